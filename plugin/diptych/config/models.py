@@ -1,0 +1,188 @@
+"""What `diptych.yaml` may say, as pydantic models. Every default is one that a careful engineer would choose."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the config: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Hnsw(Section):
+    """The graph index of a dense vector; None leaves Qdrant's default."""
+
+    m: Annotated[int, Field(ge=0)] | None = Field(None, description="Edges of a node; 0 builds no graph.")
+    ef_construct: Positive | None = Field(None, description="Neighbours looked at while building.")
+    full_scan_threshold: Annotated[int, Field(ge=0)] | None = Field(None, description="KB below which to scan.")
+    on_disk: bool | None = Field(None, description="Keep the graph on disk.")
+
+
+class Quantization(Section):
+    """Smaller copies of the vectors, for a first pass that is rescored with the originals."""
+
+    kind: Literal["scalar", "binary", "product", "turbo"] = Field(description="int8, 1 to 2 bits, codebooks, or turbo.")
+    always_ram: bool | None = Field(None, description="Keep the quantized vectors in memory.")
+    quantile: Annotated[float, Field(gt=0.5, le=1)] | None = Field(None, description="scalar: share of values kept.")
+    compression: Literal["x4", "x8", "x16", "x32", "x64"] = Field("x16", description="product: compression.")
+    encoding: Literal["one_bit", "two_bits", "one_and_half_bits"] | None = Field(None, description="binary: encoding.")
+    bits: Literal["bits1", "bits1_5", "bits2", "bits4"] | None = Field(None, description="turbo: bits per value.")
+
+
+class VectorStorage(Section):
+    """How Qdrant stores a slot's vectors."""
+
+    hnsw: Hnsw | None = Field(None, description="Graph index; None is Qdrant's default, and none for rescoring slots.")
+    quantization: Quantization | None = Field(None, description="Quantized copies; off unless set.")
+    on_disk: bool | None = Field(None, description="Keep the vectors on disk.")
+    datatype: Literal["float32", "float16", "uint8"] | None = Field(None, description="Stored number format.")
+
+
+class SlotConfig(Section):
+    """One slot: an adapter, its options (any further key), and how its vectors are stored."""
+
+    adapter: str = Field(description="Name of an adapter; `diptych adapters` lists them.")
+    storage: VectorStorage = Field(default_factory=VectorStorage, description="How Qdrant stores the vectors.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the adapter.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_options(cls, raw: Any) -> Any:
+        """Keys that are not the slot's own are the adapter's options."""
+        if not isinstance(raw, dict):
+            return raw
+        own = {key: raw[key] for key in ("adapter", "storage") if key in raw}
+        rest = {key: value for key, value in raw.items() if key not in (*own, "options")}
+        return {**own, "options": {**(raw.get("options") or {}), **rest}}
+
+
+class RrfFusion(Section):
+    """Reciprocal rank fusion: the sum of weight / (k + rank), ranks from 1 as in the paper."""
+
+    kind: Literal["rrf"] = "rrf"
+    k: Positive = Field(60, description="The paper's k, with ranks from 1; Qdrant's own k is one larger.")
+    weights: dict[str, float] = Field(default_factory=dict, description="Weight of a slot; 1 unless set.")
+
+
+class DbsfFusion(Section):
+    """Distribution-based score fusion: scores scaled by mean plus and minus three deviations, then added."""
+
+    kind: Literal["dbsf"]
+
+
+class LinearFusion(Section):
+    """A weighted sum of normalised scores of each slot's candidates."""
+
+    kind: Literal["linear"]
+    normalize: Literal["minmax", "zscore"] = Field("minmax", description="How scores are made comparable.")
+    weights: dict[str, float] = Field(default_factory=dict, description="Weight of a slot; 1 unless set.")
+
+
+Fusion = Annotated[RrfFusion | DbsfFusion | LinearFusion, Field(discriminator="kind")]
+
+
+class Rescore(Section):
+    """The best candidates scored anew by another slot, usually a multi-vector one."""
+
+    slot: str = Field(description="Slot whose vectors give the new scores.")
+    candidates: Positive = Field(50, description="How many are scored anew.")
+
+
+class RerankStage(Section):
+    """A reranker over the best candidates; further keys are its options. Several stages make a cascade."""
+
+    adapter: str = Field(description="Name of a reranker.")
+    candidates: Positive = Field(50, description="How many of the previous stage it reads.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the adapter.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_options(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            return raw
+        own = {key: raw[key] for key in ("adapter", "candidates") if key in raw}
+        rest = {key: value for key, value in raw.items() if key not in (*own, "options")}
+        return {**own, "options": {**(raw.get("options") or {}), **rest}}
+
+
+class Diversify(Section):
+    """Maximal marginal relevance over the candidates of one slot."""
+
+    slot: str = Field(description="Dense slot whose vectors measure likeness.")
+    relevance: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="The paper's lambda: 1 is pure relevance, 0 is pure diversity."
+    )
+    candidates: Positive = Field(100, description="How many candidates it chooses from.")
+
+
+class SearchParams(Section):
+    """Settings of the approximate search."""
+
+    hnsw_ef: Positive | None = Field(None, description="Width of the graph search; None is Qdrant's default.")
+    exact: bool = Field(False, description="Scan everything instead of using the graph.")
+    oversampling: Annotated[float, Field(ge=1)] | None = Field(None, description="With quantization: factor read.")
+    rescore: bool | None = Field(None, description="With quantization: score the candidates with the originals.")
+
+
+class SearchConfig(Section):
+    """The search pipeline, from candidates to hits."""
+
+    retrieve: dict[str, Positive] = Field(
+        default_factory=dict, description="Candidates per slot; empty means 100 from each slot that is not a rescorer."
+    )
+    fuse: Fusion = Field(default_factory=RrfFusion, description="How the slots' candidates become one list.")
+    rescore: Rescore | None = Field(None, description="Rescoring by another slot, inside Qdrant.")
+    diversify: Diversify | None = Field(None, description="Maximal marginal relevance, inside Qdrant.")
+    rerank: list[RerankStage] = Field(default_factory=list, description="Reranker cascade, first stage first.")
+    params: SearchParams = Field(default_factory=SearchParams, description="Settings of the approximate search.")
+    limit: Positive = Field(10, description="Hits a query returns.")
+    score_threshold: float | None = Field(None, description="Hits below this score are dropped.")
+
+
+class PopulateConfig(Section):
+    """How documents become points."""
+
+    input: list[Literal["title", "text"]] = Field(["title", "text"], min_length=1, description="What is encoded.")
+    separator: str = Field(" ", description="Stands between the parts of the input.")
+    max_characters: Positive = Field(1_000_000, description="Longer documents are set aside.")
+    chunk: Positive = Field(1024, description="Documents a crash can cost at most.")
+    retries: Annotated[int, Field(ge=0)] = Field(5, description="Tries after a store error, with growing pauses.")
+    indexes: dict[str, str] = Field(default_factory=dict, description="Payload indexes: field to schema type.")
+
+
+class EvaluateConfig(Section):
+    """What `diptych evaluate` reads and computes."""
+
+    queries: str | None = Field(None, description="queries.jsonl(.gz), relative to the config file.")
+    qrels: str | None = Field(None, description="Judgements in BEIR or TREC form, relative to the config file.")
+    metrics: list[str] = Field(["nDCG@10", "MRR@10", "Recall@100"], description="Measures, in ir-measures' names.")
+
+
+class Config(Section):
+    """A whole `diptych.yaml`."""
+
+    store: str = Field("edge:./qdrant", description="edge:PATH, http(s)://..., grpc://... or memory:")
+    api_key: SecretStr | None = Field(None, description="Key of the server; write ${QDRANT_API_KEY}.")
+    timeout: Positive = Field(60, description="Seconds to wait for the server.")
+    collection: str = Field(min_length=1, description="Name of the collection.")
+    slots: dict[str, SlotConfig] = Field(min_length=1, description="Encoders by logical name.")
+    search: SearchConfig = Field(default_factory=SearchConfig, description="The search pipeline.")
+    populate: PopulateConfig = Field(default_factory=PopulateConfig, description="How documents become points.")
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="Judgements and measures.")
+
+    @model_validator(mode="after")
+    def _slots_exist(self) -> Config:
+        """Every slot that the pipeline names is defined."""
+        search = self.search
+        weights = getattr(search.fuse, "weights", {})
+        named = [*search.retrieve, *weights, *(s.slot for s in (search.rescore, search.diversify) if s)]
+        for name in named:
+            if name not in self.slots:
+                raise ValueError(f"search names slot {name!r}, but slots has only {', '.join(self.slots)}")
+        return self

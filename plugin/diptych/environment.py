@@ -1,0 +1,38 @@
+"""Values from the environment: `${NAME}` and `${NAME:-default}` in a config are filled in only where they are used."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from diptych.errors import ConfigError
+
+_REFERENCE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+
+
+def interpolate(value: Any, *, where: str = "config") -> Any:
+    """`value` with every `${NAME}` in its strings replaced, through lists and mappings.
+
+    Raises:
+        ConfigError: a variable is not set and has no default. The values of variables are never part of the text.
+    """
+    if isinstance(value, str):
+        return _REFERENCE.sub(lambda match: _lookup(match, where), value)
+    if isinstance(value, dict):
+        return {key: interpolate(item, where=f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [interpolate(item, where=f"{where}[{n}]") for n, item in enumerate(value)]
+    return value
+
+
+def _lookup(match: re.Match[str], where: str) -> str:
+    found = os.environ.get(match["name"], match["default"])
+    if found is None:
+        raise ConfigError(
+            f"environment variable {match['name']} is not set",
+            where=where,
+            got=match[0],
+            do=f"export {match['name']}=... or write ${{{match['name']}:-default}}",
+        )
+    return found

@@ -1,0 +1,141 @@
+"""Every error diptych raises on purpose, one tree.
+
+    DiptychError
+    ├── ConfigError              a config file or option that cannot be used
+    ├── RegistryError            plugins and adapters
+    │   ├── HookError            a misspelt hook, a wrong argument name, a plugin that cannot be imported
+    │   ├── DuplicateAdapter     two plugins registered one name
+    │   ├── UnknownAdapter       no plugin registered the name
+    │   ├── AdapterOptionsError  options that the adapter does not take
+    │   ├── MissingExtra         the packages an adapter needs are not installed
+    │   └── AdapterFactoryError  the factory raised, or made something that breaks its contract
+    ├── ContractError            an encoder or reranker returned what its contract forbids
+    ├── RemoteError              an encoder's HTTP endpoint failed, refused or answered nonsense
+    ├── StoreError
+    │   ├── StoreURLError        a store URL that nobody answers for
+    │   ├── StoreLocked          another process has the embedded store open
+    │   ├── StoreUnavailable     the store does not answer
+    │   └── StoreUnsupported     this store cannot do that; the text names one that can
+    ├── CollectionError
+    │   ├── CollectionNotFound
+    │   └── FingerprintMismatch  the encoder at hand did not make the vectors in the collection
+    ├── DocumentError            one bad document; populate sets it aside and goes on
+    ├── PopulateError            populate stopped; what was acknowledged is kept
+    ├── SearchError              a search that cannot be run as asked
+    └── EvaluationError          judgements or runs that cannot be scored
+
+Each takes what happened, then where, what was found, what was expected and what to do, and says them in that order.
+"""
+
+from __future__ import annotations
+
+
+class DiptychError(Exception):
+    """Base of all errors; `what`, `where`, `got`, `expected`, `do` and `context` stay readable as attributes."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object = "",
+        got: object = "",
+        expected: object = "",
+        do: str = "",
+        **context: object,
+    ) -> None:
+        self.what = what
+        self.where, self.got, self.expected, self.do = str(where), str(got), str(expected), do
+        self.context = context
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        parts = (("where", self.where), ("got", self.got), ("expected", self.expected), ("do", self.do))
+        return "\n".join([self.what, *(f"  {label}: {value}" for label, value in parts if value)])
+
+
+class ConfigError(DiptychError):
+    """A config file or option that cannot be used."""
+
+
+class RegistryError(DiptychError):
+    """Something is wrong with plugins or adapters."""
+
+
+class HookError(RegistryError):
+    """A plugin implements a hook that does not exist, misnames an argument, or cannot be imported."""
+
+
+class DuplicateAdapter(RegistryError):
+    """Two plugins registered an adapter under one name."""
+
+
+class UnknownAdapter(RegistryError):
+    """No plugin registered an adapter under this name."""
+
+
+class AdapterOptionsError(RegistryError):
+    """Options that the adapter does not take."""
+
+
+class MissingExtra(RegistryError):
+    """The packages that an adapter needs are not installed."""
+
+
+class AdapterFactoryError(RegistryError):
+    """The factory of an adapter raised, or made an object that breaks its contract."""
+
+
+class ContractError(DiptychError):
+    """An encoder or reranker returned something that its contract forbids."""
+
+
+class RemoteError(DiptychError):
+    """An encoder's HTTP endpoint failed, refused or answered something that is no answer."""
+
+
+class StoreError(DiptychError):
+    """Something is wrong with the store."""
+
+
+class StoreURLError(StoreError):
+    """A store URL that nobody answers for."""
+
+
+class StoreLocked(StoreError):
+    """Another process has the embedded store open."""
+
+
+class StoreUnavailable(StoreError):
+    """The store does not answer."""
+
+
+class StoreUnsupported(StoreError):
+    """This store cannot do what was asked; the text names one that can."""
+
+
+class CollectionError(DiptychError):
+    """Something is wrong with a collection."""
+
+
+class CollectionNotFound(CollectionError):
+    """There is no collection of this name."""
+
+
+class FingerprintMismatch(CollectionError):
+    """The encoder at hand did not make the vectors that are in the collection."""
+
+
+class DocumentError(DiptychError):
+    """One bad document. Populate sets it aside with the reason and goes on."""
+
+
+class PopulateError(DiptychError):
+    """Populate stopped. What the store acknowledged is kept; running it again goes on from there."""
+
+
+class SearchError(DiptychError):
+    """A search that cannot be run as asked."""
+
+
+class EvaluationError(DiptychError):
+    """Judgements or runs that cannot be scored."""

@@ -1,0 +1,175 @@
+"""Makes an adapter from its spec and checks that it is what the spec says."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from diptych.environment import interpolate
+from diptych.errors import AdapterFactoryError, AdapterOptionsError, DiptychError, MissingExtra
+from diptych.protocols import CONTRACTS, Adapter
+from diptych.specs import AdapterSpec
+
+
+def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str) -> Adapter:
+    """The adapter of `spec`; `${NAME}` in the options is filled in from the environment here.
+
+    Raises:
+        MissingExtra: a module it needs is not installed.
+        AdapterOptionsError: unknown or unusable options.
+        AdapterFactoryError: the factory raised, or what it made breaks its contract or its declared facts.
+    """
+    check_requirements(spec, where=where)
+    factory = _factory(spec, where)
+    given = validate_options(spec, interpolate(dict(options), where=where), where=where)
+    try:
+        adapter = factory(**given)
+    except DiptychError:
+        raise
+    except Exception as error:
+        raise AdapterFactoryError(
+            f"the factory of adapter {spec.name!r} failed",
+            where=f"{where}, {spec.factory}",
+            got=f"{type(error).__name__}: {error}",
+        ) from error
+    check_contract(spec, adapter, where=where)
+    return adapter  # type: ignore[no-any-return]
+
+
+def check_requirements(spec: AdapterSpec, *, where: str = "") -> None:
+    """Raise MissingExtra, with what to install, when a module that the adapter needs is absent."""
+    missing = [name for name in spec.requires if not _importable(name)]
+    if missing:
+        package = spec.extra or " ".join(missing)
+        raise MissingExtra(
+            f"adapter {spec.name!r} needs {', '.join(missing)}", where=where, do=f"pip install '{package}'", spec=spec
+        )
+
+
+def options_model(spec: AdapterSpec) -> type[BaseModel] | None:
+    """The adapter's options as a pydantic model, or None when its factory's parameters are all there is."""
+    if spec.options is None or not isinstance(spec.options, str):
+        return spec.options
+    model = _load(spec.options, f"options of adapter {spec.name!r}")
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        raise AdapterFactoryError(f"the options of adapter {spec.name!r} are no pydantic model", where=spec.options)
+    return model
+
+
+def validate_options(spec: AdapterSpec, options: Mapping[str, Any], *, where: str = "") -> dict[str, Any]:
+    """`options` as the adapter's factory takes them, defaults filled in.
+
+    Raises:
+        AdapterOptionsError: an unknown option (the nearest known one is named), or a wrong value.
+    """
+    model = options_model(spec)
+    if model is None:
+        return _check_parameters(spec, options, where)
+    try:
+        parsed = model.model_validate(dict(options))
+    except ValidationError as error:
+        raise _option_error(spec, error, sorted(model.model_fields), where) from error
+    return {name: getattr(parsed, name) for name in type(parsed).model_fields}
+
+
+def _option_error(spec: AdapterSpec, error: ValidationError, known: list[str], where: str) -> AdapterOptionsError:
+    first = error.errors()[0]
+    key = ".".join(map(str, first["loc"])) or "options"
+    if first["type"] != "extra_forbidden":
+        return AdapterOptionsError(
+            f"option {key!r} of adapter {spec.name!r} is not usable",
+            where=where,
+            got=repr(first.get("input"))[:80],
+            expected=first["msg"],
+            key=key,
+        )
+    return _unknown_option(spec, key, known, where)
+
+
+def _unknown_option(spec: AdapterSpec, key: str, known: list[str], where: str) -> AdapterOptionsError:
+    near = difflib.get_close_matches(key, known, n=1)
+    return AdapterOptionsError(
+        f"adapter {spec.name!r} has no option {key!r}",
+        where=where,
+        expected=", ".join(known) or "no options",
+        do=f"did you mean {near[0]!r}?" if near else "",
+        key=key,
+    )
+
+
+def _check_parameters(spec: AdapterSpec, options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The options, after a look at the factory's own signature; the factory must be importable for that."""
+    if not options:
+        return {}
+    parameters = inspect.signature(_factory(spec, where)).parameters
+    for key in options:
+        if key not in parameters:
+            raise _unknown_option(spec, key, sorted(parameters), where)
+    return dict(options)
+
+
+def _factory(spec: AdapterSpec, where: str) -> Any:
+    return _load(spec.factory, where or f"adapter {spec.name!r}")
+
+
+def _load(path: str, where: str) -> Any:
+    module, _, attribute = path.partition(":")
+    try:
+        return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise AdapterFactoryError(
+            f"cannot import {path}", where=where, got=f"{type(error).__name__}: {error}", expected='"module:attribute"'
+        ) from error
+
+
+def check_contract(spec: AdapterSpec, adapter: object, *, where: str = "") -> None:
+    """Raise AdapterFactoryError when `adapter` lacks a member of its contract or contradicts its declared facts."""
+    contract = CONTRACTS[spec.kind]
+    missing = [name for name in _members(contract) if not hasattr(adapter, name)]
+    if missing:
+        raise AdapterFactoryError(
+            f"adapter {spec.name!r} does not satisfy {contract.__name__}",
+            where=f"{where}, {spec.factory}",
+            got=f"{type(adapter).__name__} without {', '.join(missing)}",
+            expected=f"all members of diptych.{contract.__name__}",
+        )
+    dimension = getattr(adapter, "dimension", 1)
+    if not isinstance(dimension, int) or dimension < 1:
+        raise AdapterFactoryError(
+            f"adapter {spec.name!r} has no usable dimension",
+            where=where,
+            got=repr(dimension),
+            expected="an integer >= 1",
+        )
+    for fact, declared in spec.facts.items():
+        _check_fact(spec, fact, declared, getattr(adapter, fact, None), where)
+
+
+def _check_fact(spec: AdapterSpec, fact: str, declared: object, found: object, where: str) -> None:
+    if found != declared:
+        raise AdapterFactoryError(
+            f"adapter {spec.name!r} is not what its spec declares",
+            where=f"{where}, fact {fact!r}",
+            got=repr(found),
+            expected=repr(declared),
+        )
+
+
+def _members(contract: type[Any]) -> list[str]:
+    """The protocol's members, sorted; Python 3.11 has no public name for them."""
+    own = {*inspect.get_annotations(contract), *vars(contract)}
+    return sorted(name for name in own if not name.startswith("_"))
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False

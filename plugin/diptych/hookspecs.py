@@ -1,0 +1,57 @@
+"""The hooks that a plugin may implement. Mark an implementation with `@diptych.hookimpl`.
+
+A plugin is a module or object found through the entry-point group `diptych`. A hook takes any subset of the arguments
+listed here, by name; plugin order never changes a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from diptych.specs import AdapterSpec
+from diptych.types import Document
+
+if TYPE_CHECKING:
+    from qdrant_client import models
+    from qdrant_client.client_base import QdrantBase
+
+    from diptych.reports import PopulateReport, SearchReport
+
+PROJECT = "diptych"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def diptych_register_adapters() -> Iterable[AdapterSpec]:  # type: ignore[empty-body]
+    """Name the adapters that this plugin brings. Return data; import no model."""
+
+
+@hookspec(firstresult=True)
+def diptych_open_store(url: str) -> QdrantBase | None:
+    """Open the store behind `url`, or return None when the URL is not yours. The first answer counts."""
+
+
+@hookspec(firstresult=True)
+def diptych_vector_params(
+    spec: AdapterSpec, params: models.VectorParams | models.SparseVectorParams
+) -> models.VectorParams | models.SparseVectorParams | None:
+    """Change how the vectors of adapter `spec` are stored: return other `params`, or None to leave them."""
+
+
+@hookspec(firstresult=True)
+def diptych_point_id(document: Document) -> int | str | None:
+    """Choose the point id of `document` (unsigned integer or UUID text), or return None for the default."""
+
+
+@hookspec
+def diptych_after_populate(report: PopulateReport) -> Any:
+    """Be told what a populate did."""
+
+
+@hookspec
+def diptych_after_search(report: SearchReport) -> Any:
+    """Be told what a search did and how long each stage took."""

@@ -1,0 +1,153 @@
+"""The contracts: what an object must do to serve as an encoder or a reranker.
+
+Batches in, numpy out, in the order of the inputs. An input is a string: a text, or for a model that accepts images,
+audio or video the path or URL of one. Sorting by length, batching by tokens, threads and devices are the adapter's
+business, since it alone knows its tokenizer; the host hands it large chunks.
+
+| contract | facts | methods |
+|---|---|---|
+| `DenseEncoder` | `dimension`, `similarity` | `encode_query`, `encode_document` -> float32 `[n, dimension]` |
+| `SparseEncoder` | `dimension`, `uses_idf` | the same two -> `list[SparseVector]`; `decode` |
+| `MultiVectorEncoder` | `dimension`, `similarity` | the same two -> list of float32 `[tokens_i, dimension]` |
+| `TextIndex` | none | `index_params`, `query`: Qdrant's own full-text index does the rest |
+| `Reranker` | `max_length`, `independent` | `predict(pairs)` -> float32 `[n]` |
+
+Optional, found by their presence: `fingerprint` (else the host derives one from what is declared), `Calibrated`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+from diptych.types import Floats, SparseVector
+
+Kind: TypeAlias = Literal["dense", "sparse", "multivector", "text_index", "reranker"]
+Similarity: TypeAlias = Literal["cosine", "dot", "euclidean"]
+Pair: TypeAlias = tuple[str, str]  # query, document
+Statistics: TypeAlias = Mapping[str, float]  # sums over documents, so two of them can be added key by key
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """Which vectors an encoder makes.
+
+    `space` hashes what decides which vectors are comparable: weights, tokenizer, pooling, normalisation, prompts,
+    truncation. `numerics` names what only adds noise: backend and precision.
+    """
+
+    space: str
+    numerics: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.space} ({self.numerics})" if self.numerics else self.space
+
+
+@runtime_checkable
+class DenseEncoder(Protocol):
+    """One vector for each input."""
+
+    dimension: int
+    similarity: Similarity
+
+    def encode_query(self, inputs: Sequence[str]) -> Floats:
+        """Vectors of queries, float32 `[n, dimension]`."""
+        ...
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        """Vectors of documents, float32 `[n, dimension]`."""
+        ...
+
+
+@runtime_checkable
+class SparseEncoder(Protocol):
+    """Weights over a lexicon for each input. `uses_idf`: the store multiplies by inverse document frequency."""
+
+    dimension: int
+    uses_idf: bool
+
+    def encode_query(self, inputs: Sequence[str]) -> list[SparseVector]:
+        """Term weights of queries."""
+        ...
+
+    def encode_document(self, inputs: Sequence[str]) -> list[SparseVector]:
+        """Term weights of documents."""
+        ...
+
+    def decode(self, vector: SparseVector, top_k: int | None = None) -> list[tuple[str, float]]:
+        """The vector's terms as words with their weights, heaviest first; all of them when `top_k` is None."""
+        ...
+
+
+@runtime_checkable
+class MultiVectorEncoder(Protocol):
+    """A vector for each token of each input, compared by MaxSim."""
+
+    dimension: int
+    similarity: Similarity
+
+    def encode_query(self, inputs: Sequence[str]) -> list[Floats]:
+        """Token vectors of queries, each float32 `[tokens_i, dimension]`."""
+        ...
+
+    def encode_document(self, inputs: Sequence[str]) -> list[Floats]:
+        """Token vectors of documents, each float32 `[tokens_i, dimension]`."""
+        ...
+
+
+@runtime_checkable
+class TextIndex(Protocol):
+    """A lexical slot without vectors: Qdrant indexes the payload text itself and scores it with BM25."""
+
+    def index_params(self) -> Any:
+        """The `qdrant_client.models.TextIndexParams` of the payload index."""
+        ...
+
+    def query(self, text: str) -> Any:
+        """The `qdrant_client.models.TextQuery` that asks for `text`."""
+        ...
+
+
+@runtime_checkable
+class Reranker(Protocol):
+    """Scores of query-document pairs, higher is better.
+
+    `independent`: a pair's score does not depend on the other pairs of the call, so pairs can be cut and mixed at
+    will. `max_length`: tokens of a pair that are read, None when unlimited or unknown.
+    """
+
+    max_length: int | None
+    independent: bool
+
+    def predict(self, pairs: Sequence[Pair]) -> Floats:
+        """Scores float32 `[n]` in the order of `pairs`."""
+        ...
+
+
+@runtime_checkable
+class Calibrated(Protocol):
+    """A sparse encoder whose document weights need facts about the corpus, such as BM25's average length.
+
+    The host adds up `measure` over the corpus once, hands the sum to `calibrate` before anything is encoded, and keeps
+    it in the collection.
+    """
+
+    def measure(self, inputs: Sequence[str]) -> Statistics:
+        """Sums over `inputs`, at least `documents`; measures of two batches add key by key."""
+        ...
+
+    def calibrate(self, statistics: Statistics) -> None:
+        """Use these sums from now on."""
+        ...
+
+
+Encoder: TypeAlias = DenseEncoder | SparseEncoder | MultiVectorEncoder
+Adapter: TypeAlias = Encoder | TextIndex | Reranker
+CONTRACTS: Mapping[Kind, type[Any]] = {
+    "dense": DenseEncoder,
+    "sparse": SparseEncoder,
+    "multivector": MultiVectorEncoder,
+    "text_index": TextIndex,
+    "reranker": Reranker,
+}

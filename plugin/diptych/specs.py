@@ -1,0 +1,53 @@
+"""`AdapterSpec`: what a plugin says about an adapter without importing its model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from diptych.errors import RegistryError
+from diptych.protocols import Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterSpec:
+    """One adapter, as data.
+
+    Args:
+        name: what the config file says behind `adapter:`.
+        kind: the contract that the made object satisfies.
+        factory: `"module:attribute"`, called with the options as keyword arguments; imported only then.
+        summary: one line for `diptych adapters`.
+        options: `"module:attribute"` of (or itself) a pydantic model of the options. Its module must be cheap to
+            import. Without one the options are checked against the factory's parameters.
+        requires: modules that must be importable, such as `("torch",)`.
+        extra: what to install when one of them is missing, such as `"diptych[torch]"`.
+        facts: facts known before the model is loaded, such as `{"dimension": 384}`; the made object must agree.
+        remote: the adapter sends texts to a server that the user names.
+    """
+
+    name: str
+    kind: Kind
+    factory: str
+    summary: str
+    options: str | type[BaseModel] | None = None
+    requires: tuple[str, ...] = ()
+    extra: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    remote: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise RegistryError(
+                f"adapter {self.name!r} has an unknown kind", got=repr(self.kind), expected=" | ".join(get_args(Kind))
+            )
+        if not self.name or not isinstance(self.name, str):
+            raise RegistryError("an adapter has no name", got=repr(self.name), expected="a non-empty string")
+        module, _, attribute = str(self.factory).partition(":")
+        if not module or not attribute:
+            raise RegistryError(
+                f"adapter {self.name!r} names no factory", got=repr(self.factory), expected='"package.module:attribute"'
+            )

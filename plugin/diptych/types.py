@@ -1,0 +1,153 @@
+"""The values that travel between the parts of diptych. All are frozen.
+
+| value | what it is |
+|---|---|
+| `Document` | what a collection holds: id, text, title, metadata |
+| `Query` | what is asked: text, and an id when it is to be evaluated |
+| `SparseVector` | sorted term ids and their weights |
+| `Hit` | one found document with its score |
+| `Run` | for each query id, documents ranked by score: what is evaluated |
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import ContractError, DocumentError
+
+Floats: TypeAlias = NDArray[np.float32]
+Metadata: TypeAlias = Mapping[str, Any]  # JSON values, as Qdrant payloads hold them
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text to be found: `id` unique in the collection, `metadata` JSON values that filters can use."""
+
+    id: str
+    text: str
+    title: str = ""
+    metadata: Metadata = field(default_factory=dict)
+
+    @classmethod
+    def from_mapping(cls, raw: Mapping[str, Any]) -> Document:
+        """Read `{"id" or "_id", "text", "title"?, "metadata"?, ...}`; other keys become metadata.
+
+        Raises:
+            DocumentError: no id, no text, or one of them of the wrong type.
+        """
+        rest = dict(raw)
+        identifier = rest.pop("_id", rest.pop("id", None))
+        text, title = rest.pop("text", None), rest.pop("title", None) or ""
+        nested = rest.pop("metadata", None) or {}
+        if not isinstance(nested, Mapping):
+            raise DocumentError(
+                "metadata is not a mapping", where=f"document {identifier!r}", got=type(nested).__name__
+            )
+        return cls(_id_text(identifier), text, title, {**rest, **nested}).checked()
+
+    def checked(self) -> Document:
+        """This document, or the reason why it cannot be indexed.
+
+        Raises:
+            DocumentError: the id is empty, or text or title is not a string, or there is nothing to encode.
+        """
+        for name, value in (("id", self.id), ("text", self.text), ("title", self.title)):
+            if not isinstance(value, str):
+                raise DocumentError(
+                    f"{name} is not text", where=f"document {self.id!r}", got=type(value).__name__, expected="str"
+                )
+        if not self.id:
+            raise DocumentError("a document has no id", got=repr(self.text[:40]), expected='a non-empty "id" or "_id"')
+        if not self.text.strip() and not self.title.strip():
+            raise DocumentError("empty document", where=f"document {self.id!r}", do="give it a text or a title")
+        return self
+
+    def content_hash(self) -> str:
+        """A hash of all that the document says; it changes exactly when the document does."""
+        content = [self.text, self.title, dict(self.metadata)]
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _id_text(identifier: object) -> str:
+    """The id as text: integers are taken as their digits; None, booleans and floats are no ids."""
+    if isinstance(identifier, str):
+        return identifier
+    if isinstance(identifier, int) and not isinstance(identifier, bool):
+        return str(identifier)
+    raise DocumentError("a document has no usable id", got=repr(identifier), expected='"id" or "_id": text or integer')
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question in words; `id` ties it to relevance judgements."""
+
+    text: str
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SparseVector:
+    """Term ids and weights: `indices` uint32 `[nnz]`, strictly ascending; `values` float32 `[nnz]`, finite."""
+
+    indices: NDArray[np.uint32]
+    values: Floats
+
+    def __post_init__(self) -> None:
+        if self.indices.shape != self.values.shape or self.indices.ndim != 1:
+            raise ContractError(
+                "a sparse vector's indices and values differ in shape",
+                got=f"{self.indices.shape} and {self.values.shape}",
+                expected="both [nnz]",
+            )
+
+    @classmethod
+    def from_mapping(cls, weights: Mapping[int, float]) -> SparseVector:
+        """From `{term id: weight}`, sorted by id."""
+        items = sorted(weights.items())
+        return cls(np.array([i for i, _ in items], np.uint32), np.array([v for _, v in items], np.float32))
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SparseVector):
+            return NotImplemented
+        return np.array_equal(self.indices, other.indices) and np.array_equal(self.values, other.values)
+
+    def __hash__(self) -> int:
+        return hash((self.indices.tobytes(), self.values.tobytes()))
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A document found, with the score of the last stage that ranked it (higher is better)."""
+
+    document: Document
+    score: float
+    stages: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The document's own id."""
+        return self.document.id
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a system returned: for each query id, `(document id, score)` pairs, best first."""
+
+    name: str
+    rankings: Mapping[str, Sequence[tuple[str, float]]]
+
+    @classmethod
+    def from_hits(cls, name: str, queries: Sequence[Query], hits: Iterable[Sequence[Hit]]) -> Run:
+        """From the answers to `queries`, in the same order."""
+        pairs = zip(queries, hits, strict=True)
+        return cls(name, {query.id: [(hit.id, hit.score) for hit in found] for query, found in pairs})
