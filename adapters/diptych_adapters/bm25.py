@@ -1,0 +1,120 @@
+"""`Bm25`: the lexicon whose scores Qdrant computes, with the corpus's own average length.
+
+Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), in Lucene's form: a document's
+score is the sum over the query's words of `idf * tf * (k1 + 1) / (tf + k1 * (1 - b + b * length / average length))`.
+The document vector holds the second factor, the query vector how often the query says the word; Qdrant's IDF modifier
+supplies `idf = ln(1 + (N - n + 0.5) / (n + 0.5))`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import ContractError
+from diptych.protocols import Fingerprint, Statistics
+from diptych.types import SparseVector
+from diptych_adapters import lexicon_analysis
+from diptych_adapters.lexicon import Lexicon
+from diptych_adapters.lexicon_options import Bm25Options
+
+_BATCH = 1024  # texts that are counted together
+
+
+class Bm25:
+    """BM25 weights over words; see `Bm25Options` for the options.
+
+    `encode_document` needs `calibrate` first: the average length is a fact of the corpus, never a guess.
+    """
+
+    dimension = 2**32
+    uses_idf = True
+
+    def __init__(self, **options: Any) -> None:
+        self.options = Bm25Options(**options)
+        self.lexicon = Lexicon(lexicon_analysis.Analyzer(self.options))
+        self.average_length: float | None = None
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Of the analysis, k1 and b. The average length is not part: it belongs to the corpus, and only drifts."""
+        facts = self.options.model_dump() | {"stopwords": sorted(self.lexicon.analyzer.stopwords)}
+        text = json.dumps(["bm25", lexicon_analysis.VERSION, facts], sort_keys=True, ensure_ascii=True)
+        numerics = f"snowball {lexicon_analysis.snowball_version()}"
+        return Fingerprint(hashlib.blake2b(text.encode(), digest_size=16).hexdigest(), numerics)
+
+    def measure(self, inputs: Sequence[str]) -> Statistics:
+        """`documents` and `tokens` (words that count) of `inputs`; the measures of two batches add up."""
+        lengths = [self.lexicon.term_ids(batch)[1].sum() for batch in _batches(inputs)]
+        return {"documents": float(len(inputs)), "tokens": float(sum(lengths))}
+
+    def calibrate(self, statistics: Statistics) -> None:
+        """Take the average length, tokens / documents, from a `measure` of the corpus.
+
+        Raises:
+            ContractError: a sum is missing, negative or not finite, or there is no document.
+        """
+        documents, tokens = (statistics.get(key, math.nan) for key in ("documents", "tokens"))
+        if not (math.isfinite(documents) and math.isfinite(tokens) and documents > 0 and tokens >= 0):
+            raise ContractError(
+                "bm25 cannot take an average length from these statistics",
+                got=dict(statistics),
+                expected="documents > 0 and tokens >= 0, as measure(inputs) adds them up",
+            )
+        self.average_length = tokens / documents
+
+    def encode_query(self, inputs: Sequence[str]) -> list[SparseVector]:
+        """For each query, how often it says each of its words."""
+        return [vector for batch in _batches(inputs) for vector in self._encode(batch, None)]
+
+    def encode_document(self, inputs: Sequence[str]) -> list[SparseVector]:
+        """For each document, the saturated and length-normalised counts of its words.
+
+        Raises:
+            ContractError: not calibrated yet.
+        """
+        if self.average_length is None:
+            raise ContractError(
+                "bm25 does not know the corpus's average length yet",
+                expected="calibrate(statistics) before encode_document",
+                do="populate measures the corpus first; in your own code: encoder.calibrate(encoder.measure(texts))",
+            )
+        return [vector for batch in _batches(inputs) for vector in self._encode(batch, self.average_length)]
+
+    def remember(self, texts: Sequence[str]) -> None:
+        """Learn the words of `texts`, so that `decode` can name their terms whoever encoded them."""
+        self.lexicon.remember(texts)
+
+    def decode(self, vector: SparseVector, top_k: int | None = None) -> list[tuple[str, float]]:
+        """The terms as words, heaviest first; `#id` for words this process has not read (see `remember`)."""
+        order = np.argsort(-vector.values, kind="stable")[:top_k]
+        return [(self.lexicon.word(int(vector.indices[i])), float(vector.values[i])) for i in order]
+
+    def _encode(self, texts: Sequence[str], average: float | None) -> list[SparseVector]:
+        ids, lengths = self.lexicon.term_ids(texts)
+        rows = np.repeat(np.arange(len(texts), dtype=np.uint64), lengths)
+        keys, counts = np.unique((rows << np.uint64(32)) | ids.astype(np.uint64), return_counts=True)
+        row = (keys >> np.uint64(32)).astype(np.int64)
+        indices = (keys & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+        weights = counts if average is None else self._saturate(counts, lengths[row], average)
+        values = weights.astype(np.float32)
+        ends = np.searchsorted(row, np.arange(len(texts) + 1))
+        bounds = zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
+        return [SparseVector(indices[start:end], values[start:end]) for start, end in bounds]
+
+    def _saturate(self, counts: NDArray[Any], lengths: NDArray[np.int64], average: float) -> NDArray[np.float64]:
+        """The weights of terms. A corpus without any word has no average: then every document counts as average."""
+        k1, b = self.options.k1, self.options.b
+        relative = lengths / average if average > 0 else np.ones(len(lengths))
+        weights: NDArray[np.float64] = counts * (k1 + 1) / (counts + k1 * (1 - b + b * relative))
+        return weights
+
+
+def _batches(inputs: Sequence[str]) -> list[Sequence[str]]:
+    return [inputs[start : start + _BATCH] for start in range(0, len(inputs), _BATCH)]

@@ -1,0 +1,123 @@
+"""From a text to its words, and from a word to its stem."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+import sys
+import threading
+import unicodedata
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from diptych.errors import MissingExtra
+from diptych_adapters.lexicon_options import LexiconOptions
+
+VERSION = 1  # raised when the same text and options would give other terms
+_STOPWORD_LISTS = {"english": "EN"}  # bm25s's other names are the language's own, in capitals
+_CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
+
+
+class Analyzer:
+    """Words and stems of texts.
+
+    A text is brought to Unicode form NFKC and lower case. A word is a run of letters, digits, underscores and the
+    marks that sit on letters; words outside the allowed lengths and stop words are left out. Runs of Chinese
+    characters and Japanese kana, which have no spaces, become overlapping pairs, as in Lucene's CJKAnalyzer. The rest
+    is stemmed by Snowball.
+    """
+
+    def __init__(self, options: LexiconOptions) -> None:
+        self.options = options
+        self.stopwords = frozenset(self._fold(word.lower()) for word in _stopwords(options))
+        self._stemmer = _stemmer(options.language)
+        self._lock = threading.Lock()  # Snowball's stemmers keep state while they work
+        self._ascii_words = re.compile(rf"\b\w{{{options.min_token_length},{options.max_token_length}}}\b", re.ASCII)
+
+    def words(self, text: str) -> list[str]:
+        """The words of `text` in order, stop words still among them."""
+        if text.isascii():
+            return self._ascii_words.findall(text.lower())
+        return list(self._unicode_words(self._fold(unicodedata.normalize("NFKC", text).lower())))
+
+    def stem(self, word: str) -> str | None:
+        """The term that stands for `word`, None for a stop word."""
+        if word in self.stopwords:
+            return None
+        if self._stemmer is None:
+            return word
+        with self._lock:
+            return str(self._stemmer.stemWord(word))
+
+    def _unicode_words(self, text: str) -> Iterator[str]:
+        low, high = self.options.min_token_length, self.options.max_token_length
+        for word in _unicode_pattern().findall(text):
+            for part in _split_cjk(word):
+                if low <= len(part) <= high or _CJK.match(part):
+                    yield part
+
+    def _fold(self, text: str) -> str:
+        if not self.options.ascii_folding or text.isascii():
+            return text
+        plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+        return unicodedata.normalize("NFC", plain)
+
+
+def snowball_version() -> str:
+    """The version of the stemmers."""
+    import Stemmer
+
+    return str(Stemmer.version())
+
+
+def _stemmer(language: str) -> Any:  # PyStemmer has no types
+    if language == "none":
+        return None
+    import Stemmer
+
+    return Stemmer.Stemmer(language, 0)  # 0: no cache of its own, the lexicon keeps one
+
+
+def _stopwords(options: LexiconOptions) -> Iterable[str]:
+    if options.stopwords is not None:
+        return options.stopwords
+    name = f"STOPWORDS_{_STOPWORD_LISTS.get(options.language, options.language.upper())}"
+    found: tuple[str, ...] = getattr(_stopword_module(), name, ())
+    return found
+
+
+@functools.cache
+def _stopword_module() -> ModuleType:
+    """The module `bm25s.stopwords` alone: importing its package would bring in scipy, numba and jax where present."""
+    package = importlib.util.find_spec("bm25s")
+    if package is None or not package.submodule_search_locations:
+        raise MissingExtra("the stop words are not installed", expected="package bm25s", do="pip install bm25s")
+    path = Path(package.submodule_search_locations[0], "stopwords.py")
+    spec = importlib.util.spec_from_file_location("_diptych_stopwords", path)
+    if spec is None or spec.loader is None:
+        raise MissingExtra("the stop words cannot be read", where=str(path), do="pip install --force-reinstall bm25s")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _split_cjk(word: str) -> Iterator[str]:
+    position = 0
+    for run in _CJK.finditer(word):
+        if run.start() > position:
+            yield word[position : run.start()]
+        characters = run[0]
+        yield from (characters[i : i + 2] for i in range(max(len(characters) - 1, 1)))
+        position = run.end()
+    if position < len(word):
+        yield word[position:]
+
+
+@functools.cache
+def _unicode_pattern() -> re.Pattern[str]:
+    """Words with their combining marks; `\\w` alone would cut Hindi or Tamil words at every vowel sign."""
+    marks = [chr(c) for c in range(0x300, min(0x20000, sys.maxunicode)) if unicodedata.category(chr(c)) in ("Mn", "Mc")]
+    return re.compile(rf"[\w{''.join(marks)}]+")

@@ -1,0 +1,46 @@
+"""The options that the lexical adapters share, cheap to import."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Language: TypeAlias = Literal[
+    "arabic", "armenian", "basque", "catalan", "danish", "dutch", "english", "finnish", "french", "german", "greek",
+    "hindi", "hungarian", "indonesian", "irish", "italian", "lithuanian", "nepali", "norwegian", "portuguese",
+    "romanian", "russian", "serbian", "spanish", "swedish", "tamil", "turkish", "yiddish", "none",
+]  # fmt: skip
+
+
+class LexiconOptions(BaseModel):
+    """How a text becomes terms."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    language: Language = Field(
+        "english", description="Snowball stemmer and stop words; `none` leaves words as they are."
+    )
+    stopwords: list[str] | None = Field(
+        None, description="Words to leave out, instead of the language's own list; `[]` keeps every word."
+    )
+    ascii_folding: bool = Field(False, description="Read accented letters as their plain form: `café` as `cafe`.")
+    min_token_length: int = Field(2, ge=1, description="Shorter words are left out.")
+    max_token_length: int = Field(64, ge=1, description="Longer words, such as hashes and encoded data, are left out.")
+
+    @model_validator(mode="after")
+    def _lengths_in_order(self) -> LexiconOptions:
+        if self.min_token_length > self.max_token_length:
+            raise ValueError(
+                f"min_token_length {self.min_token_length} is above max_token_length {self.max_token_length}"
+            )
+        return self
+
+
+class Bm25Options(LexiconOptions):
+    """Options of the `bm25` adapter."""
+
+    k1: float = Field(
+        1.2, ge=0, description="How soon more occurrences of a word stop counting; 0 counts presence only."
+    )
+    b: float = Field(0.75, ge=0, le=1, description="How much longer documents are discounted; 0 not at all.")

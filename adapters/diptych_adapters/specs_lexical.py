@@ -1,0 +1,18 @@
+"""The lexical adapters, as data."""
+
+from __future__ import annotations
+
+from diptych.specs import AdapterSpec
+
+SPECS = [
+    AdapterSpec(
+        name="bm25",
+        kind="sparse",
+        factory="diptych_adapters.bm25:Bm25",
+        summary="BM25 over stemmed words, with the corpus's own average length; Qdrant supplies the IDF",
+        options="diptych_adapters.lexicon_options:Bm25Options",
+        requires=("Stemmer", "bm25s"),
+        extra="diptych",
+        facts={"uses_idf": True},
+    ),
+]

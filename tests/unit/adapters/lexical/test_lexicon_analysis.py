@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import unicodedata
+
+import pytest
+
+from diptych_adapters.lexicon_analysis import Analyzer
+from diptych_adapters.lexicon_options import LexiconOptions
+
+
+def analyzer(**options: object) -> Analyzer:
+    return Analyzer(LexiconOptions.model_validate(options))
+
+
+def terms(text: str, **options: object) -> list[str]:
+    made = analyzer(**options)
+    return [stem for word in made.words(text) if (stem := made.stem(word))]
+
+
+def test_words_are_lower_case_runs_of_letters_digits_and_underscores() -> None:
+    assert analyzer().words("Foo-bar, x86_64: C++ (lib2to3)!") == ["foo", "bar", "x86_64", "lib2to3"]
+
+
+def test_stop_words_are_left_out_and_the_rest_is_stemmed() -> None:
+    assert terms("The conversions of the files") == ["convers", "file"]
+
+
+def test_the_english_list_is_the_short_one_of_lucene() -> None:
+    assert len(analyzer().stopwords) == 33
+    assert "about" not in analyzer().stopwords
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "expected"),
+    [
+        ("german", "die Häuser und der Garten", ["haus", "gart"]),
+        ("french", "les chevaux dans la forêt", ["cheval", "forêt"]),
+        ("russian", "и файлы", ["файл"]),
+        ("none", "the files", ["the", "files"]),
+        ("finnish", "talossa", ["talo"]),
+    ],
+)
+def test_each_language_has_its_stemmer_and_stop_words(language: str, text: str, expected: list[str]) -> None:
+    assert terms(text, language=language) == expected
+
+
+def test_own_stop_words_replace_the_list() -> None:
+    assert terms("the audio file", stopwords=["AUDIO"]) == ["the", "file"]
+    assert terms("the audio", stopwords=[]) == ["the", "audio"]
+
+
+def test_composed_and_decomposed_letters_are_the_same_word() -> None:
+    text = "café Ａｕｄｉｏ ﬁle"
+    assert analyzer().words(unicodedata.normalize("NFD", text)) == analyzer().words(text) == ["café", "audio", "file"]
+
+
+def test_folding_reads_accents_as_plain_letters_also_in_stop_words() -> None:
+    assert terms("Café naïve", ascii_folding=True, language="none") == ["cafe", "naive"]
+    assert terms("fur", language="german", ascii_folding=True) == []
+
+
+def test_words_keep_the_marks_that_sit_on_their_letters() -> None:
+    assert analyzer(language="hindi").words("हिन्दी में खोज") == ["हिन्दी", "में", "खोज"]
+
+
+def test_chinese_and_japanese_become_overlapping_pairs() -> None:
+    assert analyzer().words("全文検索 engine検 と") == ["全文", "文検", "検索", "engine", "検", "と"]
+
+
+def test_words_outside_the_lengths_are_left_out_in_ascii_and_beyond() -> None:
+    assert analyzer().words("a bb " + "c" * 64 + " " + "d" * 65) == ["bb", "c" * 64]
+    assert analyzer().words("é bé " + "ç" * 64 + " " + "ð" * 65) == ["bé", "ç" * 64]
+    assert analyzer(min_token_length=1).words("a bé") == ["a", "bé"]
+
+
+def test_ascii_and_unicode_texts_are_read_alike() -> None:
+    text = "Foo_bar x86-64 'don't' a1 --help 3.14 __init__"
+    assert analyzer().words(text + " é") == analyzer().words(text)
+
+
+def test_stop_words_are_read_without_importing_their_package() -> None:
+    code = (
+        "import sys; from diptych_adapters.bm25 import Bm25; Bm25().encode_query(['audio files']);"
+        "print([m for m in ('bm25s', 'scipy', 'torch', 'numba', 'jax', 'qdrant_client') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
