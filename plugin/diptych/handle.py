@@ -1,0 +1,147 @@
+"""An open collection as populate and search see it: client, name, slots, metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from qdrant_client import models
+
+from diptych.config.models import Config, PopulateConfig, SearchConfig, SlotConfig
+from diptych.errors import CollectionError, CollectionNotFound
+from diptych.metadata import CollectionMetadata, Generation, SlotRecord, metadata_payload, read_metadata
+from diptych.params import vector_params
+from diptych.protocols import Statistics
+from diptych.registry import Registry
+from diptych.slots import Slot
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+
+class CollectionHandle:
+    """A collection that is open, or about to be created by the first populate.
+
+    Args:
+        client: any Qdrant client: server, Edge or local.
+        name: the collection's name.
+        config: slots and pipeline; None takes the slots from the collection itself.
+        registry: where adapters and hooks come from.
+        verify: whether encoders are checked against the collection when they are made.
+
+    Raises:
+        CollectionNotFound: there is neither a collection nor a config to make it from.
+        CollectionError: diptych did not make the collection, or config and collection name different slots.
+    """
+
+    def __init__(
+        self, client: QdrantBase, name: str, config: Config | None, registry: Registry, *, verify: bool = True
+    ) -> None:
+        self.client = client
+        self.name = name
+        self.registry = registry
+        self.search_config = config.search if config else SearchConfig()
+        self.populate_config = config.populate if config else PopulateConfig()
+        self.metadata = self._read(required=config is None)
+        configs = config.slots if config else _slots_of(self.metadata)
+        self._require_same_slots(configs)
+        self.slots = {n: Slot(n, c, self._generation(n), registry, verify=verify) for n, c in configs.items()}
+
+    @property
+    def exists(self) -> bool:
+        """Whether the collection has been created."""
+        return self.metadata is not None
+
+    def slot(self, name: str) -> Slot:
+        """The slot of this name.
+
+        Raises:
+            CollectionError: there is none.
+        """
+        if name not in self.slots:
+            raise CollectionError(
+                f"the collection has no slot {name!r}",
+                where=f"collection {self.name!r}",
+                expected=", ".join(self.slots),
+            )
+        return self.slots[name]
+
+    def require(self) -> None:
+        """Raise CollectionNotFound when nothing has been populated yet."""
+        if not self.exists:
+            self.metadata = self._read(required=True)
+
+    def document_input(self, title: str, text: str) -> str:
+        """What the encoders read of a document: the configured parts, empty ones left out."""
+        settings = self.metadata or self.populate_config
+        parts = {"title": title, "text": text}
+        return settings.separator.join(part for name in settings.input if (part := parts[name].strip()))
+
+    def create(self, statistics: Mapping[str, Statistics]) -> None:
+        """Create the collection with a named vector per slot, its metadata, and payload indexes.
+
+        Args:
+            statistics: per slot that needs it, the measure of the whole corpus.
+        """
+        records = {n: SlotRecord(live=s.describe(statistics.get(n))) for n, s in self.slots.items()}
+        settings = self.populate_config
+        metadata = CollectionMetadata(slots=records, input=list(settings.input), separator=settings.separator)
+        dense, sparse = self._vectors()
+        self.client.create_collection(
+            self.name, vectors_config=dense, sparse_vectors_config=sparse, metadata=metadata_payload(metadata)
+        )
+        self.metadata = metadata
+        self._create_indexes()
+
+    def _vectors(self) -> tuple[dict[str, models.VectorParams], dict[str, models.SparseVectorParams]]:
+        dense: dict[str, models.VectorParams] = {}
+        sparse: dict[str, models.SparseVectorParams] = {}
+        for slot in self.slots.values():
+            if slot.kind == "text_index":
+                continue
+            indexed = slot.kind != "multivector" or slot.name in self.search_config.retrieve
+            params = vector_params(slot.encoder, slot.kind, slot.config.storage, indexed=indexed)
+            spec = self.registry.spec(slot.config.adapter)
+            params = self.registry.hook.diptych_vector_params(spec=spec, params=params) or params
+            (sparse if isinstance(params, models.SparseVectorParams) else dense)[slot.vector] = params
+        return dense, sparse
+
+    def _create_indexes(self) -> None:
+        for field, schema in self.populate_config.indexes.items():
+            self.client.create_payload_index(self.name, field, field_schema=models.PayloadSchemaType(schema))
+        for slot in self.slots.values():
+            if slot.kind == "text_index":
+                self.client.create_payload_index(self.name, slot.vector, field_schema=slot.encoder.index_params())
+
+    def _read(self, *, required: bool) -> CollectionMetadata | None:
+        if not required and not self.client.collection_exists(self.name):
+            return None
+        found = read_metadata(self.client, self.name)
+        if found is None:
+            raise CollectionError(
+                "diptych did not make this collection",
+                where=f"collection {self.name!r}",
+                do="choose another name; taking over collections made by others is not there yet",
+            )
+        return found
+
+    def _generation(self, name: str) -> Generation | None:
+        record = self.metadata.slots.get(name) if self.metadata else None
+        return record.live if record else None
+
+    def _require_same_slots(self, configs: Mapping[str, SlotConfig]) -> None:
+        have = set(self.metadata.slots) if self.metadata else set(configs)
+        if have != set(configs):
+            raise CollectionError(
+                "config and collection name different slots",
+                where=f"collection {self.name!r}",
+                got=", ".join(sorted(configs)),
+                expected=", ".join(sorted(have)),
+                do="give the config the collection's slots, or another collection name",
+            )
+
+
+def _slots_of(metadata: CollectionMetadata | None) -> dict[str, SlotConfig]:
+    if metadata is None:
+        raise CollectionNotFound("there is no collection and no config to create it from")
+    return {n: SlotConfig(adapter=r.live.adapter, options=r.live.options) for n, r in metadata.slots.items()}

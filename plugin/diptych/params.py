@@ -1,0 +1,65 @@
+"""Qdrant's vector parameters from an encoder's facts and the config's storage section."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qdrant_client import models
+
+from diptych.config.models import Hnsw, Quantization, VectorStorage
+from diptych.protocols import Kind
+
+_DISTANCE = {
+    "cosine": models.Distance.COSINE,
+    "dot": models.Distance.DOT,
+    "euclidean": models.Distance.EUCLID,
+}
+
+
+def vector_params(
+    encoder: Any, kind: Kind, storage: VectorStorage, *, indexed: bool = True
+) -> models.VectorParams | models.SparseVectorParams:
+    """Parameters of a slot's named vector; `indexed` False builds no graph, for slots that only rescore."""
+    if kind == "sparse":
+        return _sparse(encoder, storage)
+    multi = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM) if kind == "multivector" else None
+    return models.VectorParams(
+        size=encoder.dimension,
+        distance=_DISTANCE[encoder.similarity],
+        multivector_config=multi,
+        hnsw_config=_hnsw(storage.hnsw, indexed),
+        quantization_config=_quantization(storage.quantization),
+        on_disk=storage.on_disk,
+        datatype=models.Datatype(storage.datatype) if storage.datatype else None,
+    )
+
+
+def _sparse(encoder: Any, storage: VectorStorage) -> models.SparseVectorParams:
+    index = models.SparseIndexParams(
+        on_disk=storage.on_disk, datatype=models.Datatype(storage.datatype) if storage.datatype else None
+    )
+    return models.SparseVectorParams(index=index, modifier=models.Modifier.IDF if encoder.uses_idf else None)
+
+
+def _hnsw(hnsw: Hnsw | None, indexed: bool) -> models.HnswConfigDiff | None:
+    if hnsw is not None:
+        return models.HnswConfigDiff(**hnsw.model_dump(exclude_none=True))
+    return None if indexed else models.HnswConfigDiff(m=0)
+
+
+def _quantization(asked: Quantization | None) -> Any:
+    """The quantization config; options of another kind than the asked one are not passed on."""
+    if asked is None:
+        return None
+    ram = asked.always_ram
+    if asked.kind == "scalar":
+        scalar = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=asked.quantile, always_ram=ram)
+        return models.ScalarQuantization(scalar=scalar)
+    if asked.kind == "binary":
+        encoding = models.BinaryQuantizationEncoding(asked.encoding) if asked.encoding else None
+        return models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=ram, encoding=encoding))
+    if asked.kind == "product":
+        ratio = models.CompressionRatio(asked.compression)
+        return models.ProductQuantization(product=models.ProductQuantizationConfig(compression=ratio, always_ram=ram))
+    bits = models.TurboQuantBitSize(asked.bits) if asked.bits else None
+    return models.TurboQuantization(turbo=models.TurboQuantQuantizationConfig(always_ram=ram, bits=bits))

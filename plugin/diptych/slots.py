@@ -1,0 +1,131 @@
+"""A slot at work: its encoder, made when first needed and checked by the guard before it serves."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from diptych import guard
+from diptych.config.models import SlotConfig
+from diptych.encoding import Side, Vector, encode, require_finite
+from diptych.errors import CollectionError, FingerprintMismatch
+from diptych.metadata import Generation
+from diptych.protocols import Calibrated, Kind, Statistics
+from diptych.registry import Registry
+
+
+class Slot:
+    """One logical vector of a collection.
+
+    Args:
+        name: the slot's name in the config.
+        config: adapter and options.
+        generation: what the collection says made its vectors; None while the collection does not exist.
+        registry: where adapters come from.
+        verify: whether the guard checks the encoder when it is made.
+    """
+
+    def __init__(
+        self, name: str, config: SlotConfig, generation: Generation | None, registry: Registry, *, verify: bool = True
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.generation = generation
+        self._registry = registry
+        self._verify = verify
+        self._encoder: Any = None
+        self._lock = threading.RLock()
+
+    def __repr__(self) -> str:
+        return f"Slot({self.name!r}, adapter={self.config.adapter!r}, vector={self.vector!r})"
+
+    @property
+    def kind(self) -> Kind:
+        """The contract of the slot's adapter."""
+        return self._registry.spec(self.config.adapter, where=self.where).kind
+
+    @property
+    def where(self) -> str:
+        """How errors name this slot."""
+        return f"slot {self.name!r}"
+
+    @property
+    def vector(self) -> str:
+        """The physical vector name; for a text index the payload key that is indexed."""
+        return self.generation.vector if self.generation else first_vector_name(self.name, self.kind)
+
+    @property
+    def encoder(self) -> Any:
+        """The encoder, made and verified at the first access.
+
+        Raises:
+            FingerprintMismatch: it did not make the vectors of this collection.
+        """
+        with self._lock:
+            if self._encoder is None:
+                encoder = self._registry.create(self.config.adapter, self.config.options, where=self.where)
+                self._prepare(encoder)
+                self._encoder = encoder
+            return self._encoder
+
+    def encode(self, side: Side, inputs: Sequence[str]) -> list[Vector]:
+        """One vector per input, in order. Those of queries are finite; those of documents may not be.
+
+        Raises:
+            ContractError: the encoder breaks its contract.
+        """
+        vectors = encode(self.encoder, self.kind, side, inputs, where=self.where)
+        if side == "query":
+            require_finite(vectors, inputs, where=self.where)
+        return vectors
+
+    def describe(self, statistics: Statistics | None) -> Generation:
+        """The first generation, for a collection about to be created; calibrates the encoder before its canaries."""
+        encoder, options = self.encoder, self.config.options
+        if statistics is not None:
+            encoder.calibrate(statistics)
+        found = guard.fingerprint_of(encoder, self.config.adapter, options)
+        self.generation = Generation(
+            number=1,
+            vector=first_vector_name(self.name, self.kind),
+            kind=self.kind,
+            adapter=self.config.adapter,
+            options=options,
+            space=found.space,
+            numerics=found.numerics,
+            canaries=guard.record_canaries(encoder, self.kind, where=self.where),
+            statistics=dict(statistics) if statistics is not None else None,
+        )
+        return self.generation
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether corpus statistics must be measured before a document is encoded."""
+        return self.generation is None and isinstance(self.encoder, Calibrated)
+
+    def _prepare(self, encoder: Any) -> None:
+        generation = self.generation
+        if generation is None:
+            return
+        if generation.kind != self.kind:
+            raise _other_kind(self, generation)
+        if generation.statistics is not None and isinstance(encoder, Calibrated):
+            encoder.calibrate(generation.statistics)
+        if self._verify:
+            guard.check(encoder, generation, where=self.where)
+
+
+def first_vector_name(slot: str, kind: Kind) -> str:
+    """The physical name of a slot's first generation."""
+    return f"_{slot}" if kind == "text_index" else f"{slot}.1"
+
+
+def _other_kind(slot: Slot, generation: Generation) -> CollectionError:
+    return FingerprintMismatch(
+        "the config's adapter is of another kind than the one that filled the slot",
+        where=slot.where,
+        got=f"{slot.config.adapter} ({slot.kind})",
+        expected=f"{generation.adapter} ({generation.kind})",
+        do="name that adapter, or populate a new collection",
+    )

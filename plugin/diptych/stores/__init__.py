@@ -1,0 +1,133 @@
+"""Store URLs: one client interface, `qdrant_client.client_base.QdrantBase`, whoever answers.
+
+| URL | who answers |
+|---|---|
+| `edge:PATH` | Qdrant Edge, the engine inside this process |
+| `http(s)://HOST:PORT`, `grpc(s)://HOST:PORT` | a Qdrant server or cluster |
+| `memory:` | qdrant-client's local mode: for tests and parity checks, gone when the process ends |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from diptych.environment import interpolate
+from diptych.errors import StoreUnavailable, StoreURLError
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+    from diptych.registry import Registry
+
+__all__ = ["is_store_url", "open_store"]
+
+
+def open_store(
+    url: str,
+    *,
+    api_key: str | None = None,
+    timeout: int = 60,
+    base: Path | None = None,
+    registry: Registry | None = None,
+) -> QdrantBase:
+    """The store behind `url`; a plugin's `diptych_open_store` is asked first.
+
+    Args:
+        url: see the table above; `${NAME}` is filled in from the environment.
+        api_key: key of a server, never shown.
+        timeout: seconds to wait for a server.
+        base: folder that a relative `edge:` path starts from; the working folder unless given.
+        registry: whose plugins are asked.
+
+    Raises:
+        StoreURLError: nobody answers for such a URL.
+        StoreLocked: another process has the embedded store open.
+        StoreUnavailable: the server does not answer, or refuses the key.
+    """
+    url = interpolate(url, where="store")
+    if registry is not None and (client := registry.hook.diptych_open_store(url=url)) is not None:
+        return client  # type: ignore[no-any-return]
+    scheme, _, rest = url.partition(":")
+    if scheme == "memory":
+        return _memory()
+    if scheme == "edge" and rest:
+        return _edge(Path(base or ".") / Path(rest).expanduser())
+    if scheme in _SERVERS and urlsplit(url).hostname:
+        return _reachable(_SERVERS[scheme](url, api_key, timeout), url)
+    raise StoreURLError(
+        "no store answers for this URL",
+        got=_without_secrets(url),
+        expected="edge:PATH, memory:, http(s)://HOST:PORT or grpc(s)://HOST:PORT",
+    )
+
+
+def is_store_url(text: str) -> bool:
+    """Whether `text` looks like a store URL rather than the path of a config file."""
+    scheme, colon, _ = text.partition(":")
+    return bool(colon) and scheme.isalpha() and len(scheme) > 1 and not Path(text).exists()
+
+
+def _memory() -> QdrantBase:
+    from qdrant_client import QdrantClient
+
+    return QdrantClient(":memory:")
+
+
+def _edge(path: Path) -> QdrantBase:
+    from diptych.stores.edge import EdgeClient
+
+    return EdgeClient(path)
+
+
+def _http(url: str, api_key: str | None, timeout: int) -> QdrantBase:
+    from qdrant_client import QdrantClient
+
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 6333)
+    return QdrantClient(url=url, port=port, api_key=api_key, timeout=timeout, check_compatibility=False)
+
+
+def _grpc(url: str, api_key: str | None, timeout: int) -> QdrantBase:
+    from qdrant_client import QdrantClient
+
+    parts = urlsplit(url)
+    return QdrantClient(
+        host=parts.hostname,
+        grpc_port=parts.port or 6334,
+        prefer_grpc=True,
+        https=parts.scheme == "grpcs",
+        api_key=api_key,
+        timeout=timeout,
+        check_compatibility=False,
+    )
+
+
+_SERVERS: dict[str, Callable[[str, str | None, int], QdrantBase]] = {
+    "http": _http,
+    "https": _http,
+    "grpc": _grpc,
+    "grpcs": _grpc,
+}
+
+
+def _reachable(client: QdrantBase, url: str) -> QdrantBase:
+    """The client, once the server has answered."""
+    try:
+        client.get_collections()
+    except Exception as error:
+        client.close()
+        raise StoreUnavailable(
+            "the Qdrant server does not answer",
+            where=_without_secrets(url),
+            got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            do="check that it runs, its URL and api_key; or use an embedded store: edge:./qdrant",
+        ) from error
+    return client
+
+
+def _without_secrets(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
