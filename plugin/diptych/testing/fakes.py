@@ -1,0 +1,203 @@
+"""Deterministic encoders and a reranker for tests: cheap, and similar texts get similar vectors.
+
+A text is its bag of words; a word's vector or id comes from a hash, so every process and machine gets the same answers.
+`expand` adds words to documents only, as document expansion does: that makes the two sides really different.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from diptych.protocols import Fingerprint, Pair, Similarity, Statistics
+from diptych.testing.words import Recorder, WordVectors, space_of, word_id, words_of
+from diptych.types import Floats, SparseVector
+
+
+class FakeDenseEncoder(Recorder):
+    """A dense encoder: the sum of a text's word vectors, normalised unless `normalized=False`.
+
+    Args:
+        dimension, similarity: as declared.
+        seed: another seed is another space of the same dimension.
+        query_prompt, document_prompt: words put before each text of a side, as models with instructions do.
+        expand: words added to documents that hold a key: `{"feline": "cat"}`.
+        normalized: whether vectors have length 1; declared, and kept.
+        nan_word: texts with this word get a vector of NaN.
+        fail_on_call, delay, record, log: see Recorder.
+    """
+
+    def __init__(
+        self,
+        *,
+        dimension: int = 64,
+        similarity: Similarity = "cosine",
+        seed: int = 0,
+        query_prompt: str = "",
+        document_prompt: str = "",
+        expand: Mapping[str, str] | None = None,
+        normalized: bool = True,
+        nan_word: str = "",
+        fail_on_call: int | None = None,
+        delay: float = 0.0,
+        record: bool = True,
+        log: str = "",
+    ) -> None:
+        super().__init__(fail_on_call=fail_on_call, delay=delay, record=record, log=log)
+        self.dimension, self.similarity, self.normalized = dimension, similarity, normalized
+        self.query_prompt, self.document_prompt, self.expand = query_prompt, document_prompt, dict(expand or {})
+        self.nan_word, self._vectors = nan_word, WordVectors(dimension, seed)
+        self.asymmetric = query_prompt != document_prompt or bool(expand)
+        facts = (dimension, seed, query_prompt, document_prompt, sorted(self.expand.items()), normalized)
+        self.fingerprint = Fingerprint(space_of("fake-dense", *facts), "numpy")
+
+    def encode_query(self, inputs: Sequence[str]) -> Floats:
+        """Vectors of queries, float32 `[n, dimension]`."""
+        self.called("query", inputs)
+        return self._encode([words_of(f"{self.query_prompt} {text}") for text in inputs])
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        """Vectors of documents, float32 `[n, dimension]`."""
+        self.called("document", inputs)
+        return self._encode([words_of(f"{self.document_prompt} {text}", expand=self.expand) for text in inputs])
+
+    def _encode(self, bags: Sequence[Sequence[str]]) -> Floats:
+        result = np.empty((len(bags), self.dimension), np.float32)
+        for row, words in enumerate(bags):
+            total = self._vectors.rows(words).sum(axis=0)
+            result[row] = total / np.sqrt(np.square(total).sum()) if self.normalized else total
+            if self.nan_word and self.nan_word in words:
+                result[row] = np.nan
+        return result
+
+
+class FakeSparseEncoder(Recorder):
+    """A sparse encoder: ids are hashed words, weights their counts.
+
+    `decode` names the words this object has encoded; others are `#id`.
+    """
+
+    def __init__(
+        self,
+        *,
+        dimension: int = 2**20,
+        uses_idf: bool = False,
+        expand: Mapping[str, str] | None = None,
+        fail_on_call: int | None = None,
+        delay: float = 0.0,
+        record: bool = True,
+        log: str = "",
+    ) -> None:
+        super().__init__(fail_on_call=fail_on_call, delay=delay, record=record, log=log)
+        self.dimension, self.uses_idf, self.expand = dimension, uses_idf, dict(expand or {})
+        self.asymmetric = bool(expand)
+        self.fingerprint = Fingerprint(space_of("fake-sparse", dimension, sorted(self.expand.items())), "numpy")
+        self._words: dict[int, str] = {}
+
+    def encode_query(self, inputs: Sequence[str]) -> list[SparseVector]:
+        """How often each query says each of its words."""
+        self.called("query", inputs)
+        return [self._vector(Counter(words_of(text))) for text in inputs]
+
+    def encode_document(self, inputs: Sequence[str]) -> list[SparseVector]:
+        """How often each document says each of its words, expansion included."""
+        self.called("document", inputs)
+        return [self._vector(Counter(words_of(text, expand=self.expand))) for text in inputs]
+
+    def decode(self, vector: SparseVector, top_k: int | None = None) -> list[tuple[str, float]]:
+        """The words with their weights, heaviest first."""
+        pairs = zip(vector.indices.tolist(), vector.values.tolist(), strict=True)
+        heaviest = sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:top_k]
+        return [(self._words.get(index, f"#{index}"), weight) for index, weight in heaviest]
+
+    def _vector(self, weights: Mapping[str, float]) -> SparseVector:
+        by_id: dict[int, float] = {}
+        for word, weight in weights.items():
+            index = word_id(word, self.dimension)
+            self._words.setdefault(index, word)
+            by_id[index] = by_id.get(index, 0.0) + weight
+        return SparseVector.from_mapping(by_id)
+
+
+class FakeCalibratedEncoder(FakeSparseEncoder):
+    """A sparse encoder that satisfies Calibrated: document weights need the corpus's average length, as BM25's do."""
+
+    average_length: float = 0.0
+
+    def measure(self, inputs: Sequence[str]) -> Statistics:
+        """`documents` and `tokens` of `inputs`."""
+        return {"documents": float(len(inputs)), "tokens": float(sum(len(words_of(text)) for text in inputs))}
+
+    def calibrate(self, statistics: Statistics) -> None:
+        """Take the average length from sums of `measure`."""
+        self.average_length = statistics["tokens"] / statistics["documents"]
+
+    def encode_document(self, inputs: Sequence[str]) -> list[SparseVector]:
+        """Counts, saturated by relative length; needs `calibrate` first."""
+        if not self.average_length:
+            raise RuntimeError("encode_document before calibrate")
+        self.called("document", inputs)
+        return [self._vector(self._saturated(words_of(text, expand=self.expand))) for text in inputs]
+
+    def _saturated(self, words: Sequence[str]) -> dict[str, float]:
+        relative = len(words) / self.average_length
+        return {word: count / (count + relative) for word, count in Counter(words).items()}
+
+
+class FakeMultiVectorEncoder(Recorder):
+    """A multi-vector encoder: one vector of length 1 for each word, compared by MaxSim."""
+
+    normalized = True
+
+    def __init__(
+        self,
+        *,
+        dimension: int = 32,
+        similarity: Similarity = "cosine",
+        seed: int = 0,
+        expand: Mapping[str, str] | None = None,
+        fail_on_call: int | None = None,
+        delay: float = 0.0,
+        record: bool = True,
+        log: str = "",
+    ) -> None:
+        super().__init__(fail_on_call=fail_on_call, delay=delay, record=record, log=log)
+        self.dimension, self.similarity, self.expand = dimension, similarity, dict(expand or {})
+        self.asymmetric, self._vectors = bool(expand), WordVectors(dimension, seed)
+        facts = ("fake-multivector", dimension, seed, sorted(self.expand.items()))
+        self.fingerprint = Fingerprint(space_of(*facts), "numpy")
+
+    def encode_query(self, inputs: Sequence[str]) -> list[Floats]:
+        """Word vectors of queries, each float32 `[words, dimension]`."""
+        self.called("query", inputs)
+        return [self._vectors.rows(words_of(text)) for text in inputs]
+
+    def encode_document(self, inputs: Sequence[str]) -> list[Floats]:
+        """Word vectors of documents, each float32 `[words, dimension]`."""
+        self.called("document", inputs)
+        return [self._vectors.rows(words_of(text, expand=self.expand)) for text in inputs]
+
+
+class FakeReranker(Recorder):
+    """A reranker: the share of the query's words that the document has, less a trifle for the document's length."""
+
+    max_length: int | None = None
+    independent = True
+
+    def __init__(
+        self, *, fail_on_call: int | None = None, delay: float = 0.0, record: bool = True, log: str = ""
+    ) -> None:
+        super().__init__(fail_on_call=fail_on_call, delay=delay, record=record, log=log)
+        self.fingerprint = Fingerprint(space_of("fake-reranker"), "numpy")
+
+    def predict(self, pairs: Sequence[Pair]) -> Floats:
+        """Scores float32 `[n]`."""
+        self.called("pair", ["\t".join(pair) for pair in pairs])
+        return np.array([_overlap(*pair) for pair in pairs], np.float32)
+
+
+def _overlap(query: str, document: str) -> float:
+    asked, found = set(words_of(query)), words_of(document)
+    return len(asked & set(found)) / len(asked) - 1e-4 * min(len(found), 1000)

@@ -1,0 +1,106 @@
+"""What the fakes share: words, their vectors and ids by hash, and a record of calls."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from diptych.types import Floats
+
+CallSide: TypeAlias = Literal["query", "document", "pair"]
+_WORD = re.compile(r"\w+")
+
+
+class FakeFailure(RuntimeError):
+    """What a fake raises on the call that it was told to fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a fake: the side and the inputs; of a reranker's pairs, query and document joined by a tab."""
+
+    side: CallSide
+    inputs: tuple[str, ...]
+
+
+class Recorder:
+    """Keeps the calls, waits, and fails when told to.
+
+    Args:
+        fail_on_call: raise FakeFailure on this call, counted from 1.
+        delay: seconds each call takes at least.
+        record: keep the calls in `calls`; without it only `count` and `encoded` are kept, in bounded memory.
+        log: a file that gets one JSON line `{"side", "inputs"}` per call, for tests that kill the process.
+    """
+
+    def __init__(
+        self, *, fail_on_call: int | None = None, delay: float = 0.0, record: bool = True, log: str = ""
+    ) -> None:
+        self.fail_on_call, self.delay, self.record, self.log = fail_on_call, delay, record, log
+        self.calls: list[Call] = []
+        self.count = self.encoded = 0
+
+    def called(self, side: CallSide, inputs: Sequence[str]) -> None:
+        """Note a call.
+
+        Raises:
+            FakeFailure: this is the call to fail on.
+        """
+        self.count += 1
+        if self.record:
+            self.calls.append(Call(side, tuple(inputs)))
+        if self.delay:
+            time.sleep(self.delay)
+        if self.count == self.fail_on_call:
+            raise FakeFailure(f"call {self.count} fails, as it was told to")
+        self.encoded += len(inputs)
+        if self.log:
+            with open(self.log, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"side": side, "inputs": list(inputs)}) + "\n")
+
+
+class WordVectors:
+    """A fixed vector for each word: `[dimension]`, of length 1, from a hash of seed and word; the same everywhere."""
+
+    def __init__(self, dimension: int, seed: int) -> None:
+        self.dimension, self.seed = dimension, seed
+        self._known: dict[str, Floats] = {}
+
+    def __getitem__(self, word: str) -> Floats:
+        found = self._known.get(word)
+        if found is None:
+            digest = hashlib.shake_128(f"{self.seed}:{word}".encode(errors="replace")).digest(self.dimension)
+            raw = np.frombuffer(digest, np.uint8).astype(np.float32) - np.float32(127.5)
+            found = raw / np.sqrt(np.square(raw).sum())
+            if len(self._known) < 50_000:
+                self._known[word] = found
+        return found
+
+    def rows(self, words: Sequence[str]) -> Floats:
+        """The vectors of `words`, float32 `[len(words), dimension]`."""
+        return np.stack([self[word] for word in words])
+
+
+def words_of(text: str, *, expand: Mapping[str, str] | None = None) -> list[str]:
+    """The lower-case words of `text`, with what `expand` adds to them; a text without words has the word ""."""
+    words = _WORD.findall(text.lower())
+    if expand:
+        words += [expand[word] for word in words if word in expand]
+    return words or [""]
+
+
+def word_id(word: str, dimension: int) -> int:
+    """An id below `dimension`, the same in every process."""
+    return int.from_bytes(hashlib.blake2b(word.encode(errors="replace"), digest_size=8).digest(), "big") % dimension
+
+
+def space_of(*facts: object) -> str:
+    """A short hash of what decides a fake's vectors."""
+    return hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()
