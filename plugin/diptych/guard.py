@@ -32,6 +32,8 @@ TEXTS: tuple[str, ...] = (
     _LONG,
 )
 
+SIDES: tuple[Side, Side] = ("query", "document")
+
 # Lowest cosine over the canaries that counts as the same space. bfloat16 against float32 stays above .999; other
 # models, poolings and prompts measured so far fall below .97.
 MINIMUM_COSINE = 0.995
@@ -68,7 +70,7 @@ def check(encoder: Any, generation: Generation, *, where: str) -> float:
         return 1.0
     cosine = min(
         lowest_likeness(_sketches(encoder, generation.kind, side, where), getattr(generation.canaries, side))
-        for side in ("query", "document")
+        for side in SIDES
     )
     if cosine < MINIMUM_COSINE:
         raise _mismatch(

@@ -103,7 +103,10 @@ class CollectionHandle:
             params = vector_params(slot.encoder, slot.kind, slot.config.storage, indexed=indexed)
             spec = self.registry.spec(slot.config.adapter)
             params = self.registry.hook.diptych_vector_params(spec=spec, params=params) or params
-            (sparse if isinstance(params, models.SparseVectorParams) else dense)[slot.vector] = params
+            if isinstance(params, models.SparseVectorParams):
+                sparse[slot.vector] = params
+            else:
+                dense[slot.vector] = params
         return dense, sparse
 
     def _create_indexes(self) -> None:

@@ -1,4 +1,4 @@
-"""How a document lies in a point: metadata, `text` and `title` as payload keys of their own, so that filters read plainly.
+"""How a document lies in a point: metadata, `text` and `title` as keys of their own, so that filters read plainly.
 
 {"section": "sound", "text": "...", "title": "...", "_diptych": {"id": "lame", "hash": "..."}}
 """

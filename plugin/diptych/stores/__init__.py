@@ -79,7 +79,8 @@ def _memory() -> QdrantBase:
 def _edge(path: Path) -> QdrantBase:
     from diptych.stores.edge import EdgeClient
 
-    return EdgeClient(path)
+    client: QdrantBase = EdgeClient(path)
+    return client
 
 
 def _http(url: str, api_key: str | None, timeout: int) -> QdrantBase:
