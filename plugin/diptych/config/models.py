@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+
+from diptych.config.pipeline import pipeline_problems
+from diptych.config.problems import PipelineProblems
+from diptych.config.source import Source
 
 Positive = Annotated[int, Field(ge=1)]
+CANDIDATES = 100  # of a slot whose number is not given: ten times the default limit
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
@@ -44,6 +51,15 @@ class VectorStorage(Section):
     datatype: Literal["float32", "float16", "uint8"] | None = Field(None, description="Stored number format.")
 
 
+def _gather_options(raw: Any, own: tuple[str, ...]) -> Any:
+    """`raw` with all keys but `own` moved under `options`; what is no mapping is left to pydantic."""
+    nested = (raw.get("options") or {}) if isinstance(raw, dict) else None
+    if not isinstance(nested, dict):
+        return raw
+    rest = {key: value for key, value in raw.items() if key not in (*own, "options")}
+    return {**{key: raw[key] for key in own if key in raw}, "options": {**nested, **rest}}
+
+
 class SlotConfig(Section):
     """One slot: an adapter, its options (any further key), and how its vectors are stored."""
 
@@ -55,11 +71,7 @@ class SlotConfig(Section):
     @classmethod
     def _collect_options(cls, raw: Any) -> Any:
         """Keys that are not the slot's own are the adapter's options."""
-        if not isinstance(raw, dict):
-            return raw
-        own = {key: raw[key] for key in ("adapter", "storage") if key in raw}
-        rest = {key: value for key, value in raw.items() if key not in (*own, "options")}
-        return {**own, "options": {**(raw.get("options") or {}), **rest}}
+        return _gather_options(raw, ("adapter", "storage"))
 
 
 class RrfFusion(Section):
@@ -67,7 +79,7 @@ class RrfFusion(Section):
 
     kind: Literal["rrf"] = "rrf"
     k: Positive = Field(60, description="The paper's k, with ranks from 1; Qdrant's own k is one larger.")
-    weights: dict[str, float] = Field(default_factory=dict, description="Weight of a slot; 1 unless set.")
+    weights: dict[str, Weight] = Field(default_factory=dict, description="Weight of a slot; 1 unless set.")
 
 
 class DbsfFusion(Section):
@@ -81,7 +93,7 @@ class LinearFusion(Section):
 
     kind: Literal["linear"]
     normalize: Literal["minmax", "zscore"] = Field("minmax", description="How scores are made comparable.")
-    weights: dict[str, float] = Field(default_factory=dict, description="Weight of a slot; 1 unless set.")
+    weights: dict[str, Weight] = Field(default_factory=dict, description="Weight of a slot; 1 unless set.")
 
 
 Fusion = Annotated[RrfFusion | DbsfFusion | LinearFusion, Field(discriminator="kind")]
@@ -104,11 +116,8 @@ class RerankStage(Section):
     @model_validator(mode="before")
     @classmethod
     def _collect_options(cls, raw: Any) -> Any:
-        if not isinstance(raw, dict):
-            return raw
-        own = {key: raw[key] for key in ("adapter", "candidates") if key in raw}
-        rest = {key: value for key, value in raw.items() if key not in (*own, "options")}
-        return {**own, "options": {**(raw.get("options") or {}), **rest}}
+        """Keys that are not the stage's own are the reranker's options."""
+        return _gather_options(raw, ("adapter", "candidates"))
 
 
 class Diversify(Section):
@@ -144,6 +153,11 @@ class SearchConfig(Section):
     limit: Positive = Field(10, description="Hits a query returns.")
     score_threshold: float | None = Field(None, description="Hits below this score are dropped.")
 
+    def retrieved(self, slots: Iterable[str]) -> dict[str, int]:
+        """Candidates of each slot that is retrieved from: what `retrieve` says, or 100 of all but the rescorer."""
+        rescorer = self.rescore.slot if self.rescore else None
+        return dict(self.retrieve) or {name: CANDIDATES for name in slots if name != rescorer}
+
 
 class PopulateConfig(Section):
     """How documents become points."""
@@ -176,13 +190,23 @@ class Config(Section):
     populate: PopulateConfig = Field(default_factory=PopulateConfig, description="How documents become points.")
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="Judgements and measures.")
 
+    _source: Source = PrivateAttr(default_factory=Source)
+
+    @property
+    def source(self) -> Source:
+        """The file this was read from, with the lines of its keys; relative paths started at its folder."""
+        return self._source
+
+    def from_source(self, source: Source) -> Config:
+        """A copy that knows where it came from."""
+        copy = self.model_copy()
+        copy._source = source
+        return copy
+
     @model_validator(mode="after")
-    def _slots_exist(self) -> Config:
-        """Every slot that the pipeline names is defined."""
-        search = self.search
-        weights = getattr(search.fuse, "weights", {})
-        named = [*search.retrieve, *weights, *(s.slot for s in (search.rescore, search.diversify) if s)]
-        for name in named:
-            if name not in self.slots:
-                raise ValueError(f"search names slot {name!r}, but slots has only {', '.join(self.slots)}")
+    def _pipeline_fits(self) -> Config:
+        """Every slot that the pipeline names is defined, and its stages fit each other."""
+        problems = pipeline_problems(self)
+        if problems:
+            raise PipelineProblems(problems)
         return self

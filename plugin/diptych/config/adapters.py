@@ -1,0 +1,96 @@
+"""Checks a config against the adapters at hand, without importing a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from diptych.config.models import Config
+from diptych.config.problems import Problem, nearest, raise_problems, shown
+from diptych.config.source import Location
+from diptych.environment import interpolate
+from diptych.errors import AdapterOptionsError, ConfigError, RegistryError
+from diptych.factories import validate_options
+from diptych.specs import AdapterSpec
+
+if TYPE_CHECKING:
+    from diptych.registry import Registry
+
+
+def check_adapters(config: Config, registry: Registry) -> None:
+    """Raise nothing when every adapter that `config` names exists, fits its place and takes its options.
+
+    Raises:
+        ConfigError: all that is wrong, each with its line: unknown adapters, rerankers as slots, encoders as
+            rerankers, options that an adapter does not take, a slot that cannot rescore or diversify.
+    """
+    problems = [problem for name in config.slots for problem in _slot(config, name, registry)]
+    for position in range(len(config.search.rerank)):
+        problems += _stage(config, position, registry)
+    raise_problems([*problems, *_roles(config, registry)], config.source)
+
+
+def _slot(config: Config, name: str, registry: Registry) -> Iterator[Problem]:
+    slot, at = config.slots[name], ("slots", name)
+    spec = _find(slot.adapter, registry, kind="encoder")
+    if isinstance(spec, AdapterSpec):
+        if spec.kind == "reranker":
+            do = "put it under search.rerank"
+            yield Problem((*at, "adapter"), f"{spec.name!r} is a reranker, no encoder", do=do)
+        else:
+            yield from _options(spec, slot.options, at)
+    else:
+        yield _unknown((*at, "adapter"), slot.adapter, spec)
+
+
+def _stage(config: Config, position: int, registry: Registry) -> Iterator[Problem]:
+    stage, at = config.search.rerank[position], ("search", "rerank", position)
+    spec = _find(stage.adapter, registry, kind="reranker")
+    if isinstance(spec, AdapterSpec):
+        if spec.kind != "reranker":
+            do = "give it a slot; search.rescore can score candidates anew with a slot"
+            yield Problem((*at, "adapter"), f"{spec.name!r} is no reranker", f"kind {spec.kind}", do=do)
+        else:
+            yield from _options(spec, stage.options, at)
+    else:
+        yield _unknown((*at, "adapter"), stage.adapter, spec)
+
+
+def _find(name: str, registry: Registry, *, kind: str) -> AdapterSpec | list[str]:
+    """The adapter, or the names of those that would fit the place."""
+    fitting = {spec.name: spec for spec in registry.specs() if (spec.kind == "reranker") == (kind == "reranker")}
+    known = {spec.name: spec for spec in registry.specs()}
+    return known.get(name) or sorted(fitting)
+
+
+def _unknown(location: Location, name: str, known: list[str]) -> Problem:
+    do = nearest(name, known) or "`diptych adapters` lists all; another package may bring it"
+    return Problem(location, f"no adapter is called {name!r}", expected=", ".join(known), do=do)
+
+
+def _options(spec: AdapterSpec, options: Mapping[str, Any], at: Location) -> Iterator[Problem]:
+    """What the adapter's own options model has against the options; values from the environment are not shown."""
+    try:
+        validate_options(spec, interpolate(dict(options), where="config"))
+    except AdapterOptionsError as error:
+        location = (*at, *str(error.context.get("key", "")).split("."))
+        raw = options.get(str(location[len(at)]))
+        got = shown(raw, location) if error.got else ""
+        yield Problem(location, error.what, got, error.expected, error.do)
+    except ConfigError as error:
+        key = next((key for key, value in options.items() if error.got in str(value)), "")
+        yield Problem((*at, key) if key else at, error.what, error.got, error.expected, error.do)
+    except RegistryError as error:
+        yield Problem(at, error.what, error.got, error.expected, error.do)
+
+
+def _roles(config: Config, registry: Registry) -> Iterator[Problem]:
+    """Slots that a stage uses for what their kind cannot do."""
+    search = config.search
+    kinds = {spec.name: spec.kind for spec in registry.specs()}
+    uses = (("rescore", search.rescore, ("multivector", "dense")), ("diversify", search.diversify, ("dense",)))
+    for stage, section, allowed in uses:
+        kind = kinds.get(config.slots[section.slot].adapter) if section else None
+        if section and kind and kind not in allowed:
+            what = f"slot {section.slot!r} cannot {stage}"
+            yield Problem(("search", stage, "slot"), what, f"kind {kind}", f"kind {' or '.join(allowed)}")

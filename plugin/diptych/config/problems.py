@@ -1,0 +1,136 @@
+"""Turns what pydantic found wrong into errors that name the line and the nearest valid key."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from diptych.config.fields import fields_at, places_of
+from diptych.config.source import Location, Source
+from diptych.errors import ConfigError
+
+_SECRET = re.compile(r"key|token|secret|password|credential|authorization", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong at one place of a config."""
+
+    location: Location
+    what: str
+    got: str = ""
+    expected: str = ""
+    do: str = ""
+
+    def error(self, source: Source) -> ConfigError:
+        """The problem as an error with its file and line."""
+        where = source.where(self.location)
+        return ConfigError(
+            self.what, where=where, got=self.got, expected=self.expected, do=self.do, location=self.location
+        )
+
+
+class PipelineProblems(ValueError):
+    """Values that are right by themselves but not together; raised inside the models, never seen by users."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(problem.what for problem in problems))
+
+
+def raise_problems(problems: Sequence[Problem], source: Source) -> None:
+    """Raise nothing for none, the problem itself for one, and all of them, by line, in one error for several.
+
+    Raises:
+        ConfigError: with `context["problems"]` when there are several.
+    """
+    errors = [problem.error(source) for problem in sorted(problems, key=lambda p: source.line(p.location) or 0)]
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        items = [f"{n}. {error}".replace("\n", "\n   ") for n, error in enumerate(errors, 1)]
+        what = "\n".join([f"{len(errors)} problems in {source.name}", *items])
+        raise ConfigError(what, problems=tuple(errors))
+
+
+def problems_of(error: ValidationError, model: type[BaseModel], raw: Mapping[str, Any]) -> list[Problem]:
+    """The problems that pydantic found in `raw`, at the places where the user wrote them."""
+    found: list[Problem] = []
+    for detail in error.errors(include_url=False):
+        nested = detail.get("ctx", {}).get("error")
+        if isinstance(nested, PipelineProblems):
+            found += nested.problems
+        else:
+            found.append(_problem(detail, model, raw))
+    return found
+
+
+def _problem(detail: Mapping[str, Any], model: type[BaseModel], raw: Mapping[str, Any]) -> Problem:
+    location = _as_written(detail["loc"], raw)
+    if detail["type"] == "extra_forbidden":
+        return _unknown_key(location, list(fields_at(model, detail["loc"][:-1])), model)
+    if detail["type"] == "missing":
+        return Problem(location, f"{location[-1]!r} is missing", do=_describe(model, detail["loc"]))
+    if detail["type"].startswith("union_tag"):
+        tags = detail["ctx"].get("expected_tags", "'rrf', 'dbsf', 'linear'")
+        return Problem((*location, "kind"), "unknown kind", shown(detail["ctx"].get("tag", "none"), location), tags)
+    if location[-1:] == ("[key]",):
+        return Problem(location[:-1], "a name here has to be text", repr(location[-2]), do="put it in quotes")
+    value = detail["input"]
+    do = "${NAME} works in store, api_key and options of adapters only" if "${" in str(value) else ""
+    return Problem(location, "unusable value", shown(value, location), _expectation(detail["msg"]), do)
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """`did you mean 'retrieve'?`, or nothing when no known name is near."""
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else ""
+
+
+def _unknown_key(location: Location, known: Sequence[str], model: type[BaseModel]) -> Problem:
+    """The problem of a key that nobody reads, with the nearest of those that exist there, or where it belongs."""
+    key = str(location[-1])
+    elsewhere = [] if nearest(key, known) else places_of(model, key)
+    do = f"{key!r} belongs under {' or '.join(elsewhere)}" if elsewhere else nearest(key, known)
+    return Problem(location, f"unknown key {key!r}", expected=", ".join(known), do=do)
+
+
+def shown(value: object, location: Location) -> str:
+    """`repr(value)`, cut; nothing that may be a secret."""
+    if any(_SECRET.search(str(key)) for key in location):
+        return f"a {type(value).__name__} that is not shown"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _as_written(location: Location, raw: object) -> Location:
+    """Pydantic's location without the tags and `options` that it puts between the keys of the file."""
+    written: list[str | int] = []
+    for position, key in enumerate(location):
+        inside = _step(raw, key)
+        if inside is not None or position == len(location) - 1 or location[position + 1] == "[key]":
+            written.append(key)
+            raw = inside[0] if inside else None
+    return tuple(written)
+
+
+def _step(raw: object, key: str | int) -> tuple[object] | None:
+    if isinstance(raw, Mapping) and key in raw:
+        return (raw[key],)
+    if isinstance(raw, Sequence) and not isinstance(raw, str) and isinstance(key, int) and key < len(raw):
+        return (raw[key],)
+    return None
+
+
+def _describe(model: type[BaseModel], location: Location) -> str:
+    description = fields_at(model, location[:-1]).get(str(location[-1]))
+    return f"add it: {description}" if description else ""
+
+
+def _expectation(message: str) -> str:
+    return message.removeprefix("Input should be ").replace("a valid dictionary or instance of ", "a mapping: ")

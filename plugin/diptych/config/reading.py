@@ -1,0 +1,109 @@
+"""Reads a YAML file as plain values plus the line of each key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+
+from diptych.config.source import Location, Source
+from diptych.errors import ConfigError
+
+MAX_BYTES = 1_000_000  # a config is small; a corpus given in its place must not be parsed as YAML
+
+
+def read_yaml(path: str | Path) -> tuple[dict[str, Any], Source]:
+    """The mapping that the file holds, and where each key stands.
+
+    Raises:
+        ConfigError: no such file, not UTF-8, bad YAML (with its line), a duplicate key, empty, or not a mapping.
+    """
+    path = Path(path)
+    node, values = _parse(_read_text(path), path)
+    if values is None:
+        raise ConfigError("the config file is empty", where=path, do="`diptych init` writes one to start from")
+    if not isinstance(values, dict):
+        raise ConfigError("the config is not a mapping", where=path, got=_kind(values), expected="key: value lines")
+    lines: dict[Location, int] = {}
+    _collect_lines(node, (), lines, set())
+    return values, Source(path, lines)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError("the config file is too large", where=path, expected=f"at most {MAX_BYTES:,} bytes")
+        return path.read_text("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(
+            "there is no config file", where=path, do="`diptych init` writes one; --config names another"
+        ) from None
+    except OSError as error:
+        raise ConfigError("cannot read the config file", where=path, got=error.strerror or str(error)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("the config file is not UTF-8 text", where=path, got=f"byte {error.start}") from error
+
+
+def _parse(text: str, path: Path) -> tuple[Node | None, Any]:
+    """The node graph, which knows lines, and the plain values built from it."""
+    yaml = YAML(typ="safe", pure=True)
+    try:
+        node = yaml.compose(text)
+        if node is None:
+            return None, None
+        _refuse_cycles(node, path, ())
+        return node, yaml.constructor.construct_document(node)
+    except YAMLError as error:
+        raise _bad_yaml(error, path) from error
+    except ValueError as error:  # such as the date 2024-99-99
+        raise ConfigError("the config file holds a value that is no value", where=path, got=str(error)) from error
+
+
+def _bad_yaml(error: YAMLError, path: Path) -> ConfigError:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
+    problem = str((isinstance(error, MarkedYAMLError) and error.problem) or error).splitlines()[0]
+    if isinstance(error, DuplicateKeyError):
+        key = problem.removeprefix("found duplicate key ").split(" with value")[0].strip("\"'")
+        return ConfigError(f"key {key!r} stands twice", where=where, do="keep one of the two")
+    hint = "indent with spaces, not tabs" if "\\t" in problem else "check quotes, colons and indentation there"
+    return ConfigError("the config file is not YAML", where=where, got=problem, do=hint)
+
+
+def _refuse_cycles(node: Node, path: Path, above: tuple[int, ...]) -> None:
+    if id(node) in above:
+        where = f"{path}, line {node.start_mark.line + 1}"
+        raise ConfigError("an alias in the config contains itself", where=where, do="write the value out")
+    for child in _children(node):
+        _refuse_cycles(child, path, (*above, id(node)))
+
+
+def _children(node: Node) -> list[Node]:
+    if isinstance(node, MappingNode):
+        return [child for pair in node.value for child in pair]
+    return list(node.value) if isinstance(node, SequenceNode) else []
+
+
+def _collect_lines(node: Node | None, at: Location, lines: dict[Location, int], seen: set[int]) -> None:
+    """Note the line of each key below `node`, once per node, so that aliases cost nothing."""
+    if node is None or id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, MappingNode):
+        pairs = [(key.value, key, value) for key, value in node.value]
+    else:
+        pairs = [(n, item, item) for n, item in enumerate(node.value)] if isinstance(node, SequenceNode) else []
+    for name, place, value in pairs:
+        if isinstance(name, str | int):
+            lines[*at, name] = place.start_mark.line + 1
+            _collect_lines(value, (*at, name), lines, seen)
+
+
+def _kind(value: object) -> str:
+    return {list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false"}.get(
+        type(value), type(value).__name__
+    )

@@ -1,0 +1,69 @@
+"""The JSON Schema of `diptych.yaml`, with the options of every adapter at hand: editors complete and check with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from diptych.config.models import Config, RerankStage, SlotConfig
+from diptych.errors import RegistryError
+from diptych.factories import options_model
+from diptych.specs import AdapterSpec
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from diptych.registry import Registry
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+ANY_OPTIONS: dict[str, Any] = {"additionalProperties": True}
+
+
+def json_schema(registry: Registry) -> dict[str, Any]:
+    """The schema; an adapter that is not in `registry` may have any options."""
+    schema = Config.model_json_schema()
+    definitions = schema["$defs"]
+    specs = registry.specs()
+    encoders = [spec for spec in specs if spec.kind != "reranker"]
+    rerankers = [spec for spec in specs if spec.kind == "reranker"]
+    for model, fitting in ((SlotConfig, encoders), (RerankStage, rerankers)):
+        definitions[model.__name__] = _one_per_adapter(definitions, model, fitting)
+    return {"$schema": DIALECT, **schema, "title": "diptych.yaml"}
+
+
+def _one_per_adapter(definitions: dict[str, Any], model: type[BaseModel], specs: Sequence[AdapterSpec]) -> Any:
+    """One schema per adapter, told apart by the adapter's name, and one for all other names."""
+    own = definitions[model.__name__]
+    properties = {name: value for name, value in own["properties"].items() if name != "options"}
+    choices = []
+    for spec in specs:
+        name = f"{model.__name__}.{spec.name}"
+        definitions[name] = _with_options(own, properties, spec, definitions)
+        choices.append({"$ref": f"#/$defs/{name}"})
+    names = [spec.name for spec in specs]
+    other = {**properties, "adapter": {"type": "string", "not": {"enum": names}}}
+    choices.append({"type": "object", "properties": other, "required": ["adapter"], **ANY_OPTIONS})
+    return {"description": own["description"], "oneOf": choices}
+
+
+def _with_options(
+    own: dict[str, Any], properties: dict[str, Any], spec: AdapterSpec, definitions: dict[str, Any]
+) -> dict[str, Any]:
+    adapter = {"const": spec.name, "description": spec.summary}
+    result: dict[str, Any] = {"type": "object", "description": spec.summary, "required": ["adapter"]}
+    options = _options_schema(spec)
+    if options is None:
+        return {**result, "properties": {**properties, "adapter": adapter}, **ANY_OPTIONS}
+    definitions.update(options.pop("$defs", {}))
+    required = [*own["required"], *options.get("required", [])]
+    merged = {**properties, "adapter": adapter, **options.get("properties", {})}
+    return {**result, "properties": merged, "required": required, "additionalProperties": False}
+
+
+def _options_schema(spec: AdapterSpec) -> dict[str, Any] | None:
+    """The options as JSON Schema; None when the adapter declares none or they cannot be imported."""
+    try:
+        model = options_model(spec)
+    except RegistryError:
+        return None
+    return model.model_json_schema() if model else None
