@@ -40,9 +40,11 @@ class CollectionHandle:
         self.client = client
         self.name = name
         self.registry = registry
-        self.search_config = config.search if config else SearchConfig()
-        self.populate_config = config.populate if config else PopulateConfig()
         self.metadata = self._read(required=config is None)
+        stored = self.metadata.search if self.metadata else None
+        self.search_config = config.search if config else SearchConfig.model_validate(stored or {})
+        self.populate_config = config.populate if config else PopulateConfig()
+        self._require_same_input(config)
         configs = config.slots if config else _slots_of(self.metadata)
         self._require_same_slots(configs)
         self.slots = {n: Slot(n, c, self._generation(n), registry, verify=verify) for n, c in configs.items()}
@@ -85,7 +87,12 @@ class CollectionHandle:
         """
         records = {n: SlotRecord(live=s.describe(statistics.get(n))) for n, s in self.slots.items()}
         settings = self.populate_config
-        metadata = CollectionMetadata(slots=records, input=list(settings.input), separator=settings.separator)
+        metadata = CollectionMetadata(
+            slots=records,
+            input=list(settings.input),
+            separator=settings.separator,
+            search=self.search_config.model_dump(mode="json"),
+        )
         dense, sparse = self._vectors()
         self.client.create_collection(
             self.name, vectors_config=dense, sparse_vectors_config=sparse, metadata=metadata_payload(metadata)
@@ -94,12 +101,13 @@ class CollectionHandle:
         self._create_indexes()
 
     def _vectors(self) -> tuple[dict[str, models.VectorParams], dict[str, models.SparseVectorParams]]:
+        retrieved = self.search_config.retrieved(self.slots)
         dense: dict[str, models.VectorParams] = {}
         sparse: dict[str, models.SparseVectorParams] = {}
         for slot in self.slots.values():
             if slot.kind == "text_index":
                 continue
-            indexed = slot.kind != "multivector" or slot.name in self.search_config.retrieve
+            indexed = slot.kind != "multivector" or slot.name in retrieved
             params = vector_params(slot.encoder, slot.kind, slot.config.storage, indexed=indexed)
             spec = self.registry.spec(slot.config.adapter)
             params = self.registry.hook.diptych_vector_params(spec=spec, params=params) or params
@@ -131,6 +139,20 @@ class CollectionHandle:
     def _generation(self, name: str) -> Generation | None:
         record = self.metadata.slots.get(name) if self.metadata else None
         return record.live if record else None
+
+    def _require_same_input(self, config: Config | None) -> None:
+        """What the encoders read of a document cannot change beneath vectors that were made from something else."""
+        if config is None or self.metadata is None:
+            return
+        wanted, have = config.populate, self.metadata
+        if (list(wanted.input), wanted.separator) != (have.input, have.separator):
+            raise CollectionError(
+                "config and collection differ in what the encoders read of a document",
+                where=f"collection {self.name!r}, populate.input and populate.separator",
+                got=f"{list(wanted.input)} joined by {wanted.separator!r}",
+                expected=f"{have.input} joined by {have.separator!r}",
+                do="restore them, or populate a new collection",
+            )
 
     def _require_same_slots(self, configs: Mapping[str, SlotConfig]) -> None:
         have = set(self.metadata.slots) if self.metadata else set(configs)

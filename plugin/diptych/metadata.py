@@ -1,7 +1,8 @@
 """What a collection says about itself: kept in the collection's own metadata, under the key `diptych`.
 
 Per slot: the live generation with its physical vector name, adapter and options (as written, `${NAME}` unfilled), the
-fingerprint, canaries, and corpus statistics. So a collection can be opened without a config file.
+fingerprint, canaries, and corpus statistics; and the search pipeline it was created with. So a collection can be opened
+and searched without a config file.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class CollectionMetadata(_Record):
     slots: dict[str, SlotRecord]
     input: list[str] = ["title", "text"]
     separator: str = " "
+    search: dict[str, Any] | None = None
 
 
 def read_metadata(client: QdrantBase, name: str) -> CollectionMetadata | None:

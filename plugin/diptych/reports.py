@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from diptych.metadata import Generation
+
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
@@ -47,3 +49,30 @@ class SearchReport:
     pipeline: str
     queries: int
     seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class SlotInfo:
+    """A slot as `diptych info` shows it."""
+
+    name: str
+    kind: str
+    adapter: str
+    options: Mapping[str, object]
+    vector: str
+    fingerprint: str
+    statistics: Mapping[str, float] | None
+
+    @classmethod
+    def of(cls, name: str, live: Generation) -> SlotInfo:
+        """From the live generation of a slot."""
+        return cls(name, live.kind, live.adapter, live.options, live.vector, str(live.fingerprint), live.statistics)
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """A collection: name, documents, slots."""
+
+    name: str
+    documents: int
+    slots: tuple[SlotInfo, ...]
