@@ -1,0 +1,131 @@
+"""Fingerprints of models: which vectors are comparable (`space`), and what only adds noise (`numerics`).
+
+A space is written part by part, `weights:53aa51172d14 tokenizer:... pooling:... query:... document:... length:256
+dimension:384`, so that two fingerprints in one error show which part differs. Folder names, hub names and libraries'
+versions are left out: a hub model and a local copy of its files have one space.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from diptych.protocols import Fingerprint
+
+DIGITS = 12
+ARCHITECTURE = (
+    "model_type",
+    "num_hidden_layers",
+    "n_layers",
+    "num_attention_heads",
+    "n_heads",
+    "hidden_act",
+    "activation",
+)
+VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
+
+
+def fingerprint(
+    *,
+    weights: str,
+    tokenizer: str,
+    pooling: Sequence[str],
+    prompts: tuple[str, str],
+    max_length: int | None,
+    dimension: int,
+    numerics: str,
+) -> Fingerprint:
+    """The fingerprint of an encoder.
+
+    Args:
+        weights, tokenizer: digests, of `weights_digest` and `tokenizer_digest`.
+        pooling: the steps from token vectors to the result, in order, normalisation included.
+        prompts: of queries and of documents.
+        max_length: tokens read of an input, None for all.
+        dimension: of the result, after truncation.
+        numerics: backend, precision, device.
+    """
+    parts = {
+        "weights": weights[:DIGITS],
+        "tokenizer": tokenizer[:DIGITS],
+        "pooling": "+".join(pooling) or "none",
+        "query": _prompt(prompts[0]),
+        "document": _prompt(prompts[1]),
+        "length": max_length or "all",
+        "dimension": dimension,
+    }
+    return Fingerprint(" ".join(f"{name}:{value}" for name, value in parts.items()), numerics)
+
+
+def weights_digest(folders: Iterable[Path]) -> str:
+    """A digest of all weights in `folders`: safetensors; where there are none ONNX; where neither, pickled files.
+
+    Facts of config.json that choose what is computed from the same weights, such as the number of layers, count too.
+    """
+    parts: list[str] = []
+    for folder in folders:
+        parts += sorted(file_sha256(path) for path in _weight_files(folder))
+        config = read_json(folder / "config.json")
+        parts += [f"{key}={config[key]}" for key in ARCHITECTURE if key in config]
+    return digest(parts)
+
+
+def tokenizer_digest(folders: Iterable[Path]) -> str:
+    """A digest of the tokenizer in the first folder that has one, without its padding and truncation settings."""
+    for folder in folders:
+        if (folder / "tokenizer.json").is_file():
+            return _tokenizer_json(folder / "tokenizer.json")
+        if found := [folder / name for name in VOCABULARIES if (folder / name).is_file()]:
+            return digest([file_sha256(path) for path in found])
+    return digest([])
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes; kept for the process as long as its size and time of change stay."""
+    return _sha256(*_stamp(path))
+
+
+def digest(value: Any) -> str:
+    """The sha256 of a JSON value in one spelling."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def read_json(path: Path) -> Mapping[str, Any]:
+    """The JSON object in a file, {} when the file does not exist."""
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    for patterns in (("*.safetensors",), ("*.onnx", "onnx/*.onnx"), ("pytorch_model*.bin", "*.pt")):
+        if found := [path for pattern in patterns for path in folder.glob(pattern)]:
+            return found
+    return []
+
+
+def _prompt(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS] if text else "none"
+
+
+def _tokenizer_json(path: Path) -> str:
+    return _tokenizer_content(*_stamp(path))
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    status = path.stat()
+    return str(path), status.st_mtime_ns, status.st_size
+
+
+@functools.lru_cache(maxsize=256)
+def _sha256(path: str, modified: int, size: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@functools.lru_cache(maxsize=64)
+def _tokenizer_content(path: str, modified: int, size: int) -> str:
+    content = json.loads(Path(path).read_text("utf-8"))
+    return digest({key: value for key, value in content.items() if key not in ("padding", "truncation")})

@@ -1,0 +1,19 @@
+"""The plugin through which the built-in adapters are found, by the same entry point as anybody else's."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+
+from diptych import hookspecs
+from diptych.specs import AdapterSpec
+
+FAMILIES = ("models", "lexical", "remote")
+
+
+@hookspecs.hookimpl
+def diptych_register_adapters() -> list[AdapterSpec]:
+    """All built-in adapters: each module `specs_*` holds the data of one family in `SPECS`."""
+    modules = [f"diptych_adapters.specs_{family}" for family in FAMILIES]
+    present = [importlib.import_module(name) for name in modules if importlib.util.find_spec(name)]
+    return [spec for module in present for spec in module.SPECS]

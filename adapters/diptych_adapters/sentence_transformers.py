@@ -1,0 +1,123 @@
+"""Dense encoders of sentence-transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+import numpy as np
+from sentence_transformers import SentenceTransformer
+
+from diptych.protocols import Fingerprint, Similarity
+from diptych.types import Floats
+from diptych_adapters.model_options import SentenceTransformersOptions
+from diptych_adapters.models import ModelError, ModelFolder
+from diptych_adapters.pipeline_steps import pipeline_steps
+from diptych_adapters.pipelines import Pipeline, find, load, prompts_of
+
+ORGANIZATION = "sentence-transformers"
+
+
+class SentenceTransformerEncoder(Pipeline):
+    """A dense encoder: one vector per text, float32 `[n, dimension]`.
+
+    Raises:
+        ModelError: the model cannot be had, is no dense model, or compares by a measure that Qdrant has not.
+        MissingExtra: a wheel or a backend is not installed.
+    """
+
+    options_model = SentenceTransformersOptions
+
+    def __init__(self, options: SentenceTransformersOptions) -> None:
+        folder = find(options, organization=ORGANIZATION)
+        check_dense(folder)
+        super().__init__(folder, load(SentenceTransformer, folder, options), options)
+        self._batch_size = options.batch_size
+        self._prompts = prompts_of(self.model, options)
+        self._truncate = _truncation(self.model, options.truncate_dim, self.name)
+        steps = pipeline_steps(self.model)
+        ends_normal = bool(steps) and steps[-1] == "normalize"
+        self._normalize = ends_normal if options.normalize is None else options.normalize
+        self.similarity: Similarity = _similarity(self.model, self.name)
+        self.dimension: int = self._truncate or int(self.model.get_embedding_dimension())
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Which vectors this makes; see diptych_adapters.fingerprints."""
+        steps = pipeline_steps(self.model)
+        added = ["normalize"] if self._normalize and steps[-1:] != ["normalize"] else []
+        return self.fingerprint_of(added, self._prompts, self.dimension)
+
+    def encode_query(self, inputs: Sequence[str]) -> Floats:
+        """Vectors of queries, float32 `[n, dimension]`."""
+        return self._encode(inputs, self._prompts[0], "query")
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        """Vectors of documents, float32 `[n, dimension]`."""
+        return self._encode(inputs, self._prompts[1], "document")
+
+    def _encode(self, inputs: Sequence[str], prompt: str, task: str) -> Floats:
+        if not inputs:
+            return np.zeros((0, self.dimension), np.float32)
+        method = self.model.encode_query if task == "query" else self.model.encode_document
+        with self._lock:
+            vectors = method(
+                list(inputs),
+                prompt=prompt,
+                batch_size=self._batch_size,
+                show_progress_bar=False,
+                normalize_embeddings=self._normalize,
+                truncate_dim=self._truncate,
+            )
+        return np.ascontiguousarray(vectors, np.float32)
+
+
+def check_dense(folder: ModelFolder) -> None:
+    """Refuse a model that was saved as another kind: it would be converted by guesswork.
+
+    Raises:
+        ModelError: naming the adapter that serves it.
+    """
+    adapters = {
+        "SparseEncoder": "sentence-transformers-sparse",
+        "MultiVectorEncoder": "sentence-transformers-multivector",
+        "ColBERT": "sentence-transformers-multivector",
+        "CrossEncoder": "cross-encoder",
+    }
+    saved = folder.config("config_sentence_transformers.json").get("model_type", "SentenceTransformer")
+    if saved in adapters:
+        raise ModelError(
+            f"model {folder.name!r} is no dense encoder",
+            where=folder.path,
+            got=saved,
+            expected="SentenceTransformer",
+            do=f"use adapter: {adapters[saved]}",
+        )
+
+
+def _truncation(model: SentenceTransformer, truncate_dim: int | None, name: str) -> int | None:
+    own = model.truncate_dim
+    full = _full_dimension(model)
+    if truncate_dim is not None and truncate_dim > full:
+        raise ModelError(f"truncate_dim is more than model {name!r} has", got=truncate_dim, expected=f"at most {full}")
+    return truncate_dim or own
+
+
+def _full_dimension(model: SentenceTransformer) -> int:
+    own, model.truncate_dim = model.truncate_dim, None
+    try:
+        return int(model.get_embedding_dimension() or 0)
+    finally:
+        model.truncate_dim = own
+
+
+def _similarity(model: SentenceTransformer, name: str) -> Similarity:
+    found = model.similarity_fn_name
+    for known in get_args(Similarity):
+        if found == known:
+            return known  # type: ignore[no-any-return]
+    raise ModelError(
+        f"model {name!r} compares vectors by a measure that Qdrant slots do not have",
+        got=found,
+        expected=", ".join(get_args(Similarity)),
+    )

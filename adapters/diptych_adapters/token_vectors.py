@@ -1,0 +1,93 @@
+"""Late interaction without training: the token vectors of a dense model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+
+from diptych.protocols import Fingerprint, Similarity
+from diptych.types import Floats
+from diptych_adapters.model_options import TokenVectorsOptions
+from diptych_adapters.models import ModelError
+from diptych_adapters.pipelines import Pipeline, find, load, prompts_of
+from diptych_adapters.sentence_transformers import ORGANIZATION, check_dense
+
+
+class TokenVectorEncoder(Pipeline):
+    """A unit vector for each token that a dense model reads, to be compared by MaxSim.
+
+    A text without any token gives one zero vector, which is similar to nothing: Qdrant takes no empty multivector.
+    """
+
+    options_model = TokenVectorsOptions
+    similarity: Similarity = "cosine"
+
+    def __init__(self, options: TokenVectorsOptions) -> None:
+        folder = find(options, organization=ORGANIZATION)
+        check_dense(folder)
+        super().__init__(folder, load(SentenceTransformer, folder, options), options)
+        self._batch_size = options.batch_size
+        self._prompts = prompts_of(self.model, options)
+        self._special = options.special_tokens
+        self._markers = _marker_ids(self.model.tokenizer)
+        self.dimension: int = _token_dimension(self.model, self.name, options.truncate_dim)
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Which vectors this makes; see diptych_adapters.fingerprints."""
+        kept = "all" if self._special else "words"
+        return self.fingerprint_of([f"tokens({kept})", "normalize"], self._prompts, self.dimension, pooled=False)
+
+    def encode_query(self, inputs: Sequence[str]) -> list[Floats]:
+        """Token vectors of queries, each float32 `[tokens_i, dimension]`, unit length."""
+        return self._encode(inputs, self._prompts[0], "query")
+
+    def encode_document(self, inputs: Sequence[str]) -> list[Floats]:
+        """Token vectors of documents, each float32 `[tokens_i, dimension]`, unit length."""
+        return self._encode(inputs, self._prompts[1], "document")
+
+    def _encode(self, inputs: Sequence[str], prompt: str, task: str) -> list[Floats]:
+        order = np.argsort([-len(text) for text in inputs], kind="stable")
+        result: list[Floats] = [np.zeros((0, self.dimension), np.float32)] * len(inputs)
+        for start in range(0, len(order), self._batch_size):
+            chosen = order[start : start + self._batch_size]
+            for place, vectors in zip(chosen, self._batch([inputs[i] for i in chosen], prompt, task), strict=True):
+                result[place] = vectors
+        return result
+
+    def _batch(self, texts: list[str], prompt: str, task: str) -> list[Floats]:
+        method: Any = self.model.encode_query if task == "query" else self.model.encode_document
+        with self._lock:
+            outputs = method(texts, prompt=prompt, batch_size=len(texts), show_progress_bar=False, output_value=None)
+        return [self._vectors(output) for output in outputs]
+
+    def _vectors(self, output: dict[str, Any]) -> Floats:
+        keep = output["attention_mask"].bool()
+        if not self._special:
+            keep &= ~torch.isin(output["input_ids"], torch.as_tensor(self._markers, device=keep.device))
+        vectors = output["token_embeddings"][keep][:, : self.dimension].float()
+        if not len(vectors):
+            return np.zeros((1, self.dimension), np.float32)
+        return np.ascontiguousarray(torch.nn.functional.normalize(vectors, dim=-1).cpu().numpy())
+
+
+def _marker_ids(tokenizer: Any) -> list[int]:
+    """The special tokens that mark a text's place, such as [CLS]; an unknown word is a word."""
+    return sorted(set(tokenizer.all_special_ids) - {tokenizer.unk_token_id, tokenizer.mask_token_id})
+
+
+def _token_dimension(model: SentenceTransformer, name: str, truncate_dim: int | None) -> int:
+    outputs: Any = model.encode(["a"], output_value=None, show_progress_bar=False)
+    output = outputs[0]
+    if "token_embeddings" not in output:
+        raise ModelError(
+            f"model {name!r} has no token vectors", got=type(model[0]).__name__, expected="a transformer model"
+        )
+    full = int(output["token_embeddings"].shape[-1])
+    if truncate_dim is not None and truncate_dim > full:
+        raise ModelError(f"truncate_dim is more than model {name!r} has", got=truncate_dim, expected=f"at most {full}")
+    return truncate_dim or full
