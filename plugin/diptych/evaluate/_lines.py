@@ -1,0 +1,40 @@
+"""Reads text files line by line, gzipped or not, so that every error can name its line."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from diptych.errors import EvaluationError
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """`(line number from 1, line without its end)` of each line that is not blank. UTF-8, with or without a mark.
+
+    Raises:
+        EvaluationError: the file cannot be opened, is no UTF-8, or its gzip stream is damaged.
+    """
+    number = 0
+    try:
+        with path.open("rb") as probe:
+            zipped = probe.read(2) == _GZIP_MAGIC
+        with (gzip.open if zipped else open)(path, "rt", encoding="utf-8-sig", newline=None) as stream:
+            for number, line in enumerate(stream, 1):
+                if line.strip():
+                    yield number, line.rstrip("\r\n")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise EvaluationError(
+            f"cannot read {path.name}",
+            where=f"{path}, after line {number}" if number else path,
+            got=f"{type(error).__name__}: {error}",
+            expected="UTF-8 text, gzipped or not",
+        ) from error
+
+
+def place(path: Path, number: int) -> str:
+    """How errors name a line."""
+    return f"{path}, line {number}"

@@ -1,0 +1,125 @@
+"""`evaluate`: how well a run answers judged queries, by query and on average."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from diptych.errors import EvaluationError
+from diptych.evaluate._extras import load
+from diptych.evaluate.measures import DEFAULT_METRICS, cutoff, parse_metrics
+from diptych.evaluate.qrels import Qrels
+from diptych.evaluate.rankings import ordered, rank_scores
+from diptych.types import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Values of one run: `per_query[metric][query id]`. Every judged query counts, answered or not.
+
+    Args:
+        name: the run's name.
+        per_query: for each metric, in the order asked for, the value of each judged query, in the order of the qrels.
+        unanswered: judged queries for which the run has no document; each counts as 0.
+        unjudged: queries of the run without judgements; they count nowhere.
+        without_relevant: judged queries that have no relevant document; each counts as 0, as in trec_eval.
+        depth: length of the run's longest ranking.
+    """
+
+    name: str
+    per_query: Mapping[str, Mapping[str, float]]
+    unanswered: tuple[str, ...] = ()
+    unjudged: tuple[str, ...] = ()
+    without_relevant: tuple[str, ...] = ()
+    depth: int = 0
+    means: Mapping[str, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        means = {metric: sum(values.values()) / len(values) for metric, values in self.per_query.items()}
+        object.__setattr__(self, "means", means)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics, as they were asked for."""
+        return tuple(self.per_query)
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """Ids of the judged queries."""
+        return tuple(next(iter(self.per_query.values())))
+
+    def values(self, metric: str) -> Mapping[str, float]:
+        """`{query id: value}` of one metric.
+
+        Raises:
+            EvaluationError: the metric was not computed.
+        """
+        if metric not in self.per_query:
+            raise EvaluationError(
+                f"{self.name!r} has no values of {metric!r}",
+                got=", ".join(self.metrics),
+                do=f"name {metric!r} in metrics when evaluating",
+            )
+        return self.per_query[metric]
+
+    def remarks(self) -> list[str]:
+        """What a reader of the means should know, one sentence each; empty when there is nothing."""
+        deeper = [metric for metric in self.metrics if self.depth < (cutoff(metric) or 0)]
+        counts = (
+            (len(self.unanswered), "judged queries have no answer and count as 0"),
+            (len(self.unjudged), "queries have no judgements and are left out"),
+            (len(self.without_relevant), "judged queries have no relevant document and count as 0"),
+        )
+        remarks = [f"{self.name}: {count} {what}" for count, what in counts if count]
+        if deeper:
+            remarks.append(f"{self.name}: no ranking is longer than {self.depth}, so {', '.join(deeper)} see no deeper")
+        return remarks
+
+
+def evaluate(run: Run, qrels: Qrels, metrics: Sequence[str] = DEFAULT_METRICS) -> Evaluation:
+    """The values of `run` on each judged query, computed by ir-measures.
+
+    nDCG has gains equal to the grades and log2 discounts; the other default metrics count grades of 1 or more as
+    relevant. See `diptych.evaluate.rankings.ordered` for how ties are broken.
+
+    Raises:
+        EvaluationError: an unknown metric, a document twice in a ranking, a score that is NaN, or no query in common.
+        MissingExtra: ir-measures is not installed.
+    """
+    measures = parse_metrics(metrics)
+    rankings = {
+        query: ordered(ranking, where=f"run {run.name!r}, query {query!r}") for query, ranking in run.rankings.items()
+    }
+    answered = {query: ranking for query, ranking in rankings.items() if ranking}
+    _check_overlap(run, qrels)
+    found = _compute(list(dict.fromkeys(measures.values())), qrels, answered)
+    return Evaluation(
+        run.name,
+        {name: {query: found[str(measure), query] for query in qrels.queries} for name, measure in measures.items()},
+        unanswered=tuple(query for query in qrels.queries if query not in answered),
+        unjudged=tuple(query for query in rankings if query not in qrels.judgements),
+        without_relevant=qrels.without_relevant,
+        depth=max(map(len, answered.values()), default=0),
+    )
+
+
+def _check_overlap(run: Run, qrels: Qrels) -> None:
+    """A run and judgements that share no query come from two data sets."""
+    if qrels.judgements.keys() & run.rankings.keys():
+        return
+    raise EvaluationError(
+        f"run {run.name!r} and the judgements share no query",
+        where=qrels.source,
+        got=f"queries {', '.join(list(run.rankings)[:3]) or 'none'}",
+        expected=f"queries such as {', '.join(qrels.queries[:3]) or 'none: the qrels are empty'}",
+        do="give the queries of the run their ids, and take run and qrels from one data set",
+    )
+
+
+def _compute(measures: list[object], qrels: Qrels, answered: Mapping[str, list[str]]) -> dict[tuple[str, str], float]:
+    """`{(measure, query): value}`; ir-measures itself fills in judged queries that have no answer."""
+    ir_measures = load("ir_measures", purpose="evaluation")
+    judged = {query: dict(grades) for query, grades in qrels.judgements.items()}
+    scores = {query: rank_scores(ranking) for query, ranking in answered.items() if query in judged}
+    values = ir_measures.iter_calc(measures, judged, scores)
+    return {(str(value.measure), value.query_id): float(value.value) for value in values}
