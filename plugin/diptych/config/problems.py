@@ -104,6 +104,8 @@ def shown(value: object, location: Location) -> str:
     """`repr(value)`, cut; nothing that may be a secret."""
     if any(_SECRET.search(str(key)) for key in location):
         return f"a {type(value).__name__} that is not shown"
+    if isinstance(value, dict | list) and value:
+        return "a mapping" if isinstance(value, dict) else "a list"
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
@@ -133,4 +135,8 @@ def _describe(model: type[BaseModel], location: Location) -> str:
 
 
 def _expectation(message: str) -> str:
-    return message.removeprefix("Input should be ").replace("a valid dictionary or instance of ", "a mapping: ")
+    return (
+        message.removeprefix("Input should be ")
+        .replace("a valid dictionary or instance of ", "a mapping: ")
+        .replace("a valid dictionary", "a mapping")
+    )

@@ -7,7 +7,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from diptych.config.source import Location, Source
@@ -66,12 +66,13 @@ def _parse(text: str, path: Path) -> tuple[Node | None, Any]:
 def _bad_yaml(error: YAMLError, path: Path) -> ConfigError:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
-    problem = str((isinstance(error, MarkedYAMLError) and error.problem) or error).splitlines()[0]
+    problem = str(getattr(error, "problem", None) or error).splitlines()[0]
+    context = str(getattr(error, "context", None) or "")
     if isinstance(error, DuplicateKeyError):
         key = problem.removeprefix("found duplicate key ").split(" with value")[0].strip("\"'")
         return ConfigError(f"key {key!r} stands twice", where=where, do="keep one of the two")
     hint = "indent with spaces, not tabs" if "\\t" in problem else "check quotes, colons and indentation there"
-    return ConfigError("the config file is not YAML", where=where, got=problem, do=hint)
+    return ConfigError("the config file is not YAML", where=where, got=f"{context} {problem}".strip(), do=hint)
 
 
 def _refuse_cycles(node: Node, path: Path, above: tuple[int, ...]) -> None:

@@ -35,13 +35,13 @@ def _one_per_adapter(definitions: dict[str, Any], model: type[BaseModel], specs:
     """One schema per adapter, told apart by the adapter's name, and one for all other names."""
     own = definitions[model.__name__]
     properties = {name: value for name, value in own["properties"].items() if name != "options"}
-    choices = []
+    choices: list[dict[str, Any]] = []
     for spec in specs:
         name = f"{model.__name__}.{spec.name}"
         definitions[name] = _with_options(own, properties, spec, definitions)
         choices.append({"$ref": f"#/$defs/{name}"})
     names = [spec.name for spec in specs]
-    other = {**properties, "adapter": {"type": "string", "not": {"enum": names}}}
+    other: dict[str, Any] = {**properties, "adapter": {"type": "string", "not": {"enum": names}}}
     choices.append({"type": "object", "properties": other, "required": ["adapter"], **ANY_OPTIONS})
     return {"description": own["description"], "oneOf": choices}
 
@@ -49,7 +49,7 @@ def _one_per_adapter(definitions: dict[str, Any], model: type[BaseModel], specs:
 def _with_options(
     own: dict[str, Any], properties: dict[str, Any], spec: AdapterSpec, definitions: dict[str, Any]
 ) -> dict[str, Any]:
-    adapter = {"const": spec.name, "description": spec.summary}
+    adapter: dict[str, Any] = {"const": spec.name, "description": spec.summary}
     result: dict[str, Any] = {"type": "object", "description": spec.summary, "required": ["adapter"]}
     options = _options_schema(spec)
     if options is None:
