@@ -15,4 +15,11 @@ SPECS = [
         extra="diptych",
         facts={"uses_idf": True},
     ),
+    AdapterSpec(
+        name="qdrant-text-index",
+        kind="text_index",
+        factory="diptych_adapters.text_index:QdrantTextIndex",
+        summary="Qdrant's own full-text index and BM25, without vectors; needs Qdrant 1.20 or Qdrant Edge",
+        options="diptych_adapters.text_index_options:TextIndexOptions",
+    ),
 ]
