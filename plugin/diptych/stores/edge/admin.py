@@ -1,0 +1,184 @@
+"""Collections: made, listed, described, changed, removed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+from qdrant_client import models
+
+from diptych.errors import CollectionError, CollectionNotFound
+from diptych.stores.edge import shard as shards
+from diptych.stores.edge.arguments import check_arguments
+from diptych.stores.edge.base import EdgeBase
+from diptych.stores.edge.catalog import check_name
+from diptych.stores.edge.collection import EdgeCollection
+from diptych.stores.edge.convert.config import dense_vectors, edge_config
+from diptych.stores.edge.describe import describe
+from diptych.stores.edge.sidecar import Record
+
+Vectors = models.VectorParams | Mapping[str, models.VectorParams]
+_SETTINGS = ("hnsw_config", "optimizers_config", "quantization_config", "on_disk_payload", "payload", "id_tracker")
+
+
+class Collections(EdgeBase):
+    """The part of EdgeClient that keeps collections."""
+
+    def create_collection(
+        self,
+        collection_name: str,
+        vectors_config: Vectors | None = None,
+        sparse_vectors_config: Mapping[str, models.SparseVectorParams] | None = None,
+        metadata: models.Payload | None = None,
+        **kwargs: Any,
+    ) -> bool:
+        """Make an empty collection; other arguments as a server's, see `arguments` for those that are passed over.
+
+        Raises:
+            CollectionError: the name is taken or cannot be one.
+            StoreUnsupported: settings that only a server has.
+        """
+        settings = {name: kwargs.pop(name, None) for name in _SETTINGS}
+        check_arguments("create_collection", kwargs)
+        config = models.CreateCollection(
+            vectors=vectors_config if isinstance(vectors_config, models.VectorParams) else dict(vectors_config or {}),
+            sparse_vectors=dict(sparse_vectors_config) if sparse_vectors_config else None,
+            metadata=to_jsonable_python(metadata),
+            **settings,
+        )
+        _check_vectors(config)
+        self._catalog.create(collection_name, config)
+        return True
+
+    def recreate_collection(
+        self,
+        collection_name: str,
+        vectors_config: Vectors | None = None,
+        sparse_vectors_config: Mapping[str, models.SparseVectorParams] | None = None,
+        metadata: models.Payload | None = None,
+        **kwargs: Any,
+    ) -> bool:
+        """Remove the collection, if there is one, and make it anew."""
+        check_name(collection_name, "collection")
+        self.delete_collection(collection_name)
+        return self.create_collection(collection_name, vectors_config, sparse_vectors_config, metadata, **kwargs)
+
+    def delete_collection(self, collection_name: str, **kwargs: Any) -> bool:
+        """Remove a collection and its aliases; False when there is none."""
+        check_arguments("delete_collection", kwargs)
+        return self._catalog.delete(collection_name)
+
+    def get_collections(self, **kwargs: Any) -> models.CollectionsResponse:
+        """The names of all collections."""
+        check_arguments("get_collections", kwargs)
+        names = self._catalog.names()
+        return models.CollectionsResponse(collections=[models.CollectionDescription(name=name) for name in names])
+
+    def collection_exists(self, collection_name: str, **kwargs: Any) -> bool:
+        """Whether there is a collection or alias of this name."""
+        check_arguments("collection_exists", kwargs)
+        try:
+            self._find(collection_name)
+        except CollectionNotFound:
+            return False
+        return True
+
+    def get_collection(self, collection_name: str, **kwargs: Any) -> models.CollectionInfo:
+        """What a collection is and holds; `status` is grey when `optimize` would help, yellow while it runs."""
+        check_arguments("get_collection", kwargs)
+        return describe(self._find(collection_name))
+
+    def update_collection(
+        self,
+        collection_name: str,
+        sparse_vectors_config: Mapping[str, models.SparseVectorParams] | None = None,
+        metadata: models.Payload | None = None,
+        vectors_config: Mapping[str, models.VectorParamsDiff] | None = None,
+        **kwargs: Any,
+    ) -> bool:
+        """Merge `metadata` (a null removes its key) and change settings; HNSW and quantization act from `optimize` on.
+
+        Raises:
+            CollectionError: settings for a vector that the collection has not.
+        """
+        settings = {
+            name: kwargs.pop(name, None) for name in ("hnsw_config", "optimizers_config", "quantization_config")
+        }
+        check_arguments(
+            "update_collection", {name: value for name, value in kwargs.items() if name != "collection_params"}
+        )
+        found = self._find(collection_name)
+        changes = {name: value for name, value in settings.items() if value is not None}
+        if vectors_config or sparse_vectors_config or changes:
+            _reconfigure(found, vectors_config or {}, sparse_vectors_config or {}, changes)
+        if metadata is not None:
+            fresh = to_jsonable_python(metadata)
+            found.change(lambda record: record.with_config(metadata=_merged(record.config.metadata, fresh)))
+        return bool(vectors_config or sparse_vectors_config or changes or metadata is not None)
+
+
+def _check_vectors(config: models.CreateCollection) -> None:
+    for name, params in dense_vectors(config).items():
+        if name:
+            check_name(name, "vector")
+        if not 1 <= params.size <= 65536:
+            raise CollectionError(
+                "a vector's size is impossible", where=repr(name), got=params.size, expected="1 to 65536"
+            )
+    for name in config.sparse_vectors or {}:
+        check_name(name, "vector")
+
+
+def _merged(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in {**(old or {}), **new}.items() if value is not None or key not in new}
+
+
+def _reconfigure(
+    found: EdgeCollection,
+    vectors: Mapping[str, models.VectorParamsDiff],
+    sparse: Mapping[str, models.SparseVectorParams],
+    settings: Mapping[str, Any],
+) -> None:
+    """Write the changed settings and load the shard again with them."""
+    for name in (*vectors, *sparse):
+        if name not in found.space:
+            raise CollectionError(f"the collection has no vector {name!r}", expected=", ".join(map(repr, found.space)))
+    with found.maintenance:
+        found.change(lambda record: _changed(record, vectors, sparse, settings))
+        folder = found.folder / found.record.shard
+        found.shard.exchange(lambda old: _reload(old, folder, edge_config(found.record.config)))
+
+
+def _changed(
+    record: Record,
+    vectors: Mapping[str, models.VectorParamsDiff],
+    sparse: Mapping[str, models.SparseVectorParams],
+    settings: Mapping[str, Any],
+) -> Record:
+    dense = {name: _with(params, vectors.get(name)) for name, params in dense_vectors(record.config).items()}
+    own = {name: _with(params, sparse.get(name)) for name, params in (record.config.sparse_vectors or {}).items()}
+    merged = {name: _with(getattr(record.config, name), value) for name, value in settings.items()}
+    return record.with_config(vectors=dense, sparse_vectors=own or None, **merged)
+
+
+def _with(params: Any, diff: Any) -> Any:
+    """`params` with what `diff` sets; Disabled quantization becomes none."""
+    if diff is None or params is None:
+        return params if diff is None else _enabled(diff)
+    if type(params) is not type(diff) and not isinstance(diff, models.VectorParamsDiff):
+        return _enabled(diff)
+    given = {name: getattr(diff, name) for name in diff.model_fields_set if getattr(diff, name) is not None}
+    if not hasattr(params, "model_copy"):
+        return diff
+    return params.model_copy(update={name: _with(getattr(params, name), value) for name, value in given.items()})
+
+
+def _enabled(found: Any) -> Any:
+    return None if found == models.Disabled.DISABLED else found
+
+
+def _reload(old: Any, folder: Any, config: Any) -> Any:
+    old.flush()
+    old.close()
+    return shards.load(folder, config)

@@ -1,0 +1,29 @@
+"""What the parts of EdgeClient share."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+from qdrant_client import models
+from qdrant_client.client_base import QdrantBase
+
+from diptych.stores.edge.catalog import Catalog
+from diptych.stores.edge.collection import EdgeCollection
+
+
+class EdgeBase(QdrantBase):
+    """Holds the catalog; the parts of the interface derive from it."""
+
+    _catalog: Catalog
+    _operations = count()
+
+    def _find(self, collection_name: str) -> EdgeCollection:
+        return self._catalog.find(collection_name)
+
+    def _write(self, collection: EdgeCollection, *operations: Any) -> models.UpdateResult:
+        collection.shard.write(*operations)
+        return self._done()
+
+    def _done(self) -> models.UpdateResult:
+        return models.UpdateResult(operation_id=next(self._operations), status=models.UpdateStatus.COMPLETED)

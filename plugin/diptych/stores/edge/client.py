@@ -1,0 +1,61 @@
+"""qdrant-client's interface over Qdrant Edge, the engine in this process."""
+
+from __future__ import annotations
+
+import weakref
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from qdrant_client import models
+
+from diptych.stores.edge.admin import Collections
+from diptych.stores.edge.aliases import Aliases
+from diptych.stores.edge.arguments import check_arguments
+from diptych.stores.edge.catalog import Catalog
+from diptych.stores.edge.grouping import Grouping
+from diptych.stores.edge.matrix import Matrix
+from diptych.stores.edge.schema import Schema
+from diptych.stores.edge.unsupported import refuse_server_methods
+from diptych.stores.edge.uploading import Uploading
+from diptych.stores.edge.writing import Writing
+
+
+class EdgeClient(Collections, Aliases, Schema, Writing, Uploading, Grouping, Matrix):
+    """A Qdrant in a folder, for one process: the same calls as `QdrantClient`, the real engine, no server.
+
+    `path` holds any number of collections. Calls from several threads are safe; what a write call has returned from
+    is in the engine's write-ahead log and survives a kill. What only a server can do raises `StoreUnsupported`.
+
+    Raises:
+        StoreLocked: another client, of this process or another, has the path open.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser().resolve()
+        self._catalog = Catalog(self.path)
+        self._finalizer = weakref.finalize(self, self._catalog.close)
+
+    def close(self, **kwargs: Any) -> None:
+        """Flush, close and let others open the path; a second call does nothing."""
+        check_arguments("close", {name: value for name, value in kwargs.items() if name != "grpc_grace"})
+        self._finalizer()
+
+    def info(self) -> models.VersionInfo:
+        """The engine and its version."""
+        return models.VersionInfo(title="Qdrant Edge", version=version("qdrant-edge-py"), commit=None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"EdgeClient({str(self.path)!r})"
+
+
+refuse_server_methods(EdgeClient)

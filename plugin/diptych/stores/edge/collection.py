@@ -1,0 +1,147 @@
+"""One collection: its folder, its record and its shard."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from threading import RLock
+from typing import Any
+from uuid import uuid4
+
+import qdrant_edge as edge
+from qdrant_client import models
+
+from diptych.stores.edge import shard as shards
+from diptych.stores.edge.convert.config import dense_vectors, edge_config, modifier, multivector
+from diptych.stores.edge.convert.enums import member
+from diptych.stores.edge.convert.points import Space, VectorKind
+from diptych.stores.edge.shard import Shard
+from diptych.stores.edge.sidecar import Record
+
+SHARD = "shard-"
+
+
+class EdgeCollection:
+    """A collection that is open: `record` says what it is, `shard` holds the points, `space` its vectors' kinds."""
+
+    def __init__(self, folder: Path, record: Record, shard: Shard) -> None:
+        self.folder, self.record, self.shard = folder, record, shard
+        self.space = _space(record.config)
+        self._records, self.maintenance = RLock(), RLock()
+        self.optimizing = False
+
+    @classmethod
+    def create(cls, folder: Path, name: str, config: models.CreateCollection) -> EdgeCollection:
+        """A new collection. The record comes last: a folder without one is an unfinished creation."""
+        record = Record(name, new_shard_name(), config)
+        opened = shards.create(folder / record.shard, edge_config(config))
+        record.write(folder)
+        return cls(folder, record, Shard(opened, name))
+
+    @classmethod
+    def load(cls, folder: Path) -> EdgeCollection:
+        """The collection in `folder`; what a crash left unfinished there is finished or removed."""
+        record = Record.read(folder)
+        for left in folder.glob(f"{SHARD}*"):
+            if left.name != record.shard:
+                shutil.rmtree(left, ignore_errors=True)
+        found = cls(folder, record, Shard(shards.load(folder / record.shard), record.name))
+        if record.pending:
+            found._finish(record.pending)
+        return found
+
+    def change(self, edit: Callable[[Record], Record]) -> None:
+        """Replace the record by `edit(record)`, on disk first."""
+        with self._records:
+            changed = edit(self.record)
+            changed.write(self.folder)
+            self.record, self.space = changed, _space(changed.config)
+
+    def add_vector(self, name: str, config: models.VectorNameConfig) -> None:
+        """Add a named vector; a crash half-way is made good at the next opening."""
+        with self._records:
+            pending = {"add": name, "config": config.model_dump(mode="json", exclude_none=True)}
+            self.change(lambda record: replace(record, pending=pending))
+            self._finish(pending)
+
+    def drop_vector(self, name: str) -> None:
+        """Remove a named vector from all points; a crash half-way is made good at the next opening."""
+        with self._records:
+            pending = {"drop": name}
+            self.change(lambda record: replace(record, pending=pending))
+            self._finish(pending)
+
+    def _finish(self, pending: dict[str, Any]) -> None:
+        try:
+            if "drop" in pending:
+                self.shard.write(edge.UpdateOperation.delete_vector_name(pending["drop"]))
+                self.change(lambda record: _without(record, pending["drop"]))
+            else:
+                self._add(pending["add"], pending["config"])
+        finally:
+            if self.record.pending:
+                self.change(lambda record: replace(record, pending=None))
+
+    def _add(self, name: str, raw: dict[str, Any]) -> None:
+        if "dense" in raw:
+            dense = models.DenseVectorConfig(**raw["dense"])
+            self.shard.write(_dense_operation(name, dense))
+            self.change(lambda record: _with_dense(record, name, dense))
+        else:
+            sparse = models.SparseVectorConfig(**raw["sparse"])
+            self.shard.write(_sparse_operation(name, sparse))
+            self.change(lambda record: _with_sparse(record, name, sparse))
+
+
+def new_shard_name() -> str:
+    """A name for a folder of data that no other has or had."""
+    return f"{SHARD}{uuid4().hex[:12]}"
+
+
+def _space(config: models.CreateCollection) -> Space:
+    space: dict[str, tuple[VectorKind, int]] = {}
+    for name, params in dense_vectors(config).items():
+        space[name] = ("multivector" if params.multivector_config else "dense", params.size)
+    return {**space, **dict.fromkeys(config.sparse_vectors or {}, ("sparse", 0))}
+
+
+def _dense_operation(name: str, config: models.DenseVectorConfig) -> Any:
+    return edge.UpdateOperation.create_dense_vector(
+        name,
+        config.size,
+        member(edge.Distance, config.distance),
+        multivector(config.multivector_config),
+        member(edge.VectorStorageDatatype, config.datatype),
+    )
+
+
+def _sparse_operation(name: str, config: models.SparseVectorConfig) -> Any:
+    datatype = member(edge.VectorStorageDatatype, config.datatype)
+    return edge.UpdateOperation.create_sparse_vector(name, modifier(config.modifier), datatype)
+
+
+def _with_dense(record: Record, name: str, config: models.DenseVectorConfig) -> Record:
+    datatype = models.Datatype(config.datatype.value) if config.datatype else None
+    params = models.VectorParams(
+        size=config.size,
+        distance=config.distance,
+        multivector_config=config.multivector_config,
+        datatype=datatype,
+    )
+    vectors = {**dense_vectors(record.config), name: params}
+    return replace(record.with_config(vectors=vectors), pending=None)
+
+
+def _with_sparse(record: Record, name: str, config: models.SparseVectorConfig) -> Record:
+    index = models.SparseIndexParams(datatype=models.Datatype(config.datatype.value)) if config.datatype else None
+    params = models.SparseVectorParams(modifier=config.modifier, index=index)
+    vectors = {**(record.config.sparse_vectors or {}), name: params}
+    return replace(record.with_config(sparse_vectors=vectors), pending=None)
+
+
+def _without(record: Record, name: str) -> Record:
+    dense = {known: params for known, params in dense_vectors(record.config).items() if known != name}
+    sparse = {known: params for known, params in (record.config.sparse_vectors or {}).items() if known != name}
+    return replace(record.with_config(vectors=dense, sparse_vectors=sparse or None), pending=None)

@@ -1,0 +1,1 @@
+"""Between qdrant-client's models and Qdrant Edge's objects, one module for each family."""

@@ -1,0 +1,79 @@
+"""What a collection tells about itself, in qdrant-client's words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qdrant_edge as edge
+from qdrant_client import models
+
+from diptych.stores.edge.collection import EdgeCollection
+from diptych.stores.edge.convert.config import dense_vectors, merged_hnsw
+from diptych.stores.edge.convert.indexes import index_infos
+
+INDEXING_THRESHOLD = 10_000  # kB of vectors in a segment from which Edge builds HNSW
+
+
+def describe(found: EdgeCollection) -> models.CollectionInfo:
+    """Config, counts and payload indexes of a collection."""
+    info = found.shard.read(lambda opened: opened.info())
+    return models.CollectionInfo(
+        status=_status(found),
+        optimizer_status=models.OptimizersStatusOneOf.OK,
+        indexed_vectors_count=info.indexed_vectors_count,
+        points_count=info.points_count,
+        segments_count=info.segments_count,
+        config=_config(found.record.config),
+        payload_schema=index_infos(info.payload_schema),
+    )
+
+
+def needs_optimizing(found: EdgeCollection) -> bool:
+    """Whether `optimize` would build an index over vectors that are searched one by one now."""
+    optimizers = found.record.config.optimizers_config
+    given = optimizers.indexing_threshold if optimizers else None
+    threshold = INDEXING_THRESHOLD if given is None else given
+    dense = dense_vectors(found.record.config)
+    waiting = found.shard.read(lambda opened: _unindexed(opened, found))
+    return threshold > 0 and waiting * max((p.size for p in dense.values()), default=0) * 4 > threshold * 1024
+
+
+def _unindexed(opened: Any, found: EdgeCollection) -> int:
+    held = sum(_holding(opened, name) for name in found.space)
+    return max(0, held - int(opened.info().indexed_vectors_count))
+
+
+def _holding(opened: Any, name: str) -> int:
+    has = edge.Filter(must=[edge.HasVectorCondition(name)])
+    return int(opened.count(edge.CountRequest(exact=True, filter=has)))
+
+
+def _status(found: EdgeCollection) -> models.CollectionStatus:
+    if found.optimizing:
+        return models.CollectionStatus.YELLOW
+    return models.CollectionStatus.GREY if needs_optimizing(found) else models.CollectionStatus.GREEN
+
+
+def _config(config: models.CreateCollection) -> models.CollectionConfig:
+    return models.CollectionConfig(
+        params=models.CollectionParams(
+            vectors=config.vectors,
+            sparse_vectors=config.sparse_vectors,
+            shard_number=1,
+            replication_factor=1,
+            on_disk_payload=config.on_disk_payload,
+            payload=config.payload,
+            id_tracker=config.id_tracker,
+        ),
+        hnsw_config=merged_hnsw(config.hnsw_config),
+        optimizer_config=_optimizers(config.optimizers_config),
+        quantization_config=config.quantization_config,
+        metadata=config.metadata,
+    )
+
+
+def _optimizers(diff: models.OptimizersConfigDiff | None) -> models.OptimizersConfig:
+    given = diff.model_dump(exclude_none=True) if diff else {}
+    known = {name: value for name, value in given.items() if name != "max_optimization_threads"}
+    defaults = {"default_segment_number": 0, "flush_interval_sec": 5, "indexing_threshold": INDEXING_THRESHOLD}
+    return models.OptimizersConfig(**{**defaults, **known})

@@ -1,0 +1,67 @@
+"""Edge's bare exceptions, told as ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from diptych.errors import CollectionError, DiptychError, SearchError, StoreError
+
+Build = Callable[[re.Match[str], str, bool], DiptychError]
+
+
+def explain(raw: BaseException, collection: str, *, reading: bool) -> DiptychError:
+    """The error of ours that says what Edge's `raw` means for a search (`reading`) or a write."""
+    text = str(raw)
+    for pattern, build in _MEANINGS:
+        if found := re.search(pattern, text):
+            return build(found, f"collection {collection!r}", reading)
+    first = text.splitlines()[0] if text else type(raw).__name__
+    return StoreError("Qdrant Edge refused the operation", where=f"collection {collection!r}", got=first)
+
+
+def _kind(reading: bool) -> type[DiptychError]:
+    return SearchError if reading else CollectionError
+
+
+def _dimension(found: re.Match[str], where: str, reading: bool) -> DiptychError:
+    return _kind(reading)("a vector has the wrong dimension", where=where, got=found[2], expected=found[1])
+
+
+def _unknown_vector(found: re.Match[str], where: str, reading: bool) -> DiptychError:
+    name = found[1].strip()
+    do = "see get_collection(...).config.params" + ("" if name else "; name the vector with `using`")
+    what = f"the collection has no vector {name!r}" if name else "the collection has no unnamed vector"
+    return _kind(reading)(what, where=where, do=do)
+
+
+def _wrong_kind(found: re.Match[str], where: str, reading: bool) -> DiptychError:
+    return _kind(reading)(f"a {found[1]} vector where another kind is expected, or the reverse", where=where)
+
+
+def _no_point(found: re.Match[str], where: str, reading: bool) -> DiptychError:
+    return _kind(reading)(f"there is no point {found[1]}", where=where)
+
+
+def _bad_id(found: re.Match[str], where: str, reading: bool) -> DiptychError:
+    return _kind(reading)(
+        "this is no point id", where=where, got=found[1] or "another type", expected="an integer from 0, or a UUID"
+    )
+
+
+def _no_index(found: re.Match[str], where: str, reading: bool) -> DiptychError:
+    return SearchError(
+        "a payload index is missing", where=where, got=found[0], do="create it with create_payload_index"
+    )
+
+
+_MEANINGS: tuple[tuple[str, Build], ...] = (
+    (r"expected dim: (\d+), got (\d+)", _dimension),
+    (r"Not existing vector name error: ?(.*)", _unknown_vector),
+    (r"Wrong usage of (sparse|multi) vectors", _wrong_kind),
+    (r"No point with id (\S+)", _no_point),
+    (r"failed to parse (.*) as UUID", _bad_id),
+    (r"NumId \| Uuid()", _bad_id),
+    (r"No (?:range|appropriate) index for .*?`\.", _no_index),
+    (r"BM25 requires a text index.*", _no_index),
+)

@@ -1,0 +1,86 @@
+"""What Edge does not keep: each collection's settings and metadata, and the aliases, as JSON written atomically."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from qdrant_client import models
+
+from diptych.errors import StoreError
+
+FORMAT = 1
+RECORD = "collection.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A collection as its folder's `collection.json` tells it.
+
+    `shard`: the folder that holds the data now, so that changing this one name exchanges all of it at once.
+    `pending`: a change of named vectors that was begun; it is finished at the next opening.
+    """
+
+    name: str
+    shard: str
+    config: models.CreateCollection
+    pending: dict[str, Any] | None = field(default=None)
+
+    @classmethod
+    def read(cls, folder: Path) -> Record:
+        """The record of the collection in `folder`."""
+        raw = read_json(folder / RECORD)
+        return cls(raw["name"], raw["shard"], models.CreateCollection(**raw["config"]), raw.get("pending"))
+
+    def write(self, folder: Path) -> None:
+        """Replace the record in `folder`: the old one or this one is there, whatever happens."""
+        config = self.config.model_dump(mode="json", exclude_none=True)
+        raw = {"format": FORMAT, "name": self.name, "shard": self.shard, "config": config, "pending": self.pending}
+        write_json(folder / RECORD, raw)
+
+    def with_config(self, **changes: Any) -> Record:
+        """This record with some of the config's fields replaced."""
+        return replace(self, config=self.config.model_copy(update=changes))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A sidecar's content.
+
+    Raises:
+        StoreError: it is damaged, or written by a later diptych.
+    """
+    try:
+        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise StoreError("a file of the embedded store is damaged", where=path, got=error, do="restore it") from error
+    if raw.get("format") != FORMAT:
+        raise StoreError(
+            "the embedded store has another format", where=path, got=raw.get("format"), expected=FORMAT,
+            do="open it with the diptych that wrote it",
+        )  # fmt: skip
+    return raw
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write beside, make durable, put in place."""
+    beside = path.with_suffix(".tmp")
+    with beside.open("w", encoding="utf-8") as file:
+        json.dump(content, file, ensure_ascii=False)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names in `folder` durable, where the system can."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
