@@ -6,18 +6,34 @@ loaded by the functions that need them.
 
 from __future__ import annotations
 
-from diptych.evaluate.display import table
+from diptych.evaluate.ann import ann_recall, ann_recall_per_query
+from diptych.evaluate.comparison import Comparison, Difference, compare
+from diptych.evaluate.display import comparison_table, table
+from diptych.evaluate.export import to_data, to_json
 from diptych.evaluate.measures import DEFAULT_METRICS
+from diptych.evaluate.plots import plot_differences
 from diptych.evaluate.qrels import Qrels
 from diptych.evaluate.queries import read_beir, read_queries
 from diptych.evaluate.scoring import Evaluation, evaluate
+from diptych.evaluate.trec import from_trec, to_trec
 
 __all__ = [
     "DEFAULT_METRICS",
+    "Comparison",
+    "Difference",
     "Evaluation",
     "Qrels",
+    "ann_recall",
+    "ann_recall_per_query",
+    "compare",
+    "comparison_table",
     "evaluate",
+    "from_trec",
+    "plot_differences",
     "read_beir",
     "read_queries",
     "table",
+    "to_data",
+    "to_json",
+    "to_trec",
 ]

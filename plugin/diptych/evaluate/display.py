@@ -1,4 +1,4 @@
-"""`table`: evaluations side by side for a terminal."""
+"""`table` and `comparison_table`: evaluations side by side, for a terminal."""
 
 from __future__ import annotations
 
@@ -6,30 +6,63 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from diptych.errors import EvaluationError
+from diptych.evaluate.comparison import Comparison, Difference
 from diptych.evaluate.scoring import Evaluation
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+_BETTER, _WORSE = "▲", "▼"
 
-def table(evaluations: Sequence[Evaluation], *, title: str = "", digits: int = 3) -> Table:
+
+def table(
+    evaluations: Sequence[Evaluation], *, comparisons: Sequence[Comparison] = (), title: str = "", digits: int = 3
+) -> Table:
     """A rich table: a row for each evaluation, a column for each metric, the best value of a column in bold.
 
+    `comparisons`, one a metric, mark values that differ significantly from the baseline; the caption says how.
+
     Raises:
-        EvaluationError: there is nothing to show, or the evaluations have different metrics.
+        EvaluationError: there is nothing to show, the evaluations have different metrics, or two comparisons are of one
+            metric.
     """
     from rich.table import Table
     from rich.text import Text
 
-    metrics = _common_metrics(evaluations)
-    shown = Table(title=title or None, caption=Text("\n".join(_caption(evaluations))), caption_justify="left")
+    metrics, by_metric = _common_metrics(evaluations), _by_metric(comparisons)
+    caption = Text("\n".join(_caption(evaluations, comparisons)), justify="left")
+    shown = Table(title=title or None, caption=caption)
     shown.add_column("run", overflow="fold")
     for metric in metrics:
         shown.add_column(metric, justify="right")
-    for evaluation in evaluations:
-        shown.add_row(Text(evaluation.name), *(_cell(evaluation, evaluations, metric, digits) for metric in metrics))
+    for row in evaluations:
+        cells = (_cell(row, evaluations, metric, by_metric.get(metric), digits) for metric in metrics)
+        shown.add_row(Text(row.name), *cells)
     return shown
+
+
+def comparison_table(comparison: Comparison, *, digits: int = 3) -> Table:
+    """A rich table: for each run its effect against the baseline, interval, p-values and wins, ties, losses."""
+    from rich.table import Table
+    from rich.text import Text
+
+    caption = f"{comparison.describe()}; intervals: bootstrap percentiles, each for its comparison alone"
+    title = Text(f"{comparison.metric} minus that of {comparison.baseline}")
+    shown = Table(title=title, caption=Text(caption, justify="left"))
+    shown.add_column("run", overflow="fold")
+    interval = f"{100 * comparison.confidence:g}% interval"
+    for name in ("mean", interval, "p", "p (Holm)", "wins", "ties", "losses"):
+        shown.add_column(name, justify="right")
+    for found in comparison.differences:
+        shown.add_row(Text(found.name), *_difference_cells(found, digits))
+    return shown
+
+
+def _difference_cells(found: Difference, digits: int) -> tuple[str, ...]:
+    numbers = (f"{found.mean:+.{digits}f}", f"{found.low:+.{digits}f} to {found.high:+.{digits}f}")
+    counts = (str(found.wins), str(found.ties), str(found.losses))
+    return (*numbers, f"{found.p_value:.4f}", f"{found.adjusted:.4f}", *counts)
 
 
 def _common_metrics(evaluations: Sequence[Evaluation]) -> tuple[str, ...]:
@@ -46,17 +79,39 @@ def _common_metrics(evaluations: Sequence[Evaluation]) -> tuple[str, ...]:
     return first.metrics
 
 
-def _cell(evaluation: Evaluation, evaluations: Sequence[Evaluation], metric: str, digits: int) -> Text:
+def _by_metric(comparisons: Sequence[Comparison]) -> dict[str, Comparison]:
+    by_metric = {comparison.metric: comparison for comparison in comparisons}
+    if len(by_metric) != len(comparisons):
+        raise EvaluationError("two comparisons are of one metric", got=", ".join(c.metric for c in comparisons))
+    return by_metric
+
+
+def _cell(
+    evaluation: Evaluation, others: Sequence[Evaluation], metric: str, comparison: Comparison | None, digits: int
+) -> Text:
     from rich.text import Text
 
     text = f"{evaluation.means[metric]:.{digits}f}"
-    best = max(f"{other.means[metric]:.{digits}f}" for other in evaluations)
-    return Text(text, style="bold" if text == best and len(evaluations) > 1 else "")
+    best = max((other.means[metric] for other in others), default=0.0)
+    style = "bold" if text == f"{best:.{digits}f}" and len(others) > 1 else ""
+    mark = _mark(comparison, evaluation.name) if comparison else ""
+    return Text(text, style=style).append(f" {mark}" if comparison else "", style="")
 
 
-def _caption(evaluations: Sequence[Evaluation]) -> list[str]:
+def _mark(comparison: Comparison, name: str) -> str:
+    """One character, a space when there is nothing to say, so that figures stay aligned."""
+    found = next((difference for difference in comparison.differences if difference.name == name), None)
+    if found is None or not comparison.significant(name):
+        return " "
+    return _BETTER if found.mean > 0 else _WORSE
+
+
+def _caption(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> list[str]:
     counts = {len(evaluation.queries) for evaluation in evaluations}
-    said = (
-        f"means over {counts.pop()} judged queries" if len(counts) == 1 else "means over different numbers of queries"
-    )
-    return [said, *(remark for evaluation in evaluations for remark in evaluation.remarks())]
+    number = str(counts.pop()) if len(counts) == 1 else "different numbers of"
+    marks = [
+        f"{_BETTER} better, {_WORSE} worse than {found.baseline} (p < {found.alpha:g}; {found.describe()} a metric)"
+        for found in comparisons
+    ]
+    remarks = [remark for evaluation in evaluations for remark in evaluation.remarks()]
+    return [f"means over {number} judged queries", *dict.fromkeys(marks), *remarks]

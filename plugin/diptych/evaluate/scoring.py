@@ -72,7 +72,7 @@ class Evaluation:
         )
         remarks = [f"{self.name}: {count} {what}" for count, what in counts if count]
         if deeper:
-            remarks.append(f"{self.name}: no ranking is longer than {self.depth}, so {', '.join(deeper)} see no deeper")
+            remarks.append(f"{self.name}: rankings end at rank {self.depth}, above the cutoff of {', '.join(deeper)}")
         return remarks
 
 

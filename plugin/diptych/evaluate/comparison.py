@@ -1,0 +1,176 @@
+"""`compare`: is a run really better than the baseline, and by how much?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+
+from diptych.errors import EvaluationError
+from diptych.evaluate.scoring import Evaluation
+from diptych.evaluate.significance import (
+    Doubles,
+    bootstrap_means,
+    bootstrap_p_value,
+    holm,
+    percentile_interval,
+    randomization_p_value,
+)
+
+Method: TypeAlias = Literal["randomization", "bootstrap"]
+_EQUAL = 1e-9  # values of one query nearer than this are a tie
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One run against the baseline, query by query.
+
+    Args:
+        name: the run's name.
+        mean: the effect: mean of run minus baseline; above 0 the run is better.
+        low, high: the bootstrap percentile interval of the mean, for this comparison alone.
+        p_value: two-sided, of "the mean difference is 0", for this comparison alone.
+        adjusted: the p-value after Holm's correction over all differences of the comparison.
+        wins, ties, losses: queries on which the run is better than, equal to, worse than the baseline.
+        per_query: run minus baseline for each query.
+    """
+
+    name: str
+    mean: float
+    low: float
+    high: float
+    p_value: float
+    adjusted: float
+    wins: int
+    ties: int
+    losses: int
+    per_query: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Several runs against one baseline by one metric; `differences` in the order of the evaluations."""
+
+    metric: str
+    baseline: str
+    method: Method
+    seed: int
+    samples: int
+    confidence: float
+    differences: tuple[Difference, ...]
+
+    @property
+    def alpha(self) -> float:
+        """The level at which adjusted p-values are called significant: 1 - confidence."""
+        return round(1 - self.confidence, 12)
+
+    def significant(self, name: str) -> bool:
+        """Whether run `name` differs from the baseline at level `alpha`, corrected for the number of comparisons."""
+        return self.of(name).adjusted < self.alpha
+
+    def of(self, name: str) -> Difference:
+        """The difference of run `name`.
+
+        Raises:
+            EvaluationError: the comparison has no such run.
+        """
+        for difference in self.differences:
+            if difference.name == name:
+                return difference
+        names = ", ".join(difference.name for difference in self.differences)
+        raise EvaluationError(f"nothing compares {name!r} with {self.baseline!r}", expected=names)
+
+    def describe(self) -> str:
+        """How the p-values came about, in one line."""
+        test = {"randomization": "randomisation test", "bootstrap": "bootstrap test"}[self.method]
+        count = len(self.differences)
+        holm_text = f", Holm-corrected over {count} comparisons" if count > 1 else ""
+        return f"two-sided paired {test}, {self.samples} samples{holm_text}"
+
+
+def compare(
+    evaluations: Sequence[Evaluation],
+    baseline: str,
+    metric: str,
+    *,
+    method: Method = "randomization",
+    seed: int = 0,
+    samples: int = 10_000,
+    confidence: float = 0.95,
+) -> Comparison:
+    """Each other evaluation against the one named `baseline`, by `metric`, over the same judged queries.
+
+    The interval is a bootstrap percentile interval whatever the method; the p-value comes from random sign flips
+    (`randomization`) or from the centred bootstrap. A run's figures do not depend on which other runs are there,
+    but for the Holm-adjusted p-value.
+
+    Raises:
+        EvaluationError: unknown baseline, metric or method; evaluations over different queries; a name used twice;
+            nothing to compare with.
+    """
+    _check_options(method, samples, confidence)
+    base, others = _baseline_and_others(evaluations, baseline)
+    raw = [
+        _difference(other, base, metric, method=method, seed=seed, samples=samples, confidence=confidence)
+        for other in others
+    ]
+    adjusted = holm([difference.p_value for difference in raw])
+    differences = tuple(replace(found, adjusted=value) for found, value in zip(raw, adjusted, strict=True))
+    return Comparison(metric, baseline, method, seed, samples, confidence, differences)
+
+
+def _difference(
+    run: Evaluation, base: Evaluation, metric: str, *, method: Method, seed: int, samples: int, confidence: float
+) -> Difference:
+    per_query = _per_query(run, base, metric)
+    values = np.array(list(per_query.values()), np.float64)
+    means = bootstrap_means(values, samples=samples, seed=seed)
+    low, high = percentile_interval(means, confidence=confidence)
+    p_value = _p_value(values, means, method, samples, seed)
+    wins, losses = int((values > 0).sum()), int((values < 0).sum())
+    mean = float(values.mean())
+    ties = len(values) - wins - losses
+    return Difference(run.name, mean, low, high, p_value, p_value, wins, ties, losses, per_query)
+
+
+def _p_value(values: Doubles, means: Doubles, method: Method, samples: int, seed: int) -> float:
+    if method == "bootstrap":
+        return bootstrap_p_value(values, means)
+    return randomization_p_value(values, samples=samples, seed=seed)
+
+
+def _per_query(run: Evaluation, base: Evaluation, metric: str) -> dict[str, float]:
+    ours, theirs = run.values(metric), base.values(metric)
+    lonely = ours.keys() ^ theirs.keys()
+    if lonely:
+        raise EvaluationError(
+            f"{run.name!r} and {base.name!r} were evaluated over different queries",
+            got=f"{len(lonely)} queries that only one has, such as {min(lonely)!r}",
+            do="evaluate both with the same qrels",
+        )
+    gaps = {query: ours[query] - theirs[query] for query in theirs}
+    return {query: 0.0 if abs(gap) < _EQUAL else gap for query, gap in gaps.items()}
+
+
+def _baseline_and_others(evaluations: Sequence[Evaluation], baseline: str) -> tuple[Evaluation, list[Evaluation]]:
+    names = [evaluation.name for evaluation in evaluations]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise EvaluationError("two evaluations have one name", got=", ".join(twice), do="give each run its own name")
+    if baseline not in names:
+        raise EvaluationError(f"there is no evaluation {baseline!r}", expected=", ".join(names) or "evaluations")
+    if len(names) < 2:
+        raise EvaluationError(f"there is nothing to compare with {baseline!r}", expected="two evaluations or more")
+    others = [evaluation for evaluation in evaluations if evaluation.name != baseline]
+    return evaluations[names.index(baseline)], others
+
+
+def _check_options(method: str, samples: int, confidence: float) -> None:
+    if method not in get_args(Method):
+        raise EvaluationError("unknown test", got=repr(method), expected=" | ".join(get_args(Method)))
+    if samples < 100:
+        raise EvaluationError("too few samples for a test", got=samples, expected="at least 100, better 10000")
+    if not 0 < confidence < 1:
+        raise EvaluationError("the confidence is no share", got=confidence, expected="between 0 and 1, such as 0.95")
