@@ -34,9 +34,9 @@ TEXTS: tuple[str, ...] = (
 
 SIDES: tuple[Side, Side] = ("query", "document")
 
-# Lowest cosine over the canaries that counts as the same space. bfloat16 against float32 stays above .999; other
+# Lowest likeness over the canaries that counts as the same space. bfloat16 against float32 stays above .999; other
 # models, poolings and prompts measured so far fall below .97.
-MINIMUM_COSINE = 0.995
+MINIMUM_LIKENESS = 0.995
 
 
 def fingerprint_of(encoder: Any, adapter: str, options: dict[str, Any]) -> Fingerprint:
@@ -58,7 +58,7 @@ def record_canaries(encoder: Any, kind: Kind, *, where: str) -> Canaries | None:
 
 
 def check(encoder: Any, generation: Generation, *, where: str) -> float:
-    """The lowest canary cosine between now and then, once fingerprint and canaries agree.
+    """The lowest canary likeness between now and then, once fingerprint and canaries agree.
 
     Raises:
         FingerprintMismatch: they do not; the text names both fingerprints and the cosine.
@@ -68,18 +68,18 @@ def check(encoder: Any, generation: Generation, *, where: str) -> float:
         raise _mismatch("another encoder made the vectors of this collection", where, now, generation.fingerprint)
     if generation.canaries is None:
         return 1.0
-    cosine = min(
+    likeness = min(
         lowest_likeness(_sketches(encoder, generation.kind, side, where), getattr(generation.canaries, side))
         for side in SIDES
     )
-    if cosine < MINIMUM_COSINE:
+    if likeness < MINIMUM_LIKENESS:
         raise _mismatch(
-            f"the encoder no longer makes the vectors it made (canary cosine {cosine:.4f})",
+            f"the encoder no longer makes the vectors it made (canary cosine {likeness:.4f})",
             where,
             now,
             generation.fingerprint,
         )
-    return cosine
+    return likeness
 
 
 def lowest_likeness(now: Sequence[str], then: Sequence[str]) -> float:

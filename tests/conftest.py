@@ -1,0 +1,33 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from diptych.registry import Registry
+from diptych.testing import fakes_plugin
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def fakes() -> Registry:
+    """A registry that holds the deterministic fakes and nothing installed."""
+    return Registry(fakes_plugin, installed=False)
+
+
+@pytest.fixture(scope="session")
+def debian() -> Path:
+    """The committed example collection: 2,000 documents, 300 judged queries."""
+    return ROOT / "examples" / "debian"
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of larger test collections; the test is skipped when it is not there."""
+    folder = Path(os.environ.get("DIPTYCH_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"larger test collections are not here: set DIPTYCH_DATA (looked in {folder})")
+    return folder
