@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +10,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from diptych.config.fields import fields_at, places_of
+from diptych.config.secrets import is_secret
 from diptych.config.source import Location, Source
 from diptych.errors import ConfigError
-
-_SECRET = re.compile(r"key|token|secret|password|credential|authorization", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +100,7 @@ def _unknown_key(location: Location, known: Sequence[str], model: type[BaseModel
 
 def shown(value: object, location: Location) -> str:
     """`repr(value)`, cut; nothing that may be a secret."""
-    if any(_SECRET.search(str(key)) for key in location):
+    if any(is_secret(key) for key in location):
         return f"a {type(value).__name__} that is not shown"
     if isinstance(value, dict | list) and value:
         return "a mapping" if isinstance(value, dict) else "a list"

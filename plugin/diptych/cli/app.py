@@ -1,0 +1,68 @@
+"""The typer application: global options and the commands in the order in which a new user meets them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from diptych.cli import adapters, doctor, info, init
+from diptych.cli.running import command
+from diptych.cli.session import Session
+
+EPILOG = (
+    "Exit codes: 0 fine, 1 an error or a failed check, 2 wrong usage, 3 some documents were set aside, "
+    "130 interrupted, 141 the reader of the output went away."
+)
+
+app = typer.Typer(
+    name="diptych",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,  # its tracebacks show local variables, and those may hold secrets
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EPILOG,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from diptych import __version__
+
+        typer.echo(f"diptych {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Plug dense encoders, sparse lexicons, late interaction and rerankers into Qdrant.
+
+    One file, diptych.yaml, says which encoders fill and query a collection.
+    """
+    context.obj = context.obj or Session()
+
+
+for _name, _function in (
+    ("init", init.init),
+    ("doctor", doctor.doctor),
+    ("info", info.info),
+    ("adapters", adapters.adapters),
+):
+    command(app, _name, _function)
+
+
+def main(args: Sequence[str] | None = None, *, session: Session | None = None) -> None:
+    """Run the command line; leaves through SystemExit.
+
+    Args:
+        args: instead of `sys.argv[1:]`.
+        session: where the commands take adapters from; everything installed unless given.
+    """
+    app(args=args, obj=session, prog_name="diptych")

@@ -1,0 +1,131 @@
+"""The checks of `diptych doctor`, in an order in which each may rely on the ones before it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from diptych.cli.adapters import missing
+from diptych.cli.session import Session
+from diptych.errors import DiptychError
+
+if TYPE_CHECKING:
+    from diptych.collection import Collection
+    from diptych.config import Config
+    from diptych.registry import Registry
+
+Status = Literal["ok", "warn", "fail"]
+PACKAGES = ("diptych", "qdrant-client", "qdrant-edge-py", "numpy", "pydantic")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one check found, and what to do about it."""
+
+    name: str
+    status: Status
+    found: str
+    do: str = ""
+
+
+def run_checks(path: Path, session: Session, *, models: bool, download: bool) -> Iterator[Check]:
+    """The checks one by one, so that they can be shown while slow ones run."""
+    yield Check("versions", "ok", _versions())
+    try:
+        registry = session.registry
+    except DiptychError as error:
+        yield _failed("plugins", error)
+        return
+    yield _plugins(registry)
+    try:
+        config = session.config(path)
+    except DiptychError as error:
+        yield _failed("config", error)
+        return
+    yield Check("config", "ok", f"{path} is valid")
+    yield from _key(config)
+    yield from _extras(config, registry)
+    yield from _store(config, session, models=models, download=download)
+
+
+def _versions() -> str:
+    found = [f"{name} {metadata.version(name)}" for name in PACKAGES]
+    return ", ".join([f"Python {platform.python_version()}", *found])
+
+
+def _failed(name: str, error: DiptychError) -> Check:
+    what, *rest = str(error).splitlines()
+    return Check(name, "fail", what, "\n".join(line.strip() for line in rest))
+
+
+def _plugins(registry: Registry) -> Check:
+    sources = sorted({registry.source(spec.name) for spec in registry.specs()})
+    waiting = {do for spec in registry.specs() if (do := missing(spec))}
+    do = f"for more of them: {'; '.join(sorted(waiting))}" if waiting else ""
+    return Check("plugins", "ok", f"{len(registry.specs())} adapters from {', '.join(sources)}", do)
+
+
+def _key(config: Config) -> Iterator[Check]:
+    if config.api_key and "${" not in config.api_key.get_secret_value():
+        do = "put it into an environment variable and write api_key: ${QDRANT_API_KEY}"
+        yield Check("api_key", "warn", "the config file holds the key itself", do)
+    if config.api_key and config.store.startswith("http://") and "localhost" not in config.store:
+        yield Check("api_key", "warn", "the key goes over an unencrypted connection", "use an https:// URL")
+
+
+def _extras(config: Config, registry: Registry) -> Iterator[Check]:
+    """The packages that the config's own adapters need."""
+    named = [slot.adapter for slot in config.slots.values()] + [stage.adapter for stage in config.search.rerank]
+    wanting = {name: do for name in dict.fromkeys(named) if (do := missing(registry.spec(name)))}
+    for name, do in wanting.items():
+        yield Check("extras", "fail", f"adapter {name!r} needs packages that are not installed", do)
+    if not wanting:
+        yield Check("extras", "ok", f"installed for {', '.join(dict.fromkeys(named))}")
+
+
+def _store(config: Config, session: Session, *, models: bool, download: bool) -> Iterator[Check]:
+    from diptych.collection import Collection
+
+    with ExitStack() as stack:
+        try:
+            collection = stack.enter_context(Collection.open(config, registry=session.registry))
+            documents = collection.count()
+        except DiptychError as error:
+            yield _failed("store", error)
+            return
+        yield Check("store", "ok", f"{_place(config.store)} answers")
+        if documents:
+            yield Check("collection", "ok", f"{config.collection!r} holds {documents:,} documents")
+        else:
+            yield Check("collection", "warn", f"{config.collection!r} is not filled yet", "diptych populate SOURCE")
+        if models:
+            yield from _models(collection, download)
+
+
+def _models(collection: Collection, download: bool) -> Iterator[Check]:
+    """Load each encoder; where the collection exists, the guard compares it with the vectors there."""
+    if not download:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the hub's libraries read it when they are imported
+    for name, slot in collection.handle.slots.items():
+        begin = time.perf_counter()
+        try:
+            slot.encoder  # noqa: B018 - making it is the check
+        except DiptychError as error:
+            yield _failed(f"model of {name}", error)
+        else:
+            proof = "and made this collection's vectors" if slot.generation else "and keeps its contract"
+            found = f"{slot.config.adapter} loads in {time.perf_counter() - begin:.1f} s {proof}"
+            yield Check(f"model of {name}", "ok", found)
+
+
+def _place(url: str) -> str:
+    """The store URL without what may be a password in it."""
+    scheme, slashes, rest = url.partition("://")
+    return f"{scheme}{slashes}{rest.rpartition('@')[2]}"

@@ -1,0 +1,54 @@
+"""`diptych doctor`: is everything there that the config needs?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from diptych.cli.checks import Check, run_checks
+from diptych.cli.options import CONFIG, ConfigOption, DebugOption, JsonOption
+from diptych.cli.output import printable, stdout, write_json
+from diptych.cli.running import FAILED
+from diptych.cli.session import Session
+
+STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def doctor(
+    context: typer.Context,
+    config: ConfigOption = CONFIG,
+    models: Annotated[bool, typer.Option(help="Load each model, the slowest of the checks.")] = True,
+    download: Annotated[bool, typer.Option("--download", help="Let models be fetched that are not here yet.")] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Check versions, config, environment, extras, store, collection and models; say what to do about each.
+
+    Leaves with 1 when a check failed; warnings alone leave with 0.
+
+    [dim]Examples:[/dim]
+
+      diptych doctor
+
+      diptych doctor --no-models --json
+    """
+    session: Session = context.obj
+    checks = []
+    for check in run_checks(config, session, models=models, download=download):
+        checks.append(check)
+        if not as_json:
+            _show(check)
+    passed = all(check.status != "fail" for check in checks)
+    if as_json:
+        write_json({"passed": passed, "checks": checks})
+    if not passed:
+        raise typer.Exit(FAILED)
+
+
+def _show(check: Check) -> None:
+    console = stdout()
+    console.print(f"{check.status:<5}", style=STYLES[check.status], end="")
+    console.print(f"{check.name}: {printable(check.found)}", soft_wrap=True)
+    for line in check.do.splitlines():
+        console.print(f"     {printable(line)}", style="dim", soft_wrap=True)

@@ -1,0 +1,54 @@
+"""`diptych info`: what a collection holds and what made its vectors."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import typer
+
+from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
+from diptych.cli.output import printable, stdout, table, write_json
+from diptych.cli.session import Session
+from diptych.config.secrets import redacted
+
+if TYPE_CHECKING:
+    from diptych.reports import CollectionInfo
+
+
+def info(
+    context: typer.Context,
+    config: ConfigOption = CONFIG,
+    store: StoreOption = None,
+    collection: CollectionOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show a collection: documents, slots, encoders, fingerprints. Loads no model.
+
+    [dim]Examples:[/dim]
+
+      diptych info
+
+      diptych info --store edge:./qdrant --collection packages --json
+    """
+    session: Session = context.obj
+    with session.collection(config, store, collection) as opened:
+        found = opened.info()
+    if as_json:
+        slots = [{**dataclasses.asdict(slot), "options": redacted(slot.options)} for slot in found.slots]
+        return write_json({"name": found.name, "documents": found.documents, "slots": slots})
+    return _show(found)
+
+
+def _show(found: CollectionInfo) -> None:
+    console = stdout()
+    console.print(f"{found.name}: {found.documents:,} documents", style="bold")
+    if not found.slots:
+        console.print("not filled yet: diptych populate SOURCE")
+        return
+    listing = table("slot", "kind", "adapter", "options", "vector", "fingerprint")
+    for slot in found.slots:
+        options = ", ".join(f"{key}: {value}" for key, value in redacted(slot.options).items())
+        listing.add_row(slot.name, slot.kind, slot.adapter, printable(options), slot.vector, slot.fingerprint)
+    console.print(listing)

@@ -1,0 +1,22 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+CONFIG = Path("diptych.yaml")
+
+ConfigOption: TypeAlias = Annotated[
+    Path, typer.Option("--config", "-c", metavar="FILE", help="The config file.", show_default=True)
+]
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Write one JSON document to standard output.")]
+DebugOption: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+StoreOption: TypeAlias = Annotated[
+    str | None, typer.Option("--store", metavar="URL", help="Open this store instead of reading a config file.")
+]
+CollectionOption: TypeAlias = Annotated[
+    str | None, typer.Option("--collection", metavar="NAME", help="The collection, instead of the config's.")
+]

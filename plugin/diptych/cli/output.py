@@ -1,0 +1,86 @@
+"""Writing to the terminal: readable for people, one JSON document for programs, plain when piped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from diptych.errors import DiptychError
+
+PIPED_WIDTH = 1000  # so that each row is one line for grep and friends
+
+
+def stdout() -> Console:
+    """The console of results. What users' documents say is never read as markup."""
+    width = None if sys.stdout.isatty() else PIPED_WIDTH
+    return Console(markup=False, emoji=False, highlight=False, width=width)
+
+
+def stderr() -> Console:
+    """The console of progress, warnings and errors."""
+    return Console(stderr=True, markup=False, emoji=False, highlight=False)
+
+
+def write_json(value: Any, *, to_stderr: bool = False) -> None:
+    """`value` as one JSON document; dataclasses, mappings and numbers of numpy are understood."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    stream.write(json.dumps(value, default=_plain, ensure_ascii=False, indent=2) + "\n")
+
+
+def write_error(error: DiptychError, *, as_json: bool) -> None:
+    """The error on standard error: what, where, got, expected, what to do."""
+    if as_json:
+        write_json({"error": error_document(error)}, to_stderr=True)
+        return
+    first, *rest = str(error).splitlines()
+    text = Text.assemble(("error: ", "bold red"), (printable(first), "bold"))
+    for line in rest:
+        label, colon, value = printable(line).partition(": ")
+        text.append("\n").append(label + colon, "dim" if colon else "").append(value)
+    stderr().print(text, soft_wrap=True)
+
+
+def error_document(error: DiptychError) -> dict[str, Any]:
+    """The error as JSON values: kind, what, where, got, expected, do, and the single problems of several."""
+    names = ("what", "where", "got", "expected", "do")
+    document: dict[str, Any] = {"kind": type(error).__name__}
+    document |= {name: value for name in names if (value := getattr(error, name))}
+    problems = error.context.get("problems")
+    if isinstance(problems, tuple):
+        document["problems"] = [error_document(problem) for problem in problems]
+    return document
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """An empty table in the one style of all commands."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+def printable(text: str, *, limit: int | None = None) -> str:
+    """One line of `text` without control characters, which could command the terminal, cut to `limit` characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split()) if limit else _visible(text)
+    return line if limit is None or len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def _visible(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return dict(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value)
