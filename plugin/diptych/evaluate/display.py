@@ -110,7 +110,7 @@ def _caption(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison
     counts = {len(evaluation.queries) for evaluation in evaluations}
     number = str(counts.pop()) if len(counts) == 1 else "different numbers of"
     marks = [
-        f"{_BETTER} better, {_WORSE} worse than {found.baseline} (p < {found.alpha:g}; {found.describe()} a metric)"
+        f"{_BETTER} better, {_WORSE} worse than {found.baseline} (p < {found.alpha:g}; {found.describe()} per metric)"
         for found in comparisons
     ]
     remarks = [remark for evaluation in evaluations for remark in evaluation.remarks()]

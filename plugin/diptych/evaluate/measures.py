@@ -58,10 +58,13 @@ def _unknown(name: str, reason: str, ir_measures: Any) -> EvaluationError:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    """The known measure most like `name`, whatever its case, with the cutoff that was asked for."""
-    stem, at, depth = name.partition("@")
-    by_lower = {measure.lower(): measure for measure in known}
-    near = difflib.get_close_matches(stem.strip().lower(), list(by_lower), n=1)
-    if not near or (stem.strip() == by_lower[near[0]] and not depth.isdigit()):
-        return f"{by_lower[near[0]]}@10" if near else ""
-    return f"{by_lower[near[0]]}@{depth.strip()}" if at else by_lower[near[0]]
+    """The known measure most like `name`, whatever its case, with the cutoff that was asked for or else 10."""
+    stem, at, depth = (part.strip() for part in name.partition("@"))
+    by_lower = {measure.lower(): measure for measure in reversed(known)}  # of nDCG and its alias NDCG, the first
+    near = difflib.get_close_matches(stem.lower(), list(by_lower), n=1)
+    if not near:
+        return ""
+    found = by_lower[near[0]]
+    if at or found == stem:
+        return f"{found}@{depth if depth.isdigit() and int(depth) else 10}"
+    return found

@@ -28,7 +28,8 @@ def plot_differences(comparison: Comparison, path: str | Path) -> None:
         )
     figure_module = load("matplotlib.figure", purpose="plotting")
     count = len(comparison.differences)
-    figure = figure_module.Figure(figsize=(8, 0.6 + 3.1 * count), dpi=150, layout="constrained")
+    figure = figure_module.Figure(figsize=(9, 0.6 + 3.1 * count), dpi=150, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
     panels = figure.subplots(count, 1, squeeze=False)[:, 0]
     bound = 1.08 * max(_reach(difference) for difference in comparison.differences)
     for panel, difference in zip(panels, comparison.differences, strict=True):
@@ -45,26 +46,22 @@ def _reach(difference: Difference) -> float:
 def _draw(panel: Any, difference: Difference, comparison: Comparison, bound: float) -> None:
     values = np.sort(np.array(list(difference.per_query.values())))[::-1]
     edges = np.arange(len(values) + 1)
-    for side, colour, word, number in (
-        (np.maximum(values, 0), _WIN, "better", difference.wins),
-        (np.minimum(values, 0), _LOSS, "worse", difference.losses),
-    ):
-        panel.stairs(side, edges, fill=True, color=colour, label=f"{word}: {number} queries")
+    panel.stairs(np.maximum(values, 0), edges, fill=True, color=_WIN, label=f"better: {difference.wins} queries")
+    panel.plot([], [], " ", label=f"equal: {difference.ties} queries")
+    panel.stairs(np.minimum(values, 0), edges, fill=True, color=_LOSS, label=f"worse: {difference.losses} queries")
     _draw_mean(panel, difference, comparison.confidence)
     panel.axhline(0, color=_MEAN, linewidth=0.6)
     panel.set(xlim=(0, len(values)), ylim=(-bound, bound), ylabel=f"difference in {comparison.metric}")
-    panel.set_title(_title(difference, comparison), fontsize=10, loc="left")
+    panel.set_title(_title(difference, comparison), fontsize=10, loc="left", parse_math=False)
     panel.grid(axis="y", alpha=0.25)
     panel.spines[["top", "right"]].set_visible(False)
-    panel.legend(
-        loc="upper right", fontsize=8, frameon=False, title=f"equal: {difference.ties} queries", title_fontsize=8
-    )
+    panel.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
 
 
 def _draw_mean(panel: Any, difference: Difference, confidence: float) -> None:
-    interval = f"{100 * confidence:g}% interval [{difference.low:+.3f}, {difference.high:+.3f}]"
-    panel.axhspan(difference.low, difference.high, color=_MEAN, alpha=0.18, linewidth=0, label=interval)
+    interval = f"{100 * confidence:g}% interval\n{difference.low:+.3f} to {difference.high:+.3f}"
     panel.axhline(difference.mean, color=_MEAN, linewidth=1.2, linestyle="--", label=f"mean {difference.mean:+.3f}")
+    panel.axhspan(difference.low, difference.high, color=_MEAN, alpha=0.18, linewidth=0, label=interval)
 
 
 def _title(difference: Difference, comparison: Comparison) -> str:

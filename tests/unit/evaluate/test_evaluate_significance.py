@@ -1,0 +1,164 @@
+"""The statistics hold what they promise, on data whose truth is known, and equal scipy's where scipy has them."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from diptych.evaluate.significance import (
+    Doubles,
+    bootstrap_means,
+    bootstrap_p_value,
+    holm,
+    percentile_interval,
+    randomization_p_value,
+)
+
+
+def like_ndcg(rng: np.random.Generator, queries: int, shift: float = 0.0) -> Doubles:
+    """Differences like those of nDCG: many ties, bounded, symmetric about 0 before the shift."""
+    gaps = rng.beta(0.7, 1.6, queries) * rng.choice((-1, 0, 0, 1), queries)
+    shifted: Doubles = np.clip(gaps + shift * (rng.random(queries) < 0.5), -1, 1)
+    return shifted
+
+
+def p_value(method: str, differences: Doubles, samples: int, seed: int) -> float:
+    if method == "randomization":
+        return randomization_p_value(differences, samples=samples, seed=seed)
+    return bootstrap_p_value(differences, bootstrap_means(differences, samples=samples, seed=seed))
+
+
+@pytest.mark.parametrize("method", ["randomization", "bootstrap"])
+def test_p_values_are_uniform_when_there_is_no_difference(method: str) -> None:
+    rng = np.random.default_rng(11)
+    found = [p_value(method, like_ndcg(rng, 120), 999, trial) for trial in range(600)]
+    assert stats.kstest(found, "uniform").pvalue > 0.05
+    assert 0.03 <= np.mean(np.array(found) <= 0.05) <= 0.07
+
+
+@pytest.mark.parametrize("method", ["randomization", "bootstrap"])
+def test_p_values_are_small_when_there_is_a_difference(method: str) -> None:
+    rng = np.random.default_rng(12)
+    found = [p_value(method, like_ndcg(rng, 120, shift=0.2), 999, trial) for trial in range(100)]
+    assert np.mean(np.array(found) <= 0.05) > 0.8
+
+
+def test_exact_p_values_never_reject_too_often() -> None:
+    rng = np.random.default_rng(13)
+    found = np.array([randomization_p_value(like_ndcg(rng, 12), samples=100, seed=0) for _ in range(1000)])
+    for alpha in (0.01, 0.05, 0.1, 0.25):
+        assert np.mean(found <= alpha) <= alpha + 3 * np.sqrt(alpha * (1 - alpha) / 1000)
+    assert np.mean(found <= 0.25) > 0.15
+
+
+def test_intervals_cover_the_true_mean_as_often_as_they_say() -> None:
+    rng, true_mean, covered = np.random.default_rng(14), 0.1, 0
+    for trial in range(600):
+        means = bootstrap_means(rng.beta(0.5, 2.0, 100) - 0.2 + true_mean, samples=999, seed=trial)
+        low, high = percentile_interval(means, confidence=0.95)
+        covered += low <= true_mean <= high
+    assert 0.93 <= covered / 600 <= 0.97
+
+
+def test_a_wider_confidence_gives_a_wider_interval_around_the_mean() -> None:
+    differences = like_ndcg(np.random.default_rng(15), 80, 0.1)
+    means = bootstrap_means(differences, samples=5000, seed=0)
+    outer, inner = percentile_interval(means, confidence=0.99), percentile_interval(means, confidence=0.8)
+    assert outer[0] < inner[0] < differences.mean() < inner[1] < outer[1]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_exact_p_value_equals_scipys(seed: int) -> None:
+    differences = np.random.default_rng(seed).normal(0.3, 1, 11)
+    expected = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=np.inf)
+    assert randomization_p_value(differences, samples=100, seed=0) == pytest.approx(expected.pvalue, abs=1e-12)
+
+
+def test_the_exact_p_value_equals_an_enumeration_by_hand() -> None:
+    differences = np.array([0.1, 0.2, 0.0, 0.3, -0.2])
+    sums = [
+        abs(sum(s * d for s, d in zip(signs, differences, strict=True)))
+        for signs in itertools.product((1, -1), repeat=5)
+    ]
+    by_hand = sum(total >= 0.4 - 1e-9 for total in sums) / 32
+    assert randomization_p_value(differences, samples=100, seed=0) == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.05, 0.1])
+def test_the_sampled_p_value_is_near_scipys(shift: float) -> None:
+    differences = like_ndcg(np.random.default_rng(21), 90, shift)
+    expected = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=40_000, rng=1)
+    found = randomization_p_value(differences, samples=40_000, seed=0)
+    assert found == pytest.approx(expected.pvalue, abs=4 * np.sqrt(2 * 0.25 / 40_000))
+
+
+def test_the_interval_is_near_scipys() -> None:
+    differences = like_ndcg(np.random.default_rng(22), 90, 0.1)
+    expected = stats.bootstrap((differences,), np.mean, n_resamples=40_000, method="percentile", rng=1)
+    found = percentile_interval(bootstrap_means(differences, samples=40_000, seed=0), confidence=0.95)
+    assert found == pytest.approx(tuple(expected.confidence_interval), abs=0.002)
+
+
+@pytest.mark.parametrize("count", [5, 16, 17, 300])
+def test_p_values_ignore_the_sign_and_the_scale_of_differences(count: int) -> None:
+    differences = np.random.default_rng(23).normal(0.1, 1, count)
+    found = randomization_p_value(differences, samples=2000, seed=3)
+    assert randomization_p_value(-differences, samples=2000, seed=3) == found
+    assert randomization_p_value(differences / 1024, samples=2000, seed=3) == found
+
+
+@pytest.mark.parametrize("method", ["randomization", "bootstrap"])
+def test_no_difference_at_all_gives_a_p_value_of_1(method: str) -> None:
+    assert p_value(method, np.zeros(50), 500, 0) == 1.0
+
+
+@pytest.mark.parametrize("method", ["randomization", "bootstrap"])
+def test_a_sampled_p_value_is_never_0(method: str) -> None:
+    assert p_value(method, np.linspace(0.5, 1.0, 60), 999, 0) == 1 / 1000
+
+
+@pytest.mark.parametrize("method", ["randomization", "bootstrap"])
+def test_a_seed_gives_the_same_figures_again(method: str) -> None:
+    differences = like_ndcg(np.random.default_rng(24), 60, 0.03)
+    assert p_value(method, differences, 999, 5) == p_value(method, differences, 999, 5)
+    assert len({p_value(method, differences, 999, seed) for seed in range(5)}) > 1
+
+
+def test_samples_drawn_in_several_blocks_are_all_counted() -> None:
+    wide = np.random.default_rng(25).normal(0, 1, 900_000)
+    assert len(bootstrap_means(wide, samples=10, seed=0)) == 10
+    assert 0 < randomization_p_value(wide, samples=10, seed=0) <= 1
+
+
+def test_holm_equals_an_example_worked_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([0.04]) == [0.04]
+    assert holm([]) == []
+
+
+def step_down(p_values: list[float], alpha: float) -> list[bool]:
+    """Holm's procedure as he wrote it: reject from the smallest on, stop at the first that is too large."""
+    rejected = [False] * len(p_values)
+    for step, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        if p_values[index] * (len(p_values) - step) >= alpha:
+            break
+        rejected[index] = True
+    return rejected
+
+
+@given(st.lists(st.floats(0, 1), max_size=8), st.floats(0.001, 0.5))
+def test_adjusted_p_values_reject_what_holms_procedure_rejects(p_values: list[float], alpha: float) -> None:
+    assert [value < alpha for value in holm(p_values)] == step_down(p_values, alpha)
+
+
+def test_holm_keeps_false_alarms_in_the_family_below_alpha() -> None:
+    p_values = np.random.default_rng(26).random((4000, 6))
+    alarms = np.mean([min(holm(list(row))) < 0.05 for row in p_values])
+    assert alarms <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 4000)
+    assert np.mean(p_values.min(axis=1) < 0.05) > 0.2
