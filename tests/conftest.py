@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from diptych.registry import Registry
 from diptych.testing import fakes_plugin
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from diptych import guard
 from diptych.errors import FingerprintMismatch
 from diptych.metadata import Generation

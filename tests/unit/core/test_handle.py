@@ -1,0 +1,192 @@
+"""Collections describe themselves: what is created is what is read back, and what does not fit is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient, models
+
+from diptych import guard
+from diptych.config import parse_config
+from diptych.encoding import encode
+from diptych.errors import CollectionError, CollectionNotFound, ContractError, FingerprintMismatch
+from diptych.handle import CollectionHandle
+from diptych.metadata import KEY, read_metadata
+from diptych.registry import Registry
+from diptych.testing import FakeDenseEncoder
+from diptych.types import SparseVector
+
+SLOTS: dict[str, Any] = {
+    "dense": {"adapter": "fake-dense", "dimension": 32},
+    "lexical": {"adapter": "fake-sparse"},
+    "late": {"adapter": "fake-multivector", "dimension": 16},
+}
+
+
+def handle(client: QdrantClient, fakes: Registry, slots: dict[str, Any] | None = None, **more: Any) -> CollectionHandle:
+    config = parse_config({"store": "memory:", "collection": "c", "slots": slots or SLOTS, **more})
+    return CollectionHandle(client, "c", config, fakes)
+
+
+@pytest.fixture
+def client() -> QdrantClient:
+    return QdrantClient(":memory:")
+
+
+def test_each_slot_gets_a_named_vector_of_its_kind(client: QdrantClient, fakes: Registry) -> None:
+    handle(client, fakes, search={"retrieve": {"dense": 10, "lexical": 10}}).create({})
+    params = client.get_collection("c").config.params
+    assert isinstance(params.vectors, dict)
+    assert params.sparse_vectors is not None
+    assert params.vectors["dense.1"].size == 32
+    assert params.vectors["dense.1"].distance == models.Distance.COSINE
+    late = params.vectors["late.1"]
+    assert late.multivector_config is not None
+    assert late.hnsw_config is not None
+    assert late.hnsw_config.m == 0, "a slot that only rescores needs no graph"
+    assert set(params.sparse_vectors) == {"lexical.1"}
+
+
+def test_a_collection_opens_without_a_config(client: QdrantClient, fakes: Registry) -> None:
+    made = handle(client, fakes, search={"retrieve": {"dense": 7, "lexical": 9}, "limit": 3})
+    made.create({})
+    opened = CollectionHandle(client, "c", None, fakes)
+    assert opened.metadata == made.metadata == read_metadata(client, "c")
+    assert opened.search_config == made.search_config
+    assert [slot.config.options for slot in opened.slots.values()] == [s.config.options for s in made.slots.values()]
+    assert np.array_equal(
+        opened.slot("dense").encode("query", ["a cat"]), made.slot("dense").encode("query", ["a cat"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "another encoder made the vectors"),
+        ({"query_prompt": "find"}, "another encoder made the vectors"),
+        ({"dimension": 48}, "another encoder made the vectors"),
+        ({"adapter": "fake-multivector"}, "of another kind"),
+    ],
+)
+def test_a_config_with_another_encoder_is_refused(
+    client: QdrantClient, fakes: Registry, change: dict[str, Any], message: str
+) -> None:
+    handle(client, fakes).create({})
+    changed = handle(client, fakes, {**SLOTS, "dense": {**SLOTS["dense"], **change}})
+    with pytest.raises(FingerprintMismatch, match=message):
+        changed.slot("dense").encode("query", ["a"])
+
+
+def test_a_mismatch_names_both_fingerprints(client: QdrantClient, fakes: Registry) -> None:
+    made = handle(client, fakes)
+    made.create({})
+    changed = handle(client, fakes, {**SLOTS, "dense": {**SLOTS["dense"], "seed": 3}})
+    with pytest.raises(FingerprintMismatch) as caught:
+        _ = changed.slot("dense").encoder
+    assert made.slot("dense").encoder.fingerprint.space in caught.value.expected
+    assert FakeDenseEncoder(dimension=32, seed=3).fingerprint.space in caught.value.got
+
+
+def test_other_slots_than_the_collections_are_refused(client: QdrantClient, fakes: Registry) -> None:
+    handle(client, fakes).create({})
+    with pytest.raises(CollectionError, match="different slots"):
+        handle(client, fakes, {"dense": SLOTS["dense"]})
+
+
+def test_another_document_input_is_refused(client: QdrantClient, fakes: Registry) -> None:
+    handle(client, fakes).create({})
+    with pytest.raises(CollectionError, match="what the encoders read"):
+        handle(client, fakes, populate={"input": ["text"]})
+
+
+def test_a_collection_that_diptych_did_not_make_is_refused(client: QdrantClient, fakes: Registry) -> None:
+    client.create_collection("c", vectors_config=models.VectorParams(size=2, distance=models.Distance.DOT))
+    with pytest.raises(CollectionError, match="did not make this collection"):
+        handle(client, fakes)
+
+
+def test_a_missing_collection_names_those_that_exist(client: QdrantClient, fakes: Registry) -> None:
+    handle(client, fakes).create({})
+    with pytest.raises(CollectionNotFound, match=r"(?s)no collection 'd'.*expected: c"):
+        CollectionHandle(client, "d", None, fakes)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [({"format": 99}, "another format"), ({"format": 1, "slots": {"dense": {}}}, r"damaged(?s:.*)slots\.dense\.live")],
+)
+def test_metadata_of_another_format_or_damaged_is_refused(
+    client: QdrantClient, fakes: Registry, metadata: dict[str, Any], message: str
+) -> None:
+    params = models.VectorParams(size=2, distance=models.Distance.DOT)
+    client.create_collection("c", vectors_config=params, metadata={KEY: metadata})
+    with pytest.raises(CollectionError, match=message):
+        read_metadata(client, "c")
+
+
+def test_an_option_from_the_environment_is_stored_unfilled(
+    client: QdrantClient, fakes: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_PROMPT", "hush")
+    handle(client, fakes, {"dense": {"adapter": "fake-dense", "query_prompt": "${SECRET_PROMPT}"}}).create({})
+    stored = client.get_collection("c").config.metadata
+    assert "hush" not in repr(stored)
+    assert "${SECRET_PROMPT}" in repr(stored)
+    reopened = CollectionHandle(client, "c", None, fakes)
+    assert reopened.slot("dense").encoder.query_prompt == "hush"
+
+
+def test_a_calibrated_encoder_is_calibrated_again_when_the_collection_opens(
+    client: QdrantClient, fakes: Registry
+) -> None:
+    slots = {"lexical": {"adapter": "fake-calibrated"}}
+    made = handle(client, fakes, slots)
+    assert made.slot("lexical").needs_calibration
+    statistics = made.slot("lexical").encoder.measure(["one two three", "four"])
+    made.create({"lexical": statistics})
+    opened = CollectionHandle(client, "c", None, fakes)
+    assert opened.slot("lexical").generation is not None
+    assert opened.slot("lexical").encode("document", ["one two"]) == made.slot("lexical").encode(
+        "document", ["one two"]
+    )
+
+
+class Wrong:
+    """Returns what it is told to."""
+
+    dimension = 2
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def encode_query(self, inputs: list[str]) -> Any:
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "message"),
+    [
+        ("dense", np.zeros((2, 2), np.float32), "wrong number of vectors"),
+        ("dense", np.zeros((1, 3), np.float32), "wrong dimension"),
+        ("dense", np.zeros((1, 2), np.float64), "not a float32 array"),
+        ("dense", [[0.0, 1.0]], "not a float32 array"),
+        ("multivector", [np.zeros((0, 2), np.float32)], "wrong shape of a multi-vector"),
+        ("multivector", [np.zeros((3,), np.float32)], "not a float32 array"),
+        ("sparse", [{1: 2.0}], "not a sparse vector"),
+        ("sparse", [SparseVector(np.array([1, 0], np.uint32), np.ones(2, np.float32))], "not strictly ascending"),
+        ("sparse", [SparseVector(np.array([5], np.uint32), np.ones(1, np.float32))], "out of range"),
+    ],
+)
+def test_what_breaks_the_contract_is_named(kind: Any, answer: Any, message: str) -> None:
+    with pytest.raises(ContractError, match=message):
+        encode(Wrong(answer), kind, "query", ["a"], where="slot 'x'")
+
+
+def test_likeness_is_one_for_equals_and_falls_with_direction_and_length() -> None:
+    packed = [guard._pack("dense", np.array(v, np.float32)) for v in ([1, 0], [0, 1], [2, 0])]
+    assert guard.lowest_likeness(packed, packed) == 1.0
+    assert guard.lowest_likeness(packed[:1], packed[1:2]) == 0.0
+    assert guard.lowest_likeness(packed[:1], packed[2:]) == pytest.approx(0.8)
+    assert guard.lowest_likeness(packed[:1], packed) == 0.0

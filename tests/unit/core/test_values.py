@@ -1,0 +1,99 @@
+"""Documents, sparse vectors, payloads and runs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diptych.errors import ContractError, DocumentError
+from diptych.payloads import OWN, from_payload, point_id, to_payload
+from diptych.registry import Registry
+from diptych.types import Document, Hit, Query, Run, SparseVector
+
+
+def test_a_mapping_becomes_a_document_and_unknown_keys_its_metadata() -> None:
+    raw = {"_id": "a", "title": "T", "text": "words", "metadata": {"year": 1999}, "lang": "en"}
+    assert Document.from_mapping(raw) == Document("a", "words", "T", {"lang": "en", "year": 1999})
+
+
+def test_integer_ids_become_their_digits() -> None:
+    assert Document.from_mapping({"id": 7, "text": "x"}).id == "7"
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"text": "x"}, "no usable id"),
+        ({"id": None, "text": "x"}, "no usable id"),
+        ({"id": True, "text": "x"}, "no usable id"),
+        ({"id": 1.5, "text": "x"}, "no usable id"),
+        ({"id": "", "text": "x"}, "has no id"),
+        ({"id": "a"}, "text is not text"),
+        ({"id": "a", "text": 3}, "text is not text"),
+        ({"id": "a", "text": "x", "title": ["t"]}, "title is not text"),
+        ({"id": "a", "text": " \n"}, "empty document"),
+        ({"id": "a", "text": "x", "metadata": "no"}, "metadata is not a mapping"),
+    ],
+)
+def test_a_bad_document_says_what_is_wrong(raw: dict[str, Any], message: str) -> None:
+    with pytest.raises(DocumentError, match=message):
+        Document.from_mapping(raw)
+
+
+def test_the_content_hash_changes_exactly_with_the_content() -> None:
+    document = Document("a", "text", "title", {"x": 1, "y": 2})
+    assert document.content_hash() == Document("b", "text", "title", {"y": 2, "x": 1}).content_hash()
+    others = [
+        Document("a", "text2", "title", {"x": 1, "y": 2}),
+        Document("a", "text", "", {"x": 1, "y": 2}),
+        Document("a", "text", "title", {"x": 1}),
+    ]
+    assert len({document.content_hash(), *(other.content_hash() for other in others)}) == 4
+
+
+def test_a_payload_gives_the_document_back() -> None:
+    document = Document("a", "text", "title", {"section": "sound"})
+    payload = to_payload(document, "hash")
+    assert payload["section"] == "sound"
+    assert payload[OWN] == {"id": "a", "hash": "hash"}
+    assert from_payload("point", payload) == document
+
+
+def test_a_point_written_by_others_answers_with_its_point_id() -> None:
+    assert from_payload(12, {"text": "x", "k": 1}) == Document("12", "x", "", {"k": 1})
+    assert from_payload(12, None) == Document("12", "")
+
+
+@pytest.mark.parametrize("key", ["text", "title", OWN])
+def test_metadata_cannot_use_a_reserved_key(key: str) -> None:
+    with pytest.raises(DocumentError, match=re.escape(f"reserved key '{key}'")):
+        to_payload(Document("a", "x", metadata={key: 1}), "hash")
+
+
+def test_point_ids_are_the_same_in_every_process_and_differ_by_document(fakes: Registry) -> None:
+    first = point_id(Document("a", "x"), fakes)
+    assert first == "171c26d7-f2c5-5ba8-8ba0-ab66a0e8dbe6"
+    assert first == point_id(Document("a", "other text"), fakes)
+    assert first != point_id(Document("b", "x"), fakes)
+
+
+def test_a_sparse_vector_from_a_mapping_is_sorted() -> None:
+    vector = SparseVector.from_mapping({9: 1.0, 2: 0.5})
+    assert vector.indices.tolist() == [2, 9]
+    assert vector.indices.dtype == np.uint32
+    assert vector.values.dtype == np.float32
+    assert vector == SparseVector(np.array([2, 9], np.uint32), np.array([0.5, 1.0], np.float32))
+
+
+def test_a_sparse_vector_of_unequal_parts_is_refused() -> None:
+    with pytest.raises(ContractError, match="differ in shape"):
+        SparseVector(np.array([1], np.uint32), np.array([1.0, 2.0], np.float32))
+
+
+def test_a_run_is_the_hits_of_each_query_in_order() -> None:
+    hits = [[Hit(Document("a", "x"), 2.0), Hit(Document("b", "y"), 1.0)], []]
+    run = Run.from_hits("name", [Query("q", "1"), Query("r", "2")], hits)
+    assert run.rankings == {"1": [("a", 2.0), ("b", 1.0)], "2": []}
