@@ -65,7 +65,9 @@ class SentenceTransformersOptions(PromptOptions):
 class TokenVectorsOptions(PromptOptions):
     """Options of `token-vectors`."""
 
-    special_tokens: bool = Field(False, description="Keep the vectors of special tokens such as [CLS] and [SEP].")
+    special_tokens: bool = Field(
+        True, description="Keep the vectors of the tokens that mark a text's place, [CLS] and [SEP]."
+    )
     truncate_dim: int | None = Field(None, ge=1, description="Keep the first so many dimensions of each token vector.")
 
 
@@ -78,9 +80,12 @@ class SparseEncoderOptions(PromptOptions):
 class SpladeOptions(SparseEncoderOptions):
     """Options of `splade`."""
 
-    pooling: Literal["max", "sum"] = Field("max", description="How the term weights of the tokens are joined.")
-    activation: Literal["relu", "log1p_relu"] = Field(
-        "relu", description="Applied before the logarithm: relu for SPLADE, log1p_relu for the models of OpenSearch."
+    pooling: Literal["max", "sum"] | None = Field(
+        None, description="How the term weights of the tokens are joined; the model's own, else max."
+    )
+    activation: Literal["relu", "log1p_relu"] | None = Field(
+        None,
+        description="Before the logarithm: relu, or log1p_relu (OpenSearch); the model's own, else relu.",
     )
 
 

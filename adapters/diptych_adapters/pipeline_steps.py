@@ -33,6 +33,10 @@ def _facts(kind: str, module: Any) -> list[str]:
         return [_joined(module.pooling_mode), "" if module.include_prompt else "without-prompt"]
     if kind == "SpladePooling":
         return [module.pooling_strategy, module.activation_function]
+    if kind == "Dense":
+        return [f"{module.in_features}-{module.out_features}", type(module.activation_function).__name__]
+    if kind == "MultiVectorMask":
+        return [_short([sorted(module.skiplist_words or []), sorted(module.keep_only_token_ids or [])])]
     if kind in ("Normalize", "StaticEmbedding"):
         return []
     return [_short(module.get_config_dict()) if hasattr(module, "get_config_dict") else ""]

@@ -85,6 +85,9 @@ def check_dense(folder: ModelFolder) -> None:
         "CrossEncoder": "cross-encoder",
     }
     saved = folder.config("config_sentence_transformers.json").get("model_type", "SentenceTransformer")
+    architectures = folder.config().get("architectures") or [""]
+    if not (folder.path / "modules.json").is_file() and architectures[0].endswith("ForSequenceClassification"):
+        saved = "CrossEncoder"
     if saved in adapters:
         raise ModelError(
             f"model {folder.name!r} is no dense encoder",

@@ -2,29 +2,66 @@
 
 from __future__ import annotations
 
+from diptych.protocols import Kind
 from diptych.specs import AdapterSpec
 
 _PACKAGE = "diptych_adapters"
 _OPTIONS = f"{_PACKAGE}.model_options"
-_TORCH = ("torch", "sentence_transformers")
+
+
+def _torch(name: str, kind: Kind, factory: str, options: str, summary: str) -> AdapterSpec:
+    return AdapterSpec(
+        name=name,
+        kind=kind,
+        factory=f"{_PACKAGE}.{factory}.of",
+        options=f"{_OPTIONS}:{options}",
+        summary=summary,
+        requires=("torch", "sentence_transformers"),
+        extra="diptych[torch]",
+    )
+
 
 SPECS = [
-    AdapterSpec(
-        name="sentence-transformers",
-        kind="dense",
-        factory=f"{_PACKAGE}.sentence_transformers:SentenceTransformerEncoder.of",
-        options=f"{_OPTIONS}:SentenceTransformersOptions",
-        summary="Any dense model of sentence-transformers: folder, hub name or wheel.",
-        requires=_TORCH,
-        extra="diptych[torch]",
+    _torch(
+        "sentence-transformers",
+        "dense",
+        "sentence_transformers:SentenceTransformerEncoder",
+        "SentenceTransformersOptions",
+        "Any dense model of sentence-transformers: folder, hub name or wheel.",
     ),
-    AdapterSpec(
-        name="token-vectors",
-        kind="multivector",
-        factory=f"{_PACKAGE}.token_vectors:TokenVectorEncoder.of",
-        options=f"{_OPTIONS}:TokenVectorsOptions",
-        summary="Late interaction without training: the normalised token vectors of any dense model.",
-        requires=_TORCH,
-        extra="diptych[torch]",
+    _torch(
+        "sentence-transformers-sparse",
+        "sparse",
+        "sparse_encoders:LearnedSparseEncoder",
+        "SparseEncoderOptions",
+        "Learned sparse encoders of sentence-transformers, inference-free ones included.",
+    ),
+    _torch(
+        "splade",
+        "sparse",
+        "splade:SpladeEncoder",
+        "SpladeOptions",
+        "SPLADE over any folder with a masked language model.",
+    ),
+    _torch(
+        "sentence-transformers-multivector",
+        "multivector",
+        "multi_vector:LateInteractionEncoder",
+        "MultiVectorOptions",
+        "Trained late interaction: ColBERT models of sentence-transformers, PyLate or Stanford.",
+    ),
+    _torch(
+        "token-vectors",
+        "multivector",
+        "token_vectors:TokenVectorEncoder",
+        "TokenVectorsOptions",
+        "Late interaction without training: the normalised token vectors of any dense model.",
+    ),
+    _torch(
+        "cross-encoder",
+        "reranker",
+        "cross_encoder:CrossEncoderReranker",
+        "CrossEncoderOptions",
+        "Rerankers that read query and document together.",
     ),
 ]

@@ -11,6 +11,7 @@ from sentence_transformers import SentenceTransformer
 
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
+from diptych_adapters.batching import by_length
 from diptych_adapters.model_options import TokenVectorsOptions
 from diptych_adapters.models import ModelError
 from diptych_adapters.pipelines import Pipeline, find, load, prompts_of
@@ -20,7 +21,9 @@ from diptych_adapters.sentence_transformers import ORGANIZATION, check_dense
 class TokenVectorEncoder(Pipeline):
     """A unit vector for each token that a dense model reads, to be compared by MaxSim.
 
-    A text without any token gives one zero vector, which is similar to nothing: Qdrant takes no empty multivector.
+    With [CLS] and [SEP], the default, MiniLM over the top 50 of a hybrid search reaches nDCG@10 .886 on debian-mini,
+    without them .877. A text without any token gives one zero vector, which is similar to nothing: Qdrant takes no
+    empty multivector.
     """
 
     options_model = TokenVectorsOptions
@@ -51,13 +54,7 @@ class TokenVectorEncoder(Pipeline):
         return self._encode(inputs, self._prompts[1], "document")
 
     def _encode(self, inputs: Sequence[str], prompt: str, task: str) -> list[Floats]:
-        order = np.argsort([-len(text) for text in inputs], kind="stable")
-        result: list[Floats] = [np.zeros((0, self.dimension), np.float32)] * len(inputs)
-        for start in range(0, len(order), self._batch_size):
-            chosen = order[start : start + self._batch_size]
-            for place, vectors in zip(chosen, self._batch([inputs[i] for i in chosen], prompt, task), strict=True):
-                result[place] = vectors
-        return result
+        return by_length(inputs, self._batch_size, lambda texts: self._batch(texts, prompt, task))
 
     def _batch(self, texts: list[str], prompt: str, task: str) -> list[Floats]:
         method: Any = self.model.encode_query if task == "query" else self.model.encode_document

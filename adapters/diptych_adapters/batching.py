@@ -1,0 +1,21 @@
+"""Batches of inputs of like length, answers in the inputs' order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+Answer = TypeVar("Answer")
+
+
+def by_length(inputs: Sequence[str], batch_size: int, encode: Callable[[list[str]], Iterable[Answer]]) -> list[Answer]:
+    """What `encode` gives for each input: it gets the longest first, `batch_size` at a time.
+
+    Like lengths together waste no padding; the longest first fail early when memory is short.
+    """
+    order = sorted(range(len(inputs)), key=lambda place: -len(inputs[place]))
+    found: dict[int, Answer] = {}
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        found.update(zip(chosen, encode([inputs[place] for place in chosen]), strict=True))
+    return [found[place] for place in range(len(inputs))]

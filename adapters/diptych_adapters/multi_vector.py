@@ -1,0 +1,77 @@
+"""Trained late-interaction encoders of sentence-transformers: ColBERT and its kin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from sentence_transformers import MultiVectorEncoder
+
+from diptych.protocols import Fingerprint, Similarity
+from diptych.types import Floats
+from diptych_adapters.model_options import MultiVectorOptions
+from diptych_adapters.models import ModelFolder
+from diptych_adapters.pipeline_steps import pipeline_steps
+from diptych_adapters.pipelines import Pipeline, find, load, prompts_of, require
+
+
+class LateInteractionEncoder(Pipeline):
+    """A vector per token, trained for MaxSim; Stanford and PyLate checkpoints are read too.
+
+    A text of which no token is kept gives one zero vector, which is similar to nothing: Qdrant takes no empty
+    multivector.
+
+    Raises:
+        ModelError: the model cannot be had, or would need a projection that nobody trained.
+    """
+
+    options_model = MultiVectorOptions
+
+    def __init__(self, options: MultiVectorOptions) -> None:
+        folder = find(options)
+        _check_trained(folder)
+        super().__init__(folder, load(MultiVectorEncoder, folder, options), options)
+        self._batch_size = options.batch_size
+        self._prompts = prompts_of(self.model, options)
+        ends_normal = pipeline_steps(self.model)[-1:] == ["normalize"]
+        self._normalize = bool(options.normalize) and not ends_normal
+        self.similarity: Similarity = "cosine" if ends_normal or self._normalize else "dot"
+        self.dimension: int = int(self.model.get_embedding_dimension())
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Which vectors this makes; see diptych_adapters.fingerprints."""
+        return self.fingerprint_of(["normalize"] if self._normalize else [], self._prompts, self.dimension)
+
+    def encode_query(self, inputs: Sequence[str]) -> list[Floats]:
+        """Token vectors of queries, each float32 `[tokens_i, dimension]`."""
+        return self._encode(inputs, self._prompts[0], "query")
+
+    def encode_document(self, inputs: Sequence[str]) -> list[Floats]:
+        """Token vectors of documents, each float32 `[tokens_i, dimension]`."""
+        return self._encode(inputs, self._prompts[1], "document")
+
+    def _encode(self, inputs: Sequence[str], prompt: str, task: str) -> list[Floats]:
+        method = self.model.encode_query if task == "query" else self.model.encode_document
+        with self._lock:
+            found = method(
+                list(inputs),
+                prompt=prompt,
+                batch_size=self._batch_size,
+                show_progress_bar=False,
+                convert_to_numpy=True,
+                normalize_embeddings=self._normalize,
+            )
+        none = np.zeros((1, self.dimension), np.float32)
+        return [np.ascontiguousarray(vectors, np.float32) if len(vectors) else none for vectors in found]
+
+
+def _check_trained(folder: ModelFolder) -> None:
+    if folder.config("config_sentence_transformers.json").get("model_type") == "ColBERT":
+        return
+    require(
+        "MultiVectorEncoder",
+        folder,
+        architectures=("HF_ColBERT", "ForRetrieval"),
+        instead="for late interaction without training use adapter: token-vectors",
+    )

@@ -1,0 +1,95 @@
+"""Learned sparse encoders of sentence-transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sentence_transformers import SparseEncoder
+from sentence_transformers.sparse_encoder.modules import SparseAutoEncoder
+
+from diptych.protocols import Fingerprint
+from diptych.types import Floats, SparseVector
+from diptych_adapters.batching import by_length
+from diptych_adapters.model_options import SparseEncoderOptions
+from diptych_adapters.models import ModelFolder
+from diptych_adapters.pipelines import Pipeline, find, load, prompts_of, require
+
+
+class LearnedSparseEncoder(Pipeline):
+    """A sparse encoder over the model's vocabulary: SPLADE and its kin, inference-free ones, sparse autoencoders.
+
+    Raises:
+        ModelError: the model cannot be had, or is no trained sparse encoder.
+    """
+
+    options_model = SparseEncoderOptions
+    uses_idf = False
+
+    def __init__(self, options: SparseEncoderOptions) -> None:
+        folder = find(options)
+        super().__init__(folder, self._load(folder, options), options)
+        self._batch_size = options.batch_size
+        self._prompts = prompts_of(self.model, options)
+        self._keep = options.max_active_dims or self.model.max_active_dims
+        self._words = not any(isinstance(module, SparseAutoEncoder) for module in self.model.modules())
+        self.dimension: int = self._batch(["a"], "", "document").shape[1]
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Which vectors this makes; see diptych_adapters.fingerprints."""
+        return self.fingerprint_of([f"heaviest({self._keep})"] if self._keep else [], self._prompts, self.dimension)
+
+    def encode_query(self, inputs: Sequence[str]) -> list[SparseVector]:
+        """Term weights of queries."""
+        return self._encode(inputs, self._prompts[0], "query")
+
+    def encode_document(self, inputs: Sequence[str]) -> list[SparseVector]:
+        """Term weights of documents."""
+        return self._encode(inputs, self._prompts[1], "document")
+
+    def decode(self, vector: SparseVector, top_k: int | None = None) -> list[tuple[str, float]]:
+        """The vector's terms as tokens with their weights, heaviest first.
+
+        A token that continues a word starts with ##; the features of a sparse autoencoder are only numbered.
+        """
+        order = np.argsort(-vector.values, kind="stable")[:top_k]
+        return [(self._term(int(vector.indices[i])), float(vector.values[i])) for i in order]
+
+    def _load(self, folder: ModelFolder, options: SparseEncoderOptions) -> SparseEncoder:
+        instead = "use a sparse model; adapter: sentence-transformers serves dense ones"
+        require("SparseEncoder", folder, architectures=("ForMaskedLM",), instead=instead)
+        return load(SparseEncoder, folder, options)  # type: ignore[no-any-return]
+
+    def _encode(self, inputs: Sequence[str], prompt: str, task: str) -> list[SparseVector]:
+        def batch(texts: list[str]) -> list[SparseVector]:
+            return [_sparse(row) for row in self._batch(texts, prompt, task)]
+
+        return by_length(inputs, self._batch_size, batch)
+
+    def _batch(self, texts: list[str], prompt: str, task: str) -> Floats:
+        """Dense rows, float32 `[n, dimension]`: of one batch only, since a row is as wide as the vocabulary."""
+        method: Any = self.model.encode_query if task == "query" else self.model.encode_document
+        with self._lock:
+            rows = method(
+                texts,
+                prompt=prompt,
+                batch_size=len(texts),
+                show_progress_bar=False,
+                convert_to_sparse_tensor=False,
+                max_active_dims=self._keep,
+            )
+        return np.asarray(rows.float().cpu().numpy(), np.float32)
+
+    def _term(self, index: int) -> str:
+        if not self._words:
+            return f"feature {index}"
+        tokenizer = self.model.tokenizer
+        token = str(tokenizer.convert_ids_to_tokens(index))
+        return token if token.startswith("##") else str(tokenizer.convert_tokens_to_string([token])).strip() or token
+
+
+def _sparse(row: Floats) -> SparseVector:
+    indices = np.flatnonzero(row)
+    return SparseVector(indices.astype(np.uint32), row[indices])
