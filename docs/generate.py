@@ -1,0 +1,184 @@
+"""Writes the generated pages of docs/reference: config.md, diptych.schema.json, cli.md.
+
+Run `python docs/generate.py` after a change of the config models, of an adapter's options or of the command line; a
+test compares the committed pages with what this would write.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from typer.main import get_command
+
+import diptych_adapters.hooks
+from diptych import Registry
+from diptych.cli import app
+from diptych.cli.adapters import type_of
+from diptych.config import json_schema
+from diptych.config.models import Config
+from diptych.factories import options_model
+from diptych.specs import AdapterSpec
+
+REFERENCE = Path(__file__).parent / "reference"
+NOTE = "<!-- Written by docs/generate.py; change the code it reads, not this page. -->\n"
+
+
+def pages() -> dict[Path, str]:
+    """Each generated file with its text."""
+    registry = Registry(diptych_adapters.hooks, installed=False)
+    schema = json.dumps(json_schema(registry), indent=1, ensure_ascii=False) + "\n"
+    return {
+        REFERENCE / "config.md": "\n".join(_config_page(registry)),
+        REFERENCE / "diptych.schema.json": schema,
+        REFERENCE / "cli.md": "\n".join(_cli_page()),
+    }
+
+
+def main() -> None:
+    """Write every page."""
+    REFERENCE.mkdir(exist_ok=True)
+    for path, text in pages().items():
+        path.write_text(text, "utf-8")
+
+
+CONFIG_HEAD = """\
+# diptych.yaml
+
+One file says which encoders fill and query a collection. `diptych init` writes one to start from, with a
+[JSON Schema](diptych.schema.json) beside it that editors complete and check with. Every key but `collection` and
+`slots` has a default. A key that nobody reads is an error, which names the line and the nearest key that exists.
+
+- **Environment.** `${NAME}` and `${NAME:-default}` work in `store`, `api_key` and the options of adapters. They are
+  filled in where a value is used, never before, so no secret is in a config object, in a collection or in an error.
+- **Paths.** A relative path starts at the folder of the config file: the path of `edge:PATH`, `evaluate.queries`,
+  `evaluate.qrels`, and options of adapters that start with `./`, `../` or `~/`. Any other option may be the name of a
+  model and is left alone. So is what starts with `${`: put a full path into such a variable.
+- **Options of an adapter** stand beside `adapter:`, as in `{adapter: bm25, language: english}`; should one have the
+  name of a key of the slot, put it under `options:`.
+"""
+
+
+def _config_page(registry: Registry) -> Iterator[str]:
+    schema = Config.model_json_schema()
+    definitions: dict[str, dict[str, Any]] = schema["$defs"]
+    yield NOTE
+    yield CONFIG_HEAD
+    yield "## The whole file\n"
+    yield from _rows(schema, definitions)
+    for title, name in _sections(schema, definitions):
+        yield f"\n## `{title}`\n\n{definitions[name].get('description', '')}\n"
+        yield from _rows(definitions[name], definitions)
+    yield "\n# Options of the adapters\n"
+    for spec in registry.specs():
+        yield from _adapter(spec)
+
+
+def _sections(schema: dict[str, Any], definitions: dict[str, Any], at: str = "") -> Iterator[tuple[str, str]]:
+    """The sections below `schema` as (place in the file, name of the definition), depth first."""
+    for key, facts in schema.get("properties", {}).items():
+        many = ".NAME" if "additionalProperties" in facts else "[N]" if facts.get("type") == "array" else ""
+        names = re.findall(r"#/\$defs/(\w+)", json.dumps({k: v for k, v in facts.items() if k != "discriminator"}))
+        for name in names:
+            place = f"{at}{key}{many}" + (f" (kind: {_kind(definitions[name])})" if len(names) > 1 else "")
+            yield place, name
+            yield from _sections(definitions[name], definitions, f"{at}{key}{many}.")
+
+
+def _kind(definition: dict[str, Any]) -> str:
+    return str(definition["properties"]["kind"]["const"])
+
+
+def _rows(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterator[str]:
+    yield "| key | type | default | meaning |\n|---|---|---|---|"
+    for key, facts in schema.get("properties", {}).items():
+        default = "required" if key in schema.get("required", []) else _default(facts)
+        yield f"| `{key}` | {_cell(_type(facts))} | {_cell(default)} | {_cell(_meaning(facts, definitions))} |"
+    yield ""
+
+
+def _type(facts: dict[str, Any]) -> str:
+    if facts.get("type") == "object":
+        inner = facts.get("additionalProperties")
+        return f"name: {_type(inner)}" if isinstance(inner, dict) and inner else "mapping"
+    if "oneOf" in facts or "$ref" in facts or any("$ref" in option for option in facts.get("anyOf", [])):
+        return "section"
+    return type_of(facts) + _bounds(facts)
+
+
+def _bounds(facts: dict[str, Any]) -> str:
+    numbers = next((option for option in facts.get("anyOf", []) if option.get("type") != "null"), facts)
+    words = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    return "".join(f", {sign} {numbers[name]}" for name, sign in words.items() if name in numbers)
+
+
+def _default(facts: dict[str, Any]) -> str:
+    value = facts.get("default")
+    return "" if value is None or isinstance(value, dict) else f"`{json.dumps(value, ensure_ascii=False)}`"
+
+
+def _meaning(facts: dict[str, Any], definitions: dict[str, Any]) -> str:
+    """The description, which pydantic leaves out where it would repeat that of the section."""
+    section = definitions.get(str(facts.get("$ref", "")).rpartition("/")[2], {})
+    return str(facts.get("description") or section.get("description") or "")
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _adapter(spec: AdapterSpec) -> Iterator[str]:
+    extra = f" Needs `pip install '{spec.extra}'`." if spec.extra else ""
+    yield f"\n## `adapter: {spec.name}`\n\n{spec.kind}. {spec.summary}{extra}\n"
+    model = options_model(spec)
+    if model is not None and model.model_fields:
+        schema = model.model_json_schema()
+        yield from _rows(schema, schema.get("$defs", {}))
+
+
+def _cli_page() -> Iterator[str]:
+    root: Any = get_command(app)
+    yield NOTE
+    yield f"# The `diptych` command\n\n{inspect.cleandoc(root.help)}\n"
+    yield f"{root.epilog}\n"
+    yield "Every command takes `--json`: one JSON document on standard output, and errors as JSON on standard error.\n"
+    for name, command in root.commands.items():
+        yield from _command(name, command)
+
+
+def _command(name: str, command: Any) -> Iterator[str]:
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    usage = " ".join(["diptych", name, *(_argument(p) for p in arguments), "[OPTIONS]"])
+    prose, _, examples = inspect.cleandoc(command.help).partition("[dim]Examples:[/dim]")
+    yield f"\n## {name}\n\n```text\n{usage}\n```\n\n{prose.strip()}\n"
+    if examples.strip():
+        lines = "\n".join(line.strip() for line in examples.splitlines() if line.strip())
+        yield f"```text\n{lines}\n```\n"
+    yield "| | default | |\n|---|---|---|"
+    for parameter in command.params:
+        if parameter.name != "help":
+            yield _parameter(parameter)
+    yield ""
+
+
+def _argument(parameter: Any) -> str:
+    name = parameter.name.upper() + ("..." if parameter.nargs == -1 else "")
+    return name if parameter.required else f"[{name}]"
+
+
+def _parameter(parameter: Any) -> str:
+    names = [*parameter.opts, *parameter.secondary_opts]
+    if parameter.param_type_name == "argument":
+        names = [_argument(parameter)]
+    shown = ", ".join(f"`{name}`" for name in names)
+    default = parameter.default
+    text = f"`{default}`" if isinstance(default, str | int | Path) and not isinstance(default, bool) else ""
+    return f"| {shown} | {text} | {_cell(parameter.help or '')} |"
+
+
+if __name__ == "__main__":
+    main()
