@@ -1,8 +1,15 @@
-"""For authors of adapters and for tests: deterministic fakes, and checks that an object keeps its contract."""
+"""For authors of adapters and for tests: contract classes for pytest, the checks beneath them, deterministic fakes.
+
+Only the contract classes need pytest; they are imported when they are asked for.
+"""
 
 from __future__ import annotations
 
-from diptych.testing import fakes_plugin
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from diptych.testing import checks, fakes_plugin
+from diptych.testing.failures import ConformanceFailure
 from diptych.testing.fakes import (
     FakeCalibratedEncoder,
     FakeDenseEncoder,
@@ -12,13 +19,36 @@ from diptych.testing.fakes import (
 )
 from diptych.testing.words import Call, FakeFailure
 
+if TYPE_CHECKING:
+    from diptych.testing.contracts import (
+        DenseEncoderContract,
+        MultiVectorEncoderContract,
+        RerankerContract,
+        SparseEncoderContract,
+        TextIndexContract,
+    )
+
 __all__ = [
     "Call",
+    "ConformanceFailure",
+    "DenseEncoderContract",
     "FakeCalibratedEncoder",
     "FakeDenseEncoder",
     "FakeFailure",
     "FakeMultiVectorEncoder",
     "FakeReranker",
     "FakeSparseEncoder",
+    "MultiVectorEncoderContract",
+    "RerankerContract",
+    "SparseEncoderContract",
+    "TextIndexContract",
+    "checks",
     "fakes_plugin",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The contract classes, which import pytest: the fakes must work where it is not installed."""
+    if name.endswith("Contract") and name in __all__:
+        return getattr(importlib.import_module("diptych.testing.contracts"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -79,6 +80,8 @@ class FakeSparseEncoder(Recorder):
     `decode` names the words this object has encoded; others are `#id`.
     """
 
+    _two_sided: ClassVar[bool] = False
+
     def __init__(
         self,
         *,
@@ -92,8 +95,8 @@ class FakeSparseEncoder(Recorder):
     ) -> None:
         super().__init__(fail_on_call=fail_on_call, delay=delay, record=record, log=log)
         self.dimension, self.uses_idf, self.expand = dimension, uses_idf, dict(expand or {})
-        self.asymmetric = bool(expand)
-        self.fingerprint = Fingerprint(space_of("fake-sparse", dimension, sorted(self.expand.items())), "numpy")
+        self.asymmetric = bool(expand) or self._two_sided
+        self.fingerprint = Fingerprint(space_of(type(self).__name__, dimension, sorted(self.expand.items())), "numpy")
         self._words: dict[int, str] = {}
 
     def encode_query(self, inputs: Sequence[str]) -> list[SparseVector]:
@@ -125,6 +128,7 @@ class FakeCalibratedEncoder(FakeSparseEncoder):
     """A sparse encoder that satisfies Calibrated: document weights need the corpus's average length, as BM25's do."""
 
     average_length: float = 0.0
+    _two_sided: ClassVar[bool] = True
 
     def measure(self, inputs: Sequence[str]) -> Statistics:
         """`documents` and `tokens` of `inputs`."""

@@ -1,0 +1,130 @@
+"""The checks of the conformance kit: each takes an adapter and `Conditions`, and raises ConformanceFailure.
+
+`CHECKS[kind]` lists those of a kind. The contract classes of `diptych.testing.contracts` run them under pytest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from diptych.protocols import Kind
+from diptych.testing.checks.conditions import Conditions, Known, Side, Triple
+from diptych.testing.checks.encoders import (
+    check_batch_independent,
+    check_declared_facts,
+    check_deterministic,
+    check_dimension,
+    check_empty_batch,
+    check_empty_text,
+    check_finite,
+    check_float32,
+    check_inputs_kept,
+    check_normalized,
+    check_odd_texts,
+    check_order,
+)
+from diptych.testing.checks.rerankers import (
+    check_no_pairs,
+    check_odd_pairs,
+    check_relevant_scores_higher,
+    check_reranker_facts,
+    check_scores,
+    check_scores_in_order,
+    check_scores_independent,
+    check_scores_repeat,
+)
+from diptych.testing.checks.sides import (
+    can_tell_sides,
+    check_known_vectors,
+    check_queries_find_documents,
+    check_sides_as_declared,
+)
+from diptych.testing.checks.sparse import (
+    check_decode,
+    check_indices_ascending,
+    check_indices_in_range,
+    check_measures_add_up,
+    check_weights_not_negative,
+)
+from diptych.testing.checks.text_indexes import check_index_params, check_text_query
+from diptych.testing.failures import Check
+
+_ENCODER: tuple[Check, ...] = (
+    check_declared_facts,
+    check_dimension,
+    check_float32,
+    check_finite,
+    check_order,
+    check_deterministic,
+    check_batch_independent,
+    check_inputs_kept,
+    check_empty_batch,
+    check_empty_text,
+    check_odd_texts,
+    check_sides_as_declared,
+    check_queries_find_documents,
+    check_known_vectors,
+)
+CHECKS: Mapping[Kind, tuple[Check, ...]] = {
+    "dense": (*_ENCODER, check_normalized),
+    "multivector": (*_ENCODER, check_normalized),
+    "sparse": (
+        *_ENCODER,
+        check_indices_ascending,
+        check_indices_in_range,
+        check_weights_not_negative,
+        check_decode,
+        check_measures_add_up,
+    ),
+    "reranker": (
+        check_reranker_facts,
+        check_scores,
+        check_scores_in_order,
+        check_scores_repeat,
+        check_scores_independent,
+        check_no_pairs,
+        check_odd_pairs,
+        check_relevant_scores_higher,
+    ),
+    "text_index": (check_index_params, check_text_query),
+}
+
+__all__ = [
+    "CHECKS",
+    "Check",
+    "Conditions",
+    "Known",
+    "Side",
+    "Triple",
+    "can_tell_sides",
+    "check_batch_independent",
+    "check_declared_facts",
+    "check_decode",
+    "check_deterministic",
+    "check_dimension",
+    "check_empty_batch",
+    "check_empty_text",
+    "check_finite",
+    "check_float32",
+    "check_index_params",
+    "check_indices_ascending",
+    "check_indices_in_range",
+    "check_inputs_kept",
+    "check_known_vectors",
+    "check_measures_add_up",
+    "check_no_pairs",
+    "check_normalized",
+    "check_odd_pairs",
+    "check_odd_texts",
+    "check_order",
+    "check_queries_find_documents",
+    "check_relevant_scores_higher",
+    "check_reranker_facts",
+    "check_scores",
+    "check_scores_in_order",
+    "check_scores_independent",
+    "check_scores_repeat",
+    "check_sides_as_declared",
+    "check_text_query",
+    "check_weights_not_negative",
+]

@@ -1,0 +1,173 @@
+"""Checks of every encoder: shape, type, order, and that a vector depends on its input alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+import numpy as np
+
+from diptych.protocols import CONTRACTS, Fingerprint, Similarity
+from diptych.testing.checks.comparing import SIDES, call, gap, numbers, vectors
+from diptych.testing.checks.conditions import ODD_TEXTS, Conditions
+from diptych.testing.failures import ConformanceFailure, conformance_check
+from diptych.types import SparseVector
+
+
+@conformance_check
+def check_declared_facts(encoder: Any, conditions: Conditions) -> None:
+    """All members of the contract are there and its facts hold usable values."""
+    contract = CONTRACTS[conditions.kind]
+    if not isinstance(encoder, contract):
+        raise _failure("members are missing", type(encoder).__name__, f"diptych.{contract.__name__}")
+    facts: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "dimension": (lambda value: isinstance(value, int) and value >= 1, "an integer >= 1"),
+        "similarity": (lambda value: value in get_args(Similarity), " | ".join(get_args(Similarity))),
+        "uses_idf": (lambda value: isinstance(value, bool), "True or False"),
+        "normalized": (lambda value: isinstance(value, bool), "True or False"),
+        "asymmetric": (lambda value: isinstance(value, bool), "True or False"),
+        "fingerprint": (lambda value: isinstance(value, Fingerprint) and bool(value.space), "a diptych.Fingerprint"),
+    }
+    for name, (usable, expected) in facts.items():
+        if hasattr(encoder, name) and not usable(getattr(encoder, name)):
+            raise _failure(f"{name} is not usable", repr(getattr(encoder, name)), expected)
+
+
+@conformance_check
+def check_dimension(encoder: Any, conditions: Conditions) -> None:
+    """Vectors have the declared dimension: dense `[n, dimension]`, each multi-vector `[tokens >= 1, dimension]`."""
+    for side in SIDES:
+        for vector in vectors(encoder, side, conditions.texts):
+            found = _dimension_error(vector, encoder.dimension, conditions)
+            if found:
+                raise _failure(f"encode_{side}: wrong dimension", found, encoder.dimension)
+
+
+@conformance_check
+def check_float32(encoder: Any, conditions: Conditions) -> None:
+    """Numbers come as numpy float32: one array for a dense batch, one for each multi-vector and sparse weights."""
+    for side in SIDES:
+        raw = call(encoder, side, conditions.texts)
+        for part in [raw] if conditions.kind == "dense" else raw:
+            values = part.values if isinstance(part, SparseVector) else part
+            if not isinstance(values, np.ndarray) or values.dtype != np.float32:
+                got = getattr(values, "dtype", type(values).__name__)
+                raise _failure(f"encode_{side}: wrong type of numbers", got, "numpy float32")
+
+
+@conformance_check
+def check_finite(encoder: Any, conditions: Conditions) -> None:
+    """No NaN and no infinity."""
+    for side in SIDES:
+        found = vectors(encoder, side, conditions.texts)
+        for text, vector in zip(conditions.texts, found, strict=True):
+            if not np.isfinite(numbers(vector)).all():
+                raise _failure(f"encode_{side}: not finite", f"NaN or infinity for {text[:40]!r}", "numbers")
+
+
+@conformance_check
+def check_order(encoder: Any, conditions: Conditions) -> None:
+    """The i-th vector is the i-th input's."""
+    for side in SIDES:
+        batch = vectors(encoder, side, conditions.texts)
+        alone = [vectors(encoder, side, [text])[0] for text in conditions.texts]
+        order = [_same(vector, at, alone, conditions.batch_tolerance) for at, vector in enumerate(batch)]
+        if order != list(range(len(batch))):
+            raise _failure(f"encode_{side}: vectors in another order", order, list(range(len(batch))))
+
+
+@conformance_check
+def check_deterministic(encoder: Any, conditions: Conditions) -> None:
+    """Two calls with the same inputs give the same vectors, within `repeat_tolerance`."""
+    for side in SIDES:
+        first, second = (vectors(encoder, side, conditions.texts) for _ in range(2))
+        worst = max(gap(one, other) for one, other in zip(first, second, strict=True))
+        _within(f"encode_{side}: the second call differs", worst, conditions.repeat_tolerance)
+
+
+@conformance_check
+def check_batch_independent(encoder: Any, conditions: Conditions) -> None:
+    """An input's vector does not depend on the other inputs of the call, within `batch_tolerance`."""
+    for side in SIDES:
+        batch = vectors(encoder, side, conditions.texts)
+        alone = [vectors(encoder, side, [text])[0] for text in conditions.texts]
+        worst = max(gap(one, other) for one, other in zip(batch, alone, strict=True))
+        what = f"encode_{side}: an input alone has another vector than in a batch"
+        _within(what, worst, conditions.batch_tolerance)
+
+
+@conformance_check
+def check_inputs_kept(encoder: Any, conditions: Conditions) -> None:
+    """The caller's list of inputs is not changed."""
+    for side in SIDES:
+        given = list(conditions.texts)
+        getattr(encoder, f"encode_{side}")(given)
+        if given != list(conditions.texts):
+            raise _failure(f"encode_{side}: changed its inputs", given, list(conditions.texts))
+
+
+@conformance_check
+def check_normalized(encoder: Any, conditions: Conditions) -> None:
+    """An encoder that declares `normalized` makes vectors (or token vectors) of length 1, within `norm_tolerance`."""
+    if not conditions.declared(encoder, "normalized"):
+        return
+    for side in SIDES:
+        for vector in vectors(encoder, side, conditions.texts):
+            worst = float(np.abs(np.linalg.norm(numbers(vector), axis=-1) - 1).max(initial=0.0))
+            _within(f"encode_{side}: length is not 1", worst, conditions.norm_tolerance)
+
+
+@conformance_check
+def check_empty_batch(encoder: Any, conditions: Conditions) -> None:
+    """No inputs give no vectors: a dense `[0, dimension]` float32, else an empty list."""
+    for side in SIDES:
+        raw = call(encoder, side, [])
+        shape = np.shape(raw)
+        if conditions.kind == "dense" and (shape != (0, encoder.dimension) or raw.dtype != np.float32):
+            got = f"{getattr(raw, 'dtype', type(raw).__name__)} {list(shape)}"
+            raise _failure(f"encode_{side}([])", got, f"float32 [0, {encoder.dimension}]")
+        if len(raw):
+            raise _failure(f"encode_{side}([])", f"{len(raw)} vectors", "none")
+
+
+@conformance_check
+def check_empty_text(encoder: Any, conditions: Conditions) -> None:
+    """Empty and blank texts get a vector of finite numbers like any other; a sparse one may be empty."""
+    _check_usable(encoder, ("", "  ", conditions.texts[0]), conditions)
+
+
+@conformance_check
+def check_odd_texts(encoder: Any, conditions: Conditions) -> None:
+    """Very long texts, control characters, markup and emoji get a vector of finite numbers."""
+    _check_usable(encoder, ODD_TEXTS, conditions)
+
+
+def _check_usable(encoder: Any, texts: tuple[str, ...], conditions: Conditions) -> None:
+    for side in SIDES:
+        for text, vector in zip(texts, vectors(encoder, side, texts), strict=True):
+            wrong = _dimension_error(vector, encoder.dimension, conditions)
+            if wrong or not np.isfinite(numbers(vector)).all():
+                got = wrong or "NaN or infinity"
+                raise _failure(f"encode_{side}: no usable vector for {text[:40]!r}", got, "finite numbers")
+
+
+def _dimension_error(vector: Any, dimension: int, conditions: Conditions) -> str:
+    """What is wrong with the vector's shape; nothing for a sparse vector, whose indices have their own check."""
+    shape = np.shape(numbers(vector))
+    wanted = {"dense": (dimension,), "multivector": (max(len(shape) and shape[0], 1), dimension)}
+    return f"shape {list(shape)}" if shape != wanted.get(conditions.kind, shape) else ""
+
+
+def _same(vector: Any, at: int, others: list[Any], tolerance: float) -> int:
+    """The position among `others` of the same vector: `at` when it is there or nowhere."""
+    places = [at, *(place for place in range(len(others)) if place != at)]
+    return next((place for place in places if gap(vector, others[place]) <= tolerance), at)
+
+
+def _within(what: str, worst: float, tolerance: float) -> None:
+    if not worst <= tolerance:
+        raise _failure(what, f"a difference of {worst:.3g}", f"at most {tolerance:g}")
+
+
+def _failure(what: str, got: object, expected: object) -> ConformanceFailure:
+    return ConformanceFailure(what, got=got, expected=expected)

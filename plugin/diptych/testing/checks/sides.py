@@ -1,0 +1,71 @@
+"""Checks that queries and documents are not mixed up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diptych.testing.checks.comparing import SIDES, gap, numbers, score, vectors
+from diptych.testing.checks.conditions import Conditions, Side, Triple
+from diptych.testing.failures import ConformanceFailure, conformance_check
+
+
+@conformance_check
+def check_sides_as_declared(encoder: Any, conditions: Conditions) -> None:
+    """An encoder that declares `asymmetric` encodes a text differently as query and as document; else the same."""
+    asymmetric = conditions.declared(encoder, "asymmetric")
+    if asymmetric is None:
+        return
+    texts = [text for triple in conditions.triples for text in triple] or list(conditions.texts)
+    query, document = (vectors(encoder, side, texts) for side in SIDES)
+    worst = max(gap(one, other) for one, other in zip(query, document, strict=True))
+    if (worst > conditions.batch_tolerance) != asymmetric:
+        raise ConformanceFailure(
+            "encode_query and encode_document are not as the encoder declares",
+            got=f"vectors of one text that differ by {worst:.3g}",
+            expected=f"asymmetric = {asymmetric}: {'different' if asymmetric else 'the same'} vectors",
+        )
+
+
+@conformance_check
+def check_queries_find_documents(encoder: Any, conditions: Conditions) -> None:
+    """In each triple the query is nearer to its document than to the other. Tells when swapped sides would be right."""
+    for triple in conditions.triples:
+        if margin(encoder, conditions, triple) <= 0:
+            swapped = margin(encoder, conditions, triple, swapped=True) > 0
+            raise ConformanceFailure(
+                f"{triple[0]!r} is nearer to another document than to its own",
+                where="right with the two sides swapped: are encode_query and encode_document mixed up?"
+                if swapped
+                else "",
+                got=f"nearer to {triple[2]!r}",
+                expected=f"nearer to {triple[1]!r}",
+            )
+
+
+@conformance_check
+def check_known_vectors(encoder: Any, conditions: Conditions) -> None:
+    """Vectors known from elsewhere come out again: their first numbers, as many as given, within `known_tolerance`."""
+    for side, text, expected in conditions.known:
+        found = numbers(vectors(encoder, side, [text])[0]).ravel()[: len(expected)]
+        worst = max(abs(float(one) - other) for one, other in zip(found, expected, strict=True))
+        if not worst <= conditions.known_tolerance:
+            raise ConformanceFailure(
+                f"encode_{side}({text!r}) is not the known vector",
+                got=found.tolist(),
+                expected=list(expected),
+            )
+
+
+def can_tell_sides(encoder: Any, conditions: Conditions) -> bool:
+    """Whether swapped sides would fail: a triple would be ranked wrong, or both sides have a known vector."""
+    sides = {side for side, _, _ in conditions.known}
+    return len(sides) == 2 or any(margin(encoder, conditions, t, swapped=True) <= 0 for t in conditions.triples)
+
+
+def margin(encoder: Any, conditions: Conditions, triple: Triple, *, swapped: bool = False) -> float:
+    """How much nearer the query is to its document than to the other."""
+    asking: Side = "document" if swapped else "query"
+    asked: Side = "query" if swapped else "document"
+    (query,) = vectors(encoder, asking, triple[:1])
+    own, other = vectors(encoder, asked, triple[1:])
+    return score(encoder, conditions, query, own) - score(encoder, conditions, query, other)

@@ -1,0 +1,258 @@
+"""Each fault that authors make, built into a healthy fake, is caught by the check that is named for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import pytest
+
+from diptych.protocols import Kind, Pair
+from diptych.testing import (
+    ConformanceFailure,
+    FakeCalibratedEncoder,
+    FakeDenseEncoder,
+    FakeMultiVectorEncoder,
+    FakeReranker,
+    FakeSparseEncoder,
+)
+from diptych.testing.checks import CHECKS, Conditions
+from diptych.testing.words import word_id
+from diptych.types import Floats, SparseVector
+
+Spoil: TypeAlias = Callable[[Any, Any], Any]
+SYNONYMS = {"feline": "cat", "nutrition": "food"}
+DIRECTED = ("cat food", "feline nutrition", "food blender for soup and bread")  # ranked right only the right way round
+
+
+class Spoilt:
+    """A fake whose answers pass through `spoil(answer, inputs)`."""
+
+    def __init__(self, healthy: Any, spoil: Spoil) -> None:
+        self._healthy, self._spoil = healthy, spoil
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._healthy, name)
+
+    def encode_query(self, inputs: Sequence[str]) -> Any:
+        return self._spoil(self._healthy.encode_query(inputs), inputs)
+
+    def encode_document(self, inputs: Sequence[str]) -> Any:
+        return self._spoil(self._healthy.encode_document(inputs), inputs)
+
+
+class SpoiltReranker(FakeReranker):
+    """A fake reranker whose scores pass through `spoil(scores, pairs)`."""
+
+    def __init__(self, spoil: Spoil) -> None:
+        super().__init__()
+        self._spoil = spoil
+
+    def predict(self, pairs: Sequence[Pair]) -> Floats:
+        return self._spoil(super().predict(pairs), pairs)  # type: ignore[no-any-return]
+
+
+class LengthInWords(FakeReranker):
+    max_length: Any = "512 words"
+
+
+class Swapped(FakeDenseEncoder):
+    """Queries are encoded as documents, and documents as queries."""
+
+    def encode_query(self, inputs: Sequence[str]) -> Floats:
+        return super().encode_document(inputs)
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        return FakeDenseEncoder.encode_query(self, inputs)
+
+
+class OneSided(FakeDenseEncoder):
+    """Queries are encoded as documents, and documents too."""
+
+    def encode_query(self, inputs: Sequence[str]) -> Floats:
+        return super().encode_document(inputs)
+
+
+class IdsForWords(FakeSparseEncoder):
+    """Decodes terms to their ids."""
+
+    def decode(self, vector: SparseVector, top_k: int | None = None) -> list[tuple[str, float]]:
+        words = super().decode(vector, top_k)
+        return [(word_id(word, self.dimension), weight) for word, weight in words]  # type: ignore[misc]
+
+
+class AveragingMeasure(FakeCalibratedEncoder):
+    """Measures a mean, which does not add up."""
+
+    def measure(self, inputs: Sequence[str]) -> dict[str, float]:
+        sums = super().measure(inputs)
+        return {**sums, "tokens": sums["tokens"] / sums["documents"]}
+
+
+class Noise:
+    """Another small shift on each call."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, found: Floats, inputs: Any) -> Floats:
+        self.calls += 1
+        return found + np.float32(1e-3 * self.calls)
+
+
+def by_length(found: Floats, inputs: Sequence[str]) -> Floats:
+    return found[sorted(range(len(inputs)), key=lambda n: len(inputs[n]))]
+
+
+def nan_for_one_letter(found: Floats, inputs: Sequence[str]) -> Floats:
+    return np.where([[len(text) == 1] for text in inputs], np.float32(np.nan), found) if inputs else found
+
+
+def first_words(found: Floats, inputs: Sequence[str]) -> Floats:
+    assert all(text.split()[0] for text in inputs)
+    return found
+
+
+def sorts_the_callers_list(found: Floats, inputs: list[str]) -> Floats:
+    inputs.sort()
+    return found
+
+
+def reversed_indices(found: list[SparseVector], inputs: Any) -> list[SparseVector]:
+    return [SparseVector(vector.indices[::-1], vector.values[::-1]) for vector in found]
+
+
+def negative_weights(found: list[SparseVector], inputs: Any) -> list[SparseVector]:
+    return [
+        SparseVector(vector.indices, np.where(vector.values > 1, -vector.values, vector.values)) for vector in found
+    ]
+
+
+def beyond_the_dimension(found: list[SparseVector], inputs: Any) -> list[SparseVector]:
+    return [SparseVector(vector.indices + np.uint32(2**20), vector.values) for vector in found]
+
+
+def no_tokens_for_one_letter(found: list[Floats], inputs: Sequence[str]) -> list[Floats]:
+    return [vector[: len(text) - 1] for text, vector in zip(inputs, found, strict=True)]
+
+
+def dense(spoil: Spoil, **options: Any) -> Spoilt:
+    return Spoilt(FakeDenseEncoder(**options), spoil)
+
+
+def sparse(spoil: Spoil) -> Spoilt:
+    return Spoilt(FakeSparseEncoder(), spoil)
+
+
+def calibrated(encoder: FakeCalibratedEncoder) -> FakeCalibratedEncoder:
+    encoder.calibrate({"documents": 1.0, "tokens": 5.0})
+    return encoder
+
+
+THE_TWELVE: list[tuple[str, Kind, Callable[[], Any], str]] = [
+    ("wrong dimension", "dense", lambda: dense(lambda found, _: found[:, :-1]), "check_dimension"),
+    ("wrong order", "dense", lambda: dense(by_length), "check_order"),
+    ("NaN", "dense", lambda: dense(nan_for_one_letter), "check_finite"),
+    ("non-deterministic", "dense", lambda: dense(Noise()), "check_deterministic"),
+    ("batch-dependent", "dense", lambda: dense(lambda found, n: found * (1 + len(n))), "check_batch_independent"),
+    ("unnormalised though declared", "dense", lambda: dense(lambda found, _: found * 2), "check_normalized"),
+    ("unsorted sparse indices", "sparse", lambda: sparse(reversed_indices), "check_indices_ascending"),
+    ("negative sparse weight", "sparse", lambda: sparse(negative_weights), "check_weights_not_negative"),
+    ("empty input crash", "dense", lambda: dense(first_words), "check_empty_text"),
+    ("query/document mix-up", "dense", lambda: Swapped(expand=SYNONYMS), "check_queries_find_documents"),
+    ("float64", "dense", lambda: dense(lambda found, _: found.astype(np.float64)), "check_float32"),
+    ("sorts its output", "reranker", lambda: SpoiltReranker(lambda s, _: np.sort(s)[::-1]), "check_scores_in_order"),
+]
+MORE: list[tuple[str, Kind, Callable[[], Any], str]] = [
+    ("a member is missing", "sparse", FakeDenseEncoder, "check_declared_facts"),
+    ("a dimension of 0", "dense", lambda: FakeDenseEncoder(dimension=0), "check_declared_facts"),
+    ("crash on an empty batch", "dense", lambda: dense(lambda found, _: np.stack(list(found))), "check_empty_batch"),
+    ("an empty list for no inputs", "dense", lambda: dense(lambda f, n: f if n else []), "check_empty_batch"),
+    ("a vector is lost", "dense", lambda: dense(lambda found, _: found[1:]), "check_dimension"),
+    (
+        "a long text fails",
+        "dense",
+        lambda: dense(lambda f, n: f * (max(map(len, n)) < 900 or np.nan)),
+        "check_odd_texts",
+    ),
+    ("the caller's list is sorted", "dense", lambda: dense(sorts_the_callers_list), "check_inputs_kept"),
+    ("one side for both", "dense", lambda: OneSided(expand=SYNONYMS), "check_sides_as_declared"),
+    (
+        "nonsense vectors",
+        "dense",
+        lambda: dense(lambda f, n: f[::-1] if len(n) == 2 else f),
+        "check_queries_find_documents",
+    ),
+    ("no tokens", "multivector", lambda: Spoilt(FakeMultiVectorEncoder(), no_tokens_for_one_letter), "check_dimension"),
+    ("a dense multi-vector", "multivector", FakeDenseEncoder, "check_dimension"),
+    ("a term out of range", "sparse", lambda: sparse(beyond_the_dimension), "check_indices_in_range"),
+    ("mappings for vectors", "sparse", lambda: sparse(lambda f, _: [{1: 0.5} for _ in f]), "check_indices_ascending"),
+    ("decodes to nothing readable", "sparse", IdsForWords, "check_decode"),
+    ("measures do not add up", "sparse", lambda: calibrated(AveragingMeasure()), "check_measures_add_up"),
+    ("float64 scores", "reranker", lambda: SpoiltReranker(lambda s, _: s.astype(np.float64)), "check_scores"),
+    (
+        "scores are ranks",
+        "reranker",
+        lambda: SpoiltReranker(lambda s, _: s.argsort() * 1.0),
+        "check_scores_independent",
+    ),
+    ("scores wander", "reranker", lambda: SpoiltReranker(Noise()), "check_scores_repeat"),
+    ("crash on no pairs", "reranker", lambda: SpoiltReranker(lambda s, n: s + len(n[0])), "check_no_pairs"),
+    ("NaN for empty text", "reranker", lambda: SpoiltReranker(lambda s, n: s / len(n[0][1])), "check_odd_pairs"),
+    ("lower is better", "reranker", lambda: SpoiltReranker(lambda s, _: -s), "check_relevant_scores_higher"),
+    ("max_length is a text", "reranker", LengthInWords, "check_reranker_facts"),
+    ("no text index", "text_index", FakeReranker, "check_index_params"),
+]
+HEALTHY: list[tuple[Kind, Callable[[], Any]]] = [
+    ("dense", FakeDenseEncoder),
+    ("dense", lambda: FakeDenseEncoder(expand=SYNONYMS, similarity="dot", normalized=False)),
+    ("dense", lambda: FakeDenseEncoder(query_prompt="query:", document_prompt="passage:", similarity="euclidean")),
+    ("sparse", FakeSparseEncoder),
+    ("sparse", lambda: FakeSparseEncoder(expand=SYNONYMS)),
+    ("sparse", lambda: calibrated(FakeCalibratedEncoder())),
+    ("multivector", FakeMultiVectorEncoder),
+    ("multivector", lambda: FakeMultiVectorEncoder(expand=SYNONYMS)),
+    ("reranker", FakeReranker),
+]
+
+
+def conditions_of(kind: Kind, adapter: Any) -> Conditions:
+    standard = Conditions(kind=kind)
+    directed = bool(getattr(adapter, "expand", None))
+    return replace(standard, triples=(*standard.triples, DIRECTED)) if directed else standard
+
+
+def failures(kind: Kind, make: Callable[[], Any]) -> dict[str, str]:
+    """The checks that fail, by name, with their text."""
+    found = {}
+    for check in CHECKS[kind]:
+        adapter = make()
+        try:
+            check(adapter, conditions_of(kind, adapter))
+        except ConformanceFailure as failure:
+            found[failure.check] = str(failure)
+    return found
+
+
+@pytest.mark.parametrize(("fault", "kind", "make", "check"), THE_TWELVE, ids=[row[0] for row in THE_TWELVE])
+def test_each_of_the_twelve_faults_is_caught_by_its_check(
+    fault: str, kind: Kind, make: Callable[[], Any], check: str
+) -> None:
+    assert check in failures(kind, make)
+
+
+@pytest.mark.parametrize(("fault", "kind", "make", "check"), MORE, ids=[row[0] for row in MORE])
+def test_further_faults_are_caught_by_their_check(fault: str, kind: Kind, make: Callable[[], Any], check: str) -> None:
+    assert check in failures(kind, make)
+
+
+@pytest.mark.parametrize(("kind", "make"), HEALTHY)
+def test_healthy_adapters_pass_every_check(kind: Kind, make: Callable[[], Any]) -> None:
+    assert failures(kind, make) == {}
+
+
+def test_every_check_catches_one_of_the_faults() -> None:
+    caught = {row[3] for row in [*THE_TWELVE, *MORE]} | {"check_known_vectors", "check_text_query"}
+    assert caught == {check.__name__ for checks in CHECKS.values() for check in checks}
