@@ -1,0 +1,72 @@
+"""Store URLs: who answers, and what is said when nobody does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from diptych.errors import ConfigError, StoreLocked, StoreUnavailable, StoreURLError
+from diptych.hookspecs import hookimpl
+from diptych.registry import Registry
+from diptych.stores import is_store_url, open_store
+from diptych.stores.edge import EdgeClient
+from qdrant_client import QdrantClient
+
+
+@pytest.mark.parametrize("url", ["", "qdrant", "ftp://host", "edge:", "http://", "grpc:", "C:\\folder"])
+def test_a_url_that_nobody_answers_for_names_those_that_work(url: str) -> None:
+    with pytest.raises(StoreURLError, match=r"(?s)no store answers.*edge:PATH, memory:"):
+        open_store(url)
+
+
+def test_a_password_in_a_url_is_never_shown() -> None:
+    with pytest.raises(StoreURLError) as caught:
+        open_store("ftp://user:hunter2@host/path")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "grpc://127.0.0.1:9"])
+def test_a_server_that_does_not_answer_is_named_with_a_way_out(url: str) -> None:
+    with pytest.raises(StoreUnavailable, match=r"(?s)127\.0\.0\.1:9.*edge:"):
+        open_store(url, timeout=1)
+
+
+def test_an_unset_variable_in_a_url_is_named() -> None:
+    with pytest.raises(ConfigError, match="DIPTYCH_NO_SUCH_HOST is not set"):
+        open_store("http://${DIPTYCH_NO_SUCH_HOST}:6333")
+
+
+def test_memory_and_edge_open_what_they_say(tmp_path: Path) -> None:
+    assert isinstance(open_store("memory:"), QdrantClient)
+    with open_store("edge:store", base=tmp_path) as client:  # type: ignore[attr-defined]
+        assert isinstance(client, EdgeClient)
+        assert (tmp_path / "store").is_dir()
+
+
+def test_an_embedded_store_has_one_owner(tmp_path: Path) -> None:
+    first = open_store(f"edge:{tmp_path}/store")
+    with pytest.raises(StoreLocked, match="open elsewhere"):
+        open_store(f"edge:{tmp_path}/store")
+    first.close()
+    open_store(f"edge:{tmp_path}/store").close()
+
+
+def test_a_plugin_may_answer_for_a_url_of_its_own() -> None:
+    class Plugin:
+        @hookimpl
+        def diptych_open_store(self, url: str) -> Any:
+            return QdrantClient(":memory:") if url.startswith("mine:") else None
+
+    registry = Registry(Plugin(), installed=False)
+    assert isinstance(open_store("mine:x", registry=registry), QdrantClient)
+    with pytest.raises(StoreURLError, match="no store answers"):
+        open_store("yours:x", registry=registry)
+
+
+def test_a_path_is_no_store_url(tmp_path: Path) -> None:
+    assert is_store_url("edge:./x")
+    assert is_store_url("memory:")
+    assert not is_store_url("diptych.yaml")
+    assert not is_store_url("C:\\diptych.yaml")
+    assert not is_store_url(str(tmp_path / "diptych.yaml"))
