@@ -98,7 +98,9 @@ class CollectionHandle:
             self.name, vectors_config=dense, sparse_vectors_config=sparse, metadata=metadata_payload(metadata)
         )
         self.metadata = metadata
-        self._create_indexes()
+        for name, record in records.items():
+            self.slots[name].generation = record.live
+        self.ensure_indexes()
 
     def _vectors(self) -> tuple[dict[str, models.VectorParams], dict[str, models.SparseVectorParams]]:
         retrieved = self.search_config.retrieved(self.slots)
@@ -117,11 +119,14 @@ class CollectionHandle:
                 dense[slot.vector] = params
         return dense, sparse
 
-    def _create_indexes(self) -> None:
+    def ensure_indexes(self) -> None:
+        """Create the payload indexes that are missing: all of them at first, later those that a crash left out."""
+        have = self.client.get_collection(self.name).payload_schema
         for field, schema in self.populate_config.indexes.items():
-            self.client.create_payload_index(self.name, field, field_schema=models.PayloadSchemaType(schema))
+            if field not in have:
+                self.client.create_payload_index(self.name, field, field_schema=models.PayloadSchemaType(schema))
         for slot in self.slots.values():
-            if slot.kind == "text_index":
+            if slot.kind == "text_index" and slot.vector not in have:
                 self.client.create_payload_index(self.name, slot.vector, field_schema=slot.encoder.index_params())
 
     def _read(self, *, required: bool) -> CollectionMetadata | None:

@@ -86,7 +86,7 @@ class Slot:
         if statistics is not None:
             encoder.calibrate(statistics)
         found = guard.fingerprint_of(encoder, self.config.adapter, options)
-        self.generation = Generation(
+        return Generation(
             number=1,
             vector=first_vector_name(self.name, self.kind),
             kind=self.kind,
@@ -97,7 +97,6 @@ class Slot:
             canaries=guard.record_canaries(encoder, self.kind, where=self.where),
             statistics=dict(statistics) if statistics is not None else None,
         )
-        return self.generation
 
     @property
     def needs_calibration(self) -> bool:
