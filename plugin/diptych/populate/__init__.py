@@ -1,0 +1,10 @@
+"""Populate: documents in, a filled collection out. See `populate` and `open_source`."""
+
+from __future__ import annotations
+
+from diptych.populate.progress import Progress
+from diptych.populate.rejected import Rejected
+from diptych.populate.run import populate
+from diptych.populate.sources import Source, open_source
+
+__all__ = ["Progress", "Rejected", "Source", "open_source", "populate"]

@@ -1,0 +1,59 @@
+"""One slot's stage: a piece of inputs becomes vectors, and the inputs that cannot be encoded are found and named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from diptych.encoding import Vector, is_finite
+from diptych.errors import ContractError, PopulateError
+from diptych.guard import TEXTS
+from diptych.populate.aside import reason_of
+from diptych.slots import Slot
+
+Outcome = Vector | str  # a vector, or the reason why there is none
+
+
+@dataclass(frozen=True, slots=True)
+class SlotEncoder:
+    """Encodes documents for one slot.
+
+    When an encoder fails on a piece, a plain text shows whether it still works. If so, the piece is halved until the
+    texts that it fails on are alone; if not, the run stops.
+    """
+
+    slot: Slot
+
+    def __call__(self, inputs: Sequence[str]) -> list[Outcome]:
+        """For each input its vector, or the reason why it has none.
+
+        Raises:
+            ContractError: the encoder breaks its contract.
+            PopulateError: the encoder works no more.
+        """
+        try:
+            vectors = self.slot.encode("document", inputs)
+        except ContractError:
+            raise
+        except Exception as error:
+            self._require_working(error)
+            return self._halves(inputs, error)
+        return [v if is_finite(v) else f"non-finite vector from {self.slot.where}" for v in vectors]
+
+    def _halves(self, inputs: Sequence[str], error: Exception) -> list[Outcome]:
+        if len(inputs) == 1:
+            return [f"the encoder of {self.slot.where} fails on it: {reason_of(error)}"]
+        middle = len(inputs) // 2
+        return [*self(inputs[:middle]), *self(inputs[middle:])]
+
+    def _require_working(self, error: Exception) -> None:
+        try:
+            self.slot.encode("document", [TEXTS[0]])
+        except Exception:
+            raise PopulateError(
+                "an encoder fails, and not because of the documents",
+                where=self.slot.where,
+                got=reason_of(error),
+                expected=f"a vector, even for the text {TEXTS[0]!r}",
+                do="mend what it needs and run again: what is in the collection is not encoded again",
+            ) from error

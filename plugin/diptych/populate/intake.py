@@ -1,0 +1,136 @@
+"""The first stage: what the source yields becomes checked, hashed documents without duplicates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from diptych.errors import DocumentError
+from diptych.handle import CollectionHandle
+from diptych.payloads import point_id, to_payload
+from diptych.populate.aside import Aside, reason_of
+from diptych.populate.plain import checked_point_id, plain_document
+from diptych.populate.rejected import Rejected
+from diptych.populate.seen import Meeting, SeenIds
+from diptych.types import Document
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has been counted so far."""
+
+    read: int = 0
+    duplicates: int = 0
+    unchanged: int = 0
+    new: int = 0
+    changed: int = 0
+
+    @property
+    def acknowledged(self) -> int:
+        """Documents that the store has confirmed in this run."""
+        return self.new + self.changed
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A document on its way: content hash, what encoders read of it, point id, place in the source, new or changed."""
+
+    document: Document
+    hash: str
+    input: str
+    point: int | str
+    position: int
+    new: bool = True
+
+
+class Intake:
+    """Checks documents; what cannot be indexed goes aside with the reason, and the rest comes out as items."""
+
+    def __init__(self, handle: CollectionHandle, seen: SeenIds, aside: Aside | None, tally: Tally) -> None:
+        self._handle, self._seen, self._aside, self._tally = handle, seen, aside, tally
+        self._chosen_points = bool(handle.registry.hook.diptych_point_id.get_hookimpls())
+
+    def items(self, documents: Iterable[object]) -> Iterator[Item]:
+        """The documents that can be indexed, each id once, in the order of the source."""
+        for position, raw in enumerate(documents):
+            self._tally.read += 1
+            try:
+                item = self._accept(raw, position)
+            except DocumentError as error:
+                self._set_aside(raw, position, reason_of(error))
+                continue
+            if item is None:
+                self._tally.duplicates += 1
+            else:
+                yield item
+
+    def _accept(self, raw: object, position: int) -> Item | None:
+        """The item, or None for a repetition of one met before.
+
+        Raises:
+            DocumentError: it cannot be indexed.
+        """
+        document = self._checked(raw)
+        content_hash = document.content_hash()
+        point = self._point(document)
+        meeting = self._seen.claim(document.id, content_hash, point)
+        if meeting is Meeting.SAME:
+            return None
+        if meeting is Meeting.OTHER_CONTENT:
+            raise DocumentError("duplicate id with other text", do="the first one stays")
+        if self._chosen_points and not self._seen.claim_point(point, document.id):
+            raise DocumentError("another document of the source has the same point id", got=repr(point))
+        return Item(document, content_hash, self._input(document), point, position)
+
+    def _checked(self, raw: object) -> Document:
+        document = plain_document(_document(raw))
+        length, limit = len(document.text) + len(document.title), self._handle.populate_config.max_characters
+        if length > limit:
+            raise DocumentError("too long", got=f"{length} characters", expected=f"at most {limit}, max_characters")
+        to_payload(document, "")
+        if not self._input(document):
+            raise DocumentError("nothing to encode: the parts that encoders read are empty")
+        return document
+
+    def _input(self, document: Document) -> str:
+        return self._handle.document_input(document.title, document.text)
+
+    def _point(self, document: Document) -> int | str:
+        if not self._chosen_points:
+            return point_id(document, self._handle.registry)
+        try:
+            return checked_point_id(point_id(document, self._handle.registry))
+        except DocumentError:
+            raise
+        except Exception as error:
+            raise DocumentError("a plugin could not choose the point id", got=reason_of(error)) from error
+
+    def _set_aside(self, raw: object, position: int, reason: str) -> None:
+        identifier = _id_of(raw)
+        if identifier and not isinstance(raw, Rejected):
+            self._seen.mention(identifier)
+        elif self._aside is not None:
+            self._aside.unidentified += 1
+        if self._aside is not None:
+            self._aside.add(identifier, position, reason)
+
+
+def _document(raw: object) -> Document:
+    if isinstance(raw, Document):
+        return raw.checked()
+    if isinstance(raw, Mapping):
+        return Document.from_mapping(raw)
+    if isinstance(raw, Rejected):
+        raise DocumentError(raw.reason)
+    raise DocumentError("not a document", got=type(raw).__name__, expected="a diptych.Document or a mapping")
+
+
+def _id_of(raw: object) -> str:
+    """The id as far as it can be told, for the report."""
+    if isinstance(raw, Rejected):
+        return raw.where
+    found: Any = raw.id if isinstance(raw, Document) else None
+    if isinstance(raw, Mapping):
+        found = raw.get("_id", raw.get("id"))
+    return str(found) if isinstance(found, str | int) and not isinstance(found, bool) else ""

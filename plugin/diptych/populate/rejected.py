@@ -1,0 +1,13 @@
+"""`Rejected`: what a source yields in place of an entry that cannot even be read as a document."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An unreadable entry: where it is (`corpus.jsonl:17`), and why. Populate sets it aside and goes on."""
+
+    where: str
+    reason: str

@@ -1,0 +1,205 @@
+"""`populate`: the whole path from documents to points."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from qdrant_client import models
+
+from diptych.errors import DiptychError, PopulateError
+from diptych.handle import CollectionHandle
+from diptych.populate.aside import Aside, reason_of
+from diptych.populate.index import Indexer, store_failure
+from diptych.populate.intake import Intake, Item, Tally
+from diptych.populate.progress import Progress, Unwatched
+from diptych.populate.seen import SeenIds
+from diptych.populate.spool import Spool
+from diptych.populate.statistics import Measure, batched, drift_warnings
+from diptych.populate.store import Store
+from diptych.populate.sync import delete_gone, obstacle
+from diptych.protocols import Calibrated
+from diptych.reports import PopulateReport
+from diptych.slots import Slot
+from diptych.types import Document
+
+STEP = 64  # documents between two calls of a progress
+
+
+def populate(
+    handle: CollectionHandle,
+    documents: Iterable[Document | Mapping[str, Any]],
+    *,
+    sync: bool = False,
+    progress: Progress | None = None,
+    report_path: Path | None = None,
+) -> PopulateReport:
+    """Fill the collection: new and changed documents are encoded and written, unchanged ones left alone.
+
+    A document that cannot be indexed is set aside into the report file with the reason and never ends the run.
+
+    Args:
+        handle: the collection; it is created when it does not exist.
+        documents: anything that can be iterated; see `open_source` for files. Bounded memory however many.
+        sync: also delete the documents that the source has no more.
+        progress: who is told how far the stages are.
+        report_path: where set-aside documents are written; `diptych-set-aside-<collection>.jsonl` unless given.
+
+    Raises:
+        PopulateError: store, source or an encoder failed for good. What was acknowledged is kept; run again.
+        ContractError: an encoder returned what its contract forbids.
+    """
+    path = report_path or Path(f"diptych-set-aside-{handle.name}.jsonl")
+    with ExitStack() as stack:
+        run = _Run(handle, progress or Unwatched(), path, stack)
+        try:
+            run.fill(documents, sync=sync)
+        except DiptychError as error:
+            error.add_note(run.kept())
+            raise
+        return _announced(handle, run.report())
+
+
+class _Run:
+    """One populate: its parts and what they count."""
+
+    def __init__(self, handle: CollectionHandle, progress: Progress, path: Path, stack: ExitStack) -> None:
+        self._handle, self._progress, self._stack = handle, progress, stack
+        self._started = time.perf_counter()
+        self._seen, self._aside = stack.enter_context(SeenIds()), stack.enter_context(Aside(path))
+        self._tally, self._deleted, self._warnings = Tally(), 0, list[str]()
+        self._stopped = threading.Event()
+        retries = handle.populate_config.retries
+        self._store = Store(handle.client, handle.name, retries=retries, stopped=self._stopped)
+        self._indexer = Indexer(handle, self._store, self._aside, self._tally, progress)
+
+    def fill(self, documents: Iterable[object], *, sync: bool) -> None:
+        """Read everything, write what is new, then delete, warn and optimise."""
+        items, measure = self._items(documents)
+        first = next(items, None)
+        if first is not None:
+            self._index(chain([first], items), measure)
+        if not self._handle.exists:
+            self._warnings.append("no document can be indexed, so the collection was not created")
+            return
+        if sync:
+            self._sync()
+        self._warn_of_drift(measure)
+        self._optimize()
+
+    def kept(self) -> str:
+        """What a failed run has done, in a sentence."""
+        return f"{self._tally.acknowledged} documents were acknowledged by the store in this run and are kept"
+
+    def report(self) -> PopulateReport:
+        """The counts."""
+        tally, aside = self._tally, self._aside
+        return PopulateReport(
+            collection=self._handle.name,
+            read=tally.read,
+            new=tally.new,
+            changed=tally.changed,
+            unchanged=tally.unchanged,
+            duplicates=tally.duplicates,
+            deleted=self._deleted,
+            set_aside=aside.count,
+            examples=tuple(aside.examples),
+            report_file=aside.report_file,
+            seconds=time.perf_counter() - self._started,
+            encoded=dict(self._indexer.encoded),
+            warnings=tuple(self._warnings),
+        )
+
+    def _items(self, documents: Iterable[object]) -> tuple[Iterator[Item], Measure]:
+        """The items to index, and the measure: complete for a new collection, growing in passing for an old one."""
+        measure = Measure(_calibrated(self._handle))
+        intake = Intake(self._handle, self._seen, self._aside, self._tally)
+        if self._handle.exists or not measure.slots:
+            return measure.watch(intake.items(self._watched("read", documents))), measure
+        if iter(documents) is documents:
+            spool = self._stack.enter_context(Spool())
+            spool.fill(measure.watch(intake.items(self._watched("measure", documents))))
+            return spool.items(), measure
+        with SeenIds() as seen:
+            trial = Intake(self._handle, seen, None, Tally())
+            for _ in measure.watch(trial.items(self._watched("measure", documents))):
+                pass
+        return intake.items(self._watched("read", documents)), measure
+
+    def _watched(self, stage: str, documents: Iterable[object]) -> Iterator[object]:
+        """The documents, with progress; a source that breaks is an error of ours."""
+        self._progress.begin(stage, len(documents) if isinstance(documents, Sized) else None)
+        try:
+            for batch in batched(documents, STEP):
+                yield from batch
+                self._progress.advance(stage, len(batch))
+        except DiptychError:
+            raise
+        except Exception as error:
+            raise PopulateError(
+                "the source broke off",
+                where=getattr(documents, "name", type(documents).__name__),
+                got=reason_of(error),
+                do="mend the source and run again: what is in the collection is not encoded again",
+            ) from error
+
+    def _index(self, items: Iterable[Item], measure: Measure) -> None:
+        fresh = not self._handle.exists
+        try:
+            if fresh:
+                self._handle.create(measure.sums)
+            else:
+                self._handle.ensure_indexes()
+        except DiptychError:
+            raise
+        except Exception as error:
+            raise store_failure("create the collection in", self._handle.name, error) from error
+        self._progress.begin("index", None)
+        self._indexer.index(items, fresh=fresh, stopped=self._stopped)
+
+    def _sync(self) -> None:
+        reason = obstacle(self._tally.read, self._aside)
+        if reason:
+            self._warnings.append(reason)
+            return
+        try:
+            self._deleted = delete_gone(self._store, self._seen)
+        except Exception as error:
+            raise store_failure("delete from", self._handle.name, error) from error
+
+    def _warn_of_drift(self, measure: Measure) -> None:
+        if measure.slots:
+            self._warnings += drift_warnings(measure.slots, measure.sums, self._store.count())
+
+    def _optimize(self) -> None:
+        """An embedded store ends optimised; a run that was killed before that is made good by the next one."""
+        optimize = getattr(self._handle.client, "optimize", None)
+        if optimize is None:
+            return
+        touched = self._tally.acknowledged or self._deleted
+        if touched or self._handle.client.get_collection(self._handle.name).status != models.CollectionStatus.GREEN:
+            optimize(self._handle.name)
+
+
+def _calibrated(handle: CollectionHandle) -> dict[str, Slot]:
+    """The slots whose encoders live on corpus statistics; those of a new collection are made here to be asked."""
+    if not handle.exists:
+        return {name: slot for name, slot in handle.slots.items() if slot.needs_calibration}
+    slots = {name: slot for name, slot in handle.slots.items() if slot.generation and slot.generation.statistics}
+    return {name: slot for name, slot in slots.items() if isinstance(slot.encoder, Calibrated)}
+
+
+def _announced(handle: CollectionHandle, report: PopulateReport) -> PopulateReport:
+    """The report, once plugins have been told; a plugin that fails becomes a warning in it."""
+    try:
+        handle.registry.hook.diptych_after_populate(report=report)
+    except Exception as error:
+        warning = f"a plugin's diptych_after_populate failed: {reason_of(error)}"
+        return replace(report, warnings=(*report.warnings, warning))
+    return report

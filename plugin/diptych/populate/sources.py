@@ -1,0 +1,147 @@
+"""`open_source`: files, folders and standard input as documents.
+
+| what | format | documents |
+|---|---|---|
+| `*.jsonl`, `*.jsonl.gz`, also `.ndjson` | jsonl | one JSON object a line |
+| `*.csv`, `*.csv.gz`, also `.tsv` | csv | one a row; the header names the keys |
+| `*.parquet` | parquet | one a row; needs `diptych[parquet]` |
+| a folder with `corpus.jsonl(.gz)` | beir | that file |
+| a folder | files | one a `.txt` or `.md` file, its relative path as id |
+| `-` | jsonl | standard input, read once |
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from diptych.errors import PopulateError
+from diptych.populate import readers
+from diptych.populate.rejected import Rejected
+
+Raw: TypeAlias = Mapping[str, Any] | Rejected
+
+
+class Source(Protocol):
+    """Documents that can be read again and again, unless it is an iterator. It has a length when it knows it."""
+
+    @property
+    def name(self) -> str:
+        """How messages name the source."""
+        ...
+
+    def __iter__(self) -> Iterator[Raw]:
+        """The documents, from the first on."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """A file or folder, opened anew for each reading. Its number of documents is not known before it is read."""
+
+    path: Path
+    read: Callable[[Path], Iterator[Raw]]
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return str(self.path)
+
+    def __iter__(self) -> Iterator[Raw]:
+        """The documents, from the first on."""
+        return self.read(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class CountedSource(FileSource):
+    """A source that knows how many documents it has."""
+
+    count: Callable[[Path], int]
+
+    def __len__(self) -> int:
+        return self.count(self.path)
+
+
+class StandardInput:
+    """JSON lines from standard input. An iterator: it can be read once."""
+
+    name = "standard input"
+
+    def __init__(self) -> None:
+        self._lines = readers.json_lines(sys.stdin.buffer, self.name)
+
+    def __iter__(self) -> Iterator[Raw]:
+        return self
+
+    def __next__(self) -> Raw:
+        return next(self._lines)
+
+
+def open_source(
+    path: str | Path, *, format: str | None = None, id_column: str | None = None, text_column: str | None = None
+) -> Source:
+    """The documents at `path`.
+
+    Args:
+        path: a file, a folder, or `-` for standard input.
+        format: jsonl, csv, parquet, beir or files; told from the name unless given.
+        id_column, text_column: of csv and parquet, when they are not called `id` (or `_id`) and `text`.
+
+    Raises:
+        PopulateError: there is nothing, or nothing that can be read; also a missing extra.
+    """
+    if str(path) == "-":
+        return StandardInput()
+    found = Path(path)
+    if not found.exists():
+        raise PopulateError(
+            "there is no such source", got=str(path), expected="a file, a folder, or - for standard input"
+        )
+    return _open(found, format or _format_of(found), readers.Columns(id_column, text_column))
+
+
+FORMATS = ("jsonl", "csv", "parquet", "beir", "files")
+_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+
+
+def _open(path: Path, format: str, columns: readers.Columns) -> Source:
+    match format:
+        case "jsonl":
+            return FileSource(path, readers.read_json_lines)
+        case "beir":
+            return FileSource(_beir_corpus(path), readers.read_json_lines)
+        case "csv":
+            return FileSource(path, columns.read_csv)
+        case "parquet":
+            readers.require_pyarrow()
+            return CountedSource(path, columns.read_parquet, readers.count_parquet)
+        case "files":
+            return CountedSource(path, readers.read_files, readers.count_files)
+    raise PopulateError("unknown format of a source", where=str(path), got=repr(format), expected=", ".join(FORMATS))
+
+
+def _format_of(path: Path) -> str:
+    if path.is_dir():
+        return "beir" if any((path / name).exists() for name in _CORPUS) else "files"
+    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    if suffix.lower() in _BY_SUFFIX:
+        return _BY_SUFFIX[suffix.lower()]
+    raise PopulateError(
+        "the name of the source does not tell its format",
+        where=str(path),
+        expected=f"one that ends in {', '.join(_BY_SUFFIX)} (.gz too), or a folder",
+        do=f"name the format: {', '.join(FORMATS)}",
+    )
+
+
+_CORPUS = ("corpus.jsonl.gz", "corpus.jsonl")
+
+
+def _beir_corpus(folder: Path) -> Path:
+    for name in _CORPUS:
+        if (folder / name).exists():
+            return folder / name
+    raise PopulateError("this is no BEIR folder", where=str(folder), expected=" or ".join(_CORPUS))

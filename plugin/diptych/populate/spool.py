@@ -1,0 +1,41 @@
+"""`Spool`: checked documents of a source that can be read only once, kept in a temporary file for a second reading."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Self
+
+from diptych.populate.intake import Item
+from diptych.types import Document
+
+
+class Spool:
+    """A file of items, deleted when it is left."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile("w+", encoding="utf-8", prefix="diptych-", suffix=".jsonl")  # noqa: SIM115
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def fill(self, items: Iterable[Item]) -> None:
+        """Write all items."""
+        for item in items:
+            document = item.document
+            content = [document.id, document.text, document.title, dict(document.metadata)]
+            self._file.write(json.dumps([*content, item.hash, item.input, item.point, item.position]) + "\n")
+
+    def items(self) -> Iterator[Item]:
+        """The items as they were written."""
+        self._file.seek(0)
+        for line in self._file:
+            identifier, text, title, metadata, content_hash, encoded, point, position = json.loads(line)
+            yield Item(Document(identifier, text, title, metadata), content_hash, encoded, point, position)

@@ -1,0 +1,78 @@
+"""Corpus statistics: summed for encoders that are calibrated, and compared with those in the collection later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import TypeVar
+
+from diptych.populate.intake import Item
+from diptych.protocols import Statistics
+from diptych.slots import Slot
+
+BATCH = 256  # texts measured in one call
+TOLERANCE = 0.10  # relative drift that is worth a warning
+T = TypeVar("T")
+
+
+class Measure:
+    """Adds up `encoder.measure` of each of `slots` over the items that pass through."""
+
+    def __init__(self, slots: Mapping[str, Slot]) -> None:
+        self.slots = slots
+        self.sums: dict[str, dict[str, float]] = {name: {} for name in slots}
+
+    def watch(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The same items, measured in passing."""
+        if not self.slots:
+            yield from items
+            return
+        for batch in batched(items, BATCH):
+            self._add([item.input for item in batch])
+            yield from batch
+
+    def _add(self, inputs: list[str]) -> None:
+        for name, slot in self.slots.items():
+            sums = self.sums[name]
+            for key, value in slot.encoder.measure(inputs).items():
+                sums[key] = sums.get(key, 0.0) + value
+
+
+def drift(then: Statistics, now: Statistics, points: int) -> dict[str, float]:
+    """Relative change of each average per document since the collection was calibrated.
+
+    Documents of the collection that were not measured now, `points` less the measured ones, are taken at their old
+    average: a few short documents added to a large collection are no drift.
+    """
+    before, measured = then.get("documents", 0.0), now.get("documents", 0.0)
+    if not before or not measured:
+        return {}
+    unread = max(0.0, points - measured)
+    result = {}
+    for key in then:
+        average = then[key] / before
+        if key != "documents" and average:
+            result[key] = (now.get(key, 0.0) + unread * average) / (measured + unread) / average - 1
+    return result
+
+
+def drift_warnings(slots: Mapping[str, Slot], sums: Mapping[str, Statistics], points: int) -> list[str]:
+    """A sentence for each average that has moved by more than the tolerance."""
+    found = []
+    for name, slot in slots.items():
+        then = slot.generation.statistics if slot.generation else None
+        for key, change in drift(then or {}, sums[name], points).items():
+            if abs(change) > TOLERANCE:
+                found.append(
+                    f"slot {name!r}: the average of {key!r} per document is {change:+.0%} against the value that the "
+                    "collection was calibrated with; the weights of its vectors still use the old one. Populate a "
+                    "new collection to calibrate it anew."
+                )
+    return found
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items in lists of `size`, the last one shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

@@ -1,0 +1,107 @@
+"""`Store`: the few calls that populate makes to a collection, each tried again when the store falters."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import tenacity
+from qdrant_client import models
+from qdrant_client.http.exceptions import UnexpectedResponse
+
+from diptych.errors import CollectionError, StoreLocked, StoreUnsupported
+from diptych.payloads import OWN
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+FIRST_PAUSE = 0.5  # seconds; each further pause is twice as long, with jitter
+LONGEST_PAUSE = 30.0
+PAGE = 1024  # points read or deleted in one call
+_PERMANENT = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError)
+_OURS = (CollectionError, StoreLocked, StoreUnsupported)
+_WORTH_ANOTHER_TRY = {408, 425, 429}
+
+T = TypeVar("T")
+PointId = int | str
+
+
+class Store:
+    """One collection of a client, as populate uses it.
+
+    Args:
+        client, name: the collection.
+        retries: further tries after a failure that may pass.
+        stopped: when set, no further try is made and pauses end.
+        first_pause: seconds before the second try.
+    """
+
+    def __init__(
+        self,
+        client: QdrantBase,
+        name: str,
+        *,
+        retries: int,
+        stopped: threading.Event,
+        first_pause: float = FIRST_PAUSE,
+    ) -> None:
+        self.client, self.name = client, name
+        self._retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(may_pass),
+            stop=tenacity.stop_any(tenacity.stop_after_attempt(retries + 1), tenacity.stop_when_event_set(stopped)),
+            wait=tenacity.wait_exponential(first_pause, LONGEST_PAUSE) + tenacity.wait_random(0, first_pause),
+            sleep=tenacity.sleep_using_event(stopped),
+            reraise=True,
+        )
+
+    def owned(self, points: Sequence[PointId]) -> dict[PointId, Mapping[str, Any] | None]:
+        """What diptych keeps in each of `points` that exists: document id and hash; None for a foreign point."""
+        records = self._again(lambda: self.client.retrieve(self.name, points, with_payload=[OWN], with_vectors=False))
+        return {_plain_id(record.id): (record.payload or {}).get(OWN) for record in records}
+
+    def upsert(self, points: list[models.PointStruct]) -> None:
+        """Write whole points; on return the store has acknowledged them."""
+        self._again(lambda: self.client.upsert(self.name, points, wait=True))
+
+    def delete(self, points: Sequence[PointId]) -> None:
+        """Delete points."""
+        selector = models.PointIdsList(points=list(points))
+        self._again(lambda: self.client.delete(self.name, selector, wait=True))
+
+    def documents(self) -> Iterator[tuple[PointId, str]]:
+        """Point id and document id of every point that diptych wrote, page by page."""
+        offset: Any = None
+        while True:
+            records, offset = self._again(partial(self._page, offset))
+            for record in records:
+                own = (record.payload or {}).get(OWN)
+                if own and "id" in own:
+                    yield _plain_id(record.id), str(own["id"])
+            if offset is None:
+                return
+
+    def count(self) -> int:
+        """How many points there are."""
+        return self._again(lambda: self.client.count(self.name, exact=True)).count
+
+    def _page(self, start: Any) -> tuple[list[models.Record], Any]:
+        return self.client.scroll(self.name, limit=PAGE, offset=start, with_payload=[OWN], with_vectors=False)
+
+    def _again(self, call: Callable[[], T]) -> T:
+        return self._retrying(call)
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the failure may be gone at the next try: not for what the store refuses for good."""
+    if isinstance(error, UnexpectedResponse):
+        status = error.status_code or 500
+        return status >= 500 or status in _WORTH_ANOTHER_TRY
+    if isinstance(error, _OURS) or not isinstance(error, Exception):
+        return False
+    return not isinstance(error, _PERMANENT)
+
+
+def _plain_id(identifier: object) -> PointId:
+    return identifier if isinstance(identifier, int) else str(identifier)

@@ -1,0 +1,33 @@
+"""`--sync`: delete from the collection what the source has no more."""
+
+from __future__ import annotations
+
+from diptych.populate.aside import Aside
+from diptych.populate.seen import SeenIds
+from diptych.populate.statistics import batched
+from diptych.populate.store import PAGE, Store
+
+
+def obstacle(read: int, aside: Aside) -> str:
+    """Why nothing may be deleted, empty when nothing stands against it: deleting on a misreading is no way back."""
+    if not read:
+        return "nothing was deleted: the source is empty. To empty the collection, delete it."
+    if aside.unidentified:
+        return (
+            f"nothing was deleted: {aside.unidentified} entries of the source have no readable id, so what is gone "
+            "cannot be told. Mend them and run again."
+        )
+    return ""
+
+
+def delete_gone(store: Store, seen: SeenIds) -> int:
+    """Delete the points of documents that the source does not have, or has at another point; how many there were.
+
+    Points that diptych did not write stay.
+    """
+    gone = (point for point, document in store.documents() if not seen.accounts_for(document, point))
+    deleted = 0
+    for batch in batched(gone, PAGE):
+        store.delete(batch)
+        deleted += len(batch)
+    return deleted
