@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from qdrant_client import QdrantClient
+
 from diptych.errors import ConfigError, StoreLocked, StoreUnavailable, StoreURLError
 from diptych.hookspecs import hookimpl
 from diptych.registry import Registry
 from diptych.stores import is_store_url, open_store
 from diptych.stores.edge import EdgeClient
-from qdrant_client import QdrantClient
 
 
 @pytest.mark.parametrize("url", ["", "qdrant", "ftp://host", "edge:", "http://", "grpc:", "C:\\folder"])
