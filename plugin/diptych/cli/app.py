@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli import adapters, doctor, info, init
+from diptych.cli import adapters, doctor, info, init, populate
 from diptych.cli.running import command
 from diptych.cli.session import Session
 
@@ -52,6 +52,7 @@ def _root(
 for _name, _function in (
     ("init", init.init),
     ("doctor", doctor.doctor),
+    ("populate", populate.populate),
     ("info", info.info),
     ("adapters", adapters.adapters),
 ):

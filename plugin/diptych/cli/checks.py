@@ -60,8 +60,9 @@ def _versions() -> str:
     return ", ".join([f"Python {platform.python_version()}", *found])
 
 
-def _failed(name: str, error: DiptychError) -> Check:
-    what, *rest = str(error).splitlines()
+def _failed(name: str, error: Exception) -> Check:
+    text = str(error) if isinstance(error, DiptychError) else f"{type(error).__name__}: {error}"
+    what, *rest = text.splitlines()
     return Check(name, "fail", what, "\n".join(line.strip() for line in rest))
 
 
@@ -97,7 +98,7 @@ def _store(config: Config, session: Session, *, models: bool, download: bool) ->
         try:
             collection = stack.enter_context(Collection.open(config, registry=session.registry))
             documents = collection.count()
-        except DiptychError as error:
+        except Exception as error:  # whatever it is, a diagnosis goes on and says it
             yield _failed("store", error)
             return
         yield Check("store", "ok", f"{_place(config.store)} answers")
@@ -117,7 +118,7 @@ def _models(collection: Collection, download: bool) -> Iterator[Check]:
         begin = time.perf_counter()
         try:
             slot.encoder  # noqa: B018 - making it is the check
-        except DiptychError as error:
+        except Exception as error:  # an adapter of others may raise anything
             yield _failed(f"model of {name}", error)
         else:
             proof = "and made this collection's vectors" if slot.generation else "and keeps its contract"

@@ -44,6 +44,8 @@ def write_error(error: DiptychError, *, as_json: bool) -> None:
     for line in rest:
         label, colon, value = printable(line).partition(": ")
         text.append("\n").append(label + colon, "dim" if colon else "").append(value)
+    for note in getattr(error, "__notes__", ()):
+        text.append(f"\n  {printable(note)}")
     stderr().print(text, soft_wrap=True)
 
 
@@ -52,6 +54,8 @@ def error_document(error: DiptychError) -> dict[str, Any]:
     names = ("what", "where", "got", "expected", "do")
     document: dict[str, Any] = {"kind": type(error).__name__}
     document |= {name: value for name in names if (value := getattr(error, name))}
+    if notes := getattr(error, "__notes__", ()):
+        document["notes"] = list(notes)
     problems = error.context.get("problems")
     if isinstance(problems, tuple):
         document["problems"] = [error_document(problem) for problem in problems]

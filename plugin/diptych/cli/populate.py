@@ -1,0 +1,106 @@
+"""`diptych populate`: documents into the collection."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diptych.cli.options import CONFIG, ConfigOption, DebugOption, JsonOption
+from diptych.cli.output import printable, stderr, stdout, write_json
+from diptych.cli.progress import Bars
+from diptych.cli.running import SET_ASIDE
+from diptych.cli.session import Session
+
+if TYPE_CHECKING:
+    from diptych.populate import Source
+    from diptych.reports import PopulateReport
+
+
+def populate(
+    context: typer.Context,
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, folders, or - for standard input.")],
+    config: ConfigOption = CONFIG,
+    format: Annotated[
+        str | None, typer.Option(metavar="FORMAT", help="jsonl, csv, parquet, beir or files; told from the name.")
+    ] = None,
+    id_column: Annotated[str | None, typer.Option(help="csv, parquet: the column with the id.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="csv, parquet: the column with the text.")] = None,
+    sync: Annotated[bool, typer.Option("--sync", help="Also delete documents that the sources have no more.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where documents that were set aside are written.")
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Bring documents in: new and changed ones are encoded, unchanged ones left alone.
+
+    Running it again after a crash goes on where it stopped. Leaves with 3 when documents were set aside.
+
+    [dim]Examples:[/dim]
+
+      diptych populate corpus.jsonl.gz
+
+      diptych populate articles.csv --id-column doi --text-column abstract
+
+      diptych populate notes/ --sync
+
+      zcat dump.jsonl.gz | diptych populate -
+    """
+    from diptych.populate import open_source
+
+    opened = [open_source(path, format=format, id_column=id_column, text_column=text_column) for path in sources]
+    session: Session = context.obj
+    with session.collection(config, None, None) as collection, Bars() as bars:
+        result = collection.populate(together(opened), sync=sync, progress=bars, report_path=report)
+    if as_json:
+        write_json({**dataclasses.asdict(result), "complete": result.complete})
+    else:
+        _show(result)
+    if not result.complete:
+        raise typer.Exit(SET_ASIDE)
+
+
+class Together:
+    """Several sources, one after the other, as often as it is asked for."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = sources
+
+    def __iter__(self) -> Iterator[Any]:
+        return chain.from_iterable(self._sources)
+
+
+def together(sources: Sequence[Source]) -> Iterable[Any]:
+    """One source as it is; several as one, which can be read again unless one of them cannot."""
+    if len(sources) == 1:
+        return sources[0]
+    return chain.from_iterable(sources) if any(isinstance(s, Iterator) for s in sources) else Together(sources)
+
+
+def _show(report: PopulateReport) -> None:
+    console = stdout()
+    console.print(f"{report.collection}: {_counts(report)} in {report.seconds:.1f} s", style="bold", soft_wrap=True)
+    encoded = {slot: n for slot, n in report.encoded.items() if n}
+    if encoded:
+        console.print(f"encoded: {', '.join(f'{slot} {n:,}' for slot, n in encoded.items())}")
+    elif report.complete:
+        console.print("nothing to encode: the collection is up to date")
+    warnings = stderr()
+    for warning in report.warnings:
+        warnings.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    if not report.complete:
+        warnings.print(f"{report.set_aside:,} set aside, with reasons in {report.report_file}", style="yellow")
+        for document in report.examples[:5]:
+            line = f"  {document.id or f'number {document.position}'}: {document.reason}"
+            warnings.print(printable(line, limit=200), soft_wrap=True)
+
+
+def _counts(report: PopulateReport) -> str:
+    names = ("new", "changed", "unchanged", "duplicates", "set_aside", "deleted")
+    counted = [f"{getattr(report, name):,} {name.replace('_', ' ')}" for name in names if getattr(report, name)]
+    return f"{report.read:,} read{': ' if counted else ''}{', '.join(counted)}"
