@@ -1,0 +1,1 @@
+"""Encoders and rerankers behind HTTP: OpenAI-compatible, text-embeddings-inference, Cohere and Jina."""

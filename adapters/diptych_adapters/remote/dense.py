@@ -1,0 +1,128 @@
+"""Dense encoders behind HTTP."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from diptych.protocols import Fingerprint, Similarity
+from diptych.types import Floats
+from diptych_adapters.remote import tei
+from diptych_adapters.remote.answers import batches, in_order, items, matrix
+from diptych_adapters.remote.endpoint import Endpoint
+from diptych_adapters.remote.identity import space, text_facts
+from diptych_adapters.remote.options import OPENAI_URL, OpenAIOptions, TeiOptions
+
+
+class _RemoteDense(ABC):
+    """What the dense endpoints share; a subclass says what is sent and where the vectors are in the answer."""
+
+    path: ClassVar[str]
+    options: OpenAIOptions | TeiOptions
+    endpoint: Endpoint
+
+    @property
+    def similarity(self) -> Similarity:
+        """As declared in the options."""
+        return self.options.similarity
+
+    @functools.cached_property
+    def dimension(self) -> int:
+        """As declared, else measured by one request."""
+        return self._declared or int(self._ask(["dimension"], "", {}, None).shape[1])
+
+    def encode_query(self, inputs: Sequence[str]) -> Floats:
+        """Vectors of queries, float32 `[n, dimension]`."""
+        return self._ask(inputs, self.options.query_prompt, self.options.query_fields, self.dimension)
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        """Vectors of documents, float32 `[n, dimension]`."""
+        return self._ask(inputs, self.options.document_prompt, self.options.document_fields, self.dimension)
+
+    @property
+    @abstractmethod
+    def _declared(self) -> int | None: ...
+
+    @abstractmethod
+    def _body(self, texts: list[str]) -> dict[str, Any]: ...
+
+    @abstractmethod
+    def _rows(self, answer: Any, count: int) -> list[Any]: ...
+
+    def _ask(self, inputs: Sequence[str], prompt: str, fields: Mapping[str, Any], dimension: int | None) -> Floats:
+        sent = list(batches(inputs, self.options.batch_size, prompt=prompt, longest=self.options.max_characters))
+        answers = self.endpoint.post_each(self.path, [{**self._body(texts), **fields} for texts in sent])
+        found = [
+            matrix(self.endpoint, self.path, self._rows(answer, len(texts)), len(texts), dimension)
+            for texts, answer in zip(sent, answers, strict=True)
+        ]
+        return np.concatenate(found) if found else np.zeros((0, dimension or 0), np.float32)
+
+
+class OpenAIEncoder(_RemoteDense):
+    """A model behind an OpenAI-compatible `/v1/embeddings`; see `OpenAIOptions` for the options."""
+
+    path = "/embeddings"
+
+    def __init__(self, **options: Any) -> None:
+        parsed = OpenAIOptions(**options)
+        if parsed.api_key_env is None and parsed.base_url.rstrip("/") == OPENAI_URL:
+            parsed = parsed.model_copy(update={"api_key_env": "OPENAI_API_KEY"})
+        self.options: OpenAIOptions = parsed
+        self.endpoint = Endpoint(parsed, name="openai")
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Of the model's name and all that is sent. Only canaries prove that the name still means this model."""
+        return Fingerprint(space("openai", self.options.model, self.options.dimensions, text_facts(self.options)))
+
+    @property
+    def _declared(self) -> int | None:
+        return self.options.dimensions or self.options.dimension
+
+    def _body(self, texts: list[str]) -> dict[str, Any]:
+        body = {"model": self.options.model, "input": texts, "encoding_format": self.options.encoding_format}
+        return body | ({"dimensions": self.options.dimensions} if self.options.dimensions else {})
+
+    def _rows(self, answer: Any, count: int) -> list[Any]:
+        found = items(self.endpoint, self.path, answer, "data")
+        return [self._floats(row) for row in in_order(self.endpoint, self.path, found, "embedding", count)]
+
+    def _floats(self, row: Any) -> Any:
+        if not isinstance(row, str):
+            return row
+        try:
+            return np.frombuffer(base64.b64decode(row, validate=True), "<f4")
+        except (binascii.Error, ValueError):
+            raise self.endpoint.error("a vector is not base64 of float32", self.path, got=row[:80]) from None
+
+
+class TeiEncoder(_RemoteDense):
+    """A model behind text-embeddings-inference's `/embed`; see `TeiOptions` for the options."""
+
+    path = "/embed"
+
+    def __init__(self, **options: Any) -> None:
+        self.options: TeiOptions = TeiOptions(**options)
+        self.endpoint = Endpoint(self.options, name="tei")
+
+    @functools.cached_property
+    def fingerprint(self) -> Fingerprint:
+        """Of the model that `/info` names and all that is sent; of the address when the server has no `/info`."""
+        return tei.fingerprint(self.endpoint, "tei", self.options, normalize=self.options.normalize)
+
+    @property
+    def _declared(self) -> int | None:
+        return self.options.dimension
+
+    def _body(self, texts: list[str]) -> dict[str, Any]:
+        return {"inputs": texts, "normalize": self.options.normalize, **tei.truncation(self.options)}
+
+    def _rows(self, answer: Any, count: int) -> list[Any]:
+        return items(self.endpoint, self.path, answer)

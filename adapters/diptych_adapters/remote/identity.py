@@ -1,0 +1,22 @@
+"""Fingerprints of models that cannot be looked into."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from diptych_adapters.remote.options import OpenAIOptions, TeiOptions, TeiSparseOptions
+
+_TEXT_FACTS = {"query_prompt", "document_prompt", "query_fields", "document_fields", "max_characters"}
+
+
+def space(*facts: object) -> str:
+    """A hash of what names the model and changes its input."""
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def text_facts(options: OpenAIOptions | TeiOptions | TeiSparseOptions) -> dict[str, Any]:
+    """The options that change which text the model reads."""
+    return options.model_dump(include=_TEXT_FACTS)

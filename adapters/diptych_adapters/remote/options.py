@@ -1,0 +1,104 @@
+"""The options of the remote adapters, cheap to import."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+OPENAI_URL = "https://api.openai.com/v1"
+
+
+class RemoteOptions(BaseModel):
+    """Where the endpoint is and how patiently it is asked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_url: str = Field(
+        description="The endpoint's address, such as `http://localhost:8080`; never with a key in it."
+    )
+    api_key_env: str | None = Field(None, description="NAME of the environment variable that holds the key.")
+    api_key_header: str = Field(
+        "Authorization",
+        description="Header that carries the key: `Authorization` as `Bearer KEY`, others the bare key.",
+    )
+    batch_size: int = Field(32, ge=1, description="Texts in one request.")
+    max_concurrency: int = Field(4, ge=1, le=64, description="Requests that are under way at once.")
+    timeout: float = Field(60.0, gt=0, description="Seconds to wait for an answer.")
+    retries: int = Field(5, ge=0, description="Further attempts after 429, 5xx and broken connections.")
+    backoff: float = Field(
+        0.5, ge=0, description="Longest wait in seconds before the first retry; it doubles each time."
+    )
+    max_retry_wait: float = Field(
+        60.0, ge=0, description="Longest wait in seconds before a retry; a Retry-After above it ends the attempts."
+    )
+    max_characters: int | None = Field(None, ge=1, description="Cut longer texts before they are sent.")
+
+
+class _Sides(BaseModel):
+    """What is different between queries and documents."""
+
+    query_prompt: str = Field("", description="Put before each query.")
+    document_prompt: str = Field("", description="Put before each document.")
+    query_fields: dict[str, Any] = Field(
+        default_factory=dict, description="Sent along with queries, such as `{input_type: query}`."
+    )
+    document_fields: dict[str, Any] = Field(
+        default_factory=dict, description="Sent along with documents, such as `{input_type: document}`."
+    )
+
+
+class _Dense(RemoteOptions, _Sides):
+    dimension: int | None = Field(
+        None, ge=1, description="Length of the vectors; measured by one request when not given."
+    )
+    similarity: Literal["cosine", "dot", "euclidean"] = Field("cosine", description="How the model's vectors compare.")
+
+
+class OpenAIOptions(_Dense):
+    """Options of the `openai` adapter."""
+
+    base_url: str = Field(OPENAI_URL, description="The address up to and including `/v1`; never with a key in it.")
+    api_key_env: str | None = Field(
+        None,
+        description="NAME of the environment variable with the key; for OpenAI itself OPENAI_API_KEY when not given.",
+    )
+    model: str = Field(min_length=1, description="The model's name, as the endpoint knows it.")
+    batch_size: int = Field(128, ge=1, le=2048, description="Texts in one request.")
+    dimensions: int | None = Field(None, ge=1, description="Ask the model for shorter vectors of this length.")
+    encoding_format: Literal["float", "base64"] = Field("float", description="How vectors travel; base64 is a third.")
+
+
+class _Tei(RemoteOptions):
+    truncate: bool = Field(True, description="Let the server cut texts that are too long; else it refuses them.")
+    truncation_direction: Literal["right", "left"] = Field("right", description="The end that is cut off.")
+
+
+class TeiOptions(_Dense, _Tei):
+    """Options of the `tei` adapter."""
+
+    normalize: bool = Field(True, description="Make vectors unit length.")
+
+
+class TeiSparseOptions(_Sides, _Tei):
+    """Options of the `tei-sparse` adapter."""
+
+    dimension: int = Field(2**32, ge=1, le=2**32, description="Size of the model's vocabulary, when known.")
+    uses_idf: bool = Field(False, description="Let Qdrant multiply by IDF, for models that are trained so.")
+
+
+class TeiRerankerOptions(_Tei):
+    """Options of the `tei-reranker` adapter."""
+
+    raw_scores: bool = Field(False, description="The model's own scores instead of ones between 0 and 1.")
+
+
+class RerankApiOptions(RemoteOptions):
+    """Options of the `rerank-api` adapter."""
+
+    model: str = Field(min_length=1, description="The model's name, as the endpoint knows it.")
+    path: str = Field("/rerank", pattern="^/", description="What follows base_url, such as `/rerank`.")
+    batch_size: int = Field(100, ge=1, description="Documents in one request.")
+    fields: dict[str, Any] = Field(
+        default_factory=dict, description="Sent along, such as `{return_documents: false}` for Jina."
+    )

@@ -1,0 +1,96 @@
+"""Rerankers behind HTTP."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from diptych.errors import ContractError
+from diptych.protocols import Pair
+from diptych.types import Floats
+from diptych_adapters.remote import tei
+from diptych_adapters.remote.answers import batches, in_order, items, matrix
+from diptych_adapters.remote.endpoint import Endpoint
+from diptych_adapters.remote.options import RerankApiOptions, TeiRerankerOptions
+
+
+class _RemoteReranker(ABC):
+    """Pairs of many queries, sent query by query; a subclass says what is sent and where the scores are."""
+
+    max_length: int | None = None  # the server's business
+    independent = True
+    lists: ClassVar[tuple[str, ...]]
+    score: ClassVar[str]
+    options: TeiRerankerOptions | RerankApiOptions
+    endpoint: Endpoint
+
+    def predict(self, pairs: Sequence[Pair]) -> Floats:
+        """Scores float32 `[n]` in the order of `pairs`, higher is better."""
+        places = _places_by_query(pairs, self.options.batch_size)
+        bodies = [self._body(query, self._documents(pairs, rows)) for query, rows in places]
+        scores = np.zeros(len(pairs), np.float32)
+        for (_, rows), answer in zip(places, self.endpoint.post_each(self._path, bodies), strict=True):
+            scores[rows] = self._scores(answer, len(rows))
+        return scores
+
+    @property
+    @abstractmethod
+    def _path(self) -> str: ...
+
+    @abstractmethod
+    def _body(self, query: str, documents: list[str]) -> dict[str, Any]: ...
+
+    def _documents(self, pairs: Sequence[Pair], rows: list[int]) -> list[str]:
+        return next(batches([pairs[row][1] for row in rows], len(rows), longest=self.options.max_characters))
+
+    def _scores(self, answer: Any, count: int) -> Floats:
+        found = items(self.endpoint, self._path, answer, *self.lists)
+        scores = in_order(self.endpoint, self._path, found, self.score, count)
+        values = matrix(self.endpoint, self._path, scores, count, 1)[:, 0]
+        if not np.isfinite(values).all():
+            where = f"{self.endpoint.url}{self._path}"
+            raise ContractError("a score is NaN or infinite", where=where, got=str(values[~np.isfinite(values)][0]))
+        return values
+
+
+class TeiReranker(_RemoteReranker):
+    """A cross-encoder behind text-embeddings-inference's `/rerank`; see `TeiRerankerOptions` for the options."""
+
+    lists, score, _path = (), "score", "/rerank"
+
+    def __init__(self, **options: Any) -> None:
+        self.options: TeiRerankerOptions = TeiRerankerOptions(**options)
+        self.endpoint = Endpoint(self.options, name="tei-reranker")
+
+    def _body(self, query: str, documents: list[str]) -> dict[str, Any]:
+        raw = {"raw_scores": self.options.raw_scores}
+        return {"query": query, "texts": documents, **raw, **tei.truncation(self.options)}
+
+
+class ApiReranker(_RemoteReranker):
+    """A reranker behind an endpoint in the manner of Cohere, Jina, Voyage or vLLM; see `RerankApiOptions`."""
+
+    lists, score = ("results", "data"), "relevance_score"
+
+    def __init__(self, **options: Any) -> None:
+        self.options: RerankApiOptions = RerankApiOptions(**options)
+        self.endpoint = Endpoint(self.options, name="rerank-api")
+
+    @property
+    def _path(self) -> str:
+        return self.options.path
+
+    def _body(self, query: str, documents: list[str]) -> dict[str, Any]:
+        asked = {"model": self.options.model, "query": query, "documents": documents, "top_n": len(documents)}
+        return asked | self.options.fields
+
+
+def _places_by_query(pairs: Sequence[Pair], size: int) -> list[tuple[str, list[int]]]:
+    """For each query the places of its pairs, at most `size` at once."""
+    places: dict[str, list[int]] = {}
+    for place, (query, _) in enumerate(pairs):
+        places.setdefault(query, []).append(place)
+    return [(query, rows[i : i + size]) for query, rows in places.items() for i in range(0, len(rows), size)]

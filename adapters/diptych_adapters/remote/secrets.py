@@ -1,0 +1,83 @@
+"""Keys: read from the environment, put on requests, and kept out of everything that is shown."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Generator
+from urllib.parse import urlsplit
+
+import httpx
+
+from diptych.errors import ConfigError
+
+_ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
+
+
+class Key(httpx.Auth):
+    """A key, or none. It travels in one header and never shows itself."""
+
+    def __init__(self, secret: str = "", *, header: str = "Authorization") -> None:
+        self._secret, self._header = secret, header
+
+    @classmethod
+    def from_environment(cls, name: str | None, *, header: str, where: str) -> Key:
+        """The key in variable `name`; no key when `name` is None.
+
+        Raises:
+            ConfigError: `name` is not a variable's name (it may be the key itself, so it is not shown), or is not set.
+        """
+        if name is None:
+            return cls()
+        if not _ENV_NAME.fullmatch(name):
+            raise ConfigError(
+                "api_key_env is not the name of an environment variable",
+                where=where,
+                expected="a name in capitals such as OPENAI_API_KEY, not the key",
+                do="export the key under such a name and write that name; a key in a config file is no secret any more",
+            )
+        secret = os.environ.get(name, "").strip()
+        if not secret:
+            raise ConfigError(f"environment variable {name} is not set", where=where, do=f"export {name}=...")
+        return cls(secret, header=header)
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Put the key on `request`."""
+        if self._secret:
+            bearer = "Bearer " if self._header.lower() == "authorization" else ""
+            request.headers[self._header] = bearer + self._secret
+        yield request
+
+    def redact(self, text: str) -> str:
+        """`text` without the key."""
+        return text.replace(self._secret, "***") if self._secret else text
+
+    def __reduce__(self) -> str:
+        raise TypeError("a key is not pickled; make the adapter again where it is needed")
+
+    def __repr__(self) -> str:
+        return "Key(***)" if self._secret else "Key()"
+
+
+def checked_url(url: str, *, where: str) -> str:
+    """`url` without a slash at its end.
+
+    Raises:
+        ConfigError: it is no http(s) address, or it holds a password or a query, which may hold a key and is not shown.
+    """
+    parts = urlsplit(url)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ConfigError(
+            "base_url holds more than an address",
+            where=where,
+            expected="https://host/path, without user, password or query",
+            do="put the key into an environment variable and name that in api_key_env",
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(
+            "base_url is not an address of a web server",
+            where=where,
+            got=repr(url[:80]),
+            expected="http(s)://host/path",
+        )
+    return url.rstrip("/")

@@ -1,0 +1,40 @@
+"""What the adapters for text-embeddings-inference share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diptych.errors import RemoteError
+from diptych.protocols import Fingerprint
+from diptych_adapters.remote.endpoint import Endpoint
+from diptych_adapters.remote.identity import space, text_facts
+from diptych_adapters.remote.options import TeiOptions, TeiRerankerOptions, TeiSparseOptions
+
+_MODEL_FACTS = ("model_id", "model_sha", "model_type", "max_input_length")
+
+
+def truncation(options: TeiOptions | TeiSparseOptions | TeiRerankerOptions) -> dict[str, Any]:
+    """The fields that say what happens to long texts."""
+    direction = options.truncation_direction.capitalize()
+    return {"truncate": options.truncate, "truncation_direction": direction}
+
+
+def fingerprint(
+    endpoint: Endpoint, adapter: str, options: TeiOptions | TeiSparseOptions, **facts: object
+) -> Fingerprint:
+    """Of the served model, how long texts are cut, and `facts`; the server's precision is numerics."""
+    info = _info(endpoint)
+    model = [info.get(name) for name in _MODEL_FACTS] if info else endpoint.url.partition("://")[2]
+    precision = str(info.get("model_dtype") or "")
+    return Fingerprint(space(adapter, model, truncation(options), text_facts(options), facts), precision)
+
+
+def _info(endpoint: Endpoint) -> dict[str, Any]:
+    """What the server tells about itself; nothing when it has no `/info`."""
+    try:
+        found = endpoint.get("/info")
+    except RemoteError as error:
+        if error.context.get("status") == 404:
+            return {}
+        raise
+    return found if isinstance(found, dict) else {}

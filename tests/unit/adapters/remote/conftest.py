@@ -1,0 +1,196 @@
+"""A real HTTP server that answers as the remote services do, or misbehaves as it is told to."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import pytest
+
+DIMENSION = 8
+WORDS = ["convert", "audio", "files", "editor"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    path: str
+    headers: Mapping[str, str]
+    body: Any
+
+
+@dataclass
+class Reply:
+    """A misbehaviour: what is answered instead of, or how late, the right answer."""
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    delay: float = 0.0
+    hang_up: bool = False
+    change: Callable[[Any], Any] = lambda answer: answer
+
+
+class Service:
+    """The server: its address, the requests it has seen, and the replies that come before it behaves again."""
+
+    def __init__(self) -> None:
+        self.seen: list[Seen] = []
+        self.replies: list[Reply] = []
+        self.most_at_once = 0
+        self._lock = threading.Lock()
+        self._at_once = 0
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def take(self, seen: Seen) -> Reply:
+        with self._lock:
+            self.seen.append(seen)
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+            return self.replies.pop(0) if self.replies else Reply()
+
+    def done(self) -> None:
+        with self._lock:
+            self._at_once -= 1
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self._serve()
+
+            def do_POST(self) -> None:
+                self._serve()
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Say nothing."""
+
+            def _serve(self) -> None:
+                length = int(self.headers.get("content-length") or 0)
+                raw = self.rfile.read(length)
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                seen = Seen(self.path, headers, json.loads(raw) if raw else None)
+                reply = service.take(seen)
+                try:
+                    time.sleep(reply.delay)
+                    self._send(seen, reply)
+                except (BrokenPipeError, ConnectionResetError):
+                    self.close_connection = True  # the client did not wait
+                finally:
+                    service.done()
+
+            def _send(self, seen: Seen, reply: Reply) -> None:
+                if reply.hang_up:
+                    self.close_connection = True
+                    return
+                answer = right_answer(seen)
+                status = 404 if answer is None and reply.body is None else reply.status
+                body = reply.body if reply.body is not None else json.dumps(reply.change(answer)).encode()
+                self.send_response(status)
+                for name, value in reply.headers.items():
+                    self.send_header(name, value)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        return Handler
+
+
+def vector_of(text: str) -> list[float]:
+    """The vector that the server's model has for `text`."""
+    digest = hashlib.sha256(text.encode()).digest()
+    numbers = np.frombuffer(digest, np.uint32).astype(np.float32) / 2**32
+    return [float(number) for number in numbers]
+
+
+def score_of(query: str, text: str) -> float:
+    """The score that the server's reranker has for a pair."""
+    return vector_of(query + "\0" + text)[0]
+
+
+def right_answer(seen: Seen) -> Any:
+    answers: dict[str, Callable[[Any], Any]] = {
+        "/v1/embeddings": _openai,
+        "/embed": lambda body: [vector_of(text) for text in body["inputs"]],
+        "/embed_sparse": lambda body: [_sparse(text) for text in body["inputs"]],
+        "/decode": lambda body: [WORDS[ids[0]] for ids in body["ids"]],
+        "/rerank": lambda body: _ranked(body["query"], body["texts"], "score"),
+        "/v1/rerank": lambda body: {"results": _ranked(body["query"], body["documents"], "relevance_score")},
+        "/info": lambda body: {
+            "model_id": "org/model", "model_sha": "abc", "model_dtype": "float16", "max_input_length": 512,
+        },
+    }  # fmt: skip
+    return answers[seen.path](seen.body) if seen.path in answers else None
+
+
+def _openai(body: Any) -> Any:
+    width = body.get("dimensions") or DIMENSION
+    vectors = [vector_of(text)[:width] for text in body["input"]]
+    if body["encoding_format"] == "base64":
+        encoded: list[Any] = [base64.b64encode(np.array(row, "<f4").tobytes()).decode() for row in vectors]
+        vectors = encoded
+    data = [{"object": "embedding", "index": n, "embedding": row} for n, row in enumerate(vectors)]
+    return {"object": "list", "data": data, "model": body["model"]}
+
+
+def _sparse(text: str) -> list[dict[str, float]]:
+    found = [n for n, word in enumerate(WORDS) if word in text]
+    return [{"index": n, "value": 1.0 + n} for n in reversed(found)]
+
+
+def _ranked(query: str, texts: list[str], name: str) -> list[dict[str, float]]:
+    scored = [{"index": n, name: score_of(query, text)} for n, text in enumerate(texts)]
+    return sorted(scored, key=lambda item: -item[name])
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    running = Service()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def other_service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    running = Service()
+    yield running
+    running.close()
+
+
+@pytest.fixture(name="reply")
+def reply_fixture() -> type[Reply]:
+    return Reply
+
+
+@pytest.fixture(name="vector_of")
+def vector_of_fixture() -> Callable[[str], list[float]]:
+    return vector_of
+
+
+@pytest.fixture(name="score_of")
+def score_of_fixture() -> Callable[[str, str], float]:
+    return score_of

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import email.utils
+import logging
+import pickle
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from diptych.errors import ConfigError, RemoteError
+from diptych_adapters.remote.endpoint import Endpoint
+from diptych_adapters.remote.options import RemoteOptions
+from diptych_adapters.remote.retrying import is_worth_retrying, retry_after
+from diptych_adapters.remote.secrets import Key
+
+if TYPE_CHECKING:
+    from tests.unit.adapters.remote.conftest import Reply, Service
+
+KEY = "sk-very-secret-0123456789"
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_KEY", KEY)
+
+
+def endpoint(url: str, **options: Any) -> Endpoint:
+    patience = {"backoff": 0.001, "timeout": 5.0, "retries": 3, "api_key_env": "TEST_KEY"}
+    return Endpoint(RemoteOptions(base_url=url, **(patience | options)), name="test")
+
+
+def test_a_key_travels_as_bearer_or_in_the_named_header(service: Service) -> None:
+    endpoint(service.url).post("/embed", {"inputs": []})
+    endpoint(service.url, api_key_header="api-key").post("/embed", {"inputs": []})
+    endpoint(service.url, api_key_env=None).post("/embed", {"inputs": []})
+    assert service.seen[0].headers["authorization"] == f"Bearer {KEY}"
+    assert service.seen[1].headers["api-key"] == KEY
+    assert "authorization" not in service.seen[1].headers
+    assert not {"authorization", "api-key"} & set(service.seen[2].headers)
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 529])
+def test_passing_failures_are_tried_again(service: Service, reply: type[Reply], status: int) -> None:
+    service.replies = [reply(status=status, body=b"wait"), reply(status=status, body=b"wait")]
+    assert endpoint(service.url).post("/embed", {"inputs": []}) == []
+    assert len(service.seen) == 3
+
+
+def test_a_connection_that_breaks_is_tried_again(service: Service, reply: type[Reply]) -> None:
+    service.replies = [reply(hang_up=True)]
+    assert endpoint(service.url).post("/embed", {"inputs": []}) == []
+    assert len(service.seen) == 2
+
+
+def test_retries_end_with_the_last_answer_and_their_number(service: Service, reply: type[Reply]) -> None:
+    service.replies = [reply(status=503, body=b"loading the model")] * 9
+    with pytest.raises(RemoteError, match=r"answered 503, 4 attempts\n.*/embed.*\n.*loading the model") as caught:
+        endpoint(service.url).post("/embed", {"inputs": []})
+    assert (caught.value.context["status"], caught.value.context["attempts"]) == (503, 4)
+    assert len(service.seen) == 4
+
+
+@pytest.mark.parametrize(
+    ("status", "text"), [(400, ""), (401, "check the key"), (404, "model's name"), (413, "batch_size"), (501, "")]
+)
+def test_a_refusal_is_not_repeated_and_shows_200_characters(
+    service: Service, reply: type[Reply], status: int, text: str
+) -> None:
+    service.replies = [reply(status=status, body=b"no! " + b"x" * 1000)]
+    with pytest.raises(RemoteError, match=f"answered {status}(.|\n)*got: no! x(.|\n)*{text}") as caught:
+        endpoint(service.url).post("/embed", {"inputs": []})
+    assert len(service.seen) == 1
+    assert len(caught.value.got) == 200
+
+
+def test_an_account_without_money_is_not_asked_again(service: Service, reply: type[Reply]) -> None:
+    service.replies = [reply(status=429, body=b'{"error": {"code": "insufficient_quota"}}')]
+    with pytest.raises(RemoteError, match="insufficient_quota"):
+        endpoint(service.url).post("/embed", {"inputs": []})
+    assert len(service.seen) == 1
+
+
+def test_retry_after_is_waited_for(service: Service, reply: type[Reply]) -> None:
+    service.replies = [reply(status=429, headers={"retry-after": "0.3"}, body=b"slow down")]
+    start = time.monotonic()
+    endpoint(service.url).post("/embed", {"inputs": []})
+    assert time.monotonic() - start >= 0.3
+
+
+def test_a_retry_after_beyond_patience_ends_the_attempts(service: Service, reply: type[Reply]) -> None:
+    service.replies = [reply(status=429, headers={"retry-after": "3600"}, body=b"come back later")]
+    with pytest.raises(RemoteError, match=r"answered 429\n"):
+        endpoint(service.url).post("/embed", {"inputs": []})
+    assert len(service.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [(None, 0), ("", 0), ("7", 7), ("0.5", 0.5), ("-3", 0), ("soon", 0), ("nan", 0)]
+)
+def test_retry_after_is_read_from_seconds(value: str | None, seconds: float) -> None:
+    assert retry_after(value) == seconds
+
+
+def test_retry_after_is_read_from_a_date() -> None:
+    now = 1_700_000_000.0
+    assert retry_after(email.utils.formatdate(now + 90, usegmt=True), now=now) == 90.0
+    assert retry_after(email.utils.formatdate(now - 90, usegmt=True), now=now) == 0.0
+
+
+def test_a_slow_server_is_named_as_such(service: Service, reply: type[Reply]) -> None:
+    service.replies = [reply(delay=0.5)]
+    with pytest.raises(RemoteError, match=r"no answer within 0\.1 s(.|\n)*ReadTimeout(.|\n)*longer `timeout`"):
+        endpoint(service.url, timeout=0.1, retries=0).post("/embed", {"inputs": []})
+
+
+def test_a_server_that_is_not_there_is_named_as_such(service: Service) -> None:
+    service.close()
+    with pytest.raises(RemoteError, match=r"does not answer, 2 attempts\n(.|\n)*ConnectError(.|\n)*is it running"):
+        endpoint(service.url, retries=1).post("/embed", {"inputs": []})
+
+
+def test_an_answer_that_is_not_json_is_an_error(service: Service, reply: type[Reply]) -> None:
+    service.replies = [reply(body=b"<html>welcome</html>")]
+    with pytest.raises(RemoteError, match=r"not JSON(.|\n)*<html>welcome(.|\n)*is base_url right"):
+        endpoint(service.url).post("/embed", {"inputs": []})
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_told_and_not_followed(
+    service: Service, other_service: Service, reply: type[Reply], status: int
+) -> None:
+    service.replies = [reply(status=status, headers={"location": other_service.url + "/embed"}, body=b"")]
+    with pytest.raises(RemoteError, match=rf"redirects(.|\n)*{status} to {other_service.url}(.|\n)*set base_url"):
+        endpoint(service.url).post("/embed", {"inputs": []})
+    assert other_service.seen == []
+
+
+def test_answers_keep_the_order_of_the_requests_and_the_limit_on_concurrency(
+    service: Service, reply: type[Reply]
+) -> None:
+    service.replies = [reply(delay=delay) for delay in (0.2, 0.1, 0.05, 0.0, 0.1, 0.0)]
+    bodies = [{"ids": [[n % 4]]} for n in range(12)]
+    answers = endpoint(service.url, max_concurrency=3).post_each("/decode", bodies)
+    assert answers == [["convert"], ["audio"], ["files"], ["editor"]] * 3
+    assert 1 < service.most_at_once <= 3
+
+
+def test_the_first_failure_ends_the_other_requests(service: Service, reply: type[Reply]) -> None:
+    service.replies = [reply(status=400, body=b"bad"), reply(status=503, body=b"busy", delay=0.1)]
+    with pytest.raises(RemoteError, match="answered 400"):
+        endpoint(service.url, max_concurrency=2, backoff=30).post_each("/embed", [{"inputs": []}] * 50)
+    assert len(service.seen) < 10
+
+
+def test_no_request_is_sent_for_no_body(service: Service) -> None:
+    assert endpoint(service.url).post_each("/embed", []) == []
+    assert service.seen == []
+
+
+def test_the_key_is_in_no_error_repr_or_log(
+    service: Service, reply: type[Reply], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    asked = endpoint(service.url, retries=1, timeout=0.2)
+    service.replies = [
+        reply(status=401, body=f"Incorrect API key provided: {KEY}".encode()),
+        reply(body=f"not json {KEY}".encode()),
+        reply(status=302, headers={"location": "http://elsewhere/"}, body=b""),
+        reply(delay=0.5),
+        reply(hang_up=True),
+    ]
+    shown = [repr(asked), repr(vars(asked)), repr(asked._client.auth), repr(Key(KEY)), str(Key(KEY))]
+    for _ in range(4):
+        with pytest.raises(RemoteError) as caught:
+            asked.post("/embed", {"inputs": []})
+        shown += [str(caught.value), repr(vars(caught.value)), "".join(traceback.format_exception(caught.value))]
+        assert caught.value.__cause__ is None
+    assert any("***" in text for text in shown)
+    assert KEY not in "\n".join(shown) + caplog.text
+
+
+@pytest.mark.parametrize("name", [KEY, "hf_abcDEF", "with space", "", "${X}"])
+def test_a_key_in_place_of_its_variables_name_is_refused_and_not_shown(name: str) -> None:
+    with pytest.raises(ConfigError, match="api_key_env is not the name of an environment variable") as caught:
+        endpoint("http://localhost", api_key_env=name)
+    assert not name or name not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, "", "  "])
+def test_a_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+    monkeypatch.delenv("TEST_KEY") if value is None else monkeypatch.setenv("TEST_KEY", value)
+    with pytest.raises(ConfigError, match=r"variable TEST_KEY is not set(.|\n)*export TEST_KEY"):
+        endpoint("http://localhost")
+
+
+@pytest.mark.parametrize("url", [f"http://me:{KEY}@host", f"http://host/v1?key={KEY}", f"http://host#{KEY}"])
+def test_an_address_with_a_secret_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(ConfigError, match="base_url holds more than an address") as caught:
+        endpoint(url)
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["localhost:8080", "ftp://host", "http://", ""])
+def test_what_is_no_web_address_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"not an address of a web server(.|\n)*http\(s\)://host/path"):
+        endpoint(url)
+
+
+def test_a_key_cannot_be_pickled_along() -> None:
+    with pytest.raises(TypeError, match="a key is not pickled"):
+        pickle.dumps(Key(KEY))
+
+
+def test_only_passing_failures_are_worth_retrying() -> None:
+    assert [status for status in range(100, 600) if is_worth_retrying(status, "")] == [
+        408, 425, 429, 500, *range(502, 505), *range(506, 600),
+    ]  # fmt: skip

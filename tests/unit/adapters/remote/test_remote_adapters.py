@@ -1,0 +1,346 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from diptych.errors import AdapterOptionsError, ConfigError, ContractError, RemoteError
+from diptych.hookspecs import hookimpl
+from diptych.protocols import CONTRACTS
+from diptych.registry import Registry
+from diptych.specs import AdapterSpec
+from diptych.types import SparseVector
+from diptych_adapters.remote.dense import OpenAIEncoder, TeiEncoder
+from diptych_adapters.remote.rerank import ApiReranker, TeiReranker
+from diptych_adapters.remote.sparse import TeiSparseEncoder
+from diptych_adapters.specs_remote import SPECS
+
+if TYPE_CHECKING:
+    from tests.unit.adapters.remote.conftest import Reply, Service
+
+TEXTS = [f"text number {n}" for n in range(11)]
+FAST: dict[str, Any] = {"backoff": 0.001, "retries": 1, "batch_size": 4}
+PATIENT: dict[str, dict[str, Any]] = {
+    "openai": {"base_url": "/v1", "model": "m"},
+    "tei": {"base_url": ""},
+    "tei-sparse": {"base_url": ""},
+    "tei-reranker": {"base_url": ""},
+    "rerank-api": {"base_url": "/v1", "model": "m"},
+}
+
+
+class Plugin:
+    @hookimpl
+    def diptych_register_adapters(self) -> list[AdapterSpec]:
+        return SPECS
+
+
+def create(name: str, service: Service, **options: Any) -> Any:
+    given = PATIENT[name] | FAST | options
+    given["base_url"] = service.url + given["base_url"]
+    return Registry(Plugin(), installed=False).create(name, given)
+
+
+Vectors = Callable[[str], list[float]]
+Score = Callable[[str, str], float]
+
+
+@pytest.mark.parametrize("name", PATIENT)
+def test_each_satisfies_its_contract_and_is_marked_as_remote(service: Service, name: str) -> None:
+    spec = next(spec for spec in SPECS if spec.name == name)
+    assert isinstance(create(name, service), CONTRACTS[spec.kind])
+    assert spec.remote
+    assert spec.extra == "diptych[remote]"
+
+
+@pytest.mark.parametrize("name", ["openai", "tei"])
+def test_dense_vectors_come_in_the_order_of_the_texts(service: Service, vector_of: Vectors, name: str) -> None:
+    encoder = create(name, service)
+    found = encoder.encode_document(TEXTS)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, np.array([vector_of(text) for text in TEXTS], np.float32))
+    np.testing.assert_array_equal(encoder.encode_query(TEXTS[:1]), found[:1])
+    sizes = [len(seen.body.get("input", seen.body.get("inputs", []))) for seen in service.seen if seen.body]
+    assert sorted(sizes) == [1, 1, 3, 4, 4]
+
+
+@pytest.mark.parametrize("name", ["openai", "tei"])
+def test_no_texts_make_no_request(service: Service, name: str) -> None:
+    encoder = create(name, service, dimension=8)
+    assert encoder.encode_query([]).shape == (0, 8)
+    assert service.seen == []
+
+
+def test_the_dimension_is_declared_or_measured_once(service: Service) -> None:
+    assert create("openai", service, dimension=8).dimension == 8
+    assert create("openai", service, dimensions=4).dimension == 4
+    assert service.seen == []
+    measured = create("tei", service)
+    assert (measured.dimension, measured.dimension) == (8, 8)
+    assert len(service.seen) == 1
+
+
+def test_openai_sends_the_model_and_asks_for_shorter_vectors(service: Service) -> None:
+    found = create("openai", service, dimensions=4).encode_query(["a"])
+    assert found.shape == (1, 4)
+    assert service.seen[0].body == {"model": "m", "input": ["a"], "encoding_format": "float", "dimensions": 4}
+
+
+def test_base64_gives_the_same_vectors(service: Service) -> None:
+    plain, packed = create("openai", service), create("openai", service, encoding_format="base64")
+    np.testing.assert_array_equal(plain.encode_document(TEXTS), packed.encode_document(TEXTS))
+
+
+def test_vectors_that_come_shuffled_are_put_in_order(service: Service, reply: type[Reply], vector_of: Vectors) -> None:
+    service.replies = [reply(change=lambda answer: answer | {"data": answer["data"][::-1]})]
+    found = create("openai", service, dimension=8).encode_document(TEXTS[:3])
+    np.testing.assert_array_equal(found, np.array([vector_of(text) for text in TEXTS[:3]], np.float32))
+
+
+def test_vectors_without_an_index_are_taken_as_they_come(
+    service: Service, reply: type[Reply], vector_of: Vectors
+) -> None:
+    without = [{"embedding": vector_of(text)} for text in TEXTS[:3]]
+    service.replies = [reply(change=lambda answer: {"data": without})]
+    found = create("openai", service, dimension=8).encode_document(TEXTS[:3])
+    np.testing.assert_array_equal(found, np.array([vector_of(text) for text in TEXTS[:3]], np.float32))
+
+
+def test_prompts_fields_and_cuts_reach_the_server(service: Service) -> None:
+    encoder = create(
+        "tei",
+        service,
+        dimension=8,
+        query_prompt="query: ",
+        document_prompt="passage: ",
+        query_fields={"prompt_name": "query"},
+        max_characters=5,
+        truncation_direction="left",
+    )
+    encoder.encode_query(["abcdefgh"])
+    encoder.encode_document(["", "ab"])
+    fixed = {"normalize": True, "truncate": True, "truncation_direction": "Left"}
+    assert service.seen[0].body == {"inputs": ["query: abcde"], "prompt_name": "query", **fixed}
+    assert service.seen[1].body == {"inputs": ["passage: ", "passage: ab"], **fixed}
+
+
+def test_an_empty_text_is_sent_as_a_blank_because_servers_refuse_it(service: Service) -> None:
+    create("openai", service, dimension=8).encode_document(["", "a"])
+    assert service.seen[0].body["input"] == [" ", "a"]
+
+
+def test_a_null_in_a_vector_becomes_nan_in_its_row_alone(service: Service, reply: type[Reply]) -> None:
+    service.replies = [reply(change=lambda answer: [[None, *answer[0][1:]], *answer[1:]])]
+    found = create("tei", service, dimension=8).encode_document(TEXTS[:3])
+    assert np.isnan(found).any(axis=1).tolist() == [True, False, False]
+
+
+DENSE_FAULTS: list[tuple[str, Callable[[Any], Any], type[Exception], str]] = [
+    ("tei", lambda answer: answer[:-1], ContractError, "wrong number of vectors"),
+    ("tei", lambda answer: [row[:-1] for row in answer], ContractError, r"\[7\](.|\n)*8, as declared"),
+    ("tei", lambda answer: [answer[0][:3], *answer[1:]], ContractError, r"wrong dimension(.|\n)*\[3, 8\]"),
+    ("tei", lambda answer: [["x"] * 8, *answer[1:]], RemoteError, "something else than numbers"),
+    ("tei", lambda answer: {"error": "later"}, RemoteError, r"another form(.|\n)*later(.|\n)*a list"),
+    ("tei", lambda answer: "words", RemoteError, "another form"),
+    ("openai", lambda answer: answer | {"data": answer["data"][1:]}, ContractError, "once for each input"),
+    ("openai", lambda answer: answer | {"data": [answer["data"][0]] * 3}, ContractError, r"indices \[0, 0, 0\]"),
+    ("openai", lambda answer: answer["data"], RemoteError, "a list under data"),
+    ("openai", lambda answer: {"object": "list"}, RemoteError, "a list under data"),
+    ("openai", lambda answer: {"data": [{"index": 0}] * 3}, RemoteError, "expected: embedding"),
+    ("openai", lambda answer: {"data": None}, RemoteError, "another form"),
+    (
+        "openai",
+        lambda answer: {"data": [item | {"embedding": "@@@"} for item in answer["data"]]},
+        RemoteError,
+        "not base64 of float32",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "error", "text"), DENSE_FAULTS)
+def test_a_wrong_answer_is_told(
+    service: Service, reply: type[Reply], name: str, change: Callable[[Any], Any], error: type[Exception], text: str
+) -> None:
+    service.replies = [reply(change=change)]
+    with pytest.raises(error, match=text):
+        create(name, service, dimension=8).encode_document(TEXTS[:3])
+
+
+def test_many_batches_under_failures_come_out_right(service: Service, reply: type[Reply], vector_of: Vectors) -> None:
+    texts = [f"text {n}" for n in range(200)]
+    service.replies = [reply(status=503, body=b""), reply(delay=0.1), reply(hang_up=True), reply(delay=0.05)] * 4
+    encoder = create("openai", service, dimension=8, max_concurrency=8, retries=20)
+    np.testing.assert_array_equal(
+        encoder.encode_document(texts), np.array([vector_of(text) for text in texts], np.float32)
+    )
+
+
+def test_sparse_vectors_are_sorted_by_term(service: Service) -> None:
+    encoder = create("tei-sparse", service)
+    found = encoder.encode_document(["audio files", "nothing", "an editor"] * 3)
+    first = SparseVector.from_mapping({1: 2.0, 2: 3.0})
+    assert found == [first, SparseVector.from_mapping({}), SparseVector.from_mapping({3: 4.0})] * 3
+    assert encoder.encode_query(["audio files"]) == [first]
+
+
+def test_sparse_terms_are_named_by_the_servers_tokenizer_and_asked_for_once(service: Service) -> None:
+    encoder = create("tei-sparse", service)
+    vector = SparseVector.from_mapping({0: 0.5, 1: 2.0, 3: 1.0})
+    assert encoder.decode(vector) == [("audio", 2.0), ("editor", 1.0), ("convert", 0.5)]
+    assert encoder.decode(vector, 1) == [("audio", 2.0)]
+    assert len(service.seen) == 1
+
+
+def test_sparse_terms_are_numbers_when_the_server_names_none(service: Service, reply: type[Reply]) -> None:
+    service.replies = [reply(status=404, body=b"no such route")]
+    assert create("tei-sparse", service).decode(SparseVector.from_mapping({3: 1.0})) == [("#3", 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        (lambda answer: answer[:-1], ContractError, "wrong number of vectors"),
+        (lambda answer: [[{"index": 1, "value": 1.0}] * 2], ContractError, "names a term twice"),
+        (lambda answer: [[{"index": -1, "value": 1.0}]], RemoteError, "has another form"),
+        (lambda answer: [[{"index": 1}]], RemoteError, "has another form"),
+        (lambda answer: [[1, 2]], RemoteError, "has another form"),
+        (lambda answer: [None], RemoteError, "has another form"),
+    ],
+)
+def test_a_wrong_sparse_answer_is_told(
+    service: Service, reply: type[Reply], change: Callable[[Any], Any], error: type[Exception], text: str
+) -> None:
+    service.replies = [reply(change=change)]
+    with pytest.raises(error, match=text):
+        create("tei-sparse", service).encode_query(["audio"])
+
+
+PAIRS = [(query, f"document {n}") for n in range(7) for query in ("first", "second", "third")]
+
+
+@pytest.mark.parametrize("name", ["tei-reranker", "rerank-api"])
+def test_scores_come_in_the_order_of_the_pairs_whatever_the_server_sorts(
+    service: Service, score_of: Score, name: str
+) -> None:
+    scores = create(name, service).predict(PAIRS)
+    assert scores.dtype == np.float32
+    np.testing.assert_array_equal(scores, np.array([score_of(*pair) for pair in PAIRS], np.float32))
+    assert len(service.seen) == 6
+
+
+@pytest.mark.parametrize("name", ["tei-reranker", "rerank-api"])
+def test_no_pairs_make_no_request(service: Service, name: str) -> None:
+    assert create(name, service).predict([]).shape == (0,)
+    assert service.seen == []
+
+
+def test_what_rerankers_send(service: Service) -> None:
+    create("tei-reranker", service, raw_scores=True, truncate=False).predict([("q", "d")])
+    create("rerank-api", service, fields={"return_documents": False}).predict([("q", "d")])
+    assert service.seen[0].body == {
+        "query": "q", "texts": ["d"], "raw_scores": True, "truncate": False, "truncation_direction": "Right",
+    }  # fmt: skip
+    assert service.seen[1].body == {
+        "model": "m", "query": "q", "documents": ["d"], "top_n": 1, "return_documents": False,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        (lambda answer: answer[1:], ContractError, "once for each input"),
+        (lambda answer: [{"index": 0, "score": None}, {"index": 1, "score": 1}], ContractError, "NaN or infinite"),
+        (lambda answer: [{"index": 0}, {"index": 1}], RemoteError, "expected: score"),
+        (lambda answer: [{"index": 0, "score": "high"}, {"index": 1, "score": "low"}], RemoteError, "than numbers"),
+        (lambda answer: {"results": answer}, RemoteError, "a list"),
+    ],
+)
+def test_a_wrong_ranking_is_told(
+    service: Service, reply: type[Reply], change: Callable[[Any], Any], error: type[Exception], text: str
+) -> None:
+    service.replies = [reply(change=change)]
+    with pytest.raises(error, match=text):
+        create("tei-reranker", service).predict([("q", "a"), ("q", "b")])
+
+
+def test_the_space_of_an_openai_model_is_its_name_and_what_is_sent() -> None:
+    def space(**options: Any) -> str:
+        return OpenAIEncoder(**({"base_url": "http://a/v1", "model": "m"} | options)).fingerprint.space
+
+    changes: list[dict[str, Any]] = [
+        {"model": "n"},
+        {"dimensions": 4},
+        {"query_prompt": "q"},
+        {"document_prompt": "q"},
+        {"query_fields": {"a": 1}},
+        {"max_characters": 9},
+    ]
+    assert len({space(**change) for change in changes} | {space()}) == len(changes) + 1
+    assert space() == space(base_url="http://b/v1", batch_size=1, encoding_format="base64", timeout=1)
+
+
+def test_the_space_of_a_tei_model_is_what_the_server_says_it_serves(service: Service, reply: type[Reply]) -> None:
+    plain = create("tei", service, dimension=8).fingerprint
+    assert plain.numerics == "float16"
+    service.replies = [reply(change=lambda info: info | {"model_sha": "def"})]
+    assert create("tei", service, dimension=8).fingerprint.space != plain.space
+    service.replies = [reply(change=lambda info: info | {"model_dtype": "float32"})]
+    assert create("tei", service, dimension=8).fingerprint.space == plain.space
+    assert create("tei", service, dimension=8, normalize=False).fingerprint.space != plain.space
+    assert create("tei-sparse", service).fingerprint.space != plain.space
+
+
+def test_the_space_of_a_server_without_info_is_its_address(
+    service: Service, other_service: Service, reply: type[Reply]
+) -> None:
+    absent = reply(status=404, body=b"")
+    service.replies, other_service.replies = [absent, absent], [absent]
+    first, again, other = (create("tei", each, dimension=8).fingerprint for each in (service, service, other_service))
+    assert first == again
+    assert first != other
+
+
+def test_openai_itself_is_asked_with_its_usual_key_and_no_other_host_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(ConfigError, match="variable OPENAI_API_KEY is not set"):
+        OpenAIEncoder(model="text-embedding-3-small")
+    assert OpenAIEncoder(model="m", base_url="http://localhost/v1").options.api_key_env is None
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "text"),
+    [
+        ("openai", {"api_key": "sk-secret"}, "no option 'api_key'"),
+        ("openai", {"batch_size": 0}, "greater than or equal to 1"),
+        ("openai", {"encoding_format": "int8"}, "'float' or 'base64'"),
+        ("rerank-api", {"path": "rerank"}, "option 'path'"),
+        ("tei", {"truncation_direction": "up"}, "'right' or 'left'"),
+    ],
+)
+def test_wrong_options_are_refused_without_their_secrets(
+    service: Service, name: str, options: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(AdapterOptionsError, match=text) as caught:
+        create(name, service, **options)
+    assert "sk-secret" not in str(caught.value)
+
+
+def test_the_specs_import_neither_httpx_nor_tenacity() -> None:
+    code = (
+        "import sys, diptych_adapters.specs_remote, diptych_adapters.remote.options;"
+        "print([m for m in ('httpx', 'tenacity', 'diptych_adapters.remote.endpoint') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("adapter", [TeiEncoder, TeiSparseEncoder, TeiReranker, ApiReranker, OpenAIEncoder])
+def test_the_key_is_not_in_the_adapters_repr(monkeypatch: pytest.MonkeyPatch, adapter: type[Any]) -> None:
+    monkeypatch.setenv("TEST_KEY", "sk-secret")
+    model = {"model": "m"} if adapter in (OpenAIEncoder, ApiReranker) else {}
+    made = adapter(base_url="http://localhost", api_key_env="TEST_KEY", **model)
+    assert "sk-secret" not in repr(made) + repr(vars(made))
