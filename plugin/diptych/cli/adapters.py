@@ -10,6 +10,7 @@ from diptych.cli.options import DebugOption, JsonOption
 from diptych.cli.output import stdout, table, write_json
 from diptych.cli.session import Session
 from diptych.errors import MissingExtra
+from diptych.protocols import Kind
 from diptych.specs import AdapterSpec
 
 
@@ -17,9 +18,7 @@ def adapters(
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="Show the options of this adapter.", show_default=False)] = None,
     *,
-    kind: Annotated[
-        str | None, typer.Option(help="Only this kind: dense, sparse, multivector, text_index or reranker.")
-    ] = None,
+    kind: Annotated[Kind | None, typer.Option(help="Only adapters of this kind.")] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

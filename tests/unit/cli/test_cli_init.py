@@ -1,0 +1,124 @@
+"""`diptych init` writes a config that works."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+import diptych_adapters.hooks
+from diptych import Registry
+from diptych.cli import app
+from diptych.cli.session import Session
+from diptych.cli.template import SlotChoice, render, scalar
+from diptych.config import check_adapters, load_config
+
+Run = Callable[..., Any]
+
+
+def test_the_file_of_init_without_options_is_valid_and_hybrid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    builtin = Registry(diptych_adapters.hooks, installed=False)
+    result = CliRunner().invoke(app, ["init"], obj=Session(builtin))
+    assert result.exit_code == 0, result.output
+    config = load_config(tmp_path / "diptych.yaml")
+    check_adapters(config, builtin)
+    assert {name: slot.adapter for name, slot in config.slots.items()} == {
+        "dense": "sentence-transformers",
+        "lexical": "bm25",
+    }
+    assert config.slots["lexical"].options == {"language": "english"}
+    assert config.search.retrieved(config.slots) == {"dense": 100, "lexical": 100}
+    assert "diptych populate SOURCE" in result.output
+
+
+def test_the_commented_choices_of_the_file_are_valid_too(tmp_path: Path) -> None:
+    slots = [SlotChoice("dense", "sentence-transformers", {"model": "m"}), SlotChoice("lexical", "bm25", {})]
+    text = render("memory:", "c", slots, schema=None)
+    chosen = ("# late:", "# rescore:", "# rerank:", "# evaluate:", "#   queries:", "#   qrels:", "#   metrics:")
+    for line in chosen:
+        assert line in text
+        text = text.replace(line, line.replace("# ", "", 1))
+    path = tmp_path / "diptych.yaml"
+    path.write_text(text)
+    config = load_config(path)
+    check_adapters(config, Registry(diptych_adapters.hooks, installed=False))
+    assert config.search.rescore is not None
+    assert len(config.search.rerank) == 1
+    assert config.evaluate.metrics == ["nDCG@10", "MRR@10", "Recall@100"]
+
+
+def test_options_choose_encoders_store_and_collection(run: Run, tmp_path: Path) -> None:
+    options = ("--dense", "fake-dense", "--lexical", "none", "--store", "http://localhost:6333", "--collection", "1984")
+    assert run("init", "-c", "other.yaml", *options).code == 0
+    config = load_config(tmp_path / "other.yaml")
+    assert (config.store, config.collection) == ("http://localhost:6333", "1984")
+    assert {name: slot.adapter for name, slot in config.slots.items()} == {"dense": "fake-dense"}
+    assert config.search.fuse.kind == "rrf"
+
+
+def test_an_existing_file_is_kept_unless_forced(run: Run, config: Path) -> None:
+    before = config.read_text()
+    refused = run("init", "--dense", "fake-dense", "--lexical", "fake-sparse")
+    assert refused.code == 1
+    assert "the config file exists" in refused.err
+    assert "--force" in refused.err
+    assert config.read_text() == before
+    assert run("init", "--dense", "fake-dense", "--lexical", "fake-sparse", "--force").code == 0
+    assert config.read_text() != before
+
+
+def test_a_schema_stands_beside_the_file_and_the_file_points_to_it(run: Run, tmp_path: Path) -> None:
+    run("init", "--dense", "fake-dense", "--lexical", "fake-sparse")
+    first = (tmp_path / "diptych.yaml").read_text().splitlines()[0]
+    assert first == "# yaml-language-server: $schema=./diptych.schema.json"
+    schema = json.loads((tmp_path / "diptych.schema.json").read_text())
+    assert "SlotConfig.fake-dense" in schema["$defs"]
+
+
+def test_no_schema_is_written_when_none_is_wanted(run: Run, tmp_path: Path) -> None:
+    run("init", "--dense", "fake-dense", "--lexical", "fake-sparse", "--no-schema")
+    assert [path.name for path in tmp_path.iterdir()] == ["diptych.yaml"]
+    assert "$schema" not in (tmp_path / "diptych.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--dense", "fake-denze", "--lexical", "none"), "--dense names no adapter"),
+        (("--dense", "none", "--lexical", "none"), "a collection needs a slot"),
+        (("--dense", "fake-reranker", "--lexical", "none"), "--dense names no adapter"),
+        (("--dense", "fake-dense:model", "--lexical", "none"), "has no option 'model'"),
+        (("--dense", "fake-dense", "--lexical", "none", "--collection", ""), "collection"),
+    ],
+)
+def test_what_could_not_be_read_is_not_written(run: Run, tmp_path: Path, options: tuple[str, ...], text: str) -> None:
+    answer = run("init", *options)
+    assert answer.code == 1
+    assert text in answer.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_extra_is_the_first_of_the_next_steps(run: Run) -> None:
+    answer = run("init", "--dense", "heavy", "--lexical", "fake-sparse", "--json")
+    assert answer.json()["next"][0] == "pip install 'diptych[heavy]'"
+
+
+def test_a_file_that_cannot_be_written_is_an_error(run: Run) -> None:
+    answer = run("init", "-c", "no/such/folder/d.yaml", "--dense", "fake-dense", "--lexical", "none")
+    assert answer.code == 1
+    assert "cannot write the file" in answer.err
+
+
+SCALARS = """a all-MiniLM-L6-v2 org/model ./x 1984 1e5 2024-01-01 no null True a:b edge:./q ${X} quo"te back\\slash
+é ~ - . .5 0x1F @f *e &a !t %p `q` [x] {y} ? | > 'z'""".split()
+
+
+@pytest.mark.parametrize("value", [*SCALARS, "", "a b", "a, b}", "a: b", "# c", "- d", " e", "f\ng"])
+def test_a_scalar_is_read_back_as_the_text_it_was(value: str) -> None:
+    assert YAML(typ="safe", pure=True).load(f"{{key: {scalar(value)}}}") == {"key": value}

@@ -1,0 +1,176 @@
+"""Errors, exit codes, help: what is the same for every command."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+import typer
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from diptych import __version__
+from diptych.cli import app
+from diptych.cli.output import error_document, printable, write_json
+from diptych.cli.running import command
+from diptych.errors import ConfigError, DiptychError
+
+Run = Callable[..., Any]
+COMMANDS = list(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def fails(as_json: Annotated[bool, typer.Option("--json")] = False, debug: bool = False, how: str = "") -> None:
+    """Fails in the way that is asked for."""
+    raise {
+        "teach": ConfigError("what", where="where", got="got", expected="expected", do="do"),
+        "fault": ZeroDivisionError("division by zero"),
+        "interrupt": KeyboardInterrupt(),
+        "usage": typer.BadParameter("not like this"),
+        "leave": typer.Exit(7),
+    }[how]
+
+
+@pytest.fixture
+def failing() -> typer.Typer:
+    toy = typer.Typer(pretty_exceptions_enable=False)
+    toy.callback()(lambda: None)
+    command(toy, "fails", fails)
+    return toy
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "text"),
+    [
+        ("teach", 1, "error: what\n  where: where\n  got: got\n  expected: expected\n  do: do\n"),
+        ("fault", 1, "ZeroDivisionError: division by zero\n  do: run it again with --debug"),
+        ("interrupt", 130, "interrupted"),
+        ("usage", 2, "not like this"),
+        ("leave", 7, ""),
+    ],
+)
+def test_each_way_to_fail_has_its_exit_code_and_text(failing: typer.Typer, how: str, code: int, text: str) -> None:
+    result = CliRunner().invoke(failing, ["fails", "--how", how])
+    assert result.exit_code == code
+    assert text in result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("how", ["teach", "fault"])
+def test_debug_lets_the_error_through_with_its_traceback(failing: typer.Typer, how: str) -> None:
+    result = CliRunner().invoke(failing, ["fails", "--how", how, "--debug"])
+    assert isinstance(result.exception, ConfigError | ZeroDivisionError)
+
+
+def test_an_error_as_json_has_its_parts_and_its_single_problems() -> None:
+    error = ConfigError("2 problems", problems=(ConfigError("a", got="x"), ConfigError("b")))
+    error.add_note("what was acknowledged is kept")
+    assert error_document(error) == {
+        "kind": "ConfigError",
+        "what": "2 problems",
+        "notes": ["what was acknowledged is kept"],
+        "problems": [{"kind": "ConfigError", "what": "a", "got": "x"}, {"kind": "ConfigError", "what": "b"}],
+    }
+
+
+def test_a_note_on_an_error_is_shown(failing: typer.Typer, capsys: pytest.CaptureFixture[str]) -> None:
+    from diptych.cli.output import write_error
+
+    error = DiptychError("what")
+    error.add_note("what was acknowledged is kept")
+    write_error(error, as_json=False)
+    assert capsys.readouterr().err == "error: what\n  what was acknowledged is kept\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_examples_that_name_it(run: Run, name: str) -> None:
+    answer = run(name, "--help")
+    assert answer.code == 0
+    assert f"diptych {name}" in answer.out.partition("Examples")[2]
+    for option in ("--json", "--debug"):
+        assert option in answer.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_unknown_option_is_wrong_usage(run: Run, name: str) -> None:
+    answer = run(name, "--no-such-option")
+    assert answer.code == 2
+    assert "--no-such-option" in answer.err
+
+
+def test_the_version_is_that_of_the_package(run: Run) -> None:
+    assert run("--version").out.strip() == f"diptych {__version__}"
+
+
+def test_no_command_at_all_shows_the_help(run: Run) -> None:
+    assert "populate" in run().out
+
+
+def test_help_loads_neither_models_nor_a_qdrant_client() -> None:
+    code = (
+        "import sys; from diptych.cli import main\n"
+        "try:\n    main(['--help'])\n"
+        "finally:\n    heavy = {'torch', 'sentence_transformers', 'scipy', 'matplotlib', 'ir_measures', 'pandas'}\n"
+        "    sys.exit(9 if heavy & set(sys.modules) else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_module_runs_like_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "diptych", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"diptych {__version__}"
+
+
+def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
+    code = (
+        "import sys, typer; from diptych.cli.running import command\n"
+        "def many(as_json: bool = False, debug: bool = False) -> None:\n"
+        "    for n in range(200_000): sys.stdout.write(f'{n}\\n')\n"
+        "app = typer.Typer(); app.callback()(lambda: None); command(app, 'many', many); app(['many'])\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    error = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(), error) == (141, b"")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_ctrl_c_ends_a_command_with_130_and_no_traceback() -> None:
+    code = (
+        "import time, typer; from diptych.cli.running import command\n"
+        "def sleep(as_json: bool = False, debug: bool = False) -> None:\n"
+        "    print('ready', flush=True); time.sleep(60)\n"
+        "app = typer.Typer(); app.callback()(lambda: None); command(app, 'sleep', sleep); app(['sleep'])\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert (process.returncode, error) == (130, "interrupted\n")
+
+
+def test_text_that_could_command_a_terminal_is_made_harmless() -> None:
+    assert printable("a\x1b[31mred\x07\r\nb", limit=40) == "a [31mred b"
+    assert printable("word " * 10, limit=12) == "word word w…"
+
+
+def test_json_is_one_document_with_numbers_of_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    write_json({"score": np.float32(0.5), "path": Path("x"), "text": "é"})
+    assert stream.getvalue() == '{\n  "score": 0.5,\n  "path": "x",\n  "text": "é"\n}\n'
