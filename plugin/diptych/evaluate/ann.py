@@ -15,8 +15,10 @@ _TOLERANCE = 1e-5  # relative: one float32 dot product summed in another order
 def ann_recall(approximate: Run, exact: Run, k: int) -> float:
     """Mean over the queries of `exact` of the share of the exact top `k` that `approximate` found in its own top `k`.
 
-    A document that scores the same as the k-th exact one counts as right, as in ANN-Benchmarks (Aumüller, Bernhardsson
-    and Faithfull, "ANN-Benchmarks", Information Systems 2020). Make `exact` with `SearchParams(exact=True)`.
+    A document that scores the same as the k-th exact one can stand in its place, as in ANN-Benchmarks (Aumüller,
+    Bernhardsson and Faithfull, Information Systems 2020), but never in that of a better one. Make `exact` with
+    `SearchParams(exact=True)`, a little deeper than `k` when the approximate scores are not the true ones, as with
+    quantization without rescoring: a document's score is taken from `exact` where that has it.
 
     Raises:
         EvaluationError: `k` is below 1, or the two runs have different queries.
@@ -40,13 +42,16 @@ def _recall(found: Ranking, exact: Ranking, k: int) -> float:
     top = exact[:k]
     if not top:
         return 1.0
-    true_scores, worst = dict(exact), top[-1][1]
-    best = {document for document, _ in top}
-    right = sum(
-        document in best or math.isclose(true_scores.get(document, score), worst, rel_tol=_TOLERANCE)
-        for document, score in found[:k]
-    )
-    return min(right, len(top)) / len(top)
+    scores, last = dict(exact), top[-1][1]
+    needed = {document for document, score in top if not _equal(score, last)}
+    first = found[:k]
+    hits = sum(document in needed for document, _ in first)
+    ties = sum(document not in needed and _equal(scores.get(document, score), last) for document, score in first)
+    return (hits + min(ties, len(top) - len(needed))) / len(top)
+
+
+def _equal(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=_TOLERANCE, abs_tol=1e-7)
 
 
 def _checked(ranking: Ranking, run: str, query: str) -> Ranking:

@@ -30,7 +30,7 @@ class Difference:
     Args:
         name: the run's name.
         mean: the effect: mean of run minus baseline; above 0 the run is better.
-        low, high: the bootstrap percentile interval of the mean, for this comparison alone.
+        low, high: the bootstrap interval of the mean, for this comparison alone.
         p_value: two-sided, of "the mean difference is 0", for this comparison alone.
         adjusted: the p-value after Holm's correction over all differences of the comparison.
         wins, ties, losses: queries on which the run is better than, equal to, worse than the baseline.
@@ -102,13 +102,14 @@ def compare(
 ) -> Comparison:
     """Each other evaluation against the one named `baseline`, by `metric`, over the same judged queries.
 
-    The interval is a bootstrap percentile interval whatever the method; the p-value comes from random sign flips
+    The interval is from bootstrap percentiles whatever the method; the p-value comes from random sign flips
     (`randomization`) or from the centred bootstrap. A run's figures do not depend on which other runs are there,
     but for the Holm-adjusted p-value.
 
     Raises:
-        EvaluationError: unknown baseline, metric or method; evaluations over different queries; a name used twice;
-            nothing to compare with.
+        EvaluationError: unknown baseline, metric or method; evaluations over different queries or fewer than 2; a name
+            used twice; nothing to compare with.
+        MissingExtra: scipy is not installed.
     """
     _check_options(method, samples, confidence)
     base, others = _baseline_and_others(evaluations, baseline)
@@ -127,7 +128,7 @@ def _difference(
     per_query = _per_query(run, base, metric)
     values = np.array(list(per_query.values()), np.float64)
     means = bootstrap_means(values, samples=samples, seed=seed)
-    low, high = percentile_interval(means, confidence=confidence)
+    low, high = percentile_interval(means, size=len(values), confidence=confidence)
     p_value = _p_value(values, means, method, samples, seed)
     wins, losses = int((values > 0).sum()), int((values < 0).sum())
     mean = float(values.mean())
@@ -150,6 +151,8 @@ def _per_query(run: Evaluation, base: Evaluation, metric: str) -> dict[str, floa
             got=f"{len(lonely)} queries that only one has, such as {min(lonely)!r}",
             do="evaluate both with the same qrels",
         )
+    if len(theirs) < 2:
+        raise EvaluationError("one query is no comparison", got=f"{len(theirs)} judged queries", expected="at least 2")
     gaps = {query: ours[query] - theirs[query] for query in theirs}
     return {query: 0.0 if abs(gap) < _EQUAL else gap for query, gap in gaps.items()}
 

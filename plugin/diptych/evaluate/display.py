@@ -32,7 +32,7 @@ def table(
 
     metrics, by_metric = _common_metrics(evaluations), _by_metric(comparisons)
     caption = Text("\n".join(_caption(evaluations, comparisons)), justify="left")
-    shown = Table(title=title or None, caption=caption)
+    shown = Table(title=Text(title) if title else None, caption=caption)
     shown.add_column("run", overflow="fold")
     for metric in metrics:
         shown.add_column(metric, justify="right")
@@ -47,7 +47,7 @@ def comparison_table(comparison: Comparison, *, digits: int = 3) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    caption = f"{comparison.describe()}; intervals: bootstrap percentiles, each for its comparison alone"
+    caption = f"{comparison.describe()}; bootstrap intervals, each for its comparison alone"
     title = Text(f"{comparison.metric} minus that of {comparison.baseline}")
     shown = Table(title=title, caption=Text(caption, justify="left"))
     shown.add_column("run", overflow="fold")

@@ -35,7 +35,7 @@ class Evaluation:
     means: Mapping[str, float] = field(init=False)
 
     def __post_init__(self) -> None:
-        means = {metric: sum(values.values()) / len(values) for metric, values in self.per_query.items()}
+        means = {metric: float(sum(values.values())) / len(values) for metric, values in self.per_query.items()}
         object.__setattr__(self, "means", means)
 
     @property

@@ -1,7 +1,8 @@
 """Paired tests on per-query differences, float64 `[n]`: sign-flip randomisation, bootstrap, Holm's correction.
 
 Sources: Smucker, Allan and Carterette, "A comparison of statistical significance tests for information retrieval
-evaluation", CIKM 2007; Efron and Tibshirani, "An introduction to the bootstrap", 1993; Holm, "A simple sequentially
+evaluation", CIKM 2007; Efron and Tibshirani, "An introduction to the bootstrap", 1993; Hesterberg, "What teachers
+should know about the bootstrap", The American Statistician, 2015 (expanded percentiles); Holm, "A simple sequentially
 rejective multiple test procedure", Scandinavian Journal of Statistics, 1979.
 """
 
@@ -12,6 +13,8 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from diptych.evaluate._extras import load
 
 Doubles: TypeAlias = NDArray[np.float64]
 
@@ -46,9 +49,17 @@ def bootstrap_p_value(differences: Doubles, means: Doubles) -> float:
     return float((np.sum(np.abs(means - observed) >= bound) + 1) / (len(means) + 1))
 
 
-def percentile_interval(means: Doubles, *, confidence: float) -> tuple[float, float]:
-    """The middle `confidence` of the resampled means, ends included."""
-    tail = (1 - confidence) / 2
+def percentile_interval(means: Doubles, *, size: int, confidence: float) -> tuple[float, float]:
+    """The interval that holds the true mean `confidence` of the time, from resampled means of `size` >= 2 differences.
+
+    Hesterberg's expanded percentiles: plain ones, of 30 queries, cover 91% where they say 95%.
+
+    Raises:
+        MissingExtra: scipy is not installed.
+    """
+    special = load("scipy.special", purpose="an interval")
+    deviations = special.stdtrit(size - 1, (1 + confidence) / 2) * (size / (size - 1)) ** 0.5
+    tail = float(special.ndtr(-deviations))
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
 

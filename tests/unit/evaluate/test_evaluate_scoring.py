@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import random
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -185,9 +186,36 @@ def test_an_evaluation_carries_its_means() -> None:
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    import subprocess
-
     heavy = "{'ir_measures', 'scipy', 'matplotlib', 'torch', 'rich', 'pandas'}"
     code = f"import sys, diptych.evaluate; print(sorted({heavy} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("module", "call", "purpose"),
+    [
+        ("ir_measures", "evaluate(Run('r', {'q': [('d', 1.0)]}), Qrels({'q': {'d': 1}}))", "evaluation"),
+        (
+            "scipy",
+            "compare([Evaluation(n, {'P@1': {'a': 1, 'b': v}}) for n, v in (('x', 0), ('y', 1))], 'x', 'P@1')",
+            "",
+        ),
+        ("matplotlib", "plot_differences(Comparison('P@1', 'x', 'bootstrap', 0, 100, .95, ()), 'x.png')", "plotting"),
+    ],
+)
+def test_a_missing_package_is_named_with_what_to_install(module: str, call: str, purpose: str) -> None:
+    code = f"""
+import sys
+sys.modules[{module!r}] = None  # what an import finds when the package is not installed
+from diptych.errors import MissingExtra
+from diptych.evaluate import *
+from diptych.types import Run
+try:
+    {call}
+except MissingExtra as error:
+    print(error)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert f"{purpose} needs the package {module}" in said
+    assert "do: pip install 'diptych[eval]'" in said

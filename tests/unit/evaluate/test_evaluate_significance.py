@@ -56,20 +56,29 @@ def test_exact_p_values_never_reject_too_often() -> None:
     assert np.mean(found <= 0.25) > 0.15
 
 
-def test_intervals_cover_the_true_mean_as_often_as_they_say() -> None:
-    rng, true_mean, covered = np.random.default_rng(14), 0.1, 0
-    for trial in range(600):
-        means = bootstrap_means(rng.beta(0.5, 2.0, 100) - 0.2 + true_mean, samples=999, seed=trial)
-        low, high = percentile_interval(means, confidence=0.95)
-        covered += low <= true_mean <= high
-    assert 0.93 <= covered / 600 <= 0.97
+@pytest.mark.parametrize("queries", [20, 100])
+def test_intervals_cover_the_true_mean_as_often_as_they_say(queries: int) -> None:
+    rng, covered = np.random.default_rng(14), 0
+    for trial in range(1000):
+        means = bootstrap_means(rng.beta(0.5, 2.0, queries) - 0.1, samples=999, seed=trial)
+        low, high = percentile_interval(means, size=queries, confidence=0.95)
+        covered += low <= 0.1 <= high
+    assert 0.93 <= covered / 1000 <= 0.97
 
 
 def test_a_wider_confidence_gives_a_wider_interval_around_the_mean() -> None:
     differences = like_ndcg(np.random.default_rng(15), 80, 0.1)
     means = bootstrap_means(differences, samples=5000, seed=0)
-    outer, inner = percentile_interval(means, confidence=0.99), percentile_interval(means, confidence=0.8)
+    outer = percentile_interval(means, size=80, confidence=0.99)
+    inner = percentile_interval(means, size=80, confidence=0.8)
     assert outer[0] < inner[0] < differences.mean() < inner[1] < outer[1]
+
+
+def test_the_interval_of_normal_differences_is_near_students() -> None:
+    differences = np.random.default_rng(16).normal(0.1, 1, 40)
+    expected = stats.t.interval(0.95, 39, differences.mean(), stats.sem(differences))
+    found = percentile_interval(bootstrap_means(differences, samples=40_000, seed=0), size=40, confidence=0.95)
+    assert found == pytest.approx(expected, abs=0.02)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -97,11 +106,11 @@ def test_the_sampled_p_value_is_near_scipys(shift: float) -> None:
     assert found == pytest.approx(expected.pvalue, abs=4 * np.sqrt(2 * 0.25 / 40_000))
 
 
-def test_the_interval_is_near_scipys() -> None:
-    differences = like_ndcg(np.random.default_rng(22), 90, 0.1)
-    expected = stats.bootstrap((differences,), np.mean, n_resamples=40_000, method="percentile", rng=1)
-    found = percentile_interval(bootstrap_means(differences, samples=40_000, seed=0), confidence=0.95)
-    assert found == pytest.approx(tuple(expected.confidence_interval), abs=0.002)
+def test_with_many_queries_the_interval_is_near_scipys_percentiles() -> None:
+    differences = like_ndcg(np.random.default_rng(22), 2000, 0.1)
+    expected = stats.bootstrap((differences,), np.mean, n_resamples=20_000, method="percentile", batch=1000, rng=1)
+    found = percentile_interval(bootstrap_means(differences, samples=20_000, seed=0), size=2000, confidence=0.95)
+    assert found == pytest.approx(tuple(expected.confidence_interval), abs=0.0005)
 
 
 @pytest.mark.parametrize("count", [5, 16, 17, 300])

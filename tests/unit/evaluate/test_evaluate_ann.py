@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from diptych.errors import EvaluationError
+from diptych.evaluate import ann_recall, ann_recall_per_query
+from diptych.types import Run
+
+EXACT = Run("exact", {"q1": [("a", 0.9), ("b", 0.8), ("c", 0.7), ("d", 0.7), ("e", 0.1)], "q2": [("a", 0.5)]})
+
+
+def found(*ranking: tuple[str, float]) -> Run:
+    return Run("hnsw", {"q1": ranking, "q2": [("a", 0.5)]})
+
+
+@pytest.mark.parametrize(
+    ("ranking", "k", "recall"),
+    [
+        ([("a", 0.9), ("b", 0.8), ("c", 0.7)], 3, 1.0),
+        ([("c", 0.7), ("b", 0.8), ("a", 0.9)], 3, 1.0),
+        ([("a", 0.9), ("b", 0.8), ("e", 0.1)], 3, 2 / 3),
+        ([("a", 0.9), ("b", 0.8), ("d", 0.7)], 3, 1.0),
+        ([("a", 0.9), ("b", 0.8), ("elsewhere", 0.7000001)], 3, 1.0),
+        ([("a", 0.9), ("b", 0.8), ("elsewhere", 0.69)], 3, 2 / 3),
+        ([("a", 0.9), ("d", 0.7), ("c", 0.7)], 3, 2 / 3),
+        ([("a", 0.9), ("d", 0.7), ("c", 0.7)], 2, 1 / 2),
+        ([("e", 0.7), ("a", 0.9)], 3, 1 / 3),
+        ([("a", 0.9)], 3, 1 / 3),
+        ([], 3, 0.0),
+        ([("e", 0.1), ("a", 0.9)], 1, 0.0),
+        ([("a", 0.9), ("b", 0.8), ("c", 0.7), ("d", 0.7), ("e", 0.1)], 50, 1.0),
+    ],
+)
+def test_ties_with_the_last_exact_document_fill_its_place_but_not_a_better_ones(
+    ranking: Sequence[tuple[str, float]], k: int, recall: float
+) -> None:
+    assert ann_recall_per_query(found(*ranking), EXACT, k) == {"q1": pytest.approx(recall), "q2": 1.0}
+
+
+def test_recall_is_the_mean_over_the_queries() -> None:
+    assert ann_recall(found(("a", 0.9)), EXACT, 2) == pytest.approx((0.5 + 1.0) / 2)
+
+
+def test_on_vectors_without_ties_it_is_the_share_of_common_documents() -> None:
+    rng = np.random.default_rng(6)
+    documents, queries = rng.normal(size=(500, 32)), rng.normal(size=(20, 32))
+    exact, rough = queries @ documents.T, queries[:, :24] @ documents[:, :24].T
+    top, near = np.argsort(-exact, axis=1)[:, :10], np.argsort(-rough, axis=1)[:, :10]
+    by_hand = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(top, near, strict=True)])
+    runs = [
+        Run(name, {f"q{q}": [(str(d), float(exact[q, d])) for d in row] for q, row in enumerate(rows)})
+        for name, rows in (("rough", near), ("exact", top))
+    ]
+    assert ann_recall(runs[0], runs[1], 10) == pytest.approx(by_hand)
+    assert 0.3 < by_hand < 0.95
+
+
+def test_distances_where_less_is_better_work_too() -> None:
+    exact = Run("exact", {"q": [("a", 0.1), ("b", 0.2), ("c", 0.2)]})
+    assert ann_recall(Run("hnsw", {"q": [("a", 0.1), ("c", 0.2)]}), exact, 2) == 1.0
+    assert ann_recall(Run("hnsw", {"q": [("a", 0.1), ("d", 0.3)]}), exact, 2) == 0.5
+
+
+def test_scores_of_the_exact_run_are_believed_before_those_of_quantized_vectors() -> None:
+    assert ann_recall(found(("a", 0.9), ("b", 0.8), ("d", 0.55)), EXACT, 3) == 1.0
+
+
+def test_many_equal_vectors_make_no_misses() -> None:
+    exact = Run("exact", {"q": [(f"d{n}", 0.5) for n in range(10)]})
+    assert ann_recall(Run("hnsw", {"q": [(f"d{n}", 0.5) for n in range(50, 60)]}), exact, 10) == 1.0
+
+
+def test_where_there_is_nothing_to_find_nothing_is_missed() -> None:
+    assert ann_recall(Run("hnsw", {"q": []}), Run("exact", {"q": []}), 5) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("approximate", "exact", "k", "message"),
+    [
+        (EXACT, EXACT, 0, r"recall needs a k of at least 1\n  got: 0"),
+        (Run("h", {"q1": []}), EXACT, 5, r"'h' and 'exact' do not answer the same queries\n  got: 1 queries"),
+        (Run("h", {}), Run("exact", {}), 5, r"do not answer the same queries\n  got: no queries"),
+        (found(("a", 0.9), ("a", 0.9)), EXACT, 5, r"document 'a' comes twice"),
+    ],
+)
+def test_what_cannot_be_measured_is_said(approximate: Run, exact: Run, k: int, message: str) -> None:
+    with pytest.raises(EvaluationError, match=message):
+        ann_recall(approximate, exact, k)
