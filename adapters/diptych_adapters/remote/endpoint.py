@@ -6,7 +6,7 @@ import json
 import threading
 import weakref
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any
 
 import httpx
@@ -69,11 +69,13 @@ class Endpoint:
         with ThreadPoolExecutor(min(self._options.max_concurrency, len(bodies)), "diptych-remote") as pool:
             futures = [pool.submit(self._patiently, "POST", path, body, cancelled) for body in bodies]
             try:
+                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
                 return [future.result() for future in futures]
-            except BaseException:
+            finally:
                 cancelled.set()
                 pool.shutdown(wait=False, cancel_futures=True)
-                raise
 
     def error(
         self, what: str, path: str, *, got: object = "", expected: object = "", do: str = "", **context: object

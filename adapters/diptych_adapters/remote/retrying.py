@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import threading
 import time
+from concurrent.futures import CancelledError
 
 import tenacity
 
@@ -45,8 +46,10 @@ def retry_after(value: str | None, *, now: float | None = None) -> float:
 def retrying(*, retries: int, backoff: float, longest: float, cancelled: threading.Event) -> tenacity.Retrying:
     """Retries `Again` with exponential, jittered waits, no shorter than the server asked for.
 
-    Ends after `retries` further attempts, when the server asks for more patience than `longest` seconds, or when
-    `cancelled` is set, which also cuts a wait short.
+    Ends after `retries` further attempts, or when the server asks for more patience than `longest` seconds.
+
+    Raises:
+        CancelledError: `cancelled` was set while it waited.
     """
     jittered = tenacity.wait_random_exponential(multiplier=backoff, max=longest)
 
@@ -54,10 +57,14 @@ def retrying(*, retries: int, backoff: float, longest: float, cancelled: threadi
         failure = state.outcome.exception() if state.outcome else None
         return failure.retry_after if isinstance(failure, Again) else 0.0
 
+    def sleep(seconds: float) -> None:
+        if cancelled.wait(seconds):
+            raise CancelledError
+
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(Again),
-        stop=lambda state: state.attempt_number > retries or asked(state) > longest or cancelled.is_set(),
+        stop=lambda state: state.attempt_number > retries or asked(state) > longest,
         wait=lambda state: max(asked(state), jittered(state)),
-        sleep=tenacity.sleep_using_event(cancelled),
+        sleep=sleep,
         reraise=True,
     )

@@ -148,7 +148,7 @@ def test_answers_keep_the_order_of_the_requests_and_the_limit_on_concurrency(
 
 
 def test_the_first_failure_ends_the_other_requests(service: Service, reply: type[Reply]) -> None:
-    service.replies = [reply(status=400, body=b"bad"), reply(status=503, body=b"busy", delay=0.1)]
+    service.replies = [reply(status=503, body=b"busy"), reply(status=400, body=b"bad", delay=0.1)]
     with pytest.raises(RemoteError, match="answered 400"):
         endpoint(service.url, max_concurrency=2, backoff=30).post_each("/embed", [{"inputs": []}] * 50)
     assert len(service.seen) < 10
