@@ -8,7 +8,7 @@ from qdrant_client import models
 
 from diptych.errors import SearchError
 from diptych.stores.edge.arguments import check_arguments
-from diptych.stores.edge.groups import Groups, with_wider_prefetches
+from diptych.stores.edge.groups import Ask, Groups, collect, with_wider_prefetches
 from diptych.stores.edge.reading import Reading
 from diptych.stores.edge.searching import Searching
 
@@ -49,23 +49,23 @@ class Grouping(Searching, Reading):
             score_threshold=score_threshold,
             lookup_from=lookup_from,
         )
-        groups = self._collect(collection_name, request, Groups(group_by, limit, group_size))
+        groups = Groups(group_by, limit, group_size)
+        collect(groups, self._ask(collection_name, request), narrow=not prefetch and getattr(query, "mmr", None) is None)
         self._complete(collection_name, groups, with_payload, with_vectors)
         result = groups.result()
         if with_lookup is not None:
             self._look_up(result, with_lookup)
         return models.GroupsResult(groups=result)
 
-    def _collect(self, collection_name: str, request: models.QueryRequest, groups: Groups) -> Groups:
-        """Ask for more and more points until the groups are full or there are no more."""
-        wanted, total = groups.wanted, self.count(collection_name).count
-        while True:
-            asked = request.model_copy(update={"limit": max(1, min(wanted, total))})
-            points = self._query_all(collection_name, [asked])[0].points
-            groups.fill(points)
-            if groups.full or len(points) < wanted:
-                return groups
-            wanted *= 4
+    def _ask(self, collection_name: str, request: models.QueryRequest) -> Ask:
+        """Asks `request` with a further filter and another limit."""
+
+        def ask(further: models.Filter, limit: int) -> list[models.ScoredPoint]:
+            both = further if request.filter is None else models.Filter(must=[request.filter, further])
+            asked = request.model_copy(update={"filter": both, "limit": limit})
+            return self._query_all(collection_name, [asked])[0].points
+
+        return ask
 
     def _complete(self, collection_name: str, groups: Groups, with_payload: Any, with_vectors: Any) -> None:
         """Fetch what the answer shows of its points."""

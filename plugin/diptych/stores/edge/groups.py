@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from qdrant_client import models
+
+Ask = Callable[[models.Filter, int], list[models.ScoredPoint]]  # the best so many points that pass a filter
+PLAIN = 1000  # points that are looked through before groups are asked for by name
 
 
 class Groups:
     """The first `limit` groups of ranked points, each with its first `size` points."""
 
     def __init__(self, key: str, limit: int, size: int) -> None:
-        self._path, self._limit, self._size = key.split("."), limit, size
+        self.key, self._path, self._limit, self._size = key, key.split("."), limit, size
         self._groups: dict[models.GroupId, list[models.ScoredPoint]] = {}
 
     @property
@@ -23,14 +26,42 @@ class Groups:
     @property
     def full(self) -> bool:
         """Whether more points could change nothing."""
-        return len(self._groups) >= self._limit and all(len(hits) >= self._size for hits in self._groups.values())
+        return self.complete and not self.lacking()
 
     def fill(self, ranked: Iterable[models.ScoredPoint]) -> None:
         """Sort all points anew, best first."""
         self._groups = {}
+        self.add(ranked)
+
+    def add(self, ranked: Iterable[models.ScoredPoint]) -> int:
+        """Sort further points in, worse than all before; how many groups that made."""
+        before = len(self._groups)
         for point in ranked:
             for value in _group_ids(point.payload, self._path):
                 self._add(value, point)
+        return len(self._groups) - before
+
+    def refill(self, ranked: Iterable[models.ScoredPoint]) -> None:
+        """Replace the points of all groups that lack some by the first of `ranked` that are theirs."""
+        lacking = self.lacking()
+        self._groups.update({value: [] for value in lacking})
+        for point in ranked:
+            for value in _group_ids(point.payload, self._path):
+                if value in lacking:
+                    self._add(value, point)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all groups are known, full or not."""
+        return len(self._groups) >= self._limit
+
+    def known(self) -> list[models.GroupId]:
+        """The groups so far."""
+        return list(self._groups)
+
+    def lacking(self) -> list[models.GroupId]:
+        """The groups that have fewer points than they may."""
+        return [value for value, hits in self._groups.items() if len(hits) < self._size]
 
     def points(self) -> Iterator[models.ScoredPoint]:
         """All points in the groups."""
@@ -46,6 +77,55 @@ class Groups:
         hits = self._groups.get(value)
         if hits is not None and len(hits) < self._size:
             hits.append(point)
+
+
+def collect(groups: Groups, ask: Ask, *, narrow: bool) -> None:
+    """Fill `groups` with the best points of the best groups.
+
+    Args:
+        groups: empty ones.
+        ask: gives the best points that pass a further filter.
+        narrow: whether a filter leaves the rest of the ranking as it is, which fusions and the like do not keep.
+    """
+    wanted, some = groups.wanted, models.Filter(must_not=[_empty(groups.key)])
+    while True:
+        points = ask(some, wanted)
+        groups.fill(points)
+        if groups.full or len(points) < wanted:
+            return
+        if narrow and wanted >= PLAIN:
+            break
+        wanted *= 4
+    _find_more(groups, ask, wanted)
+    _fill_up(groups, ask, wanted)
+
+
+def _find_more(groups: Groups, ask: Ask, wanted: int) -> None:
+    """Ask for points outside the groups that are known, until there are enough groups."""
+    while not groups.complete:
+        others = models.Filter(must_not=[_empty(groups.key), *_among(groups.key, groups.known())])
+        if not groups.add(ask(others, wanted)):
+            return
+
+
+def _fill_up(groups: Groups, ask: Ask, wanted: int) -> None:
+    """Ask for points of the groups that lack some."""
+    while lacking := groups.lacking():
+        points = ask(models.Filter(should=_among(groups.key, lacking)), wanted)
+        groups.refill(points)
+        if len(points) < wanted:
+            return
+        wanted *= 4
+
+
+def _empty(key: str) -> models.Condition:
+    return models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
+
+
+def _among(key: str, values: list[models.GroupId]) -> list[models.Condition]:
+    """Conditions of which one holds when `key` has one of `values`."""
+    kinds: list[Any] = [[v for v in values if isinstance(v, str)], [v for v in values if isinstance(v, int)]]
+    return [models.FieldCondition(key=key, match=models.MatchAny(any=kind)) for kind in kinds if kind]
 
 
 def with_wider_prefetches(prefetch: Any, factor: int) -> Any:

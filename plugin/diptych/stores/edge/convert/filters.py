@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import date
 from typing import Any
 
+import numpy as np
 import qdrant_edge as edge
 from qdrant_client import models
 
@@ -78,6 +79,11 @@ def _match(match: models.Match | None) -> Any:
     return None if match is None else _MATCHES[type(match)](match)
 
 
+def _match_value(value: Any) -> Any:
+    # Edge takes Python's booleans for the integers that they are too; numpy's are nothing but booleans.
+    return edge.MatchValue(np.bool_(value) if isinstance(value, bool) else value)  # type: ignore[arg-type]
+
+
 def _range(found: models.RangeInterface | None) -> Any:
     if found is None:
         return None
@@ -117,7 +123,7 @@ def _ring(line: models.GeoLineString) -> list[Any]:
 
 _SLICE: Any = edge.SliceCondition  # type: ignore[attr-defined] # its stubs forgot it
 _MATCHES: dict[type[Any], Callable[[Any], Any]] = {
-    models.MatchValue: lambda m: edge.MatchValue(m.value),
+    models.MatchValue: lambda m: _match_value(m.value),
     models.MatchText: lambda m: edge.MatchText(m.text),
     models.MatchTextAny: lambda m: edge.MatchTextAny(m.text_any),
     models.MatchPhrase: lambda m: edge.MatchPhrase(m.phrase),
