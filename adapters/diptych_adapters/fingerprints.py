@@ -99,6 +99,11 @@ def read_json(path: Path) -> Mapping[str, Any]:
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
+def read_json_list(path: Path) -> list[Mapping[str, Any]]:
+    """The JSON objects listed in a file, [] when the file does not exist."""
+    return json.loads(path.read_text("utf-8")) if path.is_file() else []
+
+
 def _weight_files(folder: Path) -> list[Path]:
     for patterns in (("*.safetensors",), ("*.onnx", "onnx/*.onnx"), ("pytorch_model*.bin", "*.pt")):
         if found := [path for pattern in patterns for path in folder.glob(pattern)]:

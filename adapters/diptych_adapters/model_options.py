@@ -112,6 +112,40 @@ class StaticOptions(ModelOptions):
     batch_size: int = Field(1024, ge=1, description="How many inputs go through the model at once.")
     query_prompt: str = Field("", description="Put before each query.")
     document_prompt: str = Field("", description="Put before each document.")
-    max_length: int | None = Field(512, ge=1, description="Tokens that are read of an input; null for all.")
+    max_length: int | None = Field(None, ge=1, description="Tokens read of an input; the model's own limit else.")
     truncate_dim: int | None = Field(None, ge=1, description="Keep the first so many dimensions.")
     normalize: bool | None = Field(None, description="Make vectors unit length; as the model says when not given.")
+
+
+class FastEmbedOptions(Options):
+    """What all FastEmbed adapters take."""
+
+    model: str = Field(
+        min_length=1,
+        description="A name that FastEmbed lists, or where custom models are served (dense, reranker) a local folder.",
+    )
+    path: str | None = Field(None, description="A local folder with the files of the listed model, instead of the hub.")
+    cache_dir: str | None = Field(None, description="Where downloads are kept; FASTEMBED_CACHE_PATH when not given.")
+    local_files_only: bool = Field(False, description="Never download.")
+    threads: int | None = Field(None, ge=1, description="Threads of one ONNX session; onnxruntime's own choice else.")
+    providers: tuple[str, ...] | None = Field(None, description="ONNX execution providers, the preferred first.")
+    batch_size: int = Field(64, ge=1, description="How many inputs go through the model at once.")
+
+
+class FastEmbedDenseOptions(FastEmbedOptions):
+    """Options of `fastembed`."""
+
+    query_prompt: str = Field("", description="Put before each query, beside what FastEmbed itself puts.")
+    document_prompt: str = Field("", description="Put before each document, beside what FastEmbed itself puts.")
+    pooling: Literal["mean", "cls", "last_token", "disabled"] = Field(
+        "mean", description="Of a local folder: token vectors to one; disabled when the ONNX graph pools itself."
+    )
+    normalize: bool = Field(True, description="Of a local folder: make vectors unit length.")
+    output: str | None = Field(None, description="Of a local folder: the graph's output to take; the first else.")
+    model_file: str | None = Field(None, description="Of a local folder: its ONNX file, when it has more than one.")
+
+
+class FastEmbedRerankerOptions(FastEmbedOptions):
+    """Options of `fastembed-reranker`."""
+
+    model_file: str | None = Field(None, description="Of a local folder: its ONNX file, when it has more than one.")

