@@ -6,8 +6,6 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from qdrant_client import models
-
 from diptych.encoding import Vector
 from diptych.errors import PopulateError
 from diptych.handle import CollectionHandle
@@ -15,10 +13,10 @@ from diptych.populate.aside import Aside, reason_of
 from diptych.populate.encode import SlotEncoder
 from diptych.populate.intake import Item, Tally
 from diptych.populate.pipeline import Encoded, Pipeline
-from diptych.populate.points import PointMaker, requests
+from diptych.populate.points import PointMaker, Ready, requests
 from diptych.populate.progress import Progress
 from diptych.populate.statistics import batched
-from diptych.populate.store import Store
+from diptych.populate.store import Refused, Store
 
 LOOKUP = 256  # documents whose hashes are asked for in one call
 PIECES = 4  # a chunk is encoded and uploaded in so many pieces, so that both go on at once
@@ -53,7 +51,7 @@ class Indexer:
     def _wanted(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items that the collection does not hold as they are."""
         for batch in batched(items, LOOKUP):
-            held = self._asked([item.point for item in batch])
+            held = self._store.owned([item.point for item in batch])
             for item in batch:
                 if item.point not in held:
                     yield item
@@ -67,19 +65,13 @@ class Indexer:
                 else:
                     yield replace(item, new=False)
 
-    def _asked(self, points: list[int | str]) -> dict[int | str, Mapping[str, object] | None]:
-        try:
-            return self._store.owned(points)
-        except Exception as error:
-            raise store_failure("read from", self._handle.name, error) from error
-
     def _load_encoders(self) -> None:
         """Make the encoders one after another: heavy packages do not like to be imported in several threads at once."""
         for slot in self._slots.values():
             _ = slot.encoder
 
     def _deliver(self, piece: Sequence[Item], outcomes: Encoded) -> None:
-        ready: list[tuple[Item, models.PointStruct]] = []
+        ready: list[Ready] = []
         for row, item in enumerate(piece):
             vectors = {name: found[row] for name, found in outcomes.items()}
             reasons = [outcome for outcome in vectors.values() if isinstance(outcome, str)]
@@ -89,32 +81,38 @@ class Indexer:
                 ready.append((item, self._points.point(item, _vectors(vectors))))
             for name, outcome in vectors.items():
                 self.encoded[name] += not isinstance(outcome, str)
-        for batch in requests(ready):
-            self._upload(batch)
+        self._upload(ready)
 
-    def _upload(self, batch: Sequence[tuple[Item, models.PointStruct]]) -> None:
+    def _upload(self, ready: Sequence[Ready]) -> None:
+        refused = [pair for batch in requests(ready) for pair in self._written(batch)]
+        if refused and len(refused) == len(ready) and (len(ready) > 1 or not self._tally.acknowledged):
+            raise PopulateError(
+                "the store refuses every document",
+                where=f"collection {self._handle.name!r}",
+                got=refused[0][1],
+                do="check that the collection's vectors are the ones that the config describes",
+            )
+        for item, reason in refused:
+            self._refuse(item, f"the store refuses it: {reason}")
+
+    def _written(self, batch: Sequence[Ready]) -> list[tuple[Item, str]]:
+        """Write the points; a request that is refused is halved until the points at fault are alone."""
         try:
             self._store.upsert([point for _, point in batch])
-        except Exception as error:
-            raise store_failure("write to", self._handle.name, error) from error
+        except Refused as refusal:
+            if len(batch) == 1:
+                return [(batch[0][0], reason_of(refusal.__cause__ or refusal))]
+            middle = len(batch) // 2
+            return [*self._written(batch[:middle]), *self._written(batch[middle:])]
         changed = sum(not item.new for item, _ in batch)
         self._tally.changed += changed
         self._tally.new += len(batch) - changed
         self._progress.advance("index", len(batch))
+        return []
 
     def _refuse(self, item: Item, reason: str) -> None:
         self._aside.add(item.document.id, item.position, reason)
         self._progress.advance("index", 1)
-
-
-def store_failure(verb: str, name: str, error: Exception) -> PopulateError:
-    """What a run says that ends because of the store."""
-    return PopulateError(
-        f"cannot {verb} the store",
-        where=f"collection {name!r}",
-        got=reason_of(error),
-        do="see to the store and run again: what it acknowledged is kept and not encoded again",
-    )
 
 
 def _vectors(outcomes: Mapping[str, object]) -> dict[str, Vector]:

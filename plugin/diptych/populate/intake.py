@@ -49,6 +49,7 @@ class Intake:
 
     def __init__(self, handle: CollectionHandle, seen: SeenIds, aside: Aside | None, tally: Tally) -> None:
         self._handle, self._seen, self._aside, self._tally = handle, seen, aside, tally
+        self._copies = {slot.vector for slot in handle.slots.values() if slot.kind == "text_index"}
         self._chosen_points = bool(handle.registry.hook.diptych_point_id.get_hookimpls())
 
     def items(self, documents: Iterable[object]) -> Iterator[Item]:
@@ -89,6 +90,8 @@ class Intake:
         if length > limit:
             raise DocumentError("too long", got=f"{length} characters", expected=f"at most {limit}, max_characters")
         to_payload(document, "")
+        if taken := self._copies & document.metadata.keys():
+            raise DocumentError(f"metadata uses the reserved key {taken.pop()!r}", do="rename it")
         if not self._input(document):
             raise DocumentError("nothing to encode: the parts that encoders read are empty")
         return document

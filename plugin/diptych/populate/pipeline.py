@@ -51,7 +51,7 @@ class Pipeline:
         for threads in self._threads.values():
             threads.shutdown(cancel_futures=error is not None)
         self._uploader.join()
-        if error is None:
+        if error is None or isinstance(error, Exception):
             self._raise_failure()
 
     def put(self, piece: Sequence[Item]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from qdrant_client import models
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 REQUEST_BYTES = 16 * 2**20  # half of what a Qdrant server takes in one request
 _BYTES_A_NUMBER = 12  # in JSON, roughly
+Ready: TypeAlias = "tuple[Item, models.PointStruct]"
 
 
 class PointMaker:
@@ -43,9 +44,9 @@ class PointMaker:
         return vector if self._numpy else vector.tolist()
 
 
-def requests(points: Sequence[tuple[Item, models.PointStruct]]) -> Iterator[list[tuple[Item, models.PointStruct]]]:
+def requests(points: Sequence[Ready]) -> Iterator[list[Ready]]:
     """The points with their items, in lists that a server takes in one request each."""
-    batch: list[tuple[Item, models.PointStruct]] = []
+    batch: list[Ready] = []
     size = 0
     for item, point in points:
         weight = _weight(point)

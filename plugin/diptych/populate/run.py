@@ -16,7 +16,7 @@ from qdrant_client import models
 from diptych.errors import DiptychError, PopulateError
 from diptych.handle import CollectionHandle
 from diptych.populate.aside import Aside, reason_of
-from diptych.populate.index import Indexer, store_failure
+from diptych.populate.index import Indexer
 from diptych.populate.intake import Intake, Item, Tally
 from diptych.populate.progress import Progress, Unwatched
 from diptych.populate.seen import SeenIds
@@ -119,6 +119,7 @@ class _Run:
     def _items(self, documents: Iterable[object]) -> tuple[Iterator[Item], Measure]:
         """The items to index, and the measure: complete for a new collection, growing in passing for an old one."""
         measure = Measure(_calibrated(self._handle))
+        _require_many(documents)
         intake = Intake(self._handle, self._seen, self._aside, self._tally)
         if self._handle.exists or not measure.slots:
             return measure.watch(intake.items(self._watched("read", documents))), measure
@@ -159,7 +160,9 @@ class _Run:
         except DiptychError:
             raise
         except Exception as error:
-            raise store_failure("create the collection in", self._handle.name, error) from error
+            raise PopulateError(
+                "the collection cannot be made ready", where=f"collection {self._handle.name!r}", got=reason_of(error)
+            ) from error
         self._progress.begin("index", None)
         self._indexer.index(items, fresh=fresh, stopped=self._stopped)
 
@@ -167,11 +170,8 @@ class _Run:
         reason = obstacle(self._tally.read, self._aside)
         if reason:
             self._warnings.append(reason)
-            return
-        try:
+        else:
             self._deleted = delete_gone(self._store, self._seen)
-        except Exception as error:
-            raise store_failure("delete from", self._handle.name, error) from error
 
     def _warn_of_drift(self, measure: Measure) -> None:
         if measure.slots:
@@ -184,7 +184,10 @@ class _Run:
             return
         touched = self._tally.acknowledged or self._deleted
         if touched or self._handle.client.get_collection(self._handle.name).status != models.CollectionStatus.GREEN:
-            optimize(self._handle.name)
+            try:
+                optimize(self._handle.name)
+            except DiptychError as error:
+                self._warnings.append(f"all is written, but the collection could not be optimised: {error.what}")
 
 
 def _calibrated(handle: CollectionHandle) -> dict[str, Slot]:
@@ -193,6 +196,18 @@ def _calibrated(handle: CollectionHandle) -> dict[str, Slot]:
         return {name: slot for name, slot in handle.slots.items() if slot.needs_calibration}
     slots = {name: slot for name, slot in handle.slots.items() if slot.generation and slot.generation.statistics}
     return {name: slot for name, slot in slots.items() if isinstance(slot.encoder, Calibrated)}
+
+
+def _require_many(documents: object) -> None:
+    """Raise PopulateError for what can be iterated but holds no documents, such as a path or a single document."""
+    if isinstance(documents, Iterable) and not isinstance(documents, str | bytes | Mapping):
+        return
+    raise PopulateError(
+        "populate takes documents",
+        got=type(documents).__name__,
+        expected="an iterable of Document or mapping",
+        do="put a single document into a list; read files with diptych.populate.open_source(path)",
+    )
 
 
 def _announced(handle: CollectionHandle, report: PopulateReport) -> PopulateReport:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TypeVar
 
+from diptych.errors import DiptychError, PopulateError
+from diptych.populate.aside import reason_of
 from diptych.populate.intake import Item
 from diptych.protocols import Statistics
 from diptych.slots import Slot
@@ -34,8 +36,18 @@ class Measure:
     def _add(self, inputs: list[str]) -> None:
         for name, slot in self.slots.items():
             sums = self.sums[name]
-            for key, value in slot.encoder.measure(inputs).items():
+            for key, value in _measured(slot, inputs).items():
                 sums[key] = sums.get(key, 0.0) + value
+
+
+def _measured(slot: Slot, inputs: list[str]) -> Statistics:
+    try:
+        found: Statistics = slot.encoder.measure(inputs)
+    except DiptychError:
+        raise
+    except Exception as error:
+        raise PopulateError("an encoder cannot measure the corpus", where=slot.where, got=reason_of(error)) from error
+    return found
 
 
 def drift(then: Statistics, now: Statistics, points: int) -> dict[str, float]:

@@ -11,8 +11,9 @@ import tenacity
 from qdrant_client import models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from diptych.errors import CollectionError, StoreLocked, StoreUnsupported
+from diptych.errors import CollectionError, CollectionNotFound, PopulateError, StoreLocked, StoreUnsupported
 from diptych.payloads import OWN
+from diptych.populate.aside import reason_of
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -24,12 +25,19 @@ _PERMANENT = (ValueError, TypeError, KeyError, AttributeError, NotImplementedErr
 _OURS = (CollectionError, StoreLocked, StoreUnsupported)
 _WORTH_ANOTHER_TRY = {408, 425, 429}
 
+_GRPC_PERMANENT = {"INVALID_ARGUMENT", "NOT_FOUND", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED"}
+_CONTENT = {400, 413, 422}
+
 T = TypeVar("T")
 PointId = int | str
 
 
+class Refused(Exception):
+    """The store works, and refuses what the points of a request hold; the cause says why."""
+
+
 class Store:
-    """One collection of a client, as populate uses it.
+    """One collection of a client, as populate uses it. Its calls raise PopulateError when the store fails for good.
 
     Args:
         client, name: the collection.
@@ -58,23 +66,28 @@ class Store:
 
     def owned(self, points: Sequence[PointId]) -> dict[PointId, Mapping[str, Any] | None]:
         """What diptych keeps in each of `points` that exists: document id and hash; None for a foreign point."""
-        records = self._again(lambda: self.client.retrieve(self.name, points, with_payload=[OWN], with_vectors=False))
+        read = partial(self.client.retrieve, self.name, points, with_payload=[OWN], with_vectors=False)
+        records = self._again("read from", read)
         return {_plain_id(record.id): (record.payload or {}).get(OWN) for record in records}
 
     def upsert(self, points: list[models.PointStruct]) -> None:
-        """Write whole points; on return the store has acknowledged them."""
-        self._again(lambda: self.client.upsert(self.name, points, wait=True))
+        """Write whole points; on return the store has acknowledged them.
+
+        Raises:
+            Refused: it takes the request for wrong.
+        """
+        self._again("write to", lambda: self.client.upsert(self.name, points, wait=True))
 
     def delete(self, points: Sequence[PointId]) -> None:
         """Delete points."""
         selector = models.PointIdsList(points=list(points))
-        self._again(lambda: self.client.delete(self.name, selector, wait=True))
+        self._again("delete from", lambda: self.client.delete(self.name, selector, wait=True))
 
     def documents(self) -> Iterator[tuple[PointId, str]]:
         """Point id and document id of every point that diptych wrote, page by page."""
         offset: Any = None
         while True:
-            records, offset = self._again(partial(self._page, offset))
+            records, offset = self._again("read from", partial(self._page, offset))
             for record in records:
                 own = (record.payload or {}).get(OWN)
                 if own and "id" in own:
@@ -84,13 +97,23 @@ class Store:
 
     def count(self) -> int:
         """How many points there are."""
-        return self._again(lambda: self.client.count(self.name, exact=True)).count
+        return self._again("read from", lambda: self.client.count(self.name, exact=True)).count
 
     def _page(self, start: Any) -> tuple[list[models.Record], Any]:
         return self.client.scroll(self.name, limit=PAGE, offset=start, with_payload=[OWN], with_vectors=False)
 
-    def _again(self, call: Callable[[], T]) -> T:
-        return self._retrying(call)
+    def _again(self, verb: str, call: Callable[[], T]) -> T:
+        try:
+            return self._retrying(call)
+        except Exception as error:
+            if verb == "write to" and refuses_content(error):
+                raise Refused from error
+            raise PopulateError(
+                f"cannot {verb} the store",
+                where=f"collection {self.name!r}",
+                got=reason_of(error),
+                do="see to the store and run again: what it acknowledged is kept and not encoded again",
+            ) from error
 
 
 def may_pass(error: BaseException) -> bool:
@@ -98,9 +121,24 @@ def may_pass(error: BaseException) -> bool:
     if isinstance(error, UnexpectedResponse):
         status = error.status_code or 500
         return status >= 500 or status in _WORTH_ANOTHER_TRY
-    if isinstance(error, _OURS) or not isinstance(error, Exception):
+    if isinstance(error, _OURS) or not isinstance(error, Exception) or _grpc_code(error) in _GRPC_PERMANENT:
         return False
     return not isinstance(error, _PERMANENT)
+
+
+def refuses_content(error: BaseException) -> bool:
+    """Whether the store finds fault with the points themselves, so that without the faulty ones it would go on."""
+    if isinstance(error, UnexpectedResponse):
+        return error.status_code in _CONTENT
+    if _grpc_code(error) == "INVALID_ARGUMENT":
+        return True
+    return isinstance(error, ValueError | TypeError | CollectionError) and not isinstance(error, CollectionNotFound)
+
+
+def _grpc_code(error: BaseException) -> str:
+    """The status of a gRPC failure by name; told by its shape, since grpc has no types."""
+    code = getattr(error, "code", None)
+    return str(getattr(code(), "name", "")) if callable(code) else ""
 
 
 def _plain_id(identifier: object) -> PointId:
