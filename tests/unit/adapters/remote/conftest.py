@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 DIMENSION = 8
 WORDS = ["convert", "audio", "files", "editor"]
@@ -119,15 +122,21 @@ class Service:
 
 
 def vector_of(text: str) -> list[float]:
-    """The vector that the server's model has for `text`."""
-    digest = hashlib.sha256(text.encode()).digest()
-    numbers = np.frombuffer(digest, np.uint32).astype(np.float32) / 2**32
-    return [float(number) for number in numbers]
+    """The vector that the server's model has for `text`: the mean of its words', and a little of the whole text's."""
+    words = [_hashed(word) for word in re.findall(r"\w+", text.lower())]
+    mean = np.mean(words, axis=0) if words else np.zeros(DIMENSION)
+    return [float(np.float32(number)) for number in mean + 0.01 * _hashed(text)]
 
 
 def score_of(query: str, text: str) -> float:
     """The score that the server's reranker has for a pair."""
-    return vector_of(query + "\0" + text)[0]
+    one, other = np.array(vector_of(query)), np.array(vector_of(text))
+    return float(np.float32(one @ other / np.linalg.norm(one) / np.linalg.norm(other)))
+
+
+def _hashed(text: str) -> NDArray[np.float64]:
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return np.frombuffer(digest, np.uint8).astype(np.float64)[:DIMENSION] / 128 - 1
 
 
 def right_answer(seen: Seen) -> Any:
@@ -135,7 +144,7 @@ def right_answer(seen: Seen) -> Any:
         "/v1/embeddings": _openai,
         "/embed": lambda body: [vector_of(text) for text in body["inputs"]],
         "/embed_sparse": lambda body: [_sparse(text) for text in body["inputs"]],
-        "/decode": lambda body: [WORDS[ids[0]] for ids in body["ids"]],
+        "/decode": lambda body: [_word(ids[0]) for ids in body["ids"]],
         "/rerank": lambda body: _ranked(body["query"], body["texts"], "score"),
         "/v1/rerank": lambda body: {"results": _ranked(body["query"], body["documents"], "relevance_score")},
         "/info": lambda body: {
@@ -156,8 +165,15 @@ def _openai(body: Any) -> Any:
 
 
 def _sparse(text: str) -> list[dict[str, float]]:
-    found = [n for n, word in enumerate(WORDS) if word in text]
-    return [{"index": n, "value": 1.0 + n} for n in reversed(found)]
+    """The four known words weigh by their place, other long words 1; unsorted, as servers answer."""
+    words = {word for word in re.findall(r"\w+", text.lower()) if len(word) > 2}
+    known = {WORDS.index(word): 1.0 + WORDS.index(word) for word in words if word in WORDS}
+    others = {len(WORDS) + zlib.crc32(word.encode()) % 30_000: 1.0 for word in words if word not in WORDS}
+    return [{"index": n, "value": value} for n, value in sorted((known | others).items(), reverse=True)]
+
+
+def _word(term: int) -> str:
+    return WORDS[term] if term < len(WORDS) else f"word{term}"
 
 
 def _ranked(query: str, texts: list[str], name: str) -> list[dict[str, float]]:

@@ -1,0 +1,99 @@
+"""The lexical adapters' scores on both embedded stores against the formula, worked out here word by word."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from qdrant_client import QdrantClient, models
+from qdrant_client.client_base import QdrantBase
+
+from diptych.stores.edge import EdgeClient
+from diptych_adapters.bm25 import Bm25
+from diptych_adapters.lexicon_analysis import Analyzer
+from diptych_adapters.lexicon_options import Bm25Options
+from diptych_adapters.text_index import QdrantTextIndex
+
+TEXTS = [
+    "convert audio files between formats",
+    "an editor of audio and text",
+    "plays network streams, network radio and network television",
+    "files files files",
+    "manage the converted formats of audio files in a network of editors",
+]
+QUERIES = ["converting audio files", "network network editors", "the of", "unheard words", "files files audio"]
+
+
+@pytest.fixture(params=["edge", "memory"])
+def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QdrantBase]:
+    made: QdrantBase = EdgeClient(tmp_path) if request.param == "edge" else QdrantClient(":memory:")
+    yield made
+    made.close()
+
+
+def scores_by_formula(query: str, *, k1: float, b: float) -> dict[int, float]:
+    analyzer = Analyzer(Bm25Options())
+    documents, asked = ([_stems(analyzer, text) for text in texts] for texts in (TEXTS, [query]))
+    average = sum(map(len, documents)) / len(documents)
+    scores: defaultdict[int, float] = defaultdict(float)
+    for stem, times in Counter(asked[0]).items():
+        holders = sum(stem in document for document in documents)
+        idf = math.log(1 + (len(documents) - holders + 0.5) / (holders + 0.5))
+        for n, document in enumerate(documents):
+            tf = document.count(stem)
+            scores[n] += times * idf * tf * (k1 + 1) / (tf + k1 * (1 - b + b * len(document) / average))
+    return {n: score for n, score in scores.items() if score > 0}
+
+
+def _stems(analyzer: Analyzer, text: str) -> list[str]:
+    return [stem for word in analyzer.words(text) if (stem := analyzer.stem(word))]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize(("k1", "b"), [(1.2, 0.75), (0.7, 0.2)])
+def test_bm25_scores_are_those_of_the_formula(client: QdrantBase, query: str, k1: float, b: float) -> None:
+    encoder = Bm25(k1=k1, b=b)
+    encoder.calibrate(encoder.measure(TEXTS))
+    sparse = {"lexical": models.SparseVectorParams(modifier=models.Modifier.IDF)}
+    client.create_collection("texts", vectors_config={}, sparse_vectors_config=sparse)
+    vectors = [
+        models.SparseVector(indices=v.indices.tolist(), values=v.values.tolist())
+        for v in encoder.encode_document(TEXTS) + encoder.encode_query([query])
+    ]
+    points = [models.PointStruct(id=n, vector={"lexical": vectors[n]}) for n in range(len(TEXTS))]
+    client.upsert("texts", points)
+    found = client.query_points("texts", query=vectors[-1], using="lexical", limit=10).points
+    expected = scores_by_formula(query, k1=k1, b=b)
+    assert {int(point.id): point.score for point in found} == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_text_index_of_a_store_answers_through_its_client(client: QdrantBase) -> None:
+    index = QdrantTextIndex(language="none", stopwords=[])
+    unused = {"unused": models.SparseVectorParams()}  # Edge has no collections without vectors
+    client.create_collection("texts", vectors_config={}, sparse_vectors_config=unused)
+    client.create_payload_index("texts", "_lexical", field_schema=index.index_params())
+    points = [models.PointStruct(id=n, vector={}, payload={"_lexical": text}) for n, text in enumerate(TEXTS)]
+    client.upsert("texts", points)
+    found = client.query_points("texts", query=index.query("radio editors"), using="_lexical", limit=10).points
+    assert {int(point.id) for point in found} == {2, 4}
+    filtered = models.Filter(must=[models.HasIdCondition(has_id=[4])])
+    only = client.query_points("texts", query=index.query("radio editors"), using="_lexical", query_filter=filtered)
+    assert [point.id for point in only.points] == [4]
+
+
+def test_words_of_a_hit_are_known_to_a_process_that_encoded_nothing(client: QdrantBase) -> None:
+    writer, reader = Bm25(), Bm25()
+    writer.calibrate(writer.measure(TEXTS))
+    sparse = {"lexical": models.SparseVectorParams(modifier=models.Modifier.IDF)}
+    client.create_collection("texts", vectors_config={}, sparse_vectors_config=sparse)
+    (vector,) = writer.encode_document(TEXTS[:1])
+    stored = models.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())
+    client.upsert("texts", [models.PointStruct(id=0, vector={"lexical": stored}, payload={"text": TEXTS[0]})])
+    (record,) = client.retrieve("texts", [0], with_vectors=True, with_payload=True)
+    assert record.payload is not None
+    reader.remember([record.payload["text"]])
+    assert reader.decode(vector) == writer.decode(vector)
+    assert {word for word, _ in reader.decode(vector)} == {"convert", "audio", "files", "between", "formats"}

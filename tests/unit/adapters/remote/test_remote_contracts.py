@@ -1,0 +1,51 @@
+"""The conformance kit on the remote adapters, against the test's server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from diptych.testing import DenseEncoderContract, RerankerContract, SparseEncoderContract
+from diptych_adapters.remote.dense import OpenAIEncoder, TeiEncoder
+from diptych_adapters.remote.rerank import ApiReranker, TeiReranker
+from diptych_adapters.remote.sparse import TeiSparseEncoder
+
+if TYPE_CHECKING:
+    from tests.unit.adapters.remote.conftest import Service
+
+
+class TestOpenAI(DenseEncoderContract):
+    asymmetric = False
+
+    @pytest.fixture
+    def encoder(self, service: Service) -> OpenAIEncoder:
+        return OpenAIEncoder(base_url=f"{service.url}/v1", model="m", batch_size=5)
+
+
+class TestTei(DenseEncoderContract):
+    asymmetric = False
+
+    @pytest.fixture
+    def encoder(self, service: Service) -> TeiEncoder:
+        return TeiEncoder(base_url=service.url, batch_size=5)
+
+
+class TestTeiSparse(SparseEncoderContract):
+    asymmetric = False
+
+    @pytest.fixture
+    def encoder(self, service: Service) -> TeiSparseEncoder:
+        return TeiSparseEncoder(base_url=service.url, batch_size=5)
+
+
+class TestTeiReranker(RerankerContract):
+    @pytest.fixture
+    def reranker(self, service: Service) -> TeiReranker:
+        return TeiReranker(base_url=service.url, batch_size=5)
+
+
+class TestApiReranker(RerankerContract):
+    @pytest.fixture
+    def reranker(self, service: Service) -> ApiReranker:
+        return ApiReranker(base_url=f"{service.url}/v1", model="m", batch_size=5)
