@@ -3,11 +3,13 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -150,6 +152,14 @@ def test_the_table_shows_means_marks_and_what_they_mean(three: list[Evaluation])
     assert "▲ better, ▼ worse than base (p < 0.05; two-sided paired randomisation test, 10000 samples" in said
 
 
+def test_the_best_value_of_a_column_is_bold(three: list[Evaluation]) -> None:
+    console = Console(width=120, file=io.StringIO(), force_terminal=True, color_system="standard")
+    with console.capture() as capture:
+        console.print(table(three))
+    bold = [re.search(rf"\x1b\[1m *{one.means['nDCG@10']:.3f}", capture.get()) for one in three]
+    assert [found is not None for found in bold] == [False, True, False]
+
+
 def test_a_worse_run_is_marked_downwards(three: list[Evaluation]) -> None:
     text = shown(table(three[:2], comparisons=[compare(three[:2], "better", "nDCG@10")]))
     assert f"{three[0].means['nDCG@10']:.3f} ▼" in text
@@ -205,9 +215,14 @@ def test_the_plot_is_a_png_that_grows_with_the_number_of_runs(three: list[Evalua
     assert two.shape[0] > 1.5 * one.shape[0]
 
 
-def coloured(path: Path, colour: tuple[int, int, int]) -> int:
+def mask(path: Path, colour: tuple[int, int, int]) -> NDArray[np.bool_]:
     pixels = np.round(picture(path)[:, :, :3] * 255).astype(int)
-    return int((np.abs(pixels - np.array(colour)).sum(axis=2) < 8).sum())
+    found: NDArray[np.bool_] = np.abs(pixels - np.array(colour)).sum(axis=2) < 8
+    return found
+
+
+def coloured(path: Path, colour: tuple[int, int, int]) -> int:
+    return int(mask(path, colour).sum())
 
 
 def test_wins_are_blue_and_losses_orange_in_proportion_to_their_sum(tmp_path: Path) -> None:
@@ -217,6 +232,15 @@ def test_wins_are_blue_and_losses_orange_in_proportion_to_their_sum(tmp_path: Pa
     key = [coloured(tmp_path / "key.png", colour) for colour in (BLUE, ORANGE)]
     blue, orange = (coloured(tmp_path / "plot.png", colour) for colour in (BLUE, ORANGE))
     assert (blue - key[0]) / (orange - key[1]) == pytest.approx((20 * 0.4) / (10 * 0.2), rel=0.1)
+
+
+def test_queries_are_sorted_from_the_best_win_to_the_worst_loss(tmp_path: Path) -> None:
+    base, run = evaluation("a", [0.5] * 30), evaluation("b", [0.4, 0.9, 0.5, 0.2, 0.7, 0.5] * 5)
+    plot_differences(compare([base, run], "a", "nDCG@10"), tmp_path / "plot.png")
+    blue, orange = (mask(tmp_path / "plot.png", colour)[:, :900] for colour in (BLUE, ORANGE))  # left of the key
+    heights = blue.sum(axis=0)[blue.any(axis=0)]
+    assert np.flatnonzero(blue.any(axis=0)).max() < np.flatnonzero(orange.any(axis=0)).min()
+    assert heights[: len(heights) // 3].mean() > heights[-len(heights) // 3 :].mean()
 
 
 def test_runs_without_any_difference_can_be_plotted(tmp_path: Path) -> None:

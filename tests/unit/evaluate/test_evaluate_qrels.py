@@ -40,6 +40,10 @@ def test_ids_in_a_beir_file_may_hold_spaces(tmp_path: Path) -> None:
     assert Qrels.read(write(tmp_path, "query-id\tcorpus-id\tscore\nq 1\td 1\t1\n")).judgements == {"q 1": {"d 1": 1}}
 
 
+def test_trec_columns_are_parted_by_any_white_space(tmp_path: Path) -> None:
+    assert Qrels.read(write(tmp_path, "q1 0 d1 2\nq1 0\td2\t0\nq2\t0   d1 1\n")).judgements == JUDGED
+
+
 def test_a_gzipped_file_is_known_by_its_content_not_by_its_name(tmp_path: Path) -> None:
     path = tmp_path / "qrels.tsv"
     path.write_bytes(gzip.compress(BEIR.encode()))

@@ -113,7 +113,7 @@ def test_remarks_say_what_the_means_do_not_show() -> None:
         "mine: 1 judged queries have no relevant document and count as 0",
         "mine: rankings end at rank 1, above the cutoff of nDCG@10, MRR@10, Recall@100, P@10",
     ]
-    assert evaluate(run(q1=[("a", 1.0)]), Qrels({"q1": {"a": 1}}), ["MAP"]).remarks() == []
+    assert evaluate(run(q1=[("a", 1.0)]), Qrels({"q1": {"a": 1}}), ["MAP", "P@1"]).remarks() == []
 
 
 def test_a_run_that_found_nothing_at_all_scores_0() -> None:
