@@ -8,11 +8,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from qdrant_client import models
 from rich.console import Console
 from rich.table import Table
 
 from diptych import Collection, Query
-from diptych.cli.progress import progress_bars
+from diptych.cli.progress import Bars
 from diptych.evaluate import Evaluation, Qrels, evaluate, read_queries, table
 from diptych.populate import open_source
 from diptych.search import Pipeline, Rescore, Retrieve, Rrf
@@ -20,14 +21,15 @@ from diptych.types import Run
 
 HERE = Path(__file__).parent
 QUESTIONS = ["convert audio files between formats", "draw molecules in three dimensions", "watch who uses my network"]
-METRICS = ("nDCG@10", "MRR@10", "Recall@100")
+METRICS = ("nDCG@10", "MRR@10", "Recall@50")
 
+exact = models.SearchParams(exact=True)
 dense, lexical = Retrieve("dense", 100), Retrieve("lexical", 100)
 hybrid = dense + lexical >> Rrf(k=60)
 SYSTEMS: dict[str, Pipeline] = {
-    "BM25": Pipeline.of(lexical),
-    "MiniLM": Pipeline.of(dense),
-    "MiniLM, exact": Pipeline.of(Retrieve("dense", 100, exact=True)),
+    "BM25": Pipeline((lexical,)),
+    "MiniLM": Pipeline((dense,)),
+    "MiniLM, exact": Pipeline((Retrieve("dense", 100, params=exact),)),
     "BM25 + MiniLM (RRF)": hybrid,
     "... then late interaction": hybrid >> Rescore("late", 50),
 }
@@ -35,9 +37,9 @@ SYSTEMS: dict[str, Pipeline] = {
 
 def fill(collection: Collection, console: Console) -> None:
     console.rule("1. Populate")
-    with progress_bars(console) as progress:
+    with Bars() as progress:
         report = collection.populate(open_source(HERE / "corpus.jsonl.gz"), progress=progress)
-    encoded = ", ".join(f"{slot} {count}" for slot, count in report.encoded.items()) or "nothing"
+    encoded = ", ".join(f"{slot} {count}" for slot, count in report.encoded.items() if count) or "nothing"
     console.print(
         f"{report.read} documents read in {report.seconds:.1f} s: {report.new} new, {report.changed} changed, "
         f"{report.unchanged} unchanged. Encoded: {encoded}."
@@ -61,7 +63,7 @@ def measure(collection: Collection, console: Console) -> None:
 
 
 def score(collection: Collection, name: str, pipeline: Pipeline, queries: list[Query], qrels: Qrels) -> Evaluation:
-    hits = collection.search_batch(queries, pipeline=pipeline, limit=100)
+    hits = collection.search_batch(queries, pipeline=pipeline, limit=50)
     return evaluate(Run.from_hits(name, queries, hits), qrels, METRICS)
 
 

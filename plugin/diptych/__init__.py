@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from diptych import errors
+from diptych.collection import Collection
 from diptych.errors import DiptychError
 from diptych.hookspecs import hookimpl
 from diptych.protocols import (
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AdapterSpec",
     "Calibrated",
+    "Collection",
     "DenseEncoder",
     "DiptychError",
     "Document",

@@ -1,0 +1,199 @@
+"""`Collection`: open, populate, search. What most programs need of diptych."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from diptych.config import Config, check_adapters, load_config
+from diptych.environment import interpolate
+from diptych.errors import CollectionError
+from diptych.handle import CollectionHandle
+from diptych.populate import Progress, populate
+from diptych.registry import Registry
+from diptych.reports import CollectionInfo, PopulateReport, SlotInfo
+from diptych.search import Pipeline, search
+from diptych.stores import is_store_url, open_store
+from diptych.types import Document, Hit, Query
+
+if TYPE_CHECKING:
+    from qdrant_client import models
+    from qdrant_client.client_base import QdrantBase
+
+
+class Collection:
+    """An open collection. A context manager: leaving it closes the store when `open` opened it."""
+
+    def __init__(self, handle: CollectionHandle, *, owns_client: bool = False) -> None:
+        self.handle = handle
+        self._owns_client = owns_client
+
+    @classmethod
+    def open(
+        cls,
+        source: str | Path | Config | QdrantBase,
+        name: str | None = None,
+        *,
+        registry: Registry | None = None,
+        verify: bool = True,
+    ) -> Collection:
+        """Open by a config file or `Config`, or by store and name: a collection knows its encoders.
+
+        Args:
+            source: path of a config file, a `Config`, a store URL such as `edge:./qdrant`, or a Qdrant client.
+            name: of the collection; with a config, instead of the one it names.
+            registry: where adapters come from; everything installed unless given.
+            verify: whether each encoder must prove, before it serves, that it made the collection's vectors.
+
+        Raises:
+            ConfigError, StoreError, CollectionError: see diptych.errors.
+        """
+        registry = registry or Registry.default()
+        config = _config_of(source, registry)
+        client, owned = _client_of(source, config, registry)
+        try:
+            wanted = name or (config.collection if config else None)
+            if wanted is None:
+                raise CollectionError("no collection is named", do='Collection.open(store, "name") or a config file')
+            return cls(CollectionHandle(client, wanted, config, registry, verify=verify), owns_client=owned)
+        except BaseException:
+            if owned:
+                client.close()
+            raise
+
+    @property
+    def name(self) -> str:
+        """The collection's name in the store."""
+        return self.handle.name
+
+    @property
+    def client(self) -> QdrantBase:
+        """The Qdrant client beneath, for everything that diptych does not do."""
+        return self.handle.client
+
+    def __repr__(self) -> str:
+        return f"Collection({self.name!r}, slots={list(self.handle.slots)})"
+
+    def __enter__(self) -> Collection:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the store if `open` opened it."""
+        if self._owns_client:
+            self.client.close()
+
+    def populate(
+        self,
+        documents: Iterable[Document | Mapping[str, Any]],
+        *,
+        sync: bool = False,
+        progress: Progress | None = None,
+        report_path: Path | None = None,
+    ) -> PopulateReport:
+        """Bring the documents in: new and changed ones are encoded, the others left. See `diptych.populate`."""
+        return populate(self.handle, documents, sync=sync, progress=progress, report_path=report_path)
+
+    def search(
+        self,
+        query: str | Query,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        filter: models.Filter | None = None,
+        score_threshold: float | None = None,
+        pipeline: Pipeline | None = None,
+        with_payload: bool | Sequence[str] = True,
+    ) -> list[Hit]:
+        """The best documents for one query, best first. See `diptych.search`."""
+        return self.search_batch(
+            [query],
+            limit=limit,
+            offset=offset,
+            filter=filter,
+            score_threshold=score_threshold,
+            pipeline=pipeline,
+            with_payload=with_payload,
+        )[0]
+
+    def search_batch(
+        self,
+        queries: Sequence[str | Query],
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        filter: models.Filter | None = None,
+        score_threshold: float | None = None,
+        pipeline: Pipeline | None = None,
+        with_payload: bool | Sequence[str] = True,
+    ) -> list[list[Hit]]:
+        """The best documents for each of many queries, in one go: encoded, retrieved and reranked together."""
+        return search(
+            self.handle,
+            queries,
+            limit=limit,
+            offset=offset,
+            filter=filter,
+            score_threshold=score_threshold,
+            pipeline=pipeline,
+            with_payload=with_payload,
+        )
+
+    async def asearch(
+        self,
+        query: str | Query,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        filter: models.Filter | None = None,
+        score_threshold: float | None = None,
+        pipeline: Pipeline | None = None,
+        with_payload: bool | Sequence[str] = True,
+    ) -> list[Hit]:
+        """`search` on a worker thread, so that an event loop goes on meanwhile."""
+        return await asyncio.to_thread(
+            self.search,
+            query,
+            limit=limit,
+            offset=offset,
+            filter=filter,
+            score_threshold=score_threshold,
+            pipeline=pipeline,
+            with_payload=with_payload,
+        )
+
+    def count(self) -> int:
+        """How many documents the collection holds; 0 before the first populate."""
+        return self.client.count(self.name).count if self.handle.exists else 0
+
+    def info(self) -> CollectionInfo:
+        """What the collection holds and what made its vectors; loads no encoder."""
+        slots = self.handle.metadata.slots if self.handle.metadata else {}
+        rows = tuple(SlotInfo.of(name, record.live) for name, record in slots.items())
+        return CollectionInfo(self.name, self.count(), rows)
+
+
+def _config_of(source: object, registry: Registry) -> Config | None:
+    if isinstance(source, Path) or (isinstance(source, str) and not is_store_url(source)):
+        source = load_config(source)
+    if not isinstance(source, Config):
+        return None
+    check_adapters(source, registry)
+    return source
+
+
+def _client_of(source: Any, config: Config | None, registry: Registry) -> tuple[QdrantBase, bool]:
+    """The client, and whether it was opened here."""
+    if config is not None:
+        key = interpolate(config.api_key.get_secret_value(), where="api_key") if config.api_key else None
+        return open_store(config.store, api_key=key, timeout=config.timeout, registry=registry), True
+    if isinstance(source, str):
+        return open_store(source, registry=registry), True
+    return source, False
