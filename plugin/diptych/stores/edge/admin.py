@@ -147,7 +147,7 @@ def _reconfigure(
     with found.maintenance:
         found.change(lambda record: _changed(record, vectors, sparse, settings))
         folder = found.folder / found.record.shard
-        found.shard.exchange(lambda old: _reload(old, folder, edge_config(found.record.config)))
+        found.shard.reload(lambda old: _reload(old, folder, edge_config(found.record.config)))
 
 
 def _changed(

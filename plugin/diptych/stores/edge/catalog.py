@@ -92,8 +92,7 @@ class Catalog:
             (folder / RECORD).unlink()  # from here on the rest is rubbish, whatever happens
             self.set_aliases({alias: target for alias, target in self.aliases.items() if target != name})
         if opened is not None:
-            with opened.maintenance:
-                opened.shard.close()
+            opened.close()
         shutil.rmtree(folder, ignore_errors=True)
         return True
 
@@ -113,7 +112,7 @@ class Catalog:
         with self._mutex:
             self._closed = True
             while self._opened:
-                self._opened.popitem()[1].shard.close()
+                self._opened.popitem()[1].close()
             self._lock.release()
 
     def _check_open(self) -> None:

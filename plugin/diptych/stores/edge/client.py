@@ -5,10 +5,13 @@ from __future__ import annotations
 import weakref
 from importlib.metadata import version
 from pathlib import Path
+from threading import RLock
 from types import TracebackType
 from typing import Any, Self
 
 from qdrant_client import models
+from qdrant_client.client_base import QdrantBase
+from qdrant_client.migrate.migrate import migrate
 
 from diptych.stores.edge.admin import Collections
 from diptych.stores.edge.aliases import Aliases
@@ -16,13 +19,14 @@ from diptych.stores.edge.arguments import check_arguments
 from diptych.stores.edge.catalog import Catalog
 from diptych.stores.edge.grouping import Grouping
 from diptych.stores.edge.matrix import Matrix
+from diptych.stores.edge.optimizing import Optimizing
 from diptych.stores.edge.schema import Schema
 from diptych.stores.edge.unsupported import refuse_server_methods
 from diptych.stores.edge.uploading import Uploading
 from diptych.stores.edge.writing import Writing
 
 
-class EdgeClient(Collections, Aliases, Schema, Writing, Uploading, Grouping, Matrix):
+class EdgeClient(Collections, Aliases, Schema, Writing, Uploading, Grouping, Matrix, Optimizing):
     """A Qdrant in a folder, for one process: the same calls as `QdrantClient`, the real engine, no server.
 
     `path` holds any number of collections. Calls from several threads are safe; what a write call has returned from
@@ -35,6 +39,7 @@ class EdgeClient(Collections, Aliases, Schema, Writing, Uploading, Grouping, Mat
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser().resolve()
         self._catalog = Catalog(self.path)
+        self._futures, self._starting = {}, RLock()
         self._finalizer = weakref.finalize(self, self._catalog.close)
 
     def close(self, **kwargs: Any) -> None:
@@ -45,6 +50,16 @@ class EdgeClient(Collections, Aliases, Schema, Writing, Uploading, Grouping, Mat
     def info(self) -> models.VersionInfo:
         """The engine and its version."""
         return models.VersionInfo(title="Qdrant Edge", version=version("qdrant-edge-py"), commit=None)
+
+    def migrate(
+        self,
+        dest_client: QdrantBase,
+        collection_names: list[str] | None = None,
+        batch_size: int = 100,
+        recreate_on_collision: bool = False,
+    ) -> None:
+        """Copy collections into another store: the way from a folder to a server."""
+        migrate(self, dest_client, collection_names, recreate_on_collision, batch_size)
 
     def __enter__(self) -> Self:
         return self

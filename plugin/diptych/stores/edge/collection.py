@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import qdrant_edge as edge
@@ -23,6 +23,16 @@ from diptych.stores.edge.sidecar import Record
 SHARD = "shard-"
 
 
+class Run(Protocol):
+    """An optimisation that is running."""
+
+    stage: str
+
+    def cancel(self) -> None:
+        """End it; the collection stays as it was."""
+        ...
+
+
 class EdgeCollection:
     """A collection that is open: `record` says what it is, `shard` holds the points, `space` its vectors' kinds."""
 
@@ -30,7 +40,7 @@ class EdgeCollection:
         self.folder, self.record, self.shard = folder, record, shard
         self.space = _space(record.config)
         self._records, self.maintenance = RLock(), RLock()
-        self.optimizing = False
+        self.run: Run | None = None
 
     @classmethod
     def create(cls, folder: Path, name: str, config: models.CreateCollection) -> EdgeCollection:
@@ -72,6 +82,18 @@ class EdgeCollection:
             pending = {"drop": name}
             self.change(lambda record: replace(record, pending=pending))
             self._finish(pending)
+
+    def exchange(self, prepare: Callable[[], Any]) -> Any:
+        """Put the EdgeShard that `prepare()` returns in place of the old one, which is returned."""
+        with self._records:  # taken first here as in add_vector, so that the two cannot wait for each other
+            return self.shard.exchange(prepare)
+
+    def close(self) -> None:
+        """End a running optimisation, flush and close."""
+        if self.run is not None:
+            self.run.cancel()
+        with self.maintenance:
+            self.shard.close()
 
     def _finish(self, pending: dict[str, Any]) -> None:
         try:

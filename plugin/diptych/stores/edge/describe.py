@@ -33,14 +33,16 @@ def needs_optimizing(found: EdgeCollection) -> bool:
     optimizers = found.record.config.optimizers_config
     given = optimizers.indexing_threshold if optimizers else None
     threshold = INDEXING_THRESHOLD if given is None else given
-    dense = dense_vectors(found.record.config)
-    waiting = found.shard.read(lambda opened: _unindexed(opened, found))
-    return threshold > 0 and waiting * max((p.size for p in dense.values()), default=0) * 4 > threshold * 1024
+    sizes = {name: params.size for name, params in dense_vectors(found.record.config).items()}
+    bytes_waiting = found.shard.read(lambda opened: _waiting(opened, found, sizes))
+    return threshold > 0 and bytes_waiting >= threshold * 1024
 
 
-def _unindexed(opened: Any, found: EdgeCollection) -> int:
-    held = sum(_holding(opened, name) for name in found.space)
-    return max(0, held - int(opened.info().indexed_vectors_count))
+def _waiting(opened: Any, found: EdgeCollection, sizes: dict[str, int]) -> int:
+    """Bytes of the largest vector's share that may be without an index; Edge tells only the number of all vectors."""
+    held = {name: _holding(opened, name) for name in found.space}
+    unindexed = max(0, sum(held.values()) - int(opened.info().indexed_vectors_count))
+    return max((min(unindexed, held[name]) * size * 4 for name, size in sizes.items()), default=0)
 
 
 def _holding(opened: Any, name: str) -> int:
@@ -49,7 +51,7 @@ def _holding(opened: Any, name: str) -> int:
 
 
 def _status(found: EdgeCollection) -> models.CollectionStatus:
-    if found.optimizing:
+    if found.run is not None:
         return models.CollectionStatus.YELLOW
     return models.CollectionStatus.GREY if needs_optimizing(found) else models.CollectionStatus.GREEN
 

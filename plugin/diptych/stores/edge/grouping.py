@@ -50,7 +50,9 @@ class Grouping(Searching, Reading):
             lookup_from=lookup_from,
         )
         groups = Groups(group_by, limit, group_size)
-        collect(groups, self._ask(collection_name, request), narrow=not prefetch and getattr(query, "mmr", None) is None)
+        collect(
+            groups, self._ask(collection_name, request), narrow=not prefetch and getattr(query, "mmr", None) is None
+        )
         self._complete(collection_name, groups, with_payload, with_vectors)
         result = groups.result()
         if with_lookup is not None:

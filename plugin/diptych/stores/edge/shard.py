@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from threading import RLock
@@ -21,13 +22,13 @@ Answer = TypeVar("Answer")
 class Shard:
     """Reads go on together, writes one after another, an exchange alone.
 
-    While a journal is kept, each write is recorded after Edge has acknowledged it, so it can be done again elsewhere.
+    While a journal is kept each write is recorded, so that it can be done again elsewhere.
     """
 
     def __init__(self, opened: Any, collection: str) -> None:
         self._edge, self.collection = opened, collection
         self._gate, self._writes = Gate(), RLock()
-        self._journal: list[Any] | None = None
+        self._journal: Journal | None = None
         self._open = True
 
     def read(self, ask: Callable[[Any], Answer]) -> Answer:
@@ -42,31 +43,37 @@ class Shard:
         """Apply operations in order. When this returns they are in Edge's write-ahead log."""
         with self._writes:
             for operation in operations:
-                self._call(partial(_update, operation), reading=False)
                 if self._journal is not None:
                     self._journal.append(operation)
-
-    def exclusive(self, act: Callable[[Any], Answer]) -> Answer:
-        """What `act` gets from the EdgeShard while nobody writes; others may read."""
-        with self._writes:
-            return self._call(act, reading=False)
+                self._call(partial(_update, operation), reading=False)
 
     @contextmanager
-    def journaling(self, copy: Callable[[], None]) -> Iterator[list[Any]]:
+    def journaling(self, copy: Callable[[], None]) -> Iterator[Journal]:
         """Flush, `copy()` the folder while nobody writes, then record every write until the end."""
         with self._writes:
             self._call(lambda opened: opened.flush(), reading=False)
             copy()
-            journal = self._journal = []
+            journal = self._journal = Journal()
         try:
             yield journal
         finally:
             self._journal = None
 
-    def exchange(self, prepare: Callable[[Any], Any]) -> None:
-        """Put the EdgeShard that `prepare(old)` returns in place of the old one, with nobody else inside."""
+    def exchange(self, prepare: Callable[[], Any]) -> Any:
+        """Put the EdgeShard that `prepare()` returns in place of the old one, which is returned.
+
+        Writers wait while it is prepared, readers only while it is put in.
+        """
+        with self._writes:
+            fresh = prepare()
+            with self._gate.alone():
+                old, self._edge = self._edge, fresh
+        return old
+
+    def reload(self, load: Callable[[Any], Any]) -> None:
+        """Go on with the EdgeShard that `load(old)` returns; everyone waits for it."""
         with self._writes, self._gate.alone():
-            self._edge = prepare(self._edge)
+            self._edge = load(self._edge)
 
     def close(self) -> None:
         """Flush and close; a second call does nothing."""
@@ -85,6 +92,30 @@ class Shard:
             raise
         except Exception as raw:
             raise explain(raw, self.collection, reading=reading) from raw
+
+
+class Journal:
+    """Writes in their order, to be done again on another EdgeShard.
+
+    A refused write is kept too: Edge may have applied a part of it, and will apply and refuse the same again.
+    """
+
+    def __init__(self) -> None:
+        self._operations: deque[Any] = deque()
+
+    def __len__(self) -> int:
+        return len(self._operations)
+
+    def append(self, operation: Any) -> None:
+        """Remember a write that is about to be done."""
+        self._operations.append(operation)
+
+    def replay(self, opened: Any) -> None:
+        """Do what is here now, and forget it."""
+        for _ in range(len(self._operations)):
+            with suppress(Exception):  # it was refused before, and told to whoever asked for it
+                opened.update(self._operations[0])
+            self._operations.popleft()
 
 
 def _update(operation: Any, opened: Any) -> None:

@@ -1,0 +1,149 @@
+"""Optimising aside: indexes are built on a copy in another process, then the copy takes the place of the original.
+
+Meanwhile searches and writes go on. Each write goes to the original and into a journal, which is replayed on the copy
+before the exchange. The exchange is one atomic replacement of the collection's record, which names the folder of the
+data: a crash before it leaves the original with all acknowledged writes, a crash after it the copy with the same.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from diptych.errors import StoreError
+from diptych.stores.edge import optimizer
+from diptych.stores.edge import shard as shards
+from diptych.stores.edge.collection import EdgeCollection, new_shard_name
+from diptych.stores.edge.shard import Journal
+
+OnStage = Callable[[str], None]
+STAGES = ("copying", "optimizing", "replaying", "exchanging", "exchanged", "done")
+PASSES = 3  # over the journal while writes go on; they wait for the last one
+
+
+class Optimization:
+    """One run. `stage` is where it is, of `STAGES`; `on_stage` is called as each begins."""
+
+    def __init__(self, collection: EdgeCollection, on_stage: OnStage | None = None) -> None:
+        self._collection, self._on_stage = collection, on_stage
+        self.stage, self.started = "waiting", time.time()
+        self._process: subprocess.Popen[str] | None = None
+        self._cancelled, self._starting = False, Lock()
+
+    def run(self) -> bool:
+        """Optimise; True when anything was built.
+
+        Raises:
+            StoreError: the optimizer failed or was cancelled. The collection is as it was.
+        """
+        found = self._collection
+        with found.maintenance:
+            source, target = found.folder / found.record.shard, found.folder / new_shard_name()
+            try:
+                changed = self._aside(source, target)
+            finally:
+                for folder in (source, target):
+                    if folder.name != found.record.shard:
+                        shutil.rmtree(folder, ignore_errors=True)
+        self._enter("done")
+        return changed
+
+    def cancel(self) -> None:
+        """End the run as soon as possible; the collection stays as it was."""
+        with self._starting:
+            self._cancelled = True
+            if self._process is not None:
+                self._process.kill()
+
+    def _aside(self, source: Path, target: Path) -> bool:
+        _check_space(source)
+        self._enter("copying")
+        with self._collection.shard.journaling(lambda: _copy(source, target)) as journal:
+            self._enter("optimizing")
+            if not self._build(target):
+                return False
+            self._enter("replaying")
+            self._take_over(shards.load(target), journal, target.name)
+        return True
+
+    def _take_over(self, fresh: Any, journal: Journal, name: str) -> None:
+        """Bring `fresh` up to date and put it in."""
+        try:
+            for _ in range(PASSES):
+                journal.replay(fresh)
+            fresh.flush()
+            self._enter("exchanging")
+            old = self._collection.exchange(lambda: self._complete(fresh, journal, name))
+        except BaseException:
+            if self._collection.record.shard != name:
+                fresh.close()
+            raise
+        self._enter("exchanged")
+        old.close()
+
+    def _complete(self, fresh: Any, journal: Journal, name: str) -> Any:
+        """The last writes; from the change of the record on, `fresh` is the collection."""
+        journal.replay(fresh)
+        fresh.flush()
+        self._collection.change(lambda record: replace(record, shard=name))
+        return fresh
+
+    def _build(self, folder: Path) -> bool:
+        """Run the optimizer on `folder`; whether it changed anything."""
+        with self._starting:
+            if self._cancelled:
+                raise self._failure("cancelled")
+            self._process = _start(folder)
+        _, complaint = self._process.communicate()
+        if self._cancelled:
+            raise self._failure("cancelled")
+        if self._process.returncode not in (0, optimizer.UNCHANGED):
+            last = (complaint.strip().splitlines() or ["no message"])[-1]
+            raise self._failure(f"exit code {self._process.returncode}: {last}")
+        return self._process.returncode == 0
+
+    def _failure(self, got: str) -> StoreError:
+        return StoreError(
+            "the optimizer did not finish; the collection is as it was",
+            where=f"collection {self._collection.record.name!r}",
+            got=got,
+            do="look at memory and disk space, then call optimize() again",
+        )
+
+    def _enter(self, stage: str) -> None:
+        self.stage = stage
+        if self._on_stage is not None:
+            self._on_stage(stage)
+
+
+def _start(folder: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-P", str(Path(optimizer.__file__)), str(folder)]
+    return subprocess.Popen(
+        command, env=environment, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("temp_segments"))
+
+
+def _check_space(source: Path) -> None:
+    needed = 3 * sum(file.stat().st_size for file in source.rglob("*") if file.is_file())  # the copy, and its new index
+    free = shutil.disk_usage(source).free
+    if free < needed:
+        raise StoreError(
+            "too little disk space to optimise aside",
+            where=source,
+            got=f"{free >> 20} MiB free",
+            expected=f"{needed >> 20} MiB",
+            do="make room; the collection works without, more slowly",
+        )
