@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli import adapters, doctor, info, init, populate
+from diptych.cli import adapters, doctor, evaluate, explain, info, init, populate, search
 from diptych.cli.running import command
 from diptych.cli.session import Session
 
@@ -53,6 +53,9 @@ for _name, _function in (
     ("init", init.init),
     ("doctor", doctor.doctor),
     ("populate", populate.populate),
+    ("search", search.search),
+    ("explain", explain.explain),
+    ("evaluate", evaluate.evaluate),
     ("info", info.info),
     ("adapters", adapters.adapters),
 ):

@@ -115,8 +115,41 @@ def test_a_file_that_cannot_be_written_is_an_error(run: Run) -> None:
     assert "cannot write the file" in answer.err
 
 
-SCALARS = """a all-MiniLM-L6-v2 org/model ./x 1984 1e5 2024-01-01 no null True a:b edge:./q ${X} quo"te back\\slash
-é ~ - . .5 0x1F @f *e &a !t %p `q` [x] {y} ? | > 'z'""".split()
+SCALARS = [
+    "a",
+    "all-MiniLM-L6-v2",
+    "org/model",
+    "./x",
+    "1984",
+    "1e5",
+    "2024-01-01",
+    "no",
+    "null",
+    "True",
+    "a:b",
+    "edge:./q",
+    "${X}",
+    'quo"te',
+    "back\\slash",
+    "é",
+    "~",
+    "-",
+    ".",
+    ".5",
+    "0x1F",
+    "@f",
+    "*e",
+    "&a",
+    "!t",
+    "%p",
+    "`q`",
+    "[x]",
+    "{y}",
+    "?",
+    "|",
+    ">",
+    "'z'",
+]
 
 
 @pytest.mark.parametrize("value", [*SCALARS, "", "a b", "a, b}", "a: b", "# c", "- d", " e", "f\ng"])

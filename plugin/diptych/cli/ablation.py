@@ -1,0 +1,92 @@
+"""What each slot and each stage of a pipeline is worth: the runs that `diptych evaluate` compares.
+
+Imports the Qdrant client, so commands import it only when they run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+
+from qdrant_client import models
+
+from diptych.collection import Collection
+from diptych.config.problems import nearest
+from diptych.errors import SearchError
+from diptych.evaluate import ann_recall
+from diptych.search import Pipeline
+from diptych.types import Query, Run
+
+BATCH = 64  # queries searched together, and between two movements of the progress bar
+
+
+def ablation(pipeline: Pipeline) -> dict[str, Pipeline]:
+    """Each retrieved slot alone, then their fusion, then one stage more each time, up to the whole pipeline.
+
+    The names are `dense`, `lexical`, `rrf`, `rrf > late`, `rrf > late > cross-encoder`.
+    """
+    found = {branch.slot: Pipeline((branch,)) for branch in pipeline.retrieve}
+    grown, name = Pipeline(pipeline.retrieve), pipeline.retrieve[0].slot
+    for stage, label in zip(pipeline.stages, _labels(pipeline), strict=True):
+        grown = grown >> stage
+        name = label if stage is pipeline.fuse else f"{name} > {label}"
+        found[name] = grown
+    return found
+
+
+def _labels(pipeline: Pipeline) -> Iterator[str]:
+    if pipeline.fuse:
+        yield pipeline.fuse.label
+    if pipeline.rescore:
+        yield pipeline.rescore.slot
+    if pipeline.diversify:
+        yield "mmr"
+    yield from (stage.label for stage in pipeline.rerank)
+
+
+def choose(pipelines: Mapping[str, Pipeline], wanted: Sequence[str]) -> dict[str, Pipeline]:
+    """The pipelines of these names, all when none is named.
+
+    Raises:
+        SearchError: no pipeline has such a name.
+    """
+    for name in wanted:
+        if name not in pipelines:
+            expected = ", ".join(repr(known) for known in pipelines)
+            raise SearchError(f"there is no run {name!r}", expected=expected, do=nearest(name, pipelines))
+    return {name: pipelines[name] for name in wanted or pipelines}
+
+
+def run_queries(
+    collection: Collection,
+    name: str,
+    pipeline: Pipeline,
+    queries: Sequence[Query],
+    *,
+    depth: int,
+    advance: Callable[[int], None],
+) -> Run:
+    """The answers of `pipeline` to the queries, as deep as `depth` or as the pipeline goes."""
+    limit = min(depth, pipeline.depth or depth)
+    hits = []
+    for begin in range(0, len(queries), BATCH):
+        batch = queries[begin : begin + BATCH]
+        hits.append(collection.search_batch(batch, pipeline=pipeline, limit=limit, with_payload=False))
+        advance(len(batch))
+    return Run.from_hits(name, queries, chain.from_iterable(hits))
+
+
+def exact(pipeline: Pipeline) -> Pipeline:
+    """The same pipeline, scanning every vector instead of using a graph."""
+    branches = tuple(replace(branch, params=_exact(branch.params)) for branch in pipeline.retrieve)
+    return replace(pipeline, retrieve=branches)
+
+
+def _exact(params: models.SearchParams | None) -> models.SearchParams:
+    return (params or models.SearchParams()).model_copy(update={"exact": True})
+
+
+def recall_of(approximate: Run, truth: Run, *, k: int) -> float:
+    """The share of the exact first `k` that the approximate search found, from 0 to 1."""
+    return ann_recall(approximate, truth, k)

@@ -1,0 +1,193 @@
+"""`diptych evaluate`: how well each slot and the whole pipeline answer judged queries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diptych.cli.options import CONFIG, ConfigOption, DebugOption, JsonOption
+from diptych.cli.output import stderr, stdout, write_json
+from diptych.cli.progress import Bars
+from diptych.cli.session import Session
+from diptych.errors import EvaluationError
+
+if TYPE_CHECKING:
+    from diptych.collection import Collection
+    from diptych.config.models import EvaluateConfig
+    from diptych.evaluate import Comparison, Evaluation, Qrels
+    from diptych.search import Pipeline
+    from diptych.types import Query, Run
+
+DEEPEST = 1000  # ranks that a measure without a cutoff reads, as TREC's runs have
+
+
+def evaluate(
+    context: typer.Context,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="A BEIR folder with queries and qrels.", show_default=False)
+    ] = None,
+    config: ConfigOption = CONFIG,
+    queries: Annotated[Path | None, typer.Option(metavar="FILE", help="queries.jsonl(.gz); else the config's.")] = None,
+    qrels: Annotated[Path | None, typer.Option(metavar="FILE", help="Judgements; else the config's.")] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metrics", "-m", metavar="NAMES", help="Such as nDCG@10,MAP."),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="RUN", help="Only this run of the table; again for more.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="RUN", help="What the others are compared with; the first run.")
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Also search exactly: what does the graph miss?")] = False,
+    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw the differences query by query.")] = None,
+    runs: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep each run there as a TREC file.")] = None,
+    per_query: Annotated[bool, typer.Option("--per-query", help="With --json: each query's values too.")] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Evaluate each slot alone, their fusion, and each later stage; mark what differs significantly.
+
+    [dim]Examples:[/dim]
+
+      diptych evaluate
+
+      diptych evaluate examples/debian --metrics nDCG@10,MAP --exact
+
+      diptych evaluate --only dense --only rrf --plot dense-and-rrf.png
+    """
+    session: Session = context.obj
+    settings = session.config(config).evaluate
+    found, judged = _judged(settings, folder, queries, qrels)
+    names = split_names(metrics or settings.metrics)
+    with session.collection(config, None, None) as collection:
+        outcome = _evaluate(collection, found, judged, names, only or [], with_exact=exact)
+    outcome = outcome.compared(baseline, names)
+    if plot and outcome.comparisons:
+        _plot(outcome.comparisons[0], plot)
+    if runs:
+        _keep(outcome.runs, runs)
+    if as_json:
+        return write_json(outcome.document(per_query=per_query))
+    return _show(outcome, plot)
+
+
+def split_names(names: Sequence[str]) -> list[str]:
+    """Names given one by one or with commas between; commas inside brackets, as in `RBP(p=0.8,rel=1)`, stay."""
+    return [name.strip() for text in names for name in re.split(r",(?![^()]*\))", text) if name.strip()]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Runs with their values, the paired tests between them, and the recall of approximate search."""
+
+    runs: Mapping[str, Run]
+    evaluations: Sequence[Evaluation]
+    recalls: Mapping[str, float] = field(default_factory=dict)
+    recall_at: int = 10
+    comparisons: Sequence[Comparison] = ()
+
+    def compared(self, baseline: str | None, metrics: Sequence[str]) -> Outcome:
+        """With a comparison for each metric, when there is something to compare and to compare by."""
+        from diptych.evaluate import compare
+
+        names = [evaluation.name for evaluation in self.evaluations]
+        if baseline is None and (len(names) < 2 or len(self.evaluations[0].queries) < 2):
+            return self
+        comparisons = [compare(self.evaluations, baseline or names[0], metric) for metric in metrics]
+        return Outcome(self.runs, self.evaluations, self.recalls, self.recall_at, comparisons)
+
+    def document(self, *, per_query: bool) -> dict[str, object]:
+        """The outcome as JSON values."""
+        from diptych.evaluate import to_data
+
+        recalls = {"at": self.recall_at, "recalls": dict(self.recalls)} if self.recalls else None
+        return {**to_data(self.evaluations, self.comparisons, per_query=per_query), "approximate_search": recalls}
+
+
+def _judged(
+    settings: EvaluateConfig, folder: Path | None, queries: Path | None, qrels: Path | None
+) -> tuple[list[Query], Qrels]:
+    """The queries that are judged, and the judgements."""
+    from diptych.evaluate import Qrels, read_beir, read_queries
+
+    if folder is not None and queries is None and qrels is None:
+        return read_beir(folder)
+    places = {"queries": queries or settings.queries, "qrels": qrels or settings.qrels}
+    for name, place in places.items():
+        if place is None:
+            do = f"give a BEIR folder, --{name} FILE, or evaluate.{name} in the config file"
+            raise EvaluationError(f"no {name} are named", do=do)
+    judgements = Qrels.read(str(places["qrels"]))
+    return [query for query in read_queries(str(places["queries"])) if query.id in judgements.judgements], judgements
+
+
+def _evaluate(
+    collection: Collection,
+    queries: Sequence[Query],
+    qrels: Qrels,
+    metrics: list[str],
+    only: list[str],
+    *,
+    with_exact: bool,
+) -> Outcome:
+    from diptych.cli import ablation
+    from diptych.evaluate import evaluate as score
+    from diptych.search import Pipeline
+
+    whole = Pipeline.from_config(collection.handle.search_config, collection.handle.slots)
+    chosen = ablation.choose(ablation.ablation(whole), only)
+    depth, at = _depth(metrics), collection.handle.search_config.limit
+    with Bars() as bars:
+
+        def answers(name: str, pipeline: Pipeline) -> Run:
+            bars.begin(name, len(queries))
+            advance: Callable[[int], None] = lambda n: bars.advance(name, n)  # noqa: E731
+            return ablation.run_queries(collection, name, pipeline, queries, depth=max(depth, at), advance=advance)
+
+        runs = {name: answers(name, pipeline) for name, pipeline in chosen.items()}
+        truths = {n: answers(f"{n}, exact", ablation.exact(p)) for n, p in chosen.items()} if with_exact else {}
+    recalls = {name: ablation.recall_of(runs[name], truth, k=at) for name, truth in truths.items()}
+    return Outcome(runs, [score(run, qrels, metrics) for run in runs.values()], recalls, at)
+
+
+def _depth(metrics: Sequence[str]) -> int:
+    """How many hits the metrics read."""
+    from diptych.evaluate.measures import cutoff, parse_metrics
+
+    return max(cutoff(name) or DEEPEST for name in parse_metrics(metrics))
+
+
+def _plot(comparison: Comparison, path: Path) -> None:
+    from diptych.evaluate import plot_differences
+
+    plot_differences(comparison, path)
+
+
+def _keep(runs: Mapping[str, Run], folder: Path) -> None:
+    from diptych.evaluate import to_trec
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, run in runs.items():
+        to_trec(run, folder / f"{name.replace(' > ', '+')}.run.gz")
+
+
+def _show(outcome: Outcome, plot: Path | None) -> None:
+    from diptych.evaluate import table
+
+    console = stdout()
+    shown = table(outcome.evaluations, comparisons=outcome.comparisons)
+    caption, shown.caption = shown.caption, None  # beneath, where it is not folded to the width of the table
+    console.print(shown)
+    console.print(caption, soft_wrap=True)
+    for name, recall in outcome.recalls.items():
+        console.print(f"{name}: finds {recall:.4f} of the exact first {outcome.recall_at}")
+    if plot and outcome.comparisons:
+        console.print(f"wrote {plot}", soft_wrap=True)
+    elif plot:
+        stderr().print("no plot: there is only one run", style="yellow")

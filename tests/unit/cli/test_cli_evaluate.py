@@ -1,0 +1,141 @@
+"""`diptych evaluate` compares slots, fusion and later stages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diptych import Registry
+from diptych.cli.ablation import ablation, choose, exact
+from diptych.cli.evaluate import split_names
+from diptych.collection import Collection
+from diptych.config import load_config
+from diptych.errors import SearchError
+from diptych.evaluate import Qrels, from_trec, read_queries
+from diptych.evaluate import evaluate as score
+from diptych.search import Diversify, Pipeline, Rerank, Rescore, Retrieve, Rrf
+from diptych.types import Run as Ranked
+
+Run = Callable[..., Any]
+QUERIES = {"q1": ("cat on a mat", "cat"), "q2": ("barks at the man", "dog"), "q3": ("hunts mice", "owl")}
+
+
+@pytest.fixture
+def judged(run: Run, config: Path, corpus: Path, tmp_path: Path) -> Run:
+    queries = "".join(json.dumps({"_id": key, "text": text}) + "\n" for key, (text, _) in QUERIES.items())
+    (tmp_path / "queries.jsonl").write_text(queries + '{"_id": "unjudged", "text": "egg"}\n')
+    rows = "".join(f"{key}\t{document}\t1\n" for key, (_, document) in QUERIES.items())
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + rows)
+    config.write_text(config.read_text() + "evaluate: {queries: queries.jsonl, qrels: qrels.tsv, metrics: [nDCG@3]}\n")
+    assert run("populate", corpus).code == 0
+    return run
+
+
+def test_the_table_has_a_row_for_each_slot_and_for_their_fusion(judged: Run) -> None:
+    answer = judged("evaluate")
+    assert answer.code == 0
+    rows = [line for line in answer.out.splitlines() if "1.000" in line]
+    assert [row.split()[1] for row in rows] == ["dense", "lexical", "rrf"]
+    assert "3 judged queries" in answer.out
+
+
+def test_the_figures_are_those_of_the_library(judged: Run, config: Path, registry: Registry) -> None:
+    found = judged("evaluate", "--json", "--metrics", "nDCG@3,MRR@3").json()
+    by_run = {row["run"]: row["means"] for row in found["evaluations"]}
+    settings = load_config(config)
+    qrels, queries = Qrels.read(str(settings.evaluate.qrels)), read_queries(str(settings.evaluate.queries))[:3]
+    with Collection.open(settings, registry=registry) as collection:
+        hits = collection.search_batch(queries, limit=3)
+    expected = score(Ranked.from_hits("rrf", queries, hits), qrels, ["nDCG@3", "MRR@3"])
+    assert by_run["rrf"] == pytest.approx(dict(expected.means))
+    assert [(row["metric"], row["baseline"]) for row in found["comparisons"]] == [
+        ("nDCG@3", "dense"),
+        ("MRR@3", "dense"),
+    ]
+
+
+def test_runs_and_baseline_can_be_chosen_and_kept(judged: Run, tmp_path: Path) -> None:
+    options = ("--only", "lexical", "--only", "rrf", "--baseline", "rrf", "--runs", tmp_path / "runs")
+    found = judged("evaluate", *options, "--json", "--per-query").json()
+    assert [row["run"] for row in found["evaluations"]] == ["lexical", "rrf"]
+    assert found["comparisons"][0]["baseline"] == "rrf"
+    assert set(found["evaluations"][0]["per_query"]["nDCG@3"]) == set(QUERIES)
+    kept = from_trec(tmp_path / "runs/lexical.run.gz")
+    assert kept.rankings["q3"][0][0] == "owl"
+
+
+def test_exact_search_tells_what_the_graph_missed(judged: Run) -> None:
+    found = judged("evaluate", "--exact", "--json", "--only", "dense").json()
+    assert found["approximate_search"] == {"at": 3, "recalls": {"dense": 1.0}}
+    assert found["comparisons"] == []
+    assert "dense: finds 1.0000 of the exact first 3" in judged("evaluate", "--exact").out
+
+
+def test_a_plot_is_written(judged: Run, tmp_path: Path) -> None:
+    answer = judged("evaluate", "--plot", tmp_path / "differences.png")
+    assert answer.code == 0
+    assert (tmp_path / "differences.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_beir_folder_brings_queries_and_judgements(judged: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "beir"
+    (folder / "qrels").mkdir(parents=True)
+    (tmp_path / "queries.jsonl").rename(folder / "queries.jsonl")
+    (tmp_path / "qrels.tsv").rename(folder / "qrels/test.tsv")
+    assert judged("evaluate", folder, "--only", "rrf", "--json").json()["evaluations"][0]["queries"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--only", "densse"], "did you mean 'dense'"),
+        (["--baseline", "late"], "there is no evaluation 'late'"),
+        (["--metrics", "nDGC@10"], "nDGC@10"),
+        (["--qrels", "nowhere.tsv"], "nowhere.tsv"),
+        (["--plot", "differences.jpg"], "ends in .png"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_said(judged: Run, arguments: list[str], text: str) -> None:
+    answer = judged("evaluate", *arguments)
+    assert answer.code == 1
+    assert text in answer.err
+
+
+def test_missing_judgements_are_asked_for(run: Run, config: Path, corpus: Path) -> None:
+    run("populate", corpus)
+    answer = run("evaluate", "--json")
+    assert answer.code == 1
+    assert answer.error()["do"] == "give a BEIR folder, --queries FILE, or evaluate.queries in the config file"
+
+
+def test_an_ablation_adds_one_stage_at_a_time() -> None:
+    whole = Retrieve("dense") + Retrieve("lexical") >> Rrf() >> Rescore("late") >> Diversify("dense") >> Rerank("judge")
+    found = ablation(whole)
+    assert list(found) == ["dense", "lexical", "rrf", "rrf > late", "rrf > late > mmr", "rrf > late > mmr > judge"]
+    assert found["dense"] == Pipeline((Retrieve("dense"),))
+    assert found["rrf > late"] == Retrieve("dense") + Retrieve("lexical") >> Rrf() >> Rescore("late")
+    assert list(found.values())[-1] == whole
+
+
+def test_an_ablation_of_one_slot_is_that_slot_and_its_stages() -> None:
+    assert list(ablation(Pipeline((Retrieve("dense"),)))) == ["dense"]
+    assert list(ablation(Pipeline((Retrieve("dense"),)) >> Rerank("judge"))) == ["dense", "dense > judge"]
+
+
+def test_an_exact_pipeline_scans_in_every_slot() -> None:
+    found = exact(Retrieve("dense") + Retrieve("lexical") >> Rrf(k=3))
+    assert [branch.params.exact for branch in found.retrieve if branch.params] == [True, True]
+    assert found.fuse == Rrf(k=3)
+
+
+def test_a_run_that_is_not_there_is_refused_with_the_nearest() -> None:
+    with pytest.raises(SearchError, match=r"(?s)no run 'denze'.*expected: 'dense'.*did you mean 'dense'"):
+        choose(ablation(Pipeline((Retrieve("dense"),))), ["denze"])
+
+
+def test_metric_names_may_stand_with_commas_between() -> None:
+    assert split_names(["nDCG@10, MAP", "RBP(p=0.8,rel=1)"]) == ["nDCG@10", "MAP", "RBP(p=0.8,rel=1)"]

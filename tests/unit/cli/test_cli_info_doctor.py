@@ -1,0 +1,135 @@
+"""`diptych info` and `diptych doctor` say how things stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diptych.config.secrets import is_secret, redacted
+
+Run = Callable[..., Any]
+
+
+def test_info_before_the_first_populate_says_how_to_fill(run: Run, config: Path) -> None:
+    answer = run("info")
+    assert (answer.code, answer.err) == (0, "")
+    assert "animals: 0 documents" in answer.out
+    assert "diptych populate SOURCE" in answer.out
+
+
+def test_info_shows_documents_slots_and_fingerprints(run: Run, config: Path, corpus: Path) -> None:
+    run("populate", corpus)
+    found = run("info", "--json").json()
+    assert (found["name"], found["documents"]) == ("animals", 4)
+    assert [(slot["name"], slot["kind"], slot["vector"]) for slot in found["slots"]] == [
+        ("dense", "dense", "dense.1"),
+        ("lexical", "sparse", "lexical.1"),
+    ]
+    assert all(slot["fingerprint"] for slot in found["slots"])
+    text = run("info", "--store", "edge:./qdrant", "--collection", "animals").out
+    assert "animals: 4 documents" in text
+    assert "dense.1" in text
+
+
+def test_a_store_without_a_collection_name_is_refused(run: Run) -> None:
+    answer = run("info", "--store", "edge:./qdrant")
+    assert answer.code == 1
+    assert "no collection is named" in answer.err
+
+
+def statuses(answer: Any) -> dict[str, str]:
+    return {check["name"]: check["status"] for check in answer.json()["checks"]}
+
+
+def test_a_sound_and_filled_collection_passes_every_check(run: Run, config: Path, corpus: Path) -> None:
+    run("populate", corpus)
+    answer = run("doctor", "--json")
+    assert answer.code == 0
+    assert statuses(answer) == {
+        "versions": "ok",
+        "plugins": "ok",
+        "config": "ok",
+        "extras": "ok",
+        "store": "ok",
+        "collection": "ok",
+        "model of dense": "ok",
+        "model of lexical": "ok",
+    }
+    shown = run("doctor").out
+    assert "ok   collection: 'animals' holds 4 documents" in shown
+    assert "and made this collection's vectors" in shown
+
+
+def test_an_unfilled_collection_is_a_warning_that_does_not_fail(run: Run, config: Path) -> None:
+    answer = run("doctor", "--no-models", "--json")
+    assert answer.code == 0
+    assert answer.json()["passed"] is True
+    assert statuses(answer)["collection"] == "warn"
+    assert "model of dense" not in statuses(answer)
+
+
+def broken(config: Path, old: str, new: str) -> None:
+    config.write_text(config.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "check", "text"),
+    [
+        ("fake-dense", "fake-denze", "config", "did you mean 'fake-dense'"),
+        ("limit: 3", "limt: 3", "config", "line 7, search.limt"),
+        ("{adapter: fake-dense}", "{adapter: heavy}", "extras", "pip install 'diptych[heavy]'"),
+        ("edge:./qdrant", "http://127.0.0.1:9", "store", "does not answer"),
+        ("edge:./qdrant", "ftp://x", "store", "no store answers"),
+        ("{adapter: fake-dense}", "{adapter: fake-dense, dimension: -1}", "model of dense", "fake-dense"),
+        ("edge:./qdrant", "edge:./qdrant\napi_key: ${DIPTYCH_NO_SUCH_KEY}", "store", "DIPTYCH_NO_SUCH_KEY is not set"),
+    ],
+)
+def test_each_fault_fails_its_own_check(run: Run, config: Path, old: str, new: str, check: str, text: str) -> None:
+    broken(config, old, new)
+    answer = run("doctor", "--json")
+    assert answer.code == 1
+    assert statuses(answer)[check] == "fail"
+    failed = next(item for item in answer.json()["checks"] if item["name"] == check)
+    assert text in f"{failed['found']}\n{failed['do']}"
+
+
+def test_another_model_than_the_one_that_filled_the_collection_fails(run: Run, config: Path, corpus: Path) -> None:
+    run("populate", corpus)
+    broken(config, "{adapter: fake-dense}", "{adapter: fake-dense, seed: 1}")
+    answer = run("doctor", "--json")
+    assert answer.code == 1
+    assert statuses(answer)["model of dense"] == "fail"
+    assert statuses(answer)["model of lexical"] == "ok"
+
+
+def test_a_key_in_the_file_itself_is_a_warning_that_does_not_show_it(run: Run, config: Path) -> None:
+    broken(config, "edge:./qdrant", "edge:./qdrant\napi_key: s3cret")
+    answer = run("doctor", "--json")
+    assert statuses(answer)["api_key"] == "warn"
+    assert "s3cret" not in answer.out + answer.err
+
+
+def test_no_config_file_fails_with_how_to_make_one(run: Run) -> None:
+    answer = run("doctor")
+    assert answer.code == 1
+    assert "fail config: there is no config file" in answer.out
+    assert "diptych init" in answer.out
+
+
+def test_secrets_among_options_are_hidden_and_references_are_not() -> None:
+    options = {"api_key": "s3cret", "model": "m", "headers": {"Authorization": "s3cret"}, "token": "${HF_TOKEN}"}
+    assert redacted(options) == {
+        "api_key": "***",
+        "model": "m",
+        "headers": {"Authorization": "***"},
+        "token": "${HF_TOKEN}",
+    }
+    assert redacted({"keys": ["s3cret"], "password": None}) == {"keys": "***", "password": None}
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "tokenizer", "min_token_length", "token_budget", "model"])
+def test_names_that_only_sound_like_secrets_are_shown(name: str) -> None:
+    assert not is_secret(name)

@@ -1,0 +1,125 @@
+"""`diptych populate` fills a collection and says what it did."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from diptych.cli.populate import together
+from diptych.cli.progress import Bars
+
+Run = Callable[..., Any]
+
+
+def test_documents_are_counted_and_a_second_run_encodes_nothing(run: Run, config: Path, corpus: Path) -> None:
+    first = run("populate", corpus)
+    assert (first.code, first.err) == (0, "")
+    assert first.out.startswith("animals: 4 read: 4 new in ")
+    assert "encoded: dense 4, lexical 4" in first.out
+    second = run("populate", corpus)
+    assert second.code == 0
+    assert "4 read: 4 unchanged" in second.out
+    assert "nothing to encode" in second.out
+
+
+def test_json_is_the_whole_report(run: Run, config: Path, corpus: Path) -> None:
+    report = run("populate", corpus, "--json").json()
+    assert (report["read"], report["new"], report["complete"]) == (4, 4, True)
+    assert report["encoded"] == {"dense": 4, "lexical": 4}
+
+
+def test_documents_that_cannot_be_indexed_are_named_and_the_exit_code_is_3(
+    run: Run, config: Path, corpus: Path, tmp_path: Path
+) -> None:
+    with corpus.open("a") as file:
+        file.write('{"id": "void", "text": "  "}\n')
+    answer = run("populate", corpus, "--report", tmp_path / "bad.jsonl")
+    assert answer.code == 3
+    assert "4 new, 1 set aside" in answer.out
+    assert "1 set aside, with reasons in" in answer.err
+    assert "void: empty document" in answer.err
+    assert "void" in (tmp_path / "bad.jsonl").read_text()
+
+
+def test_several_sources_are_one_corpus_and_sync_deletes_what_none_of_them_has(
+    run: Run, config: Path, corpus: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text("id,text\nfox,the fox is quick\n")
+    assert run("populate", corpus, other, "--json").json()["new"] == 5
+    report = run("populate", other, "--sync", "--json").json()
+    assert (report["unchanged"], report["deleted"]) == (1, 4)
+    assert run("info", "--json").json()["documents"] == 1
+
+
+def test_standard_input_is_a_source(run: Run, config: Path) -> None:
+    lines = "".join(json.dumps({"id": str(n), "text": f"word{n}"}) + "\n" for n in range(3))
+    assert run("populate", "-", "--json", input=lines).json()["new"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["nowhere.jsonl"], 1, "there is no such source"),
+        (["animals.jsonl", "--format", "xml"], 1, "xml"),
+        ([], 2, "SOURCE"),
+        (["animals.jsonl", "-c", "other.yaml"], 1, "there is no config file"),
+    ],
+)
+def test_what_cannot_be_populated_is_said(
+    run: Run, config: Path, corpus: Path, arguments: list[str], code: int, text: str
+) -> None:
+    answer = run("populate", *arguments)
+    assert answer.code == code
+    assert text in answer.err
+
+
+def test_a_missing_extra_is_named_with_what_to_install(run: Run, corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "diptych.yaml").write_text("collection: c\nslots:\n  dense: {adapter: heavy}\n")
+    answer = run("populate", corpus)
+    assert answer.code == 1
+    assert "pip install 'diptych[heavy]'" in answer.err
+
+
+class Listed:
+    name = "a list"
+
+    def __init__(self, *items: str) -> None:
+        self.items = items
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.items)
+
+
+class Once(Listed):
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        raise StopIteration
+
+
+def test_sources_together_can_be_read_again_exactly_when_each_can() -> None:
+    again = together([Listed("a"), Listed("b")])
+    assert [list(again), list(again)] == [["a", "b"], ["a", "b"]]
+    assert not isinstance(again, Iterator)
+    assert isinstance(together([Listed("a"), Once()]), Iterator)
+
+
+def test_a_bar_shows_count_and_rate_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    for terminal in (True, False):
+        stream = io.StringIO()
+        console = Console(file=stream, force_terminal=terminal, width=120)
+        monkeypatch.setattr("diptych.cli.progress.stderr", lambda made=console: made)
+        with Bars() as bars:
+            bars.begin("index", 10)
+            bars.advance("index", 4)
+            bars.advance("index", 6)
+        assert ("encoding and writing" in stream.getvalue()) is terminal
+        assert ("10/10" in stream.getvalue()) is terminal

@@ -1,0 +1,144 @@
+"""`diptych search` and `diptych explain` answer queries."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qdrant_client import models
+
+from diptych.cli.search import parse_filter, snippet, texts_of
+from diptych.types import Document, Hit
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def filled(run: Run, config: Path, corpus: Path) -> Run:
+    with corpus.open("a") as file:
+        file.write(json.dumps({"id": "bat", "text": "the bat hunts at night", "kind": "mammal", "legs": 2}) + "\n")
+    assert run("populate", corpus).code == 0
+    return run
+
+
+def test_each_hit_is_a_line_with_tabs_when_piped(filled: Run) -> None:
+    answer = filled("search", "who hunts mice at night", "an egg")
+    assert (answer.code, answer.err) == (0, "")
+    rows = [line.split("\t") for line in answer.out.splitlines()]
+    assert rows[0][:2] == ["who hunts mice at night", "1"]
+    assert rows[0][3:] == ["owl", "the owl hunts mice at night"]
+    assert [row[1] for row in rows if row[0] == "an egg"] == ["1", "2", "3"]
+
+
+def test_json_has_the_hits_of_each_query_with_documents_and_stages(filled: Run) -> None:
+    answer = filled("search", "bat", "--limit", 1, "--json").json()
+    (query,) = answer["queries"]
+    (hit,) = query["hits"]
+    assert (answer["collection"], query["query"], hit["id"]) == ("animals", "bat", "bat")
+    assert hit["metadata"] == {"kind": "mammal", "legs": 2}
+    assert hit["text"] == "the bat hunts at night"
+    assert hit["score"] in hit["stages"].values()
+
+
+def test_queries_come_from_standard_input_one_a_line(filled: Run) -> None:
+    found = filled("search", "-", "--json", "-n", 1, input="egg\n\n  barks \n").json()["queries"]
+    assert [(query["query"], query["hits"][0]["id"]) for query in found] == [("egg", "hen"), ("barks", "dog")]
+    assert filled("search", "-n", 1, input="egg\n").out.split("\t")[3] == "hen"
+
+
+def test_one_slot_alone_gives_only_its_own_scores(filled: Run) -> None:
+    hits = filled("search", "owl at night", "--only", "lexical", "--json").json()["queries"][0]["hits"]
+    assert hits[0]["id"] == "owl"
+    assert set(hits[0]["stages"]) == {"lexical"}
+    assert hits == filled("search", "owl at night", "--slot", "lexical", "--json").json()["queries"][0]["hits"]
+
+
+def test_filters_and_where_leave_other_documents_out(filled: Run) -> None:
+    only_bat = {"must": [{"key": "kind", "match": {"value": "mammal"}}]}
+    for options in (("--filter", json.dumps(only_bat)), ("--where", "legs=2"), ("--where", "kind=mammal")):
+        hits = filled("search", "night", *options, "--json").json()["queries"][0]["hits"]
+        assert [hit["id"] for hit in hits] == ["bat"]
+    assert filled("search", "night", "--where", "legs=3").out == ""
+
+
+def test_offset_goes_on_where_limit_stopped(filled: Run) -> None:
+    both = [line.split("\t")[3] for line in filled("search", "the night", "-n", 4).out.splitlines()]
+    second = [line.split("\t") for line in filled("search", "the night", "-n", 2, "--offset", 2).out.splitlines()]
+    assert [row[3] for row in second] == both[2:]
+    assert [row[1] for row in second] == ["3", "4"]
+
+
+def test_a_collection_can_be_searched_without_a_config_file(filled: Run, config: Path) -> None:
+    config.unlink()
+    answer = filled("search", "egg", "--store", "edge:./qdrant", "--collection", "animals", "-n", 1)
+    assert answer.out.split("\t")[3] == "hen"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["night", "--filter", "{"], 1, "--filter is no Qdrant filter"),
+        (["night", "--filter", '{"musst": []}'], 1, "--filter is no Qdrant filter"),
+        (["night", "--where", "kind"], 1, "--where is not KEY=VALUE"),
+        (["night", "--only", "late"], 1, "late"),
+        (["night", "--limit", "0"], 2, "--limit"),
+        (["night", "--limit", "9999"], 1, "more hits than the pipeline passes on"),
+        (["night", "--collection", "plants"], 1, "plants"),
+        ([" "], 1, "a query is empty"),
+        (["-"], 1, "standard input holds no query"),
+    ],
+)
+def test_a_search_that_cannot_be_run_says_why(filled: Run, arguments: list[str], code: int, text: str) -> None:
+    answer = filled("search", *arguments)
+    assert answer.code == code
+    assert text in answer.err
+    assert answer.out == ""
+
+
+def test_a_collection_that_is_not_filled_says_how_to_fill_it(run: Run, config: Path) -> None:
+    answer = run("search", "night", "--json")
+    assert answer.code == 1
+    assert answer.error()["kind"] == "CollectionNotFound"
+    assert "diptych populate" in answer.error()["do"]
+
+
+def test_filter_and_where_must_both_hold() -> None:
+    found = parse_filter('{"should": [{"is_null": {"key": "a"}}]}', ["b=true", "c=-3", "d=x=y"])
+    assert found is not None
+    assert isinstance(found.must, list)
+    assert isinstance(found.must[0], models.Filter)
+    values = [condition.match.value for condition in found.must[1:]]  # type: ignore[union-attr]
+    assert values == [True, -3, "x=y"]
+    assert parse_filter(None, []) is None
+
+
+def test_given_queries_need_no_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("from a pipe\n"))
+    assert texts_of(["a", "b"]) == ["a", "b"]
+    assert texts_of(["-"]) == ["from a pipe"]
+
+
+def test_a_snippet_is_one_harmless_line() -> None:
+    hit = Hit(Document("1", "a\x1b[2Jb\nc" + "d" * 500, title="Title"), 1.0)
+    assert snippet(hit, limit=20) == "Title: a [2Jb cdddd…"
+
+
+def test_an_explanation_adds_up_to_the_score(filled: Run) -> None:
+    answer = filled("explain", "owl hunts at night", "--json").json()
+    assert answer["pipeline"].startswith("Retrieve('dense', 100) + Retrieve('lexical', 100) >> Rrf(k=60)")
+    assert {word for word, _ in answer["terms"]["lexical"]} == {"owl", "hunts", "at", "night"}
+    assert answer["hits"][0]["id"] == "owl"
+    for hit in answer["hits"]:
+        parts = [standing["contribution"] for standing in hit["slots"].values()]
+        assert sum(parts) == pytest.approx(hit["score"], abs=1e-6)
+
+
+def test_an_explanation_is_a_table_of_ranks(filled: Run) -> None:
+    lines = filled("explain", "owl hunts at night", "-n", 1).out.splitlines()
+    assert lines[1].startswith("lexical looks for: ")
+    assert "#1" in lines[-1]
+    assert "owl" in lines[-1]
