@@ -12,7 +12,7 @@ from diptych.config import Config, check_adapters, load_config
 from diptych.environment import interpolate
 from diptych.errors import CollectionError
 from diptych.handle import CollectionHandle
-from diptych.populate import Progress, populate
+from diptych.populate import Progress, Rejected, populate
 from diptych.registry import Registry
 from diptych.reports import CollectionInfo, PopulateReport, SlotInfo
 from diptych.search import Pipeline, search
@@ -92,7 +92,7 @@ class Collection:
 
     def populate(
         self,
-        documents: Iterable[Document | Mapping[str, Any]],
+        documents: Iterable[Document | Mapping[str, Any] | Rejected],
         *,
         sync: bool = False,
         progress: Progress | None = None,

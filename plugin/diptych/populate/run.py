@@ -19,6 +19,7 @@ from diptych.populate.aside import Aside, reason_of
 from diptych.populate.index import Indexer
 from diptych.populate.intake import Intake, Item, Tally
 from diptych.populate.progress import Progress, Unwatched
+from diptych.populate.rejected import Rejected
 from diptych.populate.seen import SeenIds
 from diptych.populate.spool import Spool
 from diptych.populate.statistics import Measure, batched, drift_warnings
@@ -34,7 +35,7 @@ STEP = 64  # documents between two calls of a progress
 
 def populate(
     handle: CollectionHandle,
-    documents: Iterable[Document | Mapping[str, Any]],
+    documents: Iterable[Document | Mapping[str, Any] | Rejected],
     *,
     sync: bool = False,
     progress: Progress | None = None,
