@@ -26,6 +26,20 @@ def interpolate(value: Any, *, where: str = "config") -> Any:
     return value
 
 
+def conceal(text: str, value: Any) -> str:
+    """`text` with what the variables that `value` refers to hold written as `${NAME}` again, for errors."""
+    names = {match["name"] for match in _REFERENCE.finditer(repr(value))}
+    held = {name: content for name in names if (content := os.environ.get(name))}
+    for name, content in sorted(held.items(), key=lambda item: -len(item[1])):
+        text = text.replace(content, f"${{{name}}}")
+    return text
+
+
+def refers(value: Any) -> bool:
+    """Whether `value` refers to any variable."""
+    return bool(_REFERENCE.search(repr(value)))
+
+
 def _lookup(match: re.Match[str], where: str) -> str:
     found = os.environ.get(match["name"], match["default"])
     if found is None:

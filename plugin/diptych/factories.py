@@ -8,13 +8,13 @@ import importlib
 import importlib.util
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from diptych.environment import interpolate
+from diptych.environment import conceal, interpolate, refers
 from diptych.errors import AdapterFactoryError, AdapterOptionsError, DiptychError, MissingExtra
-from diptych.protocols import CONTRACTS, Adapter
+from diptych.protocols import CONTRACTS, Adapter, Similarity
 from diptych.specs import AdapterSpec
 
 
@@ -28,7 +28,7 @@ def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str) -> Adapte
     """
     check_requirements(spec, where=where)
     factory = _factory(spec, where)
-    given = validate_options(spec, interpolate(dict(options), where=where), where=where)
+    given = validate_options(spec, interpolate(dict(options), where=where), where=where, raw=options)
     try:
         adapter = factory(**given)
     except DiptychError:
@@ -37,8 +37,8 @@ def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str) -> Adapte
         raise AdapterFactoryError(
             f"the factory of adapter {spec.name!r} failed",
             where=f"{where}, {spec.factory}",
-            got=f"{type(error).__name__}: {error}",
-        ) from error
+            got=conceal(f"{type(error).__name__}: {error}", options),
+        ) from _cause(error, options)
     check_contract(spec, adapter, where=where)
     return adapter  # type: ignore[no-any-return]
 
@@ -63,8 +63,12 @@ def options_model(spec: AdapterSpec) -> type[BaseModel] | None:
     return model
 
 
-def validate_options(spec: AdapterSpec, options: Mapping[str, Any], *, where: str = "") -> dict[str, Any]:
+def validate_options(
+    spec: AdapterSpec, options: Mapping[str, Any], *, where: str = "", raw: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """`options` as the adapter's factory takes them, defaults filled in.
+
+    `raw` holds the options before `${NAME}` was filled in: what it refers to is never part of an error.
 
     Raises:
         AdapterOptionsError: an unknown option (the nearest known one is named), or a wrong value.
@@ -75,19 +79,21 @@ def validate_options(spec: AdapterSpec, options: Mapping[str, Any], *, where: st
     try:
         parsed = model.model_validate(dict(options))
     except ValidationError as error:
-        raise _option_error(spec, error, sorted(model.model_fields), where) from error
+        raise _option_error(spec, error, sorted(model.model_fields), where, raw) from _cause(error, raw)
     return {name: getattr(parsed, name) for name in type(parsed).model_fields}
 
 
-def _option_error(spec: AdapterSpec, error: ValidationError, known: list[str], where: str) -> AdapterOptionsError:
+def _option_error(
+    spec: AdapterSpec, error: ValidationError, known: list[str], where: str, raw: object
+) -> AdapterOptionsError:
     first = error.errors()[0]
     key = ".".join(map(str, first["loc"])) or "options"
     if first["type"] != "extra_forbidden":
         return AdapterOptionsError(
             f"option {key!r} of adapter {spec.name!r} is not usable",
             where=where,
-            got=repr(first.get("input"))[:80],
-            expected=first["msg"],
+            got=conceal(repr(first.get("input")), raw)[:80],
+            expected=conceal(first["msg"], raw),
             key=key,
         )
     return _unknown_option(spec, key, known, where)
@@ -108,11 +114,19 @@ def _check_parameters(spec: AdapterSpec, options: Mapping[str, Any], where: str)
     """The options, after a look at the factory's own signature; the factory must be importable for that."""
     if not options:
         return {}
-    parameters = inspect.signature(_factory(spec, where)).parameters
+    parameters = inspect.signature(_factory(spec, where)).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return dict(options)
+    known = sorted(p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD))
     for key in options:
-        if key not in parameters:
-            raise _unknown_option(spec, key, sorted(parameters), where)
+        if key not in known:
+            raise _unknown_option(spec, key, known, where)
     return dict(options)
+
+
+def _cause(error: Exception, raw: object) -> Exception | None:
+    """The error as a cause to show; None when its own text may hold what an environment variable holds."""
+    return None if refers(raw) else error
 
 
 def _factory(spec: AdapterSpec, where: str) -> Any:
@@ -123,7 +137,7 @@ def _load(path: str, where: str) -> Any:
     module, _, attribute = path.partition(":")
     try:
         return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a module may raise anything while it is imported
         raise AdapterFactoryError(
             f"cannot import {path}", where=where, got=f"{type(error).__name__}: {error}", expected='"module:attribute"'
         ) from error
@@ -140,16 +154,18 @@ def check_contract(spec: AdapterSpec, adapter: object, *, where: str = "") -> No
             got=f"{type(adapter).__name__} without {', '.join(missing)}",
             expected=f"all members of diptych.{contract.__name__}",
         )
-    dimension = getattr(adapter, "dimension", 1)
+    dimension, similarity = getattr(adapter, "dimension", 1), getattr(adapter, "similarity", "cosine")
     if not isinstance(dimension, int) or dimension < 1:
-        raise AdapterFactoryError(
-            f"adapter {spec.name!r} has no usable dimension",
-            where=where,
-            got=repr(dimension),
-            expected="an integer >= 1",
-        )
+        raise _unusable(spec, "dimension", dimension, "an integer >= 1", where)
+    if similarity not in get_args(Similarity):
+        raise _unusable(spec, "similarity", similarity, " | ".join(get_args(Similarity)), where)
     for fact, declared in spec.facts.items():
         _check_fact(spec, fact, declared, getattr(adapter, fact, None), where)
+
+
+def _unusable(spec: AdapterSpec, fact: str, found: object, expected: str, where: str) -> AdapterFactoryError:
+    what = f"adapter {spec.name!r} has no usable {fact}"
+    return AdapterFactoryError(what, where=where, got=repr(found), expected=expected)
 
 
 def _check_fact(spec: AdapterSpec, fact: str, declared: object, found: object, where: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib.metadata
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from diptych.protocols import Adapter
 from diptych.specs import AdapterSpec
 
 GROUP = "diptych"
+HOOKS = tuple(sorted(name for name in vars(hookspecs) if name.startswith("diptych_")))
 
 
 class Registry:
@@ -36,7 +38,7 @@ class Registry:
         self._manager.add_hookspecs(hookspecs)
         self._sources: dict[str, str] = {}
         self._specs: dict[str, AdapterSpec] = {}
-        for source, plugin in [*(_installed() if installed else ()), *((_describe(p), p) for p in plugins)]:
+        for source, plugin in [*(_installed() if installed else ()), *_named(plugins)]:
             self._register(source, plugin)
         self._collect()
 
@@ -84,6 +86,7 @@ class Registry:
         return make(self.spec(name, where=where), options or {}, where=where or f"adapter {name!r}")
 
     def _register(self, source: str, plugin: object) -> None:
+        _require_marks(source, plugin)
         try:
             self._manager.register(plugin, name=source)
         except (pluggy.PluginValidationError, ValueError) as error:
@@ -99,8 +102,13 @@ class Registry:
         try:
             self._manager.check_pending()
         except pluggy.PluginValidationError as error:
-            known = ", ".join(n for n in dir(hookspecs) if n.startswith("diptych_"))
-            raise HookError("a plugin implements an unknown hook", got=str(error), expected=known) from error
+            raise HookError(
+                "a plugin implements an unknown hook",
+                where=self._manager.get_name(error.plugin) or "",
+                got=str(error),
+                expected=", ".join(HOOKS),
+                plugin=error.plugin,
+            ) from error
         for implementation in self._manager.hook.diptych_register_adapters.get_hookimpls():
             for spec in _specs_of(implementation):
                 self._add(spec, implementation.plugin_name)
@@ -109,11 +117,24 @@ class Registry:
         if spec.name in self._specs:
             raise DuplicateAdapter(
                 f"two plugins register an adapter called {spec.name!r}",
-                where=f"{self._sources[spec.name]} and {source}",
+                where=" and ".join(sorted([self._sources[spec.name], source])),
                 do="rename one of them or uninstall one of the two packages",
             )
         self._specs[spec.name] = spec
         self._sources[spec.name] = source
+
+
+def _require_marks(source: str, plugin: object) -> None:
+    """Raise HookError when a function has a hook's name and is not marked: it would never be called."""
+    for name in HOOKS:
+        method = getattr(plugin, name, None)
+        if inspect.isroutine(method) and not hasattr(method, f"{hookspecs.PROJECT}_impl"):
+            raise HookError(
+                f"{name} is not marked as a hook implementation",
+                where=source,
+                do="write @diptych.hookimpl above it",
+                plugin=plugin,
+            )
 
 
 def _specs_of(implementation: Any) -> list[AdapterSpec]:
@@ -151,6 +172,14 @@ def _installed() -> list[tuple[str, object]]:
                 do="mend it or uninstall its package",
             ) from error
     return found
+
+
+def _named(plugins: Iterable[object]) -> list[tuple[str, object]]:
+    """Plugins under their names, sorted; a name that several have is numbered."""
+    found: dict[str, object] = {}
+    for name, plugin in sorted(((_describe(p), p) for p in plugins), key=lambda pair: pair[0]):
+        found[f"{name} ({len(found) + 1})" if name in found else name] = plugin
+    return list(found.items())
 
 
 def _describe(plugin: object) -> str:
