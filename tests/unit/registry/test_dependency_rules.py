@@ -1,0 +1,121 @@
+"""The dependency rules of the design, read from the imports of every module without importing it.
+
+Arrows point one way: a module of the host imports modules of its own layer or of earlier ones. Imports that only type
+checkers see are no dependencies.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+HOST, GUESTS, TRAINING = (
+    ROOT / part for part in ("plugin/diptych", "adapters/diptych_adapters", "adapters/diptych_training")
+)
+FORBIDDEN_TO_HOST = ("torch", "sentence_transformers", "transformers", "diptych_adapters", "diptych_training")
+
+# From the ground up; a name stands for the module or the package. A line may import its own line and those above.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("types", "errors"),
+    ("protocols", "environment"),
+    ("specs", "metadata"),
+    ("reports",),
+    ("hookspecs", "factories", "config"),
+    ("registry",),
+    ("encoding", "payloads", "stores", "params", "guard", "slots", "handle", "testing"),
+    ("populate", "search"),
+    ("collection",),
+    ("swap", "evaluate", "explain", "tune"),
+    ("cli", "studio", "__main__"),
+)
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The absolute dotted names that a module imports, wherever it does, but not those for type checkers only."""
+    yield from _imports(ast.parse(path.read_text()).body)
+
+
+def _imports(nodes: list[ast.stmt]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        else:
+            for child in ast.iter_child_nodes(node):
+                yield from _imports([child] if isinstance(child, ast.stmt) else _statements(child))
+
+
+def _statements(node: ast.AST) -> list[ast.stmt]:
+    """Statements below a node that is none itself, such as an except clause or a match case."""
+    return [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)]
+
+
+def layer_of(dotted: str) -> str:
+    """The module or package directly under `diptych` that a dotted name lies in; "" for `diptych` itself."""
+    parts = dotted.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def modules(root: Path) -> list[Path]:
+    return sorted(root.rglob("*.py"))
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_every_part_of_the_host_has_its_layer() -> None:
+    parts = {path.relative_to(HOST).parts[0].removesuffix(".py") for path in modules(HOST)} - {"__init__"}
+    assert parts <= set(RANK), f"give them a layer: {sorted(parts - set(RANK))}"
+
+
+@pytest.mark.parametrize("path", [p for p in modules(HOST) if p.parent != HOST or p.stem != "__init__"], ids=relative)
+def test_arrows_of_the_host_point_one_way(path: Path) -> None:
+    own = path.relative_to(HOST).parts[0].removesuffix(".py")
+    reached = {layer_of(name) for name in imports(path) if name.split(".")[0] == "diptych"} & set(RANK)
+    upward = {name for name in reached if RANK[name] > RANK[own]}
+    assert not upward, f"{own} imports {sorted(upward)}, which stand above it"
+
+
+@pytest.mark.parametrize("path", modules(HOST), ids=relative)
+def test_the_host_imports_no_model_library_and_no_guest(path: Path) -> None:
+    assert not {name for name in imports(path) if name.split(".")[0] in FORBIDDEN_TO_HOST}
+
+
+@pytest.mark.parametrize("path", modules(GUESTS), ids=relative)
+def test_encoders_never_import_the_client_of_the_store(path: Path) -> None:
+    allowed = "text_index" in path.stem  # a text index is made of the store's own words
+    found = {name for name in imports(path) if name.split(".")[0] in ("qdrant_client", "qdrant_edge")}
+    assert allowed or not found
+
+
+@pytest.mark.parametrize("path", [*modules(GUESTS), *modules(TRAINING)], ids=relative)
+def test_guests_use_the_contracts_of_the_host_and_none_of_its_insides(path: Path) -> None:
+    own = {layer_of(name) for name in imports(path) if name.split(".")[0] == "diptych"}
+    assert own <= {"types", "errors", "protocols", "specs", "hookspecs", "environment"} | set(public_names())
+
+
+def public_names() -> set[str]:
+    """What `from diptych import ...` gives: the names of its `__all__`."""
+    tree = ast.parse((HOST / "__init__.py").read_text())
+    listed = [node.value for node in tree.body if isinstance(node, ast.Assign) and "__all__" in ast.unparse(node)]
+    return set(ast.literal_eval(listed[0]))
+
+
+def test_these_rules_see_imports_at_any_depth_but_not_those_for_type_checkers(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text(
+        "import a.b\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import hidden\n"
+        "def f():\n    try:\n        from c import d\n    except ImportError:\n        import e\n"
+        "class K:\n    def g(self):\n        with x:\n            import h\n"
+    )
+    assert set(imports(module)) == {"a.b", "typing.TYPE_CHECKING", "c.d", "e", "h"}

@@ -1,0 +1,238 @@
+"""Adapters are made from their specs, and what is not as it was declared is refused."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field
+
+from diptych import AdapterSpec, Registry, hookimpl
+from diptych.errors import AdapterFactoryError, AdapterOptionsError, ConfigError, DiptychError, MissingExtra
+from diptych.protocols import Kind
+from diptych.testing import FakeDenseEncoder
+from diptych.types import Floats
+
+SECRET = "sk-live-0123456789"
+
+
+class Options(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    dimension: int = Field(default=8, ge=1)
+    api_key: Literal["right"] = "right"
+
+
+class Needy(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    model: str
+    api_key: str = ""
+
+
+def registry(factory: str = "diptych.testing:FakeDenseEncoder", *, kind: Kind = "dense", **more: Any) -> Registry:
+    class Toy:
+        @hookimpl
+        def diptych_register_adapters(self) -> list[AdapterSpec]:
+            return [AdapterSpec(name="toy", kind=kind, factory=factory, summary="a toy", **more)]
+
+    return Registry(Toy(), installed=False)
+
+
+@pytest.fixture
+def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of an importable module with odd factories."""
+    (tmp_path / "toys_of_test_factories.py").write_text(TOYS)
+    (tmp_path / "toys_that_break.py").write_text("raise RuntimeError('no licence found')")
+    monkeypatch.syspath_prepend(tmp_path)
+    return "toys_of_test_factories"
+
+
+TOYS = """
+from diptych.testing import FakeDenseEncoder
+
+class Box:
+    Inner = FakeDenseEncoder
+
+def needs_key(*, api_key):
+    raise ValueError(f"the key {api_key} is not accepted")
+
+def takes_anything(**options):
+    return FakeDenseEncoder(**options)
+
+def only(dimension, /, *more, seed=0):
+    return FakeDenseEncoder(seed=seed)
+
+class Half:
+    dimension = 3
+    def encode_query(self, inputs): ...
+
+def wide():
+    encoder = FakeDenseEncoder()
+    encoder.dimension = "wide"
+    return encoder
+
+def cosinus():
+    return FakeDenseEncoder(similarity="cosinus")
+"""
+
+
+def test_options_reach_the_factory() -> None:
+    adapter = registry().create("toy", {"dimension": 5, "seed": 2})
+    assert isinstance(adapter, FakeDenseEncoder)
+    assert adapter.encode_query(["a"]).shape == (1, 5)
+
+
+def test_a_factory_may_be_an_attribute_of_an_attribute(toys: str) -> None:
+    assert isinstance(registry(f"{toys}:Box.Inner").create("toy"), FakeDenseEncoder)
+
+
+def test_a_missing_package_is_named_with_what_to_install() -> None:
+    missing = registry(requires=("numpy", "no_such_package"), extra="toys[all]")
+    with pytest.raises(
+        MissingExtra, match=r"'toy' needs no_such_package\n  where: slot a\n  do: pip install 'toys\[all\]'"
+    ):
+        missing.create("toy", where="slot a")
+
+
+def test_without_an_extra_the_missing_modules_are_what_to_install() -> None:
+    with pytest.raises(MissingExtra, match=r"do: pip install 'no_such.part other_missing'"):
+        registry(requires=("no_such.part", "other_missing")).create("toy")
+
+
+def test_a_factory_that_raises_is_named_with_its_error(toys: str) -> None:
+    with pytest.raises(
+        AdapterFactoryError, match=r"(?s)factory of adapter 'toy' failed.*got: ValueError: the key abc"
+    ) as e:
+        registry(f"{toys}:needs_key").create("toy", {"api_key": "abc"})
+    assert isinstance(e.value.__cause__, ValueError)
+
+
+def test_an_error_of_our_tree_passes_through_a_factory_as_it_is() -> None:
+    with pytest.raises(ConfigError, match=r"environment variable NOT_SET_ANYWHERE is not set\n  where: slot a.log"):
+        registry().create("toy", {"log": "${NOT_SET_ANYWHERE}"}, where="slot a")
+
+
+@pytest.mark.parametrize(
+    ("factory", "text"),
+    [
+        ("no_such_module:Encoder", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("diptych.testing:NoSuchEncoder", "AttributeError: module 'diptych.testing' has no attribute 'NoSuchEncoder'"),
+        ("toys_that_break:Encoder", "RuntimeError: no licence found"),
+    ],
+)
+def test_a_factory_that_cannot_be_imported_is_named(toys: str, factory: str, text: str) -> None:
+    with pytest.raises(AdapterFactoryError, match=f"cannot import {factory}") as caught:
+        registry(factory).create("toy")
+    assert caught.value.got == text
+
+
+def test_an_object_that_lacks_members_of_its_contract_is_refused(toys: str) -> None:
+    with pytest.raises(
+        AdapterFactoryError, match=r"DenseEncoder\n.*\n  got: Half without encode_document, similarity\n"
+    ):
+        registry(f"{toys}:Half").create("toy")
+
+
+def test_an_object_of_another_kind_is_refused() -> None:
+    with pytest.raises(
+        AdapterFactoryError, match=r"does not satisfy SparseEncoder\n.*\n  got: FakeDenseEncoder without decode"
+    ):
+        registry(kind="sparse").create("toy")
+
+
+def test_a_dimension_that_is_no_number_is_refused(toys: str) -> None:
+    with pytest.raises(
+        AdapterFactoryError, match=r"no usable dimension\n.*\n  got: 'wide'\n  expected: an integer >= 1"
+    ):
+        registry(f"{toys}:wide").create("toy")
+
+
+def test_a_similarity_that_qdrant_has_no_word_for_is_refused(toys: str) -> None:
+    with pytest.raises(
+        AdapterFactoryError, match=r"no usable similarity\n.*\n  got: 'cosinus'\n  expected: cosine \| dot"
+    ):
+        registry(f"{toys}:cosinus").create("toy")
+
+
+def test_a_declared_fact_that_differs_is_refused_with_both_values() -> None:
+    with pytest.raises(AdapterFactoryError, match="fact 'dimension'\n  got: 64\n  expected: 384"):
+        registry(facts={"dimension": 384, "similarity": "cosine"}).create("toy")
+
+
+def test_declared_facts_that_hold_are_accepted() -> None:
+    assert registry(facts={"dimension": 64, "normalized": True}).create("toy") is not None
+
+
+def test_an_unknown_option_names_the_nearest_parameter_of_the_factory() -> None:
+    with pytest.raises(AdapterOptionsError, match="'toy' has no option 'dimensions'") as caught:
+        registry().create("toy", {"dimensions": 5})
+    assert caught.value.do == "did you mean 'dimension'?"
+    assert "nan_word" in caught.value.expected
+    assert caught.value.context["key"] == "dimensions"
+
+
+def test_an_unknown_option_names_the_nearest_field_of_the_options_model() -> None:
+    with pytest.raises(
+        AdapterOptionsError, match=r"(?s)no option 'dimenson'.*expected: api_key, dimension.*mean 'dimension'"
+    ):
+        registry(options=Options).create("toy", {"dimenson": 5})
+
+
+def test_only_parameters_that_take_a_keyword_are_options(toys: str) -> None:
+    with pytest.raises(AdapterOptionsError, match=r"has no option 'more'\n  where: adapter 'toy'\n  expected: seed$"):
+        registry(f"{toys}:only").create("toy", {"more": 5})
+
+
+def test_a_factory_with_open_keywords_takes_any_option(toys: str) -> None:
+    adapter: Any = registry(f"{toys}:takes_anything").create("toy", {"dimension": 9})
+    assert adapter.dimension == 9
+
+
+def test_an_unusable_value_says_what_was_expected() -> None:
+    with pytest.raises(
+        AdapterOptionsError, match=r"option 'dimension' of adapter 'toy' is not usable\n.*\n  got: 0\n.*greater"
+    ):
+        registry(options=Options).create("toy", {"dimension": 0})
+
+
+def test_options_that_are_no_pydantic_model_are_named() -> None:
+    with pytest.raises(
+        AdapterFactoryError, match=r"options of adapter 'toy' are no pydantic model\n  where: diptych.testing"
+    ):
+        registry(options="diptych.testing:FakeDenseEncoder").create("toy", {"a": 1})
+
+
+def test_the_environment_fills_in_options_when_the_adapter_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOY_WORD", "poison")
+    adapter: Any = registry().create("toy", {"nan_word": "${TOY_WORD}", "query_prompt": "${TOY_PROMPT:-query} :"})
+    assert (adapter.nan_word, adapter.query_prompt) == ("poison", "query :")
+
+
+@pytest.mark.parametrize(
+    ("factory", "more", "given"),
+    [
+        ("needs_key", {}, {"api_key": "Bearer ${TOY_KEY}"}),
+        ("takes_anything", {"options": Options}, {"api_key": "${TOY_KEY}"}),
+        ("takes_anything", {"options": Options}, {"dimension": "${TOY_KEY}"}),
+        ("takes_anything", {"options": Needy}, {"api_key": "${TOY_KEY}"}),
+    ],
+)
+def test_what_the_environment_holds_is_in_no_error_and_no_traceback(
+    toys: str, monkeypatch: pytest.MonkeyPatch, factory: str, more: dict[str, Any], given: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("TOY_KEY", SECRET)
+    with pytest.raises(DiptychError) as caught:
+        registry(f"{toys}:{factory}", **more).create("toy", given)
+    shown = "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value))
+    assert "sk-live" not in shown
+    assert "${TOY_KEY}" in str(caught.value)
+
+
+def test_two_registries_made_from_the_same_plugins_make_equal_adapters() -> None:
+    def vectors(inputs: Sequence[str]) -> Floats:
+        adapter: Any = registry().create("toy", {"seed": 4})
+        return adapter.encode_document(inputs)  # type: ignore[no-any-return]
+
+    assert vectors(["a b"]).tolist() == vectors(["a b"]).tolist()

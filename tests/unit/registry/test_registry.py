@@ -1,0 +1,195 @@
+"""Plugins are found, checked and never depend on their order. The plugins are toys, written where they are used."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import diptych
+from diptych import AdapterSpec, Document, Registry, hookimpl
+from diptych.errors import DuplicateAdapter, HookError, RegistryError, UnknownAdapter
+
+
+def spec(name: str, **facts: Any) -> AdapterSpec:
+    return AdapterSpec(
+        name=name, kind="dense", factory="diptych.testing:FakeDenseEncoder", summary="a toy", facts=facts
+    )
+
+
+class Alpha:
+    @hookimpl
+    def diptych_register_adapters(self) -> Iterable[AdapterSpec]:
+        return [spec("alpha"), spec("common")]
+
+    @hookimpl
+    def diptych_point_id(self, document: Document) -> int | None:
+        return int(document.id) if document.id.isdigit() else None
+
+
+class Beta:
+    @hookimpl
+    def diptych_register_adapters(self) -> Iterable[AdapterSpec]:
+        yield spec("beta")
+
+    @hookimpl
+    def diptych_point_id(self) -> int:
+        return 0
+
+
+class Gamma:
+    @hookimpl
+    def diptych_register_adapters(self) -> Iterable[AdapterSpec]:
+        return (spec(name) for name in ("gamma",))
+
+    @hookimpl(trylast=True)
+    def diptych_point_id(self) -> int:
+        return 7
+
+
+def test_all_adapters_are_listed_by_kind_and_name() -> None:
+    registry = Registry(Beta(), Alpha(), installed=False)
+    assert [found.name for found in registry.specs()] == ["alpha", "beta", "common"]
+    assert registry.source("beta").endswith("Beta")
+
+
+def test_the_order_of_plugins_never_changes_a_result() -> None:
+    answers = set()
+    for plugins in itertools.permutations([Alpha(), Beta(), Gamma()]):
+        registry = Registry(*plugins, installed=False)
+        names = tuple(found.name for found in registry.specs())
+        chosen = tuple(registry.hook.diptych_point_id(document=Document(id, "text")) for id in ("12", "x"))
+        answers.add((names, chosen))
+    assert len(answers) == 1
+
+
+def test_of_hooks_with_one_answer_the_first_that_is_not_none_counts_and_trylast_comes_last() -> None:
+    registry = Registry(Alpha(), Gamma(), installed=False)
+    assert registry.hook.diptych_point_id(document=Document("12", "text")) == 12
+    assert registry.hook.diptych_point_id(document=Document("x", "text")) == 7
+    assert Registry(Alpha(), installed=False).hook.diptych_point_id(document=Document("x", "text")) is None
+
+
+def test_every_plugin_is_told_of_a_populate() -> None:
+    heard: list[str] = []
+
+    class Listener:
+        @hookimpl
+        def diptych_after_populate(self, report: object) -> None:
+            heard.append(str(report))
+
+    Registry(Listener(), Listener(), installed=False).hook.diptych_after_populate(report="done")
+    assert heard == ["done", "done"]
+
+
+def test_two_plugins_with_one_name_for_an_adapter_are_both_named_whatever_their_order() -> None:
+    class Other:
+        @hookimpl
+        def diptych_register_adapters(self) -> list[AdapterSpec]:
+            return [spec("common")]
+
+    texts = set()
+    for plugins in ([Alpha(), Other()], [Other(), Alpha()]):
+        with pytest.raises(DuplicateAdapter, match="two plugins register an adapter called 'common'") as caught:
+            Registry(*plugins, installed=False)
+        texts.add(str(caught.value))
+    (text,) = texts
+    assert "Alpha and " in text
+    assert "Other" in text
+
+
+def test_a_misspelt_hook_is_an_error_that_names_plugin_and_hooks() -> None:
+    class Misspelt:
+        @hookimpl
+        def diptych_regster_adapters(self) -> list[AdapterSpec]:
+            return []
+
+    with pytest.raises(HookError, match="unknown hook 'diptych_regster_adapters'") as caught:
+        Registry(Misspelt(), installed=False)
+    assert caught.value.where.endswith("Misspelt")
+    assert "diptych_register_adapters" in caught.value.expected
+    assert isinstance(caught.value.context["plugin"], Misspelt)
+
+
+def test_a_wrong_argument_name_is_an_error_that_names_the_argument() -> None:
+    class WrongArgument:
+        @hookimpl
+        def diptych_open_store(self, uri: str) -> None:
+            return None
+
+    with pytest.raises(HookError, match=r"Argument\(s\) \{'uri'\}.*\n  do: see the hooks"):
+        Registry(WrongArgument(), installed=False)
+
+
+def test_a_hook_without_its_mark_is_an_error_not_silence() -> None:
+    def diptych_register_adapters() -> list[AdapterSpec]:
+        return [spec("never")]
+
+    plugin = SimpleNamespace(__name__="forgetful", diptych_register_adapters=diptych_register_adapters)
+    with pytest.raises(
+        HookError, match="is not marked as a hook implementation\n  where: forgetful\n  do: write @diptych"
+    ):
+        Registry(plugin, installed=False)
+
+
+def test_a_plugin_that_fails_to_name_its_adapters_is_named() -> None:
+    class Failing:
+        @hookimpl
+        def diptych_register_adapters(self) -> list[AdapterSpec]:
+            raise KeyError("no such table")
+
+    with pytest.raises(HookError, match=r"(?s)failed\n  where: .*Failing\n  got: KeyError: 'no such table'"):
+        Registry(Failing(), installed=False)
+
+
+@pytest.mark.parametrize("returned", [["a name"], [spec], None, 5])
+def test_a_plugin_that_returns_no_specs_is_named(returned: Any) -> None:
+    class Wrong:
+        @hookimpl
+        def diptych_register_adapters(self) -> Any:
+            return returned
+
+    with pytest.raises(HookError, match=r"diptych_register_adapters (returned something else|failed)") as caught:
+        Registry(Wrong(), installed=False)
+    assert caught.value.where.endswith("Wrong")
+
+
+def test_an_unknown_adapter_names_the_nearest() -> None:
+    with pytest.raises(UnknownAdapter, match="no adapter is called 'btea'\n  where: slot dense\n  expected: beta\n"):
+        Registry(Alpha(), Beta(), installed=False).spec("btea", where="slot dense")
+
+
+def test_an_unknown_adapter_without_anything_near_names_all() -> None:
+    with pytest.raises(UnknownAdapter, match="expected: alpha, beta, common"):
+        Registry(Alpha(), Beta(), installed=False).create("zzz")
+    with pytest.raises(UnknownAdapter, match="expected: no adapter is installed"):
+        Registry(installed=False).spec("zzz")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"kind": "dens"}, "unknown kind\n  got: 'dens'\n  expected: dense | sparse"),
+        ({"name": ""}, "an adapter has no name"),
+        ({"factory": "package.module"}, "names no factory\n  got: 'package.module'\n  expected: \"package.module:attr"),
+        ({"factory": ":Encoder"}, "names no factory"),
+    ],
+)
+def test_a_spec_that_cannot_be_is_refused_where_it_is_written(wrong: dict[str, Any], text: str) -> None:
+    right: dict[str, Any] = {"name": "x", "kind": "dense", "factory": "a:b", "summary": ""}
+    with pytest.raises(RegistryError) as caught:
+        AdapterSpec(**right | wrong)
+    assert text in str(caught.value)
+
+
+def test_a_module_is_a_plugin() -> None:
+    from diptych.testing import fakes_plugin
+
+    assert Registry(fakes_plugin, installed=False).source("fake-dense") == "diptych.testing.fakes_plugin"
+
+
+def test_the_default_registry_is_made_once() -> None:
+    assert diptych.Registry.default() is Registry.default()
