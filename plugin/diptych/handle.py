@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
 from diptych.config.models import Config, PopulateConfig, SearchConfig, SlotConfig
-from diptych.errors import CollectionError, CollectionNotFound
+from diptych.errors import AdapterOptionsError, CollectionError, CollectionNotFound
 from diptych.metadata import CollectionMetadata, Generation, SlotRecord, metadata_payload, read_metadata
 from diptych.params import vector_params
-from diptych.protocols import Statistics
+from diptych.protocols import Reranker, Statistics
 from diptych.registry import Registry
 from diptych.slots import Slot
 
@@ -48,6 +49,8 @@ class CollectionHandle:
         configs = config.slots if config else _slots_of(self.metadata)
         self._require_same_slots(configs)
         self.slots = {n: Slot(n, c, self._generation(n), registry, verify=verify) for n, c in configs.items()}
+        self._rerankers: list[tuple[str, dict[str, Any], Reranker]] = []
+        self._lock = threading.Lock()
 
     @property
     def exists(self) -> bool:
@@ -67,6 +70,21 @@ class CollectionHandle:
                 expected=", ".join(self.slots),
             )
         return self.slots[name]
+
+    def reranker(self, adapter: str, options: Mapping[str, Any]) -> Reranker:
+        """The reranker, made at the first call and kept.
+
+        Raises:
+            RegistryError: it is unknown, is no reranker, or cannot be made.
+        """
+        wanted = dict(options)
+        with self._lock:
+            for name, known, reranker in self._rerankers:
+                if name == adapter and known == wanted:
+                    return reranker
+            reranker = _reranker(self.registry, adapter, wanted)
+            self._rerankers.append((adapter, wanted, reranker))
+            return reranker
 
     def require(self) -> None:
         """Raise CollectionNotFound when nothing has been populated yet."""
@@ -175,3 +193,10 @@ def _slots_of(metadata: CollectionMetadata | None) -> dict[str, SlotConfig]:
     if metadata is None:
         raise CollectionNotFound("there is no collection and no config to create it from")
     return {n: SlotConfig(adapter=r.live.adapter, options=r.live.options) for n, r in metadata.slots.items()}
+
+
+def _reranker(registry: Registry, adapter: str, options: Mapping[str, Any]) -> Reranker:
+    kind = registry.spec(adapter, where="rerank").kind
+    if kind != "reranker":
+        raise AdapterOptionsError(f"adapter {adapter!r} cannot rerank", where="rerank", got=kind, expected="a reranker")
+    return registry.create(adapter, options, where=f"reranker {adapter!r}")  # type: ignore[return-value]
