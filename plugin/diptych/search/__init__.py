@@ -1,0 +1,21 @@
+"""Search: queries through a pipeline of stages, in batches. `Retrieve(...) + Retrieve(...) >> Rrf() >> Rerank(...)`."""
+
+from __future__ import annotations
+
+from diptych.search.pipeline import Pipeline, Retrieve
+from diptych.search.run import search
+from diptych.search.stages import Dbsf, Diversify, Fusion, Linear, Rerank, Rescore, Rrf, Stage
+
+__all__ = [
+    "Dbsf",
+    "Diversify",
+    "Fusion",
+    "Linear",
+    "Pipeline",
+    "Rerank",
+    "Rescore",
+    "Retrieve",
+    "Rrf",
+    "Stage",
+    "search",
+]

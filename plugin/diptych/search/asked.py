@@ -1,0 +1,173 @@
+"""What is asked of a collection, checked: queries, pipeline, how many hits, and which points and payloads count."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qdrant_client import models
+
+from diptych.errors import SearchError
+from diptych.handle import CollectionHandle
+from diptych.payloads import OWN
+from diptych.search.pipeline import Pipeline
+from diptych.search.stages import require_count
+from diptych.slots import Slot
+from diptych.types import Query
+
+MOST = 100_000  # hits a query can ask for; Qdrant reserves memory for them before it looks
+_SCORED_BY_VECTOR = ("dense", "sparse", "multivector")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One batch of queries with everything that decides its answer. `end` is offset + limit."""
+
+    handle: CollectionHandle
+    pipeline: Pipeline
+    texts: Sequence[str]
+    limit: int
+    offset: int = 0
+    filter: models.Filter | None = None
+    score_threshold: float | None = None
+    params: models.SearchParams | None = None
+    with_payload: bool | Sequence[str] = True
+
+    @classmethod
+    def of(
+        cls,
+        handle: CollectionHandle,
+        queries: Sequence[str | Query],
+        *,
+        pipeline: Pipeline | None,
+        limit: int | None,
+        offset: int = 0,
+        filter: models.Filter | None = None,
+        score_threshold: float | None = None,
+        params: models.SearchParams | None = None,
+        with_payload: bool | Sequence[str] = True,
+    ) -> Asked:
+        """Checked, with the config's pipeline, limit and threshold where none is given.
+
+        Raises:
+            SearchError: something that cannot be searched as asked.
+            CollectionNotFound: nothing has been populated yet.
+        """
+        handle.require()
+        config = handle.search_config
+        if pipeline is None:
+            score_threshold = config.score_threshold if score_threshold is None else score_threshold
+            pipeline = Pipeline.from_config(config, handle.slots)
+        check_pipeline(pipeline, handle)
+        _check_types(filter, params, score_threshold, with_payload)
+        return cls(
+            handle=handle,
+            pipeline=pipeline,
+            texts=texts_of(queries),
+            limit=_limit(pipeline, limit, offset, config.limit),
+            offset=offset,
+            filter=filter,
+            score_threshold=score_threshold,
+            params=params,
+            with_payload=with_payload,
+        )
+
+    @property
+    def end(self) -> int:
+        """How many hits must be found before the offset is cut off."""
+        return self.offset + self.limit
+
+    @property
+    def selector(self) -> bool | models.PayloadSelector:
+        """The payload that is fetched: what is wanted, the document's id, and what a reranker reads."""
+        if self.with_payload is True:
+            copies = [slot.vector for slot in self.handle.slots.values() if slot.kind == "text_index"]
+            return models.PayloadSelectorExclude(exclude=copies) if copies else True
+        read = ("text", "title") if self.pipeline.rerank else ()
+        return models.PayloadSelectorInclude(include=list(dict.fromkeys([*self.wanted, OWN, *read])))
+
+    @property
+    def wanted(self) -> Sequence[str]:
+        """The payload keys asked for, when not all of them."""
+        return () if isinstance(self.with_payload, bool) else self.with_payload
+
+
+def texts_of(queries: Sequence[str | Query]) -> list[str]:
+    """The queries' texts.
+
+    Raises:
+        SearchError: no queries, or one that is not text or empty.
+    """
+    if isinstance(queries, str | Query) or not isinstance(queries, Sequence):
+        raise SearchError("queries are no list", got=type(queries).__name__, expected="a sequence of str or Query")
+    if not queries:
+        raise SearchError("there is no query", got="an empty list", expected="one or more queries")
+    texts = [query.text if isinstance(query, Query) else query for query in queries]
+    for position, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise SearchError(
+                "a query is not text", where=f"query {position}", got=type(text).__name__, expected="str or Query"
+            )
+        if not text.strip():
+            raise SearchError("a query is empty", where=f"query {position}", got=repr(text))
+    return texts
+
+
+def check_pipeline(pipeline: Pipeline, handle: CollectionHandle) -> None:
+    """Raise SearchError when a stage needs a slot that is not there or that cannot do it."""
+    for name in pipeline.slots:
+        if name not in handle.slots:
+            raise SearchError(
+                f"the pipeline names slot {name!r}, which the collection does not have",
+                where=f"collection {handle.name!r}, {pipeline!r}",
+                expected=", ".join(handle.slots),
+            )
+    if len(pipeline.retrieve) > 1 and pipeline.fuse is None:
+        raise SearchError("several slots without a fusion", where=repr(pipeline), do="add >> Rrf(), Dbsf() or Linear()")
+    if not pipeline.retrieve:
+        raise SearchError("a pipeline that retrieves nothing", do='start with Retrieve("SLOT")')
+    if pipeline.rescore:
+        _require_kind(handle.slots[pipeline.rescore.slot], _SCORED_BY_VECTOR, "rescore")
+    if pipeline.diversify:
+        _require_kind(handle.slots[pipeline.diversify.slot], ("dense",), "diversify")
+
+
+def _require_kind(slot: Slot, kinds: Sequence[str], verb: str) -> None:
+    if slot.kind not in kinds:
+        raise SearchError(f"this slot cannot {verb}", where=slot.where, got=slot.kind, expected=", ".join(kinds))
+
+
+def _limit(pipeline: Pipeline, limit: int | None, offset: int, default: int) -> int:
+    if not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
+        raise SearchError("offset is not usable", got=repr(offset), expected="an integer, 0 or more")
+    depth = MOST if pipeline.depth is None else min(MOST, pipeline.depth)
+    if limit is None:
+        limit = max(1, min(default, depth - offset))
+    require_count("limit", limit, "search")
+    if offset + limit > depth:
+        raise SearchError(
+            "limit and offset ask for more hits than the pipeline passes on",
+            where=repr(pipeline),
+            got=f"limit {limit} + offset {offset}",
+            expected=f"at most {depth}",
+            do="raise the candidates of its narrowest stage" if depth < MOST else "read everything with client.scroll",
+        )
+    return limit
+
+
+def _check_types(filter: object, params: object, threshold: object, with_payload: object) -> None:
+    for name, value, kind in (
+        ("filter", filter, models.Filter),
+        ("params", params, models.SearchParams),
+    ):
+        if value is not None and not isinstance(value, kind):
+            raise SearchError(
+                f"unknown type of {name}", got=type(value).__name__, expected=f"qdrant_client.models.{kind.__name__}"
+            )
+    if threshold is not None and not (isinstance(threshold, int | float) and math.isfinite(threshold)):
+        raise SearchError("score_threshold is no finite number", got=repr(threshold))
+    if isinstance(with_payload, bool):
+        return
+    if isinstance(with_payload, str) or not all(isinstance(key, str) for key in with_payload):  # type: ignore[attr-defined]
+        raise SearchError("with_payload is not usable", got=repr(with_payload), expected="True, False or some keys")

@@ -1,0 +1,75 @@
+"""What each slot's candidates contribute to a fused score, by the formulas themselves.
+
+`Linear` is computed here, since its constants (lowest, highest, mean, deviation) are known only once the candidates
+are. For the fusions that Qdrant computes, `explain` uses the same functions to show the parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from qdrant_client import models
+
+from diptych.search.stages import Dbsf, Fusion, Rrf
+
+PointId: TypeAlias = models.ExtendedPointId
+Ranking: TypeAlias = Sequence[tuple[PointId, float]]  # best first, higher is better
+
+
+def contributions(fusion: Fusion, rankings: Mapping[str, Ranking]) -> dict[PointId, dict[str, float]]:
+    """For each candidate of any slot, what each slot adds to its fused score."""
+    points = dict.fromkeys(point for ranking in rankings.values() for point, _ in ranking)
+    parts: dict[PointId, dict[str, float]] = {point: {} for point in points}
+    for slot, ranking in rankings.items():
+        values, missing = _values(fusion, slot, ranking)
+        for point, own in parts.items():
+            own[slot] = values.get(point, missing)
+    return parts
+
+
+def fuse(fusion: Fusion, rankings: Mapping[str, Ranking]) -> list[tuple[PointId, float]]:
+    """All candidates with their fused scores, best first; equal scores keep the order of the slots' candidates."""
+    sums = [(point, sum(parts.values())) for point, parts in contributions(fusion, rankings).items()]
+    return sorted(sums, key=lambda pair: -pair[1])
+
+
+def _values(fusion: Fusion, slot: str, ranking: Ranking) -> tuple[dict[PointId, float], float]:
+    """What the slot gives to each of its candidates, and to the other slots' candidates."""
+    if not ranking:
+        return {}, 0.0
+    if isinstance(fusion, Rrf):
+        weight = fusion.weights.get(slot, 1.0)
+        return {point: weight / (fusion.k + rank) for rank, (point, _) in enumerate(ranking, 1)}, 0.0
+    points = [point for point, _ in ranking]
+    scores = np.array([score for _, score in ranking], np.float64)
+    if isinstance(fusion, Dbsf):
+        return dict(zip(points, _deviations(scores).tolist(), strict=True)), 0.0
+    weight = fusion.weights.get(slot, 1.0)
+    normalised, missing = _NORMALISERS[fusion.normalize](scores)
+    return dict(zip(points, (weight * normalised).tolist(), strict=True)), weight * missing
+
+
+def _deviations(scores: np.ndarray) -> np.ndarray:
+    """Mean - 3 deviations to 0, mean + 3 deviations to 1, as Qdrant does; one half where nothing deviates."""
+    deviation = scores.std(ddof=1) if len(scores) > 1 else 0.0
+    if deviation == 0:
+        return np.full(len(scores), 0.5)
+    return np.asarray((scores - scores.mean()) / (6 * deviation) + 0.5)
+
+
+def _minmax(scores: np.ndarray) -> tuple[np.ndarray, float]:
+    spread = scores.max() - scores.min()
+    return ((scores - scores.min()) / spread, 0.0) if spread > 0 else (np.ones_like(scores), 0.0)
+
+
+def _zscore(scores: np.ndarray) -> tuple[np.ndarray, float]:
+    deviation = scores.std()
+    if deviation == 0:
+        return np.ones_like(scores), 0.0
+    normalised = (scores - scores.mean()) / deviation
+    return normalised, float(normalised.min())
+
+
+_NORMALISERS: dict[str, Callable[[np.ndarray], tuple[np.ndarray, float]]] = {"minmax": _minmax, "zscore": _zscore}

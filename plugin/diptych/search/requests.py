@@ -1,0 +1,150 @@
+"""Qdrant's requests for a pipeline: retrieval, fusion, rescoring and diversification nested in one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from qdrant_client import models
+
+from diptych.search.asked import Asked
+from diptych.search.fusion import PointId
+from diptych.search.inputs import Inputs
+from diptych.search.pipeline import Retrieve
+from diptych.search.stages import Dbsf, Fusion, Linear, Rrf
+
+_prefetch = models.Prefetch.model_construct
+_request = models.QueryRequest.model_construct
+_EXACT = models.SearchParams(exact=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """A query over the points of what is nested in it; `reads` says how many of them, 0 for all."""
+
+    query: Any
+    using: str | None
+    reads: int
+
+
+def branch_requests(asked: Asked, inputs: Inputs) -> dict[str, models.QueryRequest]:
+    """For each retrieved slot, the request for its candidates alone: ids and scores."""
+    leaves = _leaves(asked, inputs)
+    return {slot: _as_request(leaf, leaf.limit or 1, 0, False) for slot, leaf in leaves.items()}
+
+
+def pipeline_request(asked: Asked, inputs: Inputs, *, limit: int, offset: int = 0) -> models.QueryRequest | None:
+    """The Qdrant part of a pipeline without `Linear`, for one query; None when nothing can be found."""
+    leaves, later = _leaves(asked, inputs), _later(asked, inputs)
+    if not leaves or later is None:
+        return None
+    if asked.pipeline.fuse is None:
+        (leaf,) = leaves.values()
+        reads = later[0].reads if later else limit + offset
+        leaf = leaf.model_copy(update={"limit": min(leaf.limit or reads, reads) if later else reads})
+        return _nest([leaf], later, asked, limit, offset)
+    nodes, level = _fused(asked.pipeline.fuse, leaves)
+    return _nest(nodes, [level, *later], asked, limit, offset)
+
+
+def fusion_request(asked: Asked, inputs: Inputs, *, limit: int) -> models.QueryRequest | None:
+    """Retrieval and fusion alone: ids and fused scores."""
+    leaves = _leaves(asked, inputs)
+    if not leaves or asked.pipeline.fuse is None:
+        return None
+    nodes, level = _fused(asked.pipeline.fuse, leaves)
+    return _request(prefetch=nodes, query=level.query, limit=limit, with_payload=False)
+
+
+def rest_request(
+    asked: Asked, inputs: Inputs, points: Sequence[PointId], *, limit: int, offset: int
+) -> models.QueryRequest | None:
+    """What follows a fusion made by the host: rescoring and diversification of these points, best first."""
+    later = _later(asked, inputs)
+    if not points or not later:
+        return None
+    first, *others = later
+    width = others[0].reads if others else limit + offset
+    chosen = models.Filter(must=[models.HasIdCondition(has_id=list(points[: first.reads]))])
+    leaf = _prefetch(query=first.query, using=first.using, filter=chosen, params=_EXACT, limit=width)
+    return _nest([leaf], others, asked, limit, offset)
+
+
+def _leaves(asked: Asked, inputs: Inputs) -> dict[str, models.Prefetch]:
+    """The retrieval of each slot that the query says something to."""
+    return {b.slot: _leaf(asked, b, inputs[b.slot]) for b in asked.pipeline.retrieve if b.slot in inputs}
+
+
+def _leaf(asked: Asked, branch: Retrieve, query: Any) -> models.Prefetch:
+    return _prefetch(
+        query=query,
+        using=asked.handle.slots[branch.slot].vector,
+        filter=asked.filter,
+        params=branch.params if asked.params is None else asked.params,
+        limit=branch.candidates,
+    )
+
+
+def _later(asked: Asked, inputs: Inputs) -> list[_Level] | None:
+    """Rescoring and diversification; None when the query says nothing to their slots, so that nothing has a score."""
+    rescore, diversify, slots = asked.pipeline.rescore, asked.pipeline.diversify, asked.handle.slots
+    if any(stage is not None and stage.slot not in inputs for stage in (rescore, diversify)):
+        return None
+    levels = []
+    if rescore:
+        levels.append(_Level(inputs[rescore.slot], slots[rescore.slot].vector, rescore.candidates))
+    if diversify:
+        mmr = models.Mmr(diversity=1.0 - diversify.relevance, candidates_limit=diversify.candidates)
+        query = models.NearestQuery.model_construct(nearest=inputs[diversify.slot], mmr=mmr)
+        levels.append(_Level(query, slots[diversify.slot].vector, diversify.candidates))
+    return levels
+
+
+def _fused(fusion: Fusion, leaves: dict[str, models.Prefetch]) -> tuple[list[models.Prefetch], _Level]:
+    """The nodes to fuse and the query that does it."""
+    nodes = list(leaves.values())
+    if isinstance(fusion, Dbsf):
+        return nodes, _Level(models.FusionQuery(fusion=models.Fusion.DBSF), None, 0)
+    assert isinstance(fusion, Rrf), Linear
+    rrf = models.RrfQuery(rrf=models.Rrf(k=fusion.k + 1))
+    weights = [float(fusion.weights.get(slot, 1.0)) for slot in leaves]
+    if all(weight == 1.0 for weight in weights):
+        return nodes, _Level(rrf, None, 0)
+    # Qdrant's own weights w give 1 / (k + rank / w): a weight would move k too. An RRF of one branch gives the plain
+    # 1 / (k + rank), which a formula can weigh.
+    alone = [_prefetch(prefetch=[node], query=rrf, limit=node.limit) for node in nodes]
+    return alone, _Level(_weighted_sum(weights), None, 0)
+
+
+def _weighted_sum(weights: Sequence[float]) -> models.FormulaQuery:
+    scores = [f"$score[{branch}]" for branch in range(len(weights))]
+    terms: list[Any] = [models.MultExpression(mult=[w, score]) for w, score in zip(weights, scores, strict=True)]
+    return models.FormulaQuery(formula=models.SumExpression(sum=terms), defaults=dict.fromkeys(scores, 0.0))
+
+
+def _nest(
+    nodes: list[models.Prefetch], levels: Sequence[_Level], asked: Asked, limit: int, offset: int
+) -> models.QueryRequest:
+    """One request: each level over what the one before passes on."""
+    if not levels:
+        return _as_request(nodes[0], limit, offset, asked.selector)
+    for level, following in pairwise(levels):
+        nodes = [_prefetch(prefetch=nodes, query=level.query, using=level.using, limit=following.reads)]
+    last = levels[-1]
+    return _request(
+        prefetch=nodes, query=last.query, using=last.using, limit=limit, offset=offset, with_payload=asked.selector
+    )
+
+
+def _as_request(leaf: models.Prefetch, limit: int, offset: int, payload: Any) -> models.QueryRequest:
+    return _request(
+        query=leaf.query,
+        using=leaf.using,
+        filter=leaf.filter,
+        params=leaf.params,
+        limit=limit,
+        offset=offset,
+        with_payload=payload,
+    )

@@ -1,0 +1,84 @@
+"""The reranker cascade: the pairs of all queries scored together, each stage reading the best of the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from diptych.errors import ContractError
+from diptych.handle import CollectionHandle
+from diptych.protocols import Pair, Reranker
+from diptych.search.stages import Rerank
+from diptych.types import Floats, Hit
+
+PAIRS_PER_CALL = 8192  # bounds memory; large enough that the reranker can sort by length and fill its batches
+
+
+def rerank(
+    handle: CollectionHandle, stages: Sequence[Rerank], texts: Sequence[str], hits: Sequence[Sequence[Hit]]
+) -> list[list[Hit]]:
+    """Each query's hits in the order of the last stage; of equal scores the former order stays.
+
+    Raises:
+        ContractError: a reranker returns the wrong number of scores, NaN or infinity.
+    """
+    lists = [list(found) for found in hits]
+    for number, stage in enumerate(stages, 1):
+        lists = [found[: stage.candidates] for found in lists]
+        again = sum(other.label == stage.label for other in stages[:number])
+        label = stage.label if again == 1 else f"{stage.label}#{again}"
+        lists = _rerank_once(handle, stage, label, texts, lists)
+    return lists
+
+
+def score_pairs(reranker: Reranker, groups: Sequence[Sequence[Pair]], *, where: str) -> list[Floats]:
+    """Scores of each group's pairs; groups are mixed in a call only when the reranker's scores are independent."""
+    if not reranker.independent:
+        return [_predict(reranker, pairs, where) for pairs in groups]
+    pairs = [pair for group in groups for pair in group]
+    chunks = [pairs[start : start + PAIRS_PER_CALL] for start in range(0, len(pairs), PAIRS_PER_CALL)]
+    scores = [_predict(reranker, chunk, where) for chunk in chunks]
+    ends = list(accumulate(len(group) for group in groups))
+    return list(np.split(np.concatenate([np.zeros(0, np.float32), *scores]), ends[:-1]))
+
+
+def _rerank_once(
+    handle: CollectionHandle, stage: Rerank, label: str, texts: Sequence[str], lists: Sequence[Sequence[Hit]]
+) -> list[list[Hit]]:
+    reranker: Any = stage.adapter
+    if isinstance(reranker, str):
+        reranker = handle.reranker(reranker, stage.options)
+    groups = [
+        [(text, handle.document_input(hit.document.title, hit.document.text)) for hit in found]
+        for text, found in zip(texts, lists, strict=True)
+    ]
+    scores = score_pairs(reranker, groups, where=f"reranker {stage.label!r}")
+    return [_ordered(found, own.tolist(), label) for found, own in zip(lists, scores, strict=True)]
+
+
+def _ordered(hits: Sequence[Hit], scores: Sequence[float], label: str) -> list[Hit]:
+    scored = [
+        replace(hit, score=score, stages={**hit.stages, label: score}) for hit, score in zip(hits, scores, strict=True)
+    ]
+    return sorted(scored, key=lambda hit: -hit.score)
+
+
+def _predict(reranker: Reranker, pairs: Sequence[Pair], where: str) -> Floats:
+    if not pairs:
+        return np.zeros(0, np.float32)
+    scores: Any = reranker.predict(pairs)
+    if not isinstance(scores, np.ndarray) or scores.dtype != np.float32 or scores.ndim != 1:
+        got = f"{scores.dtype} {list(scores.shape)}" if isinstance(scores, np.ndarray) else type(scores).__name__
+        raise ContractError("the scores are not a float32 array", where=where, got=got, expected="numpy float32 [n]")
+    if len(scores) != len(pairs):
+        raise ContractError("wrong number of scores", where=where, got=len(scores), expected=len(pairs))
+    if not np.isfinite(scores).all():
+        query, document = pairs[int(np.flatnonzero(~np.isfinite(scores))[0])]
+        raise ContractError(
+            "the reranker returned NaN or infinity", where=where, got=f"for {query[:40]!r} and {document[:40]!r}"
+        )
+    return scores

@@ -1,0 +1,124 @@
+"""Runs the part of a pipeline that Qdrant does, and what `Linear` needs of the host in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qdrant_client import models
+
+from diptych.errors import CollectionNotFound, DiptychError, SearchError, StoreUnavailable
+from diptych.handle import CollectionHandle
+from diptych.payloads import from_payload
+from diptych.search.asked import Asked
+from diptych.search.fusion import PointId, Ranking, fuse
+from diptych.search.inputs import Inputs, direction
+from diptych.search.requests import branch_requests, pipeline_request, rest_request
+from diptych.search.stages import Dbsf, Linear
+from diptych.types import Hit
+
+
+def retrieve(asked: Asked, inputs: Sequence[Inputs], *, limit: int, offset: int) -> list[list[Hit]]:
+    """For each query the hits after retrieval, fusion, rescoring and diversification, best first.
+
+    Raises:
+        SearchError, CollectionNotFound, StoreUnavailable: the store cannot answer.
+    """
+    require_fusible(asked)
+    if isinstance(asked.pipeline.fuse, Linear):
+        return _with_host_fusion(asked, inputs, limit, offset)
+    requests = [pipeline_request(asked, query, limit=limit, offset=offset) for query in inputs]
+    sign = final_direction(asked)
+    return [_hits(asked, points, sign) for points in query_points(asked.handle, requests)]
+
+
+def query_points(
+    handle: CollectionHandle, requests: Sequence[models.QueryRequest | None]
+) -> list[list[models.ScoredPoint]]:
+    """The points of each request in one call; none where there is no request."""
+    given = [request for request in requests if request is not None]
+    if not given:
+        return [[] for _ in requests]
+    try:
+        answers = iter(handle.client.query_batch_points(handle.name, given))
+    except DiptychError:
+        raise
+    except Exception as error:
+        raise _failure(handle, error) from error
+    return [[] if request is None else next(answers).points for request in requests]
+
+
+def rank_branches(asked: Asked, inputs: Sequence[Inputs]) -> list[dict[str, Ranking]]:
+    """For each query, each slot's candidates, best first, higher scores better; one call for all."""
+    asks = [(n, slot, r) for n, query in enumerate(inputs) for slot, r in branch_requests(asked, query).items()]
+    found: list[dict[str, Ranking]] = [{} for _ in inputs]
+    for (n, slot, _), points in zip(asks, query_points(asked.handle, [r for _, _, r in asks]), strict=True):
+        sign = direction(asked.handle.slots[slot])
+        found[n][slot] = [(point.id, sign * point.score) for point in points]
+    return found
+
+
+def final_direction(asked: Asked) -> int:
+    """-1 where the last score that Qdrant gives is a distance."""
+    pipeline, slots = asked.pipeline, asked.handle.slots
+    if pipeline.diversify or pipeline.rescore:
+        return direction(slots[(pipeline.diversify or pipeline.rescore).slot])  # type: ignore[union-attr]
+    return 1 if pipeline.fuse else direction(slots[pipeline.retrieve[0].slot])
+
+
+def require_fusible(asked: Asked) -> None:
+    """Raise SearchError where Qdrant would add distances, of which lower is better, to scores."""
+    if not isinstance(asked.pipeline.fuse, Dbsf):
+        return
+    for branch in asked.pipeline.retrieve:
+        if direction(asked.handle.slots[branch.slot]) < 0:
+            raise SearchError(
+                "DBSF cannot fuse euclidean distances",
+                where=f"slot {branch.slot!r}",
+                do="use Rrf() or Linear(), which know that a lower distance is better",
+            )
+
+
+def _with_host_fusion(asked: Asked, inputs: Sequence[Inputs], limit: int, offset: int) -> list[list[Hit]]:
+    fusion = asked.pipeline.fuse
+    assert isinstance(fusion, Linear)
+    fused = [fuse(fusion, rankings) for rankings in rank_branches(asked, inputs)]
+    if asked.pipeline.rescore or asked.pipeline.diversify:
+        requests = [
+            rest_request(asked, query, [point for point, _ in ranking], limit=limit, offset=offset)
+            for query, ranking in zip(inputs, fused, strict=True)
+        ]
+        sign = final_direction(asked)
+        return [_hits(asked, points, sign) for points in query_points(asked.handle, requests)]
+    return _fetched(asked, [ranking[offset : offset + limit] for ranking in fused])
+
+
+def _fetched(asked: Asked, rankings: Sequence[Ranking]) -> list[list[Hit]]:
+    """The rankings' documents, fetched in one call; a point deleted meanwhile is left out."""
+    ids: list[PointId] = list(dict.fromkeys(point for ranking in rankings for point, _ in ranking))
+    records = asked.handle.client.retrieve(asked.handle.name, ids, with_payload=asked.selector) if ids else []
+    documents = {record.id: from_payload(record.id, record.payload) for record in records}
+    label = asked.pipeline.label
+    return [
+        [Hit(documents[point], score, {label: score}) for point, score in ranking if point in documents]
+        for ranking in rankings
+    ]
+
+
+def _hits(asked: Asked, points: Sequence[models.ScoredPoint], sign: int) -> list[Hit]:
+    label, hits = asked.pipeline.label, []
+    for point in points:
+        score = sign * point.score
+        hits.append(Hit(from_payload(point.id, point.payload), score, {label: score}))
+    return hits
+
+
+def _failure(handle: CollectionHandle, error: Exception) -> DiptychError:
+    """What the client's error means: no collection, no store, or a request it refuses."""
+    where, got = f"collection {handle.name!r}", f"{type(error).__name__}: {error}"[:500]
+    try:
+        exists = handle.client.collection_exists(handle.name)
+    except Exception:
+        return StoreUnavailable("the store does not answer", where=where, got=got, do="search again once it does")
+    if not exists:
+        return CollectionNotFound("the collection is gone", where=where, do="fill it again: diptych populate SOURCE")
+    return SearchError("the store refuses the search", where=where, got=got)

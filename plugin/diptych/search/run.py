@@ -1,0 +1,110 @@
+"""`search`: a batch of queries through a pipeline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from diptych.handle import CollectionHandle
+from diptych.reports import SearchReport
+from diptych.search.asked import Asked
+from diptych.search.inputs import encode_inputs
+from diptych.search.pipeline import Pipeline
+from diptych.search.reranking import rerank
+from diptych.search.retrieval import retrieve
+from diptych.types import Document, Hit, Query
+
+if TYPE_CHECKING:
+    from qdrant_client import models
+
+
+def search(
+    handle: CollectionHandle,
+    queries: Sequence[str | Query],
+    *,
+    pipeline: Pipeline | None = None,
+    limit: int | None = None,
+    offset: int = 0,
+    filter: models.Filter | None = None,
+    score_threshold: float | None = None,
+    params: models.SearchParams | None = None,
+    with_payload: bool | Sequence[str] = True,
+) -> list[list[Hit]]:
+    """For each query its hits, best first: all queries are encoded, retrieved and reranked together.
+
+    Args:
+        handle: an open collection.
+        queries: n texts or `Query`.
+        pipeline: stages instead of the config's.
+        limit, offset: hits a query returns, after how many it skips; the config's limit unless given.
+        filter: which points count, in every slot.
+        score_threshold: hits whose final score is lower are dropped.
+        params: Qdrant's search parameters instead of the pipeline's, for every slot.
+        with_payload: False fetches ids alone; a list of keys only these: "text", "title" and metadata.
+
+    Raises:
+        SearchError: something that cannot be searched as asked.
+        CollectionNotFound: nothing has been populated yet.
+        FingerprintMismatch: the config's encoders did not make the collection's vectors.
+        ContractError: an encoder or reranker breaks its contract.
+    """
+    asked = Asked.of(
+        handle,
+        queries,
+        pipeline=pipeline,
+        limit=limit,
+        offset=offset,
+        filter=filter,
+        score_threshold=score_threshold,
+        params=params,
+        with_payload=with_payload,
+    )
+    return run(asked)
+
+
+def run(asked: Asked) -> list[list[Hit]]:
+    """The hits of what is asked, after the hook `diptych_after_search` has been told."""
+    seconds: dict[str, float] = {}
+    cascade = asked.pipeline.rerank
+    with _timed(seconds, "encode"):
+        inputs = encode_inputs([asked.handle.slots[name] for name in asked.pipeline.slots], asked.texts)
+    with _timed(seconds, "retrieve"):
+        limit, offset = (cascade[0].candidates, 0) if cascade else (asked.limit, asked.offset)
+        found = retrieve(asked, inputs, limit=limit, offset=offset)
+    if cascade:
+        with _timed(seconds, "rerank"):
+            found = rerank(asked.handle, cascade, asked.texts, found)
+        found = [hits[asked.offset : asked.end] for hits in found]
+    _tell(asked, seconds)
+    return [_finish(asked, hits) for hits in found]
+
+
+def _finish(asked: Asked, hits: list[Hit]) -> list[Hit]:
+    """Without hits below the threshold, and without text that only the reranker asked for."""
+    threshold = asked.score_threshold
+    if threshold is not None:
+        hits = [hit for hit in hits if hit.score >= threshold]
+    if asked.pipeline.rerank and asked.with_payload is not True:
+        hits = [replace(hit, document=_without_unasked(hit.document, asked.wanted)) for hit in hits]
+    return hits
+
+
+def _without_unasked(document: Document, wanted: Sequence[str]) -> Document:
+    text = document.text if "text" in wanted else ""
+    return replace(document, text=text, title=document.title if "title" in wanted else "")
+
+
+def _tell(asked: Asked, seconds: dict[str, float]) -> None:
+    hook = asked.handle.registry.hook.diptych_after_search
+    if hook.get_hookimpls():
+        hook(report=SearchReport(asked.handle.name, repr(asked.pipeline), len(asked.texts), seconds))
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start

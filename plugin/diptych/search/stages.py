@@ -1,0 +1,171 @@
+"""The stages of a search after retrieval, as values: they check themselves, compare, and print as they are written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from diptych.errors import SearchError
+from diptych.protocols import Reranker
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Rrf:
+    """Reciprocal rank fusion: the sum over slots of weight / (k + rank), ranks from 1.
+
+    Cormack, Clarke, Buettcher: "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods",
+    SIGIR 2009. This is the paper's k; Qdrant counts ranks from 0, so its own k is one larger.
+    """
+
+    k: int = 60
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    label = "rrf"
+
+    def __post_init__(self) -> None:
+        _require_count("k", self.k, self)
+        _require_weights(self.weights, self)
+
+    def __repr__(self) -> str:
+        return f"Rrf(k={self.k!r}{_weights_text(self.weights)})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Dbsf:
+    """Distribution-based score fusion: each slot's scores mapped by mean -+ 3 deviations to 0..1, then added."""
+
+    label = "dbsf"
+
+    def __repr__(self) -> str:
+        return "Dbsf()"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Linear:
+    """The sum over slots of weight times normalised score; the host computes it from each slot's candidates.
+
+    `minmax` maps a slot's candidates to 0..1, `zscore` to mean 0 and deviation 1. A document that is not among them
+    counts as their lowest. Where all scores are equal, what was found counts 1 and the rest 0.
+    """
+
+    normalize: Literal["minmax", "zscore"] = "minmax"
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    label = "linear"
+
+    def __post_init__(self) -> None:
+        if self.normalize not in ("minmax", "zscore"):
+            raise SearchError("unknown normalisation", where="Linear", got=self.normalize, expected="minmax, zscore")
+        _require_weights(self.weights, self)
+
+    def __repr__(self) -> str:
+        return f"Linear({self.normalize!r}{_weights_text(self.weights)})"
+
+
+Fusion: TypeAlias = Rrf | Dbsf | Linear
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Rescore:
+    """The best `candidates` scored anew by the vectors of another slot, inside Qdrant."""
+
+    slot: str
+    candidates: int = 50
+
+    def __post_init__(self) -> None:
+        _require_count("candidates", self.candidates, self)
+
+    def __repr__(self) -> str:
+        return f"Rescore({self.slot!r}, {self.candidates!r})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Diversify:
+    """Maximal marginal relevance over the best `candidates`, inside Qdrant, by the vectors of a dense slot.
+
+    Each choice maximises relevance * sim(query, d) - (1 - relevance) * max sim(d, chosen): `relevance` is the lambda of
+    Carbonell and Goldstein, SIGIR 1998. Qdrant's own `diversity` is 1 - relevance. Hits come in the order of choice;
+    their score is sim(query, d).
+    """
+
+    slot: str
+    relevance: float = 0.5
+    candidates: int = 100
+
+    def __post_init__(self) -> None:
+        _require_count("candidates", self.candidates, self)
+        if not _is_number(self.relevance) or not 0 <= self.relevance <= 1:
+            raise SearchError(
+                "relevance is out of range", where="Diversify", got=repr(self.relevance), expected="0 to 1"
+            )
+
+    def __repr__(self) -> str:
+        return f"Diversify({self.slot!r}, relevance={self.relevance!r}, candidates={self.candidates!r})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Rerank:
+    """A reranker over the best `candidates`, which it passes on in its own order; several make a cascade.
+
+    Args:
+        adapter: a reranker's name, or an object that satisfies `Reranker`.
+        candidates: how many of the stage before it reads.
+        options: of the adapter.
+    """
+
+    adapter: str | Reranker
+    candidates: int = 50
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require_count("candidates", self.candidates, self)
+        if not isinstance(self.adapter, str | Reranker):
+            raise SearchError(
+                "this cannot rerank",
+                where="Rerank",
+                got=type(self.adapter).__name__,
+                expected="an adapter's name, or an object with predict, max_length and independent",
+            )
+
+    @property
+    def label(self) -> str:
+        """The key of this stage's scores in `Hit.stages`."""
+        return self.adapter if isinstance(self.adapter, str) else type(self.adapter).__name__
+
+    def __repr__(self) -> str:
+        options = f", options={dict(self.options)!r}" if self.options else ""
+        return f"Rerank({self.adapter!r}, {self.candidates!r}{options})"
+
+
+Stage: TypeAlias = Fusion | Rescore | Diversify | Rerank
+
+
+def require_count(what: str, value: object, where: str) -> None:
+    """Raise SearchError unless `value` is an integer of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise SearchError(f"{what} is not a positive integer", where=where, got=repr(value), expected="1 or more")
+
+
+def _require_count(what: str, value: object, stage: object) -> None:
+    require_count(what, value, type(stage).__name__)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _require_weights(weights: Mapping[str, float], stage: object) -> None:
+    for slot, weight in weights.items():
+        if not _is_number(weight) or weight < 0:
+            raise SearchError(
+                f"the weight of {slot!r} is not usable",
+                where=type(stage).__name__,
+                got=repr(weight),
+                expected="a finite number, 0 or more",
+            )
+
+
+def _weights_text(weights: Mapping[str, float]) -> str:
+    return f", weights={dict(weights)!r}" if weights else ""
