@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import typer
 
 from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
-from diptych.cli.output import printable, stdout, table, write_json
+from diptych.cli.output import printable, stdout, write_json
 from diptych.cli.session import Session
 from diptych.config.secrets import redacted
 
 if TYPE_CHECKING:
-    from diptych.reports import CollectionInfo
+    from diptych.reports import CollectionInfo, SlotInfo
 
 
 def info(
@@ -47,8 +48,17 @@ def _show(found: CollectionInfo) -> None:
     if not found.slots:
         console.print("not filled yet: diptych populate SOURCE")
         return
-    listing = table("slot", "kind", "adapter", "options", "vector", "fingerprint")
     for slot in found.slots:
-        options = ", ".join(f"{key}: {value}" for key, value in redacted(slot.options).items())
-        listing.add_row(slot.name, slot.kind, slot.adapter, printable(options), slot.vector, slot.fingerprint)
-    console.print(listing)
+        console.print(f"{slot.name} ({slot.kind})", style="bold cyan")
+        for label, value in _facts(slot):
+            console.print(f"  {label:<12}{printable(value)}", soft_wrap=True)
+
+
+def _facts(slot: SlotInfo) -> Iterator[tuple[str, str]]:
+    yield "adapter", slot.adapter
+    if slot.options:
+        yield "options", ", ".join(f"{key}: {value}" for key, value in redacted(slot.options).items())
+    if slot.statistics:
+        yield "corpus", ", ".join(f"{key} {value:,.0f}" for key, value in slot.statistics.items())
+    yield "vector", slot.vector
+    yield "fingerprint", slot.fingerprint

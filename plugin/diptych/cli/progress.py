@@ -18,7 +18,7 @@ from rich.text import Text
 
 from diptych.cli.output import stderr
 
-NAMES = {"measure": "measuring", "read": "reading", "index": "encoding and writing"}
+NAMES = {"measure": "measuring", "read": "reading", "index": "encoding"}
 
 
 class Rate(ProgressColumn):
@@ -35,7 +35,7 @@ class Bars:
 
     def __init__(self) -> None:
         console = stderr()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+        columns = (TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
         self._bars = Progress(*columns, console=console, disable=not console.is_terminal)
         self._tasks: dict[str, TaskID] = {}
 
@@ -47,19 +47,23 @@ class Bars:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self._finish()
+            self._finish(*self._tasks)
         self._bars.stop()
 
     def begin(self, stage: str, total: int | None) -> None:
-        """A stage starts, with `total` documents when that is known."""
-        self._tasks[stage] = self._bars.add_task(NAMES.get(stage, stage), total=total)
+        """A stage starts. Without a `total`, it expects what earlier stages have counted or expect."""
+        self._finish("measure")  # reads everything, so whatever begins next begins after it
+        known = [task.total for task in self._bars.tasks if task.total is not None]
+        expected = total if total is not None else max(known, default=None)
+        self._tasks[stage] = self._bars.add_task(NAMES.get(stage, stage), total=expected)
 
     def advance(self, stage: str, n: int) -> None:
         """`n` more documents are through the stage."""
         self._bars.advance(self._tasks[stage], n)
 
-    def _finish(self) -> None:
-        """Stop the clocks of stages whose number of documents was never known."""
+    def _finish(self, *stages: str) -> None:
+        """Stop the clocks of stages that are over: what they expected is what came."""
+        over = {self._tasks[stage] for stage in stages if stage in self._tasks}
         for task in self._bars.tasks:
-            if task.total is None:
+            if task.id in over:
                 self._bars.update(task.id, total=task.completed)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from diptych.cli.populate import together
+from diptych.cli.populate import counted, together
 from diptych.cli.progress import Bars
+from diptych.populate import open_source
 
 Run = Callable[..., Any]
 
@@ -112,6 +114,39 @@ def test_sources_together_can_be_read_again_exactly_when_each_can() -> None:
     assert isinstance(together([Listed("a"), Once()]), Iterator)
 
 
+def test_lines_are_counted_without_a_look_at_them_when_progress_is_watched(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = tmp_path / "packed.jsonl.gz"
+    packed.write_bytes(gzip.compress(corpus.read_bytes() + b"\n\n{not json}\n"))
+    sources = [open_source(corpus), open_source(packed)]
+    assert counted(sources) == sources
+    monkeypatch.setattr("sys.stderr", Terminal())
+    both = together(counted(sources))
+    assert isinstance(both, Sized)
+    assert (len(both), len(list(both))) == (9, 9)
+    assert not isinstance(together(counted([*sources, Listed("a")])), Sized)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_stage_expects_what_an_earlier_one_has_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr("diptych.cli.progress.stderr", lambda: Console(file=stream, force_terminal=True, width=120))
+    with Bars() as bars:
+        bars.begin("measure", None)
+        bars.advance("measure", 7)
+        bars.begin("read", None)
+        bars.begin("index", None)
+        for stage in ("read", "index"):
+            bars.advance(stage, 3)
+        bars._bars.refresh()
+        assert stream.getvalue().count("3/7") >= 2
+
+
 def test_a_bar_shows_count_and_rate_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
     for terminal in (True, False):
         stream = io.StringIO()
@@ -121,5 +156,5 @@ def test_a_bar_shows_count_and_rate_on_a_terminal_only(monkeypatch: pytest.Monke
             bars.begin("index", 10)
             bars.advance("index", 4)
             bars.advance("index", 6)
-        assert ("encoding and writing" in stream.getvalue()) is terminal
+        assert ("encoding" in stream.getvalue()) is terminal
         assert ("10/10" in stream.getvalue()) is terminal

@@ -113,7 +113,7 @@ def test_no_command_at_all_shows_the_help(run: Run) -> None:
     assert "populate" in run().out
 
 
-def test_help_loads_neither_models_nor_a_qdrant_client() -> None:
+def test_help_loads_no_library_of_models_or_figures() -> None:
     code = (
         "import sys; from diptych.cli import main\n"
         "try:\n    main(['--help'])\n"
