@@ -29,12 +29,13 @@ class Catalog:
     def __init__(self, root: Path) -> None:
         self.root, self._home = root, root / "collections"
         self._home.mkdir(parents=True, exist_ok=True)
-        self._lock = PathLock(root)
-        self._mutex = RLock()
-        self._closed = False
-        self._folders = _folders(self._home)
+        self._lock, self._mutex, self._closed = PathLock(root), RLock(), False
         self._opened: dict[str, EdgeCollection] = {}
-        self.aliases: dict[str, str] = _aliases(root / ALIASES)
+        try:
+            self._folders, self.aliases = _folders(self._home), _aliases(root / ALIASES)
+        except BaseException:
+            self._lock.release()
+            raise
 
     def names(self) -> list[str]:
         """All collections, sorted."""
@@ -69,8 +70,8 @@ class Catalog:
         check_name(name, "collection")
         with self._mutex:
             if name in self._folders or name in self.aliases:
-                kind = "collection" if name in self._folders else "alias"
-                raise CollectionError(f"there is a {kind} {name!r} already", where=f"edge:{self.root}")
+                kind = "a collection" if name in self._folders else "an alias"
+                raise CollectionError(f"there is {kind} {name!r} already", where=f"edge:{self.root}")
             folder = self._home / _folder_name(name)
             folder.mkdir()
             sync_folder(self._home)

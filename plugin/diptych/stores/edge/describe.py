@@ -68,6 +68,7 @@ def _config(config: models.CreateCollection) -> models.CollectionConfig:
             id_tracker=config.id_tracker,
         ),
         hnsw_config=merged_hnsw(config.hnsw_config),
+        wal_config=models.WalConfig(wal_capacity_mb=32, wal_segments_ahead=0),
         optimizer_config=_optimizers(config.optimizers_config),
         quantization_config=config.quantization_config,
         metadata=config.metadata,

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from diptych.errors import CollectionError, DiptychError, SearchError, StoreError
 
 Build = Callable[[re.Match[str], str, bool], DiptychError]
+
+
+@contextmanager
+def told(collection: str, *, reading: bool) -> Iterator[None]:
+    """Raises what Edge raises within as one of our errors."""
+    try:
+        yield
+    except DiptychError:
+        raise
+    except Exception as raw:
+        raise explain(raw, collection, reading=reading) from raw
 
 
 def explain(raw: BaseException, collection: str, *, reading: bool) -> DiptychError:
@@ -16,8 +28,13 @@ def explain(raw: BaseException, collection: str, *, reading: bool) -> DiptychErr
     for pattern, build in _MEANINGS:
         if found := re.search(pattern, text):
             return build(found, f"collection {collection!r}", reading)
-    first = text.splitlines()[0] if text else type(raw).__name__
-    return StoreError("Qdrant Edge refused the operation", where=f"collection {collection!r}", got=first)
+    return StoreError("Qdrant Edge refused the operation", where=f"collection {collection!r}", got=reason(raw))
+
+
+def reason(raw: BaseException) -> str:
+    """The one telling line of Edge's text, which may list everything it has tried."""
+    lines = [line for line in str(raw).splitlines() if not line.startswith("while processing")]
+    return lines[-1].rpartition("caused by ")[2] if lines else type(raw).__name__
 
 
 def _kind(reading: bool) -> type[DiptychError]:

@@ -52,15 +52,19 @@ class Reading(EdgeBase):
         """A page of points by id, or by a payload field that has a range index, and the offset of the next page."""
         check_arguments("scroll", kwargs)
         _check_positive(limit=limit)
-        request = edge.ScrollRequest(
-            offset=offset,
-            limit=limit,
-            filter=edge_filter(scroll_filter),
-            with_payload=edge_payload(with_payload),
-            with_vector=edge_vector(with_vectors),
-            order_by=edge_order(order_by),
-        )
-        found, following = self._find(collection_name).shard.read(lambda opened: opened.scroll(request))
+
+        def ask(opened: Any) -> Any:
+            request = edge.ScrollRequest(
+                offset=offset,
+                limit=limit,
+                filter=edge_filter(scroll_filter),
+                with_payload=edge_payload(with_payload),
+                with_vector=edge_vector(with_vectors),
+                order_by=edge_order(order_by),
+            )
+            return opened.scroll(request)
+
+        found, following = self._find(collection_name).shard.read(ask)
         after = None if following is None else answers.point_id(following)
         return [answers.record(record) for record in found], after
 
@@ -69,9 +73,9 @@ class Reading(EdgeBase):
     ) -> models.CountResult:
         """How many points there are, or match."""
         check_arguments("count", kwargs)
-        request = edge.CountRequest(exact=exact, filter=edge_filter(count_filter))
         shard = self._find(collection_name).shard
-        return models.CountResult(count=shard.read(lambda opened: opened.count(request)))
+        count = shard.read(lambda opened: opened.count(edge.CountRequest(exact, edge_filter(count_filter))))
+        return models.CountResult(count=count)
 
     def facet(
         self,
@@ -85,8 +89,8 @@ class Reading(EdgeBase):
         """The values of a payload field that has a match index, with the number of points of each."""
         check_arguments("facet", kwargs)
         _check_positive(limit=limit)
-        request = edge.FacetRequest(key, limit, exact, edge_filter(facet_filter))
-        found = self._find(collection_name).shard.read(lambda opened: opened.facet(request))
+        shard = self._find(collection_name).shard
+        found = shard.read(lambda opened: opened.facet(edge.FacetRequest(key, limit, exact, edge_filter(facet_filter))))
         return models.FacetResponse(
             hits=[models.FacetValueHit(value=_value(hit), count=hit.count) for hit in found.hits]
         )

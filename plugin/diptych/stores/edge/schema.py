@@ -61,12 +61,12 @@ class Schema(EdgeBase):
             raise CollectionError(
                 "an index of what type?", where=f"field {field_name!r}", do="give field_schema, such as 'keyword'"
             )
-        return self._write(found, edge.UpdateOperation.create_field_index(field_name, index_schema(schema)))
+        return self._write(found, lambda: edge.UpdateOperation.create_field_index(field_name, index_schema(schema)))
 
     def delete_payload_index(self, collection_name: str, field_name: str, **kwargs: Any) -> models.UpdateResult:
         """Drop the index of a payload field."""
         check_arguments("delete_payload_index", kwargs)
-        return self._write(self._find(collection_name), edge.UpdateOperation.delete_field_index(field_name))
+        return self._write(self._find(collection_name), lambda: edge.UpdateOperation.delete_field_index(field_name))
 
 
 def _check_known(found: EdgeCollection, name: str) -> None:

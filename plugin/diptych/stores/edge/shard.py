@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from threading import RLock
 from typing import Any, TypeVar
 
 import qdrant_edge as edge
 
-from diptych.errors import DiptychError, StoreError
-from diptych.stores.edge.faults import explain
+from diptych.errors import StoreError
+from diptych.stores.edge.faults import told
 from diptych.stores.edge.gate import Gate
 
 Answer = TypeVar("Answer")
@@ -39,13 +38,12 @@ class Shard:
         finally:
             self._gate.leave()
 
-    def write(self, *operations: Any) -> None:
-        """Apply operations in order. When this returns they are in Edge's write-ahead log."""
+    def write(self, operation: Any) -> None:
+        """Apply an operation. When this returns it is in Edge's write-ahead log."""
         with self._writes:
-            for operation in operations:
-                if self._journal is not None:
-                    self._journal.append(operation)
-                self._call(partial(_update, operation), reading=False)
+            if self._journal is not None:
+                self._journal.append(operation)
+            self._call(lambda opened: opened.update(operation), reading=False)
 
     @contextmanager
     def journaling(self, copy: Callable[[], None]) -> Iterator[Journal]:
@@ -86,12 +84,8 @@ class Shard:
     def _call(self, act: Callable[[Any], Answer], *, reading: bool) -> Answer:
         if not self._open:
             raise StoreError("the collection is closed", where=f"collection {self.collection!r}")
-        try:
+        with told(self.collection, reading=reading):
             return act(self._edge)
-        except DiptychError:
-            raise
-        except Exception as raw:
-            raise explain(raw, self.collection, reading=reading) from raw
 
 
 class Journal:
@@ -116,10 +110,6 @@ class Journal:
             with suppress(Exception):  # it was refused before, and told to whoever asked for it
                 opened.update(self._operations[0])
             self._operations.popleft()
-
-
-def _update(operation: Any, opened: Any) -> None:
-    opened.update(operation)
 
 
 def load(folder: Path, config: Any = None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import islice, repeat
 from typing import Any
 from uuid import uuid4
@@ -33,7 +34,7 @@ class Uploading(EdgeBase):
         check_arguments("upload_points", kwargs)
         found = self._find(collection_name)
         for piece in _pieces(points):
-            self._write(found, upsert_operation(found, piece, update_filter, update_mode))
+            self._write(found, partial(upsert_operation, found, piece, update_filter, update_mode))
 
     def upload_collection(
         self,

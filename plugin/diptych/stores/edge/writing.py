@@ -15,6 +15,7 @@ from diptych.stores.edge.collection import EdgeCollection
 from diptych.stores.edge.convert.enums import member
 from diptych.stores.edge.convert.filters import edge_filter
 from diptych.stores.edge.convert.points import edge_point_vectors, edge_points, jsonable
+from diptych.stores.edge.faults import told
 
 Operation = edge.UpdateOperation
 Selector: TypeAlias = Any  # list of ids, Filter, FilterSelector or PointIdsList
@@ -38,7 +39,7 @@ class Writing(EdgeBase):
         """
         check_arguments("upsert", kwargs)
         found = self._find(collection_name)
-        return self._write(found, upsert_operation(found, points, update_filter, update_mode))
+        return self._write(found, lambda: upsert_operation(found, points, update_filter, update_mode))
 
     def update_vectors(
         self,
@@ -50,7 +51,7 @@ class Writing(EdgeBase):
         """Replace the given vectors of points that exist; their other vectors and payload stay."""
         check_arguments("update_vectors", kwargs)
         found = self._find(collection_name)
-        return self._write(found, _update_vectors(found, points, update_filter))
+        return self._write(found, lambda: _update_vectors(found, points, update_filter))
 
     def delete_vectors(
         self, collection_name: str, vectors: Sequence[str], points: Selector, **kwargs: Any
@@ -58,38 +59,40 @@ class Writing(EdgeBase):
         """Remove the named vectors from the selected points."""
         check_arguments("delete_vectors", kwargs)
         found = self._find(collection_name)
-        return self._write(found, _delete_vectors(found, vectors, points))
+        return self._write(found, lambda: _delete_vectors(found, vectors, points))
 
     def delete(self, collection_name: str, points_selector: Selector, **kwargs: Any) -> models.UpdateResult:
         """Remove the selected points."""
         check_arguments("delete", kwargs)
-        return self._write(self._find(collection_name), _select("delete_points", points_selector))
+        return self._write(self._find(collection_name), lambda: _select("delete_points", points_selector))
 
     def set_payload(
         self, collection_name: str, payload: models.Payload, points: Selector, key: str | None = None, **kwargs: Any
     ) -> models.UpdateResult:
         """Merge `payload` into that of the selected points, at `key` when given."""
         check_arguments("set_payload", kwargs)
-        return self._write(self._find(collection_name), _select("set_payload", points, jsonable(payload), key))
+        return self._write(self._find(collection_name), lambda: _select("set_payload", points, jsonable(payload), key))
 
     def overwrite_payload(
         self, collection_name: str, payload: models.Payload, points: Selector, key: str | None = None, **kwargs: Any
     ) -> models.UpdateResult:
         """Replace the whole payload of the selected points."""
         check_arguments("overwrite_payload", kwargs)
-        return self._write(self._find(collection_name), _select("overwrite_payload", points, jsonable(payload), key))
+        return self._write(
+            self._find(collection_name), lambda: _select("overwrite_payload", points, jsonable(payload), key)
+        )
 
     def delete_payload(
         self, collection_name: str, keys: Sequence[str], points: Selector, **kwargs: Any
     ) -> models.UpdateResult:
         """Remove keys from the payload of the selected points."""
         check_arguments("delete_payload", kwargs)
-        return self._write(self._find(collection_name), _select("delete_payload", points, list(keys)))
+        return self._write(self._find(collection_name), lambda: _select("delete_payload", points, list(keys)))
 
     def clear_payload(self, collection_name: str, points_selector: Selector, **kwargs: Any) -> models.UpdateResult:
         """Remove the whole payload of the selected points."""
         check_arguments("clear_payload", kwargs)
-        return self._write(self._find(collection_name), _select("clear_payload", points_selector))
+        return self._write(self._find(collection_name), lambda: _select("clear_payload", points_selector))
 
     def batch_update_points(
         self, collection_name: str, update_operations: Sequence[models.UpdateOperation], **kwargs: Any
@@ -97,8 +100,9 @@ class Writing(EdgeBase):
         """Apply several updates in order; all are checked before the first is applied."""
         check_arguments("batch_update_points", kwargs)
         found = self._find(collection_name)
-        operations = [_operation(found, operation) for operation in update_operations]
-        return [self._write(found, operation) for operation in operations]
+        with told(collection_name, reading=False):
+            operations = [_operation(found, operation) for operation in update_operations]
+        return [self._write(found, lambda done=operation: done) for operation in operations]  # type: ignore[misc]
 
 
 def upsert_operation(

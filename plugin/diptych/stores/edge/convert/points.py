@@ -15,6 +15,7 @@ from pydantic_core import to_jsonable_python
 from qdrant_client import models
 
 from diptych.errors import CollectionError, StoreUnsupported
+from diptych.stores.edge.faults import reason
 
 VectorKind: TypeAlias = Literal["dense", "multivector", "sparse"]
 Space: TypeAlias = Mapping[str, tuple[VectorKind, int]]  # vectors of a collection by name; "" is the unnamed one
@@ -105,7 +106,17 @@ def _point(identifier: Any, vector: Any, payload: Any) -> Any:
     try:
         return edge.Point(identifier, vector, payload)
     except TypeError:  # dates and the like in the payload; most payloads need no copy
+        return _point_with_copy(identifier, vector, payload)
+
+
+def _point_with_copy(identifier: Any, vector: Any, payload: Any) -> Any:
+    try:
         return edge.Point(identifier, vector, jsonable(payload))
+    except (TypeError, ValueError) as raw:
+        if "NumId" in str(raw):
+            raise _bad_id(identifier) from raw
+        what = "a point has a vector or payload that Qdrant cannot keep"
+        raise CollectionError(what, where=f"point {identifier}", got=reason(raw)) from raw
 
 
 def _width(found: Any) -> int:
@@ -121,6 +132,10 @@ def _shape(found: Any) -> str:
     if isinstance(found, list):
         return f"{len(found)} rows" if found and isinstance(found[0], list) else f"{len(found)} numbers"
     return type(found).__name__
+
+
+def _bad_id(identifier: object) -> CollectionError:
+    return CollectionError("this is no point id", got=repr(identifier), expected="an integer from 0, or a UUID")
 
 
 def _misfit(name: str, where: object, got: str, expected: str) -> CollectionError:

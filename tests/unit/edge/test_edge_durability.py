@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from qdrant_client import models
+
+from diptych.errors import StoreError
+from diptych.stores.edge import EdgeClient
+
+Start = Callable[[str], subprocess.Popen[str]]
+WRITE = """
+    client = EdgeClient(folder)
+    if not client.collection_exists("docs"):
+        client.create_collection("docs", {"d": models.VectorParams(size=8, distance=models.Distance.DOT)})
+    rng = np.random.default_rng(0)
+    start = client.count("docs").count
+    for first in range(start, start + 1_000_000, 50):
+        points = [
+            models.PointStruct.model_construct(id=i, vector={"d": rng.normal(size=8)}, payload={"i": i})
+            for i in range(first, first + 50)
+        ]
+        client.upsert("docs", points)
+        print(first + 50, flush=True)
+    """
+
+
+def test_kill_9_loses_nothing_acknowledged(start: Start, folder: Path) -> None:
+    kept = 0
+    for wait in (0.05, 0.3):
+        writer = start(WRITE)
+        assert writer.stdout is not None
+        acknowledged = int(writer.stdout.readline())
+        time.sleep(wait)
+        writer.kill()
+        acknowledged = max([acknowledged, *map(int, writer.stdout.read().split())])
+        with EdgeClient(folder) as client:
+            found = {record.id for record in client.scroll("docs", limit=10_000_000)[0]}
+        assert found >= set(range(acknowledged))
+        assert acknowledged > kept
+        kept = acknowledged
+
+
+def test_everything_comes_back_after_closing(docs: EdgeClient) -> None:
+    docs.update_collection("docs", metadata={"slot": {"dense": 1}})
+    docs.update_collection_aliases(
+        [models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name="docs", alias_name="latest"))]
+    )
+    before = docs.get_collection("docs"), docs.scroll("docs", with_vectors=True)
+    docs.close()
+    with EdgeClient(docs.path) as again:
+        assert again.get_collection("latest").config == before[0].config
+        assert again.scroll("latest", with_vectors=True) == before[1]
+
+
+def test_a_creation_that_was_cut_short_leaves_nothing(client: EdgeClient) -> None:
+    client.close()
+    unfinished = client.path / "collections" / "half"
+    (unfinished / "shard-1").mkdir(parents=True)
+    with EdgeClient(client.path) as again:
+        assert again.get_collections().collections == []
+    assert not unfinished.exists()
+
+
+@pytest.mark.parametrize(
+    "pending", [{"drop": "dense"}, {"add": "late", "config": {"dense": {"size": 3, "distance": "Dot"}}}]
+)
+def test_a_change_of_vectors_that_was_cut_short_is_finished(docs: EdgeClient, pending: dict[str, object]) -> None:
+    docs.get_collection("docs")
+    docs.close()
+    record = next(docs.path.glob("collections/*/collection.json"))
+    record.write_text(json.dumps({**json.loads(record.read_text()), "pending": pending}))
+    with EdgeClient(docs.path) as again:
+        vectors = again.get_collection("docs").config.params.vectors
+        assert isinstance(vectors, dict)
+        assert set(vectors) == ({"tokens"} if "drop" in pending else {"dense", "tokens", "late"})
+    assert json.loads(record.read_text())["pending"] is None
+
+
+def test_a_damaged_record_names_its_file(docs: EdgeClient) -> None:
+    docs.close()
+    record = next(docs.path.glob("collections/*/collection.json"))
+    record.write_text("{")
+    with pytest.raises(StoreError, match=r"(?s)file of the embedded store is damaged.*collection\.json"):
+        EdgeClient(docs.path)
+
+
+def test_a_record_of_a_later_format_is_refused(docs: EdgeClient) -> None:
+    docs.close()
+    record = next(docs.path.glob("collections/*/collection.json"))
+    record.write_text(json.dumps({**json.loads(record.read_text()), "format": 99}))
+    with pytest.raises(StoreError, match=r"(?s)another format.*got: 99.*expected: 1"):
+        EdgeClient(docs.path)

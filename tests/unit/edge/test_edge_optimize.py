@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from qdrant_client import models
+
+from diptych.errors import StoreError
+from diptych.stores.edge import EdgeClient
+from diptych.stores.edge.optimize import STAGES
+
+Start = Callable[[str], subprocess.Popen[str]]
+DIM = 32
+
+
+def point(identifier: int) -> models.PointStruct:
+    vector = np.random.default_rng(identifier).normal(size=DIM).tolist()
+    return models.PointStruct(id=identifier, vector={"d": vector}, payload={"new": identifier})
+
+
+def content(client: EdgeClient) -> dict[object, models.Record]:
+    return {record.id: record for record in client.scroll("many", limit=100_000, with_vectors=True)[0]}
+
+
+def test_optimising_builds_the_index_and_changes_no_content(many: EdgeClient) -> None:
+    before, query = content(many), [1.0] * DIM
+    exact = many.query_points("many", query, using="d", search_params=models.SearchParams(exact=True)).points
+    assert many.needs_optimizing("many")
+    assert many.get_collection("many").status == models.CollectionStatus.GREY
+    stages: list[str] = []
+    assert many.optimize("many", on_stage=stages.append).result()
+    assert stages == list(STAGES)
+    assert not many.needs_optimizing("many")
+    info = many.get_collection("many")
+    assert (info.status, info.points_count) == (models.CollectionStatus.GREEN, 2000)
+    assert info.indexed_vectors_count == 2000
+    assert content(many) == before
+    assert many.query_points("many", query, using="d").points[0].id == exact[0].id
+    assert not many.optimize("many").result()
+
+
+def test_searches_and_writes_go_on_while_it_runs(many: EdgeClient) -> None:
+    answers, done = [0], threading.Event()
+    expected = set(range(2000))
+
+    def search() -> None:
+        while not done.is_set():
+            assert len(many.query_points("many", [1.0] * DIM, using="d", limit=3).points) == 3
+            answers[0] += 1
+
+    def write() -> None:
+        for identifier in range(5000, 5300):
+            many.upsert("many", [point(identifier)])
+            if identifier % 3 == 0:
+                many.delete("many", [identifier - 5000])
+                many.set_payload("many", {"seen": True}, [identifier])
+                expected.discard(identifier - 5000)
+            expected.add(identifier)
+
+    threads = [threading.Thread(target=search), threading.Thread(target=write)]
+    for thread in threads:
+        thread.start()
+    future = many.optimize("many", wait=False)
+    assert many.optimize("many", wait=False) is future or future.done()
+    assert future.result()
+    threads[1].join()
+    done.set()
+    threads[0].join()
+    assert answers[0] > 0
+    found = content(many)
+    assert set(found) == expected
+    assert found[5001].payload == {"new": 5001, "seen": True}
+    assert found[5002].payload == {"new": 5002}
+    before = found
+    path = many.path
+    many.close()
+    with EdgeClient(path) as again:
+        assert content(again) == before
+
+
+def test_each_write_during_the_run_is_replayed(many: EdgeClient) -> None:
+    late = models.DenseVectorNameConfig(dense=models.DenseVectorConfig(size=4, distance=models.Distance.DOT))
+
+    def write(stage: str) -> None:
+        if stage != "optimizing":
+            return
+        many.upsert("many", [point(9000), point(1)])
+        many.delete("many", [2])
+        many.set_payload("many", {"p": 1}, [3])
+        many.clear_payload("many", [4])
+        many.create_vector_name("many", "late", late)
+        many.update_vectors("many", [models.PointVectors(id=5, vector={"late": [1.0, 2.0, 3.0, 4.0]})])
+        many.create_payload_index("many", "i", models.PayloadSchemaType.INTEGER)
+        many.update_collection("many", metadata={"during": True})
+        with pytest.raises(Exception, match="no point 77777"):
+            many.set_payload("many", {"half": True}, [6, 77777])
+        states.append(content(many))
+
+    states: list[dict[object, models.Record]] = []
+    assert many.optimize("many", on_stage=write).result()
+    assert content(many) == states[0]
+    info = many.get_collection("many")
+    assert list(info.payload_schema) == ["i"]
+    assert info.config.metadata == {"during": True}
+    assert many.query_points("many", [1.0, 2.0, 3.0, 4.0], using="late").points[0].id == 5
+
+
+KILLED = """
+    client = EdgeClient(folder)
+    rng = np.random.default_rng(1)
+    def reach(stage):
+        if stage != "done":
+            client.upsert("many", [models.PointStruct(id=10_000 + len(seen), vector={{"d": [1.0] * 32}}, payload={{}})])
+            seen.append(stage)
+            print(stage, flush=True)
+        if stage == {stage!r}:
+            os.kill(os.getpid(), signal.SIGKILL)
+    seen = []
+    client.optimize("many", on_stage=reach)
+    """
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_kill_at_any_stage_leaves_all_acknowledged_writes(many: EdgeClient, start: Start, stage: str) -> None:
+    before = set(content(many))
+    many.close()
+    output, _ = start(KILLED.format(stage=stage)).communicate(timeout=60)
+    written = {10_000 + number for number in range(len(output.split()))}
+    assert written
+    with EdgeClient(many.path) as again:
+        assert set(content(again)) == before | written
+        assert again.get_collection("many").points_count == 2000 + len(written)
+    assert len(list(many.path.glob("collections/*/shard-*"))) == 1
+
+
+def test_a_failing_optimizer_leaves_the_collection_as_it_was(many: EdgeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = content(many)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(StoreError, match=r"(?s)did not finish; the collection is as it was.*'many'.*exit code 1"):
+        many.optimize("many")
+    assert content(many) == before
+    assert len(list(many.path.glob("collections/*/shard-*"))) == 1
+    assert many.needs_optimizing("many")
+
+
+def test_closing_ends_a_run(many: EdgeClient) -> None:
+    future = many.optimize("many", wait=False)
+    many.close()
+    assert future.exception() is None or "did not finish" in str(future.exception())
+    with EdgeClient(many.path) as again:
+        assert again.count("many").count == 2000
+
+
+def test_deleting_the_collection_ends_a_run(many: EdgeClient) -> None:
+    many.optimize("many", wait=False)
+    assert many.delete_collection("many")
+    assert not many.collection_exists("many")
+    assert list((many.path / "collections").iterdir()) == []
+
+
+def test_a_full_disk_is_told_before_anything_is_copied(many: EdgeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1 << 20))
+    with pytest.raises(StoreError, match=r"(?s)too little disk space.*1 MiB free.*make room"):
+        many.optimize("many")
+
+
+def test_what_runs_is_reported(many: EdgeClient) -> None:
+    reports: list[models.OptimizationsResponse] = []
+    many.optimize("many", on_stage=lambda stage: reports.append(many.get_optimizations("many")))
+    assert [report.running[0].progress.name for report in reports][:2] == ["copying", "optimizing"]
+    assert reports[0].summary.queued_points == 2000
+    after = many.get_optimizations("many")
+    assert after.running == []
+    assert after.summary.queued_optimizations == 0
