@@ -62,12 +62,14 @@ def search(
         params=params,
         with_payload=with_payload,
     )
-    return run(asked)
-
-
-def run(asked: Asked) -> list[list[Hit]]:
-    """The hits of what is asked, after the hook `diptych_after_search` has been told."""
     seconds: dict[str, float] = {}
+    hits = find(asked, seconds)
+    _tell(asked, seconds)
+    return hits
+
+
+def find(asked: Asked, seconds: dict[str, float]) -> list[list[Hit]]:
+    """The hits of what is asked; `seconds` is told how long each stage took."""
     cascade = asked.pipeline.rerank
     with _timed(seconds, "encode"):
         inputs = encode_inputs([asked.handle.slots[name] for name in asked.pipeline.slots], asked.texts)
@@ -78,7 +80,6 @@ def run(asked: Asked) -> list[list[Hit]]:
         with _timed(seconds, "rerank"):
             found = rerank(asked.handle, cascade, asked.texts, found)
         found = [hits[asked.offset : asked.end] for hits in found]
-    _tell(asked, seconds)
     return [_finish(asked, hits) for hits in found]
 
 
