@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from diptych.search.groups import HitGroup, search_groups
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.run import search
 from diptych.search.stages import Dbsf, Diversify, Fusion, Linear, Rerank, Rescore, Rrf, Stage
@@ -10,6 +11,7 @@ __all__ = [
     "Dbsf",
     "Diversify",
     "Fusion",
+    "HitGroup",
     "Linear",
     "Pipeline",
     "Rerank",
@@ -18,4 +20,5 @@ __all__ = [
     "Rrf",
     "Stage",
     "search",
+    "search_groups",
 ]

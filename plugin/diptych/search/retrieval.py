@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from qdrant_client import models
 
@@ -16,6 +17,8 @@ from diptych.search.requests import branch_requests, pipeline_request, rest_requ
 from diptych.search.stages import Dbsf, Linear
 from diptych.types import Hit
 
+T = TypeVar("T")
+
 
 def retrieve(asked: Asked, inputs: Sequence[Inputs], *, limit: int, offset: int) -> list[list[Hit]]:
     """For each query the hits after retrieval, fusion, rescoring and diversification, best first.
@@ -28,7 +31,7 @@ def retrieve(asked: Asked, inputs: Sequence[Inputs], *, limit: int, offset: int)
         return _with_host_fusion(asked, inputs, limit, offset)
     requests = [pipeline_request(asked, query, limit=limit, offset=offset) for query in inputs]
     sign = final_direction(asked)
-    return [_hits(asked, points, sign) for points in query_points(asked.handle, requests)]
+    return [hits_of(asked, points, sign) for points in query_points(asked.handle, requests)]
 
 
 def query_points(
@@ -38,13 +41,22 @@ def query_points(
     given = [request for request in requests if request is not None]
     if not given:
         return [[] for _ in requests]
+    answers = iter(ask(handle, lambda: handle.client.query_batch_points(handle.name, given)))
+    return [[] if request is None else next(answers).points for request in requests]
+
+
+def ask(handle: CollectionHandle, call: Callable[[], T]) -> T:
+    """What the store answers to `call`.
+
+    Raises:
+        SearchError, CollectionNotFound, StoreUnavailable: it does not, and why.
+    """
     try:
-        answers = iter(handle.client.query_batch_points(handle.name, given))
+        return call()
     except DiptychError:
         raise
     except Exception as error:
         raise _failure(handle, error) from error
-    return [[] if request is None else next(answers).points for request in requests]
 
 
 def rank_branches(asked: Asked, inputs: Sequence[Inputs]) -> list[dict[str, Ranking]]:
@@ -88,14 +100,15 @@ def _with_host_fusion(asked: Asked, inputs: Sequence[Inputs], limit: int, offset
             for query, ranking in zip(inputs, fused, strict=True)
         ]
         sign = final_direction(asked)
-        return [_hits(asked, points, sign) for points in query_points(asked.handle, requests)]
+        return [hits_of(asked, points, sign) for points in query_points(asked.handle, requests)]
     return _fetched(asked, [ranking[offset : offset + limit] for ranking in fused])
 
 
 def _fetched(asked: Asked, rankings: Sequence[Ranking]) -> list[list[Hit]]:
     """The rankings' documents, fetched in one call; a point deleted meanwhile is left out."""
     ids: list[PointId] = list(dict.fromkeys(point for ranking in rankings for point, _ in ranking))
-    records = asked.handle.client.retrieve(asked.handle.name, ids, with_payload=asked.selector) if ids else []
+    client, name = asked.handle.client, asked.handle.name
+    records = ask(asked.handle, lambda: client.retrieve(name, ids, with_payload=asked.selector)) if ids else []
     documents = {record.id: from_payload(record.id, record.payload) for record in records}
     label = asked.pipeline.label
     return [
@@ -104,7 +117,8 @@ def _fetched(asked: Asked, rankings: Sequence[Ranking]) -> list[list[Hit]]:
     ]
 
 
-def _hits(asked: Asked, points: Sequence[models.ScoredPoint], sign: int) -> list[Hit]:
+def hits_of(asked: Asked, points: Sequence[models.ScoredPoint], sign: int) -> list[Hit]:
+    """The hits of Qdrant's points; `sign` is -1 where its score is a distance."""
     label, hits = asked.pipeline.label, []
     for point in points:
         score = sign * point.score

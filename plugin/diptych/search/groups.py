@@ -1,0 +1,147 @@
+"""`search_groups`: the best hits of each value of a payload key, such as one per section or per source file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from diptych.errors import SearchError
+from diptych.handle import CollectionHandle
+from diptych.search.asked import Asked
+from diptych.search.inputs import encode_inputs
+from diptych.search.pipeline import Pipeline
+from diptych.search.requests import pipeline_request
+from diptych.search.retrieval import ask, final_direction, hits_of
+from diptych.search.run import find
+from diptych.search.stages import require_count
+from diptych.types import Document, Hit, Query
+
+if TYPE_CHECKING:
+    from qdrant_client import models
+
+
+@dataclass(frozen=True, slots=True)
+class HitGroup:
+    """The best hits that share a value, best first; the first hit's score is the group's."""
+
+    value: str | int
+    hits: tuple[Hit, ...]
+
+    @property
+    def score(self) -> float:
+        """Score of the best hit."""
+        return self.hits[0].score
+
+
+def search_groups(
+    handle: CollectionHandle,
+    queries: Sequence[str | Query],
+    *,
+    group_by: str,
+    group_size: int = 3,
+    limit: int | None = None,
+    pipeline: Pipeline | None = None,
+    filter: models.Filter | None = None,
+    score_threshold: float | None = None,
+    params: models.SearchParams | None = None,
+    with_payload: bool | Sequence[str] = True,
+) -> list[list[HitGroup]]:
+    """For each query the best groups, best first.
+
+    A pipeline of one slot alone is grouped by Qdrant, which searches on until the groups are full. A pipeline with
+    later stages is grouped from the hits that it passes on, `Pipeline.depth` of them.
+
+    Args:
+        group_by: payload key, dots between nested ones; a list of values puts the hit into each group. Documents
+            without the key are in no group.
+        group_size: hits a group has at most.
+        limit: groups a query returns; the config's limit unless given.
+        others: as in `search`.
+
+    Raises:
+        SearchError, CollectionNotFound, FingerprintMismatch, ContractError: as `search`.
+    """
+    require_count("group_size", group_size, "search_groups")
+    if not isinstance(group_by, str) or not group_by:
+        raise SearchError("group_by is no payload key", got=repr(group_by), expected="such as 'section'")
+    asked = Asked.of(
+        handle,
+        queries,
+        pipeline=pipeline,
+        limit=limit,
+        filter=filter,
+        score_threshold=score_threshold,
+        params=params,
+        with_payload=with_payload,
+    )
+    make = _from_hits if asked.pipeline.stages else _from_qdrant
+    groups = make(asked, group_by, group_size)
+    threshold = asked.score_threshold
+    return groups if threshold is None else [[*_above(found, threshold)] for found in groups]
+
+
+def _from_qdrant(asked: Asked, group_by: str, group_size: int) -> list[list[HitGroup]]:
+    inputs = encode_inputs([asked.handle.slots[name] for name in asked.pipeline.slots], asked.texts)
+    requests = [pipeline_request(asked, query, limit=asked.limit) for query in inputs]
+    return [[] if r is None else _grouped_by_qdrant(asked, r, group_by, group_size) for r in requests]
+
+
+def _grouped_by_qdrant(asked: Asked, request: models.QueryRequest, group_by: str, group_size: int) -> list[HitGroup]:
+    client, sign = asked.handle.client, final_direction(asked)
+    found = ask(
+        asked.handle,
+        lambda: client.query_points_groups(
+            asked.handle.name,
+            group_by=group_by,
+            query=request.query,
+            using=request.using,
+            query_filter=request.filter,
+            search_params=request.params,
+            limit=asked.limit,
+            group_size=group_size,
+            with_payload=asked.selector,
+        ),
+    )
+    return [HitGroup(group.id, tuple(hits_of(asked, group.hits, sign))) for group in found.groups]
+
+
+def _from_hits(asked: Asked, group_by: str, group_size: int) -> list[list[HitGroup]]:
+    deep = replace(asked, limit=asked.pipeline.depth or asked.limit, with_payload=True, score_threshold=None)
+    return [_grouped(asked, hits, group_by, group_size) for hits in find(deep, {})]
+
+
+def _grouped(asked: Asked, hits: Sequence[Hit], group_by: str, group_size: int) -> list[HitGroup]:
+    groups: dict[str | int, list[Hit]] = {}
+    for hit in hits:
+        for value in _values(hit.document, group_by):
+            found = groups.setdefault(value, [])
+            if len(found) < group_size:
+                found.append(replace(hit, document=_restricted(hit.document, asked)))
+    return [HitGroup(value, tuple(found)) for value, found in list(groups.items())[: asked.limit]]
+
+
+def _values(document: Document, path: str) -> list[str | int]:
+    """The values under a dotted path, each once; what is neither text nor integer groups nothing."""
+    found: Any = {**document.metadata, "title": document.title, "text": document.text}
+    for key in path.split("."):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    values = found if isinstance(found, list) else [found]
+    return list(dict.fromkeys(value for value in values if type(value) in (str, int)))
+
+
+def _restricted(document: Document, asked: Asked) -> Document:
+    if asked.with_payload is True:
+        return document
+    wanted = asked.wanted
+    return Document(
+        document.id,
+        document.text if "text" in wanted else "",
+        document.title if "title" in wanted else "",
+        {key: value for key, value in document.metadata.items() if key in wanted},
+    )
+
+
+def _above(groups: Sequence[HitGroup], threshold: float) -> list[HitGroup]:
+    kept = [HitGroup(g.value, tuple(hit for hit in g.hits if hit.score >= threshold)) for g in groups]
+    return [group for group in kept if group.hits]
