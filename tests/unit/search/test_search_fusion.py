@@ -1,0 +1,83 @@
+"""The fusion formulas, against the same formulas written by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diptych.search import Dbsf, Fusion, Linear, Rrf
+from diptych.search.fusion import Ranking, contributions, fuse
+
+A: Ranking = [(1, 9.0), (2, 7.0), (3, 2.0)]
+B: Ranking = [(3, 0.9), (4, 0.5)]
+
+
+def test_rrf_is_the_papers_formula_with_ranks_from_one() -> None:
+    assert dict(fuse(Rrf(k=60), {"a": A, "b": B})) == pytest.approx(
+        {1: 1 / 61, 2: 1 / 62, 3: 1 / 63 + 1 / 61, 4: 1 / 62}
+    )
+
+
+def test_rrf_weights_multiply_and_leave_k_alone() -> None:
+    assert dict(fuse(Rrf(k=10, weights={"a": 3}), {"a": A, "b": B}))[3] == pytest.approx(3 / 13 + 1 / 11)
+
+
+def test_dbsf_maps_three_deviations_about_the_mean_to_zero_and_one() -> None:
+    scores = np.array([9.0, 7.0, 2.0])
+    low, high = scores.mean() - 3 * scores.std(ddof=1), scores.mean() + 3 * scores.std(ddof=1)
+    assert contributions(Dbsf(), {"a": A})[1]["a"] == pytest.approx((9.0 - low) / (high - low))
+
+
+def test_dbsf_gives_one_half_where_nothing_deviates() -> None:
+    assert dict(fuse(Dbsf(), {"a": [(1, 5.0)], "b": [(1, 2.0), (2, 2.0)]})) == {1: 1.0, 2: 0.5}
+
+
+def test_minmax_maps_the_candidates_to_zero_and_one() -> None:
+    assert dict(fuse(Linear("minmax", {"b": 2}), {"a": A, "b": B})) == pytest.approx({1: 1, 2: 5 / 7, 3: 2, 4: 0})
+
+
+def test_zscore_counts_a_missing_document_as_the_lowest_candidate() -> None:
+    scores = np.array([9.0, 7.0, 2.0])
+    z = (scores - scores.mean()) / scores.std()
+    assert dict(fuse(Linear("zscore"), {"a": A, "b": B})) == pytest.approx(
+        {1: z[0] - 1, 2: z[1] - 1, 3: z[2] + 1, 4: z[2] - 1}
+    )
+
+
+@pytest.mark.parametrize("normalize", ["minmax", "zscore"])
+def test_a_slot_whose_scores_are_all_equal_still_prefers_what_it_found(normalize: str) -> None:
+    fusion = Linear(normalize)  # type: ignore[arg-type]
+    parts = contributions(fusion, {"a": [(1, 4.0)], "b": [(2, 1.0), (3, 0.5)]})
+    assert [parts[point]["a"] for point in (1, 2, 3)] == [1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("fusion", [Rrf(), Dbsf(), Linear(), Linear("zscore")], ids=repr)
+def test_a_slot_without_candidates_adds_nothing(fusion: Fusion) -> None:
+    assert fuse(fusion, {"a": A, "b": []}) == fuse(fusion, {"a": A})
+
+
+rankings = st.dictionaries(
+    st.sampled_from(["a", "b", "c"]),
+    st.dictionaries(st.integers(0, 30), st.floats(-100, 100, width=32), min_size=1, max_size=12),
+    min_size=1,
+).map(lambda slots: {name: sorted(found.items(), key=lambda pair: -pair[1]) for name, found in slots.items()})
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(rankings, st.sampled_from([Rrf(), Rrf(3, {}), Dbsf(), Linear(), Linear("zscore")]))
+def test_parts_add_up_and_the_order_is_that_of_the_sums(slots: dict[str, Ranking], fusion: Fusion) -> None:
+    fused = fuse(fusion, slots)
+    parts = contributions(fusion, slots)
+    assert {point for point, _ in fused} == {point for found in slots.values() for point, _ in found}
+    assert [score for _, score in fused] == sorted((score for _, score in fused), reverse=True)
+    assert all(score == pytest.approx(sum(parts[point].values())) for point, score in fused)
+
+
+@settings(deadline=None, derandomize=True, max_examples=40)
+@given(rankings)
+def test_a_linear_fusion_does_not_depend_on_the_scale_of_a_slots_scores(slots: dict[str, Ranking]) -> None:
+    scaled = {name: [(point, 4 * score + 8) for point, score in found] for name, found in slots.items()}
+    for fusion in (Linear(), Linear("zscore")):
+        assert dict(fuse(fusion, scaled)) == pytest.approx(dict(fuse(fusion, slots)), abs=1e-6)

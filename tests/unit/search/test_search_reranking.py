@@ -1,0 +1,85 @@
+"""Rerankers: all queries' pairs together, a cascade, stable ties, and scores that break the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diptych.errors import ContractError
+from diptych.protocols import Pair
+from diptych.search import reranking
+from diptych.search.reranking import score_pairs
+from diptych.testing import FakeReranker
+
+
+class Returning:
+    """A reranker that answers `make(pairs)`."""
+
+    max_length: int | None = None
+
+    def __init__(self, make: Any, *, independent: bool = True) -> None:
+        self.make, self.independent, self.sizes = make, independent, list[int]()
+
+    def predict(self, pairs: Sequence[Pair]) -> Any:
+        self.sizes.append(len(pairs))
+        return self.make(pairs)
+
+
+def lengths(pairs: Sequence[Pair]) -> Any:
+    return np.array([len(document) for _, document in pairs], np.float32)
+
+
+GROUPS: list[list[Pair]] = [[("q", "a"), ("q", "bb")], [], [("r", "ccc")]]
+
+
+def test_all_queries_pairs_go_in_one_call() -> None:
+    reranker = Returning(lengths)
+    assert [scores.tolist() for scores in score_pairs(reranker, GROUPS, where="x")] == [[1, 2], [], [3]]
+    assert reranker.sizes == [3]
+
+
+def test_a_reranker_that_looks_at_the_other_candidates_is_called_per_query() -> None:
+    reranker = Returning(lambda pairs: np.arange(len(pairs), dtype=np.float32), independent=False)
+    assert [scores.tolist() for scores in score_pairs(reranker, GROUPS, where="x")] == [[0, 1], [], [0]]
+    assert reranker.sizes == [2, 1]
+
+
+def test_calls_are_bounded_and_the_order_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reranking, "PAIRS_PER_CALL", 4)
+    reranker = Returning(lengths)
+    groups = [[("q", "x" * n) for n in range(start, start + 5)] for start in (1, 11)]
+    scores = score_pairs(reranker, groups, where="x")
+    assert [found.tolist() for found in scores] == [[1, 2, 3, 4, 5], [11, 12, 13, 14, 15]]
+    assert reranker.sizes == [4, 4, 2]
+
+
+def test_no_pairs_need_no_call() -> None:
+    reranker = Returning(lengths)
+    assert [scores.tolist() for scores in score_pairs(reranker, [[], []], where="x")] == [[], []]
+    assert reranker.sizes == []
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda pairs: np.zeros(len(pairs) + 1, np.float32), "wrong number of scores"),
+        (lambda pairs: [0.0] * len(pairs), "not a float32 array"),
+        (lambda pairs: np.zeros(len(pairs), np.float64), "not a float32 array"),
+        (lambda pairs: np.zeros((len(pairs), 1), np.float32), "not a float32 array"),
+        (lambda pairs: np.full(len(pairs), np.nan, np.float32), "NaN or infinity\n.*reranker 'x'\n.*for 'q' and 'a'"),
+        (lambda pairs: np.full(len(pairs), np.inf, np.float32), "NaN or infinity"),
+    ],
+)
+def test_scores_that_break_the_contract_are_refused(make: Any, text: str) -> None:
+    with pytest.raises(ContractError, match=text):
+        score_pairs(Returning(make), GROUPS, where="reranker 'x'")
+
+
+def test_the_fake_reranker_is_independent_of_the_batch() -> None:
+    groups: list[list[Pair]] = [[("cat dog", "a cat")], [("cat dog", "a dog and a cat"), ("mail", "no")]]
+    together = score_pairs(FakeReranker(), groups, where="x")
+    alone = [score_pairs(FakeReranker(), [group], where="x")[0] for group in groups]
+    assert [found.tolist() for found in together] == [found.tolist() for found in alone]

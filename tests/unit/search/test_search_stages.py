@@ -1,0 +1,138 @@
+"""Stages compose, print as they are written, and refuse what means nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from qdrant_client import models
+
+import diptych.search as vocabulary
+from diptych.config.models import SearchConfig, SlotConfig
+from diptych.errors import SearchError
+from diptych.registry import Registry
+from diptych.search import Dbsf, Diversify, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf
+from diptych.slots import Slot
+from diptych.testing import FakeReranker
+
+PAIR = Retrieve("dense", 100) + Retrieve("lexical", 50)
+PIPELINES = [
+    Pipeline((Retrieve("dense"),)),
+    PAIR >> Rrf(),
+    PAIR >> Rrf(k=10, weights={"dense": 2.0}),
+    PAIR >> Dbsf() >> Rescore("late", 20),
+    PAIR >> Linear("zscore", {"lexical": 0.5}) >> Diversify("dense", relevance=0.3, candidates=40),
+    PAIR >> Rrf() >> Rescore("late", 30) >> Rerank("mine", 20) >> Rerank("other", 5, options={"model": "m"}),
+    Retrieve("dense", 10, params=models.SearchParams(hnsw_ef=128)) >> Rerank("mine", 5),
+]
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES, ids=range(len(PIPELINES)))
+def test_a_pipeline_prints_as_the_code_that_makes_it(pipeline: Pipeline) -> None:
+    names = {**{n: getattr(vocabulary, n) for n in vocabulary.__all__}, "SearchParams": models.SearchParams}
+    made = eval(repr(pipeline), names)  # our own repr, nobody else's text
+    assert (made if isinstance(made, Pipeline) else Pipeline((made,))) == pipeline
+
+
+def test_the_text_of_a_pipeline_reads_from_left_to_right() -> None:
+    pipeline = PAIR >> Rrf(weights={"dense": 2}) >> Rescore("late", 30) >> Rerank("mine", 20)
+    assert repr(pipeline) == (
+        "Retrieve('dense', 100) + Retrieve('lexical', 50) >> Rrf(k=60, weights={'dense': 2})"
+        " >> Rescore('late', 30) >> Rerank('mine', 20)"
+    )
+
+
+def test_adding_three_slots_in_any_grouping_is_the_same_pipeline() -> None:
+    a, b, c = Retrieve("a"), Retrieve("b"), Retrieve("c")
+    assert (a + b) + c == a + (b + c) == Pipeline((a, b, c))
+
+
+def test_composing_leaves_the_parts_as_they_were() -> None:
+    fused = PAIR >> Rrf()
+    fused >> Rescore("late", 20)
+    assert fused == PAIR >> Rrf()
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "depth"),
+    [
+        (Pipeline((Retrieve("dense", 7),)), None),
+        (PAIR >> Rrf(), 150),
+        (PAIR >> Rrf() >> Rescore("late", 20), 20),
+        (Retrieve("dense", 30) >> Rerank("mine", 50), 30),
+        (PAIR >> Rrf() >> Rescore("late", 20) >> Rerank("a", 10) >> Rerank("b", 5), 5),
+    ],
+)
+def test_depth_is_what_the_narrowest_stage_passes_on(pipeline: Pipeline, depth: int | None) -> None:
+    assert pipeline.depth == depth
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Retrieve("dense", 0), "candidates is not a positive integer"),
+        (lambda: Retrieve("dense", True), "candidates is not a positive integer"),
+        (lambda: Retrieve("dense", params={"exact": True}), "unknown search parameters"),  # type: ignore[arg-type]
+        (lambda: Rrf(k=0), "k is not a positive integer"),
+        (lambda: Rrf(weights={"dense": -1}), "weight of 'dense' is not usable"),
+        (lambda: Linear(weights={"dense": float("nan")}), "weight of 'dense' is not usable"),
+        (lambda: Linear("softmax"), "unknown normalisation"),  # type: ignore[arg-type]
+        (lambda: Diversify("dense", relevance=1.5), "relevance is out of range"),
+        (lambda: Rescore("late", -3), "candidates is not a positive integer"),
+        (lambda: Rerank(3), "this cannot rerank"),  # type: ignore[arg-type]
+        (lambda: PAIR >> Rrf(weights={"late": 1}), "a weight for 'late', which is not retrieved"),
+        (lambda: PAIR + Retrieve("dense", 3), "slot 'dense' is retrieved twice"),
+        (lambda: PAIR >> Rrf() >> Dbsf(), r"Dbsf\(\) comes too late"),
+        (lambda: PAIR >> Rescore("late") >> Rrf(), r"Rrf\(k=60\) comes too late"),
+        (lambda: PAIR >> Rerank("mine") >> Rescore("late"), r"Rescore\('late', 50\) comes too late"),
+        (lambda: PAIR >> Diversify("dense") >> Rescore("late"), r"Rescore\('late', 50\) comes too late"),
+        (lambda: (PAIR >> Rrf()) + Retrieve("late"), "before the first stage"),
+        (lambda: PAIR >> "rrf", "this is no stage"),  # type: ignore[operator]
+    ],
+)
+def test_what_means_nothing_is_refused(make: Callable[[], object], text: str) -> None:
+    with pytest.raises(SearchError, match=text):
+        make()
+
+
+def test_a_reranker_can_be_given_as_an_object() -> None:
+    assert Rerank(FakeReranker(), 5).label == "FakeReranker"
+
+
+def slots_of(registry: Registry, **adapters: str) -> dict[str, Slot]:
+    return {name: Slot(name, SlotConfig(adapter=adapter), None, registry) for name, adapter in adapters.items()}
+
+
+def test_an_empty_config_fuses_all_slots_by_rrf(fakes: Registry) -> None:
+    slots = slots_of(fakes, dense="fake-dense", lexical="fake-sparse")
+    expected = Retrieve("dense", 100) + Retrieve("lexical", 100) >> Rrf(k=60)
+    assert Pipeline.from_config(SearchConfig(), slots) == expected
+
+
+def test_a_config_of_one_slot_needs_no_fusion(fakes: Registry) -> None:
+    pipeline = Pipeline.from_config(SearchConfig(), slots_of(fakes, dense="fake-dense"))
+    assert repr(pipeline) == "Retrieve('dense', 100)"
+
+
+def test_every_part_of_a_config_reaches_the_pipeline(fakes: Registry) -> None:
+    config = SearchConfig.model_validate(
+        {
+            "retrieve": {"dense": 80, "lexical": 60},
+            "fuse": {"kind": "linear", "normalize": "zscore", "weights": {"dense": 2}},
+            "rescore": {"slot": "late", "candidates": 40},
+            "diversify": {"slot": "dense", "relevance": 0.7, "candidates": 30},
+            "rerank": [{"adapter": "mine", "candidates": 20, "model": "m"}],
+            "params": {"hnsw_ef": 64, "exact": True, "oversampling": 2, "rescore": True},
+        }
+    )
+    slots = slots_of(fakes, dense="fake-dense", lexical="fake-sparse", late="fake-multivector")
+    params = models.SearchParams(
+        hnsw_ef=64, exact=True, quantization=models.QuantizationSearchParams(rescore=True, oversampling=2)
+    )
+    assert Pipeline.from_config(config, slots) == (
+        Retrieve("dense", 80, params=params) + Retrieve("lexical", 60, params=params)
+        >> Linear("zscore", {"dense": 2})
+        >> Rescore("late", 40)
+        >> Diversify("dense", 0.7, 30)
+        >> Rerank("mine", 20, {"model": "m"})
+    )
