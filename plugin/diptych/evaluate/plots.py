@@ -62,6 +62,8 @@ def _draw_mean(panel: Any, difference: Difference, confidence: float) -> None:
     interval = f"{100 * confidence:g}% interval\n{difference.low:+.3f} to {difference.high:+.3f}"
     panel.axhline(difference.mean, color=_MEAN, linewidth=1.2, linestyle="--", label=f"mean {difference.mean:+.3f}")
     panel.axhspan(difference.low, difference.high, color=_MEAN, alpha=0.18, linewidth=0, label=interval, zorder=0)
+    for end in (difference.low, difference.high):  # the band itself lies behind the bars, to leave their colours alone
+        panel.axhline(end, color=_MEAN, linewidth=0.7, linestyle=":")
 
 
 def _title(difference: Difference, comparison: Comparison) -> str:

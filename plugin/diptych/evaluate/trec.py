@@ -18,14 +18,13 @@ def to_trec(run: Run, path: str | Path, *, scores: Literal["own", "rank"] = "own
     """Write `run`, gzipped when the name ends in `.gz`; what it replaces is replaced whole or not at all.
 
     Args:
-        run: what to write; its name becomes the tag.
+        run: what to write; its name becomes the tag, with `_` for white space.
         path: the file.
         scores: `own` writes the run's scores; `rank` writes the number of documents left, for a run whose scores do not
             fall, since the tools sort by score and ignore the rank.
 
     Raises:
-        EvaluationError: an id or the name holds white space or is empty, scores rise (with `own`), or a document comes
-            twice.
+        EvaluationError: an id holds white space or is empty, scores rise (with `own`), or a document comes twice.
     """
     path = Path(path)
     text = "".join(line for query, ranking in run.rankings.items() for line in _lines(run, query, ranking, scores))
@@ -58,12 +57,13 @@ def from_trec(path: str | Path, *, name: str = "") -> Run:
 
 def _lines(run: Run, query: str, ranking: Ranking, scores: str) -> Iterator[str]:
     where = f"run {run.name!r}, query {query!r}"
+    tag = "_".join(run.name.split()) or "run"
     documents = ordered(ranking, where=where)
     values = rank_scores(documents) if scores == "rank" else dict(ranking)
     _check_falling([values[document] for document in documents], where)
     for rank, document in enumerate(documents, 1):
-        words = (query, "Q0", document, str(rank), repr(float(values[document])), run.name)
-        yield " ".join(_word(word, where) for word in words) + "\n"
+        score = repr(float(values[document]))
+        yield f"{_word(query, where)} Q0 {_word(document, where)} {rank} {score} {tag}\n"
 
 
 def _check_falling(values: list[float], where: str) -> None:

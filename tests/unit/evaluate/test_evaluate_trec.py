@@ -60,13 +60,17 @@ def test_a_run_whose_scores_rise_is_written_by_rank_or_not_at_all(tmp_path: Path
     assert from_trec(tmp_path / "run").rankings == {"q1": [("a", 2.0), ("b", 1.0)]}
 
 
-@pytest.mark.parametrize(
-    "run", [Run("two words", RUN.rankings), Run("r", {"q 1": [("a", 1.0)]}), Run("", RUN.rankings)]
-)
-def test_names_that_would_break_the_columns_are_refused(tmp_path: Path, run: Run) -> None:
+@pytest.mark.parametrize(("query", "document"), [("q 1", "a"), ("q1", "a\tb"), ("", "a"), ("q1", "")])
+def test_ids_that_would_break_the_columns_are_refused(tmp_path: Path, query: str, document: str) -> None:
     with pytest.raises(EvaluationError, match=r"TREC files are parted by spaces"):
-        to_trec(run, tmp_path / "run")
+        to_trec(Run("r", {query: [(document, 1.0)]}), tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "tag"), [("rrf > late", "rrf_>_late"), ("", "run")])
+def test_a_name_of_several_words_becomes_one_tag(tmp_path: Path, name: str, tag: str) -> None:
+    to_trec(Run(name, RUN.rankings), tmp_path / "run")
+    assert from_trec(tmp_path / "run") == Run(tag, RUN.rankings)
 
 
 @pytest.mark.parametrize(
