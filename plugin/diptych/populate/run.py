@@ -22,7 +22,7 @@ from diptych.populate.progress import Progress, Unwatched
 from diptych.populate.rejected import Rejected
 from diptych.populate.seen import SeenIds
 from diptych.populate.spool import Spool
-from diptych.populate.statistics import Measure, batched, drift_warnings
+from diptych.populate.statistics import Measure, drift_warnings
 from diptych.populate.store import Store
 from diptych.populate.sync import delete_gone, obstacle
 from diptych.protocols import Calibrated
@@ -138,9 +138,12 @@ class _Run:
         """The documents, with progress; a source that breaks is an error of ours."""
         self._progress.begin(stage, len(documents) if isinstance(documents, Sized) else None)
         try:
-            for batch in batched(documents, STEP):
-                yield from batch
-                self._progress.advance(stage, len(batch))
+            read = 0
+            for read, document in enumerate(documents, 1):
+                yield document
+                if read % STEP == 0:
+                    self._progress.advance(stage, STEP)
+            self._progress.advance(stage, read % STEP)
         except DiptychError:
             raise
         except Exception as error:
@@ -179,16 +182,15 @@ class _Run:
             self._warnings += drift_warnings(measure.slots, measure.sums, self._store.count())
 
     def _optimize(self) -> None:
-        """An embedded store ends optimised; a run that was killed before that is made good by the next one."""
-        optimize = getattr(self._handle.client, "optimize", None)
-        if optimize is None:
+        """An embedded store ends optimised, also when a run before was killed just before that."""
+        client, name = self._handle.client, self._handle.name
+        optimize = getattr(client, "optimize", None)
+        if optimize is None or client.get_collection(name).status == models.CollectionStatus.GREEN:
             return
-        touched = self._tally.acknowledged or self._deleted
-        if touched or self._handle.client.get_collection(self._handle.name).status != models.CollectionStatus.GREEN:
-            try:
-                optimize(self._handle.name)
-            except DiptychError as error:
-                self._warnings.append(f"all is written, but the collection could not be optimised: {error.what}")
+        try:
+            optimize(name)
+        except DiptychError as error:
+            self._warnings.append(f"all is written, but the collection could not be optimised: {error.what}")
 
 
 def _calibrated(handle: CollectionHandle) -> dict[str, Slot]:

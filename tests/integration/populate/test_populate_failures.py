@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from qdrant_client import QdrantClient
+from qdrant_client.client_base import QdrantBase
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+from diptych.errors import PopulateError
+from diptych.guard import TEXTS
+from diptych.handle import CollectionHandle
+from diptych.populate import populate
+
+Contents = Callable[[QdrantBase], dict[Any, tuple[Any, Any]]]
+OpenHandle = Callable[..., CollectionHandle]
+SLOTS = {"dense": {"adapter": "fake-dense", "dimension": 4, "similarity": "dot"}}
+CORPUS: list[Any] = [{"id": i, "text": f"words of number {i}"} for i in range(40)]
+
+
+def unavailable() -> Exception:
+    return UnexpectedResponse(503, "Service Unavailable", b"", httpx.Headers())
+
+
+class Flaky(QdrantClient):
+    """A store in memory whose writes fail as told: `failures[i]` is the error of the i-th write, None for success.
+
+    After the list the last entry holds. With `after` set, a failing write is applied before it fails, as when an
+    answer is lost on its way back.
+    """
+
+    def __init__(self, *failures: Exception | None, after: bool = False) -> None:
+        super().__init__(":memory:")
+        self.failures, self.after, self.writes, self.acknowledged = failures, after, 0, 0
+
+    def upsert(self, collection_name: str, points: Any, *args: Any, **kwargs: Any) -> Any:
+        failure = self.failures[min(self.writes, len(self.failures) - 1)]
+        self.writes += 1
+        if failure is not None and not self.after:
+            raise failure
+        result = super().upsert(collection_name, points, *args, **kwargs)
+        if failure is not None:
+            raise failure
+        self.acknowledged += len(points)
+        return result
+
+
+@pytest.fixture
+def clean(open_handle: OpenHandle, contents: Contents) -> dict[Any, Any]:
+    client = QdrantClient(":memory:")
+    populate(open_handle(client, SLOTS), CORPUS)
+    found = contents(client)
+    client.close()
+    return found
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        unavailable(),
+        UnexpectedResponse(429, "Too Many Requests", b"", httpx.Headers()),
+        ResponseHandlingException(httpx.ReadTimeout("timed out")),
+        ConnectionResetError("reset by peer"),
+    ],
+)
+@pytest.mark.parametrize("after", [False, True])
+def test_a_write_that_fails_for_a_while_is_tried_again(
+    open_handle: OpenHandle, contents: Contents, clean: dict[Any, Any], failure: Exception, after: bool
+) -> None:
+    client = Flaky(None, failure, None, None, failure, None, after=after)
+    handle = open_handle(client, SLOTS, retries=1, chunk=64)
+    report = populate(handle, CORPUS)
+    assert (report.new, report.complete) == (40, True)
+    assert contents(client) == clean
+    client.close()
+
+
+def test_when_tries_run_out_the_error_counts_what_is_kept_and_a_new_run_goes_on(
+    open_handle: OpenHandle, contents: Contents, clean: dict[Any, Any]
+) -> None:
+    client = Flaky(None, None, None, unavailable())
+    with pytest.raises(PopulateError, match="cannot write to the store") as caught:
+        populate(open_handle(client, SLOTS, retries=1), CORPUS)
+    assert "UnexpectedResponse: Unexpected Response: 503 (Service Unavailable)" in caught.value.got
+    assert caught.value.__notes__ == ["6 documents were acknowledged by the store in this run and are kept"]
+    assert client.acknowledged == len(contents(client)) == 6
+    client.failures = (None,)
+    handle = open_handle(client, SLOTS)
+    report = populate(handle, CORPUS)
+    assert (report.unchanged, report.new) == (6, 34)
+    assert handle.slots["dense"].encoder.encoded == 34 + 2 * len(TEXTS)
+    assert contents(client) == clean
+    client.close()
+
+
+def test_the_last_try_comes_after_the_given_retries(open_handle: OpenHandle) -> None:
+    client = Flaky(unavailable())
+    with pytest.raises(PopulateError, match="cannot write to the store"):
+        populate(open_handle(client, SLOTS, retries=1, chunk=1), CORPUS)
+    assert client.writes == 2
+    client.close()
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_what_no_retry_can_mend_is_not_tried_again(open_handle: OpenHandle, status: int) -> None:
+    client = Flaky(UnexpectedResponse(status, "No", b"", httpx.Headers()))
+    with pytest.raises(PopulateError, match="cannot write to the store"):
+        populate(open_handle(client, SLOTS, retries=5, chunk=1), CORPUS)
+    assert client.writes == 1
+    client.close()
+
+
+def test_a_store_that_cannot_be_read_ends_the_run(open_handle: OpenHandle) -> None:
+    class Unreadable(QdrantClient):
+        def retrieve(self, *args: Any, **kwargs: Any) -> Any:
+            raise unavailable()
+
+    client = Unreadable(":memory:")
+    populate(open_handle(client, SLOTS), CORPUS)
+    with pytest.raises(PopulateError, match="cannot read from the store"):
+        populate(open_handle(client, SLOTS), CORPUS)
+    client.close()
+
+
+def test_a_source_that_breaks_off_keeps_what_was_written(
+    memory: QdrantBase, open_handle: OpenHandle, contents: Contents, clean: dict[Any, Any]
+) -> None:
+    with pytest.raises(PopulateError, match="the source broke off") as caught:
+        populate(open_handle(memory, SLOTS), broken_off(OSError("disk gone"), 29))
+    assert caught.value.got == "OSError: disk gone"
+    kept = len(contents(memory))
+    assert caught.value.__notes__[0].startswith(f"{kept} documents")
+    assert populate(open_handle(memory, SLOTS), CORPUS).unchanged == kept
+    assert contents(memory) == clean
+
+
+def test_an_interrupt_leaves_threads_and_collection_in_order(
+    memory: QdrantBase, open_handle: OpenHandle, contents: Contents, clean: dict[Any, Any]
+) -> None:
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        populate(open_handle(memory, SLOTS), broken_off(KeyboardInterrupt(), 29))
+    assert threading.active_count() == before
+    assert contents(memory).items() <= clean.items()
+    assert populate(open_handle(memory, SLOTS), CORPUS).read == 40
+    assert contents(memory) == clean
+
+
+def test_an_interrupt_ends_the_pauses_between_tries(open_handle: OpenHandle) -> None:
+    client = Flaky(unavailable())
+
+    def interrupted() -> Iterator[Any]:
+        yield from CORPUS[:8]
+        while not client.writes:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        populate(open_handle(client, SLOTS, retries=1000), interrupted())
+    assert client.writes < 5
+    client.close()
+
+
+def test_the_next_piece_is_encoded_while_one_is_uploaded(open_handle: OpenHandle, tmp_path: Path) -> None:
+    log = tmp_path / "calls.jsonl"
+
+    class Waiting(QdrantClient):
+        """Acknowledges a write only once the encoder has begun another piece, until none is left."""
+
+        def upsert(self, collection_name: str, points: Any, *args: Any, **kwargs: Any) -> Any:
+            written = self.count("c").count + len(points)
+            while written < len(CORPUS) and len(encoded(log)) <= written:
+                time.sleep(0.005)
+            return super().upsert(collection_name, points, *args, **kwargs)
+
+    client = Waiting(":memory:")
+    slots = {"dense": {"adapter": "fake-dense", "log": str(log), "delay": 0.005}}
+    assert populate(open_handle(client, slots), CORPUS).new == 40
+    client.close()
+
+
+def test_every_slot_encodes_in_a_thread_of_its_own(memory: QdrantBase, open_handle: OpenHandle) -> None:
+    slots = {name: {"adapter": "fake-dense", "dimension": 4} for name in ("one", "two")}
+    handle = open_handle(memory, slots)
+    threads: dict[str, set[str]] = {}
+    for name, slot in handle.slots.items():
+        _note_threads(slot.encoder, threads.setdefault(name, set()))
+    populate(handle, CORPUS)
+    assert threads["one"] - {threading.current_thread().name} == {"encode-one_0"}
+    assert threads["two"] - {threading.current_thread().name} == {"encode-two_0"}
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5, 16])
+def test_never_more_than_a_chunk_is_encoded_and_not_acknowledged(
+    open_handle: OpenHandle, tmp_path: Path, chunk: int
+) -> None:
+    log = tmp_path / "calls.jsonl"
+    ahead: list[int] = []
+
+    class Slow(QdrantClient):
+        def upsert(self, collection_name: str, points: Any, *args: Any, **kwargs: Any) -> Any:
+            time.sleep(0.02)
+            ahead.append(len(encoded(log)) - self.count("c").count)
+            return super().upsert(collection_name, points, *args, **kwargs)
+
+    client = Slow(":memory:")
+    slots = {"dense": {"adapter": "fake-dense", "dimension": 4, "log": str(log)}}
+    populate(open_handle(client, slots, chunk=chunk), CORPUS)
+    assert max(ahead) <= chunk
+    assert max(ahead) >= min(chunk, 2)
+    client.close()
+
+
+def broken_off(error: BaseException, after: int) -> Iterator[Any]:
+    yield from CORPUS[:after]
+    raise error
+
+
+def encoded(log: Path) -> list[str]:
+    """The documents a fake encoder with this log has encoded, without the canaries."""
+    calls = [json.loads(line) for line in log.read_text().splitlines()]
+    return [text for call in calls if call["side"] == "document" for text in call["inputs"] if text not in TEXTS]
+
+
+def _note_threads(encoder: Any, names: set[str]) -> None:
+    encode = encoder.encode_document
+
+    def noting(inputs: Any) -> Any:
+        names.add(threading.current_thread().name)
+        return encode(inputs)
+
+    encoder.encode_document = noting
