@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import mmap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ ARCHITECTURE = (
     "hidden_act",
     "activation",
 )
+COUNTERS = ("position_ids",)  # 0, 1, 2 ...: older libraries saved them, newer ones do not
 VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 
 
@@ -64,11 +66,12 @@ def fingerprint(
 def weights_digest(folders: Iterable[Path]) -> str:
     """A digest of all weights in `folders`: safetensors; where there are none ONNX; where neither, pickled files.
 
-    Facts of config.json that choose what is computed from the same weights, such as the number of layers, count too.
+    Of safetensors the tensors count, not how they are spread over files or what the header says beside them. Facts of
+    config.json that choose what is computed from the same weights, such as the number of layers, count too.
     """
     parts: list[str] = []
     for folder in folders:
-        parts += sorted(file_sha256(path) for path in _weight_files(folder))
+        parts += sorted(part for path in _weight_files(folder) for part in _content(path))
         config = read_json(folder / "config.json")
         parts += [f"{key}={config[key]}" for key in ARCHITECTURE if key in config]
     return digest(parts)
@@ -104,6 +107,11 @@ def read_json_list(path: Path) -> list[Mapping[str, Any]]:
     return json.loads(path.read_text("utf-8")) if path.is_file() else []
 
 
+def _content(path: Path) -> list[str]:
+    """What counts of one file of weights: each of its tensors, or all bytes."""
+    return _tensors(*_stamp(path)) if path.suffix == ".safetensors" else [file_sha256(path)]
+
+
 def _weight_files(folder: Path) -> list[Path]:
     for patterns in (("*.safetensors",), ("*.onnx", "onnx/*.onnx"), ("pytorch_model*.bin", "*.pt")):
         if found := [path for pattern in patterns for path in folder.glob(pattern)]:
@@ -134,3 +142,21 @@ def _sha256(path: str, modified: int, size: int) -> str:
 def _tokenizer_content(path: str, modified: int, size: int) -> str:
     content = json.loads(Path(path).read_text("utf-8"))
     return digest({key: value for key, value in content.items() if key not in ("padding", "truncation")})
+
+
+@functools.lru_cache(maxsize=64)
+def _tensors(path: str, modified: int, size: int) -> list[str]:
+    """Name, type, shape and sha256 of each tensor, after the safetensors format: header length, JSON header, data."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:start])
+        return [
+            f"{name} {facts['dtype']} {facts['shape']} {_slice_sha256(data, start, *facts['data_offsets'])}"
+            for name, facts in header.items()
+            if name != "__metadata__" and not name.endswith(COUNTERS)
+        ]
+
+
+def _slice_sha256(data: mmap.mmap, start: int, begin: int, end: int) -> str:
+    with memoryview(data) as view, view[start + begin : start + end] as part:
+        return hashlib.sha256(part).hexdigest()

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from diptych.errors import AdapterOptionsError
+from diptych.factories import options_model
+from diptych.protocols import CONTRACTS
+from diptych.registry import Registry
+from diptych.specs import AdapterSpec
+from diptych_adapters.models import ModelError
+from diptych_adapters.specs_models import SPECS
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    from diptych_adapters import hooks
+
+    return Registry(hooks, installed=False)
+
+
+def test_listing_adapters_and_their_options_imports_no_model_library() -> None:
+    # qdrant-client itself imports fastembed, and with it tokenizers and onnxruntime, where it is installed.
+    code = (
+        "import sys; from diptych.registry import Registry; from diptych.factories import options_model\n"
+        "from diptych_adapters import hooks\n"
+        "[options_model(spec) for spec in Registry(hooks, installed=False).specs()]\n"
+        "heavy = {'torch', 'transformers', 'sentence_transformers', 'model2vec'}\n"
+        "print(*sorted(heavy & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_every_option_is_described_and_unknown_ones_are_refused(spec: AdapterSpec, registry: Registry) -> None:
+    model = options_model(spec)
+    assert model is not None
+    assert [name for name, field in model.model_fields.items() if not field.description] == []
+    with pytest.raises(AdapterOptionsError, match=r"(?s)has no option 'batchsize'.*did you mean 'batch_size'"):
+        registry.create(spec.name, {"model": "x", "batchsize": 1})
+    with pytest.raises(AdapterOptionsError, match="option 'model' of adapter"):
+        registry.create(spec.name, {})
+
+
+@pytest.mark.parametrize(
+    ("adapter", "name"),
+    [
+        ("sentence-transformers", "mean"),
+        ("sentence-transformers-sparse", "masked"),
+        ("splade", "masked"),
+        ("sentence-transformers-multivector", "multivector"),
+        ("token-vectors", "mean"),
+        ("cross-encoder", "reranker"),
+    ],
+)
+def test_the_registry_makes_each_adapter_from_its_options(
+    registry: Registry, tiny: Callable[[str], Path], adapter: str, name: str
+) -> None:
+    pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
+    made = registry.create(adapter, {"model": str(tiny(name)), "device": "cpu"})
+    assert isinstance(made, CONTRACTS[registry.spec(adapter).kind])
+
+
+def test_pickled_weights_reach_the_user_as_an_error_of_their_own(
+    registry: Registry, tiny: Callable[[str], Path]
+) -> None:
+    pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
+    options = {"model": str(tiny("pickled")), "device": "cpu"}
+    with pytest.raises(ModelError, match=r"got: pytorch_model\.bin"):
+        registry.create("sentence-transformers", options)
+    allowed = registry.create("sentence-transformers", options | {"allow_pickle_weights": True})
+    safe = registry.create("sentence-transformers", {"model": str(tiny("bare")), "device": "cpu"})
+    assert (allowed.encode_query(["audio"]) == safe.encode_query(["audio"])).all()  # type: ignore[union-attr]
+
+
+def test_trusting_foreign_code_warns_through_the_adapter(registry: Registry, tiny: Callable[[str], Path]) -> None:
+    pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
+    with pytest.warns(UserWarning, match="trust_remote_code is on"):
+        registry.create(
+            "sentence-transformers", {"model": str(tiny("mean")), "device": "cpu", "trust_remote_code": True}
+        )

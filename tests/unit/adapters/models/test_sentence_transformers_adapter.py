@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from diptych.errors import MissingExtra
+from diptych.protocols import DenseEncoder
+from diptych.types import Floats
+from diptych_adapters.models import ModelError
+from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
+
+TEXTS = ["convert audio files", "", " ", "Übersicht 漢字 🎵\x00\n", "a much longer text about packages " * 60]
+
+
+@pytest.fixture(scope="module")
+def minilm(minilm_folder: Path) -> SentenceTransformerEncoder:
+    return SentenceTransformerEncoder.of(model=str(minilm_folder), device="cpu")
+
+
+def cosines(a: Floats, b: Floats) -> Floats:
+    return np.asarray((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1), np.float32)
+
+
+def test_it_satisfies_the_contract_of_dense_encoders(minilm: SentenceTransformerEncoder) -> None:
+    assert isinstance(minilm, DenseEncoder)
+    assert (minilm.dimension, minilm.similarity, minilm.max_length) == (384, "cosine", 256)
+    assert minilm.encode_query([]).shape == (0, 384)
+
+
+def test_a_batch_gives_the_vectors_of_its_texts_one_by_one(minilm: SentenceTransformerEncoder) -> None:
+    batch = minilm.encode_document(TEXTS)
+    single = np.concatenate([minilm.encode_document([text]) for text in TEXTS])
+    assert batch.dtype == np.float32
+    np.testing.assert_allclose(batch, single, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(batch, axis=1), 1, atol=1e-6)
+
+
+def test_minilm_gives_the_pooled_and_normalised_vectors_of_its_transformer(
+    minilm: SentenceTransformerEncoder, minilm_folder: Path
+) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(minilm_folder), AutoModel.from_pretrained(minilm_folder).eval()
+    tokens = tokenizer(TEXTS, padding=True, truncation=True, max_length=256, return_tensors="pt")
+    with torch.inference_mode():
+        hidden = model(**tokens).last_hidden_state
+    mask = tokens["attention_mask"][..., None]
+    expected = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1)
+    np.testing.assert_allclose(minilm.encode_query(TEXTS), expected.numpy(), atol=1e-6)
+
+
+def test_threads_share_one_encoder(minilm: SentenceTransformerEncoder) -> None:
+    expected = minilm.encode_document(TEXTS)
+    with ThreadPoolExecutor(4) as pool:
+        for vectors in pool.map(minilm.encode_document, [TEXTS[i:] + TEXTS[:i] for i in range(4)]):
+            assert min(np.abs(np.roll(vectors, shift, 0) - expected).max() for shift in range(5)) < 1e-6
+
+
+@pytest.mark.parametrize(("dtype", "least"), [("bfloat16", 0.999), ("float16", 0.99999)])
+def test_a_lower_precision_keeps_the_space_and_nearly_the_vectors(
+    minilm: SentenceTransformerEncoder, minilm_folder: Path, dtype: str, least: float
+) -> None:
+    lower = SentenceTransformerEncoder.of(model=str(minilm_folder), device="cpu", dtype=dtype)
+    vectors = lower.encode_document(TEXTS)
+    assert vectors.dtype == np.float32
+    assert cosines(vectors, minilm.encode_document(TEXTS)).min() > least
+    assert lower.fingerprint.space == minilm.fingerprint.space
+    assert lower.fingerprint.numerics == f"torch {dtype} cpu"
+    assert minilm.fingerprint.numerics == "torch float32 cpu"
+
+
+def test_truncated_vectors_are_the_first_dimensions_made_unit_length_again(
+    minilm: SentenceTransformerEncoder, minilm_folder: Path
+) -> None:
+    short = SentenceTransformerEncoder.of(model=str(minilm_folder), device="cpu", truncate_dim=64)
+    vectors = short.encode_document(TEXTS)
+    assert vectors.shape == (5, short.dimension) == (5, 64)
+    full = minilm.encode_document(TEXTS)[:, :64]
+    np.testing.assert_allclose(vectors, full / np.linalg.norm(full, axis=1, keepdims=True), atol=1e-6)
+
+
+def test_max_length_cuts_a_text_to_its_first_tokens(tiny: Callable[[str], Path]) -> None:
+    short = SentenceTransformerEncoder.of(model=str(tiny("mean")), device="cpu", max_length=4)
+    assert short.max_length == 4
+    vectors = short.encode_document(["audio video", "audio video music tool"])
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-6)
+
+
+def test_prompts_of_the_model_are_used_and_can_be_replaced(tiny: Callable[[str], Path]) -> None:
+    own = SentenceTransformerEncoder.of(model=str(tiny("prompted")), device="cpu")
+    plain = SentenceTransformerEncoder.of(
+        model=str(tiny("prompted")), device="cpu", query_prompt="", document_prompt=""
+    )
+    np.testing.assert_allclose(own.encode_query(["audio"]), plain.encode_query(["find: audio"]), atol=1e-6)
+    np.testing.assert_allclose(own.encode_document(["audio"]), plain.encode_query(["text: audio"]), atol=1e-6)
+    given = SentenceTransformerEncoder.of(model=str(tiny("mean")), device="cpu", query_prompt="find: ")
+    np.testing.assert_allclose(given.encode_query(["audio"]), own.encode_query(["audio"]), atol=1e-6)
+    np.testing.assert_allclose(given.encode_document(["audio"]), plain.encode_query(["audio"]), atol=1e-6)
+
+
+def test_normalisation_can_be_switched_on(tiny: Callable[[str], Path]) -> None:
+    bare = SentenceTransformerEncoder.of(model=str(tiny("bare")), device="cpu")
+    unit = SentenceTransformerEncoder.of(model=str(tiny("bare")), device="cpu", normalize=True)
+    assert np.abs(np.linalg.norm(bare.encode_query(TEXTS), axis=1) - 1).max() > 0.1
+    np.testing.assert_allclose(np.linalg.norm(unit.encode_query(TEXTS), axis=1), 1, atol=1e-6)
+    assert unit.fingerprint.space != bare.fingerprint.space
+    assert unit.fingerprint == SentenceTransformerEncoder.of(model=str(tiny("mean")), device="cpu").fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "adapter"), [("multivector", "sentence-transformers-multivector"), ("reranker", "cross-encoder")]
+)
+def test_a_model_of_another_kind_names_its_adapter(tiny: Callable[[str], Path], name: str, adapter: str) -> None:
+    with pytest.raises(ModelError, match=f"(?s)no dense encoder.*use adapter: {adapter}"):
+        SentenceTransformerEncoder.of(model=str(tiny(name)))
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"truncate_dim": 17}, "(?s)truncate_dim.*got: 17.*at most 16"),
+        ({"max_length": 65}, "(?s)max_length.*got: 65.*at most 64 tokens"),
+    ],
+)
+def test_a_limit_beyond_the_model_is_refused(tiny: Callable[[str], Path], options: dict[str, int], match: str) -> None:
+    with pytest.raises(ModelError, match=match):
+        SentenceTransformerEncoder.of(model=str(tiny("mean")), device="cpu", **options)
+
+
+def test_a_measure_that_qdrant_has_not_is_refused(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    SentenceTransformer(str(tiny("mean")), device="cpu", similarity_fn_name="manhattan").save(str(tmp_path))
+    with pytest.raises(ModelError, match=r"(?s)got: manhattan.*cosine, dot, euclidean"):
+        SentenceTransformerEncoder.of(model=str(tmp_path), device="cpu")
+
+
+def test_a_backend_without_its_packages_says_what_to_install(tiny: Callable[[str], Path]) -> None:
+    if importlib.util.find_spec("optimum"):
+        pytest.skip("optimum is installed")
+    with pytest.raises(MissingExtra, match=r"pip install 'sentence-transformers\[openvino\]'"):
+        SentenceTransformerEncoder.of(model=str(tiny("mean")), backend="openvino")
+
+
+def test_loading_is_silent_and_leaves_the_libraries_settings(
+    tiny: Callable[[str], Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = (transformers_logging.get_verbosity(), logging.getLogger("sentence_transformers").level)
+    path = tiny("mean")
+    capfd.readouterr()
+    SentenceTransformerEncoder.of(model=str(path), device="cpu").encode_query(TEXTS)
+    assert capfd.readouterr() == ("", "")
+    assert before == (transformers_logging.get_verbosity(), logging.getLogger("sentence_transformers").level)
