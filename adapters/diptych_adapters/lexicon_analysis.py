@@ -17,7 +17,6 @@ from diptych.errors import MissingExtra
 from diptych_adapters.lexicon_options import LexiconOptions
 
 VERSION = 1  # raised when the same text and options would give other terms
-_STOPWORD_LISTS = {"english": "EN"}  # bm25s's other names are the language's own, in capitals
 _CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
 
 
@@ -82,10 +81,11 @@ def _stemmer(language: str) -> Any:  # PyStemmer has no types
 
 
 def _stopwords(options: LexiconOptions) -> Iterable[str]:
-    if options.stopwords is not None:
+    if isinstance(options.stopwords, list):
         return options.stopwords
-    name = f"STOPWORDS_{_STOPWORD_LISTS.get(options.language, options.language.upper())}"
-    found: tuple[str, ...] = getattr(_stopword_module(), name, ())
+    english = "EN_PLUS" if options.stopwords == "nltk" else "EN"  # NLTK's, or the short list of Lucene
+    name = english if options.language == "english" else options.language.upper()
+    found: tuple[str, ...] = getattr(_stopword_module(), f"STOPWORDS_{name}", ())
     return found
 
 

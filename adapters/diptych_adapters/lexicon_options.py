@@ -21,8 +21,10 @@ class LexiconOptions(BaseModel):
     language: Language = Field(
         "english", description="Snowball stemmer and stop words; `none` leaves words as they are."
     )
-    stopwords: list[str] | None = Field(
-        None, description="Words to leave out, instead of the language's own list; `[]` keeps every word."
+    stopwords: list[str] | Literal["nltk"] | None = Field(
+        None,
+        description="Words to leave out instead of the language's own list: `nltk` for NLTK's list, longer in English; "
+        "`[]` keeps every word.",
     )
     ascii_folding: bool = Field(False, description="Read accented letters as their plain form: `café` as `cafe`.")
     min_token_length: int = Field(2, ge=1, description="Shorter words are left out.")

@@ -34,7 +34,5 @@ SPECS = [
     _remote(
         "tei-reranker", "reranker", "rerank:TeiReranker", "TeiRerankerOptions", "text-embeddings-inference, /rerank"
     ),
-    _remote(
-        "rerank-api", "reranker", "rerank:ApiReranker", "RerankApiOptions", "Cohere, Jina, Voyage or vLLM style /rerank"
-    ),
+    _remote("rerank-api", "reranker", "rerank:ApiReranker", "RerankApiOptions", "Cohere, Jina or vLLM style /rerank"),
 ]

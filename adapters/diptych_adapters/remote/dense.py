@@ -87,8 +87,9 @@ class OpenAIEncoder(_RemoteDense):
         return self.options.dimensions or self.options.dimension
 
     def _body(self, texts: list[str]) -> dict[str, Any]:
-        body = {"model": self.options.model, "input": texts, "encoding_format": self.options.encoding_format}
-        return body | ({"dimensions": self.options.dimensions} if self.options.dimensions else {})
+        asked = {"dimensions": self.options.dimensions, "encoding_format": self.options.encoding_format}
+        sent = {name: value for name, value in asked.items() if value is not None}
+        return {"model": self.options.model, "input": texts, **sent}
 
     def _rows(self, answer: Any, count: int) -> list[Any]:
         found = items(self.endpoint, self.path, answer, "data")

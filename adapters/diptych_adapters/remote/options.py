@@ -66,7 +66,10 @@ class OpenAIOptions(_Dense):
     model: str = Field(min_length=1, description="The model's name, as the endpoint knows it.")
     batch_size: int = Field(128, ge=1, le=2048, description="Texts in one request.")
     dimensions: int | None = Field(None, ge=1, description="Ask the model for shorter vectors of this length.")
-    encoding_format: Literal["float", "base64"] = Field("float", description="How vectors travel; base64 is a third.")
+    encoding_format: Literal["float", "base64"] | None = Field(
+        None,
+        description="How vectors travel; `base64` takes a third of the bytes; the server's default when not given.",
+    )
 
 
 class _Tei(RemoteOptions):

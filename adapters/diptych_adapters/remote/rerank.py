@@ -71,9 +71,9 @@ class TeiReranker(_RemoteReranker):
 
 
 class ApiReranker(_RemoteReranker):
-    """A reranker behind an endpoint in the manner of Cohere, Jina, Voyage or vLLM; see `RerankApiOptions`."""
+    """A reranker behind an endpoint in the manner of Cohere, Jina or vLLM; see `RerankApiOptions`."""
 
-    lists, score = ("results", "data"), "relevance_score"
+    lists, score = ("results",), "relevance_score"
 
     def __init__(self, **options: Any) -> None:
         self.options: RerankApiOptions = RerankApiOptions(**options)

@@ -38,7 +38,8 @@ def main(root: Path, names: Sequence[str]) -> None:
     same = QdrantTextIndex(stopwords=LUCENE, min_token_length=2)
     for name in names:
         measure(root / name, "nothing", fill_nothing)
-        measure(root / name, "bm25", fill_bm25)
+        measure(root / name, "bm25", partial(fill_bm25, Bm25()))
+        measure(root / name, "bm25, stopwords: nltk", partial(fill_bm25, Bm25(stopwords="nltk")))
         measure(root / name, "qdrant-text-index", partial(fill_text_index, QdrantTextIndex()))
         measure(root / name, "qdrant-text-index, bm25's words", partial(fill_text_index, same))
 
@@ -75,9 +76,8 @@ def fill_nothing(client: EdgeClient, texts: list[str]) -> None:
     _upsert(client, [models.PointStruct(id=n, vector={}, payload={"_lex": text}) for n, text in enumerate(texts)])
 
 
-def fill_bm25(client: EdgeClient, texts: list[str]) -> Ask:
+def fill_bm25(encoder: Bm25, client: EdgeClient, texts: list[str]) -> Ask:
     """Vectors of our own."""
-    encoder = Bm25()
     encoder.calibrate(encoder.measure(texts))
     _create(client)
     vectors = [

@@ -157,7 +157,7 @@ def right_answer(seen: Seen) -> Any:
 def _openai(body: Any) -> Any:
     width = body.get("dimensions") or DIMENSION
     vectors = [vector_of(text)[:width] for text in body["input"]]
-    if body["encoding_format"] == "base64":
+    if body.get("encoding_format") == "base64":
         encoded: list[Any] = [base64.b64encode(np.array(row, "<f4").tobytes()).decode() for row in vectors]
         vectors = encoded
     data = [{"object": "embedding", "index": n, "embedding": row} for n, row in enumerate(vectors)]
