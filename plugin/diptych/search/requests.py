@@ -17,7 +17,6 @@ from diptych.search.stages import Dbsf, Fusion, Linear, Rrf
 
 _prefetch = models.Prefetch.model_construct
 _request = models.QueryRequest.model_construct
-_EXACT = models.SearchParams(exact=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ def rest_request(
     first, *others = later
     width = others[0].reads if others else limit + offset
     chosen = models.Filter(must=[models.HasIdCondition(has_id=list(points[: first.reads]))])
-    leaf = _prefetch(query=first.query, using=first.using, filter=chosen, params=_EXACT, limit=width)
+    leaf = _prefetch(query=first.query, using=first.using, filter=chosen, limit=width)
     return _nest([leaf], others, asked, limit, offset)
 
 

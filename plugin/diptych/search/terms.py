@@ -16,8 +16,6 @@ from diptych.search.retrieval import query_points
 from diptych.slots import Slot
 from diptych.types import SparseVector
 
-_EXACT = models.SearchParams(exact=True)
-
 
 @dataclass(frozen=True, slots=True)
 class Term:
@@ -67,7 +65,7 @@ def matched_terms(
 def _of_points(points: Sequence[PointId], query: Any, using: str) -> models.QueryRequest:
     chosen = models.Filter(must=[models.HasIdCondition(has_id=list(points))])
     return models.QueryRequest.model_construct(
-        query=query, using=using, filter=chosen, params=_EXACT, limit=len(points), with_payload=False
+        query=query, using=using, filter=chosen, limit=len(points), with_payload=False
     )
 
 

@@ -1,0 +1,96 @@
+"""One small corpus in every store."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pytest
+
+from diptych.collection import Collection
+from diptych.config.models import Config
+from diptych.registry import Registry
+from diptych.types import Document
+
+WORDS = [f"word{n}" for n in range(70)]
+SLOTS = {
+    "dense": {"adapter": "fake-dense"},
+    "lexical": {"adapter": "fake-calibrated", "uses_idf": True},
+    "late": {"adapter": "fake-multivector"},
+}
+Open: TypeAlias = Callable[[Mapping[str, Any]], Collection]
+
+
+def corpus() -> list[Document]:
+    """A hundred documents whose lengths are primes, so that saturated counts differ: scores without ties."""
+    random = np.random.default_rng(7)
+    lengths = [n for n in range(7, 600) if all(n % factor for factor in range(2, n))][:100]
+    return [
+        Document(
+            f"d{n}",
+            " ".join(random.choice(WORDS, size=lengths[n])),
+            metadata={
+                "parity": "odd" if n % 2 else "even",
+                "n": n,
+                "tags": [f"t{n % 3}", f"u{n % 5}"],
+                "at": {"x": n % 4},
+            },
+        )
+        for n in range(100)
+    ]
+
+
+@pytest.fixture(scope="session", params=["memory:", "edge:", "server"])
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
+    """A URL of a fresh store of each kind."""
+    kind: str = request.param
+    if kind == "server":
+        url = os.environ.get("DIPTYCH_TEST_SERVER")
+        if not url:
+            pytest.skip("no Qdrant server: set DIPTYCH_TEST_SERVER to its URL")
+        return lambda: url
+    return lambda: kind if kind == "memory:" else f"edge:{tmp_path_factory.mktemp('search')}"
+
+
+@pytest.fixture(scope="session")
+def opened(store: Callable[[], str], fakes: Registry) -> Iterator[Open]:
+    """Opens an empty collection from a config; all are deleted and closed in the end."""
+    with ExitStack() as stack:
+
+        def make(config: Mapping[str, Any], registry: Registry = fakes) -> Collection:
+            name = f"search-{uuid.uuid4().hex[:8]}"
+            found = Config.model_validate({"store": store(), "collection": name, **config})
+            collection = stack.enter_context(Collection.open(found, registry=registry))
+            stack.callback(collection.client.delete_collection, name)
+            return collection
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def filled(opened: Open, tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    """The corpus with a dense, a sparse and a multi-vector slot."""
+    collection = opened({"slots": SLOTS, "search": {"retrieve": {"dense": 100, "lexical": 100, "late": 100}}})
+    fill(collection, tmp_path_factory.mktemp("reports") / "aside.jsonl")
+    return collection
+
+
+def fill(collection: Collection, report: Path) -> None:
+    assert collection.populate(corpus(), report_path=report).new == 100
+
+
+@pytest.fixture(scope="session")
+def documents() -> list[Document]:
+    """What `filled` holds."""
+    return corpus()
+
+
+@pytest.fixture(scope="session")
+def queries() -> list[str]:
+    """Queries with one to five words, one of them in no document."""
+    return ["word1 word2 word3", "word4 word10 word11 unknown", "word9", "word30 word31 word32 word33 word1"]
