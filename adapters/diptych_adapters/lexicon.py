@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from diptych_adapters.lexicon_analysis import Analyzer
 
 STOP = -1
-CACHED_WORDS = 200_000
+CACHED_WORDS = 100_000
 
 
 class Lexicon:
@@ -24,14 +24,14 @@ class Lexicon:
 
     Args:
         analyzer: makes words and stems.
-        cached_words: how many distinct words are kept between calls; what is known is dropped when a call starts with
-            more, so memory is bounded on any corpus, and the words of the last call are always known.
+        cached_words: about how many distinct words are kept. A call that starts with more begins anew and keeps the
+            old ones until the next time, so memory is bounded on any corpus and the words of the last calls are known.
     """
 
     def __init__(self, analyzer: Analyzer, *, cached_words: int = CACHED_WORDS) -> None:
         self.analyzer = analyzer
         self._limit = cached_words
-        self._memory = _Memory(analyzer)
+        self._memory = self._older = _Memory(analyzer)
 
     def term_ids(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """All terms of all texts: ids `[terms]` one text after the other, and how many each text has `[n]`."""
@@ -53,16 +53,17 @@ class Lexicon:
 
     def word(self, term_id: int) -> str:
         """The shortest word seen with this id; `#id` when none was; all joined by `|` when stems share the id."""
-        stems = self._memory.stems.get(term_id)
+        stems = {**self._older.stems.get(term_id, {}), **self._memory.stems.get(term_id, {})}
         return "|".join(stems[stem] for stem in sorted(stems)) if stems else f"#{term_id}"
 
     def collisions(self) -> dict[int, list[str]]:
         """The ids that several of the known stems share, with those stems."""
-        return {term: sorted(stems) for term, stems in self._memory.stems.items() if len(stems) > 1}
+        known = (self._older, self._memory)
+        return {term: sorted(stems) for memory in known for term, stems in memory.stems.items() if len(stems) > 1}
 
     def _fresh_memory(self) -> _Memory:
         if len(self._memory) > self._limit:
-            self._memory = _Memory(self.analyzer)
+            self._older, self._memory = self._memory, _Memory(self.analyzer)
         return self._memory
 
 

@@ -188,6 +188,7 @@ def test_memory_of_words_is_bounded_and_keeps_the_last_call() -> None:
         batch = [f"word{n}" for n in range(start, start + 20)]
         ids, _ = words.term_ids(batch)
         assert [words.word(int(i)) for i in ids] == batch
+        assert start == 0 or words.word(term_id(f"word{start - 1}")) == f"word{start - 1}"
     assert words.word(term_id("word1")).startswith("#")
 
 
