@@ -108,6 +108,8 @@ _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv
 
 
 def _open(path: Path, format: str, columns: readers.Columns) -> Source:
+    if path.is_dir() and format in ("jsonl", "csv", "parquet"):
+        raise PopulateError(f"a folder is no {format} file", where=str(path), expected="format beir or files")
     match format:
         case "jsonl":
             return FileSource(path, readers.read_json_lines)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gzip
 import json
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +18,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from diptych.errors import PopulateError
 from diptych.guard import TEXTS
 from diptych.handle import CollectionHandle
-from diptych.populate import populate
+from diptych.populate import open_source, populate
 
 Contents = Callable[[QdrantBase], dict[Any, tuple[Any, Any]]]
 OpenHandle = Callable[..., CollectionHandle]
@@ -138,6 +140,18 @@ def test_a_source_that_breaks_off_keeps_what_was_written(
     assert caught.value.__notes__[0].startswith(f"{kept} documents")
     assert populate(open_handle(memory, SLOTS), CORPUS).unchanged == kept
     assert contents(memory) == clean
+
+
+def test_a_truncated_file_ends_the_run_and_keeps_what_was_written(
+    memory: QdrantBase, open_handle: OpenHandle, tmp_path: Path
+) -> None:
+    lines = "".join(json.dumps({"id": i, "text": f"{i} {random.Random(i).random()}"}) + "\n" for i in range(5000))
+    path = tmp_path / "cut.jsonl.gz"
+    path.write_bytes(gzip.compress(lines.encode())[:-2000])
+    with pytest.raises(PopulateError, match="the source broke off") as caught:
+        populate(open_handle(memory, SLOTS, chunk=1024), open_source(path))
+    assert (caught.value.where, caught.value.got.split(":")[0]) == (str(path), "EOFError")
+    assert memory.count("c").count > 1000
 
 
 def test_an_interrupt_leaves_threads_and_collection_in_order(

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pytest
+
+from diptych.populate.statistics import batched, drift
+
+THEN = {"documents": 100.0, "tokens": 1000.0}
+
+
+def test_the_same_corpus_has_no_drift() -> None:
+    assert drift(THEN, THEN, 100) == {"tokens": 0.0}
+
+
+def test_a_whole_corpus_of_longer_documents_drifts_by_their_ratio() -> None:
+    assert drift(THEN, {"documents": 50.0, "tokens": 600.0}, 50)["tokens"] == pytest.approx(0.2)
+
+
+def test_documents_that_were_not_read_count_with_their_old_average() -> None:
+    found = drift(THEN, {"documents": 10.0, "tokens": 200.0}, 110)
+    assert found["tokens"] == pytest.approx((1000 + 200) / 110 / 10 - 1)
+
+
+@pytest.mark.parametrize("nothing", [{}, {"documents": 0.0, "tokens": 0.0}])
+def test_without_documents_there_is_no_drift(nothing: dict[str, float]) -> None:
+    assert drift(THEN, nothing, 100) == {}
+    assert drift(nothing, THEN, 100) == {}
+
+
+def test_a_corpus_without_words_has_no_relative_drift() -> None:
+    assert drift({"documents": 3.0, "tokens": 0.0}, THEN, 3) == {}
+
+
+@pytest.mark.parametrize(("size", "expected"), [(1, [[0], [1], [2]]), (2, [[0, 1], [2]]), (9, [[0, 1, 2]])])
+def test_batches_keep_the_order_and_the_rest(size: int, expected: list[list[int]]) -> None:
+    assert list(batched(range(3), size)) == expected

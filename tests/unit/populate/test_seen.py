@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from diptych.populate.seen import Meeting, SeenIds
+
+ONE, TWO = "0" * 32, "f" * 32
+
+
+def test_an_id_is_met_first_then_the_same_or_with_other_content() -> None:
+    with SeenIds() as seen:
+        assert seen.claim("a", ONE, 1) is Meeting.FIRST
+        assert seen.claim("a", ONE, 1) is Meeting.SAME
+        assert seen.claim("a", TWO, 1) is Meeting.OTHER_CONTENT
+        assert seen.claim("b", ONE, 2) is Meeting.FIRST
+
+
+def test_it_agrees_with_a_dictionary_over_many_ids() -> None:
+    chance = random.Random(3)
+    known: dict[str, str] = {}
+    with SeenIds() as seen:
+        for _ in range(5000):
+            identifier, content = f"id{chance.randrange(2000)}", chance.choice([ONE, TWO])
+            expected = Meeting.FIRST if identifier not in known else Meeting.OTHER_CONTENT
+            if known.setdefault(identifier, content) == content and expected is not Meeting.FIRST:
+                expected = Meeting.SAME
+            assert seen.claim(identifier, content, 1) is expected
+
+
+def test_a_mentioned_id_is_accounted_for_wherever_its_point_lies_and_can_still_be_claimed() -> None:
+    with SeenIds() as seen:
+        seen.mention("a")
+        assert seen.accounts_for("a", 1)
+        assert seen.accounts_for("a", "other")
+        assert seen.claim("a", ONE, 1) is Meeting.FIRST
+        seen.mention("a")
+        assert seen.claim("a", ONE, 1) is Meeting.SAME
+
+
+def test_only_the_point_of_this_run_is_accounted_for() -> None:
+    with SeenIds() as seen:
+        seen.claim("a", ONE, 7)
+        assert seen.accounts_for("a", 7)
+        assert not seen.accounts_for("a", "8")
+        assert not seen.accounts_for("b", 7)
+
+
+def test_a_point_belongs_to_one_document() -> None:
+    with SeenIds() as seen:
+        assert seen.claim_point(1, "a")
+        assert seen.claim_point(1, "a")
+        assert not seen.claim_point(1, "b")
+
+
+@pytest.mark.parametrize("odd", ["", "é" * 5000, "\ud800", "a\0b"])
+def test_any_text_can_be_an_id(odd: str) -> None:
+    with SeenIds() as seen:
+        assert seen.claim(odd, ONE, 1) is Meeting.FIRST
+        assert seen.claim(odd, ONE, 1) is Meeting.SAME
+        assert not seen.accounts_for(odd + "x", 1)

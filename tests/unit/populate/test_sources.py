@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import sys
+from collections.abc import Iterator, Sized
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diptych.errors import PopulateError
+from diptych.populate import Rejected, open_source
+from diptych.populate.plain import plain_document
+from diptych.types import Document
+
+ROWS = [{"id": "a", "text": "one", "n": 1}, {"id": "b", "text": "two", "n": 2}]
+LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
+
+
+@pytest.fixture(params=["corpus.jsonl", "corpus.jsonl.gz", "corpus.ndjson"])
+def lines_file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return write(tmp_path / request.param, LINES)
+
+
+def write(path: Path, text: str | bytes) -> Path:
+    raw = text.encode() if isinstance(text, str) else text
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(raw) if path.suffix == ".gz" else raw)
+    return path
+
+
+def test_json_lines_can_be_read_again_and_again(lines_file: Path) -> None:
+    source = open_source(lines_file)
+    assert list(source) == list(source) == ROWS
+    assert source.name == str(lines_file)
+    assert not isinstance(source, Iterator)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"id": 1, "text": ', "not JSON: Expecting value"),
+        ("plain words", "not JSON: Expecting value"),
+        ("[1, 2]", "not a JSON object but list"),
+        ('"text"', "not a JSON object but str"),
+        ("null", "not a JSON object but NoneType"),
+        (b'{"text": "\xff"}', "not JSON: 'utf-8' codec can't decode"),
+        ("[" * 100_000, "not JSON: maximum recursion depth"),
+    ],
+)
+def test_a_malformed_line_is_rejected_with_file_and_line_and_the_rest_is_read(
+    tmp_path: Path, line: str | bytes, reason: str
+) -> None:
+    raw = line.encode() if isinstance(line, str) else line
+    path = write(tmp_path / "c.jsonl", LINES.encode() + b"\n" + raw + b"\n" + LINES.encode())
+    found = list(open_source(path))
+    assert [row for row in found if isinstance(row, dict)] == ROWS + ROWS
+    (rejected,) = [row for row in found if isinstance(row, Rejected)]
+    assert rejected.where == "c.jsonl:4"
+    assert rejected.reason.startswith(reason)
+
+
+def test_a_last_line_without_newline_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    assert list(open_source(write(tmp_path / "c.jsonl", b"\xef\xbb\xbf" + LINES.rstrip().encode()))) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("c.csv", 'id,text,tag\r\na,"one, and\nmore",x\r\nb,two,\r\n'),
+        ("c.csv.gz", 'id,text,tag\na,"one, and\nmore",x\nb,two,\n'),
+        ("c.tsv", 'id\ttext\ttag\na\t"one, and\nmore"\tx\nb\ttwo\t\n'),
+        ("c.csv", '\ufeffid,text,tag\na,"one, and\nmore",x\nb,two,\n'),
+    ],
+)
+def test_tables_are_read_by_their_header_and_empty_cells_left_out(tmp_path: Path, name: str, text: str) -> None:
+    source = open_source(write(tmp_path / name, text))
+    assert list(source) == [{"id": "a", "text": "one, and\nmore", "tag": "x"}, {"id": "b", "text": "two"}]
+
+
+def test_columns_of_other_names_become_id_and_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.csv", "doi,abstract,year\n10/1,words,2020\n")
+    rows = list(open_source(path, id_column="doi", text_column="abstract"))
+    assert rows == [{"id": "10/1", "text": "words", "year": "2020"}]
+
+
+@pytest.mark.parametrize(
+    ("header", "options", "message"),
+    [
+        ("doi,text", {}, "the table has no id column"),
+        ("id,abstract", {}, "the table has no text column"),
+        ("id,text", {"id_column": "doi"}, "the table has no id column.*\n.*\n  got: id, text\n  expected: doi"),
+        ("id,text", {"text_column": "abstract"}, "the table has no text column"),
+    ],
+)
+def test_a_table_without_id_or_text_is_refused(
+    tmp_path: Path, header: str, options: dict[str, Any], message: str
+) -> None:
+    path = write(tmp_path / "c.csv", f"{header}\n1,2\n")
+    with pytest.raises(PopulateError, match=message):
+        list(open_source(path, **options))
+
+
+def test_rows_with_too_many_cells_are_rejected_and_long_cells_are_not(tmp_path: Path) -> None:
+    long = "x" * 200_000
+    found = list(open_source(write(tmp_path / "c.csv", f"id,text\n1,a,b\n2,{long}\n")))
+    assert found == [Rejected("c.csv:2", "the row has more cells than the header"), {"id": "2", "text": long}]
+
+
+def test_a_cell_that_is_not_utf_8_spoils_its_own_document_only(tmp_path: Path) -> None:
+    first, second = list(open_source(write(tmp_path / "c.csv", b"id,text\n1,caf\xe9\n2,fine\n")))
+    assert second == {"id": "2", "text": "fine"}
+    with pytest.raises(Exception, match="not valid Unicode"):
+        plain_document(Document.from_mapping(first))  # type: ignore[arg-type]
+
+
+def test_parquet_is_read_with_its_number_of_rows(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = pyarrow.table({"key": [1, 2], "text": ["one", "two"], "n": [1.5, float("nan")], "tags": [["x"], None]})
+    parquet.write_table(table, tmp_path / "c.parquet")
+    source = open_source(tmp_path / "c.parquet", id_column="key")
+    assert isinstance(source, Sized)
+    assert len(source) == 2
+    assert list(source) == [{"id": 1, "text": "one", "n": 1.5, "tags": ["x"]}, {"id": 2, "text": "two"}]
+    with pytest.raises(PopulateError, match="the table has no id column"):
+        list(open_source(tmp_path / "c.parquet"))
+
+
+@pytest.mark.parametrize("name", ["corpus.jsonl", "corpus.jsonl.gz"])
+def test_a_beir_folder_is_its_corpus(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "scifact" / name, LINES)
+    write(tmp_path / "scifact" / "queries.jsonl", '{"_id": "q", "text": "?"}\n')
+    assert list(open_source(tmp_path / "scifact")) == ROWS
+
+
+def test_a_folder_of_texts_has_paths_as_ids_and_headings_as_titles(tmp_path: Path) -> None:
+    write(tmp_path / "notes" / "b.md", "```\n# a comment\n```\n\n## The *title* ##\n\nwords")
+    write(tmp_path / "notes" / "sub" / "a.txt", "# no heading here")
+    write(tmp_path / "notes" / "plain.markdown", "no heading\n#hashtag")
+    write(tmp_path / "notes" / "picture.png", b"\x89PNG")
+    write(tmp_path / "notes" / "latin.txt", b"caf\xe9")
+    source = open_source(tmp_path / "notes")
+    assert isinstance(source, Sized)
+    assert len(source) == 4
+    found = {(row.where if isinstance(row, Rejected) else row["id"]): row for row in source}
+    assert list(found) == ["b.md", "latin.txt", "plain.markdown", "sub/a.txt"]
+    title = {key: row["title"] for key, row in found.items() if isinstance(row, dict)}
+    assert title == {"b.md": "The *title*", "sub/a.txt": "", "plain.markdown": ""}
+    assert isinstance(found["latin.txt"], Rejected)
+    assert found["latin.txt"].reason.startswith("unreadable file: 'utf-8' codec")
+
+
+def test_standard_input_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(LINES.encode() + b"oops\n")))
+    source = open_source("-")
+    assert isinstance(source, Iterator)
+    assert source.name == "standard input"
+    *rows, last = source
+    assert rows == ROWS
+    assert isinstance(last, Rejected)
+    assert last.where == "standard input:3"
+    assert list(source) == []
+
+
+def test_the_format_can_be_named(tmp_path: Path) -> None:
+    assert list(open_source(write(tmp_path / "dump", LINES), format="jsonl")) == ROWS
+    assert list(open_source(write(tmp_path / "dump.csv", LINES), format="jsonl")) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "message"),
+    [
+        ("missing.jsonl", None, "there is no such source"),
+        ("corpus.xml", None, r"does not tell its format(.|\n)*one that ends in .jsonl(.|\n)*name the format"),
+        ("corpus.gz", None, "does not tell its format"),
+        ("corpus.jsonl", "xml", r"unknown format of a source(.|\n)*got: 'xml'(.|\n)*jsonl, csv, parquet, beir, files"),
+        ("folder", "beir", r"this is no BEIR folder(.|\n)*corpus.jsonl.gz or corpus.jsonl"),
+        ("folder", "jsonl", r"a folder is no jsonl file(.|\n)*beir or files"),
+        ("corpus.jsonl", "beir", "this is no BEIR folder"),
+    ],
+)
+def test_a_source_that_cannot_be_opened_says_why(tmp_path: Path, name: str, format: str | None, message: str) -> None:
+    for existing in ("corpus.xml", "corpus.gz", "folder/a.txt"):
+        write(tmp_path / existing, "")
+    write(tmp_path / "corpus.jsonl", LINES)
+    with pytest.raises(PopulateError, match=message):
+        open_source(tmp_path / name, format=format)
