@@ -71,7 +71,7 @@ def _unknown(location: Location, name: str, known: list[str]) -> Problem:
 def _options(spec: AdapterSpec, options: Mapping[str, Any], at: Location) -> Iterator[Problem]:
     """What the adapter's own options model has against the options; values from the environment are not shown."""
     try:
-        validate_options(spec, interpolate(dict(options), where="config"))
+        validate_options(spec, interpolate(dict(options), where="config"), raw=options)
     except AdapterOptionsError as error:
         location = (*at, *str(error.context.get("key", "")).split("."))
         raw = options.get(str(location[len(at)]))

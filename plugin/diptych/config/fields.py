@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import types
-import typing
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -18,6 +17,12 @@ def fields_at(model: type[BaseModel], location: Location) -> dict[str, str]:
     if isinstance(section, type) and issubclass(section, BaseModel):
         return {name: field.description or "" for name, field in section.model_fields.items()}
     return {}
+
+
+def kinds_at(model: type[BaseModel], location: Location) -> list[str]:
+    """What `kind` can be in the section at `location`."""
+    section = _walk(model, list(location))
+    return [kind for member in section for kind in _kinds(member)] if isinstance(section, tuple) else []
 
 
 def places_of(model: type[BaseModel], key: str) -> list[str]:
@@ -53,9 +58,9 @@ def _unwrap(annotation: Any) -> Any:
 
 def _tagged(members: Iterable[Any], tag: str | int) -> Any:
     """The section whose `kind` is `tag`."""
-    for member in members:
-        hints = typing.get_type_hints(member) if isinstance(member, type) and issubclass(member, BaseModel) else {}
-        kind = hints.get("kind")
-        if get_origin(kind) is Literal and tag in get_args(kind):
-            return member
-    return None
+    return next((member for member in members if tag in _kinds(member)), None)
+
+
+def _kinds(member: Any) -> tuple[Any, ...]:
+    field = member.model_fields.get("kind") if isinstance(member, type) and issubclass(member, BaseModel) else None
+    return get_args(field.annotation) if field and get_origin(field.annotation) is Literal else ()

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from diptych.config.fields import fields_at, places_of
+from diptych.config.fields import fields_at, kinds_at, places_of
 from diptych.config.secrets import is_secret
 from diptych.config.source import Location, Source
 from diptych.errors import ConfigError
@@ -75,8 +75,7 @@ def _problem(detail: Mapping[str, Any], model: type[BaseModel], raw: Mapping[str
     if detail["type"] == "missing":
         return Problem(location, f"{location[-1]!r} is missing", do=_describe(model, detail["loc"]))
     if detail["type"].startswith("union_tag"):
-        tags = detail["ctx"].get("expected_tags", "'rrf', 'dbsf', 'linear'")
-        return Problem((*location, "kind"), "unknown kind", shown(detail["ctx"].get("tag", "none"), location), tags)
+        return _unknown_kind((*location, "kind"), detail["ctx"].get("tag"), kinds_at(model, detail["loc"]))
     if location[-1:] == ("[key]",):
         return Problem(location[:-1], "a name here has to be text", repr(location[-2]), do="put it in quotes")
     value = detail["input"]
@@ -106,6 +105,12 @@ def shown(value: object, location: Location) -> str:
         return "a mapping" if isinstance(value, dict) else "a list"
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _unknown_kind(location: Location, tag: str | None, kinds: Sequence[str]) -> Problem:
+    if tag is None:
+        return Problem(location, "'kind' is missing", expected=" | ".join(kinds))
+    return Problem(location, "unknown kind", shown(tag, location), " | ".join(kinds), nearest(tag, kinds))
 
 
 def _as_written(location: Location, raw: object) -> Location:

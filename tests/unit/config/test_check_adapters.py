@@ -131,9 +131,7 @@ def test_a_number_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch)
 
 def test_an_unset_variable_is_named_with_the_option_that_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_SUCH_MODEL", raising=False)
-    with pytest.raises(
-        ConfigError, match=r"(?s)NO_SUCH_MODEL is not set.*slots\.d\.model.*export NO_SUCH_MODEL"
-    ):
+    with pytest.raises(ConfigError, match=r"(?s)NO_SUCH_MODEL is not set.*slots\.d\.model.*export NO_SUCH_MODEL"):
         check_adapters(config({"d": {**DENSE, "model": "${NO_SUCH_MODEL}"}}), REGISTRY)
 
 

@@ -188,9 +188,12 @@ BAD_VALUES = {
     "an unknown fusion key": (SLOTS + "search: {fuse: {kind: rrf, kk: 1}}", "search.fuse.kk.*did you mean 'k'"),
     "an unknown fusion": (
         SLOTS + "search: {fuse: {kind: rff}}",
-        "search.fuse.kind.*got: 'rff'.*'rrf', 'dbsf', 'linear'",
+        "search.fuse.kind.*got: 'rff'.*rrf \\| dbsf \\| linear.*did you mean 'rrf'",
     ),
-    "no kind of fusion": (SLOTS + "search: {fuse: {k: 3}}", "unknown kind.*search.fuse.kind.*'rrf', 'dbsf', 'linear'"),
+    "no kind of fusion": (
+        SLOTS + "search: {fuse: {k: 3}}",
+        "'kind' is missing.*fuse.kind.*rrf \\| dbsf \\| linear",
+    ),
     "an unknown storage key": (
         "collection: c\nslots:\n  d:\n    adapter: a\n    storage:\n      hnsw: {mm: 3}",
         "line 6, slots.d.storage.hnsw.mm.*did you mean 'm'",
