@@ -8,7 +8,7 @@ from typing import Protocol
 class Progress(Protocol):
     """Told how far each stage is: "measure" (when an encoder needs corpus statistics), "read", then "index".
 
-    Calls come from more than one thread, one stage from one thread.
+    "index" ends below its total when documents turn out to be repeated or bad. Calls come from more than one thread.
     """
 
     def begin(self, stage: str, total: int | None) -> None:

@@ -28,6 +28,12 @@ def read_json_lines(path: Path) -> Iterator[Raw]:
         yield from json_lines(file, path.name)
 
 
+def count_lines(path: Path) -> int:
+    """Lines that are not empty."""
+    with _opened(path) as file:
+        return sum(1 for line in file if line.strip())
+
+
 def json_lines(lines: Iterable[bytes], name: str) -> Iterator[Raw]:
     """One object a line; empty lines are nothing."""
     for number, line in enumerate(lines, 1):

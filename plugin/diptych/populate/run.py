@@ -75,6 +75,7 @@ class _Run:
         self._started = time.perf_counter()
         self._seen, self._aside = stack.enter_context(SeenIds()), stack.enter_context(Aside(path))
         self._tally, self._deleted, self._warnings = Tally(), 0, list[str]()
+        self._expected: int | None = None  # documents to index, as far as it can be told beforehand
         self._stopped = threading.Event()
         retries = handle.populate_config.retries
         self._store = Store(handle.client, handle.name, retries=retries, stopped=self._stopped)
@@ -126,18 +127,19 @@ class _Run:
             return measure.watch(intake.items(self._watched("read", documents))), measure
         if iter(documents) is documents:
             spool = self._stack.enter_context(Spool())
-            spool.fill(measure.watch(intake.items(self._watched("measure", documents))))
+            self._expected = spool.fill(measure.watch(intake.items(self._watched("measure", documents))))
             return spool.items(), measure
         with SeenIds() as seen:
             trial = Intake(self._handle, seen, None, Tally())
-            for _ in measure.watch(trial.items(self._watched("measure", documents))):
-                pass
+            self._expected = sum(1 for _ in measure.watch(trial.items(self._watched("measure", documents))))
         return intake.items(self._watched("read", documents)), measure
 
     def _watched(self, stage: str, documents: Iterable[object]) -> Iterator[object]:
         """The documents, with progress; a source that breaks is an error of ours."""
-        self._progress.begin(stage, len(documents) if isinstance(documents, Sized) else None)
         try:
+            total = len(documents) if isinstance(documents, Sized) else None
+            self._progress.begin(stage, total)
+            self._expected = total if self._expected is None else self._expected
             read = 0
             for read, document in enumerate(documents, 1):
                 yield document
@@ -167,7 +169,7 @@ class _Run:
             raise PopulateError(
                 "the collection cannot be made ready", where=f"collection {self._handle.name!r}", got=reason_of(error)
             ) from error
-        self._progress.begin("index", None)
+        self._progress.begin("index", self._expected)
         self._indexer.index(items, fresh=fresh, stopped=self._stopped)
 
     def _sync(self) -> None:

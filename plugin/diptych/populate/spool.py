@@ -26,12 +26,15 @@ class Spool:
     ) -> None:
         self._file.close()
 
-    def fill(self, items: Iterable[Item]) -> None:
-        """Write all items."""
+    def fill(self, items: Iterable[Item]) -> int:
+        """Write all items; how many they are."""
+        number = 0
         for item in items:
+            number += 1
             document = item.document
             content = [document.id, document.text, document.title, dict(document.metadata)]
             self._file.write(json.dumps([*content, item.hash, item.input, item.point, item.position]) + "\n")
+        return number
 
     def items(self) -> Iterator[Item]:
         """The items as they were written."""

@@ -199,11 +199,14 @@ def test_progress_counts_every_document_in_every_stage(memory: QdrantBase, open_
     slots = {"dense": {"adapter": "fake-dense", "nan_word": "poison"}, "lexical": {"adapter": "fake-calibrated"}}
     seen = Stages()
     populate(open_handle(memory, slots), [*corpus(100), bad, {"id": "", "text": "x"}], progress=seen)
-    assert seen.totals == {"measure": 102, "read": 102, "index": None}
+    assert seen.totals == {"measure": 102, "read": 102, "index": 101}
     assert seen.done == {"measure": 102, "read": 102, "index": 101}
     again = Stages()
     populate(open_handle(memory, slots), iter(corpus(100)), progress=again)
     assert (again.totals, again.done) == ({"read": None, "index": None}, {"read": 100, "index": 100})
+    third = Stages()
+    populate(open_handle(memory, slots), corpus(7), progress=third)
+    assert (third.totals, third.done) == ({"read": 7, "index": 7}, {"read": 7, "index": 7})
 
 
 def test_the_report_adds_up(memory: QdrantBase, open_handle: OpenHandle) -> None:

@@ -36,6 +36,8 @@ def test_json_lines_can_be_read_again_and_again(lines_file: Path) -> None:
     assert list(source) == list(source) == ROWS
     assert source.name == str(lines_file)
     assert not isinstance(source, Iterator)
+    assert isinstance(source, Sized)
+    assert len(source) == 2
 
 
 @pytest.mark.parametrize(
