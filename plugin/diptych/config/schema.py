@@ -34,7 +34,7 @@ def json_schema(registry: Registry) -> dict[str, Any]:
 def _one_per_adapter(definitions: dict[str, Any], model: type[BaseModel], specs: Sequence[AdapterSpec]) -> Any:
     """One schema per adapter, told apart by the adapter's name, and one for all other names."""
     own = definitions[model.__name__]
-    properties = {name: value for name, value in own["properties"].items() if name != "options"}
+    properties = own["properties"]
     choices: list[dict[str, Any]] = []
     for spec in specs:
         name = f"{model.__name__}.{spec.name}"
