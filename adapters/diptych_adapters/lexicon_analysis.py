@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import re
-import sys
 import threading
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -17,7 +16,8 @@ from diptych.errors import MissingExtra
 from diptych_adapters.lexicon_options import LexiconOptions
 
 VERSION = 1  # raised when the same text and options would give other terms
-_CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
+_CJK_RANGES = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_CJK = re.compile(f"[{_CJK_RANGES}]+")
 
 
 class Analyzer:
@@ -31,16 +31,17 @@ class Analyzer:
 
     def __init__(self, options: LexiconOptions) -> None:
         self.options = options
-        self.stopwords = frozenset(self._fold(word.lower()) for word in _stopwords(options))
+        self.stopwords = frozenset(self._brought_to_form(word) for word in _stopwords(options))
         self._stemmer = _stemmer(options.language)
         self._lock = threading.Lock()  # Snowball's stemmers keep state while they work
-        self._ascii_words = re.compile(rf"\b\w{{{options.min_token_length},{options.max_token_length}}}\b", re.ASCII)
+        self._plain_words = re.compile(rf"\b\w{{{options.min_token_length},{options.max_token_length}}}\b")
 
     def words(self, text: str) -> list[str]:
         """The words of `text` in order, stop words still among them."""
-        if text.isascii():
-            return self._ascii_words.findall(text.lower())
-        return list(self._unicode_words(self._fold(unicodedata.normalize("NFKC", text).lower())))
+        text = self._brought_to_form(text)
+        if text.isascii() or not _unusual().search(text):
+            return self._plain_words.findall(text)
+        return list(self._unusual_words(text))
 
     def stem(self, word: str) -> str | None:
         """The term that stands for `word`, None for a stop word."""
@@ -51,15 +52,18 @@ class Analyzer:
         with self._lock:
             return str(self._stemmer.stemWord(word))
 
-    def _unicode_words(self, text: str) -> Iterator[str]:
+    def _unusual_words(self, text: str) -> Iterator[str]:
         low, high = self.options.min_token_length, self.options.max_token_length
-        for word in _unicode_pattern().findall(text):
+        for word in _words_with_marks().findall(text):
             for part in _split_cjk(word):
                 if low <= len(part) <= high or _CJK.match(part):
                     yield part
 
-    def _fold(self, text: str) -> str:
-        if not self.options.ascii_folding or text.isascii():
+    def _brought_to_form(self, text: str) -> str:
+        if text.isascii():
+            return text.lower()
+        text = unicodedata.normalize("NFKC", text).lower()
+        if not self.options.ascii_folding:
             return text
         plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
         return unicodedata.normalize("NFC", plain)
@@ -117,7 +121,18 @@ def _split_cjk(word: str) -> Iterator[str]:
 
 
 @functools.cache
-def _unicode_pattern() -> re.Pattern[str]:
-    """Words with their combining marks; `\\w` alone would cut Hindi or Tamil words at every vowel sign."""
-    marks = [chr(c) for c in range(0x300, min(0x20000, sys.maxunicode)) if unicodedata.category(chr(c)) in ("Mn", "Mc")]
-    return re.compile(rf"[\w{''.join(marks)}]+")
+def _unusual() -> re.Pattern[str]:
+    """What a plain `\\w+` would read wrongly."""
+    return re.compile(f"[{_CJK_RANGES}{_marks()}]")
+
+
+@functools.cache
+def _words_with_marks() -> re.Pattern[str]:
+    """Words with the marks on their letters; `\\w+` alone would cut Hindi or Tamil words at every vowel sign."""
+    return re.compile(rf"\w[\w{_marks()}]*")
+
+
+@functools.cache
+def _marks() -> str:
+    """All combining marks; none is beyond 0x20000 but variation selectors."""
+    return "".join(chr(c) for c in range(0x300, 0x20000) if unicodedata.category(chr(c)) in ("Mn", "Mc"))

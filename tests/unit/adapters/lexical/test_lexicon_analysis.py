@@ -5,6 +5,8 @@ import sys
 import unicodedata
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from diptych_adapters.lexicon_analysis import Analyzer
 from diptych_adapters.lexicon_options import LexiconOptions
@@ -80,9 +82,20 @@ def test_words_outside_the_lengths_are_left_out_in_ascii_and_beyond() -> None:
     assert analyzer(min_token_length=1).words("a bé") == ["a", "bé"]
 
 
-def test_ascii_and_unicode_texts_are_read_alike() -> None:
-    text = "Foo_bar x86-64 'don't' a1 --help 3.14 __init__"
-    assert analyzer().words(text + " é") == analyzer().words(text)
+@given(st.text(st.sampled_from("aB3_- .'\n"), max_size=40))
+def test_a_text_is_read_alike_whatever_else_it_holds(text: str) -> None:
+    plain = analyzer(max_token_length=5).words(text)
+    for other in ("é", "\u0301", "€", "“", "か", "\ufe0f"):
+        found = analyzer(max_token_length=5).words(f"{text} {other}")
+        assert [word for word in found if word != other] == plain
+
+
+@given(st.text(max_size=60), st.booleans())
+def test_any_text_gives_words_within_the_lengths_that_read_as_themselves(text: str, fold: bool) -> None:
+    made = analyzer(ascii_folding=fold, max_token_length=10)
+    for word in made.words(text):
+        assert 1 <= len(word) <= 10
+        assert made.words(word) in ([word], [])
 
 
 def test_stop_words_are_read_without_importing_their_package() -> None:
