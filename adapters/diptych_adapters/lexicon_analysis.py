@@ -16,8 +16,8 @@ from diptych.errors import MissingExtra
 from diptych_adapters.lexicon_options import LexiconOptions
 
 VERSION = 1  # raised when the same text and options would give other terms
-_CJK_RANGES = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_CJK = re.compile(f"[{_CJK_RANGES}]+")
+_CJK_RANGES = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF))  # kana, Chinese characters
+_CJK = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in _CJK_RANGES) + "]+")
 
 
 class Analyzer:
@@ -39,7 +39,7 @@ class Analyzer:
     def words(self, text: str) -> list[str]:
         """The words of `text` in order, stop words still among them."""
         text = self._brought_to_form(text)
-        if text.isascii() or not _unusual().search(text):
+        if text.isascii() or _unusual().isdisjoint(text):
             return self._plain_words.findall(text)
         return list(self._unusual_words(text))
 
@@ -121,9 +121,9 @@ def _split_cjk(word: str) -> Iterator[str]:
 
 
 @functools.cache
-def _unusual() -> re.Pattern[str]:
-    """What a plain `\\w+` would read wrongly."""
-    return re.compile(f"[{_CJK_RANGES}{_marks()}]")
+def _unusual() -> frozenset[str]:
+    """Characters that a plain `\\w+` would read wrongly."""
+    return frozenset(_marks()).union(*(map(chr, range(first, last + 1)) for first, last in _CJK_RANGES))
 
 
 @functools.cache
