@@ -18,6 +18,7 @@ HOST, GUESTS, TRAINING = (
 )
 FORBIDDEN_TO_HOST = ("torch", "sentence_transformers", "transformers", "diptych_adapters", "diptych_training")
 
+# Design section 2 as docs/decisions/0001 has it: work is done on a handle, and the public Collection stands above.
 # From the ground up; a name stands for the module or the package. A line may import its own line and those above.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors"),
@@ -28,8 +29,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("registry",),
     ("encoding", "payloads", "stores", "params", "guard", "slots", "handle", "testing"),
     ("populate", "search"),
-    ("collection",),
     ("swap", "evaluate", "explain", "tune"),
+    ("collection",),
     ("cli", "studio", "__main__"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
