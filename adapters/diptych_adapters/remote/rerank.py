@@ -15,6 +15,7 @@ from diptych_adapters.remote import tei
 from diptych_adapters.remote.answers import batches, in_order, items, matrix
 from diptych_adapters.remote.endpoint import Endpoint
 from diptych_adapters.remote.options import RerankApiOptions, TeiRerankerOptions
+from diptych_adapters.remote.secrets import checked_url
 
 
 class _RemoteReranker(ABC):
@@ -78,6 +79,7 @@ class ApiReranker(_RemoteReranker):
     def __init__(self, **options: Any) -> None:
         self.options: RerankApiOptions = RerankApiOptions(**options)
         self.endpoint = Endpoint(self.options, name="rerank-api")
+        checked_url(self.endpoint.url + self.options.path, where="adapter 'rerank-api', option 'path'")
 
     @property
     def _path(self) -> str:

@@ -12,6 +12,7 @@ import httpx
 from diptych.errors import ConfigError
 
 _ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
+_SENDABLE = re.compile(r"[!-~]+")
 
 
 class Key(httpx.Auth):
@@ -25,7 +26,8 @@ class Key(httpx.Auth):
         """The key in variable `name`; no key when `name` is None.
 
         Raises:
-            ConfigError: `name` is not a variable's name (it may be the key itself, so it is not shown), or is not set.
+            ConfigError: `name` is not a variable's name (it may be the key itself, so it is not shown), or is not set, or
+            holds what no header can.
         """
         if name is None:
             return cls()
@@ -39,6 +41,13 @@ class Key(httpx.Auth):
         secret = os.environ.get(name, "").strip()
         if not secret:
             raise ConfigError(f"environment variable {name} is not set", where=where, do=f"export {name}=...")
+        if not _SENDABLE.fullmatch(secret):  # HTTP libraries quote such a header in their errors
+            raise ConfigError(
+                f"the key in environment variable {name} cannot be sent",
+                where=where,
+                got="spaces, line breaks or characters beyond ASCII",
+                do=f"export {name} again; was more than the key copied?",
+            )
         return cls(secret, header=header)
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:

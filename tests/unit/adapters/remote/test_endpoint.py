@@ -195,6 +195,14 @@ def test_a_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch, va
         endpoint("http://localhost")
 
 
+@pytest.mark.parametrize("value", ["sk-one\nsk-two", "sk-one two", "sk-ключ", "sk-\x00"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setattr("os.environ", {"TEST_KEY": value})
+    with pytest.raises(ConfigError, match="key in environment variable TEST_KEY cannot be sent") as caught:
+        endpoint("http://localhost")
+    assert "sk-" not in str(caught.value)
+
+
 @pytest.mark.parametrize("url", [f"http://me:{KEY}@host", f"http://host/v1?key={KEY}", f"http://host#{KEY}"])
 def test_an_address_with_a_secret_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(ConfigError, match="base_url holds more than an address") as caught:

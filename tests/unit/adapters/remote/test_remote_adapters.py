@@ -330,6 +330,12 @@ def test_wrong_options_are_refused_without_their_secrets(
     assert "sk-secret" not in str(caught.value)
 
 
+def test_a_path_with_a_query_is_refused_and_not_shown() -> None:
+    with pytest.raises(ConfigError, match="option 'path'") as caught:
+        ApiReranker(base_url="http://localhost", model="m", path="/rerank?key=sk-secret")
+    assert "sk-secret" not in str(caught.value)
+
+
 def test_the_specs_import_nothing_that_talks_to_servers() -> None:
     code = (
         "import sys, diptych; before = set(sys.modules);"
