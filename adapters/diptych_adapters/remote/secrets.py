@@ -26,8 +26,8 @@ class Key(httpx.Auth):
         """The key in variable `name`; no key when `name` is None.
 
         Raises:
-            ConfigError: `name` is not a variable's name (it may be the key itself, so it is not shown), or is not set, or
-            holds what no header can.
+            ConfigError: `name` is not a variable's name (it may be the key itself, so it is not shown), is not set, or
+                holds what no header can.
         """
         if name is None:
             return cls()
