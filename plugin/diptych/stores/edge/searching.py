@@ -15,6 +15,7 @@ from diptych.stores.edge.base import EdgeBase
 from diptych.stores.edge.convert import answers
 from diptych.stores.edge.convert.examples import Examples
 from diptych.stores.edge.convert.queries import Lookup, edge_request
+from diptych.stores.edge.convert.unchecked import unchecked
 
 
 class Searching(EdgeBase):
@@ -43,18 +44,21 @@ class Searching(EdgeBase):
             StoreUnsupported: a query that only a server can answer.
         """
         check_arguments("query_points", kwargs)
-        request = models.QueryRequest.model_construct(
-            query=query,
-            using=using,
-            prefetch=prefetch,
-            filter=query_filter,
-            params=search_params,
-            limit=limit,
-            offset=offset,
-            with_payload=with_payload,
-            with_vector=with_vectors,
-            score_threshold=score_threshold,
-            lookup_from=lookup_from,
+        request = _request(
+            {
+                "shard_key": None,
+                "prefetch": prefetch,
+                "query": query,
+                "using": using,
+                "filter": query_filter,
+                "params": search_params,
+                "score_threshold": score_threshold,
+                "limit": limit,
+                "offset": offset,
+                "with_vector": with_vectors,
+                "with_payload": with_payload,
+                "lookup_from": lookup_from,
+            }
         )
         return self._query_all(collection_name, [request])[0]
 
@@ -70,7 +74,7 @@ class Searching(EdgeBase):
             _check(request)
         shard = self._find(collection_name).shard
         found = shard.read(lambda opened: _answer(opened, requests, self._lookup(opened)))
-        return [_response(points) for points in found]
+        return [answers.query_response(points) for points in found]
 
     def _lookup(self, opened: Any) -> Lookup:
         """Finds the examples of a query in `opened` itself, or where its `lookup_from` says."""
@@ -96,10 +100,6 @@ def _answer(opened: Any, requests: Sequence[models.QueryRequest], lookup: Lookup
         return [opened.query(asked[0])]
     answer: list[Any] = opened.query_batch(edge.QueryBatchRequest(asked)) if asked else []
     return answer
-
-
-def _response(points: list[Any]) -> QueryResponse:
-    return QueryResponse.model_construct(points=[answers.scored_point(point) for point in points])
 
 
 def _vector_of(opened: Any, identifier: models.ExtendedPointId, name: str) -> Any:
@@ -138,3 +138,6 @@ def _check_parts(asked: models.QueryRequest | models.Prefetch) -> None:
         if item.limit is not None and item.limit < 1:
             raise SearchError("the limit of a prefetch is too small", got=item.limit, expected="1 or more")
         _check_parts(item)
+
+
+_request = unchecked(models.QueryRequest)

@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import qdrant_edge as edge
-from pydantic import BaseModel
 from qdrant_client import models
+from qdrant_client.http.models import QueryResponse
 
-Model = TypeVar("Model", bound=BaseModel)
+from diptych.stores.edge.convert.unchecked import unchecked
+
+
+def query_response(points: Sequence[Any]) -> QueryResponse:
+    """The answer to one query."""
+    return _query_response({"points": [scored_point(point) for point in points]})
 
 
 def scored_point(found: Any) -> models.ScoredPoint:
     """A found point with its score."""
-    return _unchecked(
-        models.ScoredPoint,
-        id=point_id(found.id),
-        version=found.version,
-        score=found.score,
-        payload=found.payload,
-        vector=vectors(found.vector),
-        shard_key=None,
-        order_value=found.order_value,
+    identifier, vector = found.id, found.vector
+    return _scored_point(
+        {
+            "id": identifier if type(identifier) is int else str(identifier),
+            "version": found.version,
+            "score": found.score,
+            "payload": found.payload,
+            "vector": vector if vector is None else vectors(vector),
+            "shard_key": None,
+            "order_value": found.order_value,
+        }
     )
 
 
 def record(found: Any) -> models.Record:
     """A stored point."""
-    return _unchecked(
-        models.Record,
-        id=point_id(found.id),
-        payload=found.payload,
-        vector=vectors(found.vector),
-        shard_key=None,
-        order_value=found.order_value,
+    return _record(
+        {
+            "id": point_id(found.id),
+            "payload": found.payload,
+            "vector": vectors(found.vector),
+            "shard_key": None,
+            "order_value": found.order_value,
+        }
     )
 
 
@@ -56,12 +65,6 @@ def vector(found: Any) -> Any:
     return found
 
 
-def _unchecked(model: type[Model], **fields: Any) -> Model:
-    """`model_construct` for a complete set of fields, at a third of its price."""
-    made = model.__new__(model)
-    put = object.__setattr__
-    put(made, "__dict__", fields)
-    put(made, "__pydantic_fields_set__", set(fields))
-    put(made, "__pydantic_extra__", None)
-    put(made, "__pydantic_private__", None)
-    return made
+_scored_point = unchecked(models.ScoredPoint)
+_record = unchecked(models.Record)
+_query_response = unchecked(QueryResponse)
