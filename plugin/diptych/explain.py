@@ -12,7 +12,7 @@ from diptych.payloads import OWN, from_payload
 from diptych.search.asked import Asked
 from diptych.search.fusion import PointId, Ranking, contributions, fuse
 from diptych.search.inputs import Inputs, encode_inputs
-from diptych.search.pipeline import Pipeline
+from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.requests import fusion_request
 from diptych.search.retrieval import query_points, rank_branches, require_fusible
 from diptych.search.run import find
@@ -84,7 +84,7 @@ def explain(
     query: str | Query,
     *,
     ids: Sequence[str] | None = None,
-    pipeline: Pipeline | None = None,
+    pipeline: Pipeline | Retrieve | None = None,
     limit: int | None = None,
     filter: models.Filter | None = None,
     params: models.SearchParams | None = None,

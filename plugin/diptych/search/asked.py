@@ -11,7 +11,7 @@ from qdrant_client import models
 from diptych.errors import SearchError
 from diptych.handle import CollectionHandle
 from diptych.payloads import OWN
-from diptych.search.pipeline import Pipeline
+from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.stages import require_count
 from diptych.slots import Slot
 from diptych.types import Query
@@ -40,7 +40,7 @@ class Asked:
         handle: CollectionHandle,
         queries: Sequence[str | Query],
         *,
-        pipeline: Pipeline | None,
+        pipeline: Pipeline | Retrieve | None,
         limit: int | None,
         offset: int = 0,
         filter: models.Filter | None = None,
@@ -59,6 +59,8 @@ class Asked:
         if pipeline is None:
             score_threshold = config.score_threshold if score_threshold is None else score_threshold
             pipeline = Pipeline.from_config(config, handle.slots)
+        if isinstance(pipeline, Retrieve):
+            pipeline = Pipeline((pipeline,))
         check_pipeline(pipeline, handle)
         _check_types(filter, params, score_threshold, with_payload)
         return cls(
@@ -116,6 +118,10 @@ def texts_of(queries: Sequence[str | Query]) -> list[str]:
 
 def check_pipeline(pipeline: Pipeline, handle: CollectionHandle) -> None:
     """Raise SearchError when a stage needs a slot that is not there or that cannot do it."""
+    if not isinstance(pipeline, Pipeline):
+        raise SearchError(
+            "this is no pipeline", got=type(pipeline).__name__, expected="diptych.search.Pipeline or Retrieve"
+        )
     for name in pipeline.slots:
         if name not in handle.slots:
             raise SearchError(

@@ -10,9 +10,9 @@ from diptych.errors import SearchError
 from diptych.handle import CollectionHandle
 from diptych.search.asked import Asked
 from diptych.search.inputs import encode_inputs
-from diptych.search.pipeline import Pipeline
+from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.requests import pipeline_request
-from diptych.search.retrieval import ask, final_direction, hits_of
+from diptych.search.retrieval import ask, hits_of
 from diptych.search.run import find
 from diptych.search.stages import require_count
 from diptych.types import Document, Hit, Query
@@ -41,7 +41,7 @@ def search_groups(
     group_by: str,
     group_size: int = 3,
     limit: int | None = None,
-    pipeline: Pipeline | None = None,
+    pipeline: Pipeline | Retrieve | None = None,
     filter: models.Filter | None = None,
     score_threshold: float | None = None,
     params: models.SearchParams | None = None,
@@ -88,7 +88,7 @@ def _from_qdrant(asked: Asked, group_by: str, group_size: int) -> list[list[HitG
 
 
 def _grouped_by_qdrant(asked: Asked, request: models.QueryRequest, group_by: str, group_size: int) -> list[HitGroup]:
-    client, sign = asked.handle.client, final_direction(asked)
+    client = asked.handle.client
     found = ask(
         asked.handle,
         lambda: client.query_points_groups(
@@ -103,7 +103,7 @@ def _grouped_by_qdrant(asked: Asked, request: models.QueryRequest, group_by: str
             with_payload=asked.selector,
         ),
     )
-    return [HitGroup(group.id, tuple(hits_of(asked, group.hits, sign))) for group in found.groups]
+    return [HitGroup(group.id, tuple(hits_of(asked, group.hits))) for group in found.groups]
 
 
 def _from_hits(asked: Asked, group_by: str, group_size: int) -> list[list[HitGroup]]:

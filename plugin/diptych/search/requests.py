@@ -15,6 +15,7 @@ from diptych.search.inputs import Inputs
 from diptych.search.pipeline import Retrieve
 from diptych.search.stages import Dbsf, Fusion, Linear, Rrf
 
+TIE_BREAK = 1e-5
 _prefetch = models.Prefetch.model_construct
 _request = models.QueryRequest.model_construct
 
@@ -107,14 +108,17 @@ def _fused(fusion: Fusion, leaves: dict[str, models.Prefetch]) -> tuple[list[mod
     if isinstance(fusion, Dbsf):
         return nodes, _Level(models.FusionQuery(fusion=models.Fusion.DBSF), None, 0)
     assert isinstance(fusion, Rrf), Linear
-    rrf = models.RrfQuery(rrf=models.Rrf(k=fusion.k + 1))
     weights = [float(fusion.weights.get(slot, 1.0)) for slot in leaves]
+    # Ranks tie often, and Qdrant lets chance order ties, also where a later stage reads only the best. So each slot
+    # counts a trifle less than the one before: no score moves by more than its hundred-thousandth part.
+    trifles = [1.0 - TIE_BREAK * place for place in range(len(nodes))]
     if all(weight == 1.0 for weight in weights):
-        return nodes, _Level(rrf, None, 0)
+        return nodes, _Level(models.RrfQuery(rrf=models.Rrf(k=fusion.k + 1, weights=trifles)), None, 0)
     # Qdrant's own weights w give 1 / (k + rank / w): a weight would move k too. An RRF of one branch gives the plain
     # 1 / (k + rank), which a formula can weigh.
-    alone = [_prefetch(prefetch=[node], query=rrf, limit=node.limit) for node in nodes]
-    return alone, _Level(_weighted_sum(weights), None, 0)
+    plain = models.RrfQuery(rrf=models.Rrf(k=fusion.k + 1))
+    alone = [_prefetch(prefetch=[node], query=plain, limit=node.limit) for node in nodes]
+    return alone, _Level(_weighted_sum([w * t for w, t in zip(weights, trifles, strict=True)]), None, 0)
 
 
 def _weighted_sum(weights: Sequence[float]) -> models.FormulaQuery:

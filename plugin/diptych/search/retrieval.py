@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from qdrant_client import models
@@ -29,9 +30,34 @@ def retrieve(asked: Asked, inputs: Sequence[Inputs], *, limit: int, offset: int)
     require_fusible(asked)
     if isinstance(asked.pipeline.fuse, Linear):
         return _with_host_fusion(asked, inputs, limit, offset)
-    requests = [pipeline_request(asked, query, limit=limit, offset=offset) for query in inputs]
-    sign = final_direction(asked)
-    return [hits_of(asked, points, sign) for points in query_points(asked.handle, requests)]
+    page = _page(asked, limit, offset)
+    requests = [pipeline_request(asked, query, limit=page.limit, offset=page.offset) for query in inputs]
+    return [page.cut(hits_of(asked, points)) for points in query_points(asked.handle, requests)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """What to ask Qdrant for, and the part of the answer to keep.
+
+    Equal scores are the rule in rank fusion, and Qdrant's order of them changes from call to call. So where it fuses or
+    rescores, a page is asked for from the start and a little further, ties are put in the order of their ids, and the
+    page is cut here.
+    """
+
+    limit: int
+    offset: int
+    kept: slice | None
+
+    def cut(self, hits: list[Hit]) -> list[Hit]:
+        """The page, the same at every call."""
+        return hits if self.kept is None else sorted(hits, key=lambda hit: (-hit.score, hit.id))[self.kept]
+
+
+def _page(asked: Asked, limit: int, offset: int) -> _Page:
+    pipeline = asked.pipeline
+    if pipeline.diversify or not (pipeline.fuse or pipeline.rescore):
+        return _Page(limit, offset, None)
+    return _Page(offset + limit + len(pipeline.retrieve), 0, slice(offset, offset + limit))
 
 
 def query_points(
@@ -69,7 +95,7 @@ def rank_branches(asked: Asked, inputs: Sequence[Inputs]) -> list[dict[str, Rank
     return found
 
 
-def final_direction(asked: Asked) -> int:
+def _final_direction(asked: Asked) -> int:
     """-1 where the last score that Qdrant gives is a distance."""
     pipeline, slots = asked.pipeline, asked.handle.slots
     if pipeline.diversify or pipeline.rescore:
@@ -95,12 +121,12 @@ def _with_host_fusion(asked: Asked, inputs: Sequence[Inputs], limit: int, offset
     assert isinstance(fusion, Linear)
     fused = [fuse(fusion, rankings) for rankings in rank_branches(asked, inputs)]
     if asked.pipeline.rescore or asked.pipeline.diversify:
+        page = _page(asked, limit, offset)
         requests = [
-            rest_request(asked, query, [point for point, _ in ranking], limit=limit, offset=offset)
+            rest_request(asked, query, [point for point, _ in ranking], limit=page.limit, offset=page.offset)
             for query, ranking in zip(inputs, fused, strict=True)
         ]
-        sign = final_direction(asked)
-        return [hits_of(asked, points, sign) for points in query_points(asked.handle, requests)]
+        return [page.cut(hits_of(asked, points)) for points in query_points(asked.handle, requests)]
     return _fetched(asked, [ranking[offset : offset + limit] for ranking in fused])
 
 
@@ -117,9 +143,9 @@ def _fetched(asked: Asked, rankings: Sequence[Ranking]) -> list[list[Hit]]:
     ]
 
 
-def hits_of(asked: Asked, points: Sequence[models.ScoredPoint], sign: int) -> list[Hit]:
-    """The hits of Qdrant's points; `sign` is -1 where its score is a distance."""
-    label, hits = asked.pipeline.label, []
+def hits_of(asked: Asked, points: Sequence[models.ScoredPoint]) -> list[Hit]:
+    """The hits of Qdrant's points, in their order; distances become negative scores, so that higher is better."""
+    label, sign, hits = asked.pipeline.label, _final_direction(asked), []
     for point in points:
         score = sign * point.score
         hits.append(Hit(from_payload(point.id, point.payload), score, {label: score}))

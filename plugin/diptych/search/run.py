@@ -12,7 +12,7 @@ from diptych.handle import CollectionHandle
 from diptych.reports import SearchReport
 from diptych.search.asked import Asked
 from diptych.search.inputs import encode_inputs
-from diptych.search.pipeline import Pipeline
+from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.reranking import rerank
 from diptych.search.retrieval import retrieve
 from diptych.types import Document, Hit, Query
@@ -25,7 +25,7 @@ def search(
     handle: CollectionHandle,
     queries: Sequence[str | Query],
     *,
-    pipeline: Pipeline | None = None,
+    pipeline: Pipeline | Retrieve | None = None,
     limit: int | None = None,
     offset: int = 0,
     filter: models.Filter | None = None,

@@ -27,13 +27,14 @@ Open: TypeAlias = Callable[[Mapping[str, Any]], Collection]
 
 
 def corpus() -> list[Document]:
-    """A hundred documents whose lengths are primes, so that saturated counts differ: scores without ties."""
+    """A hundred documents without equal scores: their lengths are primes, and most of their words rare."""
     random = np.random.default_rng(7)
     lengths = [n for n in range(7, 600) if all(n % factor for factor in range(2, n))][:100]
+    rare = [f"rare{n}" for n in range(3000)]
     return [
         Document(
             f"d{n}",
-            " ".join(random.choice(WORDS, size=lengths[n])),
+            " ".join(random.choice(WORDS if random.random() < 0.3 else rare) for _ in range(lengths[n])),
             metadata={
                 "parity": "odd" if n % 2 else "even",
                 "n": n,
@@ -92,5 +93,6 @@ def documents() -> list[Document]:
 
 @pytest.fixture(scope="session")
 def queries() -> list[str]:
-    """Queries with one to five words, one of them in no document."""
-    return ["word1 word2 word3", "word4 word10 word11 unknown", "word9", "word30 word31 word32 word33 word1"]
+    """Queries with one to five words of the documents, and some that none of them has."""
+    found = ["word1 word2 word3", "word4 word10 word11 rare7", "word9", "word30 word31 word32 word33 word1"]
+    return [f"{words} other{n} else{n} more{n} new{n}" for n, words in enumerate(found)]

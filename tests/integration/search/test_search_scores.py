@@ -72,8 +72,7 @@ def truth(filled: Collection, documents: list[Document]) -> Truth:
 
 
 def run(collection: Collection, query: str, pipeline: Pipeline | Retrieve, *, limit: int = 20) -> list[Hit]:
-    whole = pipeline if isinstance(pipeline, Pipeline) else Pipeline((pipeline,))
-    return search(collection.handle, [query], pipeline=whole, limit=limit)[0]
+    return search(collection.handle, [query], pipeline=pipeline, limit=limit)[0]
 
 
 @pytest.mark.parametrize("slot", ["dense", "lexical", "late"])
@@ -102,7 +101,10 @@ def test_rrf_is_the_papers_sum_of_weight_over_k_plus_rank(
     filled: Collection, truth: Truth, queries: list[str], k: int, weights: dict[str, float]
 ) -> None:
     for query in queries:
-        assert_ranked(run(filled, query, PAIR >> Rrf(k, weights)), rrf(truth, query, k, weights))
+        expected = rrf(truth, query, k, weights)
+        hits = run(filled, query, PAIR >> Rrf(k, weights))
+        assert_ranked(hits, expected)
+        assert [hit.score for hit in hits] == pytest.approx([expected[hit.id] for hit in hits], rel=1.1e-5)
 
 
 def normalised(scores: Scores, how: str) -> tuple[Scores, float]:
