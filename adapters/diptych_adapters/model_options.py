@@ -74,6 +74,11 @@ class TokenVectorsOptions(PromptOptions):
 class SparseEncoderOptions(PromptOptions):
     """Options of `sentence-transformers-sparse`."""
 
+    batch_size: int = Field(
+        8,
+        ge=1,
+        description="How many inputs go through the model at once; each token takes a row as wide as the lexicon.",
+    )
     max_active_dims: int | None = Field(None, ge=1, description="Keep only so many terms of a vector, the heaviest.")
 
 

@@ -18,6 +18,11 @@ def pipeline_steps(model: Any) -> list[str]:
     return [step for module in model.children() if (step := _step(module))]
 
 
+def is_routed(model: Any) -> bool:
+    """Whether queries and documents go through different modules."""
+    return any(type(module).__name__ == "Router" for module in model.children())
+
+
 def _step(module: Any) -> str:
     kind = type(module).__name__
     if kind in NO_EFFECT:

@@ -12,7 +12,7 @@ from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters.model_options import SentenceTransformersOptions
 from diptych_adapters.models import ModelError, ModelFolder
-from diptych_adapters.pipeline_steps import pipeline_steps
+from diptych_adapters.pipeline_steps import is_routed, pipeline_steps
 from diptych_adapters.pipelines import Pipeline, find, load, prompts_of
 
 ORGANIZATION = "sentence-transformers"
@@ -37,7 +37,8 @@ class SentenceTransformerEncoder(Pipeline):
         self._truncate = _truncation(self.model, options.truncate_dim, self.name)
         steps = pipeline_steps(self.model)
         ends_normal = bool(steps) and steps[-1] == "normalize"
-        self._normalize = ends_normal if options.normalize is None else options.normalize
+        self.normalized: bool = ends_normal if options.normalize is None else options.normalize
+        self.asymmetric: bool = self._prompts[0] != self._prompts[1] or is_routed(self.model)
         self.similarity: Similarity = _similarity(self.model, self.name)
         self.dimension: int = self._truncate or int(self.model.get_embedding_dimension())
 
@@ -45,7 +46,7 @@ class SentenceTransformerEncoder(Pipeline):
     def fingerprint(self) -> Fingerprint:
         """Which vectors this makes; see diptych_adapters.fingerprints."""
         steps = pipeline_steps(self.model)
-        added = ["normalize"] if self._normalize and steps[-1:] != ["normalize"] else []
+        added = ["normalize"] if self.normalized and steps[-1:] != ["normalize"] else []
         return self.fingerprint_of(added, self._prompts, self.dimension)
 
     def encode_query(self, inputs: Sequence[str]) -> Floats:
@@ -66,10 +67,15 @@ class SentenceTransformerEncoder(Pipeline):
                 prompt=prompt,
                 batch_size=self._batch_size,
                 show_progress_bar=False,
-                normalize_embeddings=self._normalize,
                 truncate_dim=self._truncate,
             )
-        return np.ascontiguousarray(vectors, np.float32)
+        return unit(np.ascontiguousarray(vectors, np.float32)) if self.normalized else np.asarray(vectors, np.float32)
+
+
+def unit(vectors: Floats) -> Floats:
+    """Rows of length 1, zero rows left alone; in float32, since a norm taken in bfloat16 is off by up to .4%."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
 
 
 def check_dense(folder: ModelFolder) -> None:

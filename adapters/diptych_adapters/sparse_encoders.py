@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 from sentence_transformers import SparseEncoder
-from sentence_transformers.sparse_encoder.modules import SparseAutoEncoder
+from sentence_transformers.sparse_encoder.modules import SparseAutoEncoder, SpladePooling
 
 from diptych.protocols import Fingerprint
 from diptych.types import Floats, SparseVector
 from diptych_adapters.batching import by_length
 from diptych_adapters.model_options import SparseEncoderOptions
 from diptych_adapters.models import ModelFolder
+from diptych_adapters.pipeline_steps import is_routed
 from diptych_adapters.pipelines import Pipeline, find, load, prompts_of, require
+
+CHUNK = 32  # tokens pooled at once: their rows are as wide as the lexicon, and several copies are held of them
 
 
 class LearnedSparseEncoder(Pipeline):
@@ -32,6 +35,10 @@ class LearnedSparseEncoder(Pipeline):
         super().__init__(folder, self._load(folder, options), options)
         self._batch_size = options.batch_size
         self._prompts = prompts_of(self.model, options)
+        for pooling in self.model.modules():
+            if isinstance(pooling, SpladePooling):
+                pooling.chunk_size = CHUNK
+        self.asymmetric: bool = self._prompts[0] != self._prompts[1] or is_routed(self.model)
         self._keep = options.max_active_dims or self.model.max_active_dims
         self._words = not any(isinstance(module, SparseAutoEncoder) for module in self.model.modules())
         self.dimension: int = self._batch(["a"], "", "document").shape[1]

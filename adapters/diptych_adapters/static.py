@@ -31,6 +31,7 @@ class StaticEncoder:
         self._folder = resolve(options.model, revision=options.revision)
         self._foreign = _foreign_steps(self._folder)
         self._prompts = (options.query_prompt, options.document_prompt)
+        self.asymmetric: bool = options.query_prompt != options.document_prompt
         self._batch_size = options.batch_size
         self._model = _load(self._folder, options.truncate_dim)
         self._normalize = self._own_normalize() if options.normalize is None else options.normalize

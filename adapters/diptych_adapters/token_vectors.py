@@ -14,6 +14,7 @@ from diptych.types import Floats
 from diptych_adapters.batching import by_length
 from diptych_adapters.model_options import TokenVectorsOptions
 from diptych_adapters.models import ModelError
+from diptych_adapters.pipeline_steps import is_routed
 from diptych_adapters.pipelines import Pipeline, find, load, prompts_of
 from diptych_adapters.sentence_transformers import ORGANIZATION, check_dense
 
@@ -35,7 +36,8 @@ class TokenVectorEncoder(Pipeline):
         super().__init__(folder, load(SentenceTransformer, folder, options), options)
         self._batch_size = options.batch_size
         self._prompts = prompts_of(self.model, options)
-        self._special = options.special_tokens
+        self._special = self.normalized = options.special_tokens  # without them a text can have no vector but zero
+        self.asymmetric: bool = self._prompts[0] != self._prompts[1] or is_routed(self.model)
         self._markers = _marker_ids(self.model.tokenizer)
         self.dimension: int = _token_dimension(self.model, self.name, options.truncate_dim)
 

