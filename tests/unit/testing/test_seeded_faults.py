@@ -28,19 +28,22 @@ DIRECTED = ("cat food", "feline nutrition", "food blender for soup and bread")  
 
 
 class Spoilt:
-    """A fake whose answers pass through `spoil(answer, inputs)`."""
+    """A fake whose answers pass through `spoil(answer, inputs)`, on the sides that are named in `sides`."""
 
     def __init__(self, healthy: Any, spoil: Spoil) -> None:
         self._healthy, self._spoil = healthy, spoil
+        self.sides = {"query", "document"}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._healthy, name)
 
     def encode_query(self, inputs: Sequence[str]) -> Any:
-        return self._spoil(self._healthy.encode_query(inputs), inputs)
+        found = self._healthy.encode_query(inputs)
+        return self._spoil(found, inputs) if "query" in self.sides else found
 
     def encode_document(self, inputs: Sequence[str]) -> Any:
-        return self._spoil(self._healthy.encode_document(inputs), inputs)
+        found = self._healthy.encode_document(inputs)
+        return self._spoil(found, inputs) if "document" in self.sides else found
 
 
 class SpoiltReranker(FakeReranker):
@@ -205,6 +208,7 @@ MORE: list[tuple[str, Kind, Callable[[], Any], str]] = [
     ("max_length is a text", "reranker", LengthInWords, "check_reranker_facts"),
     ("no text index", "text_index", FakeReranker, "check_index_params"),
 ]
+SIDED = [row for row in THE_TWELVE if isinstance(row[2](), Spoilt)]
 HEALTHY: list[tuple[Kind, Callable[[], Any]]] = [
     ("dense", FakeDenseEncoder),
     ("dense", lambda: FakeDenseEncoder(expand=SYNONYMS, similarity="dot", normalized=False)),
@@ -241,6 +245,17 @@ def test_each_of_the_twelve_faults_is_caught_by_its_check(
     fault: str, kind: Kind, make: Callable[[], Any], check: str
 ) -> None:
     assert check in failures(kind, make)
+
+
+@pytest.mark.parametrize("side", ["query", "document"])
+@pytest.mark.parametrize(("kind", "make", "check"), [row[1:] for row in SIDED], ids=[row[0] for row in SIDED])
+def test_a_fault_of_one_side_is_caught_too(kind: Kind, make: Callable[[], Any], check: str, side: str) -> None:
+    def one_sided() -> Any:
+        adapter = make()
+        adapter.sides = {side}
+        return adapter
+
+    assert check in failures(kind, one_sided)
 
 
 @pytest.mark.parametrize(("fault", "kind", "make", "check"), MORE, ids=[row[0] for row in MORE])
