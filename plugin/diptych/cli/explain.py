@@ -8,11 +8,16 @@ import typer
 
 from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
 from diptych.cli.output import printable, stdout, table, write_json
-from diptych.cli.search import hit_document, parse_filter, snippet
+from diptych.cli.search import SNIPPET, hit_document, parse_filter, snippet
 from diptych.cli.session import Session
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from diptych.cli.explaining import Explained, Explanation, Standing
+
+GAP = 2  # columns between the scores and the text
+NARROWEST = 20  # columns below which a text says nothing
 
 
 def explain(
@@ -56,18 +61,27 @@ def _show(found: Explanation) -> None:
     for slot, terms in found.terms.items():
         words = ", ".join(f"{printable(word)} {weight:.3g}" for word, weight in terms)
         console.print(f"{slot} looks for: {words or 'nothing'}", soft_wrap=True)
+    scores = _scores(found)
+    room = console.width - console.measure(scores).maximum - GAP
+    console.print(_scores(found, snippets=min(room, SNIPPET)) if room >= NARROWEST else scores)
+
+
+def _scores(found: Explanation, *, snippets: int = 0) -> Table:
+    """A row for each hit; with the beginning of its text, `snippets` characters long, unless that is 0."""
     slots = [branch.slot for branch in found.pipeline.retrieve]
     stages = list(dict.fromkeys(stage for item in found.hits for stage in item.hit.stages if stage not in slots))
-    listing = table("", "score", "id", *slots, *stages, "document")
+    stages = stages if len(stages) > 1 else []  # a single one gave the score
+    listing = table("", "score", "id", *slots, *stages, *(["document"] if snippets else []))
     for rank, item in enumerate(found.hits, 1):
-        listing.add_row(str(rank), f"{item.hit.score:.4f}", *_cells(item, slots, stages))
-    console.print(listing)
+        text = [snippet(item.hit, limit=snippets)] if snippets else []
+        listing.add_row(str(rank), f"{item.hit.score:.4f}", *_cells(item, slots, stages), *text)
+    return listing
 
 
 def _cells(item: Explained, slots: list[str], stages: list[str]) -> list[str]:
     standings = [_standing(item.slots.get(slot)) for slot in slots]
     scores = [f"{item.hit.stages[stage]:.4f}" if stage in item.hit.stages else "" for stage in stages]
-    return [printable(item.hit.id), *standings, *scores, snippet(item.hit, limit=60)]
+    return [printable(item.hit.id), *standings, *scores]
 
 
 def _standing(found: Standing | None) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.padding import Padding
+from rich.text import Text
 
 from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
 from diptych.cli.output import printable, stderr, stdout, write_json
@@ -110,7 +112,7 @@ def parse_filter(text: str | None, where: Sequence[str]) -> models.Filter | None
         given = models.Filter.model_validate_json(text) if text is not None else None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
+        place = ".".join(part for part in map(str, first["loc"]) if "[" not in part)  # without names of unions
         raise SearchError("--filter is no Qdrant filter", where=place, got=first["msg"], do=_FILTER_HINT) from error
     equal = [models.FieldCondition(key=k, match=models.MatchValue(value=v)) for k, v in map(_pair, where)]
     return models.Filter(must=[*([given] if given else []), *equal])
@@ -170,7 +172,7 @@ def _show(texts: Sequence[str], found: Sequence[Sequence[Hit]], offset: int) -> 
         for rank, hit in enumerate(hits, offset + 1):
             console.print(f"{rank:>3}  {hit.score:>8.4f}  ", end="", style="dim")
             console.print(printable(hit.id), style="bold cyan", soft_wrap=True)
-            console.print(f"     {snippet(hit)}", soft_wrap=False)
+            console.print(Padding(Text(snippet(hit)), (0, 0, 0, 5)))
     return None
 
 
