@@ -1,0 +1,154 @@
+"""The parts of an explanation add up to the scores that the search returned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from diptych.collection import Collection
+from diptych.errors import CollectionNotFound, SearchError
+from diptych.explain import explain
+from diptych.search import Dbsf, Diversify, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf, search
+from diptych.types import Document
+
+Open = Callable[..., Collection]
+PAIR = Retrieve("dense", 30) + Retrieve("lexical", 40)
+FUSED = [
+    PAIR >> Rrf(),
+    PAIR >> Rrf(k=5, weights={"dense": 2.0, "lexical": 0.5}),
+    PAIR >> Dbsf(),
+    PAIR >> Linear(),
+    PAIR >> Linear("zscore", {"dense": 0.4}),
+]
+
+
+@pytest.mark.parametrize("pipeline", FUSED, ids=repr)
+def test_the_slots_contributions_add_up_to_the_returned_score(
+    filled: Collection, queries: list[str], pipeline: Pipeline
+) -> None:
+    for query in queries:
+        (hits,) = search(filled.handle, [query], pipeline=pipeline, limit=20)
+        found = explain(filled.handle, query, pipeline=pipeline, limit=20)
+        assert [e.document for e in found] == [hit.document for hit in hits]
+        assert [e.rank for e in found] == list(range(1, 21))
+        for explanation, hit in zip(found, hits, strict=True):
+            parts = [slot.contribution for slot in explanation.slots.values()]
+            assert sum(part for part in parts if part is not None) == pytest.approx(hit.score, abs=1e-5)
+            assert explanation.score == pytest.approx(hit.score, abs=1e-6)
+            assert explanation.fused == pytest.approx(hit.score, abs=1e-6)
+
+
+def test_ranks_and_scores_are_those_of_each_slot_alone(filled: Collection, queries: list[str]) -> None:
+    for query in queries:
+        found = explain(filled.handle, query, pipeline=PAIR >> Rrf(), limit=20)
+        for slot, count in (("dense", 30), ("lexical", 40)):
+            (alone,) = search(filled.handle, [query], pipeline=Retrieve(slot), limit=count)
+            places = {hit.id: (rank, hit.score) for rank, hit in enumerate(alone, 1)}
+            for explanation in found:
+                own = explanation.slots[slot]
+                rank, score = places.get(explanation.document.id, (None, own.score))
+                assert own.rank == rank
+                assert own.score == (None if score is None else pytest.approx(score, abs=1e-5))
+
+
+def test_a_sparse_score_is_the_sum_of_its_words(filled: Collection, queries: list[str]) -> None:
+    words = 0
+    for query in queries:
+        for explanation in explain(filled.handle, query, pipeline=Retrieve("lexical", 40), limit=15):
+            (own,) = explanation.slots.values()
+            assert own.score == pytest.approx(explanation.score, abs=1e-5)
+            assert sum(term.contribution for term in own.terms) == pytest.approx(own.score, abs=1e-5)
+            assert {term.word for term in own.terms} == set(query.split()) & set(explanation.document.text.split())
+            assert all(
+                term.contribution == pytest.approx(term.query * term.document * term.idf, abs=1e-6)
+                for term in own.terms
+            )
+            assert [t.contribution for t in own.terms] == sorted((t.contribution for t in own.terms), reverse=True)
+            words += len(own.terms)
+    assert words > 40
+
+
+def test_a_word_that_fewer_documents_have_counts_more(filled: Collection, documents: list[Document]) -> None:
+    explanation = explain(
+        filled.handle, "word1 rare7", ids=[next(d.id for d in documents if "rare7" in d.text.split())]
+    )
+    idf = {term.word: term.idf for term in explanation[0].slots["lexical"].terms}
+    assert idf["rare7"] > 2 * idf.get("word1", 0.0)
+
+
+def test_later_stages_show_the_score_that_each_gave(filled: Collection, queries: list[str]) -> None:
+    pipeline = PAIR >> Rrf() >> Rescore("late", 25) >> Diversify("dense", 0.7, 20) >> Rerank("fake-reranker", 15)
+    (late,) = search(filled.handle, queries[:1], pipeline=PAIR >> Rrf() >> Rescore("late", 25), limit=25)
+    (hits,) = search(filled.handle, queries[:1], pipeline=pipeline, limit=10)
+    by_id = {hit.id: hit.score for hit in late}
+    found = explain(filled.handle, queries[0], pipeline=pipeline, limit=10)
+    assert [e.document.id for e in found] == [hit.id for hit in hits]
+    for explanation, hit in zip(found, hits, strict=True):
+        assert list(explanation.stages) == ["late", "mmr", "fake-reranker"]
+        assert explanation.stages["late"] == pytest.approx(by_id[hit.id], abs=1e-5)
+        assert explanation.stages["fake-reranker"] == explanation.score == hit.score
+
+
+def test_without_fusion_there_is_nothing_to_add(filled: Collection, queries: list[str]) -> None:
+    (explanation,) = explain(filled.handle, queries[0], pipeline=Retrieve("dense") >> Rescore("late", 20), limit=1)
+    assert explanation.fused is None
+    assert explanation.slots["dense"].contribution is None
+    assert explanation.stages == {"late": pytest.approx(explanation.score, abs=1e-5)}
+
+
+def test_documents_that_were_not_found_say_where_they_were_left(filled: Collection, queries: list[str]) -> None:
+    pipeline = (
+        Retrieve("dense", 10) + Retrieve("lexical", 10) >> Rrf() >> Rescore("late", 4) >> Rerank("fake-reranker", 2)
+    )
+    (fused,) = search(filled.handle, queries[:1], pipeline=Pipeline(pipeline.retrieve, Rrf()), limit=20)
+    (hits,) = search(filled.handle, queries[:1], pipeline=pipeline, limit=2)
+    candidates = {hit.id for hit in fused}
+    never = next(f"d{n}" for n in range(100) if f"d{n}" not in candidates)
+    passed = next(hit.id for hit in fused[:4] if hit.id not in {hit.id for hit in hits})
+    ids = [never, fused[6].id, passed, hits[0].id]
+    found = explain(filled.handle, queries[0], pipeline=pipeline, ids=ids)
+    assert [explanation.document.id for explanation in found] == ids
+    place = [hit.id for hit in fused].index(passed) + 1
+    assert [explanation.lost for explanation in found] == [
+        "not among the candidates of any slot",
+        "7. after retrieval, and Rescore('late', 4) reads no further",
+        f"{place}. after retrieval, then passed over by Rerank('fake-reranker', 2)",
+        "",
+    ]
+    assert [explanation.rank for explanation in found] == [None, None, None, 1]
+    assert found[0].slots["dense"].score is not None
+    assert found[0].fused is None
+
+
+def test_an_explanation_reads_as_text(opened: Open, tmp_path: Path) -> None:
+    slots = {"dense": {"adapter": "fake-dense"}, "lexical": {"adapter": "fake-sparse", "uses_idf": True}}
+    collection = opened({"slots": slots})
+    documents = [Document("lame", "convert audio"), Document("mutt", "read mail"), Document("sox", "play sound")]
+    collection.populate(documents, report_path=tmp_path / "aside")
+    pair = Retrieve("dense", 2) + Retrieve("lexical", 2)
+    first, *_ = explain(collection.handle, "convert audio", pipeline=pair >> Rrf() >> Rerank("fake-reranker"))
+    assert str(first).splitlines() == [
+        "lame: rank 1, score 0.9998",
+        "  dense: rank 1, score 1.0000, contributes 0.0164",
+        "  lexical: rank 1, score 1.9617, contributes 0.0164",
+        *(f"    {term}" for term in first.slots["lexical"].terms),
+        "  = Rrf(k=60) 0.0328",
+        "  fake-reranker 0.9998",
+    ]
+    assert str(first.slots["lexical"].terms[0]).endswith(" 0.9808 = 1.0000 x 1.0000 x idf 0.9808")
+
+
+def test_a_document_that_is_not_there_cannot_be_explained(filled: Collection) -> None:
+    with pytest.raises(SearchError, match=r"there is no such document\n.*\n.*'nobody'"):
+        explain(filled.handle, "word1", ids=["d1", "nobody"])
+
+
+def test_a_query_without_hits_has_nothing_to_explain(filled: Collection) -> None:
+    assert explain(filled.handle, "unheard", pipeline=Retrieve("lexical")) == []
+
+
+def test_an_empty_collection_explains_nothing(opened: Open) -> None:
+    with pytest.raises(CollectionNotFound, match="there is no collection"):
+        explain(opened({"slots": {"dense": {"adapter": "fake-dense"}}}).handle, "word1")
