@@ -9,7 +9,7 @@ import pytest
 from qdrant_client import QdrantClient
 from qdrant_client import models as m
 
-from diptych.errors import CollectionError, CollectionNotFound
+from diptych.errors import CollectionError, CollectionNotFound, StoreUnsupported
 from diptych.stores.edge import EdgeClient
 
 DOT = m.VectorParams(size=4, distance=m.Distance.DOT)
@@ -151,8 +151,26 @@ def test_settings_change_later_and_act_on_the_next_index(many: EdgeClient) -> No
     assert (vector.hnsw_config, vector.quantization_config) == (m.HnswConfigDiff(m=4), scalar)
     assert many.count("many").count == 2000
     assert many.optimize("many").result()
+    more = m.VectorParamsDiff(hnsw_config=m.HnswConfigDiff(m=32))
+    many.update_collection("many", vectors_config={"d": more})
+    assert many.get_collection("many").status == m.CollectionStatus.GREY
+    assert many.optimize("many").result()
+    assert many.get_collection("many").status == m.CollectionStatus.GREEN
     many.update_collection("many", vectors_config={"d": m.VectorParamsDiff(quantization_config=m.Disabled.DISABLED)})
     assert many.get_collection("many").config.params.vectors["d"].quantization_config is None  # type: ignore[index]
+
+
+def test_settings_that_the_engine_refuses_leave_the_collection_as_it_was(many: EdgeClient) -> None:
+    before = many.get_collection("many").config
+    wrong = m.SparseVectorParams(index=m.SparseIndexParams(on_disk=True))
+    with pytest.raises(CollectionError, match="no vector 'nope'"):
+        many.update_collection("many", sparse_vectors_config={"nope": wrong})
+    with pytest.raises(StoreUnsupported, match="replication_factor"):
+        many.update_collection("many", collection_params=m.CollectionParamsDiff(replication_factor=3))
+    assert many.get_collection("many").config == before
+    many.update_collection("many", collection_params=m.CollectionParamsDiff(on_disk_payload=False))
+    assert many.get_collection("many").config.params.on_disk_payload is False
+    assert many.count("many").count == 2000
 
 
 SCHEMAS: list[Any] = [

@@ -9,14 +9,12 @@ from pydantic_core import to_jsonable_python
 from qdrant_client import models
 
 from diptych.errors import CollectionError, CollectionNotFound
-from diptych.stores.edge import shard as shards
 from diptych.stores.edge.arguments import check_arguments
 from diptych.stores.edge.base import EdgeBase
 from diptych.stores.edge.catalog import check_name
-from diptych.stores.edge.collection import EdgeCollection
-from diptych.stores.edge.convert.config import dense_vectors, edge_config
+from diptych.stores.edge.convert.config import dense_vectors
 from diptych.stores.edge.describe import describe
-from diptych.stores.edge.sidecar import Record
+from diptych.stores.edge.settings import reconfigure
 
 Vectors = models.VectorParams | Mapping[str, models.VectorParams]
 _SETTINGS = ("hnsw_config", "optimizers_config", "quantization_config", "on_disk_payload", "payload", "id_tracker")
@@ -102,16 +100,13 @@ class Collections(EdgeBase):
         Raises:
             CollectionError: settings for a vector that the collection has not.
         """
-        settings = {
-            name: kwargs.pop(name, None) for name in ("hnsw_config", "optimizers_config", "quantization_config")
-        }
-        check_arguments(
-            "update_collection", {name: value for name, value in kwargs.items() if name != "collection_params"}
-        )
+        params = kwargs.pop("collection_params", None)
+        given = {**kwargs, **({name: getattr(params, name) for name in params.model_fields_set} if params else {})}
+        changes = {name: value for name in _SETTINGS if (value := given.pop(name, None)) is not None}
+        check_arguments("update_collection", given)
         found = self._find(collection_name)
-        changes = {name: value for name, value in settings.items() if value is not None}
         if vectors_config or sparse_vectors_config or changes:
-            _reconfigure(found, vectors_config or {}, sparse_vectors_config or {}, changes)
+            reconfigure(found, vectors_config or {}, sparse_vectors_config or {}, changes)
         if metadata is not None:
             fresh = to_jsonable_python(metadata)
             found.change(lambda record: record.with_config(metadata=_merged(record.config.metadata, fresh)))
@@ -132,53 +127,3 @@ def _check_vectors(config: models.CreateCollection) -> None:
 
 def _merged(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in {**(old or {}), **new}.items() if value is not None or key not in new}
-
-
-def _reconfigure(
-    found: EdgeCollection,
-    vectors: Mapping[str, models.VectorParamsDiff],
-    sparse: Mapping[str, models.SparseVectorParams],
-    settings: Mapping[str, Any],
-) -> None:
-    """Write the changed settings and load the shard again with them."""
-    for name in (*vectors, *sparse):
-        if name not in found.space:
-            raise CollectionError(f"the collection has no vector {name!r}", expected=", ".join(map(repr, found.space)))
-    with found.maintenance:
-        found.change(lambda record: _changed(record, vectors, sparse, settings))
-        folder = found.folder / found.record.shard
-        found.shard.reload(lambda old: _reload(old, folder, edge_config(found.record.config)))
-
-
-def _changed(
-    record: Record,
-    vectors: Mapping[str, models.VectorParamsDiff],
-    sparse: Mapping[str, models.SparseVectorParams],
-    settings: Mapping[str, Any],
-) -> Record:
-    dense = {name: _with(params, vectors.get(name)) for name, params in dense_vectors(record.config).items()}
-    own = {name: _with(params, sparse.get(name)) for name, params in (record.config.sparse_vectors or {}).items()}
-    merged = {name: _with(getattr(record.config, name), value) for name, value in settings.items()}
-    return record.with_config(vectors=dense, sparse_vectors=own or None, **merged)
-
-
-def _with(params: Any, diff: Any) -> Any:
-    """`params` with what `diff` sets; Disabled quantization becomes none."""
-    if diff is None or params is None:
-        return params if diff is None else _enabled(diff)
-    if type(params) is not type(diff) and not isinstance(diff, models.VectorParamsDiff):
-        return _enabled(diff)
-    given = {name: getattr(diff, name) for name in diff.model_fields_set if getattr(diff, name) is not None}
-    if not hasattr(params, "model_copy"):
-        return diff
-    return params.model_copy(update={name: _with(getattr(params, name), value) for name, value in given.items()})
-
-
-def _enabled(found: Any) -> Any:
-    return None if found == models.Disabled.DISABLED else found
-
-
-def _reload(old: Any, folder: Any, config: Any) -> Any:
-    old.flush()
-    old.close()
-    return shards.load(folder, config)

@@ -14,7 +14,7 @@ import qdrant_edge as edge
 from qdrant_client import models
 
 from diptych.stores.edge import shard as shards
-from diptych.stores.edge.convert.config import dense_vectors, edge_config, modifier, multivector
+from diptych.stores.edge.convert.config import dense_vectors, edge_config, modifier, multivector, vectors_of
 from diptych.stores.edge.convert.enums import member
 from diptych.stores.edge.convert.points import Space, VectorKind
 from diptych.stores.edge.shard import Shard
@@ -41,6 +41,7 @@ class EdgeCollection:
         self.space = _space(record.config)
         self._records, self.maintenance = RLock(), RLock()
         self.run: Run | None = None
+        self.needs: tuple[tuple[int, Record], bool] | None = None  # an index, as of a number of writes and a record
 
     @classmethod
     def create(cls, folder: Path, name: str, config: models.CreateCollection) -> EdgeCollection:
@@ -152,7 +153,7 @@ def _with_dense(record: Record, name: str, config: models.DenseVectorConfig) -> 
         multivector_config=config.multivector_config,
         datatype=datatype,
     )
-    vectors = {**dense_vectors(record.config), name: params}
+    vectors = vectors_of({**dense_vectors(record.config), name: params})
     return replace(record.with_config(vectors=vectors), pending=None)
 
 
@@ -166,4 +167,4 @@ def _with_sparse(record: Record, name: str, config: models.SparseVectorConfig) -
 def _without(record: Record, name: str) -> Record:
     dense = {known: params for known, params in dense_vectors(record.config).items() if known != name}
     sparse = {known: params for known, params in (record.config.sparse_vectors or {}).items() if known != name}
-    return replace(record.with_config(vectors=dense, sparse_vectors=sparse or None), pending=None)
+    return replace(record.with_config(vectors=vectors_of(dense), sparse_vectors=sparse or None), pending=None)

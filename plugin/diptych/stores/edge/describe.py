@@ -29,7 +29,14 @@ def describe(found: EdgeCollection) -> models.CollectionInfo:
 
 
 def needs_optimizing(found: EdgeCollection) -> bool:
-    """Whether `optimize` would build an index over vectors that are searched one by one now."""
+    """Whether `optimize` would build an index: vectors are searched one by one now, or settings have changed."""
+    state = found.shard.writes, found.record
+    if found.needs is None or found.needs[0] != state:
+        found.needs = state, found.record.stale or _lacks_index(found)
+    return found.needs[1]
+
+
+def _lacks_index(found: EdgeCollection) -> bool:
     optimizers = found.record.config.optimizers_config
     given = optimizers.indexing_threshold if optimizers else None
     threshold = INDEXING_THRESHOLD if given is None else given

@@ -69,6 +69,7 @@ class Optimization:
         with self._collection.shard.journaling(lambda: _copy(source, target)) as journal:
             self._enter("optimizing")
             if not self._build(target):
+                self._collection.change(lambda record: replace(record, stale=False))
                 return False
             self._enter("replaying")
             self._take_over(shards.load(target), journal, target.name)
@@ -93,7 +94,7 @@ class Optimization:
         """The last writes; from the change of the record on, `fresh` is the collection."""
         journal.replay(fresh)
         fresh.flush()
-        self._collection.change(lambda record: replace(record, shard=name))
+        self._collection.change(lambda record: replace(record, shard=name, stale=False))
         return fresh
 
     def _build(self, folder: Path) -> bool:

@@ -21,14 +21,14 @@ Answer = TypeVar("Answer")
 class Shard:
     """Reads go on together, writes one after another, an exchange alone.
 
-    While a journal is kept each write is recorded, so that it can be done again elsewhere.
+    `writes` counts them. While a journal is kept each write is recorded, so that it can be done again elsewhere.
     """
 
     def __init__(self, opened: Any, collection: str) -> None:
         self._edge, self.collection = opened, collection
         self._gate, self._writes = Gate(), RLock()
         self._journal: Journal | None = None
-        self._open = True
+        self._open, self.writes = True, 0
 
     def read(self, ask: Callable[[Any], Answer]) -> Answer:
         """What `ask` gets from the EdgeShard; its failures are told as ours."""
@@ -41,6 +41,7 @@ class Shard:
     def write(self, operation: Any) -> None:
         """Apply an operation. When this returns it is in Edge's write-ahead log."""
         with self._writes:
+            self.writes += 1
             if self._journal is not None:
                 self._journal.append(operation)
             self._call(lambda opened: opened.update(operation), reading=False)
@@ -68,10 +69,16 @@ class Shard:
                 old, self._edge = self._edge, fresh
         return old
 
-    def reload(self, load: Callable[[Any], Any]) -> None:
-        """Go on with the EdgeShard that `load(old)` returns; everyone waits for it."""
+    def reload(self, folder: Path, config: Any) -> None:
+        """Close and load again with other settings, or as before when Edge refuses them; everyone waits for it."""
         with self._writes, self._gate.alone():
-            self._edge = load(self._edge)
+            self._edge.flush()
+            self._edge.close()
+            try:
+                self._edge = load(folder, config)
+            except BaseException:
+                self._edge = load(folder)
+                raise
 
     def close(self) -> None:
         """Flush and close; a second call does nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +22,27 @@ class Record:
 
     `shard`: the folder that holds the data now, so that changing this one name exchanges all of it at once.
     `pending`: a change of named vectors that was begun; it is finished at the next opening.
+    `stale`: settings were changed that the next index is to be built with.
     """
 
     name: str
     shard: str
     config: models.CreateCollection
-    pending: dict[str, Any] | None = field(default=None)
+    pending: dict[str, Any] | None = None
+    stale: bool = False
 
     @classmethod
     def read(cls, folder: Path) -> Record:
         """The record of the collection in `folder`."""
         raw = read_json(folder / RECORD)
-        return cls(raw["name"], raw["shard"], models.CreateCollection(**raw["config"]), raw.get("pending"))
+        config = models.CreateCollection(**raw["config"])
+        return cls(raw["name"], raw["shard"], config, raw["pending"], raw["stale"])
 
     def write(self, folder: Path) -> None:
         """Replace the record in `folder`: the old one or this one is there, whatever happens."""
         config = self.config.model_dump(mode="json", exclude_none=True)
-        raw = {"format": FORMAT, "name": self.name, "shard": self.shard, "config": config, "pending": self.pending}
-        write_json(folder / RECORD, raw)
+        state = {"shard": self.shard, "pending": self.pending, "stale": self.stale}
+        write_json(folder / RECORD, {"format": FORMAT, "name": self.name, "config": config, **state})
 
     def with_config(self, **changes: Any) -> Record:
         """This record with some of the config's fields replaced."""

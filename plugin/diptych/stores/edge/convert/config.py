@@ -35,6 +35,11 @@ def dense_vectors(config: models.CreateCollection) -> Mapping[str, models.Vector
     return {"": vectors} if isinstance(vectors, models.VectorParams) else vectors
 
 
+def vectors_of(dense: Mapping[str, models.VectorParams]) -> Any:
+    """The reverse of `dense_vectors`: a lone unnamed vector stands by itself."""
+    return dense[""] if set(dense) == {""} else dict(dense)
+
+
 def merged_hnsw(diff: models.HnswConfigDiff | None) -> models.HnswConfig:
     """The defaults with what `diff` sets."""
     return HNSW.model_copy(update=diff.model_dump(exclude_none=True)) if diff else HNSW
