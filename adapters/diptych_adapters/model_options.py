@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Backend: TypeAlias = Literal["torch", "onnx", "openvino"]
 Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
@@ -42,6 +42,12 @@ class TorchOptions(ModelOptions):
     allow_pickle_weights: bool = Field(
         False, description="Load weights that are not safetensors: unpickling can run code of whoever made the file."
     )
+
+    @model_validator(mode="after")
+    def _file_of_a_backend(self) -> Self:
+        if self.file_name and self.backend == "torch":
+            raise ValueError("file_name goes with backend: onnx or openvino")
+        return self
 
 
 class PromptOptions(TorchOptions):

@@ -18,7 +18,7 @@ from diptych_adapters import fingerprints
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5")
 HUB_PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors", "*.jinja", "*.metadata", "*.tiktoken")
-BACKEND_PATTERNS = {"onnx": ("*.onnx", "*.onnx_data"), "openvino": ("openvino/*",)}
+BACKEND_PATTERNS = {"onnx": ("*model.onnx*",), "openvino": ("openvino/openvino_model.*",)}
 
 
 class ModelError(AdapterFactoryError):

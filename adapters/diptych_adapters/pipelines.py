@@ -67,7 +67,8 @@ class Pipeline:
 
 def find(options: TorchOptions, *, organization: str = "") -> ModelFolder:
     """The folder of the model that the options name, checked to be safe to load."""
-    patterns = (*HUB_PATTERNS, *BACKEND_PATTERNS.get(options.backend, ()))
+    exported = BACKEND_PATTERNS.get(options.backend, ())
+    patterns = (*HUB_PATTERNS, *((f"*{options.file_name.split('.')[0]}*",) if options.file_name else exported))
     patterns += ("*.bin",) * options.allow_pickle_weights + ("*.py",) * options.trust_remote_code
     folder = resolve(options.model, revision=options.revision, organization=organization, patterns=patterns)
     check_safe(folder, trust_remote_code=options.trust_remote_code, allow_pickle_weights=options.allow_pickle_weights)

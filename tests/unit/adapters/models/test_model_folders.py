@@ -160,7 +160,9 @@ def resolve_elsewhere(model: str, home: Path, revision: str = "", **environment:
     """`resolve` in a fresh process, since the hub library reads its settings when it is imported."""
     code = (
         "import sys; from diptych_adapters.models import resolve, ModelError\n"
-        "try: found = resolve(sys.argv[1], revision=sys.argv[2] or None); print(found.source, *sorted(p.name for p in found.path.iterdir()))\n"
+        "try:\n"
+        "    found = resolve(sys.argv[1], revision=sys.argv[2] or None)\n"
+        "    print(found.source, *sorted(p.name for p in found.path.iterdir()))\n"
         "except ModelError as error: print(error)"
     )
     variables = {**os.environ, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", **environment}

@@ -162,3 +162,16 @@ def test_loading_is_silent_and_leaves_the_libraries_settings(
     SentenceTransformerEncoder.of(model=str(path), device="cpu").encode_query(TEXTS)
     assert capfd.readouterr() == ("", "")
     assert before == (transformers_logging.get_verbosity(), logging.getLogger("sentence_transformers").level)
+
+
+def test_a_static_embedding_loads_here_too_and_reads_everything(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(tiny("bare") / "tokenizer.json"))
+    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=8)], device="cpu").save(str(tmp_path))
+    encoder = SentenceTransformerEncoder.of(model=str(tmp_path), device="cpu")
+    assert (encoder.dimension, encoder.max_length, encoder.normalized) == (8, None, False)
+    assert "length:all" in encoder.fingerprint.space
+    assert encoder.encode_query(TEXTS).shape == (5, 8)
