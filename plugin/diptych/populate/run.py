@@ -137,7 +137,7 @@ class _Run:
     def _watched(self, stage: str, documents: Iterable[object]) -> Iterator[object]:
         """The documents, with progress; a source that breaks is an error of ours."""
         try:
-            total = len(documents) if isinstance(documents, Sized) else None
+            total = _length(documents)
             self._progress.begin(stage, total)
             self._expected = total if self._expected is None else self._expected
             read = 0
@@ -201,6 +201,14 @@ def _calibrated(handle: CollectionHandle) -> dict[str, Slot]:
         return {name: slot for name, slot in handle.slots.items() if slot.needs_calibration}
     slots = {name: slot for name, slot in handle.slots.items() if slot.generation and slot.generation.statistics}
     return {name: slot for name, slot in slots.items() if isinstance(slot.encoder, Calibrated)}
+
+
+def _length(documents: object) -> int | None:
+    """How many documents there are; None when that is not known. What is wrong with a source shows when it is read."""
+    try:
+        return len(documents) if isinstance(documents, Sized) else None
+    except Exception:
+        return None
 
 
 def _require_many(documents: object) -> None:
