@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
 
 from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
-from diptych.cli.output import printable, stdout, table, write_json
-from diptych.cli.search import SNIPPET, hit_document, parse_filter, snippet
+from diptych.cli.output import printable, stdout, write_json
+from diptych.cli.search import parse_filter, single, snippet
 from diptych.cli.session import Session
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from diptych.explain import Explanation, SlotScore
 
-    from diptych.cli.explaining import Explained, Explanation, Standing
-
-GAP = 2  # columns between the scores and the text
-NARROWEST = 20  # columns below which a text says nothing
+INDENT = (0, 0, 0, 5)
 
 
 def explain(
@@ -27,66 +30,69 @@ def explain(
     store: StoreOption = None,
     collection: CollectionOption = None,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Hits, else the config's.")] = None,
+    ids: Annotated[
+        list[str] | None, typer.Option("--id", metavar="ID", help="This document, hit or not; again for more.")
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", "--slot", metavar="SLOT", help="This slot alone, without later stages.")
+    ] = None,
     filter: Annotated[str | None, typer.Option(metavar="JSON", help="A Qdrant filter over the metadata.")] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show each hit's rank and score in every slot, its part of the fused score, and the later stages' scores.
+    """Show each hit's rank and score in every slot, its part of the fused score, the matching words, later stages.
 
-    The parts of a reciprocal rank fusion add up to its score.
+    The parts of a fusion add up to its score, and the words' parts to the score of their slot.
 
     [dim]Examples:[/dim]
 
-      diptych explain "convert audio files between formats"
+      diptych explain "convert audio files between formats" --limit 3
 
-      diptych explain "mail server" --limit 3 --json
+      diptych explain "mail server" --id postfix --json
     """
-    from diptych.cli.explaining import explain as explained
-
-    wanted = parse_filter(filter, [])
     session: Session = context.obj
+    wanted = parse_filter(filter, [])
     with session.collection(config, store, collection) as opened:
-        found = explained(opened, query, limit=limit, filter=wanted)
-    return write_json(_document(found)) if as_json else _show(found)
-
-
-def _document(found: Explanation) -> dict[str, Any]:
-    hits = [{**hit_document(item.hit), "slots": dict(item.slots)} for item in found.hits]
-    return {"query": found.query, "pipeline": repr(found.pipeline), "terms": found.terms, "hits": hits}
-
-
-def _show(found: Explanation) -> None:
+        found = opened.explain(query, ids=ids, limit=limit, filter=wanted, pipeline=single(opened, only))
+    if as_json:
+        return write_json({"query": query, "explanations": [_document(item) for item in found]})
     console = stdout()
-    console.print(f"pipeline: {found.pipeline!r}", soft_wrap=True, style="dim")
-    for slot, terms in found.terms.items():
-        words = ", ".join(f"{printable(word)} {weight:.3g}" for word, weight in terms)
-        console.print(f"{slot} looks for: {words or 'nothing'}", soft_wrap=True)
-    scores = _scores(found)
-    room = console.width - console.measure(scores).maximum - GAP
-    console.print(_scores(found, snippets=min(room, SNIPPET)) if room >= NARROWEST else scores)
+    for item in found:
+        _show(console, item)
+    return None
 
 
-def _scores(found: Explanation, *, snippets: int = 0) -> Table:
-    """A row for each hit; with the beginning of its text, `snippets` characters long, unless that is 0."""
-    slots = [branch.slot for branch in found.pipeline.retrieve]
-    stages = list(dict.fromkeys(stage for item in found.hits for stage in item.hit.stages if stage not in slots))
-    stages = stages if len(stages) > 1 else []  # a single one gave the score
-    listing = table("", "score", "id", *slots, *stages, *(["document"] if snippets else []))
-    for rank, item in enumerate(found.hits, 1):
-        text = [snippet(item.hit, limit=snippets)] if snippets else []
-        listing.add_row(str(rank), f"{item.hit.score:.4f}", *_cells(item, slots, stages), *text)
-    return listing
+def _document(item: Explanation) -> dict[str, Any]:
+    parts = {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
+    return {"id": item.document.id, **parts, "pipeline": repr(item.pipeline)}
 
 
-def _cells(item: Explained, slots: list[str], stages: list[str]) -> list[str]:
-    standings = [_standing(item.slots.get(slot)) for slot in slots]
-    scores = [f"{item.hit.stages[stage]:.4f}" if stage in item.hit.stages else "" for stage in stages]
-    return [printable(item.hit.id), *standings, *scores]
+def _show(console: Console, item: Explanation) -> None:
+    place = f"{item.rank:>3}  {item.score:>8.4f}" if item.rank is not None else "  -         -"
+    console.print(f"{place}  ", end="", style="dim")
+    console.print(printable(item.document.id), style="bold cyan", soft_wrap=True)
+    if item.lost:
+        console.print(Padding(Text(f"no hit: {item.lost}", style="yellow"), INDENT))
+    console.print(Padding(Text(snippet(item.document)), INDENT))
+    rows = Table.grid(padding=(0, 2))
+    for row in _rows(item):
+        rows.add_row(*row)
+    console.print(Padding(rows, INDENT))
 
 
-def _standing(found: Standing | None) -> str:
-    """`#3 0.712 +0.0159`: rank, score, and part of the fused score."""
-    if found is None:
-        return "-"
-    part = f" +{found.contribution:.4f}" if found.contribution is not None else ""
-    return f"#{found.rank} {found.score:.3f}{part}"
+def _rows(item: Explanation) -> Iterator[tuple[str, ...]]:
+    """Slot or stage, rank, score, part of the fused score, matching words."""
+    for name, slot in item.slots.items():
+        yield _slot_row(name, slot)
+    if item.fused is not None and item.pipeline.fuse:
+        yield item.pipeline.fuse.label, "", "", f"={item.fused:.4f}"
+    for name, score in item.stages.items():
+        yield name, "", f"{score:.4f}"
+
+
+def _slot_row(name: str, slot: SlotScore) -> tuple[str, ...]:
+    rank = "-" if slot.rank is None else f"#{slot.rank}"
+    score = "" if slot.score is None else f"{slot.score:.4f}"
+    part = "" if slot.contribution is None else f"+{slot.contribution:.4f}"
+    words = ", ".join(f"{printable(term.word)} {term.contribution:.2f}" for term in slot.terms)
+    return name, rank, score, part, words

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from diptych.collection import Collection
     from diptych.search import Pipeline
-    from diptych.types import Hit
+    from diptych.types import Document, Hit
 
 SNIPPET = 140  # characters of a hit's text
 
@@ -141,13 +141,11 @@ def single(collection: Collection, slot: str | None) -> Pipeline | None:
 
 
 def _document(name: str, texts: Sequence[str], found: Sequence[Sequence[Hit]], seconds: float) -> dict[str, Any]:
-    queries = [
-        {"query": text, "hits": [hit_document(hit) for hit in hits]} for text, hits in zip(texts, found, strict=True)
-    ]
+    queries = [{"query": text, "hits": [_hit(hit) for hit in hits]} for text, hits in zip(texts, found, strict=True)]
     return {"collection": name, "seconds": round(seconds, 4), "queries": queries}
 
 
-def hit_document(hit: Hit) -> dict[str, Any]:
+def _hit(hit: Hit) -> dict[str, Any]:
     """A hit as JSON values."""
     document = hit.document
     return {
@@ -172,18 +170,24 @@ def _show(texts: Sequence[str], found: Sequence[Sequence[Hit]], offset: int) -> 
         for rank, hit in enumerate(hits, offset + 1):
             console.print(f"{rank:>3}  {hit.score:>8.4f}  ", end="", style="dim")
             console.print(printable(hit.id), style="bold cyan", soft_wrap=True)
-            console.print(Padding(Text(snippet(hit)), (0, 0, 0, 5)))
+            console.print(Padding(Text(snippet(hit.document)), (0, 0, 0, 5)))
     return None
 
 
-def snippet(hit: Hit, *, limit: int = SNIPPET) -> str:
+def snippet(document: Document, *, limit: int = SNIPPET) -> str:
     """Title and beginning of the text, on one line."""
-    parts = (hit.document.title, hit.document.text)
+    parts = (document.title, document.text)
     return printable(": ".join(part for part in parts if part.strip()), limit=limit)
 
 
 def _lines(texts: Sequence[str], found: Sequence[Sequence[Hit]], offset: int) -> None:
     for text, hits in zip(texts, found, strict=True):
         for rank, hit in enumerate(hits, offset + 1):
-            fields = (printable(text), str(rank), f"{hit.score:.6g}", printable(hit.id), snippet(hit, limit=1000))
+            fields = (
+                printable(text),
+                str(rank),
+                f"{hit.score:.6g}",
+                printable(hit.id),
+                snippet(hit.document, limit=1000),
+            )
             sys.stdout.write("\t".join(fields) + "\n")

@@ -12,7 +12,7 @@ import pytest
 from qdrant_client import models
 
 from diptych.cli.search import parse_filter, snippet, texts_of
-from diptych.types import Document, Hit
+from diptych.types import Document
 
 Run = Callable[..., Any]
 
@@ -123,22 +123,32 @@ def test_given_queries_need_no_standard_input(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_snippet_is_one_harmless_line() -> None:
-    hit = Hit(Document("1", "a\x1b[2Jb\nc" + "d" * 500, title="Title"), 1.0)
-    assert snippet(hit, limit=20) == "Title: a [2Jb cdddd…"
+    document = Document("1", "a\x1b[2Jb\nc" + "d" * 500, title="Title")
+    assert snippet(document, limit=20) == "Title: a [2Jb cdddd…"
 
 
-def test_an_explanation_adds_up_to_the_score(filled: Run) -> None:
+def test_an_explanation_has_the_parts_that_the_library_gives(filled: Run) -> None:
     answer = filled("explain", "owl hunts at night", "--json").json()
-    assert answer["pipeline"].startswith("Retrieve('dense', 100) + Retrieve('lexical', 100) >> Rrf(k=60)")
-    assert {word for word, _ in answer["terms"]["lexical"]} == {"owl", "hunts", "at", "night"}
-    assert answer["hits"][0]["id"] == "owl"
-    for hit in answer["hits"]:
-        parts = [standing["contribution"] for standing in hit["slots"].values()]
-        assert sum(parts) == pytest.approx(hit["score"], abs=1e-6)
+    first, *_ = answer["explanations"]
+    assert (first["id"], first["rank"], first["document"]["text"]) == ("owl", 1, "the owl hunts mice at night")
+    assert first["pipeline"].startswith("Retrieve('dense', 100) + Retrieve('lexical', 100) >> Rrf(k=60)")
+    parts = [slot["contribution"] for slot in first["slots"].values()]
+    assert sum(parts) == pytest.approx(first["score"], abs=1e-6)
+    assert {term["word"] for term in first["slots"]["lexical"]["terms"]} == {"owl", "hunts", "at", "night"}
 
 
-def test_an_explanation_is_a_table_of_ranks(filled: Run) -> None:
+def test_an_explanation_is_shown_slot_by_slot_with_words(filled: Run) -> None:
     lines = filled("explain", "owl hunts at night", "-n", 1).out.splitlines()
-    assert lines[1].startswith("lexical looks for: ")
-    assert "#1" in lines[-1]
-    assert "owl" in lines[-1]
+    assert lines[0].split() == ["1", "0.0328", "owl"]
+    rows = {line.split()[0]: line for line in lines[2:]}
+    assert list(rows) == ["dense", "lexical", "rrf"]
+    assert "#1" in rows["dense"]
+    assert "hunts 1.00" in rows["lexical"]
+    assert "=0.0328" in rows["rrf"]
+
+
+def test_a_document_that_is_no_hit_is_explained_too(filled: Run) -> None:
+    answer = filled("explain", "owl hunts at night", "--id", "hen", "--only", "lexical")
+    assert answer.code == 0
+    assert "no hit: not among the candidates of any slot" in answer.out
+    assert "there is no such document" in filled("explain", "owl", "--id", "unicorn").err
