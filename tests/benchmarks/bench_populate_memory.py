@@ -1,9 +1,9 @@
 """Peak memory of populating 20,000 and 200,000 short documents, each in a process of its own.
 
-    python tests/benchmarks/bench_populate_memory.py [--store edge|discard] [--small 20000] [--large 200000]
+    python tests/benchmarks/bench_populate_memory.py [--store edge|discard] [--slots dense lexical] [--large 200000]
 
 `edge` is the embedded store, whose own memory is part of the figure; `discard` acknowledges and forgets all points, so
-that only populate is measured. The limit is 300 MB of difference; the exit code says whether it was kept.
+that only populate is measured. One cheap dense encoder unless `--slots` names more. The limit is 300 MB of difference; the exit code says whether it was kept.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class Discard(QdrantClient):
         return models.UpdateResult(operation_id=0, status=models.UpdateStatus.COMPLETED)
 
 
-def fill(store: str, size: int) -> dict[str, float]:
+def fill(store: str, slots: list[str], size: int) -> dict[str, float]:
     """Populate once and again in this process; peaks in MB and seconds."""
-    config = Config.model_validate({"collection": "c", "slots": SLOTS})
+    config = Config.model_validate({"collection": "c", "slots": {name: SLOTS[name] for name in slots}})
     registry = Registry(fakes_plugin, installed=False)
     with tempfile.TemporaryDirectory() as folder:
         client: QdrantBase = EdgeClient(folder) if store == "edge" else Discard(":memory:")
@@ -79,9 +79,9 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measured(store: str, size: int) -> dict[str, float]:
+def measured(store: str, slots: list[str], size: int) -> dict[str, float]:
     """`fill` in a process of its own."""
-    command = [sys.executable, __file__, "--store", store, "--fill", str(size)]
+    command = [sys.executable, __file__, "--store", store, "--slots", *slots, "--fill", str(size)]
     answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found: dict[str, float] = json.loads(answer.splitlines()[-1])
     return found
@@ -91,19 +91,20 @@ def main() -> None:
     """Compare the two sizes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", choices=["edge", "discard"], default="edge")
+    parser.add_argument("--slots", choices=list(SLOTS), nargs="+", default=["dense"])
     parser.add_argument("--small", type=int, default=20_000)
     parser.add_argument("--large", type=int, default=200_000)
     parser.add_argument("--fill", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.fill:
-        print(json.dumps(fill(options.store, options.fill)))
+        print(json.dumps(fill(options.store, options.slots, options.fill)))
         return
-    small, large = (measured(options.store, size) for size in (options.small, options.large))
+    small, large = (measured(options.store, options.slots, size) for size in (options.small, options.large))
     difference = large["second"] - small["second"]
     for size, found in ((options.small, small), (options.large, large)):
         rate = size / found["seconds"]
         print(
-            f"{options.store} {size:>8,} documents: {found['before']:.0f} MB before, {found['first']:.0f} MB after the "
+            f"{options.store}, {'+'.join(options.slots)}, {size:,} documents: {found['before']:.0f} MB before, {found['first']:.0f} MB after the "
             f"first run, {found['second']:.0f} MB after the second; {rate:,.0f} documents/s"
         )
     print(f"difference {difference:.0f} MB, limit {LIMIT_MB} MB")
