@@ -3,7 +3,8 @@
     python tests/benchmarks/bench_populate_memory.py [--store edge|discard] [--slots dense lexical] [--large 200000]
 
 `edge` is the embedded store, whose own memory is part of the figure; `discard` acknowledges and forgets all points, so
-that only populate is measured. One cheap dense encoder unless `--slots` names more. The limit is 300 MB of difference; the exit code says whether it was kept.
+that only populate is measured. One cheap dense encoder unless `--slots` names more. The limit is 300 MB of difference;
+the exit code says whether it was kept.
 """
 
 from __future__ import annotations
@@ -104,8 +105,9 @@ def main() -> None:
     for size, found in ((options.small, small), (options.large, large)):
         rate = size / found["seconds"]
         print(
-            f"{options.store}, {'+'.join(options.slots)}, {size:,} documents: {found['before']:.0f} MB before, {found['first']:.0f} MB after the "
-            f"first run, {found['second']:.0f} MB after the second; {rate:,.0f} documents/s"
+            f"{options.store}, {'+'.join(options.slots)}, {size:,} documents: {found['before']:.0f} MB before, "
+            f"{found['first']:.0f} MB after the first run, {found['second']:.0f} MB after the second; "
+            f"{rate:,.0f} documents/s"
         )
     print(f"difference {difference:.0f} MB, limit {LIMIT_MB} MB")
     raise SystemExit(difference > LIMIT_MB)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,27 @@ def memory() -> Iterator[QdrantBase]:
     client.close()
 
 
-@pytest.fixture(params=["memory", "edge"])
+@pytest.fixture(params=["memory", "edge", "server"])
 def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QdrantBase]:
-    opened: QdrantBase = QdrantClient(":memory:") if request.param == "memory" else EdgeClient(tmp_path / "store")
+    opened = _STORES[request.param](tmp_path / "store")
+    opened.delete_collection("c")
     yield opened
+    opened.delete_collection("c")
     opened.close()
+
+
+def _server(_: Path) -> QdrantBase:
+    url = os.environ.get("DIPTYCH_TEST_SERVER")
+    if not url:
+        pytest.skip("no Qdrant server: set DIPTYCH_TEST_SERVER to its URL")
+    return QdrantClient(url=url)
+
+
+_STORES: dict[str, Callable[[Path], QdrantBase]] = {
+    "memory": lambda _: QdrantClient(":memory:"),
+    "edge": EdgeClient,
+    "server": _server,
+}
 
 
 @pytest.fixture

@@ -11,10 +11,12 @@ from qdrant_client.client_base import QdrantBase
 
 import diptych
 from diptych import Document, Registry
+from diptych.errors import StoreError
 from diptych.guard import TEXTS
 from diptych.handle import CollectionHandle
 from diptych.populate import populate
 from diptych.reports import PopulateReport
+from diptych.stores.edge import EdgeClient
 from diptych.testing import FakeDenseEncoder, fakes_plugin
 from diptych.types import SparseVector
 
@@ -162,13 +164,30 @@ def test_a_text_index_gets_the_input_as_payload(
 def test_payload_indexes_that_a_crash_left_out_are_made_at_the_next_run(
     tmp_path: Path, open_handle: OpenHandle
 ) -> None:
-    from diptych.stores.edge import EdgeClient
-
     with EdgeClient(tmp_path / "store") as client:
         populate(open_handle(client, indexes={"section": "integer"}), corpus(3))
         client.delete_payload_index("c", "section")
         populate(open_handle(client, indexes={"section": "integer"}), corpus(3))
         assert client.get_collection("c").payload_schema.keys() == {"section"}
+
+
+def test_an_embedded_populate_ends_optimised_even_when_the_run_before_did_not(
+    tmp_path: Path, open_handle: OpenHandle
+) -> None:
+    class Failing(EdgeClient):
+        def optimize(self, *args: Any, **kwargs: Any) -> Any:
+            raise StoreError("no space left")
+
+    slots = {"dense": {"adapter": "fake-dense", "dimension": 1024, "record": False}}
+    documents = [{"id": i, "text": f"word{i % 50}"} for i in range(2600)]  # 10.4 MB of vectors; Edge indexes from 10
+    with Failing(tmp_path / "store") as client:
+        report = populate(open_handle(client, slots, chunk=1024), documents)
+        assert report.warnings == ("all is written, but the collection could not be optimised: no space left",)
+        assert client.needs_optimizing("c")
+    with EdgeClient(tmp_path / "store") as reopened:
+        assert populate(open_handle(reopened, slots), documents).unchanged == 2600
+        assert not reopened.needs_optimizing("c")
+        assert reopened.get_collection("c").indexed_vectors_count == 2600
 
 
 def test_nothing_to_index_makes_no_collection(client: QdrantBase, open_handle: OpenHandle) -> None:
