@@ -12,6 +12,7 @@ from qdrant_client import models as m
 from diptych.errors import CollectionError, CollectionNotFound, StoreUnsupported
 from diptych.stores.edge import EdgeClient
 
+EARLY = m.OptimizersConfigDiff(indexing_threshold=50)
 DOT = m.VectorParams(size=4, distance=m.Distance.DOT)
 
 
@@ -184,11 +185,14 @@ SCHEMAS: list[Any] = [
     m.BoolIndexParams(type="bool", memory=m.Memory.COLD),
     m.TextIndexParams(
         type="text", tokenizer=m.TokenizerType.WORD, lowercase=True, min_token_len=2,
-        phrase_matching=True, scoring=True,
+        phrase_matching=True, scoring=m.TextScoringParams(type="bm25"),
         stopwords=m.StopwordsSet(languages=[m.Language.ENGLISH], custom=["foo"]),
         stemmer=m.SnowballParams(type="snowball", language=m.SnowballLanguage.ENGLISH),
     ),
-    m.TextIndexParams(type="text", stopwords=m.Language.GERMAN, stemmer=m.DisabledStemmerParams(type="none")),
+    m.TextIndexParams(
+        type="text", tokenizer=m.TokenizerType.PREFIX, stopwords=m.Language.GERMAN,
+        stemmer=m.DisabledStemmerParams(type="none"),
+    ),
 ]  # fmt: skip
 
 
@@ -196,9 +200,45 @@ SCHEMAS: list[Any] = [
 def test_each_payload_index_is_made_listed_and_dropped(docs: EdgeClient, schema: Any) -> None:
     docs.create_payload_index("docs", "f", schema)
     kind = schema if isinstance(schema, m.PayloadSchemaType) else m.PayloadSchemaType(schema.type.value)
-    assert {name: info.data_type for name, info in docs.get_collection("docs").payload_schema.items()} == {"f": kind}
+    found = docs.get_collection("docs").payload_schema
+    assert {name: info.data_type for name, info in found.items()} == {"f": kind}
+    assert found["f"].params == (None if isinstance(schema, m.PayloadSchemaType) else schema)
     docs.delete_payload_index("docs", "f")
     assert docs.get_collection("docs").payload_schema == {}
+
+
+def test_a_collection_without_vectors_ranks_text_and_may_get_vectors(client: EdgeClient) -> None:
+    client.create_collection("t", {})
+    client.create_payload_index("t", "body", m.TextIndexParams(type="text", scoring=True))
+    client.upsert("t", [m.PointStruct(id=i, vector={}, payload={"body": t}) for i, t in enumerate(["fox", "owl"])])
+    client.close()
+    with EdgeClient(client.path) as again:
+        assert again.query_points("t", m.TextQuery(text="owl"), using="body").points[0].id == 1
+        assert again.get_collection("t").config.params.vectors == {}
+        again.update_collection("t", optimizers_config=EARLY)
+        dense = m.DenseVectorNameConfig(dense=m.DenseVectorConfig(size=2, distance=m.Distance.DOT))
+        again.create_vector_name("t", "d", dense)
+        again.update_vectors("t", [m.PointVectors(id=0, vector={"d": [1.0, 2.0]})])
+        assert again.query_points("t", [1.0, 1.0], using="d").points[0].score == 3.0
+
+
+def test_vectors_added_and_dropped_survive_settings_and_optimising(many: EdgeClient) -> None:
+    late = m.DenseVectorNameConfig(dense=m.DenseVectorConfig(size=32, distance=m.Distance.DOT))
+    many.create_vector_name("many", "late", late)
+    stored = many.scroll("many", limit=2000, with_vectors=True)[0]
+    points = [m.PointVectors(id=r.id, vector={"late": r.vector["d"]}) for r in stored]  # type: ignore[call-overload,index]
+    many.update_vectors("many", points)
+    many.update_collection("many", hnsw_config=m.HnswConfigDiff(ef_construct=40))
+    assert many.optimize("many").result()
+    assert many.get_collection("many").indexed_vectors_count == 4000
+    many.delete_vector_name("many", "d")
+    many.update_collection("many", hnsw_config=m.HnswConfigDiff(ef_construct=50))
+    assert many.get_collection("many").indexed_vectors_count == 2000
+    many.close()
+    with EdgeClient(many.path) as again:
+        found = again.query_points("many", stored[7].vector["d"], using="late", limit=1).points  # type: ignore[index,call-overload]
+        assert found[0].id in range(2000)
+        assert list(again.get_collection("many").config.params.vectors) == ["late"]  # type: ignore[arg-type]
 
 
 def test_text_indexes_stem_and_drop_stop_words(docs: EdgeClient) -> None:

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -137,6 +138,34 @@ def test_a_kill_at_any_stage_leaves_all_acknowledged_writes(many: EdgeClient, st
         assert set(content(again)) == before | written
         assert again.get_collection("many").points_count == 2000 + len(written)
     assert len(list(many.path.glob("collections/*/shard-*"))) == 1
+
+
+WRITING = """
+    client = EdgeClient(folder)
+    def write():
+        for number in range(20_000, 1_000_000):
+            client.upsert("many", [models.PointStruct(id=number, vector={"d": [1.0] * 32}, payload={})])
+            print(number, flush=True)
+    threading.Thread(target=write, daemon=True).start()
+    while True:
+        client.optimize("many")
+        client.update_collection("many", optimizers_config=models.OptimizersConfigDiff(indexing_threshold=50))
+    """
+
+
+def test_kills_at_random_moments_of_runs_with_writes_lose_nothing(many: EdgeClient, start: Start) -> None:
+    acknowledged = set(content(many))
+    many.close()
+    for wait in (0.1, 0.7, 1.5):
+        process = start(WRITING)
+        assert process.stdout is not None
+        acknowledged.add(int(process.stdout.readline()))
+        time.sleep(wait)
+        process.kill()
+        acknowledged |= {int(line) for line in process.stdout.read().split()}
+        with EdgeClient(many.path) as again:
+            assert set(content(again)) >= acknowledged
+            assert len(list(many.path.glob("collections/*/shard-*"))) == 1
 
 
 def test_a_failing_optimizer_leaves_the_collection_as_it_was(many: EdgeClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,15 @@ import qdrant_edge as edge
 from qdrant_client import models
 
 from diptych.stores.edge import shard as shards
-from diptych.stores.edge.convert.config import dense_vectors, edge_config, modifier, multivector, vectors_of
+from diptych.stores.edge.convert.config import (
+    PLACEHOLDER,
+    dense_vectors,
+    edge_config,
+    has_vectors,
+    modifier,
+    multivector,
+    vectors_of,
+)
 from diptych.stores.edge.convert.enums import member
 from diptych.stores.edge.convert.points import Space, VectorKind
 from diptych.stores.edge.shard import Shard
@@ -48,6 +56,8 @@ class EdgeCollection:
         """A new collection. The record comes last: a folder without one is an unfinished creation."""
         record = Record(name, new_shard_name(), config)
         opened = shards.create(folder / record.shard, edge_config(config))
+        if not has_vectors(config):
+            opened.update(edge.UpdateOperation.delete_vector_name(PLACEHOLDER))
         record.write(folder)
         return cls(folder, record, Shard(opened, name))
 

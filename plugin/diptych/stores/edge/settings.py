@@ -10,7 +10,7 @@ from qdrant_client import models
 
 from diptych.errors import CollectionError
 from diptych.stores.edge.collection import EdgeCollection
-from diptych.stores.edge.convert.config import dense_vectors, edge_config, vectors_of
+from diptych.stores.edge.convert.config import dense_vectors, edge_config, has_vectors, vectors_of
 from diptych.stores.edge.sidecar import Record
 
 _PARTIAL = (
@@ -38,7 +38,7 @@ def reconfigure(
             raise CollectionError(f"the collection has no vector {name!r}", expected=", ".join(map(repr, found.space)))
     with found.maintenance:
         before, changed = found.record, _changed(found.record, vectors, sparse, settings)
-        config = edge_config(changed.config)
+        config = edge_config(changed.config) if has_vectors(changed.config) else None
         found.change(lambda record: replace(record, config=changed.config, stale=True))
         try:
             found.shard.reload(found.folder / before.shard, config)

@@ -14,12 +14,15 @@ from diptych.stores.edge.convert.enums import member
 HNSW = models.HnswConfig(m=16, ef_construct=100, full_scan_threshold=10_000)  # Qdrant's own defaults
 
 
+PLACEHOLDER = "placeholder"  # stands in a new collection without vectors, which EdgeConfig does not allow
+
+
 def edge_config(config: models.CreateCollection) -> Any:
-    """The `EdgeConfig` of a collection."""
+    """The `EdgeConfig` of a collection, with a sparse `PLACEHOLDER` when it has no vectors."""
     payload, ids = config.payload, config.id_tracker
     return edge.EdgeConfig(
         vectors={name: _dense(params, config) for name, params in dense_vectors(config).items()},
-        sparse_vectors={name: _sparse(params) for name, params in (config.sparse_vectors or {}).items()},
+        sparse_vectors={name: _sparse(params) for name, params in _sparse_vectors(config).items()},
         on_disk_payload=config.on_disk_payload,
         hnsw_config=_hnsw(config.hnsw_config),
         quantization_config=quantization(config.quantization_config),
@@ -33,6 +36,15 @@ def dense_vectors(config: models.CreateCollection) -> Mapping[str, models.Vector
     """Dense and multi-vectors by name; the unnamed one is called ""."""
     vectors = config.vectors or {}
     return {"": vectors} if isinstance(vectors, models.VectorParams) else vectors
+
+
+def has_vectors(config: models.CreateCollection) -> bool:
+    """Whether points can have any vector."""
+    return bool(dense_vectors(config) or config.sparse_vectors)
+
+
+def _sparse_vectors(config: models.CreateCollection) -> Mapping[str, models.SparseVectorParams]:
+    return (config.sparse_vectors or {}) if has_vectors(config) else {PLACEHOLDER: models.SparseVectorParams()}
 
 
 def vectors_of(dense: Mapping[str, models.VectorParams]) -> Any:

@@ -74,5 +74,33 @@ def _scoring(scoring: bool | models.TextScoringParams | None) -> Any:
 
 
 def _info(info: Any) -> models.PayloadIndexInfo:
-    kind = str(info.data_type).rpartition(".")[2].lower()
-    return models.PayloadIndexInfo(data_type=models.PayloadSchemaType(kind), params=None, points=info.points)
+    kind = _plain(info.data_type)
+    params = None if info.params is None else _params(kind, info.params)
+    return models.PayloadIndexInfo(data_type=models.PayloadSchemaType(kind), params=params, points=info.points)
+
+
+def _params(kind: str, found: Any) -> Any:
+    model = _MODELS[type(found)]
+    given = {name: _plain(getattr(found, name)) for name in model.model_fields if name != "type"}
+    return model(type=kind, **given)
+
+
+def _plain(found: Any) -> Any:
+    """Edge's value as JSON would have it."""
+    if found is None or isinstance(found, bool | int | str):
+        return found
+    if isinstance(found, edge.StopwordsSet):
+        languages = sorted(_plain(language) for language in found.languages or ())
+        return {"languages": languages, "custom": sorted(found.custom or ())}
+    if isinstance(found, edge.SnowballParams):
+        return {"type": "snowball", "language": _plain(found.language)}
+    if isinstance(found, edge.DisabledStemmer):
+        return {"type": "none"}
+    if isinstance(found, edge.TextScoringParams):
+        return {"type": _plain(found.type)}
+    return str(found).rpartition(".")[2].lower()  # a member of an enum
+
+
+_MODELS: dict[type[Any], type[Any]] = {theirs: model for model, theirs in _PARAMS.items()} | {
+    edge.TextIndexParams: models.TextIndexParams
+}
