@@ -57,8 +57,12 @@ def populate(
 
     opened = [open_source(path, format=format, id_column=id_column, text_column=text_column) for path in sources]
     session: Session = context.obj
-    with session.collection(config, None, None) as collection, Bars() as bars:
-        result = collection.populate(together(counted(opened)), sync=sync, progress=bars, report_path=report)
+    try:
+        with session.collection(config, None, None) as collection, Bars() as bars:
+            result = collection.populate(together(counted(opened)), sync=sync, progress=bars, report_path=report)
+    except KeyboardInterrupt:
+        stderr().print("what was written stays; run it again to go on")
+        raise
     if as_json:
         write_json({**dataclasses.asdict(result), "complete": result.complete})
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,6 +112,19 @@ def test_a_key_in_the_file_itself_is_a_warning_that_does_not_show_it(run: Run, c
     answer = run("doctor", "--json")
     assert statuses(answer)["api_key"] == "warn"
     assert "s3cret" not in answer.out + answer.err
+
+
+def test_a_store_that_another_process_has_open_fails_its_check(run: Run, config: Path, corpus: Path) -> None:
+    run("populate", corpus)
+    code = "from diptych.stores import open_store; s = open_store('edge:./qdrant'); print(1, flush=True); input()"
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "1\n"
+        answer = run("doctor", "--json")
+        other.communicate("\n")
+    assert statuses(answer)["store"] == "fail"
+    assert "open elsewhere" in answer.json()["checks"][-1]["found"]
 
 
 def test_no_config_file_fails_with_how_to_make_one(run: Run) -> None:
