@@ -37,6 +37,7 @@ class FastEmbedModel:
         self._inner: Any = self.model.model
         self.description: Any = self._inner.model_description
         self.folder = Path(self._inner._model_dir)
+        self._digests = fingerprints.Digests(self._weights(), fingerprints.tokenizer_digest([self.folder]))
 
     @property
     def tokenizer(self) -> Any:
@@ -69,8 +70,8 @@ class FastEmbedModel:
     def fingerprint_of(self, steps: list[str], prompts: tuple[str, str], dimension: int) -> Fingerprint:
         """The fingerprint of this model; `steps` are those that the adapter asked of FastEmbed."""
         return fingerprints.fingerprint(
-            weights=self._weights(),
-            tokenizer=fingerprints.tokenizer_digest([self.folder]),
+            weights=self._digests.weights,
+            tokenizer=self._digests.tokenizer,
             pooling=[type(self._inner).__name__.lower(), *steps],
             prompts=prompts,
             max_length=self.max_length,

@@ -13,7 +13,7 @@ import json
 import mmap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from diptych.protocols import Fingerprint
 
@@ -61,6 +61,18 @@ def fingerprint(
         "dimension": dimension,
     }
     return Fingerprint(" ".join(f"{name}:{value}" for name, value in parts.items()), numerics)
+
+
+class Digests(NamedTuple):
+    """Digests of what was on disk when a model was loaded; files may change later, what is in memory does not."""
+
+    weights: str
+    tokenizer: str
+
+
+def digests(folders: Sequence[Path]) -> Digests:
+    """Both digests of a model's folders."""
+    return Digests(weights_digest(folders), tokenizer_digest(folders))
 
 
 def weights_digest(folders: Iterable[Path]) -> str:

@@ -34,8 +34,8 @@ class Pipeline:
     def __init__(self, folder: ModelFolder, model: Any, options: TorchOptions) -> None:
         self.name = folder.name
         self.model = model
-        self._folder = folder
         self._lock = threading.Lock()
+        self._digests = fingerprints.digests(folder.module_folders())
         _limit_length(model, options.max_length, self.name)
 
     @classmethod
@@ -53,10 +53,9 @@ class Pipeline:
         self, steps: list[str], prompts: tuple[str, str], dimension: int, *, pooled: bool = True
     ) -> Fingerprint:
         """The fingerprint of this pipeline: `steps` come after the model's own, which count when `pooled`."""
-        folders = self._folder.module_folders()
         return fingerprints.fingerprint(
-            weights=fingerprints.weights_digest(folders),
-            tokenizer=fingerprints.tokenizer_digest(folders),
+            weights=self._digests.weights,
+            tokenizer=self._digests.tokenizer,
             pooling=[*(pipeline_steps(self.model) if pooled else ()), *steps],
             prompts=prompts,
             max_length=self.max_length,

@@ -28,12 +28,13 @@ class StaticEncoder:
     similarity: Similarity = "cosine"
 
     def __init__(self, options: StaticOptions) -> None:
-        self._folder = resolve(options.model, revision=options.revision)
-        self._foreign = _foreign_steps(self._folder)
+        folder = resolve(options.model, revision=options.revision)
+        self._digests = fingerprints.digests(folder.module_folders())
+        self._foreign = _foreign_steps(folder)
         self._prompts = (options.query_prompt, options.document_prompt)
         self.asymmetric: bool = options.query_prompt != options.document_prompt
         self._batch_size = options.batch_size
-        self._model = _load(self._folder, options.truncate_dim)
+        self._model = _load(folder, options.truncate_dim)
         self._normalize = self._own_normalize() if options.normalize is None else options.normalize
         self.max_length: int | None = options.max_length or self._own_length()
         self.dimension: int = int(self._model.dim)
@@ -46,11 +47,10 @@ class StaticEncoder:
     @property
     def fingerprint(self) -> Fingerprint:
         """Which vectors this makes; see diptych_adapters.fingerprints."""
-        folders = self._folder.module_folders()
         steps = ["static" if self._foreign is None else "staticembedding"]
         return fingerprints.fingerprint(
-            weights=fingerprints.weights_digest(folders),
-            tokenizer=fingerprints.tokenizer_digest(folders),
+            weights=self._digests.weights,
+            tokenizer=self._digests.tokenizer,
             pooling=[*steps, "normalize"] if self._normalize else steps,
             prompts=self._prompts,
             max_length=self.max_length,
