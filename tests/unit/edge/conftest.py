@@ -31,7 +31,18 @@ def client(folder: Path) -> Iterator[EdgeClient]:
 
 @pytest.fixture
 def docs(client: EdgeClient) -> EdgeClient:
-    """A client with a collection `docs`: 4 points, one dense, one sparse and one multi-vector, all of size 4."""
+    """A client with a collection `docs`: 4 points; a dense, a sparse and a multi-vector, of size 4."""
+    return with_docs(client)
+
+
+@pytest.fixture(scope="module")
+def shared_docs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeClient]:
+    """The same, for all the tests of a module that change nothing."""
+    with EdgeClient(tmp_path_factory.mktemp("edge")) as made:
+        yield with_docs(made)
+
+
+def with_docs(client: EdgeClient) -> EdgeClient:
     maxsim = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
     client.create_collection(
         "docs",

@@ -140,21 +140,21 @@ def check(client: EdgeClient, call: Call, kind: type[DiptychError], text: str) -
 
 
 @pytest.mark.parametrize("case", list(WRITES))
-def test_a_write_that_does_not_fit_is_told_and_changes_nothing(docs: EdgeClient, case: str) -> None:
+def test_a_write_that_does_not_fit_is_told_and_changes_nothing(shared_docs: EdgeClient, case: str) -> None:
     call, text = WRITES[case]
-    check(docs, call, CollectionError, text)
+    check(shared_docs, call, CollectionError, text)
 
 
 @pytest.mark.parametrize("case", list(SEARCHES))
-def test_a_search_that_cannot_be_run_is_told(docs: EdgeClient, case: str) -> None:
+def test_a_search_that_cannot_be_run_is_told(shared_docs: EdgeClient, case: str) -> None:
     call, text = SEARCHES[case]
-    check(docs, call, (SearchError, StoreError), text)  # type: ignore[arg-type]
+    check(shared_docs, call, (SearchError, StoreError), text)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("case", list(SERVER_ONLY))
-def test_what_takes_a_server_names_it(docs: EdgeClient, case: str) -> None:
+def test_what_takes_a_server_names_it(shared_docs: EdgeClient, case: str) -> None:
     call, text = SERVER_ONLY[case]
-    check(docs, call, StoreUnsupported, text)
+    check(shared_docs, call, StoreUnsupported, text)
 
 
 def test_a_batch_with_one_bad_point_writes_none_even_after_reopening(docs: EdgeClient) -> None:
@@ -168,16 +168,16 @@ def test_a_batch_with_one_bad_point_writes_none_even_after_reopening(docs: EdgeC
 
 
 @pytest.mark.parametrize("method", ["count", "scroll", "get_collection", "delete_payload_index", "needs_optimizing"])
-def test_an_unknown_collection_is_told_with_those_there_are(docs: EdgeClient, method: str) -> None:
+def test_an_unknown_collection_is_told_with_those_there_are(shared_docs: EdgeClient, method: str) -> None:
     extra = ["field"] if method == "delete_payload_index" else []
     with pytest.raises(CollectionNotFound, match=r"(?s)no collection 'dosc'.*docs"):
-        getattr(docs, method)("dosc", *extra)
+        getattr(shared_docs, method)("dosc", *extra)
 
 
 @pytest.mark.parametrize("method", SERVER_METHODS)
-def test_server_methods_are_refused_by_name(docs: EdgeClient, method: str) -> None:
+def test_server_methods_are_refused_by_name(shared_docs: EdgeClient, method: str) -> None:
     with pytest.raises(StoreUnsupported, match=rf"(?s)no {method}\(\).*http\(s\)://"):
-        getattr(docs, method)("docs")
+        getattr(shared_docs, method)("docs")
 
 
 def test_every_method_of_the_interface_is_served_or_refused() -> None:
