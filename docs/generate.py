@@ -140,12 +140,18 @@ def _adapter(spec: AdapterSpec) -> Iterator[str]:
         yield from _rows(schema, schema.get("$defs", {}))
 
 
+JSON_NOTE = """\
+Every command takes `--json`: one JSON document on standard output, errors as JSON on standard error; wrong usage stays
+text.
+"""
+
+
 def _cli_page() -> Iterator[str]:
     root: Any = get_command(app)
     yield NOTE
     yield f"# The `diptych` command\n\n{inspect.cleandoc(root.help)}\n"
     yield f"{root.epilog}\n"
-    yield "Every command takes `--json`: one JSON document on standard output, and errors as JSON on standard error.\n"
+    yield JSON_NOTE
     for name, command in root.commands.items():
         yield from _command(name, command)
 

@@ -55,10 +55,12 @@ def _parse(text: str, path: Path) -> tuple[Node | None, Any]:
         node = yaml.compose(text)
         if node is None:
             return None, None
-        _refuse_cycles(node, path, ())
+        _refuse_cycles(node, path, (), set())
         return node, yaml.constructor.construct_document(node)
     except YAMLError as error:
         raise _bad_yaml(error, path) from error
+    except RecursionError:
+        raise ConfigError("the config file is nested too deeply", where=path) from None
     except ValueError as error:  # such as the date 2024-99-99
         raise ConfigError("the config file holds a value that is no value", where=path, got=str(error)) from error
 
@@ -75,12 +77,13 @@ def _bad_yaml(error: YAMLError, path: Path) -> ConfigError:
     return ConfigError("the config file is not YAML", where=where, got=f"{context} {problem}".strip(), do=hint)
 
 
-def _refuse_cycles(node: Node, path: Path, above: tuple[int, ...]) -> None:
+def _refuse_cycles(node: Node, path: Path, above: tuple[int, ...], done: set[int]) -> None:
     if id(node) in above:
         where = f"{path}, line {node.start_mark.line + 1}"
         raise ConfigError("an alias in the config contains itself", where=where, do="write the value out")
-    for child in _children(node):
-        _refuse_cycles(child, path, (*above, id(node)))
+    for child in _children(node) if id(node) not in done else ():
+        _refuse_cycles(child, path, (*above, id(node)), done)
+    done.add(id(node))
 
 
 def _children(node: Node) -> list[Node]:

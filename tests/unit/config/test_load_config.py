@@ -139,6 +139,7 @@ BAD_FILES = {
     "an impossible date": ("collection: 2024-13-99\n", "a value that is no value.*month must be in"),
     "a control character": ("collection: a\x00b\n", "not YAML.*special characters are not allowed"),
     "an alias of itself": ("collection: c\nslots: &s {d: *s}\n", "an alias in the config contains itself.*line 2"),
+    "a thousand brackets": ("collection: " + "[" * 2000, "nested too deeply"),
     "an alias of nothing": ("collection: *nowhere\n", "not YAML.*undefined alias"),
 }
 
