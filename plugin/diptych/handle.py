@@ -49,6 +49,7 @@ class CollectionHandle:
         configs = config.slots if config else _slots_of(self.metadata)
         self._require_same_slots(configs)
         self.slots = {n: Slot(n, c, self._generation(n), registry, verify=verify) for n, c in configs.items()}
+        self.kept: dict[str, Any] = {}  # by the parts above, such as search: what they need not work out again
         self._rerankers: list[tuple[str, dict[str, Any], Reranker]] = []
         self._lock = threading.Lock()
 

@@ -35,6 +35,7 @@ class Slot:
         self._registry = registry
         self._verify = verify
         self._encoder: Any = None
+        self._kind: Kind | None = None
         self._lock = threading.RLock()
 
     def __repr__(self) -> str:
@@ -43,7 +44,9 @@ class Slot:
     @property
     def kind(self) -> Kind:
         """The contract of the slot's adapter."""
-        return self._registry.spec(self.config.adapter, where=self.where).kind
+        if self._kind is None:
+            self._kind = self._registry.spec(self.config.adapter, where=self.where).kind
+        return self._kind
 
     @property
     def where(self) -> str:
