@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint types tests bench clean
+.PHONY: demo test lint types tests bench docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/debian/demo.py
@@ -23,6 +23,9 @@ tests: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python -m pytest tests/benchmarks -s -q --override-ini=norecursedirs=.git
+
+docs: $(VENV)/.test
+	$(BIN)/python docs/generate.py
 
 # The stamps are older than pyproject.toml exactly when something has to be installed again.
 $(VENV)/bin/python:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from diptych import errors
-from diptych.collection import Collection
 from diptych.errors import DiptychError
 from diptych.hookspecs import hookimpl
 from diptych.protocols import (
@@ -18,6 +19,9 @@ from diptych.protocols import (
 from diptych.registry import Registry
 from diptych.specs import AdapterSpec
 from diptych.types import Document, Hit, Query, Run, SparseVector
+
+if TYPE_CHECKING:
+    from diptych.collection import Collection
 
 __version__ = "0.1.0"
 __all__ = [
@@ -41,3 +45,12 @@ __all__ = [
     "errors",
     "hookimpl",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`Collection` is imported when first asked for: qdrant-client takes a second that `--help` need not wait."""
+    if name == "Collection":
+        from diptych.collection import Collection
+
+        return Collection
+    raise AttributeError(f"module 'diptych' has no attribute {name!r}")
