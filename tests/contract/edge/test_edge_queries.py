@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from qdrant_client import models
 
@@ -74,6 +75,52 @@ def prefetches(world: Any) -> list[M.Prefetch]:
 )
 def test_fusions_agree(pair: Any, world: Any, fusion: Any) -> None:
     assert len(pair.same_ranking(query=fusion, prefetch=prefetches(world), limit=20)) == 20
+
+
+@pytest.mark.parametrize(
+    "query", [M.RrfQuery(rrf=M.Rrf(k=3, weights=[1.0, 0.77, 0.53])), M.FusionQuery(fusion=M.Fusion.DBSF)]
+)
+def test_fusions_agree_from_an_offset_and_above_a_threshold(pair: Any, world: Any, query: Any) -> None:
+    branches = prefetches(world)
+    whole = pair.same_ranking(query=query, prefetch=branches, limit=20, offset=4)
+    middle = (whole[5].score + whole[6].score) / 2
+    above = pair.same_ranking(query=query, prefetch=branches, limit=20, offset=4, score_threshold=middle)
+    assert len(above) == 6
+
+
+def test_thresholds_and_filters_of_prefetches_agree(pair: Any, world: Any) -> None:
+    near = pair.same_ranking(query=world.dense(), using="euclid", limit=30)[20].score
+    branches = [
+        M.Prefetch(query=world.dense(), using="euclid", limit=30, score_threshold=near, filter=kind("a", "b")),
+        M.Prefetch(query=world.dense(), using="dot", limit=30, score_threshold=0.5),
+    ]
+    assert pair.same_ranking(query=M.FusionQuery(fusion=M.Fusion.DBSF), prefetch=branches, limit=40)
+
+
+def test_idf_of_a_part_of_the_corpus_agrees(pair: Any, world: Any) -> None:
+    params = M.SearchParams(idf=M.IdfCorpusParams(corpus=kind("a", "b")))
+    query = world.sparse()
+    within = pair.same_ranking(query=query, using="sparse", limit=20, search_params=params)
+    assert [p.score for p in within] != [p.score for p in pair.same_ranking(query=query, using="sparse", limit=20)]
+
+
+def test_search_parameters_leave_an_exact_answer_exact(pair: Any, world: Any) -> None:
+    query = world.dense()
+    exact = pair.edge.query_points(pair.name, query, using="cos", limit=20).points
+    for params in (
+        M.SearchParams(exact=True),
+        M.SearchParams(hnsw_ef=64, acorn=M.AcornSearchParams(enable=True, max_selectivity=0.4)),
+        M.SearchParams(quantization=M.QuantizationSearchParams(ignore=True)),
+    ):
+        found = pair.edge.query_points(pair.name, query, using="cos", limit=20, search_params=params).points
+        pair.check(found, exact)
+
+
+def test_numpy_queries_answer_as_lists(pair: Any, world: Any) -> None:
+    dense, tokens = np.array(world.dense(), np.float32), np.array(world.multi(), np.float32)
+    for query, using in ((dense, "cos"), (tokens, "multi")):
+        by_list = pair.edge.query_points(pair.name, query.tolist(), using=using).points
+        pair.check(pair.edge.query_points(pair.name, query, using=using).points, by_list)
 
 
 def test_nested_prefetches_agree(pair: Any, world: Any) -> None:
