@@ -76,8 +76,7 @@ def _sparse(found: Any, name: str, size: int, where: object) -> Any:
 
 
 def _multivector(found: Any, name: str, size: int, where: object) -> Any:
-    rows = found if isinstance(found, list | np.ndarray) else ()
-    if not len(rows) or any(_width(row) != size for row in rows):
+    if not _is_matrix(found, size):
         raise _misfit(name, where, _shape(found), f"a multi-vector: rows of {size} numbers, at least one")
     return found
 
@@ -124,6 +123,13 @@ def _width(found: Any) -> int:
     if isinstance(found, np.ndarray):
         return len(found) if found.ndim == 1 else -1
     return len(found) if isinstance(found, list) and not (found and isinstance(found[0], list)) else -1
+
+
+def _is_matrix(found: Any, width: int) -> bool:
+    """Whether this is at least one row of `width` numbers."""
+    if isinstance(found, np.ndarray):
+        return found.ndim == 2 and len(found) > 0 and found.shape[1] == width
+    return isinstance(found, list) and bool(found) and all(_width(row) == width for row in found)
 
 
 def _shape(found: Any) -> str:
