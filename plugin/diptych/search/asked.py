@@ -56,18 +56,15 @@ class Asked:
         """
         handle.require()
         config = handle.search_config
-        if pipeline is None:
-            score_threshold = config.score_threshold if score_threshold is None else score_threshold
-            pipeline = Pipeline.from_config(config, handle.slots)
-        if isinstance(pipeline, Retrieve):
-            pipeline = Pipeline((pipeline,))
-        check_pipeline(pipeline, handle)
+        if pipeline is None and score_threshold is None:
+            score_threshold = config.score_threshold
+        fitting = _fitting(handle, pipeline)
         _check_types(filter, params, score_threshold, with_payload)
         return cls(
             handle=handle,
-            pipeline=pipeline,
+            pipeline=fitting,
             texts=texts_of(queries),
-            limit=_limit(pipeline, limit, offset, config.limit),
+            limit=_limit(fitting, limit, offset, config.limit),
             offset=offset,
             filter=filter,
             score_threshold=score_threshold,
@@ -114,6 +111,21 @@ def texts_of(queries: Sequence[str | Query]) -> list[str]:
         if not text.strip():
             raise SearchError("a query is empty", where=f"query {position}", got=repr(text))
     return texts
+
+
+def _fitting(handle: CollectionHandle, pipeline: Pipeline | Retrieve | None) -> Pipeline:
+    """The pipeline, or the config's for None, once it is known to fit; the handle keeps the last one that did."""
+    wanted = handle.search_config if pipeline is None else pipeline
+    kept = handle.kept.get("pipeline")
+    if kept is not None and kept[0] is wanted:
+        known: Pipeline = kept[1]
+        return known
+    made = Pipeline.from_config(handle.search_config, handle.slots) if pipeline is None else pipeline
+    if isinstance(made, Retrieve):
+        made = Pipeline((made,))
+    check_pipeline(made, handle)
+    handle.kept["pipeline"] = (wanted, made)
+    return made
 
 
 def check_pipeline(pipeline: Pipeline, handle: CollectionHandle) -> None:
@@ -163,17 +175,18 @@ def _limit(pipeline: Pipeline, limit: int | None, offset: int, default: int) -> 
 
 
 def _check_types(filter: object, params: object, threshold: object, with_payload: object) -> None:
-    for name, value, kind in (
-        ("filter", filter, models.Filter),
-        ("params", params, models.SearchParams),
-    ):
-        if value is not None and not isinstance(value, kind):
-            raise SearchError(
-                f"unknown type of {name}", got=type(value).__name__, expected=f"qdrant_client.models.{kind.__name__}"
-            )
+    _require_model("filter", filter, models.Filter)
+    _require_model("params", params, models.SearchParams)
     if threshold is not None and not (isinstance(threshold, int | float) and math.isfinite(threshold)):
         raise SearchError("score_threshold is no finite number", got=repr(threshold))
     if isinstance(with_payload, bool):
         return
     if isinstance(with_payload, str) or not all(isinstance(key, str) for key in with_payload):  # type: ignore[attr-defined]
         raise SearchError("with_payload is not usable", got=repr(with_payload), expected="True, False or some keys")
+
+
+def _require_model(name: str, value: object, kind: type) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise SearchError(
+            f"unknown type of {name}", got=type(value).__name__, expected=f"qdrant_client.models.{kind.__name__}"
+        )

@@ -120,7 +120,7 @@ class Pipeline:
     @property
     def depth(self) -> int | None:
         """The most hits that a query can get; None for a single slot alone, which gives as many as are asked for."""
-        if not self.stages:
+        if not (self.fuse or self.rescore or self.diversify or self.rerank):
             return None
         widths = [stage.candidates for stage in self.stages if isinstance(stage, Rescore | Diversify | Rerank)]
         return min([sum(branch.candidates for branch in self.retrieve), *widths])

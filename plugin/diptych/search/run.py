@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -70,17 +69,27 @@ def search(
 
 def find(asked: Asked, seconds: dict[str, float]) -> list[list[Hit]]:
     """The hits of what is asked; `seconds` is told how long each stage took."""
-    cascade = asked.pipeline.rerank
-    with _timed(seconds, "encode"):
-        inputs = encode_inputs([asked.handle.slots[name] for name in asked.pipeline.slots], asked.texts)
-    with _timed(seconds, "retrieve"):
-        limit, offset = (cascade[0].candidates, 0) if cascade else (asked.limit, asked.offset)
-        found = retrieve(asked, inputs, limit=limit, offset=offset)
+    cascade, clock = asked.pipeline.rerank, _Clock(seconds)
+    inputs = encode_inputs([asked.handle.slots[name] for name in asked.pipeline.slots], asked.texts)
+    clock.passed("encode")
+    limit, offset = (cascade[0].candidates, 0) if cascade else (asked.limit, asked.offset)
+    found = retrieve(asked, inputs, limit=limit, offset=offset)
+    clock.passed("retrieve")
     if cascade:
-        with _timed(seconds, "rerank"):
-            found = rerank(asked.handle, cascade, asked.texts, found)
-        found = [hits[asked.offset : asked.end] for hits in found]
+        found = [hits[asked.offset : asked.end] for hits in rerank(asked.handle, cascade, asked.texts, found)]
+        clock.passed("rerank")
     return [_finish(asked, hits) for hits in found]
+
+
+class _Clock:
+    """Notes how long each stage took."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self._seconds, self._last = seconds, time.perf_counter()
+
+    def passed(self, stage: str) -> None:
+        now = time.perf_counter()
+        self._seconds[stage], self._last = now - self._last, now
 
 
 def _finish(asked: Asked, hits: list[Hit]) -> list[Hit]:
@@ -102,10 +111,3 @@ def _tell(asked: Asked, seconds: dict[str, float]) -> None:
     hook = asked.handle.registry.hook.diptych_after_search
     if hook.get_hookimpls():
         hook(report=SearchReport(asked.handle.name, repr(asked.pipeline), len(asked.texts), seconds))
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[stage] = time.perf_counter() - start
