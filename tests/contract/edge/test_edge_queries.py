@@ -166,6 +166,14 @@ def test_recommendations_by_id_agree(pair: Any, world: Any) -> None:
     assert not {point.id for point in found} & set(ids)
 
 
+def test_a_vector_looked_up_under_another_name_agrees(pair: Any) -> None:
+    both = [M.HasVectorCondition(has_vector=name) for name in ("cos", "dot")]
+    identifier = pair.edge.scroll(pair.name, M.Filter(must=both), limit=1)[0][0].id
+    place = M.LookupLocation(collection=pair.name, vector="cos")
+    found = pair.same_ranking(query=identifier, using="dot", lookup_from=place, limit=10)
+    assert identifier not in [point.id for point in found]
+
+
 def test_discovery_and_context_agree(pair: Any, world: Any) -> None:
     pairs = [M.ContextPair(positive=world.dense(), negative=world.dense()) for _ in range(2)]
     discover = M.DiscoverQuery(discover=M.DiscoverInput(target=world.dense(), context=pairs))

@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +33,7 @@ class Optimization:
 
     def __init__(self, collection: EdgeCollection, on_stage: OnStage | None = None) -> None:
         self._collection, self._on_stage = collection, on_stage
-        self.stage, self.started = "waiting", time.time()
+        self.stage = "waiting"
         self._process: subprocess.Popen[str] | None = None
         self._cancelled, self._starting = False, Lock()
 

@@ -16,6 +16,7 @@ from diptych.stores.edge.convert import answers
 from diptych.stores.edge.convert.examples import Examples
 from diptych.stores.edge.convert.queries import Lookup, edge_request
 from diptych.stores.edge.convert.unchecked import unchecked
+from diptych.stores.edge.shard import Shard
 
 
 class Searching(EdgeBase):
@@ -73,11 +74,11 @@ class Searching(EdgeBase):
         for request in requests:
             _check(request)
         shard = self._find(collection_name).shard
-        found = shard.read(lambda opened: _answer(opened, requests, self._lookup(opened)))
+        found = shard.read(lambda opened: _answer(opened, requests, self._lookup(opened, shard)))
         return [answers.query_response(points) for points in found]
 
-    def _lookup(self, opened: Any) -> Lookup:
-        """Finds the examples of a query in `opened` itself, or where its `lookup_from` says."""
+    def _lookup(self, opened: Any, shard: Shard) -> Lookup:
+        """Finds the examples of a query in `opened`, which is `shard`, or where its `lookup_from` says."""
 
         def lookup(using: str | None, location: models.LookupLocation | None) -> Examples:
             if location is None:
@@ -87,8 +88,8 @@ class Searching(EdgeBase):
             name = using or "" if location.vector is None else location.vector
             other = self._find(location.collection).shard
             return Examples(
-                lambda identifier: other.read(lambda opened_other: _vector_of(opened_other, identifier, name)),
-                own=False,
+                lambda identifier: other.read(lambda elsewhere: _vector_of(elsewhere, identifier, name)),
+                own=other is shard,
             )
 
         return lookup
@@ -108,8 +109,6 @@ def _vector_of(opened: Any, identifier: models.ExtendedPointId, name: str) -> An
         raise SearchError(f"there is no point {identifier}", do="query by a vector, or by the id of a stored point")
     vectors = found[0].vector
     vector = vectors.get(name) if isinstance(vectors, dict) else vectors
-    if not name and not isinstance(vectors, dict):
-        vector = vectors
     if vector is None:
         raise SearchError(f"point {identifier} has no vector {name!r}", do="name one that it has with `using`")
     return vector
