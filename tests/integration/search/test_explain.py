@@ -10,7 +10,9 @@ import pytest
 from diptych.collection import Collection
 from diptych.errors import CollectionNotFound, SearchError
 from diptych.explain import explain
+from diptych.registry import Registry
 from diptych.search import Dbsf, Diversify, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf, search
+from diptych.testing import fakes_plugin
 from diptych.types import Document
 
 Open = Callable[..., Collection]
@@ -138,6 +140,23 @@ def test_an_explanation_reads_as_text(opened: Open, tmp_path: Path) -> None:
         "  fake-reranker 0.9998",
     ]
     assert str(first.slots["lexical"].terms[0]).endswith(" 0.9808 = 1.0000 x 1.0000 x idf 0.9808")
+
+
+def test_a_text_index_and_distances_are_explained_too(opened: Open, documents: list[Document], tmp_path: Path) -> None:
+    slots = {
+        "near": {"adapter": "fake-dense", "similarity": "euclidean"},
+        "lexical": {"adapter": "qdrant-text-index", "language": "none"},
+    }
+    collection = opened({"slots": slots}, Registry(fakes_plugin))
+    collection.populate(documents, report_path=tmp_path / "aside")
+    for fusion in (Rrf(), Linear()):
+        pipeline = Retrieve("near", 30) + Retrieve("lexical", 30) >> fusion
+        (hits,) = search(collection.handle, ["word9 word3"], pipeline=pipeline, limit=10)
+        for explanation, hit in zip(explain(collection.handle, "word9 word3", pipeline=pipeline), hits, strict=True):
+            parts = [slot.contribution or 0.0 for slot in explanation.slots.values()]
+            assert sum(parts) == pytest.approx(hit.score, abs=1e-5)
+            assert (explanation.slots["near"].score or 0.0) < 0
+            assert explanation.slots["lexical"].terms == ()
 
 
 def test_a_document_that_is_not_there_cannot_be_explained(filled: Collection) -> None:
