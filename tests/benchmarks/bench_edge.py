@@ -100,6 +100,25 @@ def search_in_batches(client: EdgeClient, shard: Any, queries: Any, size: int = 
     return bare, ours
 
 
+def optimize_under_load(client: EdgeClient, queries: Any) -> None:
+    """Optimise while queries are asked and single points are written again; print how long they took."""
+    waits: dict[str, list[float]] = {"query": [], "write": []}
+    future = client.optimize(NAME, wait=False)
+    start, number = time.perf_counter(), 0
+    while not future.done():
+        query = queries[number % len(queries)]
+        waits["query"].append(timed(lambda q=query: client.query_points(NAME, q, using="d", limit=10))[0])  # type: ignore[misc]
+        if number % 10 == 0:
+            waits["write"].append(timed(lambda q=query, i=number % 200: client.upsert(NAME, our_points([q], i)))[0])  # type: ignore[misc]
+        number += 1
+    took, built = time.perf_counter() - start, future.result()
+    indexed = client.get_collection(NAME).indexed_vectors_count
+    print(f"optimize aside: {took:.1f} s, built {built}, indexed {indexed:,}")
+    for what, seconds in waits.items():
+        middle, late, worst = (1000 * float(np.percentile(seconds, p)) for p in (50, 99, 100))
+        print(f"  meanwhile {len(seconds):,} x {what}: median {middle:.2f} ms, 99% {late:.2f} ms, worst {worst:.2f} ms")
+
+
 def run(points: int, dimension: int, queries: int) -> dict[str, float]:
     """All of it; the time ratios by name."""
     rng = np.random.default_rng(0)
@@ -109,8 +128,7 @@ def run(points: int, dimension: int, queries: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder, EdgeClient(Path(folder) / "ours") as client:
         bare, ours = fill(client, Path(folder) / "bare", vectors)
         ratios = {"upsert": report("upsert", bare, ours, "points/s", lambda seconds: PIECE / seconds)}
-        took, _ = timed(lambda: client.optimize(NAME))
-        print(f"optimize aside: {took:.1f} s, indexed {client.get_collection(NAME).indexed_vectors_count:,}")
+        optimize_under_load(client, asked)
         client.close()
         copy = shutil.copytree(next((client.path / "collections").glob("*/shard-*")), Path(folder) / "copy")
         with EdgeClient(client.path) as again:
