@@ -16,7 +16,7 @@ from diptych.handle import CollectionHandle
 from diptych.populate import Progress, Rejected, populate
 from diptych.registry import Registry
 from diptych.reports import CollectionInfo, PopulateReport, SlotInfo
-from diptych.search import HitGroup, Pipeline, search, search_groups
+from diptych.search import HitGroup, Pipeline, Retrieve, search, search_groups
 from diptych.stores import is_store_url, open_store
 from diptych.types import Document, Hit, Query
 
@@ -110,7 +110,8 @@ class Collection:
         offset: int = 0,
         filter: models.Filter | None = None,
         score_threshold: float | None = None,
-        pipeline: Pipeline | None = None,
+        pipeline: Pipeline | Retrieve | None = None,
+        params: models.SearchParams | None = None,
         with_payload: bool | Sequence[str] = True,
     ) -> list[Hit]:
         """The best documents for one query, best first. See `diptych.search`."""
@@ -121,6 +122,7 @@ class Collection:
             filter=filter,
             score_threshold=score_threshold,
             pipeline=pipeline,
+            params=params,
             with_payload=with_payload,
         )[0]
 
@@ -132,7 +134,8 @@ class Collection:
         offset: int = 0,
         filter: models.Filter | None = None,
         score_threshold: float | None = None,
-        pipeline: Pipeline | None = None,
+        pipeline: Pipeline | Retrieve | None = None,
+        params: models.SearchParams | None = None,
         with_payload: bool | Sequence[str] = True,
     ) -> list[list[Hit]]:
         """The best documents for each of many queries, in one go: encoded, retrieved and reranked together."""
@@ -144,6 +147,7 @@ class Collection:
             filter=filter,
             score_threshold=score_threshold,
             pipeline=pipeline,
+            params=params,
             with_payload=with_payload,
         )
 
@@ -155,7 +159,8 @@ class Collection:
         offset: int = 0,
         filter: models.Filter | None = None,
         score_threshold: float | None = None,
-        pipeline: Pipeline | None = None,
+        pipeline: Pipeline | Retrieve | None = None,
+        params: models.SearchParams | None = None,
         with_payload: bool | Sequence[str] = True,
     ) -> list[Hit]:
         """`search` on a worker thread, so that an event loop goes on meanwhile."""
@@ -167,6 +172,7 @@ class Collection:
             filter=filter,
             score_threshold=score_threshold,
             pipeline=pipeline,
+            params=params,
             with_payload=with_payload,
         )
 
@@ -179,7 +185,7 @@ class Collection:
         limit: int | None = None,
         filter: models.Filter | None = None,
         score_threshold: float | None = None,
-        pipeline: Pipeline | None = None,
+        pipeline: Pipeline | Retrieve | None = None,
     ) -> list[HitGroup]:
         """The best groups of hits that share a value of the payload key `group_by`. See `diptych.search`."""
         return search_groups(
@@ -200,7 +206,7 @@ class Collection:
         ids: Sequence[str] | None = None,
         limit: int | None = None,
         filter: models.Filter | None = None,
-        pipeline: Pipeline | None = None,
+        pipeline: Pipeline | Retrieve | None = None,
     ) -> list[Explanation]:
         """Why each hit, or each document of `ids`, stands where it stands. See `diptych.explain`."""
         return explain(self.handle, query, ids=ids, limit=limit, filter=filter, pipeline=pipeline)
