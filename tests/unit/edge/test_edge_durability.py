@@ -5,11 +5,12 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from qdrant_client import models
 
-from diptych.errors import StoreError
+from diptych.errors import CollectionError, StoreError
 from diptych.stores.edge import EdgeClient
 
 Start = Callable[[str], subprocess.Popen[str]]
@@ -95,3 +96,24 @@ def test_a_record_of_a_later_format_is_refused(docs: EdgeClient) -> None:
     record.write_text(json.dumps({**json.loads(record.read_text()), "format": 99}))
     with pytest.raises(StoreError, match=r"(?s)another format.*got: 99.*expected: 1"):
         EdgeClient(docs.path)
+
+
+@pytest.mark.parametrize("write", ["upsert", "set_payload", "overwrite_payload"])
+def test_a_payload_too_deep_for_the_log_is_refused_before_it_is_written(tmp_path: Path, write: str) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(130):
+        deep = {"a": [deep]}
+    params = models.VectorParams(size=2, distance=models.Distance.DOT)
+    with EdgeClient(tmp_path) as client:
+        client.create_collection("c", vectors_config=params)
+        client.upsert("c", [models.PointStruct(id=1, vector=[1.0, 2.0], payload={"b": {"c": [1, {"d": 2}]}})])
+        calls: dict[str, Any] = {
+            "upsert": lambda: client.upsert("c", [models.PointStruct(id=2, vector=[1.0, 2.0], payload=deep)]),
+            "set_payload": lambda: client.set_payload("c", deep, points=[1]),
+            "overwrite_payload": lambda: client.overwrite_payload("c", deep, points=[1]),
+        }
+        with pytest.raises(CollectionError, match="nested too deeply"):
+            calls[write]()
+    with EdgeClient(tmp_path) as client:
+        assert client.count("c").count == 1
+        assert client.retrieve("c", [1])[0].payload == {"b": {"c": [1, {"d": 2}]}}

@@ -18,6 +18,7 @@ from diptych.errors import CollectionError, StoreUnsupported
 from diptych.stores.edge.faults import reason
 
 VectorKind: TypeAlias = Literal["dense", "multivector", "sparse"]
+DEEPEST = 64  # levels of a payload: beyond 125 Edge writes to its log what it cannot read again, and all is lost
 Space: TypeAlias = Mapping[str, tuple[VectorKind, int]]  # vectors of a collection by name; "" is the unnamed one
 
 
@@ -40,7 +41,12 @@ def edge_point_vectors(points: Iterable[models.PointVectors], space: Space) -> l
 
 
 def jsonable(payload: Any) -> Any:
-    """A payload of JSON values only: dates and UUIDs become text, as on their way to a server."""
+    """A payload of JSON values only: dates and UUIDs become text, as on their way to a server.
+
+    Raises:
+        CollectionError: it is nested more than `DEEPEST` levels.
+    """
+    _require_shallow(payload, "payload")
     return to_jsonable_python(payload)
 
 
@@ -102,6 +108,8 @@ def _batch(batch: models.Batch, space: Space) -> list[Any]:
 
 
 def _point(identifier: Any, vector: Any, payload: Any) -> Any:
+    if payload:
+        _require_shallow(payload, identifier)
     try:
         return edge.Point(identifier, vector, payload)
     except TypeError:  # dates and the like in the payload; most payloads need no copy
@@ -116,6 +124,15 @@ def _point_with_copy(identifier: Any, vector: Any, payload: Any) -> Any:
             raise _bad_id(identifier) from raw
         what = "a point has a vector or payload that Qdrant cannot keep"
         raise CollectionError(what, where=f"point {identifier}", got=reason(raw)) from raw
+
+
+def _require_shallow(payload: Any, where: object, level: int = 1) -> None:
+    if level > DEEPEST:
+        what = "a payload is nested too deeply for the embedded store"
+        raise CollectionError(what, where=f"point {where}", expected=f"at most {DEEPEST} levels", do="flatten it")
+    for value in payload.values() if isinstance(payload, dict) else payload:
+        if isinstance(value, dict | list | tuple):
+            _require_shallow(value, where, level + 1)
 
 
 def _width(found: Any) -> int:
