@@ -61,11 +61,6 @@ def run(collection: Collection, name: str, pipeline: Pipeline, queries: list[Que
     return Run.from_hits(name, queries, collection.search_batch(queries, pipeline=pipeline, limit=50))
 
 
-def test_debian_packages(debian: Path, tmp_path: Path) -> None:
-    expected = {"BM25": 0.800, "MiniLM": 0.816, "RRF": 0.828, "RRF, MaxSim": 0.886}
-    assert measure(debian, tmp_path / "store", list(expected)) == pytest.approx(expected, abs=0.01)
-
-
 def test_cranfield(data: Path, tmp_path: Path) -> None:
     expected = {"BM25": 0.376, "MiniLM": 0.395, "RRF": 0.425, "SPLADE-tiny": 0.376}
     assert measure(data / "cranfield", tmp_path / "store", list(expected)) == pytest.approx(expected, abs=0.01)
