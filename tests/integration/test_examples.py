@@ -22,6 +22,10 @@ def run(script: Path, folder: Path) -> str:
     return done.stdout
 
 
+def figures(output: str) -> dict[str, float]:
+    return {match["name"]: float(match["ndcg"]) for match in ROW.finditer(output)}
+
+
 @pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_an_example_runs_and_says_something(script: Path, tmp_path: Path) -> None:
     assert run(script, tmp_path).strip()
@@ -34,8 +38,8 @@ def test_the_demo_gives_its_figures_and_encodes_nothing_the_second_time(tmp_path
     shutil.copytree(EXAMPLES / "debian", folder, ignore=shutil.ignore_patterns("qdrant"))
     first = run(folder / "demo.py", tmp_path)
     assert "2000 new, 0 changed, 0 unchanged" in first
-    assert {m["name"]: float(m["ndcg"]) for m in ROW.finditer(first)} == pytest.approx(EXPECTED | LATE, abs=0.01)
+    assert figures(first) == pytest.approx(EXPECTED | LATE, abs=0.01)
     second = run(folder / "demo.py", tmp_path)
     assert "0 new, 0 changed, 2000 unchanged" in second
     assert "Encoded: nothing" in second
-    assert ROW.findall(second) == ROW.findall(first)
+    assert figures(second) == pytest.approx(figures(first), abs=0.004), "equal scores may come in another order"
