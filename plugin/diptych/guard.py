@@ -57,13 +57,12 @@ def record_canaries(encoder: Any, kind: Kind, *, where: str) -> Canaries | None:
     )
 
 
-def check(encoder: Any, generation: Generation, *, where: str) -> float:
+def check(encoder: Any, now: Fingerprint, generation: Generation, *, where: str) -> float:
     """The lowest canary likeness between now and then, once fingerprint and canaries agree.
 
     Raises:
         FingerprintMismatch: they do not; the text names both fingerprints and the cosine.
     """
-    now = fingerprint_of(encoder, generation.adapter, generation.options)
     if now.space != generation.space:
         raise _mismatch("another encoder made the vectors of this collection", where, now, generation.fingerprint)
     if generation.canaries is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
-from diptych.config.models import Config, PopulateConfig, SearchConfig, SlotConfig
+from diptych.config.models import Config, PopulateConfig, SearchConfig, SlotConfig, VectorStorage
 from diptych.errors import AdapterOptionsError, CollectionError, CollectionNotFound
 from diptych.metadata import CollectionMetadata, Generation, SlotRecord, metadata_payload, read_metadata
 from diptych.params import vector_params
@@ -28,7 +28,8 @@ class CollectionHandle:
         name: the collection's name.
         config: slots and pipeline; None takes the slots from the collection itself.
         registry: where adapters and hooks come from.
-        verify: whether encoders are checked against the collection when they are made.
+        verify: whether encoders must prove that they made the collection's vectors: a changed config at once, an
+            unchanged one when its encoder is first needed.
 
     Raises:
         CollectionNotFound: there is neither a collection nor a config to make it from.
@@ -49,6 +50,8 @@ class CollectionHandle:
         configs = config.slots if config else _slots_of(self.metadata)
         self._require_same_slots(configs)
         self.slots = {n: Slot(n, c, self._generation(n), registry, verify=verify) for n, c in configs.items()}
+        if config is not None and verify:
+            self._refuse_changes()
         self.kept: dict[str, Any] = {}  # by the parts above, such as search: what they need not work out again
         self._rerankers: list[tuple[str, dict[str, Any], Reranker]] = []
         self._lock = threading.Lock()
@@ -88,9 +91,12 @@ class CollectionHandle:
             return reranker
 
     def require(self) -> None:
-        """Raise CollectionNotFound when nothing has been populated yet."""
+        """Raise CollectionNotFound when nothing has been populated yet, by whatever process."""
         if not self.exists:
             self.metadata = self._read(required=True)
+            for name, slot in self.slots.items():
+                if (generation := self._generation(name)) is not None:
+                    slot.found(generation)
 
     def document_input(self, title: str, text: str) -> str:
         """What the encoders read of a document: the configured parts, empty ones left out."""
@@ -138,12 +144,32 @@ class CollectionHandle:
                 dense[slot.vector] = params
         return dense, sparse
 
+    def keep_pipeline(self) -> None:
+        """Store the config's search pipeline in the collection, so that whoever opens it by name searches alike."""
+        if self.metadata is None:
+            return
+        search = self.search_config.model_dump(mode="json")
+        if self.metadata.search != search:
+            self.metadata = self.metadata.model_copy(update={"search": search})
+            # Every QdrantBase takes it; the base class only says **kwargs.
+            self.client.update_collection(self.name, metadata=metadata_payload(self.metadata))
+
     def ensure_indexes(self) -> None:
-        """Create the payload indexes that are missing: all of them at first, later those that a crash left out."""
+        """Create the payload indexes that are missing: all of them at first, later those that a crash left out.
+
+        Raises:
+            CollectionError: a field is indexed as another type.
+        """
         have = self.client.get_collection(self.name).payload_schema
         for field, schema in self.populate_config.indexes.items():
             if field not in have:
                 self.client.create_payload_index(self.name, field, field_schema=models.PayloadSchemaType(schema))
+            elif (found := have[field].data_type.value) != schema:
+                where = f"collection {self.name!r}, populate.indexes.{field}"
+                do = "restore it, or drop the index with the Qdrant client and populate again"
+                raise CollectionError(
+                    "a field is indexed as another type", where=where, got=schema, expected=found, do=do
+                )
         for slot in self.slots.values():
             if slot.kind == "text_index" and slot.vector not in have:
                 self.client.create_payload_index(self.name, slot.vector, field_schema=slot.encoder.index_params())
@@ -163,6 +189,14 @@ class CollectionHandle:
     def _generation(self, name: str) -> Generation | None:
         record = self.metadata.slots.get(name) if self.metadata else None
         return record.live if record else None
+
+    def _refuse_changes(self) -> None:
+        """A changed encoder must prove that it makes the same vectors; changed storage would have no effect."""
+        for slot in self.slots.values():
+            if slot.changed:
+                slot.verify()
+            if slot.generation is not None:
+                _require_same_storage(slot, slot.generation)
 
     def _require_same_input(self, config: Config | None) -> None:
         """What the encoders read of a document cannot change beneath vectors that were made from something else."""
@@ -190,10 +224,25 @@ class CollectionHandle:
             )
 
 
+def _require_same_storage(slot: Slot, generation: Generation) -> None:
+    wanted = slot.config.storage.model_dump(mode="json", exclude_none=True)
+    if wanted != generation.storage:
+        raise CollectionError(
+            "config and collection differ in how vectors are stored",
+            where=f"{slot.where}, storage",
+            got=wanted or "Qdrant's defaults",
+            expected=generation.storage or "Qdrant's defaults",
+            do="restore it, or populate a new collection: the storage of an existing one is not changed yet",
+        )
+
+
 def _slots_of(metadata: CollectionMetadata | None) -> dict[str, SlotConfig]:
     if metadata is None:
         raise CollectionNotFound("there is no collection and no config to create it from")
-    return {n: SlotConfig(adapter=r.live.adapter, options=r.live.options) for n, r in metadata.slots.items()}
+    return {
+        name: SlotConfig(adapter=live.adapter, options=live.options, storage=VectorStorage.model_validate(live.storage))
+        for name, live in ((name, record.live) for name, record in metadata.slots.items())
+    }
 
 
 def _reranker(registry: Registry, adapter: str, options: Mapping[str, Any]) -> Reranker:

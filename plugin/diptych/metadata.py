@@ -41,6 +41,7 @@ class Generation(_Record):
     kind: Kind
     adapter: str
     options: dict[str, Any]
+    storage: dict[str, Any] = {}
     space: str
     numerics: str
     canaries: Canaries | None = None

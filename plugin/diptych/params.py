@@ -7,6 +7,7 @@ from typing import Any
 from qdrant_client import models
 
 from diptych.config.models import Hnsw, Quantization, VectorStorage
+from diptych.errors import ConfigError
 from diptych.protocols import Kind
 
 _DISTANCE = {
@@ -19,9 +20,20 @@ _DISTANCE = {
 def vector_params(
     encoder: Any, kind: Kind, storage: VectorStorage, *, indexed: bool = True
 ) -> models.VectorParams | models.SparseVectorParams:
-    """Parameters of a slot's named vector; `indexed` False builds no graph, for slots that only rescore."""
+    """Parameters of a slot's named vector; `indexed` False builds no graph, for slots that only rescore.
+
+    Raises:
+        ConfigError: a datatype that would destroy the vectors.
+    """
     if kind == "sparse":
         return _sparse(encoder, storage)
+    if storage.datatype == "uint8" and encoder.similarity == "cosine":
+        raise ConfigError(
+            "uint8 cannot hold vectors that are compared by cosine",
+            where="storage.datatype",
+            got="numbers between -1 and 1, which would all become 0 or 1",
+            do="take float16, or quantization: {kind: scalar}, which scales them",
+        )
     multi = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM) if kind == "multivector" else None
     return models.VectorParams(
         size=encoder.dimension,

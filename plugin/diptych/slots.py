@@ -59,8 +59,14 @@ class Slot:
         return self.generation.vector if self.generation else first_vector_name(self.name, self.kind)
 
     @property
+    def changed(self) -> bool:
+        """Whether the config names another adapter or other options than those that filled the collection."""
+        live = self.generation
+        return live is not None and (self.config.adapter, self.config.options) != (live.adapter, live.options)
+
+    @property
     def encoder(self) -> Any:
-        """The encoder, made and verified at the first access.
+        """The encoder, made at the first access and, unless the slot was opened without, verified.
 
         Raises:
             FingerprintMismatch: it did not make the vectors of this collection.
@@ -69,8 +75,26 @@ class Slot:
             if self._encoder is None:
                 encoder = self._registry.create(self.config.adapter, self.config.options, where=self.where)
                 self._prepare(encoder)
+                if self._verify:
+                    self._check(encoder)
                 self._encoder = encoder
             return self._encoder
+
+    def verify(self) -> None:
+        """Make the encoder and compare it with the collection now.
+
+        Raises:
+            FingerprintMismatch: it did not make the vectors of this collection.
+        """
+        encoder = self.encoder
+        if not self._verify:
+            self._check(encoder)
+
+    def found(self, generation: Generation) -> None:
+        """The collection exists after all: an encoder made before that was known must prove itself."""
+        with self._lock:
+            if self.generation is None:
+                self.generation, self._encoder = generation, None
 
     def encode(self, side: Side, inputs: Sequence[str]) -> list[Vector]:
         """One vector per input, in order. Those of queries are finite; those of documents may not be.
@@ -95,6 +119,7 @@ class Slot:
             kind=self.kind,
             adapter=self.config.adapter,
             options=options,
+            storage=self.config.storage.model_dump(mode="json", exclude_none=True),
             space=found.space,
             numerics=found.numerics,
             canaries=guard.record_canaries(encoder, self.kind, where=self.where),
@@ -114,8 +139,11 @@ class Slot:
             raise _other_kind(self, generation)
         if generation.statistics is not None and isinstance(encoder, Calibrated):
             encoder.calibrate(generation.statistics)
-        if self._verify:
-            guard.check(encoder, generation, where=self.where)
+
+    def _check(self, encoder: Any) -> None:
+        if self.generation is not None:
+            now = guard.fingerprint_of(encoder, self.config.adapter, self.config.options)
+            guard.check(encoder, now, self.generation, where=self.where)
 
 
 def first_vector_name(slot: str, kind: Kind) -> str:

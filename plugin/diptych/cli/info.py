@@ -34,7 +34,7 @@ def info(
       diptych info --store edge:./qdrant --collection packages --json
     """
     session: Session = context.obj
-    with session.collection(config, store, collection) as opened:
+    with session.collection(config, store, collection, verify=False) as opened:
         found = opened.info()
     if as_json:
         slots = [{**dataclasses.asdict(slot), "options": redacted(slot.options)} for slot in found.slots]

@@ -37,7 +37,7 @@ class Session:
         check_adapters(config, self.registry)
         return config
 
-    def collection(self, path: Path, store: str | None, name: str | None) -> Collection:
+    def collection(self, path: Path, store: str | None, name: str | None, *, verify: bool = True) -> Collection:
         """The collection of a config file, or without one that of `store` and `name`.
 
         Raises:
@@ -45,4 +45,4 @@ class Session:
         """
         from diptych.collection import Collection
 
-        return Collection.open(store or path, name, registry=self.registry)
+        return Collection.open(store or path, name, registry=self.registry, verify=verify)

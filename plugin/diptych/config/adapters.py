@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from diptych.config.models import Config
 from diptych.config.problems import Problem, nearest, raise_problems, shown
 from diptych.config.source import Location
+from diptych.config.storage import storage_problems
 from diptych.environment import interpolate
 from diptych.errors import AdapterOptionsError, ConfigError, RegistryError
 from diptych.factories import validate_options
@@ -39,6 +40,7 @@ def _slot(config: Config, name: str, registry: Registry) -> Iterator[Problem]:
             yield Problem((*at, "adapter"), f"{spec.name!r} is a reranker, no encoder", do=do)
         else:
             yield from _options(spec, slot.options, at)
+            yield from storage_problems(spec.kind, slot.storage, at)
     else:
         yield _unknown((*at, "adapter"), slot.adapter, spec)
 

@@ -10,9 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model
 from diptych.config.pipeline import pipeline_problems
 from diptych.config.problems import PipelineProblems
 from diptych.config.source import Source
+from diptych.config.storage import slot_problems
 
 Positive = Annotated[int, Field(ge=1)]
 CANDIDATES = 100  # of a slot whose number is not given: ten times the default limit
+IndexType = Literal["keyword", "integer", "float", "bool", "datetime", "uuid", "geo", "text"]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -167,7 +169,7 @@ class PopulateConfig(Section):
     max_characters: Positive = Field(1_000_000, description="Longer documents are set aside.")
     chunk: Positive = Field(1024, description="Documents a crash can cost at most.")
     retries: Annotated[int, Field(ge=0)] = Field(5, description="Tries after a store error, with growing pauses.")
-    indexes: dict[str, str] = Field(default_factory=dict, description="Payload indexes: field to schema type.")
+    indexes: dict[str, IndexType] = Field(default_factory=dict, description="Payload indexes: field to schema type.")
 
 
 class EvaluateConfig(Section):
@@ -206,7 +208,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _pipeline_fits(self) -> Config:
         """Every slot that the pipeline names is defined, and its stages fit each other."""
-        problems = pipeline_problems(self)
+        problems = [*slot_problems(self), *pipeline_problems(self)]
         if problems:
             raise PipelineProblems(problems)
         return self

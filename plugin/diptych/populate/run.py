@@ -163,6 +163,7 @@ class _Run:
                 self._handle.create(measure.sums)
             else:
                 self._handle.ensure_indexes()
+                self._handle.keep_pipeline()
         except DiptychError:
             raise
         except Exception as error:
@@ -225,9 +226,5 @@ def _require_many(documents: object) -> None:
 
 def _announced(handle: CollectionHandle, report: PopulateReport) -> PopulateReport:
     """The report, once plugins have been told; a plugin that fails becomes a warning in it."""
-    try:
-        handle.registry.hook.diptych_after_populate(report=report)
-    except Exception as error:
-        warning = f"a plugin's diptych_after_populate failed: {reason_of(error)}"
-        return replace(report, warnings=(*report.warnings, warning))
-    return report
+    failures = handle.registry.tell("diptych_after_populate", report)
+    return replace(report, warnings=(*report.warnings, *failures)) if failures else report

