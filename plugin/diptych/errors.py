@@ -24,6 +24,8 @@
     ├── SearchError              a search that cannot be run as asked
     └── EvaluationError          judgements or runs that cannot be scored
 
+Beside the tree, `PluginWarning` says that a plugin failed which is only told what happened.
+
 Each takes what happened, then where, what was found, what was expected and what to do, and says them in that order.
 """
 
@@ -139,3 +141,7 @@ class SearchError(DiptychError):
 
 class EvaluationError(DiptychError):
     """Judgements or runs that cannot be scored."""
+
+
+class PluginWarning(UserWarning):
+    """A plugin's hook failed that is only told what happened; what happened stands."""

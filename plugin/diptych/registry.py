@@ -53,6 +53,18 @@ class Registry:
         """The hooks, to be called: `registry.hook.diptych_after_search(report=...)`."""
         return self._manager.hook
 
+    def tell(self, name: str, report: object) -> list[str]:
+        """Call the hook `name` of each plugin by itself; which of them failed and how, a sentence each."""
+        failures = []
+        for plugin in [implementation.plugin for implementation in getattr(self.hook, name).get_hookimpls()]:
+            others = [other for other in self._manager.get_plugins() if other is not plugin]
+            try:
+                self._manager.subset_hook_caller(name, others)(report=report)
+            except Exception as error:
+                source = self._manager.get_name(plugin)
+                failures.append(f"{name} of plugin {source!r} failed: {type(error).__name__}: {error}")
+        return failures
+
     def specs(self) -> list[AdapterSpec]:
         """All adapters, by kind and name."""
         return sorted(self._specs.values(), key=lambda spec: (spec.kind, spec.name))

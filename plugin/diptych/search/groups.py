@@ -13,7 +13,7 @@ from diptych.search.inputs import encode_inputs
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.requests import pipeline_request
 from diptych.search.retrieval import ask, hits_of
-from diptych.search.run import find
+from diptych.search.run import Clock, find, tell
 from diptych.search.stages import require_count
 from diptych.types import Document, Hit, Query
 
@@ -76,15 +76,21 @@ def search_groups(
         with_payload=with_payload,
     )
     make = _from_hits if asked.pipeline.stages else _from_qdrant
-    groups = make(asked, group_by, group_size)
+    seconds: dict[str, float] = {}
+    groups = make(asked, group_by, group_size, seconds)
+    tell(asked, seconds)
     threshold = asked.score_threshold
     return groups if threshold is None else [[*_above(found, threshold)] for found in groups]
 
 
-def _from_qdrant(asked: Asked, group_by: str, group_size: int) -> list[list[HitGroup]]:
+def _from_qdrant(asked: Asked, group_by: str, group_size: int, seconds: dict[str, float]) -> list[list[HitGroup]]:
+    clock = Clock(seconds)
     inputs = encode_inputs([asked.handle.slots[name] for name in asked.pipeline.slots], asked.texts)
+    clock.passed("encode")
     requests = [pipeline_request(asked, query, limit=asked.limit) for query in inputs]
-    return [[] if r is None else _grouped_by_qdrant(asked, r, group_by, group_size) for r in requests]
+    groups = [[] if r is None else _grouped_by_qdrant(asked, r, group_by, group_size) for r in requests]
+    clock.passed("retrieve")
+    return groups
 
 
 def _grouped_by_qdrant(asked: Asked, request: models.QueryRequest, group_by: str, group_size: int) -> list[HitGroup]:
@@ -106,9 +112,9 @@ def _grouped_by_qdrant(asked: Asked, request: models.QueryRequest, group_by: str
     return [HitGroup(group.id, tuple(hits_of(asked, group.hits))) for group in found.groups]
 
 
-def _from_hits(asked: Asked, group_by: str, group_size: int) -> list[list[HitGroup]]:
+def _from_hits(asked: Asked, group_by: str, group_size: int, seconds: dict[str, float]) -> list[list[HitGroup]]:
     deep = replace(asked, limit=asked.pipeline.depth or asked.limit, with_payload=True, score_threshold=None)
-    return [_grouped(asked, hits, group_by, group_size) for hits in find(deep, {})]
+    return [_grouped(asked, hits, group_by, group_size) for hits in find(deep, seconds)]
 
 
 def _grouped(asked: Asked, hits: Sequence[Hit], group_by: str, group_size: int) -> list[HitGroup]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from diptych.errors import PluginWarning
 from diptych.handle import CollectionHandle
 from diptych.reports import SearchReport
 from diptych.search.asked import Asked
@@ -63,13 +65,13 @@ def search(
     )
     seconds: dict[str, float] = {}
     hits = find(asked, seconds)
-    _tell(asked, seconds)
+    tell(asked, seconds)
     return hits
 
 
 def find(asked: Asked, seconds: dict[str, float]) -> list[list[Hit]]:
     """The hits of what is asked; `seconds` is told how long each stage took."""
-    cascade, clock = asked.pipeline.rerank, _Clock(seconds)
+    cascade, clock = asked.pipeline.rerank, Clock(seconds)
     inputs = encode_inputs([asked.handle.slots[name] for name in asked.pipeline.slots], asked.texts)
     clock.passed("encode")
     limit, offset = (cascade[0].candidates, 0) if cascade else (asked.limit, asked.offset)
@@ -81,13 +83,23 @@ def find(asked: Asked, seconds: dict[str, float]) -> list[list[Hit]]:
     return [_finish(asked, hits) for hits in found]
 
 
-class _Clock:
+def tell(asked: Asked, seconds: dict[str, float]) -> None:
+    """Tell the plugins what was asked and how long it took; one that fails is a PluginWarning, the hits stand."""
+    registry = asked.handle.registry
+    if registry.hook.diptych_after_search.get_hookimpls():
+        report = SearchReport(asked.handle.name, repr(asked.pipeline), len(asked.texts), seconds)
+        for failure in registry.tell("diptych_after_search", report):
+            warnings.warn(failure, PluginWarning, stacklevel=3)
+
+
+class Clock:
     """Notes how long each stage took."""
 
     def __init__(self, seconds: dict[str, float]) -> None:
         self._seconds, self._last = seconds, time.perf_counter()
 
     def passed(self, stage: str) -> None:
+        """The stage ends now."""
         now = time.perf_counter()
         self._seconds[stage], self._last = now - self._last, now
 
@@ -105,9 +117,3 @@ def _finish(asked: Asked, hits: list[Hit]) -> list[Hit]:
 def _without_unasked(document: Document, wanted: Sequence[str]) -> Document:
     text = document.text if "text" in wanted else ""
     return replace(document, text=text, title=document.title if "title" in wanted else "")
-
-
-def _tell(asked: Asked, seconds: dict[str, float]) -> None:
-    hook = asked.handle.registry.hook.diptych_after_search
-    if hook.get_hookimpls():
-        hook(report=SearchReport(asked.handle.name, repr(asked.pipeline), len(asked.texts), seconds))

@@ -11,12 +11,19 @@ import pytest
 from qdrant_client import models
 
 from diptych.collection import Collection
-from diptych.errors import AdapterOptionsError, CollectionNotFound, ContractError, SearchError, UnknownAdapter
+from diptych.errors import (
+    AdapterOptionsError,
+    CollectionNotFound,
+    ContractError,
+    PluginWarning,
+    SearchError,
+    UnknownAdapter,
+)
 from diptych.hookspecs import hookimpl
 from diptych.protocols import Pair
 from diptych.registry import Registry
 from diptych.reports import SearchReport
-from diptych.search import Dbsf, Diversify, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf, search
+from diptych.search import Dbsf, Diversify, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf, search, search_groups
 from diptych.testing import FakeReranker, fakes_plugin
 from diptych.types import Document, Floats, Hit, Query
 
@@ -358,3 +365,37 @@ def test_plugins_are_told_what_ran_and_how_long_each_stage_took(opened: Open, tm
     assert report.pipeline == "Retrieve('dense', 100) >> Rerank('fake-reranker', 50)"
     assert list(report.seconds) == ["encode", "retrieve", "rerank"]
     assert all(seconds >= 0 for seconds in report.seconds.values())
+
+
+def test_groups_are_told_of_too(opened: Open, tmp_path: Path) -> None:
+    listener = Listener()
+    collection = opened(
+        {"slots": {"dense": {"adapter": "fake-dense"}}}, Registry(fakes_plugin, listener, installed=False)
+    )
+    collection.populate([Document("a", "one", metadata={"kind": "x"})], report_path=tmp_path / "aside")
+    search_groups(collection.handle, ["one"], group_by="kind", pipeline=Retrieve("dense"))
+    search_groups(collection.handle, ["one"], group_by="kind", pipeline=Retrieve("dense") >> Rerank("fake-reranker"))
+    assert [list(report.seconds) for report in listener.reports] == [
+        ["encode", "retrieve"],
+        ["encode", "retrieve", "rerank"],
+    ]
+
+
+class FailingListener:
+    """A plugin that cannot bear to be told."""
+
+    @hookimpl
+    def diptych_after_search(self, report: SearchReport) -> None:
+        raise RuntimeError("the disk of the log is full")
+
+
+def test_a_plugin_that_fails_to_listen_is_warned_of_and_costs_no_hit(opened: Open, tmp_path: Path) -> None:
+    listener = Listener()
+    registry = Registry(fakes_plugin, FailingListener(), listener, installed=False)
+    collection = opened({"slots": {"dense": {"adapter": "fake-dense"}}}, registry)
+    collection.populate([Document("a", "one")], report_path=tmp_path / "aside")
+    expected = r"diptych_after_search of plugin '.*FailingListener' failed: RuntimeError: the disk of the log is full"
+    with pytest.warns(PluginWarning, match=expected):
+        (hits,) = search(collection.handle, ["one"])
+    assert [hit.id for hit in hits] == ["a"]
+    assert len(listener.reports) == 1
