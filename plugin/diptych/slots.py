@@ -143,7 +143,14 @@ class Slot:
     def _check(self, encoder: Any) -> None:
         if self.generation is not None:
             now = guard.fingerprint_of(encoder, self.config.adapter, self.config.options)
-            guard.check(encoder, now, self.generation, where=self.where)
+            guard.check(encoder, now, self.generation, where=f"{self.where}{_difference(self.config, self.generation)}")
+
+
+def _difference(config: SlotConfig, live: Generation) -> str:
+    """What the config says otherwise than the collection: `; language: 'english' in the collection, now 'german'`."""
+    then, now = ({"adapter": side.adapter, **side.options} for side in (live, config))
+    keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+    return "".join(f"; {key}: {then.get(key)!r} in the collection, now {now.get(key)!r}" for key in keys)
 
 
 def first_vector_name(slot: str, kind: Kind) -> str:

@@ -11,6 +11,8 @@ from pydantic import BaseModel
 from diptych.errors import RegistryError
 from diptych.protocols import Kind
 
+MODALITIES = ("text", "image", "audio", "video")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterSpec:
@@ -26,6 +28,7 @@ class AdapterSpec:
         requires: modules that must be importable, such as `("torch",)`.
         extra: what to install when one of them is missing, such as `"diptych[torch]"`.
         facts: facts known before the model is loaded, such as `{"dimension": 384}`; the made object must agree.
+        accepts: kinds of input: `"text"`; `"image"`, `"audio"`, `"video"` when paths or URLs of such files are taken.
         remote: the adapter sends texts to a server that the user names.
     """
 
@@ -37,6 +40,7 @@ class AdapterSpec:
     requires: tuple[str, ...] = ()
     extra: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    accepts: tuple[str, ...] = ("text",)
     remote: bool = False
 
     def __post_init__(self) -> None:
@@ -46,6 +50,12 @@ class AdapterSpec:
             )
         if not self.name or not isinstance(self.name, str):
             raise RegistryError("an adapter has no name", got=repr(self.name), expected="a non-empty string")
+        if not self.accepts or set(self.accepts) - {*MODALITIES}:
+            raise RegistryError(
+                f"adapter {self.name!r} accepts something unknown",
+                got=repr(self.accepts),
+                expected=" | ".join(MODALITIES),
+            )
         module, _, attribute = str(self.factory).partition(":")
         if not module or not attribute:
             raise RegistryError(

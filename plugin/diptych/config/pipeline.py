@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def pipeline_problems(config: Config) -> list[Problem]:
     """What does not fit: slots that do not exist, weights of slots that are not retrieved, stages that widen."""
-    return [*_unknown_slots(config), *_weights(config), *_cascade(config)]
+    return [*_unknown_slots(config), *_weights(config), *_cascade(config), *_limit(config)]
 
 
 def _unknown_slots(config: Config) -> Iterator[Problem]:
@@ -49,3 +49,15 @@ def _cascade(config: Config) -> Iterator[Problem]:
                 got=str(after.candidates),
                 expected=f"at most {before.candidates}",
             )
+
+
+def _limit(config: Config) -> Iterator[Problem]:
+    """More hits than the last stage passes on; a slot alone gives as many as are asked for."""
+    search = config.search
+    last = search.rerank[-1] if search.rerank else search.diversify or search.rescore
+    retrieved = search.retrieved(config.slots)
+    depth = last.candidates if last else sum(retrieved.values()) if len(retrieved) > 1 else search.limit
+    if search.limit > depth and "limit" in search.model_fields_set:
+        do = "raise the candidates of the last stage, or lower the limit"
+        expected = f"at most {depth}, what the last stage passes on"
+        yield Problem(("search", "limit"), "the limit can never be reached", str(search.limit), expected, do)

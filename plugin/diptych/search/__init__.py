@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from diptych.search.groups import HitGroup, search_groups
 from diptych.search.pipeline import Pipeline, Retrieve
+from diptych.search.reranking import score
 from diptych.search.run import search
 from diptych.search.stages import Dbsf, Diversify, Fusion, Linear, Rerank, Rescore, Rrf, Stage
 
@@ -19,6 +20,7 @@ __all__ = [
     "Retrieve",
     "Rrf",
     "Stage",
+    "score",
     "search",
     "search_groups",
 ]

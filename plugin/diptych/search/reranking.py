@@ -35,6 +35,16 @@ def rerank(
     return lists
 
 
+def score(reranker: Reranker, query: str, documents: Sequence[str]) -> Floats:
+    """Scores of one query's documents, float32 `[n]` in their order: the single-query form of `predict`.
+
+    Raises:
+        ContractError: the reranker returns the wrong number of scores, NaN or infinity.
+    """
+    (scores,) = score_pairs(reranker, [[(query, document) for document in documents]], where=type(reranker).__name__)
+    return scores
+
+
 def score_pairs(reranker: Reranker, groups: Sequence[Sequence[Pair]], *, where: str) -> list[Floats]:
     """Scores of each group's pairs; groups are mixed in a call only when the reranker's scores are independent."""
     if not reranker.independent:

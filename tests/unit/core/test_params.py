@@ -97,3 +97,19 @@ def test_an_unknown_index_type_is_a_config_error() -> None:
     slots = {"dense": {"adapter": "fake-dense"}}
     with pytest.raises(ConfigError, match=r"(?s)populate\.indexes.*keyword"):
         parse_config({"collection": "c", "slots": slots, "populate": {"indexes": {"n": "nonsense"}}})
+
+
+@pytest.mark.parametrize(
+    ("search", "depth"),
+    [
+        ({"retrieve": {"a": 5, "b": 5}, "limit": 20}, 10),
+        ({"rescore": {"slot": "b", "candidates": 7}, "retrieve": {"a": 50}, "limit": 8}, 7),
+        ({"retrieve": {"a": 9}, "rerank": [{"adapter": "x", "candidates": 3}], "limit": 4}, 3),
+    ],
+)
+def test_a_limit_that_can_never_be_reached_is_a_config_error(search: dict[str, Any], depth: int) -> None:
+    slots = {"a": {"adapter": "fake-dense"}, "b": {"adapter": "fake-multivector"}}
+    with pytest.raises(ConfigError, match=rf"(?s)limit can never be reached.*at most {depth},"):
+        parse_config({"collection": "c", "slots": slots, "search": search})
+    parse_config({"collection": "c", "slots": slots, "search": {**search, "limit": depth}})
+    parse_config({"collection": "c", "slots": slots, "search": {"retrieve": {"a": 5}, "limit": 20}})

@@ -29,7 +29,11 @@ def modules_after(code: str) -> set[str]:
 
 
 def test_all_names_the_public_names_of_the_package() -> None:
-    assert set(diptych.__all__) == {name for name in public(diptych) if name != "annotations"} | {"__version__"}
+    unlisted = {"annotations", "Any", "TYPE_CHECKING"}
+    assert set(diptych.__all__) == (public(diptych) - unlisted) | {"__version__", "Collection"}
+    assert all(getattr(diptych, name) is not None for name in diptych.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Colection'"):
+        diptych.Colection  # noqa: B018
 
 
 def test_all_names_the_public_names_of_the_test_kit() -> None:
@@ -47,7 +51,7 @@ def test_an_unknown_name_of_the_test_kit_is_an_attribute_error() -> None:
 def test_the_tree_in_the_errors_docstring_names_every_error_under_its_parent() -> None:
     drawn = [line for line in (errors.__doc__ or "").splitlines() if line.strip(" │├└─").split(" ")[0].isidentifier()]
     for name, error in vars(errors).items():
-        if isinstance(error, type) and issubclass(error, Exception) and error is not errors.DiptychError:
+        if isinstance(error, type) and issubclass(error, errors.DiptychError) and error is not errors.DiptychError:
             assert any(line.strip(" │├└─").split(" ")[0] == name for line in drawn), name
 
 
