@@ -32,11 +32,13 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --editable '.[demo]'
+	@echo "Installing diptych and PyTorch into $(VENV); the first time this takes some minutes."
+	@$(BIN)/pip install --quiet --editable '.[demo]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --editable '.[test]'
+	@echo "Installing diptych with all extras and the test tools into $(VENV)."
+	@$(BIN)/pip install --quiet --editable '.[test]'
 	@touch $@ $(VENV)/.demo
 
 clean:

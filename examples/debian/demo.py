@@ -20,7 +20,11 @@ from diptych.search import Pipeline, Rescore, Retrieve, Rrf
 from diptych.types import Run
 
 HERE = Path(__file__).parent
-QUESTIONS = ["convert audio files between formats", "draw molecules in three dimensions", "watch who uses my network"]
+QUESTIONS = [
+    "convert audio files between formats",
+    "draw molecules in three dimensions",
+    "watch who uses my network bandwidth",
+]
 METRICS = ("nDCG@10", "MRR@10", "Recall@50")
 
 exact = models.SearchParams(exact=True)
@@ -59,7 +63,9 @@ def measure(collection: Collection, console: Console) -> None:
     console.rule("3. Evaluate")
     queries = read_queries(HERE / "queries.jsonl.gz")
     qrels = Qrels.read(HERE / "qrels" / "test.tsv")
-    console.print(table([score(collection, name, p, queries, qrels) for name, p in SYSTEMS.items()]))
+    with console.status("300 queries through each pipeline"):
+        evaluations = [score(collection, name, p, queries, qrels) for name, p in SYSTEMS.items()]
+    console.print(table(evaluations))
 
 
 def score(collection: Collection, name: str, pipeline: Pipeline, queries: list[Query], qrels: Qrels) -> Evaluation:
