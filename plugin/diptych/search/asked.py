@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from qdrant_client import models
@@ -181,7 +181,8 @@ def _check_types(filter: object, params: object, threshold: object, with_payload
         raise SearchError("score_threshold is no finite number", got=repr(threshold))
     if isinstance(with_payload, bool):
         return
-    if isinstance(with_payload, str) or not all(isinstance(key, str) for key in with_payload):  # type: ignore[attr-defined]
+    keys = with_payload if isinstance(with_payload, Collection) and not isinstance(with_payload, str) else (None,)
+    if not all(isinstance(key, str) for key in keys):
         raise SearchError("with_payload is not usable", got=repr(with_payload), expected="True, False or some keys")
 
 

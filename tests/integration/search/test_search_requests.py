@@ -246,6 +246,7 @@ def test_an_unknown_reranker_is_named(filled: Collection) -> None:
         (["word1"], {"score_threshold": "high"}, "score_threshold is no finite number"),
         (["word1"], {"with_payload": "text"}, "with_payload is not usable"),
         (["word1"], {"with_payload": [3]}, "with_payload is not usable"),
+        (["word1"], {"with_payload": None}, "with_payload is not usable\n.*None\n.*True, False or some keys"),
         (["word1"], {"pipeline": "dense"}, "this is no pipeline\n.*str"),
     ],
 )
