@@ -65,6 +65,8 @@ def evaluate(
     settings = session.config(config).evaluate
     found, judged = _judged(settings, folder, queries, qrels)
     names = split_names(metrics or settings.metrics)
+    if runs:
+        _make_folder(runs)
     with session.collection(config, None, None) as collection:
         outcome = _evaluate(collection, found, judged, names, only or [], with_exact=exact)
     outcome = outcome.compared(baseline, names)
@@ -169,10 +171,20 @@ def _plot(comparison: Comparison, path: Path) -> None:
     plot_differences(comparison, path)
 
 
+def _make_folder(path: Path) -> None:
+    """Make the folder for the runs before the searches, which may take long."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        got = "a file" if path.is_file() else f"{type(error).__name__}: {error}"
+        raise EvaluationError(
+            "the runs cannot be kept there", where=f"--runs {path}", got=got, expected="a folder"
+        ) from error
+
+
 def _keep(runs: Mapping[str, Run], folder: Path) -> None:
     from diptych.evaluate import to_trec
 
-    folder.mkdir(parents=True, exist_ok=True)
     for name, run in runs.items():
         to_trec(run, folder / f"{name.replace(' > ', '+')}.run.gz")
 

@@ -97,6 +97,8 @@ def test_a_beir_folder_brings_queries_and_judgements(judged: Run, tmp_path: Path
         (["--metrics", "nDGC@10"], "nDGC@10"),
         (["--qrels", "nowhere.tsv"], "nowhere.tsv"),
         (["--plot", "differences.jpg"], "ends in .png"),
+        (["--runs", "qrels.tsv"], "where: --runs qrels.tsv\n  got: a file\n  expected: a folder"),
+        (["--runs", "qrels.tsv/deeper"], "NotADirectoryError"),
     ],
 )
 def test_what_cannot_be_evaluated_is_said(judged: Run, arguments: list[str], text: str) -> None:
