@@ -1,4 +1,7 @@
-"""`Aside`: the documents that cannot be indexed, each with its reason, in a file made when the first one comes."""
+"""`Aside`: the documents that cannot be indexed, each with its reason, in a file made when the first one comes.
+
+Whether the file can be made is found out before; that of a run before goes when nothing is set aside any more.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from diptych.errors import DocumentError
+from diptych.errors import DocumentError, PopulateError
 from diptych.reports import SetAside
 
 EXAMPLES = 10  # kept in the report itself
@@ -26,6 +29,7 @@ class Aside:
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
+        _require_place(self.path)
         return self
 
     def __exit__(
@@ -33,6 +37,8 @@ class Aside:
     ) -> None:
         if self._file is not None:
             self._file.close()
+        elif kind is None and _is_report(self.path):
+            self.path.unlink()
 
     @property
     def report_file(self) -> str:
@@ -47,10 +53,46 @@ class Aside:
             if len(self.examples) < EXAMPLES:
                 self.examples.append(entry)
             if self._file is None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = self.path.open("w", encoding="utf-8", buffering=1)
             line = {"id": identifier, "position": position, "reason": reason}
             self._file.write(json.dumps(line) + "\n")
+
+
+def _require_place(path: Path) -> None:
+    """Raise PopulateError unless a report can be written to `path` without loss of anything but an older report."""
+    if path.is_file() and path.stat().st_size and not _is_report(path):
+        raise PopulateError(
+            "the report would overwrite another file",
+            where=str(path),
+            expected="a new file, or the report of a run before",
+            do="name another file: --report FILE, report_path",
+        )
+    existed = path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+    except OSError as error:
+        raise PopulateError(
+            "the report of set-aside documents cannot be written",
+            where=str(path),
+            got=f"{type(error).__name__}: {error}",
+            do="name a file that can be written: --report FILE, report_path",
+        ) from error
+    if not existed:
+        path.unlink()
+
+
+def _is_report(path: Path) -> bool:
+    """Whether the file begins as our reports do."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        first = file.readline()
+    try:
+        entry = json.loads(first)
+    except ValueError:
+        return False
+    return isinstance(entry, dict) and tuple(entry) == ("id", "position", "reason")
 
 
 def reason_of(error: BaseException) -> str:

@@ -1,0 +1,58 @@
+"""The report of set-aside documents: where it can be written, and what becomes of an older one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from diptych.errors import PopulateError
+from diptych.populate.aside import Aside
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file" / "report.jsonl", Path("/proc/nothing/report.jsonl")):
+        with pytest.raises(
+            PopulateError, match=r"report of set-aside documents cannot be written\n  where: .*\n  got: "
+        ):
+            Aside(path).__enter__()
+
+
+def test_another_file_is_never_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.jsonl"
+    for text in ('{"id": "a", "text": "one"}\n', "some notes\n", "[1]\n"):
+        path.write_text(text)
+        with pytest.raises(PopulateError, match="would overwrite another file"):
+            Aside(path).__enter__()
+        assert path.read_text() == text
+
+
+def test_nothing_set_aside_leaves_no_file_and_takes_the_report_of_a_run_before_away(tmp_path: Path) -> None:
+    path = tmp_path / "reports" / "aside.jsonl"
+    with Aside(path) as aside:
+        assert not path.exists()
+        aside.add("a", 0, "empty")
+    assert json.loads(path.read_text()) == {"id": "a", "position": 0, "reason": "empty"}
+    with Aside(path) as aside:
+        aside.add("b", 3, "too long")
+    assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == ["b"]
+    with Aside(path):
+        pass
+    assert not path.exists()
+
+
+def test_a_run_that_fails_keeps_the_report_of_the_run_before(tmp_path: Path) -> None:
+    path = tmp_path / "aside.jsonl"
+    with Aside(path) as aside:
+        aside.add("a", 0, "empty")
+    with pytest.raises(RuntimeError, match="store"), Aside(path):
+        raise RuntimeError("the store is gone")
+    assert path.exists()
+
+
+def test_devices_can_take_the_report() -> None:
+    with Aside(Path("/dev/null")) as aside:
+        aside.add("a", 0, "empty")
+    assert Path("/dev/null").exists()
