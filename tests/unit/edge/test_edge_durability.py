@@ -11,6 +11,7 @@ import pytest
 from qdrant_client import models
 
 from diptych.errors import CollectionError, StoreError
+from diptych.stores import edge
 from diptych.stores.edge import EdgeClient
 
 Start = Callable[[str], subprocess.Popen[str]]
@@ -58,13 +59,45 @@ def test_everything_comes_back_after_closing(docs: EdgeClient) -> None:
         assert again.scroll("latest", with_vectors=True) == before[1]
 
 
-def test_a_creation_that_was_cut_short_leaves_nothing(client: EdgeClient) -> None:
-    client.close()
-    unfinished = client.path / "collections" / "half"
-    (unfinished / "shard-1").mkdir(parents=True)
-    with EdgeClient(client.path) as again:
-        assert again.get_collections().collections == []
-    assert not unfinished.exists()
+KILLED = """
+    from diptych.stores.edge import collection
+    from diptych.stores.edge.catalog import Catalog
+    params = models.VectorParams(size=8, distance=models.Distance.DOT)
+    client = EdgeClient(folder)
+    if {action!r} == "delete":
+        client.create_collection("docs", params)
+        client.upsert("docs", [models.PointStruct(id=1, vector=[1.0] * 8, payload={{}})])
+    def end(frame, event, argument):
+        global left
+        left -= frame.f_code.co_filename.startswith({package!r})
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return end
+    left = {lines}
+    sys.settrace(end)
+    client.create_collection("docs", params) if {action!r} == "create" else client.delete_collection("docs")
+    sys.settrace(None)
+    print("done", flush=True)
+    """
+
+
+@pytest.mark.parametrize("action", ["create", "delete"])
+def test_a_kill_at_any_line_of_a_creation_or_deletion_leaves_all_or_nothing(
+    start: Start, tmp_path: Path, folder: Path, action: str
+) -> None:
+    package = str(Path(edge.__file__).parent)
+    seen = set()
+    for lines in (*range(2, 200, 40), 10_000):
+        output, errors = start(KILLED.format(action=action, package=package, lines=lines)).communicate(timeout=60)
+        assert errors == ""
+        with EdgeClient(folder) as client:
+            there = client.collection_exists("docs")
+            assert not there or client.count("docs").count == (action == "delete")
+            assert there == bool(next((folder / "collections").iterdir(), None))
+            client.delete_collection("docs")
+        seen.add((output, there))
+    done = ("done\n", action == "create")
+    assert seen >= {done, ("", action == "delete")}
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 from threading import RLock
 
@@ -12,8 +10,9 @@ from qdrant_client import models
 
 from diptych.errors import CollectionError, CollectionNotFound, StoreError
 from diptych.stores.edge.collection import EdgeCollection
+from diptych.stores.edge.folders import folder_name, prepare, scan, sweep, without_record
 from diptych.stores.edge.lock import PathLock
-from diptych.stores.edge.sidecar import FORMAT, RECORD, Record, read_json, sync_folder, write_json
+from diptych.stores.edge.sidecar import FORMAT, RECORD, UNFINISHED, read_json, sync_folder, write_json
 
 ALIASES = "aliases.json"
 _FORBIDDEN = frozenset('<>:"/\\|?*\0\x1f')  # what a server refuses in a name
@@ -24,15 +23,16 @@ class Catalog:
 
     Raises:
         StoreLocked: another client has the path open.
+        StoreError: the path is somebody else's folder.
     """
 
     def __init__(self, root: Path) -> None:
-        self.root, self._home = root, root / "collections"
-        self._home.mkdir(parents=True, exist_ok=True)
+        self.root, self._home = root, prepare(root, create=True)
         self._lock, self._mutex, self._closed = PathLock(root), RLock(), False
         self._opened: dict[str, EdgeCollection] = {}
         try:
-            self._folders, self.aliases = _folders(self._home), _aliases(root / ALIASES)
+            self._folders, self._lost = scan(self._home)
+            self.aliases = _aliases(root / ALIASES)
         except BaseException:
             self._lock.release()
             raise
@@ -47,6 +47,7 @@ class Catalog:
 
         Raises:
             CollectionNotFound: there is none; the text lists those that exist.
+            StoreError: its record is lost.
         """
         found = self._opened.get(name)
         if found is not None:
@@ -55,6 +56,7 @@ class Catalog:
         with self._mutex:
             real = name if name in self._folders else self.aliases.get(name, name)
             if real not in self._folders:
+                self._check_lost(real)
                 raise self._missing(name)
             if real not in self._opened:
                 self._opened[real] = EdgeCollection.load(self._folders[real])
@@ -72,13 +74,14 @@ class Catalog:
             if name in self._folders or name in self.aliases:
                 kind = "a collection" if name in self._folders else "an alias"
                 raise CollectionError(f"there is {kind} {name!r} already", where=f"edge:{self.root}")
-            folder = self._home / _folder_name(name)
-            folder.mkdir()
+            self._check_lost(name)
+            folder = self._home / folder_name(name)
+            folder.mkdir(exist_ok=True)
             sync_folder(self._home)
             try:
                 self._opened[name] = EdgeCollection.create(folder, name, config)
             except BaseException:
-                shutil.rmtree(folder, ignore_errors=True)
+                sweep(folder)
                 raise
             self._folders[name] = folder
 
@@ -88,13 +91,15 @@ class Catalog:
         with self._mutex:
             folder = self._folders.pop(name, None)
             if folder is None:
+                self._check_lost(name)
                 return False
             opened = self._opened.pop(name, None)
-            (folder / RECORD).unlink()  # from here on the rest is rubbish, whatever happens
+            (folder / RECORD).replace(folder / UNFINISHED)  # from here on the rest is rubbish, whatever happens
+            sync_folder(folder)
             self.set_aliases({alias: target for alias, target in self.aliases.items() if target != name})
         if opened is not None:
             opened.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        sweep(folder)
         return True
 
     def set_aliases(self, aliases: dict[str, str]) -> None:
@@ -120,6 +125,11 @@ class Catalog:
         if self._closed:
             raise StoreError("the embedded store is closed", where=f"edge:{self.root}", do="open a new EdgeClient")
 
+    def _check_lost(self, name: str) -> None:
+        folder = self._home / folder_name(name)
+        if folder in self._lost:
+            raise without_record(folder)
+
     def _missing(self, name: str) -> CollectionNotFound:
         known = ", ".join([*self.names(), *self.aliases]) or "the store is empty"
         return CollectionNotFound(f"there is no collection {name!r}", where=f"edge:{self.root}", expected=known)
@@ -135,22 +145,6 @@ def check_name(name: str, kind: str) -> None:
             got=repr(name),
             expected=f"1 to {limit} bytes, none of {' '.join(sorted(_FORBIDDEN - set(chr(0) + chr(31))))}",
         )
-
-
-def _folder_name(name: str) -> str:
-    """A safe folder for any name; the record inside knows the name."""
-    plain = "".join(letter if letter.isalnum() and letter.isascii() else "_" for letter in name[:40])
-    return f"{plain}-{sha256(name.encode()).hexdigest()[:12]}"
-
-
-def _folders(home: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for folder in sorted(home.iterdir()):
-        if (folder / RECORD).exists():
-            found[Record.read(folder).name] = folder
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-    return found
 
 
 def _aliases(path: Path) -> dict[str, str]:

@@ -26,9 +26,7 @@ from diptych.stores.edge.convert.config import (
 from diptych.stores.edge.convert.enums import member
 from diptych.stores.edge.convert.points import Space, VectorKind
 from diptych.stores.edge.shard import Shard
-from diptych.stores.edge.sidecar import Record
-
-SHARD = "shard-"
+from diptych.stores.edge.sidecar import RECORD, SHARD, UNFINISHED, Record, sync_folder
 
 
 class Run(Protocol):
@@ -53,22 +51,24 @@ class EdgeCollection:
 
     @classmethod
     def create(cls, folder: Path, name: str, config: models.CreateCollection) -> EdgeCollection:
-        """A new collection. The record comes last: a folder without one is an unfinished creation."""
+        """A new collection. Its record is `unfinished.json` until all is there, so that a kill leaves known rubbish."""
         record = Record(name, new_shard_name(), config)
+        record.write(folder, UNFINISHED)
         opened = shards.create(folder / record.shard, edge_config(config))
         if not has_vectors(config):
             opened.update(edge.UpdateOperation.delete_vector_name(PLACEHOLDER))
-        record.write(folder)
+        (folder / UNFINISHED).replace(folder / RECORD)
+        sync_folder(folder)
         return cls(folder, record, Shard(opened, name))
 
     @classmethod
     def load(cls, folder: Path) -> EdgeCollection:
         """The collection in `folder`; what a crash left unfinished there is finished or removed."""
         record = Record.read(folder)
-        for left in folder.glob(f"{SHARD}*"):
+        found = cls(folder, record, Shard(shards.load(folder / record.shard), record.name))
+        for left in folder.glob(f"{SHARD}*"):  # only now: were the record wrong, it might be the data
             if left.name != record.shard:
                 shutil.rmtree(left, ignore_errors=True)
-        found = cls(folder, record, Shard(shards.load(folder / record.shard), record.name))
         if record.pending:
             found._finish(record.pending)
         return found

@@ -14,6 +14,8 @@ from diptych.errors import StoreError
 
 FORMAT = 1
 RECORD = "collection.json"
+UNFINISHED = "unfinished.json"  # the record of a collection that is being made or deleted
+SHARD = "shard-"  # how the folders of Edge's data begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +40,11 @@ class Record:
         config = models.CreateCollection(**raw["config"])
         return cls(raw["name"], raw["shard"], config, raw["pending"], raw["stale"])
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, name: str = RECORD) -> None:
         """Replace the record in `folder`: the old one or this one is there, whatever happens."""
         config = self.config.model_dump(mode="json", exclude_none=True)
         state = {"shard": self.shard, "pending": self.pending, "stale": self.stale}
-        write_json(folder / RECORD, {"format": FORMAT, "name": self.name, "config": config, **state})
+        write_json(folder / name, {"format": FORMAT, "name": self.name, "config": config, **state})
 
     def with_config(self, **changes: Any) -> Record:
         """This record with some of the config's fields replaced."""
