@@ -22,7 +22,7 @@ tests: $(VENV)/.test
 	$(BIN)/pytest
 
 bench: $(VENV)/.test
-	$(BIN)/python -m pytest tests/benchmarks -s -q --override-ini=norecursedirs=.git
+	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 docs: $(VENV)/.test
 	$(BIN)/python docs/generate.py

@@ -35,9 +35,7 @@ class SentenceTransformerEncoder(Pipeline):
         self._batch_size = options.batch_size
         self._prompts = prompts_of(self.model, options)
         self._truncate = _truncation(self.model, options.truncate_dim, self.name)
-        steps = pipeline_steps(self.model)
-        ends_normal = bool(steps) and steps[-1] == "normalize"
-        self.normalized: bool = ends_normal if options.normalize is None else options.normalize
+        self.normalized: bool = _normalized(pipeline_steps(self.model), options.normalize, self.name)
         self.asymmetric: bool = self._prompts[0] != self._prompts[1] or is_routed(self.model)
         self.similarity: Similarity = _similarity(self.model, self.name)
         self.dimension: int = self._truncate or int(self.model.get_embedding_dimension())
@@ -110,6 +108,14 @@ def _truncation(model: SentenceTransformer, truncate_dim: int | None, name: str)
     if truncate_dim is not None and truncate_dim > full:
         raise ModelError(f"truncate_dim is more than model {name!r} has", got=truncate_dim, expected=f"at most {full}")
     return truncate_dim or own
+
+
+def _normalized(steps: list[str], asked: bool | None, name: str) -> bool:
+    ends_normal = steps[-1:] == ["normalize"]
+    if ends_normal and asked is False:
+        what = f"model {name!r} normalises its vectors itself"
+        raise ModelError(what, where="option normalize", got="false", do="leave the option out")
+    return ends_normal if asked is None else asked
 
 
 def _full_dimension(model: SentenceTransformer) -> int:

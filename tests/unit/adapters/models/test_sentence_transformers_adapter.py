@@ -32,6 +32,11 @@ def cosines(a: Floats, b: Floats) -> Floats:
     return np.asarray((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1), np.float32)
 
 
+def test_a_model_that_normalises_itself_cannot_be_told_not_to(minilm_folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"(?s)normalises its vectors itself.*leave the option out"):
+        SentenceTransformerEncoder.of(model=str(minilm_folder), normalize=False)
+
+
 def test_it_satisfies_the_contract_of_dense_encoders(minilm: SentenceTransformerEncoder) -> None:
     assert isinstance(minilm, DenseEncoder)
     assert (minilm.dimension, minilm.similarity, minilm.max_length) == (384, "cosine", 256)
