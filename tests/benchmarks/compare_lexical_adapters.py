@@ -1,6 +1,6 @@
 """Quality, size and speed of the lexical adapters on Qdrant Edge, in one run.
 
-    python tests/benchmarks/compare_lexical_adapters.py ../shared/data debian-mini scifact cranfield
+    python tests/benchmarks/compare_lexical_adapters.py "$DIPTYCH_DATA" debian-mini scifact cranfield
 
 The sets are BEIR folders. Size is what the lexical part adds on disk, in blocks, to the same collection without it.
 """
