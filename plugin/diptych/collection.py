@@ -40,6 +40,7 @@ class Collection:
         *,
         registry: Registry | None = None,
         verify: bool = True,
+        create: bool = True,
     ) -> Collection:
         """Open by a config file or `Config`, or by store and name: a collection knows its encoders.
 
@@ -48,17 +49,18 @@ class Collection:
             name: of the collection; with a config, instead of the one it names.
             registry: where adapters come from; everything installed unless given.
             verify: whether each encoder must prove, before it serves, that it made the collection's vectors.
+            create: whether the folder of an embedded store is made when it is not there; reading needs none.
 
         Raises:
             ConfigError, StoreError, CollectionError: see diptych.errors.
         """
         registry = registry or Registry.default()
         config = _config_of(source, registry)
-        client, owned = _client_of(source, config, registry)
+        wanted = name or (config.collection if config else None)
+        if wanted is None:
+            raise CollectionError("no collection is named", do='Collection.open(store, "name") or a config file')
+        client, owned = _client_of(source, config, registry, create)
         try:
-            wanted = name or (config.collection if config else None)
-            if wanted is None:
-                raise CollectionError("no collection is named", do='Collection.open(store, "name") or a config file')
             return cls(CollectionHandle(client, wanted, config, registry, verify=verify), owns_client=owned)
         except BaseException:
             if owned:
@@ -231,11 +233,11 @@ def _config_of(source: object, registry: Registry) -> Config | None:
     return source
 
 
-def _client_of(source: Any, config: Config | None, registry: Registry) -> tuple[QdrantBase, bool]:
+def _client_of(source: Any, config: Config | None, registry: Registry, create: bool) -> tuple[QdrantBase, bool]:
     """The client, and whether it was opened here."""
     if config is not None:
         key = interpolate(config.api_key.get_secret_value(), where="api_key") if config.api_key else None
-        return open_store(config.store, api_key=key, timeout=config.timeout, registry=registry), True
+        return open_store(config.store, api_key=key, timeout=config.timeout, registry=registry, create=create), True
     if isinstance(source, str):
-        return open_store(source, registry=registry), True
+        return open_store(source, registry=registry, create=create), True
     return source, False

@@ -58,7 +58,7 @@ def populate(
     opened = [open_source(path, format=format, id_column=id_column, text_column=text_column) for path in sources]
     session: Session = context.obj
     try:
-        with session.collection(config, None, None) as collection, Bars() as bars:
+        with session.collection(config, None, None, create=True) as collection, Bars() as bars:
             result = collection.populate(together(counted(opened)), sync=sync, progress=bars, report_path=report)
     except KeyboardInterrupt:
         stderr().print("what was written stays; run it again to go on")

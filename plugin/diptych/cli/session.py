@@ -37,12 +37,16 @@ class Session:
         check_adapters(config, self.registry)
         return config
 
-    def collection(self, path: Path, store: str | None, name: str | None, *, verify: bool = True) -> Collection:
+    def collection(
+        self, path: Path, store: str | None, name: str | None, *, verify: bool = True, create: bool = False
+    ) -> Collection:
         """The collection of a config file, or without one that of `store` and `name`.
+
+        Only what fills a collection asks to `create` the folder of its store.
 
         Raises:
             ConfigError, StoreError, CollectionError: see diptych.collection.
         """
         from diptych.collection import Collection
 
-        return Collection.open(store or path, name, registry=self.registry, verify=verify)
+        return Collection.open(store or path, name, registry=self.registry, verify=verify, create=create)

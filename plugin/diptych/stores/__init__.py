@@ -9,13 +9,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from diptych.environment import interpolate
-from diptych.errors import StoreUnavailable, StoreURLError
+from diptych.errors import CollectionNotFound, StoreUnavailable, StoreURLError
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -32,6 +33,7 @@ def open_store(
     timeout: int = 60,
     base: Path | None = None,
     registry: Registry | None = None,
+    create: bool = True,
 ) -> QdrantBase:
     """The store behind `url`; a plugin's `diptych_open_store` is asked first.
 
@@ -41,11 +43,13 @@ def open_store(
         timeout: seconds to wait for a server.
         base: folder that a relative `edge:` path starts from; the working folder unless given.
         registry: whose plugins are asked.
+        create: whether an `edge:` folder that is not there is made.
 
     Raises:
         StoreURLError: nobody answers for such a URL.
         StoreLocked: another process has the embedded store open.
         StoreUnavailable: the server does not answer, or refuses the key.
+        CollectionNotFound: there is no `edge:` folder, and `create` is false.
     """
     url = interpolate(url, where="store")
     if registry is not None and (client := registry.hook.diptych_open_store(url=url)) is not None:
@@ -54,7 +58,7 @@ def open_store(
     if scheme == "memory":
         return _memory()
     if scheme == "edge" and rest:
-        return _edge(Path(base or ".") / Path(rest).expanduser())
+        return _edge(Path(base or ".") / Path(rest).expanduser(), create)
     if scheme in _SERVERS and urlsplit(url).hostname:
         return _reachable(_SERVERS[scheme](url, api_key, timeout), url)
     raise StoreURLError(
@@ -65,9 +69,14 @@ def open_store(
 
 
 def is_store_url(text: str) -> bool:
-    """Whether `text` looks like a store URL rather than the path of a config file."""
-    scheme, colon, _ = text.partition(":")
-    return bool(colon) and scheme.isalpha() and len(scheme) > 1 and not Path(text).exists()
+    """Whether `text` looks like a store URL rather than the path of a config file.
+
+    A scheme is what RFC 3986 calls one; a single letter is a drive of Windows, and what exists is a path.
+    """
+    return _SCHEME.match(text) is not None and not Path(text).exists()
+
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 def _memory() -> QdrantBase:
@@ -76,9 +85,12 @@ def _memory() -> QdrantBase:
     return QdrantClient(":memory:")
 
 
-def _edge(path: Path) -> QdrantBase:
+def _edge(path: Path, create: bool) -> QdrantBase:
     from diptych.stores.edge import EdgeClient
 
+    if not create and not path.is_dir():
+        do = "fill it first: diptych populate SOURCE; or check the path"
+        raise CollectionNotFound("there is no embedded store", where=f"edge:{path}", got="no such folder", do=do)
     client: QdrantBase = EdgeClient(path)
     return client
 

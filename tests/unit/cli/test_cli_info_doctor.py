@@ -15,10 +15,36 @@ from diptych.config.secrets import is_secret, redacted
 Run = Callable[..., Any]
 
 
-def test_info_before_the_first_populate_says_how_to_fill(run: Run, config: Path) -> None:
-    answer = run("info")
+@pytest.mark.parametrize(
+    "command",
+    [("info",), ("search", "cat"), ("explain", "cat"), ("evaluate", "--queries", "q.jsonl", "--qrels", "q.tsv")],
+)
+def test_reading_before_the_first_populate_says_how_to_fill_and_makes_no_folder(
+    run: Run, config: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    (tmp_path / "q.jsonl").write_text('{"_id": "q1", "text": "cat"}\n')
+    (tmp_path / "q.tsv").write_text("query-id\tcorpus-id\tscore\nq1\tcat\t1\n")
+    before = sorted(tmp_path.iterdir())
+    answer = run(*command, "--json")
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.error()["kind"] == "CollectionNotFound"
+    assert "diptych populate SOURCE" in answer.error()["do"]
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("command", [("info",), ("search", "cat"), ("explain", "cat")])
+def test_a_mistyped_store_is_named_and_not_made(run: Run, tmp_path: Path, command: tuple[str, ...]) -> None:
+    answer = run(*command, "--store", "edge:./nothere", "--collection", "animals")
+    assert answer.code == 1
+    assert "there is no embedded store\n  where: edge:nothere" in answer.err
+    assert not (tmp_path / "nothere").exists()
+
+
+def test_info_on_a_config_whose_store_holds_only_others_says_how_to_fill(run: Run, config: Path, corpus: Path) -> None:
+    run("populate", corpus)
+    answer = run("info", "--collection", "plants")
     assert (answer.code, answer.err) == (0, "")
-    assert "animals: 0 documents" in answer.out
+    assert "plants: 0 documents" in answer.out
     assert "diptych populate SOURCE" in answer.out
 
 

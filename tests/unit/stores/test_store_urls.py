@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from qdrant_client import QdrantClient
 
-from diptych.errors import ConfigError, StoreLocked, StoreUnavailable, StoreURLError
+from diptych.collection import Collection
+from diptych.errors import CollectionNotFound, ConfigError, StoreLocked, StoreUnavailable, StoreURLError
 from diptych.hookspecs import hookimpl
 from diptych.registry import Registry
 from diptych.stores import is_store_url, open_store
@@ -65,9 +66,37 @@ def test_a_plugin_may_answer_for_a_url_of_its_own() -> None:
         open_store("yours:x", registry=registry)
 
 
+def test_a_collection_opens_by_the_url_of_a_plugin_with_a_digit_in_its_scheme() -> None:
+    class Plugin:
+        @hookimpl
+        def diptych_open_store(self, url: str) -> Any:
+            return QdrantClient(":memory:") if url.startswith("mem0:") else None
+
+    with pytest.raises(CollectionNotFound, match="there is no collection 'packages'"):
+        Collection.open("mem0:foo", "packages", registry=Registry(Plugin(), installed=False))
+
+
+def test_an_existing_file_is_a_path_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "edge:x").write_text("")
+    assert not is_store_url("edge:x")
+
+
+def test_an_embedded_store_for_reading_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(CollectionNotFound, match=r"there is no embedded store\n  where: edge:.*\n.*\n  do: fill it"):
+        open_store("edge:store", base=tmp_path, create=False)
+    assert list(tmp_path.iterdir()) == []
+    open_store("edge:store", base=tmp_path).close()
+    open_store("edge:store", base=tmp_path, create=False).close()
+
+
 def test_a_path_is_no_store_url(tmp_path: Path) -> None:
     assert is_store_url("edge:./x")
     assert is_store_url("memory:")
+    assert is_store_url("mem0:foo")
+    assert is_store_url("x-my.store+tls://host")
+    assert not is_store_url("0mem:foo")
+    assert not is_store_url("./a:b")
     assert not is_store_url("diptych.yaml")
     assert not is_store_url("C:\\diptych.yaml")
     assert not is_store_url(str(tmp_path / "diptych.yaml"))
