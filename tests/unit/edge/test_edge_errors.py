@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import qdrant_edge as edge
 from qdrant_client import models as m
 from qdrant_client.client_base import QdrantBase
 
@@ -24,6 +25,10 @@ def query(query: Any, **arguments: Any) -> Call:
     return lambda c: c.query_points("docs", query, **arguments)
 
 
+def words(indices: list[int], values: list[float]) -> m.SparseVector:
+    return m.SparseVector.model_construct(indices=indices, values=values)
+
+
 WRITES: dict[str, tuple[Call, str]] = {
     "wrong dimension": (upsert({"dense": V[:3]}), r"(?s)does not fit 'dense'.*point 1.*3 numbers.*dense vector of 4"),
     "wrong array": (upsert({"dense": np.ones((2, 4))}), r"(?s)does not fit 'dense'.*shape \(2, 4\)"),
@@ -35,8 +40,36 @@ WRITES: dict[str, tuple[Call, str]] = {
     "ragged multi-vector": (upsert({"tokens": [V, V[:2]]}), r"(?s)does not fit 'tokens'.*rows of 4"),
     "dense for sparse": (upsert({"words": V}), r"(?s)does not fit 'words'.*indices and values"),
     "uneven sparse": (
-        upsert({"words": m.SparseVector.model_construct(indices=[1, 2], values=[0.5])}),
+        upsert({"words": words([1, 2], [0.5])}),
         r"(?s)does not fit 'words'.*2 indices, 1 values",
+    ),
+    "nan": (upsert({"dense": [1.0, float("nan"), 3.0, 4.0]}), r"(?s)not fit 'dense'.*nan at position 1.*finite"),
+    "infinity in an array": (
+        upsert({"dense": np.array([1, 2, -np.inf, 4], np.float32)}), r"(?s)not fit 'dense'.*-inf at position 2.*finite"
+    ),
+    "too large for float32": (upsert({"dense": [*V[:3], 1e39]}), r"(?s)not fit 'dense'.*1e\+39 at position 3.*float32"),
+    "an array too large for float32": (
+        upsert({"dense": np.array([-1e39, 1e39, 0, 0])}), r"(?s)not fit 'dense'.*-1e\+39 at position 0.*float32"
+    ),
+    "nan in a half-precision array": (upsert({"dense": np.full(4, np.nan, np.float16)}), "(?s)'dense'.*nan at"),
+    "nan in a list of numpy's": (upsert({"dense": list(np.full(4, np.nan, np.float32))}), "(?s)'dense'.*nan at"),
+    "an integer beyond all floats": (upsert({"dense": [1, 2, 3, 10**400]}), "(?s)not fit 'dense'.*at position 3"),
+    "infinite multi-vector": (upsert({"tokens": [V, [1.0, np.inf, 1.0, 1.0]]}), "(?s)'tokens'.*inf at position 1"),
+    "nan in a multi-vector's array": (
+        upsert({"tokens": np.array([V, [np.nan] * 4])}), "(?s)not fit 'tokens'.*nan at position 4"
+    ),
+    "nan in a sparse vector": (upsert({"words": words([1, 2], [0.5, np.nan])}), "(?s)'words'.*nan at position 1"),
+    "a sparse index twice": (upsert({"words": words([5, 7, 5], [1.0] * 3)}), "(?s)'words'.*index 5 more than once"),
+    "a negative sparse index": (upsert({"words": words([3, -1], [1.0] * 2)}), "(?s)'words'.*index -1.*from 0 to"),
+    "a sparse index beyond 32 bits": (upsert({"words": words([2**32], [1.0])}), "(?s)'words'.*index 4294967296"),
+    "an Edge sparse vector with an index twice": (
+        upsert({"words": edge.SparseVector([1, 1], [1.0, 1.0])}), "(?s)'words'.*index 1 more than once"
+    ),
+    "nan in a batch": (
+        lambda c: c.upsert("docs", m.Batch(ids=[8, 9], vectors={"dense": [V, [np.nan] * 4]})), "(?s)point 9.*nan"
+    ),
+    "nan in new vectors": (
+        lambda c: c.update_vectors("docs", [m.PointVectors(id=1, vector={"dense": [np.inf] * 4})]), "(?s)point 1.*inf"
     ),
     "words for numbers": (upsert({"dense": ["a", "b", "c", "d"]}), r"a vector or payload that Qdrant cannot keep"),
     "bad id": (upsert({"dense": V}, "not-a-uuid"), r"(?s)no point id.*not-a-uuid.*integer from 0, or a UUID"),
@@ -86,6 +119,20 @@ WRITES: dict[str, tuple[Call, str]] = {
 }  # fmt: skip
 SEARCHES: dict[str, tuple[Call, str]] = {
     "wrong dimension": (query(V[:3], using="dense"), r"(?s)wrong dimension.*'docs'.*got: 3.*expected: 4"),
+    "nan": (query([1.0, float("nan"), 3.0, 4.0], using="dense"), "(?s)cannot be compared.*nan at position 1.*finite"),
+    "infinity in an array": (query(np.array([np.inf] * 4), using="dense"), "(?s)cannot be compared.*inf at position 0"),
+    "nan in a multi-vector": (query([V, [np.nan] * 4], using="tokens"), "(?s)cannot be compared.*nan at position 0"),
+    "nan in a prefetch": (
+        query(m.RrfQuery(rrf=m.Rrf()), prefetch=[m.Prefetch(query=[np.nan] * 4, using="dense")]), "cannot be compared"
+    ),
+    "nan as an example": (
+        query(m.RecommendQuery(recommend=m.RecommendInput(positive=[[np.nan] * 4])), using="dense"),
+        "cannot be compared",
+    ),
+    "a sparse index twice": (query(words([5, 5], [1.0] * 2), using="words"), "(?s)compared.*index 5 more than once"),
+    "a negative sparse index": (query(words([-5], [1.0]), using="words"), "(?s)cannot be compared.*index -5"),
+    "uneven sparse": (query(words([1, 5], [1.0]), using="words"), "(?s)cannot be compared.*2 indices, 1 values"),
+    "infinite sparse": (query(words([1], [np.inf]), using="words"), "(?s)cannot be compared.*inf at position 0"),
     "unknown vector": (query(V, using="x"), r"(?s)no vector 'x'.*get_collection"),
     "no using": (query(V), r"(?s)no unnamed vector.*`using`"),
     "dense for sparse": (query(V, using="words"), "a sparse vector where another kind is expected"),
@@ -190,3 +237,11 @@ def test_an_argument_nobody_knows_is_refused_and_a_harmless_one_passed_over(docs
     docs.delete("docs", [1], wait=False, ordering=m.WriteOrdering.STRONG)
     with pytest.raises(StoreError, match=r"(?s)count\(\) has no argument 'exakt'.*leave it out"):
         docs.count("docs", exakt=True)
+
+
+def test_large_numbers_that_are_finite_are_taken(docs: EdgeClient) -> None:
+    large = float(np.finfo(np.float32).max)
+    vectors = [[large, -large, 0.0, 1.0], np.full(4, large, np.float32), np.full(4, large), np.array([1, 2, 3, 4])]
+    for number, vector in enumerate(vectors):
+        upsert({"dense": vector, "words": words([2**32 - 1, 0], [large, 1.0])}, 100 + number)(docs)
+    assert docs.count("docs").count == 4 + len(vectors)

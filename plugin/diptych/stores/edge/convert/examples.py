@@ -11,6 +11,7 @@ import qdrant_edge as edge
 from qdrant_client import models
 
 from diptych.errors import SearchError
+from diptych.stores.edge.convert.flaws import FINITE, UNIQUE, flaw_of_dense, flaw_of_sparse
 from diptych.stores.edge.convert.points import refuse_inference
 
 
@@ -27,15 +28,20 @@ class Examples:
         self.mentioned: list[models.ExtendedPointId] = []
 
     def vector(self, found: Any) -> Any:
-        """Edge's form of a vector, or of the vector of the point with this id."""
+        """Edge's form of a vector, or of the vector of the point with this id.
+
+        Raises:
+            SearchError: it is neither, or its numbers are none that can be compared.
+        """
         if isinstance(found, int | str | UUID):
             if self._own:
                 self.mentioned.append(found)
             return self._find(found)
-        if isinstance(found, list | np.ndarray | edge.SparseVector):
-            return found
+        if isinstance(found, list | np.ndarray):
+            return _sound(found, flaw_of_dense(found))
         if hasattr(found, "indices"):
-            return edge.SparseVector(found.indices, found.values)
+            _sound(found, flaw_of_sparse(found.indices, found.values))
+            return found if isinstance(found, edge.SparseVector) else edge.SparseVector(found.indices, found.values)
         refuse_inference(found)
         raise SearchError(
             "this is no query", got=type(found).__name__, expected="a vector, a point id or a query model"
@@ -53,6 +59,12 @@ class Examples:
             return np.concatenate([*map(np.asarray, positive), *(-np.asarray(item) for item in negative)])
         mean = np.mean(positive, axis=0)
         return mean + mean - np.mean(negative, axis=0) if negative else mean
+
+
+def _sound(found: Any, flaw: str) -> Any:
+    if flaw:
+        raise SearchError("a query's vector cannot be compared", got=flaw, expected=f"{FINITE}; if sparse, {UNIQUE}")
+    return found
 
 
 def _average_sparse(positive: list[Any], negative: list[Any]) -> Any:

@@ -1,7 +1,7 @@
 """Points and vectors on their way into Edge.
 
-Names and dimensions are checked here, before anything is written: Edge keeps a refused operation in its log and
-applies the good half of it at the next opening. Vectors themselves pass untouched, numpy arrays included.
+Names, dimensions and numbers are checked here before anything is written: Edge keeps a refused operation in its log
+and applies the good half of it at the next opening. Vectors themselves pass untouched, numpy arrays included.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pydantic_core import to_jsonable_python
 from qdrant_client import models
 
 from diptych.errors import CollectionError, StoreUnsupported
+from diptych.stores.edge.convert.flaws import FINITE, UNIQUE, flaw_of_dense, flaw_of_sparse
 from diptych.stores.edge.faults import reason
 
 VectorKind: TypeAlias = Literal["dense", "multivector", "sparse"]
@@ -61,29 +62,31 @@ def vector_in(found: Any, name: str, space: Space, where: object) -> Any:
     """One vector in Edge's form.
 
     Raises:
-        CollectionError: the collection has no such vector, or one of another kind or dimension.
+        CollectionError: the collection has no such vector, or one of another kind or dimension; or its numbers are bad.
     """
     kind, size = space.get(name) or _unknown(name, space, where)
     if kind == "dense":
         if _width(found) != size:
             raise _misfit(name, where, _shape(found), f"a dense vector of {size} numbers")
+        if flaw := flaw_of_dense(found):
+            raise _misfit(name, where, flaw, FINITE)
         return found
     return _SPECIAL[kind](found, name, size, where)
 
 
 def _sparse(found: Any, name: str, size: int, where: object) -> Any:
-    if isinstance(found, edge.SparseVector):
-        return found
     if not hasattr(found, "indices"):
         raise _misfit(name, where, _shape(found), "a sparse vector: indices and values")
-    if len(found.indices) != len(found.values):
-        raise _misfit(name, where, f"{len(found.indices)} indices, {len(found.values)} values", "as many of each")
-    return edge.SparseVector(found.indices, found.values)
+    if flaw := flaw_of_sparse(found.indices, found.values):
+        raise _misfit(name, where, flaw, f"as many values as indices; {UNIQUE}; {FINITE}")
+    return found if isinstance(found, edge.SparseVector) else edge.SparseVector(found.indices, found.values)
 
 
 def _multivector(found: Any, name: str, size: int, where: object) -> Any:
     if not _is_matrix(found, size):
         raise _misfit(name, where, _shape(found), f"a multi-vector: rows of {size} numbers, at least one")
+    if flaw := flaw_of_dense(found):
+        raise _misfit(name, where, flaw, FINITE)
     return found
 
 

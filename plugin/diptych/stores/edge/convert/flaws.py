@@ -1,0 +1,60 @@
+"""What is wrong with the numbers of a vector, as text; "" when nothing is.
+
+Edge takes any: an infinite dot product then ranks first for ever, and a sparse index that is there twice counts twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+FINITE = "finite numbers within the range of float32"
+UNIQUE = "indices from 0 to 4294967295, each once"
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def flaw_of_dense(found: Any) -> str:
+    """What is wrong with one dense vector, or the rows of a multi-vector; what holds no numbers is left to Edge."""
+    try:
+        if isinstance(found, list) and found and isinstance(found[0], list | np.ndarray):
+            return next((flaw for row in found if (flaw := flaw_of_dense(row))), "")
+        return "" if _is_finite(found) else _first(found)
+    except TypeError:
+        return ""
+
+
+def flaw_of_sparse(indices: Sequence[int], values: Any) -> str:
+    """What is wrong with one sparse vector."""
+    if len(indices) != len(values):
+        return f"{len(indices)} indices, {len(values)} values"
+    if len(set(indices)) != len(indices):
+        return f"index {next(index for index, times in Counter(indices).items() if times > 1)} more than once"
+    if len(indices) and not (min(indices) >= 0 and max(indices) < 2**32):
+        return f"index {min(indices) if min(indices) < 0 else max(indices)}"
+    return flaw_of_dense(values)
+
+
+def _is_finite(found: Any) -> bool:
+    if not isinstance(found, np.ndarray):
+        return _length(found) <= _LARGEST or all(abs(number) <= _LARGEST for number in found)
+    if found.dtype.itemsize > np.float32().itemsize:  # what is too large for float32 becomes infinite in Edge
+        return float(np.abs(found).max(initial=0.0)) <= _LARGEST
+    return bool(np.isfinite(found).all())
+
+
+def _length(found: Sequence[float]) -> float:
+    """The Euclidean length: the fastest way to see that all numbers of a list are finite."""
+    try:
+        return math.hypot(*found)
+    except OverflowError:  # an integer beyond all floats
+        return math.inf
+
+
+def _first(found: Any) -> str:
+    flat = found.ravel().tolist() if isinstance(found, np.ndarray) else found
+    place, number = next((i, number) for i, number in enumerate(flat) if not abs(number) <= _LARGEST)
+    return f"{number} at position {place}"
