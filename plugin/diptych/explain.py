@@ -99,7 +99,7 @@ def explain(
         asked = replace(asked, limit=asked.pipeline.depth or asked.pipeline.retrieve[0].candidates)
     require_fusible(asked)
     (hits,) = find(asked, {})
-    records = _records(handle, [hit.id for hit in hits] if ids is None else ids)
+    records = _records(asked, [hit.id for hit in hits] if ids is None else ids)
     return _Explainer(asked, hits, records).explanations()
 
 
@@ -186,14 +186,17 @@ def _fused(asked: Asked, inputs: Inputs, rankings: Mapping[str, Ranking]) -> dic
     return {point.id: point.score for point in points}
 
 
-def _records(handle: CollectionHandle, ids: Sequence[str]) -> list[models.Record]:
+def _records(asked: Asked, ids: Sequence[str]) -> list[models.Record]:
     """The points of these documents, in order."""
     from qdrant_client import models
 
     if not ids:
         return []
+    handle = asked.handle
     wanted = models.FieldCondition(key=f"{OWN}.id", match=models.MatchAny(any=list(ids)))
-    found, _ = handle.client.scroll(handle.name, scroll_filter=models.Filter(must=[wanted]), limit=len(ids))
+    found, _ = handle.client.scroll(
+        handle.name, scroll_filter=models.Filter(must=[wanted]), limit=len(ids), with_payload=asked.selector
+    )
     by_id: dict[str, Any] = {from_payload(record.id, record.payload).id: record for record in found}
     for identifier in ids:
         if identifier not in by_id:

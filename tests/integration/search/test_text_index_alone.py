@@ -17,5 +17,7 @@ def test_documents_are_found_by_words_without_a_vector(tmp_path: Path) -> None:
         assert collection.populate(DOCUMENTS).new == 3
         assert collection.populate(DOCUMENTS).unchanged == 3
         assert [hit.id for hit in collection.search("convert an audio file")] == ["b"]
+        (explanation,) = collection.explain("convert an audio file")
+        assert explanation.document == DOCUMENTS[1], "without the copy of the text that the index reads"
     with Collection.open(f"edge:{tmp_path}/store", "c") as again:
         assert [hit.id for hit in again.search("cat")] == ["a"]
