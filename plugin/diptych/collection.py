@@ -188,6 +188,8 @@ class Collection:
         filter: models.Filter | None = None,
         score_threshold: float | None = None,
         pipeline: Pipeline | Retrieve | None = None,
+        params: models.SearchParams | None = None,
+        with_payload: bool | Sequence[str] = True,
     ) -> list[HitGroup]:
         """The best groups of hits that share a value of the payload key `group_by`. See `diptych.search`."""
         return search_groups(
@@ -199,6 +201,8 @@ class Collection:
             filter=filter,
             score_threshold=score_threshold,
             pipeline=pipeline,
+            params=params,
+            with_payload=with_payload,
         )[0]
 
     def explain(
@@ -209,9 +213,10 @@ class Collection:
         limit: int | None = None,
         filter: models.Filter | None = None,
         pipeline: Pipeline | Retrieve | None = None,
+        params: models.SearchParams | None = None,
     ) -> list[Explanation]:
         """Why each hit, or each document of `ids`, stands where it stands. See `diptych.explain`."""
-        return explain(self.handle, query, ids=ids, limit=limit, filter=filter, pipeline=pipeline)
+        return explain(self.handle, query, ids=ids, limit=limit, filter=filter, pipeline=pipeline, params=params)
 
     def count(self) -> int:
         """How many documents the collection holds; 0 before the first populate."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.errors import SearchError
 from diptych.handle import CollectionHandle
+from diptych.payloads import OWN
 from diptych.search.asked import Asked
 from diptych.search.inputs import encode_inputs
 from diptych.search.pipeline import Pipeline, Retrieve
@@ -129,7 +130,7 @@ def _grouped(asked: Asked, hits: Sequence[Hit], group_by: str, group_size: int) 
 
 def _values(document: Document, path: str) -> list[str | int]:
     """The values under a dotted path, each once; what is neither text nor integer groups nothing."""
-    found: Any = {**document.metadata, "title": document.title, "text": document.text}
+    found: Any = {**document.metadata, "title": document.title, "text": document.text, OWN: {"id": document.id}}
     for key in path.split("."):
         found = found.get(key) if isinstance(found, Mapping) else None
     values = found if isinstance(found, list) else [found]

@@ -94,3 +94,24 @@ def test_grouping_leaves_the_documents_whole(filled: Collection, queries: list[s
     for pipeline in PIPELINES:
         (groups,) = search_groups(filled.handle, queries[:1], group_by="parity", pipeline=pipeline)
         assert all(hit.document == by_id[hit.id] for group in groups for hit in group.hits)
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES, ids=repr)
+def test_each_document_can_be_its_own_group(filled: Collection, queries: list[str], pipeline: Pipeline) -> None:
+    groups = filled.search_groups(queries[0], group_by="_diptych.id", limit=5, pipeline=pipeline)
+    hits = filled.search(queries[0], limit=5, pipeline=pipeline)
+    assert shown(groups) == [(hit.id, [hit.id]) for hit in hits]
+
+
+@pytest.mark.filterwarnings("ignore:Local mode performs exact")
+@pytest.mark.parametrize("pipeline", PIPELINES, ids=repr)
+def test_groups_of_a_collection_take_params_and_payload(
+    filled: Collection, queries: list[str], pipeline: Pipeline
+) -> None:
+    exact = models.SearchParams(exact=True)
+    groups = filled.search_groups(
+        queries[0], group_by="parity", pipeline=pipeline, params=exact, with_payload=["n"], group_size=2
+    )
+    assert all(set(hit.document.metadata) == {"n"} and not hit.document.text for g in groups for hit in g.hits)
+    with pytest.raises(SearchError, match="unknown type of params"):
+        filled.search_groups(queries[0], group_by="parity", pipeline=pipeline, params={"exact": True})  # type: ignore[arg-type]
