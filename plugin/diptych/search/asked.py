@@ -17,7 +17,7 @@ from diptych.slots import Slot
 from diptych.types import Query
 
 MOST = 100_000  # hits a query can ask for; Qdrant reserves memory for them before it looks
-_SCORED_BY_VECTOR = ("dense", "sparse", "multivector")
+_RESCORERS = ("multivector", "dense")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +146,7 @@ def check_pipeline(pipeline: Pipeline, handle: CollectionHandle) -> None:
     if not pipeline.retrieve:
         raise SearchError("a pipeline that retrieves nothing", do='start with Retrieve("SLOT")')
     if pipeline.rescore:
-        _require_kind(handle.slots[pipeline.rescore.slot], _SCORED_BY_VECTOR, "rescore")
+        _require_kind(handle.slots[pipeline.rescore.slot], _RESCORERS, "rescore")
     if pipeline.diversify:
         _require_kind(handle.slots[pipeline.diversify.slot], ("dense",), "diversify")
 

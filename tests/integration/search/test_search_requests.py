@@ -291,12 +291,8 @@ def test_stop_words_alone_leave_the_lexical_branch_empty(opened: Open, tmp_path:
         2,
         2,
     ]
-    rescored = Retrieve("dense") >> Rescore("lexical")
-    assert [[hit.id for hit in hits] for hits in search(collection.handle, queries, pipeline=rescored)] == [
-        [],
-        ["b"],
-        [],
-    ]
+    with pytest.raises(SearchError, match="cannot rescore\n  where: slot 'lexical'\n  got: sparse\n  expected: multi"):
+        search(collection.handle, queries, pipeline=Retrieve("dense") >> Rescore("lexical"))
 
 
 def test_a_text_index_is_a_slot_like_others(opened: Open, documents: list[Document], tmp_path: Path) -> None:
