@@ -115,12 +115,41 @@ def test_a_change_of_vectors_that_was_cut_short_is_finished(docs: EdgeClient, pe
     assert json.loads(record.read_text())["pending"] is None
 
 
-def test_a_damaged_record_names_its_file(docs: EdgeClient) -> None:
+DAMAGED = {
+    "not JSON": ("{", "JSONDecodeError"),
+    "not text": ("\ufeff{}", "JSONDecodeError"),
+    "a list": ("[]", "a list where an object belongs"),
+    "null": ("null", "a NoneType where an object belongs"),
+    "keys missing": ('{"format": 1}', "name: Field required"),
+    "no shard": ('{"format": 1, "name": "docs", "config": {"vectors": {}}}', "shard: Field required"),
+    "a bad config": ('{WHOLE, "config": {"vectors": {"d": {"size": "x"}}}}', r"config\.vectors.*size"),
+    "a config that is none": ('{WHOLE, "config": 3}', "config: "),
+    "a name that is none": ('{WHOLE, "name": null}', "name: .*string"),
+    "a shard elsewhere": ('{WHOLE, "shard": "../x"}', "'../x' is no folder of data"),
+    "no shard's name": ('{WHOLE, "shard": ""}', "'' is no folder of data"),
+    "an unknown change": ('{WHOLE, "pending": {"swap": 1}}', "swap.* is no change of vectors"),
+}
+
+
+@pytest.mark.parametrize(("content", "text"), DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_record_names_its_file(docs: EdgeClient, content: str, text: str) -> None:
     docs.close()
     record = next(docs.path.glob("collections/*/collection.json"))
-    record.write_text("{")
-    with pytest.raises(StoreError, match=r"(?s)file of the embedded store is damaged.*collection\.json"):
+    whole = record.read_text()
+    record.write_text(content.replace("WHOLE", whole[1:-1]))
+    told = rf"(?s)file of the embedded store is damaged.*collection\.json.*got: .*{text}.*restore it"
+    with pytest.raises(StoreError, match=told):
         EdgeClient(docs.path)
+    record.write_text(whole)
+    with EdgeClient(docs.path) as again:
+        assert again.count("docs").count == 4
+
+
+def test_damaged_aliases_name_their_file(client: EdgeClient) -> None:
+    client.close()
+    (client.path / "aliases.json").write_text('{"format": 1, "aliases": {"a": [1]}}')
+    with pytest.raises(StoreError, match=r"(?s)is damaged.*aliases\.json.*a: .*string"):
+        EdgeClient(client.path)
 
 
 def test_a_record_of_a_later_format_is_refused(docs: EdgeClient) -> None:

@@ -109,3 +109,30 @@ def test_a_collection_can_be_made_where_a_failed_one_left_its_folder(client: Edg
     place.mkdir()
     client.create_collection("a", DOT)
     assert client.count("a").count == 0
+
+
+@pytest.mark.parametrize("inside", ["", "/store"])
+def test_a_path_that_is_a_file_or_lies_in_one_is_told(tmp_path: Path, inside: str) -> None:
+    (tmp_path / "file").write_text("a user's")
+    with pytest.raises(StoreError, match=r"(?s)cannot be opened.*edge:.*file.*Error.*choose another path"):
+        open_store(f"edge:{tmp_path}/file{inside}")
+    assert (tmp_path / "file").read_text() == "a user's"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system in which nothing can be made")
+def test_a_path_where_no_folder_can_be_made_is_told() -> None:
+    with pytest.raises(StoreError, match=r"(?s)cannot be opened.*edge:/proc/diptych.*Error.*can be written"):
+        open_store("edge:/proc/diptych")
+
+
+def test_a_lock_that_cannot_be_opened_is_told(folder: Path) -> None:
+    (folder / ".lock").mkdir(parents=True)
+    with pytest.raises(StoreError, match=r"(?s)cannot be opened.*IsADirectoryError.*\.lock"):
+        EdgeClient(folder)
+
+
+def test_collections_that_are_a_file_are_told(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "collections").write_text("a user's")
+    with pytest.raises(StoreError, match=r"(?s)cannot be opened.*collections"):
+        EdgeClient(folder)

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from threading import RLock
 
+from pydantic import TypeAdapter
 from qdrant_client import models
 
 from diptych.errors import CollectionError, CollectionNotFound, StoreError
 from diptych.stores.edge.collection import EdgeCollection
-from diptych.stores.edge.folders import folder_name, prepare, scan, sweep, without_record
+from diptych.stores.edge.folders import folder_name, opening, prepare, scan, sweep, without_record
 from diptych.stores.edge.lock import PathLock
-from diptych.stores.edge.sidecar import FORMAT, RECORD, UNFINISHED, read_json, sync_folder, write_json
+from diptych.stores.edge.sidecar import FORMAT, RECORD, UNFINISHED, read_json, sync_folder, validated, write_json
 
 ALIASES = "aliases.json"
+_ALIASES = TypeAdapter(dict[str, str])
 _FORBIDDEN = frozenset('<>:"/\\|?*\0\x1f')  # what a server refuses in a name
 
 
@@ -23,19 +25,20 @@ class Catalog:
 
     Raises:
         StoreLocked: another client has the path open.
-        StoreError: the path is somebody else's folder.
+        StoreError: the path is somebody else's folder, cannot be a folder, or has damaged records.
     """
 
     def __init__(self, root: Path) -> None:
-        self.root, self._home = root, prepare(root, create=True)
-        self._lock, self._mutex, self._closed = PathLock(root), RLock(), False
+        self._mutex, self._closed = RLock(), False
         self._opened: dict[str, EdgeCollection] = {}
-        try:
-            self._folders, self._lost = scan(self._home)
-            self.aliases = _aliases(root / ALIASES)
-        except BaseException:
-            self._lock.release()
-            raise
+        with opening(root):
+            self.root, self._home, self._lock = root, prepare(root, create=True), PathLock(root)
+            try:
+                self._folders, self._lost = scan(self._home)
+                self.aliases = _aliases(root / ALIASES)
+            except BaseException:
+                self._lock.release()
+                raise
 
     def names(self) -> list[str]:
         """All collections, sorted."""
@@ -148,4 +151,5 @@ def check_name(name: str, kind: str) -> None:
 
 
 def _aliases(path: Path) -> dict[str, str]:
-    return dict(read_json(path)["aliases"]) if path.exists() else {}
+    found: dict[str, str] = validated(_ALIASES, read_json(path).get("aliases"), path) if path.exists() else {}
+    return found

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from qdrant_client import models
 
 from diptych.errors import StoreError
@@ -35,10 +36,18 @@ class Record:
 
     @classmethod
     def read(cls, folder: Path) -> Record:
-        """The record of the collection in `folder`."""
-        raw = read_json(folder / RECORD)
-        config = models.CreateCollection(**raw["config"])
-        return cls(raw["name"], raw["shard"], config, raw["pending"], raw["stale"])
+        """The record of the collection in `folder`.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        path = folder / RECORD
+        found: Record = validated(_RECORD, read_json(path), path)
+        if Path(found.shard).name != found.shard or not found.shard.startswith(SHARD):
+            raise damaged(path, f"shard: {found.shard!r} is no folder of data")
+        if found.pending is not None and not ("drop" in found.pending or {"add", "config"} <= found.pending.keys()):
+            raise damaged(path, f"pending: {found.pending} is no change of vectors")
+        return found
 
     def write(self, folder: Path, name: str = RECORD) -> None:
         """Replace the record in `folder`: the old one or this one is there, whatever happens."""
@@ -58,15 +67,36 @@ def read_json(path: Path) -> dict[str, Any]:
         StoreError: it is damaged, or written by a later diptych.
     """
     try:
-        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        raw = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise StoreError("a file of the embedded store is damaged", where=path, got=error, do="restore it") from error
+        raise damaged(path, f"{type(error).__name__}: {error}") from error
+    if not isinstance(raw, dict):
+        raise damaged(path, f"a {type(raw).__name__} where an object belongs")
     if raw.get("format") != FORMAT:
         raise StoreError(
             "the embedded store has another format", where=path, got=raw.get("format"), expected=FORMAT,
             do="open it with the diptych that wrote it",
         )  # fmt: skip
     return raw
+
+
+def validated(kind: TypeAdapter[Any], raw: object, path: Path) -> Any:
+    """The object that `raw`, which was read from `path`, describes.
+
+    Raises:
+        StoreError: it describes none.
+    """
+    try:
+        return kind.validate_python(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise damaged(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def damaged(path: Path, got: str) -> StoreError:
+    """The error of a file that is not as it was written."""
+    do = "restore it from a copy; the data of the store were left alone"
+    return StoreError("a file of the embedded store is damaged", where=path, got=got, do=do)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -89,3 +119,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+_RECORD = TypeAdapter(Record)
