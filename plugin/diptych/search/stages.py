@@ -136,7 +136,8 @@ class Rerank:
 
     def __repr__(self) -> str:
         options = f", options={dict(self.options)!r}" if self.options else ""
-        return f"Rerank({self.adapter!r}, {self.candidates!r}{options})"
+        adapter = repr(self.adapter) if isinstance(self.adapter, str) else f"{self.label}()"
+        return f"Rerank({adapter}, {self.candidates!r}{options})"
 
 
 Stage: TypeAlias = Fusion | Rescore | Diversify | Rerank

@@ -97,6 +97,7 @@ def test_what_means_nothing_is_refused(make: Callable[[], object], text: str) ->
 
 def test_a_reranker_can_be_given_as_an_object() -> None:
     assert Rerank(FakeReranker(), 5).label == "FakeReranker"
+    assert repr(Rerank(FakeReranker(), 5)) == "Rerank(FakeReranker(), 5)"
 
 
 def slots_of(registry: Registry, **adapters: str) -> dict[str, Slot]:
