@@ -136,3 +136,19 @@ def test_collections_that_are_a_file_are_told(folder: Path) -> None:
     (folder / "collections").write_text("a user's")
     with pytest.raises(StoreError, match=r"(?s)cannot be opened.*collections"):
         EdgeClient(folder)
+
+
+@pytest.mark.parametrize("place", ["nowhere", "folder", "file"])
+def test_a_store_is_not_made_unless_wanted(tmp_path: Path, place: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("a user's")
+    before = tree(tmp_path)
+    with pytest.raises(StoreError, match=rf"(?s)there is no embedded store here.*edge:.*{place}.*check the path"):
+        EdgeClient(tmp_path / place, create=False)
+    assert tree(tmp_path) == before
+
+
+def test_a_store_that_is_there_opens_without_making_one(docs: EdgeClient) -> None:
+    docs.close()
+    with EdgeClient(docs.path, create=False) as again:
+        assert again.count("docs").count == 4

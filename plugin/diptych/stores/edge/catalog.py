@@ -25,14 +25,15 @@ class Catalog:
 
     Raises:
         StoreLocked: another client has the path open.
-        StoreError: the path is somebody else's folder, cannot be a folder, or has damaged records.
+        StoreError: the path is somebody else's folder, cannot be a folder, or has damaged records;
+            or there is no store and `create` is false.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, create: bool) -> None:
         self._mutex, self._closed = RLock(), False
         self._opened: dict[str, EdgeCollection] = {}
         with opening(root):
-            self.root, self._home, self._lock = root, prepare(root, create=True), PathLock(root)
+            self.root, self._home, self._lock = root, prepare(root, create=create), PathLock(root)
             try:
                 self._folders, self._lost = scan(self._home)
                 self.aliases = _aliases(root / ALIASES)

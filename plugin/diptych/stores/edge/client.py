@@ -32,13 +32,17 @@ class EdgeClient(Collections, Aliases, Schema, Writing, Uploading, Grouping, Mat
     `path` holds any number of collections. Calls from several threads are safe; what a write call has returned from
     is in the engine's write-ahead log and survives a kill. What only a server can do raises `StoreUnsupported`.
 
+    Args:
+        create: make a store where there is none; if false, that is an error and nothing is made.
+
     Raises:
         StoreLocked: another client, of this process or another, has the path open.
+        StoreError: the path cannot be opened, holds no store that may be made, or one of somebody else or with damage.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, create: bool = True) -> None:
         self.path = Path(path).expanduser().resolve()
-        self._catalog = Catalog(self.path)
+        self._catalog = Catalog(self.path, create=create)
         self._futures, self._starting = {}, RLock()
         self._finalizer = weakref.finalize(self, self._catalog.close)
 
