@@ -24,6 +24,7 @@ class Aside:
         self.path = path
         self.count = 0
         self.unidentified = 0
+        self.first_unidentified = ""  # where it is, if that is known
         self.examples: list[SetAside] = []
         self._file: IO[str] | None = None
         self._lock = threading.Lock()

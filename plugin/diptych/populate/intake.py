@@ -111,12 +111,14 @@ class Intake:
 
     def _set_aside(self, raw: object, position: int, reason: str) -> None:
         identifier = _id_of(raw)
-        if identifier and not isinstance(raw, Rejected):
+        place = identifier or getattr(raw, "where", "")
+        if identifier:
             self._seen.mention(identifier)
         elif self._aside is not None:
             self._aside.unidentified += 1
+            self._aside.first_unidentified = self._aside.first_unidentified or place
         if self._aside is not None:
-            self._aside.add(identifier, position, reason)
+            self._aside.add(place, position, reason)
 
 
 def _document(raw: object) -> Document:
@@ -130,10 +132,8 @@ def _document(raw: object) -> Document:
 
 
 def _id_of(raw: object) -> str:
-    """The id as far as it can be told, for the report."""
-    if isinstance(raw, Rejected):
-        return raw.where
-    found: Any = raw.id if isinstance(raw, Document) else None
+    """The id as far as it can be told."""
+    found: Any = raw.id if isinstance(raw, Document | Rejected) else None
     if isinstance(raw, Mapping):
         found = raw.get("_id", raw.get("id"))
     return str(found) if isinstance(found, str | int) and not isinstance(found, bool) else ""

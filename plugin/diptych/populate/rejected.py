@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """An unreadable entry: where it is (`corpus.jsonl:17`), and why. Populate sets it aside and goes on."""
+    """An unreadable entry: where it is (`corpus.jsonl:17`), and why. Populate sets it aside and goes on.
+
+    `id` is the document's id where that is known all the same, as for a file in a folder; empty where it is not.
+    """
 
     where: str
     reason: str
+    id: str = ""

@@ -135,7 +135,9 @@ def _format_of(path: Path) -> str:
         "the name of the source does not tell its format",
         where=str(path),
         expected=f"one that ends in {', '.join(_BY_SUFFIX)} (.gz too), or a folder",
-        do=f"name the format: {', '.join(FORMATS)}",
+        do=f"an array of objects: {readers.SPLIT_ARRAY.replace('FILE', str(path))}; JSON lines: --format jsonl"
+        if suffix.lower() == ".json"
+        else f"name the format: --format {' | '.join(FORMATS)}",
     )
 
 

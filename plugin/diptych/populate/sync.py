@@ -13,11 +13,16 @@ def obstacle(read: int, aside: Aside) -> str:
     if not read:
         return "nothing was deleted: the source is empty. To empty the collection, delete it."
     if aside.unidentified:
-        return (
-            f"nothing was deleted: {aside.unidentified} entries of the source have no readable id, so what is gone "
-            "cannot be told. Mend them and run again."
-        )
+        return f"nothing was deleted: {_unidentified(aside)}, so what is gone cannot be told. Mend that and run again."
     return ""
+
+
+def _unidentified(aside: Aside) -> str:
+    if aside.unidentified == 1:
+        place = f" ({aside.first_unidentified})" if aside.first_unidentified else ""
+        return f"1 entry of the source{place} has no readable id"
+    place = f" (the first: {aside.first_unidentified})" if aside.first_unidentified else ""
+    return f"{aside.unidentified:,} entries of the source{place} have no readable id"
 
 
 def delete_gone(store: Store, seen: SeenIds) -> int:

@@ -93,8 +93,8 @@ def test_columns_of_other_names_become_id_and_text(tmp_path: Path) -> None:
     [
         ("doi,text", {}, "the table has no id column"),
         ("id,abstract", {}, "the table has no text column"),
-        ("id,text", {"id_column": "doi"}, "the table has no id column.*\n.*\n  got: id, text\n  expected: doi"),
-        ("id,text", {"text_column": "abstract"}, "the table has no text column"),
+        ("id,text", {"id_column": "doi"}, "the table has no column 'doi'.*\n.*\n  got: id, text\n  expected: doi"),
+        ("id,text", {"text_column": "abstract"}, "the table has no column 'abstract'"),
     ],
 )
 def test_a_table_without_id_or_text_is_refused(
