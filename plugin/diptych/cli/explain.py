@@ -12,9 +12,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from diptych.cli.filters import parse_filter
+from diptych.cli.hits import snippet
 from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
 from diptych.cli.output import printable, stdout, write_json
-from diptych.cli.search import parse_filter, single, snippet
+from diptych.cli.search import single
 from diptych.cli.session import Session
 
 if TYPE_CHECKING:
@@ -72,12 +74,12 @@ def _show(console: Console, item: Explanation) -> None:
     console.print(f"{place}  ", end="", style="dim")
     console.print(printable(item.document.id), style="bold cyan", soft_wrap=True)
     if item.lost:
-        console.print(Padding(Text(f"no hit: {item.lost}", style="yellow"), INDENT))
-    console.print(Padding(Text(snippet(item.document)), INDENT))
+        console.print(Padding(Text(f"no hit: {item.lost}", style="yellow"), INDENT, expand=False))
+    console.print(Padding(Text(snippet(item.document)), INDENT, expand=False))
     rows = Table.grid(padding=(0, 2))
     for row in _rows(item):
         rows.add_row(*row)
-    console.print(Padding(rows, INDENT))
+    console.print(Padding(rows, INDENT, expand=False))
 
 
 def _rows(item: Explanation) -> Iterator[tuple[str, ...]]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.padding import Padding
-from rich.text import Text
 
+from diptych.cli.filters import parse_filter
+from diptych.cli.hits import show_groups, show_hits
 from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
-from diptych.cli.output import printable, stderr, stdout, write_json
 from diptych.cli.session import Session
 from diptych.errors import SearchError
 
@@ -20,10 +19,7 @@ if TYPE_CHECKING:
     from qdrant_client import models
 
     from diptych.collection import Collection
-    from diptych.search import Pipeline
-    from diptych.types import Document, Hit
-
-SNIPPET = 140  # characters of a hit's text
+    from diptych.search import HitGroup, Pipeline
 
 
 def search(
@@ -45,6 +41,14 @@ def search(
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only documents with this metadata; again for more.")
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="Leave out hits below this score.")] = None,
+    group_by: Annotated[
+        str | None, typer.Option(metavar="KEY", help="The best hits of each value of this metadata; -n counts groups.")
+    ] = None,
+    group_size: Annotated[int, typer.Option(min=1, metavar="N", help="With --group-by: hits of a group.")] = 3,
+    exact: Annotated[bool, typer.Option("--exact", help="Look at every vector instead of using the graph.")] = False,
+    hnsw_ef: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Effort of the graph search; more finds more.")
+    ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -58,6 +62,8 @@ def search(
 
       diptych search "mail server" --only lexical
 
+      diptych search "mail server" --group-by section --group-size 2
+
       diptych search --filter '{"must_not": [{"key": "section", "match": {"value": "games"}}]}' "card deck"
 
       diptych search - < queries.txt
@@ -66,19 +72,20 @@ def search(
     wanted = parse_filter(filter, where or [])
     session: Session = context.obj
     with session.collection(config, store, collection) as opened:
+        asked: dict[str, Any] = {
+            "limit": limit,
+            "filter": wanted,
+            "score_threshold": threshold,
+            "pipeline": single(opened, only),
+            "params": search_params(opened, exact=exact, hnsw_ef=hnsw_ef),
+        }
         begin = time.perf_counter()
-        found = opened.search_batch(
-            texts,
-            limit=limit,
-            offset=offset,
-            filter=wanted,
-            score_threshold=threshold,
-            pipeline=single(opened, only),
-        )
+        if group_by is not None:
+            groups = grouped(opened, texts, asked, group_by=group_by, group_size=group_size, offset=offset)
+            return show_groups(opened.name, texts, groups, time.perf_counter() - begin, as_json=as_json)
+        found = opened.search_batch(texts, offset=offset, **asked)
         seconds = time.perf_counter() - begin
-    if as_json:
-        return write_json(_document(opened.name, texts, found, seconds))
-    return _show(texts, found, offset)
+    return show_hits(opened.name, texts, found, seconds, offset=offset, as_json=as_json)
 
 
 def texts_of(queries: Sequence[str] | None) -> list[str]:
@@ -97,39 +104,6 @@ def texts_of(queries: Sequence[str] | None) -> list[str]:
     return lines
 
 
-def parse_filter(text: str | None, where: Sequence[str]) -> models.Filter | None:
-    """`--filter` and all of `--where` as one Qdrant filter, None when there is neither.
-
-    Raises:
-        SearchError: the JSON is no filter, or a `--where` is not KEY=VALUE.
-    """
-    if text is None and not where:
-        return None
-    from pydantic import ValidationError
-    from qdrant_client import models
-
-    try:
-        given = models.Filter.model_validate_json(text) if text is not None else None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(part for part in map(str, first["loc"]) if "[" not in part)  # without names of unions
-        raise SearchError("--filter is no Qdrant filter", where=place, got=first["msg"], do=_FILTER_HINT) from error
-    equal = [models.FieldCondition(key=k, match=models.MatchValue(value=v)) for k, v in map(_pair, where)]
-    return models.Filter(must=[*([given] if given else []), *equal])
-
-
-_FILTER_HINT = """write JSON such as {"must": [{"key": "section", "match": {"value": "mail"}}]}"""
-
-
-def _pair(text: str) -> tuple[str, str | int | bool]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise SearchError("--where is not KEY=VALUE", got=text, expected="such as section=mail")
-    if value in ("true", "false"):
-        return key, value == "true"
-    return key, int(value) if value.lstrip("-").isdecimal() else value
-
-
 def single(collection: Collection, slot: str | None) -> Pipeline | None:
     """The pipeline of one slot alone, None for the config's."""
     if slot is None:
@@ -140,54 +114,36 @@ def single(collection: Collection, slot: str | None) -> Pipeline | None:
     return Pipeline((Retrieve(slot, params=params),))
 
 
-def _document(name: str, texts: Sequence[str], found: Sequence[Sequence[Hit]], seconds: float) -> dict[str, Any]:
-    queries = [{"query": text, "hits": [_hit(hit) for hit in hits]} for text, hits in zip(texts, found, strict=True)]
-    return {"collection": name, "seconds": round(seconds, 4), "queries": queries}
+def grouped(
+    collection: Collection,
+    texts: Sequence[str],
+    asked: Mapping[str, Any],
+    *,
+    group_by: str,
+    group_size: int,
+    offset: int,
+) -> list[list[HitGroup]]:
+    """The groups of each query, by the options that `search` takes too.
+
+    Raises:
+        SearchError: groups cannot be left out at the top.
+    """
+    from diptych.search import search_groups
+
+    if offset:
+        raise SearchError("--offset counts hits and does not go with --group-by", got=offset, do="leave one out")
+    return search_groups(collection.handle, texts, group_by=group_by, group_size=group_size, **asked)
 
 
-def _hit(hit: Hit) -> dict[str, Any]:
-    """A hit as JSON values."""
-    document = hit.document
-    return {
-        "id": hit.id,
-        "score": hit.score,
-        "stages": dict(hit.stages),
-        "title": document.title,
-        "text": document.text,
-        "metadata": dict(document.metadata),
-    }
+def search_params(collection: Collection, *, exact: bool, hnsw_ef: int | None) -> models.SearchParams | None:
+    """The config's search parameters with these changes, None without changes."""
+    if not exact and hnsw_ef is None:
+        return None
+    from qdrant_client import models
 
+    from diptych.search import Pipeline
 
-def _show(texts: Sequence[str], found: Sequence[Sequence[Hit]], offset: int) -> None:
-    if not sys.stdout.isatty():
-        return _lines(texts, found, offset)
-    console = stdout()
-    for text, hits in zip(texts, found, strict=True):
-        if len(texts) > 1:
-            console.print(printable(text), style="bold underline")
-        if not hits:
-            stderr().print("nothing found", style="dim")
-        for rank, hit in enumerate(hits, offset + 1):
-            console.print(f"{rank:>3}  {hit.score:>8.4f}  ", end="", style="dim")
-            console.print(printable(hit.id), style="bold cyan", soft_wrap=True)
-            console.print(Padding(Text(snippet(hit.document)), (0, 0, 0, 5)))
-    return None
-
-
-def snippet(document: Document, *, limit: int = SNIPPET) -> str:
-    """Title and beginning of the text, on one line."""
-    parts = (document.title, document.text)
-    return printable(": ".join(part for part in parts if part.strip()), limit=limit)
-
-
-def _lines(texts: Sequence[str], found: Sequence[Sequence[Hit]], offset: int) -> None:
-    for text, hits in zip(texts, found, strict=True):
-        for rank, hit in enumerate(hits, offset + 1):
-            fields = (
-                printable(text),
-                str(rank),
-                f"{hit.score:.6g}",
-                printable(hit.id),
-                snippet(hit.document, limit=1000),
-            )
-            sys.stdout.write("\t".join(fields) + "\n")
+    handle = collection.handle
+    given = Pipeline.from_config(handle.search_config, handle.slots).retrieve[0].params or models.SearchParams()
+    changes = {"exact": exact or None, "hnsw_ef": hnsw_ef}
+    return given.model_copy(update={name: value for name, value in changes.items() if value is not None})

@@ -11,7 +11,11 @@ from typing import Any
 import pytest
 from qdrant_client import models
 
-from diptych.cli.search import parse_filter, snippet, texts_of
+from diptych.cli.filters import parse_filter
+from diptych.cli.hits import snippet
+from diptych.cli.search import search_params, texts_of
+from diptych.collection import Collection
+from diptych.registry import Registry
 from diptych.types import Document
 
 Run = Callable[..., Any]
@@ -88,6 +92,8 @@ def test_a_collection_can_be_searched_without_a_config_file(filled: Run, config:
         (["night", "--limit", "0"], 2, "--limit"),
         (["night", "--limit", "9999"], 1, "more hits than the pipeline passes on"),
         (["night", "--collection", "plants"], 1, "plants"),
+        (["night", "--group-by", "kind", "--offset", "1"], 1, "--offset counts hits"),
+        (["night", "--hnsw-ef", "0"], 2, "--hnsw-ef"),
         ([" "], 1, "a query is empty"),
         (["-"], 1, "standard input holds no query"),
     ],
@@ -114,6 +120,50 @@ def test_filter_and_where_must_both_hold() -> None:
     values = [condition.match.value for condition in found.must[1:]]  # type: ignore[union-attr]
     assert values == [True, -3, "x=y"]
     assert parse_filter(None, []) is None
+
+
+def test_where_compares_numbers_as_numbers_and_the_rest_as_text(filled: Run, tmp_path: Path) -> None:
+    more = tmp_path / "more.jsonl"
+    more.write_text('{"id": "ant", "text": "ants", "n": 1.0}\n{"id": "elk", "text": "elks", "n": "007"}\n')
+    assert filled("populate", more).code == 0
+    for condition, expected in (("n=1.0", ["ant"]), ("n=1e0", ["ant"]), ("n=1.5", []), ("n=007", ["elk"])):
+        hits = filled("search", "ants elks", "--where", condition, "--json").json()["queries"][0]["hits"]
+        assert [hit["id"] for hit in hits] == expected, condition
+
+
+def test_hits_come_in_groups_of_a_value(filled: Run, tmp_path: Path) -> None:
+    more = tmp_path / "more.jsonl"
+    rows = [{"id": f"b{n}", "text": f"bird {n} at night", "kind": "bird"} for n in range(3)]
+    more.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert filled("populate", more).code == 0
+    options = ("search", "the bat hunts at night", "--only", "dense", "--group-by", "kind", "--group-size", 2)
+    (query,) = filled(*options, "--json").json()["queries"]
+    found = {group["value"]: [hit["id"] for hit in group["hits"]] for group in query["groups"]}
+    assert set(found) == {"mammal", "bird"}
+    assert (found["mammal"], len(found["bird"])) == (["bat"], 2)
+    rows_out = [line.split("\t") for line in filled(*options).out.splitlines()]
+    assert sorted(row[1:3] for row in rows_out) == [["bird", "1"], ["bird", "2"], ["mammal", "1"]]
+    assert all(len(row) == 6 for row in rows_out)
+
+
+def test_exact_and_effort_change_the_search_parameters_of_the_config(
+    filled: Run, config: Path, registry: Registry
+) -> None:
+    assert filled("search", "egg", "--exact", "--hnsw-ef", 200, "-n", 1).out.split("\t")[3] == "hen"
+    config.write_text(config.read_text() + "  params: {hnsw_ef: 50, oversampling: 2.0}\n")
+    with Collection.open(config, registry=registry) as collection:
+        found = search_params(collection, exact=True, hnsw_ef=None)
+        assert search_params(collection, exact=False, hnsw_ef=None) is None
+    assert found is not None
+    assert (found.exact, found.hnsw_ef) == (True, 50)
+    assert found.quantization is not None
+    assert found.quantization.oversampling == 2.0
+
+
+def test_a_piped_explanation_is_not_padded(filled: Run) -> None:
+    answer = filled("explain", "owl at night")
+    assert answer.code == 0
+    assert max(len(line) for line in answer.out.splitlines()) < 100
 
 
 def test_given_queries_need_no_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
