@@ -77,12 +77,13 @@ class Registry:
         """
         if name in self._specs:
             return self._specs[name]
-        near = difflib.get_close_matches(str(name), self._specs, n=3)
+        near = difflib.get_close_matches(str(name), self._specs, n=3, cutoff=0.7)
+        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
         raise UnknownAdapter(
             f"no adapter is called {name!r}",
             where=where,
-            expected=", ".join(near or sorted(self._specs)) or "no adapter is installed",
-            do="`diptych adapters` lists all; an adapter of another package appears once that is installed",
+            expected=", ".join(sorted(self._specs)) or "no adapter is installed",
+            do=f"{hint}`diptych adapters` lists all; an adapter of another package appears once that is installed",
         )
 
     def source(self, name: str) -> str:

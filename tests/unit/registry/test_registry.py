@@ -158,7 +158,9 @@ def test_a_plugin_that_returns_no_specs_is_named(returned: Any) -> None:
 
 
 def test_an_unknown_adapter_names_the_nearest() -> None:
-    with pytest.raises(UnknownAdapter, match="no adapter is called 'btea'\n  where: slot dense\n  expected: beta\n"):
+    with pytest.raises(
+        UnknownAdapter, match=r"slot dense\n  expected: alpha, beta, common\n  do: did you mean 'beta'[?]"
+    ):
         Registry(Alpha(), Beta(), installed=False).spec("btea", where="slot dense")
 
 
