@@ -86,17 +86,24 @@ def validate_options(
 def _option_error(
     spec: AdapterSpec, error: ValidationError, known: list[str], where: str, raw: object
 ) -> AdapterOptionsError:
-    first = error.errors()[0]
+    from diptych.config.wording import expectation
+
+    errors = error.errors()
+    first = next((detail for detail in errors if detail["type"] == "extra_forbidden"), errors[0])
     key = ".".join(map(str, first["loc"])) or "options"
-    if first["type"] != "extra_forbidden":
-        return AdapterOptionsError(
-            f"option {key!r} of adapter {spec.name!r} is not usable",
-            where=where,
-            got=conceal(repr(first.get("input")), raw)[:80],
-            expected=conceal(first["msg"], raw),
-            key=key,
-        )
-    return _unknown_option(spec, key, known, where)
+    if first["type"] == "extra_forbidden":
+        return _unknown_option(spec, key, known, where)
+    if first["type"] == "missing":
+        what = f"adapter {spec.name!r} needs the option {key!r}"
+        return AdapterOptionsError(what, where=where, do=f"`diptych adapters {spec.name}` says what it is", key=key)
+    together = first["type"] == "value_error" and not first["loc"]
+    return AdapterOptionsError(
+        f"option {key!r} of adapter {spec.name!r} is not usable",
+        where=where,
+        got="" if together else conceal(repr(first.get("input")), raw)[:80],
+        expected=conceal(expectation(first), raw),
+        key=key,
+    )
 
 
 def _unknown_option(spec: AdapterSpec, key: str, known: list[str], where: str) -> AdapterOptionsError:

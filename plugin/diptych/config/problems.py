@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from diptych.config.fields import fields_at, kinds_at, places_of
 from diptych.config.secrets import is_secret
 from diptych.config.source import Location, Source
+from diptych.config.wording import expectation
 from diptych.errors import ConfigError
 
 
@@ -73,20 +74,31 @@ def _problem(detail: Mapping[str, Any], model: type[BaseModel], raw: Mapping[str
     if detail["type"] == "extra_forbidden":
         return _unknown_key(location, list(fields_at(model, detail["loc"][:-1])), model)
     if detail["type"] == "missing":
-        return Problem(location, f"{location[-1]!r} is missing", do=_describe(model, detail["loc"]))
+        do = _misspelt(location, raw, fields_at(model, detail["loc"][:-1])) or _describe(model, detail["loc"])
+        return Problem(location, f"{location[-1]!r} is missing", do=do)
     if detail["type"].startswith("union_tag"):
         return _unknown_kind((*location, "kind"), detail["ctx"].get("tag"), kinds_at(model, detail["loc"]))
     if location[-1:] == ("[key]",):
         return Problem(location[:-1], "a name here has to be text", repr(location[-2]), do="put it in quotes")
     value = detail["input"]
     do = "${NAME} works in store, api_key and options of adapters only" if "${" in str(value) else ""
-    return Problem(location, "unusable value", shown(value, location), _expectation(detail["msg"]), do)
+    return Problem(location, "unusable value", shown(value, location), expectation(detail), do)
 
 
 def nearest(name: object, known: Iterable[str]) -> str:
     """`did you mean 'retrieve'?`, or nothing when no known name is near."""
     near = difflib.get_close_matches(str(name), list(known), n=1)
     return f"did you mean {near[0]!r}?" if near else ""
+
+
+def _misspelt(location: Location, raw: object, known: Iterable[str]) -> str:
+    """What to do when the missing key is there under a name like it."""
+    for key in location[:-1]:
+        inside = _step(raw, key)
+        raw = inside[0] if inside else None
+    there = [key for key in raw if isinstance(key, str) and key not in known] if isinstance(raw, Mapping) else []
+    near = difflib.get_close_matches(str(location[-1]), there, n=1)
+    return f"did you mean it by {near[0]!r}? write {location[-1]!r}" if near else ""
 
 
 def _unknown_key(location: Location, known: Sequence[str], model: type[BaseModel]) -> Problem:
@@ -135,11 +147,3 @@ def _step(raw: object, key: str | int) -> tuple[object] | None:
 def _describe(model: type[BaseModel], location: Location) -> str:
     description = fields_at(model, location[:-1]).get(str(location[-1]))
     return f"add it: {description}" if description else ""
-
-
-def _expectation(message: str) -> str:
-    return (
-        message.removeprefix("Input should be ")
-        .replace("a valid dictionary or instance of ", "a mapping: ")
-        .replace("a valid dictionary", "a mapping")
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
+from diptych.config.secrets import is_secret
 from diptych.config.source import Location, Source
 from diptych.errors import ConfigError
 
+_BARE_COLON = re.compile(r"\s*(?:- )?([\w.-]+):\s+([^\s\"'{\[|>&*!#][^\"]*?:(?:\s[^\"]*?)?)\s*(?:\s#.*)?$")
 MAX_BYTES = 1_000_000  # a config is small; a corpus given in its place must not be parsed as YAML
 
 
@@ -58,14 +61,14 @@ def _parse(text: str, path: Path) -> tuple[Node | None, Any]:
         _refuse_cycles(node, path, (), set())
         return node, yaml.constructor.construct_document(node)
     except YAMLError as error:
-        raise _bad_yaml(error, path) from error
+        raise _bad_yaml(error, path, text) from error
     except RecursionError:
         raise ConfigError("the config file is nested too deeply", where=path) from None
     except ValueError as error:  # such as the date 2024-99-99
         raise ConfigError("the config file holds a value that is no value", where=path, got=str(error)) from error
 
 
-def _bad_yaml(error: YAMLError, path: Path) -> ConfigError:
+def _bad_yaml(error: YAMLError, path: Path, text: str) -> ConfigError:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
     problem = str(getattr(error, "problem", None) or error).splitlines()[0]
@@ -74,7 +77,17 @@ def _bad_yaml(error: YAMLError, path: Path) -> ConfigError:
         key = problem.removeprefix("found duplicate key ").split(" with value")[0].strip("\"'")
         return ConfigError(f"key {key!r} stands twice", where=where, do="keep one of the two")
     hint = "indent with spaces, not tabs" if "\\t" in problem else "check quotes, colons and indentation there"
+    if mark and problem.startswith("mapping values"):
+        hint = _to_quote(text.splitlines()[mark.line]) or hint
     return ConfigError("the config file is not YAML", where=where, got=f"{context} {problem}".strip(), do=hint)
+
+
+def _to_quote(line: str) -> str:
+    """The hint for `key: value` with a colon in its bare value, which YAML takes for a second key."""
+    found = _BARE_COLON.match(line)
+    if found is None:
+        return ""
+    return f"quote the value of {found[1]}" if is_secret(found[1]) else f'quote it: "{found[2].strip()}"'
 
 
 def _refuse_cycles(node: Node, path: Path, above: tuple[int, ...], done: set[int]) -> None:

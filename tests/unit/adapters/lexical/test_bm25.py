@@ -62,8 +62,8 @@ def test_it_satisfies_the_contracts_and_is_made_by_the_registry() -> None:
     ("options", "text"),
     [
         ({"k": 1}, "did you mean 'k1'"),
-        ({"k1": -1}, "greater than or equal to 0"),
-        ({"b": 1.5}, "less than or equal to 1"),
+        ({"k1": -1}, "at least 0"),
+        ({"b": 1.5}, "at most 1"),
         ({"language": "klingon"}, "'english'"),
         ({"min_token_length": 5, "max_token_length": 3}, "min_token_length 5 is above max_token_length 3"),
     ],

@@ -92,7 +92,7 @@ def test_it_satisfies_the_contract_and_is_made_by_the_registry() -> None:
     [
         ({"stopword": []}, "did you mean 'stopwords'"),
         ({"tokenizer": "bert"}, "'word', 'whitespace'"),
-        ({"b": 2}, "less than or equal to 1"),
+        ({"b": 2}, "at most 1"),
         ({"min_token_length": 5, "max_token_length": 3}, "min_token_length 5 is above max_token_length 3"),
     ],
 )

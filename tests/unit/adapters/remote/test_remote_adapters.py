@@ -316,7 +316,7 @@ def test_openai_itself_is_asked_with_its_usual_key_and_no_other_host_is(monkeypa
     ("name", "options", "text"),
     [
         ("openai", {"api_key": "sk-secret"}, "no option 'api_key'"),
-        ("openai", {"batch_size": 0}, "greater than or equal to 1"),
+        ("openai", {"batch_size": 0}, "at least 1"),
         ("openai", {"encoding_format": "int8"}, "'float' or 'base64'"),
         ("rerank-api", {"path": "rerank"}, "option 'path'"),
         ("tei", {"truncation_direction": "up"}, "'right' or 'left'"),

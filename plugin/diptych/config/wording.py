@@ -1,0 +1,55 @@
+"""What pydantic expected, in words of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_NUMBER, _TRUTH, _MAPPING = "a number", "true or false", "a mapping: key: value lines"
+_PLAIN = {
+    "missing": "a value",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": _NUMBER,
+    "float_parsing": _NUMBER,
+    "finite_number": "a finite number",
+    "bool_type": _TRUTH,
+    "bool_parsing": _TRUTH,
+    "string_type": "text",
+    "dict_type": _MAPPING,
+    "mapping_type": _MAPPING,
+    "model_type": _MAPPING,
+    "model_attributes_type": _MAPPING,
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "none_required": "null",
+    "path_type": "a path",
+}
+_FILLED: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "greater_than_equal": lambda c: f"at least {c['ge']:g}",
+    "greater_than": lambda c: f"more than {c['gt']:g}",
+    "less_than_equal": lambda c: f"at most {c['le']:g}",
+    "less_than": lambda c: f"less than {c['lt']:g}",
+    "literal_error": lambda c: str(c["expected"]),
+    "enum": lambda c: str(c["expected"]),
+    "too_short": lambda c: f"at least {_counted(c['min_length'], 'item')}",
+    "too_long": lambda c: f"at most {_counted(c['max_length'], 'item')}",
+    "string_too_short": lambda c: f"at least {_counted(c['min_length'], 'character')}",
+    "string_too_long": lambda c: f"at most {_counted(c['max_length'], 'character')}",
+    "string_pattern_mismatch": lambda c: f"text that matches {c['pattern']}",
+    "value_error": lambda c: str(c["error"]),
+    "assertion_error": lambda c: str(c["error"]),
+}
+
+
+def expectation(detail: Mapping[str, Any]) -> str:
+    """What one of pydantic's errors expected: `at least 1`, `a whole number`."""
+    kind = str(detail["type"])
+    if kind in _FILLED and "ctx" in detail:
+        return _FILLED[kind](detail["ctx"])
+    return _PLAIN.get(kind) or str(detail["msg"]).removeprefix("Input should be ")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
