@@ -127,7 +127,7 @@ def _show(report: PopulateReport) -> None:
     encoded = {slot: n for slot, n in report.encoded.items() if n}
     if encoded:
         console.print(f"encoded: {', '.join(f'{slot} {n:,}' for slot, n in encoded.items())}")
-    elif report.complete:
+    elif report.complete and report.read:
         console.print("nothing to encode: the collection is up to date")
     warnings = stderr()
     for warning in report.warnings:

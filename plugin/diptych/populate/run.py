@@ -13,7 +13,7 @@ from typing import Any
 
 from qdrant_client import models
 
-from diptych.errors import DiptychError, PopulateError
+from diptych.errors import CollectionNotFound, DiptychError, PopulateError
 from diptych.handle import CollectionHandle
 from diptych.populate.aside import Aside, reason_of
 from diptych.populate.index import Indexer
@@ -83,6 +83,7 @@ class _Run:
 
     def fill(self, documents: Iterable[object], *, sync: bool) -> None:
         """Read everything, write what is new, then delete, warn and optimise."""
+        self._require_collection()
         items, measure = self._items(documents)
         first = next(items, None)
         if first is not None:
@@ -90,6 +91,8 @@ class _Run:
         if not self._handle.exists:
             self._warnings.append("no document can be indexed, so the collection was not created")
             return
+        if not self._tally.read and not sync:
+            self._warnings.append("nothing was read: the source is empty")
         if sync:
             self._sync()
         self._warn_of_drift(measure)
@@ -117,6 +120,18 @@ class _Run:
             encoded=dict(self._indexer.encoded),
             warnings=tuple(self._warnings),
         )
+
+    def _require_collection(self) -> None:
+        """Raise CollectionNotFound when somebody deleted the collection since it was opened.
+
+        It is not made anew: its encoders were calibrated on, and its slots numbered for, what is gone.
+        """
+        if self._handle.exists and not self._store.exists():
+            raise CollectionNotFound(
+                "the collection was deleted since it was opened",
+                where=f"collection {self._handle.name!r}",
+                do="open it again and populate: Collection.open(config).populate(...)",
+            )
 
     def _items(self, documents: Iterable[object]) -> tuple[Iterator[Item], Measure]:
         """The items to index, and the measure: complete for a new collection, growing in passing for an old one."""

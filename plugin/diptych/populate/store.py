@@ -64,6 +64,10 @@ class Store:
             reraise=True,
         )
 
+    def exists(self) -> bool:
+        """Whether the collection is there."""
+        return self._again("read from", lambda: self.client.collection_exists(self.name))
+
     def owned(self, points: Sequence[PointId]) -> dict[PointId, Mapping[str, Any] | None]:
         """What diptych keeps in each of `points` that exists: document id and hash; None for a foreign point."""
         read = partial(self.client.retrieve, self.name, points, with_payload=[OWN], with_vectors=False)

@@ -15,7 +15,7 @@ from qdrant_client import QdrantClient
 from qdrant_client.client_base import QdrantBase
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from diptych.errors import PopulateError
+from diptych.errors import CollectionNotFound, PopulateError
 from diptych.guard import TEXTS
 from diptych.handle import CollectionHandle
 from diptych.populate import open_source, populate
@@ -250,3 +250,15 @@ def _note_threads(encoder: Any, names: set[str]) -> None:
         return encode(inputs)
 
     encoder.encode_document = noting
+
+
+def test_a_collection_that_was_deleted_since_it_was_opened_is_not_made_anew(
+    client: QdrantBase, open_handle: OpenHandle
+) -> None:
+    handle = open_handle(client)
+    populate(handle, CORPUS[:3])
+    client.delete_collection("c")
+    expected = r"deleted since it was opened\n  where: collection 'c'\n  do: open it again"
+    with pytest.raises(CollectionNotFound, match=expected):
+        populate(handle, CORPUS[:3])
+    assert populate(open_handle(client), CORPUS[:3]).new == 3

@@ -30,6 +30,16 @@ def test_documents_are_counted_and_a_second_run_encodes_nothing(run: Run, config
     assert "nothing to encode" in second.out
 
 
+def test_an_empty_source_is_warned_of(run: Run, config: Path, corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    assert "not created" in run("populate", "notes").err
+    assert run("populate", corpus).code == 0
+    for source, text in (("notes", None), ("-", "")):
+        answer = run("populate", source, input=text)
+        assert (answer.code, answer.err) == (0, "warning: nothing was read: the source is empty\n")
+        assert "up to date" not in answer.out
+
+
 def test_json_is_the_whole_report(run: Run, config: Path, corpus: Path) -> None:
     report = run("populate", corpus, "--json").json()
     assert (report["read"], report["new"], report["complete"]) == (4, 4, True)
