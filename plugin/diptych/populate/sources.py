@@ -7,6 +7,7 @@
 | `*.parquet` | parquet | one a row; needs `diptych[parquet]` |
 | a folder with `corpus.jsonl(.gz)` | beir | that file |
 | a folder | files | one a `.txt` or `.md` file, its relative path as id |
+| `*.txt`, `*.md` | files | that one, its name as id |
 | `-` | jsonl | standard input, read once |
 """
 
@@ -128,13 +129,15 @@ def _open(path: Path, format: str, columns: readers.Columns) -> Source:
 def _format_of(path: Path) -> str:
     if path.is_dir():
         return "beir" if any((path / name).exists() for name in _CORPUS) else "files"
+    if path.suffix.lower() in readers.TEXT_FILES:
+        return "files"
     suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     if suffix.lower() in _BY_SUFFIX:
         return _BY_SUFFIX[suffix.lower()]
     raise PopulateError(
         "the name of the source does not tell its format",
         where=str(path),
-        expected=f"one that ends in {', '.join(_BY_SUFFIX)} (.gz too), or a folder",
+        expected=f"{', '.join(_BY_SUFFIX)} (.gz too), {', '.join(readers.TEXT_FILES)}, or a folder",
         do=f"an array of objects: {readers.SPLIT_ARRAY.replace('FILE', str(path))}; JSON lines: --format jsonl"
         if suffix.lower() == ".json"
         else f"name the format: --format {' | '.join(FORMATS)}",

@@ -31,6 +31,16 @@ def write(path: Path, text: str | bytes) -> Path:
     return path
 
 
+def test_a_single_text_or_markdown_file_is_a_source(tmp_path: Path) -> None:
+    note = open_source(write(tmp_path / "note.MD", "# Heading\n\nsome text\n"))
+    assert [(row["id"], row["title"]) for row in note if isinstance(row, dict)] == [("note.MD", "Heading")]
+    assert isinstance(note, Sized)
+    assert len(note) == 1
+    (plain,) = open_source(write(tmp_path / "plain.txt", "only words"))
+    assert isinstance(plain, dict)
+    assert (plain["id"], plain["text"]) == ("plain.txt", "only words")
+
+
 def test_json_lines_can_be_read_again_and_again(lines_file: Path) -> None:
     source = open_source(lines_file)
     assert list(source) == list(source) == ROWS
@@ -177,7 +187,7 @@ def test_the_format_can_be_named(tmp_path: Path) -> None:
     ("name", "format", "message"),
     [
         ("missing.jsonl", None, "there is no such source"),
-        ("corpus.xml", None, r"does not tell its format(.|\n)*one that ends in .jsonl(.|\n)*name the format"),
+        ("corpus.xml", None, r"does not tell its format(.|\n)*expected: .jsonl, (.|\n)*name the format"),
         ("corpus.gz", None, "does not tell its format"),
         ("corpus.jsonl", "xml", r"unknown format of a source(.|\n)*got: 'xml'(.|\n)*jsonl, csv, parquet, beir, files"),
         ("folder", "beir", r"this is no BEIR folder(.|\n)*corpus.jsonl.gz or corpus.jsonl"),
