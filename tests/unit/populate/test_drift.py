@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from diptych.populate.statistics import batched, drift
+from diptych import Registry
+from diptych.config.models import SlotConfig
+from diptych.metadata import Generation
+from diptych.populate.statistics import batched, drift, drift_warnings
+from diptych.slots import Slot
+from diptych.testing import fakes_plugin
 
 THEN = {"documents": 100.0, "tokens": 1000.0}
 
@@ -33,3 +38,15 @@ def test_a_corpus_without_words_has_no_relative_drift() -> None:
 @pytest.mark.parametrize(("size", "expected"), [(1, [[0], [1], [2]]), (2, [[0, 1], [2]]), (9, [[0, 1, 2]])])
 def test_batches_keep_the_order_and_the_rest(size: int, expected: list[list[int]]) -> None:
     assert list(batched(range(3), size)) == expected
+
+
+def test_a_warning_says_how_to_calibrate_anew() -> None:
+    generation = Generation(
+        number=1, vector="w.1", kind="sparse", adapter="bm25", options={}, space="s", numerics="n", statistics=THEN
+    )
+    registry = Registry(fakes_plugin, installed=False)
+    slot = Slot("words", SlotConfig(adapter="bm25"), generation, registry, verify=False)
+    (warning,) = drift_warnings({"words": slot}, {"words": {"documents": 100.0, "tokens": 1500.0}}, 100)
+    assert "'tokens' per document is +50%" in warning
+    assert warning.endswith("Populate under another `collection:` name to calibrate anew.")
+    assert drift_warnings({"words": slot}, {"words": {"documents": 100.0, "tokens": 1050.0}}, 100) == []
