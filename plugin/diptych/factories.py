@@ -63,6 +63,18 @@ def options_model(spec: AdapterSpec) -> type[BaseModel] | None:
     return model
 
 
+def factory_parameters(spec: AdapterSpec, *, where: str = "") -> list[inspect.Parameter] | None:
+    """What the adapter's factory can be called with, or None when it takes anything. The factory is imported.
+
+    Raises:
+        AdapterFactoryError: it cannot be imported.
+    """
+    parameters = inspect.signature(_factory(spec, where)).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return [p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
 def validate_options(
     spec: AdapterSpec, options: Mapping[str, Any], *, where: str = "", raw: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -121,10 +133,10 @@ def _check_parameters(spec: AdapterSpec, options: Mapping[str, Any], where: str)
     """The options, after a look at the factory's own signature; the factory must be importable for that."""
     if not options:
         return {}
-    parameters = inspect.signature(_factory(spec, where)).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+    parameters = factory_parameters(spec, where=where)
+    if parameters is None:
         return dict(options)
-    known = sorted(p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD))
+    known = sorted(parameter.name for parameter in parameters)
     for key in options:
         if key not in known:
             raise _unknown_option(spec, key, known, where)

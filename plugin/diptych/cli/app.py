@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from diptych.cli import adapters, doctor, evaluate, explain, info, init, populate, search
+from diptych.cli.helping import PlainGroup
 from diptych.cli.running import command
 from diptych.cli.session import Session
 
@@ -18,6 +19,7 @@ EPILOG = (
 
 app = typer.Typer(
     name="diptych",
+    cls=PlainGroup,
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode="rich",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from diptych.cli.output import printable, stdout, write_json
 from diptych.cli.running import FAILED
 from diptych.cli.session import Session
 
+INDENT = " " * 5
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
@@ -49,6 +51,16 @@ def doctor(
 def _show(check: Check) -> None:
     console = stdout()
     console.print(f"{check.status:<5}", style=STYLES[check.status], end="")
-    console.print(f"{check.name}: {printable(check.found)}", soft_wrap=True)
+    width = console.width if console.is_terminal else None
+    console.print(_indented(f"{check.name}: {printable(check.found)}", width).lstrip(), soft_wrap=True)
     for line in check.do.splitlines():
-        console.print(f"     {printable(line)}", style="dim", soft_wrap=True)
+        console.print(_indented(printable(line), width), style="dim", soft_wrap=True)
+
+
+def _indented(text: str, width: int | None) -> str:
+    """The text behind the column of the statuses, broken between words alone; unbroken without a width."""
+    if width is None:
+        return f"{INDENT}{text}"
+    return textwrap.fill(
+        text, width, initial_indent=INDENT, subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False
+    )

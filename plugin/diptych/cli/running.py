@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from diptych.cli.helping import PlainCommand
 from diptych.cli.output import stderr, write_error
 from diptych.errors import DiptychError
 
@@ -26,7 +27,7 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
             function(*args, **options)
             sys.stdout.flush()
 
-    app.command(name)(run)
+    app.command(name, cls=PlainCommand)(run)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from diptych.config.problems import nearest
 from diptych.errors import ConfigError
 from diptych.specs import AdapterSpec
 
@@ -35,17 +36,35 @@ def parse_choice(slot: str, text: str, specs: Sequence[AdapterSpec]) -> SlotChoi
     if text == NONE:
         return None
     if text in names:
+        _require_no_model(slot, next(spec for spec in specs if spec.name == text))
         return SlotChoice(slot, text, {})
     if colon and adapter in names:
         return SlotChoice(slot, adapter, {"model": model})
-    if DEFAULT_ADAPTER in names and slot == "dense":
+    if DEFAULT_ADAPTER in names and slot == "dense" and (not colon or _is_model(adapter)):
         return SlotChoice(slot, DEFAULT_ADAPTER, {"model": text})
     raise ConfigError(
         f"--{slot} names no adapter",
         got=text,
         expected=", ".join(sorted(names)),
-        do="write ADAPTER, ADAPTER:MODEL or none; `diptych adapters` lists all",
+        do=nearest(adapter, names) or "write ADAPTER, ADAPTER:MODEL or none; `diptych adapters` lists all",
     )
+
+
+def _require_no_model(slot: str, spec: AdapterSpec) -> None:
+    """Raise ConfigError for an adapter alone where its options require a model."""
+    from diptych.factories import options_model
+
+    options = options_model(spec)
+    model = options.model_fields.get("model") if options else None
+    if model is not None and model.is_required():
+        raise ConfigError(
+            f"--{slot}: adapter {spec.name!r} needs a model", got=spec.name, do=f"write {spec.name}:MODEL"
+        )
+
+
+def _is_model(prefix: str) -> bool:
+    """Whether what stands before a colon begins a model's name: a model in a package, or a path."""
+    return prefix == "wheel" or "/" in prefix or "\\" in prefix or prefix.startswith(".")
 
 
 def render(store: str, collection: str, slots: Sequence[SlotChoice], *, schema: str | None) -> str:
@@ -75,7 +94,9 @@ def _is_typed(text: str) -> bool:
 
 def _head(schema: str | None) -> str:
     hint = [f"# yaml-language-server: $schema={schema}"] if schema else []
-    return "\n".join([*hint, "# What fills and queries a collection. Reference: docs/reference/config.md", ""])
+    keys = f" {schema} has every key." if schema else ""
+    about = f"# What fills and queries a collection. `diptych adapters NAME` shows an adapter's options.{keys}"
+    return "\n".join([*hint, about, ""])
 
 
 def _store(store: str, collection: str) -> str:

@@ -92,6 +92,7 @@ def test_no_schema_is_written_when_none_is_wanted(run: Run, tmp_path: Path) -> N
     [
         (("--dense", "fake-denze", "--lexical", "none"), "--dense names no adapter"),
         (("--dense", "none", "--lexical", "none"), "a collection needs a slot"),
+        (("--dense", "nope:foo", "--lexical", "none"), "--dense names no adapter"),
         (("--dense", "fake-reranker", "--lexical", "none"), "--dense names no adapter"),
         (("--dense", "fake-dense:model", "--lexical", "none"), "has no option 'model'"),
         (("--dense", "fake-dense", "--lexical", "none", "--collection", ""), "collection"),

