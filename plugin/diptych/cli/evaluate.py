@@ -80,8 +80,9 @@ def evaluate(
 
 
 def split_names(names: Sequence[str]) -> list[str]:
-    """Names given one by one or with commas between; commas inside brackets, as in `RBP(p=0.8,rel=1)`, stay."""
-    return [name.strip() for text in names for name in re.split(r",(?![^()]*\))", text) if name.strip()]
+    """Names given one by one or with commas between, each once; commas in brackets, as in `RBP(p=0.8,rel=1)`, stay."""
+    found = (name.strip() for text in names for name in re.split(r",(?![^()]*\))", text))
+    return list(dict.fromkeys(name for name in found if name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +100,16 @@ class Outcome:
         from diptych.evaluate import compare
 
         names = [evaluation.name for evaluation in self.evaluations]
-        if baseline is None and (len(names) < 2 or len(self.evaluations[0].queries) < 2):
+        alone = len(names) < 2 and baseline is None
+        if alone or (self.single_query and baseline in (None, *names)):
             return self
         comparisons = [compare(self.evaluations, baseline or names[0], metric) for metric in metrics]
         return Outcome(self.runs, self.evaluations, self.recalls, self.recall_at, comparisons)
+
+    @property
+    def single_query(self) -> bool:
+        """Whether only one query is judged, from which nothing can be tested."""
+        return len(self.evaluations[0].queries) < 2
 
     def document(self, *, per_query: bool) -> dict[str, object]:
         """The outcome as JSON values."""
@@ -199,7 +206,9 @@ def _show(outcome: Outcome, plot: Path | None) -> None:
     console.print(caption, soft_wrap=True)
     for name, recall in outcome.recalls.items():
         console.print(f"{name}: finds {recall:.4f} of the exact first {outcome.recall_at}")
+    if outcome.single_query:
+        stderr().print("nothing is compared: only one query is judged", style="yellow")
     if plot and outcome.comparisons:
         console.print(f"wrote {plot}", soft_wrap=True)
     elif plot:
-        stderr().print("no plot: there is only one run", style="yellow")
+        stderr().print("no plot: there is nothing to compare", style="yellow")

@@ -141,3 +141,34 @@ def test_a_run_that_is_not_there_is_refused_with_the_nearest() -> None:
 
 def test_metric_names_may_stand_with_commas_between() -> None:
     assert split_names(["nDCG@10, MAP", "RBP(p=0.8,rel=1)"]) == ["nDCG@10", "MAP", "RBP(p=0.8,rel=1)"]
+    assert split_names(["MAP,nDCG@10", "MAP"]) == ["MAP", "nDCG@10"]
+
+
+def test_a_metric_named_twice_is_computed_once(judged: Run) -> None:
+    answer = judged("evaluate", "-m", "nDCG@10,nDCG@10", "-m", "MAP")
+    assert answer.code == 0
+    assert answer.out.splitlines()[1].count("nDCG@10") == 1
+
+
+@pytest.mark.parametrize("options", [(), ("--baseline", "dense"), ("--plot", "differences.png")])
+def test_one_judged_query_is_evaluated_and_not_compared(judged: Run, tmp_path: Path, options: tuple[str, ...]) -> None:
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq1\tcat\t1\n")
+    answer = judged("evaluate", *options)
+    assert answer.code == 0
+    assert "nothing is compared: only one query is judged" in answer.err
+    assert judged("evaluate", *options, "--json").json()["comparisons"] == []
+    assert "there is no evaluation 'late'" in judged("evaluate", "--baseline", "late").err
+
+
+def test_a_measure_deeper_than_the_pipeline_is_computed_and_remarked_on(
+    run: Run, config: Path, corpus: Path, tmp_path: Path
+) -> None:
+    late, rescore = "  late: {adapter: fake-multivector}\n", "  rescore: {slot: late, candidates: 2}\n  limit: 2\n"
+    text = config.read_text().replace("search:\n", late + "search:\n").replace("  limit: 3\n", rescore)
+    config.write_text(text + "evaluate: {queries: queries.jsonl, qrels: qrels.tsv, metrics: [Recall@100]}\n")
+    (tmp_path / "queries.jsonl").write_text("".join(f'{{"_id": "q{n}", "text": "night"}}\n' for n in (1, 2)))
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq1\towl\t1\nq2\towl\t1\n")
+    assert run("populate", corpus).code == 0
+    answer = run("evaluate", "--exact")
+    assert (answer.code, answer.err) == (0, "")
+    assert "rrf > late: rankings end at rank 2, above the cutoff of Recall@100" in answer.out
