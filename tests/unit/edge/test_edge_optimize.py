@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -112,6 +114,43 @@ def test_each_write_during_the_run_is_replayed(many: EdgeClient) -> None:
     assert many.query_points("many", [1.0, 2.0, 3.0, 4.0], using="late").points[0].id == 5
 
 
+@pytest.mark.parametrize("writing", [False, True])
+def test_an_index_that_cannot_be_loaded_leaves_the_collection_as_it_was(many: EdgeClient, writing: bool) -> None:
+    def spoil(stage: str) -> None:
+        if stage == "optimizing" and writing:
+            many.upsert("many", [point(9000)])
+        if stage == "exchanging":
+            for segment in many.path.glob("collections/*/shard-*/segments/*/segment.json"):
+                if not str(segment).startswith(str(original)):
+                    segment.write_text("damaged")
+
+    original, before = next(many.path.glob("collections/*/shard-*")), content(many)
+    with pytest.raises(StoreError, match=r"(?s)cannot open a collection.*shard-"):
+        many.optimize("many", on_stage=spoil)
+    assert set(content(many)) == set(before) | ({9000} if writing else set())
+    many.upsert("many", [point(9001)])
+    assert [place.name for place in many.path.glob("collections/*/shard-*")] == [original.name]
+    many.close()
+    with EdgeClient(many.path) as again:
+        assert 9001 in content(again)
+        assert again.optimize("many").result()
+
+
+MAPS = Path("/proc/self/maps")
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="needs Linux, which tells what a process has mapped into memory")
+def test_the_old_data_are_not_in_memory_together_with_the_new(many: EdgeClient) -> None:
+    mapped: dict[str, set[str]] = {}
+
+    def look(stage: str) -> None:
+        mapped[stage] = set(re.findall(rf"{many.path}/collections/\S*/(shard-[0-9a-f]+)", MAPS.read_text()))
+
+    assert many.optimize("many", on_stage=look).result()
+    assert [len(mapped[stage]) for stage in ("copying", "exchanging", "exchanged")] == [1, 1, 1]
+    assert mapped["exchanging"] != mapped["exchanged"]
+
+
 KILLED = """
     client = EdgeClient(folder)
     rng = np.random.default_rng(1)
@@ -138,6 +177,33 @@ def test_a_kill_at_any_stage_leaves_all_acknowledged_writes(many: EdgeClient, st
         assert set(content(again)) == before | written
         assert again.get_collection("many").points_count == 2000 + len(written)
     assert len(list(many.path.glob("collections/*/shard-*"))) == 1
+
+
+KILLED_INSIDE = """
+    client = EdgeClient(folder)
+    left = {lines}
+    def count(frame, event, argument):
+        global left
+        left -= "/stores/edge/" in frame.f_code.co_filename
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return count
+    client.optimize("many", on_stage=lambda stage: sys.settrace(count if stage == "exchanging" else None))
+    print("done", flush=True)
+    """
+
+
+def test_a_kill_at_any_line_of_the_exchange_loses_nothing(many: EdgeClient, start: Start) -> None:
+    before, outputs = content(many), []
+    for lines in (5, 21, 34, 48, 70, 1000):  # of 94; the record is replaced at the 53rd
+        many.close()
+        output, errors = start(KILLED_INSIDE.format(lines=lines)).communicate(timeout=60)
+        assert errors == ""
+        many = EdgeClient(many.path)
+        assert content(many) == before
+        outputs.append(output)
+    many.close()
+    assert outputs == [""] * 5 + ["done\n"]
 
 
 WRITING = """

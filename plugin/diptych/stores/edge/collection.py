@@ -94,10 +94,10 @@ class EdgeCollection:
             self.change(lambda record: replace(record, pending=pending))
             self._finish(pending)
 
-    def exchange(self, prepare: Callable[[], Any]) -> Any:
-        """Put the EdgeShard that `prepare()` returns in place of the old one, which is returned."""
+    def exchange(self, prepare: Callable[[], Any]) -> None:
+        """Put the EdgeShard that `prepare()` returns in place of the old one."""
         with self._records:  # taken first here as in add_vector, so that the two cannot wait for each other
-            return self.shard.exchange(prepare)
+            self.shard.exchange(self.folder / self.record.shard, prepare)
 
     def close(self) -> None:
         """End a running optimisation, flush and close."""

@@ -71,29 +71,28 @@ class Optimization:
                 self._collection.change(lambda record: replace(record, stale=False))
                 return False
             self._enter("replaying")
-            self._take_over(shards.load(target), journal, target.name)
+            self._take_over(target, journal)
         return True
 
-    def _take_over(self, fresh: Any, journal: Journal, name: str) -> None:
-        """Bring `fresh` up to date and put it in."""
+    def _take_over(self, target: Path, journal: Journal) -> None:
+        """Bring the EdgeShard in `target` up to date and put it in."""
+        if journal:
+            _catch_up(target, journal)
+        self._enter("exchanging")
+        self._collection.exchange(lambda: self._complete(target, journal))
+        self._enter("exchanged")
+
+    def _complete(self, target: Path, journal: Journal) -> Any:
+        """The EdgeShard in `target` with the last writes; from the change of the record on, it is the collection."""
+        fresh = shards.load(target)
         try:
-            for _ in range(PASSES):
-                journal.replay(fresh)
+            journal.replay(fresh)
             fresh.flush()
-            self._enter("exchanging")
-            old = self._collection.exchange(lambda: self._complete(fresh, journal, name))
+            self._collection.change(lambda record: replace(record, shard=target.name, stale=False))
         except BaseException:
-            if self._collection.record.shard != name:
+            if self._collection.record.shard != target.name:
                 fresh.close()
             raise
-        self._enter("exchanged")
-        old.close()
-
-    def _complete(self, fresh: Any, journal: Journal, name: str) -> Any:
-        """The last writes; from the change of the record on, `fresh` is the collection."""
-        journal.replay(fresh)
-        fresh.flush()
-        self._collection.change(lambda record: replace(record, shard=name, stale=False))
         return fresh
 
     def _build(self, folder: Path) -> bool:
@@ -122,6 +121,17 @@ class Optimization:
         self.stage = stage
         if self._on_stage is not None:
             self._on_stage(stage)
+
+
+def _catch_up(target: Path, journal: Journal) -> None:
+    """Do what was written meanwhile on the EdgeShard in `target` too, so that little is left to do while all wait."""
+    fresh = shards.load(target)
+    try:
+        for _ in range(PASSES):
+            journal.replay(fresh)
+        fresh.flush()
+    finally:
+        fresh.close()
 
 
 def _start(folder: Path) -> subprocess.Popen[str]:

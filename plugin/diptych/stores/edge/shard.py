@@ -58,27 +58,23 @@ class Shard:
         finally:
             self._journal = None
 
-    def exchange(self, prepare: Callable[[], Any]) -> Any:
-        """Put the EdgeShard that `prepare()` returns in place of the old one, which is returned.
+    def exchange(self, folder: Path, prepare: Callable[[], Any]) -> None:
+        """Close the EdgeShard, which is in `folder`, and put the one that `prepare()` returns in its place.
 
-        Writers wait while it is prepared, readers only while it is put in.
+        Memory never holds both, and everyone waits for it. When `prepare` fails all is as before.
         """
-        with self._writes:
-            fresh = prepare()
-            with self._gate.alone():
-                old, self._edge = self._edge, fresh
-        return old
-
-    def reload(self, folder: Path, config: Any) -> None:
-        """Close and load again with other settings, or as before when Edge refuses them; everyone waits for it."""
         with self._writes, self._gate.alone():
             self._edge.flush()
             self._edge.close()
             try:
-                self._edge = load(folder, config)
+                self._edge = prepare()
             except BaseException:
                 self._edge = load(folder)
                 raise
+
+    def reload(self, folder: Path, config: Any) -> None:
+        """Close and load again with other settings, or as before when Edge refuses them; everyone waits for it."""
+        self.exchange(folder, lambda: load(folder, config))
 
     def close(self) -> None:
         """Flush and close; a second call does nothing."""
