@@ -39,6 +39,8 @@ class Check:
 
 def run_checks(path: Path, session: Session, *, models: bool, download: bool) -> Iterator[Check]:
     """The checks one by one, so that they can be shown while slow ones run."""
+    if not download:
+        os.environ.setdefault(OFFLINE, "1")  # now: qdrant_client imports the hub's library where FastEmbed is there
     yield Check("versions", "ok", _versions())
     try:
         registry = session.registry
@@ -132,8 +134,6 @@ def _store(config: Config, session: Session, *, models: bool, download: bool) ->
 
 def _models(collection: Collection, download: bool) -> Iterator[Check]:
     """Load each encoder; where the collection exists, the guard compares it with the vectors there."""
-    if not download:
-        os.environ.setdefault(OFFLINE, "1")
     for name, slot in collection.handle.slots.items():
         begin = time.perf_counter()
         try:

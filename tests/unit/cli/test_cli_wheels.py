@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -74,6 +76,27 @@ def test_doctor_offers_to_fetch_a_model_in_its_own_words(tmp_path: Path, monkeyp
     assert "check the name" in found
     asked = CliRunner().invoke(app, ["doctor", "--download"], obj=session).stdout
     assert "HF_HUB_OFFLINE=0" in asked
+
+
+OFFLINE = """
+from pathlib import Path
+from diptych.cli.checks import run_checks
+from diptych.cli.session import Session
+for check in run_checks(Path("diptych.yaml"), Session(), models=True, download=False):
+    assert check.status != "fail", check
+import huggingface_hub.constants
+print(huggingface_hub.constants.HF_HUB_OFFLINE)
+"""
+
+
+def test_the_hub_is_kept_away_before_anything_imports_its_library(tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub")
+    (tmp_path / "diptych.yaml").write_text("collection: c\nslots:\n  words: {adapter: bm25, language: english}\n")
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    found = subprocess.run(
+        [sys.executable, "-c", OFFLINE], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (found.stdout.strip(), found.returncode) == ("True", 0), found.stderr
 
 
 def absent_model(*, model: str) -> object:
