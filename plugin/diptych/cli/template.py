@@ -42,11 +42,12 @@ def parse_choice(slot: str, text: str, specs: Sequence[AdapterSpec]) -> SlotChoi
         return SlotChoice(slot, adapter, {"model": model})
     if DEFAULT_ADAPTER in names and slot == "dense" and (not colon or _is_model(adapter)):
         return SlotChoice(slot, DEFAULT_ADAPTER, {"model": text})
+    hints = (nearest(adapter, names), "write ADAPTER, ADAPTER:MODEL or none", "`diptych adapters` lists all")
     raise ConfigError(
         f"--{slot} names no adapter",
         got=text,
         expected=", ".join(sorted(names)),
-        do=nearest(adapter, names) or "write ADAPTER, ADAPTER:MODEL or none; `diptych adapters` lists all",
+        do="; ".join(filter(None, hints)),
     )
 
 
@@ -94,9 +95,9 @@ def _is_typed(text: str) -> bool:
 
 def _head(schema: str | None) -> str:
     hint = [f"# yaml-language-server: $schema={schema}"] if schema else []
-    keys = f" {schema} has every key." if schema else ""
-    about = f"# What fills and queries a collection. `diptych adapters NAME` shows an adapter's options.{keys}"
-    return "\n".join([*hint, about, ""])
+    keys = f"; {schema} has every key" if schema else ""
+    about = f"# `diptych adapters NAME` shows the options of an adapter{keys}."
+    return "\n".join([*hint, "# What fills and queries a collection.", about, ""])
 
 
 def _store(store: str, collection: str) -> str:

@@ -98,7 +98,7 @@ def _misspelt(location: Location, raw: object, known: Iterable[str]) -> str:
         raw = inside[0] if inside else None
     there = [key for key in raw if isinstance(key, str) and key not in known] if isinstance(raw, Mapping) else []
     near = difflib.get_close_matches(str(location[-1]), there, n=1)
-    return f"did you mean it by {near[0]!r}? write {location[-1]!r}" if near else ""
+    return f"did you mean {location[-1]!r} by {near[0]!r}?" if near else ""
 
 
 def _unknown_key(location: Location, known: Sequence[str], model: type[BaseModel]) -> Problem:

@@ -88,7 +88,7 @@ def test_a_misspelt_option_is_named_before_the_one_that_is_missing_for_it() -> N
 
 @pytest.mark.parametrize("slots", [{"d": {"adaptor": "bm25"}}, {"d": {"Adapter": "bm25", "k": 1}}])
 def test_a_misspelt_key_that_is_missing_is_pointed_at(slots: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match=r"'adapter' is missing(.|\n)*by '[aA]dapt[eo]r'\? write 'adapter'"):
+    with pytest.raises(ConfigError, match=r"'adapter' is missing(.|\n)*did you mean 'adapter' by '[aA]dapt[eo]r'\?"):
         parse_config({"collection": "c", "slots": slots})
 
 
