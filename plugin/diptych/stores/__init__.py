@@ -49,7 +49,7 @@ def open_store(
         StoreURLError: nobody answers for such a URL.
         StoreLocked: another process has the embedded store open.
         StoreUnavailable: the server does not answer, or refuses the key.
-        CollectionNotFound: there is no `edge:` folder, and `create` is false.
+        CollectionNotFound, StoreError: there is no `edge:` folder, or it holds no store, and `create` is false.
     """
     url = interpolate(url, where="store")
     if registry is not None and (client := registry.hook.diptych_open_store(url=url)) is not None:
@@ -91,7 +91,7 @@ def _edge(path: Path, create: bool) -> QdrantBase:
     if not create and not path.is_dir():
         do = "fill it first: diptych populate SOURCE; or check the path"
         raise CollectionNotFound("there is no embedded store", where=f"edge:{path}", got="no such folder", do=do)
-    client: QdrantBase = EdgeClient(path)
+    client: QdrantBase = EdgeClient(path, create=create)
     return client
 
 

@@ -9,7 +9,7 @@ import pytest
 from qdrant_client import QdrantClient
 
 from diptych.collection import Collection
-from diptych.errors import CollectionNotFound, ConfigError, StoreLocked, StoreUnavailable, StoreURLError
+from diptych.errors import CollectionNotFound, ConfigError, StoreError, StoreLocked, StoreUnavailable, StoreURLError
 from diptych.hookspecs import hookimpl
 from diptych.registry import Registry
 from diptych.stores import is_store_url, open_store
@@ -85,6 +85,9 @@ def test_an_existing_file_is_a_path_whatever_its_name(tmp_path: Path, monkeypatc
 def test_an_embedded_store_for_reading_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(CollectionNotFound, match=r"there is no embedded store\n  where: edge:.*\n.*\n  do: fill it"):
         open_store("edge:store", base=tmp_path, create=False)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(StoreError, match="there is no embedded store here"):
+        open_store("edge:.", base=tmp_path, create=False)
     assert list(tmp_path.iterdir()) == []
     open_store("edge:store", base=tmp_path).close()
     open_store("edge:store", base=tmp_path, create=False).close()
