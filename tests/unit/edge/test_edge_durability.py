@@ -87,7 +87,7 @@ def test_a_kill_at_any_line_of_a_creation_or_deletion_leaves_all_or_nothing(
 ) -> None:
     package = str(Path(edge.__file__).parent)
     seen = set()
-    for lines in (*range(2, 200, 40), 10_000):
+    for lines in (*range(2, 200, 66), 10_000):
         output, errors = start(KILLED.format(action=action, package=package, lines=lines)).communicate(timeout=60)
         assert errors == ""
         with EdgeClient(folder) as client:
