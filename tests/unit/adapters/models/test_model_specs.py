@@ -43,7 +43,7 @@ def test_every_option_is_described_and_unknown_ones_are_refused(spec: AdapterSpe
     assert [name for name, field in model.model_fields.items() if not field.description] == []
     with pytest.raises(AdapterOptionsError, match=r"(?s)has no option 'batchsize'.*did you mean 'batch_size'"):
         registry.create(spec.name, {"model": "x", "batchsize": 1})
-    with pytest.raises(AdapterOptionsError, match="option 'model' of adapter"):
+    with pytest.raises(AdapterOptionsError, match="needs the option 'model'"):
         registry.create(spec.name, {})
 
 
