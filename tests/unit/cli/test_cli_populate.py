@@ -144,6 +144,7 @@ class Terminal(io.StringIO):
 
 
 def test_a_stage_expects_what_an_earlier_one_has_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     stream = io.StringIO()
     monkeypatch.setattr("diptych.cli.progress.stderr", lambda: Console(file=stream, force_terminal=True, width=120))
     with Bars() as bars:
