@@ -60,7 +60,9 @@ def fingerprint(
         "length": max_length or "all",
         "dimension": dimension,
     }
-    return Fingerprint(" ".join(f"{name}:{value}" for name, value in parts.items()), numerics)
+    spelt = {name: f"{name}:{value}" for name, value in parts.items()}
+    documents = " ".join(part for name, part in spelt.items() if name != "query")
+    return Fingerprint(" ".join(spelt.values()), numerics, documents)
 
 
 class Digests(NamedTuple):

@@ -224,8 +224,8 @@ class Collection:
 
     def info(self) -> CollectionInfo:
         """What the collection holds and what made its vectors; loads no encoder."""
-        slots = self.handle.metadata.slots if self.handle.metadata else {}
-        rows = tuple(SlotInfo.of(name, record.live) for name, record in slots.items())
+        slots = self.handle.metadata.live.slots if self.handle.metadata else {}
+        rows = tuple(SlotInfo.of(name, generation) for name, generation in slots.items())
         return CollectionInfo(self.name, self.count(), rows)
 
 

@@ -21,10 +21,14 @@
     │   └── FingerprintMismatch  the encoder at hand did not make the vectors in the collection
     ├── DocumentError            one bad document; populate sets it aside and goes on
     ├── PopulateError            populate stopped; what was acknowledged is kept
+    ├── SwapError                a swap that cannot be planned, applied, rolled back or finished as asked
+    │   ├── ApplyRunning         another process applies a swap to the collection
+    │   └── GateFailed           the new encoders did not pass; the old ones stay live
     ├── SearchError              a search that cannot be run as asked
     └── EvaluationError          judgements or runs that cannot be scored
 
-Beside the tree, `PluginWarning` says that a plugin failed which is only told what happened.
+Beside the tree, `PluginWarning` says that a plugin failed which is only told what happened, `FollowWarning` that a
+process cannot follow a cut-over and goes on with the encoders it has.
 
 Each takes what happened, then where, what was found, what was expected and what to do, and says them in that order.
 """
@@ -135,6 +139,18 @@ class PopulateError(DiptychError):
     """Populate stopped. What the store acknowledged is kept; running it again goes on from there."""
 
 
+class SwapError(DiptychError):
+    """A swap of encoders that cannot be planned, applied, rolled back or finished as asked."""
+
+
+class ApplyRunning(SwapError):
+    """Another process, or another thread of this one, is applying a swap to the collection."""
+
+
+class GateFailed(SwapError):
+    """The new encoders did not pass the gate; the old ones stay live."""
+
+
 class SearchError(DiptychError):
     """A search that cannot be run as asked."""
 
@@ -145,3 +161,7 @@ class EvaluationError(DiptychError):
 
 class PluginWarning(UserWarning):
     """A plugin's hook failed that is only told what happened; what happened stands."""
+
+
+class FollowWarning(UserWarning):
+    """The collection was cut over to encoders that this process cannot load; it goes on with those it has."""

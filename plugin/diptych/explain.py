@@ -19,6 +19,7 @@ from diptych.search.run import find
 from diptych.search.stages import Linear
 from diptych.search.terms import Term, matched_terms, scores_of
 from diptych.types import Document, Hit, Query
+from diptych.view import View
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -80,7 +81,7 @@ class Explanation:
 
 
 def explain(
-    handle: CollectionHandle,
+    handle: CollectionHandle | View,
     query: str | Query,
     *,
     ids: Sequence[str] | None = None,

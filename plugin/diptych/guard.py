@@ -95,7 +95,7 @@ def _mismatch(what: str, where: str, now: Fingerprint, then: Fingerprint) -> Fin
         where=where,
         got=f"fingerprint {now}",
         expected=f"fingerprint {then}, which filled the collection",
-        do="restore the encoder and its options, or re-encode: populate a new collection with this one",
+        do="restore the encoder and its options; to change it: diptych plan, then diptych apply",
         now=now,
         then=then,
     )

@@ -1,27 +1,41 @@
-"""An open collection as populate and search see it: client, name, slots, metadata."""
+"""An open collection as populate and search see it: client, name, and the view that is live now."""
 
 from __future__ import annotations
 
 import threading
+import time
+import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from qdrant_client import models
-
-from diptych.config.models import Config, PopulateConfig, SearchConfig, SlotConfig, VectorStorage
-from diptych.errors import AdapterOptionsError, CollectionError, CollectionNotFound
-from diptych.metadata import CollectionMetadata, Generation, SlotRecord, metadata_payload, read_metadata
-from diptych.params import vector_params
+from diptych import creation, opening
+from diptych.config.models import Config, PopulateConfig, SearchConfig
+from diptych.errors import CollectionError, DiptychError, FollowWarning
+from diptych.metadata import (
+    Asking,
+    CollectionMetadata,
+    Generation,
+    State,
+    metadata_payload,
+    read_metadata,
+    search_payload,
+)
 from diptych.protocols import Reranker, Statistics
 from diptych.registry import Registry
 from diptych.slots import Slot
+from diptych.view import Rerankers, View
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
+REFRESH = 2.0  # seconds between two looks at the metadata while searches come
+
 
 class CollectionHandle:
     """A collection that is open, or about to be created by the first populate.
+
+    Its `view` is exchanged as a whole when another process, or this one, cuts over to another encoder; see `now`.
 
     Args:
         client: any Qdrant client: server, Edge or local.
@@ -33,33 +47,40 @@ class CollectionHandle:
 
     Raises:
         CollectionNotFound: there is neither a collection nor a config to make it from.
-        CollectionError: diptych did not make the collection, or config and collection name different slots.
+        CollectionError: diptych does not know the collection, or the config asks for a change.
     """
 
     def __init__(
         self, client: QdrantBase, name: str, config: Config | None, registry: Registry, *, verify: bool = True
     ) -> None:
-        self.client = client
-        self.name = name
-        self.registry = registry
-        self.metadata = self._read(required=config is None)
-        stored = self.metadata.search if self.metadata else None
-        self.search_config = config.search if config else SearchConfig.model_validate(stored or {})
+        self.client, self.name, self.registry, self.config = client, name, registry, config
         self.populate_config = config.populate if config else PopulateConfig()
-        self._require_same_input(config)
-        configs = config.slots if config else _slots_of(self.metadata)
-        self._require_same_slots(configs)
-        self.slots = {n: Slot(n, c, self._generation(n), registry, verify=verify) for n, c in configs.items()}
-        if config is not None and verify:
-            self._refuse_changes()
-        self.kept: dict[str, Any] = {}  # by the parts above, such as search: what they need not work out again
-        self._rerankers: list[tuple[str, dict[str, Any], Reranker]] = []
-        self._lock = threading.Lock()
+        self._verify = verify
+        self._rerankers = Rerankers(registry)
+        self._lock, self._looking = threading.RLock(), threading.Lock()
+        self._writers: dict[str, Slot] = {}
+        self._due = time.monotonic() + REFRESH
+        self.view = self._opened(self._read(required=config is None))
 
     @property
     def exists(self) -> bool:
         """Whether the collection has been created."""
-        return self.metadata is not None
+        return self.view.metadata is not None
+
+    @property
+    def metadata(self) -> CollectionMetadata | None:
+        """What the collection says about itself, as of the last look."""
+        return self.view.metadata
+
+    @property
+    def slots(self) -> Mapping[str, Slot]:
+        """The live slots."""
+        return self.view.slots
+
+    @property
+    def search_config(self) -> SearchConfig:
+        """The live pipeline."""
+        return self.view.search_config
 
     def slot(self, name: str) -> Slot:
         """The slot of this name.
@@ -67,13 +88,7 @@ class CollectionHandle:
         Raises:
             CollectionError: there is none.
         """
-        if name not in self.slots:
-            raise CollectionError(
-                f"the collection has no slot {name!r}",
-                where=f"collection {self.name!r}",
-                expected=", ".join(self.slots),
-            )
-        return self.slots[name]
+        return self.view.slot(name)
 
     def reranker(self, adapter: str, options: Mapping[str, Any]) -> Reranker:
         """The reranker, made at the first call and kept.
@@ -81,28 +96,84 @@ class CollectionHandle:
         Raises:
             RegistryError: it is unknown, is no reranker, or cannot be made.
         """
-        wanted = dict(options)
-        with self._lock:
-            for name, known, reranker in self._rerankers:
-                if name == adapter and known == wanted:
-                    return reranker
-            reranker = _reranker(self.registry, adapter, wanted)
-            self._rerankers.append((adapter, wanted, reranker))
-            return reranker
+        return self._rerankers.get(adapter, options)
+
+    def document_input(self, title: str, text: str) -> str:
+        """What the live encoders read of a document."""
+        return self.view.document_input(title, text)
 
     def require(self) -> None:
         """Raise CollectionNotFound when nothing has been populated yet, by whatever process."""
         if not self.exists:
-            self.metadata = self._read(required=True)
-            for name, slot in self.slots.items():
-                if (generation := self._generation(name)) is not None:
-                    slot.found(generation)
+            with self._lock:
+                self.view = self._opened(self._read(required=True))
 
-    def document_input(self, title: str, text: str) -> str:
-        """What the encoders read of a document: the configured parts, empty ones left out."""
-        settings = self.metadata or self.populate_config
-        parts = {"title": title, "text": text}
-        return settings.separator.join(part for name in settings.input if (part := parts[name].strip()))
+    def now(self) -> View:
+        """The view to search with.
+
+        At most every two seconds it looks whether the collection was cut over. If so, the new encoders are loaded in
+        the background while the old ones go on answering from the old vectors, and then the view is exchanged.
+
+        Raises:
+            CollectionNotFound: nothing has been populated yet.
+        """
+        self.require()
+        if time.monotonic() >= self._due and self._looking.acquire(blocking=False):
+            threading.Thread(target=self._look, name=f"follow-{self.name}", daemon=True).start()
+        return self.view
+
+    def catch_up(self) -> bool:
+        """Look now, and load what is new at once; whether anything was.
+
+        Raises:
+            DiptychError: the new encoders cannot be loaded, or did not make the vectors.
+        """
+        with self._lock:
+            metadata = self._read(required=True)
+            before = self.view
+            if metadata is not None:
+                self.install(metadata)
+            return self.view.slots is not before.slots
+
+    def install(self, metadata: CollectionMetadata) -> None:
+        """Make this the view, once the encoders of slots that are new are loaded and have proved themselves."""
+        with self._lock:
+            known = self.view.metadata
+            if known is not None and known.live == metadata.live:
+                self.view = replace(self.view, metadata=metadata)
+                return
+            view = self.at(metadata.live, metadata)
+            for slot in view.slots.values():
+                slot.load()
+            if known is not None and known.search == metadata.search and self._fits(view):
+                view = replace(view, search_config=self.view.search_config)
+            self.view = view
+
+    def at(self, state: State, metadata: CollectionMetadata | None = None, search: SearchConfig | None = None) -> View:
+        """A view of the collection as it would be, or was, with `state` live. Encoders at hand are used again."""
+        metadata = metadata or self.view.metadata
+        assert metadata is not None, "a state belongs to a collection that exists"
+        slots = {name: self._slot(name, own, state.asking.get(name)) for name, own in state.slots.items()}
+        reading = next(iter(state.slots.values())).reading if state.slots else metadata.reading
+        pipeline = search or opening.stored_search(metadata)
+        return View(self.client, self.name, self.registry, metadata, slots, pipeline, reading, self._rerankers)
+
+    def writers(self) -> dict[str, Slot]:
+        """The slots that a document written now must be encoded for, by physical vector, as of this moment."""
+        if not self.exists:
+            return {slot.vector: slot for slot in self.slots.values()}
+        metadata = self._read(required=True)
+        assert metadata is not None
+        with self._lock:
+            if self.view.metadata is not None and self.view.metadata.live == metadata.live:
+                self.view = replace(self.view, metadata=metadata)
+            asking = metadata.live.asking
+            self._writers = {
+                vector: self._slot(name, generation, asking.get(name) if generation in live else None)
+                for live in (tuple(metadata.live.slots.values()),)
+                for vector, (name, generation) in metadata.written().items()
+            }
+            return dict(self._writers)
 
     def create(self, statistics: Mapping[str, Statistics]) -> None:
         """Create the collection with a named vector per slot, its metadata, and payload indexes.
@@ -110,69 +181,44 @@ class CollectionHandle:
         Args:
             statistics: per slot that needs it, the measure of the whole corpus.
         """
-        records = {n: SlotRecord(live=s.describe(statistics.get(n))) for n, s in self.slots.items()}
-        settings = self.populate_config
-        metadata = CollectionMetadata(
-            slots=records,
-            input=list(settings.input),
-            separator=settings.separator,
-            search=self.search_config.model_dump(mode="json"),
-        )
-        dense, sparse = self._vectors()
+        slots, search = self.slots, self.search_config
+        metadata = creation.first_metadata(slots, statistics, self.view.reading, search)
+        dense, sparse = creation.vectors_of(slots, self.registry, search.retrieved(slots))
         self.client.create_collection(
             self.name, vectors_config=dense, sparse_vectors_config=sparse, metadata=metadata_payload(metadata)
         )
-        self.metadata = metadata
-        for name, record in records.items():
-            self.slots[name].generation = record.live
+        for name, generation in metadata.live.slots.items():
+            slots[name].generation = generation
+        self.view = replace(self.view, metadata=metadata)
         self.ensure_indexes()
 
-    def _vectors(self) -> tuple[dict[str, models.VectorParams], dict[str, models.SparseVectorParams]]:
-        retrieved = self.search_config.retrieved(self.slots)
-        dense: dict[str, models.VectorParams] = {}
-        sparse: dict[str, models.SparseVectorParams] = {}
-        for slot in self.slots.values():
-            if slot.kind == "text_index":
-                continue
-            indexed = slot.kind != "multivector" or slot.name in retrieved
-            params = vector_params(slot.encoder, slot.kind, slot.config.storage, indexed=indexed)
-            spec = self.registry.spec(slot.config.adapter)
-            params = self.registry.hook.diptych_vector_params(spec=spec, params=params) or params
-            if isinstance(params, models.SparseVectorParams):
-                sparse[slot.vector] = params
-            else:
-                dense[slot.vector] = params
-        return dense, sparse
-
-    def keep_pipeline(self) -> None:
-        """Store the config's search pipeline in the collection, so that whoever opens it by name searches alike."""
-        if self.metadata is None:
-            return
-        search = self.search_config.model_dump(mode="json")
-        if self.metadata.search != search:
-            self.metadata = self.metadata.model_copy(update={"search": search})
-            # Every QdrantBase takes it; the base class only says **kwargs.
-            self.client.update_collection(self.name, metadata=metadata_payload(self.metadata))
-
     def ensure_indexes(self) -> None:
-        """Create the payload indexes that are missing: all of them at first, later those that a crash left out.
+        """Create the payload indexes that are missing.
 
         Raises:
             CollectionError: a field is indexed as another type.
         """
-        have = self.client.get_collection(self.name).payload_schema
-        for field, schema in self.populate_config.indexes.items():
-            if field not in have:
-                self.client.create_payload_index(self.name, field, field_schema=models.PayloadSchemaType(schema))
-            elif (found := have[field].data_type.value) != schema:
-                where = f"collection {self.name!r}, populate.indexes.{field}"
-                do = "restore it, or drop the index with the Qdrant client and populate again"
-                raise CollectionError(
-                    "a field is indexed as another type", where=where, got=schema, expected=found, do=do
-                )
-        for slot in self.slots.values():
-            if slot.kind == "text_index" and slot.vector not in have:
-                self.client.create_payload_index(self.name, slot.vector, field_schema=slot.encoder.index_params())
+        creation.ensure_indexes(self.client, self.name, self.populate_config, self.slots.values())
+
+    def keep_pipeline(self) -> None:
+        """Store the config's search pipeline in the collection, so that whoever opens it by name searches alike."""
+        if self.metadata is None or self.metadata.swap is not None:
+            return
+        search = self.search_config.model_dump(mode="json")
+        if self.metadata.search != search:
+            # Every QdrantBase takes it; the base class only says **kwargs.
+            self.client.update_collection(self.name, metadata=search_payload(search))
+            self.view = replace(self.view, metadata=self.metadata.model_copy(update={"search": search}))
+
+    def read(self) -> CollectionMetadata:
+        """What the collection says about itself now.
+
+        Raises:
+            CollectionNotFound, CollectionError: it is gone, or diptych does not know it.
+        """
+        found = self._read(required=True)
+        assert found is not None
+        return found
 
     def _read(self, *, required: bool) -> CollectionMetadata | None:
         if not required and not self.client.collection_exists(self.name):
@@ -180,73 +226,40 @@ class CollectionHandle:
         found = read_metadata(self.client, self.name)
         if found is None:
             raise CollectionError(
-                "diptych did not make this collection",
+                "diptych does not know this collection",
                 where=f"collection {self.name!r}",
-                do="choose another name; taking over collections made by others is not there yet",
+                do="take it over: diptych adopt; or choose another name",
             )
         return found
 
-    def _generation(self, name: str) -> Generation | None:
-        record = self.metadata.slots.get(name) if self.metadata else None
-        return record.live if record else None
+    def _opened(self, metadata: CollectionMetadata | None) -> View:
+        try:
+            slots, search = opening.opened_slots(self.config, metadata, self.registry, verify=self._verify)
+        except CollectionError as error:
+            error.add_note(f"collection {self.name!r}")
+            raise
+        reading = metadata.reading if metadata else opening.reading_of(self.populate_config)
+        return View(self.client, self.name, self.registry, metadata, slots, search, reading, self._rerankers)
 
-    def _refuse_changes(self) -> None:
-        """A changed encoder must prove that it makes the same vectors; changed storage would have no effect."""
-        for slot in self.slots.values():
-            if slot.changed:
-                slot.verify()
-            if slot.generation is not None:
-                _require_same_storage(slot, slot.generation)
+    def _look(self) -> None:
+        """Follow what happened to the collection; a failure leaves the view as it is, and the next look tries again."""
+        try:
+            self.install(self.read())
+        except DiptychError as error:
+            warnings.warn(f"collection {self.name!r} cannot be followed: {error}", FollowWarning, stacklevel=1)
+        except Exception:
+            return  # the store does not answer, and the search says so better
+        finally:
+            self._due = time.monotonic() + REFRESH
+            self._looking.release()
 
-    def _require_same_input(self, config: Config | None) -> None:
-        """What the encoders read of a document cannot change beneath vectors that were made from something else."""
-        if config is None or self.metadata is None:
-            return
-        wanted, have = config.populate, self.metadata
-        if (list(wanted.input), wanted.separator) != (have.input, have.separator):
-            raise CollectionError(
-                "config and collection differ in what the encoders read of a document",
-                where=f"collection {self.name!r}, populate.input and populate.separator",
-                got=f"{list(wanted.input)} joined by {wanted.separator!r}",
-                expected=f"{have.input} joined by {have.separator!r}",
-                do="restore them, or populate a new collection",
-            )
+    def _fits(self, view: View) -> bool:
+        return view.slots.keys() == self.view.slots.keys()
 
-    def _require_same_slots(self, configs: Mapping[str, SlotConfig]) -> None:
-        have = set(self.metadata.slots) if self.metadata else set(configs)
-        if have != set(configs):
-            raise CollectionError(
-                "config and collection name different slots",
-                where=f"collection {self.name!r}",
-                got=", ".join(sorted(configs)),
-                expected=", ".join(sorted(have)),
-                do="give the config the collection's slots, or another collection name",
-            )
-
-
-def _require_same_storage(slot: Slot, generation: Generation) -> None:
-    wanted = slot.config.storage.model_dump(mode="json", exclude_none=True)
-    if wanted != generation.storage:
-        raise CollectionError(
-            "config and collection differ in how vectors are stored",
-            where=f"{slot.where}, storage",
-            got=wanted or "Qdrant's defaults",
-            expected=generation.storage or "Qdrant's defaults",
-            do="restore it, or populate a new collection: the storage of an existing one is not changed yet",
-        )
-
-
-def _slots_of(metadata: CollectionMetadata | None) -> dict[str, SlotConfig]:
-    if metadata is None:
-        raise CollectionNotFound("there is no collection and no config to create it from")
-    return {
-        name: SlotConfig(adapter=live.adapter, options=live.options, storage=VectorStorage.model_validate(live.storage))
-        for name, live in ((name, record.live) for name, record in metadata.slots.items())
-    }
-
-
-def _reranker(registry: Registry, adapter: str, options: Mapping[str, Any]) -> Reranker:
-    kind = registry.spec(adapter, where="rerank").kind
-    if kind != "reranker":
-        raise AdapterOptionsError(f"adapter {adapter!r} cannot rerank", where="rerank", got=kind, expected="a reranker")
-    return registry.create(adapter, options, where=f"reranker {adapter!r}")  # type: ignore[return-value]
+    def _slot(self, name: str, generation: Generation, asking: Asking | None) -> Slot:
+        """The slot of a generation; one that is known already is used again, with its encoder."""
+        for known in (*self.view.slots.values(), *self._writers.values()):
+            if known.generation == generation and known.asking == asking and known.name == name:
+                return known
+        config = opening.slot_config(generation)
+        return Slot(name, config, generation, self.registry, verify=self._verify, asking=asking)

@@ -1,40 +1,89 @@
-"""What a collection says about itself: kept in the collection's own metadata, under the key `diptych`.
+"""What a collection says about itself, kept in the collection's own metadata.
 
-Per slot: the live generation with its physical vector name, adapter and options (as written, `${NAME}` unfilled), the
-fingerprint, canaries, and corpus statistics; and the search pipeline it was created with. So a collection can be opened
-and searched without a config file.
+Qdrant merges metadata key by key, so each writer has a key of its own and none overwrites another's news:
+
+| key | written by | holds |
+|---|---|---|
+| `diptych` | creation, a swap's begin, cut-over, rollback, finish | slots, what is being built, history |
+| `diptych_search` | populate, and a cut-over | the search pipeline, for those who open the collection by name |
+| `diptych_behind` | populate | vectors of an earlier generation that it could not write |
+| `diptych_apply` | the process that applies a swap | its lease and its checkpoints |
+
+So a collection can be opened and searched without a config file, and a process that serves it can follow a cut-over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from diptych.config.wording import expectation
 from diptych.errors import CollectionError, CollectionNotFound
-from diptych.protocols import Fingerprint, Kind
+from diptych.protocols import Fingerprint, Kind, Similarity
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
 KEY = "diptych"
-FORMAT = 1
+SEARCH, BEHIND, APPLY = f"{KEY}_search", f"{KEY}_behind", f"{KEY}_apply"
+FORMAT = 2
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """A part of the metadata: unknown keys are errors, values never change."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Canaries(_Record):
+class Canaries(Record):
     """Vectors of the guard's texts, packed as text; see `diptych.guard`."""
 
     query: list[str]
     document: list[str]
 
 
-class Generation(_Record):
-    """One physical named vector of a slot, and what made it."""
+class Reading(Record):
+    """What encoders read of a document: these parts, joined; empty ones are left out."""
+
+    input: tuple[Literal["title", "text"], ...] = ("title", "text")
+    separator: str = " "
+
+    def of(self, title: str, text: str) -> str:
+        """The input of an encoder."""
+        parts = {"title": title, "text": text}
+        return self.separator.join(part for name in self.input if (part := parts[name].strip()))
+
+
+class Layout(Record):
+    """Where a document lies in a point's payload; keys may be dotted paths.
+
+    Args:
+        text, title: keys of the two parts; None where there is none.
+        id: key of the document's id; None when the point's id is the document's.
+        metadata: key beneath which the metadata lies; None when it lies at the top.
+        origin: who wrote the payloads.
+    """
+
+    text: str = "text"
+    title: str | None = "title"
+    id: str | None = "_diptych.id"
+    metadata: str | None = None
+    origin: str = "diptych"
+
+
+class Generation(Record):
+    """One physical named vector of a slot, and what made it.
+
+    Args:
+        number: counts a slot's generations from 1; never given twice.
+        vector: name of the named vector, "" for Qdrant's unnamed one; of a text index the payload key that is indexed.
+        adapter, options: as written in the config, `${NAME}` unfilled.
+        storage: how Qdrant keeps the vectors, as written in the config.
+        space, numerics, documents: the encoder's fingerprint.
+        dimension, similarity: facts of the encoder; None where its kind has none.
+    """
 
     number: int
     vector: str
@@ -44,33 +93,122 @@ class Generation(_Record):
     storage: dict[str, Any] = {}
     space: str
     numerics: str
+    documents: str = ""
     canaries: Canaries | None = None
     statistics: dict[str, float] | None = None
+    reading: Reading = Reading()
+    dimension: int | None = None
+    similarity: Similarity | None = None
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Space and numerics as one value."""
-        return Fingerprint(self.space, self.numerics)
+        """Space, numerics and documents as one value."""
+        return Fingerprint(self.space, self.numerics, self.documents)
 
 
-class SlotRecord(_Record):
-    """A slot: the generation that answers queries."""
+class Asking(Record):
+    """Queries of a slot made by another encoder than its documents: opt-in, until a swap's cut-over.
 
-    live: Generation
+    Args:
+        generation: whose encoder makes the queries.
+        drift: metadata key of the map from its space into the live vectors' one; None when queries go in as they are.
+        why: the measurement that allowed it.
+    """
+
+    generation: Generation
+    drift: str | None = None
+    why: str = ""
 
 
-class CollectionMetadata(_Record):
-    """All that diptych keeps about a collection."""
+class State(Record):
+    """All that decides answers: a live generation for each slot, and who makes their queries where it is another."""
+
+    slots: dict[str, Generation]
+    asking: dict[str, Asking] = {}
+
+    def vectors(self) -> set[str]:
+        """The physical names in use."""
+        return {generation.vector for generation in self.slots.values()}
+
+
+class Event(Record):
+    """A line of the history: what was done, to which generations, by whom, when, why, and by which config."""
+
+    what: Literal["created", "adopted", "began", "switched queries", "cut over", "rolled back", "abandoned", "finished"]
+    when: str
+    by: str
+    why: str = ""
+    config: str = ""
+    slots: dict[str, str] = {}
+    gate: str = ""
+
+
+class Swap(Record):
+    """A swap under way.
+
+    Args:
+        building: the generations that are being filled, by slot; populates write them too.
+        target: what becomes live at the cut-over, `building` included.
+        search: the pipeline that goes with it.
+        config: hash of the config that asked for it.
+    """
+
+    building: dict[str, Generation]
+    target: State
+    search: dict[str, Any] | None = None
+    config: str = ""
+    began: str = ""
+    by: str = ""
+    why: str = ""
+
+
+class CollectionMetadata(Record):
+    """All that diptych keeps about a collection.
+
+    Args:
+        live: what answers queries.
+        swap: what is being built to replace it.
+        previous: what was live before the last cut-over, with its vectors kept up, until `finish`.
+        previous_search: the pipeline that went with it.
+        numbers: the highest generation number that each slot ever had.
+        history: what was done, oldest first.
+        layout: where documents lie in payloads.
+        search: the pipeline, for those who open the collection by name.
+        behind: vectors of `previous` that miss documents written since.
+    """
 
     format: int = FORMAT
-    slots: dict[str, SlotRecord]
-    input: list[str] = ["title", "text"]
-    separator: str = " "
+    live: State
+    swap: Swap | None = None
+    previous: State | None = None
+    previous_search: dict[str, Any] | None = None
+    numbers: dict[str, int] = {}
+    history: tuple[Event, ...] = ()
+    layout: Layout = Layout()
     search: dict[str, Any] | None = None
+    behind: tuple[str, ...] = ()
+
+    @property
+    def reading(self) -> Reading:
+        """What the live encoders read of a document."""
+        return next(iter(self.live.slots.values())).reading if self.live.slots else Reading()
+
+    def written(self) -> dict[str, tuple[str, Generation]]:
+        """What populate must write: slot and generation by physical vector, the live ones first."""
+        states: Iterable[Mapping[str, Generation] | None] = (
+            self.live.slots,
+            self.swap.building if self.swap else None,
+            self.previous.slots if self.previous else None,
+        )
+        found: dict[str, tuple[str, Generation]] = {}
+        for slots in states:
+            for name, generation in (slots or {}).items():
+                found.setdefault(generation.vector, (name, generation))
+        return found
 
 
 def read_metadata(client: QdrantBase, name: str) -> CollectionMetadata | None:
-    """The metadata of a collection, or None when diptych did not make it.
+    """The metadata of a collection, or None when diptych does not know it.
 
     Raises:
         CollectionNotFound: there is no such collection.
@@ -83,30 +221,52 @@ def read_metadata(client: QdrantBase, name: str) -> CollectionMetadata | None:
             expected=", ".join(existing) or "the store is empty",
             do="fill it first: diptych populate SOURCE",
         )
-    raw = (client.get_collection(name).config.metadata or {}).get(KEY)
-    return None if raw is None else _parse(raw, name)
+    raw = client.get_collection(name).config.metadata or {}
+    return _parse(raw, name) if KEY in raw else None
 
 
 def metadata_payload(metadata: CollectionMetadata) -> dict[str, Any]:
     """The form in which Qdrant keeps it, for `create_collection(metadata=...)` and `update_collection`."""
-    return {KEY: metadata.model_dump(mode="json")}
+    return {KEY: metadata.model_dump(mode="json", exclude={"search", "behind"}), **search_payload(metadata.search)}
+
+
+def search_payload(search: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The pipeline alone, under its own key."""
+    return {SEARCH: dict(search) if search is not None else None}
+
+
+def behind_payload(vectors: Iterable[str]) -> dict[str, Any]:
+    """The vectors that are behind, under their own key."""
+    return {BEHIND: sorted(vectors)}
 
 
 def _parse(raw: Mapping[str, Any], name: str) -> CollectionMetadata:
-    if raw.get("format") != FORMAT:
+    own = raw[KEY]
+    if own.get("format") not in (1, FORMAT):
         raise CollectionError(
             "the collection's metadata has another format",
             where=f"collection {name!r}",
-            got=repr(raw.get("format")),
+            got=repr(own.get("format")),
             expected=str(FORMAT),
             do="use the release of diptych that wrote it, or a newer one",
         )
+    own = _upgraded(own) if own["format"] == 1 else {**own, "search": raw.get(SEARCH)}
     try:
-        return CollectionMetadata.model_validate(raw)
+        return CollectionMetadata.model_validate({**own, "behind": raw.get(BEHIND) or ()})
     except ValidationError as error:
         first = error.errors()[0]
         raise CollectionError(
             "the collection's metadata is damaged",
             where=f"collection {name!r}, {'.'.join(map(str, first['loc']))}",
-            got=first["msg"],
+            got=repr(first["input"])[:80],
+            expected=expectation(first),
         ) from error
+
+
+def _upgraded(own: Mapping[str, Any]) -> dict[str, Any]:
+    """Format 1, which had one generation a slot, as format 2."""
+    slots = own.get("slots") or {}
+    reading = {key: own[key] for key in ("input", "separator") if key in own}
+    live = {name: {**(slot.get("live") or {}), "reading": reading} for name, slot in slots.items()}
+    numbers = {name: generation.get("number", 1) for name, generation in live.items()}
+    return {"format": FORMAT, "live": {"slots": live}, "numbers": numbers, "search": own.get("search")}

@@ -34,11 +34,13 @@ class Fingerprint:
     """Which vectors an encoder makes.
 
     `space` hashes what decides which vectors are comparable: weights, tokenizer, pooling, normalisation, prompts,
-    truncation. `numerics` names what only adds noise: backend and precision.
+    truncation. `numerics` names what only adds noise: backend and precision. `documents`, where it is known, is the
+    space without what concerns queries alone: equal in two encoders, both make the same vectors of documents.
     """
 
     space: str
     numerics: str = ""
+    documents: str = ""
 
     def __str__(self) -> str:
         return f"{self.space} ({self.numerics})" if self.numerics else self.space

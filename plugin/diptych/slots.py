@@ -10,8 +10,8 @@ from diptych import guard
 from diptych.config.models import SlotConfig
 from diptych.encoding import Side, Vector, encode, require_finite
 from diptych.errors import CollectionError, FingerprintMismatch
-from diptych.metadata import Generation
-from diptych.protocols import Calibrated, Kind, Statistics
+from diptych.metadata import Asking, Generation, Reading
+from diptych.protocols import Calibrated, Kind, Similarity, Statistics
 from diptych.registry import Registry
 
 
@@ -24,14 +24,24 @@ class Slot:
         generation: what the collection says made its vectors; None while the collection does not exist.
         registry: where adapters come from.
         verify: whether the guard checks the encoder when it is made.
+        asking: who makes the queries, where that is another encoder than the one of the documents.
     """
 
     def __init__(
-        self, name: str, config: SlotConfig, generation: Generation | None, registry: Registry, *, verify: bool = True
+        self,
+        name: str,
+        config: SlotConfig,
+        generation: Generation | None,
+        registry: Registry,
+        *,
+        verify: bool = True,
+        asking: Asking | None = None,
     ) -> None:
         self.name = name
         self.config = config
         self.generation = generation
+        self.asking = asking
+        self._asker = _asker(name, asking, registry, verify) if asking else None
         self._registry = registry
         self._verify = verify
         self._encoder: Any = None
@@ -56,7 +66,19 @@ class Slot:
     @property
     def vector(self) -> str:
         """The physical vector name; for a text index the payload key that is indexed."""
-        return self.generation.vector if self.generation else first_vector_name(self.name, self.kind)
+        return self.generation.vector if self.generation else vector_name(self.name, self.kind, 1)
+
+    @property
+    def reading(self) -> Reading:
+        """What the encoder reads of a document."""
+        return self.generation.reading if self.generation else Reading()
+
+    @property
+    def similarity(self) -> Similarity | None:
+        """How the slot's vectors are compared; None where its kind has only one way."""
+        known = self.generation.similarity if self.generation else None
+        found: Similarity | None = known or getattr(self.encoder, "similarity", None)
+        return found
 
     @property
     def changed(self) -> bool:
@@ -96,34 +118,48 @@ class Slot:
             if self.generation is None:
                 self.generation, self._encoder = generation, None
 
+    def load(self) -> None:
+        """Make, and unless opened without verify, the encoders that queries need.
+
+        Raises:
+            FingerprintMismatch: one did not make the vectors of this collection.
+        """
+        _ = self._asker.encoder if self._asker else self.encoder
+
     def encode(self, side: Side, inputs: Sequence[str]) -> list[Vector]:
         """One vector per input, in order. Those of queries are finite; those of documents may not be.
 
         Raises:
             ContractError: the encoder breaks its contract.
         """
+        if self._asker is not None and side == "query":
+            return self._asker.encode(side, inputs)
         vectors = encode(self.encoder, self.kind, side, inputs, where=self.where)
         if side == "query":
             require_finite(vectors, inputs, where=self.where)
         return vectors
 
-    def describe(self, statistics: Statistics | None) -> Generation:
-        """The first generation, for a collection about to be created; calibrates the encoder before its canaries."""
+    def describe(self, *, number: int, vector: str, reading: Reading, statistics: Statistics | None) -> Generation:
+        """A generation made by this slot's encoder, which is calibrated before its canaries are taken."""
         encoder, options = self.encoder, self.config.options
         if statistics is not None:
             encoder.calibrate(statistics)
         found = guard.fingerprint_of(encoder, self.config.adapter, options)
         return Generation(
-            number=1,
-            vector=first_vector_name(self.name, self.kind),
+            number=number,
+            vector=vector,
             kind=self.kind,
             adapter=self.config.adapter,
             options=options,
             storage=self.config.storage.model_dump(mode="json", exclude_none=True),
             space=found.space,
             numerics=found.numerics,
+            documents=found.documents,
             canaries=guard.record_canaries(encoder, self.kind, where=self.where),
             statistics=dict(statistics) if statistics is not None else None,
+            reading=reading,
+            dimension=getattr(encoder, "dimension", None),
+            similarity=getattr(encoder, "similarity", None),
         )
 
     @property
@@ -153,9 +189,17 @@ def _difference(config: SlotConfig, live: Generation) -> str:
     return "".join(f"; {key}: {then.get(key)!r} in the collection, now {now.get(key)!r}" for key in keys)
 
 
-def first_vector_name(slot: str, kind: Kind) -> str:
-    """The physical name of a slot's first generation."""
-    return f"_{slot}" if kind == "text_index" else f"{slot}.1"
+def vector_name(slot: str, kind: Kind, number: int) -> str:
+    """The physical name of a generation; of a text index a payload key, in which a dot would be a path."""
+    if kind == "text_index":
+        return f"_{slot}" if number == 1 else f"_{slot}_{number}"
+    return f"{slot}.{number}"
+
+
+def _asker(name: str, asking: Asking, registry: Registry, verify: bool) -> Slot:
+    own = asking.generation
+    config = SlotConfig(adapter=own.adapter, options=own.options)
+    return Slot(name, config, own, registry, verify=verify)
 
 
 def _other_kind(slot: Slot, generation: Generation) -> CollectionError:
@@ -164,5 +208,5 @@ def _other_kind(slot: Slot, generation: Generation) -> CollectionError:
         where=slot.where,
         got=f"{slot.config.adapter} ({slot.kind})",
         expected=f"{generation.adapter} ({generation.kind})",
-        do="name that adapter, or populate a new collection",
+        do="name that adapter; to change it: diptych plan, then diptych apply",
     )

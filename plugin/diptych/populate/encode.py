@@ -9,6 +9,7 @@ from diptych.encoding import Vector, is_finite
 from diptych.errors import ContractError, PopulateError
 from diptych.guard import TEXTS
 from diptych.populate.aside import reason_of
+from diptych.populate.intake import Item
 from diptych.slots import Slot
 
 Outcome = Vector | str  # a vector, or the reason why there is none
@@ -57,3 +58,9 @@ class SlotEncoder:
                 expected=f"a vector, even for the text {TEXTS[0]!r}",
                 do="mend what it needs and run again: what is in the collection is not encoded again",
             ) from error
+
+
+def inputs_of(encoder: SlotEncoder, items: Sequence[Item]) -> list[str]:
+    """What the encoder reads of each document."""
+    reading = encoder.slot.reading
+    return [reading.of(item.document.title, item.document.text) for item in items]

@@ -5,18 +5,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 from diptych.encoding import Vector
 from diptych.errors import PopulateError
 from diptych.handle import CollectionHandle
 from diptych.populate.aside import Aside, reason_of
-from diptych.populate.encode import SlotEncoder
+from diptych.populate.encode import inputs_of
 from diptych.populate.intake import Item, Tally
 from diptych.populate.pipeline import Encoded, Pipeline
 from diptych.populate.points import PointMaker, Ready, requests
 from diptych.populate.progress import Progress
 from diptych.populate.statistics import batched
 from diptych.populate.store import Refused, Store
+from diptych.populate.targets import Targets
+
+if TYPE_CHECKING:
+    from qdrant_client import models
 
 LOOKUP = 256  # documents whose hashes are asked for in one call
 PIECES = 4  # a chunk is encoded and uploaded in so many pieces, so that both go on at once
@@ -28,9 +34,9 @@ class Indexer:
     def __init__(self, handle: CollectionHandle, store: Store, aside: Aside, tally: Tally, progress: Progress) -> None:
         self._handle, self._store, self._aside, self._tally = handle, store, aside, tally
         self._progress = progress
-        self._slots = {name: slot for name, slot in handle.slots.items() if slot.kind != "text_index"}
-        self._points = PointMaker(handle.client, handle.slots)
-        self.encoded = dict.fromkeys(self._slots, 0)
+        self._points = PointMaker(handle.client)
+        self.targets: Targets | None = None
+        self.encoded = {name: 0 for name, slot in handle.slots.items() if slot.kind != "text_index"}
 
     def index(self, items: Iterable[Item], *, fresh: bool, stopped: threading.Event) -> None:
         """Bring `items` into the collection; `fresh` when it holds nothing yet.
@@ -41,11 +47,12 @@ class Indexer:
         chunk = self._handle.populate_config.chunk
         size = max(1, chunk // PIECES)
         wanted = items if fresh else self._wanted(items)
-        encoders = {name: SlotEncoder(slot) for name, slot in self._slots.items()}
-        with Pipeline(encoders, self._deliver, room=chunk // size, stopped=stopped) as pipeline:
+        self.targets = targets = Targets(self._handle)
+        deliver = partial(self._deliver, targets)
+        with Pipeline(lambda: targets.encoders, deliver, room=chunk // size, stopped=stopped) as pipeline:
             for number, piece in enumerate(batched(wanted, size)):
                 if number == 0:
-                    self._load_encoders()
+                    targets.load()
                 pipeline.put(piece)
 
     def _wanted(self, items: Iterable[Item]) -> Iterator[Item]:
@@ -65,26 +72,48 @@ class Indexer:
                 else:
                     yield replace(item, new=False)
 
-    def _load_encoders(self) -> None:
-        """Make the encoders one after another: heavy packages do not like to be imported in several threads at once."""
-        for slot in self._slots.values():
-            _ = slot.encoder
+    def _deliver(self, targets: Targets, piece: Sequence[Item], outcomes: Encoded) -> None:
+        """Write a piece. A swap that began, was cut over or finished meanwhile wants it written with other vectors."""
+        self._count(targets, outcomes)
+        self._store.looked(targets.refresh)
+        outcomes = self._completed(targets, piece, outcomes)
+        rows = self._accepted(targets, piece, outcomes)
+        while True:
+            ready = [(piece[row], self._point(targets, piece, outcomes, row)) for row in rows]
+            refused = [pair for batch in requests(ready) for pair in self._written(batch)]
+            if not self._store.looked(targets.refresh):
+                return self._settle(ready, refused)
+            outcomes = self._completed(targets, piece, outcomes)
 
-    def _deliver(self, piece: Sequence[Item], outcomes: Encoded) -> None:
-        ready: list[Ready] = []
+    def _completed(self, targets: Targets, piece: Sequence[Item], outcomes: Encoded) -> Encoded:
+        """The outcomes of just the vectors that are written now; those that are missing are encoded."""
+        missing = {v: encoder for v, encoder in targets.encoders.items() if v not in outcomes}
+        more = {vector: encoder(inputs_of(encoder, piece)) for vector, encoder in missing.items()}
+        self._count(targets, more)
+        return {vector: found for vector, found in {**outcomes, **more}.items() if vector in targets.encoders}
+
+    def _accepted(self, targets: Targets, piece: Sequence[Item], outcomes: Encoded) -> list[int]:
+        """The rows with a vector for every live slot; the others are refused."""
+        live = [found for vector, found in outcomes.items() if targets.is_live(vector)]
+        rows = []
         for row, item in enumerate(piece):
-            vectors = {name: found[row] for name, found in outcomes.items()}
-            reasons = [outcome for outcome in vectors.values() if isinstance(outcome, str)]
+            reasons = [found[row] for found in live if isinstance(found[row], str)]
             if reasons:
-                self._refuse(item, reasons[0])
+                self._refuse(item, str(reasons[0]))
             else:
-                ready.append((item, self._points.point(item, _vectors(vectors))))
-            for name, outcome in vectors.items():
-                self.encoded[name] += not isinstance(outcome, str)
-        self._upload(ready)
+                rows.append(row)
+        return rows
 
-    def _upload(self, ready: Sequence[Ready]) -> None:
-        refused = [pair for batch in requests(ready) for pair in self._written(batch)]
+    def _point(self, targets: Targets, piece: Sequence[Item], outcomes: Encoded, row: int) -> models.PointStruct:
+        vectors = {vector: found[row] for vector, found in outcomes.items()}
+        return self._points.point(piece[row], _vectors(vectors), targets.slots)
+
+    def _count(self, targets: Targets, outcomes: Encoded) -> None:
+        for vector, found in outcomes.items():
+            name = targets.name_of(vector)
+            self.encoded[name] = self.encoded.get(name, 0) + sum(not isinstance(outcome, str) for outcome in found)
+
+    def _settle(self, ready: Sequence[Ready], refused: Sequence[tuple[Item, str]]) -> None:
         if refused and len(refused) == len(ready) and (len(ready) > 1 or not self._tally.acknowledged):
             raise PopulateError(
                 "the store refuses every document",
@@ -94,6 +123,12 @@ class Indexer:
             )
         for item, reason in refused:
             self._refuse(item, f"the store refuses it: {reason}")
+        out = {item.position for item, _ in refused}
+        written = [item for item, _ in ready if item.position not in out]
+        changed = sum(not item.new for item in written)
+        self._tally.changed += changed
+        self._tally.new += len(written) - changed
+        self._progress.advance("index", len(written))
 
     def _written(self, batch: Sequence[Ready]) -> list[tuple[Item, str]]:
         """Write the points; a request that is refused is halved until the points at fault are alone."""
@@ -104,10 +139,6 @@ class Indexer:
                 return [(batch[0][0], reason_of(refusal.__cause__ or refusal))]
             middle = len(batch) // 2
             return [*self._written(batch[:middle]), *self._written(batch[middle:])]
-        changed = sum(not item.new for item, _ in batch)
-        self._tally.changed += changed
-        self._tally.new += len(batch) - changed
-        self._progress.advance("index", len(batch))
         return []
 
     def _refuse(self, item: Item, reason: str) -> None:

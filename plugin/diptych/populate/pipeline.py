@@ -10,10 +10,10 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
-from diptych.populate.encode import Outcome, SlotEncoder
+from diptych.populate.encode import Outcome, SlotEncoder, inputs_of
 from diptych.populate.intake import Item
 
-Encoded = Mapping[str, list[Outcome]]  # by slot, an outcome for each item of the piece
+Encoded = Mapping[str, list[Outcome]]  # by physical vector, an outcome for each item of the piece
 Deliver = Callable[[Sequence[Item], Encoded], None]
 Job = tuple[Sequence[Item], dict[str, "Future[list[Outcome]]"]]
 
@@ -22,17 +22,22 @@ class Pipeline:
     """Takes pieces of items, has every slot encode them, and delivers them in order. Leaving it waits for all.
 
     Args:
-        encoders: the stages, by slot.
+        encoders: gives the stages, by physical vector; they may change between two pieces.
         deliver: uploads an encoded piece; called in one thread.
         room: pieces that may be on their way at once, so what a crash can cost.
         stopped: set when the run is given up, so that whoever waits in `deliver` stops waiting.
     """
 
     def __init__(
-        self, encoders: Mapping[str, SlotEncoder], deliver: Deliver, *, room: int, stopped: threading.Event
+        self,
+        encoders: Callable[[], Mapping[str, SlotEncoder]],
+        deliver: Deliver,
+        *,
+        room: int,
+        stopped: threading.Event,
     ) -> None:
         self._encoders, self._deliver, self._stopped = encoders, deliver, stopped
-        self._threads = {name: ThreadPoolExecutor(1, f"encode-{name}") for name in encoders}
+        self._threads: dict[str, ThreadPoolExecutor] = {}
         self._room = threading.Semaphore(room)
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
@@ -62,9 +67,16 @@ class Pipeline:
         """
         self._room.acquire()
         self._raise_failure()
-        inputs = [item.input for item in piece]
-        futures = {name: self._threads[name].submit(encoder, inputs) for name, encoder in self._encoders.items()}
+        futures = {
+            name: self._thread(name).submit(encoder, inputs_of(encoder, piece))
+            for name, encoder in self._encoders().items()
+        }
         self._jobs.put((piece, futures))
+
+    def _thread(self, name: str) -> ThreadPoolExecutor:
+        if name not in self._threads:
+            self._threads[name] = ThreadPoolExecutor(1, f"encode-{name}")
+        return self._threads[name]
 
     def _upload(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -25,18 +25,25 @@ Ready: TypeAlias = "tuple[Item, models.PointStruct]"
 class PointMaker:
     """Makes points: whole, with a vector for each slot, and the text that text-index slots index."""
 
-    def __init__(self, client: QdrantBase, slots: Mapping[str, Slot]) -> None:
+    def __init__(self, client: QdrantBase) -> None:
         from diptych.stores.edge import EdgeClient
 
         self._numpy = isinstance(client, EdgeClient)
-        self._indexed = [slot.vector for slot in slots.values() if slot.kind == "text_index"]
-        self._names = {name: slot.vector for name, slot in slots.items()}
 
-    def point(self, item: Item, vectors: Mapping[str, Vector]) -> models.PointStruct:
-        """The point of `item`; `vectors` by slot."""
-        payload = {**to_payload(item.document, item.hash), **dict.fromkeys(self._indexed, item.input)}
-        named = {self._names[slot]: self._form(vector) for slot, vector in vectors.items()}
-        return models.PointStruct.model_construct(id=item.point, vector=named, payload=payload)
+    def point(self, item: Item, vectors: Mapping[str, Vector], slots: Mapping[str, Slot]) -> models.PointStruct:
+        """The point of `item`; `vectors` and `slots` by physical vector."""
+        document = item.document
+        copies = {
+            key: slot.reading.of(document.title, document.text)
+            for key, slot in slots.items()
+            if slot.kind == "text_index"
+        }
+        payload = {**to_payload(document, item.hash), **copies}
+        return models.PointStruct.model_construct(id=item.point, vector=self.vectors(vectors), payload=payload)
+
+    def vectors(self, vectors: Mapping[str, Vector]) -> dict[str, Any]:
+        """Vectors by physical name, in the form that the client takes."""
+        return {name: self._form(vector) for name, vector in vectors.items()}
 
     def _form(self, vector: Vector) -> Any:
         if isinstance(vector, SparseVector):

@@ -187,6 +187,7 @@ class _Run:
             ) from error
         self._progress.begin("index", self._expected)
         self._indexer.index(items, fresh=fresh, stopped=self._stopped)
+        self._warnings += self._indexer.targets.warnings if self._indexer.targets else []
 
     def _sync(self) -> None:
         reason = obstacle(self._tally.read, self._aside)

@@ -11,7 +11,15 @@ import tenacity
 from qdrant_client import models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from diptych.errors import CollectionError, CollectionNotFound, PopulateError, StoreLocked, StoreUnsupported
+from diptych.errors import (
+    CollectionError,
+    CollectionNotFound,
+    FingerprintMismatch,
+    PopulateError,
+    RegistryError,
+    StoreLocked,
+    StoreUnsupported,
+)
 from diptych.payloads import OWN
 from diptych.populate.aside import reason_of
 
@@ -22,7 +30,7 @@ FIRST_PAUSE = 0.5  # seconds; each further pause is twice as long, with jitter
 LONGEST_PAUSE = 30.0
 PAGE = 1024  # points read or deleted in one call
 _PERMANENT = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError)
-_OURS = (CollectionError, StoreLocked, StoreUnsupported)
+_OURS = (CollectionError, RegistryError, StoreLocked, StoreUnsupported)
 _WORTH_ANOTHER_TRY = {408, 425, 429}
 
 _GRPC_PERMANENT = {"INVALID_ARGUMENT", "NOT_FOUND", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED"}
@@ -68,6 +76,10 @@ class Store:
         """Whether the collection is there."""
         return self._again("read from", lambda: self.client.collection_exists(self.name))
 
+    def looked(self, look: Callable[[], T]) -> T:
+        """What `look` sees of the collection's metadata."""
+        return self._again("read from", look)
+
     def owned(self, points: Sequence[PointId]) -> dict[PointId, Mapping[str, Any] | None]:
         """What diptych keeps in each of `points` that exists: document id and hash; None for a foreign point."""
         read = partial(self.client.retrieve, self.name, points, with_payload=[OWN], with_vectors=False)
@@ -109,6 +121,8 @@ class Store:
     def _again(self, verb: str, call: Callable[[], T]) -> T:
         try:
             return self._retrying(call)
+        except (FingerprintMismatch, RegistryError):
+            raise  # an encoder's fault, met while looking
         except Exception as error:
             if verb == "write to" and refuses_content(error):
                 raise Refused from error

@@ -15,6 +15,7 @@ from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.stages import require_count
 from diptych.slots import Slot
 from diptych.types import Query
+from diptych.view import View
 
 MOST = 100_000  # hits a query can ask for; Qdrant reserves memory for them before it looks
 _RESCORERS = ("multivector", "dense")
@@ -24,7 +25,7 @@ _RESCORERS = ("multivector", "dense")
 class Asked:
     """One batch of queries with everything that decides its answer. `end` is offset + limit."""
 
-    handle: CollectionHandle
+    handle: View
     pipeline: Pipeline
     texts: Sequence[str]
     limit: int
@@ -37,7 +38,7 @@ class Asked:
     @classmethod
     def of(
         cls,
-        handle: CollectionHandle,
+        handle: CollectionHandle | View,
         queries: Sequence[str | Query],
         *,
         pipeline: Pipeline | Retrieve | None,
@@ -54,14 +55,14 @@ class Asked:
             SearchError: something that cannot be searched as asked.
             CollectionNotFound: nothing has been populated yet.
         """
-        handle.require()
-        config = handle.search_config
+        view = handle.now()
+        config = view.search_config
         if pipeline is None and score_threshold is None:
             score_threshold = config.score_threshold
-        fitting = _fitting(handle, pipeline)
+        fitting = _fitting(view, pipeline)
         _check_types(filter, params, score_threshold, with_payload)
         return cls(
-            handle=handle,
+            handle=view,
             pipeline=fitting,
             texts=texts_of(queries),
             limit=_limit(fitting, limit, offset, config.limit),
@@ -113,7 +114,7 @@ def texts_of(queries: Sequence[str | Query]) -> list[str]:
     return texts
 
 
-def _fitting(handle: CollectionHandle, pipeline: Pipeline | Retrieve | None) -> Pipeline:
+def _fitting(handle: View, pipeline: Pipeline | Retrieve | None) -> Pipeline:
     """The pipeline, or the config's for None, once it is known to fit; the handle keeps the last one that did."""
     wanted = handle.search_config if pipeline is None else pipeline
     kept = handle.kept.get("pipeline")
@@ -128,7 +129,7 @@ def _fitting(handle: CollectionHandle, pipeline: Pipeline | Retrieve | None) -> 
     return made
 
 
-def check_pipeline(pipeline: Pipeline, handle: CollectionHandle) -> None:
+def check_pipeline(pipeline: Pipeline, handle: View) -> None:
     """Raise SearchError when a stage needs a slot that is not there or that cannot do it."""
     if not isinstance(pipeline, Pipeline):
         raise SearchError(

@@ -17,6 +17,7 @@ from diptych.search.retrieval import ask, hits_of
 from diptych.search.run import Clock, find, tell
 from diptych.search.stages import require_count
 from diptych.types import Document, Hit, Query
+from diptych.view import View
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -36,7 +37,7 @@ class HitGroup:
 
 
 def search_groups(
-    handle: CollectionHandle,
+    handle: CollectionHandle | View,
     queries: Sequence[str | Query],
     *,
     group_by: str,

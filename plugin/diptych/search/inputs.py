@@ -29,7 +29,7 @@ def encode_inputs(slots: Sequence[Slot], texts: Sequence[str]) -> list[Inputs]:
 
 def direction(slot: Slot) -> int:
     """-1 where Qdrant's score is a distance, so lower is better; else 1."""
-    return -1 if getattr(slot.encoder, "similarity", None) == "euclidean" else 1
+    return -1 if slot.similarity == "euclidean" else 1
 
 
 def _column(slot: Slot, texts: Sequence[str]) -> list[Input]:

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import ContractError
-from diptych.handle import CollectionHandle
 from diptych.protocols import Pair, Reranker
 from diptych.search.stages import Rerank
 from diptych.types import Floats, Hit
+from diptych.view import View
 
 PAIRS_PER_CALL = 8192  # bounds memory; large enough that the reranker can sort by length and fill its batches
 
 
 def rerank(
-    handle: CollectionHandle, stages: Sequence[Rerank], texts: Sequence[str], hits: Sequence[Sequence[Hit]]
+    handle: View, stages: Sequence[Rerank], texts: Sequence[str], hits: Sequence[Sequence[Hit]]
 ) -> list[list[Hit]]:
     """Each query's hits in the order of the last stage; of equal scores the former order stays.
 
@@ -57,7 +57,7 @@ def score_pairs(reranker: Reranker, groups: Sequence[Sequence[Pair]], *, where: 
 
 
 def _rerank_once(
-    handle: CollectionHandle, stage: Rerank, label: str, texts: Sequence[str], lists: Sequence[Sequence[Hit]]
+    handle: View, stage: Rerank, label: str, texts: Sequence[str], lists: Sequence[Sequence[Hit]]
 ) -> list[list[Hit]]:
     reranker: Any = stage.adapter
     if isinstance(reranker, str):

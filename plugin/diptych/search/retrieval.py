@@ -9,7 +9,6 @@ from typing import TypeVar
 from qdrant_client import models
 
 from diptych.errors import CollectionNotFound, DiptychError, SearchError, StoreUnavailable
-from diptych.handle import CollectionHandle
 from diptych.payloads import from_payload
 from diptych.search.asked import Asked
 from diptych.search.fusion import PointId, Ranking, fuse
@@ -17,6 +16,7 @@ from diptych.search.inputs import Inputs, direction
 from diptych.search.requests import branch_requests, pipeline_request, rest_request
 from diptych.search.stages import Dbsf, Linear
 from diptych.types import Hit
+from diptych.view import View
 
 T = TypeVar("T")
 
@@ -60,9 +60,7 @@ def _page(asked: Asked, limit: int, offset: int) -> _Page:
     return _Page(offset + limit + len(pipeline.retrieve), 0, slice(offset, offset + limit))
 
 
-def query_points(
-    handle: CollectionHandle, requests: Sequence[models.QueryRequest | None]
-) -> list[list[models.ScoredPoint]]:
+def query_points(handle: View, requests: Sequence[models.QueryRequest | None]) -> list[list[models.ScoredPoint]]:
     """The points of each request in one call; none where there is no request."""
     given = [request for request in requests if request is not None]
     if not given:
@@ -71,7 +69,7 @@ def query_points(
     return [[] if request is None else next(answers).points for request in requests]
 
 
-def ask(handle: CollectionHandle, call: Callable[[], T]) -> T:
+def ask(handle: View, call: Callable[[], T]) -> T:
     """What the store answers to `call`.
 
     Raises:
@@ -152,7 +150,7 @@ def hits_of(asked: Asked, points: Sequence[models.ScoredPoint]) -> list[Hit]:
     return hits
 
 
-def _failure(handle: CollectionHandle, error: Exception) -> DiptychError:
+def _failure(handle: View, error: Exception) -> DiptychError:
     """What the client's error means: no collection, no store, or a request it refuses."""
     where, got = f"collection {handle.name!r}", f"{type(error).__name__}: {error}"[:500]
     try:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from diptych.errors import PluginWarning
+from diptych.errors import PluginWarning, SearchError
 from diptych.handle import CollectionHandle
 from diptych.reports import SearchReport
 from diptych.search.asked import Asked
@@ -17,13 +17,16 @@ from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.reranking import rerank
 from diptych.search.retrieval import retrieve
 from diptych.types import Document, Hit, Query
+from diptych.view import View
 
 if TYPE_CHECKING:
     from qdrant_client import models
 
+T = TypeVar("T")
+
 
 def search(
-    handle: CollectionHandle,
+    handle: CollectionHandle | View,
     queries: Sequence[str | Query],
     *,
     pipeline: Pipeline | Retrieve | None = None,
@@ -52,21 +55,35 @@ def search(
         FingerprintMismatch: the config's encoders did not make the collection's vectors.
         ContractError: an encoder or reranker breaks its contract.
     """
-    asked = Asked.of(
-        handle,
-        queries,
-        pipeline=pipeline,
-        limit=limit,
-        offset=offset,
-        filter=filter,
-        score_threshold=score_threshold,
-        params=params,
-        with_payload=with_payload,
-    )
-    seconds: dict[str, float] = {}
-    hits = find(asked, seconds)
-    tell(asked, seconds)
-    return hits
+
+    def answer() -> list[list[Hit]]:
+        asked = Asked.of(
+            handle,
+            queries,
+            pipeline=pipeline,
+            limit=limit,
+            offset=offset,
+            filter=filter,
+            score_threshold=score_threshold,
+            params=params,
+            with_payload=with_payload,
+        )
+        seconds: dict[str, float] = {}
+        hits = find(asked, seconds)
+        tell(asked, seconds)
+        return hits
+
+    return current(handle, answer)
+
+
+def current(handle: CollectionHandle | View, answer: Callable[[], T]) -> T:
+    """`answer()`, and once more when it failed because a swap was finished, so that the vectors it knew are gone."""
+    try:
+        return answer()
+    except SearchError:
+        if not handle.catch_up():
+            raise
+        return answer()
 
 
 def find(asked: Asked, seconds: dict[str, float]) -> list[list[Hit]]:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from qdrant_client import models
 
-from diptych.handle import CollectionHandle
 from diptych.search.fusion import PointId
 from diptych.search.inputs import Inputs, direction
 from diptych.search.retrieval import query_points
 from diptych.slots import Slot
 from diptych.types import SparseVector
+from diptych.view import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Term:
         return f"{self.word} {self.contribution:.4f} = {self.query:.4f} x {self.document:.4f} x idf {self.idf:.4f}"
 
 
-def scores_of(handle: CollectionHandle, inputs: Inputs, points: Sequence[PointId]) -> dict[str, dict[PointId, float]]:
+def scores_of(handle: View, inputs: Inputs, points: Sequence[PointId]) -> dict[str, dict[PointId, float]]:
     """For each slot, the points' scores, higher better; a point that gets none is left out. One call for all."""
     requests = [_of_points(points, query, handle.slots[name].vector) for name, query in inputs.items()]
     scores = {}
@@ -42,7 +42,7 @@ def scores_of(handle: CollectionHandle, inputs: Inputs, points: Sequence[PointId
 
 
 def matched_terms(
-    handle: CollectionHandle, slot: Slot, query: models.SparseVector, points: Sequence[PointId]
+    handle: View, slot: Slot, query: models.SparseVector, points: Sequence[PointId]
 ) -> dict[PointId, tuple[Term, ...]]:
     """For each point the terms it shares with the query, those that count most first.
 
@@ -69,7 +69,7 @@ def _of_points(points: Sequence[PointId], query: Any, using: str) -> models.Quer
     )
 
 
-def _stored(handle: CollectionHandle, slot: Slot, points: Sequence[PointId]) -> dict[PointId, dict[int, float]]:
+def _stored(handle: View, slot: Slot, points: Sequence[PointId]) -> dict[PointId, dict[int, float]]:
     """The points' document weights by term."""
     records = handle.client.retrieve(handle.name, points, with_payload=False, with_vectors=[slot.vector])
     vectors: Mapping[PointId, Any] = {r.id: r.vector for r in records}

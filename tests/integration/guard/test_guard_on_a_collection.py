@@ -56,10 +56,12 @@ def test_a_model_that_lies_about_its_fingerprint_is_caught_by_the_canaries(
         with Collection.open(config(tmp_path / "other", MINILM)) as other:
             other.populate([Document("a", "a cat sat")])
             assert other.handle.metadata is not None
-            live = other.handle.metadata.slots["dense"].live
-            forged = live.model_copy(update={"canaries": metadata.slots["dense"].live.canaries})
-            slots = {"dense": other.handle.metadata.slots["dense"].model_copy(update={"live": forged})}
-            changed = other.handle.metadata.model_copy(update={"slots": slots})
+            live = other.handle.metadata.live
+            canaries = metadata.live.slots["dense"].canaries
+            forged = live.slots["dense"].model_copy(update={"canaries": canaries})
+            changed = other.handle.metadata.model_copy(
+                update={"live": live.model_copy(update={"slots": {"dense": forged}})}
+            )
             other.client.update_collection("c", metadata=metadata_payload(changed))
     with (
         Collection.open(config(tmp_path / "other", MINILM)) as forged_collection,

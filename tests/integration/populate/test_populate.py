@@ -135,7 +135,7 @@ def test_statistics_are_those_of_the_documents_that_are_indexed(memory: QdrantBa
     handle = open_handle(memory)
     populate(handle, [*good, *good, *bad])
     assert handle.metadata is not None
-    assert handle.metadata.slots["lexical"].live.statistics == {"documents": 5.0, "tokens": 15.0}
+    assert handle.metadata.live.slots["lexical"].statistics == {"documents": 5.0, "tokens": 15.0}
     assert handle.slots["lexical"].encoder.average_length == 3.0
 
 

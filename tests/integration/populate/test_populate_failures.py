@@ -206,8 +206,8 @@ def test_every_slot_encodes_in_a_thread_of_its_own(memory: QdrantBase, open_hand
     for name, slot in handle.slots.items():
         _note_threads(slot.encoder, threads.setdefault(name, set()))
     populate(handle, CORPUS)
-    assert threads["one"] - {threading.current_thread().name} == {"encode-one_0"}
-    assert threads["two"] - {threading.current_thread().name} == {"encode-two_0"}
+    assert threads["one"] - {threading.current_thread().name} == {"encode-one.1_0"}
+    assert threads["two"] - {threading.current_thread().name} == {"encode-two.1_0"}
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 5, 16])

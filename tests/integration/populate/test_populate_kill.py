@@ -79,8 +79,8 @@ def kill_after(folder: Path, more_calls: int, pause: float, stop: signal.Signals
 
 def described(client: QdrantBase) -> Any:
     """What the collection says of its slots, but for the options: they hold the path of the log."""
-    slots = (client.get_collection("c").config.metadata or {})["diptych"]["slots"]
-    return {name: {**slot["live"], "options": None} for name, slot in slots.items()}
+    slots = (client.get_collection("c").config.metadata or {})["diptych"]["live"]["slots"]
+    return {name: {**generation, "options": None} for name, generation in slots.items()}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,109 @@
+"""Making a collection: a named vector for each slot, payload indexes, and what the collection says about itself."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeAlias
+
+from qdrant_client import models
+
+from diptych.config.models import PopulateConfig, SearchConfig
+from diptych.errors import CollectionError
+from diptych.metadata import CollectionMetadata, Event, Reading, State
+from diptych.params import vector_params
+from diptych.protocols import Statistics
+from diptych.registry import Registry
+from diptych.slots import Slot, vector_name
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+Params: TypeAlias = models.VectorParams | models.SparseVectorParams
+
+
+def first_metadata(
+    slots: Mapping[str, Slot], statistics: Mapping[str, Statistics], reading: Reading, search: SearchConfig
+) -> CollectionMetadata:
+    """What a new collection says about itself; loads and calibrates the encoders.
+
+    Args:
+        statistics: per slot that needs it, the measure of the whole corpus.
+    """
+    generations = {
+        name: slot.describe(
+            number=1, vector=vector_name(name, slot.kind, 1), reading=reading, statistics=statistics.get(name)
+        )
+        for name, slot in slots.items()
+    }
+    names = {name: f"{generation.adapter}, generation 1" for name, generation in generations.items()}
+    return CollectionMetadata(
+        live=State(slots=generations),
+        numbers=dict.fromkeys(slots, 1),
+        history=(Event(what="created", when=now(), by=who(), slots=names),),
+        search=search.model_dump(mode="json"),
+    )
+
+
+def params_of(slot: Slot, registry: Registry, retrieved: Iterable[str]) -> Params:
+    """Qdrant's parameters for the slot's vector; plugins may change them.
+
+    Args:
+        retrieved: slots from which candidates come; a multi-vector slot that is none of them needs no graph.
+    """
+    indexed = slot.kind != "multivector" or slot.name in retrieved
+    params = vector_params(slot.encoder, slot.kind, slot.config.storage, indexed=indexed)
+    spec = registry.spec(slot.config.adapter)
+    return registry.hook.diptych_vector_params(spec=spec, params=params) or params
+
+
+def vectors_of(
+    slots: Mapping[str, Slot], registry: Registry, retrieved: Iterable[str]
+) -> tuple[dict[str, models.VectorParams], dict[str, models.SparseVectorParams]]:
+    """The dense and the sparse named vectors of these slots."""
+    dense: dict[str, models.VectorParams] = {}
+    sparse: dict[str, models.SparseVectorParams] = {}
+    for slot in slots.values():
+        if slot.kind == "text_index":
+            continue
+        params = params_of(slot, registry, retrieved)
+        if isinstance(params, models.SparseVectorParams):
+            sparse[slot.vector] = params
+        else:
+            dense[slot.vector] = params
+    return dense, sparse
+
+
+def ensure_indexes(client: QdrantBase, name: str, config: PopulateConfig, slots: Iterable[Slot]) -> None:
+    """Create the payload indexes that are missing: all of them at first, later those that a crash left out.
+
+    Raises:
+        CollectionError: a field is indexed as another type.
+    """
+    have = client.get_collection(name).payload_schema
+    for field, schema in config.indexes.items():
+        if field not in have:
+            client.create_payload_index(name, field, field_schema=models.PayloadSchemaType(schema))
+        elif (found := have[field].data_type.value) != schema:
+            where = f"collection {name!r}, populate.indexes.{field}"
+            do = "restore it, or drop the index with the Qdrant client and populate again"
+            raise CollectionError("a field is indexed as another type", where=where, got=schema, expected=found, do=do)
+    for slot in slots:
+        if slot.kind == "text_index" and slot.vector not in have:
+            client.create_payload_index(name, slot.vector, field_schema=slot.encoder.index_params())
+
+
+def now() -> str:
+    """The time, in UTC, as histories keep it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def who() -> str:
+    """The user and machine that did something, as histories keep it."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's user need not have a name
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
