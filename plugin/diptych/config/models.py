@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
 from diptych.config.pipeline import pipeline_problems
 from diptych.config.problems import PipelineProblems
@@ -180,6 +180,41 @@ class EvaluateConfig(Section):
     metrics: list[str] = Field(["nDCG@10", "MRR@10", "Recall@100"], description="Measures, in ir-measures' names.")
 
 
+class CacheConfig(Section):
+    """The embedding cache on this machine: what was encoded once is not encoded again."""
+
+    enabled: bool = Field(True, description="Keep document vectors for later runs; DIPTYCH_CACHE=off overrides it.")
+    path: str | None = Field(
+        None, description="Folder of the cache; the user's cache folder unless set. DIPTYCH_CACHE overrides it."
+    )
+    size: Annotated[ByteSize, Field(ge=16_000_000)] = Field(
+        ByteSize(1_000_000_000), description="Bytes it may take, 16MB at least: 500MB, 2GB, 1.5GiB."
+    )
+
+
+class GateConfig(Section):
+    """What new encoders must show before they become live."""
+
+    metric: str | None = Field(None, description="With judgements: the measure compared; the first of `evaluate`.")
+    margin: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.02, description="With judgements: the loss that the interval of the difference must exclude."
+    )
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(0.95, description="Confidence of that interval.")
+    sample: Positive = Field(200, description="Without judgements: documents whose neighbours are compared.")
+    overlap: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="Without judgements: least share of common neighbours; only reported unless set."
+    )
+    missing: Annotated[int, Field(ge=0)] = Field(0, description="Points that may lack the new vector.")
+
+
+class SwapConfig(Section):
+    """How `diptych apply` re-encodes a live collection."""
+
+    rate: Positive | None = Field(None, description="Documents a second at most; as fast as it goes unless set.")
+    parallel: bool = Field(False, description="Re-encode several slots side by side instead of one after another.")
+    gate: GateConfig = Field(default_factory=GateConfig, description="What must hold before the cut-over.")
+
+
 class Config(Section):
     """A whole `diptych.yaml`."""
 
@@ -191,6 +226,8 @@ class Config(Section):
     search: SearchConfig = Field(default_factory=SearchConfig, description="The search pipeline.")
     populate: PopulateConfig = Field(default_factory=PopulateConfig, description="How documents become points.")
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="Judgements and measures.")
+    swap: SwapConfig = Field(default_factory=SwapConfig, description="How encoders are swapped.")
+    cache: CacheConfig = Field(default_factory=CacheConfig, description="The embedding cache on this machine.")
 
     _source: Source = PrivateAttr(default_factory=Source)
 

@@ -1,0 +1,151 @@
+"""`EmbeddingCache`: vectors of documents on disk, shared by all collections and processes of a user."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from diptych.cache.folder import cache_folder
+from diptych.cache.namespace import Namespace, digest_of, label_of
+from diptych.cache.opening import FILE, CacheError, OpenTable, is_damage, open_table, set_aside
+from diptych.cache.packing import pack, unpack
+from diptych.cache.table import Usage, VectorTable
+from diptych.config.models import CacheConfig
+from diptych.encoding import Vector
+from diptych.metadata import Generation
+
+T = TypeVar("T")
+
+
+class EmbeddingCache:
+    """What was encoded once is not encoded again: not by another run, process, collection, or swap back.
+
+    Nothing is opened before it is needed. When the cache fails, `warnings` says so once and all goes on without it.
+
+    Args:
+        folder: where the file lies; made when it is first needed.
+        limit: bytes it may take.
+        clock: seconds since the epoch; what was not used for longest is dropped first.
+    """
+
+    def __init__(self, folder: Path, *, limit: int, clock: Callable[[], float] = time.time) -> None:
+        self.folder, self.limit = folder, limit
+        self._clock, self._lock = clock, threading.Lock()
+        self._open: OpenTable | None = None
+        self._process = os.getpid()
+        self._works, self._warnings = True, list[str]()
+
+    @classmethod
+    def open(cls, config: CacheConfig) -> EmbeddingCache | None:
+        """The cache that a config asks for; None when config or environment turn it off.
+
+        Raises:
+            ConfigError: `cache.path` refers to a variable that is not set.
+        """
+        folder = cache_folder(config)
+        return cls(folder, limit=config.size) if folder else None
+
+    def __repr__(self) -> str:
+        return f"EmbeddingCache({str(self.folder)!r}, limit={self.limit})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.folder / FILE
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What went wrong with the cache, a sentence each; work went on all the same."""
+        return tuple(self._warnings)
+
+    def namespace(self, generation: Generation, *, changeable: bool = False) -> Namespace | None:
+        """The part for documents encoded as `generation` says; None when they may not be kept.
+
+        Args:
+            generation: what the collection says of the encoder.
+            changeable: another model may come to stand behind its name, as behind a remote endpoint.
+        """
+        digest = digest_of(generation, changeable=changeable)
+        return Namespace(self, digest, label_of(generation)) if digest else None
+
+    def find(self, keys: Sequence[bytes]) -> dict[bytes, Vector]:
+        """The vectors of those keys that are kept."""
+        packed = self._try(lambda table: table.find(list(dict.fromkeys(keys))), dict[bytes, bytes]())
+        vectors = {key: unpack(key, data) for key, data in packed.items()}
+        if damaged := [key for key, vector in vectors.items() if vector is None]:
+            self._try(lambda table: table.drop(damaged), None)
+        return {key: vector for key, vector in vectors.items() if vector is not None}
+
+    def store(self, namespace: Namespace, vectors: Mapping[bytes, Vector]) -> None:
+        """Keep the vectors; those that are not finite are left out."""
+        packed = [(key, data) for key, vector in vectors.items() if (data := pack(key, vector)) is not None]
+        if packed:
+            self._try(lambda table: table.store(namespace.digest, namespace.label, packed), None)
+
+    def usage(self) -> list[Usage]:
+        """What is held, by space, the largest first."""
+        return self._try(VectorTable.usage, [])
+
+    def size(self) -> int:
+        """Size of the file."""
+        return self._try(VectorTable.size, 0)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._try(VectorTable.clear, None)
+
+    def close(self) -> None:
+        """Close the file; it is opened again when needed."""
+        with self._lock:
+            opened, self._open = self._open, None
+        if opened is not None and self._process == os.getpid():
+            opened.close()
+
+    def _try(self, work: Callable[[VectorTable], T], otherwise: T) -> T:
+        """What `work` gives; `otherwise` once the cache has failed."""
+        if not self._works:
+            return otherwise
+        try:
+            return work(self._table())
+        except (CacheError, OSError, sqlite3.Error) as error:
+            self._give_up(error)
+            return otherwise
+
+    def _table(self) -> VectorTable:
+        with self._lock:
+            if self._open is None or self._process != os.getpid():
+                self._inherited = self._open  # by a fork: never to be used or closed here, so never let go either
+                self._open = open_table(self.folder, limit=self.limit, clock=self._clock)
+                self._process = os.getpid()
+                if self._open.notice:
+                    self._warnings.append(self._open.notice)
+            return self._open.table
+
+    def _give_up(self, error: Exception) -> None:
+        with self._lock:
+            if not self._works:
+                return
+            self._works, opened, self._open = False, self._open, None
+        aside = False
+        with suppress(CacheError, OSError, sqlite3.Error):
+            if opened is not None:
+                opened.close()
+            aside = is_damage(error) and set_aside(self.folder)
+        next_time = "; the next run begins it anew" if aside else ""
+        reason = "; ".join(str(error).split("\n  "))
+        self._warnings.append(f"the embedding cache was left out{next_time}: {reason} ({self.path})")
