@@ -1,0 +1,1 @@
+"""Swaps the encoder of a live collection: plan, apply, gate, cut-over, rollback."""

@@ -1,0 +1,93 @@
+"""Pairs of vectors of documents that both encoders have encoded: checked, and split for fitting and measuring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import SwapError
+from diptych.protocols import Similarity
+from diptych.swap.drift.maps import checked_rows, unit
+from diptych.types import Floats
+
+Rows: TypeAlias = NDArray[np.intp]
+
+MINIMUM = 50  # below, a held-out tenth says nothing
+MOST = 20_000  # what the paper fits on; more costs time and, measured, gains nothing
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """Row i of `new` and of `old` is one document: float32 `[n, d_new]` and `[n, d_old]`, unit rows for cosine."""
+
+    new: Floats
+    old: Floats
+    new_similarity: Similarity = "cosine"
+    old_similarity: Similarity = "cosine"
+
+    def __len__(self) -> int:
+        return len(self.new)
+
+    def of(self, rows: Rows) -> Pairs:
+        """Some of them."""
+        return Pairs(self.new[rows], self.old[rows], self.new_similarity, self.old_similarity)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """Disjoint rows: `train` to fit, `tune` to choose strength or when to stop, `held_out` to measure."""
+
+    train: Rows
+    tune: Rows
+    held_out: Rows
+
+
+def checked_pairs(new: Any, old: Any, *, new_similarity: Similarity, old_similarity: Similarity) -> Pairs:
+    """The pairs, ready to fit.
+
+    Raises:
+        SwapError: fewer than 50, other lengths, or vectors that are zero or not finite.
+    """
+    ours, theirs = checked_rows(new, "the new vectors"), checked_rows(old, "the old vectors")
+    if len(ours) != len(theirs):
+        raise SwapError(
+            "new and old vectors are no pairs",
+            got=f"{len(ours)} new, {len(theirs)} old",
+            expected="one of each for every document, in the same order",
+        )
+    if len(ours) < MINIMUM:
+        raise SwapError(
+            "too few pairs for a drift map",
+            got=len(ours),
+            expected=f"at least {MINIMUM}",
+            do="back-fill more documents first",
+        )
+    _refuse_zeros(ours, "new")
+    _refuse_zeros(theirs, "old")
+    return Pairs(
+        unit(ours) if new_similarity == "cosine" else ours,
+        unit(theirs) if old_similarity == "cosine" else theirs,
+        new_similarity,
+        old_similarity,
+    )
+
+
+def split(size: int, *, seed: int) -> Split:
+    """Eight tenths of at most 20,000 pairs drawn at random, one tenth, one tenth."""
+    order = np.random.default_rng(seed).permutation(size)[:MOST]
+    tenth = max(10, len(order) // 10)
+    return Split(order[2 * tenth :], order[tenth : 2 * tenth], order[:tenth])
+
+
+def _refuse_zeros(rows: Floats, which: str) -> None:
+    zero = np.flatnonzero(~rows.any(axis=1))
+    if len(zero):
+        raise SwapError(
+            f"some {which} vectors are zero",
+            got=f"{len(zero)} of {len(rows)}, first row {zero[0]}",
+            expected="a direction for every document",
+            do="leave these documents out of the pairs",
+        )

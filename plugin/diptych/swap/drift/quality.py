@@ -1,0 +1,112 @@
+"""`Quality`: what a drift map is worth, measured on documents and queries that it was not fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from diptych.errors import SwapError
+from diptych.swap.drift.linear import likeness
+from diptych.swap.drift.maps import Map, checked_rows
+from diptych.swap.drift.neighbours import nearest, shared
+from diptych.swap.drift.pairs import Pairs, Rows
+from diptych.types import Floats
+
+DEPTH = 10
+MOST_ASKED = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What was measured of a map.
+
+    The pairs' documents are searched twice: by new vectors, as after a full re-encode, and by mapped ones among the
+    old. Held-out documents serve as queries, each without itself, and real queries where some are given.
+
+    Args:
+        kind: of the map.
+        pairs: documents that both encoders encoded, those the map was fitted on included.
+        held_out: pairs that it was not fitted on.
+        likeness: mean cosine of held-out mapped vectors and their old ones (where length counts: share of variance).
+        found: share of held-out documents whose mapped vector is nearer to their own old vector than to any other.
+        overlap: share of the top 10 that mapped documents have in common with the full re-encode.
+        old_overlap: the same for the old encoder's own vectors: what a perfect imitation of the old encoder would have.
+        unmapped_overlap: the same for new vectors that are not mapped; None where dimensions differ.
+        queries: how many real queries were given.
+        query_overlap, unmapped_query_overlap: the same with these; None without them.
+    """
+
+    kind: str
+    pairs: int
+    held_out: int
+    likeness: float
+    found: float
+    overlap: float
+    old_overlap: float
+    unmapped_overlap: float | None = None
+    queries: int = 0
+    query_overlap: float | None = None
+    unmapped_query_overlap: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values, by name."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Quality:
+        """From what `to_json` gave.
+
+        Raises:
+            SwapError: names are missing or unknown.
+        """
+        try:
+            return cls(**raw)
+        except TypeError as error:
+            raise SwapError("the quality of a drift map is damaged", got=str(error), do="fit it again") from error
+
+
+def measure(fitted: Map, pairs: Pairs, held_out: Rows, *, queries: Any = None) -> Quality:
+    """What `fitted` is worth on the rows `held_out` of `pairs`, and on new vectors of real `queries` `[n, d_new]`.
+
+    Raises:
+        SwapError: the queries are no vectors of the new space.
+    """
+    asked = held_out[:MOST_ASKED]
+    held, some = pairs.of(held_out), pairs.of(asked)
+    mapped = fitted.apply(some.new)
+    target, _ = nearest(some.new, pairs.new, DEPTH, similarity=pairs.new_similarity, but=asked)
+    own, _ = nearest(mapped, pairs.old, 1, similarity=pairs.old_similarity)
+    plain = some.new if _comparable(pairs) else None
+    return Quality(
+        kind=fitted.kind,
+        pairs=len(pairs),
+        held_out=len(held_out),
+        likeness=likeness(fitted.apply, held),
+        found=float((own[:, 0] == asked).mean()),
+        overlap=_overlap(mapped, pairs, target, asked),
+        old_overlap=_overlap(some.old, pairs, target, asked),
+        unmapped_overlap=None if plain is None else _overlap(plain, pairs, target, asked),
+        **(_by_queries(fitted, pairs, queries) if queries is not None and len(queries) else {}),
+    )
+
+
+def _by_queries(fitted: Map, pairs: Pairs, queries: Any) -> dict[str, Any]:
+    asked = checked_rows(queries, "the queries", dimension=pairs.new.shape[1])[:MOST_ASKED]
+    target, _ = nearest(asked, pairs.new, DEPTH, similarity=pairs.new_similarity)
+    return {
+        "queries": len(asked),
+        "query_overlap": _overlap(fitted.apply(asked), pairs, target, None),
+        "unmapped_query_overlap": _overlap(asked, pairs, target, None) if _comparable(pairs) else None,
+    }
+
+
+def _overlap(asking: Floats, pairs: Pairs, target: Rows, but: Rows | None) -> float:
+    found, _ = nearest(asking, pairs.old, DEPTH, similarity=pairs.old_similarity, but=but)
+    return float(np.mean(shared(found, target)))
+
+
+def _comparable(pairs: Pairs) -> bool:
+    return bool(pairs.new.shape[1] == pairs.old.shape[1])

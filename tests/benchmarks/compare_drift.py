@@ -1,0 +1,214 @@
+"""Drift maps on pairs of models from near to far: new queries on old vectors, mapped and not, against a full re-encode.
+
+    python tests/benchmarks/compare_drift.py "$DIPTYCH_DATA" --folder /tmp/drift [--plot docs/images/drift.png]
+
+Encodes first (prepare_drift.py: about an hour on two cores; `--documents` and `--queries` make it shorter), then fits
+on a random 1, 5, 20, 50 and 100% of the documents as back-filled, and prints a table for each set. Each pair's figures
+are kept in FOLDER/results and not made again. Overlap: share of the top 10 in common with the new queries on all new
+vectors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych.evaluate import Qrels
+from diptych.swap.drift import KINDS, compatibility, fit
+from diptych.swap.drift.maps import unit
+from diptych.swap.drift.neighbours import nearest, shared
+from diptych.types import Floats
+
+PAIRS = (  # old, new; near to far
+    ("minilm", "minilm-8bit"),
+    ("minilm", "minilm-256"),
+    ("minilm-256", "minilm"),
+    ("minilm", "child"),
+    ("minilm", "minilm-cls"),
+    ("minilm", "minilm-max"),
+    ("paraphrase", "minilm"),
+    ("minilm", "paraphrase"),
+    ("static", "minilm"),
+)
+SHARES = (0.01, 0.05, 0.2, 0.5, 1.0)
+
+
+class Spaces:
+    """One set in two spaces, with its judgements; what is measured are answers of the old vectors."""
+
+    def __init__(self, folder: Path, old: str, new: str) -> None:
+        texts = json.loads((folder / "texts.json").read_text())
+        self.ids, self.query_ids, self.qrels = texts["ids"], texts["queries"], Qrels(texts["qrels"])
+        self.old, self.old_queries = vectors(folder, old)
+        self.new, self.new_queries = vectors(folder, new)
+        self.full, _ = nearest(self.new_queries, self.new, 10, similarity="cosine")
+
+    def measured(self, queries: Floats) -> dict[str, Any]:
+        """Overlap with the full re-encode, and nDCG@10 with its paired difference from old on old."""
+        found, _ = nearest(queries, self.old, 10, similarity="cosine")
+        names = {"document_ids": self.ids, "query_ids": self.query_ids}
+        compared = compatibility(self.old, self.old_queries, queries, self.qrels, **names)
+        return {
+            "overlap": float(shared(found, self.full).mean()),
+            "ndcg": compared.new,
+            "difference": [compared.difference, compared.low, compared.high],
+        }
+
+    def re_encoded(self, rows: Any) -> float:
+        """nDCG@10 of the new queries on the new vectors of `rows`; all judgements count, found or not."""
+        names = {"document_ids": self.ids, "query_ids": self.query_ids}
+        there = np.full_like(self.new, 0)
+        there[rows] = self.new[rows]  # a zero vector comes after every document that is the least bit near
+        return compatibility(there, self.new_queries, self.new_queries, self.qrels, **names).new
+
+
+def vectors(folder: Path, name: str) -> tuple[Floats, Floats]:
+    """Documents and queries, float32 `[n, d]`."""
+    stem, _, size = name.rpartition("-")
+    if size.isdigit():
+        documents, queries = vectors(folder, stem)
+        return unit(documents[:, : int(size)]), unit(queries[:, : int(size)])
+    return np.load(folder / f"{name}.documents.npy"), np.load(folder / f"{name}.queries.npy")
+
+
+def measure(folder: Path, old: str, new: str, seeds: int) -> dict[str, Any]:
+    """All figures of a pair on a set."""
+    spaces = Spaces(folder, old, new)
+    everything = np.arange(len(spaces.ids))
+    found: dict[str, Any] = {
+        "documents": len(spaces.ids),
+        "queries": len(spaces.query_ids),
+        "full": spaces.re_encoded(everything),
+        "old": spaces.measured(spaces.old_queries),
+        "fits": [],
+    }
+    if spaces.new.shape[1] == spaces.old.shape[1]:
+        found["unmapped"] = spaces.measured(spaces.new_queries)
+    for share in SHARES:
+        for seed in range(seeds if share < 1 else 1):
+            size = max(50, round(share * len(everything)))
+            rows = np.random.default_rng(seed + 1).permutation(len(everything))[:size]
+            common = {"share": share, "seed": seed, "pairs": size, "part": spaces.re_encoded(rows)}
+            found["fits"] += [common | one for one in fits(spaces, rows, seed)]
+    return found
+
+
+def fits(spaces: Spaces, rows: Any, seed: int) -> Iterator[dict[str, Any]]:
+    """Each kind of map fitted on the back-filled rows: what its report says, and what it is worth on all documents."""
+    for kind in KINDS:
+        begun = time.perf_counter()
+        fitted = fit(spaces.new[rows], spaces.old[rows], kind=kind, seed=seed, queries=spaces.new_queries)
+        seconds = time.perf_counter() - begun
+        mapped = fitted.map.apply(spaces.new_queries)
+        facts = {"kind": kind, "seconds": seconds, "bytes": len(json.dumps(fitted.to_json()))}
+        yield facts | spaces.measured(mapped) | {"quality": fitted.quality.to_json()}
+
+
+def prepare(options: argparse.Namespace) -> None:
+    """Encode what is not there."""
+    script = Path(__file__).with_name("prepare_drift.py")
+    command = [sys.executable, str(script), str(options.data), str(options.folder), "--sets", *options.sets]
+    sizes = ["--documents", str(options.documents), "--queries", str(options.queries)]
+    subprocess.run([*command, *sizes], check=True)
+
+
+def table(results: dict[str, Any]) -> str:
+    """A row a pair: overlap and, in brackets, nDCG@10."""
+    heads = [f"{100 * share:g}%" for share in SHARES]
+    names = ["old → new", "full", "old on old", "unmapped", "map", *heads]
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    for name, found in results.items():
+        plain = found.get("unmapped")
+        start = f"| {name} | {found['full']:.3f} | {cell(found['old'])} | {cell(plain) if plain else '-'} "
+        for kind in KINDS:
+            cells = [mean_cell(found, kind, share) for share in SHARES]
+            lines.append(f"{start}| {kind} | {' | '.join(cells)} |")
+            start = "| | | | "
+    return "\n".join(lines)
+
+
+def cell(one: dict[str, Any]) -> str:
+    return f"{one['overlap']:.2f} ({one['ndcg']:.3f})"
+
+
+def mean_cell(found: dict[str, Any], kind: str, share: float) -> str:
+    chosen = [one for one in found["fits"] if one["kind"] == kind and one["share"] == share]
+    return cell({key: float(np.mean([one[key] for one in chosen])) for key in ("overlap", "ndcg")})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--sets", nargs="+", default=["scifact", "debian-synopsis"])
+    parser.add_argument("--documents", type=int, default=12000, help="at most so many of a set; 0 for all")
+    parser.add_argument("--queries", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--prepared", action="store_true", help="encode nothing; pairs without vectors are left out")
+    parser.add_argument("--plot", type=Path)
+    options = parser.parse_args()
+    if not options.prepared:
+        prepare(options)
+    every = {name: results(options.folder, name, options.seeds) for name in options.sets}
+    for name, found in every.items():
+        print(f"\n{name}\n\n{table(found)}")
+    if options.plot:
+        plot(every, options.plot)
+
+
+def results(folder: Path, name: str, seeds: int) -> dict[str, Any]:
+    """The figures of each pair on a set; those that are kept are not made again."""
+    found = {}
+    for old, new in PAIRS:
+        path = folder / "results" / f"{name}.{old}.{new}.json"
+        if not path.exists():
+            try:
+                figures = measure(folder / name, old, new, seeds)
+            except FileNotFoundError as error:
+                print(f"left out: {name}, {old} and {new}: {error}", file=sys.stderr)
+                continue
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(figures))
+        found[f"{old} → {new}"] = json.loads(path.read_text())
+    return found
+
+
+def plot(every: dict[str, dict[str, Any]], path: Path) -> None:
+    """What the best map of three keeps of the old encoder's nDCG@10, by how much is back-filled; a panel a set."""
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, len(every), figsize=(5 * len(every), 4), sharey=True, squeeze=False)
+    for panel, (name, found) in zip(panels[0], every.items(), strict=True):
+        for pair, figures in found.items():
+            draw(panel, pair, figures)
+        panel.axhline(1, color="black", linewidth=0.8)
+        panel.set(title=name, xscale="log", xlabel="back-filled", xticks=SHARES)
+        panel.set_xticklabels([f"{100 * share:g}%" for share in SHARES])
+    panels[0][0].set_ylabel("nDCG@10 / old encoder's")
+    panels[0][-1].legend(fontsize=7)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def draw(panel: Any, pair: str, figures: dict[str, Any]) -> None:
+    values: Sequence[float] = [
+        float(np.mean([f["ndcg"] for f in figures["fits"] if f["kind"] == "procrustes" and f["share"] == share]))
+        for share in SHARES
+    ]
+    (line,) = panel.plot(SHARES, np.asarray(values) / figures["old"]["ndcg"], marker="o", label=pair)
+    if "unmapped" in figures:
+        ratio = figures["unmapped"]["ndcg"] / figures["old"]["ndcg"]
+        panel.plot(SHARES[0] * 0.75, ratio, marker="x", color=line.get_color())
+
+
+if __name__ == "__main__":
+    main()
