@@ -1,0 +1,45 @@
+"""Document ids and point ids."""
+
+from __future__ import annotations
+
+import uuid
+
+from diptych.metadata import Layout
+
+LARGEST = 2**64 - 1
+_NAMESPACE = uuid.UUID("a0a9d2b2-6f0b-5d0e-9d8b-0c6f3b1f6c11")
+# Point ids that a framework computes from the document's id: name spaces of UUID version 5.
+DERIVED = {"haystack": uuid.UUID("3896d314-1e95-4a3a-b45a-945f9f0b541d")}
+
+
+def own_point(identifier: str) -> int | str | None:
+    """The point id that reads like this document's id, None when no point can have it as its id."""
+    if identifier.isascii() and identifier.isdigit():
+        number = int(identifier)
+        return number if number <= LARGEST and str(number) == identifier else None
+    try:
+        return identifier if str(uuid.UUID(identifier)) == identifier else None
+    except ValueError:
+        return None
+
+
+def hashed_point(identifier: str) -> str:
+    """A UUID made from a document's id alone."""
+    return str(uuid.uuid5(_NAMESPACE, identifier))
+
+
+def usual_point(identifier: str) -> int | str:
+    """The point of a document where point ids are document ids: its own id, or a UUID made from it."""
+    own = own_point(identifier)
+    return hashed_point(identifier) if own is None else own
+
+
+def derived_point(identifier: str, origin: str) -> str:
+    """The point id that the framework `origin` gives to a document."""
+    return str(uuid.uuid5(DERIVED[origin], identifier))
+
+
+def payload_id(identifier: str, layout: Layout) -> int | str:
+    """The id as the payloads of the collection have it."""
+    own = own_point(identifier) if layout.integer_ids else None
+    return own if isinstance(own, int) else identifier

@@ -1,0 +1,95 @@
+"""LlamaIndex's payloads: a node as JSON in one string, its metadata once more at the top, for filters.
+
+What LlamaIndex encodes of a node is a header, one line for each metadata key that the node does not exclude, and the
+text. To diptych the header is the document's title.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+ORIGIN = "llama-index"
+NODE = "_node_content"
+TEXT, HEADER = f"{NODE}.text", f"{NODE}.header"
+_SOURCE = "1"  # LlamaIndex's number for the relationship of a node with the document that it comes from
+_REFERENCES = ("document_id", "doc_id", "ref_doc_id")
+_BESIDE = ("_node_type", *_REFERENCES)
+OWN = (NODE, *_BESIDE)  # what a document's metadata must leave alone
+
+
+def opened(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The payload with `_node_content` as a mapping of text and header, and without LlamaIndex's other own keys."""
+    rest = {key: value for key, value in payload.items() if key not in _BESIDE}
+    node = node_of(payload)
+    if node:
+        rest[NODE] = {"text": _text(node), "header": header(node)}
+    return rest
+
+
+def node_of(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The node in a payload, empty when there is none that can be read."""
+    raw = payload.get(NODE)
+    try:
+        found = json.loads(raw) if isinstance(raw, str) else raw
+    except json.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def header(node: Mapping[str, Any]) -> str:
+    """The lines that LlamaIndex encodes before the text."""
+    excluded = node.get("excluded_embed_metadata_keys") or ()
+    line = node.get("metadata_template") or "{key}: {value}"
+    separator = node.get("metadata_separator", node.get("metadata_seperator", "\n"))  # older releases misspell it
+    metadata = node.get("metadata") or {}
+    lines = [
+        line.replace("{key}", key).replace("{value}", str(value))
+        for key, value in metadata.items()
+        if key not in excluded
+    ]
+    return str(separator).join(lines)
+
+
+def closed(
+    identifier: str, point: object, text: str, metadata: Mapping[str, Any], held: Mapping[str, Any]
+) -> dict[str, Any]:
+    """LlamaIndex's payload of a node: the `held` one with this text and metadata, or a new one."""
+    node = {**(node_of(held) or _blank(identifier, point)), "metadata": dict(metadata)}
+    if isinstance(node.get("text_resource"), Mapping):
+        node["text_resource"] = {**node["text_resource"], "text": text}
+    else:
+        node["text"] = text
+    beside = {key: held.get(key, identifier) for key in _REFERENCES}
+    kind = held.get("_node_type", "TextNode")
+    return {**metadata, NODE: json.dumps(node, ensure_ascii=False), "_node_type": kind, **beside}
+
+
+def _text(node: Mapping[str, Any]) -> str:
+    """The text of a node of either class: `TextNode` has it as a key, `Node` within a resource."""
+    resource = node.get("text_resource")
+    found = resource.get("text") if isinstance(resource, Mapping) else node.get("text")
+    return found if isinstance(found, str) else ""
+
+
+def _blank(identifier: str, point: object) -> dict[str, Any]:
+    source: dict[str, Any] = {
+        "node_id": identifier,
+        "node_type": "4",
+        "metadata": {},
+        "hash": None,
+        "class_name": "RelatedNodeInfo",
+    }
+    return {
+        "id_": str(point),
+        "embedding": None,
+        "excluded_embed_metadata_keys": [],
+        "excluded_llm_metadata_keys": [],
+        "relationships": {_SOURCE: source},
+        "metadata_template": "{key}: {value}",
+        "metadata_separator": "\n",
+        "mimetype": "text/plain",
+        "text_template": "{metadata_str}\n\n{content}",
+        "class_name": "TextNode",
+    }

@@ -1,0 +1,51 @@
+"""Dotted paths into payloads: a key that holds the dots itself comes before nested ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def head(path: str) -> str:
+    """The key at the top of the payload that a path goes through."""
+    return path.partition(".")[0]
+
+
+def find(payload: Mapping[str, Any], path: str) -> Any:
+    """The value at a path, None where there is none."""
+    if path in payload:
+        return payload[path]
+    key, dot, rest = path.partition(".")
+    inner = payload.get(key)
+    return find(inner, rest) if dot and isinstance(inner, Mapping) else None
+
+
+def has(payload: Mapping[str, Any], path: str) -> bool:
+    """Whether there is anything at a path, be it None."""
+    key, dot, rest = path.partition(".")
+    inner = payload.get(key)
+    return path in payload or (bool(dot) and isinstance(inner, Mapping) and has(inner, rest))
+
+
+def without(payload: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """A copy that lacks what lies at the path, and mappings that become empty by that."""
+    rest = dict(payload)
+    if path in rest:
+        del rest[path]
+        return rest
+    key, dot, beneath = path.partition(".")
+    inner = rest.get(key)
+    if dot and isinstance(inner, Mapping):
+        rest[key] = without(inner, beneath)
+        if inner and not rest[key]:
+            del rest[key]
+    return rest
+
+
+def put(payload: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy with the value at the path."""
+    key, dot, beneath = path.partition(".")
+    if not dot or path in payload:
+        return {**payload, path: value}
+    inner = payload.get(key)
+    return {**payload, key: put(inner if isinstance(inner, Mapping) else {}, beneath, value)}
