@@ -56,7 +56,7 @@ def test_a_perfect_map_of_an_unchanged_space_scores_one_everywhere() -> None:
     rows = some(200, 12)
     pairs = checked_pairs(rows, rows, new_similarity="cosine", old_similarity="cosine")
     found = measure(IDENTITY, pairs, np.arange(20), queries=some(7, 12, seed=3))
-    values = (found.likeness, found.found, found.overlap, found.old_overlap, found.unmapped_overlap)
+    values = (found.likeness, found.kept, found.overlap, found.old_overlap, found.unmapped_overlap)
     assert values == pytest.approx((1, 1, 1, 1, 1), abs=1e-6)
     assert (found.queries, found.query_overlap, found.unmapped_query_overlap) == (7, 1, 1)
     assert (found.pairs, found.held_out) == (200, 20)

@@ -31,7 +31,7 @@ class Quality:
         pairs: documents that both encoders encoded, those the map was fitted on included.
         held_out: pairs that it was not fitted on.
         likeness: mean cosine of held-out mapped vectors and their old ones (where length counts: share of variance).
-        found: share of held-out documents whose mapped vector is nearer to their own old vector than to any other.
+        kept: share of the old encoder's own top 10 that mapped documents still find: how well it is imitated.
         overlap: share of the top 10 that mapped documents have in common with the full re-encode.
         old_overlap: the same for the old encoder's own vectors: what a perfect imitation of the old encoder would have.
         unmapped_overlap: the same for new vectors that are not mapped; None where dimensions differ.
@@ -43,7 +43,7 @@ class Quality:
     pairs: int
     held_out: int
     likeness: float
-    found: float
+    kept: float
     overlap: float
     old_overlap: float
     unmapped_overlap: float | None = None
@@ -78,14 +78,14 @@ def measure(fitted: Map, pairs: Pairs, held_out: Rows, *, queries: Any = None) -
     held, some = pairs.of(held_out), pairs.of(asked)
     mapped = fitted.apply(some.new)
     target, _ = nearest(some.new, pairs.new, DEPTH, similarity=pairs.new_similarity, but=asked)
-    own, _ = nearest(mapped, pairs.old, 1, similarity=pairs.old_similarity)
+    own, _ = nearest(some.old, pairs.old, DEPTH, similarity=pairs.old_similarity, but=asked)
     plain = some.new if _comparable(pairs) else None
     return Quality(
         kind=fitted.kind,
         pairs=len(pairs),
         held_out=len(held_out),
         likeness=likeness(fitted.apply, held),
-        found=float((own[:, 0] == asked).mean()),
+        kept=_overlap(mapped, pairs, own, asked),
         overlap=_overlap(mapped, pairs, target, asked),
         old_overlap=_overlap(some.old, pairs, target, asked),
         unmapped_overlap=None if plain is None else _overlap(plain, pairs, target, asked),
