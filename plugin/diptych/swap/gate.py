@@ -1,0 +1,208 @@
+"""`run_gate`: may the new encoders replace the old ones?
+
+With judgements, a metric decides. Without, checks that a broken or mistaken encoder fails, and figures and sample
+queries for a human. Coverage, canaries and the state of the stored vectors count in both cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from diptych.config.models import GateConfig
+from diptych.slots import Slot
+from diptych.swap.gate_answers import alone, pipeline_of, without_common_rerankers
+from diptych.swap.gate_coverage import Coverage, coverage
+from diptych.swap.gate_judged import Judged, JudgedComparison, compare_judged
+from diptych.swap.gate_vectors import Canary, StoredVectors, check_canary, check_stored
+from diptych.swap.overlap import KnownItem, Overlap, SideBySide, known_items, neighbour_overlap
+from diptych.swap.sample import Sampled, sample_documents, sample_points
+from diptych.view import View
+
+PIPELINE = "pipeline"
+# A loss of known items that stops the swap, when even the favourable end of the interval is beyond it.
+MOST_LOST = 0.1
+
+__all__ = ["Coverage", "GateReport", "Judged", "coverage", "run_gate"]
+
+
+@dataclass(frozen=True, slots=True)
+class GateReport:
+    """What the gate measured and decided. `dataclasses.asdict` gives JSON values.
+
+    Args:
+        reasons: why the new encoders may not replace the old ones; empty when they may.
+        coverage: of each new vector.
+        canaries, vectors: of each slot that changed.
+        judged: the comparison by judgements; None without.
+        overlaps: of the whole pipeline, then of each changed slot; empty with judgements.
+        known_item, samples: None and empty with judgements, or when the collection holds no text.
+        remarks: what limits the figures.
+        passed: whether there is no reason against.
+    """
+
+    reasons: tuple[str, ...]
+    coverage: tuple[Coverage, ...] = ()
+    canaries: tuple[Canary, ...] = ()
+    vectors: tuple[StoredVectors, ...] = ()
+    judged: JudgedComparison | None = None
+    overlaps: tuple[Overlap, ...] = ()
+    known_item: KnownItem | None = None
+    samples: tuple[SideBySide, ...] = ()
+    remarks: tuple[str, ...] = ()
+    passed: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "passed", not self.reasons)
+
+    @property
+    def sentence(self) -> str:
+        """The decision in one line, for the history and for errors."""
+        if self.reasons:
+            return f"failed: {'; '.join(self.reasons)}"
+        return f"passed: {self.judged.sentence if self.judged else _unjudged_sentence(self)}"
+
+
+def run_gate(
+    old: View,
+    new: View,
+    *,
+    config: GateConfig,
+    judged: Judged | None,
+    coverage: Mapping[str, Coverage] | None = None,
+    step: Callable[[str], None] = lambda _: None,
+) -> GateReport:
+    """Compare the pipeline that answers now with the one that is to replace it, on the same collection.
+
+    Args:
+        old, new: the two views; slots whose generations differ are the changed ones.
+        config: what must hold.
+        judged: queries with judgements; None goes by checks that need none.
+        coverage: by physical vector, where it has been counted already; the rest is counted here.
+        step: told what begins.
+
+    Raises:
+        EvaluationError, MissingExtra: with judgements, an unknown metric, or ir-measures is not installed.
+        SearchError, StoreError: a pipeline cannot be searched.
+    """
+    changed = changed_slots(old, new)
+    step("coverage")
+    counts = _coverages(new, changed, coverage or {})
+    step("canaries")
+    canaries = tuple(check_canary(slot) for slot in changed)
+    reasons = [*_uncovered(counts, config), *_strange(canaries)]
+    if any(canary.likeness is None for canary in canaries):
+        return GateReport(tuple(reasons), counts, canaries, remarks=("nothing was searched with a wrong encoder",))
+    step("stored vectors")
+    documents = sample_documents(old, sample_points(old.client, old.name, config.sample))
+    points = [document.point for document in documents]
+    vectors = tuple(check_stored(new, slot, points) for slot in changed)
+    reasons += [problem for found in vectors for problem in found.problems()]
+    if judged is not None:
+        step("judged queries")
+        return _with_judgements(old, new, judged, config, reasons, (counts, canaries, vectors))
+    step("sampled documents")
+    return _without_judgements(old, new, documents, config, reasons, (counts, canaries, vectors))
+
+
+_Measured = tuple[tuple[Coverage, ...], tuple[Canary, ...], tuple[StoredVectors, ...]]
+
+
+def changed_slots(old: View, new: View) -> list[Slot]:
+    """The new view's slots that are other generations than the old view's, or were not there."""
+    return [
+        slot
+        for name, slot in new.slots.items()
+        if name not in old.slots or old.slots[name].generation != slot.generation
+    ]
+
+
+def _coverages(new: View, changed: list[Slot], known: Mapping[str, Coverage]) -> tuple[Coverage, ...]:
+    generations = [slot.generation for slot in changed if slot.generation is not None]
+    return tuple(
+        known[generation.vector] if generation.vector in known else coverage(new.client, new.name, generation)
+        for generation in generations
+    )
+
+
+def _uncovered(counts: tuple[Coverage, ...], config: GateConfig) -> list[str]:
+    return [
+        f"{count.missing} of {count.points} points lack vector {count.vector!r}, {config.missing} may"
+        for count in counts
+        if count.missing > config.missing
+    ]
+
+
+def _strange(canaries: tuple[Canary, ...]) -> list[str]:
+    return [f"slot {canary.slot!r}: {canary.problem}" for canary in canaries if canary.likeness is None]
+
+
+def _with_judgements(
+    old: View, new: View, judged: Judged, config: GateConfig, reasons: list[str], measured: _Measured
+) -> GateReport:
+    found = compare_judged(old, new, judged, config)
+    reasons = reasons if found.passed else [*reasons, found.sentence]
+    return GateReport(tuple(reasons), *measured, judged=found, remarks=found.remarks)
+
+
+def _without_judgements(
+    old: View, new: View, documents: list[Sampled], config: GateConfig, reasons: list[str], measured: _Measured
+) -> GateReport:
+    if not documents:
+        return GateReport(tuple(reasons), *measured, remarks=("no point has a text: nothing was searched",))
+    pipelines = without_common_rerankers(old, new)
+    item, samples = known_items(old, new, documents, pipelines, confidence=config.confidence)
+    compared = {PIPELINE: pipelines, **{slot: (alone(slot), alone(slot)) for slot in _retrieved_by_both(old, new)}}
+    overlaps = [neighbour_overlap(name, old, new, documents, pair) for name, pair in compared.items()]
+    reasons = [*reasons, *_lost(item), *_apart(overlaps[0], config)]
+    return GateReport(
+        tuple(reasons),
+        *measured,
+        overlaps=tuple(overlaps),
+        known_item=item,
+        samples=samples,
+        remarks=tuple(_remarks(item)),
+    )
+
+
+def _retrieved_by_both(old: View, new: View) -> list[str]:
+    """Changed slots from which both pipelines retrieve, unless such a slot is all there is to either pipeline."""
+    sides = [[branch.slot for branch in pipeline_of(view).retrieve] for view in (old, new)]
+    if sides[0] == sides[1] and len(sides[0]) == 1 and not any(pipeline_of(view).stages for view in (old, new)):
+        return []
+    return [slot.name for slot in changed_slots(old, new) if all(slot.name in side for side in sides)]
+
+
+def _lost(item: KnownItem) -> list[str]:
+    if item.high >= -MOST_LOST:
+        return []
+    return [
+        f"documents no longer find themselves: {item.old:.1%} -> {item.new:.1%} by title or first sentence among the "
+        f"first 10 of {item.documents}, interval [{item.low:+.3f}, {item.high:+.3f}], at most {MOST_LOST:g} may be lost"
+    ]
+
+
+def _apart(overlap: Overlap, config: GateConfig) -> list[str]:
+    if config.overlap is None or overlap.mean >= config.overlap:
+        return []
+    return [
+        f"old and new have {overlap.mean:.3f} of the first 10 in common, at least {config.overlap:g} is asked for "
+        "(swap.gate.overlap)"
+    ]
+
+
+def _remarks(item: KnownItem) -> list[str]:
+    found = ["no judgements: quality is not measured, only that the new encoders are not broken"]
+    if item.old < 0.5:
+        found.append(f"even the old pipeline finds {item.old:.0%} of known items: the check says little here")
+    return found
+
+
+def _unjudged_sentence(report: GateReport) -> str:
+    if report.known_item is None:
+        return "coverage and canaries; nothing was searched"
+    item, overlap = report.known_item, report.overlaps[0]
+    return (
+        f"without judgements: known items {item.old:.1%} -> {item.new:.1%} of {item.documents}, "
+        f"neighbours in common {overlap.mean:.3f}"
+    )

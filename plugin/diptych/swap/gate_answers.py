@@ -1,0 +1,51 @@
+"""Asks a view many queries: by its whole pipeline, or by one slot alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from diptych.search import Pipeline, Retrieve, search
+from diptych.types import Hit, Query
+from diptych.view import View
+
+BATCH = 64  # queries that are encoded and searched together
+
+
+def pipeline_of(view: View) -> Pipeline:
+    """The view's whole pipeline."""
+    return Pipeline.from_config(view.search_config, view.slots)
+
+
+def without_common_rerankers(old: View, new: View) -> tuple[Pipeline, Pipeline]:
+    """Both pipelines; where both end in the same rerankers, without these.
+
+    They would cost more than everything else, and can only make two pipelines look more alike.
+    """
+    ours, theirs = pipeline_of(old), pipeline_of(new)
+    if ours.rerank != theirs.rerank:
+        return ours, theirs
+    return replace(ours, rerank=()), replace(theirs, rerank=())
+
+
+def alone(slot: str) -> Pipeline:
+    """The pipeline of one slot."""
+    return Pipeline((Retrieve(slot),))
+
+
+def answers(
+    view: View, queries: Sequence[Query], *, depth: int, pipeline: Pipeline | None = None, texts: bool = False
+) -> list[list[Hit]]:
+    """The hits of each query, `depth` of them or as many as the pipeline passes on, best first.
+
+    Args:
+        pipeline: instead of the view's own; the view's own also drops hits below its score threshold.
+        texts: whether hits carry their documents' texts and titles.
+    """
+    limit = min(depth, (pipeline or pipeline_of(view)).depth or depth)
+    payload: bool | list[str] = ["text", "title"] if texts else False
+    hits: list[list[Hit]] = []
+    for start in range(0, len(queries), BATCH):
+        batch = queries[start : start + BATCH]
+        hits += search(view, batch, pipeline=pipeline, limit=limit, with_payload=payload)
+    return hits

@@ -1,0 +1,188 @@
+"""A sample of a collection's points, the same at every run: seeded by the collection's name."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from qdrant_client import models
+
+from diptych.payloads import from_payload
+from diptych.view import View
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+PointId: TypeAlias = models.ExtendedPointId
+WHOLE = 20_000  # up to here all ids are read, a fraction of a second; beyond, points are drawn by probing
+PAGE = 2_000
+FETCH = 256
+MOST_CHARACTERS = 200  # of a first sentence
+MOST_OF_A_TEXT = 2_000  # characters of a document that are asked as a query; encoders read less
+LEAST_WORDS = 3  # of a query; shorter sentences are joined with the next
+_SENTENCE = re.compile(r"(?<=[.!?…。！？])\s+|(?<=[。！？])|\n\s*\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A document of the collection, asked as a query.
+
+    Args:
+        point: id of its point.
+        id: the document's own id.
+        text: what the live encoders read of it.
+        item: a short query that means just this document: its title, or else its first sentence.
+    """
+
+    point: PointId
+    id: str
+    text: str
+    item: str
+
+
+def sample_points(client: QdrantBase, name: str, size: int) -> list[PointId]:
+    """Ids of `size` points, or of all when there are fewer, in an order of their own; the same while they are there.
+
+    Up to 20,000 points are drawn evenly. Beyond, random ids are probed and the next point is taken: even for ids that
+    are hashes, as diptych's are; for ids with gaps, points after a gap come more often.
+    """
+    if client.count(name, exact=True).count <= WHOLE:
+        return sorted(_all_points(client, name), key=lambda point: _digest(name, point))[:size]
+    return _probed(client, name, size)
+
+
+def sample_documents(view: View, points: Sequence[PointId]) -> list[Sampled]:
+    """The documents of these points, in their order, without those that are gone, empty or say the same as another."""
+    found: dict[str, Sampled] = {}
+    order = {point: position for position, point in enumerate(points)}
+    for start in range(0, len(points), FETCH):
+        for record in view.client.retrieve(view.name, list(points[start : start + FETCH]), with_payload=True):
+            document = from_payload(record.id, record.payload)
+            text = view.document_input(document.title, document.text)
+            item = known_item(document.title, document.text)
+            if text.strip() and item:
+                found.setdefault(text, Sampled(record.id, document.id, text[:MOST_OF_A_TEXT], item))
+    return sorted(found.values(), key=lambda sampled: order[sampled.point])
+
+
+def known_item(title: str, text: str) -> str:
+    """A short query that means the document: its title, or else its first sentence of three words or more.
+
+    At most 200 characters, cut between words. Empty when the document is.
+    """
+    words = title.split()
+    if len(words) < LEAST_WORDS:
+        words = [*words, *_beginning(text, LEAST_WORDS - len(words))]
+    short = " ".join(words)
+    return short if len(short) <= MOST_CHARACTERS else short[:MOST_CHARACTERS].rsplit(" ", 1)[0]
+
+
+def _beginning(text: str, least: int) -> list[str]:
+    """The first sentences of `text`, until there are `least` words."""
+    words: list[str] = []
+    for sentence in _SENTENCE.split(text.strip()):
+        words += sentence.split()
+        if len(words) >= least:
+            break
+    return words
+
+
+def _digest(name: str, point: PointId) -> bytes:
+    return hashlib.sha256(f"{name}\0{point}".encode()).digest()
+
+
+def _all_points(client: QdrantBase, name: str) -> Iterator[PointId]:
+    offset: Any = None
+    while True:
+        records, offset = client.scroll(name, limit=PAGE, offset=offset, with_payload=False)
+        yield from (record.id for record in records)
+        if offset is None:
+            return
+
+
+def _probed(client: QdrantBase, name: str, size: int) -> list[PointId]:
+    """Points that follow random ids, integers and UUIDs in turn where there are both."""
+    rng = random.Random(name)
+    spans = [span for kind in (_Integers, _Uuids) if (span := kind(client, name).span()) is not None]
+    found: dict[PointId, None] = {}
+    for turn in range(8 * size):
+        at, low, high = spans[turn % len(spans)]
+        point = at(rng.randint(low, high))
+        if point is not None:
+            found[point] = None
+        if len(found) == size:
+            break
+    return list(found)
+
+
+_Probe: TypeAlias = "Callable[[int], PointId | None]"
+
+
+class _Ids:
+    """One of Qdrant's two kinds of ids as whole numbers; all integers come before all UUIDs."""
+
+    bits: int
+
+    def __init__(self, client: QdrantBase, name: str) -> None:
+        self._client, self._name = client, name
+
+    def at(self, number: int) -> PointId | None:
+        """The first point of this kind whose id is `number` or more."""
+        records, _ = self._client.scroll(self._name, limit=1, offset=self.made(number), with_payload=False)
+        return records[0].id if records and self.mine(records[0].id) else None
+
+    def span(self) -> tuple[_Probe, int, int] | None:
+        """`at`, the lowest and the highest number; None when there is no such id."""
+        first = self.at(0)
+        if first is None:
+            return None
+        low, beyond = self.number(first), 2**self.bits
+        high = low
+        while beyond - high > 1:
+            middle = (high + beyond) // 2
+            point = self.at(middle)
+            high, beyond = (high, middle) if point is None else (self.number(point), beyond)
+        return self.at, low, high
+
+    def made(self, number: int) -> PointId:
+        """The id."""
+        raise NotImplementedError
+
+    def mine(self, point: PointId) -> bool:
+        """Whether the id is of this kind."""
+        raise NotImplementedError
+
+    def number(self, point: PointId) -> int:
+        """The number of an id of this kind."""
+        raise NotImplementedError
+
+
+class _Integers(_Ids):
+    bits = 64
+
+    def made(self, number: int) -> PointId:
+        return number
+
+    def mine(self, point: PointId) -> bool:
+        return isinstance(point, int)
+
+    def number(self, point: PointId) -> int:
+        return int(point)
+
+
+class _Uuids(_Ids):
+    bits = 128
+
+    def made(self, number: int) -> PointId:
+        return str(uuid.UUID(int=number))
+
+    def mine(self, point: PointId) -> bool:
+        return not isinstance(point, int)
+
+    def number(self, point: PointId) -> int:
+        return uuid.UUID(str(point)).int
