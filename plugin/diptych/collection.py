@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from diptych import swap
 from diptych.config import Config, check_adapters, load_config
 from diptych.environment import interpolate
 from diptych.errors import CollectionError
@@ -18,6 +20,8 @@ from diptych.registry import Registry
 from diptych.reports import CollectionInfo, PopulateReport, SlotInfo
 from diptych.search import HitGroup, Pipeline, Retrieve, search, search_groups
 from diptych.stores import is_store_url, open_store
+from diptych.swap import ApplyOptions, ApplyReport, Plan, Status, StepBack
+from diptych.swap.plan import SAMPLE
 from diptych.types import Document, Hit, Query
 
 if TYPE_CHECKING:
@@ -56,12 +60,35 @@ class Collection:
         """
         registry = registry or Registry.default()
         config = _config_of(source, registry)
-        wanted = name or (config.collection if config else None)
-        if wanted is None:
-            raise CollectionError("no collection is named", do='Collection.open(store, "name") or a config file')
+        wanted = _name(name, config)
         client, owned = _client_of(source, config, registry, create)
         try:
             return cls(CollectionHandle(client, wanted, config, registry, verify=verify), owns_client=owned)
+        except BaseException:
+            if owned:
+                client.close()
+            raise
+
+    @classmethod
+    def stored(
+        cls, source: str | Path | Config | QdrantBase, name: str | None = None, *, registry: Registry | None = None
+    ) -> Collection:
+        """Open a collection with the encoders that it has, whatever the config wants: to plan and apply the difference.
+
+        Args:
+            source, name, registry: as in `open`.
+
+        Raises:
+            ConfigError, StoreError, CollectionError: see diptych.errors; CollectionNotFound when nothing was populated.
+        """
+        registry = registry or Registry.default()
+        config = _config_of(source, registry)
+        client, owned = _client_of(source, config, registry, False)
+        try:
+            handle = CollectionHandle(client, _name(name, config), None, registry)
+            if config is not None:
+                handle.populate_config = config.populate
+            return cls(handle, owns_client=owned)
         except BaseException:
             if owned:
                 client.close()
@@ -218,6 +245,39 @@ class Collection:
         """Why each hit, or each document of `ids`, stands where it stands. See `diptych.explain`."""
         return explain(self.handle, query, ids=ids, limit=limit, filter=filter, pipeline=pipeline, params=params)
 
+    def plan(self, config: str | Path | Config, *, again: Iterable[str] = (), sample: int = SAMPLE) -> Plan:
+        """What `config` asks of the collection and what it would cost; changes nothing. See `diptych.swap.plan`."""
+        return swap.plan(self.handle, self._wanted(config), again=frozenset(again), sample=sample)
+
+    def apply(
+        self,
+        config: str | Path | Config,
+        options: ApplyOptions | None = None,
+        *,
+        progress: Progress | None = None,
+        stopped: threading.Event | None = None,
+    ) -> ApplyReport:
+        """Move the collection to the encoders of `config` while it keeps answering. See `diptych.swap.apply`."""
+        return swap.apply(self.handle, self._wanted(config), options, progress=progress, stopped=stopped)
+
+    def rollback(self, *, why: str = "") -> StepBack:
+        """Back to what was live before the last cut-over, or out of a swap under way. See `diptych.swap.rollback`."""
+        return swap.rollback(self.handle, why=why)
+
+    def finish(self) -> StepBack:
+        """Drop the vectors kept for a rollback. See `diptych.swap.finish`."""
+        return swap.finish(self.handle)
+
+    def status(self) -> Status:
+        """What is live, being built and kept, and what was done. See `diptych.swap.status`."""
+        return swap.status(self.handle)
+
+    def _wanted(self, config: str | Path | Config) -> Config:
+        found = _config_of(config, self.handle.registry)
+        if found is None:
+            raise CollectionError("this is no config", got=repr(config)[:80], expected="a config file or a Config")
+        return found
+
     def count(self) -> int:
         """How many documents the collection holds; 0 before the first populate."""
         return self.client.count(self.name).count if self.handle.exists else 0
@@ -227,6 +287,13 @@ class Collection:
         slots = self.handle.metadata.live.slots if self.handle.metadata else {}
         rows = tuple(SlotInfo.of(name, generation) for name, generation in slots.items())
         return CollectionInfo(self.name, self.count(), rows)
+
+
+def _name(name: str | None, config: Config | None) -> str:
+    wanted = name or (config.collection if config else None)
+    if wanted is None:
+        raise CollectionError("no collection is named", do='Collection.open(store, "name") or a config file')
+    return wanted
 
 
 def _config_of(source: object, registry: Registry) -> Config | None:

@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from diptych import creation, opening
-from diptych.config.models import Config, PopulateConfig, SearchConfig
+from diptych.cache import EmbeddingCache
+from diptych.config.models import CacheConfig, Config, PopulateConfig, SearchConfig
 from diptych.errors import CollectionError, DiptychError, FollowWarning
 from diptych.metadata import (
     Asking,
@@ -55,6 +56,7 @@ class CollectionHandle:
     ) -> None:
         self.client, self.name, self.registry, self.config = client, name, registry, config
         self.populate_config = config.populate if config else PopulateConfig()
+        self.cache = EmbeddingCache.open(config.cache if config else CacheConfig())
         self._verify = verify
         self._rerankers = Rerankers(registry)
         self._lock, self._looking = threading.RLock(), threading.Lock()
@@ -158,6 +160,18 @@ class CollectionHandle:
         pipeline = search or opening.stored_search(metadata)
         return View(self.client, self.name, self.registry, metadata, slots, pipeline, reading, self._rerankers)
 
+    def keep(self, slot: Slot) -> None:
+        """Use this slot, with the encoder that it has loaded, wherever its generation is wanted."""
+        with self._lock:
+            self._writers[slot.vector] = slot
+
+    def building(self, name: str, generation: Generation) -> Slot:
+        """The slot of a generation that is being built."""
+        with self._lock:
+            slot = self._slot(name, generation, None)
+            self._writers[generation.vector] = slot
+            return slot
+
     def writers(self) -> dict[str, Slot]:
         """The slots that a document written now must be encoded for, by physical vector, as of this moment."""
         if not self.exists:
@@ -234,7 +248,9 @@ class CollectionHandle:
 
     def _opened(self, metadata: CollectionMetadata | None) -> View:
         try:
-            slots, search = opening.opened_slots(self.config, metadata, self.registry, verify=self._verify)
+            slots, search = opening.opened_slots(
+                self.config, metadata, self.registry, verify=self._verify, cache=self.cache
+            )
         except CollectionError as error:
             error.add_note(f"collection {self.name!r}")
             raise
@@ -259,7 +275,7 @@ class CollectionHandle:
     def _slot(self, name: str, generation: Generation, asking: Asking | None) -> Slot:
         """The slot of a generation; one that is known already is used again, with its encoder."""
         for known in (*self.view.slots.values(), *self._writers.values()):
-            if known.generation == generation and known.asking == asking and known.name == name:
+            if (known.name, known.generation, known.asking) == (name, generation, asking) and known.proved:
                 return known
         config = opening.slot_config(generation)
-        return Slot(name, config, generation, self.registry, verify=self._verify, asking=asking)
+        return Slot(name, config, generation, self.registry, verify=self._verify, asking=asking, cache=self.cache)

@@ -8,6 +8,7 @@ Qdrant merges metadata key by key, so each writer has a key of its own and none 
 | `diptych_search` | populate, and a cut-over | the search pipeline, for those who open the collection by name |
 | `diptych_behind` | populate | vectors of an earlier generation that it could not write |
 | `diptych_apply` | the process that applies a swap | its lease and its checkpoints |
+| `diptych_copy` | the process that makes a copy | whose copy the collection is, and how far it is |
 
 So a collection can be opened and searched without a config file, and a process that serves it can follow a cut-over.
 """
@@ -15,7 +16,7 @@ So a collection can be opened and searched without a config file, and a process 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -27,7 +28,18 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
 KEY = "diptych"
-SEARCH, BEHIND, APPLY = f"{KEY}_search", f"{KEY}_behind", f"{KEY}_apply"
+What: TypeAlias = Literal[
+    "created",
+    "adopted",
+    "began",
+    "switched queries",
+    "changed settings",
+    "cut over",
+    "rolled back",
+    "abandoned",
+    "finished",
+]
+SEARCH, BEHIND, APPLY, COPY = f"{KEY}_search", f"{KEY}_behind", f"{KEY}_apply", f"{KEY}_copy"
 FORMAT = 2
 
 
@@ -64,6 +76,7 @@ class Layout(Record):
         id: key of the document's id; None when the point's id is the document's.
         metadata: key beneath which the metadata lies; None when it lies at the top.
         origin: who wrote the payloads.
+        integer_ids: whether what lies under `id` are numbers.
     """
 
     text: str = "text"
@@ -71,6 +84,7 @@ class Layout(Record):
     id: str | None = "_diptych.id"
     metadata: str | None = None
     origin: str = "diptych"
+    integer_ids: bool = False
 
 
 class Generation(Record):
@@ -134,7 +148,7 @@ class State(Record):
 class Event(Record):
     """A line of the history: what was done, to which generations, by whom, when, why, and by which config."""
 
-    what: Literal["created", "adopted", "began", "switched queries", "cut over", "rolled back", "abandoned", "finished"]
+    what: What
     when: str
     by: str
     why: str = ""
@@ -222,6 +236,8 @@ def read_metadata(client: QdrantBase, name: str) -> CollectionMetadata | None:
             do="fill it first: diptych populate SOURCE",
         )
     raw = client.get_collection(name).config.metadata or {}
+    if KEY not in raw and (raw.get(COPY) or {}).get("stage", "done") != "done":
+        raise _unfinished(raw[COPY], name)
     return _parse(raw, name) if KEY in raw else None
 
 
@@ -238,6 +254,16 @@ def search_payload(search: Mapping[str, Any] | None) -> dict[str, Any]:
 def behind_payload(vectors: Iterable[str]) -> dict[str, Any]:
     """The vectors that are behind, under their own key."""
     return {BEHIND: sorted(vectors)}
+
+
+def _unfinished(copy: Mapping[str, Any], name: str) -> CollectionError:
+    """A copy says what its vectors are only when it is whole."""
+    return CollectionError(
+        "the collection is an unfinished copy",
+        where=f"collection {name!r}",
+        got=f"{copy.get('copied', 0):,} points so far of {copy.get('store')}, collection {copy.get('collection')!r}",
+        do="finish it: run the same diptych copy again, it goes on where it stopped",
+    )
 
 
 def _parse(raw: Mapping[str, Any], name: str) -> CollectionMetadata:

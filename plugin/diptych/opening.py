@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from diptych.cache import EmbeddingCache
 from diptych.config.models import Config, PopulateConfig, SearchConfig, SlotConfig, VectorStorage
 from diptych.errors import CollectionError, CollectionNotFound
 from diptych.metadata import CollectionMetadata, Generation, Reading, State
@@ -43,7 +44,12 @@ def describes(config: Config, state: State) -> bool:
 
 
 def opened_slots(
-    config: Config | None, metadata: CollectionMetadata | None, registry: Registry, *, verify: bool
+    config: Config | None,
+    metadata: CollectionMetadata | None,
+    registry: Registry,
+    *,
+    verify: bool,
+    cache: EmbeddingCache | None = None,
 ) -> tuple[dict[str, Slot], SearchConfig]:
     """The slots and the pipeline with which a collection opens.
 
@@ -57,14 +63,17 @@ def opened_slots(
     if metadata is None:
         if config is None:
             raise CollectionNotFound("there is no collection and no config to create it from")
-        slots = {name: Slot(name, wanted, None, registry, verify=verify) for name, wanted in config.slots.items()}
+        slots = {
+            name: Slot(name, wanted, None, registry, verify=verify, cache=cache)
+            for name, wanted in config.slots.items()
+        }
         return slots, config.search
     live = metadata.live
     if config is None or _under_way(config, metadata) or (not verify and config.slots.keys() != live.slots.keys()):
-        return _as_stored(metadata, registry, verify=verify), stored_search(metadata)
+        return _as_stored(metadata, registry, verify=verify, cache=cache), stored_search(metadata)
     _require_same_slots(config.slots, live)
     slots = {
-        name: Slot(name, wanted, live.slots[name], registry, verify=verify, asking=live.asking.get(name))
+        name: Slot(name, wanted, live.slots[name], registry, verify=verify, asking=live.asking.get(name), cache=cache)
         for name, wanted in config.slots.items()
     }
     if verify:
@@ -77,11 +86,13 @@ def stored_search(metadata: CollectionMetadata) -> SearchConfig:
     return SearchConfig.model_validate(metadata.search or {})
 
 
-def _as_stored(metadata: CollectionMetadata, registry: Registry, *, verify: bool) -> dict[str, Slot]:
-    live = metadata.live
+def _as_stored(
+    metadata: CollectionMetadata, registry: Registry, *, verify: bool, cache: EmbeddingCache | None
+) -> dict[str, Slot]:
+    asking = metadata.live.asking
     return {
-        name: Slot(name, slot_config(generation), generation, registry, verify=verify, asking=live.asking.get(name))
-        for name, generation in live.slots.items()
+        name: Slot(name, slot_config(own), own, registry, verify=verify, asking=asking.get(name), cache=cache)
+        for name, own in metadata.live.slots.items()
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diptych import guard
 from diptych.config.models import SlotConfig
@@ -13,6 +13,9 @@ from diptych.errors import CollectionError, FingerprintMismatch
 from diptych.metadata import Asking, Generation, Reading
 from diptych.protocols import Calibrated, Kind, Similarity, Statistics
 from diptych.registry import Registry
+
+if TYPE_CHECKING:
+    from diptych.cache import EmbeddingCache, Namespace
 
 
 class Slot:
@@ -25,6 +28,7 @@ class Slot:
         registry: where adapters come from.
         verify: whether the guard checks the encoder when it is made.
         asking: who makes the queries, where that is another encoder than the one of the documents.
+        cache: where vectors of documents are kept; None encodes each time.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class Slot:
         *,
         verify: bool = True,
         asking: Asking | None = None,
+        cache: EmbeddingCache | None = None,
     ) -> None:
         self.name = name
         self.config = config
@@ -45,7 +50,10 @@ class Slot:
         self._registry = registry
         self._verify = verify
         self._encoder: Any = None
+        self._shown = False
         self._kind: Kind | None = None
+        self._cache = cache
+        self._namespace: tuple[Generation, Namespace | None] | None = None
         self._lock = threading.RLock()
 
     def __repr__(self) -> str:
@@ -87,6 +95,11 @@ class Slot:
         return live is not None and (self.config.adapter, self.config.options) != (live.adapter, live.options)
 
     @property
+    def proved(self) -> bool:
+        """Whether the encoder, made or not, is the generation's: told by its config, or shown by the guard."""
+        return not self.changed or self._shown
+
+    @property
     def encoder(self) -> Any:
         """The encoder, made at the first access and, unless the slot was opened without, verified.
 
@@ -126,18 +139,40 @@ class Slot:
         """
         _ = self._asker.encoder if self._asker else self.encoder
 
-    def encode(self, side: Side, inputs: Sequence[str]) -> list[Vector]:
+    def encode(self, side: Side, inputs: Sequence[str], *, fresh: bool = False) -> list[Vector]:
         """One vector per input, in order. Those of queries are finite; those of documents may not be.
+
+        Args:
+            side: documents may come from the cache, once the encoder has proved itself.
+            inputs: what the encoder reads.
+            fresh: call the encoder in any case, for those who want to see it at work.
 
         Raises:
             ContractError: the encoder breaks its contract.
         """
         if self._asker is not None and side == "query":
             return self._asker.encode(side, inputs)
+        if side == "document" and not fresh and (namespace := self.namespace) is not None:
+            return namespace.encode(inputs, self._encode_documents)
         vectors = encode(self.encoder, self.kind, side, inputs, where=self.where)
         if side == "query":
             require_finite(vectors, inputs, where=self.where)
         return vectors
+
+    @property
+    def namespace(self) -> Namespace | None:
+        """The slot's part of the cache, which counts hits and misses; None when its documents are not kept.
+
+        Raises:
+            FingerprintMismatch: the encoder did not make the vectors of this collection.
+        """
+        with self._lock:
+            generation = self.generation
+            if self._cache is None or generation is None:
+                return None
+            if self._namespace is None or self._namespace[0] is not generation:
+                self._namespace = generation, self._namespace_of(self._cache, generation)
+            return self._namespace[1]
 
     def describe(self, *, number: int, vector: str, reading: Reading, statistics: Statistics | None) -> Generation:
         """A generation made by this slot's encoder, which is calibrated before its canaries are taken."""
@@ -167,6 +202,16 @@ class Slot:
         """Whether corpus statistics must be measured before a document is encoded."""
         return self.generation is None and isinstance(self.encoder, Calibrated)
 
+    def _namespace_of(self, cache: EmbeddingCache, generation: Generation) -> Namespace | None:
+        spec, encoder = self._registry.spec(self.config.adapter, where=self.where), self.encoder
+        if not spec.cached or isinstance(encoder, Calibrated):
+            return None
+        now = guard.fingerprint_of(encoder, self.config.adapter, self.config.options)
+        return cache.namespace(generation, now, proven=self._verify, changeable=spec.remote)
+
+    def _encode_documents(self, inputs: Sequence[str]) -> list[Vector]:
+        return encode(self.encoder, self.kind, "document", inputs, where=self.where)
+
     def _prepare(self, encoder: Any) -> None:
         generation = self.generation
         if generation is None:
@@ -180,6 +225,7 @@ class Slot:
         if self.generation is not None:
             now = guard.fingerprint_of(encoder, self.config.adapter, self.config.options)
             guard.check(encoder, now, self.generation, where=f"{self.where}{_difference(self.config, self.generation)}")
+            self._shown = True
 
 
 def _difference(config: SlotConfig, live: Generation) -> str:

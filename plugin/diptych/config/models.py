@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -235,6 +237,11 @@ class Config(Section):
     def source(self) -> Source:
         """The file this was read from, with the lines of its keys; relative paths started at its folder."""
         return self._source
+
+    def digest(self) -> str:
+        """A short hash of everything that it says, secrets as they are written; histories keep it."""
+        said = self.model_dump(mode="json", exclude={"api_key"})
+        return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
     def from_source(self, source: Source) -> Config:
         """A copy that knows where it came from."""

@@ -11,8 +11,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from qdrant_client import models
-
 from diptych.errors import CollectionNotFound, DiptychError, PopulateError
 from diptych.handle import CollectionHandle
 from diptych.populate.aside import Aside, reason_of
@@ -28,6 +26,7 @@ from diptych.populate.sync import delete_gone, obstacle
 from diptych.protocols import Calibrated
 from diptych.reports import PopulateReport
 from diptych.slots import Slot
+from diptych.stores.upkeep import optimized
 from diptych.types import Document
 
 STEP = 64  # documents between two calls of a progress
@@ -58,6 +57,8 @@ def populate(
     """
     path = report_path or Path(f"diptych-set-aside-{handle.name}.jsonl")
     with ExitStack() as stack:
+        if handle.cache is not None:
+            stack.callback(handle.cache.close)  # it opens again when needed
         run = _Run(handle, progress or Unwatched(), path, stack)
         try:
             run.fill(documents, sync=sync)
@@ -104,7 +105,7 @@ class _Run:
 
     def report(self) -> PopulateReport:
         """The counts."""
-        tally, aside = self._tally, self._aside
+        tally, aside, targets, cache = self._tally, self._aside, self._indexer.targets, self._handle.cache
         return PopulateReport(
             collection=self._handle.name,
             read=tally.read,
@@ -118,7 +119,8 @@ class _Run:
             report_file=aside.report_file,
             seconds=time.perf_counter() - self._started,
             encoded=dict(self._indexer.encoded),
-            warnings=tuple(self._warnings),
+            cache_hits=targets.cache_hits() if targets else {},
+            warnings=(*self._warnings, *(cache.take_warnings() if cache else ())),
         )
 
     def _require_collection(self) -> None:
@@ -202,14 +204,8 @@ class _Run:
 
     def _optimize(self) -> None:
         """An embedded store ends optimised, also when a run before was killed just before that."""
-        client, name = self._handle.client, self._handle.name
-        optimize = getattr(client, "optimize", None)
-        if optimize is None or client.get_collection(name).status == models.CollectionStatus.GREEN:
-            return
-        try:
-            optimize(name)
-        except DiptychError as error:
-            self._warnings.append(f"all is written, but the collection could not be optimised: {error.what}")
+        if warning := optimized(self._handle.client, self._handle.name):
+            self._warnings.append(warning)
 
 
 def _calibrated(handle: CollectionHandle) -> dict[str, Slot]:

@@ -34,10 +34,13 @@ class Measure:
             yield from batch
 
     def _add(self, inputs: list[str]) -> None:
-        for name, slot in self.slots.items():
-            sums = self.sums[name]
-            for key, value in _measured(slot, inputs).items():
-                sums[key] = sums.get(key, 0.0) + value
+        self.sums = {name: summed(self.sums[name], slot, inputs) for name, slot in self.slots.items()}
+
+
+def summed(sums: Statistics, slot: Slot, inputs: list[str]) -> dict[str, float]:
+    """The sums with those of `inputs` added."""
+    more = _measured(slot, inputs)
+    return {key: sums.get(key, 0.0) + more.get(key, 0.0) for key in {**sums, **more}}
 
 
 def _measured(slot: Slot, inputs: list[str]) -> Statistics:

@@ -84,7 +84,7 @@ class Store:
         """What diptych keeps in each of `points` that exists: document id and hash; None for a foreign point."""
         read = partial(self.client.retrieve, self.name, points, with_payload=[OWN], with_vectors=False)
         records = self._again("read from", read)
-        return {_plain_id(record.id): (record.payload or {}).get(OWN) for record in records}
+        return {plain_id(record.id): (record.payload or {}).get(OWN) for record in records}
 
     def upsert(self, points: list[models.PointStruct]) -> None:
         """Write whole points; on return the store has acknowledged them.
@@ -107,7 +107,7 @@ class Store:
             for record in records:
                 own = (record.payload or {}).get(OWN)
                 if own and "id" in own:
-                    yield _plain_id(record.id), str(own["id"])
+                    yield plain_id(record.id), str(own["id"])
             if offset is None:
                 return
 
@@ -159,5 +159,6 @@ def _grpc_code(error: BaseException) -> str:
     return str(getattr(code(), "name", "")) if callable(code) else ""
 
 
-def _plain_id(identifier: object) -> PointId:
+def plain_id(identifier: object) -> PointId:
+    """A point id as an integer or text, whatever the client gave."""
     return identifier if isinstance(identifier, int) else str(identifier)

@@ -1,0 +1,280 @@
+"""`apply`: moves a live collection to the encoders that a config names."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from diptych.config.models import Config, SearchConfig
+from diptych.errors import GateFailed, SwapError
+from diptych.handle import CollectionHandle
+from diptych.metadata import CollectionMetadata, Swap
+from diptych.opening import describes, stored_search
+from diptych.populate.progress import Progress, Unwatched
+from diptych.slots import Slot
+from diptych.stores.upkeep import optimized
+from diptych.swap.backfill import Backfill, Filled
+from diptych.swap.begin import Beginning
+from diptych.swap.changes import SWAPS, Change, changes
+from diptych.swap.gate import GateReport, Judged, coverage, run_gate
+from diptych.swap.lease import Lease
+from diptych.swap.points import LivePoints
+from diptych.swap.states import changed_settings, cut_over, removed_keys, unused, write
+from diptych.swap.vectors import drop, orphans, restore
+from diptych.types import Document
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyOptions:
+    """How a swap is applied.
+
+    Args:
+        why: a word for the history.
+        again: slots to re-encode although nothing differs.
+        judged: queries and judgements for the gate instead of the config's; without any, it compares neighbours.
+        documents: documents by point, for payloads that hold no text.
+        gate: whether the gate decides; False cuts over whatever it says.
+        cut_over: False stops before it, so that the new vectors are there and the old ones answer.
+        rate, parallel: instead of the config's.
+    """
+
+    why: str = ""
+    again: frozenset[str] = frozenset()
+    judged: Judged | None = None
+    documents: Mapping[int | str, Document] | None = None
+    gate: bool = True
+    cut_over: bool = True
+    rate: int | None = None
+    parallel: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyReport:
+    """What an apply did.
+
+    Args:
+        collection: its name.
+        outcome: `nothing to do`, `changed settings`, `filled` when it stopped before the cut-over, or `cut over`.
+        encoded: documents encoded, by new vector; after a resume only those of this run.
+        changed: documents that changed while they were encoded, and were encoded anew.
+        left: points without the new vector, with the reason; at most 20 of them.
+        missing: how many such points there are.
+        gate: what the gate measured; None where there was nothing to compare.
+        dropped: vectors that nothing needs any more.
+        seconds: the whole run.
+        warnings: what to look at.
+    """
+
+    collection: str
+    outcome: str
+    encoded: Mapping[str, int] = field(default_factory=dict)
+    changed: int = 0
+    left: Mapping[int | str, str] = field(default_factory=dict)
+    missing: int = 0
+    gate: GateReport | None = None
+    dropped: tuple[str, ...] = ()
+    seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+
+SHOWN = 20  # points without vector that a report names
+
+
+def apply(
+    handle: CollectionHandle,
+    config: Config,
+    options: ApplyOptions | None = None,
+    *,
+    progress: Progress | None = None,
+    stopped: threading.Event | None = None,
+) -> ApplyReport:
+    """Create the new vectors, fill them while the old ones answer, pass the gate, and cut over in one update.
+
+    Killed at any moment, it goes on where it was when it is run again; at most a chunk is encoded twice.
+
+    Args:
+        handle: the open collection.
+        config: what is wanted.
+        options: see there.
+        progress: is told of stage `fill`.
+        stopped: ends the work at the next chunk, as a kill would, but cleanly.
+
+    Raises:
+        ApplyRunning: another process, or thread, is applying a swap.
+        GateFailed: the new encoders did not pass; the old ones stay live, the new vectors stay for another try.
+        SwapError: another swap is under way.
+        PopulateError: store or encoder failed for good.
+    """
+    with Lease(handle.client, handle.name) as lease:
+        event = stopped or threading.Event()
+        run = _Apply(handle, config, options or ApplyOptions(), lease, progress or Unwatched(), event)
+        return run.run()
+
+
+class _Apply:
+    """One apply: what it works with and what it counts."""
+
+    def __init__(
+        self,
+        handle: CollectionHandle,
+        config: Config,
+        options: ApplyOptions,
+        lease: Lease,
+        progress: Progress,
+        stopped: threading.Event,
+    ) -> None:
+        self._handle, self._config, self._options, self._lease = handle, config, options, lease
+        self._progress, self._stopped = progress, stopped
+        self._started, self._warnings = time.perf_counter(), list[str]()
+        self._encoded: dict[str, int] = {}
+        self._filled = Filled()
+        retries = handle.populate_config.retries
+        self._points = LivePoints(handle.client, handle.name, retries=retries, stopped=stopped)
+
+    def run(self) -> ApplyReport:
+        """From wherever the collection is to the cut-over."""
+        metadata = self._handle.read()
+        if metadata.swap is None:
+            found = changes(self._config, metadata, self._handle.registry, again=self._options.again)
+            beginning = Beginning(self._handle, self._config, found, self._points, self._options.why)
+            if not any(change.action in SWAPS for change in found):
+                return self._settings(beginning, metadata, found)
+            metadata = beginning.announce(metadata)
+        elif not describes(self._config, metadata.swap.target):
+            raise _another(self._handle.name, metadata.swap)
+        return self._finish(metadata)
+
+    def _settings(self, beginning: Beginning, metadata: CollectionMetadata, found: list[Change]) -> ApplyReport:
+        """Changes that make no vectors; and points that lack a vector get it."""
+        self._repair(metadata)
+        search = self._config.search.model_dump(mode="json")
+        changed = [change for change in found if change.action != "keep"]
+        if not changed and search == metadata.search:
+            return self._report("nothing to do")
+        for change in changed:
+            if change.action == "storage" and change.slot and change.live:
+                restore(self._handle.client, self._handle.name, change.slot, change.live)
+        target, why = beginning.settings(metadata.live), self._options.why
+        after = changed_settings(metadata, target, search, why, self._config.digest())
+        write(self._handle.client, self._handle.name, after, self._lease.forget())
+        self._optimize()
+        self._handle.install(after)
+        return self._report("changed settings")
+
+    def _finish(self, metadata: CollectionMetadata) -> ApplyReport:
+        swap = metadata.swap
+        assert swap is not None, "what is finished was begun"
+        slots = {own.vector: self._handle.building(name, own) for name, own in swap.building.items()}
+        for group in self._groups(slots):
+            self._fill(group)
+        if self._stopped.is_set():
+            return self._report("filled")
+        self._optimize()
+        gate = self._gate(metadata, swap)
+        if not self._options.cut_over:
+            return self._report("filled", gate)
+        return self._cut_over(gate)
+
+    def _groups(self, slots: Mapping[str, Slot]) -> list[dict[str, Slot]]:
+        """The slots that are filled side by side: all of them if asked, else one at a time."""
+        asked = self._options.parallel
+        together = self._config.swap.parallel if asked is None else asked
+        return ([dict(slots)] if slots else []) if together else [{vector: slot} for vector, slot in slots.items()]
+
+    def _fill(self, slots: Mapping[str, Slot]) -> None:
+        filled = self._backfill(slots).run()
+        self._encoded.update(dict.fromkeys(slots, filled.encoded))
+        self._filled.changed += filled.changed
+        self._filled.left.update(filled.left)
+
+    def _repair(self, metadata: CollectionMetadata) -> None:
+        """Give points that lack a live vector that vector: a populate was killed just when others cut over."""
+        view = self._handle.at(metadata.live, metadata)
+        for name, own in metadata.live.slots.items():
+            if coverage(self._handle.client, self._handle.name, own).missing:
+                filled = self._backfill({own.vector: view.slots[name]}).repair()
+                self._encoded[own.vector] = filled.encoded
+                self._filled.left.update(filled.left)
+
+    def _backfill(self, slots: Mapping[str, Slot]) -> Backfill:
+        return Backfill(
+            self._handle,
+            slots,
+            self._lease,
+            rate=self._options.rate or self._config.swap.rate,
+            progress=self._progress,
+            stopped=self._stopped,
+            documents=self._options.documents,
+        )
+
+    def _gate(self, metadata: CollectionMetadata, swap: Swap) -> GateReport:
+        """What the gate says.
+
+        Raises:
+            GateFailed: no, and it decides.
+        """
+        old = self._handle.at(metadata.live, metadata, stored_search(metadata))
+        new = self._handle.at(swap.target, metadata, SearchConfig.model_validate(swap.search or {}))
+        client, name = self._handle.client, self._handle.name
+        covered = {own.vector: coverage(client, name, own) for own in swap.target.slots.values()}
+        judged = self._options.judged or Judged.of(self._config.evaluate)
+        report = run_gate(old, new, config=self._config.swap.gate, judged=judged, coverage=covered)
+        if not report.passed and self._options.gate:
+            raise GateFailed(
+                "the new encoders did not pass the gate; the old ones stay live",
+                where=f"collection {name!r}",
+                got="; ".join(report.reasons),
+                do="look at them; then change swap.gate and run diptych apply again, or give up: diptych rollback",
+                report=report,
+                left=dict(list(self._filled.left.items())[:SHOWN]),
+            )
+        return report
+
+    def _cut_over(self, gate: GateReport) -> ApplyReport:
+        client, name = self._handle.client, self._handle.name
+        self._lease.require()
+        before = self._handle.read()
+        after = cut_over(before, gate.sentence)
+        write(client, name, after, {**removed_keys(after), **self._lease.forget()})
+        self._handle.install(after)
+        self._repair(after)  # of populates that looked just before
+        dropped = unused(before, after)
+        for vector, generation in dropped.items():
+            drop(client, name, vector, generation.kind)
+        for vector in sorted(orphans(client, name, after)):
+            drop(client, name, vector, "dense")
+        return self._report("cut over", gate, tuple(dropped))
+
+    def _optimize(self) -> None:
+        if warning := optimized(self._handle.client, self._handle.name):
+            self._warnings.append(warning)
+
+    def _report(self, outcome: str, gate: GateReport | None = None, dropped: tuple[str, ...] = ()) -> ApplyReport:
+        left = self._filled.left
+        return ApplyReport(
+            collection=self._handle.name,
+            outcome=outcome,
+            encoded=dict(self._encoded),
+            changed=self._filled.changed,
+            left=dict(list(left.items())[:SHOWN]),
+            missing=len(left),
+            gate=gate,
+            dropped=dropped,
+            seconds=time.perf_counter() - self._started,
+            warnings=tuple(self._warnings),
+        )
+
+
+def _another(name: str, swap: Swap) -> SwapError:
+    slots = ", ".join(
+        f"{slot}: {own.adapter} {own.options.get('model', '')}" for slot, own in swap.target.slots.items()
+    )
+    return SwapError(
+        "another swap is under way",
+        where=f"collection {name!r}",
+        got=f"begun by {swap.by} at {swap.began} to {slots}",
+        expected="the config that began it",
+        do="restore that config and run diptych apply, or give the swap up: diptych rollback",
+    )

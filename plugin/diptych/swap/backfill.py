@@ -1,0 +1,223 @@
+"""`Backfill`: fills a new vector of a live collection while others write to it, from checkpoint to checkpoint.
+
+A chunk is read, encoded and written, then read again: a document that changed between the two readings is encoded
+anew, so that no vector is ever left that was made of another text. Only then the checkpoint moves on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from qdrant_client import models
+
+from diptych.handle import CollectionHandle
+from diptych.payloads import from_payload
+from diptych.populate.encode import SlotEncoder, inputs_of
+from diptych.populate.intake import Item
+from diptych.populate.pipeline import Encoded, Pipeline
+from diptych.populate.points import PointMaker
+from diptych.populate.progress import Progress
+from diptych.populate.store import plain_id
+from diptych.slots import Slot
+from diptych.swap.lease import Checkpoint, Lease
+from diptych.swap.points import LivePoints
+from diptych.swap.vectors import lacking
+from diptych.types import Document
+
+PIECES = 4  # a chunk is encoded and written in so many pieces, so that both go on at once
+PASSES = 20  # over the points that lack the vector, while others keep writing without it
+
+
+@dataclass(slots=True)
+class Filled:
+    """What a back-fill did: vectors made, points that changed meanwhile, and points left without, with reasons."""
+
+    encoded: int = 0
+    changed: int = 0
+    left: dict[int | str, str] = field(default_factory=dict)
+
+
+class Backfill:
+    """Fills the vectors of `slots` in one pass over the collection.
+
+    Args:
+        handle: the collection.
+        slots: what is filled, by physical vector; their encoders run side by side.
+        lease: keeps the checkpoints.
+        rate: documents a second at most; None for as many as it takes.
+        progress: is told of stage `fill`.
+        stopped: ends the pass at the next chunk.
+        documents: gives documents by point, for payloads that do not hold the text; None reads the payload.
+    """
+
+    def __init__(
+        self,
+        handle: CollectionHandle,
+        slots: Mapping[str, Slot],
+        lease: Lease,
+        *,
+        rate: int | None,
+        progress: Progress,
+        stopped: threading.Event,
+        documents: Mapping[int | str, Document] | None = None,
+    ) -> None:
+        self._handle, self._slots, self._lease = handle, slots, lease
+        self._rate, self._progress, self._stopped, self._documents = rate, progress, stopped, documents
+        retries = handle.populate_config.retries
+        self._store = LivePoints(handle.client, handle.name, retries=retries, stopped=stopped)
+        self._points = PointMaker(handle.client)
+        self._encoders = {vector: SlotEncoder(slot) for vector, slot in slots.items() if slot.kind != "text_index"}
+        self.filled = Filled()
+
+    def run(self) -> Filled:
+        """Fill from the checkpoint to the end, then every point that still lacks a vector.
+
+        Raises:
+            PopulateError: the store or an encoder failed for good.
+            ApplyRunning: somebody else has taken the lease.
+        """
+        for slot in self._slots.values():
+            _ = slot.encoder  # one after another: heavy packages do not like to be imported in several threads at once
+        start = self._start()
+        if not start.complete:
+            self._pass(self._scrolled(start.offset), start.done)
+        for _ in range(PASSES):
+            if not self._repaired():
+                break
+        return self.filled
+
+    def repair(self) -> Filled:
+        """Fill the points that lack a vector."""
+        self._repaired()
+        return self.filled
+
+    def _start(self) -> Checkpoint:
+        found = [self._lease.checkpoints.get(vector, Checkpoint()) for vector in self._slots]
+        return found[0] if all(checkpoint == found[0] for checkpoint in found) else Checkpoint()
+
+    def _pass(self, pages: Iterable[tuple[list[Item], Any]], done: int) -> None:
+        """Encode and write page after page; each carries the offset of what follows it."""
+        chunk = self._handle.populate_config.chunk
+        size = max(1, chunk // PIECES)
+        self._progress.begin("fill", max(0, self._store.count() - done))
+        offsets: list[Any] = []
+        deliver = partial(self._deliver, offsets, [done])
+        with Pipeline(lambda: self._encoders, deliver, room=chunk // size, stopped=self._stopped) as pipeline:
+            for page, following in self._limited(pages):
+                offsets.append(following)
+                pipeline.put(page)
+        self._checkpoint(Checkpoint(complete=True, done=done + self.filled.encoded))
+
+    def _deliver(self, offsets: list[Any], done: list[int], page: Sequence[Item], outcomes: Encoded) -> None:
+        self._write(page, outcomes)
+        done[0] += len(page)
+        self._progress.advance("fill", len(page))
+        following = offsets.pop(0)
+        if following is not None:
+            self._checkpoint(Checkpoint(offset=following, done=done[0]))
+
+    def _checkpoint(self, reached: Checkpoint) -> None:
+        self._store.looked(lambda: self._lease.checkpoint(dict.fromkeys(self._slots, reached)))
+
+    def _write(self, page: Sequence[Item], outcomes: Encoded) -> None:
+        """Write, read again, and write anew what changed, until nothing did."""
+        while page:
+            good = self._without_failures(page, outcomes)
+            gone = self._store.add_vectors([self._vectors(page, outcomes, row) for row in good])
+            gone |= self._store.add_payload(self._copies(page))
+            self.filled.encoded += len(good) - len(gone)
+            page = self._changed([item for item in page if item.point not in gone])
+            self.filled.changed += len(page)
+            outcomes = self._encoded(page)
+
+    def _without_failures(self, page: Sequence[Item], outcomes: Encoded) -> list[int]:
+        rows = []
+        for row, item in enumerate(page):
+            reasons = [str(found[row]) for found in outcomes.values() if isinstance(found[row], str)]
+            if reasons:
+                self.filled.left[item.point] = reasons[0]
+            elif outcomes:
+                rows.append(row)
+        return rows
+
+    def _vectors(self, page: Sequence[Item], outcomes: Encoded, row: int) -> models.PointVectors:
+        made = {vector: outcome for vector, found in outcomes.items() if not isinstance(outcome := found[row], str)}
+        vectors: Any = self._points.vectors(made)
+        return models.PointVectors.model_construct(id=page[row].point, vector=vectors)
+
+    def _copies(self, page: Sequence[Item]) -> dict[int | str, dict[str, str]]:
+        """What text-index slots index, by point."""
+        keys = {key: slot.reading for key, slot in self._slots.items() if slot.kind == "text_index"}
+        if not keys:
+            return {}
+        return {
+            item.point: {key: reading.of(item.document.title, item.document.text) for key, reading in keys.items()}
+            for item in page
+        }
+
+    def _changed(self, page: Sequence[Item]) -> list[Item]:
+        """The items whose document is another one by now."""
+        if self._documents is not None or not page:
+            return []
+        now = {item.point: item for item in self._items(self._store.read([item.point for item in page]))}
+        then = {item.point: item.input for item in page}
+        return [item for point, item in now.items() if item.input != then[point]]
+
+    def _scrolled(self, offset: Any) -> Iterator[tuple[list[Item], Any]]:
+        size = max(1, self._handle.populate_config.chunk // PIECES)
+        while not self._stopped.is_set():
+            records, following = self._store.page(offset, size)
+            yield self._items(records), following
+            if following is None:
+                return
+            offset = following
+
+    def _repaired(self) -> int:
+        """Fill the points that lack a vector because others wrote them without; how many there were."""
+        size, repaired = max(1, self._handle.populate_config.chunk // PIECES), 0
+        wanted = models.Filter(should=[lacking(slot.generation) for slot in self._slots.values() if slot.generation])
+        for records in self._store.matching(wanted, size):
+            items = self._items(record for record in records if record.id not in self.filled.left)
+            self._write(items, self._encoded(items))
+            repaired += len(items)
+        return repaired
+
+    def _encoded(self, items: Sequence[Item]) -> Encoded:
+        return {vector: encoder(inputs_of(encoder, items)) for vector, encoder in self._encoders.items()}
+
+    def _items(self, records: Iterable[models.Record]) -> list[Item]:
+        """Points as items for the pipeline; those without text are left."""
+        found = []
+        reason = "no text in the payload" if self._documents is None else "not in the source"
+        for position, record in enumerate(records):
+            point, document = plain_id(record.id), self._document(record)
+            text = document and self._read(document)
+            if document is None or not text:
+                self.filled.left[point] = reason
+            else:
+                self.filled.left.pop(point, None)
+                found.append(Item(document, "", text, point, position, new=False))
+        return found
+
+    def _document(self, record: models.Record) -> Document | None:
+        if self._documents is None:
+            return from_payload(record.id, record.payload, self._handle.view.layout)
+        return self._documents.get(plain_id(record.id))
+
+    def _read(self, document: Document) -> str:
+        """All that the slots read of a document, to tell whether it changed."""
+        readings = dict.fromkeys(slot.reading for slot in self._slots.values())
+        return "\n".join(filter(None, (reading.of(document.title, document.text) for reading in readings)))
+
+    def _limited(self, pages: Iterable[tuple[list[Item], Any]]) -> Iterator[tuple[list[Item], Any]]:
+        begin, passed = time.monotonic(), 0
+        for page, following in pages:
+            if self._rate:
+                self._stopped.wait(max(0.0, passed / self._rate - (time.monotonic() - begin)))
+            passed += len(page)
+            yield page, following

@@ -1,0 +1,109 @@
+"""The begin of a swap: new vectors are created, then announced, so that populates write them from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from diptych.config.models import Config
+from diptych.creation import now, who
+from diptych.handle import CollectionHandle
+from diptych.metadata import CollectionMetadata, Generation, State, Swap
+from diptych.opening import reading_of, storage_of
+from diptych.payloads import from_payload
+from diptych.populate.statistics import summed
+from diptych.protocols import Calibrated, Statistics
+from diptych.slots import Slot, vector_name
+from diptych.swap.changes import ENCODES, Change, fingerprint
+from diptych.swap.points import LivePoints
+from diptych.swap.states import begun, write
+from diptych.swap.vectors import create, drop, orphans
+
+PAGE = 256  # documents read at once to measure the corpus
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a swap starts from: the changes, what is live, and what is wanted."""
+
+    handle: CollectionHandle
+    config: Config
+    changes: Sequence[Change]
+    points: LivePoints
+    why: str = ""
+
+    def announce(self, metadata: CollectionMetadata) -> CollectionMetadata:
+        """Create the vectors, and only then say in the metadata that a swap is under way.
+
+        A kill in between leaves vectors that nobody knows; they are dropped here the next time.
+        """
+        handle, config = self.handle, self.config
+        for orphan in sorted(orphans(handle.client, handle.name, metadata)):
+            drop(handle.client, handle.name, orphan, "dense")
+        target = {c.name: self._target(c, metadata) for c in self.changes if c.slot is not None}
+        building = {c.name: target[c.name] for c in self.changes if c.action in ENCODES}
+        for change in self.changes:
+            if change.slot is not None:
+                change.slot.generation = target[change.name]
+                handle.keep(change.slot)
+            if change.slot is not None and change.action in ENCODES:
+                vector, retrieved = target[change.name].vector, config.search.retrieved(config.slots)
+                create(handle.client, handle.name, change.slot, vector, handle.registry, retrieved)
+        swap = Swap(
+            building=building,
+            target=State(slots=target),
+            search=config.search.model_dump(mode="json"),
+            config=config.digest(),
+            began=now(),
+            by=who(),
+            why=self.why,
+        )
+        numbers = {name: max(metadata.numbers.get(name, 0), own.number) for name, own in target.items()}
+        announced = begun(metadata, swap, numbers)
+        write(handle.client, handle.name, announced)
+        return announced
+
+    def settings(self, live: State) -> State:
+        """The live state with the config's options and storage, for changes that make no vectors."""
+        slots = {c.name: self._as_configured(c.slot, c.live) for c in self.changes if c.slot and c.live}
+        return State(slots=slots, asking=live.asking)
+
+    def _target(self, change: Change, metadata: CollectionMetadata) -> Generation:
+        """The generation that the slot shall have after the cut-over."""
+        slot, live = change.slot, change.live
+        assert slot is not None, "a slot that is dropped has no target"
+        number, reading = metadata.numbers.get(change.name, 0) + 1, reading_of(self.config.populate)
+        if change.action in ENCODES:
+            vector, statistics = vector_name(change.name, slot.kind, number), self._measured(slot)
+            return slot.describe(number=number, vector=vector, reading=reading, statistics=statistics)
+        if change.kept is not None:
+            return self._as_configured(slot, change.kept)
+        assert live is not None, "what is not added was live before"
+        if change.action == "re-prompt":
+            return slot.describe(number=number, vector=live.vector, reading=reading, statistics=live.statistics)
+        return self._as_configured(slot, live)
+
+    def _as_configured(self, slot: Slot, generation: Generation) -> Generation:
+        """The same vectors by the config's word, so that the config is known again."""
+        return generation.model_copy(
+            update={
+                "adapter": slot.config.adapter,
+                "options": slot.config.options,
+                "storage": storage_of(slot.config),
+                "numerics": fingerprint(slot).numerics,
+            }
+        )
+
+    def _measured(self, slot: Slot) -> Statistics | None:
+        """The measure of the whole corpus, for an encoder that lives on it."""
+        if not isinstance(slot.encoder, Calibrated):
+            return None
+        reading, sums, offset = reading_of(self.config.populate), dict[str, float](), None
+        layout = self.handle.view.layout
+        while True:
+            records, offset = self.points.page(offset, PAGE)
+            documents = [from_payload(record.id, record.payload, layout) for record in records]
+            texts = [text for d in documents if (text := reading.of(d.title, d.text))]
+            sums = summed(sums, slot, texts)
+            if offset is None:
+                return sums

@@ -1,0 +1,159 @@
+"""`Change`: what the config wants of a slot otherwise than the collection has it, found by loading the encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from diptych import guard
+from diptych.config.models import Config
+from diptych.metadata import Canaries, CollectionMetadata, Generation, Reading
+from diptych.opening import reading_of, storage_of
+from diptych.protocols import Calibrated, Fingerprint
+from diptych.registry import Registry
+from diptych.slots import Slot
+
+Action: TypeAlias = Literal["add", "drop", "re-encode", "reuse", "re-prompt", "storage", "numerics", "keep"]
+ENCODES: tuple[Action, ...] = ("add", "re-encode")
+SWAPS: tuple[Action, ...] = ("add", "drop", "re-encode", "reuse", "re-prompt")
+REBUILT = ("datatype",)  # storage settings that Qdrant cannot change beneath vectors that are there
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One slot, as the config wants it against as it is.
+
+    Args:
+        name: the slot.
+        action: what it takes. `add`, `re-encode`: new vectors. `reuse`: an earlier generation's vectors are still kept.
+            `re-prompt`: only queries change. `storage`: Qdrant keeps the same vectors otherwise. `numerics`: options
+            that only add noise. `keep`: nothing. `drop`: the config has no such slot.
+        why: what differs.
+        slot: the config's slot with its encoder; None for `drop`.
+        live: the generation that answers now; None for `add`.
+        kept: for `reuse`, the earlier generation.
+        likeness: lowest canary likeness of the config's encoder and the live one's record; None where not compared.
+    """
+
+    name: str
+    action: Action
+    why: str
+    slot: Slot | None
+    live: Generation | None
+    kept: Generation | None = None
+    likeness: float | None = None
+
+
+def changes(
+    config: Config, metadata: CollectionMetadata, registry: Registry, *, again: frozenset[str] = frozenset()
+) -> list[Change]:
+    """What each slot of config or collection takes, those of the config first.
+
+    Args:
+        again: slots to re-encode although nothing differs.
+
+    Raises:
+        RegistryError: an encoder cannot be made.
+    """
+    live, reading = metadata.live.slots, reading_of(config.populate)
+    found = []
+    for name, wanted in config.slots.items():
+        slot = Slot(name, wanted, None, registry)
+        found.append(_change(slot, live.get(name), metadata, reading, name in again))
+    dropped = [name for name in live if name not in config.slots]
+    return found + [Change(name, "drop", "the config has no such slot", None, live[name]) for name in dropped]
+
+
+def _change(slot: Slot, live: Generation | None, metadata: CollectionMetadata, reading: Reading, again: bool) -> Change:
+    kept = None if again else _kept(slot, metadata, reading)
+    if live is None:
+        return Change(slot.name, "reuse" if kept else "add", "new in the config", slot, None, kept)
+    why = "; ".join(differences(slot, live, reading))
+    if again or _incomparable(slot, live, reading):
+        action: Action = "reuse" if kept else "re-encode"
+        return Change(slot.name, action, why or "asked for", slot, live, kept)
+    now, likeness = fingerprint(slot), compare(slot, live)
+    if now.space != live.space:
+        if kept is not None:
+            return Change(slot.name, "reuse", why, slot, live, kept, likeness.lowest)
+        same = bool(now.documents) and now.documents == live.documents and likeness.document >= guard.MINIMUM_LIKENESS
+        why = why or f"the model behind the name changed: {now} made the vectors as {live.fingerprint}"
+        return Change(slot.name, "re-prompt" if same else "re-encode", why, slot, live, None, likeness.lowest)
+    if likeness.lowest < guard.MINIMUM_LIKENESS:
+        behind = f"the model behind the name changed (canary cosine {likeness.lowest:.4f})"
+        return Change(slot.name, "re-encode", "; ".join(filter(None, (behind, why))), slot, live, None, likeness.lowest)
+    if storage_of(slot.config) != live.storage:
+        return Change(slot.name, "storage", why, slot, live, None, likeness.lowest)
+    action = "numerics" if why or now.numerics != live.numerics else "keep"
+    return Change(slot.name, action, why, slot, live, None, likeness.lowest)
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """Lowest canary likeness now and then, of queries and of documents."""
+
+    query: float
+    document: float
+
+    @property
+    def lowest(self) -> float:
+        """Of both sides."""
+        return min(self.query, self.document)
+
+
+def compare(slot: Slot, live: Generation) -> Likeness:
+    """How like the slot's encoder makes the canaries to what the generation recorded."""
+    if live.statistics is not None and isinstance(slot.encoder, Calibrated):
+        slot.encoder.calibrate(live.statistics)
+    now, then = guard.record_canaries(slot.encoder, slot.kind, where=slot.where), live.canaries
+    if now is None or then is None:
+        return Likeness(1.0, 1.0)
+    return Likeness(_lowest(now, then, "query"), _lowest(now, then, "document"))
+
+
+def fingerprint(slot: Slot) -> Fingerprint:
+    """The fingerprint of the config's encoder."""
+    return guard.fingerprint_of(slot.encoder, slot.config.adapter, slot.config.options)
+
+
+def differences(slot: Slot, live: Generation, reading: Reading) -> Iterator[str]:
+    """What config and generation say differently: `model: 'a' -> 'b'`."""
+    yield from _compared({"adapter": live.adapter, **live.options}, _said(slot))
+    yield from _compared(live.storage, storage_of(slot.config), "storage.")
+    yield from _compared(live.reading.model_dump(), reading.model_dump(), "populate.")
+
+
+def _said(slot: Slot) -> dict[str, Any]:
+    return {"adapter": slot.config.adapter, **slot.config.options}
+
+
+def _compared(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key in {**then, **now}:
+        if then.get(key) != now.get(key):
+            yield f"{prefix}{key}: {_shown(then.get(key))} -> {_shown(now.get(key))}"
+
+
+def _shown(value: object) -> str:
+    return "unset" if value is None else str(list(value) if isinstance(value, tuple) else value)
+
+
+def _incomparable(slot: Slot, live: Generation, reading: Reading) -> bool:
+    """Whether the vectors must be made anew whatever the encoders say."""
+    now, then = storage_of(slot.config), live.storage
+    rebuilt = any(now.get(key) != then.get(key) for key in REBUILT)
+    return rebuilt or slot.kind != live.kind or reading != live.reading
+
+
+def _kept(slot: Slot, metadata: CollectionMetadata, reading: Reading) -> Generation | None:
+    """The generation before the last cut-over, if its vectors are still kept up and the config wants just them."""
+    kept = metadata.previous.slots.get(slot.name) if metadata.previous else None
+    if kept is None or kept.vector in metadata.behind or kept.kind != slot.kind or kept.reading != reading:
+        return None
+    if storage_of(slot.config) != kept.storage or fingerprint(slot).space != kept.space:
+        return None
+    return kept if compare(slot, kept).lowest >= guard.MINIMUM_LIKENESS else None
+
+
+def _lowest(now: Canaries, then: Canaries, side: Literal["query", "document"]) -> float:
+    return guard.lowest_likeness(getattr(now, side), getattr(then, side))

@@ -1,0 +1,184 @@
+"""`Lease`: one process applies a swap at a time, and its checkpoints outlive it.
+
+Both lie in the collection's metadata under a key that only the holder writes. Qdrant knows no compare-and-set, so
+whoever takes the lease waits a moment and looks whether it is still the one that wrote last.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import Field, ValidationError
+
+from diptych.creation import now, who
+from diptych.errors import ApplyRunning
+from diptych.metadata import APPLY, Record
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+STALE = timedelta(seconds=90)  # without a sign of life for so long, the holder is taken for dead
+HEARTBEAT = 15.0  # seconds
+SETTLE = 0.3  # seconds in which a rival's write would show
+_held: set[str] = set()  # tokens of this process
+
+
+class Checkpoint(Record):
+    """How far the back-fill of one vector is: points up to `offset`, exclusive, are done; None at the start."""
+
+    offset: int | str | None = None
+    done: int = 0
+    complete: bool = False
+
+
+class LeaseRecord(Record):
+    """What the metadata holds: who applies, since when it was last heard of, and its checkpoints by vector."""
+
+    token: str
+    by: str
+    host: str
+    pid: int
+    at: str
+    checkpoints: dict[str, Checkpoint] = Field(default_factory=dict)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the holder may still be at work."""
+        if self.host == socket.gethostname():
+            if self.pid == os.getpid():
+                return self.token in _held
+            if not _runs(self.pid):
+                return False
+        return datetime.now(UTC) - datetime.fromisoformat(self.at) < STALE
+
+
+def read_lease(client: QdrantBase, name: str) -> LeaseRecord | None:
+    """The lease in the metadata, also that of a holder that is dead; None without one."""
+    raw = (client.get_collection(name).config.metadata or {}).get(APPLY)
+    try:
+        return LeaseRecord.model_validate(raw) if raw else None
+    except ValidationError:
+        return None  # written by a release that keeps it otherwise; what it did is found out anew
+
+
+class Lease:
+    """Held from `with` to its end; checkpoints of a dead holder are taken over.
+
+    Raises:
+        ApplyRunning: somebody else holds it.
+    """
+
+    def __init__(self, client: QdrantBase, name: str) -> None:
+        self._client, self._name = client, name
+        self._token = uuid.uuid4().hex
+        self._lock, self._over = threading.Lock(), threading.Event()
+        self._beat = threading.Thread(target=self._keep_alive, name="lease", daemon=True)
+        self.checkpoints: dict[str, Checkpoint] = {}
+
+    def __enter__(self) -> Self:
+        with _taking:
+            self._refuse_if_held()
+            found = read_lease(self._client, self._name)
+            self.checkpoints = dict(found.checkpoints) if found else {}
+            _held.add(self._token)
+            self._write()
+        try:
+            time.sleep(SETTLE)
+            self.require()
+        except BaseException:
+            _held.discard(self._token)
+            raise
+        self._beat.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """The checkpoints stay for the next holder; `forget` removes them when there is nothing to go on with."""
+        self._over.set()
+        self._beat.join()
+        _held.discard(self._token)
+
+    def require(self) -> None:
+        """Raise ApplyRunning when somebody else has taken the lease."""
+        found = read_lease(self._client, self._name)
+        if found is not None and found.token != self._token:
+            raise _running(self._name, found)
+
+    def checkpoint(self, progress: Mapping[str, Checkpoint]) -> None:
+        """Keep how far these vectors are.
+
+        Raises:
+            ApplyRunning: somebody else has taken the lease.
+        """
+        self.require()
+        with self._lock:
+            self.checkpoints.update(progress)
+            self._write()
+
+    def forget(self) -> dict[str, Any]:
+        """The metadata that removes the lease, to go out together with a cut-over; no heartbeat follows it."""
+        self._over.set()
+        with self._lock:
+            return {APPLY: None}
+
+    def _refuse_if_held(self) -> None:
+        found = read_lease(self._client, self._name)
+        if found is not None and found.alive:
+            raise _running(self._name, found)
+
+    def _write(self) -> None:
+        record = LeaseRecord(
+            token=self._token,
+            by=who(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            at=now(),
+            checkpoints=self.checkpoints,
+        )
+        self._client.update_collection(self._name, metadata={APPLY: record.model_dump(mode="json")})
+
+    def _keep_alive(self) -> None:
+        while not self._over.wait(HEARTBEAT):
+            with self._lock:
+                if self._over.is_set():
+                    return
+                try:
+                    self.require()
+                    self._write()
+                except Exception:  # the work itself meets what is wrong, and says it
+                    continue
+
+
+_taking = threading.Lock()
+
+
+def _runs(pid: int) -> bool:
+    if os.name == "nt":  # there a signal would end the process; the heartbeat alone must tell
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _running(name: str, found: LeaseRecord) -> ApplyRunning:
+    return ApplyRunning(
+        "a swap is being applied to the collection already",
+        where=f"collection {name!r}",
+        got=f"process {found.pid} of {found.by}, last heard of at {found.at}",
+        expected="one apply at a time",
+        do=f"wait until it ends; if it is dead, try again {STALE.seconds} s after it was last heard of",
+        holder=found,
+    )

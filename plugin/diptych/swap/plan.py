@@ -1,0 +1,184 @@
+"""`plan`: what `apply` would do, and what it would cost; changes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from diptych.config.models import Config
+from diptych.encoding import Vector, encode
+from diptych.handle import CollectionHandle
+from diptych.metadata import CollectionMetadata
+from diptych.opening import reading_of
+from diptych.payloads import from_payload
+from diptych.protocols import Calibrated
+from diptych.slots import Slot
+from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes
+from diptych.types import SparseVector
+
+SAMPLE, WARM_UP = 64, 8  # documents encoded to estimate the time, after those that warm the encoder up
+_BYTES = {"float16": 2, "uint8": 1}
+_LINKS = 2 * 16 * 4  # bytes of a point in the graph at Qdrant's default m = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One slot of a plan.
+
+    Args:
+        points: documents to encode.
+        rate: documents a second in the sample; None where nothing is encoded.
+        seconds: estimate of the encoding.
+        disk, memory: bytes more until `finish`, estimated from the sample; memory is what does not lie on disk alone.
+        likeness: lowest canary likeness of the config's encoder and the live vectors' one; None where not compared.
+    """
+
+    slot: str
+    action: Action
+    why: str
+    live: str
+    wanted: str
+    points: int = 0
+    rate: float | None = None
+    seconds: float = 0.0
+    disk: int = 0
+    memory: int = 0
+    likeness: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a config asks of a collection.
+
+    Args:
+        collection: its name.
+        documents: points it holds.
+        steps: one for each slot.
+        search: whether the search pipeline differs, which takes nothing but the cut-over.
+        under_way: whether a swap was begun and waits to be gone on with.
+        warnings: what to know before applying.
+    """
+
+    collection: str
+    documents: int
+    steps: tuple[Step, ...]
+    search: bool = False
+    under_way: bool = False
+    warnings: tuple[str, ...] = field(default_factory=tuple)
+
+    @property
+    def pending(self) -> bool:
+        """Whether `apply` has something to do."""
+        return self.search or self.under_way or any(step.action != "keep" for step in self.steps)
+
+    @property
+    def seconds(self) -> float:
+        """Estimated time of all encoding, one slot after another."""
+        return sum(step.seconds for step in self.steps)
+
+
+def plan(
+    handle: CollectionHandle, config: Config, *, again: frozenset[str] = frozenset(), sample: int = SAMPLE
+) -> Plan:
+    """Compare config and collection; encoders are loaded, and those that would re-encode are timed on a sample.
+
+    Args:
+        handle: the open collection.
+        config: what is wanted.
+        again: slots to re-encode although nothing differs.
+        sample: documents that are encoded to estimate time and size; 0 estimates nothing.
+
+    Raises:
+        CollectionNotFound: there is no collection yet.
+        RegistryError: an encoder cannot be made.
+    """
+    metadata = handle.read()
+    count = handle.client.count(handle.name, exact=True).count
+    texts = _sample(handle, metadata, config, sample)
+    steps = tuple(_step(change, count, texts) for change in changes(config, metadata, handle.registry, again=again))
+    search = metadata.search != config.search.model_dump(mode="json")
+    warnings = tuple(_warnings(metadata, steps, count, texts))
+    return Plan(handle.name, count, steps, search, metadata.swap is not None, warnings)
+
+
+def _step(change: Change, count: int, texts: Sequence[str]) -> Step:
+    slot, live = change.slot, change.live
+    wanted = f"{slot.config.adapter} {_model(slot.config.options)}".strip() if slot else ""
+    was = f"{live.adapter} {_model(live.options)}".strip() if live else ""
+    step = Step(change.name, change.action, change.why, was, wanted, likeness=change.likeness)
+    if slot is None or change.action not in ENCODES:
+        return step
+    rate, size = _timed(slot, texts) if texts and slot.kind != "text_index" else (None, 0.0)
+    disk, memory = int(size * count), int(_in_memory(slot, size) * count)
+    return Step(
+        change.name,
+        change.action,
+        change.why,
+        was,
+        wanted,
+        points=count,
+        rate=rate,
+        seconds=count / rate if rate else 0.0,
+        disk=disk,
+        memory=memory,
+        likeness=change.likeness,
+    )
+
+
+def _model(options: object) -> str:
+    return str(options.get("model", "")) if isinstance(options, dict) else ""
+
+
+def _timed(slot: Slot, texts: Sequence[str]) -> tuple[float, float]:
+    """Documents a second, and bytes a document takes as Qdrant keeps it."""
+    encoder = slot.encoder
+    if isinstance(encoder, Calibrated):
+        encoder.calibrate(encoder.measure(list(texts)))
+    encode(encoder, slot.kind, "document", texts[:WARM_UP], where=slot.where)
+    begin = time.perf_counter()
+    vectors = encode(encoder, slot.kind, "document", texts, where=slot.where)
+    passed = max(time.perf_counter() - begin, 1e-9)
+    width = _BYTES.get(slot.config.storage.datatype or "", 4)
+    return len(texts) / passed, float(np.mean([_size(vector, width) for vector in vectors])) + _graph(slot)
+
+
+def _size(vector: Vector, width: int) -> int:
+    return len(vector) * (4 + width) if isinstance(vector, SparseVector) else int(vector.size) * width
+
+
+def _graph(slot: Slot) -> int:
+    hnsw = slot.config.storage.hnsw
+    if slot.kind != "dense":
+        return 0
+    return _LINKS if hnsw is None or hnsw.m is None else 2 * hnsw.m * 4
+
+
+def _in_memory(slot: Slot, size: float) -> float:
+    storage = slot.config.storage
+    graph = 0 if storage.hnsw and storage.hnsw.on_disk else _graph(slot)
+    return float(graph) if storage.on_disk else size
+
+
+def _sample(handle: CollectionHandle, metadata: CollectionMetadata, config: Config, size: int) -> list[str]:
+    """What the config's encoders would read of some documents."""
+    if not size:
+        return []
+    reading = reading_of(config.populate)
+    records, _ = handle.client.scroll(handle.name, limit=size, with_payload=True, with_vectors=False)
+    found = (from_payload(record.id, record.payload, metadata.layout) for record in records)
+    return [text for document in found if (text := reading.of(document.title, document.text))]
+
+
+def _warnings(metadata: CollectionMetadata, steps: Sequence[Step], count: int, texts: Sequence[str]) -> list[str]:
+    swaps = any(step.action in SWAPS for step in steps)
+    found = []
+    if swaps and metadata.previous is not None:
+        kept = ", ".join(sorted(metadata.previous.vectors() - metadata.live.vectors()))
+        if kept and not any(step.action == "reuse" for step in steps):
+            found.append(f"{kept} of the generation before will be dropped at the cut-over: no more rollback to it")
+    if any(step.action in ENCODES for step in steps) and count and not texts:
+        found.append("the sampled points hold no text to encode: apply needs the documents, --source FILE")
+    return found

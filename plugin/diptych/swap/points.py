@@ -1,0 +1,95 @@
+"""`LivePoints`: reads and completes the points of a collection to which others write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from qdrant_client import models
+
+from diptych.errors import CollectionNotFound, PopulateError
+from diptych.populate.store import PointId, Refused, Store, plain_id
+
+
+class LivePoints(Store):
+    """The calls that a back-fill makes. A point that was deleted meanwhile is no error: it is told and left out."""
+
+    def page(self, offset: Any, size: int) -> tuple[list[models.Record], Any]:
+        """Points with payloads in the order of their ids from `offset` on, and the offset of what follows."""
+        scroll = partial(
+            self.client.scroll, self.name, limit=size, offset=offset, with_payload=True, with_vectors=False
+        )
+        return self._again("read from", scroll)
+
+    def matching(self, wanted: models.Filter, size: int) -> Iterator[list[models.Record]]:
+        """The points that `wanted` finds, page by page."""
+        offset: Any = None
+        while True:
+            scroll = partial(
+                self.client.scroll, self.name, scroll_filter=wanted, limit=size, offset=offset, with_payload=True
+            )
+            records, offset = self._again("read from", scroll)
+            if records:
+                yield records
+            if offset is None:
+                return
+
+    def read(self, points: Sequence[PointId]) -> list[models.Record]:
+        """The points that are still there, with payloads."""
+        retrieve = partial(self.client.retrieve, self.name, points, with_payload=True, with_vectors=False)
+        return self._again("read from", retrieve)
+
+    def add_vectors(self, points: Sequence[models.PointVectors]) -> set[PointId]:
+        """Give points these vectors beside those they have; which of the points are gone."""
+
+        def call(left: Sequence[models.PointVectors]) -> Callable[[], object]:
+            return partial(self.client.update_vectors, self.name, left, wait=True)
+
+        return self._without_gone({point.id: point for point in points}, call)
+
+    def add_payload(self, payloads: Mapping[PointId, Mapping[str, Any]]) -> set[PointId]:
+        """Give each point keys of its own beside those it has; which of the points are gone."""
+        operations = {
+            point: models.SetPayloadOperation(set_payload=models.SetPayload(payload=dict(payload), points=[point]))
+            for point, payload in payloads.items()
+        }
+
+        def call(left: Sequence[models.SetPayloadOperation]) -> Callable[[], object]:
+            return partial(self.client.batch_update_points, self.name, left)
+
+        return self._without_gone(operations, call)
+
+    def _without_gone(
+        self, wanted: Mapping[Any, Any], call: Callable[[Sequence[Any]], Callable[[], object]]
+    ) -> set[PointId]:
+        """Write what is wanted of each point; should the store refuse, it is without the points that are gone."""
+        gone: set[PointId] = set()
+        left = dict(wanted)
+        while left:
+            try:
+                self._again("write to", call(list(left.values())))
+            except (Refused, PopulateError) as error:
+                missing = left.keys() - self._there(list(left))
+                if not missing or isinstance(error.__cause__, CollectionNotFound):
+                    raise _refused(self.name, error) from error
+                gone |= missing
+                left = {point: own for point, own in left.items() if point not in missing}
+            else:
+                break
+        return gone
+
+    def _there(self, points: Sequence[PointId]) -> set[PointId]:
+        retrieve = partial(self.client.retrieve, self.name, points, with_payload=False, with_vectors=False)
+        return {plain_id(record.id) for record in self._again("read from", retrieve)}
+
+
+def _refused(name: str, error: Exception) -> Exception:
+    if isinstance(error, PopulateError):
+        return error
+    return PopulateError(
+        "the store refuses the new vectors",
+        where=f"collection {name!r}",
+        got=str(error.__cause__ or error),
+        do="run diptych apply again; if it says the same, roll back and look at the encoder's options",
+    )

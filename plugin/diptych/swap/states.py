@@ -1,0 +1,129 @@
+"""The metadata updates of a swap: each is one call, so that others see all of it or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from diptych.creation import now, who
+from diptych.errors import SwapError
+from diptych.metadata import (
+    APPLY,
+    BEHIND,
+    CollectionMetadata,
+    Event,
+    Generation,
+    State,
+    Swap,
+    What,
+    metadata_payload,
+)
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+
+def write(client: QdrantBase, name: str, metadata: CollectionMetadata, more: Mapping[str, Any] | None = None) -> None:
+    """Put the metadata in place, with other keys in the same call."""
+    # Every QdrantBase takes it; the base class only says **kwargs.
+    client.update_collection(name, metadata={**metadata_payload(metadata), **(more or {})})
+
+
+def begun(metadata: CollectionMetadata, swap: Swap, numbers: Mapping[str, int]) -> CollectionMetadata:
+    """With a swap under way."""
+    event = _event("began", swap.target, swap.why, swap.config)
+    return _with(metadata, event, swap=swap, numbers={**metadata.numbers, **numbers})
+
+
+def cut_over(metadata: CollectionMetadata, gate: str) -> CollectionMetadata:
+    """The swap's target live, and what was live kept as the way back."""
+    swap = _swap(metadata)
+    event = _event("cut over", swap.target, swap.why, swap.config, gate)
+    return _with(
+        metadata,
+        event,
+        live=swap.target,
+        previous=State(slots=metadata.live.slots),
+        previous_search=metadata.search,
+        search=swap.search,
+        swap=None,
+        behind=(),
+    )
+
+
+def changed_settings(
+    metadata: CollectionMetadata, target: State, search: Mapping[str, Any], why: str, config: str
+) -> CollectionMetadata:
+    """Other options, storage or pipeline for the same vectors."""
+    event = _event("changed settings", target, why, config)
+    return _with(metadata, event, live=target, search=dict(search))
+
+
+def abandoned(metadata: CollectionMetadata, why: str) -> CollectionMetadata:
+    """Without the swap that was under way."""
+    event = _event("abandoned", _swap(metadata).target, why)
+    return _with(metadata, event, swap=None, live=State(slots=metadata.live.slots))
+
+
+def rolled_back(metadata: CollectionMetadata, name: str, why: str) -> CollectionMetadata:
+    """Live and previous exchanged.
+
+    Raises:
+        SwapError: there is nothing to go back to, or it misses documents.
+    """
+    previous, where = metadata.previous, f"collection {name!r}"
+    if previous is None:
+        raise SwapError(
+            "there is nothing to roll back to",
+            where=where,
+            got="no earlier generation is kept",
+            do="edit the config and run diptych apply; the embedding cache may still hold the vectors",
+        )
+    if behind := sorted(previous.vectors() & set(metadata.behind)):
+        raise SwapError(
+            "the earlier generation misses documents that were written since",
+            where=where,
+            got=f"{', '.join(behind)} could not be written by a populate",
+            do="edit the config back and run diptych plan and apply, which fill the gaps",
+        )
+    event = _event("rolled back", previous, why)
+    return _with(
+        metadata,
+        event,
+        live=previous,
+        previous=State(slots=metadata.live.slots),
+        search=metadata.previous_search,
+        previous_search=metadata.search,
+    )
+
+
+def finished(metadata: CollectionMetadata) -> CollectionMetadata:
+    """Without the way back."""
+    event = _event("finished", metadata.live)
+    return _with(metadata, event, previous=None, previous_search=None, behind=())
+
+
+def removed_keys(metadata: CollectionMetadata) -> dict[str, Any]:
+    """Keys of other writers that go with a cut-over: the lease and what was behind."""
+    return {APPLY: None, BEHIND: list(metadata.behind)}
+
+
+def unused(before: CollectionMetadata, after: CollectionMetadata) -> dict[str, Generation]:
+    """The generations whose vectors nothing needs any more, by vector."""
+    kept = after.written()
+    return {vector: generation for vector, (_, generation) in before.written().items() if vector not in kept}
+
+
+def _swap(metadata: CollectionMetadata) -> Swap:
+    if metadata.swap is None:
+        raise SwapError("no swap is under way", do="begin one: diptych apply")
+    return metadata.swap
+
+
+def _event(what: What, state: State, why: str = "", config: str = "", gate: str = "") -> Event:
+    slots = {name: f"{own.adapter}, generation {own.number}" for name, own in state.slots.items()}
+    return Event(what=what, when=now(), by=who(), why=why, config=config, slots=slots, gate=gate)
+
+
+def _with(metadata: CollectionMetadata, event: Event, **changes: Any) -> CollectionMetadata:
+    return metadata.model_copy(update={**changes, "history": (*metadata.history, event)})

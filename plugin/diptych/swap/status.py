@@ -1,0 +1,140 @@
+"""`status`: where everything is: what is live, what is being built, what is kept, and what was done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from diptych.handle import CollectionHandle
+from diptych.metadata import Asking, CollectionMetadata, Event, Generation
+from diptych.swap.gate_coverage import coverage
+from diptych.swap.lease import read_lease
+from diptych.swap.vectors import orphans
+
+Role: TypeAlias = Literal["live", "building", "kept"]
+
+
+@dataclass(frozen=True, slots=True)
+class VectorStatus:
+    """A physical vector: its slot, what it is for, what made it, and how many points lack it.
+
+    `role`: `live` answers queries; `building` will after the cut-over; `kept` did before the last one.
+    `behind`: a populate could not write it, so there is no way back to it.
+    `asking`: who makes the queries instead, and why; empty where the encoder does it itself.
+    """
+
+    slot: str
+    vector: str
+    role: Role
+    number: int
+    adapter: str
+    model: str
+    fingerprint: str
+    points: int
+    missing: int
+    behind: bool = False
+    asking: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SwapStatus:
+    """A swap under way: since when, by whom, whether a process is applying it now, and which."""
+
+    began: str
+    by: str
+    why: str
+    config: str
+    running: bool
+    holder: str
+    last_heard: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where a collection is.
+
+    Args:
+        vectors: the live ones, then those being built, then those kept.
+        swap: the swap under way; None without.
+        orphans: vectors that nothing knows; the next apply drops them.
+        history: what was done, oldest first.
+    """
+
+    collection: str
+    documents: int
+    vectors: tuple[VectorStatus, ...]
+    swap: SwapStatus | None = None
+    orphans: tuple[str, ...] = ()
+    history: tuple[Event, ...] = ()
+
+
+def status(handle: CollectionHandle) -> Status:
+    """Where everything is; loads no encoder.
+
+    Raises:
+        CollectionNotFound: there is no collection yet.
+    """
+    metadata = handle.read()
+    return Status(
+        collection=handle.name,
+        documents=handle.client.count(handle.name, exact=True).count,
+        vectors=tuple(_vector(handle, metadata, *found) for found in _roles(metadata)),
+        swap=_swap(handle, metadata),
+        orphans=tuple(sorted(orphans(handle.client, handle.name, metadata))),
+        history=metadata.history,
+    )
+
+
+def _roles(metadata: CollectionMetadata) -> list[tuple[str, Generation, Role]]:
+    """Every generation once, with the most that it is."""
+    found: dict[str, tuple[str, Generation, Role]] = {}
+    building = metadata.swap.building if metadata.swap else {}
+    kept = metadata.previous.slots if metadata.previous else {}
+    for role, slots in (("live", metadata.live.slots), ("building", building), ("kept", kept)):
+        for name, own in slots.items():
+            found.setdefault(own.vector, (name, own, role))  # type: ignore[arg-type]
+    return list(found.values())
+
+
+def _vector(
+    handle: CollectionHandle, metadata: CollectionMetadata, name: str, own: Generation, role: Role
+) -> VectorStatus:
+    counted = coverage(handle.client, handle.name, own)
+    asking = metadata.live.asking.get(name) if role == "live" else None
+    return VectorStatus(
+        slot=name,
+        vector=own.vector,
+        role=role,
+        number=own.number,
+        adapter=own.adapter,
+        model=str(own.options.get("model", "")),
+        fingerprint=str(own.fingerprint),
+        points=counted.points,
+        missing=counted.missing,
+        behind=own.vector in metadata.behind,
+        asking=_asked_by(asking),
+    )
+
+
+def _asked_by(asking: Asking | None) -> str:
+    if asking is None:
+        return ""
+    own = asking.generation
+    through = " through a drift map" if asking.drift else ""
+    return f"queries by {own.adapter} {own.options.get('model', '')}{through}: {asking.why}"
+
+
+def _swap(handle: CollectionHandle, metadata: CollectionMetadata) -> SwapStatus | None:
+    swap = metadata.swap
+    if swap is None:
+        return None
+    lease = read_lease(handle.client, handle.name)
+    return SwapStatus(
+        began=swap.began,
+        by=swap.by,
+        why=swap.why,
+        config=swap.config,
+        running=lease is not None and lease.alive,
+        holder=f"process {lease.pid} of {lease.by}" if lease else "",
+        last_heard=lease.at if lease else "",
+    )

@@ -1,0 +1,108 @@
+"""Physical vectors of a live collection: created, changed, dropped, and how to find points that lack one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from qdrant_client import models
+
+from diptych.creation import params_of
+from diptych.metadata import CollectionMetadata, Generation
+from diptych.params import vector_params
+from diptych.protocols import Kind
+from diptych.registry import Registry
+from diptych.slots import Slot
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+
+def existing(client: QdrantBase, name: str) -> set[str]:
+    """The names of all vectors of the collection; "" is the unnamed one."""
+    params = client.get_collection(name).config.params
+    dense = params.vectors
+    named = set(dense) if isinstance(dense, dict) else ({""} if dense is not None else set())
+    return named | set(params.sparse_vectors or {})
+
+
+def orphans(client: QdrantBase, name: str, metadata: CollectionMetadata) -> set[str]:
+    """Vectors that diptych made and that no state knows: a kill came between creating and announcing them."""
+    known = set(metadata.written())
+    ours = re.compile("|".join(rf"{re.escape(slot)}\.\d+" for slot in metadata.numbers) or r"(?!)")
+    return {vector for vector in existing(client, name) - known if ours.fullmatch(vector)}
+
+
+def create(
+    client: QdrantBase, name: str, slot: Slot, vector: str, registry: Registry, retrieved: Iterable[str]
+) -> None:
+    """Add an empty vector for the slot's encoder; one of that name, left by a kill, is dropped first."""
+    if slot.kind == "text_index":
+        client.create_payload_index(name, vector, field_schema=slot.encoder.index_params())
+        return
+    if vector in existing(client, name):
+        client.delete_vector_name(name, vector)
+    params = params_of(slot, registry, retrieved)
+    client.create_vector_name(name, vector, _named(params))
+    configure(client, name, vector, params)
+
+
+def configure(
+    client: QdrantBase, name: str, vector: str, params: models.VectorParams | models.SparseVectorParams
+) -> None:
+    """Give a vector the settings that can be changed while it lives: graph, quantization, place."""
+    if isinstance(params, models.SparseVectorParams):
+        if params.index is not None and params.index.on_disk is not None:
+            index = models.SparseIndexParams(on_disk=params.index.on_disk)
+            client.update_collection(name, sparse_vectors_config={vector: models.SparseVectorParams(index=index)})
+        return
+    diff = models.VectorParamsDiff(
+        hnsw_config=params.hnsw_config, quantization_config=params.quantization_config, on_disk=params.on_disk
+    )
+    if diff.model_dump(exclude_none=True):
+        client.update_collection(name, vectors_config={vector: diff})
+
+
+def restore(client: QdrantBase, name: str, slot: Slot, generation: Generation) -> None:
+    """Change the storage of a generation's vector to what the slot's config says; what it leaves out is Qdrant's."""
+    params = vector_params(slot.encoder, slot.kind, slot.config.storage)
+    if isinstance(params, models.SparseVectorParams):
+        return configure(client, name, generation.vector, params)
+    if params.quantization_config is None and generation.storage.get("quantization"):
+        off = models.VectorParamsDiff(quantization_config=models.Disabled.DISABLED)
+        client.update_collection(name, vectors_config={generation.vector: off})
+    return configure(client, name, generation.vector, params)
+
+
+def drop(client: QdrantBase, name: str, vector: str, kind: Kind) -> None:
+    """Drop a vector from the collection and all its points; one that is gone already is no error."""
+    if kind == "text_index":
+        everything = models.Filter()
+        client.delete_payload_index(name, vector)
+        client.delete_payload(name, [vector], points=everything)
+    elif vector in existing(client, name):
+        client.delete_vector_name(name, vector)
+
+
+def lacking(generation: Generation) -> models.Filter:
+    """Finds the points that do not have the generation's vector."""
+    if generation.kind == "text_index":
+        return models.Filter(must=[models.IsEmptyCondition(is_empty=models.PayloadField(key=generation.vector))])
+    return models.Filter(must_not=[models.HasVectorCondition(has_vector=generation.vector)])
+
+
+def _named(params: models.VectorParams | models.SparseVectorParams) -> Any:
+    if isinstance(params, models.SparseVectorParams):
+        datatype = params.index.datatype if params.index else None
+        sparse = models.SparseVectorConfig(
+            modifier=params.modifier, datatype=models.VectorStorageDatatype(datatype.value) if datatype else None
+        )
+        return models.SparseVectorNameConfig(sparse=sparse)
+    dense = models.DenseVectorConfig(
+        size=params.size,
+        distance=params.distance,
+        multivector_config=params.multivector_config,
+        datatype=models.VectorStorageDatatype(params.datatype.value) if params.datatype else None,
+    )
+    return models.DenseVectorNameConfig(dense=dense)
