@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.errors import SearchError
 from diptych.handle import CollectionHandle
-from diptych.payloads import OWN, from_payload
+from diptych.payloads import from_payload, named
 from diptych.search.asked import Asked
 from diptych.search.fusion import PointId, Ranking, contributions, fuse
 from diptych.search.inputs import Inputs, encode_inputs
@@ -130,7 +130,7 @@ class _Explainer:
         return [self._explanation(record) for record in self._records]
 
     def _explanation(self, record: models.Record) -> Explanation:
-        document = from_payload(record.id, record.payload)
+        document = from_payload(record.id, record.payload, self._asked.handle.layout)
         rank, hit = self._hits.get(document.id, (None, None))
         return Explanation(
             document=document,
@@ -189,16 +189,13 @@ def _fused(asked: Asked, inputs: Inputs, rankings: Mapping[str, Ranking]) -> dic
 
 def _records(asked: Asked, ids: Sequence[str]) -> list[models.Record]:
     """The points of these documents, in order."""
-    from qdrant_client import models
-
     if not ids:
         return []
     handle = asked.handle
-    wanted = models.FieldCondition(key=f"{OWN}.id", match=models.MatchAny(any=list(ids)))
     found, _ = handle.client.scroll(
-        handle.name, scroll_filter=models.Filter(must=[wanted]), limit=len(ids), with_payload=asked.selector
+        handle.name, scroll_filter=named(ids, handle.layout), limit=len(ids), with_payload=asked.selector
     )
-    by_id: dict[str, Any] = {from_payload(record.id, record.payload).id: record for record in found}
+    by_id: dict[str, Any] = {from_payload(r.id, r.payload, handle.layout).id: r for r in found}
     for identifier in ids:
         if identifier not in by_id:
             raise SearchError("there is no such document", where=f"collection {handle.name!r}", got=repr(identifier))

@@ -10,7 +10,7 @@ from qdrant_client import models
 
 from diptych.errors import SearchError
 from diptych.handle import CollectionHandle
-from diptych.payloads import OWN
+from diptych.payloads import field_of, id_fields
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.stages import require_count
 from diptych.slots import Slot
@@ -84,8 +84,10 @@ class Asked:
         if self.with_payload is True:
             copies = [slot.vector for slot in self.handle.slots.values() if slot.kind == "text_index"]
             return models.PayloadSelectorExclude(exclude=copies) if copies else True
-        read = ("text", "title") if self.pipeline.rerank else ()
-        return models.PayloadSelectorInclude(include=list(dict.fromkeys([*self.wanted, OWN, *read])))
+        layout = self.handle.layout
+        wanted = [*self.wanted, *(("text", "title") if self.pipeline.rerank else ())]
+        fields = [*(field_of(layout, name) for name in wanted), *id_fields(layout)]
+        return models.PayloadSelectorInclude(include=list(dict.fromkeys(fields)))
 
     @property
     def wanted(self) -> Sequence[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.errors import SearchError
 from diptych.handle import CollectionHandle
-from diptych.payloads import OWN
+from diptych.payloads import to_payload
 from diptych.search.asked import Asked
 from diptych.search.inputs import encode_inputs
 from diptych.search.pipeline import Pipeline, Retrieve
@@ -122,16 +122,16 @@ def _from_hits(asked: Asked, group_by: str, group_size: int, seconds: dict[str, 
 def _grouped(asked: Asked, hits: Sequence[Hit], group_by: str, group_size: int) -> list[HitGroup]:
     groups: dict[str | int, list[Hit]] = {}
     for hit in hits:
-        for value in _values(hit.document, group_by):
+        for value in _values(asked, hit.document, group_by):
             found = groups.setdefault(value, [])
             if len(found) < group_size:
                 found.append(replace(hit, document=_restricted(hit.document, asked)))
     return [HitGroup(value, tuple(found)) for value, found in list(groups.items())[: asked.limit]]
 
 
-def _values(document: Document, path: str) -> list[str | int]:
+def _values(asked: Asked, document: Document, path: str) -> list[str | int]:
     """The values under a dotted path, each once; what is neither text nor integer groups nothing."""
-    found: Any = {**document.metadata, "title": document.title, "text": document.text, OWN: {"id": document.id}}
+    found: Any = to_payload(document, "", asked.handle.layout)
     for key in path.split("."):
         found = found.get(key) if isinstance(found, Mapping) else None
     values = found if isinstance(found, list) else [found]

@@ -32,6 +32,11 @@ def direction(slot: Slot) -> int:
     return -1 if slot.similarity == "euclidean" else 1
 
 
+def using(slot: Slot) -> str | None:
+    """What requests call the slot's vector: None is Qdrant's unnamed one, which adopted collections may have."""
+    return slot.vector or None
+
+
 def _column(slot: Slot, texts: Sequence[str]) -> list[Input]:
     if slot.kind == "text_index":
         return [slot.encoder.query(text) for text in texts]

@@ -12,7 +12,7 @@ from qdrant_client import models
 
 from diptych.search.asked import Asked
 from diptych.search.fusion import PointId
-from diptych.search.inputs import Inputs
+from diptych.search.inputs import Inputs, using
 from diptych.search.pipeline import Retrieve
 from diptych.search.stages import Dbsf, Fusion, Linear, Rrf
 
@@ -83,7 +83,7 @@ def _leaves(asked: Asked, inputs: Inputs) -> dict[str, dict[str, Any]]:
 def _leaf(asked: Asked, branch: Retrieve, query: Any) -> dict[str, Any]:
     return {
         "query": query,
-        "using": asked.handle.slots[branch.slot].vector,
+        "using": using(asked.handle.slots[branch.slot]),
         "filter": asked.filter,
         "params": branch.params if asked.params is None else asked.params,
         "limit": branch.candidates,
@@ -97,11 +97,11 @@ def _later(asked: Asked, inputs: Inputs) -> list[_Level] | None:
         return None
     levels = []
     if rescore:
-        levels.append(_Level(inputs[rescore.slot], slots[rescore.slot].vector, rescore.candidates))
+        levels.append(_Level(inputs[rescore.slot], using(slots[rescore.slot]), rescore.candidates))
     if diversify:
         mmr = models.Mmr(diversity=1.0 - diversify.relevance, candidates_limit=diversify.candidates)
         query = models.NearestQuery.model_construct(nearest=inputs[diversify.slot], mmr=mmr)
-        levels.append(_Level(query, slots[diversify.slot].vector, diversify.candidates))
+        levels.append(_Level(query, using(slots[diversify.slot]), diversify.candidates))
     return levels
 
 

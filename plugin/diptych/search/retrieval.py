@@ -131,9 +131,9 @@ def _with_host_fusion(asked: Asked, inputs: Sequence[Inputs], limit: int, offset
 def _fetched(asked: Asked, rankings: Sequence[Ranking]) -> list[list[Hit]]:
     """The rankings' documents, fetched in one call; a point deleted meanwhile is left out."""
     ids: list[PointId] = list(dict.fromkeys(point for ranking in rankings for point, _ in ranking))
-    client, name = asked.handle.client, asked.handle.name
+    client, name, layout = asked.handle.client, asked.handle.name, asked.handle.layout
     records = ask(asked.handle, lambda: client.retrieve(name, ids, with_payload=asked.selector)) if ids else []
-    documents = {record.id: from_payload(record.id, record.payload) for record in records}
+    documents = {record.id: from_payload(record.id, record.payload, layout) for record in records}
     label = asked.pipeline.label
     return [
         [Hit(documents[point], score, {label: score}) for point, score in ranking if point in documents]
@@ -143,10 +143,11 @@ def _fetched(asked: Asked, rankings: Sequence[Ranking]) -> list[list[Hit]]:
 
 def hits_of(asked: Asked, points: Sequence[models.ScoredPoint]) -> list[Hit]:
     """The hits of Qdrant's points, in their order; distances become negative scores, so that higher is better."""
-    label, sign, hits = asked.pipeline.label, _final_direction(asked), []
+    label, sign, layout = asked.pipeline.label, _final_direction(asked), asked.handle.layout
+    hits: list[Hit] = []
     for point in points:
         score = sign * point.score
-        hits.append(Hit(from_payload(point.id, point.payload), score, {label: score}))
+        hits.append(Hit(from_payload(point.id, point.payload, layout), score, {label: score}))
     return hits
 
 

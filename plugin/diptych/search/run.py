@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from diptych.errors import PluginWarning, SearchError
 from diptych.handle import CollectionHandle
+from diptych.payloads import NATIVE
 from diptych.reports import SearchReport
 from diptych.search.asked import Asked
 from diptych.search.inputs import encode_inputs
@@ -122,11 +123,11 @@ class Clock:
 
 
 def _finish(asked: Asked, hits: list[Hit]) -> list[Hit]:
-    """Without hits below the threshold, and without text that only the reranker asked for."""
+    """Without hits below the threshold, and without text that only the reranker asked for or that came along."""
     threshold = asked.score_threshold
     if threshold is not None:
         hits = [hit for hit in hits if hit.score >= threshold]
-    if asked.pipeline.rerank and asked.with_payload is not True:
+    if asked.with_payload is not True and (asked.pipeline.rerank or asked.handle.layout != NATIVE):
         hits = [replace(hit, document=_without_unasked(hit.document, asked.wanted)) for hit in hits]
     return hits
 

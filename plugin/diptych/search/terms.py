@@ -10,7 +10,7 @@ import numpy as np
 from qdrant_client import models
 
 from diptych.search.fusion import PointId
-from diptych.search.inputs import Inputs, direction
+from diptych.search.inputs import Inputs, direction, using
 from diptych.search.retrieval import query_points
 from diptych.slots import Slot
 from diptych.types import SparseVector
@@ -33,7 +33,7 @@ class Term:
 
 def scores_of(handle: View, inputs: Inputs, points: Sequence[PointId]) -> dict[str, dict[PointId, float]]:
     """For each slot, the points' scores, higher better; a point that gets none is left out. One call for all."""
-    requests = [_of_points(points, query, handle.slots[name].vector) for name, query in inputs.items()]
+    requests = [_of_points(points, query, handle.slots[name]) for name, query in inputs.items()]
     scores = {}
     for name, found in zip(inputs, query_points(handle, requests if points else []), strict=bool(points)):
         sign = direction(handle.slots[name])
@@ -52,7 +52,7 @@ def matched_terms(
     stored = _stored(handle, slot, points)
     shared = [index for index in weights if any(index in vector for vector in stored.values())]
     alone = [models.SparseVector(indices=[index], values=[weights[index]]) for index in shared]
-    answers = query_points(handle, [_of_points(points, vector, slot.vector) for vector in alone])
+    answers = query_points(handle, [_of_points(points, vector, slot) for vector in alone])
     terms: dict[PointId, list[Term]] = {point: [] for point in points}
     for index, found in zip(shared, answers, strict=True):
         word = _word(slot, index, weights[index])
@@ -62,10 +62,10 @@ def matched_terms(
     return {point: tuple(sorted(found, key=lambda term: -term.contribution)) for point, found in terms.items()}
 
 
-def _of_points(points: Sequence[PointId], query: Any, using: str) -> models.QueryRequest:
+def _of_points(points: Sequence[PointId], query: Any, slot: Slot) -> models.QueryRequest:
     chosen = models.Filter(must=[models.HasIdCondition(has_id=list(points))])
     return models.QueryRequest.model_construct(
-        query=query, using=using, filter=chosen, limit=len(points), with_payload=False
+        query=query, using=using(slot), filter=chosen, limit=len(points), with_payload=False
     )
 
 
