@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from diptych.drift_maps import unit
 from diptych.evaluate import Qrels
 from diptych.swap.drift import KINDS, compatibility, fit
-from diptych.swap.drift.maps import unit
 from diptych.swap.drift.neighbours import nearest, shared
 from diptych.types import Floats
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from diptych.drift_maps import Residual, unit
 from diptych.errors import SwapError
 from diptych.swap.drift import Map, load
-from diptych.swap.drift.maps import Residual, unit
 
 
 def some(*shape: int, seed: int = 0) -> Any:

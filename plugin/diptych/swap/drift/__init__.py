@@ -7,9 +7,9 @@ judgements. `load` reads a map back from a collection's metadata. Numpy only.
 
 from __future__ import annotations
 
+from diptych.drift_maps import Map, MapKind, load
 from diptych.swap.drift.compatibility import Compatibility, compatibility
 from diptych.swap.drift.fitting import KINDS, Fitted, best_map, fit
-from diptych.swap.drift.maps import Map, MapKind, load
 from diptych.swap.drift.quality import Quality
 
 __all__ = [

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from diptych.drift_maps import checked_rows
 from diptych.errors import SwapError
 from diptych.evaluate import Evaluation, Qrels, compare, evaluate
 from diptych.evaluate.measures import cutoff
 from diptych.protocols import Similarity
-from diptych.swap.drift.maps import checked_rows
 from diptych.swap.drift.neighbours import nearest
 from diptych.types import Floats, Run
 

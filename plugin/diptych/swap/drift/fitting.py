@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from diptych.drift_maps import Map, MapKind
 from diptych.errors import SwapError
 from diptych.protocols import Similarity
 from diptych.swap.drift.linear import likeness, procrustes, ridge
-from diptych.swap.drift.maps import Map, MapKind
 from diptych.swap.drift.pairs import Pairs, Split, checked_pairs, split
 from diptych.swap.drift.perceptron import perceptron
 from diptych.swap.drift.quality import Quality, measure

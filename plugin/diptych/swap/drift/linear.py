@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from diptych.swap.drift.maps import Map, MapKind
+from diptych.drift_maps import Map, MapKind
 from diptych.swap.drift.pairs import Pairs
 from diptych.types import Floats
 

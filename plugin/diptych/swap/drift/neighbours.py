@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from diptych.drift_maps import unit
 from diptych.protocols import Similarity
-from diptych.swap.drift.maps import unit
 from diptych.swap.drift.pairs import Rows
 from diptych.types import Floats
 
