@@ -85,9 +85,7 @@ class Collection:
         config = _config_of(source, registry)
         client, owned = _client_of(source, config, registry, False)
         try:
-            handle = CollectionHandle(client, _name(name, config), None, registry)
-            if config is not None:
-                handle.populate_config = config.populate
+            handle = CollectionHandle(client, _name(name, config), config, registry, as_stored=True)
             return cls(handle, owns_client=owned)
         except BaseException:
             if owned:

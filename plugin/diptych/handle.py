@@ -13,6 +13,7 @@ from diptych import creation, opening
 from diptych.cache import EmbeddingCache
 from diptych.config.models import CacheConfig, Config, PopulateConfig, SearchConfig
 from diptych.errors import CollectionError, DiptychError, FollowWarning
+from diptych.making import SlotMaker
 from diptych.metadata import (
     Asking,
     CollectionMetadata,
@@ -45,6 +46,7 @@ class CollectionHandle:
         registry: where adapters and hooks come from.
         verify: whether encoders must prove that they made the collection's vectors: a changed config at once, an
             unchanged one when its encoder is first needed.
+        as_stored: take slots and pipeline from the collection whatever the config says of them.
 
     Raises:
         CollectionNotFound: there is neither a collection nor a config to make it from.
@@ -52,17 +54,26 @@ class CollectionHandle:
     """
 
     def __init__(
-        self, client: QdrantBase, name: str, config: Config | None, registry: Registry, *, verify: bool = True
+        self,
+        client: QdrantBase,
+        name: str,
+        config: Config | None,
+        registry: Registry,
+        *,
+        verify: bool = True,
+        as_stored: bool = False,
     ) -> None:
-        self.client, self.name, self.registry, self.config = client, name, registry, config
+        self.client, self.name, self.registry = client, name, registry
+        self.config = None if as_stored else config
         self.populate_config = config.populate if config else PopulateConfig()
         self.cache = EmbeddingCache.open(config.cache if config else CacheConfig())
         self._verify = verify
+        self._maker = SlotMaker(client, name, registry, verify=verify, cache=self.cache)
         self._rerankers = Rerankers(registry)
         self._lock, self._looking = threading.RLock(), threading.Lock()
         self._writers: dict[str, Slot] = {}
         self._due = time.monotonic() + REFRESH
-        self.view = self._opened(self._read(required=config is None))
+        self.view = self._opened(self._read(required=self.config is None))
 
     @property
     def exists(self) -> bool:
@@ -248,9 +259,7 @@ class CollectionHandle:
 
     def _opened(self, metadata: CollectionMetadata | None) -> View:
         try:
-            slots, search = opening.opened_slots(
-                self.config, metadata, self.registry, verify=self._verify, cache=self.cache
-            )
+            slots, search = opening.opened_slots(self.config, metadata, self._maker, verify=self._verify)
         except CollectionError as error:
             error.add_note(f"collection {self.name!r}")
             raise
@@ -274,8 +283,4 @@ class CollectionHandle:
 
     def _slot(self, name: str, generation: Generation, asking: Asking | None) -> Slot:
         """The slot of a generation; one that is known already is used again, with its encoder."""
-        for known in (*self.view.slots.values(), *self._writers.values()):
-            if (known.name, known.generation, known.asking) == (name, generation, asking) and known.proved:
-                return known
-        config = opening.slot_config(generation)
-        return Slot(name, config, generation, self.registry, verify=self._verify, asking=asking, cache=self.cache)
+        return self._maker.stored(name, generation, asking, (*self.view.slots.values(), *self._writers.values()))

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from diptych.cache import EmbeddingCache
-from diptych.config.models import Config, PopulateConfig, SearchConfig, SlotConfig, VectorStorage
+from diptych.config.models import Config, PopulateConfig, SearchConfig, SlotConfig
 from diptych.errors import CollectionError, CollectionNotFound
-from diptych.metadata import CollectionMetadata, Generation, Reading, State
-from diptych.registry import Registry
+from diptych.making import SlotMaker
+from diptych.metadata import CollectionMetadata, Reading, State
 from diptych.slots import Slot
 
 APPLY = "to change it: diptych plan, then diptych apply"
@@ -25,12 +24,6 @@ def storage_of(config: SlotConfig) -> dict[str, Any]:
     return config.storage.model_dump(mode="json", exclude_none=True)
 
 
-def slot_config(generation: Generation) -> SlotConfig:
-    """The config that a generation was made by."""
-    storage = VectorStorage.model_validate(generation.storage)
-    return SlotConfig(adapter=generation.adapter, options=generation.options, storage=storage)
-
-
 def describes(config: Config, state: State) -> bool:
     """Whether the config's slots are, word for word, those of the state."""
     if config.slots.keys() != state.slots.keys():
@@ -44,12 +37,7 @@ def describes(config: Config, state: State) -> bool:
 
 
 def opened_slots(
-    config: Config | None,
-    metadata: CollectionMetadata | None,
-    registry: Registry,
-    *,
-    verify: bool,
-    cache: EmbeddingCache | None = None,
+    config: Config | None, metadata: CollectionMetadata | None, maker: SlotMaker, *, verify: bool
 ) -> tuple[dict[str, Slot], SearchConfig]:
     """The slots and the pipeline with which a collection opens.
 
@@ -63,17 +51,14 @@ def opened_slots(
     if metadata is None:
         if config is None:
             raise CollectionNotFound("there is no collection and no config to create it from")
-        slots = {
-            name: Slot(name, wanted, None, registry, verify=verify, cache=cache)
-            for name, wanted in config.slots.items()
-        }
-        return slots, config.search
+        return {name: maker.configured(name, wanted) for name, wanted in config.slots.items()}, config.search
     live = metadata.live
     if config is None or _under_way(config, metadata) or (not verify and config.slots.keys() != live.slots.keys()):
-        return _as_stored(metadata, registry, verify=verify, cache=cache), stored_search(metadata)
+        stored = {name: maker.stored(name, own, live.asking.get(name)) for name, own in live.slots.items()}
+        return stored, stored_search(metadata)
     _require_same_slots(config.slots, live)
     slots = {
-        name: Slot(name, wanted, live.slots[name], registry, verify=verify, asking=live.asking.get(name), cache=cache)
+        name: maker.configured(name, wanted, live.slots[name], live.asking.get(name))
         for name, wanted in config.slots.items()
     }
     if verify:
@@ -84,16 +69,6 @@ def opened_slots(
 def stored_search(metadata: CollectionMetadata) -> SearchConfig:
     """The pipeline that the collection itself keeps."""
     return SearchConfig.model_validate(metadata.search or {})
-
-
-def _as_stored(
-    metadata: CollectionMetadata, registry: Registry, *, verify: bool, cache: EmbeddingCache | None
-) -> dict[str, Slot]:
-    asking = metadata.live.asking
-    return {
-        name: Slot(name, slot_config(own), own, registry, verify=verify, asking=asking.get(name), cache=cache)
-        for name, own in metadata.live.slots.items()
-    }
 
 
 def _under_way(config: Config, metadata: CollectionMetadata) -> bool:

@@ -6,13 +6,17 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from diptych import guard
 from diptych.config.models import SlotConfig
+from diptych.drift_maps import Map
 from diptych.encoding import Side, Vector, encode, require_finite
 from diptych.errors import CollectionError, FingerprintMismatch
 from diptych.metadata import Asking, Generation, Reading
 from diptych.protocols import Calibrated, Kind, Similarity, Statistics
 from diptych.registry import Registry
+from diptych.types import SparseVector
 
 if TYPE_CHECKING:
     from diptych.cache import EmbeddingCache, Namespace
@@ -28,6 +32,9 @@ class Slot:
         registry: where adapters come from.
         verify: whether the guard checks the encoder when it is made.
         asking: who makes the queries, where that is another encoder than the one of the documents.
+        asker: the slot of that encoder; made here unless given.
+        drift: carries that encoder's vectors into this slot's space; then documents come from it too, since the slot's
+            own encoder is gone.
         cache: where vectors of documents are kept; None encodes each time.
     """
 
@@ -40,13 +47,16 @@ class Slot:
         *,
         verify: bool = True,
         asking: Asking | None = None,
+        asker: Slot | None = None,
+        drift: Map | None = None,
         cache: EmbeddingCache | None = None,
     ) -> None:
         self.name = name
         self.config = config
         self.generation = generation
         self.asking = asking
-        self._asker = _asker(name, asking, registry, verify) if asking else None
+        self._asker = asker or (_asker(name, asking, registry, verify) if asking else None)
+        self._drift = drift
         self._registry = registry
         self._verify = verify
         self._encoder: Any = None
@@ -65,6 +75,11 @@ class Slot:
         if self._kind is None:
             self._kind = self._registry.spec(self.config.adapter, where=self.where).kind
         return self._kind
+
+    @property
+    def asker(self) -> Slot | None:
+        """The slot whose encoder makes the queries instead; None where it is this one."""
+        return self._asker
 
     @property
     def where(self) -> str:
@@ -139,6 +154,14 @@ class Slot:
         """
         _ = self._asker.encoder if self._asker else self.encoder
 
+    def load_for_documents(self) -> None:
+        """Make the encoder that documents need.
+
+        Raises:
+            FingerprintMismatch: it did not make the vectors of this collection.
+        """
+        _ = self._asker.encoder if self._asker and self._drift else self.encoder
+
     def encode(self, side: Side, inputs: Sequence[str], *, fresh: bool = False) -> list[Vector]:
         """One vector per input, in order. Those of queries are finite; those of documents may not be.
 
@@ -150,8 +173,8 @@ class Slot:
         Raises:
             ContractError: the encoder breaks its contract.
         """
-        if self._asker is not None and side == "query":
-            return self._asker.encode(side, inputs)
+        if self._asker is not None and (side == "query" or self._drift is not None):
+            return self._mapped(self._asker.encode(side, inputs))
         if side == "document" and not fresh and (namespace := self.namespace) is not None:
             return namespace.encode(inputs, self._encode_documents)
         vectors = encode(self.encoder, self.kind, side, inputs, where=self.where)
@@ -173,6 +196,11 @@ class Slot:
             if self._namespace is None or self._namespace[0] is not generation:
                 self._namespace = generation, self._namespace_of(self._cache, generation)
             return self._namespace[1]
+
+    def _mapped(self, vectors: list[Vector]) -> list[Vector]:
+        if self._drift is None or not vectors:
+            return vectors
+        return list(self._drift.apply(np.stack([vector for vector in vectors if not isinstance(vector, SparseVector)])))
 
     def describe(self, *, number: int, vector: str, reading: Reading, statistics: Statistics | None) -> Generation:
         """A generation made by this slot's encoder, which is calibrated before its canaries are taken."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from diptych.cache import Namespace
 from diptych.errors import DiptychError
 from diptych.handle import CollectionHandle
 from diptych.metadata import behind_payload
@@ -25,6 +26,7 @@ class Targets:
         self.encoders: Mapping[str, SlotEncoder] = {}
         self.warnings: list[str] = []
         self._given_up: set[str] = set()
+        self._hits: dict[str, tuple[Namespace, int]] = {}  # by vector: whose hits, and how many before this run
 
     def load(self) -> None:
         """Make the encoders one after another: heavy packages do not like to be imported in several threads at once.
@@ -37,6 +39,9 @@ class Targets:
         self.encoders = {
             vector: SlotEncoder(slot) for vector, slot in loaded.items() if slot.kind != "text_index"
         }  # replaced as a whole: another thread reads it
+        for vector, slot in loaded.items():
+            if (namespace := slot.namespace) is not None:
+                self._hits.setdefault(vector, (namespace, namespace.hits))
 
     def refresh(self) -> bool:
         """Look again; whether other vectors are to be written now than before."""
@@ -49,6 +54,14 @@ class Targets:
             self.load()
         return self.slots.keys() != before
 
+    def cache_hits(self) -> dict[str, int]:
+        """How many vectors came from the cache in this run, by slot; slots whose vectors are not kept are left out."""
+        hits: dict[str, int] = {}
+        for vector, (namespace, before) in self._hits.items():
+            name = self.name_of(vector)
+            hits[name] = hits.get(name, 0) + namespace.hits - before
+        return hits
+
     def name_of(self, vector: str) -> str:
         """What reports call it: the slot's name, or the vector's where it is not the live one."""
         return next((name for name, slot in self._handle.slots.items() if slot.vector == vector), vector)
@@ -59,7 +72,7 @@ class Targets:
 
     def _works(self, vector: str, slot: Slot) -> bool:
         try:
-            _ = slot.encoder
+            slot.load_for_documents()
         except DiptychError as error:
             if self.is_live(vector):
                 raise

@@ -32,12 +32,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "encoding",
         "cache",
-        "drift",
+        "drift_maps",
         "payloads",
         "stores",
         "params",
         "guard",
         "slots",
+        "making",
         "view",
         "opening",
         "creation",
@@ -46,7 +47,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("populate", "search"),
     ("evaluate", "explain", "tune"),
-    ("swap",),
+    ("swap", "copying"),
     ("collection",),
     ("cli", "studio", "__main__"),
 )
