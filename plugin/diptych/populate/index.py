@@ -13,7 +13,7 @@ from diptych.errors import PopulateError
 from diptych.handle import CollectionHandle
 from diptych.populate.aside import Aside, reason_of
 from diptych.populate.encode import inputs_of
-from diptych.populate.intake import Item, Tally
+from diptych.populate.intake import Item, Tally, upon
 from diptych.populate.pipeline import Encoded, Pipeline
 from diptych.populate.points import PointMaker, Ready, requests
 from diptych.populate.progress import Progress
@@ -34,7 +34,8 @@ class Indexer:
     def __init__(self, handle: CollectionHandle, store: Store, aside: Aside, tally: Tally, progress: Progress) -> None:
         self._handle, self._store, self._aside, self._tally = handle, store, aside, tally
         self._progress = progress
-        self._points = PointMaker(handle.client)
+        self._layout = handle.view.layout
+        self._points = PointMaker(handle.client, self._layout)
         self.targets: Targets | None = None
         self.encoded = {name: 0 for name, slot in handle.slots.items() if slot.kind != "text_index"}
 
@@ -57,7 +58,7 @@ class Indexer:
 
     def _wanted(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items that the collection does not hold as they are."""
-        for batch in batched(items, LOOKUP):
+        for batch in map(self._placed, batched(items, LOOKUP)):
             held = self._store.owned([item.point for item in batch])
             for item in batch:
                 if item.point not in held:
@@ -66,11 +67,18 @@ class Indexer:
                 own = held[item.point] or {}
                 if own.get("id") != item.document.id:
                     self._refuse(item, f"its point id {item.point!r} belongs to {_owner(own)}")
-                elif own.get("hash") == item.hash:
+                    continue
+                item = upon(item, own["payload"], self._layout) if "payload" in own else item
+                if own.get("hash") == item.hash:
                     self._tally.unchanged += 1
                     self._progress.advance("index", 1)
                 else:
                     yield replace(item, new=False)
+
+    def _placed(self, batch: Sequence[Item]) -> list[Item]:
+        """The items, at the points that have their documents so far where point ids cannot be told from the ids."""
+        points = self._store.points_of([item.document.id for item in batch])
+        return [replace(item, point=points.get(item.document.id, item.point)) for item in batch]
 
     def _deliver(self, targets: Targets, piece: Sequence[Item], outcomes: Encoded) -> None:
         """Write a piece. A swap that began, was cut over or finished meanwhile wants it written with other vectors."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from diptych.errors import DocumentError
 from diptych.handle import CollectionHandle
-from diptych.payloads import point_id, to_payload
+from diptych.metadata import Layout
+from diptych.payloads import NATIVE, point_id, to_payload, written_as
 from diptych.populate.aside import Aside, reason_of
 from diptych.populate.plain import checked_point_id, plain_document
 from diptych.populate.rejected import Rejected
@@ -34,7 +35,10 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A document on its way: content hash, what encoders read of it, point id, place in the source, new or changed."""
+    """A document on its way: content hash, what encoders read of it, point id, place in the source, new or changed.
+
+    `held` is the payload of the point that it changes, in a collection whose points hold more than diptych's documents.
+    """
 
     document: Document
     hash: str
@@ -42,6 +46,13 @@ class Item:
     point: int | str
     position: int
     new: bool = True
+    held: Mapping[str, Any] | None = None
+
+
+def upon(item: Item, held: Mapping[str, Any], layout: Layout) -> Item:
+    """The item as it will read once it is written over the payload `held`."""
+    document = written_as(item.document, layout, item.point, held)
+    return replace(item, document=document, hash=document.content_hash(), held=held)
 
 
 class Intake:
@@ -49,6 +60,7 @@ class Intake:
 
     def __init__(self, handle: CollectionHandle, seen: SeenIds, aside: Aside | None, tally: Tally) -> None:
         self._handle, self._seen, self._aside, self._tally = handle, seen, aside, tally
+        self._layout = handle.view.layout
         self._copies = {slot.vector for slot in handle.slots.values() if slot.kind == "text_index"}
         self._chosen_points = bool(handle.registry.hook.diptych_point_id.get_hookimpls())
 
@@ -89,7 +101,9 @@ class Intake:
         length, limit = len(document.text) + len(document.title), self._handle.populate_config.max_characters
         if length > limit:
             raise DocumentError("too long", got=f"{length} characters", expected=f"at most {limit}, max_characters")
-        to_payload(document, "")
+        to_payload(document, "", self._layout)
+        if self._layout != NATIVE:
+            document = written_as(document, self._layout, document.id)
         if taken := self._copies & document.metadata.keys():
             raise DocumentError(f"metadata uses the reserved key {taken.pop()!r}", do="rename it")
         if not self._input(document):
@@ -101,9 +115,9 @@ class Intake:
 
     def _point(self, document: Document) -> int | str:
         if not self._chosen_points:
-            return point_id(document, self._handle.registry)
+            return point_id(document, self._handle.registry, self._layout)
         try:
-            return checked_point_id(point_id(document, self._handle.registry))
+            return checked_point_id(point_id(document, self._handle.registry, self._layout))
         except DocumentError:
             raise
         except Exception as error:

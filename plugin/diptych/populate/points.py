@@ -9,7 +9,8 @@ import numpy as np
 from qdrant_client import models
 
 from diptych.encoding import Vector
-from diptych.payloads import to_payload
+from diptych.metadata import Layout
+from diptych.payloads import NATIVE, to_payload
 from diptych.populate.intake import Item
 from diptych.slots import Slot
 from diptych.types import SparseVector
@@ -25,10 +26,11 @@ Ready: TypeAlias = "tuple[Item, models.PointStruct]"
 class PointMaker:
     """Makes points: whole, with a vector for each slot, and the text that text-index slots index."""
 
-    def __init__(self, client: QdrantBase) -> None:
+    def __init__(self, client: QdrantBase, layout: Layout = NATIVE) -> None:
         from diptych.stores.edge import EdgeClient
 
         self._numpy = isinstance(client, EdgeClient)
+        self._layout = layout
 
     def point(self, item: Item, vectors: Mapping[str, Vector], slots: Mapping[str, Slot]) -> models.PointStruct:
         """The point of `item`; `vectors` and `slots` by physical vector."""
@@ -38,7 +40,7 @@ class PointMaker:
             for key, slot in slots.items()
             if slot.kind == "text_index"
         }
-        payload = {**to_payload(document, item.hash), **copies}
+        payload = {**to_payload(document, item.hash, self._layout, item.held), **copies}
         return models.PointStruct.model_construct(id=item.point, vector=self.vectors(vectors), payload=payload)
 
     def vectors(self, vectors: Mapping[str, Vector]) -> dict[str, Any]:

@@ -79,7 +79,14 @@ class _Run:
         self._expected: int | None = None  # documents to index, as far as it can be told beforehand
         self._stopped = threading.Event()
         retries = handle.populate_config.retries
-        self._store = Store(handle.client, handle.name, retries=retries, stopped=self._stopped)
+        self._store = Store(
+            handle.client,
+            handle.name,
+            retries=retries,
+            stopped=self._stopped,
+            layout=handle.view.layout,
+            copies=_copies(handle),
+        )
         self._indexer = Indexer(handle, self._store, self._aside, self._tally, progress)
 
     def fill(self, documents: Iterable[object], *, sync: bool) -> None:
@@ -206,6 +213,12 @@ class _Run:
         """An embedded store ends optimised, also when a run before was killed just before that."""
         if warning := optimized(self._handle.client, self._handle.name):
             self._warnings.append(warning)
+
+
+def _copies(handle: CollectionHandle) -> list[str]:
+    """The payload keys that text indexes read."""
+    written = handle.metadata.written() if handle.metadata else {}
+    return [key for key, (_, generation) in written.items() if generation.kind == "text_index"]
 
 
 def _calibrated(handle: CollectionHandle) -> dict[str, Slot]:

@@ -65,10 +65,10 @@ class SeenIds:
         """Note that the source has this id, though what it has there cannot be indexed."""
         self._base.execute("INSERT OR IGNORE INTO seen VALUES (?, NULL, NULL)", (_digest(identifier),))
 
-    def accounts_for(self, identifier: str, point: int | str) -> bool:
-        """Whether this run's source has the document, and would put it at this very point."""
+    def accounts_for(self, identifier: str, point: int | str | None) -> bool:
+        """Whether this run's source has the document, and would put it at this very point; None stands for any."""
         rows = self._base.execute("SELECT point FROM seen WHERE id = ?", (_digest(identifier),)).fetchall()
-        return bool(rows) and rows[0][0] in (None, _digest(str(point)))
+        return bool(rows) and (point is None or rows[0][0] in (None, _digest(str(point))))
 
 
 def _digest(text: str) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +20,9 @@ from diptych.errors import (
     StoreLocked,
     StoreUnsupported,
 )
-from diptych.payloads import OWN
+from diptych.metadata import Layout
+from diptych.payloads import NATIVE, OWN, from_payload, id_fields, named, text_fields
+from diptych.payloads.ids import DERIVED
 from diptych.populate.aside import reason_of
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ class Store:
         retries: further tries after a failure that may pass.
         stopped: when set, no further try is made and pauses end.
         first_pause: seconds before the second try.
+        layout: where the documents lie in payloads.
+        copies: payload keys that text indexes read, which are no part of the documents.
     """
 
     def __init__(
@@ -62,8 +66,11 @@ class Store:
         retries: int,
         stopped: threading.Event,
         first_pause: float = FIRST_PAUSE,
+        layout: Layout = NATIVE,
+        copies: Collection[str] = (),
     ) -> None:
         self.client, self.name = client, name
+        self._layout, self._copies = layout, list(copies)
         self._retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(may_pass),
             stop=tenacity.stop_any(tenacity.stop_after_attempt(retries + 1), tenacity.stop_when_event_set(stopped)),
@@ -80,11 +87,30 @@ class Store:
         """What `look` sees of the collection's metadata."""
         return self._again("read from", look)
 
+    @property
+    def points_are_free(self) -> bool:
+        """Whether only the store can tell at which point a document is: whoever filled the collection chose them."""
+        return self._layout != NATIVE and self._layout.id is not None and self._layout.origin not in DERIVED
+
     def owned(self, points: Sequence[PointId]) -> dict[PointId, Mapping[str, Any] | None]:
-        """What diptych keeps in each of `points` that exists: document id and hash; None for a foreign point."""
-        read = partial(self.client.retrieve, self.name, points, with_payload=[OWN], with_vectors=False)
-        records = self._again("read from", read)
-        return {plain_id(record.id): (record.payload or {}).get(OWN) for record in records}
+        """What is known of each of `points` that exists: document id and hash; None for a foreign point.
+
+        In an adopted collection every point is a document, hashed here, and its payload is given too.
+        """
+        fields: Any = [OWN]
+        if self._layout != NATIVE:
+            fields = models.PayloadSelectorExclude(exclude=self._copies) if self._copies else True
+        read = partial(self.client.retrieve, self.name, points, with_payload=fields, with_vectors=False)
+        return {plain_id(record.id): self._own(record) for record in self._again("read from", read)}
+
+    def points_of(self, ids: Sequence[str]) -> dict[str, PointId]:
+        """The points that hold documents of these ids, where point ids are free; else nothing."""
+        found: dict[str, PointId] = {}
+        if not self.points_are_free:
+            return found
+        for record in self._scrolled(named(ids, self._layout), id_fields(self._layout)):
+            found.setdefault(from_payload(record.id, record.payload, self._layout).id, plain_id(record.id))
+        return found
 
     def upsert(self, points: list[models.PointStruct]) -> None:
         """Write whole points; on return the store has acknowledged them.
@@ -100,23 +126,39 @@ class Store:
         self._again("delete from", lambda: self.client.delete(self.name, selector, wait=True))
 
     def documents(self) -> Iterator[tuple[PointId, str]]:
-        """Point id and document id of every point that diptych wrote, page by page."""
-        offset: Any = None
-        while True:
-            records, offset = self._again("read from", partial(self._page, offset))
-            for record in records:
-                own = (record.payload or {}).get(OWN)
-                if own and "id" in own:
-                    yield plain_id(record.id), str(own["id"])
-            if offset is None:
-                return
+        """Point id and document id of every point that diptych wrote, page by page.
+
+        In an adopted collection, of every point that has a text.
+        """
+        layout = self._layout
+        fields = [OWN] if layout == NATIVE else [*id_fields(layout), *text_fields(layout)]
+        for record in self._scrolled(None, fields):
+            own = (record.payload or {}).get(OWN) if layout == NATIVE else self._own(record)
+            if own and "id" in own and own.get("text", True):
+                yield plain_id(record.id), str(own["id"])
 
     def count(self) -> int:
         """How many points there are."""
         return self._again("read from", lambda: self.client.count(self.name, exact=True)).count
 
-    def _page(self, start: Any) -> tuple[list[models.Record], Any]:
-        return self.client.scroll(self.name, limit=PAGE, offset=start, with_payload=[OWN], with_vectors=False)
+    def _own(self, record: models.Record) -> Mapping[str, Any] | None:
+        payload = record.payload or {}
+        if self._layout == NATIVE:
+            found: Mapping[str, Any] | None = payload.get(OWN)
+            return found
+        document = from_payload(record.id, payload, self._layout)
+        return {"id": document.id, "hash": document.content_hash(), "text": document.text, "payload": payload}
+
+    def _scrolled(self, chosen: models.Filter | None, fields: list[str]) -> Iterator[models.Record]:
+        offset: Any = None
+        while True:
+            records, offset = self._again("read from", partial(self._page, chosen, fields, offset))
+            yield from records
+            if offset is None:
+                return
+
+    def _page(self, chosen: models.Filter | None, fields: list[str], start: Any) -> tuple[list[models.Record], Any]:
+        return self.client.scroll(self.name, chosen, limit=PAGE, offset=start, with_payload=fields, with_vectors=False)
 
     def _again(self, verb: str, call: Callable[[], T]) -> T:
         try:

@@ -30,7 +30,11 @@ def delete_gone(store: Store, seen: SeenIds) -> int:
 
     Points that diptych did not write stay.
     """
-    gone = (point for point, document in store.documents() if not seen.accounts_for(document, point))
+    gone = (
+        point
+        for point, document in store.documents()
+        if not seen.accounts_for(document, None if store.points_are_free else point)
+    )
     deleted = 0
     for batch in batched(gone, PAGE):
         store.delete(batch)
