@@ -14,6 +14,7 @@ SPECS = [
         requires=("Stemmer", "bm25s"),
         extra="diptych",
         facts={"uses_idf": True},
+        cached=False,
     ),
     AdapterSpec(
         name="qdrant-text-index",
@@ -21,5 +22,6 @@ SPECS = [
         factory="diptych_adapters.text_index:QdrantTextIndex",
         summary="Qdrant's own full-text index and BM25, without vectors; needs Qdrant 1.20 or Qdrant Edge",
         options="diptych_adapters.text_index_options:TextIndexOptions",
+        cached=False,
     ),
 ]

@@ -84,6 +84,7 @@ SPECS = [
         summary="Static embeddings, model2vec and sentence-transformers folders; fast, without torch.",
         requires=("model2vec",),
         extra="diptych[static]",
+        cached=False,
     ),
     _fastembed(
         "fastembed",

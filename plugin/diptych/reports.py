@@ -19,7 +19,11 @@ class SetAside:
 
 @dataclass(frozen=True, slots=True)
 class PopulateReport:
-    """Counts of one populate. `read` is the sum of new, changed, unchanged, duplicates and set aside."""
+    """Counts of one populate. `read` is the sum of new, changed, unchanged, duplicates and set aside.
+
+    `encoded` counts vectors by slot; `cache_hits` those of them that were not computed but taken from the embedding
+    cache, for the slots that use it.
+    """
 
     collection: str
     read: int = 0
@@ -33,6 +37,7 @@ class PopulateReport:
     report_file: str = ""
     seconds: float = 0.0
     encoded: Mapping[str, int] = field(default_factory=dict)
+    cache_hits: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property

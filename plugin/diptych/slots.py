@@ -232,8 +232,8 @@ class Slot:
 
     def _namespace_of(self, cache: EmbeddingCache, generation: Generation) -> Namespace | None:
         spec, encoder = self._registry.spec(self.config.adapter, where=self.where), self.encoder
-        if not spec.cached or isinstance(encoder, Calibrated):
-            return None
+        if not spec.cached or spec.accepts != ("text",) or isinstance(encoder, Calibrated):
+            return None  # behind the path of an image there may be another image tomorrow
         now = guard.fingerprint_of(encoder, self.config.adapter, self.config.options)
         return cache.namespace(generation, now, proven=self._verify, changeable=spec.remote)
 

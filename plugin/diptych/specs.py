@@ -30,6 +30,7 @@ class AdapterSpec:
         facts: facts known before the model is loaded, such as `{"dimension": 384}`; the made object must agree.
         accepts: kinds of input: `"text"`; `"image"`, `"audio"`, `"video"` when paths or URLs of such files are taken.
         remote: the adapter sends texts to a server that the user names.
+        cached: vectors of documents are worth keeping on disk; False when making them is about as fast as reading.
     """
 
     name: str
@@ -42,6 +43,7 @@ class AdapterSpec:
     facts: Mapping[str, Any] = field(default_factory=dict)
     accepts: tuple[str, ...] = ("text",)
     remote: bool = False
+    cached: bool = True
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):

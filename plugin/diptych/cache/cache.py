@@ -20,6 +20,7 @@ from diptych.cache.table import Usage, VectorTable
 from diptych.config.models import CacheConfig
 from diptych.encoding import Vector
 from diptych.metadata import Generation
+from diptych.protocols import Fingerprint
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ T = TypeVar("T")
 class EmbeddingCache:
     """What was encoded once is not encoded again: not by another run, process, collection, or swap back.
 
-    Nothing is opened before it is needed. When the cache fails, `warnings` says so once and all goes on without it.
+    Nothing is opened before it is needed. When it fails, `take_warnings` says so once and all goes on without it.
 
     Args:
         folder: where the file lies; made when it is first needed.
@@ -68,20 +69,25 @@ class EmbeddingCache:
         """The file."""
         return self.folder / FILE
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What went wrong with the cache, a sentence each; work went on all the same."""
-        return tuple(self._warnings)
+    def take_warnings(self) -> list[str]:
+        """What went wrong with the cache since the last call, a sentence each; work went on all the same."""
+        with self._lock:
+            taken, self._warnings = self._warnings, []
+        return taken
 
-    def namespace(self, generation: Generation, *, changeable: bool = False) -> Namespace | None:
-        """The part for documents encoded as `generation` says; None when they may not be kept.
+    def namespace(
+        self, generation: Generation, now: Fingerprint, *, proven: bool = True, changeable: bool = False
+    ) -> Namespace | None:
+        """The part for documents of one encoder; None when they may not be kept.
 
         Args:
             generation: what the collection says of the encoder.
+            now: the fingerprint that the encoder has; its numerics may be others than those of the generation.
+            proven: whether it makes the generation's canaries.
             changeable: another model may come to stand behind its name, as behind a remote endpoint.
         """
-        digest = digest_of(generation, changeable=changeable)
-        return Namespace(self, digest, label_of(generation)) if digest else None
+        digest = digest_of(generation, now, proven=proven, changeable=changeable)
+        return Namespace(self, digest, label_of(generation, now)) if digest else None
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, Vector]:
         """The vectors of those keys that are kept."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from diptych.encoding import Vector
 from diptych.metadata import Generation
+from diptych.protocols import Fingerprint
 
 if TYPE_CHECKING:
     from diptych.cache.cache import EmbeddingCache
@@ -58,23 +59,23 @@ class Namespace:
         return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16, key=self.digest).digest()
 
 
-def digest_of(generation: Generation, *, changeable: bool) -> bytes | None:
-    """The digest of all that decides a generation's vectors of documents; None when nothing may be kept of it.
+def digest_of(generation: Generation, now: Fingerprint, *, proven: bool, changeable: bool) -> bytes | None:
+    """The digest of all that decides an encoder's vectors of documents; None when nothing may be kept of it.
 
     Encoders with corpus statistics are never kept: their vectors follow the corpus. An encoder that is `changeable`, or
-    whose fingerprint is only what it declares, can become another one behind an unchanged name; so the vectors that it
-    made of the guard's texts count too, and without them nothing is kept.
+    whose fingerprint is only what it declares, can become another one behind an unchanged name. So the vectors that it
+    made of the guard's texts count too, and unless it has proven that it still makes them nothing is kept.
     """
     if generation.kind not in ("dense", "sparse", "multivector") or generation.statistics is not None:
         return None
-    parts = [generation.documents or generation.space, generation.numerics, generation.kind, "document"]
-    if changeable or generation.space.startswith(DECLARED):
-        if generation.canaries is None:
+    parts = [now.documents or now.space, now.numerics, generation.kind, "document"]
+    if changeable or now.space.startswith(DECLARED):
+        if generation.canaries is None or not proven or now.space != generation.space:
             return None
         parts += generation.canaries.document
     return hashlib.blake2b(json.dumps(parts).encode(errors="surrogatepass"), digest_size=32).digest()
 
 
-def label_of(generation: Generation) -> str:
+def label_of(generation: Generation, now: Fingerprint) -> str:
     """Adapter and fingerprint in words."""
-    return f"{generation.adapter}: {generation.fingerprint}"
+    return f"{generation.adapter}: {Fingerprint(now.documents or now.space, now.numerics)}"

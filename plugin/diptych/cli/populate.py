@@ -126,7 +126,8 @@ def _show(report: PopulateReport) -> None:
     console.print(f"{report.collection}: {_counts(report)} in {report.seconds:.1f} s", style="bold", soft_wrap=True)
     encoded = {slot: n for slot, n in report.encoded.items() if n}
     if encoded:
-        console.print(f"encoded: {', '.join(f'{slot} {n:,}' for slot, n in encoded.items())}")
+        counts = (f"{slot} {n:,}{_from_cache(report.cache_hits.get(slot))}" for slot, n in encoded.items())
+        console.print(f"encoded: {', '.join(counts)}")
     elif report.complete and report.read:
         console.print("nothing to encode: the collection is up to date")
     warnings = stderr()
@@ -137,6 +138,11 @@ def _show(report: PopulateReport) -> None:
         for document in report.examples[:5]:
             line = f"  {document.id or f'number {document.position}'}: {document.reason}"
             warnings.print(printable(line, limit=200), soft_wrap=True)
+
+
+def _from_cache(hits: int | None) -> str:
+    """How many vectors the cache had; nothing for a slot that does not use it."""
+    return "" if hits is None else f" ({hits:,} from the cache)"
 
 
 def _counts(report: PopulateReport) -> str:

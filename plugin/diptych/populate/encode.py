@@ -49,7 +49,7 @@ class SlotEncoder:
 
     def _require_working(self, error: Exception) -> None:
         try:
-            self.slot.encode("document", [TEXTS[0]])
+            self.slot.encode("document", [TEXTS[0]], fresh=True)
         except Exception:
             raise PopulateError(
                 "an encoder fails, and not because of the documents",

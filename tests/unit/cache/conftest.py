@@ -52,10 +52,11 @@ def generation() -> Callable[..., Generation]:
 
 @pytest.fixture
 def namespace(generation: Callable[..., Generation]) -> MakeNamespace:
-    """`namespace(cache, **facts)`: the part of an encoder of which a collection says `facts`."""
+    """`namespace(cache, **facts)`: the part of an encoder of which a collection says `facts`, and rightly."""
 
     def made(cache: EmbeddingCache, **facts: Any) -> Namespace:
-        found = cache.namespace(generation(**facts))
+        said = generation(**facts)
+        found = cache.namespace(said, said.fingerprint)
         assert found is not None
         return found
 

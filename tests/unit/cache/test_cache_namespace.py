@@ -14,6 +14,7 @@ from diptych.cache import EmbeddingCache, Namespace
 from diptych.cache.packing import pack, unpack
 from diptych.encoding import Vector, encode, is_finite
 from diptych.metadata import Canaries, Generation
+from diptych.protocols import Fingerprint
 from diptych.testing import FakeDenseEncoder, FakeMultiVectorEncoder, FakeSparseEncoder
 from diptych.types import Floats, SparseVector
 
@@ -48,7 +49,7 @@ def test_vectors_with_and_without_the_cache_are_equal_bit_for_bit(
         found = space.encode(CORPUS, documents_by(encoder, kind))
         assert [bits(vector) for vector in found] == [bits(vector) for vector in alone(CORPUS)]
     assert (space.hits, space.misses, encoder.encoded) == (700, 700, 700)
-    assert cache.warnings == ()
+    assert cache.take_warnings() == []
 
 
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=20))
@@ -186,9 +187,10 @@ def test_what_does_not_change_vectors_of_documents_does_not_matter(
 def test_encoders_with_corpus_statistics_and_text_indexes_are_not_kept(
     cache: EmbeddingCache, generation: MakeGeneration
 ) -> None:
-    assert cache.namespace(generation(kind="sparse", statistics={"documents": 3.0})) is None
-    assert cache.namespace(generation(kind="text_index")) is None
-    assert cache.namespace(generation(kind="sparse")) is not None
+    now = Fingerprint("weights:1")
+    assert cache.namespace(generation(kind="sparse", statistics={"documents": 3.0}), now) is None
+    assert cache.namespace(generation(kind="text_index"), now) is None
+    assert cache.namespace(generation(kind="sparse"), now) is not None
 
 
 @pytest.mark.parametrize(("facts", "changeable"), [({"space": "declared:1f"}, False), ({"space": "openai"}, True)])
@@ -197,7 +199,8 @@ def test_a_model_that_changed_behind_its_name_is_told_by_its_canaries(
 ) -> None:
     def opened(*packed: str) -> Namespace | None:
         canaries = Canaries(query=["the same"], document=list(packed)) if packed else None
-        return cache.namespace(generation(**facts, canaries=canaries), changeable=changeable)
+        said = generation(**facts, canaries=canaries)
+        return cache.namespace(said, said.fingerprint, changeable=changeable)
 
     old, new, again = (
         opened("dense:AAAA", "dense:BBBB"),
@@ -218,11 +221,31 @@ def test_a_model_that_changed_behind_its_name_is_told_by_its_canaries(
 def test_a_model_with_a_fingerprint_of_its_own_needs_no_canaries(
     cache: EmbeddingCache, generation: MakeGeneration
 ) -> None:
-    first = cache.namespace(generation(canaries=Canaries(query=["a"], document=["b"])))
-    second = cache.namespace(generation(canaries=None))
+    now = Fingerprint("weights:1", "numpy")
+    first = cache.namespace(generation(canaries=Canaries(query=["a"], document=["b"])), now)
+    second = cache.namespace(generation(canaries=None), now, proven=False)
     assert first
     assert second
     assert first.digest == second.digest
+
+
+def test_a_model_that_can_change_and_did_not_prove_itself_is_not_kept(
+    cache: EmbeddingCache, generation: MakeGeneration
+) -> None:
+    said = generation(space="declared:1", canaries=Canaries(query=["a"], document=["b"]))
+    assert cache.namespace(said, said.fingerprint, proven=False) is None
+    assert cache.namespace(said, Fingerprint("declared:2"), proven=True) is None
+    assert cache.namespace(said, said.fingerprint, proven=True) is not None
+
+
+def test_vectors_of_another_precision_than_the_collection_names_are_kept_apart(
+    cache: EmbeddingCache, generation: MakeGeneration
+) -> None:
+    precise = cache.namespace(generation(), Fingerprint("weights:1", "numpy"))
+    coarse = cache.namespace(generation(), Fingerprint("weights:1", "int8"))
+    assert precise
+    assert coarse
+    assert precise.digest != coarse.digest
 
 
 def test_what_is_held_is_told_by_space(cache: EmbeddingCache, namespace: MakeNamespace) -> None:
