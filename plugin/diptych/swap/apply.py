@@ -15,15 +15,16 @@ from diptych.opening import describes, stored_search
 from diptych.populate.progress import Progress, Unwatched
 from diptych.slots import Slot
 from diptych.stores.upkeep import optimized
+from diptych.swap.asking import comparable, describe, query_side, switch
 from diptych.swap.backfill import Backfill, Filled
 from diptych.swap.begin import Beginning
 from diptych.swap.changes import SWAPS, Change, changes
 from diptych.swap.gate import GateReport, Judged, coverage, run_gate
 from diptych.swap.lease import Lease
 from diptych.swap.points import LivePoints
+from diptych.swap.source import SourceDocuments
 from diptych.swap.states import changed_settings, cut_over, removed_keys, unused, write
 from diptych.swap.vectors import drop, orphans, restore
-from diptych.types import Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,9 @@ class ApplyOptions:
         why: a word for the history.
         again: slots to re-encode although nothing differs.
         judged: queries and judgements for the gate instead of the config's; without any, it compares neighbours.
-        documents: documents by point, for payloads that hold no text.
+        documents: the original documents, for payloads that hold no text.
+        switch_queries: have the new encoders make the queries at once, on the old vectors, in each slot where
+            judgements show that this does better.
         gate: whether the gate decides; False cuts over whatever it says.
         cut_over: False stops before it, so that the new vectors are there and the old ones answer.
         rate, parallel: instead of the config's.
@@ -43,7 +46,8 @@ class ApplyOptions:
     why: str = ""
     again: frozenset[str] = frozenset()
     judged: Judged | None = None
-    documents: Mapping[int | str, Document] | None = None
+    documents: SourceDocuments | None = None
+    switch_queries: bool = False
     gate: bool = True
     cut_over: bool = True
     rate: int | None = None
@@ -144,6 +148,8 @@ class _Apply:
             metadata = beginning.announce(metadata)
         elif not describes(self._config, metadata.swap.target):
             raise _another(self._handle.name, metadata.swap)
+        if self._options.switch_queries and not metadata.live.asking:
+            metadata = self._switch_queries(metadata)
         return self._finish(metadata)
 
     def _settings(self, beginning: Beginning, metadata: CollectionMetadata, found: list[Change]) -> ApplyReport:
@@ -172,10 +178,32 @@ class _Apply:
         if self._stopped.is_set():
             return self._report("filled")
         self._optimize()
-        gate = self._gate(metadata, swap)
+        gate = self._gate(self._handle.read(), swap)
         if not self._options.cut_over:
             return self._report("filled", gate)
         return self._cut_over(gate)
+
+    def _switch_queries(self, metadata: CollectionMetadata) -> CollectionMetadata:
+        judged = self._judged()
+        if judged is None:
+            raise SwapError(
+                "queries are switched only where judgements show that it helps, and there are none",
+                where=f"collection {self._handle.name!r}",
+                do="name evaluate.queries and evaluate.qrels in the config, or apply without switching queries",
+            )
+        for name, new in metadata.swap.building.items() if metadata.swap else ():
+            old = metadata.live.slots.get(name)
+            if old is None or not comparable(old, new):
+                continue
+            found = query_side(self._handle, metadata, name, new, judged, self._config.swap.gate)
+            if found.low > 0:
+                metadata = switch(self._handle, name, new, found)
+            else:
+                self._warnings.append(f"slot {name!r}: the old encoder goes on making the queries; {describe(found)}")
+        return metadata
+
+    def _judged(self) -> Judged | None:
+        return self._options.judged or Judged.of(self._config.evaluate)
 
     def _groups(self, slots: Mapping[str, Slot]) -> list[dict[str, Slot]]:
         """The slots that are filled side by side: all of them if asked, else one at a time."""
@@ -219,8 +247,7 @@ class _Apply:
         new = self._handle.at(swap.target, metadata, SearchConfig.model_validate(swap.search or {}))
         client, name = self._handle.client, self._handle.name
         covered = {own.vector: coverage(client, name, own) for own in swap.target.slots.values()}
-        judged = self._options.judged or Judged.of(self._config.evaluate)
-        report = run_gate(old, new, config=self._config.swap.gate, judged=judged, coverage=covered)
+        report = run_gate(old, new, config=self._config.swap.gate, judged=self._judged(), coverage=covered)
         if not report.passed and self._options.gate:
             raise GateFailed(
                 "the new encoders did not pass the gate; the old ones stay live",

@@ -26,6 +26,7 @@ from diptych.populate.store import plain_id
 from diptych.slots import Slot
 from diptych.swap.lease import Checkpoint, Lease
 from diptych.swap.points import LivePoints
+from diptych.swap.source import SourceDocuments
 from diptych.swap.vectors import lacking
 from diptych.types import Document
 
@@ -52,7 +53,7 @@ class Backfill:
         rate: documents a second at most; None for as many as it takes.
         progress: is told of stage `fill`.
         stopped: ends the pass at the next chunk.
-        documents: gives documents by point, for payloads that do not hold the text; None reads the payload.
+        documents: the original documents, for payloads that do not hold the text; None reads the payload.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Backfill:
         rate: int | None,
         progress: Progress,
         stopped: threading.Event,
-        documents: Mapping[int | str, Document] | None = None,
+        documents: SourceDocuments | None = None,
     ) -> None:
         self._handle, self._slots, self._lease = handle, slots, lease
         self._rate, self._progress, self._stopped, self._documents = rate, progress, stopped, documents

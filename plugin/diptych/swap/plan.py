@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from diptych.config.models import Config
 from diptych.encoding import Vector, encode
+from diptych.errors import FingerprintMismatch, RegistryError
 from diptych.handle import CollectionHandle
 from diptych.metadata import CollectionMetadata
 from diptych.opening import reading_of
 from diptych.payloads import from_payload
 from diptych.protocols import Calibrated
-from diptych.slots import Slot
+from diptych.slots import Slot, vector_name
+from diptych.swap.asking import comparable, query_side
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes
+from diptych.swap.gate_judged import Judged, JudgedComparison
 from diptych.types import SparseVector
 
 SAMPLE, WARM_UP = 64, 8  # documents encoded to estimate the time, after those that warm the encoder up
@@ -34,6 +37,7 @@ class Step:
         seconds: estimate of the encoding.
         disk, memory: bytes more until `finish`, estimated from the sample; memory is what does not lie on disk alone.
         likeness: lowest canary likeness of the config's encoder and the live vectors' one; None where not compared.
+        query_side: whether the new encoder's queries already do better on the old vectors; None where not measured.
     """
 
     slot: str
@@ -47,6 +51,7 @@ class Step:
     disk: int = 0
     memory: int = 0
     likeness: float | None = None
+    query_side: JudgedComparison | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +103,11 @@ def plan(
     metadata = handle.read()
     count = handle.client.count(handle.name, exact=True).count
     texts = _sample(handle, metadata, config, sample)
-    steps = tuple(_step(change, count, texts) for change in changes(config, metadata, handle.registry, again=again))
+    found = changes(config, metadata, handle.registry, again=again)
+    steps = tuple(_step(change, count, texts) for change in found)
+    steps, doubts = _with_query_side(handle, metadata, config, found, steps)
     search = metadata.search != config.search.model_dump(mode="json")
-    warnings = tuple(_warnings(metadata, steps, count, texts))
+    warnings = (*_warnings(metadata, steps, count, texts), *doubts)
     return Plan(handle.name, count, steps, search, metadata.swap is not None, warnings)
 
 
@@ -126,6 +133,45 @@ def _step(change: Change, count: int, texts: Sequence[str]) -> Step:
         memory=memory,
         likeness=change.likeness,
     )
+
+
+def _with_query_side(
+    handle: CollectionHandle,
+    metadata: CollectionMetadata,
+    config: Config,
+    found: Sequence[Change],
+    steps: Sequence[Step],
+) -> tuple[tuple[Step, ...], list[str]]:
+    """The steps with what judgements say of the new encoders' queries on the old vectors, and why they say nothing."""
+    judged, measured, doubts = Judged.of(config.evaluate), [], []
+    for change, step in zip(found, steps, strict=True):
+        try:
+            measured.append(_query_side(handle, metadata, config, change, step, judged))
+        except (RegistryError, FingerprintMismatch) as error:
+            doubts.append(f"slot {step.slot!r}: the encoder that made its vectors cannot be loaded: {error.what}")
+            measured.append(step)
+    return tuple(measured), doubts
+
+
+def _query_side(
+    handle: CollectionHandle,
+    metadata: CollectionMetadata,
+    config: Config,
+    change: Change,
+    step: Step,
+    judged: Judged | None,
+) -> Step:
+    slot, live = change.slot, change.live
+    if judged is None or slot is None or live is None or change.action != "re-encode" or slot.kind != "dense":
+        return step
+    number = metadata.numbers.get(change.name, 0) + 1
+    name = vector_name(change.name, slot.kind, number)
+    new = slot.describe(number=number, vector=name, reading=live.reading, statistics=None)
+    if not comparable(live, new):
+        return step
+    slot.generation = new
+    handle.keep(slot)
+    return replace(step, query_side=query_side(handle, metadata, change.name, new, judged, config.swap.gate))
 
 
 def _model(options: object) -> str:

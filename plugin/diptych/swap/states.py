@@ -10,6 +10,7 @@ from diptych.errors import SwapError
 from diptych.metadata import (
     APPLY,
     BEHIND,
+    Asking,
     CollectionMetadata,
     Event,
     Generation,
@@ -33,6 +34,13 @@ def begun(metadata: CollectionMetadata, swap: Swap, numbers: Mapping[str, int]) 
     """With a swap under way."""
     event = _event("began", swap.target, swap.why, swap.config)
     return _with(metadata, event, swap=swap, numbers={**metadata.numbers, **numbers})
+
+
+def switched_queries(metadata: CollectionMetadata, slot: str, asking: Asking) -> CollectionMetadata:
+    """With another encoder making a slot's queries until the cut-over."""
+    live = metadata.live.model_copy(update={"asking": {**metadata.live.asking, slot: asking}})
+    event = _event("switched queries", live, asking.why)
+    return _with(metadata, event, live=live)
 
 
 def cut_over(metadata: CollectionMetadata, gate: str) -> CollectionMetadata:

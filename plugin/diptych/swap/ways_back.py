@@ -14,7 +14,7 @@ from diptych.swap.vectors import drop
 
 @dataclass(frozen=True, slots=True)
 class StepBack:
-    """What a rollback or finish did: `rolled back`, `abandoned` or `finished`; what answers now, and vectors dropped."""
+    """What was done, `rolled back`, `abandoned` or `finished`; what answers now, and which vectors were dropped."""
 
     collection: str
     outcome: str

@@ -1,0 +1,75 @@
+"""Query-side compatibility: whether the new encoder's queries already do better on the old vectors, and the switch.
+
+Near relatives, such as a model and its fine-tuned child, often can: then queries may change at once, and the back-fill
+goes on behind them. It is measured, never assumed, and only done when asked for.
+"""
+
+from __future__ import annotations
+
+from diptych.config.models import GateConfig, SearchConfig
+from diptych.errors import SwapError
+from diptych.handle import CollectionHandle
+from diptych.metadata import Asking, CollectionMetadata, Generation, State
+from diptych.swap.gate_judged import Judged, JudgedComparison, compare_judged
+from diptych.swap.states import switched_queries, write
+
+CANDIDATES = 100
+
+
+def comparable(old: Generation, new: Generation) -> bool:
+    """Whether the new encoder's queries can be asked of the old vectors at all."""
+    return (old.kind, old.dimension, old.similarity) == (
+        new.kind,
+        new.dimension,
+        new.similarity,
+    ) and old.kind == "dense"
+
+
+def query_side(
+    handle: CollectionHandle,
+    metadata: CollectionMetadata,
+    slot: str,
+    new: Generation,
+    judged: Judged,
+    config: GateConfig,
+) -> JudgedComparison:
+    """Old and new encoder's queries on the old vectors of one slot, compared by judgements.
+
+    `low > 0` says that the new encoder's do better.
+
+    Raises:
+        RegistryError, FingerprintMismatch: an encoder cannot be loaded.
+        EvaluationError, MissingExtra: an unknown metric, or ir-measures is not installed.
+    """
+    alone = SearchConfig(retrieve={slot: CANDIDATES})
+    old = State(slots=metadata.live.slots)
+    asked = State(slots=metadata.live.slots, asking={slot: Asking(generation=new)})
+    return compare_judged(handle.at(old, metadata, alone), handle.at(asked, metadata, alone), judged, config)
+
+
+def switch(handle: CollectionHandle, slot: str, new: Generation, found: JudgedComparison) -> CollectionMetadata:
+    """Have the new encoder make the queries from now on, on the old vectors.
+
+    Raises:
+        SwapError: it was not shown to do better.
+    """
+    if found.low <= 0:
+        raise SwapError(
+            "queries stay with the old encoder: the new one's were not shown to do better on the old vectors",
+            where=f"slot {slot!r}",
+            got=describe(found),
+            expected="an interval of the difference above 0",
+        )
+    metadata = handle.read()
+    after = switched_queries(metadata, slot, Asking(generation=new, why=describe(found)))
+    write(handle.client, handle.name, after)
+    handle.install(after)
+    return after
+
+
+def describe(found: JudgedComparison) -> str:
+    """The measurement in a line."""
+    return (
+        f"{found.metric} on the old vectors {found.old:.3f} by the old encoder's queries, {found.new:.3f} by the new "
+        f"one's, difference {found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}], {found.queries} queries"
+    )
