@@ -94,8 +94,9 @@ def run_gate(
     if any(canary.likeness is None for canary in canaries):
         return GateReport(tuple(reasons), counts, canaries, remarks=("nothing was searched with a wrong encoder",))
     step("stored vectors")
-    documents = sample_documents(old, sample_points(old.client, old.name, config.sample))
-    points = [document.point for document in documents]
+    points = sample_points(old.client, old.name, config.sample)
+    documents = sample_documents(old, points)
+    points = [document.point for document in documents] or points
     vectors = tuple(check_stored(new, slot, points) for slot in changed)
     reasons += [problem for found in vectors for problem in found.problems()]
     if judged is not None:

@@ -173,8 +173,9 @@ def _sentence(verdict: Verdict, metric: str, config: GateConfig, means: tuple[fl
         what = f"neither pipeline finds a relevant document for any of {len(found.per_query)} judged queries"
         return f"{what}: do the judgements belong to this collection?"
     figures = (
-        f"{metric} {means[0]:.4f} -> {means[1]:.4f}, difference {found.mean:+.4f}, {config.confidence:.4g} interval "
-        f"[{found.low:+.4f}, {found.high:+.4f}] over {len(found.per_query)} queries"
+        f"{metric} {means[0]:.4f} -> {means[1]:.4f}, difference {found.mean:+.4f}, "
+        f"{100 * config.confidence:.4g}% interval [{found.low:+.4f}, {found.high:+.4f}] "
+        f"over {len(found.per_query)} queries"
     )
     ends = {
         "passed": f"not worse by more than the margin of {config.margin:g}",

@@ -62,10 +62,11 @@ class StoredVectors:
             found.append(f"{self.not_finite} of {self.sampled} stored vectors hold NaN or infinity")
         if self.empty > TOLERATED * self.sampled:
             found.append(f"{self.empty} of {self.sampled} stored vectors are empty")
-        if self.sampled >= LEAST and self.alike is not None and self.alike >= COLLAPSED:
-            found.append(f"stored vectors hardly differ: mean cosine {self.alike:.5f} of {self.sampled} documents")
-        elif self.sampled >= LEAST and self.distinct < self.sampled / 2:
-            found.append(f"only {self.distinct} of {self.sampled} stored vectors are different")
+        full = self.sampled - self.not_finite - self.empty
+        if full >= LEAST and self.alike is not None and self.alike >= COLLAPSED:
+            found.append(f"stored vectors hardly differ: mean cosine {self.alike:.5f} of {full} documents")
+        elif full >= LEAST and self.distinct < full / 2:
+            found.append(f"only {self.distinct} of {full} stored vectors are different")
         return [f"slot {self.slot!r}: {problem}" for problem in found]
 
 

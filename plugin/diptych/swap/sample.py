@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import random
 import re
 import uuid
@@ -45,15 +46,16 @@ class Sampled:
     item: str
 
 
-def sample_points(client: QdrantBase, name: str, size: int) -> list[PointId]:
+def sample_points(client: QdrantBase, name: str, size: int, *, whole: int = WHOLE) -> list[PointId]:
     """Ids of `size` points, or of all when there are fewer, in an order of their own; the same while they are there.
 
-    Up to 20,000 points are drawn evenly. Beyond, random ids are probed and the next point is taken: even for ids that
-    are hashes, as diptych's are; for ids with gaps, points after a gap come more often.
+    Up to `whole` points are drawn evenly. Beyond, random ids are probed and the next point is taken: even for ids that
+    are hashes, as diptych's are; for ids with gaps, points after a gap come more often. Where gaps swallow the probes,
+    all ids are read after all.
     """
-    if client.count(name, exact=True).count <= WHOLE:
-        return sorted(_all_points(client, name), key=lambda point: _digest(name, point))[:size]
-    return _probed(client, name, size)
+    if client.count(name, exact=True).count > whole and len(probed := _probed(client, name, size)) == size:
+        return probed
+    return heapq.nsmallest(size, _all_points(client, name), key=lambda point: _digest(name, point))
 
 
 def sample_documents(view: View, points: Sequence[PointId]) -> list[Sampled]:
@@ -106,11 +108,11 @@ def _all_points(client: QdrantBase, name: str) -> Iterator[PointId]:
 
 
 def _probed(client: QdrantBase, name: str, size: int) -> list[PointId]:
-    """Points that follow random ids, integers and UUIDs in turn where there are both."""
+    """Points that follow random ids, integers and UUIDs in turn where there are both; fewer than `size` in vain."""
     rng = random.Random(name)
     spans = [span for kind in (_Integers, _Uuids) if (span := kind(client, name).span()) is not None]
     found: dict[PointId, None] = {}
-    for turn in range(8 * size):
+    for turn in range(4 * size if spans else 0):
         at, low, high = spans[turn % len(spans)]
         point = at(rng.randint(low, high))
         if point is not None:

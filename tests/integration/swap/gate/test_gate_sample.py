@@ -1,0 +1,119 @@
+"""The gate's sample: the same at every run, and cheap however many points there are."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from qdrant_client import models
+from qdrant_client.client_base import QdrantBase
+
+from diptych.swap.sample import known_item, sample_documents, sample_points
+from diptych.types import Document
+
+
+def fill(client: QdrantBase, ids: Sequence[int | str], name: str = "c") -> None:
+    vectors = {"v": models.VectorParams(size=2, distance=models.Distance.DOT)}
+    client.create_collection(name, vectors_config=vectors)
+    if ids:
+        client.upsert(name, [models.PointStruct(id=point, vector={"v": [1.0, 2.0]}) for point in ids])
+
+
+def hashed(count: int) -> list[int | str]:
+    return [str(uuid.uuid5(uuid.NAMESPACE_URL, str(n))) for n in range(count)]
+
+
+def test_the_sample_is_the_same_at_every_run_and_another_in_another_collection(client: QdrantBase) -> None:
+    ids = hashed(200)
+    fill(client, ids)
+    fill(client, ids, "d")
+    sample = sample_points(client, "c", 50)
+    assert sample == sample_points(client, "c", 50)
+    assert len(set(sample)) == 50
+    assert set(sample) <= set(ids)
+    assert sample_points(client, "c", 20) == sample[:20]
+    assert sample != sample_points(client, "d", 50)
+    assert sorted(map(str, sample_points(client, "c", 500))) == sorted(map(str, ids))
+
+
+def test_a_sample_changes_little_when_points_are_added(client: QdrantBase) -> None:
+    fill(client, hashed(200))
+    before = sample_points(client, "c", 50)
+    points = [models.PointStruct(id=point, vector={"v": [1.0, 2.0]}) for point in hashed(220)[200:]]
+    client.upsert("c", points)
+    assert len(set(before) & set(sample_points(client, "c", 50))) >= 40
+
+
+NARROW = uuid.UUID("018f0000-0000-7000-8000-000000000000").int
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        hashed(300),
+        list(range(1000, 1300)),
+        [str(uuid.UUID(int=NARROW + 1000 * n)) for n in range(300)],
+        [*range(150), *hashed(150)],
+        [0, *range(2**63, 2**63 + 199)],
+        [*hashed(50), "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"],
+    ],
+    ids=["hashes", "integers", "times", "both", "a gap", "extremes"],
+)
+def test_points_of_a_large_collection_are_probed(client: QdrantBase, ids: Sequence[int | str]) -> None:
+    fill(client, ids)
+    size = 40
+    sample = sample_points(client, "c", size, whole=0)
+    assert len(set(sample)) == len(sample) == size
+    assert set(sample) <= set(ids)
+    assert sample == sample_points(client, "c", size, whole=0)
+    for kind in {type(point) for point in ids}:
+        rows = [row for row, point in enumerate(sorted(p for p in ids if isinstance(p, kind))) if point in sample]
+        assert rows
+        middle = sum(isinstance(point, kind) for point in ids) / 2
+        assert abs(np.mean(rows) - middle) < 0.35 * max(2, middle), "from all over"
+
+
+def test_an_empty_collection_has_an_empty_sample(client: QdrantBase) -> None:
+    fill(client, [])
+    assert sample_points(client, "c", 10) == []
+    assert sample_points(client, "c", 10, whole=-1) == []
+
+
+@pytest.mark.parametrize(
+    ("title", "text", "expected"),
+    [
+        ("A title of words", "Some text. More.", "A title of words"),
+        ("", "The first sentence. The second.", "The first sentence."),
+        ("", "Version 1.2 has e.g. no sentence. Another.", "Version 1.2 has e.g."),
+        ("lame", "An MP3 encoder. It encodes.", "lame An MP3 encoder."),
+        ("", "Short. And then more words. End.", "Short. And then more words."),
+        ("", "最初の文です。次の文です。", "最初の文です。 次の文です。"),
+        ("", "word " * 100, ("word " * 40).strip()),
+        ("", "x" * 300, "x" * 200),
+        ("", "   ", ""),
+        ("title", "", "title"),
+    ],
+)
+def test_a_known_item_is_the_title_or_the_first_sentence(title: str, text: str, expected: str) -> None:
+    assert known_item(title, text) == expected
+
+
+def test_documents_come_in_the_samples_order_without_repeats_and_blanks(swapping: Callable[..., Any]) -> None:
+    documents = [
+        Document("a", "first text of all"),
+        Document("b", "second text of all", title="with a title"),
+        Document("c", "first text of all"),
+        Document("d", "third text of all " * 500),
+    ]
+    handle = swapping({"dense": {"adapter": "fake-dense"}}, documents=documents).handle
+    points = sample_points(handle.client, "c", 10)
+    found = sample_documents(handle.view, [*points, 12345])
+    assert [document.point for document in found] == [p for p in points if p in {d.point for d in found}]
+    assert {document.id for document in found} in ({"a", "b", "d"}, {"b", "c", "d"})
+    by_id = {document.id: document for document in found}
+    assert (by_id["b"].text, by_id["b"].item) == ("with a title second text of all", "with a title")
+    assert len(by_id["d"].text) == 2000
+    assert len(by_id["d"].item) <= 200

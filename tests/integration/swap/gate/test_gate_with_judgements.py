@@ -1,0 +1,242 @@
+"""The gate with judgements: the interval of the paired difference decides."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from diptych.config.models import EvaluateConfig, GateConfig
+from diptych.errors import EvaluationError, MissingExtra
+from diptych.evaluate import Qrels, evaluate
+from diptych.search import search
+from diptych.swap.gate import GateReport, Judged, run_gate
+from diptych.swap.gate_judged import JudgedComparison
+from diptych.types import Query, Run
+from diptych.view import View
+
+DENSE = {"adapter": "fake-dense"}
+OTHER = {"adapter": "fake-dense", "seed": 5}
+QUERIES = [Query(f"word{n} rare{3 * n} rare{5 * n + 1}", f"q{n}") for n in range(40)]
+
+
+@pytest.fixture
+def client(memory: Any) -> Any:
+    """Judgements are of documents, whatever the store; one is enough here."""
+    return memory
+
+
+@pytest.fixture
+def views(swapping: Callable[..., Any]) -> tuple[View, View]:
+    """An encoder and another one, as good by itself."""
+    old, new = swapping({"dense": DENSE}).to({"dense": OTHER})
+    return old, new
+
+
+def gate(views: tuple[View, View], judged: Judged, **config: Any) -> GateReport:
+    return run_gate(*views, config=GateConfig(**config), judged=judged)
+
+
+def compared(report: GateReport) -> JudgedComparison:
+    assert report.judged is not None
+    return report.judged
+
+
+def judged_by(views: tuple[View, View], losses: int, wins: int, *, metric: str = "P@1") -> Judged:
+    """Judgements by which the new view's first hit is wrong for `losses` queries, the old one's for `wins`.
+
+    Of the other queries the first hits of both count as relevant.
+    """
+    old, new = ([hits[0].id for hits in search(view, QUERIES, limit=1)] for view in views)
+    differing = [row for row, (a, b) in enumerate(zip(old, new, strict=True)) if a != b]
+    assert len(differing) >= losses + wins
+    grades: dict[str, dict[str, int]] = {}
+    for row, query in enumerate(QUERIES):
+        grades[query.id] = {old[row]: 1, new[row]: 1}
+    for row in differing[:losses]:
+        grades[QUERIES[row].id] = {old[row]: 1}
+    for row in differing[losses : losses + wins]:
+        grades[QUERIES[row].id] = {new[row]: 1}
+    return Judged(QUERIES, Qrels(grades), metric)
+
+
+def test_an_equal_encoder_passes_with_an_interval_of_zero(swapping: Callable[..., Any]) -> None:
+    views = swapping({"dense": DENSE}).to({"dense": {**DENSE, "delay": 0.0}})
+    report = gate(views, judged_by(views, 0, 0, metric="nDCG@10"), margin=0)
+    found = compared(report)
+    assert report.passed
+    assert (found.difference, found.low, found.high, found.wins, found.losses, found.worst) == (0, 0, 0, 0, 0, ())
+    assert found.old == found.new > 0.3
+    assert found.verdict == "passed"
+    assert "difference +0.0000, 95% interval [+0.0000, +0.0000] over 40 queries: not worse" in found.sentence
+    assert report.overlaps == ()
+    assert report.known_item is None
+
+
+def test_the_interval_is_that_of_a_computation_by_hand(views: tuple[View, View]) -> None:
+    found = compared(gate(views, judged_by(views, losses=6, wins=2)))
+    gaps = np.array([-1] * 6 + [1] * 2 + [0] * 32)
+    assert (found.wins, found.ties, found.losses) == (2, 32, 6)
+    assert found.difference == pytest.approx(-0.1)
+    assert found.old == pytest.approx(38 / 40)
+    assert found.new == pytest.approx(34 / 40)
+    # The bootstrap's mean of three values is a multinomial count; Hesterberg's tail widens the percentiles.
+    tail = float(stats.norm.cdf(-np.sqrt(40 / 39) * stats.t.ppf(0.975, 39)))
+    counts = np.random.default_rng(1).multinomial(40, [6 / 40, 32 / 40, 2 / 40], size=200_000)
+    low, high = np.quantile((counts[:, 2] - counts[:, 0]) / 40, [tail, 1 - tail])
+    assert found.low == pytest.approx(low, abs=0.026)
+    assert found.high == pytest.approx(high, abs=0.026)
+    half = stats.t.ppf(0.975, 39) * gaps.std(ddof=1) / np.sqrt(40)
+    assert found.low == pytest.approx(-0.1 - half, abs=0.03)
+    assert found.high == pytest.approx(-0.1 + half, abs=0.03)
+
+
+def test_old_and_new_are_the_figures_of_an_evaluation(views: tuple[View, View]) -> None:
+    judged = judged_by(views, losses=5, wins=3, metric="nDCG@10")
+    found = compared(gate(views, judged))
+    for view, mean in zip(views, (found.old, found.new), strict=True):
+        run = Run.from_hits("run", QUERIES, search(view, QUERIES, limit=10))
+        assert mean == pytest.approx(evaluate(run, judged.qrels, ["nDCG@10"]).means["nDCG@10"])
+
+
+def test_a_worse_encoder_is_stopped_with_its_figures(views: tuple[View, View]) -> None:
+    report = gate(views, judged_by(views, losses=12, wins=1))
+    found = compared(report)
+    assert not report.passed
+    assert found.verdict == "worse"
+    assert report.reasons == (found.sentence,)
+    assert found.sentence.startswith("P@1 0.9750 -> 0.7000, difference -0.2750, 95% interval [-0.4")
+    assert found.sentence.endswith("over 40 queries: worse by more than the margin of 0.02")
+    assert len(found.worst) == 5
+    assert all((loss.old, loss.new) == (1.0, 0.0) and loss.text.startswith("word") for loss in found.worst)
+
+
+def test_too_few_queries_for_the_margin_are_told_from_a_loss(views: tuple[View, View]) -> None:
+    judged = judged_by(views, losses=3, wins=3)
+    report = gate(views, judged)
+    found = compared(report)
+    assert found.difference == 0
+    assert found.verdict == "too wide"
+    assert not report.passed
+    expected = "the interval is too wide for the margin of 0.02: more queries (about "
+    assert expected in report.reasons[0]
+    assert report.reasons[0].endswith("if the difference stays) or a larger margin")
+    assert gate(views, judged, margin=0.2).passed
+
+
+def test_the_number_of_queries_that_is_advised_would_do(views: tuple[View, View]) -> None:
+    judged = judged_by(views, losses=3, wins=3)
+    advised = int(compared(gate(views, judged)).sentence.split("about ")[1].split(" ")[0])
+    times = -(-advised // 40)
+    many = [replace(query, id=f"{query.id}-{n}") for n in range(times) for query in QUERIES]
+    grades = {query.id: judged.qrels.judgements[query.id.split("-")[0]] for query in many}
+    found = compared(gate(views, Judged(many, Qrels(grades), "P@1")))
+    assert found.low == pytest.approx(-0.02, abs=0.004)
+    assert 500 < advised < 2500
+
+
+def test_a_lower_confidence_narrows_the_interval(views: tuple[View, View]) -> None:
+    judged = judged_by(views, losses=4, wins=4)
+    wide, narrow = (compared(gate(views, judged, confidence=confidence)) for confidence in (0.99, 0.8))
+    assert wide.low < narrow.low < narrow.high < wide.high
+    assert "80% interval" in narrow.sentence
+
+
+def test_a_lower_end_just_at_the_margin_passes(views: tuple[View, View]) -> None:
+    judged = judged_by(views, losses=4, wins=2)
+    low = compared(gate(views, judged)).low
+    assert gate(views, judged, margin=-low).passed
+    assert not gate(views, judged, margin=-low - 1e-6).passed
+
+
+def test_judgements_of_another_collection_let_nothing_pass(views: tuple[View, View]) -> None:
+    grades = {query.id: {"elsewhere": 1} for query in QUERIES}
+    report = gate(views, Judged(QUERIES, Qrels(grades)))
+    assert report.reasons == (
+        "neither pipeline finds a relevant document for any of 40 judged queries: do the judgements belong to this "
+        "collection?",
+    )
+    assert compared(report).verdict == "nothing found"
+
+
+def test_one_judged_query_lets_nothing_pass(views: tuple[View, View]) -> None:
+    report = gate(views, Judged(QUERIES, Qrels({"q0": {"d0": 1}, "q1": {"d0": 0}})))
+    assert compared(report).verdict == "too few"
+    assert report.reasons == ("1 judged queries have a relevant document: nothing can be compared with fewer than 2",)
+
+
+def test_queries_that_cannot_tell_are_left_out_and_said(views: tuple[View, View]) -> None:
+    judged = judged_by(views, losses=6, wins=2)
+    alone = compared(gate(views, judged))
+    grades = {**judged.qrels.judgements, "without text": {"d1": 1}, "irrelevant": {"d1": 0}}
+    more = Judged([*QUERIES, Query("word1", "irrelevant"), Query("word2", "unjudged")], Qrels(grades), "P@1")
+    found = compared(gate(views, more))
+    assert (found.queries, found.difference, found.low) == (alone.queries, alone.difference, alone.low)
+    assert "1 judged queries have no text and are left out" in found.remarks
+    assert "1 judged queries have no relevant document and are left out" in found.remarks
+
+
+def test_the_gates_own_metric_goes_before_that_of_the_evaluation(views: tuple[View, View]) -> None:
+    judged = judged_by(views, losses=2, wins=2)
+    assert compared(gate(views, judged)).metric == "P@1"
+    assert compared(gate(views, judged, metric="MRR@10")).metric == "MRR@10"
+    with pytest.raises(EvaluationError, match="unknown metric 'nDGC@10'"):
+        gate(views, judged, metric="nDGC@10")
+
+
+def test_coverage_counts_with_judgements_too(swapping: Callable[..., Any]) -> None:
+    views = swapping({"dense": DENSE}).to({"dense": {**DENSE, "delay": 0.0}}, skip=1)
+    report = gate(views, judged_by(views, 0, 0), margin=0.5)
+    assert report.reasons == ("1 of 120 points lack vector 'dense.2', 0 may",)
+    assert compared(report).verdict == "passed"
+
+
+def test_a_slot_that_is_added_is_measured_through_the_whole_pipeline(swapping: Callable[..., Any]) -> None:
+    noise, lexical = {"adapter": "noise"}, {"adapter": "fake-calibrated", "uses_idf": True}
+    both = {"retrieve": {"dense": 50, "lexical": 50}}
+    old, new = swapping({"dense": noise}).to({"dense": noise, "lexical": lexical}, search=both)
+    best = [hits[0].id for hits in search(new, QUERIES, limit=1)]
+    judged = Judged(QUERIES, Qrels({query.id: {found: 1} for query, found in zip(QUERIES, best, strict=True)}))
+    better, worse = gate((old, new), judged), gate((new, old), judged)
+    assert compared(better).low > 0
+    assert better.passed
+    assert compared(worse).verdict == "worse"
+    assert worse.canaries == ()
+
+
+def test_a_report_with_judgements_becomes_json(views: tuple[View, View]) -> None:
+    read = json.loads(json.dumps(asdict(gate(views, judged_by(views, losses=9, wins=0))), allow_nan=False))
+    assert read["judged"]["verdict"] == "worse"
+    assert read["passed"] is False
+
+
+def test_a_missing_extra_is_named(views: tuple[View, View], monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = judged_by(views, losses=1, wins=1)
+    monkeypatch.setitem(sys.modules, "ir_measures", None)
+    with pytest.raises(MissingExtra, match=r"ir_measures(.|\n)*pip install 'diptych\[eval\]'"):
+        gate(views, judged)
+
+
+def test_judgements_are_read_from_what_the_config_names(tmp_path: Path) -> None:
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q1", "text": "some words"}\n')
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\n")
+    named: Mapping[str, Any] = {"queries": str(tmp_path / "queries.jsonl"), "qrels": str(tmp_path / "qrels.tsv")}
+    found = Judged.of(EvaluateConfig(**named, metrics=["MRR@10", "P@1"]))
+    assert found is not None
+    assert (found.queries, found.metric) == ([Query("some words", "q1")], "MRR@10")
+    assert found.qrels.relevant("q1") == {"d1"}
+    assert Judged.of(EvaluateConfig()) is None
+
+
+@pytest.mark.parametrize(("given", "missing"), [("queries", "qrels"), ("qrels", "queries")])
+def test_queries_and_qrels_go_together(given: str, missing: str) -> None:
+    config = EvaluateConfig.model_validate({given: "somewhere"})
+    with pytest.raises(EvaluationError, match=rf"evaluate\.{given} is named without evaluate\.{missing}"):
+        Judged.of(config)

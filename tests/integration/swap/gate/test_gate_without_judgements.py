@@ -1,0 +1,245 @@
+"""The gate without judgements: broken encoders are stopped, equal and merely different ones are not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diptych.config.models import GateConfig
+from diptych.swap.gate import Coverage, GateReport, coverage, run_gate
+from diptych.testing import FakeDenseEncoder
+from diptych.types import Floats
+from diptych.view import View
+
+DENSE = {"adapter": "fake-dense"}
+OTHER = {"adapter": "fake-dense", "seed": 5}
+LEXICAL = {"adapter": "fake-calibrated", "uses_idf": True}
+BOTH = {"retrieve": {"dense": 50, "lexical": 50}}
+
+
+def gate(views: tuple[View, View], **config: Any) -> GateReport:
+    return run_gate(*views, config=GateConfig(**config), judged=None)
+
+
+def test_an_equal_encoder_passes_and_answers_the_same(swapping: Callable[..., Any]) -> None:
+    report = gate(swapping({"dense": DENSE}).to({"dense": {**DENSE, "delay": 0.0}}))
+    assert report.passed
+    assert report.reasons == ()
+    item = report.known_item
+    assert item is not None
+    assert (item.documents, item.difference, item.low, item.high, item.lost) == (120, 0.0, 0.0, 0.0, ())
+    assert [(overlap.of, overlap.mean, overlap.lowest) for overlap in report.overlaps] == [("pipeline", 1.0, 1.0)]
+    assert [canary.likeness for canary in report.canaries] == [pytest.approx(1.0)]
+    assert report.coverage == (Coverage("dense.2", 120, 0),)
+    assert all(sample.common == 1.0 and sample.old == sample.new for sample in report.samples)
+    assert report.sentence.startswith("passed: without judgements: known items 99.2% -> 99.2% of 120")
+
+
+def test_a_report_becomes_json_and_keeps_its_decision(swapping: Callable[..., Any]) -> None:
+    report = gate(swapping({"dense": DENSE}).to({"dense": OTHER}))
+    read = json.loads(json.dumps(asdict(report), allow_nan=False))
+    assert read["passed"] is True
+    assert read["known_item"]["documents"] == 120
+    assert len(read["samples"]) == 5
+    assert all(len(sample["old"]) == len(sample["new"]) == 3 for sample in read["samples"])
+
+
+@pytest.mark.parametrize(
+    ("adapter", "reasons"),
+    [
+        ("noise", ["documents no longer find themselves: 99.2% -> "]),
+        ("constant", ["slot 'dense': stored vectors hardly differ: mean cosine 1.0"]),
+        ("two", ["slot 'dense': only 2 of 120 stored vectors are different", "documents no longer find themselves"]),
+        ("zero", ["slot 'dense': 120 of 120 stored vectors are empty", "documents no longer find themselves"]),
+    ],
+)
+def test_a_broken_encoder_is_stopped(swapping: Callable[..., Any], adapter: str, reasons: Sequence[str]) -> None:
+    report = gate(swapping({"dense": DENSE}).to({"dense": {"adapter": adapter}}))
+    assert not report.passed
+    assert len(report.reasons) == len(reasons)
+    assert all(found.startswith(expected) for found, expected in zip(report.reasons, reasons, strict=True))
+    assert report.sentence == "failed: " + "; ".join(report.reasons)
+
+
+def test_an_encoder_that_finds_far_less_is_stopped_and_one_that_finds_a_little_less_is_not(
+    swapping: Callable[..., Any],
+) -> None:
+    filled = swapping({"dense": DENSE})
+    blunt, coarse = (gate(filled.to({"dense": {**DENSE, "dimension": size}})) for size in (4, 24))
+    assert blunt.known_item is not None
+    assert coarse.known_item is not None
+    assert blunt.known_item.new < 0.7
+    assert not blunt.passed
+    assert 0.85 < coarse.known_item.new < coarse.known_item.old
+    assert coarse.passed
+
+
+def test_an_overlap_below_the_one_asked_for_stops_a_swap(swapping: Callable[..., Any]) -> None:
+    views = swapping({"dense": DENSE}).to({"dense": OTHER})
+    free, bound = gate(views), gate(views, overlap=0.999)
+    assert free.passed
+    assert free.overlaps == bound.overlaps
+    assert bound.reasons == (
+        f"old and new have {bound.overlaps[0].mean:.3f} of the first 10 in common, at least 0.999 is asked for "
+        "(swap.gate.overlap)",
+    )
+
+
+def test_overlap_and_known_items_are_those_of_brute_force(swapping: Callable[..., Any]) -> None:
+    filled = swapping({"dense": DENSE})
+    report = gate(filled.to({"dense": OTHER}))
+    texts = [document.text for document in filled.documents]
+    sides = [neighbours(FakeDenseEncoder(seed=seed), texts, texts, own=True) for seed in (0, 5)]
+    shares = [len(set(a) & set(b)) / 10 for a, b in zip(*sides, strict=True)]
+    assert report.overlaps[0].mean == pytest.approx(np.mean(shares))
+    assert report.overlaps[0].lowest == pytest.approx(min(shares))
+    items = [text.split(". ")[0] + "." for text in texts]
+    for seed, rate in ((0, report.known_item.old), (5, report.known_item.new)) if report.known_item else ():
+        found = neighbours(FakeDenseEncoder(seed=seed), items, texts, own=False)
+        assert rate == pytest.approx(np.mean([row in best for row, best in enumerate(found)]))
+    assert report.known_item is not None
+
+
+def neighbours(encoder: FakeDenseEncoder, queries: list[str], texts: list[str], *, own: bool) -> list[list[int]]:
+    """The ten nearest documents of each query; its own is left out where `own` is set."""
+    scores: Floats = encoder.encode_query(queries) @ encoder.encode_document(texts).T
+    if own:
+        np.fill_diagonal(scores, -1)
+    return [np.argsort(-row)[:10].tolist() for row in scores]
+
+
+def test_points_without_the_new_vector_stop_a_swap_unless_they_are_allowed(swapping: Callable[..., Any]) -> None:
+    views = swapping({"dense": DENSE}).to({"dense": OTHER}, skip=3)
+    assert gate(views).reasons == ("3 of 120 points lack vector 'dense.2', 0 may",)
+    assert gate(views, missing=2).reasons == ("3 of 120 points lack vector 'dense.2', 2 may",)
+    assert gate(views, missing=3).passed
+
+
+def test_coverage_that_is_known_is_not_counted_again(swapping: Callable[..., Any]) -> None:
+    views = swapping({"dense": DENSE}).to({"dense": OTHER})
+    known = {"dense.2": Coverage("dense.2", 7, 5)}
+    report = run_gate(*views, config=GateConfig(), judged=None, coverage=known)
+    assert report.reasons == ("5 of 7 points lack vector 'dense.2', 0 may",)
+
+
+@pytest.mark.parametrize(
+    ("slot", "vector"),
+    [
+        ({"adapter": "fake-dense", "seed": 2}, "new.1"),
+        (LEXICAL, "new.1"),
+        ({"adapter": "fake-multivector"}, "new.1"),
+        ({"adapter": "qdrant-text-index", "language": "none"}, "_new"),
+    ],
+)
+def test_coverage_counts_points_without_a_vector_of_any_kind(
+    swapping: Callable[..., Any], slot: Mapping[str, Any], vector: str
+) -> None:
+    filled = swapping({"dense": DENSE})
+    _, new = filled.to({"dense": DENSE, "new": slot}, skip=4)
+    generation = new.slots["new"].generation
+    assert coverage(filled.handle.client, "c", generation) == Coverage(vector, 120, 4)
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_an_encoder_that_changed_since_it_filled_the_vectors_is_stopped_before_it_searches(
+    swapping: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, loaded: bool
+) -> None:
+    filled = swapping({"dense": DENSE})
+    old, new = filled.to({"dense": {"adapter": "moody"}})
+    moody = type(filled.handle.registry.create("moody", {}, where="a test"))
+    if loaded:
+        new.slots["dense"].load()
+    monkeypatch.setattr(moody, "moved", True)
+    report = gate((old, new))
+    assert len(report.reasons) == 1
+    assert report.reasons[0].startswith("slot 'dense': the encoder no longer makes the vectors it made (canary cosine")
+    assert [canary.likeness for canary in report.canaries] == [None]
+    assert report.known_item is None
+    assert report.remarks == ("nothing was searched with a wrong encoder",)
+
+
+def test_a_collection_without_texts_is_judged_by_coverage_and_vectors_alone(
+    swapping: Callable[..., Any],
+) -> None:
+    filled = swapping({"dense": DENSE})
+    client = filled.handle.client
+    points = [record.id for record in client.scroll("c", limit=200)[0]]
+    views = filled.to({"dense": {"adapter": "zero"}})
+    client.delete_payload("c", ["text"], points=points)
+    report = gate(views)
+    assert report.known_item is None
+    assert report.overlaps == ()
+    assert "no point has a text: nothing was searched" in report.remarks
+    assert report.reasons == ("slot 'dense': 120 of 120 stored vectors are empty",)
+
+
+def test_it_is_said_when_the_old_pipeline_is_too_poor_for_the_check(swapping: Callable[..., Any]) -> None:
+    report = gate(swapping({"dense": {"adapter": "noise"}}).to({"dense": DENSE}))
+    assert report.passed
+    assert any("even the old pipeline finds" in remark for remark in report.remarks)
+
+
+SWAPS: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any] | None, list[str]]] = [
+    ("sparse", {"lexical": {"adapter": "fake-sparse"}}, {"lexical": LEXICAL}, None, ["pipeline"]),
+    (
+        "multivector",
+        {"late": {"adapter": "fake-multivector"}},
+        {"late": {"adapter": "fake-multivector", "dimension": 24}},
+        None,
+        ["pipeline"],
+    ),
+    (
+        "text index",
+        {"dense": DENSE, "lexical": LEXICAL},
+        {"dense": DENSE, "lexical": {"adapter": "qdrant-text-index", "language": "none"}},
+        BOTH,
+        ["pipeline", "lexical"],
+    ),
+    (
+        "one of two",
+        {"dense": DENSE, "lexical": LEXICAL},
+        {"dense": OTHER, "lexical": LEXICAL},
+        BOTH,
+        ["pipeline", "dense"],
+    ),
+    ("added", {"dense": DENSE}, {"dense": DENSE, "lexical": LEXICAL}, BOTH, ["pipeline"]),
+    (
+        "dropped",
+        {"dense": DENSE, "lexical": LEXICAL},
+        {"lexical": LEXICAL},
+        {"retrieve": {"lexical": 50}},
+        ["pipeline"],
+    ),
+    (
+        "rescorer",
+        {"dense": DENSE, "late": {"adapter": "fake-multivector"}},
+        {"dense": DENSE, "late": {"adapter": "fake-multivector", "dimension": 24}},
+        {"retrieve": {"dense": 50}, "rescore": {"slot": "late", "candidates": 50}},
+        ["pipeline"],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "pipeline", "compared"), [case[1:] for case in SWAPS], ids=[c[0] for c in SWAPS]
+)
+def test_whole_pipelines_are_compared_and_slots_of_both(
+    swapping: Callable[..., Any],
+    before: dict[str, Any],
+    after: dict[str, Any],
+    pipeline: dict[str, Any] | None,
+    compared: list[str],
+) -> None:
+    report = gate(swapping(before).to(after, search=pipeline))
+    assert report.passed
+    assert [overlap.of for overlap in report.overlaps] == compared
+    assert report.known_item is not None
+    assert report.known_item.new > 0.95
+    changed = [name for name in after if before.get(name) != after[name]]
+    assert [canary.slot for canary in report.canaries] == [found.slot for found in report.vectors] == changed
+    assert report.overlaps[0].mean < 1 or not changed
