@@ -77,6 +77,7 @@ class Layout(Record):
         metadata: key beneath which the metadata lies; None when it lies at the top.
         origin: who wrote the payloads.
         integer_ids: whether what lies under `id` are numbers.
+        own_points: whether what lies under `id` is the point's id, too.
     """
 
     text: str = "text"
@@ -85,6 +86,7 @@ class Layout(Record):
     metadata: str | None = None
     origin: str = "diptych"
     integer_ids: bool = False
+    own_points: bool = False
 
 
 class Generation(Record):

@@ -87,10 +87,15 @@ def point_id(document: Document, registry: Registry, layout: Layout = NATIVE) ->
     """The document's point id: what the layout's own writer would choose, a plugin's choice, or a UUID from the id."""
     if layout.origin in DERIVED:
         return derived_point(document.id, layout.origin)
-    if layout.id is None:
+    if layout.id is None or layout.own_points:
         return usual_point(document.id)
     chosen: int | str | None = registry.hook.diptych_point_id(document=document)
     return hashed_point(document.id) if chosen is None else chosen
+
+
+def points_are_free(layout: Layout) -> bool:
+    """Whether only the store can tell at which point a document is: whoever filled the collection chose them."""
+    return layout.origin not in (NATIVE.origin, *DERIVED) and layout.id is not None and not layout.own_points
 
 
 def named(ids: Sequence[str], layout: Layout) -> models.Filter:

@@ -21,8 +21,7 @@ from diptych.errors import (
     StoreUnsupported,
 )
 from diptych.metadata import Layout
-from diptych.payloads import NATIVE, OWN, from_payload, id_fields, named, text_fields
-from diptych.payloads.ids import DERIVED
+from diptych.payloads import NATIVE, OWN, from_payload, id_fields, named, points_are_free, text_fields
 from diptych.populate.aside import reason_of
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class Store:
         copies: Collection[str] = (),
     ) -> None:
         self.client, self.name = client, name
-        self._layout, self._copies = layout, list(copies)
+        self.layout, self._copies = layout, list(copies)
         self._retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(may_pass),
             stop=tenacity.stop_any(tenacity.stop_after_attempt(retries + 1), tenacity.stop_when_event_set(stopped)),
@@ -87,18 +86,13 @@ class Store:
         """What `look` sees of the collection's metadata."""
         return self._again("read from", look)
 
-    @property
-    def points_are_free(self) -> bool:
-        """Whether only the store can tell at which point a document is: whoever filled the collection chose them."""
-        return self._layout != NATIVE and self._layout.id is not None and self._layout.origin not in DERIVED
-
     def owned(self, points: Sequence[PointId]) -> dict[PointId, Mapping[str, Any] | None]:
         """What is known of each of `points` that exists: document id and hash; None for a foreign point.
 
         In an adopted collection every point is a document, hashed here, and its payload is given too.
         """
         fields: Any = [OWN]
-        if self._layout != NATIVE:
+        if self.layout != NATIVE:
             fields = models.PayloadSelectorExclude(exclude=self._copies) if self._copies else True
         read = partial(self.client.retrieve, self.name, points, with_payload=fields, with_vectors=False)
         return {plain_id(record.id): self._own(record) for record in self._again("read from", read)}
@@ -106,10 +100,10 @@ class Store:
     def points_of(self, ids: Sequence[str]) -> dict[str, PointId]:
         """The points that hold documents of these ids, where point ids are free; else nothing."""
         found: dict[str, PointId] = {}
-        if not self.points_are_free:
+        if not points_are_free(self.layout):
             return found
-        for record in self._scrolled(named(ids, self._layout), id_fields(self._layout)):
-            found.setdefault(from_payload(record.id, record.payload, self._layout).id, plain_id(record.id))
+        for record in self._scrolled(named(ids, self.layout), id_fields(self.layout)):
+            found.setdefault(from_payload(record.id, record.payload, self.layout).id, plain_id(record.id))
         return found
 
     def upsert(self, points: list[models.PointStruct]) -> None:
@@ -130,7 +124,7 @@ class Store:
 
         In an adopted collection, of every point that has a text.
         """
-        layout = self._layout
+        layout = self.layout
         fields = [OWN] if layout == NATIVE else [*id_fields(layout), *text_fields(layout)]
         for record in self._scrolled(None, fields):
             own = (record.payload or {}).get(OWN) if layout == NATIVE else self._own(record)
@@ -143,10 +137,10 @@ class Store:
 
     def _own(self, record: models.Record) -> Mapping[str, Any] | None:
         payload = record.payload or {}
-        if self._layout == NATIVE:
+        if self.layout == NATIVE:
             found: Mapping[str, Any] | None = payload.get(OWN)
             return found
-        document = from_payload(record.id, payload, self._layout)
+        document = from_payload(record.id, payload, self.layout)
         return {"id": document.id, "hash": document.content_hash(), "text": document.text, "payload": payload}
 
     def _scrolled(self, chosen: models.Filter | None, fields: list[str]) -> Iterator[models.Record]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from diptych.payloads import points_are_free
 from diptych.populate.aside import Aside
 from diptych.populate.seen import SeenIds
 from diptych.populate.statistics import batched
@@ -30,11 +31,8 @@ def delete_gone(store: Store, seen: SeenIds) -> int:
 
     Points that diptych did not write stay.
     """
-    gone = (
-        point
-        for point, document in store.documents()
-        if not seen.accounts_for(document, None if store.points_are_free else point)
-    )
+    free = points_are_free(store.layout)
+    gone = (point for point, document in store.documents() if not seen.accounts_for(document, None if free else point))
     deleted = 0
     for batch in batched(gone, PAGE):
         store.delete(batch)
