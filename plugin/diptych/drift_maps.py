@@ -57,18 +57,20 @@ class Map:
     unit_old: bool = True
 
     def apply(self, vectors: Floats) -> Floats:
-        """Vectors `[n, d_new]` as float32 `[n, d_old]`; a zero row stays one.
+        """Vectors `[n, d_new]` as float32 `[n, d_old]`; rows of zeros or not finite stay so, for others to judge.
 
         Raises:
-            SwapError: they have another dimension, or a number that is not finite.
+            SwapError: they have another dimension.
         """
-        rows = checked_rows(vectors, "vectors to map", dimension=len(self.weight))
-        ready = unit(rows) if self.unit_new else rows
-        mapped = ready @ self.weight + self.bias
-        if self.residual is not None:
-            mapped += self.residual.apply(ready)
-        mapped[~rows.any(axis=1)] = 0
-        return unit(mapped) if self.unit_old else mapped
+        rows = table(vectors, "vectors to map", dimension=len(self.weight))
+        with np.errstate(invalid="ignore"):
+            ready = unit(rows) if self.unit_new else rows
+            mapped = ready @ self.weight + self.bias
+            if self.residual is not None:
+                mapped += self.residual.apply(ready)
+            mapped[~rows.any(axis=1)] = 0
+            mapped[~np.isfinite(rows).all(axis=1)] = np.nan
+            return unit(mapped) if self.unit_old else mapped
 
     def to_json(self) -> dict[str, Any]:
         """JSON values: float16 as base64, about 2.7 bytes a number."""
@@ -133,15 +135,25 @@ def unit(rows: Floats) -> Floats:
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), np.float32)
 
 
-def checked_rows(vectors: Any, what: str, *, dimension: int | None = None) -> Floats:
+def table(vectors: Any, what: str, *, dimension: int | None = None) -> Floats:
     """The vectors as float32 `[n, d]`.
 
     Raises:
-        SwapError: they are no table of finite numbers, or have another dimension.
+        SwapError: they are no table, or have another dimension.
     """
     rows = np.asarray(vectors, np.float32)
     if rows.ndim != 2 or (dimension is not None and rows.shape[1] != dimension):
         raise SwapError(f"{what} have another shape", got=rows.shape, expected=f"[n, {dimension or 'dimension'}]")
+    return rows
+
+
+def checked_rows(vectors: Any, what: str, *, dimension: int | None = None) -> Floats:
+    """The vectors as float32 `[n, d]`, all finite.
+
+    Raises:
+        SwapError: they are no table of finite numbers, or have another dimension.
+    """
+    rows = table(vectors, what, dimension=dimension)
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(bad):
         raise SwapError(f"{what} hold numbers that are not finite", got=f"{len(bad)} rows, first row {bad[0]}")

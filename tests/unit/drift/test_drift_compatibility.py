@@ -112,9 +112,7 @@ def test_queries_that_cannot_ask_these_documents_are_refused(old: Any, new: Any,
 
 
 def test_without_judged_queries_nothing_is_compared() -> None:
-    with pytest.raises(
-        SwapError, match="too few judged queries to compare encoders\n  got: 0 with a relevant"
-    ):
+    with pytest.raises(SwapError, match="too few judged queries to compare encoders\n  got: 0 with a relevant"):
         compared(asked(1), asked(1), document_ids=[f"other{i}" for i in range(SIZE)])
 
 

@@ -84,12 +84,20 @@ def test_numbers_beyond_the_range_of_float16_survive() -> None:
     [
         (some(2, 5), r"another shape\n  got: \(2, 5\)\n  expected: \[n, 6\]"),
         (some(6), r"another shape\n  got: \(6,\)"),
-        (np.full((3, 6), np.nan), r"not finite\n  got: 3 rows, first row 0"),
     ],
 )
 def test_vectors_of_another_space_are_refused(vectors: Any, text: str) -> None:
     with pytest.raises(SwapError, match=text):
         LINEAR.apply(vectors)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_row_that_is_not_finite_stays_so_and_spoils_no_other(bad: float) -> None:
+    x = some(3, 6)
+    x[1, 2] = bad
+    mapped = MLP.apply(x)
+    assert np.isnan(mapped[1]).all()
+    np.testing.assert_allclose(mapped[[0, 2]], MLP.apply(x[[0, 2]]), atol=1e-6)
 
 
 def damaged(**changes: Any) -> dict[str, Any]:
