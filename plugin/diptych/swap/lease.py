@@ -6,6 +6,7 @@ whoever takes the lease waits a moment and looks whether it is still the one tha
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -14,7 +15,7 @@ import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, ValidationError
 
@@ -40,18 +41,21 @@ class Checkpoint(Record):
 
 
 class LeaseRecord(Record):
-    """What the metadata holds: who applies, since when it was last heard of, and its checkpoints by vector."""
+    """What the metadata holds: who applies, when it was last heard of, whether it ended, and checkpoints by vector."""
 
     token: str
     by: str
     host: str
     pid: int
     at: str
+    released: bool = False
     checkpoints: dict[str, Checkpoint] = Field(default_factory=dict)
 
     @property
     def alive(self) -> bool:
         """Whether the holder may still be at work."""
+        if self.released:
+            return False
         if self.host == socket.gethostname():
             if self.pid == os.getpid():
                 return self.token in _held
@@ -102,9 +106,11 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """The checkpoints stay for the next holder; `forget` removes them when there is nothing to go on with."""
+        """Let go of the lease; the checkpoints stay for the next holder, unless `forget` has removed them."""
         self._over.set()
         self._beat.join()
+        with contextlib.suppress(Exception):  # of a store that fails the work itself has told
+            self._release()
         _held.discard(self._token)
 
     def require(self) -> None:
@@ -124,24 +130,34 @@ class Lease:
             self.checkpoints.update(progress)
             self._write()
 
-    def forget(self) -> dict[str, Any]:
-        """The metadata that removes the lease, to go out together with a cut-over; no heartbeat follows it."""
+    def forget(self) -> None:
+        """No heartbeat any more: the next update removes the lease together with what it changes."""
         self._over.set()
-        with self._lock:
-            return {APPLY: None}
+        with self._lock:  # a heartbeat that has begun ends before
+            self.checkpoints = {}
 
     def _refuse_if_held(self) -> None:
         found = read_lease(self._client, self._name)
         if found is not None and found.alive:
             raise _running(self._name, found)
 
-    def _write(self) -> None:
+    def _release(self) -> None:
+        found = read_lease(self._client, self._name)
+        if found is None or found.token != self._token:
+            return
+        if self.checkpoints:
+            self._write(released=True)
+        else:
+            self._client.update_collection(self._name, metadata={APPLY: None})
+
+    def _write(self, *, released: bool = False) -> None:
         record = LeaseRecord(
             token=self._token,
             by=who(),
             host=socket.gethostname(),
             pid=os.getpid(),
             at=now(),
+            released=released,
             checkpoints=self.checkpoints,
         )
         self._client.update_collection(self._name, metadata={APPLY: record.model_dump(mode="json")})

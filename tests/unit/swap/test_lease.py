@@ -1,0 +1,188 @@
+"""One process at a time applies a swap: who holds the lease, when it is taken over, and what stops a loser."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from qdrant_client.client_base import QdrantBase
+
+from diptych.errors import ApplyRunning
+from diptych.metadata import APPLY
+from diptych.swap import lease as leases
+from diptych.swap.lease import STALE, Checkpoint, Lease, LeaseRecord, read_lease
+
+
+def record(**changes: Any) -> LeaseRecord:
+    own = {"token": "t", "by": "eve@far", "host": socket.gethostname(), "pid": os.getpid(), "at": ago(1), **changes}
+    return LeaseRecord.model_validate(own)
+
+
+def ago(seconds: float) -> str:
+    return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="seconds")
+
+
+def put(client: QdrantBase, found: LeaseRecord) -> None:
+    client.update_collection("c", metadata={APPLY: found.model_dump(mode="json")})
+
+
+@pytest.fixture
+def dead() -> int:
+    """The number of a process that has ended."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    return ended.pid
+
+
+@pytest.fixture
+def running() -> int:
+    """The number of another process that runs."""
+    return os.getppid()
+
+
+def test_a_second_holder_is_refused_and_told_of_the_first(client: QdrantBase) -> None:
+    with Lease(client, "c"), pytest.raises(ApplyRunning, match=f"process {os.getpid()} of .*last heard of at") as told:
+        Lease(client, "c").__enter__()
+    holder = told.value.context["holder"]
+    assert isinstance(holder, LeaseRecord)
+    assert holder.pid == os.getpid()
+
+
+def test_a_running_process_on_this_machine_keeps_its_lease(client: QdrantBase, running: int) -> None:
+    put(client, record(pid=running, at=ago(STALE.seconds - 5)))
+    with pytest.raises(ApplyRunning, match=f"process {running} of eve@far"):
+        Lease(client, "c").__enter__()
+
+
+def test_a_dead_process_on_this_machine_loses_its_lease_at_once(client: QdrantBase, dead: int) -> None:
+    put(client, record(pid=dead, at=ago(0), checkpoints={"dense.2": {"offset": 7, "done": 7}}))
+    with Lease(client, "c") as taken:
+        assert taken.checkpoints == {"dense.2": Checkpoint(offset=7, done=7)}
+        found = read_lease(client, "c")
+        assert found is not None
+        assert found.pid == os.getpid()
+
+
+def test_this_process_does_not_take_an_earlier_run_with_its_number_for_itself(client: QdrantBase) -> None:
+    put(client, record(pid=os.getpid(), at=ago(0)))
+    with Lease(client, "c"):
+        pass
+
+
+def test_another_machine_keeps_its_lease_until_it_has_long_been_silent(client: QdrantBase, dead: int) -> None:
+    put(client, record(host="elsewhere", pid=dead, at=ago(STALE.seconds - 5)))
+    with pytest.raises(ApplyRunning, match="90 s after"):
+        Lease(client, "c").__enter__()
+    put(client, record(host="elsewhere", pid=dead, at=ago(STALE.seconds + 5)))
+    with Lease(client, "c"):
+        pass
+
+
+def test_a_stolen_lease_stops_the_first_holder_at_its_next_checkpoint_and_stays_with_the_thief(
+    client: QdrantBase,
+) -> None:
+    with Lease(client, "c") as lease:
+        put(client, record(host="elsewhere", at=ago(0)))
+        with pytest.raises(ApplyRunning, match="eve@far"):
+            lease.checkpoint({"dense.2": Checkpoint(offset=1)})
+    found = read_lease(client, "c")
+    assert found is not None
+    assert (found.token, found.released, found.checkpoints) == ("t", False, {})
+
+
+def test_of_two_that_take_a_lease_in_the_same_moment_the_one_that_wrote_last_has_it(
+    client: QdrantBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diptych.swap.lease.time.sleep", lambda _: put(client, record(host="elsewhere", at=ago(0))))
+    with pytest.raises(ApplyRunning, match="eve@far"):
+        Lease(client, "c").__enter__()
+    put(client, record(host="elsewhere", at=ago(1000)))
+    monkeypatch.undo()
+    with Lease(client, "c"):
+        pass
+
+
+def test_many_threads_that_start_at_once_give_one_holder(client: QdrantBase) -> None:
+    start, over, held, refused = threading.Barrier(8), threading.Event(), list[int](), list[int]()
+
+    def take(number: int) -> None:
+        start.wait()
+        try:
+            with Lease(client, "c"):
+                held.append(number)
+                over.wait(10)
+        except ApplyRunning:
+            refused.append(number)
+            if len(refused) == 7:
+                over.set()
+
+    threads = [threading.Thread(target=take, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(held), len(refused)) == (1, 7)
+
+
+def test_a_lease_that_was_let_go_is_free_although_its_process_lives_on(client: QdrantBase, running: int) -> None:
+    with Lease(client, "c") as lease:
+        lease.checkpoint({"dense.2": Checkpoint(offset="p", done=3)})
+    found = read_lease(client, "c")
+    assert found is not None
+    assert found.checkpoints == {"dense.2": Checkpoint(offset="p", done=3)}
+    assert not found.model_copy(update={"pid": running}).alive
+
+
+def test_a_lease_without_checkpoints_leaves_nothing_behind(client: QdrantBase) -> None:
+    with Lease(client, "c"):
+        assert read_lease(client, "c") is not None
+    assert read_lease(client, "c") is None
+
+
+def test_an_error_in_the_work_lets_the_lease_go(client: QdrantBase) -> None:
+    with pytest.raises(ValueError, match="of the work"), Lease(client, "c"):
+        raise ValueError("of the work")
+    with Lease(client, "c"):
+        pass
+
+
+def test_a_lease_that_goes_out_with_the_cut_over_is_not_written_again(client: QdrantBase) -> None:
+    with Lease(client, "c") as lease:
+        lease.checkpoint({"dense.2": Checkpoint(complete=True)})
+        client.update_collection("c", metadata=lease.forget())
+    assert read_lease(client, "c") is None
+
+
+def test_a_heartbeat_keeps_a_lease_young_and_never_takes_it_back_from_a_thief(
+    client: QdrantBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "HEARTBEAT", 0.01)
+    beats = threading.Event()
+    whole, count = client.update_collection, [0]
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        count[0] += 1
+        if count[0] > 3:
+            beats.set()
+        return whole(*args, **kwargs)
+
+    monkeypatch.setattr(client, "update_collection", counted)
+    with Lease(client, "c"):
+        assert beats.wait(5)
+        put(client, record(host="elsewhere", at=ago(0)))
+        threading.Event().wait(0.1)
+        found = read_lease(client, "c")
+        assert found is not None
+        assert found.token == "t"
+
+
+def test_a_lease_that_a_newer_release_wrote_is_no_obstacle(client: QdrantBase) -> None:
+    client.update_collection("c", metadata={APPLY: {"format": 99}})
+    with Lease(client, "c") as lease:
+        assert lease.checkpoints == {}
