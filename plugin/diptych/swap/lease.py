@@ -132,9 +132,8 @@ class Lease:
 
     def forget(self) -> None:
         """No heartbeat any more: the next update removes the lease together with what it changes."""
-        self._over.set()
         with self._lock:  # a heartbeat that has begun ends before
-            self.checkpoints = {}
+            self._over.set()
 
     def _refuse_if_held(self) -> None:
         found = read_lease(self._client, self._name)

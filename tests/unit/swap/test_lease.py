@@ -160,6 +160,14 @@ def test_a_lease_that_goes_out_with_the_cut_over_is_not_written_again(client: Qd
     assert read_lease(client, "c") is None
 
 
+def test_a_cut_over_that_the_store_refuses_costs_no_checkpoint(client: QdrantBase) -> None:
+    with Lease(client, "c") as lease:
+        lease.checkpoint({"dense.2": Checkpoint(complete=True)})
+        lease.forget()
+    with Lease(client, "c") as lease:
+        assert lease.checkpoints == {"dense.2": Checkpoint(complete=True)}
+
+
 def test_a_heartbeat_keeps_a_lease_young_and_never_takes_it_back_from_a_thief(
     client: QdrantBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
