@@ -7,14 +7,28 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli import adapters, doctor, evaluate, explain, info, init, populate, search
+from diptych.cli import (
+    adapters,
+    apply,
+    doctor,
+    evaluate,
+    explain,
+    finish,
+    info,
+    init,
+    plan,
+    populate,
+    rollback,
+    search,
+    status,
+)
 from diptych.cli.helping import PlainGroup
 from diptych.cli.running import command
 from diptych.cli.session import Session
 
 EPILOG = (
     "Exit codes: 0 fine, 1 an error or a failed check, 2 wrong usage, 3 some documents were set aside, "
-    "130 interrupted, 141 the reader of the output went away."
+    "4 changes are pending, 5 the gate kept the old encoders, 130 interrupted, 141 the reader of the output went away."
 )
 
 app = typer.Typer(
@@ -59,6 +73,11 @@ for _name, _function in (
     ("explain", explain.explain),
     ("evaluate", evaluate.evaluate),
     ("info", info.info),
+    ("plan", plan.plan),
+    ("apply", apply.apply),
+    ("status", status.status),
+    ("rollback", rollback.rollback),
+    ("finish", finish.finish),
     ("adapters", adapters.adapters),
 ):
     command(app, _name, _function)

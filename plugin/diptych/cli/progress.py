@@ -18,7 +18,7 @@ from rich.text import Text
 
 from diptych.cli.output import stderr
 
-NAMES = {"measure": "measuring", "read": "reading", "index": "encoding"}
+NAMES = {"measure": "measuring", "read": "reading", "index": "encoding", "fill": "encoding"}
 
 
 class Rate(ProgressColumn):

@@ -13,9 +13,9 @@ import typer
 
 from diptych.cli.helping import PlainCommand
 from diptych.cli.output import stderr, write_error
-from diptych.errors import DiptychError
+from diptych.errors import DiptychError, GateFailed
 
-FAILED, SET_ASIDE, INTERRUPTED, PIPE_CLOSED = 1, 3, 130, 141
+FAILED, SET_ASIDE, PENDING, GATE_CLOSED, INTERRUPTED, PIPE_CLOSED = 1, 3, 4, 5, 130, 141
 
 
 def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
@@ -44,7 +44,7 @@ def _handled(*, as_json: bool, debug: bool) -> Iterator[None]:
     except DiptychError as error:
         _raise_when(debug)
         write_error(error, as_json=as_json)
-        raise typer.Exit(FAILED) from error
+        raise typer.Exit(GATE_CLOSED if isinstance(error, GateFailed) else FAILED) from error
     except Exception as error:
         if debug or _is_control_flow(error):
             raise

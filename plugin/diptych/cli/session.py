@@ -50,3 +50,13 @@ class Session:
         from diptych.collection import Collection
 
         return Collection.open(store or path, name, registry=self.registry, verify=verify, create=create)
+
+    def stored(self, path: Path, store: str | None, name: str | None) -> Collection:
+        """The collection with the encoders that it has, whatever the config file wants.
+
+        Raises:
+            ConfigError, StoreError, CollectionError: see diptych.collection.
+        """
+        from diptych.collection import Collection
+
+        return Collection.stored(store or path, name, registry=self.registry)

@@ -1,0 +1,207 @@
+"""`diptych apply`: moves the collection to the encoders of the config while it keeps answering."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diptych.cli import plan as planning
+from diptych.cli.gate import show_gate
+from diptych.cli.options import CONFIG, ConfigOption, DebugOption, JsonOption
+from diptych.cli.output import printable, stderr, stdout, write_json
+from diptych.cli.populate import together
+from diptych.cli.progress import Bars
+from diptych.cli.session import Session
+from diptych.cli.swapping import ReEncodeOption, WhyOption, say, slots_to_encode, under_way, unjudged
+from diptych.errors import GateFailed
+
+if TYPE_CHECKING:
+    from diptych.collection import Collection
+    from diptych.config import Config
+    from diptych.swap import ApplyOptions, ApplyReport, Judged
+    from diptych.swap.source import SourceDocuments
+
+SHOWN = 5  # points without vector that are named
+
+
+def apply(
+    context: typer.Context,
+    config: ConfigOption = CONFIG,
+    rate: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Documents a second at most; else the config's.")
+    ] = None,
+    parallel: Annotated[
+        bool | None,
+        typer.Option("--parallel/--no-parallel", help="Fill several slots side by side; else the config's."),
+    ] = None,
+    re_encode: ReEncodeOption = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SOURCE", help="The documents as populate took them, if payloads hold no text; again."),
+    ] = None,
+    queries: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Queries of the gate, queries.jsonl(.gz); else the config's.")
+    ] = None,
+    qrels: Annotated[Path | None, typer.Option(metavar="FILE", help="Their judgements; else the config's.")] = None,
+    no_judgements: Annotated[
+        bool, typer.Option("--no-judgements", help="Let the gate compare neighbours, whatever the config names.")
+    ] = False,
+    no_gate: Annotated[bool, typer.Option("--no-gate", help="Cut over whatever the gate measures.")] = False,
+    no_cut_over: Annotated[
+        bool, typer.Option("--no-cut-over", help="Fill and measure only; apply again to cut over.")
+    ] = False,
+    switch_queries: Annotated[
+        bool,
+        typer.Option("--switch-queries", help="Ask by the new encoders at once where plan measured that to be better."),
+    ] = False,
+    why: WhyOption = "",
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Re-encode what the config changes while the collection answers as before, pass the gate, and cut over.
+
+    Killed at any moment, it goes on where it was when run again. Leaves with 5 when the gate keeps the old encoders.
+
+    [dim]Examples:[/dim]
+
+      diptych plan && diptych apply
+
+      diptych apply --rate 200 --why "smaller vectors"
+
+      diptych apply --queries queries.jsonl --qrels qrels.tsv
+
+      diptych apply --no-cut-over
+    """
+    from diptych.swap import ApplyOptions
+
+    session: Session = context.obj
+    wanted = session.config(config)
+    options = ApplyOptions(
+        why=why,
+        again=slots_to_encode(re_encode, wanted),
+        judged=None if no_judgements else judgements(wanted, queries, qrels),
+        gate=not no_gate,
+        cut_over=not no_cut_over,
+        switch_queries=switch_queries,
+        rate=rate,
+        parallel=parallel,
+    )
+    if no_judgements:
+        wanted = unjudged(wanted)
+    with session.stored(config, None, None) as opened, _resumable(), _documents(opened, source) as documents:
+        report = _apply(opened, wanted, dataclasses.replace(options, documents=documents), as_json)
+    write_json(dataclasses.asdict(report)) if as_json else _show(report)
+
+
+def _apply(opened: Collection, config: Config, options: ApplyOptions, as_json: bool) -> ApplyReport:
+    if not as_json:
+        _announce(opened, config, options.again)
+    try:
+        with Bars() as bars:
+            return opened.apply(config, options, progress=bars)
+    except GateFailed as error:
+        _show_failed(opened.name, error, as_json)
+        raise
+
+
+@contextmanager
+def _documents(opened: Collection, sources: Sequence[str] | None) -> Iterator[SourceDocuments | None]:
+    """The documents of the sources by point, None when none are named."""
+    if not sources:
+        yield None
+        return
+    from diptych.populate import open_source
+    from diptych.swap.source import SourceDocuments
+
+    with SourceDocuments(opened.handle, together([open_source(path) for path in sources])) as documents:
+        yield documents
+
+
+def judgements(config: Config, queries: Path | None, qrels: Path | None) -> Judged | None:
+    """The queries and judgements of the options, else of the config; read now, not after hours of encoding.
+
+    Raises:
+        EvaluationError: only one of the two is there, a file cannot be read, or the metric is unknown.
+        MissingExtra: ir-measures is not installed.
+    """
+    from diptych.evaluate.measures import parse_metrics
+    from diptych.swap import Judged
+
+    given = {"queries": queries, "qrels": qrels}
+    named = {name: str(path) for name, path in given.items() if path is not None}
+    found = Judged.of(config.evaluate.model_copy(update=named))
+    if found is not None:
+        parse_metrics([config.swap.gate.metric or found.metric])
+    return found
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        do = "diptych apply goes on where it stopped, diptych rollback gives it up"
+        say(stderr(), f"nothing is lost and the collection answers as before: {do}")
+        raise
+
+
+def _announce(opened: Collection, config: Config, again: frozenset[str]) -> None:
+    """What is about to be done: the plan, or that a swap is gone on with."""
+    swap = opened.handle.read().swap
+    if swap is None:
+        planning.show(opened.plan(unjudged(config), again=again, sample=0))
+    elif begun := under_way(opened.handle.read(), config):
+        say(stdout(), begun.partition(": ")[0])
+
+
+def _show_failed(name: str, error: GateFailed, as_json: bool) -> None:
+    """What the gate measured; the error itself says why it was not enough."""
+    report, left = error.context.get("report"), error.context.get("left") or {}
+    if as_json:
+        gate = dataclasses.asdict(report) if dataclasses.is_dataclass(report) else None  # type: ignore[arg-type]
+        return write_json({"collection": name, "outcome": "gate not passed", "gate": gate, "left": left})
+    if report is not None:
+        show_gate(stdout(), report)  # type: ignore[arg-type]
+    _left(left, len(left))  # type: ignore[arg-type]
+    return None
+
+
+def _show(report: ApplyReport) -> None:
+    console = stdout()
+    if report.gate is not None:
+        show_gate(console, report.gate)
+    say(console, _outcome(report), "bold")
+    for line in _next(report):
+        say(console, line)
+    for warning in report.warnings:
+        say(stderr(), f"warning: {warning}", "yellow")
+    _left(report.left, report.missing)
+
+
+def _outcome(report: ApplyReport) -> str:
+    encoded = ", ".join(f"{vector} {count:,}" for vector, count in report.encoded.items() if count)
+    made = f", encoded: {encoded}" if encoded else ""
+    changed = f", of which {report.changed:,} again because they changed meanwhile" if report.changed else ""
+    return f"{report.collection}: {report.outcome} in {report.seconds:.1f} s{made}{changed}"
+
+
+def _next(report: ApplyReport) -> Iterator[str]:
+    if report.dropped:
+        yield f"dropped: {', '.join(report.dropped)}"
+    if report.outcome == "cut over":
+        yield "the old vectors are kept up: diptych rollback goes back to them, diptych finish drops them"
+    elif report.outcome == "filled":
+        yield "the old encoders still answer: diptych apply cuts over, diptych rollback gives it up"
+
+
+def _left(left: Mapping[int | str, str], missing: int) -> None:
+    if not missing:
+        return
+    say(stderr(), f"{missing:,} points are without the new vector", "yellow")
+    for point, reason in list(left.items())[:SHOWN]:
+        say(stderr(), printable(f"  {point}: {reason}", limit=200))

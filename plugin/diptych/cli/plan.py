@@ -1,0 +1,138 @@
+"""`diptych plan`: what the config asks of the collection, and what it would cost."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from diptych.cli.options import CONFIG, ConfigOption, DebugOption, JsonOption
+from diptych.cli.output import stderr, stdout, table, write_json
+from diptych.cli.running import PENDING
+from diptych.cli.session import Session
+from diptych.cli.swapping import ReEncodeOption, duration, say, size, slots_to_encode, under_way, unjudged
+
+if TYPE_CHECKING:
+    from diptych.swap import Plan, Step
+
+SAMPLE = 64  # as diptych.swap.plan has it, which is slow to import
+ACTIONS = {
+    "add": "add",
+    "drop": "drop",
+    "re-encode": "re-encode",
+    "reuse": "use kept vectors",
+    "re-prompt": "queries only",
+    "storage": "storage only",
+    "numerics": "settings only",
+    "keep": "as it is",
+}
+
+
+def plan(
+    context: typer.Context,
+    config: ConfigOption = CONFIG,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Leave with 4 when there is something to apply, for CI.")
+    ] = False,
+    sample: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Documents encoded to estimate time and size; 0 measures nothing.")
+    ] = SAMPLE,
+    re_encode: ReEncodeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show what the edited config would change in the collection, and what that costs; changes nothing itself.
+
+    [dim]Examples:[/dim]
+
+      diptych plan
+
+      diptych plan && diptych apply
+
+      diptych plan --exit-code --sample 0 --json
+    """
+    session: Session = context.obj
+    wanted = session.config(config)
+    again = slots_to_encode(re_encode, wanted)
+    with session.stored(config, None, None) as opened:
+        found = opened.plan(wanted if sample else unjudged(wanted), again=again, sample=sample)
+        begun = under_way(opened.handle.read(), wanted)
+    if as_json:
+        write_json(document(found))
+    else:
+        show(found, begun, advice=True)
+    if exit_code and found.pending:
+        raise typer.Exit(PENDING)
+
+
+def document(found: Plan) -> dict[str, object]:
+    """The plan as JSON values."""
+    return {**dataclasses.asdict(found), "pending": found.pending, "seconds": found.seconds}
+
+
+def show(found: Plan, begun: str = "", *, advice: bool = False) -> None:
+    """The plan as a table, what differs in each slot, warnings, and with `advice` what to do next.
+
+    Args:
+        begun: what became of a swap that was begun.
+    """
+    console = stdout()
+    say(console, f"{found.collection}: {found.documents:,} documents", "bold")
+    console.print(_table(found))
+    for line in _details(found):
+        say(console, line)
+    for warning in found.warnings:
+        say(stderr(), f"warning: {warning}", "yellow")
+    if begun:
+        say(console, begun)
+    elif advice:
+        say(console, _advice(found))
+
+
+def _details(found: Plan) -> Iterator[str]:
+    """What differs, and what was measured of the new encoders' queries."""
+    from diptych.swap.asking import describe
+
+    for step in found.steps:
+        if step.why and step.action != "keep":
+            yield f"{step.slot}: {step.why}"
+        if step.query_side is not None:
+            better = step.query_side.low > 0
+            do = (
+                "diptych apply --switch-queries asks by the new one at once"
+                if better
+                else "the old one asks until then"
+            )
+            yield f"{step.slot}: {describe(step.query_side)}: {do}"
+    if found.search:
+        yield "search: the pipeline changes"
+
+
+def _table(found: Plan) -> Table:
+    estimated = any(step.rate for step in found.steps)
+    names = ("slot", "change", "documents", "time", "disk", "memory")[: 6 if estimated else 3]
+    shown = table(*names)
+    for column in shown.columns[2:]:
+        column.justify = "right"
+    for step in found.steps:
+        shown.add_row(*_row(step)[: len(names)])
+    return shown
+
+
+def _row(step: Step) -> tuple[str, ...]:
+    documents = f"{step.points:,}" if step.points else ""
+    if not step.rate:
+        return step.slot, ACTIONS[step.action], documents, "", "", ""
+    costs = (duration(step.seconds), f"+{size(step.disk)}", f"+{size(step.memory)}")
+    return step.slot, ACTIONS[step.action], documents, *costs
+
+
+def _advice(found: Plan) -> str:
+    if not found.pending:
+        return "nothing to do: the collection is as the config says"
+    rates = [step.rate for step in found.steps if step.rate]
+    timed = ", timed on a sample on this machine" if rates else ""
+    return f"to do it: diptych apply{timed}"

@@ -1,0 +1,48 @@
+"""`diptych rollback`: back to the encoders before the last cut-over, or out of a swap under way."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import typer
+
+from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
+from diptych.cli.output import stderr, stdout, write_json
+from diptych.cli.session import Session
+from diptych.cli.swapping import WhyOption, say, stale_config
+
+
+def rollback(
+    context: typer.Context,
+    config: ConfigOption = CONFIG,
+    store: StoreOption = None,
+    collection: CollectionOption = None,
+    why: WhyOption = "",
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Go back to what answered before the last cut-over, in one update; or give up the swap that is under way.
+
+    Nothing is encoded. A second rollback goes forward again. After `diptych finish` there is no way back.
+
+    [dim]Examples:[/dim]
+
+      diptych rollback --why "users find less"
+
+      diptych rollback --store http://localhost:6333 --collection packages
+    """
+    session: Session = context.obj
+    with session.stored(config, store, collection) as opened:
+        done = opened.rollback(why=why)
+        live = opened.handle.read().live
+    if as_json:
+        return write_json(dataclasses.asdict(done))
+    console = stdout()
+    say(console, f"{done.collection}: {done.outcome}; what answers now:", "bold")
+    for slot, encoder in done.live.items():
+        say(console, f"  {slot}: {encoder}")
+    if done.dropped:
+        say(console, f"dropped: {', '.join(done.dropped)}")
+    if store is None and (warning := stale_config(session, config, live)):
+        say(stderr(), f"warning: {warning}", "yellow")
+    return None
