@@ -15,7 +15,7 @@ from diptych.search.inputs import Inputs, encode_inputs
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.requests import fusion_request
 from diptych.search.retrieval import query_points, rank_branches, require_fusible
-from diptych.search.run import find
+from diptych.search.run import current, find
 from diptych.search.stages import Linear
 from diptych.search.terms import Term, matched_terms, scores_of
 from diptych.types import Document, Hit, Query
@@ -95,7 +95,14 @@ def explain(
     Raises:
         SearchError: something that cannot be searched as asked, or an id that the collection does not hold.
     """
-    asked = Asked.of(handle, [query], pipeline=pipeline, limit=limit, filter=filter, params=params)
+
+    def answer() -> list[Explanation]:
+        return _explained(Asked.of(handle, [query], pipeline=pipeline, limit=limit, filter=filter, params=params), ids)
+
+    return current(handle, answer)
+
+
+def _explained(asked: Asked, ids: Sequence[str] | None) -> list[Explanation]:
     if ids is not None:
         asked = replace(asked, limit=asked.pipeline.depth or asked.pipeline.retrieve[0].candidates)
     require_fusible(asked)

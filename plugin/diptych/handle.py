@@ -227,13 +227,14 @@ class CollectionHandle:
 
     def keep_pipeline(self) -> None:
         """Store the config's search pipeline in the collection, so that whoever opens it by name searches alike."""
-        if self.metadata is None or self.metadata.swap is not None:
-            return
         search = self.search_config.model_dump(mode="json")
-        if self.metadata.search != search:
+        if self.metadata is None or self.metadata.search == search:
+            return
+        now = self.read()
+        if now.swap is None and now.live == self.metadata.live:  # else the pipeline is for slots that are about to go
             # Every QdrantBase takes it; the base class only says **kwargs.
             self.client.update_collection(self.name, metadata=search_payload(search))
-            self.view = replace(self.view, metadata=self.metadata.model_copy(update={"search": search}))
+            self.view = replace(self.view, metadata=now.model_copy(update={"search": search}))
 
     def read(self) -> CollectionMetadata:
         """What the collection says about itself now.

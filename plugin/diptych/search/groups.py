@@ -14,7 +14,7 @@ from diptych.search.inputs import encode_inputs
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.requests import pipeline_request
 from diptych.search.retrieval import ask, hits_of
-from diptych.search.run import Clock, find, tell
+from diptych.search.run import Clock, current, find, tell
 from diptych.search.stages import require_count
 from diptych.types import Document, Hit, Query
 from diptych.view import View
@@ -67,16 +67,24 @@ def search_groups(
     require_count("group_size", group_size, "search_groups")
     if not isinstance(group_by, str) or not group_by:
         raise SearchError("group_by is no payload key", got=repr(group_by), expected="such as 'section'")
-    asked = Asked.of(
-        handle,
-        queries,
-        pipeline=pipeline,
-        limit=limit,
-        filter=filter,
-        score_threshold=score_threshold,
-        params=params,
-        with_payload=with_payload,
-    )
+
+    def answer() -> list[list[HitGroup]]:
+        asked = Asked.of(
+            handle,
+            queries,
+            pipeline=pipeline,
+            limit=limit,
+            filter=filter,
+            score_threshold=score_threshold,
+            params=params,
+            with_payload=with_payload,
+        )
+        return _groups(asked, group_by, group_size)
+
+    return current(handle, answer)
+
+
+def _groups(asked: Asked, group_by: str, group_size: int) -> list[list[HitGroup]]:
     make = _from_hits if asked.pipeline.stages else _from_qdrant
     seconds: dict[str, float] = {}
     groups = make(asked, group_by, group_size, seconds)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from diptych.config.models import Config, SearchConfig
-from diptych.errors import GateFailed, SwapError
+from diptych.errors import DiptychError, GateFailed, SwapError
 from diptych.handle import CollectionHandle
 from diptych.metadata import CollectionMetadata, Swap
 from diptych.opening import describes, stored_search
@@ -23,7 +23,7 @@ from diptych.swap.gate import GateReport, Judged, coverage, run_gate
 from diptych.swap.lease import Lease
 from diptych.swap.points import LivePoints
 from diptych.swap.source import SourceDocuments
-from diptych.swap.states import changed_settings, cut_over, removed_keys, unused, write
+from diptych.swap.states import changed_settings, cut_over, other_keys, unused, write
 from diptych.swap.vectors import drop, orphans, restore
 
 
@@ -164,7 +164,8 @@ class _Apply:
                 restore(self._handle.client, self._handle.name, change.slot, change.live)
         target, why = beginning.settings(metadata.live), self._options.why
         after = changed_settings(metadata, target, search, why, self._config.digest())
-        write(self._handle.client, self._handle.name, after, self._lease.forget())
+        self._lease.forget()
+        write(self._handle.client, self._handle.name, after, other_keys(metadata, after))
         self._optimize()
         self._handle.install(after)
         return self._report("changed settings")
@@ -237,34 +238,47 @@ class _Apply:
             documents=self._options.documents,
         )
 
-    def _gate(self, metadata: CollectionMetadata, swap: Swap) -> GateReport:
-        """What the gate says.
+    def _gate(self, metadata: CollectionMetadata, swap: Swap) -> GateReport | None:
+        """What the gate says; None when it does not decide and could not measure.
 
         Raises:
             GateFailed: no, and it decides.
         """
+        try:
+            report = self._measured(metadata, swap)
+        except DiptychError as error:
+            if self._options.gate:
+                raise
+            self._warnings.append(f"the gate was passed over and could not measure: {error.what}")
+            return None
+        if not report.passed and self._options.gate:
+            raise self._failed(report)
+        return report
+
+    def _measured(self, metadata: CollectionMetadata, swap: Swap) -> GateReport:
         old = self._handle.at(metadata.live, metadata, stored_search(metadata))
         new = self._handle.at(swap.target, metadata, SearchConfig.model_validate(swap.search or {}))
         client, name = self._handle.client, self._handle.name
         covered = {own.vector: coverage(client, name, own) for own in swap.target.slots.values()}
-        report = run_gate(old, new, config=self._config.swap.gate, judged=self._judged(), coverage=covered)
-        if not report.passed and self._options.gate:
-            raise GateFailed(
-                "the new encoders did not pass the gate; the old ones stay live",
-                where=f"collection {name!r}",
-                got="; ".join(report.reasons),
-                do="look at them; then change swap.gate and run diptych apply again, or give up: diptych rollback",
-                report=report,
-                left=dict(list(self._filled.left.items())[:SHOWN]),
-            )
-        return report
+        return run_gate(old, new, config=self._config.swap.gate, judged=self._judged(), coverage=covered)
 
-    def _cut_over(self, gate: GateReport) -> ApplyReport:
+    def _failed(self, report: GateReport) -> GateFailed:
+        return GateFailed(
+            "the new encoders did not pass the gate; the old ones stay live",
+            where=f"collection {self._handle.name!r}",
+            got="; ".join(report.reasons),
+            do="look at them; then change swap.gate and run diptych apply again, or give up: diptych rollback",
+            report=report,
+            left=dict(list(self._filled.left.items())[:SHOWN]),
+        )
+
+    def _cut_over(self, gate: GateReport | None) -> ApplyReport:
         client, name = self._handle.client, self._handle.name
         self._lease.require()
         before = self._handle.read()
-        after = cut_over(before, gate.sentence)
-        write(client, name, after, {**removed_keys(after), **self._lease.forget()})
+        after = cut_over(before, gate.sentence if gate else "passed over")
+        self._lease.forget()
+        write(client, name, after, other_keys(before, after))
         self._handle.install(after)
         self._repair(after)  # of populates that looked just before
         dropped = unused(before, after)

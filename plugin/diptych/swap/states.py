@@ -111,9 +111,11 @@ def finished(metadata: CollectionMetadata) -> CollectionMetadata:
     return _with(metadata, event, previous=None, previous_search=None, behind=())
 
 
-def removed_keys(metadata: CollectionMetadata) -> dict[str, Any]:
-    """Keys of other writers that go with a cut-over: the lease and what was behind."""
-    return {APPLY: None, BEHIND: list(metadata.behind)}
+def other_keys(before: CollectionMetadata, after: CollectionMetadata) -> dict[str, Any]:
+    """Keys of other writers that change together with the state: what is behind, the lease, drift maps out of use."""
+    used = {asking.drift for asking in after.live.asking.values()}
+    drifts = {asking.drift: None for asking in before.live.asking.values() if asking.drift and asking.drift not in used}
+    return {BEHIND: list(after.behind), APPLY: None, **drifts}
 
 
 def unused(before: CollectionMetadata, after: CollectionMetadata) -> dict[str, Generation]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from diptych.errors import SwapError
 from diptych.handle import CollectionHandle
-from diptych.metadata import BEHIND, CollectionMetadata
+from diptych.metadata import CollectionMetadata
 from diptych.swap.lease import Lease
-from diptych.swap.states import abandoned, finished, rolled_back, unused, write
+from diptych.swap.states import abandoned, finished, other_keys, rolled_back, unused, write
 from diptych.swap.vectors import drop
 
 
@@ -62,7 +62,8 @@ def finish(handle: CollectionHandle) -> StepBack:
 def _done(
     handle: CollectionHandle, before: CollectionMetadata, after: CollectionMetadata, outcome: str, lease: Lease
 ) -> StepBack:
-    write(handle.client, handle.name, after, {BEHIND: list(after.behind), **lease.forget()})
+    lease.forget()
+    write(handle.client, handle.name, after, other_keys(before, after))
     handle.install(after)
     dropped = unused(before, after)
     for vector, generation in dropped.items():
