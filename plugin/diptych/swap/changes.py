@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from diptych import guard
 from diptych.config.models import Config
+from diptych.config.secrets import redacted
 from diptych.metadata import Canaries, CollectionMetadata, Generation, Reading
 from diptych.opening import reading_of, storage_of
 from diptych.protocols import Calibrated, Fingerprint
@@ -129,9 +130,10 @@ def _said(slot: Slot) -> dict[str, Any]:
 
 
 def _compared(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    old, new = redacted(then), redacted(now)
     for key in {**then, **now}:
         if then.get(key) != now.get(key):
-            yield f"{prefix}{key}: {_shown(then.get(key))} -> {_shown(now.get(key))}"
+            yield f"{prefix}{key}: {_shown(old.get(key))} -> {_shown(new.get(key))}"
 
 
 def _shown(value: object) -> str:

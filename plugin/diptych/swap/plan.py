@@ -107,7 +107,8 @@ def plan(
     steps = tuple(_step(change, count, texts) for change in found)
     steps, doubts = _with_query_side(handle, metadata, config, found, steps)
     search = metadata.search != config.search.model_dump(mode="json")
-    warnings = (*_warnings(metadata, steps, count, texts), *doubts)
+    silent = bool(sample and count and not texts)
+    warnings = (*_warnings(metadata, steps, silent), *doubts)
     return Plan(handle.name, count, steps, search, metadata.swap is not None, warnings)
 
 
@@ -218,13 +219,13 @@ def _sample(handle: CollectionHandle, metadata: CollectionMetadata, config: Conf
     return [text for document in found if (text := reading.of(document.title, document.text))]
 
 
-def _warnings(metadata: CollectionMetadata, steps: Sequence[Step], count: int, texts: Sequence[str]) -> list[str]:
+def _warnings(metadata: CollectionMetadata, steps: Sequence[Step], silent: bool) -> list[str]:
     swaps = any(step.action in SWAPS for step in steps)
     found = []
     if swaps and metadata.previous is not None:
         kept = ", ".join(sorted(metadata.previous.vectors() - metadata.live.vectors()))
         if kept and not any(step.action == "reuse" for step in steps):
             found.append(f"{kept} of the generation before will be dropped at the cut-over: no more rollback to it")
-    if any(step.action in ENCODES for step in steps) and count and not texts:
+    if any(step.action in ENCODES for step in steps) and silent:
         found.append("the sampled points hold no text to encode: apply needs the documents, --source FILE")
     return found
