@@ -15,7 +15,11 @@ ROOT = Path(__file__).parents[1]
 
 
 def pytest_configure() -> None:
-    """A shell starts its background jobs with Ctrl-C ignored, and so would be the processes that tests interrupt."""
+    """Tests do not share the user's embedding cache, and the processes that they interrupt hear Ctrl-C.
+
+    A shell starts its background jobs with Ctrl-C ignored, and so would be the processes that tests start.
+    """
+    os.environ["DIPTYCH_CACHE"] = "off"
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -114,7 +114,8 @@ class Collection:
         self.close()
 
     def close(self) -> None:
-        """Close the store if `open` opened it."""
+        """Close what `open` opened: the embedding cache, and the store unless a client was given."""
+        self.handle.close()
         if self._owns_client:
             self.client.close()
 

@@ -75,6 +75,11 @@ class CollectionHandle:
         self._due = time.monotonic() + REFRESH
         self.view = self._opened(self._read(required=self.config is None))
 
+    def close(self) -> None:
+        """Close the embedding cache; the client is not this handle's."""
+        if self.cache is not None:
+            self.cache.close()
+
     @property
     def exists(self) -> bool:
         """Whether the collection has been created."""
