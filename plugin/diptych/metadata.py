@@ -50,8 +50,9 @@ class Record(BaseModel):
 
 
 class Canaries(Record):
-    """Vectors of the guard's texts, packed as text; see `diptych.guard`."""
+    """Vectors of the guard's texts, packed as text, and which texts they were; see `diptych.canaries`."""
 
+    edition: int = 1
     query: list[str]
     document: list[str]
 

@@ -12,11 +12,11 @@ from diptych import guard
 from diptych.config.models import SlotConfig
 from diptych.drift_maps import Map
 from diptych.encoding import Side, Vector, encode, require_finite
-from diptych.errors import CollectionError, FingerprintMismatch
 from diptych.metadata import Asking, Generation, Reading
 from diptych.protocols import Calibrated, Kind, Similarity, Statistics
 from diptych.registry import Registry
 from diptych.types import SparseVector
+from diptych.watch import Watch
 
 if TYPE_CHECKING:
     from diptych.cache import EmbeddingCache, Namespace
@@ -36,6 +36,8 @@ class Slot:
         drift: carries that encoder's vectors into this slot's space; then documents come from it too, since the slot's
             own encoder is gone.
         cache: where vectors of documents are kept; None encodes each time.
+
+    `watch` looks again and again whether a remote encoder is still the one that made the vectors.
     """
 
     def __init__(
@@ -60,7 +62,8 @@ class Slot:
         self._registry = registry
         self._verify = verify
         self._encoder: Any = None
-        self._shown = False
+        self._shown: guard.Likeness | None = None
+        self.watch = Watch()
         self._kind: Kind | None = None
         self._cache = cache
         self._namespace: tuple[Generation, Namespace | None] | None = None
@@ -112,7 +115,7 @@ class Slot:
     @property
     def proved(self) -> bool:
         """Whether the encoder, made or not, is the generation's: told by its config, or shown by the guard."""
-        return not self.changed or self._shown
+        return not self.changed or self._shown is not None
 
     @property
     def encoder(self) -> Any:
@@ -130,8 +133,8 @@ class Slot:
                 self._encoder = encoder
             return self._encoder
 
-    def verify(self) -> None:
-        """Make the encoder and compare it with the collection now.
+    def verify(self) -> guard.Likeness | None:
+        """Make the encoder and compare it with the collection: how alike their canaries are, None without vectors.
 
         Raises:
             FingerprintMismatch: it did not make the vectors of this collection.
@@ -139,6 +142,7 @@ class Slot:
         encoder = self.encoder
         if not self._verify:
             self._check(encoder)
+        return self._shown
 
     def found(self, generation: Generation) -> None:
         """The collection exists after all: an encoder made before that was known must prove itself."""
@@ -177,7 +181,7 @@ class Slot:
             return self._mapped(self._asker.encode(side, inputs))
         if side == "document" and not fresh and (namespace := self.namespace) is not None:
             return namespace.encode(inputs, self._encode_documents)
-        vectors = encode(self.encoder, self.kind, side, inputs, where=self.where)
+        vectors = self._ask(side, inputs)
         if side == "query":
             require_finite(vectors, inputs, where=self.where)
         return vectors
@@ -210,6 +214,8 @@ class Slot:
         if statistics is not None:
             encoder.calibrate(statistics)
         found = guard.fingerprint_of(encoder, self.config.adapter, options)
+        canaries = guard.record_canaries(encoder, self.kind, where=self.where)
+        self.watch.proved()
         return Generation(
             number=number,
             vector=vector,
@@ -220,7 +226,7 @@ class Slot:
             space=found.space,
             numerics=found.numerics,
             documents=found.documents,
-            canaries=guard.record_canaries(encoder, self.kind, where=self.where),
+            canaries=canaries,
             statistics=dict(statistics) if statistics is not None else None,
             reading=reading,
             dimension=getattr(encoder, "dimension", None),
@@ -240,22 +246,31 @@ class Slot:
         return cache.namespace(generation, now, proven=self._verify, changeable=spec.remote)
 
     def _encode_documents(self, inputs: Sequence[str]) -> list[Vector]:
-        return encode(self.encoder, self.kind, "document", inputs, where=self.where)
+        return self._ask("document", inputs)
+
+    def _ask(self, side: Side, inputs: Sequence[str]) -> list[Vector]:
+        """The encoder's vectors, of a remote one once it has proved that it still makes those it made."""
+        encoder, generation, adapter = self.encoder, self.generation, self.config.adapter
+        if generation is None or not self._verify or not self._registry.spec(adapter, where=self.where).remote:
+            return encode(encoder, self.kind, side, inputs, where=self.where)
+        now = guard.fingerprint_of(encoder, adapter, self.config.options)
+        return self.watch.encode(encoder, now, generation, side, inputs, where=self.where)
 
     def _prepare(self, encoder: Any) -> None:
         generation = self.generation
         if generation is None:
             return
         if generation.kind != self.kind:
-            raise _other_kind(self, generation)
+            raise guard.other_kind(f"{self.config.adapter} ({self.kind})", generation, where=self.where)
         if generation.statistics is not None and isinstance(encoder, Calibrated):
             encoder.calibrate(generation.statistics)
 
     def _check(self, encoder: Any) -> None:
         if self.generation is not None:
             now = guard.fingerprint_of(encoder, self.config.adapter, self.config.options)
-            guard.check(encoder, now, self.generation, where=f"{self.where}{_difference(self.config, self.generation)}")
-            self._shown = True
+            where = f"{self.where}{_difference(self.config, self.generation)}"
+            self._shown = guard.check(encoder, now, self.generation, where=where)
+            self.watch.proved()
 
 
 def _difference(config: SlotConfig, live: Generation) -> str:
@@ -276,13 +291,3 @@ def _asker(name: str, asking: Asking, registry: Registry, verify: bool) -> Slot:
     own = asking.generation
     config = SlotConfig(adapter=own.adapter, options=own.options)
     return Slot(name, config, own, registry, verify=verify)
-
-
-def _other_kind(slot: Slot, generation: Generation) -> CollectionError:
-    return FingerprintMismatch(
-        "the config's adapter is of another kind than the one that filled the slot",
-        where=slot.where,
-        got=f"{slot.config.adapter} ({slot.kind})",
-        expected=f"{generation.adapter} ({generation.kind})",
-        do="name that adapter; to change it: diptych plan, then diptych apply",
-    )

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 from diptych import guard
 from diptych.config.models import Config
 from diptych.config.secrets import redacted
-from diptych.metadata import Canaries, CollectionMetadata, Generation, Reading
+from diptych.metadata import CollectionMetadata, Generation, Reading
 from diptych.opening import reading_of, storage_of
 from diptych.protocols import Calibrated, Fingerprint
 from diptych.registry import Registry
@@ -75,13 +75,14 @@ def _change(slot: Slot, live: Generation | None, metadata: CollectionMetadata, r
         action: Action = "reuse" if kept else "re-encode"
         return Change(slot.name, action, why or "asked for", slot, live, kept)
     now, likeness = fingerprint(slot), compare(slot, live)
+    limit = guard.minimum_likeness(now, live.fingerprint)
     if now.space != live.space:
         if kept is not None:
             return Change(slot.name, "reuse", why, slot, live, kept, likeness.lowest)
-        same = bool(now.documents) and now.documents == live.documents and likeness.document >= guard.MINIMUM_LIKENESS
+        same = bool(now.documents) and now.documents == live.documents and likeness.of("document") >= limit
         why = why or f"the model behind the name changed: {now} made the vectors as {live.fingerprint}"
         return Change(slot.name, "re-prompt" if same else "re-encode", why, slot, live, None, likeness.lowest)
-    if likeness.lowest < guard.MINIMUM_LIKENESS:
+    if likeness.lowest < limit:
         behind = f"the model behind the name changed (canary cosine {likeness.lowest:.4f})"
         return Change(slot.name, "re-encode", "; ".join(filter(None, (behind, why))), slot, live, None, likeness.lowest)
     if storage_of(slot.config) != live.storage:
@@ -90,27 +91,11 @@ def _change(slot: Slot, live: Generation | None, metadata: CollectionMetadata, r
     return Change(slot.name, action, why, slot, live, None, likeness.lowest)
 
 
-@dataclass(frozen=True, slots=True)
-class Likeness:
-    """Lowest canary likeness now and then, of queries and of documents."""
-
-    query: float
-    document: float
-
-    @property
-    def lowest(self) -> float:
-        """Of both sides."""
-        return min(self.query, self.document)
-
-
-def compare(slot: Slot, live: Generation) -> Likeness:
-    """How like the slot's encoder makes the canaries to what the generation recorded."""
+def compare(slot: Slot, live: Generation) -> guard.Likeness:
+    """How alike the slot's encoder makes the canaries to those that the generation recorded."""
     if live.statistics is not None and isinstance(slot.encoder, Calibrated):
         slot.encoder.calibrate(live.statistics)
-    now, then = guard.record_canaries(slot.encoder, slot.kind, where=slot.where), live.canaries
-    if now is None or then is None:
-        return Likeness(1.0, 1.0)
-    return Likeness(_lowest(now, then, "query"), _lowest(now, then, "document"))
+    return guard.compare(slot.encoder, live, where=slot.where)
 
 
 def fingerprint(slot: Slot) -> Fingerprint:
@@ -154,8 +139,5 @@ def _kept(slot: Slot, metadata: CollectionMetadata, reading: Reading) -> Generat
         return None
     if storage_of(slot.config) != kept.storage or fingerprint(slot).space != kept.space:
         return None
-    return kept if compare(slot, kept).lowest >= guard.MINIMUM_LIKENESS else None
-
-
-def _lowest(now: Canaries, then: Canaries, side: Literal["query", "document"]) -> float:
-    return guard.lowest_likeness(getattr(now, side), getattr(then, side))
+    limit = guard.minimum_likeness(fingerprint(slot), kept.fingerprint)
+    return kept if compare(slot, kept).lowest >= limit else None

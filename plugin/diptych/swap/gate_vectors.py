@@ -78,7 +78,7 @@ def check_canary(slot: Slot) -> Canary:
     try:
         encoder = slot.encoder
         now = guard.fingerprint_of(encoder, slot.config.adapter, slot.config.options)
-        return Canary(slot.name, guard.check(encoder, now, generation, where=slot.where))
+        return Canary(slot.name, guard.check(encoder, now, generation, where=slot.where).lowest)
     except FingerprintMismatch as error:
         return Canary(slot.name, None, str(error))
 

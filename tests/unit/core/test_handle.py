@@ -11,7 +11,6 @@ import pytest
 from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
-from diptych import guard
 from diptych.config import parse_config
 from diptych.encoding import encode
 from diptych.errors import CollectionError, CollectionNotFound, ContractError, FingerprintMismatch
@@ -257,11 +256,3 @@ class Wrong:
 def test_what_breaks_the_contract_is_named(kind: Any, answer: Any, message: str) -> None:
     with pytest.raises(ContractError, match=message):
         encode(Wrong(answer), kind, "query", ["a"], where="slot 'x'")
-
-
-def test_likeness_is_one_for_equals_and_falls_with_direction_and_length() -> None:
-    packed = [guard._pack("dense", np.array(v, np.float32)) for v in ([1, 0], [0, 1], [2, 0])]
-    assert guard.lowest_likeness(packed, packed) == 1.0
-    assert guard.lowest_likeness(packed[:1], packed[1:2]) == 0.0
-    assert guard.lowest_likeness(packed[:1], packed[2:]) == pytest.approx(0.8)
-    assert guard.lowest_likeness(packed[:1], packed) == 0.0

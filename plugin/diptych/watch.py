@@ -1,0 +1,79 @@
+"""`Watch`: a remote encoder can become another one at any time, so it must prove itself again and again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from diptych import guard
+from diptych.canaries import Likeness, likenesses, pack, sketches, texts_of
+from diptych.encoding import Side, Vector, encode
+from diptych.metadata import Generation
+from diptych.protocols import Fingerprint
+
+RECHECK = 600.0  # seconds of use after which the canaries of a side are encoded again
+
+
+class Watch:
+    """Encodes with a remote encoder as long as it makes the vectors it made.
+
+    Before it encodes, the canaries of that side are encoded again when the last time is `interval` seconds ago: one
+    request more. To documents, whose vectors stay, one short canary is added in each call, so that none is kept which
+    was made together with a canary that has changed.
+
+    Args:
+        interval: seconds between two looks, while it is used.
+        clock: tells the seconds.
+    """
+
+    def __init__(self, *, interval: float = RECHECK, clock: Callable[[], float] = time.monotonic) -> None:
+        self.interval, self.clock = interval, clock
+        self._looked: dict[Side, float] = {}
+        self._lock = threading.Lock()
+
+    def proved(self) -> None:
+        """Both sides were compared just now, or recorded."""
+        now = self.clock()
+        self._looked = {"query": now, "document": now}
+
+    def encode(
+        self, encoder: Any, now: Fingerprint, generation: Generation, side: Side, inputs: Sequence[str], *, where: str
+    ) -> list[Vector]:
+        """One vector per input, in order.
+
+        Raises:
+            FingerprintMismatch: the encoder makes other vectors than it made for this generation.
+            ContractError: it breaks its contract.
+        """
+        if generation.canaries is None:
+            return encode(encoder, generation.kind, side, inputs, where=where)
+        with self._lock:
+            looked = self._looked.get(side)
+            if looked is None or self.clock() - looked >= self.interval:
+                self._look(encoder, now, generation, side, where)
+        if side == "query" or not inputs:
+            return encode(encoder, generation.kind, side, inputs, where=where)
+        canary = texts_of(generation.canaries.edition)[0]
+        *vectors, shown = encode(encoder, generation.kind, side, [*inputs, canary], where=where)
+        _require_alike(side, [pack(shown)], now, generation, where)
+        return vectors
+
+    def _look(self, encoder: Any, now: Fingerprint, generation: Generation, side: Side, where: str) -> None:
+        """Compare all canaries of a side; while they differ it does not count, so the next call looks again."""
+        assert generation.canaries is not None
+        found = sketches(encoder, generation.kind, side, where=where, edition=generation.canaries.edition)
+        _require_alike(side, found, now, generation, where)
+        self._looked[side] = self.clock()
+
+
+def _require_alike(side: Side, found: Sequence[str], now: Fingerprint, generation: Generation, where: str) -> None:
+    """Raise FingerprintMismatch unless the packed vectors, of the first texts, are like those recorded."""
+    then = generation.canaries
+    assert then is not None
+    known = then.query if side == "query" else then.document
+    alike = likenesses(found, known[: len(found)])
+    texts = texts_of(then.edition)
+    likeness = Likeness(alike, (), texts) if side == "query" else Likeness((), alike, texts)
+    guard.require_alike(likeness, now, generation, where=f"{where}, looked at again while it serves")
