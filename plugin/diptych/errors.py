@@ -21,6 +21,7 @@
     │   └── FingerprintMismatch  the encoder at hand did not make the vectors in the collection
     ├── DocumentError            one bad document; populate sets it aside and goes on
     ├── PopulateError            populate stopped; what was acknowledged is kept
+    ├── CopyError                a copy of a collection that cannot be made, gone on with or verified
     ├── SwapError                a swap that cannot be planned, applied, rolled back or finished as asked
     │   ├── ApplyRunning         another process applies a swap to the collection
     │   └── GateFailed           the new encoders did not pass; the old ones stay live
@@ -137,6 +138,10 @@ class DocumentError(DiptychError):
 
 class PopulateError(DiptychError):
     """Populate stopped. What the store acknowledged is kept; running it again goes on from there."""
+
+
+class CopyError(DiptychError):
+    """A copy of a collection that cannot be made, gone on with or verified. What was written is kept."""
 
 
 class SwapError(DiptychError):

@@ -10,6 +10,7 @@ import typer
 from diptych.cli import (
     adapters,
     apply,
+    copy,
     doctor,
     evaluate,
     explain,
@@ -78,6 +79,7 @@ for _name, _function in (
     ("status", status.status),
     ("rollback", rollback.rollback),
     ("finish", finish.finish),
+    ("copy", copy.copy),
     ("adapters", adapters.adapters),
 ):
     command(app, _name, _function)

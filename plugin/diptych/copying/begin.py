@@ -1,0 +1,93 @@
+"""Where a copy begins: a target is made, or one that this source had begun is found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qdrant_client import models
+
+from diptych.copying import layout
+from diptych.copying.record import CopyRecord, record_of
+from diptych.copying.side import Side
+from diptych.creation import now, who
+from diptych.errors import CopyError
+from diptych.metadata import KEY, read_metadata
+
+if TYPE_CHECKING:
+    from diptych.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What is known before the first point: the source, its payload indexes, and how far the target is."""
+
+    record: CopyRecord
+    info: models.CollectionInfo
+    indexes: dict[str, Any]
+    resumed: bool
+
+
+def begin(source: Side, target: Side, registry: Registry | None) -> Begun:
+    """Make the target, or find it half made or done.
+
+    Raises:
+        CollectionNotFound: there is no source.
+        CopyError: the target is something else than a copy of this source; or the source is between two states.
+    """
+    _require_two(source, target)
+    metadata = read_metadata(source.client, source.name)  # raises for a source that is not there or itself unfinished
+    info = source.info()
+    require_coherent(source, info)
+    indexes = layout.indexes_of(source, info, metadata, registry)
+    if target.exists():
+        return Begun(_found(source, target, info), info, indexes, True)
+    record = CopyRecord(store=source.place, collection=source.name, began=now(), by=who())
+    layout.create(source, target, info, record.payload())
+    return Begun(record, info, indexes, False)
+
+
+def require_coherent(source: Side, info: models.CollectionInfo) -> None:
+    """Raise CopyError while a swap is under way in the source: its new vectors are filled for that collection only."""
+    raw = (info.config.metadata or {}).get(KEY)
+    if not isinstance(raw, dict) or raw.get("swap") is None:
+        return
+    raise CopyError(
+        "a swap of encoders is under way in the source",
+        where=source,
+        expected="a collection at rest: a copy would hold half-filled new vectors, and nobody who fills them",
+        do="finish it or undo it first: diptych apply, or diptych rollback; then run it again",
+    )
+
+
+def _require_two(source: Side, target: Side) -> None:
+    if (source.place, source.name) == (target.place, target.name):
+        what = "a collection cannot be copied onto itself"
+        raise CopyError(what, where=source, do="name the copy: --as NAME, or another store")
+
+
+def _found(source: Side, target: Side, info: models.CollectionInfo) -> CopyRecord:
+    theirs = target.info()
+    record = record_of(theirs.config.metadata or {}, str(target))
+    if record is None:
+        raise CopyError(
+            "the target exists and is no copy",
+            where=target,
+            got=_described(target, theirs),
+            do="copy under another name: --as NAME; or delete that collection with the Qdrant client",
+        )
+    if (record.store, record.collection) != (source.place, source.name):
+        raise CopyError(
+            "the target is a copy of another collection",
+            where=target,
+            got=record.source,
+            expected=str(source),
+            do="copy under another name: --as NAME; if it is the same source, call it what it was called then",
+        )
+    layout.require_same(source, target, info, theirs)
+    return record
+
+
+def _described(target: Side, info: models.CollectionInfo) -> str:
+    known = "a diptych collection" if KEY in (info.config.metadata or {}) else "a collection"
+    return f"{known} of {target.count()} points"

@@ -1,0 +1,155 @@
+"""The target as a collection: made like the source, or compared with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from qdrant_client import models
+
+from diptych.copying.places import is_local
+from diptych.copying.side import Side
+from diptych.errors import CopyError, StoreUnsupported
+from diptych.registry import Registry
+
+if TYPE_CHECKING:
+    from diptych.metadata import CollectionMetadata
+
+# Qdrant's own defaults: what a store reports although nobody set it is left to the target.
+_DEFAULTS: dict[str, tuple[object, ...]] = {
+    "m": (16,),
+    "ef_construct": (100,),
+    "full_scan_threshold": (10_000,),
+    "max_indexing_threads": (0,),
+    "deleted_threshold": (0.2,),
+    "vacuum_min_vector_number": (1000,),
+    "default_segment_number": (0,),
+    "indexing_threshold": (10_000, 20_000),
+    "flush_interval_sec": (5,),
+    "max_optimization_threads": (1,),
+}
+
+
+def create(source: Side, target: Side, info: models.CollectionInfo, metadata: dict[str, Any]) -> None:
+    """Make the target: vectors, sparse modifiers, HNSW, quantization, datatypes, what lies on disk; and `metadata`.
+
+    Raises:
+        StoreUnsupported: the source's shards are addressed by keys, which a copy would lose.
+    """
+    params = info.config.params
+    if params.sharding_method == models.ShardingMethod.CUSTOM:
+        what = "a collection with shard keys cannot be copied: its points would lose their keys"
+        raise StoreUnsupported(what, where=source, do="use Qdrant's snapshots")
+    given = {
+        "hnsw_config": _diff(models.HnswConfigDiff, info.config.hnsw_config),
+        "optimizers_config": _diff(models.OptimizersConfigDiff, info.config.optimizer_config),
+        "quantization_config": info.config.quantization_config,
+        "on_disk_payload": params.on_disk_payload,
+        "payload": params.payload,
+        "id_tracker": params.id_tracker,
+    }
+    make = partial(
+        target.client.create_collection,
+        target.name,
+        vectors_config=params.vectors or {},
+        sparse_vectors_config=params.sparse_vectors,
+        metadata=metadata,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    target.call("create a collection in", make)
+
+
+def require_same(source: Side, target: Side, ours: models.CollectionInfo, theirs: models.CollectionInfo) -> None:
+    """Raise CopyError when the two sides' vectors cannot hold the same points."""
+    wanted, have = _shapes(ours.config.params), _shapes(theirs.config.params)
+    if wanted == have:
+        return
+    names = [name for name in sorted({*wanted, *have}) if wanted.get(name) != have.get(name)]
+    raise CopyError(
+        "source and target have other vectors",
+        where=target,
+        got=", ".join(f"{name!r}: {have.get(name, 'none')}" for name in names),
+        expected=", ".join(f"{name!r}: {wanted.get(name, 'none')}" for name in names),
+        do="the source's encoders were swapped since, or the target's: copy under another name: --as NAME",
+    )
+
+
+def ensure_indexes(target: Side, wanted: Mapping[str, Any]) -> None:
+    """Create the payload indexes that the target lacks.
+
+    Raises:
+        CopyError: a field is indexed as another type there.
+    """
+    have = target.info().payload_schema
+    for field, schema in wanted.items():
+        if is_local(target.client) and not isinstance(schema, models.TextIndexParams):
+            continue  # of no use there, and it warns
+        if field not in have:
+            target.call("write to", partial(target.client.create_payload_index, target.name, field, schema, wait=True))
+        elif (found := have[field].data_type) != (kind := _kind(schema)):
+            where = f"{target}, field {field!r}"
+            do = "drop the index in the target and run it again"
+            raise CopyError("a field is indexed as another type", where=where, got=found.value, expected=kind, do=do)
+
+
+def indexes_of(
+    source: Side, info: models.CollectionInfo, metadata: CollectionMetadata | None, registry: Registry | None
+) -> dict[str, Any]:
+    """The schemas of the source's payload indexes by field.
+
+    Local mode does not tell its own; those of text-index slots are made from what the collection says of its slots.
+    """
+    found = {name: index.params or index.data_type for name, index in info.payload_schema.items()}
+    if metadata is None or not is_local(source.client):
+        return found
+    for name, generation in metadata.live.slots.items():
+        if generation.kind == "text_index" and generation.vector not in found:
+            adapter: Any = (registry or Registry.default()).create(
+                generation.adapter, generation.options, where=f"slot {name!r}"
+            )
+            found[generation.vector] = adapter.index_params()
+    return found
+
+
+def warnings_of(source: Side, info: models.CollectionInfo) -> list[str]:
+    """What a copy leaves behind."""
+    found = []
+    if info.config.strict_mode_config is not None and info.config.strict_mode_config.enabled:
+        found.append("strict mode is not copied: set it in the target with update_collection")
+    if is_local(source.client):
+        found.append("local mode does not tell its payload indexes: the next populate makes those of its config")
+    return found
+
+
+def _diff(model: type[Any], config: Any) -> Any:
+    """The part of a config that somebody set, None when nobody set any."""
+    given = {
+        name: value
+        for name, value in config.model_dump(exclude_none=True).items()
+        if name in model.model_fields and value is not False and value not in _DEFAULTS.get(name, ())
+    }
+    return model(**given) if given else None
+
+
+def _shapes(params: models.CollectionParams) -> dict[str, str]:
+    """What decides whether a vector of one collection fits into another, by name and in words."""
+    dense: Any = params.vectors or {}
+    named = {"": dense} if isinstance(dense, models.VectorParams) else dense
+    shapes = {name: _shape(own) for name, own in named.items()}
+    return shapes | {name: _sparse_shape(own) for name, own in (params.sparse_vectors or {}).items()}
+
+
+def _shape(params: models.VectorParams) -> str:
+    parts = [str(params.size), params.distance.value]
+    parts += ["multi-vector"] if params.multivector_config else []
+    parts += [params.datatype.value] if params.datatype not in (None, models.Datatype.FLOAT32) else []
+    return " ".join(parts)
+
+
+def _sparse_shape(params: models.SparseVectorParams) -> str:
+    return f"sparse {params.modifier.value}" if params.modifier not in (None, models.Modifier.NONE) else "sparse"
+
+
+def _kind(schema: Any) -> models.PayloadSchemaType:
+    return models.PayloadSchemaType(getattr(schema, "type", schema))

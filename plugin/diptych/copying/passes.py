@@ -1,0 +1,112 @@
+"""Passes: both sides are read again, page by page, and what differs is brought over until nothing does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from qdrant_client import models
+
+from diptych.copying.comparing import Difference, Rule, difference
+from diptych.copying.points import Digest, PointId, plain_id, struct
+from diptych.copying.side import Side
+from diptych.errors import CopyError
+
+EXAMPLES = 5
+
+Done = Callable[[int], None]  # told how many points more have been compared
+
+
+@dataclass
+class Pass:
+    """What one pass found: points of the source, those that differ, those that only the target has."""
+
+    points: int = 0
+    differing: int = 0
+    extra: int = 0
+    examples: list[Difference] = field(default_factory=list)
+    digest: Digest = field(default_factory=Digest)
+
+    @property
+    def clean(self) -> bool:
+        """Whether the two sides were the same."""
+        return not self.differing and not self.extra
+
+    def note(self, found: Difference) -> None:
+        """Keep it as an example, if there is room."""
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(found)
+
+
+class Comparing:
+    """Compares source and target.
+
+    Args:
+        write: whether what differs is brought over; else only counted.
+    """
+
+    def __init__(
+        self, source: Side, target: Side, rules: Mapping[str, Rule], *, batch: int, write: bool, done: Done
+    ) -> None:
+        self._source, self._target, self._rules = source, target, rules
+        self._batch, self._write, self._done = batch, write, done
+
+    def run(self) -> Pass:
+        """One pass: all points of the source, then those that only the target has.
+
+        Raises:
+            CopyError: the target does not give back what was written into it.
+        """
+        found = Pass()
+        for records, _ in self._source.pages(self._batch):
+            self._page(records, found)
+            self._done(len(records))
+        for ids in self._target.ids(self._batch):
+            self._extra(ids, found)
+        return found
+
+    def _page(self, records: list[models.Record], found: Pass) -> None:
+        there = self._target.points([plain_id(record.id) for record in records])
+        found.points += len(records)
+        for record in there.values():
+            found.digest.add(record)
+        differing = [(record, what) for record in records if (what := self._difference(record, there))]
+        found.differing += len(differing)
+        for record, what in differing:
+            found.note(Difference(plain_id(record.id), what))
+        if differing and self._write:
+            self._bring([record for record, _ in differing])
+
+    def _bring(self, records: list[models.Record]) -> None:
+        self._target.write([struct(record) for record in records])
+        there = self._target.points([plain_id(record.id) for record in records])
+        wrong = [Difference(plain_id(r.id), what) for r in records if (what := self._difference(r, there))]
+        if wrong:
+            raise mismatch(self._target, len(wrong), wrong[:EXAMPLES])
+
+    def _extra(self, ids: list[PointId], found: Pass) -> None:
+        known = self._source.points(ids, whole=False) if ids else {}
+        extra = [identifier for identifier in ids if identifier not in known]
+        found.extra += len(extra)
+        for identifier in extra:
+            found.note(Difference(identifier, "not in the source"))
+        if extra and self._write:
+            self._target.delete(extra)
+        elif extra:
+            for record in self._target.points(extra).values():
+                found.digest.add(record)
+
+    def _difference(self, record: models.Record, there: Mapping[PointId, models.Record]) -> str:
+        return difference(record, there.get(plain_id(record.id)), self._rules)
+
+
+def mismatch(target: Side, count: int, examples: list[Difference]) -> CopyError:
+    """The error of a target that does not keep what it is given."""
+    return CopyError(
+        f"the target does not give back what was written into it: {count} points",
+        where=target,
+        got="; ".join(map(str, examples)),
+        expected="the source's payloads, and its vectors within the datatype",
+        do="look whether another program writes to the target; nothing opens it while it is unfinished",
+        examples=tuple(examples),
+    )

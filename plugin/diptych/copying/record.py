@@ -1,0 +1,81 @@
+"""What a target says about the copy that it is: its source, and how far it has come."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from diptych.config.wording import expectation
+from diptych.errors import CopyError
+from diptych.metadata import APPLY, COPY, Record
+
+
+class CopyRecord(Record):
+    """The value of the metadata key `diptych_copy`.
+
+    Args:
+        store, collection: the source.
+        stage: "points" while the source is gone through for the first time, "passes" while what changed meanwhile is
+            brought over, "done".
+        offset: id of the first point that is not copied yet; None at the beginning.
+        copied: how many points are.
+        began, finished, by: when and by whom.
+        digest: of the target's points when it was verified; None while or where it was not.
+        metadata: hash of the metadata that was copied.
+    """
+
+    format: int = 1
+    store: str
+    collection: str
+    stage: Literal["points", "passes", "done"] = "points"
+    offset: int | str | None = None
+    copied: int = 0
+    began: str = ""
+    finished: str = ""
+    by: str = ""
+    digest: str | None = None
+    metadata: str = ""
+
+    @property
+    def source(self) -> str:
+        """The source as errors name it."""
+        return f"{self.store}, collection {self.collection!r}"
+
+    def payload(self) -> dict[str, Any]:
+        """The form in which the target keeps it."""
+        return {COPY: self.model_dump(mode="json")}
+
+
+def record_of(metadata: Mapping[str, Any], where: str) -> CopyRecord | None:
+    """The record in a collection's metadata, None when it is no copy.
+
+    Raises:
+        CopyError: it is damaged, or of a newer release.
+    """
+    if metadata.get(COPY) is None:
+        return None
+    try:
+        return CopyRecord.model_validate(metadata[COPY])
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CopyError(
+            "what the target says about its copy cannot be read",
+            where=f"{where}, metadata {COPY}.{'.'.join(map(str, first['loc']))}",
+            got=repr(first["input"])[:80],
+            expected=expectation(first),
+            do="use the release of diptych that wrote it, or copy under another name: --as NAME",
+        ) from error
+
+
+def carried(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What a copy takes over of the source's metadata: all but who swaps there, and whose copy the source itself is."""
+    return {key: value for key, value in metadata.items() if key not in (APPLY, COPY) and value is not None}
+
+
+def hash_of(metadata: Mapping[str, Any]) -> str:
+    """A hash of what a copy takes over."""
+    return hashlib.sha256(json.dumps(carried(metadata), sort_keys=True).encode()).hexdigest()[:32]

@@ -1,0 +1,202 @@
+"""`copy_collection`: the whole path from one collection to another."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from diptych.copying import layout
+from diptych.copying.begin import begin
+from diptych.copying.comparing import rules_of
+from diptych.copying.finish import finish, optimized, require_unchanged
+from diptych.copying.pace import Pace
+from diptych.copying.passes import Comparing, Pass
+from diptych.copying.places import is_local
+from diptych.copying.points import struct
+from diptych.copying.record import CopyRecord, hash_of
+from diptych.copying.report import CopyReport
+from diptych.copying.side import Side
+from diptych.errors import CopyError
+from diptych.populate.progress import Progress, Unwatched
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+    from diptych.registry import Registry
+
+BATCH, PASSES = 256, 5
+
+
+def copy_collection(
+    source: QdrantBase,
+    name: str,
+    target: QdrantBase,
+    target_name: str | None = None,
+    *,
+    batch: int = BATCH,
+    rate: float | None = None,
+    verify: bool = True,
+    overwrite: bool = False,
+    passes: int = PASSES,
+    retries: int = 5,
+    progress: Progress | None = None,
+    registry: Registry | None = None,
+    places: tuple[str, str] = ("", ""),
+) -> CopyReport:
+    """Copy a collection: points with all vectors and payloads, settings, payload indexes, and what it says of itself.
+
+    Run again after whatever ended it, it goes on and copies at most one batch twice. Run again when it is done, it
+    brings over only what differs. Until it is done `Collection.open` refuses the target.
+
+    Args:
+        source, name: the collection to copy; it is only read.
+        target, target_name: where to; `name` unless given. Both clients may be the same.
+        batch: points that are read and written at once; memory holds no more, on each side.
+        rate: points a second, at most.
+        verify: read both sides again, compare all contents, and bring over what was written to the source meanwhile.
+        overwrite: take the source's points even where the target was changed since it was copied.
+        passes: comparisons, at most, before the source counts as never at rest.
+        retries: further tries after a failure of a store that may pass.
+        progress: who is told how far the stages are.
+        registry: where adapters come from; asked only for text indexes of a source in local mode.
+        places: how records and messages name the two stores; asked from the clients unless given.
+
+    Raises:
+        CopyError: a target that is no copy of this source, a swap under way, a store that fails for good, contents
+            that differ after all.
+        CollectionNotFound: there is no source.
+    """
+    sides = tuple(
+        Side(client, own, place=place, retries=retries)
+        for client, own, place in ((source, name, places[0]), (target, target_name or name, places[1]))
+    )
+    run = _Copy(*sides, batch=batch, rate=rate, passes=passes, progress=progress or Unwatched(), registry=registry)
+    return run.run(verify=verify, overwrite=overwrite)
+
+
+class _Copy:
+    """One run: the two sides, and what it counts."""
+
+    def __init__(
+        self,
+        source: Side,
+        target: Side,
+        *,
+        batch: int,
+        rate: float | None,
+        passes: int,
+        progress: Progress,
+        registry: Registry | None,
+    ) -> None:
+        self._source, self._target = source, target
+        self._batch, self._limit, self._progress, self._registry = batch, passes, progress, registry
+        self._pace = Pace(rate)
+        self._started = time.perf_counter()
+        self._copied = self._changed = self._deleted = self._passes = 0
+
+    def run(self, *, verify: bool, overwrite: bool) -> CopyReport:
+        """Copy, compare, complete."""
+        begun = begin(self._source, self._target, self._registry)
+        record, self._info = begun.record, begun.info
+        layout.ensure_indexes(self._target, begun.indexes)
+        verified = verify or record.stage == "done"
+        if record.stage == "done":
+            self._again(record, overwrite=overwrite)
+        else:
+            record = self._points(record) if record.stage == "points" else record
+            record = self._compared(record) if verify else self._counted(record)
+            finish(self._source, self._target, record)
+        warnings = [*layout.warnings_of(self._source, self._info), *optimized(self._target)]
+        return self._report(begun.resumed, verified, tuple(begun.indexes), tuple(warnings))
+
+    def _points(self, record: CopyRecord) -> CopyRecord:
+        """Go through the source once, from where the run before came to."""
+        self._progress.begin("copying", self._source.count())
+        self._progress.advance("copying", record.copied)
+        for records, following in self._source.pages(self._batch, record.offset):
+            self._target.write([struct(found) for found in records])
+            record = record.model_copy(update={"offset": following, "copied": record.copied + len(records)})
+            if following is not None:
+                self._target.note(record.payload())
+            self._copied += len(records)
+            self._progress.advance("copying", len(records))
+            self._pace.wait(len(records))
+        return self._stage(record, "passes")
+
+    def _compared(self, record: CopyRecord) -> CopyRecord:
+        """Compare and bring over what differs, until nothing does.
+
+        Raises:
+            CopyError: there is no end of it.
+        """
+        found = Pass()
+        for _ in range(self._limit):
+            found = self._pass(write=True)
+            self._changed, self._deleted = self._changed + found.differing, self._deleted + found.extra
+            if found.clean and self._target.count() == self._source.count():
+                return record.model_copy(update={"digest": str(found.digest)})
+        raise CopyError(
+            f"the source was written to during each of {self._limit} passes",
+            where=self._source,
+            got="; ".join(map(str, found.examples)) or "points were added or deleted",
+            do="stop writing to it and run it again: it goes on where it stopped",
+            examples=tuple(found.examples),
+        )
+
+    def _counted(self, record: CopyRecord) -> CopyRecord:
+        """Compare no more than the numbers of points.
+
+        Raises:
+            CopyError: they differ.
+        """
+        ours, theirs = self._source.count(), self._target.count()
+        if ours != theirs:
+            what = "source and target differ in the number of points"
+            do = "run it again with verification, which brings over what differs"
+            raise CopyError(what, where=self._target, got=theirs, expected=ours, do=do)
+        return record.model_copy(update={"digest": None})
+
+    def _again(self, record: CopyRecord, *, overwrite: bool) -> None:
+        """A copy that was finished: bring over what differs now, unless the target went its own way."""
+        found, metadata = self._pass(write=False), self._source.metadata()
+        if found.clean and hash_of(metadata) == record.metadata:
+            if record.digest is None:
+                self._target.note(record.model_copy(update={"digest": str(found.digest)}).payload())
+            return
+        if not overwrite:
+            require_unchanged(self._target, record, found)
+        record = self._compared(self._stage(record, "passes"))
+        finish(self._source, self._target, record)
+
+    def _pass(self, *, write: bool) -> Pass:
+        self._passes += 1
+        stage = f"comparing, pass {self._passes}"
+        self._progress.begin(stage, self._source.count())
+
+        def done(points: int) -> None:
+            self._progress.advance(stage, points)
+            self._pace.wait(points)
+
+        rules = rules_of(self._info.config.params, kept=not is_local(self._source.client))
+        return Comparing(self._source, self._target, rules, batch=self._batch, write=write, done=done).run()
+
+    def _stage(self, record: CopyRecord, stage: str) -> CopyRecord:
+        record = record.model_copy(update={"stage": stage, "offset": None})
+        self._target.note(record.payload())
+        return record
+
+    def _report(self, resumed: bool, verified: bool, indexes: tuple[str, ...], warnings: tuple[str, ...]) -> CopyReport:
+        return CopyReport(
+            source=str(self._source),
+            target=str(self._target),
+            points=self._target.count(),
+            copied=self._copied,
+            changed=self._changed,
+            deleted=self._deleted,
+            passes=self._passes,
+            resumed=resumed,
+            verified=verified,
+            indexes=indexes,
+            seconds=time.perf_counter() - self._started,
+            warnings=warnings,
+        )

@@ -1,0 +1,124 @@
+"""`Side`: the calls that a copy makes to either collection, each tried again when the store falters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import tenacity
+from qdrant_client import models
+
+from diptych.copying.places import place_of
+from diptych.copying.points import PointId, pieces, plain_id
+from diptych.errors import CopyError, DiptychError
+from diptych.populate.aside import reason_of
+from diptych.populate.store import FIRST_PAUSE, LONGEST_PAUSE, may_pass
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+T = TypeVar("T")
+
+
+class Side:
+    """One collection of a copy, the source or the target.
+
+    Args:
+        client, name: the collection.
+        place: how messages and records name the store; asked from the client unless given.
+        retries: further tries after a failure that may pass.
+        first_pause: seconds before the second try.
+    """
+
+    def __init__(
+        self, client: QdrantBase, name: str, *, place: str = "", retries: int = 5, first_pause: float = FIRST_PAUSE
+    ) -> None:
+        self.client, self.name, self.place = client, name, place or place_of(client)
+        self._retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(may_pass),
+            stop=tenacity.stop_after_attempt(retries + 1),
+            wait=tenacity.wait_exponential(first_pause, LONGEST_PAUSE) + tenacity.wait_random(0, first_pause),
+            reraise=True,
+        )
+
+    def __str__(self) -> str:
+        return f"{self.place}, collection {self.name!r}"
+
+    def exists(self) -> bool:
+        """Whether the collection is there."""
+        return self.call("read from", lambda: self.client.collection_exists(self.name))
+
+    def info(self) -> models.CollectionInfo:
+        """What it is."""
+        return self.call("read from", lambda: self.client.get_collection(self.name))
+
+    def metadata(self) -> dict[str, Any]:
+        """What it says about itself."""
+        return dict(self.info().config.metadata or {})
+
+    def count(self) -> int:
+        """How many points there are."""
+        return self.call("read from", lambda: self.client.count(self.name, exact=True)).count
+
+    def pages(self, size: int, start: PointId | None = None) -> Iterator[tuple[list[models.Record], PointId | None]]:
+        """Whole points by id, from `start` on, and for each page where the next one begins."""
+        offset = start
+        while True:
+            records, following = self.call("read from", partial(self._page, size, offset, whole=True))
+            offset = plain_id(following)
+            if records:
+                yield records, offset
+            if offset is None:
+                return
+
+    def ids(self, size: int) -> Iterator[list[PointId]]:
+        """The ids of all points, page by page."""
+        offset: PointId | None = None
+        while True:
+            records, following = self.call("read from", partial(self._page, size, offset, whole=False))
+            offset = plain_id(following)
+            yield [plain_id(record.id) for record in records]
+            if offset is None:
+                return
+
+    def points(self, ids: Sequence[PointId], *, whole: bool = True) -> dict[PointId, models.Record]:
+        """Those of `ids` that exist; without payload and vectors unless `whole`."""
+        read = partial(self.client.retrieve, self.name, ids, with_payload=whole, with_vectors=whole)
+        return {plain_id(record.id): record for record in self.call("read from", read)}
+
+    def write(self, points: Sequence[models.PointStruct]) -> None:
+        """Upsert whole points, in requests of bounded size; on return the store has acknowledged them."""
+        for piece in pieces(points):
+            self.call("write to", partial(self.client.upsert, self.name, piece, wait=True))
+
+    def delete(self, ids: Sequence[PointId]) -> None:
+        """Remove points."""
+        selector = models.PointIdsList(points=list(ids))
+        self.call("delete from", lambda: self.client.delete(self.name, selector, wait=True))
+
+    def note(self, metadata: dict[str, Any]) -> None:
+        """Merge into the collection's metadata, all at once; a None removes its key."""
+        # Every QdrantBase takes it; the base class only says **kwargs.
+        self.call("write to", lambda: self.client.update_collection(self.name, metadata=metadata))
+
+    def _page(self, size: int, start: PointId | None, *, whole: bool) -> tuple[list[models.Record], Any]:
+        return self.client.scroll(self.name, limit=size, offset=start, with_payload=whole, with_vectors=whole)
+
+    def call(self, verb: str, act: Callable[[], T]) -> T:
+        """What `act` gives, tried again while the store falters; `verb` says in errors what was tried.
+
+        Raises:
+            CopyError: the store fails for good.
+        """
+        try:
+            return self._retrying(act)
+        except DiptychError:
+            raise
+        except Exception as error:
+            raise CopyError(
+                f"cannot {verb} the store",
+                where=self,
+                got=reason_of(error),
+                do="see to the store and run it again: the copy goes on where it stopped",
+            ) from error
