@@ -49,7 +49,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("populate", "search"),
     ("evaluate", "explain", "tune"),
-    ("swap", "copying"),
+    ("swap", "copying", "adopt"),
     ("collection",),
     ("cli", "studio", "__main__"),
 )

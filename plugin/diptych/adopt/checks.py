@@ -1,0 +1,129 @@
+"""What must hold before a collection is adopted, and what is worth knowing of one that was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from qdrant_client import models
+
+from diptych.adopt.matching import Physical
+from diptych.errors import CollectionError, StoreUnsupported
+from diptych.metadata import Layout, read_metadata
+from diptych.opening import storage_of
+from diptych.params import vector_params
+from diptych.payloads import paths
+from diptych.slots import Slot
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+_STORED = {"hnsw_config", "quantization_config", "on_disk", "datatype", "index"}
+
+
+def require_foreign(client: QdrantBase, name: str) -> None:
+    """Raise CollectionError for a collection that diptych knows already.
+
+    Raises:
+        CollectionNotFound: there is none of the name.
+    """
+    metadata = read_metadata(client, name)
+    if metadata is None:
+        return
+    first = metadata.history[0] if metadata.history else None
+    how = f"{first.what} by {first.by} at {first.when}" if first else "made by diptych"
+    raise CollectionError(
+        "diptych knows this collection already",
+        where=f"collection {name!r}",
+        got=how,
+        expected="a collection without diptych's metadata",
+        do="open it as it is: diptych info; to change an encoder: diptych plan, then diptych apply",
+    )
+
+
+def require_vectors(slots: Mapping[str, Slot], *, where: str) -> None:
+    """Raise CollectionError for slots that have no vectors to verify."""
+    for slot in slots.values():
+        if slot.kind == "text_index":
+            raise CollectionError(
+                "a text index has no vectors that show what made it",
+                where=f"{where}, {slot.where}",
+                got=slot.config.adapter,
+                expected="a dense, sparse or multi-vector encoder",
+                do="adopt without this slot, and add it afterwards: diptych plan, then diptych apply",
+            )
+
+
+def require_same_storage(slots: Mapping[str, Slot], vectors: Mapping[str, Physical], *, where: str) -> None:
+    """Raise CollectionError where the config asks for another storage than the vectors have."""
+    for name, slot in slots.items():
+        if not storage_of(slot.config):
+            continue
+        asked = vector_params(slot.encoder, slot.kind, slot.config.storage).model_dump(
+            mode="json", exclude_none=True, include=_STORED
+        )
+        have = vectors[name].params.model_dump(mode="json", exclude_none=True, include=_STORED)
+        if not _within(asked, have):
+            raise CollectionError(
+                "the config asks for another storage than the vectors have",
+                where=f"{where}, {slot.where}, storage",
+                got=asked,
+                expected=have or "Qdrant's defaults",
+                do="leave the storage out, adopt, and change it afterwards: diptych plan, then diptych apply",
+            )
+
+
+def require_kept(client: QdrantBase, name: str) -> None:
+    """Raise StoreUnsupported where the store took the metadata and did not keep it, as old servers do."""
+    if read_metadata(client, name) is None:
+        raise StoreUnsupported(
+            "the store keeps no metadata of collections",
+            where=f"collection {name!r}",
+            expected="a Qdrant server of release 1.16 or later, an Edge folder, or memory:",
+            do="upgrade the server, and adopt then: nothing was changed",
+        )
+
+
+def warnings_of(
+    client: QdrantBase,
+    name: str,
+    slots: Mapping[str, Slot],
+    vectors: Mapping[str, Physical],
+    every: Mapping[str, Physical],
+    layout: Layout,
+) -> Iterator[str]:
+    """Sentences about what does not keep the collection from being adopted, and may surprise."""
+    key = paths.head(layout.text) if layout.origin == "llama-index" else layout.text
+    without_text = models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
+    if count := _count(client, name, must=[without_text]):
+        yield f"{count:,} points have no text under {key!r}: they are searched, but no other encoder can encode them"
+    for slot, physical in vectors.items():
+        if count := _count(client, name, must_not=[models.HasVectorCondition(has_vector=physical.name)]):
+            yield f"{count:,} points have no {physical}: slot {slot!r} does not find them"
+        yield from _differences(slots[slot], physical)
+    others = [str(physical) for key, physical in every.items() if physical not in vectors.values()]
+    if others:
+        yield f"{'; '.join(others)} belongs to no slot: documents that diptych writes do not get it"
+
+
+def _differences(slot: Slot, physical: Physical) -> Iterator[str]:
+    if isinstance(physical.params, models.SparseVectorParams):
+        idf = physical.params.modifier == models.Modifier.IDF
+        if idf != slot.encoder.uses_idf:
+            has, wants = ("an", "without") if idf else ("no", "with")
+            yield f"{slot.where}: {physical} has {has} IDF modifier, and the encoder's scores are meant {wants} it"
+    elif physical.similarity != slot.encoder.similarity:
+        yield (
+            f"{slot.where}: {physical} is compared by {physical.similarity}, and the encoder's vectors are meant for "
+            f"{slot.encoder.similarity}; the collection's way stays"
+        )
+
+
+def _count(client: QdrantBase, name: str, *, must: Any = None, must_not: Any = None) -> int:
+    return client.count(name, count_filter=models.Filter(must=must, must_not=must_not), exact=True).count
+
+
+def _within(asked: Any, have: Any) -> bool:
+    if isinstance(asked, Mapping):
+        return isinstance(have, Mapping) and all(_within(value, have.get(key)) for key, value in asked.items())
+    return bool(asked == have)

@@ -1,0 +1,171 @@
+"""Where the documents of a foreign collection lie: told by the framework that wrote it, or found in a sample."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from diptych.errors import CollectionError
+from diptych.metadata import Layout
+from diptych.payloads import NATIVE, OWN, nodes
+from diptych.payloads.ids import own_point
+from diptych.payloads.paths import find
+
+BY_HAND = "by hand"
+LAYOUTS: Mapping[str, Layout] = {
+    "langchain": Layout(text="page_content", title=None, id=None, metadata="metadata", origin="langchain"),
+    "llama-index": Layout(text=nodes.TEXT, title=nodes.HEADER, id=None, metadata=None, origin=nodes.ORIGIN),
+    "haystack": Layout(text="content", title=None, id="id", metadata="meta", origin="haystack"),
+    "fastembed": Layout(text="document", title=None, id=None, metadata=None, origin="fastembed"),
+}
+# Usual keys of a text, the likeliest first; others that hold text come after them, the longest first.
+_TEXTS = ("text", "content", "page_content", "document", "body", "chunk", "chunk_text", "passage", "abstract")
+_MOST = 6  # keys that are tried as the text's
+_IDS, _NESTS = ("id", "_id"), ("metadata", "meta")
+
+Payload = Mapping[str, Any]
+PointId = int | str
+
+
+def stated_layout(
+    framework: str | None = None,
+    *,
+    text: str | None = None,
+    title: str | None = None,
+    id: str | None = None,
+    metadata: str | None = None,
+) -> Layout | None:
+    """The layout that a user states: a framework's, with other keys where they are given; None for nothing stated.
+
+    Raises:
+        CollectionError: the framework is none of `LAYOUTS`, or no key of the text is given.
+    """
+    keys = {"text": text, "title": title, "id": id, "metadata": metadata}
+    given = {name: key for name, key in keys.items() if key is not None}
+    if framework is None and not given:
+        return None
+    if framework is not None and framework not in LAYOUTS:
+        raise CollectionError("unknown layout", got=repr(framework), expected=", ".join(LAYOUTS))
+    if framework is None and text is None:
+        raise CollectionError(
+            "a layout of your own needs the key of the text", got=", ".join(f"{k} {v!r}" for k, v in given.items())
+        )
+    base = LAYOUTS[framework] if framework else Layout(title=None, id=None, origin=BY_HAND)
+    return base.model_copy(update=given)
+
+
+def layouts_of(points: Mapping[PointId, Payload], *, where: str) -> list[Layout]:
+    """The layouts that the points may have, the likeliest first.
+
+    Raises:
+        CollectionError: the points have several layouts, or nothing in them is text.
+    """
+    origins = Counter(_origin(payload) for payload in points.values() if _strings(payload))
+    if len(origins) > 1:
+        raise CollectionError(
+            "the points were written in several layouts",
+            where=where,
+            got=", ".join(f"{count} of {len(points)} sampled as {origin}" for origin, count in origins.most_common()),
+            expected="one",
+            do="copy those of one kind into a collection of their own, or delete the others, and adopt that",
+        )
+    origin = next(iter(origins), BY_HAND)
+    found = _by_hand(points) if origin == BY_HAND else _with_titles(origin, points)
+    if not found:
+        keys = sorted({key for payload in points.values() for key in payload})
+        raise CollectionError(
+            "the points hold no text",
+            where=where,
+            got=f"payload keys {', '.join(keys)}" if keys else "points without payload",
+            expected="a key that holds text in every point",
+            do="name it: --text KEY; vectors without their texts cannot be verified or encoded anew",
+        )
+    return found
+
+
+def with_id(layout: Layout, points: Mapping[PointId, Payload]) -> Layout:
+    """The layout with the facts about ids that the points tell."""
+    if layout.id is None:
+        return layout
+    ids = {point: find(payload, layout.id) for point, payload in points.items()}
+    return layout.model_copy(
+        update={
+            "integer_ids": all(isinstance(found, int) for found in ids.values()),
+            "own_points": all(own_point(str(found)) == point for point, found in ids.items()),
+        }
+    )
+
+
+def _origin(payload: Payload) -> str:
+    if OWN in payload and isinstance(payload.get("text"), str):
+        return NATIVE.origin
+    if nodes.NODE in payload:
+        return nodes.ORIGIN
+    if "page_content" in payload and "metadata" in payload:
+        return "langchain"
+    if {"content", "meta", "id"} <= payload.keys():
+        return "haystack"
+    return BY_HAND
+
+
+def _with_titles(origin: str, points: Mapping[PointId, Payload]) -> list[Layout]:
+    """A framework's layout; a title among the metadata may have been encoded, too."""
+    if origin == NATIVE.origin:
+        return [NATIVE]
+    layout = LAYOUTS[origin]
+    title = f"{layout.metadata}.title"
+    titled = layout.metadata is not None and any(isinstance(find(p, title), str) for p in points.values())
+    return [layout, layout.model_copy(update={"title": title})] if titled else [layout]
+
+
+def _by_hand(points: Mapping[PointId, Payload]) -> list[Layout]:
+    payloads = list(points.values())
+    return [_around(text, points) for text in _texts(payloads)[:_MOST]]
+
+
+def _texts(payloads: Sequence[Payload]) -> list[str]:
+    """The keys that hold text in most points, the likeliest first; one level of nesting is looked into."""
+    lengths: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
+    for payload in payloads:
+        for path, value in _strings(payload):
+            seen[path] += 1
+            lengths[path] += len(value)
+    usual = [path for path in seen if 2 * seen[path] > len(payloads) and path not in (*_IDS, "title")]
+    return sorted(usual, key=lambda path: (_rank(path), -lengths[path]))
+
+
+def _rank(path: str) -> int:
+    return _TEXTS.index(path) if path in _TEXTS else len(_TEXTS)
+
+
+def _strings(payload: Payload) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for key, value in payload.items():
+        inner = value.items() if isinstance(value, Mapping) else ()
+        found += [(f"{key}.{name}", text) for name, text in inner if isinstance(text, str) and text.strip()]
+        if isinstance(value, str) and value.strip():
+            found.append((key, value))
+    return found
+
+
+def _around(text: str, points: Mapping[PointId, Payload]) -> Layout:
+    """The layout of points whose text is under this key."""
+    payloads = list(points.values())
+    title = next((key for key in ("title",) if any(isinstance(p.get(key), str) for p in payloads)), None)
+    origin = "fastembed" if text == "document" else BY_HAND
+    own = next((key for key in _IDS if key != text and _identifies(key, payloads)), None)
+    nest = next((key for key in _NESTS if _nests(key, {text, title, own}, payloads)), None)
+    return Layout(text=text, title=title, id=own, metadata=nest, origin=origin)
+
+
+def _identifies(key: str, payloads: Sequence[Payload]) -> bool:
+    """Whether every payload has an id of its own under the key."""
+    found = [payload.get(key) for payload in payloads]
+    return all(type(value) in (str, int) for value in found) and len(set(found)) == len(found)
+
+
+def _nests(key: str, others: set[str | None], payloads: Sequence[Payload]) -> bool:
+    """Whether all but the keys of text, title and id lies beneath this key."""
+    return all(isinstance(p.get(key), Mapping) and p.keys() - others == {key} for p in payloads)

@@ -1,0 +1,36 @@
+"""What an adoption found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diptych.metadata import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptedSlot:
+    """A slot, the vector that belongs to it, and how like its vectors are to those of the re-encoded texts.
+
+    Args:
+        vector: its name in the collection, "" for Qdrant's unnamed one.
+        sampled: points whose texts were encoded again.
+        lowest, median: cosine of stored and new vectors over them.
+    """
+
+    name: str
+    vector: str
+    adapter: str
+    sampled: int
+    lowest: float
+    median: float
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptReport:
+    """An adopted collection: its points, where documents lie in them, its slots, and what is worth knowing."""
+
+    collection: str
+    points: int
+    layout: Layout
+    slots: tuple[AdoptedSlot, ...]
+    warnings: tuple[str, ...] = ()
