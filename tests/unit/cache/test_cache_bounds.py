@@ -1,0 +1,133 @@
+"""The cache keeps to its size, and drops what was not used for longest."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diptych.cache import EmbeddingCache, Namespace
+from diptych.encoding import Vector
+
+MakeNamespace = Callable[..., Namespace]
+WIDTH = 2000  # 8 kB a vector
+MINUTE = 60.0
+
+
+def vectors_of(inputs: Sequence[str]) -> list[Vector]:
+    return [np.full(WIDTH, float(text.split()[-1]), np.float32) for text in inputs]
+
+
+def texts(first: int, last: int) -> list[str]:
+    return [f"document {n}" for n in range(first, last)]
+
+
+def kept(space: Namespace, inputs: Sequence[str]) -> int:
+    """How many of the inputs the cache has."""
+    before = space.hits
+    space.encode(inputs, vectors_of)
+    return space.hits - before
+
+
+def on_disk(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def test_file_and_log_together_never_take_more_than_allowed(cache: EmbeddingCache, namespace: MakeNamespace) -> None:
+    space, largest = namespace(cache), 0
+    for first in range(0, 6000, 200):  # 48 MB through 16 MB
+        space.encode(texts(first, first + 200), vectors_of)
+        largest = max(largest, on_disk(cache.folder))
+    assert 0.7 * cache.limit < largest <= cache.limit
+    assert cache.take_warnings() == []
+    held = sum(usage.size for usage in cache.usage())
+    assert held > 0.6 * cache.limit
+
+
+@pytest.mark.parametrize("width", [3, 40, 384, 1024, 5000])
+def test_the_bound_holds_whatever_the_size_of_a_vector(
+    cache: EmbeddingCache, namespace: MakeNamespace, width: int
+) -> None:
+    space, largest = namespace(cache), 0
+    count = min(60_000, 24_000_000 // (4 * width + 60))
+    for first in range(0, count, 1000):
+        space.encode(texts(first, first + 1000), lambda some: [np.ones(width, np.float32) for _ in some])
+        largest = max(largest, on_disk(cache.folder))
+    assert largest <= cache.limit
+    assert cache.take_warnings() == []
+
+
+def test_what_was_not_used_for_longest_is_dropped_first(
+    cache: EmbeddingCache, namespace: MakeNamespace, clock: Any
+) -> None:
+    space = namespace(cache)
+    for first in range(0, 1200, 300):  # four ages, 2.4 MB each
+        space.encode(texts(first, first + 300), vectors_of)
+        clock.now += 20 * MINUTE
+    space.encode(texts(0, 300), vectors_of)  # the oldest ones are used again
+    clock.now += 20 * MINUTE
+    space.encode(texts(2000, 2700), vectors_of)  # 5.6 MB more than fit
+    assert kept(space, texts(0, 300)) == 300
+    assert kept(space, texts(300, 600)) < 100
+
+
+def test_of_vectors_of_one_age_the_first_to_come_is_the_first_to_go(
+    cache: EmbeddingCache, namespace: MakeNamespace
+) -> None:
+    space = namespace(cache)
+    for first in range(0, 2400, 100):
+        space.encode(texts(first, first + 100), vectors_of)
+    assert kept(space, texts(2300, 2400)) == 100
+    assert kept(space, texts(0, 100)) == 0
+
+
+def test_a_smaller_limit_shrinks_the_file(cache: EmbeddingCache, folder: Path, namespace: MakeNamespace) -> None:
+    cache.close()
+    with EmbeddingCache(folder, limit=60_000_000) as large:
+        space = namespace(large)
+        for first in range(0, 5000, 500):
+            space.encode(texts(first, first + 500), vectors_of)
+    assert on_disk(folder) > 40_000_000
+    space = namespace(cache)
+    space.encode(texts(9000, 9100), vectors_of)
+    cache.close()
+    assert on_disk(folder) <= cache.limit
+    space = namespace(cache)
+    assert kept(space, texts(9000, 9100)) == 100
+    assert kept(space, texts(4900, 5000)) == 100
+    assert kept(space, texts(0, 100)) == 0
+
+
+def test_a_vector_too_large_for_the_cache_is_left_out(cache: EmbeddingCache, namespace: MakeNamespace) -> None:
+    space = namespace(cache)
+    huge = np.ones(2_000_000, np.float32)
+    for _ in range(2):
+        found = space.encode(
+            ["huge", "document 1"], lambda some: [huge if text == "huge" else huge[:8] for text in some]
+        )
+        assert [len(vector) for vector in found] == [2_000_000, 8]
+    assert (space.hits, space.misses) == (1, 3)
+    assert cache.take_warnings() == []
+
+
+def test_a_use_is_noted_once_in_a_while(cache: EmbeddingCache, namespace: MakeNamespace, clock: Any) -> None:
+    space = namespace(cache)
+    space.encode(texts(0, 100), vectors_of)
+    with closing(sqlite3.connect(cache.path)) as watcher:
+        before = version(watcher)
+        clock.now += 5 * MINUTE
+        assert kept(space, texts(0, 100)) == 100
+        assert version(watcher) == before
+        clock.now += 6 * MINUTE
+        assert kept(space, texts(0, 100)) == 100
+        assert version(watcher) != before
+
+
+def version(watcher: sqlite3.Connection) -> Any:
+    """Another number whenever somebody else wrote into the file."""
+    return watcher.execute("PRAGMA data_version").fetchone()
