@@ -142,12 +142,13 @@ def _models(collection: Collection, download: bool) -> Iterator[Check]:
     for name, slot in collection.handle.slots.items():
         begin = time.perf_counter()
         try:
-            slot.verify()
+            likeness = slot.verify()
         except Exception as error:  # an adapter of others may raise anything
             check = _failed(f"model of {name}", error)
             yield check if download else _unfetched(check)
         else:
-            proof = "and made this collection's vectors" if slot.generation else "and keeps its contract"
+            shown = f" (canary likeness {likeness.lowest:.4f})" if likeness and likeness.query else ""
+            proof = f"and made this collection's vectors{shown}" if slot.generation else "and keeps its contract"
             found = f"{slot.config.adapter} loads in {time.perf_counter() - begin:.1f} s {proof}"
             yield Check(f"model of {name}", "ok", found)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diptych.encoding import Vector, is_finite
-from diptych.errors import ContractError, PopulateError
+from diptych.errors import ContractError, FingerprintMismatch, PopulateError
 from diptych.guard import TEXTS
 from diptych.populate.aside import reason_of
 from diptych.populate.intake import Item
@@ -30,11 +30,12 @@ class SlotEncoder:
 
         Raises:
             ContractError: the encoder breaks its contract.
+            FingerprintMismatch: a remote encoder has become another one.
             PopulateError: the encoder works no more.
         """
         try:
             vectors = self.slot.encode("document", inputs)
-        except ContractError:
+        except (ContractError, FingerprintMismatch):
             raise
         except Exception as error:
             self._require_working(error)

@@ -1,0 +1,99 @@
+"""A real HTTP server that serves a model, and can begin to serve another one behind the same name."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from diptych.testing.fakes import FakeDenseEncoder, FakeSparseEncoder
+
+
+class ModelServer:
+    """Answers `/v1/embeddings`, `/embed` and `/embed_sparse` with the vectors of `dense` and `sparse`.
+
+    `requests` holds the texts of each request; `change_after` more texts, another model is served.
+    """
+
+    def __init__(self) -> None:
+        self.dense, self.sparse = FakeDenseEncoder(dimension=32), FakeSparseEncoder(dimension=1000)
+        self.requests: list[list[str]] = []
+        self.change_after: int | None = None
+        self._lock = threading.Lock()
+        self._server = _Listening(("127.0.0.1", 0), self._handler())
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def become(self, seed: int) -> None:
+        """Serve another model of the same dimension, under the same name."""
+        self.dense = FakeDenseEncoder(dimension=32, seed=seed)
+        self.sparse = FakeSparseEncoder(dimension=1000, expand={"cat": f"pet{seed}", "converter": f"tool{seed}"})
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def answer(self, path: str, body: Any) -> Any:
+        texts = body.get("input") or body.get("inputs")
+        with self._lock:
+            self.requests.append(texts)
+            if self.change_after is not None:
+                self.change_after -= len(texts)
+                if self.change_after < 0:
+                    self.change_after = None
+                    self.become(seed=7)
+            dense, sparse = self.dense, self.sparse
+        if path == "/embed_sparse":
+            rows = sparse.encode_document(texts)
+            pairs = [zip(row.indices.tolist(), row.values.tolist(), strict=True) for row in rows]
+            return [[{"index": index, "value": value} for index, value in row] for row in pairs]
+        rows_of = dense.encode_document(texts).tolist()
+        if path == "/embed":
+            return rows_of
+        return {"data": [{"index": n, "embedding": row} for n, row in enumerate(rows_of)]}
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self._send(404, b"{}")
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                self._send(200, json.dumps(server.answer(self.path, body)).encode())
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Say nothing."""
+
+            def _send(self, status: int, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        return Handler
+
+
+class _Listening(ThreadingHTTPServer):
+    request_queue_size = 64
+    daemon_threads = True
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    running = ModelServer()
+    yield running
+    running.close()

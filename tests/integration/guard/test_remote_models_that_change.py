@@ -1,0 +1,184 @@
+"""An endpoint that begins to serve another model behind the same name is found out before spaces are mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from diptych import Collection, Document
+from diptych.canaries import TEXTS
+from diptych.cli import app
+from diptych.cli.session import Session
+from diptych.config import parse_config
+from diptych.errors import FingerprintMismatch
+from diptych.testing.fakes import FakeDenseEncoder
+from diptych.watch import RECHECK
+
+if TYPE_CHECKING:
+    from tests.integration.guard.conftest import ModelServer
+
+PETS = [Document("cat", "a cat sat"), Document("dog", "a dog ran"), Document("hen", "a hen laid an egg")]
+ADAPTERS: dict[str, dict[str, Any]] = {
+    "openai": {"base_url": "/v1", "model": "m", "dimension": 32},
+    "tei": {"base_url": "", "dimension": 32},
+    "tei-sparse": {"base_url": "", "dimension": 1000},
+}
+CHANGED = r"no longer makes the vectors it made \(canary cosine"
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def slot(server: ModelServer, adapter: str) -> dict[str, Any]:
+    options = ADAPTERS[adapter]
+    return {"adapter": adapter, **options, "base_url": server.url + options["base_url"], "retries": 0}
+
+
+def opened(server: ModelServer, store: Path, adapter: str = "openai", **more: Any) -> Collection:
+    slots = {"s": slot(server, adapter)}
+    config = {"store": f"edge:{store}", "collection": "c", "slots": slots, "cache": {"enabled": False}} | more
+    return Collection.open(parse_config(config))
+
+
+def watched(collection: Collection) -> Clock:
+    """The clock of the collection's slot, from now on in the test's hands."""
+    clock = Clock()
+    watch = collection.handle.slot("s").watch
+    watch.clock = clock
+    watch.proved()
+    return clock
+
+
+@pytest.fixture(params=ADAPTERS)
+def adapter(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def filled(server: ModelServer, tmp_path: Path, adapter: str) -> Iterator[Collection]:
+    with opened(server, tmp_path / "store", adapter) as collection:
+        collection.populate(PETS)
+        yield collection
+
+
+def test_a_changed_model_is_refused_at_opening(server: ModelServer, tmp_path: Path, adapter: str) -> None:
+    with opened(server, tmp_path / "store", adapter) as collection:
+        collection.populate(PETS)
+    with opened(server, tmp_path / "store", adapter) as again:
+        assert again.search("cat")[0].id == "cat"
+    server.become(seed=1)
+    with opened(server, tmp_path / "store", adapter) as other:
+        with pytest.raises(FingerprintMismatch, match=CHANGED):
+            other.search("cat")
+        with pytest.raises(FingerprintMismatch, match=CHANGED):
+            other.populate([Document("owl", "an owl hunts")])
+        assert other.count() == 3
+
+
+def test_a_serving_process_finds_out_when_the_interval_is_over(server: ModelServer, filled: Collection) -> None:
+    clock = watched(filled)
+    before = filled.search("cat")
+    clock.now += RECHECK - 1
+    assert filled.search("cat") == before
+    clock.now += 1
+    assert filled.search("cat") == before, "an unchanged model passes"
+    server.become(seed=1)
+    clock.now += RECHECK
+    for _ in range(2):  # the second search looks again, and is refused again
+        with pytest.raises(FingerprintMismatch, match=f"(?s){CHANGED}.*slot 's', looked at again while it serves"):
+            filled.search("cat")
+    server.become(seed=0)
+    server.sparse.expand.clear()
+    assert filled.search("cat") == before, "a model that is restored serves again, without a restart"
+
+
+def test_looking_again_is_one_request_and_none_before_it_is_due(server: ModelServer, filled: Collection) -> None:
+    clock = watched(filled)
+    server.requests.clear()
+    for _ in range(3):
+        filled.search("cat")
+    assert server.requests == [["cat"]] * 3
+    clock.now += RECHECK
+    filled.search("cat")
+    filled.search("cat")
+    assert server.requests[3:] == [list(TEXTS), ["cat"], ["cat"]]
+
+
+def test_searches_in_many_threads_look_once(server: ModelServer, filled: Collection) -> None:
+    clock = watched(filled)
+    clock.now += RECHECK
+    server.requests.clear()
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: filled.search("cat")[0].id, range(24)))
+    assert found == ["cat"] * 24
+    assert server.requests.count(list(TEXTS)) == 1
+
+
+def test_populate_stops_and_writes_nothing_of_the_new_model(server: ModelServer, tmp_path: Path) -> None:
+    documents = [Document(f"d{n}", f"document {n} about subject {n % 7}") for n in range(400)]
+    with opened(server, tmp_path / "store", populate={"chunk": 32}) as collection:
+        collection.populate(documents[:1])
+        server.requests.clear()
+        server.change_after = 150
+        with pytest.raises(FingerprintMismatch, match=CHANGED) as caught:
+            collection.populate(documents)
+        assert "acknowledged by the store in this run and are kept" in "".join(caught.value.__notes__)
+        points, _ = collection.client.scroll("c", limit=1000, with_vectors=True, with_payload=True)
+        assert 1 < len(points) <= 151
+        stored = np.array([point.vector["s.1"] for point in points if isinstance(point.vector, dict)], np.float32)
+        texts = [f"{point.payload['text']}" for point in points if point.payload]
+        expected = FakeDenseEncoder(dimension=32).encode_document(texts)
+        np.testing.assert_allclose(stored, expected, atol=1e-5, err_msg="all are of the old model")
+
+
+def test_documents_are_sent_with_one_canary_in_each_call(server: ModelServer, filled: Collection) -> None:
+    watched(filled)
+    server.requests.clear()
+    filled.populate([Document("owl", "an owl hunts"), Document("ant", "an ant works")])
+    assert server.requests == [["an owl hunts", "an ant works", TEXTS[0]]]
+    assert filled.search("owl")[0].id == "owl"
+
+
+def test_a_collection_opened_without_verify_is_not_watched(server: ModelServer, tmp_path: Path) -> None:
+    with opened(server, tmp_path / "store") as collection:
+        collection.populate(PETS)
+    config = parse_config(
+        {"store": f"edge:{tmp_path}/store", "collection": "c", "slots": {"s": slot(server, "openai")}}
+    )
+    with Collection.open(config, verify=False) as unchecked:
+        watched(unchecked).now += RECHECK
+        server.requests.clear()
+        unchecked.search("cat")
+        assert server.requests == [["cat"]]
+
+
+def test_doctor_says_how_alike_a_remote_model_is_and_what_moved(
+    server: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with opened(server, tmp_path / "qdrant") as collection:
+        collection.populate(PETS)
+    (tmp_path / "diptych.yaml").write_text(
+        "store: edge:./qdrant\ncollection: c\nslots:\n"
+        f"  s: {{adapter: openai, base_url: '{server.url}/v1', model: m, dimension: 32, retries: 0}}\n"
+    )
+    good = CliRunner().invoke(app, ["doctor"], obj=Session())
+    assert (good.exit_code, "made this collection's vectors (canary likeness 1.0000)" in good.stdout) == (0, True)
+    server.become(seed=1)
+    bad = CliRunner().invoke(app, ["doctor"], obj=Session())
+    assert bad.exit_code == 1
+    assert "fail model of s: the encoder no longer makes the vectors it made (canary cosine" in bad.stdout
+    assert "changed: queries and documents (below 0.995)" in bad.stdout
