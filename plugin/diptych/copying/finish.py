@@ -1,10 +1,6 @@
-"""The end of a copy: the target becomes complete in one update, and an embedded one is optimised."""
+"""The end of a copy: the target becomes complete in one update."""
 
 from __future__ import annotations
-
-from typing import Any
-
-from qdrant_client import models
 
 from diptych.copying import layout
 from diptych.copying.begin import require_coherent
@@ -12,7 +8,7 @@ from diptych.copying.passes import Pass
 from diptych.copying.record import CopyRecord, carried, hash_of
 from diptych.copying.side import Side
 from diptych.creation import now
-from diptych.errors import CopyError, DiptychError
+from diptych.errors import CopyError
 
 
 def finish(source: Side, target: Side, record: CopyRecord) -> None:
@@ -50,15 +46,3 @@ def require_unchanged(target: Side, record: CopyRecord, found: Pass) -> None:
         do="copy under another name: --as NAME; or take the source's points all the same: --overwrite",
         examples=tuple(found.examples),
     )
-
-
-def optimized(target: Side) -> list[str]:
-    """Optimise an embedded target that needs it, also when a run before was killed just before that; warnings."""
-    optimize: Any = getattr(target.client, "optimize", None)
-    if optimize is None or target.info().status == models.CollectionStatus.GREEN:
-        return []
-    try:
-        optimize(target.name)
-    except DiptychError as error:
-        return [f"all is copied, but the collection could not be optimised: {error.what}"]
-    return []

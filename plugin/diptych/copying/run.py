@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from diptych.copying import layout
 from diptych.copying.begin import begin
 from diptych.copying.comparing import rules_of
-from diptych.copying.finish import finish, optimized, require_unchanged
+from diptych.copying.finish import finish, require_unchanged
 from diptych.copying.pace import Pace
 from diptych.copying.passes import Comparing, Pass
 from diptych.copying.places import is_local
@@ -18,6 +18,7 @@ from diptych.copying.report import CopyReport
 from diptych.copying.side import Side
 from diptych.errors import CopyError
 from diptych.populate.progress import Progress, Unwatched
+from diptych.stores.upkeep import optimized
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -106,7 +107,9 @@ class _Copy:
             record = self._points(record) if record.stage == "points" else record
             record = self._compared(record) if verify else self._counted(record)
             finish(self._source, self._target, record)
-        warnings = [*layout.warnings_of(self._source, self._info), *optimized(self._target)]
+        warnings = layout.warnings_of(self._source, self._info)
+        if warning := optimized(self._target.client, self._target.name):
+            warnings.append(warning)
         return self._report(begun.resumed, verified, tuple(begun.indexes), tuple(warnings))
 
     def _points(self, record: CopyRecord) -> CopyRecord:
