@@ -56,8 +56,9 @@ def test_a_perfect_map_of_an_unchanged_space_scores_one_everywhere() -> None:
     rows = some(200, 12)
     pairs = checked_pairs(rows, rows, new_similarity="cosine", old_similarity="cosine")
     found = measure(IDENTITY, pairs, np.arange(20), queries=some(7, 12, seed=3))
-    values = (found.likeness, found.kept, found.overlap, found.old_overlap, found.unmapped_overlap)
-    assert values == pytest.approx((1, 1, 1, 1, 1), abs=1e-6)
+    values = (found.likeness, found.kept, found.overlap, found.old_overlap)
+    assert values == pytest.approx((1, 1, 1, 1), abs=1e-6)
+    assert (found.unmapped_kept, found.unmapped_overlap) == (1, 1)
     assert (found.queries, found.query_overlap, found.unmapped_query_overlap) == (7, 1, 1)
     assert (found.pairs, found.held_out) == (200, 20)
 
@@ -73,10 +74,14 @@ def test_overlaps_are_those_of_the_answers_themselves(spaces: Spaces) -> None:
         return set(sorted((i for i in range(150) if i != row), key=lambda i: -scores[i])[:10])
 
     target = [top(new[row], new, row) for row in held_out]
-    for side, value in ((old, found.old_overlap), (new, found.unmapped_overlap)):
-        answers = [top(side[row], old, row) for row in held_out]
-        assert value == pytest.approx(np.mean([len(a & t) / 10 for a, t in zip(answers, target, strict=True)]))
-    assert found.overlap == found.unmapped_overlap  # the map is the identity
+    by_old, by_new = ([top(side[row], old, row) for row in held_out] for side in (old, new))
+    for one, other, value in (
+        (by_old, target, found.old_overlap),
+        (by_new, target, found.unmapped_overlap),
+        (by_new, by_old, found.unmapped_kept),
+    ):
+        assert value == pytest.approx(np.mean([len(a & b) / 10 for a, b in zip(one, other, strict=True)]))
+    assert (found.overlap, found.kept) == (found.unmapped_overlap, found.unmapped_kept)  # the map is the identity
 
 
 def test_a_mapped_space_beats_an_unmapped_one_where_the_spaces_are_turned(spaces: Spaces) -> None:

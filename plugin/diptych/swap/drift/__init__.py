@@ -10,6 +10,7 @@ from __future__ import annotations
 from diptych.drift_maps import Map, MapKind, load
 from diptych.swap.drift.compatibility import Compatibility, compatibility
 from diptych.swap.drift.fitting import KINDS, Fitted, best_map, fit
+from diptych.swap.drift.offering import Offer, offer
 from diptych.swap.drift.quality import Quality
 
 __all__ = [
@@ -18,9 +19,11 @@ __all__ = [
     "Fitted",
     "Map",
     "MapKind",
+    "Offer",
     "Quality",
     "best_map",
     "compatibility",
     "fit",
     "load",
+    "offer",
 ]

@@ -34,9 +34,10 @@ class Quality:
         kept: share of the old encoder's own top 10 that mapped documents still find: how well it is imitated.
         overlap: share of the top 10 that mapped documents have in common with the full re-encode.
         old_overlap: the same for the old encoder's own vectors: what a perfect imitation of the old encoder would have.
-        unmapped_overlap: the same for new vectors that are not mapped; None where dimensions differ.
+        unmapped_kept, unmapped_overlap: as `kept` and `overlap`, of new vectors that are not mapped; None where
+            dimensions differ.
         queries: how many real queries were given.
-        query_overlap, unmapped_query_overlap: the same with these; None without them.
+        query_overlap, unmapped_query_overlap: as `overlap` and `unmapped_overlap`, with these; None without them.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class Quality:
     kept: float
     overlap: float
     old_overlap: float
+    unmapped_kept: float | None = None
     unmapped_overlap: float | None = None
     queries: int = 0
     query_overlap: float | None = None
@@ -88,6 +90,7 @@ def measure(fitted: Map, pairs: Pairs, held_out: Rows, *, queries: Any = None) -
         kept=_overlap(mapped, pairs, own, asked),
         overlap=_overlap(mapped, pairs, target, asked),
         old_overlap=_overlap(some.old, pairs, target, asked),
+        unmapped_kept=None if plain is None else _overlap(plain, pairs, own, asked),
         unmapped_overlap=None if plain is None else _overlap(plain, pairs, target, asked),
         **(_by_queries(fitted, pairs, queries) if queries is not None and len(queries) else {}),
     )
