@@ -10,11 +10,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from diptych import swap
+from diptych.adopt import adopt
+from diptych.adopt.adopting import SAMPLE as ADOPT_SAMPLE
 from diptych.config import Config, check_adapters, load_config
 from diptych.environment import interpolate
 from diptych.errors import CollectionError
 from diptych.explain import Explanation, explain
 from diptych.handle import CollectionHandle
+from diptych.metadata import Layout
 from diptych.populate import Progress, Rejected, populate
 from diptych.registry import Registry
 from diptych.reports import CollectionInfo, PopulateReport, SlotInfo
@@ -87,6 +90,42 @@ class Collection:
         try:
             handle = CollectionHandle(client, _name(name, config), config, registry, as_stored=True)
             return cls(handle, owns_client=owned)
+        except BaseException:
+            if owned:
+                client.close()
+            raise
+
+    @classmethod
+    def adopt(
+        cls,
+        config: str | Path | Config,
+        name: str | None = None,
+        *,
+        store: str | QdrantBase | None = None,
+        vectors: Mapping[str, str] | None = None,
+        layout: Layout | None = None,
+        sample: int = ADOPT_SAMPLE,
+        registry: Registry | None = None,
+    ) -> Collection:
+        """Adopt a collection that another framework or program filled, and open it. See `diptych.adopt.adopt`.
+
+        Args:
+            config: names the encoders that filled the collection.
+            name: of the collection, instead of the one that the config names.
+            store: a store's URL or a client, instead of the store that the config names.
+            vectors, layout, sample, registry: as in `diptych.adopt.adopt`.
+
+        Raises:
+            ConfigError, StoreError, CollectionError: see diptych.errors; FingerprintMismatch for a wrong encoder.
+        """
+        registry = registry or Registry.default()
+        found = _config(config, registry)
+        wanted = name or found.collection
+        own = None if store is not None else found
+        client, owned = _client_of(store, own, registry, False)
+        try:
+            adopt(client, wanted, found, vectors=vectors, layout=layout, sample=sample, registry=registry)
+            return cls(CollectionHandle(client, wanted, found, registry), owns_client=owned)
         except BaseException:
             if owned:
                 client.close()
@@ -272,10 +311,7 @@ class Collection:
         return swap.status(self.handle)
 
     def _wanted(self, config: str | Path | Config) -> Config:
-        found = _config_of(config, self.handle.registry)
-        if found is None:
-            raise CollectionError("this is no config", got=repr(config)[:80], expected="a config file or a Config")
-        return found
+        return _config(config, self.handle.registry)
 
     def count(self) -> int:
         """How many documents the collection holds; 0 before the first populate."""
@@ -293,6 +329,13 @@ def _name(name: str | None, config: Config | None) -> str:
     if wanted is None:
         raise CollectionError("no collection is named", do='Collection.open(store, "name") or a config file')
     return wanted
+
+
+def _config(source: object, registry: Registry) -> Config:
+    found = _config_of(source, registry)
+    if found is None:
+        raise CollectionError("this is no config", got=repr(source)[:80], expected="a config file or a Config")
+    return found
 
 
 def _config_of(source: object, registry: Registry) -> Config | None:

@@ -9,6 +9,7 @@ import typer
 
 from diptych.cli import (
     adapters,
+    adopt,
     apply,
     copy,
     doctor,
@@ -70,6 +71,7 @@ for _name, _function in (
     ("init", init.init),
     ("doctor", doctor.doctor),
     ("populate", populate.populate),
+    ("adopt", adopt.adopt),
     ("search", search.search),
     ("explain", explain.explain),
     ("evaluate", evaluate.evaluate),
