@@ -88,7 +88,7 @@ class Backfill:
         if not start.complete:
             self._pass(self._scrolled(start.offset), start.done)
         for _ in range(PASSES):
-            if not self._repaired():
+            if self._stopped.is_set() or not self._repaired():
                 break
         return self.filled
 
@@ -112,7 +112,8 @@ class Backfill:
             for page, following in self._limited(pages):
                 offsets.append(following)
                 pipeline.put(page)
-        self._checkpoint(Checkpoint(complete=True, done=done + self.filled.encoded))
+        if not self._stopped.is_set():
+            self._checkpoint(Checkpoint(complete=True, done=done + self.filled.encoded))
 
     def _deliver(self, offsets: list[Any], done: list[int], page: Sequence[Item], outcomes: Encoded) -> None:
         self._write(page, outcomes)
