@@ -7,11 +7,11 @@ queries for a human. Coverage, canaries and the state of the stored vectors coun
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from diptych.config.models import GateConfig
 from diptych.slots import Slot
-from diptych.swap.gate_answers import alone, pipeline_of, without_common_rerankers
+from diptych.swap.gate_answers import alone, pipeline_of, silence, without_common_rerankers
 from diptych.swap.gate_coverage import Coverage, coverage
 from diptych.swap.gate_judged import Judged, JudgedComparison, compare_judged
 from diptych.swap.gate_vectors import Canary, StoredVectors, check_canary, check_stored
@@ -22,6 +22,7 @@ from diptych.view import View
 PIPELINE = "pipeline"
 # A loss of known items that stops the swap, when even the favourable end of the interval is beyond it.
 MOST_LOST = 0.1
+LEAST_FOUND = 0.5  # known items that a pipeline finds alone; of the broken encoders measured, the best finds .64
 
 __all__ = ["Coverage", "GateReport", "Judged", "coverage", "run_gate"]
 
@@ -99,14 +100,12 @@ def run_gate(
     points = [document.point for document in documents] or points
     vectors = tuple(check_stored(new, slot, points) for slot in changed)
     reasons += [problem for found in vectors for problem in found.problems()]
+    base = GateReport(tuple(reasons), counts, canaries, vectors)
     if judged is not None:
         step("judged queries")
-        return _with_judgements(old, new, judged, config, reasons, (counts, canaries, vectors))
+        return _with_judgements(base, old, new, judged, config)
     step("sampled documents")
-    return _without_judgements(old, new, documents, config, reasons, (counts, canaries, vectors))
-
-
-_Measured = tuple[tuple[Coverage, ...], tuple[Canary, ...], tuple[StoredVectors, ...]]
+    return _without_judgements(base, old, new, documents, config)
 
 
 def changed_slots(old: View, new: View) -> list[Slot]:
@@ -138,31 +137,32 @@ def _strange(canaries: tuple[Canary, ...]) -> list[str]:
     return [f"slot {canary.slot!r}: {canary.problem}" for canary in canaries if canary.likeness is None]
 
 
-def _with_judgements(
-    old: View, new: View, judged: Judged, config: GateConfig, reasons: list[str], measured: _Measured
-) -> GateReport:
-    found = compare_judged(old, new, judged, config)
-    reasons = reasons if found.passed else [*reasons, found.sentence]
-    return GateReport(tuple(reasons), *measured, judged=found, remarks=found.remarks)
+def _with_judgements(base: GateReport, old: View, new: View, judged: Judged, config: GateConfig) -> GateReport:
+    silent = silence(old)
+    found = compare_judged(None if silent else old, new, judged, config)
+    reasons = () if found.passed else (found.sentence,)
+    return replace(
+        base, reasons=base.reasons + reasons, judged=found, remarks=(*_silence_remark(silent), *found.remarks)
+    )
 
 
 def _without_judgements(
-    old: View, new: View, documents: list[Sampled], config: GateConfig, reasons: list[str], measured: _Measured
+    base: GateReport, old: View, new: View, documents: list[Sampled], config: GateConfig
 ) -> GateReport:
     if not documents:
-        return GateReport(tuple(reasons), *measured, remarks=("no point has a text: nothing was searched",))
-    pipelines = without_common_rerankers(old, new)
-    item, samples = known_items(old, new, documents, pipelines, confidence=config.confidence)
+        return replace(base, remarks=("no point has a text: nothing was searched",))
+    silent, pipelines = silence(old), without_common_rerankers(old, new)
+    item, samples = known_items(None if silent else old, new, documents, pipelines, confidence=config.confidence)
     compared = {PIPELINE: pipelines, **{slot: (alone(slot), alone(slot)) for slot in _retrieved_by_both(old, new)}}
-    overlaps = [neighbour_overlap(name, old, new, documents, pair) for name, pair in compared.items()]
-    reasons = [*reasons, *_lost(item), *_apart(overlaps[0], config)]
-    return GateReport(
-        tuple(reasons),
-        *measured,
+    overlaps = [neighbour_overlap(name, old, new, documents, pair) for name, pair in compared.items() if not silent]
+    reasons = [*_lost(item, silent), *(reason for overlap in overlaps[:1] for reason in _apart(overlap, config))]
+    return replace(
+        base,
+        reasons=(*base.reasons, *reasons),
         overlaps=tuple(overlaps),
         known_item=item,
         samples=samples,
-        remarks=tuple(_remarks(item)),
+        remarks=(*_silence_remark(silent), *_remarks(item, silent)),
     )
 
 
@@ -174,7 +174,10 @@ def _retrieved_by_both(old: View, new: View) -> list[str]:
     return [slot.name for slot in changed_slots(old, new) if all(slot.name in side for side in sides)]
 
 
-def _lost(item: KnownItem) -> list[str]:
+def _lost(item: KnownItem, silent: str) -> list[str]:
+    if silent:
+        few = f"{item.new:.1%} of {item.documents} documents are found by their title or first sentence"
+        return [] if item.new >= LEAST_FOUND else [f"{few}, at least {LEAST_FOUND:.0%} must be"]
     if item.high >= -MOST_LOST:
         return []
     return [
@@ -192,9 +195,13 @@ def _apart(overlap: Overlap, config: GateConfig) -> list[str]:
     ]
 
 
-def _remarks(item: KnownItem) -> list[str]:
+def _silence_remark(silent: str) -> list[str]:
+    return [f"the old pipeline answers nothing, so the new one is measured alone: {silent}"] if silent else []
+
+
+def _remarks(item: KnownItem, silent: str) -> list[str]:
     found = ["no judgements: quality is not measured, only that the new encoders are not broken"]
-    if item.old < 0.5:
+    if item.old < LEAST_FOUND and not silent:
         found.append(f"even the old pipeline finds {item.old:.0%} of known items: the check says little here")
     return found
 
@@ -202,8 +209,6 @@ def _remarks(item: KnownItem) -> list[str]:
 def _unjudged_sentence(report: GateReport) -> str:
     if report.known_item is None:
         return "coverage and canaries; nothing was searched"
-    item, overlap = report.known_item, report.overlaps[0]
-    return (
-        f"without judgements: known items {item.old:.1%} -> {item.new:.1%} of {item.documents}, "
-        f"neighbours in common {overlap.mean:.3f}"
-    )
+    item = report.known_item
+    common = "".join(f", neighbours in common {overlap.mean:.3f}" for overlap in report.overlaps[:1])
+    return f"without judgements: known items {item.old:.1%} -> {item.new:.1%} of {item.documents}{common}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from diptych.errors import ContractError, FingerprintMismatch, RegistryError, RemoteError
 from diptych.search import Pipeline, Retrieve, search
+from diptych.search.inputs import encode_inputs
 from diptych.types import Hit, Query
 from diptych.view import View
 
@@ -28,20 +30,32 @@ def without_common_rerankers(old: View, new: View) -> tuple[Pipeline, Pipeline]:
     return replace(ours, rerank=()), replace(theirs, rerank=())
 
 
+def silence(view: View) -> str:
+    """Why the view's encoders cannot make a query, such as an API that was retired; empty when they can."""
+    try:
+        encode_inputs([view.slots[name] for name in pipeline_of(view).slots], ["a question"])
+    except (RegistryError, RemoteError, ContractError, FingerprintMismatch) as error:
+        return error.what
+    return ""
+
+
 def alone(slot: str) -> Pipeline:
     """The pipeline of one slot."""
     return Pipeline((Retrieve(slot),))
 
 
 def answers(
-    view: View, queries: Sequence[Query], *, depth: int, pipeline: Pipeline | None = None, texts: bool = False
+    view: View | None, queries: Sequence[Query], *, depth: int, pipeline: Pipeline | None = None, texts: bool = False
 ) -> list[list[Hit]]:
     """The hits of each query, `depth` of them or as many as the pipeline passes on, best first.
 
     Args:
+        view: who is asked; None answers nothing.
         pipeline: instead of the view's own; the view's own also drops hits below its score threshold.
         texts: whether hits carry their documents' texts and titles.
     """
+    if view is None:
+        return [[] for _ in queries]
     limit = min(depth, (pipeline or pipeline_of(view)).depth or depth)
     payload: bool | list[str] = ["text", "title"] if texts else False
     hits: list[list[Hit]] = []

@@ -102,11 +102,11 @@ class JudgedComparison:
         return self.verdict == "passed"
 
 
-def compare_judged(old: View, new: View, judged: Judged, config: GateConfig) -> JudgedComparison:
+def compare_judged(old: View | None, new: View, judged: Judged, config: GateConfig) -> JudgedComparison:
     """How both pipelines answer the judged queries, and whether the new one may replace the old.
 
-    Both are asked as they would be served: approximate search, quantization, rerankers and all. Queries without text or
-    without a relevant document are left out, since they would dilute a loss.
+    `old` is None where it answers nothing. Both are asked as they would be served: approximate search, quantization,
+    rerankers and all. Queries without text or without a relevant document are left out, since they would dilute a loss.
 
     Raises:
         EvaluationError: an unknown metric.
@@ -125,7 +125,7 @@ def compare_judged(old: View, new: View, judged: Judged, config: GateConfig) -> 
     return _comparison(metric, config, sides, found, queries, remarks)
 
 
-def _evaluated(name: str, view: View, queries: Sequence[Query], qrels: Qrels, metric: str) -> Evaluation:
+def _evaluated(name: str, view: View | None, queries: Sequence[Query], qrels: Qrels, metric: str) -> Evaluation:
     hits = answers(view, queries, depth=cutoff(metric) or DEEPEST)
     return evaluate(Run.from_hits(name, queries, hits), qrels, [metric])
 

@@ -83,9 +83,14 @@ def neighbour_overlap(
 
 
 def known_items(
-    old: View, new: View, documents: Sequence[Sampled], pipelines: tuple[Pipeline, Pipeline], *, confidence: float
+    old: View | None,
+    new: View,
+    documents: Sequence[Sampled],
+    pipelines: tuple[Pipeline, Pipeline],
+    *,
+    confidence: float,
 ) -> tuple[KnownItem, tuple[SideBySide, ...]]:
-    """The known-item rates of both pipelines, and some of the queries side by side.
+    """The known-item rates of both pipelines, and some of the queries side by side; `old` None answers nothing.
 
     Those shown are evenly spread from where the two answers differ most to where they differ least.
     """

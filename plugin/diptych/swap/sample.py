@@ -64,7 +64,7 @@ def sample_documents(view: View, points: Sequence[PointId]) -> list[Sampled]:
     order = {point: position for position, point in enumerate(points)}
     for start in range(0, len(points), FETCH):
         for record in view.client.retrieve(view.name, list(points[start : start + FETCH]), with_payload=True):
-            document = from_payload(record.id, record.payload)
+            document = from_payload(record.id, record.payload, view.layout)
             text = view.document_input(document.title, document.text)
             item = known_item(document.title, document.text)
             if text.strip() and item:

@@ -14,6 +14,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
 from diptych.config.models import Config, SearchConfig, SlotConfig
+from diptych.errors import RemoteError
 from diptych.handle import CollectionHandle
 from diptych.hookspecs import hookimpl
 from diptych.metadata import Generation, Reading, State
@@ -93,12 +94,24 @@ class MoodyEncoder(BrokenEncoder):
         return np.ascontiguousarray(rows[:, ::-1]) if MoodyEncoder.moved else rows
 
 
+class RetiredEncoder(BrokenEncoder):
+    """An encoder behind an API that answers no more, once `retired` is set."""
+
+    retired: ClassVar[bool] = False
+
+    def encode_query(self, inputs: Sequence[str]) -> Floats:
+        """Vectors, while the API is there."""
+        if RetiredEncoder.retired:
+            raise RemoteError("the endpoint answers 410 Gone")
+        return super().encode_query(inputs)
+
+
 class Broken:
     """A plugin that brings them."""
 
     @hookimpl
     def diptych_register_adapters(self) -> list[AdapterSpec]:
-        """The adapters `noise`, `constant`, `zero`, `two` and `moody`."""
+        """An adapter for each."""
         return [
             AdapterSpec(name=name, kind="dense", factory=f"{__name__}:{made.__name__}", summary="broken")
             for name, made in BROKEN.items()
@@ -111,6 +124,7 @@ BROKEN = {
     "zero": ZeroEncoder,
     "two": TwoEncoder,
     "moody": MoodyEncoder,
+    "retired": RetiredEncoder,
 }
 
 
@@ -164,7 +178,7 @@ class Swapping:
 Swaps: TypeAlias = Callable[..., Swapping]
 
 
-def corpus(size: int = 120) -> list[Document]:
+def corpus(size: int) -> list[Document]:
     """Documents of common and rare words, each with a first sentence of its own."""
     random = np.random.default_rng(11)
     common, rare = [f"word{n}" for n in range(60)], [f"rare{n}" for n in range(400)]
@@ -202,10 +216,10 @@ def swapping(client: QdrantBase, registry: Registry, tmp_path: Path, monkeypatch
     """Fills a collection with these slots."""
     monkeypatch.setenv("DIPTYCH_CACHE", "off")
 
-    def fill(slots: Slots, *, documents: Sequence[Document] | None = None, **more: Any) -> Swapping:
+    def fill(slots: Slots, *, documents: Sequence[Document] | None = None, size: int = 120, **more: Any) -> Swapping:
         config = Config.model_validate({"store": "memory:", "collection": "c", "slots": slots, **more})
         handle = CollectionHandle(client, "c", config, registry)
-        found = corpus() if documents is None else documents
+        found = corpus(size) if documents is None else documents
         populate(handle, found, report_path=tmp_path / "aside")
         return Swapping(handle, found)
 

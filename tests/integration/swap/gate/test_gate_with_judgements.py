@@ -211,6 +211,19 @@ def test_a_slot_that_is_added_is_measured_through_the_whole_pipeline(swapping: C
     assert worse.canaries == ()
 
 
+def test_an_old_encoder_that_is_gone_counts_as_one_that_finds_nothing(
+    swapping: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = swapping({"dense": {"adapter": "retired"}}).to({"dense": DENSE})
+    judged = judged_by(views, losses=0, wins=0)
+    monkeypatch.setattr(type(views[0].slots["dense"].encoder), "retired", True)
+    report = gate(views, judged)
+    found = compared(report)
+    assert (found.old, found.new, found.wins) == (0, 1, 40)
+    assert report.passed
+    assert any(remark.startswith("the old pipeline answers nothing") for remark in report.remarks)
+
+
 def test_a_report_with_judgements_becomes_json(views: tuple[View, View]) -> None:
     read = json.loads(json.dumps(asdict(gate(views, judged_by(views, losses=9, wins=0))), allow_nan=False))
     assert read["judged"]["verdict"] == "worse"

@@ -178,6 +178,32 @@ def test_a_collection_without_texts_is_judged_by_coverage_and_vectors_alone(
     assert report.reasons == ("slot 'dense': 120 of 120 stored vectors are empty",)
 
 
+@pytest.mark.parametrize(
+    ("after", "reasons"),
+    [
+        (DENSE, []),
+        (
+            {"adapter": "noise"},
+            ["9.2% of 120 documents are found by their title or first sentence, at least 50% must be"],
+        ),
+    ],
+)
+def test_a_swap_away_from_an_encoder_that_is_gone_is_judged_by_the_new_one_alone(
+    swapping: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, after: Mapping[str, Any], reasons: list[str]
+) -> None:
+    filled = swapping({"dense": {"adapter": "retired"}})
+    views = filled.to({"dense": after})
+    monkeypatch.setattr(type(views[0].slots["dense"].encoder), "retired", True)
+    report = gate(views)
+    assert list(report.reasons) == reasons
+    assert report.overlaps == ()
+    assert report.known_item is not None
+    assert report.known_item.old == 0
+    gone = "the old pipeline answers nothing, so the new one is measured alone: the endpoint answers 410 Gone"
+    assert report.remarks[0] == gone
+    assert "neighbours in common" not in report.sentence
+
+
 def test_it_is_said_when_the_old_pipeline_is_too_poor_for_the_check(swapping: Callable[..., Any]) -> None:
     report = gate(swapping({"dense": {"adapter": "noise"}}).to({"dense": DENSE}))
     assert report.passed
@@ -235,7 +261,7 @@ def test_whole_pipelines_are_compared_and_slots_of_both(
     pipeline: dict[str, Any] | None,
     compared: list[str],
 ) -> None:
-    report = gate(swapping(before).to(after, search=pipeline))
+    report = gate(swapping(before, size=50).to(after, search=pipeline))
     assert report.passed
     assert [overlap.of for overlap in report.overlaps] == compared
     assert report.known_item is not None
