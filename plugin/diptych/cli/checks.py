@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from diptych.collection import Collection
     from diptych.config import Config
     from diptych.config.models import RerankStage, SlotConfig
+    from diptych.metadata import CollectionMetadata
     from diptych.registry import Registry
 
 Status = Literal["ok", "warn", "fail"]
@@ -133,8 +134,32 @@ def _store(config: Config, session: Session, *, models: bool, download: bool) ->
             yield Check("collection", "ok", f"{config.collection!r} holds {documents:,} documents")
         else:
             yield Check("collection", "warn", f"{config.collection!r} is not filled yet", "diptych populate SOURCE")
+        if metadata := collection.handle.metadata:
+            yield from _changes(config, metadata)
         if models:
             yield from _models(collection, download)
+
+
+def _changes(config: Config, metadata: CollectionMetadata) -> Iterator[Check]:
+    """What opening would refuse without an encoder being loaded, and a swap that is under way."""
+    from diptych import opening
+
+    if metadata.swap is not None:
+        begun = f"under way since {metadata.swap.began}, begun by {metadata.swap.by}"
+        yield Check("swap", "warn", begun, "diptych status shows where it is")
+        if opening.describes(config, metadata.swap.target):
+            return
+    live, names = metadata.live.slots, ", ".join(metadata.live.slots)
+    storage = {name: opening.storage_of(own) for name, own in config.slots.items()}
+    if config.slots.keys() != live.keys():
+        found = f"the config names {', '.join(config.slots)}, the collection has {names}"
+    elif opening.reading_of(config.populate) != metadata.reading:
+        found = "populate.input or populate.separator is not what the vectors were made from"
+    elif changed := [name for name, own in live.items() if storage[name] != own.storage]:
+        found = f"storage of {', '.join(changed)} is not as the config says"
+    else:
+        return
+    yield Check("slots", "fail", found, f"restore it; {opening.APPLY}")
 
 
 def _models(collection: Collection, download: bool) -> Iterator[Check]:

@@ -1,0 +1,274 @@
+"""`diptych apply` moves a collection, and `rollback` and `finish` end it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Callable[..., Any]
+NEW = "fake-dense, seed: 1}"
+QUERIES = {"q1": ("cat on a mat", "cat"), "q2": ("barks at the man", "dog"), "q3": ("hunts mice", "owl")}
+
+
+def edit(config: Path, old: str, new: str) -> None:
+    text = config.read_text()
+    assert old in text
+    config.write_text(text.replace(old, new))
+
+
+def live(run: Run) -> list[str]:
+    return [own["vector"] for own in run("status", "--json").json()["vectors"] if own["role"] == "live"]
+
+
+@pytest.fixture
+def edited(run: Run, config: Path, corpus: Path) -> Run:
+    """A filled collection whose config names another encoder now."""
+    assert run("populate", corpus).code == 0
+    edit(config, "fake-dense}", NEW)
+    return run
+
+
+@pytest.fixture
+def judgements(tmp_path: Path) -> tuple[str, ...]:
+    """Options that name judged queries."""
+    queries = "".join(json.dumps({"_id": key, "text": text}) + "\n" for key, (text, _) in QUERIES.items())
+    (tmp_path / "queries.jsonl").write_text(queries)
+    rows = "".join(f"{key}\t{document}\t1\n" for key, (_, document) in QUERIES.items())
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + rows)
+    return "--queries", "queries.jsonl", "--qrels", "qrels.tsv"
+
+
+def test_it_shows_the_plan_the_gate_and_what_was_done(edited: Run) -> None:
+    answer = edited("apply", "--why", "smaller")
+    assert (answer.code, answer.err) == (0, "")
+    lines = answer.out.splitlines()
+    assert lines[0] == "animals: 4 documents"
+    assert ["dense", "re-encode", "4"] in [line.split() for line in lines]
+    assert "gate: passed" in lines
+    assert "known items among the first 10: 100.0% -> 100.0% of 4" in answer.out
+    assert "no judgements: quality is not measured" in answer.out
+    assert "encoded: dense.2 4" in answer.out
+    assert "diptych rollback goes back to them, diptych finish drops them" in lines[-1]
+    assert live(edited) == ["dense.2", "lexical.1"]
+    assert edited("search", "hunts mice", "--only", "dense").out.split("\t")[3] == "owl"
+    assert edited("status", "--history", "--json").json()["history"][-1]["why"] == "smaller"
+
+
+def test_without_judgements_queries_stand_side_by_side(edited: Run) -> None:
+    lines = edited("apply").out.splitlines()
+    header = next(line for line in lines if line.split() == ["old", "new"])
+    at = header.index("new")
+    query = lines.index("the cat sleeps on the warm mat")
+    assert lines[query + 1][2:].startswith("the cat sleeps")
+    assert lines[query + 1][at:].startswith("the cat sleeps")
+
+
+def test_the_json_is_one_document_with_the_gate(edited: Run) -> None:
+    found = edited("apply", "--json").json()
+    assert (found["outcome"], found["encoded"]) == ("cut over", {"dense.2": 4})
+    assert found["gate"]["passed"] is True
+    assert found["gate"]["coverage"] == [{"vector": "dense.2", "points": 4, "missing": 0}]
+
+
+def test_applied_twice_there_is_nothing_to_do(edited: Run) -> None:
+    assert edited("apply").code == 0
+    answer = edited("apply")
+    assert (answer.code, answer.err) == (0, "")
+    assert "nothing to do" in answer.out
+
+
+def test_settings_alone_encode_nothing(edited: Run, config: Path) -> None:
+    edit(config, NEW, "fake-dense}")
+    edit(config, "limit: 3", "limit: 1")
+    answer = edited("apply")
+    assert answer.code == 0
+    assert "animals: changed settings" in answer.out
+    assert "encoded" not in answer.out
+    hits = edited("search", "--store", "edge:./qdrant", "--collection", "animals", "the", "--json").json()
+    assert len(hits["queries"][0]["hits"]) == 1
+
+
+def test_judgements_decide_and_the_interval_is_shown(edited: Run, judgements: tuple[str, ...]) -> None:
+    answer = edited("apply", *judgements)
+    assert (answer.code, answer.err) == (0, "")
+    assert "nDCG@10  1.0000 -> 1.0000 on 3 queries" in answer.out
+    assert "difference +0.0000, 0.95 interval [+0.0000, +0.0000], margin 0.02" in answer.out
+    assert "queries better 0, equal 3, worse 0" in answer.out
+
+
+@pytest.fixture
+def worse(edited: Run, config: Path) -> Run:
+    """The config names an encoder that tells hardly anything apart."""
+    edit(config, NEW, "fake-dense, dimension: 2}")
+    edit(config, "  lexical: {adapter: fake-sparse}\n", "")
+    config.write_text(config.read_text() + "swap: {gate: {metric: nDCG@1}}\n")
+    return edited
+
+
+def test_a_worse_encoder_is_stopped_with_5_and_the_old_one_answers(worse: Run, judgements: tuple[str, ...]) -> None:
+    answer = worse("apply", *judgements)
+    assert answer.code == 5
+    assert "gate: not passed" in answer.out
+    assert "queries that lost most" in answer.out
+    assert "error: the new encoders did not pass the gate; the old ones stay live" in answer.err
+    assert "the margin of 0.02" in answer.err
+    assert "diptych rollback" in answer.err
+    assert live(worse) == ["dense.1", "lexical.1"]
+
+
+def test_a_stopped_apply_as_json_has_the_gate_on_one_side_and_the_error_on_the_other(
+    worse: Run, judgements: tuple[str, ...]
+) -> None:
+    answer = worse("apply", "--json", *judgements)
+    assert answer.code == 5
+    assert answer.json()["outcome"] == "gate not passed"
+    assert answer.json()["gate"]["judged"]["verdict"] in ("worse", "too wide")
+    assert answer.error()["kind"] == "GateFailed"
+
+
+def test_no_gate_cuts_over_whatever_was_measured(worse: Run, judgements: tuple[str, ...]) -> None:
+    answer = worse("apply", "--no-gate", *judgements)
+    assert answer.code == 0
+    assert "gate: not passed" in answer.out
+    assert live(worse) == ["dense.2"]
+
+
+def test_no_judgements_goes_by_neighbours_whatever_the_config_names(
+    edited: Run, config: Path, judgements: tuple[str, ...]
+) -> None:
+    config.write_text(config.read_text() + "evaluate: {queries: queries.jsonl, qrels: qrels.tsv}\n")
+    answer = edited("apply", "--no-judgements")
+    assert answer.code == 0
+    assert "no judgements" in answer.out
+
+
+def test_judgements_that_are_not_there_are_told_before_anything_is_encoded(edited: Run) -> None:
+    answer = edited("apply", "--queries", "nowhere.jsonl", "--qrels", "nowhere.tsv")
+    assert answer.code == 1
+    assert "nowhere.jsonl" in answer.err
+    assert edited("status", "--json").json()["swap"] is None
+
+
+def test_queries_without_judgements_are_refused(edited: Run, judgements: tuple[str, ...]) -> None:
+    answer = edited("apply", *judgements[:2])
+    assert answer.code == 1
+    assert "qrels" in answer.err
+
+
+def test_no_cut_over_fills_and_leaves_the_old_ones_live(edited: Run) -> None:
+    answer = edited("apply", "--no-cut-over")
+    assert answer.code == 0
+    assert "animals: filled in" in answer.out
+    assert "the old encoders still answer: diptych apply cuts over" in answer.out
+    assert live(edited) == ["dense.1", "lexical.1"]
+    again = edited("apply")
+    assert "a swap is under way, begun" in again.out.splitlines()[0]
+    assert "animals: cut over" in again.out
+    assert live(edited) == ["dense.2", "lexical.1"]
+
+
+def test_a_slot_is_made_anew_when_asked(edited: Run, config: Path) -> None:
+    edit(config, NEW, "fake-dense}")
+    answer = edited("apply", "--re-encode", "dense", "--rate", 1000, "--parallel")
+    assert answer.code == 0
+    assert "encoded: dense.2 4" in answer.out
+
+
+def test_rollback_goes_back_at_once_and_says_that_the_config_is_ahead(edited: Run) -> None:
+    edited("apply")
+    answer = edited("rollback", "--why", "users find less")
+    assert answer.code == 0
+    assert answer.out.splitlines() == [
+        "animals: rolled back; what answers now:",
+        "  dense: fake-dense, generation 1",
+        "  lexical: fake-sparse, generation 1",
+    ]
+    assert "warning: diptych.yaml still names other encoders than these" in answer.err
+    assert live(edited) == ["dense.1", "lexical.1"]
+    assert edited("status", "--history", "--json").json()["history"][-1]["why"] == "users find less"
+
+
+def test_rollback_with_the_config_put_back_has_no_warning(edited: Run, config: Path) -> None:
+    edited("apply")
+    edit(config, NEW, "fake-dense}")
+    answer = edited("rollback")
+    assert (answer.code, answer.err) == (0, "")
+    assert edited("search", "hunts mice", "--only", "dense").out.split("\t")[3] == "owl"
+
+
+def test_a_second_rollback_goes_forward_again(edited: Run) -> None:
+    edited("apply")
+    edited("rollback")
+    assert edited("rollback", "--json").json()["outcome"] == "rolled back"
+    assert live(edited) == ["dense.2", "lexical.1"]
+
+
+def test_rollback_gives_up_a_swap_under_way(edited: Run) -> None:
+    edited("apply", "--no-cut-over")
+    answer = edited("rollback")
+    assert answer.out.splitlines()[0] == "animals: abandoned; what answers now:"
+    assert "dropped: dense.2" in answer.out
+    found = edited("status", "--json").json()
+    assert [own["vector"] for own in found["vectors"]] == ["dense.1", "lexical.1"]
+    assert found["swap"] is None
+
+
+def test_finish_drops_the_old_vectors_and_then_there_is_no_way_back(edited: Run) -> None:
+    edited("apply")
+    answer = edited("finish")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out == "animals: finished, dropped dense.1\n"
+    assert edited("rollback").code == 1
+    assert "there is nothing to roll back to" in edited("rollback").err
+    assert "there is nothing to finish" in edited("finish").err
+
+
+def test_ways_back_need_no_config(edited: Run, config: Path) -> None:
+    edited("apply")
+    config.unlink()
+    named = ("--store", "edge:./qdrant", "--collection", "animals")
+    assert edited("rollback", *named).err == ""
+    assert edited("rollback", *named, "--json").json()["outcome"] == "rolled back"
+    assert edited("finish", *named, "--json").json()["dropped"] == ["dense.1"]
+
+
+SLOW = """
+import sys
+from diptych import Registry
+from diptych.cli import main
+from diptych.cli.session import Session
+from diptych.testing import fakes_plugin
+main(sys.argv[1:], session=Session(Registry(fakes_plugin, installed=False)))
+"""
+
+
+def test_ctrl_c_loses_nothing_and_the_next_apply_goes_on(run: Run, tmp_path: Path) -> None:
+    config, log = tmp_path / "diptych.yaml", tmp_path / "calls"
+    config.write_text("collection: c\nslots: {dense: {adapter: fake-dense}}\npopulate: {chunk: 8}\n")
+    (tmp_path / "c.jsonl").write_text("".join(f'{{"id": {n}, "text": "word{n}"}}\n' for n in range(120)))
+    assert run("populate", "c.jsonl").code == 0
+    edit(config, "fake-dense}", "fake-dense, seed: 1, log: ./calls, delay: 0.05}")
+    command = [sys.executable, "-c", SLOW, "apply", "--json"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (log.exists() and len(log.read_text().splitlines()) > 8):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert error == (
+        "nothing is lost and the collection answers as before: diptych apply goes on where it stopped, "
+        "diptych rollback gives it up\ninterrupted\n"
+    )
+    assert "nobody is applying it: diptych apply goes on with it" in run("status").out
+    missing = run("status", "--json").json()["vectors"][1]["missing"]
+    assert 0 < missing < 120
+    assert missing <= run("apply", "--json").json()["encoded"]["dense.2"] <= missing + 8

@@ -1,0 +1,215 @@
+"""Every command in every phase of a swap: edited, under way, cut over, rolled back."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diptych import Registry
+from diptych.collection import Collection
+
+Run = Callable[..., Any]
+OLD, NEW = "fake-dense}", "fake-dense, seed: 1}"
+REFUSED = "another encoder made the vectors of this collection"
+ADVICE = "diptych plan, then diptych apply"
+ASKED = ("search", "hunts mice", "--only", "dense", "--json")
+
+
+def write(config: Path, encoder: str) -> None:
+    """The config with this dense encoder."""
+    text = config.read_text()
+    config.write_text(text.replace(OLD, encoder) if OLD in text else text.replace(NEW, encoder))
+
+
+@pytest.fixture
+def filled(run: Run, config: Path, tmp_path: Path) -> Run:
+    """40 documents, in chunks of 4, with judged queries."""
+    texts = [f"number {n} tells of topic{n % 7} and thing{n}" for n in range(39)] + ["the owl hunts mice at night"]
+    lines = "".join(json.dumps({"id": str(n), "text": text}) + "\n" for n, text in enumerate(texts))
+    (tmp_path / "corpus.jsonl").write_text(lines)
+    (tmp_path / "queries.jsonl").write_text(
+        "".join(f'{{"_id": "q{n}", "text": "thing{n} topic{n}"}}\n' for n in range(5))
+    )
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(f"q{n}\t{n}\t1\n" for n in range(5)))
+    judged = "evaluate: {queries: queries.jsonl, qrels: qrels.tsv, metrics: [nDCG@3]}\n"
+    config.write_text(config.read_text() + "populate: {chunk: 4}\n" + judged)
+    assert run("populate", "corpus.jsonl").code == 0
+    return run
+
+
+class Interruption:
+    """A progress that stops the work after the first piece."""
+
+    def __init__(self) -> None:
+        self.stopped = threading.Event()
+
+    def begin(self, stage: str, total: int | None) -> None:
+        """Nothing."""
+
+    def advance(self, stage: str, n: int) -> None:
+        """Stop."""
+        self.stopped.set()
+
+
+@pytest.fixture
+def under_way(filled: Run, config: Path, registry: Registry) -> Run:
+    """An apply that was stopped in the middle; the config is the one that began it."""
+    write(config, NEW)
+    interruption = Interruption()
+    with Collection.stored(config, registry=registry) as collection:
+        collection.apply(config, progress=interruption, stopped=interruption.stopped)
+    missing = filled("status", "--json").json()["vectors"][2]["missing"]
+    assert 0 < missing < 40
+    return filled
+
+
+@pytest.fixture
+def cut_over(filled: Run, config: Path) -> Run:
+    write(config, NEW)
+    assert filled("apply").code == 0
+    return filled
+
+
+def found(answer: Any) -> str:
+    assert answer.code == 0, answer.err
+    return str(answer.json()["queries"][0]["hits"][0]["id"])
+
+
+def more(folder: Path) -> Path:
+    """One document more than the corpus."""
+    path = folder / "more.jsonl"
+    path.write_text((folder / "corpus.jsonl").read_text() + '{"id": "new", "text": "a whale sings in the sea"}\n')
+    return path
+
+
+def test_edited_but_not_applied_reading_and_writing_are_refused_with_what_to_do(
+    filled: Run, config: Path, tmp_path: Path
+) -> None:
+    write(config, NEW)
+    for command in (ASKED, ("explain", "mice"), ("evaluate",), ("populate", more(tmp_path))):
+        answer = filled(*command)
+        assert answer.code == 1, command
+        assert REFUSED in answer.err
+        assert ADVICE in answer.err
+    answer = filled("doctor")
+    assert answer.code == 1
+    assert REFUSED in answer.out
+    assert ADVICE in answer.out
+    assert filled("info").code == filled("status").code == filled("plan").code == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("  lexical:", "  words:"),
+        ("chunk: 4", "input: [text]"),
+        ("{adapter: fake-sparse}", "{adapter: fake-sparse, storage: {on_disk: true}}"),
+    ],
+)
+def test_with_other_slots_texts_or_storage_they_are_refused_likewise(
+    filled: Run, config: Path, old: str, new: str
+) -> None:
+    config.write_text(config.read_text().replace(old, new))
+    for command in (("search", "mice"), ("doctor",)):
+        answer = filled(*command)
+        assert answer.code == 1
+        assert ADVICE in answer.out + answer.err
+
+
+def test_under_way_the_old_encoder_answers_the_new_config(under_way: Run) -> None:
+    assert found(under_way(*ASKED)) == "39"
+    assert under_way("explain", "hunts mice").code == 0
+    assert under_way("evaluate").code == 0
+    assert under_way("doctor").code == 0
+    assert under_way("info", "--json").json()["slots"][0]["vector"] == "dense.1"
+
+
+def test_under_way_the_old_config_answers_too(under_way: Run, config: Path) -> None:
+    write(config, OLD)
+    assert found(under_way(*ASKED)) == "39"
+    assert under_way("doctor").code == 0
+
+
+@pytest.mark.parametrize("encoder", [OLD, NEW])
+def test_under_way_a_populate_by_either_config_writes_both_vectors(
+    under_way: Run, config: Path, tmp_path: Path, encoder: str
+) -> None:
+    before = {own["vector"]: own["missing"] for own in under_way("status", "--json").json()["vectors"]}
+    write(config, encoder)
+    assert under_way("populate", more(tmp_path), "--json").json()["new"] == 1
+    status = under_way("status", "--json").json()
+    assert status["documents"] == 41
+    assert {own["vector"]: own["missing"] for own in status["vectors"]} == before
+    write(config, NEW)
+    assert under_way("apply").code == 0
+    answer = under_way("search", "whale sings", "--only", "dense", "--json")
+    assert found(answer) == "new"
+
+
+def test_under_way_plan_says_that_apply_goes_on_and_ci_sees_it_pending(under_way: Run) -> None:
+    answer = under_way("plan", "--exit-code")
+    assert answer.code == 4
+    assert "diptych apply goes on where it stopped, diptych rollback gives it up" in answer.out
+
+
+def test_under_way_another_config_is_told_to_restore_or_give_up(under_way: Run, config: Path) -> None:
+    write(config, OLD)
+    answer = under_way("plan")
+    assert answer.code == 0
+    assert "to another config than this: restore that one to go on, or give it up by diptych rollback" in answer.out
+    refused = under_way("apply")
+    assert refused.code == 1
+    assert "another swap is under way" in refused.err
+    assert under_way("rollback").err == ""
+    assert found(under_way(*ASKED)) == "39"
+
+
+def test_after_the_cut_over_the_old_config_is_refused_and_told_of_the_swap(cut_over: Run, config: Path) -> None:
+    write(config, OLD)
+    for command in (ASKED, ("populate", "corpus.jsonl"), ("evaluate",), ("explain", "mice")):
+        answer = cut_over(*command)
+        assert answer.code == 1
+        assert REFUSED in answer.err
+        assert "the collection has been swapped: cut over by" in answer.err
+    assert cut_over("info").code == cut_over("status").code == 0
+
+
+def test_after_the_cut_over_the_old_config_goes_back_without_encoding(cut_over: Run, config: Path) -> None:
+    write(config, OLD)
+    assert ["dense", "use", "kept", "vectors"] in [line.split() for line in cut_over("plan").out.splitlines()]
+    assert cut_over("apply", "--json").json()["encoded"] == {}
+    assert found(cut_over(*ASKED)) == "39"
+
+
+def test_after_the_cut_over_a_populate_keeps_the_way_back(cut_over: Run, config: Path, tmp_path: Path) -> None:
+    assert cut_over("populate", more(tmp_path)).code == 0
+    assert {own["missing"] for own in cut_over("status", "--json").json()["vectors"]} == {0}
+    write(config, OLD)
+    assert cut_over("rollback").err == ""
+    assert found(cut_over("search", "whale sings", "--only", "dense", "--json")) == "new"
+
+
+def test_rolled_back_the_new_config_is_refused_and_the_old_one_answers(cut_over: Run, config: Path) -> None:
+    assert cut_over("rollback").code == 0
+    answer = cut_over(*ASKED)
+    assert answer.code == 1
+    assert REFUSED in answer.err
+    assert "rolled back by" in answer.err
+    assert cut_over("doctor").code == 1
+    write(config, OLD)
+    assert found(cut_over(*ASKED)) == "39"
+    assert cut_over("doctor").code == 0
+
+
+def test_without_a_config_every_phase_answers(cut_over: Run) -> None:
+    named = ("--store", "edge:./qdrant", "--collection", "animals")
+    assert found(cut_over(*ASKED, *named)) == "39"
+    cut_over("rollback")
+    assert found(cut_over(*ASKED, *named)) == "39"
+    cut_over("finish")
+    assert found(cut_over(*ASKED, *named)) == "39"

@@ -1,0 +1,102 @@
+"""`diptych status` shows where everything is, and loads no model for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Callable[..., Any]
+
+
+def edit(config: Path, old: str, new: str) -> None:
+    text = config.read_text()
+    assert old in text
+    config.write_text(text.replace(old, new))
+
+
+@pytest.fixture
+def filled(run: Run, config: Path, corpus: Path) -> Run:
+    assert run("populate", corpus).code == 0
+    return run
+
+
+def rows(run: Run) -> list[list[str]]:
+    return [line.split() for line in run("status").out.splitlines()]
+
+
+def test_a_collection_at_rest_has_its_live_vectors(filled: Run) -> None:
+    answer = filled("status")
+    assert (answer.code, answer.err) == (0, "")
+    assert [line.split() for line in answer.out.splitlines()] == [
+        ["animals:", "4", "documents"],
+        ["slot", "vector", "is", "lack", "it", "made", "by"],
+        ["dense", "dense.1", "live", "0", "fake-dense"],
+        ["lexical", "lexical.1", "live", "0", "fake-sparse"],
+    ]
+
+
+def test_a_swap_under_way_is_shown_with_who_began_it(filled: Run, config: Path) -> None:
+    edit(config, "fake-dense}", "fake-dense, seed: 1}")
+    filled("apply", "--no-cut-over", "--why", "smaller")
+    assert ["dense", "dense.2", "building", "0", "fake-dense,", "seed:", "1"] in rows(filled)
+    text = filled("status").out
+    assert "a swap is under way, begun 20" in text
+    assert "(smaller)" in text
+    assert "nobody is applying it: diptych apply goes on with it, diptych rollback gives it up" in text
+    assert filled("status", "--json").json()["swap"]["running"] is False
+
+
+def test_what_is_kept_is_shown_with_the_ways_on(filled: Run, config: Path) -> None:
+    edit(config, "fake-dense}", "fake-dense, seed: 1}")
+    filled("apply")
+    assert ["dense", "dense.1", "kept", "0", "fake-dense"] in rows(filled)
+    text = filled("status").out
+    assert "kept for a way back: diptych rollback goes back to dense.1, diptych finish drops it" in text
+    filled("finish")
+    assert "kept" not in filled("status").out
+
+
+def test_the_history_says_what_when_by_whom_and_why(filled: Run, config: Path) -> None:
+    edit(config, "fake-dense}", "fake-dense, seed: 1}")
+    filled("apply", "--why", "smaller")
+    filled("rollback", "--why", "users find less")
+    text = filled("status", "--history").out
+    for what in ("created", "began", "cut over", "rolled back"):
+        assert f" UTC  {what}\n" in text
+    assert "  dense: fake-dense, generation 2\n" in text
+    assert "  gate: passed: " in text
+    assert "  why: users find less\n" in text
+    events = filled("status", "--history", "--json").json()["history"]
+    assert [event["what"] for event in events] == ["created", "began", "cut over", "rolled back"]
+    assert "history" not in filled("status", "--json").json()
+
+
+def test_options_are_shown_without_secrets(run: Run, config: Path, corpus: Path) -> None:
+    edit(config, "fake-sparse}", "fake-sparse, expand: {api_key: s3cret, feline: cat}}")
+    assert run("populate", corpus).code == 0
+    answer = run("status")
+    assert "expand: {'api_key': '***', 'feline': 'cat'}" in answer.out
+    both = answer.out + run("status", "--json").out
+    assert "s3cret" not in both
+
+
+def test_no_encoder_is_made(filled: Run, config: Path) -> None:
+    edit(config, "fake-dense}", "fake-dense, dimension: -1}")
+    assert filled("search", "cat").code == 1
+    answer = filled("status")
+    assert (answer.code, answer.err) == (0, "")
+
+
+def test_it_needs_no_config(filled: Run, config: Path) -> None:
+    config.unlink()
+    found = filled("status", "--store", "edge:./qdrant", "--collection", "animals", "--json").json()
+    assert [own["vector"] for own in found["vectors"]] == ["dense.1", "lexical.1"]
+
+
+def test_before_the_first_populate_it_says_how_to_fill(run: Run, config: Path) -> None:
+    answer = run("status", "--json")
+    assert (answer.code, answer.out) == (1, "")
+    assert "diptych populate SOURCE" in answer.error()["do"]
