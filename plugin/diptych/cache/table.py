@@ -11,6 +11,7 @@ Every method raises `sqlite3.Error` when the file fails; `diptych.cache.opening`
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +30,9 @@ SCHEMA = (
 KEYS = 500  # in one statement; SQLite before 3.32 takes 999
 TOUCH = 600  # seconds after which a use is noted again: a corpus read twice in a row is not written twice
 WAL_SHARE, WAL_MOST = 8, 16_000_000  # of the bytes allowed, what is left to the log beside the file
+PATIENCE = 200  # milliseconds to wait for others until the log can be emptied
 EVICTED = 32  # a clean-up frees at least this part of the file, so that not every write needs one
+VACUUMED = 256  # pages given back at a time
 Row = tuple[bytes, bytes]  # key, packed vector
 
 
@@ -53,16 +56,12 @@ class VectorTable:
 
     def __init__(self, base: sqlite3.Connection, *, limit: int, clock: Callable[[], float]) -> None:
         self._base, self._clock, self._lock = base, clock, threading.RLock()
-        self._page = self._pragma("page_size")
-        log = min(limit // WAL_SHARE, WAL_MOST)
+        self._page, self._timeout = self._pragma("page_size"), self._pragma("busy_timeout")
+        self._log = log = min(limit // WAL_SHARE, WAL_MOST)
+        self._log_path = f"{base.execute('PRAGMA database_list').fetchone()[2]}-wal"
         self._piece, self._largest = log // 8, log // 2  # bytes of vectors in one transaction, and of one vector
         self._most = (limit - log) // self._page
-        for pragma in (
-            "synchronous=NORMAL",
-            "cache_size=-16384",
-            f"wal_autocheckpoint={max(1, log // 4 // self._page)}",
-            f"journal_size_limit={log // 2}",
-        ):
+        for pragma in ("synchronous=NORMAL", "cache_size=-16384", "wal_autocheckpoint=0"):
             base.execute(f"PRAGMA {pragma}").fetchall()
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -81,11 +80,17 @@ class VectorTable:
         return found
 
     def store(self, digest: bytes, label: str, rows: Sequence[Row]) -> None:
-        """Keep the rows, in one transaction unless they are very many bytes; a key that is there stays as it is."""
+        """Keep the rows, in one transaction unless they are very many bytes; a key that is there stays as it is.
+
+        While another process keeps the log from being emptied nothing more is kept.
+        """
         for piece in self._fitting(rows):
-            with self._lock, self._writing():
-                self._make_room(piece)
-                self._insert(self._space(digest, label), piece)
+            with self._lock:
+                if self._logged() > self._log // 2 and not self._empty_log():
+                    return
+                with self._writing():
+                    self._make_room(piece)
+                    self._insert(self._space(digest, label), piece)
         self._shrink()
 
     def drop(self, keys: Sequence[bytes]) -> None:
@@ -112,7 +117,7 @@ class VectorTable:
                 for table in ("vectors", "entries", "spaces"):
                     self._base.execute(f"DELETE FROM {table}")
             self._vacuum(self._pragma("freelist_count"))
-            self._base.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._empty_log()
 
     def close(self) -> None:
         """Close the file."""
@@ -170,8 +175,9 @@ class VectorTable:
                 self._vacuum(surplus)
 
     def _vacuum(self, pages: int) -> None:
-        for _ in range(0, pages, 1000):
-            self._base.executescript("PRAGMA incremental_vacuum(1000)")  # `execute` would give back a single page
+        for _ in range(0, pages, VACUUMED):
+            self._base.executescript(f"PRAGMA incremental_vacuum({VACUUMED})")  # `execute` gives back a single page
+            self._empty_log()
 
     def _fitting(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
         """The rows in pieces for one transaction each; a vector that is too large is left out."""
@@ -198,6 +204,27 @@ class VectorTable:
                 self._base.execute("ROLLBACK")
             raise
         self._base.execute("COMMIT")
+        if self._logged() > self._log // 4:
+            self._empty_log()
+
+    def _logged(self) -> int:
+        """Bytes of the log."""
+        try:
+            return os.stat(self._log_path).st_size
+        except FileNotFoundError:
+            return 0
+
+    def _empty_log(self) -> bool:
+        """Bring the log into the file, waiting a moment for those who read; whether that was done.
+
+        SQLite's own way waits for nobody, so between several busy processes the log would grow for ever.
+        """
+        self._base.execute(f"PRAGMA busy_timeout={PATIENCE}").fetchall()
+        try:
+            ((busy, _, _),) = self._base.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            return not busy
+        finally:
+            self._base.execute(f"PRAGMA busy_timeout={self._timeout}").fetchall()
 
     def _pragma(self, name: str) -> int:
         ((value,),) = self._base.execute(f"PRAGMA {name}")

@@ -128,6 +128,22 @@ def test_a_use_is_noted_once_in_a_while(cache: EmbeddingCache, namespace: MakeNa
         assert version(watcher) != before
 
 
+def test_a_reader_that_never_ends_stops_what_is_kept_and_not_what_is_encoded(
+    cache: EmbeddingCache, namespace: MakeNamespace
+) -> None:
+    space = namespace(cache)
+    space.encode(texts(0, 10), vectors_of)
+    with closing(sqlite3.connect(cache.path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM entries").fetchone()
+        for first in range(0, 2000, 200):
+            assert len(space.encode(texts(first, first + 200), vectors_of)) == 200
+            assert on_disk(cache.folder) < 5_000_000
+    assert kept(space, texts(1800, 2000)) == 0
+    assert kept(space, texts(1800, 2000)) == 200
+    assert cache.take_warnings() == []
+
+
 def version(watcher: sqlite3.Connection) -> Any:
     """Another number whenever somebody else wrote into the file."""
     return watcher.execute("PRAGMA data_version").fetchone()
