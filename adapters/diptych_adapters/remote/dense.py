@@ -16,7 +16,7 @@ from diptych.types import Floats
 from diptych_adapters.remote import tei
 from diptych_adapters.remote.answers import batches, in_order, items, matrix
 from diptych_adapters.remote.endpoint import Endpoint
-from diptych_adapters.remote.identity import space, text_facts
+from diptych_adapters.remote.identity import document_facts, space, text_facts
 from diptych_adapters.remote.options import OPENAI_URL, OpenAIOptions, TeiOptions
 
 
@@ -80,7 +80,9 @@ class OpenAIEncoder(_RemoteDense):
     @property
     def fingerprint(self) -> Fingerprint:
         """Of the model's name and all that is sent. Only canaries prove that the name still means this model."""
-        return Fingerprint(space("openai", self.options.model, self.options.dimensions, text_facts(self.options)))
+        model = ("openai", self.options.model, self.options.dimensions)
+        documents = space(*model, document_facts(self.options))
+        return Fingerprint(space(*model, text_facts(self.options)), documents=documents)
 
     @property
     def _declared(self) -> int | None:

@@ -20,3 +20,8 @@ def space(*facts: object) -> str:
 def text_facts(options: OpenAIOptions | TeiOptions | TeiSparseOptions) -> dict[str, Any]:
     """The options that change which text the model reads."""
     return options.model_dump(include=_TEXT_FACTS)
+
+
+def document_facts(options: OpenAIOptions | TeiOptions | TeiSparseOptions) -> dict[str, Any]:
+    """Those of them that concern documents."""
+    return {name: value for name, value in text_facts(options).items() if not name.startswith("query_")}

@@ -7,7 +7,7 @@ from typing import Any
 from diptych.errors import RemoteError
 from diptych.protocols import Fingerprint
 from diptych_adapters.remote.endpoint import Endpoint
-from diptych_adapters.remote.identity import space, text_facts
+from diptych_adapters.remote.identity import document_facts, space, text_facts
 from diptych_adapters.remote.options import TeiOptions, TeiRerankerOptions, TeiSparseOptions
 
 _MODEL_FACTS = ("model_id", "model_sha", "model_type", "max_input_length")
@@ -26,7 +26,9 @@ def fingerprint(
     info = _info(endpoint)
     model = [info.get(name) for name in _MODEL_FACTS] if info else endpoint.url.partition("://")[2]
     precision = str(info.get("model_dtype") or "")
-    return Fingerprint(space(adapter, model, truncation(options), text_facts(options), facts), precision)
+    known = (adapter, model, truncation(options))
+    documents = space(*known, document_facts(options), facts)
+    return Fingerprint(space(*known, text_facts(options), facts), precision, documents)
 
 
 def _info(endpoint: Endpoint) -> dict[str, Any]:

@@ -37,10 +37,15 @@ class AdapterContract:
     asymmetric: ClassVar[bool | None] = None
 
     @pytest.fixture
-    def conditions(self) -> Conditions:
+    def sibling(self) -> Any:
+        """An encoder that differs from the tested one in its queries alone; None when there is none."""
+        return None
+
+    @pytest.fixture
+    def conditions(self, sibling: Any) -> Conditions:
         """The class attributes as the checks take them."""
-        names = Conditions.__dataclass_fields__
-        return Conditions(**{name: getattr(self, name) for name in names})
+        names = Conditions.__dataclass_fields__.keys() - {"sibling"}
+        return Conditions(**{name: getattr(self, name) for name in names}, sibling=sibling)
 
 
 class EncoderContract(AdapterContract):
@@ -100,6 +105,11 @@ class EncoderContract(AdapterContract):
         if not conditions.known:
             pytest.skip("no `known` vectors")
         checks.check_known_vectors(encoder, conditions)
+
+    def test_sibling_documents(self, encoder: Any, conditions: Conditions) -> None:
+        if conditions.sibling is None:
+            pytest.skip("no `sibling` that differs in queries alone")
+        checks.check_sibling_documents(encoder, conditions)
 
 
 class NormalizedContract(EncoderContract):

@@ -51,8 +51,10 @@ class FakeDenseEncoder(Recorder):
         self.query_prompt, self.document_prompt, self.expand = query_prompt, document_prompt, dict(expand or {})
         self.nan_word, self._vectors = nan_word, WordVectors(dimension, seed)
         self.asymmetric = query_prompt != document_prompt or bool(expand)
-        facts = (dimension, seed, query_prompt, document_prompt, sorted(self.expand.items()), normalized)
-        self.fingerprint = Fingerprint(space_of("fake-dense", *facts), "numpy")
+        expanded = sorted(self.expand.items())
+        facts = (dimension, seed, query_prompt, document_prompt, expanded, normalized)
+        documents = space_of("fake-dense documents", dimension, seed, document_prompt, expanded, normalized)
+        self.fingerprint = Fingerprint(space_of("fake-dense", *facts), "numpy", documents)
 
     def encode_query(self, inputs: Sequence[str]) -> Floats:
         """Vectors of queries, float32 `[n, dimension]`."""

@@ -36,6 +36,11 @@ class TestDense(DenseEncoderContract):
     def encoder(cls) -> FakeDenseEncoder:
         return FakeDenseEncoder(expand=SYNONYMS)
 
+    @pytest.fixture(scope="class")
+    @classmethod
+    def sibling(cls) -> FakeDenseEncoder:
+        return FakeDenseEncoder(expand=SYNONYMS, query_prompt="query:")
+
 
 class TestMultiVector(MultiVectorEncoderContract):
     @pytest.fixture(scope="class")

@@ -18,7 +18,7 @@ from diptych.testing import (
     FakeReranker,
     FakeSparseEncoder,
 )
-from diptych.testing.checks import CHECKS, Conditions
+from diptych.testing.checks import CHECKS, Conditions, check_sibling_documents
 from diptych.testing.words import word_id
 from diptych.types import Floats, SparseVector
 
@@ -269,5 +269,24 @@ def test_healthy_adapters_pass_every_check(kind: Kind, make: Callable[[], Any]) 
 
 
 def test_every_check_catches_one_of_the_faults() -> None:
-    caught = {row[3] for row in [*THE_TWELVE, *MORE]} | {"check_known_vectors", "check_text_query"}
+    caught = {row[3] for row in [*THE_TWELVE, *MORE]} | {
+        "check_known_vectors",
+        "check_text_query",
+        "check_sibling_documents",
+    }
     assert caught == {check.__name__ for checks in CHECKS.values() for check in checks}
+
+
+@pytest.mark.parametrize(
+    ("sibling", "text"),
+    [
+        (FakeDenseEncoder(document_prompt="passage:"), "do not say that queries alone differ"),
+        (FakeDenseEncoder(), "do not say that queries alone differ"),
+        (FakeSparseEncoder(), "do not say that queries alone differ"),
+        (Spoilt(FakeDenseEncoder(query_prompt="query:"), lambda found, _: -found), "and their vectors differ"),
+    ],
+    ids=["other documents", "the same", "undeclared", "declared but different"],
+)
+def test_a_sibling_that_differs_in_more_than_queries_is_caught(sibling: Any, text: str) -> None:
+    with pytest.raises(ConformanceFailure, match=f"check_sibling_documents: .*{text}"):
+        check_sibling_documents(FakeDenseEncoder(), Conditions(kind="dense", sibling=sibling))

