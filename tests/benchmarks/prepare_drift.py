@@ -34,7 +34,7 @@ from diptych.evaluate import read_beir
 from diptych.types import Floats
 from diptych_adapters.models import resolve
 
-MODELS = ("minilm", "child", "paraphrase", "minilm-8bit", "static")
+MODELS = ("minilm", "paraphrase", "static", "child", "minilm-8bit")
 POOLINGS = {"minilm": ("minilm", "minilm-cls", "minilm-max")}
 PIECE, BATCH, TOKENS = 1000, 32, 256
 TRAINING = {"scifact": (1000, 128, 2), "debian-synopsis": (3000, 96, 1)}  # pairs, tokens, epochs
@@ -81,12 +81,12 @@ class Transformer:
         self.model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
         self.poolings = poolings
 
-    def encode(self, texts: Sequence[str]) -> dict[str, Floats]:
+    def encode(self, texts: Sequence[str], batch_size: int = BATCH) -> dict[str, Floats]:
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         found: dict[str, list[Floats]] = {name: [] for name in self.poolings}
         with torch.inference_mode():
-            for start in range(0, len(order), BATCH):
-                batch = self.batch([texts[i] for i in order[start : start + BATCH]], TOKENS)
+            for start in range(0, len(order), batch_size):
+                batch = self.batch([texts[i] for i in order[start : start + batch_size]], TOKENS)
                 hidden, mask = self.model(**batch).last_hidden_state, batch["attention_mask"][..., None]
                 for name in self.poolings:
                     found[name].append(pooled(hidden, mask, name).numpy())
@@ -146,7 +146,7 @@ class Static:
         path = folder / "static-table.npy"
         if not path.exists():
             tokens = self.base.tokenizer.convert_ids_to_tokens(list(range(self.base.tokenizer.vocab_size)))
-            table = self.base.encode([token.removeprefix("##") for token in tokens])["minilm"]
+            table = self.base.encode([token.removeprefix("##") for token in tokens], batch_size=512)["minilm"]
             np.save(path, table - table.mean(axis=0))
         loaded: Floats = np.load(path)
         return loaded

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych.drift_maps import Map, checked_rows
+from diptych.drift_maps import Map, checked_rows, unit
 from diptych.errors import SwapError
-from diptych.swap.drift.linear import likeness
 from diptych.swap.drift.neighbours import nearest, shared
 from diptych.swap.drift.pairs import Pairs, Rows
 from diptych.types import Floats
@@ -30,7 +29,8 @@ class Quality:
         kind: of the map.
         pairs: documents that both encoders encoded, those the map was fitted on included.
         held_out: pairs that it was not fitted on.
-        likeness: mean cosine of held-out mapped vectors and their old ones (where length counts: share of variance).
+        likeness: mean cosine of held-out mapped vectors and their old ones, about the mean of the old: in spaces whose
+            vectors all point one way, plain cosines would flatter.
         kept: share of the old encoder's own top 10 that mapped documents still find: how well it is imitated.
         overlap: share of the top 10 that mapped documents have in common with the full re-encode.
         old_overlap: the same for the old encoder's own vectors: what a perfect imitation of the old encoder would have.
@@ -86,7 +86,7 @@ def measure(fitted: Map, pairs: Pairs, held_out: Rows, *, queries: Any = None) -
         kind=fitted.kind,
         pairs=len(pairs),
         held_out=len(held_out),
-        likeness=likeness(fitted.apply, held),
+        likeness=_likeness(fitted.apply(held.new), held.old, pairs.old.mean(axis=0)),
         kept=_overlap(mapped, pairs, own, asked),
         overlap=_overlap(mapped, pairs, target, asked),
         old_overlap=_overlap(some.old, pairs, target, asked),
@@ -109,6 +109,10 @@ def _by_queries(fitted: Map, pairs: Pairs, queries: Any) -> dict[str, Any]:
 def _overlap(asking: Floats, pairs: Pairs, target: Rows, but: Rows | None) -> float:
     found, _ = nearest(asking, pairs.old, DEPTH, similarity=pairs.old_similarity, but=but)
     return float(np.mean(shared(found, target)))
+
+
+def _likeness(mapped: Floats, old: Floats, mean: Floats) -> float:
+    return float((unit(mapped - mean) * unit(old - mean)).sum(axis=1).mean())
 
 
 def _comparable(pairs: Pairs) -> bool:
