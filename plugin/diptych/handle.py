@@ -179,6 +179,7 @@ class CollectionHandle:
     def keep(self, slot: Slot) -> None:
         """Use this slot, with the encoder that it has loaded, wherever its generation is wanted."""
         with self._lock:
+            slot.use_cache(self.cache)
             self._writers[slot.vector] = slot
 
     def building(self, name: str, generation: Generation) -> Slot:

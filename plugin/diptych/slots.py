@@ -186,6 +186,11 @@ class Slot:
             require_finite(vectors, inputs, where=self.where)
         return vectors
 
+    def use_cache(self, cache: EmbeddingCache | None) -> None:
+        """Keep vectors of documents there from now on."""
+        with self._lock:
+            self._cache, self._namespace = cache, None
+
     @property
     def namespace(self) -> Namespace | None:
         """The slot's part of the cache, which counts hits and misses; None when its documents are not kept.
