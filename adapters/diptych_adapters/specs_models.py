@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from diptych.protocols import Kind
 from diptych.specs import AdapterSpec
+from diptych_adapters.wheels import CARRIED
 
 _PACKAGE = "diptych_adapters"
 _OPTIONS = f"{_PACKAGE}.model_options"
@@ -18,6 +19,7 @@ def _torch(name: str, kind: Kind, factory: str, options: str, summary: str) -> A
         summary=summary,
         requires=("torch", "sentence_transformers"),
         extra="diptych[torch]",
+        carried=CARRIED,
     )
 
 

