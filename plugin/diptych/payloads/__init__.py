@@ -135,7 +135,7 @@ def _as_text(found: object) -> str:
 
 
 def _adopted_payload(document: Document, layout: Layout, held: Mapping[str, Any]) -> dict[str, Any]:
-    metadata = _with_title(document, layout, held)
+    metadata = _with_title(document, layout)
     _require_free(document, metadata, layout)
     named = {OWN: {"id": document.id}} if layout.id is None and own_point(document.id) is None else {}
     if layout.origin == nodes.ORIGIN:
@@ -152,14 +152,14 @@ def _adopted_payload(document: Document, layout: Layout, held: Mapping[str, Any]
     return {**paths.put(payload, layout.text, document.text), **named}
 
 
-def _with_title(document: Document, layout: Layout, held: Mapping[str, Any]) -> dict[str, Any]:
+def _with_title(document: Document, layout: Layout) -> dict[str, Any]:
     """The metadata, with the title where the layout has no place for one."""
     metadata = dict(document.metadata)
-    header = layout.origin == nodes.ORIGIN
-    if not document.title or (layout.title and not header):
+    derived = layout.origin == nodes.ORIGIN
+    if not document.title or (layout.title and not derived):
         return metadata
-    if header and document.title == nodes.header({**nodes.node_of(held), "metadata": metadata}):
-        return metadata  # it was read from such a collection
+    if derived and nodes.is_header(document.title, metadata):
+        return metadata
     if "title" in metadata:
         raise _reserved(document, "title", ("title",))
     return {"title": document.title, **metadata}

@@ -52,6 +52,11 @@ def header(node: Mapping[str, Any]) -> str:
     return str(separator).join(lines)
 
 
+def is_header(title: str, metadata: Mapping[str, Any]) -> bool:
+    """Whether a title says nothing but some of the metadata: that of a document read from such a collection."""
+    return set(title.splitlines()) <= set(header({"metadata": metadata}).splitlines())
+
+
 def closed(
     identifier: str, point: object, text: str, metadata: Mapping[str, Any], held: Mapping[str, Any]
 ) -> dict[str, Any]:

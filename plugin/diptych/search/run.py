@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from diptych.errors import PluginWarning, SearchError
 from diptych.handle import CollectionHandle
 from diptych.payloads import NATIVE
+from diptych.payloads.paths import head
 from diptych.reports import SearchReport
 from diptych.search.asked import Asked
 from diptych.search.inputs import encode_inputs
@@ -128,10 +129,14 @@ def _finish(asked: Asked, hits: list[Hit]) -> list[Hit]:
     if threshold is not None:
         hits = [hit for hit in hits if hit.score >= threshold]
     if asked.with_payload is not True and (asked.pipeline.rerank or asked.handle.layout != NATIVE):
-        hits = [replace(hit, document=_without_unasked(hit.document, asked.wanted)) for hit in hits]
+        hits = [replace(hit, document=_without_unasked(hit.document, asked)) for hit in hits]
     return hits
 
 
-def _without_unasked(document: Document, wanted: Sequence[str]) -> Document:
+def _without_unasked(document: Document, asked: Asked) -> Document:
+    wanted, metadata = asked.wanted, document.metadata
+    if asked.handle.layout != NATIVE:
+        named = {head(key) for key in wanted}
+        metadata = {key: value for key, value in metadata.items() if key in named}
     text = document.text if "text" in wanted else ""
-    return replace(document, text=text, title=document.title if "title" in wanted else "")
+    return replace(document, text=text, title=document.title if "title" in wanted else "", metadata=metadata)
