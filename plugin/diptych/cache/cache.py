@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -40,6 +41,7 @@ class EmbeddingCache:
         self.folder, self.limit = folder, limit
         self._clock, self._lock = clock, threading.Lock()
         self._open: OpenTable | None = None
+        self._closing: Callable[[], object] = lambda: None
         self._process = os.getpid()
         self._works, self._warnings = True, list[str]()
 
@@ -118,9 +120,9 @@ class EmbeddingCache:
     def close(self) -> None:
         """Close the file; it is opened again when needed."""
         with self._lock:
-            opened, self._open = self._open, None
-        if opened is not None and self._process == os.getpid():
-            opened.close()
+            self._open = None
+            closing = self._closing
+        closing()
 
     def _try(self, work: Callable[[VectorTable], T], otherwise: T) -> T:
         """What `work` gives; `otherwise` once the cache has failed."""
@@ -136,22 +138,28 @@ class EmbeddingCache:
         with self._lock:
             if self._open is None or self._process != os.getpid():
                 self._inherited = self._open  # by a fork: never to be used or closed here, so never let go either
-                self._open = open_table(self.folder, limit=self.limit, clock=self._clock)
+                self._open = opened = open_table(self.folder, limit=self.limit, clock=self._clock)
                 self._process = os.getpid()
-                if self._open.notice:
-                    self._warnings.append(self._open.notice)
+                self._closing = weakref.finalize(self, _close, opened, self._process)
+                self._warnings += [opened.notice] if opened.notice else []
             return self._open.table
 
     def _give_up(self, error: Exception) -> None:
         with self._lock:
             if not self._works:
                 return
-            self._works, opened, self._open = False, self._open, None
+            self._works = False
+        self.close()
         aside = False
         with suppress(CacheError, OSError, sqlite3.Error):
-            if opened is not None:
-                opened.close()
             aside = is_damage(error) and set_aside(self.folder)
         next_time = "; the next run begins it anew" if aside else ""
         reason = "; ".join(str(error).split("\n  "))
         self._warnings.append(f"the embedding cache was left out{next_time}: {reason} ({self.path})")
+
+
+def _close(opened: OpenTable, process: int) -> None:
+    """Close what this process opened; that fails only where keeping would have failed too."""
+    if process == os.getpid():
+        with suppress(OSError, sqlite3.Error):
+            opened.close()

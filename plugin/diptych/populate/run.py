@@ -57,8 +57,6 @@ def populate(
     """
     path = report_path or Path(f"diptych-set-aside-{handle.name}.jsonl")
     with ExitStack() as stack:
-        if handle.cache is not None:
-            stack.callback(handle.cache.close)  # it opens again when needed
         run = _Run(handle, progress or Unwatched(), path, stack)
         try:
             run.fill(documents, sync=sync)
