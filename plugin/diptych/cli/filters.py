@@ -24,12 +24,19 @@ def parse_filter(text: str | None, where: Sequence[str]) -> models.Filter | None
     from pydantic import ValidationError
     from qdrant_client import models
 
+    from diptych.config.wording import expectation, found, place
+
     try:
         given = models.Filter.model_validate_json(text) if text is not None else None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(part for part in map(str, first["loc"]) if "[" not in part)  # without names of unions
-        raise SearchError("--filter is no Qdrant filter", where=place, got=first["msg"], do=_FILTER_HINT) from error
+        raise SearchError(
+            "--filter is no Qdrant filter",
+            where=place(first),
+            got=found(first),
+            expected=expectation(first, mapping="an object"),
+            do=_FILTER_HINT,
+        ) from error
     return models.Filter(must=[*([given] if given else []), *map(_condition, where)])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 _NUMBER, _TRUTH, _MAPPING = "a number", "true or false", "a mapping: key: value lines"
 _PLAIN = {
     "missing": "a value",
+    "extra_forbidden": "no such key",
     "int_type": "a whole number",
     "int_parsing": "a whole number",
     "int_from_float": "a whole number",
@@ -21,6 +22,7 @@ _PLAIN = {
     "mapping_type": _MAPPING,
     "model_type": _MAPPING,
     "model_attributes_type": _MAPPING,
+    "dataclass_type": _MAPPING,
     "list_type": "a list",
     "tuple_type": "a list",
     "none_required": "null",
@@ -38,14 +40,17 @@ _FILLED: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "string_too_short": lambda c: f"at least {_counted(c['min_length'], 'character')}",
     "string_too_long": lambda c: f"at most {_counted(c['max_length'], 'character')}",
     "string_pattern_mismatch": lambda c: f"text that matches {c['pattern']}",
+    "json_invalid": lambda c: f"JSON: {c['error']}",
     "value_error": lambda c: str(c["error"]),
     "assertion_error": lambda c: str(c["error"]),
 }
 
 
-def expectation(detail: Mapping[str, Any]) -> str:
-    """What one of pydantic's errors expected: `at least 1`, `a whole number`."""
+def expectation(detail: Mapping[str, Any], *, mapping: str = _MAPPING) -> str:
+    """What one of pydantic's errors expected: `at least 1`, `a whole number`; `mapping` is what a mapping is called."""
     kind = str(detail["type"])
+    if _PLAIN.get(kind) == _MAPPING:
+        return mapping
     if kind in _FILLED and "ctx" in detail:
         return _FILLED[kind](detail["ctx"])
     return _PLAIN.get(kind) or str(detail["msg"]).removeprefix("Input should be ")
@@ -53,3 +58,13 @@ def expectation(detail: Mapping[str, Any]) -> str:
 
 def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def place(detail: Mapping[str, Any]) -> str:
+    """Where one of pydantic's errors is, `must.0.match`, without the names that it gives to unions."""
+    return ".".join(part for part in map(str, detail["loc"]) if "[" not in part)
+
+
+def found(detail: Mapping[str, Any]) -> str:
+    """What one of pydantic's errors found there: `nothing`, or the value."""
+    return "nothing" if detail["type"] == "missing" else repr(detail["input"])[:80]

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from diptych import AdapterSpec
 from diptych.config import load_config, parse_config
-from diptych.config.wording import expectation
+from diptych.config.wording import expectation, found, place
 from diptych.errors import AdapterOptionsError, ConfigError
 from diptych.factories import validate_options
 
@@ -72,6 +72,15 @@ def test_what_was_expected_is_said_in_our_words(value: dict[str, object], expect
     with pytest.raises(AdapterOptionsError, match="is not usable") as refused:
         validate_options(SPEC, options)
     assert refused.value.expected == expected
+
+
+def test_place_and_value_are_said_without_the_names_of_unions() -> None:
+    union = {"type": "list_type", "loc": ("must", "list[union[...]]"), "input": 5}
+    assert (place(union), found(union), expectation(union)) == ("must", "5", "a list")
+    missing = {"type": "missing", "loc": ("name",), "input": {"a": 1}}
+    assert (place(missing), found(missing), expectation(missing)) == ("name", "nothing", "a value")
+    assert expectation({"type": "model_type"}, mapping="an object") == "an object"
+    assert expectation({"type": "extra_forbidden"}) == "no such key"
 
 
 def test_an_option_that_is_missing_is_no_unusable_one() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from qdrant_client import models
 
+from diptych.config.wording import expectation, found, place
 from diptych.errors import StoreError
 
 FORMAT = 1
@@ -90,13 +91,14 @@ def validated(kind: TypeAdapter[Any], raw: object, path: Path) -> Any:
         return kind.validate_python(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        raise damaged(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        expected = expectation(first, mapping="an object")
+        raise damaged(path, f"{place(first)}: {found(first)}", expected) from error
 
 
-def damaged(path: Path, got: str) -> StoreError:
+def damaged(path: Path, got: str, expected: str = "") -> StoreError:
     """The error of a file that is not as it was written."""
     do = "restore it from a copy; the data of the store were left alone"
-    return StoreError("a file of the embedded store is damaged", where=path, got=got, do=do)
+    return StoreError("a file of the embedded store is damaged", where=path, got=got, expected=expected, do=do)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
