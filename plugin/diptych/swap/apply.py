@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from diptych.config.models import Config, SearchConfig
 from diptych.errors import DiptychError, GateFailed, SwapError
@@ -13,77 +11,17 @@ from diptych.handle import CollectionHandle
 from diptych.metadata import CollectionMetadata, Swap
 from diptych.opening import describes, stored_search
 from diptych.populate.progress import Progress, Unwatched
-from diptych.slots import Slot
 from diptych.stores.upkeep import optimized
 from diptych.swap.asking import comparable, describe, query_side, switch
-from diptych.swap.backfill import Backfill, Filled
 from diptych.swap.begin import Beginning
 from diptych.swap.changes import SWAPS, Change, changes
+from diptych.swap.filling import Filling
 from diptych.swap.gate import GateReport, Judged, coverage, run_gate
 from diptych.swap.lease import Lease
 from diptych.swap.points import LivePoints
-from diptych.swap.source import SourceDocuments
+from diptych.swap.reports import SHOWN, ApplyOptions, ApplyReport
 from diptych.swap.states import changed_settings, cut_over, other_keys, unused, write
-from diptych.swap.vectors import drop, orphans, restore
-
-
-@dataclass(frozen=True, slots=True)
-class ApplyOptions:
-    """How a swap is applied.
-
-    Args:
-        why: a word for the history.
-        again: slots to re-encode although nothing differs.
-        judged: queries and judgements for the gate instead of the config's; without any, it compares neighbours.
-        documents: the original documents, for payloads that hold no text.
-        switch_queries: have the new encoders make the queries at once, on the old vectors, in each slot where
-            judgements show that this does better.
-        gate: whether the gate decides; False cuts over whatever it says.
-        cut_over: False stops before it, so that the new vectors are there and the old ones answer.
-        rate, parallel: instead of the config's.
-    """
-
-    why: str = ""
-    again: frozenset[str] = frozenset()
-    judged: Judged | None = None
-    documents: SourceDocuments | None = None
-    switch_queries: bool = False
-    gate: bool = True
-    cut_over: bool = True
-    rate: int | None = None
-    parallel: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ApplyReport:
-    """What an apply did.
-
-    Args:
-        collection: its name.
-        outcome: `nothing to do`, `changed settings`, `filled` when it stopped before the cut-over, or `cut over`.
-        encoded: documents encoded, by new vector; after a resume only those of this run.
-        changed: documents that changed while they were encoded, and were encoded anew.
-        left: points without the new vector, with the reason; at most 20 of them.
-        missing: how many such points there are.
-        gate: what the gate measured; None where there was nothing to compare.
-        dropped: vectors that nothing needs any more.
-        seconds: the whole run.
-        warnings: what to look at.
-    """
-
-    collection: str
-    outcome: str
-    encoded: Mapping[str, int] = field(default_factory=dict)
-    changed: int = 0
-    left: Mapping[int | str, str] = field(default_factory=dict)
-    missing: int = 0
-    gate: GateReport | None = None
-    dropped: tuple[str, ...] = ()
-    seconds: float = 0.0
-    warnings: tuple[str, ...] = ()
-
-
-SHOWN = 20  # points without vector that a report names
+from diptych.swap.vectors import drop, drop_orphans, restore
 
 
 def apply(
@@ -132,10 +70,20 @@ class _Apply:
         self._handle, self._config, self._options, self._lease = handle, config, options, lease
         self._progress, self._stopped = progress, stopped
         self._started, self._warnings = time.perf_counter(), list[str]()
-        self._encoded: dict[str, int] = {}
-        self._filled = Filled()
         retries = handle.populate_config.retries
         self._points = LivePoints(handle.client, handle.name, retries=retries, stopped=stopped)
+        self._judged = options.judged or Judged.of(config.evaluate)
+        self._filling = Filling(
+            handle,
+            config,
+            options,
+            lease,
+            points=self._points,
+            judged=self._judged,
+            progress=progress,
+            stopped=stopped,
+            warn=self._warnings.append,
+        )
 
     def run(self) -> ApplyReport:
         """From wherever the collection is to the cut-over."""
@@ -153,8 +101,9 @@ class _Apply:
         return self._finish(metadata)
 
     def _settings(self, beginning: Beginning, metadata: CollectionMetadata, found: list[Change]) -> ApplyReport:
-        """Changes that make no vectors; and points that lack a vector get it."""
-        self._repair(metadata)
+        """Changes that make no vectors; points that lack a vector get it, and vectors that a kill left over go."""
+        self._filling.repair(metadata)
+        drop_orphans(self._handle.client, self._handle.name, metadata)
         search = self._config.search.model_dump(mode="json")
         changed = [change for change in found if change.action != "keep"]
         if not changed and search == metadata.search:
@@ -174,8 +123,8 @@ class _Apply:
         swap = metadata.swap
         assert swap is not None, "what is finished was begun"
         slots = {own.vector: self._handle.building(name, own) for name, own in swap.building.items()}
-        for group in self._groups(slots):
-            self._fill(group)
+        for group in self._filling.groups(slots):
+            self._filling.fill(group)
         if self._stopped.is_set():
             return self._report("filled")
         self._optimize()
@@ -185,7 +134,7 @@ class _Apply:
         return self._cut_over(gate)
 
     def _switch_queries(self, metadata: CollectionMetadata) -> CollectionMetadata:
-        judged = self._judged()
+        judged = self._judged
         if judged is None:
             raise SwapError(
                 "queries are switched only where judgements show that it helps, and there are none",
@@ -202,41 +151,6 @@ class _Apply:
             else:
                 self._warnings.append(f"slot {name!r}: the old encoder goes on making the queries; {describe(found)}")
         return metadata
-
-    def _judged(self) -> Judged | None:
-        return self._options.judged or Judged.of(self._config.evaluate)
-
-    def _groups(self, slots: Mapping[str, Slot]) -> list[dict[str, Slot]]:
-        """The slots that are filled side by side: all of them if asked, else one at a time."""
-        asked = self._options.parallel
-        together = self._config.swap.parallel if asked is None else asked
-        return ([dict(slots)] if slots else []) if together else [{vector: slot} for vector, slot in slots.items()]
-
-    def _fill(self, slots: Mapping[str, Slot]) -> None:
-        filled = self._backfill(slots).run()
-        self._encoded.update(dict.fromkeys(slots, filled.encoded))
-        self._filled.changed += filled.changed
-        self._filled.left.update(filled.left)
-
-    def _repair(self, metadata: CollectionMetadata) -> None:
-        """Give points that lack a live vector that vector: a populate was killed just when others cut over."""
-        view = self._handle.at(metadata.live, metadata)
-        for name, own in metadata.live.slots.items():
-            if coverage(self._handle.client, self._handle.name, own).missing:
-                filled = self._backfill({own.vector: view.slots[name]}).repair()
-                self._encoded[own.vector] = filled.encoded
-                self._filled.left.update(filled.left)
-
-    def _backfill(self, slots: Mapping[str, Slot]) -> Backfill:
-        return Backfill(
-            self._handle,
-            slots,
-            self._lease,
-            rate=self._options.rate or self._config.swap.rate,
-            progress=self._progress,
-            stopped=self._stopped,
-            documents=self._options.documents,
-        )
 
     def _gate(self, metadata: CollectionMetadata, swap: Swap) -> GateReport | None:
         """What the gate says; None when it does not decide and could not measure.
@@ -260,7 +174,7 @@ class _Apply:
         new = self._handle.at(swap.target, metadata, SearchConfig.model_validate(swap.search or {}))
         client, name = self._handle.client, self._handle.name
         covered = {own.vector: coverage(client, name, own) for own in swap.target.slots.values()}
-        return run_gate(old, new, config=self._config.swap.gate, judged=self._judged(), coverage=covered)
+        return run_gate(old, new, config=self._config.swap.gate, judged=self._judged, coverage=covered)
 
     def _failed(self, report: GateReport) -> GateFailed:
         return GateFailed(
@@ -269,7 +183,7 @@ class _Apply:
             got="; ".join(report.reasons),
             do="look at them; then change swap.gate and run diptych apply again, or give up: diptych rollback",
             report=report,
-            left=dict(list(self._filled.left.items())[:SHOWN]),
+            left=dict(list(self._filling.filled.left.items())[:SHOWN]),
         )
 
     def _cut_over(self, gate: GateReport | None) -> ApplyReport:
@@ -280,12 +194,11 @@ class _Apply:
         self._lease.forget()
         write(client, name, after, other_keys(before, after))
         self._handle.install(after)
-        self._repair(after)  # of populates that looked just before
+        self._filling.repair(after)  # of populates that looked just before
         dropped = unused(before, after)
         for vector, generation in dropped.items():
             drop(client, name, vector, generation.kind)
-        for vector in sorted(orphans(client, name, after)):
-            drop(client, name, vector, "dense")
+        drop_orphans(client, name, after)
         return self._report("cut over", gate, tuple(dropped))
 
     def _optimize(self) -> None:
@@ -293,12 +206,12 @@ class _Apply:
             self._warnings.append(warning)
 
     def _report(self, outcome: str, gate: GateReport | None = None, dropped: tuple[str, ...] = ()) -> ApplyReport:
-        left = self._filled.left
+        left = self._filling.filled.left
         return ApplyReport(
             collection=self._handle.name,
             outcome=outcome,
-            encoded=dict(self._encoded),
-            changed=self._filled.changed,
+            encoded=dict(self._filling.encoded),
+            changed=self._filling.filled.changed,
             left=dict(list(left.items())[:SHOWN]),
             missing=len(left),
             gate=gate,

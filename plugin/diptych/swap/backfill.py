@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -54,6 +54,7 @@ class Backfill:
         progress: is told of stage `fill`.
         stopped: ends the pass at the next chunk.
         documents: the original documents, for payloads that do not hold the text; None reads the payload.
+        reached: is told, after each checkpoint, how many points are done.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Backfill:
         progress: Progress,
         stopped: threading.Event,
         documents: SourceDocuments | None = None,
+        reached: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._handle, self._slots, self._lease = handle, slots, lease
         self._rate, self._progress, self._stopped, self._documents = rate, progress, stopped, documents
@@ -73,6 +75,7 @@ class Backfill:
         self._store = LivePoints(handle.client, handle.name, retries=retries, stopped=stopped)
         self._points = PointMaker(handle.client)
         self._encoders = {vector: SlotEncoder(slot) for vector, slot in slots.items() if slot.kind != "text_index"}
+        self._reached = reached
         self.filled = Filled()
 
     def run(self) -> Filled:
@@ -122,6 +125,7 @@ class Backfill:
         following = offsets.pop(0)
         if following is not None:
             self._checkpoint(Checkpoint(offset=following, done=done[0]))
+        self._reached(done[0])
 
     def _checkpoint(self, reached: Checkpoint) -> None:
         self._store.looked(lambda: self._lease.checkpoint(dict.fromkeys(self._slots, reached)))

@@ -17,7 +17,7 @@ from diptych.slots import Slot, vector_name
 from diptych.swap.changes import ENCODES, Change, fingerprint
 from diptych.swap.points import LivePoints
 from diptych.swap.states import begun, write
-from diptych.swap.vectors import create, drop, orphans
+from diptych.swap.vectors import create, drop_orphans
 
 PAGE = 256  # documents read at once to measure the corpus
 
@@ -38,8 +38,7 @@ class Beginning:
         A kill in between leaves vectors that nobody knows; they are dropped here the next time.
         """
         handle, config = self.handle, self.config
-        for orphan in sorted(orphans(handle.client, handle.name, metadata)):
-            drop(handle.client, handle.name, orphan, "dense")
+        drop_orphans(handle.client, handle.name, metadata)
         target = {c.name: self._target(c, metadata) for c in self.changes if c.slot is not None}
         building = {c.name: target[c.name] for c in self.changes if c.action in ENCODES}
         for change in self.changes:

@@ -125,6 +125,14 @@ def compare_judged(old: View | None, new: View, judged: Judged, config: GateConf
     return _comparison(metric, config, sides, found, queries, remarks)
 
 
+def mean_of(view: View, judged: Judged) -> str:
+    """The metric of one view over the judged queries, in words."""
+    queries = [query for query in judged.queries if judged.qrels.relevant(query.id)]
+    qrels = judged.qrels.restricted(query.id for query in queries)
+    found = _evaluated("new", view, queries, qrels, judged.metric)
+    return f"{judged.metric} {found.means[judged.metric]:.3f} over {len(queries)} queries"
+
+
 def _evaluated(name: str, view: View | None, queries: Sequence[Query], qrels: Qrels, metric: str) -> Evaluation:
     hits = answers(view, queries, depth=cutoff(metric) or DEEPEST)
     return evaluate(Run.from_hits(name, queries, hits), qrels, [metric])

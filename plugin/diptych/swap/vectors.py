@@ -27,11 +27,28 @@ def existing(client: QdrantBase, name: str) -> set[str]:
     return named | set(params.sparse_vectors or {})
 
 
-def orphans(client: QdrantBase, name: str, metadata: CollectionMetadata) -> set[str]:
-    """Vectors that diptych made and that no state knows: a kill came between creating and announcing them."""
-    known = set(metadata.written())
-    ours = re.compile("|".join(rf"{re.escape(slot)}\.\d+" for slot in metadata.numbers) or r"(?!)")
-    return {vector for vector in existing(client, name) - known if ours.fullmatch(vector)}
+def orphans(client: QdrantBase, name: str, metadata: CollectionMetadata) -> dict[str, Kind]:
+    """Vectors that diptych made and that no state knows, left by a kill; with a kind to drop them by.
+
+    A text index that nobody knows is told from a user's own index by its number, 1 only where the slot went on since.
+    """
+    known, found = set(metadata.written()), dict[str, Kind]()
+    slots = "|".join(map(re.escape, metadata.numbers)) or r"(?!)"
+    for vector in existing(client, name) - known:
+        if re.fullmatch(rf"(?:{slots})\.\d+", vector):
+            found[vector] = "dense"
+    for key, index in client.get_collection(name).payload_schema.items():
+        ours = re.fullmatch(rf"_({slots})(_\d+)?", key)
+        text = index.data_type == models.PayloadSchemaType.TEXT
+        if ours and text and key not in known and (ours[2] or metadata.numbers[ours[1]] > 1):
+            found[key] = "text_index"
+    return found
+
+
+def drop_orphans(client: QdrantBase, name: str, metadata: CollectionMetadata) -> None:
+    """Drop the vectors that no state knows."""
+    for vector, kind in sorted(orphans(client, name, metadata).items()):
+        drop(client, name, vector, kind)
 
 
 def create(
@@ -78,9 +95,8 @@ def restore(client: QdrantBase, name: str, slot: Slot, generation: Generation) -
 def drop(client: QdrantBase, name: str, vector: str, kind: Kind) -> None:
     """Drop a vector from the collection and all its points; one that is gone already is no error."""
     if kind == "text_index":
-        everything = models.Filter()
-        client.delete_payload_index(name, vector)
-        client.delete_payload(name, [vector], points=everything)
+        client.delete_payload(name, [vector], points=models.Filter())
+        client.delete_payload_index(name, vector)  # last: it shows that there is something to drop
     elif vector in existing(client, name):
         client.delete_vector_name(name, vector)
 

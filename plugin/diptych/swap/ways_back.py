@@ -9,7 +9,7 @@ from diptych.handle import CollectionHandle
 from diptych.metadata import CollectionMetadata
 from diptych.swap.lease import Lease
 from diptych.swap.states import abandoned, finished, other_keys, rolled_back, unused, write
-from diptych.swap.vectors import drop
+from diptych.swap.vectors import drop, drop_orphans
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ def finish(handle: CollectionHandle) -> StepBack:
     """
     with Lease(handle.client, handle.name) as lease:
         before = handle.read()
+        drop_orphans(handle.client, handle.name, before)
         if before.previous is None:
             raise SwapError(
                 "there is nothing to finish",

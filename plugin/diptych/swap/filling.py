@@ -1,0 +1,99 @@
+"""`Filling`: fills the vectors of a swap, one slot after another or side by side, and counts what was done."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from diptych.config.models import Config
+from diptych.handle import CollectionHandle
+from diptych.metadata import CollectionMetadata
+from diptych.populate.progress import Progress
+from diptych.slots import Slot
+from diptych.swap.backfill import Backfill, Filled
+from diptych.swap.bridge import Bridge
+from diptych.swap.gate import Judged, coverage
+from diptych.swap.lease import Lease
+from diptych.swap.points import LivePoints
+from diptych.swap.reports import ApplyOptions
+
+
+class Filling:
+    """What an apply fills with, and what it counts: `encoded` by vector, `filled` over all of them.
+
+    Args:
+        handle, config, options, lease, progress, stopped: as of the apply.
+        points: counts them.
+        judged: what shows the worth of a drift map.
+        warn: is told what to look at.
+    """
+
+    def __init__(
+        self,
+        handle: CollectionHandle,
+        config: Config,
+        options: ApplyOptions,
+        lease: Lease,
+        *,
+        points: LivePoints,
+        judged: Judged | None,
+        progress: Progress,
+        stopped: threading.Event,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._handle, self._config, self._options, self._lease = handle, config, options, lease
+        self._points, self._judged, self._progress = points, judged, progress
+        self._stopped, self._warn = stopped, warn
+        self.encoded: dict[str, int] = {}
+        self.filled = Filled()
+
+    def groups(self, slots: Mapping[str, Slot]) -> list[dict[str, Slot]]:
+        """The slots that are filled side by side: all of them if asked, else one at a time."""
+        asked = self._options.parallel
+        together = self._config.swap.parallel if asked is None else asked
+        return ([dict(slots)] if slots else []) if together else [{vector: slot} for vector, slot in slots.items()]
+
+    def fill(self, slots: Mapping[str, Slot]) -> None:
+        """Fill these vectors in one pass."""
+        filled = self._backfill(slots, self._bridges(slots)).run()
+        self.encoded.update(dict.fromkeys(slots, filled.encoded))
+        self.filled.changed += filled.changed
+        self.filled.left.update(filled.left)
+
+    def repair(self, metadata: CollectionMetadata) -> None:
+        """Give points that lack a live vector that vector: a populate was killed just when others cut over."""
+        view = self._handle.at(metadata.live, metadata)
+        for name, own in metadata.live.slots.items():
+            if coverage(self._handle.client, self._handle.name, own).missing:
+                filled = self._backfill({own.vector: view.slots[name]}).repair()
+                self.encoded[own.vector] = filled.encoded
+                self.filled.left.update(filled.left)
+
+    def _bridges(self, slots: Mapping[str, Slot]) -> list[Bridge]:
+        """Drift maps for the slots being filled whose old encoder is gone."""
+        if not self._options.bridge:
+            return []
+        metadata = self._handle.read()
+        points, warn, judged = self._points.count(), self._warn, self._judged
+        filled = {slot.name: slot.generation for slot in slots.values() if slot.generation}
+        return [
+            Bridge(self._handle, name, metadata.live.slots[name], new, points, judged, warn)
+            for name, new in filled.items()
+            if name in metadata.live.slots and metadata.live.slots[name].kind == new.kind == "dense"
+        ]
+
+    def _backfill(self, slots: Mapping[str, Slot], bridges: Sequence[Bridge] = ()) -> Backfill:
+        def reached(done: int) -> None:
+            for bridge in bridges:
+                bridge.reached(done)
+
+        return Backfill(
+            self._handle,
+            slots,
+            self._lease,
+            rate=self._options.rate or self._config.swap.rate,
+            progress=self._progress,
+            stopped=self._stopped,
+            documents=self._options.documents,
+            reached=reached,
+        )

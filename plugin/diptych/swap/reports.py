@@ -1,0 +1,70 @@
+"""How a swap is applied, and what an apply says that it did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from diptych.swap.gate import GateReport, Judged
+from diptych.swap.source import SourceDocuments
+
+SHOWN = 20  # points without vector that a report names
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyOptions:
+    """How a swap is applied.
+
+    Args:
+        why: a word for the history.
+        again: slots to re-encode although nothing differs.
+        judged: queries and judgements for the gate instead of the config's; without any, it compares neighbours.
+        documents: the original documents, for payloads that hold no text.
+        switch_queries: have the new encoders make the queries at once, on the old vectors, in each slot where
+            judgements show that this does better.
+        bridge: the old encoder is gone, so until the back-fill ends have queries go through a drift map, fitted on the
+            documents encoded so far, wherever what is measured of it allows that.
+        gate: whether the gate decides; False cuts over whatever it says.
+        cut_over: False stops before it, so that the new vectors are there and the old ones answer.
+        rate, parallel: instead of the config's.
+    """
+
+    why: str = ""
+    again: frozenset[str] = frozenset()
+    judged: Judged | None = None
+    documents: SourceDocuments | None = None
+    switch_queries: bool = False
+    bridge: bool = False
+    gate: bool = True
+    cut_over: bool = True
+    rate: int | None = None
+    parallel: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyReport:
+    """What an apply did.
+
+    Args:
+        collection: its name.
+        outcome: `nothing to do`, `changed settings`, `filled` when it stopped before the cut-over, or `cut over`.
+        encoded: documents encoded, by new vector; after a resume only those of this run.
+        changed: documents that changed while they were encoded, and were encoded anew.
+        left: points without the new vector, with the reason; at most 20 of them.
+        missing: how many such points there are.
+        gate: what the gate measured; None where there was nothing to compare.
+        dropped: vectors that nothing needs any more.
+        seconds: the whole run.
+        warnings: what to look at.
+    """
+
+    collection: str
+    outcome: str
+    encoded: Mapping[str, int] = field(default_factory=dict)
+    changed: int = 0
+    left: Mapping[int | str, str] = field(default_factory=dict)
+    missing: int = 0
+    gate: GateReport | None = None
+    dropped: tuple[str, ...] = ()
+    seconds: float = 0.0
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,225 @@
+"""Queries by another encoder than the documents: switched ahead of a back-fill, or through a drift map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import BaseModel
+from qdrant_client import QdrantClient
+
+from diptych.config import Config, parse_config
+from diptych.errors import AdapterFactoryError, SwapError
+from diptych.evaluate import Qrels
+from diptych.handle import CollectionHandle
+from diptych.hookspecs import hookimpl
+from diptych.populate import populate
+from diptych.registry import Registry
+from diptych.search import search
+from diptych.specs import AdapterSpec
+from diptych.swap import ApplyOptions, Judged, apply, plan, rollback, status
+from diptych.testing import FakeDenseEncoder
+from diptych.types import Floats, Query
+
+WIDTH = 48
+WORDS = [
+    f"{start}{end}" for start in ("ba", "de", "fi", "go", "lu") for end in ("nor", "mit", "sal", "tev", "rok", "pim")
+]
+TURN = np.linalg.qr(np.random.default_rng(5).normal(size=(WIDTH, WIDTH)))[0].astype(np.float32)
+
+
+class Old(FakeDenseEncoder):
+    """The encoder that filled the collection; gone once `retired`."""
+
+    retired = False
+
+    def __init__(self) -> None:
+        if self.retired:
+            raise ConnectionError("410 Gone: the model is retired")
+        super().__init__(dimension=WIDTH)
+
+
+class Turned:
+    """The same space turned: no query of it finds anything in the old one, and a rotation carries all of it over."""
+
+    dimension, similarity = WIDTH, "cosine"
+
+    def __init__(self) -> None:
+        self._inner = FakeDenseEncoder(dimension=WIDTH)
+
+    def encode_query(self, inputs: Sequence[str]) -> Floats:
+        return np.asarray(self._inner.encode_query(inputs) @ TURN, np.float32)
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        return np.asarray(self._inner.encode_document(inputs) @ TURN, np.float32)
+
+
+class Blurred(FakeDenseEncoder):
+    """An old encoder whose queries are half noise, so that a new one's can do better on its documents."""
+
+    def __init__(self, noise: float = 0.0) -> None:
+        super().__init__(dimension=WIDTH)
+        self._noise = noise
+        self.fingerprint = type(self.fingerprint)(f"{self.fingerprint.space} noise {noise}", "numpy")
+
+    def encode_query(self, inputs: Sequence[str]) -> Floats:
+        clear = super().encode_query(inputs)
+        seeds = [int.from_bytes(text.encode()[:8].ljust(8, b"_"), "little") for text in inputs]
+        blur = np.stack([np.random.default_rng(seed).normal(size=WIDTH) for seed in seeds]).astype(np.float32)
+        mixed = clear + self._noise * blur / np.linalg.norm(blur, axis=1, keepdims=True)
+        return np.asarray(mixed / np.linalg.norm(mixed, axis=1, keepdims=True), np.float32)
+
+
+class NoiseOptions(BaseModel):
+    noise: float = 0.0
+
+
+class Adapters:
+    @hookimpl
+    def diptych_register_adapters(self) -> list[AdapterSpec]:
+        return [
+            AdapterSpec(name="old", kind="dense", factory=f"{__name__}:Old", summary="Old."),
+            AdapterSpec(name="turned", kind="dense", factory=f"{__name__}:Turned", summary="Turned."),
+            AdapterSpec(
+                name="blurred",
+                kind="dense",
+                factory=f"{__name__}:Blurred",
+                options=NoiseOptions,
+                summary="Blurred.",
+            ),
+        ]
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry(Adapters(), installed=False)
+
+
+def config(adapter: str, **options: Any) -> Config:
+    raw = {
+        "store": "memory:",
+        "collection": "c",
+        "slots": {"dense": {"adapter": adapter, **options}},
+        "populate": {"chunk": 64},
+    }
+    return parse_config(raw)
+
+
+def corpus(count: int) -> list[dict[str, str]]:
+    """Documents of six words each; near neighbours share many."""
+    random = np.random.default_rng(3)
+    return [{"id": str(n), "text": " ".join(random.choice(WORDS, 6))} for n in range(count)]
+
+
+def judged(documents: Sequence[dict[str, str]]) -> Judged:
+    asked = documents[::7]
+    return Judged(
+        [Query(document["text"], document["id"]) for document in asked],
+        Qrels({document["id"]: {document["id"]: 1} for document in asked}),
+    )
+
+
+def found(handle: CollectionHandle, text: str) -> list[str]:
+    return [hit.id for hit in search(handle, [text])[0]]
+
+
+def test_a_drift_map_answers_for_an_encoder_that_is_gone(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, documents = QdrantClient(":memory:"), corpus(900)
+    handle = CollectionHandle(client, "c", config("old"), registry)
+    populate(handle, documents)
+    before = found(handle, documents[0]["text"])
+    monkeypatch.setattr(Old, "retired", True)
+    later = CollectionHandle(client, "c", None, registry)
+    with pytest.raises(AdapterFactoryError, match="410 Gone"):
+        found(later, documents[0]["text"])
+    options = ApplyOptions(bridge=True, cut_over=False, judged=judged(documents), gate=False)
+    report = apply(later, config("turned"), options)
+    assert report.outcome == "filled"
+    asking = status(later).vectors[0].asking
+    assert "turned" in asking
+    assert "through a drift map" in asking
+    assert "nDCG@10" in asking
+    assert found(later, documents[0]["text"]) == before, "a rotation is found exactly"
+    served = CollectionHandle(client, "c", None, registry)
+    assert found(served, documents[0]["text"]) == before, "whoever opens the collection asks through the map too"
+    populate(served, [{"id": "new", "text": documents[0]["text"]}])
+    assert "new" in found(served, documents[0]["text"]), "documents written meanwhile are found"
+    assert apply(later, config("turned")).outcome == "cut over"
+    assert found(later, documents[0]["text"])[:2] == found(served, documents[0]["text"])[:2]
+    assert not [key for key in client.get_collection("c").config.metadata or {} if "drift" in key]
+
+
+def test_a_map_that_carries_nothing_over_is_not_offered_and_the_reason_is_told(registry: Registry) -> None:
+    client, documents = QdrantClient(":memory:"), corpus(500)
+    fakes = Registry(Adapters(), Unrelated(), installed=False)
+    populate(CollectionHandle(client, "c", config("old"), registry), documents)
+    handle = CollectionHandle(client, "c", None, fakes)
+    report = apply(handle, config("unrelated"), ApplyOptions(bridge=True, cut_over=False, gate=False))
+    assert any("no drift map is offered" in warning and "keeps" in warning for warning in report.warnings)
+    assert status(handle).vectors[0].asking == ""
+
+
+class Unrelated:
+    @hookimpl
+    def diptych_register_adapters(self) -> list[AdapterSpec]:
+        return [AdapterSpec(name="unrelated", kind="dense", factory=f"{__name__}:Other", summary="Another.")]
+
+
+class Other(FakeDenseEncoder):
+    """An encoder of another space, in no simple relation to the old one."""
+
+    def __init__(self) -> None:
+        super().__init__(dimension=WIDTH, seed=9)
+
+
+def test_queries_switch_at_once_where_judgements_show_that_it_helps(registry: Registry) -> None:
+    client, documents = QdrantClient(":memory:"), corpus(300)
+    handle = CollectionHandle(client, "c", config("blurred", noise=4.0), registry)
+    populate(handle, documents)
+    wanted = config("blurred", noise=0.0)
+    options = ApplyOptions(switch_queries=True, cut_over=False, judged=judged(documents))
+    report = apply(handle, wanted, options)
+    assert not report.warnings
+    assert handle.read().live.slots["dense"].vector == "dense.1", "documents are asked for in the old vectors still"
+    asking = status(handle).vectors[0].asking
+    assert "by the new one's" in asking
+    assert handle.read().history[-1].what == "switched queries"
+    exact = FakeDenseEncoder(dimension=WIDTH)
+    scores = exact.encode_query([documents[5]["text"]]) @ exact.encode_document([d["text"] for d in documents]).T
+    best = search(handle, [documents[5]["text"]])[0][0]
+    assert best.score == pytest.approx(float(scores.max()), abs=1e-5)
+    assert rollback(handle).outcome == "abandoned"
+    assert status(handle).vectors[0].asking == ""
+
+
+def test_queries_stay_where_switching_was_not_shown_to_help(registry: Registry) -> None:
+    client, documents = QdrantClient(":memory:"), corpus(300)
+    handle = CollectionHandle(client, "c", config("old"), registry)
+    populate(handle, documents)
+    options = ApplyOptions(switch_queries=True, cut_over=False, judged=judged(documents))
+    report = apply(handle, config("turned"), options)
+    assert any("the old encoder goes on making the queries" in warning for warning in report.warnings)
+    assert status(handle).vectors[0].asking == ""
+
+
+def test_switching_queries_without_judgements_is_refused(registry: Registry) -> None:
+    client = QdrantClient(":memory:")
+    handle = CollectionHandle(client, "c", config("old"), registry)
+    populate(handle, corpus(30))
+    with pytest.raises(SwapError, match=r"(?s)only where judgements show.*evaluate\.qrels"):
+        apply(handle, config("turned"), ApplyOptions(switch_queries=True))
+
+
+def test_a_plan_says_how_the_new_queries_do_on_the_old_vectors(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, documents = QdrantClient(":memory:"), corpus(300)
+    handle = CollectionHandle(client, "c", config("blurred", noise=4.0), registry)
+    populate(handle, documents)
+    monkeypatch.setattr(Judged, "of", classmethod(lambda cls, section: judged(documents)))
+    (step,) = plan(handle, config("blurred", noise=0.0)).steps
+    assert step.query_side is not None
+    assert step.query_side.low > 0
+    assert handle.read().swap is None, "planning changes nothing"
