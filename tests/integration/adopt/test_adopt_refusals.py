@@ -1,0 +1,357 @@
+"""What cannot be adopted is refused in words that say what to do; what may surprise is a warning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from qdrant_client import QdrantClient, models
+
+import diptych_adapters.hooks
+from diptych import Registry
+from diptych.adopt import adopt, stated_layout
+from diptych.collection import Collection
+from diptych.config.models import Config
+from diptych.errors import CollectionError, CollectionNotFound, FingerprintMismatch, StoreUnsupported
+from diptych.handle import CollectionHandle
+from diptych.metadata import read_metadata
+from diptych.populate import populate
+from diptych.testing import (
+    FakeCalibratedEncoder,
+    FakeDenseEncoder,
+    FakeMultiVectorEncoder,
+    FakeSparseEncoder,
+    fakes_plugin,
+)
+
+TEXTS = [f"alpha{n} beta{n % 7} gamma{n % 5}" for n in range(40)]
+DENSE = {"dense": {"adapter": "fake-dense", "dimension": 16}}
+COSINE = models.VectorParams(size=16, distance=models.Distance.COSINE)
+
+
+def config(slots: Mapping[str, Any] = DENSE, **populate: Any) -> Config:
+    raw = {"collection": "c", "slots": slots, "populate": populate, "cache": {"enabled": False}}
+    return Config.model_validate(raw)
+
+
+def encoded(texts: list[str], **options: Any) -> list[list[float]]:
+    return [vector.tolist() for vector in FakeDenseEncoder(dimension=16, **options).encode_document(texts)]
+
+
+def fill(
+    client: QdrantClient,
+    payloads: list[dict[str, Any]],
+    vectors: list[Any],
+    params: Any = COSINE,
+    sparse: Any = None,
+) -> None:
+    client.create_collection("c", vectors_config=params, sparse_vectors_config=sparse)
+    points = [
+        models.PointStruct(id=n, vector=vector, payload=payload)
+        for n, (payload, vector) in enumerate(zip(payloads, vectors, strict=True))
+    ]
+    client.upsert("c", points)
+
+
+def plain(texts: list[str] = TEXTS) -> list[dict[str, Any]]:
+    return [{"text": text, "kind": "x"} for text in texts]
+
+
+def titled() -> list[dict[str, Any]]:
+    return [{"text": text, "title": f"delta{n % 3} head"} for n, text in enumerate(TEXTS)]
+
+
+def test_a_collection_that_is_not_there(memory: QdrantClient, registry: Registry) -> None:
+    with pytest.raises(CollectionNotFound, match="there is no collection 'c'"):
+        adopt(memory, "c", config(), registry=registry)
+
+
+def test_an_empty_collection(memory: QdrantClient, registry: Registry) -> None:
+    memory.create_collection("c", vectors_config=COSINE)
+    with pytest.raises(CollectionError, match="the collection is empty: there is nothing to adopt"):
+        adopt(memory, "c", config(), registry=registry)
+
+
+def test_one_that_diptych_made_and_one_that_it_adopted(memory: QdrantClient, registry: Registry) -> None:
+    fill(memory, plain(), encoded(TEXTS))
+    adopt(memory, "c", config(), registry=registry)
+    with pytest.raises(CollectionError, match=r"knows this collection already\n.*\n  got: adopted by .* at 20"):
+        adopt(memory, "c", config(), registry=registry)
+    populate(CollectionHandle(memory, "own", config(), registry), [{"id": "a", "text": "alpha"}])
+    with pytest.raises(CollectionError, match=r"got: created by .*\n.*\n  do: open it as it is: diptych info"):
+        adopt(memory, "own", config(), registry=registry)
+
+
+def test_a_text_index_is_for_afterwards(memory: QdrantClient) -> None:
+    fill(memory, plain(), encoded(TEXTS))
+    registry = Registry(fakes_plugin, diptych_adapters.hooks, installed=False)
+    slots = {**DENSE, "words": {"adapter": "qdrant-text-index"}}
+    with pytest.raises(CollectionError, match="a text index has no vectors that show what made it") as caught:
+        adopt(memory, "c", config(slots), registry=registry)
+    assert caught.value.do.startswith("adopt without this slot, and add it afterwards: diptych plan")
+
+
+def test_points_without_text_and_without_payload(memory: QdrantClient, registry: Registry) -> None:
+    fill(memory, [{"kind": 3, "id": n} for n in range(40)], encoded(TEXTS))
+    with pytest.raises(
+        CollectionError, match=r"the points hold no text\n.*\n  got: payload keys id, kind\n.*\n.*--text"
+    ):
+        adopt(memory, "c", config(), registry=registry)
+    memory.delete_collection("c")
+    fill(memory, [{} for _ in TEXTS], encoded(TEXTS))
+    with pytest.raises(CollectionError, match="got: points without payload"):
+        adopt(memory, "c", config(), registry=registry)
+
+
+def test_several_layouts_in_one_collection(memory: QdrantClient, registry: Registry) -> None:
+    foreign = [{"page_content": text, "metadata": {}} for text in TEXTS[:10]]
+    fill(memory, [*foreign, *plain(TEXTS[10:])], encoded(TEXTS))
+    with pytest.raises(CollectionError, match="several layouts") as caught:
+        adopt(memory, "c", config(), registry=registry)
+    assert caught.value.got == "30 of 40 sampled as by hand, 10 of 40 sampled as langchain"
+
+
+def test_some_points_without_text_are_counted(memory: QdrantClient, registry: Registry) -> None:
+    fill(memory, [*plain(TEXTS[:37]), {}, {"kind": "y"}, {"text": None}], encoded(TEXTS))
+    report = adopt(memory, "c", config(), registry=registry)
+    assert report.warnings[0].startswith("3 points have no text under 'text': they are searched, but")
+    assert [slot.sampled for slot in report.slots] == [37]
+
+
+def test_ambiguous_vectors_are_listed_and_the_user_decides(memory: QdrantClient, registry: Registry) -> None:
+    vectors = [{"a": one, "b": two} for one, two in zip(encoded(TEXTS), encoded(TEXTS, seed=4), strict=True)]
+    fill(memory, plain(), vectors, {"a": COSINE, "b": COSINE})
+    with pytest.raises(CollectionError, match="several vectors could belong to the slot") as caught:
+        adopt(memory, "c", config(), registry=registry)
+    assert caught.value.got == "'a' (dense, 16, Cosine); 'b' (dense, 16, Cosine)"
+    assert caught.value.do == "say which: --slot dense=a"
+    with pytest.raises(FingerprintMismatch, match="slot 'dense', vector 'b'"):
+        adopt(memory, "c", config(), vectors={"dense": "b"}, registry=registry)
+    report = adopt(memory, "c", config(), vectors={"dense": "a"}, registry=registry)
+    (warning,) = report.warnings
+    assert warning.startswith("'b' (dense, 16, Cosine) belongs to no slot")
+
+
+def test_the_distance_decides_between_vectors_of_one_dimension(memory: QdrantClient, registry: Registry) -> None:
+    dot = models.VectorParams(size=16, distance=models.Distance.DOT)
+    vectors = [{"a": one, "b": two} for one, two in zip(encoded(TEXTS, seed=4), encoded(TEXTS), strict=True)]
+    fill(memory, plain(), vectors, {"a": dot, "b": COSINE})
+    assert adopt(memory, "c", config(), registry=registry).slots[0].vector == "b"
+
+
+def test_what_one_slot_takes_no_other_gets(memory: QdrantClient, registry: Registry) -> None:
+    dot = models.VectorParams(size=16, distance=models.Distance.DOT)
+    slots = {**DENSE, "other": {"adapter": "fake-dense", "dimension": 16, "seed": 4, "similarity": "dot"}}
+    vectors = [{"a": one, "b": two} for one, two in zip(encoded(TEXTS, seed=4), encoded(TEXTS), strict=True)]
+    fill(memory, plain(), vectors, {"a": dot, "b": COSINE})
+    report = adopt(memory, "c", config(slots), registry=registry)
+    assert {slot.name: slot.vector for slot in report.slots} == {"dense": "b", "other": "a"}
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        ({"nope": ""}, "the config has no slot 'nope'"),
+        ({"dense": "nope"}, "the collection has no vector 'nope'"),
+        ({"dense": "sp"}, "the slot's encoder cannot have made this vector"),
+    ],
+)
+def test_a_mapping_that_cannot_be(
+    memory: QdrantClient, registry: Registry, vectors: dict[str, str], message: str
+) -> None:
+    fill(memory, plain(), encoded(TEXTS), sparse={"sp": models.SparseVectorParams()})
+    with pytest.raises(CollectionError, match=message):
+        adopt(memory, "c", config(), vectors=vectors, registry=registry)
+
+
+def test_two_slots_cannot_have_one_vector(memory: QdrantClient, registry: Registry) -> None:
+    fill(memory, plain(), encoded(TEXTS))
+    slots = {**DENSE, "again": DENSE["dense"]}
+    with pytest.raises(CollectionError, match="two slots are given the vector ''"):
+        adopt(memory, "c", config(slots), vectors={"dense": "", "again": ""}, registry=registry)
+
+
+def test_another_dimension_or_kind(memory: QdrantClient, registry: Registry) -> None:
+    fill(memory, plain(), encoded(TEXTS))
+    wide = {"dense": {"adapter": "fake-dense", "dimension": 32}}
+    with pytest.raises(CollectionError, match="no vector that the slot's encoder could have made") as caught:
+        adopt(memory, "c", config(wide), registry=registry)
+    assert (caught.value.got, caught.value.expected) == ("the unnamed vector (dense, 16, Cosine)", "dense, 32, cosine")
+    with pytest.raises(CollectionError, match=r"got: the unnamed vector.*\n  expected: sparse"):
+        adopt(memory, "c", config({"lexical": {"adapter": "fake-sparse"}}), registry=registry)
+
+
+def test_a_distance_that_no_encoder_declares(memory: QdrantClient, registry: Registry) -> None:
+    manhattan = models.VectorParams(size=16, distance=models.Distance.MANHATTAN)
+    fill(memory, plain(), encoded(TEXTS), manhattan)
+    with pytest.raises(CollectionError, match=r"got: the unnamed vector \(dense, 16, Manhattan\)"):
+        adopt(memory, "c", config(), registry=registry)
+
+
+def test_a_config_that_asks_for_another_storage(memory: QdrantClient, registry: Registry) -> None:
+    fill(memory, plain(), encoded(TEXTS))
+    slots = {"dense": {**DENSE["dense"], "storage": {"on_disk": True}}}
+    with pytest.raises(CollectionError, match="the config asks for another storage than the vectors have"):
+        adopt(memory, "c", config(slots), registry=registry)
+    memory.delete_collection("c")
+    fill(memory, plain(), encoded(TEXTS), COSINE.model_copy(update={"on_disk": True}))
+    assert adopt(memory, "c", config(slots), registry=registry).points == 40
+
+
+def test_vectors_of_title_and_text_where_the_config_says_text(memory: QdrantClient, registry: Registry) -> None:
+    read = [f"{payload['title']} {payload['text']}" for payload in titled()]
+    fill(memory, titled(), encoded(read))
+    with pytest.raises(FingerprintMismatch, match=r"set populate\.input: \[title, text\] in the config") as caught:
+        adopt(memory, "c", config(input=["text"]), registry=registry)
+    assert "median 1.0000, lowest 1.0000" in caught.value.do
+    adopt(memory, "c", config(), registry=registry)
+
+
+def test_vectors_of_the_text_where_the_config_says_title_and_text(memory: QdrantClient, registry: Registry) -> None:
+    fill(memory, titled(), encoded(TEXTS))
+    with pytest.raises(FingerprintMismatch, match=r"set populate\.input: \[text\] in the config \(with that: cosine"):
+        adopt(memory, "c", config(), registry=registry)
+    adopt(memory, "c", config(input=["text"]), registry=registry)
+    assert Collection.open(memory, "c", registry=registry).search(TEXTS[3], limit=1)[0].document.title == "delta0 head"
+
+
+def test_documents_that_were_encoded_as_queries(memory: QdrantClient, registry: Registry) -> None:
+    fill(memory, plain(), encoded(TEXTS))
+    prompted = {"dense": {**DENSE["dense"], "document_prompt": "please note"}}
+    with pytest.raises(FingerprintMismatch, match="the documents were encoded as queries"):
+        adopt(memory, "c", config(prompted), registry=registry)
+
+
+def test_vectors_of_a_usual_prompt_before_the_text(memory: QdrantClient, registry: Registry) -> None:
+    fill(memory, plain(), encoded([f"search_document: {text}" for text in TEXTS]))
+    with pytest.raises(FingerprintMismatch, match=r"set the encoder's document_prompt: 'search_document: '"):
+        adopt(memory, "c", config(), registry=registry)
+
+
+def test_a_few_alien_points_are_named_and_many_refused(memory: QdrantClient, registry: Registry) -> None:
+    texts = [f"alpha{n} beta{n % 7}" for n in range(64)]
+    vectors = encoded(texts)
+    vectors[10:12] = encoded(["something else", "and another"])
+    fill(memory, plain(texts), vectors)
+    (warning,) = adopt(memory, "c", config(), registry=registry).warnings
+    assert "2 of 64 sampled points have other vectors than the encoder makes of their texts" in warning
+    memory.delete_collection("c")
+    fill(memory, plain(texts), [*encoded(texts[:40]), *encoded(texts[40:], seed=8)])
+    with pytest.raises(FingerprintMismatch, match="did not make these vectors"):
+        adopt(memory, "c", config(), registry=registry)
+
+
+def test_points_without_the_vector_are_counted(memory: QdrantClient, registry: Registry) -> None:
+    vectors: list[Any] = [{"v": vector} for vector in encoded(TEXTS)]
+    vectors[4:9] = [{} for _ in range(5)]
+    fill(memory, plain(), vectors, {"v": COSINE})
+    report = adopt(memory, "c", config(), registry=registry)
+    assert report.warnings == ("5 points have no 'v' (dense, 16, Cosine): slot 'dense' does not find them",)
+    assert report.slots[0].sampled == 35
+
+
+def test_a_vector_that_no_point_has(memory: QdrantClient, registry: Registry) -> None:
+    fill(memory, plain(), [{"v": vector} for vector in encoded(TEXTS)], {"v": COSINE},
+         {"sp": models.SparseVectorParams()})  # fmt: skip
+    with pytest.raises(CollectionError, match=r"no point has this vector\n.*slot 'lexical'"):
+        adopt(memory, "c", config({**DENSE, "lexical": {"adapter": "fake-sparse"}}), registry=registry)
+
+
+def test_a_calibrated_encoder_is_calibrated_on_the_collection(memory: QdrantClient, registry: Registry) -> None:
+    encoder = FakeCalibratedEncoder(uses_idf=True)
+    encoder.calibrate(encoder.measure(TEXTS))
+    vectors = [
+        {"sp": models.SparseVector(indices=v.indices.tolist(), values=v.values.tolist())}
+        for v in encoder.encode_document(TEXTS)
+    ]
+    fill(memory, plain(), vectors, {}, {"sp": models.SparseVectorParams(modifier=models.Modifier.IDF)})
+    slots = {"lexical": {"adapter": "fake-calibrated", "uses_idf": True}}
+    report = adopt(memory, "c", config(slots), registry=registry)
+    assert report.slots[0].lowest == pytest.approx(1)
+    assert not report.warnings
+    metadata = read_metadata(memory, "c")
+    assert metadata is not None
+    assert metadata.live.slots["lexical"].statistics == {"documents": 40.0, "tokens": 120.0}
+
+
+def test_a_sparse_vector_without_the_idf_that_the_encoder_wants(memory: QdrantClient, registry: Registry) -> None:
+    vectors = [
+        {"sp": models.SparseVector(indices=v.indices.tolist(), values=v.values.tolist())}
+        for v in FakeSparseEncoder().encode_document(TEXTS)
+    ]
+    fill(memory, plain(), vectors, {}, {"sp": models.SparseVectorParams()})
+    slots = {"lexical": {"adapter": "fake-sparse", "uses_idf": True}}
+    (warning,) = adopt(memory, "c", config(slots), registry=registry).warnings
+    assert warning == ("slot 'lexical': 'sp' (sparse) has no IDF modifier, and the encoder's scores are meant with it")
+
+
+def test_multi_vectors_are_adopted(memory: QdrantClient, registry: Registry) -> None:
+    multi = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
+    params = models.VectorParams(size=32, distance=models.Distance.COSINE, multivector_config=multi)
+    vectors = [{"late": v.tolist()} for v in FakeMultiVectorEncoder().encode_document(TEXTS)]
+    fill(memory, plain(), vectors, {"late": params})
+    report = adopt(memory, "c", config({"late": {"adapter": "fake-multivector"}}), registry=registry)
+    assert report.slots[0].lowest == pytest.approx(1)
+    with pytest.raises(CollectionError, match="knows this collection already"):
+        adopt(memory, "c", config({"late": {"adapter": "fake-multivector", "seed": 2}}), registry=registry)
+
+
+def test_euclidean_vectors_are_ranked_by_nearness(memory: QdrantClient, registry: Registry) -> None:
+    fill(memory, plain(), encoded(TEXTS), models.VectorParams(size=16, distance=models.Distance.EUCLID))
+    (warning,) = adopt(memory, "c", config(), registry=registry).warnings
+    assert "is compared by euclidean, and the encoder's vectors are meant for cosine" in warning
+    hits = Collection.open(memory, "c", registry=registry).search(TEXTS[7], limit=3)
+    assert hits[0].document.text == TEXTS[7]
+    assert hits[0].score > hits[1].score > hits[2].score
+
+
+def test_lengths_count_where_qdrant_keeps_them(memory: QdrantClient, registry: Registry) -> None:
+    slots = {"dense": {**DENSE["dense"], "similarity": "dot", "normalized": False}}
+    dot = models.VectorParams(size=16, distance=models.Distance.DOT)
+    fill(memory, plain(), encoded(TEXTS), dot)
+    with pytest.raises(FingerprintMismatch, match="did not make these vectors"):
+        adopt(memory, "c", config(slots), registry=registry)
+
+
+def test_a_stated_layout_wins_and_wrong_keys_are_told(memory: QdrantClient, registry: Registry) -> None:
+    payloads = [{"text": "never encoded", "note": {"de": text}, "nr": f"n{n % 20}"} for n, text in enumerate(TEXTS)]
+    fill(memory, payloads, encoded(TEXTS))
+    with pytest.raises(CollectionError, match="not every point has an id of its own"):
+        adopt(memory, "c", config(), layout=stated_layout(text="note.de", id="nr"), registry=registry)
+    with pytest.raises(CollectionError, match="no sampled point has both the slot's vector and a text"):
+        adopt(memory, "c", config(), layout=stated_layout(text="nothing"), registry=registry)
+    with pytest.raises(CollectionError, match="unknown layout"):
+        stated_layout("lanchain")
+    with pytest.raises(CollectionError, match="a layout of your own needs the key of the text"):
+        stated_layout(title="t")
+    found = adopt(memory, "c", config(), registry=registry).layout
+    assert (found.text, found.id) == ("note.de", None)
+
+
+def test_the_numbers_of_generations_begin_after_vectors_that_are_there(
+    memory: QdrantClient, registry: Registry
+) -> None:
+    vectors = [{"dense.4": vector} for vector in encoded(TEXTS)]
+    fill(memory, plain(), vectors, {"dense.4": COSINE})
+    adopt(memory, "c", config(), registry=registry)
+    metadata = read_metadata(memory, "c")
+    assert metadata is not None
+    assert metadata.numbers == {"dense": 4}
+    collection = Collection.open(memory, "c", registry=registry)
+    collection.apply(config({"dense": {**DENSE["dense"], "seed": 5}}))
+    assert collection.handle.read().live.vectors() == {"dense.5"}
+
+
+def test_a_store_that_keeps_no_metadata_says_so(registry: Registry) -> None:
+    class Old(QdrantClient):
+        """A client of a server before collections had metadata."""
+
+        def update_collection(self, *args: Any, **kwargs: Any) -> bool:
+            return True
+
+    client = Old(":memory:")
+    fill(client, plain(), encoded(TEXTS))
+    with pytest.raises(StoreUnsupported, match="the store keeps no metadata of collections"):
+        adopt(client, "c", config(), registry=registry)
+    client.close()
