@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from diptych.encoding import Side, Vector, encode, require_finite
-from diptych.errors import CollectionError
+from diptych.errors import CollectionError, RemoteError
 from diptych.protocols import Kind
 from diptych.types import Floats, SparseVector
 
@@ -91,6 +91,8 @@ class Likeness:
 
 
 LONG = 300  # characters; the short texts have fewer
+REFUSED = "refused"
+TOO_LONG = (400, 413, 422)  # what servers answer to texts that are longer than their model reads
 
 
 def texts_of(edition: int) -> tuple[str, ...]:
@@ -109,16 +111,47 @@ def texts_of(edition: int) -> tuple[str, ...]:
     return EDITIONS[edition]
 
 
-def sketches(encoder: Any, kind: Kind, side: Side, *, where: str, edition: int = EDITION) -> list[str]:
-    """The canaries of one side, packed as text.
+def sketches(
+    encoder: Any, kind: Kind, side: Side, *, where: str, edition: int = EDITION, known: Sequence[str] = ()
+) -> list[str]:
+    """The canaries of one side, packed as text, in one call of the encoder.
+
+    A server that reads only short texts may refuse the long ones. Those are recorded as refused; where `known`, which
+    is what was recorded, says so, they are not sent again.
 
     Raises:
         ContractError: the encoder breaks its contract, or a number is not finite.
+        RemoteError: the server fails, or refuses a short text.
     """
     texts = texts_of(edition)
+    refused = {text for text, then in zip(texts, known, strict=False) if then == REFUSED}
+    asked = [text for text in texts if text not in refused]
+    try:
+        made = _made(encoder, kind, side, asked, where)
+    except RemoteError as error:
+        if known or error.context.get("status") not in TOO_LONG:
+            raise
+        made = _made_one_by_one(encoder, kind, side, texts, where)
+    return [made.get(text, REFUSED) for text in texts]
+
+
+def _made(encoder: Any, kind: Kind, side: Side, texts: Sequence[str], where: str) -> dict[str, str]:
     vectors = encode(encoder, kind, side, texts, where=where)
     require_finite(vectors, texts, where=where)
-    return [pack(vector) for vector in vectors]
+    return {text: pack(vector) for text, vector in zip(texts, vectors, strict=True)}
+
+
+def _made_one_by_one(encoder: Any, kind: Kind, side: Side, texts: Sequence[str], where: str) -> dict[str, str]:
+    """All but the long texts that the server refuses."""
+    made = _made(encoder, kind, side, [text for text in texts if len(text) <= LONG], where)
+    for text in texts:
+        if len(text) > LONG:
+            try:
+                made |= _made(encoder, kind, side, [text], where)
+            except RemoteError as error:
+                if error.context.get("status") not in TOO_LONG:
+                    raise
+    return made
 
 
 def pack(vector: Vector) -> str:
@@ -135,15 +168,14 @@ def likenesses(now: Sequence[str], then: Sequence[str]) -> tuple[float, ...]:
     """Of each pair of packed vectors; 0 where forms differ, and for all when counts do."""
     if len(now) != len(then):
         return (0.0,) * max(len(now), len(then))
-    pairs = [(_unpack(a), _unpack(b)) for a, b in zip(now, then, strict=True)]
-    return tuple(_likeness(a, b) if form == other else 0.0 for (form, a), (other, b) in pairs)
+    return tuple(1.0 if a == b else _likeness(_unpack(a), _unpack(b)) for a, b in zip(now, then, strict=True))
 
 
 def _unpack(text: str) -> tuple[str, dict[int, float] | Floats]:
     form, *parts = text.split(":")
     raw = [base64.b64decode(part) for part in parts]
     if form != "sparse":
-        return form, np.frombuffer(raw[0], np.float32)
+        return form, np.frombuffer(raw[0] if raw else b"", np.float32)
     indices, values = np.frombuffer(raw[0], np.uint32), np.frombuffer(raw[1], np.float32)
     return form, dict(zip(indices.tolist(), values.tolist(), strict=True))
 
@@ -152,12 +184,13 @@ def _encode(array: Any) -> str:
     return base64.b64encode(array.tobytes()).decode()
 
 
-def _likeness(a: dict[int, float] | Floats, b: dict[int, float] | Floats) -> float:
+def _likeness(one: tuple[str, dict[int, float] | Floats], other: tuple[str, dict[int, float] | Floats]) -> float:
     """2ab / (aa + bb): the cosine where both have one length, and less where lengths differ."""
+    (form, a), (form_of_other, b) = one, other
     if isinstance(a, dict) and isinstance(b, dict):
         keys = sorted({*a, *b})
         a, b = (np.array([side.get(key, 0.0) for key in keys], np.float32) for side in (a, b))
-    if isinstance(a, dict) or isinstance(b, dict) or a.shape != b.shape:
+    if isinstance(a, dict) or isinstance(b, dict) or form != form_of_other or a.shape != b.shape:
         return 0.0
     total, found = float(a @ a + b @ b), 2 * float(a @ b)
     if not total:

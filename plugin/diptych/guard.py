@@ -11,6 +11,7 @@ from typing import Any
 
 from diptych import canaries
 from diptych.canaries import TEXTS, Likeness, likenesses, sketches
+from diptych.encoding import Side
 from diptych.errors import FingerprintMismatch
 from diptych.metadata import Canaries, Generation
 from diptych.protocols import Fingerprint, Kind
@@ -27,6 +28,8 @@ __all__ = [
     "minimum_likeness",
     "record_canaries",
 ]
+
+SIDES: tuple[Side, Side] = ("query", "document")
 
 # Lowest likeness over the canaries that counts as the same space; measured by tests/benchmarks/compare_fingerprints.py.
 MINIMUM_LIKENESS = 0.995
@@ -46,7 +49,7 @@ def record_canaries(encoder: Any, kind: Kind, *, where: str) -> Canaries | None:
     """The canaries of an encoder; None for a text index, which has no vectors."""
     if kind == "text_index":
         return None
-    query, document = (sketches(encoder, kind, side, where=where) for side in ("query", "document"))
+    query, document = (sketches(encoder, kind, side, where=where) for side in SIDES)
     return Canaries(edition=canaries.EDITION, query=query, document=document)
 
 
@@ -56,8 +59,8 @@ def compare(encoder: Any, generation: Generation, *, where: str) -> Likeness:
     if then is None:
         return Likeness()
     query, document = (
-        likenesses(sketches(encoder, generation.kind, side, where=where, edition=then.edition), getattr(then, side))
-        for side in ("query", "document")
+        likenesses(sketches(encoder, generation.kind, side, where=where, edition=then.edition, known=known), known)
+        for side, known in zip(SIDES, (then.query, then.document), strict=True)
     )
     return Likeness(query, document, canaries.texts_of(then.edition))
 

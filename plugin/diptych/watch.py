@@ -62,8 +62,10 @@ class Watch:
 
     def _look(self, encoder: Any, now: Fingerprint, generation: Generation, side: Side, where: str) -> None:
         """Compare all canaries of a side; while they differ it does not count, so the next call looks again."""
-        assert generation.canaries is not None
-        found = sketches(encoder, generation.kind, side, where=where, edition=generation.canaries.edition)
+        then = generation.canaries
+        assert then is not None
+        known = then.query if side == "query" else then.document
+        found = sketches(encoder, generation.kind, side, where=where, edition=then.edition, known=known)
         _require_alike(side, found, now, generation, where)
         self._looked[side] = self.clock()
 

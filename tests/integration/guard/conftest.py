@@ -16,13 +16,15 @@ from diptych.testing.fakes import FakeDenseEncoder, FakeSparseEncoder
 class ModelServer:
     """Answers `/v1/embeddings`, `/embed` and `/embed_sparse` with the vectors of `dense` and `sparse`.
 
-    `requests` holds the texts of each request; `change_after` more texts, another model is served.
+    `requests` holds the texts of each request; `change_after` more texts, another model is served. Texts longer than
+    `longest` characters are answered with `refusal`.
     """
 
     def __init__(self) -> None:
         self.dense, self.sparse = FakeDenseEncoder(dimension=32), FakeSparseEncoder(dimension=1000)
         self.requests: list[list[str]] = []
         self.change_after: int | None = None
+        self.longest, self.refusal = 10**6, 400
         self._lock = threading.Lock()
         self._server = _Listening(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -72,7 +74,9 @@ class ModelServer:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                self._send(200, json.dumps(server.answer(self.path, body)).encode())
+                answer = server.answer(self.path, body)
+                too_long = any(len(text) > server.longest for text in body.get("input") or body.get("inputs"))
+                self._send(server.refusal if too_long else 200, json.dumps(answer).encode())
 
             def log_message(self, format: str, *args: Any) -> None:
                 """Say nothing."""

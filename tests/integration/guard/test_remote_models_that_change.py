@@ -16,7 +16,7 @@ from diptych.canaries import TEXTS
 from diptych.cli import app
 from diptych.cli.session import Session
 from diptych.config import parse_config
-from diptych.errors import FingerprintMismatch
+from diptych.errors import FingerprintMismatch, RemoteError
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.watch import RECHECK
 
@@ -183,3 +183,35 @@ def test_doctor_says_how_alike_a_remote_model_is_and_what_moved(
     assert bad.exit_code == 1
     assert "fail model of s: the encoder no longer makes the vectors it made (canary cosine" in bad.stdout
     assert "changed: queries and documents (below 0.995)" in bad.stdout
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_server_that_refuses_long_texts_is_guarded_by_the_others(
+    server: ModelServer, tmp_path: Path, status: int
+) -> None:
+    server.longest, server.refusal = 2000, status
+    with opened(server, tmp_path / "store") as collection:
+        collection.populate(PETS)
+        kept = collection.handle.read().live.slots["s"].canaries
+        assert kept is not None
+        assert [text == "refused" for text in kept.query] == [False] * 7 + [True]
+    server.requests.clear()
+    with opened(server, tmp_path / "store") as again:
+        clock = watched(again)
+        assert again.search("cat")[0].id == "cat"
+        clock.now += RECHECK
+        assert again.search("cat")[0].id == "cat"
+        assert server.requests == [list(TEXTS[:7])] * 2 + [["cat"], list(TEXTS[:7]), ["cat"]]
+        server.become(seed=1)
+        clock.now += RECHECK
+        with pytest.raises(FingerprintMismatch, match=CHANGED):
+            again.search("cat")
+
+
+@pytest.mark.parametrize("status", [401, 404, 500])
+def test_other_answers_of_a_server_are_no_refusal_of_long_texts(
+    server: ModelServer, tmp_path: Path, status: int
+) -> None:
+    server.longest, server.refusal = 2000, status
+    with opened(server, tmp_path / "store") as collection, pytest.raises(RemoteError, match=f"answered {status}"):
+        collection.populate(PETS)
