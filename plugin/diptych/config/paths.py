@@ -3,7 +3,7 @@
 | where | what counts as a path |
 |---|---|
 | `store: edge:PATH` | PATH, unless it starts with `${` |
-| `evaluate.queries`, `evaluate.qrels` | the whole value |
+| `evaluate.queries`, `evaluate.qrels`, `cache.path` | the whole value |
 | options of adapters and rerankers | a value that starts with `./`, `../` or `~/`; others may be names |
 """
 
@@ -31,6 +31,7 @@ def resolve_paths(config: Config, folder: Path) -> Config:
             "slots": {name: _with_options(slot, folder) for name, slot in config.slots.items()},
             "search": config.search.model_copy(update={"rerank": rerank}),
             "evaluate": evaluate,
+            "cache": config.cache.model_copy(update={"path": config.cache.path and _path(config.cache.path, folder)}),
         }
     )
 
