@@ -104,7 +104,11 @@ def named(ids: Sequence[str], layout: Layout) -> models.Filter:
 
     path = layout.id or f"{OWN}.id"
     values = [payload_id(identifier, layout) for identifier in ids]
-    found: list[Any] = [models.FieldCondition(key=path, match=models.MatchAny(any=values))]
+    kinds: tuple[list[Any], ...] = (
+        [v for v in values if isinstance(v, str)],
+        [v for v in values if isinstance(v, int)],
+    )
+    found: list[Any] = [models.FieldCondition(key=path, match=models.MatchAny(any=own)) for own in kinds if own]
     if layout.id is None:
         points = [point for point in map(own_point, ids) if point is not None]
         found.append(models.HasIdCondition(has_id=points))

@@ -7,6 +7,7 @@ text. To diptych the header is the document's title.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,11 +45,7 @@ def header(node: Mapping[str, Any]) -> str:
     line = node.get("metadata_template") or "{key}: {value}"
     separator = node.get("metadata_separator", node.get("metadata_seperator", "\n"))  # older releases misspell it
     metadata = node.get("metadata") or {}
-    lines = [
-        line.replace("{key}", key).replace("{value}", str(value))
-        for key, value in metadata.items()
-        if key not in excluded
-    ]
+    lines = [_filled(line, key, value) for key, value in metadata.items() if key not in excluded]
     return str(separator).join(lines)
 
 
@@ -69,6 +66,11 @@ def closed(
     beside = {key: held.get(key, identifier) for key in _REFERENCES}
     kind = held.get("_node_type", "TextNode")
     return {**metadata, NODE: json.dumps(node, ensure_ascii=False), "_node_type": kind, **beside}
+
+
+def _filled(template: str, key: str, value: object) -> str:
+    """As `str.format`, but a template out of a payload gets at nothing else."""
+    return re.sub(r"\{(key|value)\}", lambda found: key if found[1] == "key" else str(value), template)
 
 
 def _text(node: Mapping[str, Any]) -> str:

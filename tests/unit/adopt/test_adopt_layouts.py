@@ -1,0 +1,108 @@
+"""Layouts are told from payloads, and likeness from vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diptych.adopt.layouts import LAYOUTS, layouts_of, stated_layout, with_id
+from diptych.adopt.likeness import Likeness, likeness_of
+from diptych.metadata import Layout
+from diptych.payloads import NATIVE
+from diptych.types import SparseVector
+
+TEXT = "some words that are worth being encoded"
+
+
+def found(payload: dict[str, Any], more: int = 5) -> list[Layout]:
+    points: dict[int | str, dict[str, Any]] = {
+        n: {**payload, **({"id": f"i{n}"} if "id" in payload else {})} for n in range(more)
+    }
+    return layouts_of(points, where="collection 'c'")
+
+
+@pytest.mark.parametrize(
+    ("payload", "name"),
+    [
+        ({"page_content": TEXT, "metadata": {"k": "v"}}, "langchain"),
+        ({"_node_content": "{}", "_node_type": "TextNode", "k": "v"}, "llama-index"),
+        ({"id": "x", "content": TEXT, "meta": {}, "blob": None}, "haystack"),
+        ({"document": TEXT}, "fastembed"),
+    ],
+)
+def test_frameworks_are_known_by_their_keys(payload: dict[str, Any], name: str) -> None:
+    assert found(payload) == [LAYOUTS[name]]
+
+
+def test_points_of_diptych_whose_metadata_was_lost_are_its_own_again() -> None:
+    assert found({"text": TEXT, "_diptych": {"id": "a", "hash": "b"}}) == [NATIVE]
+
+
+def test_a_title_among_a_frameworks_metadata_may_have_been_encoded() -> None:
+    plain, titled = found({"page_content": TEXT, "metadata": {"title": "head"}})
+    assert (plain.title, titled.title) == (None, "metadata.title")
+
+
+def test_texts_by_hand_are_tried_in_the_order_of_likelihood() -> None:
+    payload = {"url": "http://x", "note": TEXT * 3, "body": TEXT, "text": "short", "in": {"de": TEXT * 2}, "n": 3}
+    assert [layout.text for layout in found(payload)] == ["text", "body", "note", "in.de", "url"]
+    assert {layout.origin for layout in found(payload)} == {"by hand"}
+
+
+def test_title_id_and_metadata_by_hand() -> None:
+    (first, *_) = found({"id": "x", "title": "head", "text": TEXT, "metadata": {"k": "v"}})
+    assert (first.title, first.id, first.metadata) == ("title", "id", "metadata")
+    (first, *_) = found({"id": "x", "text": TEXT, "metadata": {"k": "v"}, "more": 1})
+    assert (first.title, first.id, first.metadata) == (None, "id", None)
+    same: dict[int | str, dict[str, Any]] = {n: {"id": "x", "text": TEXT} for n in range(3)}
+    assert layouts_of(same, where="c")[0].id is None
+
+
+def test_ids_tell_whether_they_are_numbers_and_the_points_ids() -> None:
+    layout = Layout(text="text", id="id", origin="by hand")
+    own = with_id(layout, {n: {"id": n} for n in range(3)})
+    other = with_id(layout, {n: {"id": f"{n + 1}"} for n in range(3)})
+    assert (own.integer_ids, own.own_points) == (True, True)
+    assert (other.integer_ids, other.own_points) == (False, False)
+
+
+def test_a_stated_layout_is_a_frameworks_with_other_keys() -> None:
+    assert stated_layout() is None
+    assert stated_layout("haystack") == LAYOUTS["haystack"]
+    assert stated_layout("langchain", text="body") == LAYOUTS["langchain"].model_copy(update={"text": "body"})
+    assert stated_layout(text="a.b", id="nr") == Layout(text="a.b", title=None, id="nr", origin="by hand")
+
+
+def test_cosine_and_length() -> None:
+    a, b = np.array([1, 0], np.float32), np.array([2, 0], np.float32)
+    assert likeness_of([a], [b], by_length=False).values.tolist() == [1.0]
+    assert likeness_of([a], [b], by_length=True).values.tolist() == pytest.approx([0.8])
+    assert likeness_of([a], [np.array([0, 1], np.float32)], by_length=False).values.tolist() == [0.0]
+
+
+def test_sparse_vectors_over_the_terms_of_either() -> None:
+    one, two = SparseVector.from_mapping({1: 1.0, 9: 1.0}), SparseVector.from_mapping({9: 1.0, 4: 1.0})
+    none = SparseVector.from_mapping({})
+    values = likeness_of([one, one, none, none], [one, two, none, one], by_length=True).values
+    assert values.tolist() == pytest.approx([1, 0.5, 1, 0])
+
+
+def test_vectors_of_other_shapes_are_unlike() -> None:
+    tokens = np.ones((3, 2), np.float32)
+    assert likeness_of([tokens], [tokens[:2]], by_length=True).values.tolist() == [0.0]
+    assert likeness_of([tokens], [SparseVector.from_mapping({1: 1.0})], by_length=True).values.tolist() == [0.0]
+
+
+@pytest.mark.parametrize(("alien", "fits"), [(0, True), (3, True), (4, False)])
+def test_a_few_alien_points_of_sixty_four_are_borne(alien: int, fits: bool) -> None:
+    values = np.ones(64, np.float32)
+    values[:alien] = 0.5
+    likeness = Likeness(values)
+    assert (likeness.fits, likeness.alien) == (fits, list(range(alien)))
+
+
+def test_nothing_fits_nothing() -> None:
+    empty = Likeness(np.zeros(0, np.float32))
+    assert (empty.fits, empty.median, empty.lowest) == (False, 0.0, 0.0)

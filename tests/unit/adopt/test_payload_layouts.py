@@ -1,0 +1,193 @@
+"""Documents keep what they say in every layout, and payloads keep what is not the document's."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient, models
+
+from diptych import Document, Registry
+from diptych.adopt import LAYOUTS
+from diptych.errors import DocumentError
+from diptych.metadata import Layout
+from diptych.payloads import (
+    NATIVE,
+    field_of,
+    from_payload,
+    id_fields,
+    named,
+    nodes,
+    paths,
+    point_id,
+    text_fields,
+    to_payload,
+    written_as,
+)
+
+UUID = "0b0f4f0e-7c52-4c9a-93cf-9bb2f8f9a001"
+FLAT = Layout(text="body", title="title", id="id", origin="by hand", integer_ids=True, own_points=True)
+DEEP = Layout(text="doc.body.de", title="doc.head", id="doc.key", metadata="doc.more", origin="by hand")
+EVERY = {**LAYOUTS, "diptych": NATIVE, "flat": FLAT, "deep": DEEP}
+
+
+@pytest.fixture(params=EVERY)
+def layout(request: pytest.FixtureRequest) -> Layout:
+    return EVERY[request.param]
+
+
+def random_document(seed: int) -> Document:
+    random = np.random.default_rng(seed)
+
+    def value(level: int) -> Any:
+        kind = random.integers(0, 7 if level < 2 else 5)
+        scalars = (int(random.integers(-5, 5)), float(random.normal()), f"wörd {seed}", bool(seed % 2), None)
+        if kind < 5:
+            return scalars[kind]
+        inner = [value(level + 1) for _ in range(3)]
+        return inner if kind == 5 else {f"k{n}": own for n, own in enumerate(inner)}
+
+    identifier = [UUID, "17", f"doc/{seed}", f"{seed}.txt"][seed % 4]
+    metadata = {f"key {n}" if n % 2 else f"key{n}": value(0) for n in range(seed % 6)}
+    return Document(identifier, f"the text {seed}", f"a title {seed}" if seed % 3 else "", metadata)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_a_document_survives_being_written_and_read(layout: Layout, seed: int, fakes: Registry) -> None:
+    document = random_document(seed)
+    point = point_id(document, fakes, layout)
+    read = written_as(document, layout, point)
+    assert (read.id, read.text) == (document.id, document.text)
+    titled = dict(document.metadata) if layout.title or not document.title else {"title": document.title}
+    if layout.origin == nodes.ORIGIN and document.title:
+        titled = {"title": document.title}
+    assert {**titled, **document.metadata} == read.metadata
+    if layout.title and layout.origin != nodes.ORIGIN:
+        assert read.title == document.title
+    again = written_as(read, layout, point)
+    assert (again, again.content_hash()) == (read, read.content_hash())
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_writing_again_keeps_what_is_not_the_documents(layout: Layout, seed: int, fakes: Registry) -> None:
+    document = random_document(seed)
+    point = point_id(document, fakes, layout)
+    held = to_payload(document, "", layout)
+    if layout.metadata:
+        held = {"blob": None, **held, "score": 3}
+    assert to_payload(written_as(document, layout, point, held), "", layout, held) == held
+
+
+def test_fields_to_fetch_bring_title_text_and_id(layout: Layout, fakes: Registry) -> None:
+    document = random_document(7)
+    point = point_id(document, fakes, layout)
+    payload = to_payload(document, "", layout)
+    whole = from_payload(point, payload, layout)
+    fetched = {key: payload[key] for key in (*text_fields(layout), *id_fields(layout)) if key in payload}
+    read = from_payload(point, fetched, layout)
+    assert (read.id, read.title, read.text) == (whole.id, whole.title, whole.text)
+
+
+def test_points_are_found_by_their_documents_ids(layout: Layout, fakes: Registry) -> None:
+    client = QdrantClient(":memory:")
+    client.create_collection("c", vectors_config=models.VectorParams(size=1, distance=models.Distance.DOT))
+    documents = [Document(name, f"text of {name}") for name in ("17", UUID, "a/b", "4", "018")]
+    points = [point_id(document, fakes, layout) for document in documents]
+    payloads = [to_payload(document, "", layout) for document in documents]
+    client.upsert("c", models.Batch(ids=points, vectors=[[1.0]] * 5, payloads=payloads))
+    found, _ = client.scroll("c", scroll_filter=named(["17", UUID, "a/b", "nope"], layout))
+    read = {from_payload(record.id, record.payload, layout).id: record.id for record in found}
+    assert read == dict(zip(("17", UUID, "a/b"), points, strict=False))
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("layout", "key"),
+    [
+        (NATIVE, "text"),
+        (FLAT, "body"),
+        (FLAT, "_diptych"),
+        (LAYOUTS["fastembed"], "document"),
+        (LAYOUTS["llama-index"], "_node_content"),
+        (LAYOUTS["llama-index"], "ref_doc_id"),
+        (Layout(text="t", title="meta.title", id=None, metadata="meta", origin="by hand"), "title"),
+    ],
+)
+def test_metadata_cannot_lie_upon_what_the_layout_needs(layout: Layout, key: str) -> None:
+    with pytest.raises(DocumentError, match=f"metadata uses the reserved key {key!r}"):
+        to_payload(Document("a", "text", metadata={key: "x"}), "", layout)
+
+
+def test_metadata_beneath_a_key_of_its_own_may_have_any_names() -> None:
+    document = Document("a", "text", metadata={"page_content": 1, "text": 2, "_diptych": 3})
+    assert written_as(document, LAYOUTS["langchain"], "p").metadata == document.metadata
+
+
+def test_a_title_for_which_there_is_no_place_becomes_metadata_and_never_overwrites_any() -> None:
+    layout = LAYOUTS["haystack"]
+    assert to_payload(Document("a", "text", "head"), "", layout)["meta"] == {"title": "head"}
+    with pytest.raises(DocumentError, match="reserved key 'title'"):
+        to_payload(Document("a", "text", "head", {"title": "other"}), "", layout)
+
+
+def test_what_others_wrote_without_ids_answers_with_its_point_id() -> None:
+    assert from_payload(UUID, {"page_content": "x", "metadata": None}, LAYOUTS["langchain"]) == Document(UUID, "x")
+    assert from_payload(4, None, LAYOUTS["haystack"]) == Document("4", "")
+    assert from_payload(4, {"body": 3, "title": ["a"]}, FLAT) == Document("4", "")
+
+
+def test_point_ids_are_those_that_the_layouts_own_writer_would_choose(fakes: Registry) -> None:
+    namespace = uuid.UUID("3896d314-1e95-4a3a-b45a-945f9f0b541d")
+    ids = {name: point_id(Document("17", "x"), fakes, layout) for name, layout in EVERY.items()}
+    assert ids["haystack"] == str(uuid.uuid5(namespace, "17"))
+    assert ids["langchain"] == ids["llama-index"] == ids["fastembed"] == ids["flat"] == 17
+    assert ids["diptych"] == ids["deep"] != 17
+    assert point_id(Document(UUID, "x"), fakes, LAYOUTS["langchain"]) == UUID
+    for other in ("017", UUID.upper(), UUID.replace("-", ""), "-1", str(2**64), "²"):
+        assert isinstance(point_id(Document(other, "x"), fakes, LAYOUTS["langchain"]), str)
+        assert written_as(Document(other, "x"), LAYOUTS["langchain"], "p").id == other
+
+
+def test_the_header_is_what_llama_index_encodes_before_the_text() -> None:
+    metadata = {"a": 1, "deep": [1, 2], "file": "x.txt", "{value}": None}
+    node: dict[str, Any] = {"metadata": metadata, "excluded_embed_metadata_keys": ["file"]}
+    assert nodes.header(node) == "a: 1\ndeep: [1, 2]\n{value}: None"
+    assert nodes.header({**node, "metadata_template": "<{key}={value}>", "metadata_separator": ""}).startswith("<a=1>")
+    assert nodes.header({**node, "metadata_seperator": "; "}).startswith("a: 1; deep: ")
+    assert nodes.header({}) == ""
+
+
+def test_nodes_of_either_class_and_none_at_all() -> None:
+    layout = LAYOUTS["llama-index"]
+    resource = {"_node_content": json.dumps({"text_resource": {"text": "in a resource"}}), "_node_type": "Node"}
+    assert from_payload(1, resource, layout).text == "in a resource"
+    written = to_payload(Document("1", "changed"), "", layout, resource)
+    assert written["_node_type"] == "Node"
+    assert json.loads(written["_node_content"])["text_resource"] == {"text": "changed"}
+    for broken in ("{", "[1]", 3, None):
+        assert from_payload(1, {"_node_content": broken, "k": 1}, layout) == Document("1", "", "", {"k": 1})
+
+
+def test_dotted_paths() -> None:
+    payload = {"a": {"b": {"c": 1}, "d": 2}, "x.y": 3, "n": None}
+    assert [paths.find(payload, path) for path in ("a.b.c", "x.y", "a.q", "n", "n.m")] == [1, 3, None, None, None]
+    assert [paths.has(payload, path) for path in ("a.b", "x.y", "a.q", "n", "n.m")] == [True, True, False, True, False]
+    assert paths.without(payload, "a.b.c") == {"a": {"d": 2}, "x.y": 3, "n": None}
+    assert paths.without(payload, "x.y") == {"a": {"b": {"c": 1}, "d": 2}, "n": None}
+    assert paths.put(payload, "a.b.e", 4)["a"] == {"b": {"c": 1, "e": 4}, "d": 2}
+    assert paths.put({"n": 3}, "n.m", 4) == {"n": {"m": 4}}
+    assert payload == {"a": {"b": {"c": 1}, "d": 2}, "x.y": 3, "n": None}
+
+
+def test_keys_of_documents_become_keys_of_payloads() -> None:
+    langchain = LAYOUTS["langchain"]
+    assert [field_of(langchain, key) for key in ("text", "title", "section")] == [
+        "page_content",
+        "metadata.title",
+        "metadata.section",
+    ]
+    assert [field_of(NATIVE, key) for key in ("text", "title", "section")] == ["text", "title", "section"]
+    assert field_of(LAYOUTS["llama-index"], "title") == "_node_content"
