@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from diptych.cache.folder import cache_folder
-from diptych.cache.namespace import Namespace, digest_of, label_of
+from diptych.cache.namespace import Namespace, alike, can_change, canaries_of, digest, label_of, name_of
 from diptych.cache.opening import FILE, CacheError, OpenTable, is_damage, open_table, set_aside
 from diptych.cache.packing import pack, unpack
 from diptych.cache.table import Usage, VectorTable
@@ -82,14 +82,19 @@ class EmbeddingCache:
     ) -> Namespace | None:
         """The part for documents of one encoder; None when they may not be kept.
 
+        Of an encoder that can become another one behind an unchanged name the canaries count too: two models share a
+        part only if their canaries are alike, and one that has not proven itself has none.
+
         Args:
             generation: what the collection says of the encoder.
             now: the fingerprint that the encoder has; its numerics may be others than those of the generation.
             proven: whether it makes the generation's canaries.
             changeable: another model may come to stand behind its name, as behind a remote endpoint.
         """
-        digest = digest_of(generation, now, proven=proven, changeable=changeable)
-        return Namespace(self, digest, label_of(generation, now)) if digest else None
+        name = name_of(generation, now)
+        if name is not None and (changeable or can_change(now)):
+            name = self._model(name, canaries_of(generation, now) if proven else None)
+        return Namespace(self, name, label_of(generation, now)) if name is not None else None
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, Vector]:
         """The vectors of those keys that are kept."""
@@ -123,6 +128,12 @@ class EmbeddingCache:
             self._open = None
             closing = self._closing
         closing()
+
+    def _model(self, name: bytes, canaries: str | None) -> bytes | None:
+        """The name of a model that can change, as it is now."""
+        if canaries is None:
+            return None
+        return digest(name.hex(), self._try(lambda table: table.model(name, canaries, alike), canaries))
 
     def _try(self, work: Callable[[VectorTable], T], otherwise: T) -> T:
         """What `work` gives; `otherwise` once the cache has failed."""

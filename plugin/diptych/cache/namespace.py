@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from diptych.canaries import likenesses
 from diptych.encoding import Vector
 from diptych.metadata import Generation
 from diptych.protocols import Fingerprint
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from diptych.cache.cache import EmbeddingCache
 
 DECLARED = "declared:"  # how the host's own fingerprint begins, made of what an adapter declares
+SAME_MODEL = 0.9999  # likeness of canaries: endpoints answer with other last digits from call to call
 Encode = Callable[[Sequence[str]], Sequence[Vector]]
 
 
@@ -59,20 +61,37 @@ class Namespace:
         return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16, key=self.digest).digest()
 
 
-def digest_of(generation: Generation, now: Fingerprint, *, proven: bool, changeable: bool) -> bytes | None:
-    """The digest of all that decides an encoder's vectors of documents; None when nothing may be kept of it.
+def name_of(generation: Generation, now: Fingerprint) -> bytes | None:
+    """The digest of what an encoder says of its vectors of documents; None when nothing may be kept of it.
 
-    Encoders with corpus statistics are never kept: their vectors follow the corpus. An encoder that is `changeable`, or
-    whose fingerprint is only what it declares, can become another one behind an unchanged name. So the vectors that it
-    made of the guard's texts count too, and unless it has proven that it still makes them nothing is kept.
+    Encoders with corpus statistics are never kept: their vectors follow the corpus.
     """
     if generation.kind not in ("dense", "sparse", "multivector") or generation.statistics is not None:
         return None
-    parts = [now.documents or now.space, now.numerics, generation.kind, "document"]
-    if changeable or now.space.startswith(DECLARED):
-        if generation.canaries is None or not proven or now.space != generation.space:
-            return None
-        parts += generation.canaries.document
+    return digest(now.documents or now.space, now.numerics, generation.kind, "document")
+
+
+def can_change(now: Fingerprint) -> bool:
+    """Whether the fingerprint is only what an adapter declares, so that another model can hide behind it."""
+    return now.space.startswith(DECLARED)
+
+
+def canaries_of(generation: Generation, now: Fingerprint) -> str | None:
+    """What a generation's encoder made of the guard's texts; None when it is not known of the encoder of now."""
+    known = generation.canaries
+    if known is None or now.space != generation.space:
+        return None
+    return json.dumps([known.edition, *known.document])
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether two canaries are of one model: bit for bit where it works so, and else but for noise."""
+    (edition, *now), (other_edition, *then) = json.loads(one), json.loads(other)
+    return bool(edition == other_edition and min(likenesses(now, then), default=0.0) >= SAME_MODEL)
+
+
+def digest(*parts: str) -> bytes:
+    """32 bytes."""
     return hashlib.blake2b(json.dumps(parts).encode(errors="surrogatepass"), digest_size=32).digest()
 
 

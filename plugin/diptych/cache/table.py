@@ -3,6 +3,7 @@
 | table | holds |
 |---|---|
 | `spaces` | what made vectors, in words, for those who look |
+| `models` | canaries of models that can change behind their names |
 | `entries` | key, space, size and when it was last used: small rows, all that a clean-up reads |
 | `vectors` | the packed vector of an entry, in the order of arrival: a corpus read again is read from front to back |
 
@@ -22,6 +23,7 @@ from itertools import islice
 PAGE = 16384  # fits common vectors: 95% full with 384 and 768 dimensions, 75% with 1024; 8192 gives 95, 75, 50
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS spaces (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, label TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS models (id INTEGER PRIMARY KEY, name BLOB NOT NULL, canaries TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS entries (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, space INTEGER NOT NULL, "
     "used INTEGER NOT NULL, size INTEGER NOT NULL)",
     "CREATE INDEX IF NOT EXISTS entries_used ON entries (used)",
@@ -94,6 +96,15 @@ class VectorTable:
                     self._insert(self._space(digest, label), piece)
         self._shrink()
 
+    def model(self, name: bytes, canaries: str, alike: Callable[[str, str], bool]) -> str:
+        """The canaries by which a model is known: the first of this name that are alike, else its own from now on."""
+        with self._lock, self._writing():
+            for (known,) in self._base.execute("SELECT canaries FROM models WHERE name = ? ORDER BY id", (name,)):
+                if alike(canaries, known):
+                    return str(known)
+            self._base.execute("INSERT INTO models (name, canaries) VALUES (?, ?)", (name, canaries))
+            return canaries
+
     def drop(self, keys: Sequence[bytes]) -> None:
         """Forget these keys."""
         with self._lock, self._writing():
@@ -115,7 +126,7 @@ class VectorTable:
         """Drop everything, and give the space back to the file system."""
         with self._lock:
             with self._writing():
-                for table in ("vectors", "entries", "spaces"):
+                for table in ("vectors", "entries", "spaces", "models"):
                     self._base.execute(f"DELETE FROM {table}")
             self._vacuum(self._pragma("freelist_count"))
             self._empty_log()

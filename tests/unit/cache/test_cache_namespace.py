@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from diptych.cache import EmbeddingCache, Namespace
 from diptych.cache.packing import pack, unpack
+from diptych.canaries import TEXTS
+from diptych.canaries import pack as pack_canary
 from diptych.encoding import Vector, encode, is_finite
 from diptych.metadata import Canaries, Generation
 from diptych.protocols import Fingerprint
@@ -193,36 +195,72 @@ def test_encoders_with_corpus_statistics_and_text_indexes_are_not_kept(
     assert cache.namespace(generation(kind="sparse"), now) is not None
 
 
-@pytest.mark.parametrize(("facts", "changeable"), [({"space": "declared:1f"}, False), ({"space": "openai"}, True)])
+MODELS = [({"space": "declared:1f"}, False), ({"space": "openai"}, True)]
+
+
+def canaries_like(vectors: Floats, edition: int = 1) -> Canaries:
+    return Canaries(edition=edition, query=["the same"], document=[pack_canary(vector) for vector in vectors])
+
+
+@pytest.mark.parametrize(("facts", "changeable"), MODELS)
 def test_a_model_that_changed_behind_its_name_is_told_by_its_canaries(
     cache: EmbeddingCache, generation: MakeGeneration, facts: Any, changeable: bool
 ) -> None:
-    def opened(*packed: str) -> Namespace | None:
-        canaries = Canaries(query=["the same"], document=list(packed)) if packed else None
-        said = generation(**facts, canaries=canaries)
+    def opened(vectors: Floats | None, edition: int = 1) -> Namespace | None:
+        said = generation(**facts, canaries=None if vectors is None else canaries_like(vectors, edition))
         return cache.namespace(said, said.fingerprint, changeable=changeable)
 
-    old, new, again = (
-        opened("dense:AAAA", "dense:BBBB"),
-        opened("dense:AAAA", "dense:BBBC"),
-        opened("dense:AAAA", "dense:BBBB"),
-    )
+    one, another = (FakeDenseEncoder(seed=seed).encode_document(TEXTS[:6]) for seed in (1, 2))
+    noise = np.random.default_rng(0).normal(scale=1e-4, size=one.shape).astype(np.float32)
+    last_changed = np.vstack([one[:-1], another[-1:]])
+    old, new, one_changed, again = opened(one), opened(another), opened(last_changed), opened(one + noise)
     assert old
     assert new
+    assert one_changed
     assert again
     old.encode(["a"], documents_by(FakeDenseEncoder(seed=1), "dense"))
     (found,) = new.encode(["a"], documents_by(FakeDenseEncoder(seed=2), "dense"))
     assert bits(found) == bits(FakeDenseEncoder(seed=2).encode_document(["a"])[0])
-    again.encode(["a"], documents_by(FakeDenseEncoder(seed=1), "dense"))
+    again.encode(["a"], refuse)
     assert (old.misses, new.misses, again.hits) == (1, 1, 1)
-    assert opened() is None
+    assert len({old.digest, new.digest, one_changed.digest}) == 3
+    other_texts = opened(one, edition=2)
+    assert other_texts is not None
+    assert other_texts.digest != old.digest
+    assert opened(None) is None
+
+
+def test_models_that_move_on_little_by_little_do_not_stay_one(
+    cache: EmbeddingCache, generation: MakeGeneration
+) -> None:
+    first, goal = (FakeDenseEncoder(seed=seed).encode_document(TEXTS[:6]) for seed in (1, 2))
+    digests = []
+    for step in np.linspace(0, 0.2, 40, dtype=np.float32):
+        said = generation(space="api", canaries=canaries_like((1 - step) * first + step * goal))
+        found = cache.namespace(said, said.fingerprint, changeable=True)
+        assert found is not None
+        digests.append(found.digest)
+    assert digests[0] == digests[1]
+    assert 5 < len(set(digests)) < 40
+
+
+def test_a_model_is_known_again_after_the_cache_was_emptied(cache: EmbeddingCache, generation: MakeGeneration) -> None:
+    def opened(seed: int) -> bytes:
+        said = generation(space="api", canaries=canaries_like(FakeDenseEncoder(seed=seed).encode_document(TEXTS[:6])))
+        found = cache.namespace(said, said.fingerprint, changeable=True)
+        assert found is not None
+        return found.digest
+
+    before = opened(1), opened(2)
+    cache.clear()
+    assert (opened(2), opened(1)) == before[::-1]
 
 
 def test_a_model_with_a_fingerprint_of_its_own_needs_no_canaries(
     cache: EmbeddingCache, generation: MakeGeneration
 ) -> None:
     now = Fingerprint("weights:1", "numpy")
-    first = cache.namespace(generation(canaries=Canaries(query=["a"], document=["b"])), now)
+    first = cache.namespace(generation(canaries=canaries_like(np.ones((2, 3), np.float32))), now)
     second = cache.namespace(generation(canaries=None), now, proven=False)
     assert first
     assert second
@@ -232,7 +270,7 @@ def test_a_model_with_a_fingerprint_of_its_own_needs_no_canaries(
 def test_a_model_that_can_change_and_did_not_prove_itself_is_not_kept(
     cache: EmbeddingCache, generation: MakeGeneration
 ) -> None:
-    said = generation(space="declared:1", canaries=Canaries(query=["a"], document=["b"]))
+    said = generation(space="declared:1", canaries=canaries_like(np.ones((2, 3), np.float32)))
     assert cache.namespace(said, said.fingerprint, proven=False) is None
     assert cache.namespace(said, Fingerprint("declared:2"), proven=True) is None
     assert cache.namespace(said, said.fingerprint, proven=True) is not None
