@@ -25,6 +25,7 @@ from diptych.stores.edge.convert.config import (
 )
 from diptych.stores.edge.convert.enums import member
 from diptych.stores.edge.convert.points import Space, VectorKind
+from diptych.stores.edge.mending import load_mended
 from diptych.stores.edge.shard import Shard
 from diptych.stores.edge.sidecar import RECORD, SHARD, UNFINISHED, Record, sync_folder
 
@@ -65,7 +66,7 @@ class EdgeCollection:
     def load(cls, folder: Path) -> EdgeCollection:
         """The collection in `folder`; what a crash left unfinished there is finished or removed."""
         record = Record.read(folder)
-        found = cls(folder, record, Shard(shards.load(folder / record.shard), record.name))
+        found = cls(folder, record, Shard(_loaded(folder, record), record.name))
         for left in folder.glob(f"{SHARD}*"):  # only now: were the record wrong, it might be the data
             if left.name != record.shard:
                 shutil.rmtree(left, ignore_errors=True)
@@ -108,24 +109,11 @@ class EdgeCollection:
 
     def _finish(self, pending: dict[str, Any]) -> None:
         try:
-            if "drop" in pending:
-                self.shard.write(edge.UpdateOperation.delete_vector_name(pending["drop"]))
-                self.change(lambda record: _without(record, pending["drop"]))
-            else:
-                self._add(pending["add"], pending["config"])
+            self.shard.write(_operation(pending))
+            self.change(lambda record: _changed(record, pending))
         finally:
             if self.record.pending:
                 self.change(lambda record: replace(record, pending=None))
-
-    def _add(self, name: str, raw: dict[str, Any]) -> None:
-        if "dense" in raw:
-            dense = models.DenseVectorConfig(**raw["dense"])
-            self.shard.write(_dense_operation(name, dense))
-            self.change(lambda record: _with_dense(record, name, dense))
-        else:
-            sparse = models.SparseVectorConfig(**raw["sparse"])
-            self.shard.write(_sparse_operation(name, sparse))
-            self.change(lambda record: _with_sparse(record, name, sparse))
 
 
 def new_shard_name() -> str:
@@ -133,11 +121,36 @@ def new_shard_name() -> str:
     return f"{SHARD}{uuid4().hex[:12]}"
 
 
+def _loaded(folder: Path, record: Record) -> Any:
+    place, pending = folder / record.shard, record.pending
+    return shards.load(place) if pending is None else load_mended(place, pending.get("drop") or pending["add"])
+
+
 def _space(config: models.CreateCollection) -> Space:
     space: dict[str, tuple[VectorKind, int]] = {}
     for name, params in dense_vectors(config).items():
         space[name] = ("multivector" if params.multivector_config else "dense", params.size)
     return {**space, **dict.fromkeys(config.sparse_vectors or {}, ("sparse", 0))}
+
+
+def _operation(pending: dict[str, Any]) -> Any:
+    """What Edge is to do for a change of named vectors."""
+    if "drop" in pending:
+        return edge.UpdateOperation.delete_vector_name(pending["drop"])
+    name, raw = pending["add"], pending["config"]
+    if "dense" in raw:
+        return _dense_operation(name, models.DenseVectorConfig(**raw["dense"]))
+    return _sparse_operation(name, models.SparseVectorConfig(**raw["sparse"]))
+
+
+def _changed(record: Record, pending: dict[str, Any]) -> Record:
+    """The record once the change is done."""
+    if "drop" in pending:
+        return _without(record, pending["drop"])
+    name, raw = pending["add"], pending["config"]
+    if "dense" in raw:
+        return _with_dense(record, name, models.DenseVectorConfig(**raw["dense"]))
+    return _with_sparse(record, name, models.SparseVectorConfig(**raw["sparse"]))
 
 
 def _dense_operation(name: str, config: models.DenseVectorConfig) -> Any:

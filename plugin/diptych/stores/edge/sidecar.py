@@ -103,9 +103,14 @@ def damaged(path: Path, got: str, expected: str = "") -> StoreError:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write beside, make durable, put in place."""
+    replace_file(path, json.dumps(content, ensure_ascii=False))
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Put a file of this text in place: the old one or this one is there, whatever happens."""
     beside = path.with_suffix(".tmp")
     with beside.open("w", encoding="utf-8") as file:
-        json.dump(content, file, ensure_ascii=False)
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
