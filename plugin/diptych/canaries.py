@@ -1,9 +1,9 @@
 """Canaries: texts whose vectors show which model an encoder really is, and how alike two encodings of them are.
 
 They are chosen so that another model, tokenizer, pooling, prompt or truncation moves at least one of them: short and
-plain, a question, upper and lower case, inflected words of several languages, many scripts, markup and digits, and two
-long ones. What the long ones tell of changes with each doubling of their length, so that an encoder which reads 128,
-256, 512 or 1,000 tokens makes another vector than one which reads twice as many.
+plain, a question, upper and lower case, inflected words of several languages, many scripts, markup and digits, a word
+many times, and two long ones. What the long ones tell of changes with each doubling of their length, so that an encoder
+which reads 128, 256, 512 or 1,000 tokens makes another vector than one which reads twice as many.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ TEXTS: tuple[str, ...] = (
     "Running runners ran. Häuser wurden gebaut, les chevaux couraient, los niños corrían, пели песни",
     "Straße, naïve café; жаркое лето, 東京の天気, 서울, मौसम, مرحبا, שלום, Αθήνα",
     _CODE,
+    "tick " * 40 + "tock",
     long_text(11),
     long_text(70),
 )
@@ -133,6 +134,15 @@ def sketches(
             raise
         made = _made_one_by_one(encoder, kind, side, texts, where)
     return [made.get(text, REFUSED) for text in texts]
+
+
+def steadiness(encoder: Any, kind: Kind, known: Sequence[str], *, where: str) -> float:
+    """The lowest likeness of some short documents encoded alone to the same ones among the others, which are `known`.
+
+    1 for most encoders. Dynamic int8 takes its scale from all of a batch, so a text's vector depends on the others.
+    """
+    alone = [sketch for text in TEXTS[:3] for sketch in _made(encoder, kind, "document", [text], where).values()]
+    return min(likenesses(alone, known[:3]))
 
 
 def _made(encoder: Any, kind: Kind, side: Side, texts: Sequence[str], where: str) -> dict[str, str]:

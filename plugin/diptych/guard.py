@@ -17,6 +17,7 @@ from diptych.metadata import Canaries, Generation
 from diptych.protocols import Fingerprint, Kind
 
 __all__ = [
+    "COARSEST",
     "MINIMUM_LIKENESS",
     "OTHER_NUMERICS",
     "TEXTS",
@@ -34,6 +35,7 @@ SIDES: tuple[Side, Side] = ("query", "document")
 # Lowest likeness over the canaries that counts as the same space; measured by tests/benchmarks/compare_fingerprints.py.
 MINIMUM_LIKENESS = 0.995
 OTHER_NUMERICS = 0.95  # where backend or precision are declared to be others
+COARSEST = 0.9  # whatever an encoder's own noise is
 
 
 def fingerprint_of(encoder: Any, adapter: str, options: dict[str, Any]) -> Fingerprint:
@@ -50,7 +52,8 @@ def record_canaries(encoder: Any, kind: Kind, *, where: str) -> Canaries | None:
     if kind == "text_index":
         return None
     query, document = (sketches(encoder, kind, side, where=where) for side in SIDES)
-    return Canaries(edition=canaries.EDITION, query=query, document=document)
+    steady = canaries.steadiness(encoder, kind, document, where=where)
+    return Canaries(edition=canaries.EDITION, query=query, document=document, steady=steady)
 
 
 def compare(encoder: Any, generation: Generation, *, where: str) -> Likeness:
@@ -65,9 +68,15 @@ def compare(encoder: Any, generation: Generation, *, where: str) -> Likeness:
     return Likeness(query, document, canaries.texts_of(then.edition))
 
 
-def minimum_likeness(now: Fingerprint, then: Fingerprint) -> float:
-    """The lowest likeness that counts as the same space: less is asked where backend or precision are others."""
-    return MINIMUM_LIKENESS if now.numerics == then.numerics else OTHER_NUMERICS
+def minimum_likeness(now: Fingerprint, generation: Generation) -> float:
+    """The lowest likeness that counts as the same space.
+
+    Less is asked where backend or precision are others, and of an encoder whose vectors depend on the batch: twice as
+    far from 1 as it was from itself.
+    """
+    least = MINIMUM_LIKENESS if now.numerics == generation.numerics else OTHER_NUMERICS
+    steady = generation.canaries.steady if generation.canaries else 1.0
+    return min(least, max(1 - 2 * (1 - steady), COARSEST))
 
 
 def check(encoder: Any, now: Fingerprint, generation: Generation, *, where: str) -> Likeness:
@@ -87,10 +96,10 @@ def check(encoder: Any, now: Fingerprint, generation: Generation, *, where: str)
 
 def require_alike(likeness: Likeness, now: Fingerprint, generation: Generation, *, where: str) -> None:
     """Raise FingerprintMismatch unless the canaries are alike enough to be of one space."""
-    limit = minimum_likeness(now, generation.fingerprint)
+    limit = minimum_likeness(now, generation)
     if not likeness.lowest >= limit:
         what = f"the encoder no longer makes the vectors it made (canary cosine {likeness.lowest:.4f})"
-        changed = f"{likeness.below(limit)} (below {limit})"
+        changed = f"{likeness.below(limit)} (below {limit:.4g})"
         raise mismatch(what, where, now, generation.fingerprint, changed, likeness=likeness)
 
 

@@ -50,11 +50,17 @@ class Record(BaseModel):
 
 
 class Canaries(Record):
-    """Vectors of the guard's texts, packed as text, and which texts they were; see `diptych.canaries`."""
+    """Vectors of the guard's texts, packed as text; see `diptych.canaries`.
+
+    Args:
+        edition: which texts they were.
+        steady: how alike the encoder made a text alone and among others; less than 1 where batches change vectors.
+    """
 
     edition: int = 1
     query: list[str]
     document: list[str]
+    steady: float = 1.0
 
 
 class Reading(Record):

@@ -75,7 +75,7 @@ def _change(slot: Slot, live: Generation | None, metadata: CollectionMetadata, r
         action: Action = "reuse" if kept else "re-encode"
         return Change(slot.name, action, why or "asked for", slot, live, kept)
     now, likeness = fingerprint(slot), compare(slot, live)
-    limit = guard.minimum_likeness(now, live.fingerprint)
+    limit = guard.minimum_likeness(now, live)
     if now.space != live.space:
         if kept is not None:
             return Change(slot.name, "reuse", why, slot, live, kept, likeness.lowest)
@@ -139,5 +139,5 @@ def _kept(slot: Slot, metadata: CollectionMetadata, reading: Reading) -> Generat
         return None
     if storage_of(slot.config) != kept.storage or fingerprint(slot).space != kept.space:
         return None
-    limit = guard.minimum_likeness(fingerprint(slot), kept.fingerprint)
+    limit = guard.minimum_likeness(fingerprint(slot), kept)
     return kept if compare(slot, kept).lowest >= limit else None

@@ -194,14 +194,14 @@ def test_a_server_that_refuses_long_texts_is_guarded_by_the_others(
         collection.populate(PETS)
         kept = collection.handle.read().live.slots["s"].canaries
         assert kept is not None
-        assert [text == "refused" for text in kept.query] == [False] * 7 + [True]
+        assert [text == "refused" for text in kept.query] == [False] * 8 + [True]
     server.requests.clear()
     with opened(server, tmp_path / "store") as again:
         clock = watched(again)
         assert again.search("cat")[0].id == "cat"
         clock.now += RECHECK
         assert again.search("cat")[0].id == "cat"
-        assert server.requests == [list(TEXTS[:7])] * 2 + [["cat"], list(TEXTS[:7]), ["cat"]]
+        assert server.requests == [list(TEXTS[:8])] * 2 + [["cat"], list(TEXTS[:8]), ["cat"]]
         server.become(seed=1)
         clock.now += RECHECK
         with pytest.raises(FingerprintMismatch, match=CHANGED):

@@ -63,7 +63,7 @@ def test_a_likeness_says_which_texts_moved(query: Any, document: Any, words: str
 
 
 def test_the_long_texts_alone_are_called_long() -> None:
-    assert [len(text) > LONG for text in TEXTS] == [False] * 6 + [True] * 2
+    assert [len(text) > LONG for text in TEXTS] == [False] * 7 + [True] * 2
 
 
 @pytest.mark.parametrize(
@@ -130,3 +130,26 @@ def test_other_numerics_may_differ_more_but_not_as_much_as_another_model() -> No
     coarse.noise = 0.6
     with pytest.raises(FingerprintMismatch, match=r"no longer makes.*\n.*below 0.95"):
         guard.check(coarse, other, then, where="x")
+
+
+class Coarse(FakeDenseEncoder):
+    """A text's vector depends on how many others are encoded with it, as dynamic int8's does."""
+
+    def _encode(self, bags: Any) -> Any:
+        vectors = super()._encode(bags)
+        rng = np.random.default_rng(len(bags))
+        noisy = vectors + 0.15 * rng.standard_normal(vectors.shape).astype(np.float32) / 8
+        return noisy / np.linalg.norm(noisy, axis=1, keepdims=True)
+
+
+def test_an_encoder_whose_vectors_depend_on_the_batch_is_measured_against_its_own_noise() -> None:
+    coarse, steady = generation(Coarse()), generation(FakeDenseEncoder())
+    assert coarse.canaries is not None
+    assert steady.canaries is not None
+    assert steady.canaries.steady == 1
+    assert 0.95 < coarse.canaries.steady < 0.99
+    now = Fingerprint(steady.space, "numpy")
+    assert guard.minimum_likeness(now, steady) == guard.MINIMUM_LIKENESS
+    assert guard.minimum_likeness(now, coarse) == pytest.approx(1 - 2 * (1 - coarse.canaries.steady))
+    wild = coarse.model_copy(update={"canaries": coarse.canaries.model_copy(update={"steady": 0.5})})
+    assert guard.minimum_likeness(now, wild) == guard.COARSEST
