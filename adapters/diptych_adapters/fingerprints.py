@@ -28,6 +28,11 @@ ARCHITECTURE = (
     "activation",
 )
 COUNTERS = ("position_ids",)  # 0, 1, 2 ...: older libraries saved them, newer ones do not
+OVERRIDES = {  # of tokenizer_config.json, which transformers follows rather than the normalizer of tokenizer.json
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
 VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 
 
@@ -92,10 +97,14 @@ def weights_digest(folders: Iterable[Path]) -> str:
 
 
 def tokenizer_digest(folders: Iterable[Path]) -> str:
-    """A digest of the tokenizer in the first folder that has one, without its padding and truncation settings."""
+    """A digest of the tokenizer in the first folder that has one, without its padding and truncation settings.
+
+    What tokenizer_config.json says otherwise than tokenizer.json counts too.
+    """
     for folder in folders:
         if (folder / "tokenizer.json").is_file():
-            return _tokenizer_json(folder / "tokenizer.json")
+            whole = _tokenizer_content(*_stamp(folder / "tokenizer.json"))
+            return digest([whole, told]) if (told := _overridden(folder)) else whole
         if found := [folder / name for name in VOCABULARIES if (folder / name).is_file()]:
             return digest([file_sha256(path) for path in found])
     return digest([])
@@ -137,8 +146,12 @@ def _prompt(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS] if text else "none"
 
 
-def _tokenizer_json(path: Path) -> str:
-    return _tokenizer_content(*_stamp(path))
+def _overridden(folder: Path) -> dict[str, Any]:
+    config, tokenizer = read_json(folder / "tokenizer_config.json"), read_json(folder / "tokenizer.json")
+    own = tokenizer.get("normalizer") or {}
+    told = {key: config[key] for key, name in OVERRIDES.items() if key in config and config[key] != own.get(name)}
+    told = told if own.get("type") == "BertNormalizer" else {}
+    return told | ({"truncation_side": "left"} if config.get("truncation_side") == "left" else {})
 
 
 def _stamp(path: Path) -> tuple[str, int, int]:

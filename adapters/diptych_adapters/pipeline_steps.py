@@ -28,7 +28,8 @@ def _step(module: Any) -> str:
     if kind in NO_EFFECT:
         return ""
     if kind == "Transformer":
-        return _late_interaction(module)
+        lower = ["lowercase"] if getattr(module, "do_lower_case", False) else []
+        return "+".join([*lower, *filter(None, [_late_interaction(module)])])
     facts = ",".join(filter(None, _facts(kind, module)))
     return f"{kind.lower()}({facts})" if facts else kind.lower()
 

@@ -128,3 +128,33 @@ def test_old_vocabularies_count_where_there_is_no_tokenizer_file(tmp_path: Path)
     before = tokenizer_digest([tmp_path])
     (tmp_path / "vocab.txt").write_text("b\na\nc\n")
     assert tokenizer_digest([tmp_path]) != before
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"do_lower_case": False},
+        {"strip_accents": False},
+        {"tokenize_chinese_chars": False},
+        {"truncation_side": "left"},
+    ],
+)
+def test_what_the_tokenizers_settings_say_otherwise_counts(
+    told: dict[str, object], minilm_folder: Path, tmp_path: Path
+) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(minilm_folder / name, tmp_path)
+    before = tokenizer_digest([minilm_folder])
+    assert tokenizer_digest([tmp_path]) == before
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"padding_side": "left"}))
+    assert tokenizer_digest([tmp_path]) == before
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | told))
+    assert tokenizer_digest([tmp_path]) != before
+
+
+def test_lower_case_by_the_pipeline_is_another_space(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+    shutil.copytree(tiny("mean"), tmp_path / "lower")
+    settings = tmp_path / "lower" / "sentence_bert_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "do_lower_case": True}))
+    assert space(tmp_path / "lower") != space(tiny("mean"))
