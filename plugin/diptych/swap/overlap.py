@@ -15,6 +15,7 @@ from diptych.types import Hit, Query
 from diptych.view import View
 
 DEPTH = 10
+BEGINNING, MIDDLE = "title or first sentence", "eight words from the middle"
 SAMPLES, SEED = 10_000, 0
 SHOWN, HITS, CHARACTERS = 5, 3, 200  # queries side by side, hits of each, characters of a hit
 
@@ -38,15 +39,17 @@ class Overlap:
 
 @dataclass(frozen=True, slots=True)
 class KnownItem:
-    """How often a document's own title or first sentence finds it among the first 10.
+    """How often words of a document's own find it among the first 10.
 
     Args:
+        by: which words.
         documents: how many were asked.
         old, new: the shares found.
         difference: new minus old, `low` and `high` its paired bootstrap interval.
         lost: ids of some documents that only the old pipeline finds.
     """
 
+    by: str
     documents: int
     old: float
     new: float
@@ -89,31 +92,41 @@ def known_items(
     pipelines: tuple[Pipeline, Pipeline],
     *,
     confidence: float,
-) -> tuple[KnownItem, tuple[SideBySide, ...]]:
-    """The known-item rates of both pipelines, and some of the queries side by side; `old` None answers nothing.
+) -> tuple[KnownItem, KnownItem, tuple[SideBySide, ...]]:
+    """How often titles or first sentences, and how often excerpts, find their documents; and queries side by side.
 
-    Those shown are evenly spread from where the two answers differ most to where they differ least.
+    Those shown are titles or first sentences, evenly spread from where the two answers differ most to where they differ
+    least. `old` None answers nothing.
     """
-    queries = [Query(document.item, document.id) for document in documents]
-    ours, theirs = (
-        answers(view, queries, depth=DEPTH, pipeline=pipeline, texts=True)
-        for view, pipeline in zip((old, new), pipelines, strict=True)
+    items, excerpts = (
+        [Query(text, document.id) for text, document in zip(texts, documents, strict=True)]
+        for texts in ([d.item for d in documents], [d.excerpt for d in documents])
     )
+    both = list(zip((old, new), pipelines, strict=True))
+    ours, theirs = (answers(view, items, depth=DEPTH, pipeline=own, texts=True) for view, own in both)
+    before, after = (answers(view, excerpts, depth=DEPTH, pipeline=own) for view, own in both)
+    return (
+        _known_item(BEGINNING, items, ours, theirs, confidence),
+        _known_item(MIDDLE, excerpts, before, after, confidence),
+        _side_by_side(items, ours, theirs),
+    )
+
+
+def _known_item(
+    by: str, queries: Sequence[Query], ours: Sequence[Sequence[Hit]], theirs: Sequence[Sequence[Hit]], confidence: float
+) -> KnownItem:
     before, after = (
         np.array([any(hit.id == query.id for hit in hits) for query, hits in zip(queries, side, strict=True)])
         for side in (ours, theirs)
     )
-    return _rates(documents, before, after, confidence), _side_by_side(queries, ours, theirs)
-
-
-def _rates(documents: Sequence[Sampled], before: np.ndarray, after: np.ndarray, confidence: float) -> KnownItem:
     gaps = after.astype(np.float64) - before
     tail = (1 - confidence) / 2
     # Plain percentiles, which need no scipy: of 200 documents, Hesterberg's expanded ones are less than 1% wider.
     low, high = np.quantile(bootstrap_means(gaps, samples=SAMPLES, seed=SEED), [tail, 1 - tail])
-    lost = [document.id for document, gap in zip(documents, gaps, strict=True) if gap < 0]
+    lost = [query.id for query, gap in zip(queries, gaps, strict=True) if gap < 0]
     return KnownItem(
-        documents=len(documents),
+        by=by,
+        documents=len(queries),
         old=float(before.mean()),
         new=float(after.mean()),
         difference=float(gaps.mean()),

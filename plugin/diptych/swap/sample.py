@@ -25,6 +25,7 @@ PAGE = 2_000
 FETCH = 256
 MOST_CHARACTERS = 200  # of a first sentence
 MOST_OF_A_TEXT = 2_000  # characters of a document that are asked as a query; encoders read less
+EXCERPT, READ = 8, 100  # words of an excerpt, from the middle of the first 100, which every encoder reads
 LEAST_WORDS = 3  # of a query; shorter sentences are joined with the next
 _SENTENCE = re.compile(r"(?<=[.!?…。！？])\s+|(?<=[。！？])|\n\s*\n")
 
@@ -37,13 +38,15 @@ class Sampled:
         point: id of its point.
         id: the document's own id.
         text: what the live encoders read of it.
-        item: a short query that means just this document: its title, or else its first sentence.
+        item: a query that means just this document: its title, or else its first sentence.
+        excerpt: a harder one: a few words from its middle.
     """
 
     point: PointId
     id: str
     text: str
     item: str
+    excerpt: str
 
 
 def sample_points(client: QdrantBase, name: str, size: int, *, whole: int = WHOLE) -> list[PointId]:
@@ -68,7 +71,7 @@ def sample_documents(view: View, points: Sequence[PointId]) -> list[Sampled]:
             text = view.document_input(document.title, document.text)
             item = known_item(document.title, document.text)
             if text.strip() and item:
-                found.setdefault(text, Sampled(record.id, document.id, text[:MOST_OF_A_TEXT], item))
+                found.setdefault(text, Sampled(record.id, document.id, text[:MOST_OF_A_TEXT], item, excerpt(text)))
     return sorted(found.values(), key=lambda sampled: order[sampled.point])
 
 
@@ -82,6 +85,16 @@ def known_item(title: str, text: str) -> str:
         words = [*words, *_beginning(text, LEAST_WORDS - len(words))]
     short = " ".join(words)
     return short if len(short) <= MOST_CHARACTERS else short[:MOST_CHARACTERS].rsplit(" ", 1)[0]
+
+
+def excerpt(text: str) -> str:
+    """Eight words from the middle of the first hundred, or 40 characters where there are no spaces between words."""
+    words = text.split()[:READ]
+    if len(words) < EXCERPT and len(text) > MOST_CHARACTERS:
+        middle = min(len(text), MOST_OF_A_TEXT) // 2
+        return text[middle : middle + 5 * EXCERPT].strip() or text[:MOST_CHARACTERS]
+    start = max(0, (len(words) - EXCERPT) // 2)
+    return " ".join(words[start : start + EXCERPT])[:MOST_CHARACTERS]
 
 
 def _beginning(text: str, least: int) -> list[str]:

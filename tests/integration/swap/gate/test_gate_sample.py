@@ -11,7 +11,7 @@ import pytest
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
-from diptych.swap.sample import known_item, sample_documents, sample_points
+from diptych.swap.sample import excerpt, known_item, sample_documents, sample_points
 from diptych.types import Document
 
 
@@ -99,6 +99,20 @@ def test_an_empty_collection_has_an_empty_sample(client: QdrantBase) -> None:
 )
 def test_a_known_item_is_the_title_or_the_first_sentence(title: str, text: str, expected: str) -> None:
     assert known_item(title, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("one two three", "one two three"),
+        (" ".join(map(str, range(20))), "6 7 8 9 10 11 12 13"),
+        (" ".join(map(str, range(1000))), "46 47 48 49 50 51 52 53"),
+        ("文" * 300 + "章" * 300, "章" * 40),
+        ("", ""),
+    ],
+)
+def test_an_excerpt_is_from_the_middle_of_what_encoders_read(text: str, expected: str) -> None:
+    assert excerpt(text) == expected
 
 
 def test_documents_come_in_the_samples_order_without_repeats_and_blanks(swapping: Callable[..., Any]) -> None:
