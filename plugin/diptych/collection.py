@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -12,27 +11,23 @@ from typing import TYPE_CHECKING, Any
 from diptych import swap
 from diptych.adopt import adopt
 from diptych.adopt.adopting import SAMPLE as ADOPT_SAMPLE
-from diptych.config import Config, check_adapters, load_config
-from diptych.environment import interpolate
-from diptych.errors import CollectionError
-from diptych.explain import Explanation, explain
+from diptych.config import Config
 from diptych.handle import CollectionHandle
+from diptych.locating import client_of, config_at, config_of, name_of
 from diptych.metadata import Layout
 from diptych.populate import Progress, Rejected, populate
 from diptych.registry import Registry
 from diptych.reports import CollectionInfo, PopulateReport, SlotInfo
-from diptych.search import HitGroup, Pipeline, Retrieve, search, search_groups
-from diptych.stores import is_store_url, open_store
+from diptych.searching import Searching
 from diptych.swap import ApplyOptions, ApplyReport, Plan, Status, StepBack
 from diptych.swap.plan import SAMPLE
-from diptych.types import Document, Hit, Query
+from diptych.types import Document
 
 if TYPE_CHECKING:
-    from qdrant_client import models
     from qdrant_client.client_base import QdrantBase
 
 
-class Collection:
+class Collection(Searching):
     """An open collection. A context manager: leaving it closes the store when `open` opened it."""
 
     def __init__(self, handle: CollectionHandle, *, owns_client: bool = False) -> None:
@@ -62,9 +57,9 @@ class Collection:
             ConfigError, StoreError, CollectionError: see diptych.errors.
         """
         registry = registry or Registry.default()
-        config = _config_of(source, registry)
-        wanted = _name(name, config)
-        client, owned = _client_of(source, config, registry, create)
+        config = config_of(source, registry)
+        wanted = name_of(name, config)
+        client, owned = client_of(source, config, registry, create)
         try:
             return cls(CollectionHandle(client, wanted, config, registry, verify=verify), owns_client=owned)
         except BaseException:
@@ -85,10 +80,10 @@ class Collection:
             ConfigError, StoreError, CollectionError: see diptych.errors; CollectionNotFound when nothing was populated.
         """
         registry = registry or Registry.default()
-        config = _config_of(source, registry)
-        client, owned = _client_of(source, config, registry, False)
+        config = config_of(source, registry)
+        client, owned = client_of(source, config, registry, False)
         try:
-            handle = CollectionHandle(client, _name(name, config), config, registry, as_stored=True)
+            handle = CollectionHandle(client, name_of(name, config), config, registry, as_stored=True)
             return cls(handle, owns_client=owned)
         except BaseException:
             if owned:
@@ -119,10 +114,10 @@ class Collection:
             ConfigError, StoreError, CollectionError: see diptych.errors; FingerprintMismatch for a wrong encoder.
         """
         registry = registry or Registry.default()
-        found = _config(config, registry)
+        found = config_at(config, registry)
         wanted = name or found.collection
         own = None if store is not None else found
-        client, owned = _client_of(store, own, registry, False)
+        client, owned = client_of(store, own, registry, False)
         try:
             adopt(client, wanted, found, vectors=vectors, layout=layout, sample=sample, registry=registry)
             return cls(CollectionHandle(client, wanted, found, registry), owns_client=owned)
@@ -169,120 +164,6 @@ class Collection:
         """Bring the documents in: new and changed ones are encoded, the others left. See `diptych.populate`."""
         return populate(self.handle, documents, sync=sync, progress=progress, report_path=report_path)
 
-    def search(
-        self,
-        query: str | Query,
-        *,
-        limit: int | None = None,
-        offset: int = 0,
-        filter: models.Filter | None = None,
-        score_threshold: float | None = None,
-        pipeline: Pipeline | Retrieve | None = None,
-        params: models.SearchParams | None = None,
-        with_payload: bool | Sequence[str] = True,
-    ) -> list[Hit]:
-        """The best documents for one query, best first. See `diptych.search`."""
-        return self.search_batch(
-            [query],
-            limit=limit,
-            offset=offset,
-            filter=filter,
-            score_threshold=score_threshold,
-            pipeline=pipeline,
-            params=params,
-            with_payload=with_payload,
-        )[0]
-
-    def search_batch(
-        self,
-        queries: Sequence[str | Query],
-        *,
-        limit: int | None = None,
-        offset: int = 0,
-        filter: models.Filter | None = None,
-        score_threshold: float | None = None,
-        pipeline: Pipeline | Retrieve | None = None,
-        params: models.SearchParams | None = None,
-        with_payload: bool | Sequence[str] = True,
-    ) -> list[list[Hit]]:
-        """The best documents for each of many queries, in one go: encoded, retrieved and reranked together."""
-        return search(
-            self.handle,
-            queries,
-            limit=limit,
-            offset=offset,
-            filter=filter,
-            score_threshold=score_threshold,
-            pipeline=pipeline,
-            params=params,
-            with_payload=with_payload,
-        )
-
-    async def asearch(
-        self,
-        query: str | Query,
-        *,
-        limit: int | None = None,
-        offset: int = 0,
-        filter: models.Filter | None = None,
-        score_threshold: float | None = None,
-        pipeline: Pipeline | Retrieve | None = None,
-        params: models.SearchParams | None = None,
-        with_payload: bool | Sequence[str] = True,
-    ) -> list[Hit]:
-        """`search` on a worker thread, so that an event loop goes on meanwhile."""
-        return await asyncio.to_thread(
-            self.search,
-            query,
-            limit=limit,
-            offset=offset,
-            filter=filter,
-            score_threshold=score_threshold,
-            pipeline=pipeline,
-            params=params,
-            with_payload=with_payload,
-        )
-
-    def search_groups(
-        self,
-        query: str | Query,
-        *,
-        group_by: str,
-        group_size: int = 3,
-        limit: int | None = None,
-        filter: models.Filter | None = None,
-        score_threshold: float | None = None,
-        pipeline: Pipeline | Retrieve | None = None,
-        params: models.SearchParams | None = None,
-        with_payload: bool | Sequence[str] = True,
-    ) -> list[HitGroup]:
-        """The best groups of hits that share a value of the payload key `group_by`. See `diptych.search`."""
-        return search_groups(
-            self.handle,
-            [query],
-            group_by=group_by,
-            group_size=group_size,
-            limit=limit,
-            filter=filter,
-            score_threshold=score_threshold,
-            pipeline=pipeline,
-            params=params,
-            with_payload=with_payload,
-        )[0]
-
-    def explain(
-        self,
-        query: str | Query,
-        *,
-        ids: Sequence[str] | None = None,
-        limit: int | None = None,
-        filter: models.Filter | None = None,
-        pipeline: Pipeline | Retrieve | None = None,
-        params: models.SearchParams | None = None,
-    ) -> list[Explanation]:
-        """Why each hit, or each document of `ids`, stands where it stands. See `diptych.explain`."""
-        return explain(self.handle, query, ids=ids, limit=limit, filter=filter, pipeline=pipeline, params=params)
-
     def plan(self, config: str | Path | Config, *, again: Iterable[str] = (), sample: int = SAMPLE) -> Plan:
         """What `config` asks of the collection and what it would cost; changes nothing. See `diptych.swap.plan`."""
         return swap.plan(self.handle, self._wanted(config), again=frozenset(again), sample=sample)
@@ -311,7 +192,7 @@ class Collection:
         return swap.status(self.handle)
 
     def _wanted(self, config: str | Path | Config) -> Config:
-        return _config(config, self.handle.registry)
+        return config_at(config, self.handle.registry)
 
     def count(self) -> int:
         """How many documents the collection holds; 0 before the first populate."""
@@ -322,36 +203,3 @@ class Collection:
         slots = self.handle.metadata.live.slots if self.handle.metadata else {}
         rows = tuple(SlotInfo.of(name, generation) for name, generation in slots.items())
         return CollectionInfo(self.name, self.count(), rows)
-
-
-def _name(name: str | None, config: Config | None) -> str:
-    wanted = name or (config.collection if config else None)
-    if wanted is None:
-        raise CollectionError("no collection is named", do='Collection.open(store, "name") or a config file')
-    return wanted
-
-
-def _config(source: object, registry: Registry) -> Config:
-    found = _config_of(source, registry)
-    if found is None:
-        raise CollectionError("this is no config", got=repr(source)[:80], expected="a config file or a Config")
-    return found
-
-
-def _config_of(source: object, registry: Registry) -> Config | None:
-    if isinstance(source, Path) or (isinstance(source, str) and not is_store_url(source)):
-        source = load_config(source)
-    if not isinstance(source, Config):
-        return None
-    check_adapters(source, registry)
-    return source
-
-
-def _client_of(source: Any, config: Config | None, registry: Registry, create: bool) -> tuple[QdrantBase, bool]:
-    """The client, and whether it was opened here."""
-    if config is not None:
-        key = interpolate(config.api_key.get_secret_value(), where="api_key") if config.api_key else None
-        return open_store(config.store, api_key=key, timeout=config.timeout, registry=registry, create=create), True
-    if isinstance(source, str):
-        return open_store(source, registry=registry, create=create), True
-    return source, False

@@ -13,16 +13,9 @@ from diptych import creation, opening
 from diptych.cache import EmbeddingCache
 from diptych.config.models import CacheConfig, Config, PopulateConfig, SearchConfig
 from diptych.errors import CollectionError, DiptychError, FollowWarning
+from diptych.keeping import metadata_payload, read_metadata, search_payload
 from diptych.making import SlotMaker
-from diptych.metadata import (
-    Asking,
-    CollectionMetadata,
-    Generation,
-    State,
-    metadata_payload,
-    read_metadata,
-    search_payload,
-)
+from diptych.metadata import Asking, CollectionMetadata, Generation, State
 from diptych.protocols import Reranker, Statistics
 from diptych.registry import Registry
 from diptych.slots import Slot

@@ -15,7 +15,8 @@ from diptych.adopt.verifying import Verified, Verifier
 from diptych.config.models import Config
 from diptych.creation import now, who
 from diptych.errors import CollectionError
-from diptych.metadata import CollectionMetadata, Event, Layout, State, metadata_payload
+from diptych.keeping import metadata_payload
+from diptych.metadata import CollectionMetadata, Event, Layout, State
 from diptych.opening import reading_of
 from diptych.payloads import from_payload, named
 from diptych.protocols import Statistics

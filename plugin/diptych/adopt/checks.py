@@ -9,7 +9,8 @@ from qdrant_client import models
 
 from diptych.adopt.matching import Physical
 from diptych.errors import CollectionError, StoreUnsupported
-from diptych.metadata import Layout, read_metadata
+from diptych.keeping import read_metadata
+from diptych.metadata import Layout
 from diptych.opening import storage_of
 from diptych.params import vector_params
 from diptych.payloads import paths

@@ -12,7 +12,8 @@ from diptych.copying.record import CopyRecord, record_of
 from diptych.copying.side import Side
 from diptych.creation import now, who
 from diptych.errors import CopyError
-from diptych.metadata import KEY, read_metadata
+from diptych.keeping import read_metadata
+from diptych.metadata import KEY
 
 if TYPE_CHECKING:
     from diptych.registry import Registry
@@ -28,7 +29,7 @@ class Begun:
     resumed: bool
 
 
-def begin(source: Side, target: Side, registry: Registry | None) -> Begun:
+def begin(source: Side, target: Side, registry: Registry | None, extra: layout.Extra = layout.NO_EXTRA) -> Begun:
     """Make the target, or find it half made or done.
 
     Raises:
@@ -41,9 +42,9 @@ def begin(source: Side, target: Side, registry: Registry | None) -> Begun:
     require_coherent(source, info)
     indexes = layout.indexes_of(source, info, metadata, registry)
     if target.exists():
-        return Begun(_found(source, target, info), info, indexes, True)
+        return Begun(_found(source, target, info, extra), info, indexes, True)
     record = CopyRecord(store=source.place, collection=source.name, began=now(), by=who())
-    layout.create(source, target, info, record.payload())
+    layout.create(source, target, info, record.payload(), extra)
     return Begun(record, info, indexes, False)
 
 
@@ -66,7 +67,7 @@ def _require_two(source: Side, target: Side) -> None:
         raise CopyError(what, where=source, do="name the copy: --as NAME, or another store")
 
 
-def _found(source: Side, target: Side, info: models.CollectionInfo) -> CopyRecord:
+def _found(source: Side, target: Side, info: models.CollectionInfo, extra: layout.Extra) -> CopyRecord:
     theirs = target.info()
     record = record_of(theirs.config.metadata or {}, str(target))
     if record is None:
@@ -84,7 +85,7 @@ def _found(source: Side, target: Side, info: models.CollectionInfo) -> CopyRecor
             expected=str(source),
             do="copy under another name: --as NAME; if it is the same source, call it what it was called then",
         )
-    layout.require_same(source, target, info, theirs)
+    layout.require_same(source, target, info, theirs, extra)
     return record
 
 

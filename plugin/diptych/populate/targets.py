@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from diptych.cache import Namespace
 from diptych.errors import DiptychError
 from diptych.handle import CollectionHandle
-from diptych.metadata import behind_payload
+from diptych.keeping import behind_payload
 from diptych.populate.encode import SlotEncoder
 from diptych.slots import Slot
 

@@ -7,18 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.creation import now, who
 from diptych.errors import SwapError
-from diptych.metadata import (
-    APPLY,
-    BEHIND,
-    Asking,
-    CollectionMetadata,
-    Event,
-    Generation,
-    State,
-    Swap,
-    What,
-    metadata_payload,
-)
+from diptych.keeping import metadata_payload
+from diptych.metadata import APPLY, BEHIND, Asking, CollectionMetadata, Event, Generation, State, Swap, What
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

@@ -15,7 +15,7 @@ from diptych.collection import Collection
 from diptych.config.models import Config
 from diptych.errors import CollectionError, CollectionNotFound, FingerprintMismatch, StoreUnsupported
 from diptych.handle import CollectionHandle
-from diptych.metadata import read_metadata
+from diptych.keeping import read_metadata
 from diptych.populate import populate
 from diptych.testing import (
     FakeCalibratedEncoder,

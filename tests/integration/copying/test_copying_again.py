@@ -13,7 +13,8 @@ from diptych import Collection, Registry
 from diptych.config.models import Config
 from diptych.copying import copy_collection
 from diptych.errors import CollectionError, CopyError
-from diptych.metadata import State, Swap, metadata_payload
+from diptych.keeping import metadata_payload
+from diptych.metadata import State, Swap
 from diptych.populate import Progress
 
 OpenClient = Callable[..., QdrantBase]

@@ -16,7 +16,8 @@ from diptych.encoding import encode
 from diptych.errors import CollectionError, CollectionNotFound, ContractError, FingerprintMismatch
 from diptych.handle import CollectionHandle
 from diptych.hookspecs import hookimpl
-from diptych.metadata import KEY, read_metadata
+from diptych.keeping import read_metadata
+from diptych.metadata import KEY
 from diptych.registry import Registry
 from diptych.specs import AdapterSpec
 from diptych.stores.edge import EdgeClient

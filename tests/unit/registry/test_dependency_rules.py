@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("specs",),
     ("factories", "config"),
     ("metadata",),
+    ("keeping",),
     ("reports",),
     ("hookspecs",),
     ("registry",),
@@ -50,6 +51,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("populate", "search"),
     ("evaluate", "explain", "tune"),
     ("swap", "copying", "adopt"),
+    ("locating", "searching"),
     ("collection",),
     ("cli", "studio", "__main__"),
 )

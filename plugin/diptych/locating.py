@@ -1,0 +1,59 @@
+"""What a `Collection` is opened by: a config, a store and a name, or a client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diptych.config import Config, check_adapters, load_config
+from diptych.environment import interpolate
+from diptych.errors import CollectionError
+from diptych.registry import Registry
+from diptych.stores import is_store_url, open_store
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+
+def name_of(name: str | None, config: Config | None) -> str:
+    """The collection's name, as given or as the config has it.
+
+    Raises:
+        CollectionError: neither names one.
+    """
+    wanted = name or (config.collection if config else None)
+    if wanted is None:
+        raise CollectionError("no collection is named", do='Collection.open(store, "name") or a config file')
+    return wanted
+
+
+def config_at(source: object, registry: Registry) -> Config:
+    """The config that `source` is or names.
+
+    Raises:
+        ConfigError, CollectionError: it cannot be used, or is none.
+    """
+    found = config_of(source, registry)
+    if found is None:
+        raise CollectionError("this is no config", got=repr(source)[:80], expected="a config file or a Config")
+    return found
+
+
+def config_of(source: object, registry: Registry) -> Config | None:
+    """The config that `source` is or names, None for a store or a client."""
+    if isinstance(source, Path) or (isinstance(source, str) and not is_store_url(source)):
+        source = load_config(source)
+    if not isinstance(source, Config):
+        return None
+    check_adapters(source, registry)
+    return source
+
+
+def client_of(source: Any, config: Config | None, registry: Registry, create: bool) -> tuple[QdrantBase, bool]:
+    """The client, and whether it was opened here."""
+    if config is not None:
+        key = interpolate(config.api_key.get_secret_value(), where="api_key") if config.api_key else None
+        return open_store(config.store, api_key=key, timeout=config.timeout, registry=registry, create=create), True
+    if isinstance(source, str):
+        return open_store(source, registry=registry, create=create), True
+    return source, False
