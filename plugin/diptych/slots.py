@@ -176,6 +176,7 @@ class Slot:
 
         Raises:
             ContractError: the encoder breaks its contract.
+            FingerprintMismatch: it did not make the vectors of this collection, or, being remote, no longer does.
         """
         if self._asker is not None and (side == "query" or self._drift is not None):
             return self._mapped(self._asker.encode(side, inputs))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from diptych.config.models import RerankStage, SlotConfig
     from diptych.metadata import CollectionMetadata
     from diptych.registry import Registry
+    from diptych.slots import Slot
 
 Status = Literal["ok", "warn", "fail"]
 OFFLINE = "HF_HUB_OFFLINE"  # a variable that the hub's libraries read when they are imported
@@ -165,17 +166,24 @@ def _changes(config: Config, metadata: CollectionMetadata) -> Iterator[Check]:
 def _models(collection: Collection, download: bool) -> Iterator[Check]:
     """Load each encoder; where the collection exists, the guard compares it with the vectors there."""
     for name, slot in collection.handle.slots.items():
-        begin = time.perf_counter()
-        try:
-            likeness = slot.verify()
-        except Exception as error:  # an adapter of others may raise anything
-            check = _failed(f"model of {name}", error)
-            yield check if download else _unfetched(check)
-        else:
-            shown = f" (canary likeness {likeness.lowest:.4f})" if likeness and likeness.query else ""
-            proof = f"and made this collection's vectors{shown}" if slot.generation else "and keeps its contract"
-            found = f"{slot.config.adapter} loads in {time.perf_counter() - begin:.1f} s {proof}"
-            yield Check(f"model of {name}", "ok", found)
+        if slot.asker is None or slot.asking is None:
+            yield _model(f"model of {name}", slot, download)
+            continue
+        if slot.asking.drift is None:  # else the own model is gone, and what asks makes documents too
+            yield _model(f"model of {name}", slot, download)
+        yield _model(f"model of {name}, queries", slot.asker, download)
+
+
+def _model(name: str, slot: Slot, download: bool) -> Check:
+    begin = time.perf_counter()
+    try:
+        likeness = slot.verify()
+    except Exception as error:  # an adapter of others may raise anything
+        check = _failed(name, error)
+        return check if download else _unfetched(check)
+    shown = f" (canary likeness {likeness.lowest:.4f})" if likeness and likeness.query else ""
+    proof = f"and made this collection's vectors{shown}" if slot.generation else "and keeps its contract"
+    return Check(name, "ok", f"{slot.config.adapter} loads in {time.perf_counter() - begin:.1f} s {proof}")
 
 
 def _place(url: str) -> str:
