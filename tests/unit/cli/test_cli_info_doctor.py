@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 
+from diptych import Collection, Registry
+from diptych.config.models import SlotConfig
 from diptych.config.secrets import is_secret, redacted
+from diptych.keeping import metadata_payload
+from diptych.metadata import Asking
+from diptych.slots import Slot
+from diptych.testing import fakes_plugin
 
 Run = Callable[..., Any]
 
@@ -89,6 +95,32 @@ def test_a_sound_and_filled_collection_passes_every_check(run: Run, config: Path
     shown = run("doctor").out
     assert "ok   collection: 'animals' holds 4 documents" in shown
     assert "and made this collection's vectors" in shown
+
+
+def test_the_likeness_of_the_canaries_is_told(run: Run, config: Path, corpus: Path) -> None:
+    run("populate", corpus)
+    found = {check["name"]: check["found"] for check in run("doctor", "--json").json()["checks"]}
+    assert "made this collection's vectors (canary likeness 1.0000)" in found["model of dense"]
+
+
+@pytest.mark.parametrize(("seed", "code", "told"), [(1, 0, "ok   "), (2, 1, "fail ")])
+def test_the_encoder_that_asks_instead_is_looked_at_too(
+    run: Run, config: Path, corpus: Path, seed: int, code: int, told: str
+) -> None:
+    run("populate", corpus)
+    registry = Registry(fakes_plugin, installed=False)
+    with Collection.open("edge:./qdrant", "animals", registry=registry) as collection:
+        metadata = collection.handle.read()
+        asker = Slot("dense", SlotConfig(adapter="fake-dense", options={"seed": 1}), None, registry)
+        asks = asker.describe(number=2, vector="dense.2", reading=metadata.reading, statistics=None)
+        asks = asks.model_copy(update={"options": {"seed": seed}})
+        live = metadata.live.model_copy(update={"asking": {"dense": Asking(generation=asks)}})
+        changed = metadata.model_copy(update={"live": live})
+        collection.client.update_collection("animals", metadata=metadata_payload(changed))
+    answer = run("doctor")
+    assert answer.code == code
+    assert "ok   model of dense: " in answer.out
+    assert f"{told}model of dense, queries: " in answer.out
 
 
 def test_an_unfilled_collection_is_a_warning_that_does_not_fail(run: Run, config: Path) -> None:
