@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -73,6 +74,23 @@ def test_files_that_differ_without_a_change_under_way_are_left_alone(
     store = _mixed(stores["without"], stores["dense"], tmp_path / "store", {"segment 0"})
     with EdgeClient(store) as client, pytest.raises(StoreError, match="cannot open a collection"):
         client.count("c")
+
+
+def test_a_change_of_vectors_that_is_done_is_not_done_over_at_opening(tmp_path: Path) -> None:
+    """Edge's segments say the number of the last operation they hold, the first being 0; later ones are done over."""
+    params = models.VectorParams(size=WIDTH, distance=models.Distance.COSINE)
+    with EdgeClient(tmp_path) as client:
+        client.create_collection("c", vectors_config={"a": params})
+        client.upsert("c", _points(0, 2))
+        client.create_vector_name("c", "b", DENSE)
+        assert _held(tmp_path) == 1
+        client.delete_vector_name("c", "b")
+        assert _held(tmp_path) == 2
+
+
+def _held(store: Path) -> int:
+    found: int = json.loads(next(store.glob("collections/*/*/segments/*/segment.json")).read_text())["version"]
+    return found
 
 
 def _points(start: int, end: int) -> list[models.PointStruct]:

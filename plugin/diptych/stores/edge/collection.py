@@ -110,6 +110,7 @@ class EdgeCollection:
     def _finish(self, pending: dict[str, Any]) -> None:
         try:
             self.shard.write(_operation(pending))
+            self.shard.flush()  # else opening would do it over from the log, and a kill just then would not be known
             self.change(lambda record: _changed(record, pending))
         finally:
             if self.record.pending:

@@ -46,6 +46,11 @@ class Shard:
                 self._journal.append(operation)
             self._call(lambda opened: opened.update(operation), reading=False)
 
+    def flush(self) -> None:
+        """Put into the segments what the write-ahead log holds, so that opening need not do it over."""
+        with self._writes:
+            self._call(lambda opened: opened.flush(), reading=False)
+
     @contextmanager
     def journaling(self, copy: Callable[[], None]) -> Iterator[Journal]:
         """Flush, `copy()` the folder while nobody writes, then record every write until the end."""
