@@ -20,8 +20,9 @@ class Watch:
     """Encodes with a remote encoder as long as it makes the vectors it made.
 
     Before it encodes, the canaries of that side are encoded again when the last time is `interval` seconds ago: one
-    request more. To documents, whose vectors stay, one short canary is added in each call, so that none is kept which
-    was made together with a canary that has changed.
+    request more. After each call for documents, whose vectors stay, one short canary is encoded, so that none is kept
+    which may have been made by another model. It is sent when the answers are there, not along with the documents: an
+    adapter spreads those over several requests at once.
 
     Args:
         interval: seconds between two looks, while it is used.
@@ -53,11 +54,11 @@ class Watch:
             looked = self._looked.get(side)
             if looked is None or self.clock() - looked >= self.interval:
                 self._look(encoder, now, generation, side, where)
-        if side == "query" or not inputs:
-            return encode(encoder, generation.kind, side, inputs, where=where)
-        canary = texts_of(generation.canaries.edition)[0]
-        *vectors, shown = encode(encoder, generation.kind, side, [*inputs, canary], where=where)
-        _require_alike(side, [pack(shown)], now, generation, where)
+        vectors = encode(encoder, generation.kind, side, inputs, where=where)
+        if side == "document" and inputs:
+            canary = texts_of(generation.canaries.edition)[:1]
+            shown = encode(encoder, generation.kind, side, canary, where=where)
+            _require_alike(side, [pack(vector) for vector in shown], now, generation, where)
         return vectors
 
     def _look(self, encoder: Any, now: Fingerprint, generation: Generation, side: Side, where: str) -> None:

@@ -127,28 +127,30 @@ def test_searches_in_many_threads_look_once(server: ModelServer, filled: Collect
     assert server.requests.count(list(TEXTS)) == 1
 
 
-def test_populate_stops_and_writes_nothing_of_the_new_model(server: ModelServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("after", [65, 150, 199, 300])
+def test_populate_stops_and_writes_nothing_of_the_new_model(server: ModelServer, tmp_path: Path, after: int) -> None:
+    """Each call of 64 documents is four requests at once, so that the change comes in the midst of a call."""
     documents = [Document(f"d{n}", f"document {n} about subject {n % 7}") for n in range(400)]
-    with opened(server, tmp_path / "store", populate={"chunk": 32}) as collection:
+    small = {**slot(server, "openai"), "batch_size": 16}
+    with opened(server, tmp_path / "store", populate={"chunk": 256}, slots={"s": small}) as collection:
         collection.populate(documents[:1])
-        server.requests.clear()
-        server.change_after = 150
+        server.change_after = after
         with pytest.raises(FingerprintMismatch, match=CHANGED) as caught:
             collection.populate(documents)
         assert "acknowledged by the store in this run and are kept" in "".join(caught.value.__notes__)
         points, _ = collection.client.scroll("c", limit=1000, with_vectors=True, with_payload=True)
-        assert 1 < len(points) <= 151
+        assert 1 < len(points) <= 1 + after
         stored = np.array([point.vector["s.1"] for point in points if isinstance(point.vector, dict)], np.float32)
         texts = [f"{point.payload['text']}" for point in points if point.payload]
         expected = FakeDenseEncoder(dimension=32).encode_document(texts)
         np.testing.assert_allclose(stored, expected, atol=1e-5, err_msg="all are of the old model")
 
 
-def test_documents_are_sent_with_one_canary_in_each_call(server: ModelServer, filled: Collection) -> None:
+def test_after_each_call_for_documents_one_canary_is_sent(server: ModelServer, filled: Collection) -> None:
     watched(filled)
     server.requests.clear()
     filled.populate([Document("owl", "an owl hunts"), Document("ant", "an ant works")])
-    assert server.requests == [["an owl hunts", "an ant works", TEXTS[0]]]
+    assert server.requests == [["an owl hunts", "an ant works"], [TEXTS[0]]]
     assert filled.search("owl")[0].id == "owl"
 
 
