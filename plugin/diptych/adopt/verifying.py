@@ -162,7 +162,8 @@ class Verifier:
             yield from (Trial(layout, plain, prompt=prompt) for prompt in _PROMPTS)
 
     def _at(self, name: str) -> str:
-        return f"{self._where}, slot {name!r}, vector {self._vectors[name].name!r}"
+        vector = self._vectors[name].name
+        return f"{self._where}, slot {name!r}, {f'vector {vector!r}' if vector else 'the unnamed vector'}"
 
 
 def _readings() -> Iterator[Reading]:

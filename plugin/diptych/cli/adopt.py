@@ -80,7 +80,9 @@ def adopt(
             sample=sample,
             registry=session.registry,
         )
-    write_json(dataclasses.asdict(report)) if as_json else _show(report)
+    if as_json:
+        return write_json({**dataclasses.asdict(report), "layout": report.layout.model_dump()})
+    return _show(report)
 
 
 @contextmanager

@@ -1,0 +1,109 @@
+"""`diptych adopt` on the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from diptych import Registry
+from diptych.cli import app
+from diptych.cli.session import Session
+from diptych.stores.edge import EdgeClient
+
+Run = Callable[..., Any]
+CONFIG = """\
+store: edge:./qdrant
+collection: c
+slots:
+  dense: {adapter: fake-dense, dimension: 24}
+  lexical: {adapter: fake-sparse}
+"""
+
+
+@pytest.fixture
+def run(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("DIPTYCH_CACHE", "off")
+    monkeypatch.setenv("COLUMNS", "160")
+    return lambda *args: CliRunner().invoke(app, [str(arg) for arg in args], obj=Session(registry))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, ways: Mapping[str, Any], texts: list[Any]) -> Path:
+    """A folder with a config and a store that LangChain filled."""
+    with EdgeClient(tmp_path / "qdrant") as client:
+        ways["langchain-hybrid"].create(client)
+        ways["langchain-hybrid"].write(client, texts)
+    (tmp_path / "diptych.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+def test_it_says_what_it_found_and_searching_goes_on(run: Run, folder: Path) -> None:
+    answer = run("adopt")
+    assert (answer.exit_code, answer.stderr) == (0, "")
+    assert answer.stdout.splitlines() == [
+        "c: 80 points, adopted",
+        "layout: langchain, text in 'page_content'",
+        "dense: the unnamed vector, made by fake-dense (cosine over 64 sampled points: median 1.0000, lowest 1.0000)",
+        "lexical: 'langchain-sparse', made by fake-sparse "
+        "(cosine over 64 sampled points: median 1.0000, lowest 1.0000)",
+        "only metadata was written; to change an encoder, edit the config and run: diptych plan",
+    ]
+    for command in (("search", "word3 word10"), ("explain", "word3"), ("info",), ("plan",)):
+        assert run(*command).exit_code == 0, command
+    assert "adopted" in run("status", "--history").stdout
+    again = run("adopt")
+    assert again.exit_code == 1
+    assert "diptych knows this collection already" in again.stderr
+
+
+def test_store_and_collection_may_be_named_and_the_answer_be_json(run: Run, folder: Path) -> None:
+    (folder / "diptych.yaml").write_text(
+        CONFIG.replace("./qdrant", "./other").replace("collection: c", "collection: d")
+    )
+    answer = run(
+        "adopt", "--store", "edge:./qdrant", "--collection", "c", "--slot", "dense=", "--slot",
+        "lexical=langchain-sparse", "--layout", "langchain", "--sample", 16, "--json",
+    )  # fmt: skip
+    found = json.loads(answer.stdout)
+    assert (found["collection"], found["points"], found["layout"]["origin"]) == ("c", 80, "langchain")
+    assert [slot["vector"] for slot in found["slots"]] == ["", "langchain-sparse"]
+    assert {slot["sampled"] for slot in found["slots"]} == {16}
+    assert not (folder / "other").exists()
+
+
+def test_a_wrong_encoder_is_an_error_with_the_cosine(run: Run, folder: Path) -> None:
+    (folder / "diptych.yaml").write_text(CONFIG.replace("dimension: 24", "dimension: 24, seed: 5"))
+    answer = run("adopt", "--json")
+    assert (answer.exit_code, answer.stdout) == (1, "")
+    error = json.loads(answer.stderr)["error"]
+    assert error["kind"] == "FingerprintMismatch"
+    assert error["what"].startswith("the encoder did not make these vectors (cosine ")
+    assert "slot 'dense', the unnamed vector" in error["where"]
+
+
+@pytest.mark.parametrize("pair", ["dense", "=x"])
+def test_a_slot_option_that_names_no_pair(run: Run, folder: Path, pair: str) -> None:
+    answer = run("adopt", "--slot", pair)
+    assert answer.exit_code == 1
+    assert "--slot is not usable" in answer.stderr
+    assert "NAME=VECTOR, such as dense=text-dense" in answer.stderr
+
+
+def test_keys_of_a_layout_of_ones_own(run: Run, folder: Path) -> None:
+    answer = run("adopt", "--text", "page_content", "--metadata", "metadata", "--json")
+    assert json.loads(answer.stdout)["layout"] == {
+        "text": "page_content", "title": None, "id": None, "metadata": "metadata", "origin": "by hand",
+        "integer_ids": False, "own_points": False,
+    }  # fmt: skip
+
+
+def test_a_store_that_is_not_there_is_named_and_not_made(run: Run, folder: Path) -> None:
+    answer = run("adopt", "--store", "edge:./nowhere")
+    assert answer.exit_code == 1
+    assert "there is no embedded store" in answer.stderr
+    assert not (folder / "nowhere").exists()
