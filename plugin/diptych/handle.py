@@ -147,15 +147,19 @@ class CollectionHandle:
             return self.view.slots is not before.slots
 
     def install(self, metadata: CollectionMetadata) -> None:
-        """Make this the view, once the encoders of slots that are new are loaded and have proved themselves."""
+        """Make this the view, once the encoders of slots that are new are loaded and have proved themselves.
+
+        Where none was loaded so far, none is needed: each waits for its first use, as it did before.
+        """
         with self._lock:
             known = self.view.metadata
             if known is not None and known.live == metadata.live:
                 self.view = replace(self.view, metadata=metadata)
                 return
             view = self.at(metadata.live, metadata)
-            for slot in view.slots.values():
-                slot.load()
+            if any(slot.loaded for slot in self.view.slots.values()):
+                for slot in view.slots.values():
+                    slot.load()
             if known is not None and known.search == metadata.search and self._fits(view):
                 view = replace(view, search_config=self.view.search_config)
             self.view = view

@@ -150,6 +150,11 @@ class Slot:
             if self.generation is None:
                 self.generation, self._encoder = generation, None
 
+    @property
+    def loaded(self) -> bool:
+        """Whether the encoder that queries need has been made."""
+        return (self._asker or self)._encoder is not None
+
     def load(self) -> None:
         """Make, and unless opened without verify, the encoders that queries need.
 

@@ -59,6 +59,10 @@ def apply(
         bool,
         typer.Option("--switch-queries", help="Ask by the new encoders at once where plan measured that to be better."),
     ] = False,
+    bridge: Annotated[
+        bool,
+        typer.Option("--bridge", help="The old encoder is gone: ask through a drift map where that measures well."),
+    ] = False,
     why: WhyOption = "",
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -88,6 +92,7 @@ def apply(
         gate=not no_gate,
         cut_over=not no_cut_over,
         switch_queries=switch_queries,
+        bridge=bridge,
         rate=rate,
         parallel=parallel,
     )

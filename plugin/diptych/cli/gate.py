@@ -47,9 +47,9 @@ def _judged(found: JudgedComparison | None) -> Iterator[str]:
 
 
 def _unjudged(report: GateReport) -> Iterator[str]:
-    if item := report.known_item:
+    for item in filter(None, (report.known_item, report.excerpt)):
         yield (
-            f"known items among the first 10: {item.old:.1%} -> {item.new:.1%} of {item.documents:,}, "
+            f"found by {item.by} among the first 10: {item.old:.1%} -> {item.new:.1%} of {item.documents:,}, "
             f"interval [{item.low:+.3f}, {item.high:+.3f}]"
         )
     if report.overlaps:

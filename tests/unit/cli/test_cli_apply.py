@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -53,7 +54,7 @@ def test_it_shows_the_plan_the_gate_and_what_was_done(edited: Run) -> None:
     assert lines[0] == "animals: 4 documents"
     assert ["dense", "re-encode", "4"] in [line.split() for line in lines]
     assert "gate: passed" in lines
-    assert "known items among the first 10: 100.0% -> 100.0% of 4" in answer.out
+    assert re.search(r"found by .* among the first 10: 100.0% -> 100.0% of 4,", answer.out)
     assert "no judgements: quality is not measured" in answer.out
     assert "encoded: dense.2 4" in answer.out
     assert "diptych rollback goes back to them, diptych finish drops them" in lines[-1]
@@ -194,6 +195,15 @@ def test_rollback_goes_back_at_once_and_says_that_the_config_is_ahead(edited: Ru
     assert "warning: diptych.yaml still names other encoders than these" in answer.err
     assert live(edited) == ["dense.1", "lexical.1"]
     assert edited("status", "--history", "--json").json()["history"][-1]["why"] == "users find less"
+
+
+def test_ways_back_make_no_encoder(edited: Run, config: Path, tmp_path: Path) -> None:
+    edit(config, NEW, "fake-dense, seed: 1, log: ./calls}")
+    edited("apply")
+    (tmp_path / "calls").unlink()
+    for command in ("rollback", "rollback", "finish"):
+        assert edited(command).code == 0
+    assert not (tmp_path / "calls").exists()
 
 
 def test_rollback_with_the_config_put_back_has_no_warning(edited: Run, config: Path) -> None:
