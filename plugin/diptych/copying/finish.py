@@ -11,7 +11,7 @@ from diptych.creation import now
 from diptych.errors import CopyError
 
 
-def finish(source: Side, target: Side, record: CopyRecord) -> None:
+def finish(source: Side, target: Side, record: CopyRecord, extra: layout.Extra = layout.NO_EXTRA) -> None:
     """Let the target say what its vectors are: before this nobody can open it, after it everybody can.
 
     Raises:
@@ -19,7 +19,7 @@ def finish(source: Side, target: Side, record: CopyRecord) -> None:
     """
     info = source.info()
     require_coherent(source, info)
-    layout.require_same(source, target, info, target.info())
+    layout.require_same(source, target, info, target.info(), extra)
     wanted = carried(info.config.metadata or {})
     done = {"stage": "done", "metadata": hash_of(wanted), "finished": now()}
     gone = dict.fromkeys(carried(target.metadata()).keys() - wanted.keys())

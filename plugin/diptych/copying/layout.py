@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from qdrant_client import models
 
@@ -31,7 +32,14 @@ _DEFAULTS: dict[str, tuple[object, ...]] = {
 }
 
 
-def create(source: Side, target: Side, info: models.CollectionInfo, metadata: dict[str, Any]) -> None:
+Params: TypeAlias = models.VectorParams | models.SparseVectorParams
+Extra: TypeAlias = Mapping[str, Params]  # named vectors that the target has beside the source's, empty
+NO_EXTRA: Extra = MappingProxyType({})
+
+
+def create(
+    source: Side, target: Side, info: models.CollectionInfo, metadata: dict[str, Any], extra: Extra = NO_EXTRA
+) -> None:
     """Make the target: vectors, sparse modifiers, HNSW, quantization, datatypes, what lies on disk; and `metadata`.
 
     Raises:
@@ -52,17 +60,27 @@ def create(source: Side, target: Side, info: models.CollectionInfo, metadata: di
     make = partial(
         target.client.create_collection,
         target.name,
-        vectors_config=params.vectors or {},
-        sparse_vectors_config=params.sparse_vectors,
+        vectors_config=_dense(params, extra),
+        sparse_vectors_config=_sparse(params, extra) or None,
         metadata=metadata,
         **{name: value for name, value in given.items() if value is not None},
     )
     target.call("create a collection in", make)
 
 
-def require_same(source: Side, target: Side, ours: models.CollectionInfo, theirs: models.CollectionInfo) -> None:
+def shapes(params: models.CollectionParams, extra: Extra = NO_EXTRA) -> dict[str, str]:
+    """What decides whether a vector of one collection fits into another, by name and in words."""
+    dense: Any = _dense(params, extra)
+    named = {"": dense} if isinstance(dense, models.VectorParams) else dense
+    found = {name: _shape(own) for name, own in named.items()}
+    return found | {name: _sparse_shape(own) for name, own in _sparse(params, extra).items()}
+
+
+def require_same(
+    source: Side, target: Side, ours: models.CollectionInfo, theirs: models.CollectionInfo, extra: Extra = NO_EXTRA
+) -> None:
     """Raise CopyError when the two sides' vectors cannot hold the same points."""
-    wanted, have = _shapes(ours.config.params), _shapes(theirs.config.params)
+    wanted, have = shapes(ours.config.params, extra), shapes(theirs.config.params)
     if wanted == have:
         return
     names = [name for name in sorted({*wanted, *have}) if wanted.get(name) != have.get(name)]
@@ -132,12 +150,18 @@ def _diff(model: type[Any], config: Any) -> Any:
     return model(**given) if given else None
 
 
-def _shapes(params: models.CollectionParams) -> dict[str, str]:
-    """What decides whether a vector of one collection fits into another, by name and in words."""
-    dense: Any = params.vectors or {}
-    named = {"": dense} if isinstance(dense, models.VectorParams) else dense
-    shapes = {name: _shape(own) for name, own in named.items()}
-    return shapes | {name: _sparse_shape(own) for name, own in (params.sparse_vectors or {}).items()}
+def _dense(params: models.CollectionParams, extra: Extra) -> Any:
+    """The dense vectors; the unnamed one by itself where it is alone."""
+    more = {name: own for name, own in extra.items() if isinstance(own, models.VectorParams)}
+    found: Any = params.vectors or {}
+    if isinstance(found, models.VectorParams) and not more:
+        return found
+    return {**({"": found} if isinstance(found, models.VectorParams) else found), **more}
+
+
+def _sparse(params: models.CollectionParams, extra: Extra) -> dict[str, models.SparseVectorParams]:
+    more = {name: own for name, own in extra.items() if isinstance(own, models.SparseVectorParams)}
+    return {**(params.sparse_vectors or {}), **more}
 
 
 def _shape(params: models.VectorParams) -> str:

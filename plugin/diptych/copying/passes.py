@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from qdrant_client import models
 
+from diptych.copying.base import Base
 from diptych.copying.comparing import Difference, Rule, difference
 from diptych.copying.points import Digest, PointId, plain_id, struct
 from diptych.copying.side import Side
@@ -43,13 +44,22 @@ class Comparing:
 
     Args:
         write: whether what differs is brought over; else only counted.
+        base: remembers what the source was in the last pass.
     """
 
     def __init__(
-        self, source: Side, target: Side, rules: Mapping[str, Rule], *, batch: int, write: bool, done: Done
+        self,
+        source: Side,
+        target: Side,
+        rules: Mapping[str, Rule],
+        *,
+        batch: int,
+        write: bool,
+        done: Done,
+        base: Base | None = None,
     ) -> None:
         self._source, self._target, self._rules = source, target, rules
-        self._batch, self._write, self._done = batch, write, done
+        self._batch, self._write, self._done, self._base = batch, write, done, base
 
     def run(self) -> Pass:
         """One pass: all points of the source, then those that only the target has.
@@ -58,6 +68,8 @@ class Comparing:
             CopyError: the target does not give back what was written into it.
         """
         found = Pass()
+        if self._base is not None:
+            self._base.clear()
         for records, _ in self._source.pages(self._batch):
             self._page(records, found)
             self._done(len(records))
@@ -68,6 +80,8 @@ class Comparing:
     def _page(self, records: list[models.Record], found: Pass) -> None:
         there = self._target.points([plain_id(record.id) for record in records])
         found.points += len(records)
+        if self._base is not None:
+            self._base.add(records)
         for record in there.values():
             found.digest.add(record)
         differing = [(record, what) for record in records if (what := self._difference(record, there))]

@@ -23,17 +23,27 @@ class Digest:
 
     def add(self, record: models.Record) -> None:
         """Take in one point."""
-        digest = hashlib.blake2b(digest_size=16)
-        digest.update(json.dumps([plain_id(record.id), record.payload or {}], sort_keys=True).encode())
-        for name, vector in sorted(vectors_of(record).items()):
-            digest.update(name.encode())
-            for part in arrays(vector):
-                digest.update(part.tobytes())
-        self._sum = (self._sum + int.from_bytes(digest.digest(), "big")) % 2**128
+        self._sum = (self._sum + int.from_bytes(hash_of_point(record), "big")) % 2**128
         self._count += 1
 
     def __str__(self) -> str:
         return f"{self._count}:{self._sum:032x}"
+
+
+def hash_of_point(record: models.Record) -> bytes:
+    """A hash of the id, the payload, and the vectors as float32."""
+    digest = hashlib.blake2b(hash_of_payload(record), digest_size=16)
+    for name, vector in sorted(vectors_of(record).items()):
+        digest.update(name.encode())
+        for part in arrays(vector):
+            digest.update(part.tobytes())
+    return digest.digest()
+
+
+def hash_of_payload(record: models.Record) -> bytes:
+    """A hash of the id and the payload."""
+    content = json.dumps([plain_id(record.id), record.payload or {}], sort_keys=True)
+    return hashlib.blake2b(content.encode(), digest_size=16).digest()
 
 
 def struct(record: models.Record) -> models.PointStruct:

@@ -6,7 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from diptych.copying import layout
-from diptych.copying.begin import begin
+from diptych.copying.base import Base
+from diptych.copying.begin import Begun, begin
 from diptych.copying.comparing import rules_of
 from diptych.copying.finish import finish, require_unchanged
 from diptych.copying.pace import Pace
@@ -43,6 +44,8 @@ def copy_collection(
     progress: Progress | None = None,
     registry: Registry | None = None,
     places: tuple[str, str] = ("", ""),
+    extra: layout.Extra = layout.NO_EXTRA,
+    base: Base | None = None,
 ) -> CopyReport:
     """Copy a collection: points with all vectors and payloads, settings, payload indexes, and what it says of itself.
 
@@ -61,17 +64,18 @@ def copy_collection(
         progress: who is told how far the stages are.
         registry: where adapters come from; asked only for text indexes of a source in local mode.
         places: how records and messages name the two stores; asked from the clients unless given.
+        extra: named vectors that the target gets beside the source's, empty.
+        base: remembers what the source was in the last pass; see `late`.
 
     Raises:
         CopyError: a target that is no copy of this source, a swap under way, a store that fails for good, contents
             that differ after all.
         CollectionNotFound: there is no source.
     """
-    sides = tuple(
-        Side(client, own, place=place, retries=retries)
-        for client, own, place in ((source, name, places[0]), (target, target_name or name, places[1]))
-    )
-    run = _Copy(*sides, batch=batch, rate=rate, passes=passes, progress=progress or Unwatched(), registry=registry)
+    here = Side(source, name, place=places[0], retries=retries)
+    there = Side(target, target_name or name, place=places[1], retries=retries)
+    begun, watcher = begin(here, there, registry, extra), progress or Unwatched()
+    run = _Copy(here, there, begun, extra, batch=batch, rate=rate, passes=passes, progress=watcher, base=base)
     return run.run(verify=verify, overwrite=overwrite)
 
 
@@ -82,23 +86,24 @@ class _Copy:
         self,
         source: Side,
         target: Side,
+        begun: Begun,
+        extra: layout.Extra,
         *,
         batch: int,
         rate: float | None,
         passes: int,
         progress: Progress,
-        registry: Registry | None,
+        base: Base | None,
     ) -> None:
-        self._source, self._target = source, target
-        self._batch, self._limit, self._progress, self._registry = batch, passes, progress, registry
+        self._source, self._target, self._begun, self._extra = source, target, begun, extra
+        self._batch, self._limit, self._progress, self._base = batch, passes, progress, base
         self._pace = Pace(rate)
         self._started = time.perf_counter()
         self._copied = self._changed = self._deleted = self._passes = 0
 
     def run(self, *, verify: bool, overwrite: bool) -> CopyReport:
         """Copy, compare, complete."""
-        begun = begin(self._source, self._target, self._registry)
-        record, self._info = begun.record, begun.info
+        begun, record = self._begun, self._begun.record
         layout.ensure_indexes(self._target, begun.indexes)
         verified = verify or record.stage == "done"
         if record.stage == "done":
@@ -106,8 +111,8 @@ class _Copy:
         else:
             record = self._points(record) if record.stage == "points" else record
             record = self._compared(record) if verify else self._counted(record)
-            finish(self._source, self._target, record)
-        warnings = layout.warnings_of(self._source, self._info)
+            finish(self._source, self._target, record, self._extra)
+        warnings = layout.warnings_of(self._source, self._begun.info)
         if warning := optimized(self._target.client, self._target.name):
             warnings.append(warning)
         return self._report(begun.resumed, verified, tuple(begun.indexes), tuple(warnings))
@@ -169,7 +174,7 @@ class _Copy:
         if not overwrite:
             require_unchanged(self._target, record, found)
         record = self._compared(self._stage(record, "passes"))
-        finish(self._source, self._target, record)
+        finish(self._source, self._target, record, self._extra)
 
     def _pass(self, *, write: bool) -> Pass:
         self._passes += 1
@@ -180,8 +185,11 @@ class _Copy:
             self._progress.advance(stage, points)
             self._pace.wait(points)
 
-        rules = rules_of(self._info.config.params, kept=not is_local(self._source.client))
-        return Comparing(self._source, self._target, rules, batch=self._batch, write=write, done=done).run()
+        rules = rules_of(self._begun.info.config.params, kept=not is_local(self._source.client))
+        comparing = Comparing(
+            self._source, self._target, rules, batch=self._batch, write=write, done=done, base=self._base
+        )
+        return comparing.run()
 
     def _stage(self, record: CopyRecord, stage: str) -> CopyRecord:
         record = record.model_copy(update={"stage": stage, "offset": None})

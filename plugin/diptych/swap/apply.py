@@ -90,7 +90,15 @@ class _Apply:
         metadata = self._handle.read()
         if metadata.swap is None:
             found = changes(self._config, metadata, self._handle.registry, again=self._options.again)
-            beginning = Beginning(self._handle, self._config, found, self._points, self._options.why)
+            beginning = Beginning(
+                self._handle,
+                self._config,
+                found,
+                self._points,
+                self._options.why,
+                progress=self._progress,
+                warn=self._warnings.append,
+            )
             if not any(change.action in SWAPS for change in found):
                 return self._settings(beginning, metadata, found)
             metadata = beginning.announce(metadata)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from diptych.config.models import Config
-from diptych.creation import now, who
+from diptych.creation import now, params_of, who
 from diptych.handle import CollectionHandle
 from diptych.metadata import CollectionMetadata, Generation, State, Swap
 from diptych.opening import reading_of, storage_of
 from diptych.payloads import from_payload
+from diptych.populate.progress import Progress, Unwatched
 from diptych.populate.statistics import summed
 from diptych.protocols import Calibrated, Statistics
 from diptych.slots import Slot, vector_name
 from diptych.swap.changes import ENCODES, Change, fingerprint
 from diptych.swap.points import LivePoints
+from diptych.swap.second import CannotAddVectors, provide
 from diptych.swap.states import begun, write
 from diptych.swap.vectors import create, drop_orphans
 
@@ -31,6 +34,8 @@ class Beginning:
     changes: Sequence[Change]
     points: LivePoints
     why: str = ""
+    progress: Progress = field(default_factory=Unwatched)
+    warn: Callable[[str], None] = field(default=warnings.warn)
 
     def announce(self, metadata: CollectionMetadata) -> CollectionMetadata:
         """Create the vectors, and only then say in the metadata that a swap is under way.
@@ -45,9 +50,7 @@ class Beginning:
             if change.slot is not None:
                 change.slot.generation = target[change.name]
                 handle.keep(change.slot)
-            if change.slot is not None and change.action in ENCODES:
-                vector, retrieved = target[change.name].vector, config.search.retrieved(config.slots)
-                create(handle.client, handle.name, change.slot, vector, handle.registry, retrieved)
+        metadata = self._create(target, metadata)
         swap = Swap(
             building=building,
             target=State(slots=target),
@@ -66,6 +69,23 @@ class Beginning:
         """The live state with the config's options and storage, for changes that make no vectors."""
         slots = {c.name: self._as_configured(c.slot, c.live) for c in self.changes if c.slot and c.live}
         return State(slots=slots, asking=live.asking)
+
+    def _create(self, target: Mapping[str, Generation], metadata: CollectionMetadata) -> CollectionMetadata:
+        """Create the vectors, on a server that is too old for it in a second collection; its metadata then."""
+        handle, retrieved = self.handle, self.config.search.retrieved(self.config.slots)
+        new = {target[c.name].vector: c.slot for c in self.changes if c.slot and c.action in ENCODES}
+        try:
+            for vector, slot in new.items():
+                create(handle.client, handle.name, slot, vector, handle.registry, retrieved)
+            return metadata
+        except CannotAddVectors:
+            made = {vector: slot for vector, slot in new.items() if slot.kind != "text_index"}
+        params = {vector: params_of(slot, handle.registry, retrieved) for vector, slot in made.items()}
+        done = provide(handle.client, handle.name, params, rate=self.config.swap.rate, progress=self.progress)
+        self.warn(str(done))
+        for vector, slot in new.items():
+            create(handle.client, handle.name, slot, vector, handle.registry, retrieved)
+        return handle.read()
 
     def _target(self, change: Change, metadata: CollectionMetadata) -> Generation:
         """The generation that the slot shall have after the cut-over."""

@@ -14,6 +14,7 @@ from diptych.params import vector_params
 from diptych.protocols import Kind
 from diptych.registry import Registry
 from diptych.slots import Slot
+from diptych.swap.second import CannotAddVectors, fits, too_old
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -54,15 +55,28 @@ def drop_orphans(client: QdrantBase, name: str, metadata: CollectionMetadata) ->
 def create(
     client: QdrantBase, name: str, slot: Slot, vector: str, registry: Registry, retrieved: Iterable[str]
 ) -> None:
-    """Add an empty vector for the slot's encoder; one of that name, left by a kill, is dropped first."""
+    """Add an empty vector for the slot's encoder; one of that name, left by a kill, is dropped first.
+
+    Raises:
+        CannotAddVectors: the server is too old for it.
+    """
     if slot.kind == "text_index":
         client.create_payload_index(name, vector, field_schema=slot.encoder.index_params())
         return
-    if vector in existing(client, name):
-        client.delete_vector_name(name, vector)
+    drop(client, name, vector, slot.kind)
     params = params_of(slot, registry, retrieved)
-    client.create_vector_name(name, vector, _named(params))
-    configure(client, name, vector, params)
+    if not fits(client, name, vector, params):  # it does where a server cannot drop vectors and has emptied this one
+        _add(client, name, vector, params)
+        configure(client, name, vector, params)
+
+
+def _add(client: QdrantBase, name: str, vector: str, params: models.VectorParams | models.SparseVectorParams) -> None:
+    try:
+        client.create_vector_name(name, vector, _named(params))
+    except Exception as error:
+        if not too_old(error):
+            raise
+        raise CannotAddVectors("this server cannot add a vector to a collection", where=f"{name!r}") from error
 
 
 def configure(
@@ -93,12 +107,20 @@ def restore(client: QdrantBase, name: str, slot: Slot, generation: Generation) -
 
 
 def drop(client: QdrantBase, name: str, vector: str, kind: Kind) -> None:
-    """Drop a vector from the collection and all its points; one that is gone already is no error."""
+    """Drop a vector from the collection and all its points; one that is gone already is no error.
+
+    A server that is too old to drop it keeps its name, and no numbers.
+    """
     if kind == "text_index":
         client.delete_payload(name, [vector], points=models.Filter())
         client.delete_payload_index(name, vector)  # last: it shows that there is something to drop
     elif vector in existing(client, name):
-        client.delete_vector_name(name, vector)
+        try:
+            client.delete_vector_name(name, vector)
+        except Exception as error:
+            if not too_old(error):
+                raise
+            client.delete_vectors(name, [vector], points=models.Filter())
 
 
 def lacking(generation: Generation) -> models.Filter:
