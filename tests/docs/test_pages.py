@@ -76,9 +76,11 @@ def session(block: str) -> Iterator[tuple[str, str]]:
 def run(command: str, folder: Path) -> str:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
-    shell = ["bash", "-o", "pipefail", "-c", f"{command} 2>&1"] if shutil.which("bash") else shlex.split(command)
-    done = subprocess.run(shell, cwd=folder, capture_output=True, text=True, timeout=300, env=env)
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    shell = ["bash", "-o", "pipefail", "-c", command] if shutil.which("bash") else shlex.split(command)
+    done = subprocess.run(
+        shell, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, env=env
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}"
     return done.stdout
 
 
