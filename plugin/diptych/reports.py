@@ -67,11 +67,13 @@ class SlotInfo:
     vector: str
     fingerprint: str
     statistics: Mapping[str, float] | None
+    generation: int = 1
 
     @classmethod
     def of(cls, name: str, live: Generation) -> SlotInfo:
         """From the live generation of a slot."""
-        return cls(name, live.kind, live.adapter, live.options, live.vector, str(live.fingerprint), live.statistics)
+        facts = (live.kind, live.adapter, live.options, live.vector, str(live.fingerprint), live.statistics)
+        return cls(name, *facts, generation=live.number)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ def test_it_shows_the_plan_the_gate_and_what_was_done(edited: Run) -> None:
     assert "encoded: dense.2 4" in answer.out
     assert "diptych rollback goes back to them, diptych finish drops them" in lines[-1]
     assert live(edited) == ["dense.2", "lexical.1"]
+    assert "dense.2, generation 2" in edited("info").out
     assert edited("search", "hunts mice", "--only", "dense").out.split("\t")[3] == "owl"
     assert edited("status", "--history", "--json").json()["history"][-1]["why"] == "smaller"
 

@@ -65,7 +65,7 @@ def test_info_shows_documents_slots_and_fingerprints(run: Run, config: Path, cor
     assert all(slot["fingerprint"] for slot in found["slots"])
     text = run("info", "--store", "edge:./qdrant", "--collection", "animals").out
     assert "animals: 4 documents" in text
-    assert "dense.1" in text
+    assert "dense.1, generation 1" in text
 
 
 def test_a_store_without_a_collection_name_is_refused(run: Run) -> None:
