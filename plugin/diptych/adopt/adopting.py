@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from qdrant_client.http.exceptions import ApiException
+
 from diptych.adopt.checks import require_foreign, require_kept, require_same_storage, require_vectors, warnings_of
 from diptych.adopt.corpus import calibrate, texts_of
 from diptych.adopt.layouts import layouts_of, with_id
@@ -14,11 +16,12 @@ from diptych.adopt.sampling import Sampled, sampled
 from diptych.adopt.verifying import Verified, Verifier
 from diptych.config.models import Config
 from diptych.creation import now, who
-from diptych.errors import CollectionError
+from diptych.errors import CollectionError, StoreError
 from diptych.keeping import metadata_payload
 from diptych.metadata import CollectionMetadata, Event, Layout, State
 from diptych.opening import reading_of
 from diptych.payloads import from_payload, named
+from diptych.populate.aside import reason_of
 from diptych.protocols import Statistics
 from diptych.registry import Registry
 from diptych.slots import Slot
@@ -53,7 +56,16 @@ def adopt(
         FingerprintMismatch: an encoder did not make the vectors; the text has the cosine and what would fit.
         CollectionNotFound, CollectionError: the collection is not there, known already, or cannot be adopted.
     """
-    return _Adoption(client, name, config, registry or Registry.default()).run(vectors or {}, layout, sample)
+    adoption = _Adoption(client, name, config, registry or Registry.default())
+    try:
+        return adoption.run(vectors or {}, layout, sample)
+    except ApiException as error:
+        raise StoreError(
+            "the store does not let the collection be adopted",
+            where=f"collection {name!r}",
+            got=reason_of(error),
+            expected="a store that answers, and a key that may read and update the collection",
+        ) from error
 
 
 class _Adoption:

@@ -10,7 +10,7 @@ from diptych.adopt.matching import Physical
 from diptych.adopt.sampling import Sampled
 from diptych.encoding import Side, Vector
 from diptych.errors import CollectionError, FingerprintMismatch
-from diptych.guard import MINIMUM_LIKENESS
+from diptych.guard import MINIMUM_LIKENESS, OTHER_NUMERICS
 from diptych.metadata import Layout, Reading
 from diptych.payloads import from_payload
 from diptych.slots import Slot
@@ -124,8 +124,7 @@ class Verifier:
 
     def _mismatch(self, name: str, layout: Layout, reading: Reading, found: Likeness) -> FingerprintMismatch:
         trial, best = self._closest(name, layout, reading)
-        other = "name the encoder that filled the collection: adapter, model, and the prompts it was given"
-        do = f"{trial.advice(reading)} (with that: {best})" if best.fits else other
+        do = f"{trial.advice(reading)} (with that: {best})" if best.fits else _advice(found)
         return FingerprintMismatch(
             f"the encoder did not make these vectors (cosine {found.median:.4f})",
             where=self._at(name),
@@ -164,6 +163,12 @@ class Verifier:
     def _at(self, name: str) -> str:
         vector = self._vectors[name].name
         return f"{self._where}, slot {name!r}, {f'vector {vector!r}' if vector else 'the unnamed vector'}"
+
+
+def _advice(found: Likeness) -> str:
+    if found.median >= OTHER_NUMERICS:
+        return "this may be the same model at another precision, backend or length: name the very one that was used"
+    return "name the encoder that filled the collection: adapter, model, and the prompts it was given"
 
 
 def _readings() -> Iterator[Reading]:

@@ -9,6 +9,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -204,10 +205,25 @@ def texts() -> list[Text]:
     return corpus()
 
 
-@pytest.fixture(params=FOREIGN)
-def foreign(request: pytest.FixtureRequest) -> Foreign:
-    """Each way to fill a collection."""
-    return FOREIGN[request.param]
+EVERYWHERE = ("langchain-hybrid", "llama-index", "haystack-sparse", "fastembed", "by-hand")
+PLACES = [
+    *(("memory", name) for name in FOREIGN),
+    *(("edge", name) for name in EVERYWHERE),
+    *(("server", name) for name in FOREIGN),
+]
+
+
+@pytest.fixture(params=PLACES, ids="-".join)
+def place(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """A store, and a way to fill a collection."""
+    store, name = request.param
+    return store, name
+
+
+@pytest.fixture
+def foreign(place: tuple[str, str]) -> Foreign:
+    """The way to fill the collection."""
+    return FOREIGN[place[1]]
 
 
 @pytest.fixture
@@ -218,11 +234,8 @@ def ways() -> Mapping[str, Foreign]:
 
 @pytest.fixture(params=["memory", "edge", "server"])
 def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QdrantBase]:
-    opened = _STORES[request.param](tmp_path / "store")
-    opened.delete_collection("c")
-    yield opened
-    opened.delete_collection("c")
-    opened.close()
+    with _opened(request.param, tmp_path) as client:
+        yield client
 
 
 @pytest.fixture
@@ -233,11 +246,21 @@ def memory() -> Iterator[QdrantBase]:
 
 
 @pytest.fixture
-def filled(client: QdrantBase, foreign: Foreign, texts: list[Text]) -> QdrantBase:
+def filled(place: tuple[str, str], foreign: Foreign, texts: list[Text], tmp_path: Path) -> Iterator[QdrantBase]:
     """A store whose collection `c` somebody else filled."""
-    foreign.create(client)
-    foreign.write(client, texts)
-    return client
+    with _opened(place[0], tmp_path) as client:
+        foreign.create(client)
+        foreign.write(client, texts)
+        yield client
+
+
+@contextmanager
+def _opened(store: str, folder: Path) -> Iterator[QdrantBase]:
+    client = _STORES[store](folder / "store")
+    client.delete_collection("c")
+    yield client
+    client.delete_collection("c")
+    client.close()
 
 
 def _server(_: Path) -> QdrantBase:
