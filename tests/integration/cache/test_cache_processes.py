@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 import subprocess
@@ -42,6 +43,42 @@ with EmbeddingCache(folder, limit={LIMIT}) as cache:
         for text, vector in zip(texts, space.encode(texts, vectors_of), strict=True):
             assert vector.shape == ({WIDTH},) and (vector == float(text)).all(), text
     print(space.hits, space.misses, cache.take_warnings(), flush=True)
+"""
+
+
+FORKING = f"""
+import os, sys
+import numpy as np
+from pathlib import Path
+from diptych.cache import EmbeddingCache
+from diptych.metadata import Generation
+from diptych.protocols import Fingerprint
+
+said = Generation(number=1, vector="v", kind="dense", adapter="a", options={{}}, space="s", numerics="n")
+
+def encode(space, first):
+    texts = [str(number) for number in range(first, first + 200)]
+    found = space.encode(texts, lambda inputs: [np.full({WIDTH}, float(text), np.float32) for text in inputs])
+    assert all((vector == float(text)).all() for text, vector in zip(texts, found, strict=True))
+
+with EmbeddingCache(Path(sys.argv[1]), limit={LIMIT}) as cache:
+    space = cache.namespace(said, Fingerprint("s", "n"))
+    encode(space, 0)
+    children = []
+    for number in range(3):
+        child = os.fork()
+        if not child:
+            encode(space, 0)
+            encode(space, 1000 * (1 + number))
+            cache.close()
+            assert (space.hits, space.misses, cache.take_warnings()) == (200, 400, []), space
+            os._exit(0)
+        children.append(child)
+    encode(space, 500)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    for first in (0, 500, 1000, 2000, 3000):
+        encode(space, first)
+    assert (space.hits, space.misses, cache.take_warnings()) == (1000, 400, []), space
 """
 
 
@@ -130,3 +167,11 @@ def test_kills_while_the_file_is_made_leave_one_that_works(tmp_path: Path) -> No
         process.kill()
         process.communicate()
     assert finished(start(folder, seed=0, rounds=50))[2] == "[]"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_forks_of_a_process_that_uses_the_cache_use_it_too(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FORKING, str(tmp_path / "cache")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    require_sound(tmp_path / "cache")

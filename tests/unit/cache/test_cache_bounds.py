@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,24 @@ def test_the_bound_holds_whatever_the_size_of_a_vector(
         space.encode(texts(first, first + 1000), lambda some: [np.ones(width, np.float32) for _ in some])
         largest = max(largest, on_disk(cache.folder))
     assert largest <= cache.limit
+    assert cache.take_warnings() == []
+
+
+def test_threads_share_a_cache_that_is_full(cache: EmbeddingCache, namespace: MakeNamespace) -> None:
+    space = namespace(cache)
+
+    def work(seed: int) -> None:
+        order = random.Random(seed)
+        for _ in range(40):
+            first = order.randrange(3000)
+            for text, vector in zip(wanted := texts(first, first + 50), space.encode(wanted, vectors_of), strict=True):
+                assert np.asarray(vector)[7] == float(text.split()[-1])
+
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(work, seed) for seed in range(4)]:
+            done.result()
+    assert space.hits + space.misses == 4 * 40 * 50
+    assert space.hits > 1000
     assert cache.take_warnings() == []
 
 
