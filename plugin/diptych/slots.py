@@ -10,6 +10,7 @@ import numpy as np
 
 from diptych import guard
 from diptych.config.models import SlotConfig
+from diptych.config.secrets import redacted
 from diptych.drift_maps import Map
 from diptych.encoding import Side, Vector, encode, require_finite
 from diptych.metadata import Asking, Generation, Reading
@@ -288,7 +289,8 @@ def _difference(config: SlotConfig, live: Generation) -> str:
     """What the config says otherwise than the collection: `; language: 'english' in the collection, now 'german'`."""
     then, now = ({"adapter": side.adapter, **side.options} for side in (live, config))
     keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
-    return "".join(f"; {key}: {then.get(key)!r} in the collection, now {now.get(key)!r}" for key in keys)
+    old, new = redacted(then), redacted(now)
+    return "".join(f"; {key}: {old.get(key)!r} in the collection, now {new.get(key)!r}" for key in keys)
 
 
 def vector_name(slot: str, kind: Kind, number: int) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from diptych.cli.session import Session
+from diptych.cli.swapping import moment
 from diptych.cli.wheels import missing, missing_wheel, to_install
 from diptych.errors import DiptychError
 
@@ -146,7 +147,7 @@ def _changes(config: Config, metadata: CollectionMetadata) -> Iterator[Check]:
     from diptych import opening
 
     if metadata.swap is not None:
-        begun = f"under way since {metadata.swap.began}, begun by {metadata.swap.by}"
+        begun = f"under way, begun {moment(metadata.swap.began)} by {metadata.swap.by}"
         yield Check("swap", "warn", begun, "diptych status shows where it is")
         if opening.describes(config, metadata.swap.target):
             return

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -101,6 +103,27 @@ def test_edited_but_not_applied_reading_and_writing_are_refused_with_what_to_do(
     assert REFUSED in answer.out
     assert ADVICE in answer.out
     assert filled("info").code == filled("status").code == filled("plan").code == 0
+
+
+def test_a_refusal_names_what_differs_without_secrets(filled: Run, config: Path) -> None:
+    write(config, "fake-dense, seed: 1, expand: {api_key: s3cret, feline: cat}}")
+    answer = filled(*ASKED)
+    assert answer.code == 1
+    assert "expand: None in the collection, now {'api_key': '***', 'feline': 'cat'}" in answer.error()["where"]
+    assert "s3cret" not in answer.err
+
+
+def test_an_embedded_store_that_is_open_elsewhere_says_who_can_do_it(filled: Run, config: Path) -> None:
+    write(config, NEW)
+    code = "from diptych.stores import open_store; s = open_store('edge:./qdrant'); print(1, flush=True); input()"
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "1\n"
+        answer = filled("apply")
+        other.communicate("\n")
+    assert answer.code == 1
+    assert "the process that has it open can do this: Collection.plan, apply" in answer.err
 
 
 @pytest.mark.parametrize(
