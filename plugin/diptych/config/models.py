@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from diptych.config.pipeline import pipeline_problems
 from diptych.config.problems import PipelineProblems
@@ -189,9 +189,15 @@ class CacheConfig(Section):
     path: str | None = Field(
         None, description="Folder of the cache; the user's cache folder unless set. DIPTYCH_CACHE overrides it."
     )
-    size: Annotated[ByteSize, Field(ge=16_000_000)] = Field(
-        ByteSize(1_000_000_000), description="Bytes it may take, 16MB at least: 500MB, 2GB, 1.5GiB."
-    )
+    size: ByteSize = Field(ByteSize(1_000_000_000), description="Bytes it may take, 16MB at least: 500MB, 2GB, 1.5GiB.")
+
+    @field_validator("size")
+    @classmethod
+    def _has_room(cls, size: ByteSize) -> ByteSize:
+        """Below that a transaction would not fit."""
+        if size < 16_000_000:
+            raise ValueError("at least 16MB")
+        return size
 
 
 class GateConfig(Section):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 _NUMBER, _TRUTH, _MAPPING = "a number", "true or false", "a mapping: key: value lines"
+_SIZE = "a size: 500MB, 2GB, 1.5GiB"
 _PLAIN = {
     "missing": "a value",
     "extra_forbidden": "no such key",
@@ -27,6 +28,8 @@ _PLAIN = {
     "tuple_type": "a list",
     "none_required": "null",
     "path_type": "a path",
+    "byte_size": _SIZE,
+    "byte_size_unit": _SIZE,
 }
 _FILLED: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "greater_than_equal": lambda c: f"at least {c['ge']:g}",

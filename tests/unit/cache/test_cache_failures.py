@@ -15,6 +15,7 @@ import portalocker
 import pytest
 
 from diptych.cache import EmbeddingCache, Namespace, opening, table
+from diptych.config import parse_config
 from diptych.config.models import CacheConfig
 from diptych.encoding import Vector
 from diptych.errors import ConfigError
@@ -237,3 +238,11 @@ def test_sizes(home: Path, size: object, limit: int) -> None:
     found = EmbeddingCache.open(CacheConfig.model_validate({"size": size}))
     assert found is not None
     assert found.limit == limit
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [("15MB", "at least 16MB"), ("lots", "a size: 500MB"), ("3 parsec", "a size"), (-1, "a size")]
+)
+def test_sizes_that_cannot_be(size: object, expected: str) -> None:
+    with pytest.raises(ConfigError, match=rf"cache\.size\n  got: {size!r}\n  expected: {expected}"):
+        parse_config({"collection": "c", "slots": {"d": {"adapter": "bm25"}}, "cache": {"size": size}})
