@@ -186,19 +186,14 @@ class CollectionHandle:
             self._writers[generation.vector] = slot
             return slot
 
-    def writers(self) -> dict[str, Slot]:
-        """The slots that a document written now must be encoded for, by physical vector, as of this moment."""
-        if not self.exists:
-            return {slot.vector: slot for slot in self.slots.values()}
-        metadata = self._read(required=True)
-        assert metadata is not None
+    def writers(self, metadata: CollectionMetadata) -> dict[str, Slot]:
+        """The slots that a document must be encoded for when the collection says this, by physical vector."""
+        live, asking = metadata.live.slots, metadata.live.asking
         with self._lock:
             if self.view.metadata is not None and self.view.metadata.live == metadata.live:
                 self.view = replace(self.view, metadata=metadata)
-            asking = metadata.live.asking
             self._writers = {
-                vector: self._slot(name, generation, asking.get(name) if generation in live else None)
-                for live in (tuple(metadata.live.slots.values()),)
+                vector: self._slot(name, generation, asking.get(name) if live.get(name) == generation else None)
                 for vector, (name, generation) in metadata.written().items()
             }
             return dict(self._writers)

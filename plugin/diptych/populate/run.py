@@ -90,6 +90,8 @@ class _Run:
     def fill(self, documents: Iterable[object], *, sync: bool) -> None:
         """Read everything, write what is new, then delete, warn and optimise."""
         self._require_collection()
+        if self._handle.exists:
+            self._handle.catch_up()  # to another process's cut-over, which brings other slots
         items, measure = self._items(documents)
         first = next(items, None)
         if first is not None:

@@ -8,6 +8,7 @@ from diptych.cache import Namespace
 from diptych.errors import DiptychError
 from diptych.handle import CollectionHandle
 from diptych.keeping import behind_payload
+from diptych.populate.aside import reason_of
 from diptych.populate.encode import SlotEncoder
 from diptych.slots import Slot
 
@@ -15,6 +16,7 @@ from diptych.slots import Slot
 class Targets:
     """The slots to write, by physical vector: the live ones, and those of a swap under way or not yet finished.
 
+    What is live is told by the collection, not by the handle, which follows a cut-over only when it is searched.
     An encoder of a live slot must work. One of a swap under way may be missing in this process: whoever applies the
     swap fills the gaps before the cut-over. One of an earlier generation may be gone for good: then its vectors are
     marked as behind, which takes away the way back, and the report says so.
@@ -22,10 +24,11 @@ class Targets:
 
     def __init__(self, handle: CollectionHandle) -> None:
         self._handle = handle
-        self.slots: Mapping[str, Slot] = handle.writers()
+        self._metadata = handle.metadata
         self.encoders: Mapping[str, SlotEncoder] = {}
         self.warnings: list[str] = []
         self._given_up: set[str] = set()
+        self.slots: Mapping[str, Slot] = self._wanted()
         self._hits: dict[str, tuple[Namespace, int]] = {}  # by vector: whose hits, and how many before this run
 
     def load(self) -> None:
@@ -44,11 +47,13 @@ class Targets:
                 self._hits.setdefault(vector, (namespace, namespace.hits))
 
     def refresh(self) -> bool:
-        """Look again; whether other vectors are to be written now than before."""
-        if not self._handle.exists:
-            return False
+        """Look again; whether other vectors are to be written now than before.
+
+        Raises:
+            DiptychError: the encoder of a slot that has become live cannot be made.
+        """
         before = set(self.slots)
-        wanted = {vector: slot for vector, slot in self._handle.writers().items() if vector not in self._given_up}
+        wanted = self._wanted()
         if wanted.keys() != before:
             self.slots = wanted
             self.load()
@@ -64,32 +69,51 @@ class Targets:
 
     def name_of(self, vector: str) -> str:
         """What reports call it: the slot's name, or the vector's where it is not the live one."""
-        return next((name for name, slot in self._handle.slots.items() if slot.vector == vector), vector)
+        return next((name for name, live in self._live().items() if live == vector), vector)
 
     def is_live(self, vector: str) -> bool:
         """Whether queries are answered from it now."""
-        return any(slot.vector == vector for slot in self._handle.slots.values())
+        return vector in self._live().values()
+
+    def _live(self) -> dict[str, str]:
+        if self._metadata is None:
+            return {name: slot.vector for name, slot in self._handle.slots.items()}
+        return {name: generation.vector for name, generation in self._metadata.live.slots.items()}
+
+    def _wanted(self) -> dict[str, Slot]:
+        """What is to be written as of this moment, without what this run has given up, unless that is live now."""
+        if not self._handle.exists:
+            return {slot.vector: slot for slot in self._handle.slots.values()}
+        self._metadata = self._handle.read()
+        wanted = self._handle.writers(self._metadata)
+        return {v: slot for v, slot in wanted.items() if v not in self._given_up or self.is_live(v)}
 
     def _works(self, vector: str, slot: Slot) -> bool:
         try:
             slot.load_for_documents()
-        except DiptychError as error:
+        except Exception as error:
             if self.is_live(vector):
+                if vector in self._given_up:
+                    error.add_note(_CUT_OVER)
                 raise
             self._give_up(vector, error)
             return False
         return True
 
-    def _give_up(self, vector: str, error: DiptychError) -> None:
+    def _give_up(self, vector: str, error: Exception) -> None:
         self._given_up.add(vector)
-        metadata = self._handle.metadata
+        reason = error.what if isinstance(error, DiptychError) else reason_of(error)
+        metadata = self._metadata
         building = metadata.swap.building.values() if metadata and metadata.swap else ()
         if metadata is None or any(generation.vector == vector for generation in building):
-            self.warnings.append(f"vector {vector!r} is being built and was not written here: {error.what}")
+            self.warnings.append(f"vector {vector!r} is being built and was not written here: {reason}")
             return
         client, name = self._handle.client, self._handle.name
         client.update_collection(name, metadata=behind_payload({*metadata.behind, vector}))
         self.warnings.append(
-            f"vector {vector!r} of an earlier generation could not be written: {error.what}. "
+            f"vector {vector!r} of an earlier generation could not be written: {reason}. "
             "It misses this run's documents, so there is no rollback to it; `diptych finish` drops it."
         )
+
+
+_CUT_OVER = "it became live while this run went on without it; diptych apply fills documents that miss its vectors"

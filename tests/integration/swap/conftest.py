@@ -1,0 +1,149 @@
+"""A collection of documents and fake encoders in each store, to be swapped while others use it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient, models
+from qdrant_client.client_base import QdrantBase
+
+from diptych import Collection, Registry
+from diptych.config.models import Config
+from diptych.payloads import from_payload
+from diptych.stores.edge import EdgeClient
+from diptych.types import SparseVector
+
+OLD: Mapping[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16}}
+
+
+class _OneAtATime:
+    """Qdrant's local mode, which knows no threads, behind a lock as a server's requests are atomic."""
+
+    def __init__(self, local: Any) -> None:
+        self._local, self._lock = local, threading.RLock()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._local, name)
+        if not callable(found):
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self._lock:
+                return found(*args, **kwargs)
+
+        return call
+
+
+def _memory(_: Path) -> QdrantBase:
+    client = QdrantClient(":memory:")
+    client._client = _OneAtATime(client._client)  # type: ignore[assignment]
+    return client
+
+
+def _server(_: Path) -> QdrantBase:
+    url = os.environ.get("DIPTYCH_TEST_SERVER")
+    if not url:
+        pytest.skip("no Qdrant server: set DIPTYCH_TEST_SERVER to its URL")
+    return QdrantClient(url=url)
+
+
+_STORES: dict[str, Callable[[Path], QdrantBase]] = {"memory": _memory, "edge": EdgeClient, "server": _server}
+
+
+@pytest.fixture(autouse=True)
+def _alone_and_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder, no cache of embeddings, and no waiting for rivals that are not there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DIPTYCH_CACHE", "off")
+    monkeypatch.setattr("diptych.swap.lease.SETTLE", 0.0)
+
+
+@pytest.fixture(params=list(_STORES))
+def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QdrantBase]:
+    """An empty store of each kind."""
+    opened = _STORES[request.param](tmp_path / "store")
+    opened.delete_collection("c")
+    yield opened
+    opened.delete_collection("c")
+    opened.close()
+
+
+@pytest.fixture
+def memory() -> Iterator[QdrantBase]:
+    """An empty store in memory that takes several threads."""
+    opened = _memory(Path())
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def config() -> Callable[..., Config]:
+    """`config(slots, **sections)`: small chunks, a small sample for the gate, no pauses."""
+
+    def made(slots: Mapping[str, Any] = OLD, **sections: Any) -> Config:
+        populate = {"chunk": 16, "retries": 0, **sections.pop("populate", {})}
+        swap = sections.pop("swap", {})
+        gate = {"sample": 8, **swap.pop("gate", {})}
+        raw = {"collection": "c", "slots": slots, "populate": populate, "swap": {"gate": gate, **swap}, **sections}
+        return Config.model_validate(raw)
+
+    return made
+
+
+@pytest.fixture
+def opened(fakes: Registry) -> Callable[..., Collection]:
+    """`opened(client, config=None)`: the collection as a new process would open it; without config, as it is."""
+
+    def collection(client: QdrantBase, config: Config | None = None, *plugins: object) -> Collection:
+        from diptych.handle import CollectionHandle
+        from diptych.testing import fakes_plugin
+
+        registry = Registry(fakes_plugin, *plugins, installed=False) if plugins else fakes
+        found = Collection(CollectionHandle(client, "c", config, registry))
+        if config is None:
+            populate = {"chunk": 16, "retries": 0}
+            found.handle.populate_config = Config.model_validate({**_ANY, "populate": populate}).populate
+        return found
+
+    return collection
+
+
+_ANY: Mapping[str, Any] = {"collection": "c", "slots": OLD}
+
+
+@pytest.fixture
+def faults() -> Callable[..., list[str]]:
+    """`faults(client, vector, encoder)`: points whose vector is missing or not made of their text by the encoder."""
+
+    def found(client: QdrantBase, vector: str, encoder: Any) -> list[str]:
+        records, _ = client.scroll("c", limit=100_000, with_payload=True, with_vectors=True)
+        texts = [_text(record) for record in records]
+        made = encoder.encode_document(texts) if texts else []
+        kept = [(record.vector or {}).get(vector) for record in records]  # type: ignore[union-attr]
+        return [
+            f"{text!r}: {'missing' if have is None else 'stale'}"
+            for text, want, have in zip(texts, made, kept, strict=True)
+            if have is None or not _same(want, have)
+        ]
+
+    return found
+
+
+def _text(record: models.Record) -> str:
+    document = from_payload(record.id, record.payload)
+    return " ".join(filter(None, (document.title, document.text)))
+
+
+def _same(want: Any, have: Any) -> bool:
+    if isinstance(want, SparseVector):
+        wanted = dict(zip(want.indices.tolist(), want.values.tolist(), strict=True))
+        found = dict(zip(have.indices, have.values, strict=True))
+        return wanted.keys() == found.keys() and all(abs(found[key] - wanted[key]) < 1e-6 for key in wanted)
+    want, have = np.asarray(want, np.float32), np.asarray(have, np.float32)
+    return want.shape == have.shape and bool(np.allclose(want, have, atol=1e-5))
