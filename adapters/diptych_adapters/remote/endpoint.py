@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any
 
 import httpx
 
 from diptych.errors import RemoteError
+from diptych_adapters.remote.clients import Clients
 from diptych_adapters.remote.options import RemoteOptions
 from diptych_adapters.remote.retrying import Again, is_worth_retrying, retry_after, retrying
 from diptych_adapters.remote.secrets import Key, checked_url
@@ -37,13 +38,8 @@ class Endpoint:
         self.url = checked_url(options.base_url, where=where)
         self._name, self._options = name, options
         self._key = Key.from_environment(options.api_key_env, header=options.api_key_header, where=where)
-        self._client = httpx.Client(
-            auth=self._key,
-            timeout=httpx.Timeout(options.timeout, connect=min(options.timeout, 10.0)),
-            limits=httpx.Limits(max_connections=options.max_concurrency),
-            follow_redirects=False,
-        )
-        weakref.finalize(self, self._client.close)
+        self._clients = Clients(_maker(options, self._key), most=options.max_concurrency)
+        weakref.finalize(self, self._clients.close)
 
     def __repr__(self) -> str:
         return f"Endpoint({self.url!r})"
@@ -104,7 +100,8 @@ class Endpoint:
     def _once(self, method: str, path: str, body: Any) -> Any:
         failure: Exception
         try:
-            response = self._client.request(method, self.url + path, json=body)
+            with self._clients.one() as client:
+                response = client.request(method, self.url + path, json=body)
             return self._answer(response, path)
         except httpx.TransportError as error:
             failure = Again(self._silent(error, path))
@@ -146,6 +143,13 @@ class Endpoint:
             got=f"{type(error).__name__}: {error}".rstrip(": "),
             do="give it a longer `timeout` or a smaller `batch_size`" if late else "is it running, is base_url right?",
         )
+
+
+def _maker(options: RemoteOptions, key: Key) -> Callable[[], httpx.Client]:
+    """Makes clients; certificates are read once for all of them."""
+    context = httpx.create_ssl_context()
+    timeout = httpx.Timeout(options.timeout, connect=min(options.timeout, 10.0))
+    return lambda: httpx.Client(auth=key, timeout=timeout, verify=context, follow_redirects=False)
 
 
 def _advice(status: int) -> str:

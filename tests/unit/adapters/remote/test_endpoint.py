@@ -5,6 +5,7 @@ import logging
 import pickle
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -171,7 +172,8 @@ def test_the_key_is_in_no_error_repr_or_log(
         reply(delay=0.5),
         reply(hang_up=True),
     ]
-    shown = [repr(asked), repr(vars(asked)), repr(asked._client.auth), repr(Key(KEY)), str(Key(KEY))]
+    with asked._clients.one() as client:
+        shown = [repr(asked), repr(vars(asked)), repr(client.auth), repr(Key(KEY)), str(Key(KEY))]
     for _ in range(4):
         with pytest.raises(RemoteError) as caught:
             asked.post("/embed", {"inputs": []})
@@ -225,3 +227,15 @@ def test_only_passing_failures_are_worth_retrying() -> None:
     assert [status for status in range(100, 600) if is_worth_retrying(status, "")] == [
         408, 425, 429, 500, *range(502, 505), *range(506, 600),
     ]  # fmt: skip
+
+
+def test_many_threads_share_an_encoder_and_no_request_loses_its_connection(service: Service) -> None:
+    shared = endpoint(service.url, retries=0, timeout=10.0, max_concurrency=4)
+
+    def ask(n: int) -> Any:
+        return shared.post("/embed", {"inputs": [f"text {n}"]})
+
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(ask, range(200)))
+    assert found == [ask(n) for n in range(200)]
+    assert 1 < service.most_at_once <= 4
