@@ -33,6 +33,8 @@ class Watch:
         self.interval, self.clock = interval, clock
         self._looked: dict[Side, float] = {}
         self._lock = threading.Lock()
+        self._looks = 0
+        self._failure: Exception | None = None
 
     def proved(self) -> None:
         """Both sides were compared just now, or recorded."""
@@ -50,16 +52,33 @@ class Watch:
         """
         if generation.canaries is None:
             return encode(encoder, generation.kind, side, inputs, where=where)
+        looks = self._looks
         with self._lock:
-            looked = self._looked.get(side)
-            if looked is None or self.clock() - looked >= self.interval:
-                self._look(encoder, now, generation, side, where)
+            if self._is_due(side):
+                self._look_once(looks, lambda: self._look(encoder, now, generation, side, where))
         vectors = encode(encoder, generation.kind, side, inputs, where=where)
         if side == "document" and inputs:
             canary = texts_of(generation.canaries.edition)[:1]
             shown = encode(encoder, generation.kind, side, canary, where=where)
             _require_alike(side, [pack(vector) for vector in shown], now, generation, where)
         return vectors
+
+    def _is_due(self, side: Side) -> bool:
+        looked = self._looked.get(side)
+        return looked is None or self.clock() - looked >= self.interval
+
+    def _look_once(self, before: int, look: Callable[[], None]) -> None:
+        """Look, unless another thread did and failed while this one waited: an endpoint that is down is asked once."""
+        if self._looks != before and self._failure is not None:
+            raise self._failure
+        self._failure = None
+        try:
+            look()
+        except Exception as error:
+            self._failure = error
+            raise
+        finally:
+            self._looks += 1
 
     def _look(self, encoder: Any, now: Fingerprint, generation: Generation, side: Side, where: str) -> None:
         """Compare all canaries of a side; while they differ it does not count, so the next call looks again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -17,14 +18,14 @@ class ModelServer:
     """Answers `/v1/embeddings`, `/embed` and `/embed_sparse` with the vectors of `dense` and `sparse`.
 
     `requests` holds the texts of each request; `change_after` more texts, another model is served. Texts longer than
-    `longest` characters are answered with `refusal`.
+    `longest` characters are answered with `refusal`, all after `delay` seconds.
     """
 
     def __init__(self) -> None:
         self.dense, self.sparse = FakeDenseEncoder(dimension=32), FakeSparseEncoder(dimension=1000)
         self.requests: list[list[str]] = []
         self.change_after: int | None = None
-        self.longest, self.refusal = 10**6, 400
+        self.longest, self.refusal, self.delay = 10**6, 400, 0.0
         self._lock = threading.Lock()
         self._server = _Listening(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -75,6 +76,7 @@ class ModelServer:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 answer = server.answer(self.path, body)
+                time.sleep(server.delay)
                 too_long = any(len(text) > server.longest for text in body.get("input") or body.get("inputs"))
                 self._send(server.refusal if too_long else 200, json.dumps(answer).encode())
 

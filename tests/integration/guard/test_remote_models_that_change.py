@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -125,6 +126,30 @@ def test_searches_in_many_threads_look_once(server: ModelServer, filled: Collect
         found = list(threads.map(lambda _: filled.search("cat")[0].id, range(24)))
     assert found == ["cat"] * 24
     assert server.requests.count(list(TEXTS)) == 1
+
+
+def test_threads_that_wait_for_a_look_do_not_ask_an_endpoint_that_is_down_one_after_another(
+    server: ModelServer, tmp_path: Path
+) -> None:
+    with opened(server, tmp_path / "store") as collection:
+        collection.populate(PETS)
+        clock = watched(collection)
+        clock.now += RECHECK
+        server.requests.clear()
+        server.longest, server.refusal, server.delay = 0, 500, 0.5
+        together = threading.Barrier(8)
+
+        def ask(_: int) -> str:
+            together.wait()
+            with pytest.raises(RemoteError, match="answered 500") as caught:
+                collection.search("cat")
+            return str(caught.value)
+
+        with ThreadPoolExecutor(8) as threads:
+            assert len(set(threads.map(ask, range(8)))) == 1
+        assert len(server.requests) < 4
+        server.longest, server.delay = 10**6, 0.0
+        assert collection.search("cat")[0].id == "cat"
 
 
 @pytest.mark.parametrize("after", [65, 150, 199, 300])
