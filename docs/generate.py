@@ -182,7 +182,8 @@ def _parameter(parameter: Any) -> str:
         names = [_argument(parameter)]
     shown = ", ".join(f"`{name}`" for name in names)
     default = parameter.default
-    text = f"`{default}`" if isinstance(default, str | int | Path) and not isinstance(default, bool) else ""
+    told = isinstance(default, str | int | Path) and not isinstance(default, bool) and default != ""
+    text = f"`{default}`" if told else ""
     return f"| {shown} | {text} | {_cell(parameter.help or '')} |"
 
 
