@@ -93,6 +93,7 @@ def test_langchain(client: QdrantBase, ways: Ways, texts: list[Any], registry: R
     dense = framework.QdrantVectorStore(client, "c", embedding=embeddings, vector_name=way.dense)
     assert found == [hit.page_content for hit in dense.similarity_search(QUERY, k=5)]
     collection.populate([NEW])
+    collection.apply(way.config(seed=6))
     (hit,) = dense.similarity_search(NEW.text, k=1)
     assert (hit.page_content, hit.metadata["section"], hit.metadata["_id"]) == (NEW.text, "new", NEW.id)
 
@@ -122,6 +123,13 @@ def test_llama_index(client: QdrantBase, ways: Ways, texts: list[Any], registry:
     new, changed = (store.get_nodes(node_ids=[identifier])[0] for identifier in (NEW.id, hits[0].id))
     assert (new.text, new.node_id, new.metadata) == (NEW.text, NEW.id, {"section": "new"})
     assert (changed.text, changed.ref_doc_id) == ("changed words", f"source-{hits[0].document.metadata['page']}")
+    before = store.query(asked).ids
+    collection.apply(way.config(seed=6))
+    later = framework.QdrantVectorStore(
+        client=client, collection_name="c", enable_hybrid=bool(way.sparse),
+        sparse_doc_fn=_sparse, sparse_query_fn=_sparse,
+    )  # fmt: skip
+    assert later.query(asked).ids == before
 
 
 @pytest.mark.parametrize("name", ["haystack", "haystack-sparse"])
@@ -155,6 +163,9 @@ def test_haystack(ways: Ways, texts: list[Any], registry: Registry, name: str) -
     assert (new.content, new.meta) == (NEW.text, {"section": "new"})
     store.write_documents([new], policy=_policy("OVERWRITE"))
     assert store.count_documents() == len(texts) + 1
+    before = [document.id for document in store._query_by_embedding(Dense().embed_query(QUERY), top_k=5)]
+    collection.apply(way.config(seed=6))
+    assert [document.id for document in store._query_by_embedding(Dense().embed_query(QUERY), top_k=5)] == before
 
 
 def _node(schema: Any, text: Any) -> Any:
