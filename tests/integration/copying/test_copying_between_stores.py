@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -176,6 +177,24 @@ def test_an_embedded_target_ends_optimised(open_client: OpenClient) -> None:
     assert isinstance(target, EdgeClient)
     assert not target.needs_optimizing("c")
     assert target.get_collection("c").indexed_vectors_count == 1000
+
+
+def test_memory_does_not_grow_with_the_collection(open_client: OpenClient) -> None:
+    source, target = open_client("edge", "one"), open_client("edge", "two")
+    size = models.VectorParams(size=64, distance=models.Distance.DOT)
+    peaks = []
+    for points in (400, 400, 4000):  # the first makes what is made once
+        source.delete_collection("c")
+        target.delete_collection("c")
+        source.create_collection("c", vectors_config=size)
+        for start in range(0, points, 400):
+            made = [models.PointStruct(id=start + i, vector=[float(i)] * 64, payload={"n": i}) for i in range(400)]
+            source.upsert("c", made)
+        tracemalloc.start()
+        copy_collection(source, "c", target, batch=50)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < 1.3 * peaks[1]
 
 
 def test_a_source_that_is_not_there_is_named(open_client: OpenClient) -> None:
