@@ -95,8 +95,7 @@ def warnings_of(
 ) -> Iterator[str]:
     """Sentences about what does not keep the collection from being adopted, and may surprise."""
     key = paths.head(layout.text) if layout.origin == "llama-index" else layout.text
-    without_text = models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
-    if count := _count(client, name, must=[without_text]):
+    if count := _count(client, name, should=_no_text(key)):
         yield f"{count:,} points have no text under {key!r}: they are searched, but no other encoder can encode them"
     for slot, physical in vectors.items():
         if count := _count(client, name, must_not=[models.HasVectorCondition(has_vector=physical.name)]):
@@ -120,8 +119,13 @@ def _differences(slot: Slot, physical: Physical) -> Iterator[str]:
         )
 
 
-def _count(client: QdrantBase, name: str, *, must: Any = None, must_not: Any = None) -> int:
-    return client.count(name, count_filter=models.Filter(must=must, must_not=must_not), exact=True).count
+def _no_text(key: str) -> list[models.Condition]:
+    empty = models.FieldCondition(key=key, match=models.MatchValue(value=""))
+    return [models.IsEmptyCondition(is_empty=models.PayloadField(key=key)), empty]
+
+
+def _count(client: QdrantBase, name: str, *, should: Any = None, must_not: Any = None) -> int:
+    return client.count(name, count_filter=models.Filter(should=should, must_not=must_not), exact=True).count
 
 
 def _within(asked: Any, have: Any) -> bool:

@@ -113,10 +113,10 @@ def test_several_layouts_in_one_collection(memory: QdrantClient, registry: Regis
 
 
 def test_some_points_without_text_are_counted(memory: QdrantClient, registry: Registry) -> None:
-    fill(memory, [*plain(TEXTS[:37]), {}, {"kind": "y"}, {"text": None}], encoded(TEXTS))
+    fill(memory, [*plain(TEXTS[:36]), {"text": ""}, {}, {"kind": "y"}, {"text": None}], encoded(TEXTS))
     report = adopt(memory, "c", config(), registry=registry)
-    assert report.warnings[0].startswith("3 points have no text under 'text': they are searched, but")
-    assert [slot.sampled for slot in report.slots] == [37]
+    assert report.warnings[0].startswith("4 points have no text under 'text': they are searched, but")
+    assert [slot.sampled for slot in report.slots] == [36]
 
 
 def test_ambiguous_vectors_are_listed_and_the_user_decides(memory: QdrantClient, registry: Registry) -> None:
