@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["scifact", "debian-synopsis"])
     parser.add_argument("--documents", type=int, default=12000, help="at most so many of a set; 0 for all")
     parser.add_argument("--queries", type=int, default=1000)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=1, help="draws of the back-filled part")
     parser.add_argument("--prepared", action="store_true", help="encode nothing; pairs without vectors are left out")
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
