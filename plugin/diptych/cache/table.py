@@ -34,7 +34,7 @@ TOUCH = 600  # seconds after which a use is noted again: a corpus read twice in 
 WAL_SHARE, WAL_MOST = 8, 16_000_000  # of the bytes allowed, what is left to the log beside the file
 PATIENCE = 200  # milliseconds to wait for others until the log can be emptied
 EVICTED = 32  # a clean-up frees at least this part of the file, so that not every write needs one
-VACUUMED = 256  # pages given back at a time
+VACUUMED = 64  # pages given back at a time
 Row = tuple[bytes, bytes]  # key, packed vector
 
 
@@ -87,6 +87,7 @@ class VectorTable:
 
         While another process keeps the log from being emptied nothing more is kept.
         """
+        self._shrink()
         for piece in self._fitting(rows):
             with self._lock:
                 if self._logged() > self._log // 2 and not self._empty_log():
@@ -94,7 +95,6 @@ class VectorTable:
                 with self._writing():
                     self._make_room(piece)
                     self._insert(self._space(digest, label), piece)
-        self._shrink()
 
     def model(self, name: bytes, canaries: str, alike: Callable[[str, str], bool]) -> str:
         """The canaries by which a model is known: the first of this name that are alike, else its own from now on."""
@@ -180,8 +180,12 @@ class VectorTable:
         return self._most - self._pragma("page_count") + self._pragma("freelist_count")
 
     def _shrink(self) -> None:
-        """Give back pages of a file that was made with a higher limit."""
+        """Bring a file that was made with a higher limit down to this one, in steps that the log has room for."""
         with self._lock:
+            while self._free() < 0 and self._logged() <= self._log // 2:
+                with self._writing():
+                    if not self._evict(self._log // 4):
+                        break
             surplus = min(self._pragma("page_count") - self._most, self._pragma("freelist_count"))
             if surplus > 0:
                 self._vacuum(surplus)
@@ -189,7 +193,8 @@ class VectorTable:
     def _vacuum(self, pages: int) -> None:
         for _ in range(0, pages, VACUUMED):
             self._base.executescript(f"PRAGMA incremental_vacuum({VACUUMED})")  # `execute` gives back a single page
-            self._empty_log()
+            if not self._empty_log():
+                return
 
     def _fitting(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
         """The rows in pieces for one transaction each; a vector that is too large is left out."""

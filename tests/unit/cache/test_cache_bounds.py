@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -114,13 +115,33 @@ def test_a_smaller_limit_shrinks_the_file(cache: EmbeddingCache, folder: Path, n
             space.encode(texts(first, first + 500), vectors_of)
     assert on_disk(folder) > 40_000_000
     space = namespace(cache)
-    space.encode(texts(9000, 9100), vectors_of)
+    with watched_log(folder) as sizes:
+        space.encode(texts(9000, 9100), vectors_of)
+    assert max(sizes) < 8_000_000  # though 40 MB are dropped
     cache.close()
     assert on_disk(folder) <= cache.limit
     space = namespace(cache)
     assert kept(space, texts(9000, 9100)) == 100
     assert kept(space, texts(4900, 5000)) == 100
     assert kept(space, texts(0, 100)) == 0
+
+
+@contextmanager
+def watched_log(folder: Path) -> Iterator[list[int]]:
+    """The sizes that the log has meanwhile."""
+    sizes, done = [0], threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.002):
+            sizes.extend(path.stat().st_size for path in folder.glob("*-wal"))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield sizes
+    finally:
+        done.set()
+        thread.join()
 
 
 def test_a_vector_too_large_for_the_cache_is_left_out(cache: EmbeddingCache, namespace: MakeNamespace) -> None:
