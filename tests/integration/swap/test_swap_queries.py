@@ -1,0 +1,220 @@
+"""Queries go on through a swap: none fails, and each answer is wholly one encoder's, told by recomputing its scores."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import pytest
+from qdrant_client.client_base import QdrantBase
+
+from diptych import Collection, handle
+from diptych.errors import SearchError
+from diptych.swap import ApplyOptions
+from diptych.testing.fakes import FakeDenseEncoder
+from diptych.types import Document, Hit
+
+OLD: dict[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16}}
+NEW: dict[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16, "seed": 1}}
+SLOW: dict[str, Any] = {"dense": {**NEW["dense"], "delay": 0.03}}
+ENCODERS = {"old": FakeDenseEncoder(dimension=16), "new": FakeDenseEncoder(dimension=16, seed=1)}
+QUERIES = [f"word{number % 17} number{number}" for number in range(24)]
+Open: TypeAlias = Callable[..., Collection]
+Make: TypeAlias = Callable[..., Any]
+
+
+def corpus(size: int) -> list[Document]:
+    return [Document(str(n), f"word{n % 17} word{n % 23} number{n}") for n in range(size)]
+
+
+@pytest.fixture(autouse=True)
+def _follow_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handle, "REFRESH", 0.02)
+
+
+class Load:
+    """Asks one query after another in a thread of its own, and keeps the answers and what went wrong."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection, self._over = collection, threading.Event()
+        self.answers: list[tuple[str, list[Hit]]] = []
+        self.errors: list[Exception] = []
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        number = 0
+        while not self._over.is_set():
+            query = QUERIES[number % len(QUERIES)]
+            try:
+                self.answers.append((query, self._collection.search(query, limit=5)))
+            except Exception as error:
+                self.errors.append(error)
+            number += 1
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def wait_for(self, more: int) -> None:
+        """Until so many more answers came."""
+        wanted, until = len(self.answers) + more, time.monotonic() + 30
+        while len(self.answers) < wanted and not self.errors:
+            assert time.monotonic() < until
+            time.sleep(0.005)
+
+    def whose(self) -> list[str]:
+        """Who gave each answer: `old`, `new`, or `nobody` for scores that are no encoder's."""
+        return [whose(query, hits) for query, hits in self.answers]
+
+
+def whose(query: str, hits: list[Hit]) -> str:
+    """The encoder whose scores, recomputed from the texts, are those of all hits."""
+    found = []
+    for name, encoder in ENCODERS.items():
+        wanted = encoder.encode_document([hit.document.text for hit in hits]) @ encoder.encode_query([query])[0]
+        if np.allclose(wanted, [hit.score for hit in hits], atol=1e-4):
+            found.append(name)
+    return found[0] if len(found) == 1 and hits else "nobody"
+
+
+def test_queries_through_every_step_of_a_swap_never_fail_and_never_mix_spaces(
+    client: QdrantBase, config: Make, opened: Open
+) -> None:
+    applying = opened(client, config(OLD))
+    applying.populate(corpus(120))
+    serving = opened(client)
+    with Load(applying) as same, Load(serving) as other:
+        loads = (same, other)
+        steps: list[Callable[[], object]] = [
+            lambda: applying.apply(config(SLOW)),
+            applying.rollback,
+            lambda: applying.apply(config(SLOW)),
+            applying.finish,
+            lambda: applying.apply(config(OLD), ApplyOptions(cut_over=False)),
+            applying.rollback,
+            lambda: applying.apply(config(OLD)),
+            applying.finish,
+        ]
+        for step in steps:
+            step()
+            for load in loads:
+                load.wait_for(10)
+    for load in loads:
+        assert load.errors == []
+        answers = load.whose()
+        assert set(answers) == {"old", "new"}
+        assert answers[-1] == "old"
+        assert len(answers) > 200
+
+
+def test_a_serving_handle_follows_a_cut_over_and_a_rollback_by_itself(
+    client: QdrantBase, config: Make, opened: Open
+) -> None:
+    opened(client, config(OLD)).populate(corpus(40))
+    serving, applying = opened(client), opened(client)
+    applying.apply(config(NEW))
+    assert wait_until(lambda: whose(QUERIES[0], serving.search(QUERIES[0])) == "new")
+    applying.rollback()
+    assert wait_until(lambda: whose(QUERIES[0], serving.search(QUERIES[0])) == "old")
+
+
+def test_a_handle_on_a_vector_that_was_dropped_recovers_at_its_next_query(
+    client: QdrantBase, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handle, "REFRESH", 1000.0)
+    opened(client, config(OLD)).populate(corpus(40))
+    serving, applying = opened(client), opened(client)
+    assert whose(QUERIES[0], serving.search(QUERIES[0])) == "old"
+    applying.apply(config(NEW))
+    assert whose(QUERIES[1], serving.search(QUERIES[1])) == "old"
+    applying.finish()
+    assert whose(QUERIES[2], serving.search(QUERIES[2])) == "new"
+    assert serving.handle.slots["dense"].vector == "dense.2"
+
+
+def test_a_handle_recovers_in_a_batch_in_groups_in_explain_and_with_a_pipeline_of_its_own(
+    client: QdrantBase, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diptych.search import Retrieve
+
+    monkeypatch.setattr(handle, "REFRESH", 1000.0)
+    opened(client, config(OLD)).populate([{"id": d.id, "text": d.text, "part": "a"} for d in corpus(40)])
+    query, ways = QUERIES[0], dict[str, Callable[[Collection], Any]]()
+    ways["batch"] = lambda found: found.search_batch([query])[0]
+    ways["pipeline"] = lambda found: found.search(query, pipeline=Retrieve("dense", 5))
+    ways["groups"] = lambda found: found.search_groups(query, group_by="part")[0].hits
+    ways["explain"] = lambda found: [Hit(one.document, one.score or 0.0) for one in found.explain(query)]
+    serving = {name: opened(client) for name in ways}
+    for found in serving.values():
+        found.search(query)
+    applying = opened(client)
+    applying.apply(config(NEW))
+    applying.finish()
+    assert {name: whose(query, list(way(serving[name]))) for name, way in ways.items()} == dict.fromkeys(ways, "new")
+
+
+def test_a_query_that_is_wrong_in_itself_is_still_an_error(memory: QdrantBase, config: Make, opened: Open) -> None:
+    from diptych.search import Retrieve
+
+    found = opened(memory, config(OLD))
+    found.populate(corpus(5))
+    with pytest.raises(SearchError, match="nowhere"):
+        found.search("word1", pipeline=Retrieve("nowhere"))
+
+
+def test_rollback_gives_the_same_first_ten_as_before_the_swap(client: QdrantBase, config: Make, opened: Open) -> None:
+    found = opened(client, config(OLD))
+    found.populate(corpus(120))
+    before = [[(hit.id, hit.score) for hit in hits] for hits in found.search_batch(QUERIES)]
+    found.apply(config(NEW))
+    assert [[(hit.id, hit.score) for hit in hits] for hits in found.search_batch(QUERIES)] != before
+    found.rollback()
+    for again in (found, opened(client), opened(client, config(OLD))):
+        assert [[(hit.id, hit.score) for hit in hits] for hits in again.search_batch(QUERIES)] == before
+
+
+@pytest.mark.parametrize("slot", ["sparse", "multivector"])
+def test_slots_of_other_kinds_never_mix_spaces_either(
+    client: QdrantBase, config: Make, opened: Open, slot: str
+) -> None:
+    """Both encoders share the kind, and a score of one is never the other's."""
+    adapter = {"sparse": "fake-calibrated", "multivector": "fake-multivector"}[slot]
+    old, new = {"own": {"adapter": adapter}}, {"own": {"adapter": adapter, "dimension": 24, "delay": 0.01}}
+    found = opened(client, config(old))
+    found.populate(corpus(60))
+    scores = {"old": _scores(found)}
+    with Load(opened(client)) as load:
+        found.apply(config(new))
+        scores["new"] = _scores(found)
+        load.wait_for(30)
+        found.finish()
+        load.wait_for(30)
+    assert load.errors == []
+    for query, hits in load.answers:
+        assert any(_close(hits, whole[query]) for whole in scores.values())
+
+
+def _scores(found: Collection) -> dict[str, dict[str, float]]:
+    hits = found.search_batch(QUERIES, limit=60)
+    return {query: {hit.id: hit.score for hit in own} for query, own in zip(QUERIES, hits, strict=True)}
+
+
+def _close(hits: list[Hit], whole: dict[str, float]) -> bool:
+    return all(hit.id in whole and abs(hit.score - whole[hit.id]) < 1e-4 for hit in hits)
+
+
+def wait_until(true: Callable[[], bool]) -> bool:
+    """Whether it became true within ten seconds."""
+    until = time.monotonic() + 10
+    while not true():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True
