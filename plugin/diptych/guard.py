@@ -27,7 +27,9 @@ __all__ = [
     "difference",
     "fingerprint_of",
     "minimum_likeness",
+    "other_kind",
     "record_canaries",
+    "require_alike",
 ]
 
 SIDES: tuple[Side, Side] = ("query", "document")

@@ -87,7 +87,6 @@ class Found:
     now: Fingerprint
     likeness: Likeness
     generation: Generation
-    encoder: Any
 
     @property
     def limit(self) -> float:
@@ -96,20 +95,29 @@ class Found:
 
 
 class Bench:
-    """Makes encoders; what filled a collection is made once for all pairs that begin with it."""
+    """Makes encoders; no comparison, and nothing that filled a collection, is made twice."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._generations = folder, list[tuple[Variant, Generation]]()
+        self._found: list[tuple[Variant, Variant, Found]] = []
 
     def compare(self, then: Variant, now: Variant) -> Found:
         """Fill with `then`, come with `now`."""
+        for filled, came, found in self._found:
+            if (filled, came) == (then, now):
+                return found
+        found = self._compared(then, now)
+        self._found.append((then, now, found))
+        return found
+
+    def _compared(self, then: Variant, now: Variant) -> Found:
         generation = self.generation(then)
         with _threads(now.threads):
             encoder = now.make(self.folder)
             likeness = guard.compare(encoder, generation, where="now")
         found = guard.fingerprint_of(encoder, now.adapter, dict(now.options))
         found = replace(found, numerics=now.numerics or found.numerics)
-        return Found(generation.fingerprint, found, likeness, generation, encoder)
+        return Found(generation.fingerprint, found, likeness, generation)
 
     def generation(self, variant: Variant) -> Generation:
         """What a collection filled by `variant` keeps."""
