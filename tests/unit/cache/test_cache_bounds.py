@@ -107,9 +107,11 @@ def test_of_vectors_of_one_age_the_first_to_come_is_the_first_to_go(
     assert kept(space, texts(0, 100)) == 0
 
 
-def test_a_smaller_limit_shrinks_the_file(cache: EmbeddingCache, folder: Path, namespace: MakeNamespace) -> None:
+def test_a_smaller_limit_shrinks_the_file(
+    cache: EmbeddingCache, folder: Path, namespace: MakeNamespace, clock: Any
+) -> None:
     cache.close()
-    with EmbeddingCache(folder, limit=60_000_000) as large:
+    with EmbeddingCache(folder, limit=60_000_000, clock=clock) as large:
         space = namespace(large)
         for first in range(0, 5000, 500):
             space.encode(texts(first, first + 500), vectors_of)
