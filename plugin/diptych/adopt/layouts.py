@@ -9,7 +9,7 @@ from typing import Any
 from diptych.errors import CollectionError
 from diptych.metadata import Layout
 from diptych.payloads import NATIVE, OWN, nodes
-from diptych.payloads.ids import own_point
+from diptych.payloads.ids import DERIVED, derived_point, own_point
 from diptych.payloads.paths import find
 
 BY_HAND = "by hand"
@@ -85,12 +85,17 @@ def layouts_of(points: Mapping[PointId, Payload], *, where: str) -> list[Layout]
 
 
 def with_id(layout: Layout, points: Mapping[PointId, Payload]) -> Layout:
-    """The layout with the facts about ids that the points tell."""
+    """The layout with the facts about ids that the points tell.
+
+    Points that have a framework's keys and not its point ids were written by something else in its manner.
+    """
     if layout.id is None:
         return layout
     ids = {point: find(payload, layout.id) for point, payload in points.items()}
+    derived = layout.origin in DERIVED and all(derived_point(str(i), layout.origin) == p for p, i in ids.items())
     return layout.model_copy(
         update={
+            "origin": layout.origin if derived or layout.origin not in DERIVED else BY_HAND,
             "integer_ids": all(isinstance(found, int) for found in ids.values()),
             "own_points": all(own_point(str(found)) == point for point, found in ids.items()),
         }
@@ -110,18 +115,23 @@ def _origin(payload: Payload) -> str:
 
 
 def _with_titles(origin: str, points: Mapping[PointId, Payload]) -> list[Layout]:
-    """A framework's layout; a title among the metadata may have been encoded, too."""
+    """A framework's layouts; a title among the metadata may have been encoded, too."""
     if origin == NATIVE.origin:
         return [NATIVE]
-    layout = LAYOUTS[origin]
+    return _titled(LAYOUTS[origin], points)
+
+
+def _titled(layout: Layout, points: Mapping[PointId, Payload]) -> list[Layout]:
+    """The layout, and the same with the title that lies among the metadata, if one does."""
     title = f"{layout.metadata}.title"
-    titled = layout.metadata is not None and any(isinstance(find(p, title), str) for p in points.values())
-    return [layout, layout.model_copy(update={"title": title})] if titled else [layout]
+    if layout.title or not layout.metadata or not any(isinstance(find(p, title), str) for p in points.values()):
+        return [layout]
+    return [layout, layout.model_copy(update={"title": title})]
 
 
 def _by_hand(points: Mapping[PointId, Payload]) -> list[Layout]:
-    payloads = list(points.values())
-    return [_around(text, points) for text in _texts(payloads)[:_MOST]]
+    texts = _texts(list(points.values()))[:_MOST]
+    return [layout for text in texts for layout in _titled(_around(text, points), points)]
 
 
 def _texts(payloads: Sequence[Payload]) -> list[str]:
@@ -153,7 +163,7 @@ def _strings(payload: Payload) -> list[tuple[str, str]]:
 def _around(text: str, points: Mapping[PointId, Payload]) -> Layout:
     """The layout of points whose text is under this key."""
     payloads = list(points.values())
-    title = next((key for key in ("title",) if any(isinstance(p.get(key), str) for p in payloads)), None)
+    title = "title" if any(isinstance(payload.get("title"), str) for payload in payloads) else None
     origin = "fastembed" if text == "document" else BY_HAND
     own = next((key for key in _IDS if key != text and _identifies(key, payloads)), None)
     nest = next((key for key in _NESTS if _nests(key, {text, title, own}, payloads)), None)

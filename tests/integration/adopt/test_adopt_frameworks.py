@@ -63,7 +63,9 @@ def adopted(client: QdrantBase, way: Any, registry: Registry) -> Collection:
     """The collection, once a wrong encoder was refused."""
     with pytest.raises(FingerprintMismatch, match=r"did not make these vectors \(cosine -?0\.\d{4}\)"):
         Collection.adopt(way.config(seed=3), store=client, registry=registry)
-    return Collection.adopt(way.config(), store=client, registry=registry)
+    collection = Collection.adopt(way.config(), store=client, registry=registry)
+    assert collection.handle.read().layout.origin == way.origin
+    return collection
 
 
 def require_same_payloads(client: QdrantBase, way: Any, texts: Sequence[Any], keep: Callable[[Any], Any]) -> None:

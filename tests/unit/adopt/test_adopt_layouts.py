@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,18 @@ def test_ids_tell_whether_they_are_numbers_and_the_points_ids() -> None:
     other = with_id(layout, {n: {"id": f"{n + 1}"} for n in range(3)})
     assert (own.integer_ids, own.own_points) == (True, True)
     assert (other.integer_ids, other.own_points) == (False, False)
+
+
+def test_points_in_haystacks_manner_with_other_point_ids_are_by_hand() -> None:
+    layout = LAYOUTS["haystack"]
+    own = {uuid.uuid5(uuid.UUID("3896d314-1e95-4a3a-b45a-945f9f0b541d"), f"i{n}"): {"id": f"i{n}"} for n in range(3)}
+    assert with_id(layout, {str(point): payload for point, payload in own.items()}).origin == "haystack"
+    assert with_id(layout, {n: {"id": f"i{n}"} for n in range(3)}).origin == "by hand"
+
+
+def test_a_title_among_the_metadata_by_hand_may_have_been_encoded() -> None:
+    plain, titled, *_ = found({"text": TEXT, "metadata": {"title": "head"}})
+    assert (plain.title, titled.title, titled.metadata) == (None, "metadata.title", "metadata")
 
 
 def test_a_stated_layout_is_a_frameworks_with_other_keys() -> None:
