@@ -33,7 +33,7 @@ _DEFAULTS: dict[str, tuple[object, ...]] = {
 
 
 Params: TypeAlias = models.VectorParams | models.SparseVectorParams
-Extra: TypeAlias = Mapping[str, Params]  # named vectors that the target has beside the source's, empty
+Extra: TypeAlias = Mapping[str, Params | None]  # vectors that only the target has, empty; None leaves one out
 NO_EXTRA: Extra = MappingProxyType({})
 
 
@@ -154,14 +154,14 @@ def _dense(params: models.CollectionParams, extra: Extra) -> Any:
     """The dense vectors; the unnamed one by itself where it is alone."""
     more = {name: own for name, own in extra.items() if isinstance(own, models.VectorParams)}
     found: Any = params.vectors or {}
-    if isinstance(found, models.VectorParams) and not more:
-        return found
-    return {**({"": found} if isinstance(found, models.VectorParams) else found), **more}
+    if isinstance(found, models.VectorParams):
+        return {"": found, **more} if more else found
+    return {**{name: own for name, own in found.items() if name not in extra}, **more}
 
 
 def _sparse(params: models.CollectionParams, extra: Extra) -> dict[str, models.SparseVectorParams]:
     more = {name: own for name, own in extra.items() if isinstance(own, models.SparseVectorParams)}
-    return {**(params.sparse_vectors or {}), **more}
+    return {**{name: own for name, own in (params.sparse_vectors or {}).items() if name not in extra}, **more}
 
 
 def _shape(params: models.VectorParams) -> str:

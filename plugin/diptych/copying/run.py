@@ -64,7 +64,7 @@ def copy_collection(
         progress: who is told how far the stages are.
         registry: where adapters come from; asked only for text indexes of a source in local mode.
         places: how records and messages name the two stores; asked from the clients unless given.
-        extra: named vectors that the target gets beside the source's, empty.
+        extra: named vectors that the target gets beside the source's, empty; None leaves one out that no point has.
         base: remembers what the source was in the last pass; see `late`.
 
     Raises:

@@ -20,7 +20,7 @@ from diptych.swap.changes import ENCODES, Change, fingerprint
 from diptych.swap.points import LivePoints
 from diptych.swap.second import CannotAddVectors, provide
 from diptych.swap.states import begun, write
-from diptych.swap.vectors import create, drop_orphans
+from diptych.swap.vectors import create, drop_orphans, orphans
 
 PAGE = 256  # documents read at once to measure the corpus
 
@@ -80,8 +80,11 @@ class Beginning:
             return metadata
         except CannotAddVectors:
             made = {vector: slot for vector, slot in new.items() if slot.kind != "text_index"}
-        params = {vector: params_of(slot, handle.registry, retrieved) for vector, slot in made.items()}
-        done = provide(handle.client, handle.name, params, rate=self.config.swap.rate, progress=self.progress)
+        emptied = dict.fromkeys(orphans(handle.client, handle.name, metadata))
+        extra = {vector: params_of(slot, handle.registry, retrieved) for vector, slot in made.items()}
+        done = provide(
+            handle.client, handle.name, {**emptied, **extra}, rate=self.config.swap.rate, progress=self.progress
+        )
         self.warn(str(done))
         for vector, slot in new.items():
             create(handle.client, handle.name, slot, vector, handle.registry, retrieved)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from qdrant_client import models
 from qdrant_client.http.exceptions import UnexpectedResponse
@@ -18,7 +18,7 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 from diptych.copying import copy_collection
 from diptych.copying.base import Base
 from diptych.copying.late import bring_late
-from diptych.copying.layout import shapes
+from diptych.copying.layout import Extra, Params, shapes
 from diptych.copying.record import record_of
 from diptych.copying.side import Side
 from diptych.errors import StoreUnsupported
@@ -28,7 +28,6 @@ from diptych.populate.progress import Progress
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
-Params: TypeAlias = models.VectorParams | models.SparseVectorParams
 BATCH = 256
 _NO_SUCH_CALL = {404, 405, 501}
 
@@ -62,10 +61,8 @@ def too_old(error: BaseException) -> bool:
     return isinstance(error, NotImplementedError) or name == "UNIMPLEMENTED"
 
 
-def provide(
-    client: QdrantBase, alias: str, extra: Mapping[str, Params], *, rate: float | None = None, progress: Progress
-) -> Second:
-    """Move the alias to a copy of its collection that has the vectors of `extra` too.
+def provide(client: QdrantBase, alias: str, extra: Extra, *, rate: float | None = None, progress: Progress) -> Second:
+    """Move the alias to a copy of its collection that has the vectors of `extra` too, and not those that are None.
 
     Killed at any moment, it goes on when it is called again. What is written to the old collection until the alias
     moves is brought over; what is written to the new one after that stays.
@@ -107,7 +104,7 @@ def _served(client: QdrantBase, alias: str) -> str:
     )
 
 
-def _name(client: QdrantBase, alias: str, before: str, extra: Mapping[str, Params]) -> str:
+def _name(client: QdrantBase, alias: str, before: str, extra: Extra) -> str:
     """The second collection's name: that of a copy which a run before began, else the next free number."""
     names = [found.name for found in client.get_collections().collections]
     wanted = shapes(client.get_collection(before).config.params, extra)

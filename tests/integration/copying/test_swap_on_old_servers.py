@@ -133,6 +133,9 @@ def test_the_next_swap_moves_on_to_a_third_collection(aliased: QdrantBase) -> No
     finish(handle)
     report = apply(handle, config(24), UNGATED)
     assert (report.outcome, served(aliased)) == ("cut over", "c.3")
+    vectors = aliased.get_collection("c").config.params.vectors
+    assert isinstance(vectors, dict)
+    assert set(vectors) == {"dense.2", "dense.3"}
     assert handle.read().live.slots["dense"].vector == "dense.3"
     assert aliased.count("c").count == 120
 
