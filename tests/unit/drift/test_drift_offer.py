@@ -21,8 +21,8 @@ def test_a_good_map_is_offered_with_its_figures() -> None:
     assert found.yes
     assert found.why == (
         "the map comes near enough to the old vectors (asked: 0.80). Measured of ridge on 100 of 1000 documents that "
-        "both encoded: likeness 0.93; of the old encoder's top 10 kept 0.75 (without a map 0.41); in common with a full "
-        "re-encode 0.71 (without a map 0.42), the old encoder itself 0.69"
+        "both encoded: likeness 0.93; of the old encoder's top 10 kept 0.75 (without a map 0.41); in common with a "
+        "full re-encode 0.71 (without a map 0.42), the old encoder itself 0.69"
     )
 
 
