@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import httpx
+import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import UnexpectedResponse
 
 import diptych_adapters.hooks
 from diptych import Registry
 from diptych.adopt import adopt, stated_layout
 from diptych.collection import Collection
 from diptych.config.models import Config
-from diptych.errors import CollectionError, CollectionNotFound, FingerprintMismatch, StoreUnsupported
+from diptych.errors import CollectionError, CollectionNotFound, FingerprintMismatch, StoreError, StoreUnsupported
 from diptych.handle import CollectionHandle
 from diptych.keeping import read_metadata
 from diptych.populate import populate
@@ -341,6 +344,28 @@ def test_the_numbers_of_generations_begin_after_vectors_that_are_there(
     collection = Collection.open(memory, "c", registry=registry)
     collection.apply(config({"dense": {**DENSE["dense"], "seed": 5}}))
     assert collection.handle.read().live.vectors() == {"dense.5"}
+
+
+def test_vectors_that_are_nearly_those_may_be_of_another_precision(memory: QdrantClient, registry: Registry) -> None:
+    noise = np.random.default_rng(1).normal(scale=0.06, size=(40, 16))
+    fill(memory, plain(), (np.array(encoded(TEXTS)) + noise).tolist())
+    with pytest.raises(FingerprintMismatch, match=r"\(cosine 0\.9[5-9]\d\d\)") as caught:
+        adopt(memory, "c", config(), registry=registry)
+    assert caught.value.do.startswith("this may be the same model at another precision")
+
+
+def test_a_key_that_may_not_write(registry: Registry) -> None:
+    class ReadOnly(QdrantClient):
+        """A client whose key may only read."""
+
+        def update_collection(self, *args: Any, **kwargs: Any) -> bool:
+            raise UnexpectedResponse(403, "Forbidden", b"read-only key", httpx.Headers())
+
+    client = ReadOnly(":memory:")
+    fill(client, plain(), encoded(TEXTS))
+    with pytest.raises(StoreError, match=r"does not let the collection be adopted\n.*\n  got: .*403 \(Forbidden\)"):
+        adopt(client, "c", config(), registry=registry)
+    client.close()
 
 
 def test_a_store_that_keeps_no_metadata_says_so(registry: Registry) -> None:
