@@ -213,3 +213,12 @@ def test_fitting_and_mapping_load_neither_torch_nor_scipy() -> None:
         "assert not {'torch', 'scipy', 'sklearn'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_best_map_judges_by_real_queries_where_there_are_some(spaces: Spaces) -> None:
+    new, old = spaces(600, 24, 24, noise=0.4, seed=13)
+    queries = np.random.default_rng(3).normal(size=(80, 24))
+    fits = [fit(new, old, kind=kind, queries=queries) for kind in KINDS]
+    chosen = best_map(new, old, kinds=KINDS, queries=queries)
+    assert chosen.quality.query_overlap == max(one.quality.query_overlap or 0 for one in fits)
+    assert len({one.quality.query_overlap for one in fits}) == 3
