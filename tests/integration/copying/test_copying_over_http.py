@@ -19,7 +19,7 @@ from qdrant_client.client_base import QdrantBase
 from diptych import Collection, Registry
 from diptych.config.models import Config
 from diptych.copying import copy_collection
-from diptych.errors import CollectionError
+from diptych.errors import CollectionError, CopyError
 from diptych.swap import ApplyOptions, apply
 
 OpenClient = Callable[..., QdrantBase]
@@ -30,7 +30,7 @@ class Routes:
     """Qdrant's routes onto a store in memory."""
 
     def __init__(self) -> None:
-        self.store, self.lock = QdrantClient(":memory:"), threading.RLock()
+        self.store, self.lock, self.failures = QdrantClient(":memory:"), threading.RLock(), 0
 
     def answer(self, method: str, path: list[str], body: Body) -> Any:
         """The result of a request; KeyError where there is no such route."""
@@ -110,6 +110,9 @@ class Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0].strip("/").split("/")
         body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
         with self.routes.lock:
+            if self.routes.failures and self.command == "PUT":
+                self.routes.failures -= 1
+                return self.send(503, {"status": {"error": "overloaded"}})
             try:
                 self.send(
                     200, {"status": "ok", "time": 0.0, "result": plain(self.routes.answer(self.command, path, body))}
@@ -141,9 +144,14 @@ def plain(found: Any) -> Any:
 
 
 @pytest.fixture
-def server() -> Iterator[QdrantBase]:
+def routes() -> Routes:
+    return Routes()
+
+
+@pytest.fixture
+def server(routes: Routes) -> Iterator[QdrantBase]:
     """The client of a server."""
-    handler = type("Own", (Handler,), {"routes": Routes()})
+    handler = type("Own", (Handler,), {"routes": routes})
     listening = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     listening.daemon_threads = True
     threading.Thread(target=listening.serve_forever, daemon=True).start()
@@ -170,6 +178,19 @@ def test_a_folder_is_copied_to_a_server_and_back(
     ]
     assert copy_collection(server, "c", back).verified
     assert_same(source, "c", back, "c")
+
+
+def test_a_server_that_falters_is_asked_again(
+    open_client: OpenClient, server: QdrantBase, routes: Routes, fill: Any, assert_same: Any
+) -> None:
+    source = open_client("edge")
+    fill(source)
+    routes.failures = 2
+    with pytest.raises(CopyError, match=r"(?s)cannot create a collection in the store.*503"):
+        copy_collection(source, "c", server, retries=1)
+    routes.failures = 1
+    assert copy_collection(source, "c", server, retries=1).verified
+    assert_same(source, "c", server, "c")
 
 
 def first_id(client: QdrantBase) -> Any:
