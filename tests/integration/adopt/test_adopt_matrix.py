@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -206,3 +207,21 @@ def test_an_adopted_collection_can_be_swapped_and_rolled_back(
         [hit.score for hit in before], abs=1e-5
     )
     assert raw_answer(filled, foreign.dense)
+
+
+def test_the_unnamed_vector_can_be_finished_off(
+    client: QdrantBase, ways: Mapping[str, Any], texts: list[Any], registry: Registry
+) -> None:
+    way = ways["langchain-hybrid"]
+    way.create(client)
+    way.write(client, texts)
+    collection = Collection.adopt(way.config(), store=client, registry=registry)
+    collection.apply(way.config(seed=9))
+    collection.populate([Document("during", "words that were written while both vectors were kept")])
+    assert collection.finish().dropped == ("",)
+    collection.populate([Document("after", "words that were written when one was gone")])
+    assert set(vectors(client.scroll("c", limit=1, with_vectors=True)[0][0].vector)) == {"dense.2", "langchain-sparse"}
+    for name in ("during", "after"):
+        (hit,) = collection.explain("words that were written", ids=[name])
+        assert hit.slots["dense"].score is not None
+    assert client.count("c").count == len(texts) + 2
