@@ -11,6 +11,7 @@ from diptych.cli import (
     adapters,
     adopt,
     apply,
+    cache,
     copy,
     doctor,
     evaluate,
@@ -82,6 +83,7 @@ for _name, _function in (
     ("rollback", rollback.rollback),
     ("finish", finish.finish),
     ("copy", copy.copy),
+    ("cache", cache.cache),
     ("adapters", adapters.adapters),
 ):
     command(app, _name, _function)

@@ -14,7 +14,7 @@ from diptych.cli import plan as planning
 from diptych.cli.gate import show_gate
 from diptych.cli.options import CONFIG, ConfigOption, DebugOption, JsonOption
 from diptych.cli.output import printable, stderr, stdout, write_json
-from diptych.cli.populate import together
+from diptych.cli.populate import from_cache, together
 from diptych.cli.progress import Bars
 from diptych.cli.session import Session
 from diptych.cli.swapping import ReEncodeOption, WhyOption, say, slots_to_encode, under_way, unjudged
@@ -189,7 +189,11 @@ def _show(report: ApplyReport) -> None:
 
 
 def _outcome(report: ApplyReport) -> str:
-    encoded = ", ".join(f"{vector} {count:,}" for vector, count in report.encoded.items() if count)
+    encoded = ", ".join(
+        f"{vector} {count:,}{from_cache(report.cache_hits.get(vector))}"
+        for vector, count in report.encoded.items()
+        if count
+    )
     made = f", encoded: {encoded}" if encoded else ""
     changed = f", of which {report.changed:,} again because they changed meanwhile" if report.changed else ""
     return f"{report.collection}: {report.outcome} in {report.seconds:.1f} s{made}{changed}"

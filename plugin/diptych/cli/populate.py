@@ -126,7 +126,7 @@ def _show(report: PopulateReport) -> None:
     console.print(f"{report.collection}: {_counts(report)} in {report.seconds:.1f} s", style="bold", soft_wrap=True)
     encoded = {slot: n for slot, n in report.encoded.items() if n}
     if encoded:
-        counts = (f"{slot} {n:,}{_from_cache(report.cache_hits.get(slot))}" for slot, n in encoded.items())
+        counts = (f"{slot} {n:,}{from_cache(report.cache_hits.get(slot))}" for slot, n in encoded.items())
         console.print(f"encoded: {', '.join(counts)}")
     elif report.complete and report.read:
         console.print("nothing to encode: the collection is up to date")
@@ -140,7 +140,7 @@ def _show(report: PopulateReport) -> None:
             warnings.print(printable(line, limit=200), soft_wrap=True)
 
 
-def _from_cache(hits: int | None) -> str:
+def from_cache(hits: int | None) -> str:
     """How many vectors the cache had; nothing for a slot that does not use it."""
     return "" if hits is None else f" ({hits:,} from the cache)"
 

@@ -21,7 +21,7 @@ from diptych.swap.lease import Lease
 from diptych.swap.points import LivePoints
 from diptych.swap.reports import SHOWN, ApplyOptions, ApplyReport
 from diptych.swap.states import changed_settings, cut_over, other_keys, unused, write
-from diptych.swap.vectors import drop, drop_orphans, restore
+from diptych.swap.vectors import drop, drop_orphans, restore, restore_shared
 
 
 def apply(
@@ -199,6 +199,7 @@ class _Apply:
         self._lease.require()
         before = self._handle.read()
         after = cut_over(before, gate.sentence if gate else "passed over")
+        restore_shared(self._handle, before.live, after.live)
         self._lease.forget()
         write(client, name, after, other_keys(before, after))
         self._handle.install(after)
@@ -219,13 +220,14 @@ class _Apply:
             collection=self._handle.name,
             outcome=outcome,
             encoded=dict(self._filling.encoded),
+            cache_hits={vector: hits for vector, hits in self._filling.cache_hits.items() if hits},
             changed=self._filling.filled.changed,
             left=dict(list(left.items())[:SHOWN]),
             missing=len(left),
             gate=gate,
             dropped=dropped,
             seconds=time.perf_counter() - self._started,
-            warnings=tuple(self._warnings),
+            warnings=(*self._warnings, *(self._handle.cache.take_warnings() if self._handle.cache else ())),
         )
 
 

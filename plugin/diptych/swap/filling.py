@@ -45,6 +45,7 @@ class Filling:
         self._points, self._judged, self._progress = points, judged, progress
         self._stopped, self._warn = stopped, warn
         self.encoded: dict[str, int] = {}
+        self.cache_hits: dict[str, int] = {}
         self.filled = Filled()
 
     def groups(self, slots: Mapping[str, Slot]) -> list[dict[str, Slot]]:
@@ -55,8 +56,10 @@ class Filling:
 
     def fill(self, slots: Mapping[str, Slot]) -> None:
         """Fill these vectors in one pass."""
+        before = {vector: _hits(slot) for vector, slot in slots.items()}
         filled = self._backfill(slots, self._bridges(slots)).run()
         self.encoded.update(dict.fromkeys(slots, filled.encoded))
+        self.cache_hits.update({vector: _hits(slot) - before[vector] for vector, slot in slots.items()})
         self.filled.changed += filled.changed
         self.filled.left.update(filled.left)
 
@@ -97,3 +100,8 @@ class Filling:
             documents=self._options.documents,
             reached=reached,
         )
+
+
+def _hits(slot: Slot) -> int:
+    """Vectors of documents that the slot has had from the embedding cache so far."""
+    return slot.namespace.hits if slot.namespace else 0

@@ -49,6 +49,7 @@ class ApplyReport:
         collection: its name.
         outcome: `nothing to do`, `changed settings`, `filled` when it stopped before the cut-over, or `cut over`.
         encoded: documents encoded, by new vector; after a resume only those of this run.
+        cache_hits: how many of them came from the embedding cache, by new vector.
         changed: documents that changed while they were encoded, and were encoded anew.
         left: points without the new vector, with the reason; at most 20 of them.
         missing: how many such points there are.
@@ -61,6 +62,7 @@ class ApplyReport:
     collection: str
     outcome: str
     encoded: Mapping[str, int] = field(default_factory=dict)
+    cache_hits: Mapping[str, int] = field(default_factory=dict)
     changed: int = 0
     left: Mapping[int | str, str] = field(default_factory=dict)
     missing: int = 0
