@@ -121,7 +121,8 @@ def _asked_by(asking: Asking | None) -> str:
         return ""
     own = asking.generation
     through = " through a drift map" if asking.drift else ""
-    return f"queries by {own.adapter} {own.options.get('model', '')}{through}: {asking.why}"
+    encoder = f"{own.adapter} {own.options.get('model', '')}".strip()
+    return f"queries by {encoder}{through}: {asking.why}"
 
 
 def _swap(handle: CollectionHandle, metadata: CollectionMetadata) -> SwapStatus | None:
