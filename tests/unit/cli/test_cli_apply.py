@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from qdrant_client import models
+
+from diptych import Registry
+from diptych.collection import Collection
 
 Run = Callable[..., Any]
 NEW = "fake-dense, seed: 1}"
@@ -182,6 +186,38 @@ def test_a_slot_is_made_anew_when_asked(edited: Run, config: Path) -> None:
     answer = edited("apply", "--re-encode", "dense", "--rate", 1000, "--parallel")
     assert answer.code == 0
     assert "encoded: dense.2 4" in answer.out
+
+
+def test_texts_that_payloads_do_not_hold_come_from_the_source(
+    edited: Run, config: Path, corpus: Path, registry: Registry
+) -> None:
+    with Collection.stored(config, registry=registry) as collection:
+        collection.client.delete_payload("animals", ["text"], models.Filter())
+    assert "apply needs the documents, --source FILE" in edited("plan").err
+    answer = edited("apply")
+    assert answer.code == 5
+    assert "4 points are without the new vector" in answer.err
+    assert "no text in the payload" in answer.err
+    answer = edited("apply", "--source", corpus)
+    assert answer.code == 0
+    assert "encoded: dense.2 4" in answer.out
+    assert edited("search", "hunts mice", "--only", "dense").out.split("\t")[3] == "owl"
+
+
+def test_queries_are_switched_at_once_where_plan_measured_that_to_be_better(
+    run: Run, config: Path, corpus: Path, judgements: tuple[str, ...]
+) -> None:
+    misled = "fake-dense, query_prompt: the hen lays an egg every day, document_prompt: it}"
+    edit(config, "fake-dense}", misled)
+    assert run("populate", corpus).code == 0
+    edit(config, misled, "fake-dense}")
+    evaluate = "evaluate: {queries: queries.jsonl, qrels: qrels.tsv, metrics: [nDCG@1]}\n"
+    config.write_text(config.read_text() + evaluate)
+    assert "diptych apply --switch-queries asks by the new one at once" in run("plan").out
+    answer = run("apply", "--switch-queries", "--no-cut-over")
+    assert answer.code == 0
+    assert "dense: queries by fake-dense: nDCG@1 on the old vectors 0.000" in run("status").out
+    assert run("search", "hunts mice", "--only", "dense").out.split("\t")[3] == "owl"
 
 
 def test_rollback_goes_back_at_once_and_says_that_the_config_is_ahead(edited: Run) -> None:

@@ -63,6 +63,7 @@ def test_the_json_has_every_step_and_whether_anything_is_pending(filled: Run, co
         ("lexical:", "words:", ["lexical", "drop"], "lexical: the config has no such slot"),
         ("fake-dense}", "fake-dense, storage: {on_disk: true}}", ["dense", "storage", "only"], "storage.on_disk"),
         ("fake-dense}", "fake-dense, delay: 0.0}", ["dense", "settings", "only"], "dense: delay: unset -> 0.0"),
+        ("fake-dense}", "fake-dense, query_prompt: find}", ["dense", "queries", "only"], "dense: query_prompt: unset"),
         ("limit: 3", "limit: 5", ["dense", "as", "it", "is"], "search: the pipeline changes"),
     ],
 )
