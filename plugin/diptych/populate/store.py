@@ -19,6 +19,7 @@ from diptych.errors import (
     RegistryError,
     StoreLocked,
     StoreUnsupported,
+    SwapError,
 )
 from diptych.metadata import Layout
 from diptych.payloads import NATIVE, OWN, from_payload, id_fields, named, points_are_free, text_fields
@@ -157,8 +158,8 @@ class Store:
     def _again(self, verb: str, call: Callable[[], T]) -> T:
         try:
             return self._retrying(call)
-        except (FingerprintMismatch, RegistryError):
-            raise  # an encoder's fault, met while looking
+        except (FingerprintMismatch, RegistryError, SwapError):
+            raise  # an encoder's fault, or a lost lease, met while looking
         except Exception as error:
             if verb == "write to" and refuses_content(error):
                 raise Refused from error

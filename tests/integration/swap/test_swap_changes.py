@@ -1,0 +1,437 @@
+"""What a config can ask of a live collection beside another encoder, and what stops an apply half-way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias
+
+import pytest
+from qdrant_client import models
+from qdrant_client.client_base import QdrantBase
+
+from diptych import Collection, Registry, hookimpl
+from diptych.errors import ApplyRunning, GateFailed, PopulateError, SwapError
+from diptych.handle import CollectionHandle
+from diptych.metadata import APPLY
+from diptych.populate import Progress
+from diptych.specs import AdapterSpec
+from diptych.stores.edge import EdgeClient
+from diptych.swap import ApplyOptions
+from diptych.swap.vectors import existing
+from diptych.testing import fakes_plugin
+from diptych.testing.fakes import FakeCalibratedEncoder, FakeDenseEncoder
+from diptych.types import Document, Floats
+
+DENSE: dict[str, Any] = {"adapter": "fake-dense", "dimension": 16}
+OTHER: dict[str, Any] = {**DENSE, "seed": 1}
+LEXICAL: dict[str, Any] = {"adapter": "fake-calibrated", "dimension": 512}
+LATE: dict[str, Any] = {"adapter": "fake-multivector", "dimension": 8}
+INDEX: dict[str, Any] = {"adapter": "qdrant-text-index"}
+OLD_ENCODER, NEW_ENCODER = FakeDenseEncoder(dimension=16), FakeDenseEncoder(dimension=16, seed=1)
+Open: TypeAlias = Callable[..., Collection]
+Make: TypeAlias = Callable[..., Any]
+Faults: TypeAlias = Callable[..., list[str]]
+
+
+def corpus(size: int) -> list[Document]:
+    return [Document(str(n), f"word{n % 17} word{n % 23} number{n}", f"title{n}") for n in range(size)]
+
+
+def vectors_of(found: Collection) -> dict[str, str]:
+    return {name: own.vector for name, own in found.handle.read().live.slots.items()}
+
+
+class Acting(Progress):
+    """Does something once so many documents were filled."""
+
+    def __init__(self, after: int, act: Callable[[], object]) -> None:
+        self._left, self._act = after, act
+
+    def begin(self, stage: str, total: int | None) -> None:
+        """Nothing."""
+
+    def advance(self, stage: str, steps: int) -> None:
+        """Counts."""
+        if stage == "fill" and self._left > 0:
+            self._left -= steps
+            if self._left <= 0:
+                self._act()
+
+
+@pytest.fixture
+def edge(tmp_path: Path) -> Iterator[QdrantBase]:
+    """An empty embedded store, for what local mode does not keep."""
+    with EdgeClient(tmp_path / "store") as opened:
+        yield opened
+
+
+# slots
+
+
+@pytest.fixture
+def everything() -> Registry:
+    """The fakes and what is installed."""
+    return Registry(fakes_plugin)
+
+
+def test_a_slot_is_added_and_one_dropped_and_both_ways_back_are_open(
+    client: QdrantBase, config: Make, opened: Open, faults: Faults
+) -> None:
+    found = opened(client, config({"dense": DENSE, "lexical": LEXICAL}))
+    found.populate(corpus(30))
+    before = [hit.id for hit in found.search("word3 number3")]
+    report = found.apply(config({"dense": DENSE, "late": LATE}))
+    assert (report.encoded, vectors_of(found)) == ({"late.1": 30}, {"dense": "dense.1", "late": "late.1"})
+    found.populate(corpus(34))
+    found.rollback()
+    assert vectors_of(found) == {"dense": "dense.1", "lexical": "lexical.1"}
+    assert [hit.id for hit in found.search("word3 number3")] == before
+    lexical = FakeCalibratedEncoder(dimension=512)
+    lexical.calibrate(found.handle.read().live.slots["lexical"].statistics or {})
+    assert faults(client, "lexical.1", lexical) == []
+    found.apply(config({"dense": DENSE, "late": LATE}))
+    assert found.finish().dropped == ("lexical.1",)
+    assert existing(client, "c") == {"dense.1", "late.1"}
+    found.apply(config({"dense": DENSE, "lexical": LEXICAL}))
+    assert vectors_of(found)["lexical"] == "lexical.2"
+
+
+def test_a_slot_changes_its_kind_and_back(edge: QdrantBase, config: Make, everything: Registry) -> None:
+    client, kinds = edge, [DENSE, LEXICAL, INDEX, LATE, DENSE]
+    found = Collection(CollectionHandle(client, "c", config({"own": kinds[0]}), everything))
+    found.populate(corpus(20))
+    for number, wanted in enumerate(kinds[1:], 2):
+        found.apply(config({"own": wanted}))
+        assert found.handle.read().live.slots["own"].number == number
+        assert found.search("word5 number5")[0].id == "5"
+        found.populate(corpus(20 + number))
+        found.finish()
+    assert existing(client, "c") == {"own.5"}
+    assert "_own_3" not in client.get_collection("c").payload_schema
+    records, _ = client.scroll("c", limit=100)
+    assert all("_own_3" not in (record.payload or {}) for record in records)
+
+
+def test_a_handle_of_before_populates_without_bringing_a_dropped_text_index_back(
+    edge: QdrantBase, config: Make, everything: Registry
+) -> None:
+    early = Collection(CollectionHandle(edge, "c", config({"own": INDEX}), everything))
+    early.populate(corpus(10))
+    late = Collection(CollectionHandle(edge, "c", None, everything))
+    late.apply(config({"own": LEXICAL}))
+    late.finish()
+    early.populate(corpus(12))
+    assert not edge.get_collection("c").payload_schema
+    assert early.search("number11")[0].id == "11"
+
+
+# what encoders read
+
+
+def test_another_input_is_encoded_anew_from_the_payload(
+    client: QdrantBase, config: Make, opened: Open, faults: Faults
+) -> None:
+    titles = config({"dense": DENSE}, populate={"input": ["title"]})
+    found = opened(client, titles)
+    found.populate(corpus(20))
+    report = found.apply(config({"dense": DENSE}))
+    assert report.encoded == {"dense.2": 20}
+    assert faults(client, "dense.2", OLD_ENCODER) == []
+    found.populate([Document("new", "text", "title")])
+    records, _ = client.scroll("c", limit=100, with_vectors=True)
+    titles_only = OLD_ENCODER.encode_document(["title"])[0].tolist()
+    new = next(record for record in records if (record.payload or {})["_diptych"]["id"] == "new")
+    assert new.vector["dense.1"] == pytest.approx(titles_only, abs=1e-5)  # type: ignore[index, call-overload]
+    found.rollback()
+    assert found.handle.document_input("a", "b") == "a"
+
+
+def test_another_lexical_encoder_measures_the_corpus_anew(
+    client: QdrantBase, config: Make, opened: Open, faults: Faults
+) -> None:
+    found = opened(client, config({"lexical": LEXICAL}))
+    found.populate(corpus(10))
+    found.populate([Document(f"long{n}", "many " * 30) for n in range(10)])
+    then = found.handle.read().live.slots["lexical"].statistics
+    found.apply(config({"lexical": {**LEXICAL, "dimension": 256}}))
+    now = found.handle.read().live.slots["lexical"].statistics
+    assert then == {"documents": 10.0, "tokens": 40.0}
+    assert now == {"documents": 20.0, "tokens": 340.0}
+    encoder = FakeCalibratedEncoder(dimension=256)
+    encoder.calibrate(now)
+    assert faults(client, "lexical.2", encoder) == []
+
+
+# storage, numerics, prompts
+
+
+def params_of(client: QdrantBase, vector: str) -> models.VectorParams:
+    found = client.get_collection("c").config.params.vectors
+    assert isinstance(found, dict)
+    return found[vector]
+
+
+STORED = {"on_disk": True, "hnsw": {"m": 8}, "quantization": {"kind": "scalar"}}
+
+
+def test_storage_changes_without_encoding_and_is_taken_back(edge: QdrantBase, config: Make, opened: Open) -> None:
+    found = opened(edge, config({"dense": DENSE}))
+    found.populate(corpus(20))
+    report = found.apply(config({"dense": {**DENSE, "storage": STORED}}))
+    assert (report.outcome, report.encoded) == ("changed settings", {})
+    params = params_of(edge, "dense.1")
+    assert (params.on_disk, params.hnsw_config and params.hnsw_config.m) == (True, 8)
+    assert params.quantization_config is not None
+    again = opened(edge, config({"dense": {**DENSE, "storage": STORED}}))
+    assert again.search("title3 word3 word3 number3")[0].id == "3"
+    found.apply(config({"dense": DENSE}))
+    assert params_of(edge, "dense.1").quantization_config is None
+
+
+def test_storage_of_one_slot_changes_along_with_the_encoder_of_another(
+    edge: QdrantBase, config: Make, opened: Open
+) -> None:
+    second = {**DENSE, "seed": 5}
+    found = opened(edge, config({"dense": DENSE, "second": second}))
+    found.populate(corpus(20))
+    report = found.apply(config({"dense": OTHER, "second": {**second, "storage": STORED}}))
+    assert report.encoded == {"dense.2": 20}
+    assert params_of(edge, "second.1").quantization_config is not None
+    found.rollback()
+    assert params_of(edge, "second.1").quantization_config is None
+
+
+def test_a_query_prompt_and_storage_change_together(edge: QdrantBase, config: Make, opened: Open) -> None:
+    found = opened(edge, config({"dense": DENSE}))
+    found.populate(corpus(20))
+    report = found.apply(config({"dense": {**DENSE, "query_prompt": "find", "storage": STORED}}))
+    assert (report.encoded, vectors_of(found)) == ({}, {"dense": "dense.1"})
+    assert params_of(edge, "dense.1").on_disk is True
+
+
+def test_another_number_format_is_encoded_anew(edge: QdrantBase, config: Make, opened: Open) -> None:
+    client = edge
+    found = opened(client, config({"dense": DENSE}))
+    found.populate(corpus(10))
+    report = found.apply(config({"dense": {**DENSE, "storage": {"datatype": "float16"}}}))
+    assert report.encoded == {"dense.2": 10}
+    assert params_of(client, "dense.2").datatype == models.Datatype.FLOAT16
+
+
+def test_options_that_change_no_vector_change_settings_alone(client: QdrantBase, config: Make, opened: Open) -> None:
+    found = opened(client, config({"dense": DENSE}))
+    found.populate(corpus(10))
+    report = found.apply(config({"dense": {**DENSE, "record": False}}))
+    assert (report.outcome, report.encoded, vectors_of(found)) == ("changed settings", {}, {"dense": "dense.1"})
+    assert opened(client).handle.slots["dense"].config.options["record"] is False
+    assert found.apply(config({"dense": {**DENSE, "record": False}})).outcome == "nothing to do"
+
+
+def test_another_query_prompt_takes_no_encoding_and_can_be_taken_back(
+    client: QdrantBase, config: Make, opened: Open
+) -> None:
+    found = opened(client, config({"dense": DENSE}))
+    found.populate(corpus(20))
+    before = [(hit.id, hit.score) for hit in found.search("number3")]
+    report = found.apply(config({"dense": {**DENSE, "query_prompt": "find"}}))
+    assert (report.outcome, report.encoded, vectors_of(found)) == ("cut over", {}, {"dense": "dense.1"})
+    after = found.search("number3")
+    assert after[0].score < before[0][1]
+    assert [(h.id, h.score) for h in opened(client).search("number3")] == [(h.id, h.score) for h in after]
+    found.populate(corpus(22))
+    found.rollback()
+    assert [(hit.id, hit.score) for hit in found.search("number3")][:1] == before[:1]
+    found.finish()
+    assert existing(client, "c") == {"dense.1"}
+
+
+def test_a_search_pipeline_alone_is_a_setting(client: QdrantBase, config: Make, opened: Open) -> None:
+    found = opened(client, config({"dense": DENSE}))
+    found.populate(corpus(20))
+    assert found.apply(config({"dense": DENSE}, search={"limit": 3})).outcome == "changed settings"
+    assert len(opened(client).search("word1")) == 3
+
+
+# configs that change their mind
+
+
+def test_another_config_in_mid_swap_is_refused_and_rollback_gives_the_swap_up(
+    client: QdrantBase, config: Make, opened: Open
+) -> None:
+    found = opened(client, config({"dense": DENSE}))
+    found.populate(corpus(30))
+    before = [(hit.id, hit.score) for hit in found.search("number3")]
+    found.apply(config({"dense": OTHER}), ApplyOptions(cut_over=False))
+    for wanted in ({"dense": DENSE}, {"dense": {**DENSE, "seed": 2}}, {"dense": OTHER, "late": LATE}):
+        with pytest.raises(SwapError, match=r"(?s)another swap is under way.*diptych rollback"):
+            found.apply(config(wanted))
+    with pytest.raises(SwapError, match="nothing to finish"):
+        found.finish()
+    done = found.rollback(why="changed our mind")
+    assert (done.outcome, done.dropped) == ("abandoned", ("dense.2",))
+    assert existing(client, "c") == {"dense.1"}
+    assert [(hit.id, hit.score) for hit in found.search("number3")] == before
+    assert found.apply(config({"dense": {**DENSE, "seed": 2}})).encoded == {"dense.3": 30}
+    assert [event.what for event in found.handle.read().history] == [
+        "created", "began", "abandoned", "began", "cut over",
+    ]  # fmt: skip
+
+
+def test_back_to_an_earlier_encoder_that_is_still_kept_encodes_nothing(
+    client: QdrantBase, config: Make, opened: Open, faults: Faults
+) -> None:
+    found = opened(client, config({"dense": DENSE}))
+    found.populate(corpus(20))
+    found.apply(config({"dense": OTHER}))
+    found.populate(corpus(24))
+    assert found.apply(config({"dense": DENSE})).encoded == {}
+    assert vectors_of(found) == {"dense": "dense.1"}
+    assert faults(client, "dense.1", OLD_ENCODER) == []
+    assert found.apply(config({"dense": {**DENSE, "seed": 2}})).dropped == ("dense.2",)
+
+
+# documents and encoders that fail
+
+
+def test_points_without_text_are_reported_and_stop_the_gate_until_they_may_lack_the_vector(
+    client: QdrantBase, config: Make, opened: Open
+) -> None:
+    found = opened(client, config({"dense": DENSE}))
+    found.populate(corpus(20))
+    client.upsert("c", [models.PointStruct(id=7, vector={"dense.1": [1.0] * 16}, payload={"other": 1})])
+    with pytest.raises(GateFailed, match=r"1 of 21 points lack vector 'dense\.2'") as told:
+        found.apply(config({"dense": OTHER}))
+    assert told.value.context["left"] == {7: "no text in the payload"}
+    assert vectors_of(found) == {"dense": "dense.1"}
+    report = found.apply(config({"dense": OTHER}, swap={"gate": {"missing": 1}}))
+    assert (report.outcome, report.encoded, report.left) == ("cut over", {"dense.2": 0}, {7: "no text in the payload"})
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_documents_that_an_encoder_cannot_encode_are_named_and_the_others_have_all_vectors(
+    client: QdrantBase, config: Make, opened: Open, faults: Faults, parallel: bool
+) -> None:
+    found = opened(client, config({"dense": DENSE, "second": {**DENSE, "seed": 5}}))
+    found.populate(corpus(30))
+    wanted = {"dense": {**OTHER, "nan_word": "number13"}, "second": {**DENSE, "seed": 6}}
+    with pytest.raises(GateFailed, match=r"1 of 30 points lack vector 'dense\.2'") as told:
+        found.apply(config(wanted, swap={"parallel": parallel}))
+    left: Any = told.value.context["left"]
+    assert list(left.values()) == ["non-finite vector from slot 'dense'"]
+    assert len(faults(client, "dense.2", NEW_ENCODER)) == 1
+    assert faults(client, "second.2", FakeDenseEncoder(dimension=16, seed=6)) == []
+
+
+class Flaky(FakeDenseEncoder):
+    """An encoder whose machine fails after some documents, until it is mended."""
+
+    left: ClassVar[int] = 0
+    read: ClassVar[int] = 0
+
+    def __init__(self, *, dimension: int = 16) -> None:
+        super().__init__(dimension=dimension, seed=1)
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        """Vectors, as long as it works."""
+        own = [text for text in inputs if "number" in text]
+        Flaky.left -= len(own)
+        if Flaky.left < 0:
+            raise OSError("the machine is gone")
+        Flaky.read += len(own)
+        return super().encode_document(inputs)
+
+
+class BringsFlaky:
+    """A plugin."""
+
+    @hookimpl
+    def diptych_register_adapters(self) -> list[AdapterSpec]:
+        """`flaky`."""
+        return [AdapterSpec(name="flaky", kind="dense", factory=f"{__name__}:Flaky", summary="fails", cached=False)]
+
+
+def test_an_encoder_that_fails_for_good_ends_the_apply_which_goes_on_from_there(
+    client: QdrantBase, config: Make, opened: Open, faults: Faults
+) -> None:
+    found = opened(client, config({"dense": DENSE}), BringsFlaky())
+    found.populate(corpus(80))
+    Flaky.left, Flaky.read = 40, 0
+    with pytest.raises(PopulateError, match=r"(?s)an encoder fails.*the machine is gone"):
+        found.apply(config({"dense": {"adapter": "flaky"}}))
+    assert (vectors_of(found), Flaky.read) == ({"dense": "dense.1"}, 40)
+    Flaky.left = 1000
+    assert found.apply(config({"dense": {"adapter": "flaky"}}, swap={"gate": {"sample": 1}})).outcome == "cut over"
+    assert faults(client, "dense.2", NEW_ENCODER) == []
+
+
+# the gate
+
+
+def test_a_failed_gate_leaves_the_old_encoder_and_another_margin_passes_without_encoding_again(
+    client: QdrantBase, config: Make, opened: Open
+) -> None:
+    found = opened(client, config({"dense": DENSE}))
+    found.populate(corpus(40))
+    before = [(hit.id, hit.score) for hit in found.search("number3")]
+    with pytest.raises(GateFailed, match=r"(?s)the old ones stay live.*swap\.gate\.overlap"):
+        found.apply(config({"dense": OTHER}, swap={"gate": {"overlap": 1.0}}))
+    assert [(hit.id, hit.score) for hit in opened(client).search("number3")] == before
+    report = opened(client).apply(config({"dense": OTHER}, swap={"gate": {"overlap": 0.0}}))
+    assert (report.outcome, report.encoded) == ("cut over", {"dense.2": 0})
+    assert report.gate is not None
+    assert report.gate.passed
+
+
+# who applies
+
+
+def test_of_two_applies_at_once_the_second_is_refused_and_so_are_rollback_and_finish(
+    client: QdrantBase, config: Make, opened: Open
+) -> None:
+    found = opened(client, config({"dense": DENSE}))
+    found.populate(corpus(40))
+    refusals = []
+
+    def intrude() -> None:
+        other = opened(client)
+        for act in (lambda: other.apply(config({"dense": OTHER})), other.rollback, other.finish):
+            with pytest.raises(ApplyRunning, match=r"process \d+ of .*, last heard of at") as told:
+                act()
+            refusals.append(told.value)
+
+    report = found.apply(config({"dense": OTHER}), progress=Acting(16, intrude))
+    assert (report.outcome, len(refusals)) == ("cut over", 3)
+
+
+def test_an_apply_whose_lease_was_stolen_stops_and_changes_no_state(
+    client: QdrantBase, config: Make, opened: Open
+) -> None:
+    found = opened(client, config({"dense": DENSE}))
+    found.populate(corpus(60))
+
+    def steal() -> None:
+        raw = (client.get_collection("c").config.metadata or {})[APPLY]
+        client.update_collection("c", metadata={APPLY: {**raw, "token": "thief", "host": "elsewhere"}})
+
+    with pytest.raises(ApplyRunning, match="is being applied to the collection already"):
+        found.apply(config({"dense": OTHER}), progress=Acting(16, steal))
+    after = found.handle.read()
+    assert (after.swap is not None, vectors_of(found)) == (True, {"dense": "dense.1"})
+    assert (client.get_collection("c").config.metadata or {})[APPLY]["token"] == "thief"
+
+
+def test_an_apply_that_is_told_to_stop_stops_and_goes_on_later(
+    client: QdrantBase, config: Make, opened: Open, faults: Faults
+) -> None:
+    found = opened(client, config({"dense": DENSE}))
+    found.populate(corpus(80))
+    stop = threading.Event()
+    report = found.apply(config({"dense": OTHER}), progress=Acting(16, stop.set), stopped=stop)
+    assert report.outcome == "filled"
+    assert report.encoded["dense.2"] <= 40
+    again = found.apply(config({"dense": OTHER}))
+    assert again.outcome == "cut over"
+    assert report.encoded["dense.2"] + again.encoded["dense.2"] <= 80 + 16
+    assert faults(client, "dense.2", NEW_ENCODER) == []
