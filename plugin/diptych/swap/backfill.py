@@ -136,18 +136,21 @@ class Backfill:
             good = self._without_failures(page, outcomes)
             gone = self._store.add_vectors([self._vectors(page, outcomes, row) for row in good])
             gone |= self._store.add_payload(self._copies(page))
-            self.filled.encoded += len(good) - len(gone)
+            self.filled.encoded += sum(page[row].point not in gone for row in good)
             page = self._changed([item for item in page if item.point not in gone])
             self.filled.changed += len(page)
             outcomes = self._encoded(page)
 
     def _without_failures(self, page: Sequence[Item], outcomes: Encoded) -> list[int]:
+        """The rows that get a vector, of one slot at least; a point that lacks one is left, with the reason."""
         rows = []
         for row, item in enumerate(page):
             reasons = [str(found[row]) for found in outcomes.values() if isinstance(found[row], str)]
             if reasons:
                 self.filled.left[item.point] = reasons[0]
-            elif outcomes:
+            else:
+                self.filled.left.pop(item.point, None)
+            if len(reasons) < len(outcomes):
                 rows.append(row)
         return rows
 
@@ -170,9 +173,8 @@ class Backfill:
         """The items whose document is another one by now."""
         if self._documents is not None or not page:
             return []
-        now = {item.point: item for item in self._items(self._store.read([item.point for item in page]))}
         then = {item.point: item.input for item in page}
-        return [item for point, item in now.items() if item.input != then[point]]
+        return [item for item in self._items(self._store.read(list(then))) if item.input != then[item.point]]
 
     def _scrolled(self, offset: Any) -> Iterator[tuple[list[Item], Any]]:
         size = max(1, self._handle.populate_config.chunk // PIECES)
@@ -188,6 +190,8 @@ class Backfill:
         size, repaired = max(1, self._handle.populate_config.chunk // PIECES), 0
         wanted = models.Filter(should=[lacking(slot.generation) for slot in self._slots.values() if slot.generation])
         for records in self._store.matching(wanted, size):
+            if self._stopped.is_set():
+                break
             items = self._items(record for record in records if record.id not in self.filled.left)
             self._write(items, self._encoded(items))
             repaired += len(items)
@@ -206,7 +210,6 @@ class Backfill:
             if document is None or not text:
                 self.filled.left[point] = reason
             else:
-                self.filled.left.pop(point, None)
                 found.append(Item(document, "", text, point, position, new=False))
         return found
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import models
 
 from diptych.creation import params_of
-from diptych.metadata import CollectionMetadata, Generation
+from diptych.metadata import CollectionMetadata, Generation, State
 from diptych.params import vector_params
 from diptych.protocols import Kind
 from diptych.registry import Registry
@@ -18,6 +18,8 @@ from diptych.swap.second import CannotAddVectors, fits, too_old
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
+
+    from diptych.handle import CollectionHandle
 
 
 def existing(client: QdrantBase, name: str) -> set[str]:
@@ -104,6 +106,14 @@ def restore(client: QdrantBase, name: str, slot: Slot, generation: Generation) -
         off = models.VectorParamsDiff(quantization_config=models.Disabled.DISABLED)
         client.update_collection(name, vectors_config={generation.vector: off})
     return configure(client, name, generation.vector, params)
+
+
+def restore_shared(handle: CollectionHandle, before: State, after: State) -> None:
+    """Bring vectors that both states use from the storage of `before` to that of `after`."""
+    for name, own in after.slots.items():
+        then = before.slots.get(name)
+        if then is not None and then.vector == own.vector and then.storage != own.storage:
+            restore(handle.client, handle.name, handle.at(after).slots[name], then)
 
 
 def drop(client: QdrantBase, name: str, vector: str, kind: Kind) -> None:

@@ -9,7 +9,7 @@ from diptych.handle import CollectionHandle
 from diptych.metadata import CollectionMetadata
 from diptych.swap.lease import Lease
 from diptych.swap.states import abandoned, finished, other_keys, rolled_back, unused, write
-from diptych.swap.vectors import drop, drop_orphans
+from diptych.swap.vectors import drop, drop_orphans, restore_shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,7 @@ def _done(
     lease.forget()
     write(handle.client, handle.name, after, other_keys(before, after))
     handle.install(after)
+    restore_shared(handle, before.live, after.live)
     dropped = unused(before, after)
     for vector, generation in dropped.items():
         drop(handle.client, handle.name, vector, generation.kind)
