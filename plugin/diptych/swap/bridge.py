@@ -96,7 +96,8 @@ class Bridge:
     def _serve(self, fitted: Fitted, done: int) -> None:
         offered = offer(fitted.quality)
         share = f"{done:,} of {self.points:,} documents encoded: "
-        if not offered.yes:
+        # A good map that gains nothing over none serves too: documents written meanwhile need one to be found.
+        if not (offered.yes or offered.unmapped):
             self.warn(f"slot {self.slot!r}, {share}no drift map is offered: {offered.why}")
             return
         key = drift_key(self.slot)
