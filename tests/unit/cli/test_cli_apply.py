@@ -1,4 +1,4 @@
-"""`diptych apply` moves a collection, and `rollback` and `finish` end it."""
+"""`diptych apply` moves a collection to the encoders of the config."""
 
 from __future__ import annotations
 
@@ -218,73 +218,6 @@ def test_queries_are_switched_at_once_where_plan_measured_that_to_be_better(
     assert answer.code == 0
     assert "dense: queries by fake-dense: nDCG@1 on the old vectors 0.000" in run("status").out
     assert run("search", "hunts mice", "--only", "dense").out.split("\t")[3] == "owl"
-
-
-def test_rollback_goes_back_at_once_and_says_that_the_config_is_ahead(edited: Run) -> None:
-    edited("apply")
-    answer = edited("rollback", "--why", "users find less")
-    assert answer.code == 0
-    assert answer.out.splitlines() == [
-        "animals: rolled back; what answers now:",
-        "  dense: fake-dense, generation 1",
-        "  lexical: fake-sparse, generation 1",
-    ]
-    assert "warning: diptych.yaml still names other encoders than these" in answer.err
-    assert live(edited) == ["dense.1", "lexical.1"]
-    assert edited("status", "--history", "--json").json()["history"][-1]["why"] == "users find less"
-
-
-def test_ways_back_make_no_encoder(edited: Run, config: Path, tmp_path: Path) -> None:
-    edit(config, NEW, "fake-dense, seed: 1, log: ./calls}")
-    edited("apply")
-    (tmp_path / "calls").unlink()
-    for command in ("rollback", "rollback", "finish"):
-        assert edited(command).code == 0
-    assert not (tmp_path / "calls").exists()
-
-
-def test_rollback_with_the_config_put_back_has_no_warning(edited: Run, config: Path) -> None:
-    edited("apply")
-    edit(config, NEW, "fake-dense}")
-    answer = edited("rollback")
-    assert (answer.code, answer.err) == (0, "")
-    assert edited("search", "hunts mice", "--only", "dense").out.split("\t")[3] == "owl"
-
-
-def test_a_second_rollback_goes_forward_again(edited: Run) -> None:
-    edited("apply")
-    edited("rollback")
-    assert edited("rollback", "--json").json()["outcome"] == "rolled back"
-    assert live(edited) == ["dense.2", "lexical.1"]
-
-
-def test_rollback_gives_up_a_swap_under_way(edited: Run) -> None:
-    edited("apply", "--no-cut-over")
-    answer = edited("rollback")
-    assert answer.out.splitlines()[0] == "animals: abandoned; what answers now:"
-    assert "dropped: dense.2" in answer.out
-    found = edited("status", "--json").json()
-    assert [own["vector"] for own in found["vectors"]] == ["dense.1", "lexical.1"]
-    assert found["swap"] is None
-
-
-def test_finish_drops_the_old_vectors_and_then_there_is_no_way_back(edited: Run) -> None:
-    edited("apply")
-    answer = edited("finish")
-    assert (answer.code, answer.err) == (0, "")
-    assert answer.out == "animals: finished, dropped dense.1\n"
-    assert edited("rollback").code == 1
-    assert "there is nothing to roll back to" in edited("rollback").err
-    assert "there is nothing to finish" in edited("finish").err
-
-
-def test_ways_back_need_no_config(edited: Run, config: Path) -> None:
-    edited("apply")
-    config.unlink()
-    named = ("--store", "edge:./qdrant", "--collection", "animals")
-    assert edited("rollback", *named).err == ""
-    assert edited("rollback", *named, "--json").json()["outcome"] == "rolled back"
-    assert edited("finish", *named, "--json").json()["dropped"] == ["dense.1"]
 
 
 SLOW = """
