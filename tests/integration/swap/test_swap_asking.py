@@ -167,11 +167,17 @@ class Unrelated:
         return [AdapterSpec(name="unrelated", kind="dense", factory=f"{__name__}:Other", summary="Another.")]
 
 
-class Other(FakeDenseEncoder):
-    """An encoder of another space, in no simple relation to the old one."""
+class Other:
+    """An encoder whose vectors are in no relation to the old one's: drawn anew for each text."""
 
-    def __init__(self) -> None:
-        super().__init__(dimension=WIDTH, seed=9)
+    dimension, similarity = WIDTH, "cosine"
+
+    def encode_query(self, inputs: Sequence[str]) -> Floats:
+        drawn = np.stack([np.random.default_rng(list(text.encode())).normal(size=WIDTH) for text in inputs])
+        return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True), np.float32)
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        return self.encode_query(inputs)
 
 
 def test_queries_switch_at_once_where_judgements_show_that_it_helps(registry: Registry) -> None:
