@@ -74,6 +74,14 @@ def test_what_only_adds_noise_raises_no_alarm(name: str, bench: Any) -> None:
     guard.require_alike(found.likeness, found.now, found.generation, where="slot 'x'")
 
 
+@pytest.mark.parametrize("name", SCRIPTED.TOO_COARSE)
+def test_a_precision_as_coarse_as_another_prompt_is_refused(name: str, bench: Any) -> None:
+    then, now = SCRIPTED.TOO_COARSE[name]
+    found = bench.compare(then, now)
+    with pytest.raises(FingerprintMismatch, match=r"below 0\.95"):
+        guard.require_alike(found.likeness, found.now, found.generation, where="slot 'x'")
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
