@@ -104,6 +104,7 @@ class Handler(BaseHTTPRequestHandler):
 
     routes: Routes
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer waits 40 ms for the acknowledgement of its head
 
     def respond(self) -> None:
         """Any request."""
