@@ -13,6 +13,7 @@ from diptych.opening import describes, stored_search
 from diptych.populate.progress import Progress, Unwatched
 from diptych.stores.upkeep import optimized
 from diptych.swap.asking import comparable, describe, query_side, switch
+from diptych.swap.background import in_background
 from diptych.swap.begin import Beginning
 from diptych.swap.changes import SWAPS, Change, changes
 from diptych.swap.filling import Filling
@@ -34,7 +35,8 @@ def apply(
 ) -> ApplyReport:
     """Create the new vectors, fill them while the old ones answer, pass the gate, and cut over in one update.
 
-    Killed at any moment, it goes on where it was when it is run again; at most a chunk is encoded twice.
+    Killed at any moment, it goes on where it was when it is run again; at most a chunk is encoded twice. It works with
+    low priority, so that queries which this process answers meanwhile come first.
 
     Args:
         handle: the open collection.
@@ -52,7 +54,7 @@ def apply(
     with Lease(handle.client, handle.name) as lease:
         event = stopped or threading.Event()
         run = _Apply(handle, config, options or ApplyOptions(), lease, progress or Unwatched(), event)
-        return run.run()
+        return in_background(run.run, event)
 
 
 class _Apply:
@@ -137,7 +139,7 @@ class _Apply:
             return self._report("filled")
         self._optimize()
         gate = self._gate(self._handle.read(), swap)
-        if not self._options.cut_over:
+        if self._stopped.is_set() or not self._options.cut_over:
             return self._report("filled", gate)
         return self._cut_over(gate)
 

@@ -1,0 +1,52 @@
+"""`in_background`: work that gives way to whatever else the machine is asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import TypeVar
+
+NICENESS = 10  # of 19: a busy machine leaves it about a tenth of a core, so it never stands still with a lock in hand
+
+Result = TypeVar("Result")
+
+
+def in_background(work: Callable[[], Result], stopped: threading.Event) -> Result:
+    """What `work` returns or raises. It runs in a thread of low priority, as do the threads that it starts.
+
+    Queries that are encoded in the same process come first then. Priorities of single threads are Linux's; elsewhere
+    the work has the process's priority. Ctrl-C sets `stopped`, and is raised once the work has ended; a second one does
+    not wait for that.
+    """
+    future: Future[Result] = Future()
+    try:
+        threading.Thread(target=_run, args=(work, future), name="apply", daemon=True).start()
+        return future.result()
+    except KeyboardInterrupt:
+        stopped.set()
+        if not future.cancel():  # it has begun
+            wait([future])
+        raise
+
+
+def _run(work: Callable[[], Result], future: Future[Result]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    _stand_back()
+    try:
+        result = work()
+    except BaseException as error:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+def _stand_back() -> None:
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # a sandbox may forbid it; then the work is merely not as polite
+            current = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), max(current, NICENESS))

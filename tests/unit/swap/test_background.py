@@ -1,0 +1,54 @@
+"""Work in the background: its result and its errors come back, it gives way to the rest, and Ctrl-C ends it cleanly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from diptych.swap.background import NICENESS, in_background
+
+
+def priority() -> int:
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
+def test_the_result_comes_back() -> None:
+    assert in_background(lambda: "done", threading.Event()) == "done"
+
+
+def test_an_error_comes_back_with_where_it_was_raised() -> None:
+    def fails() -> None:
+        raise ValueError("the reason")
+
+    with pytest.raises(ValueError, match="the reason") as raised:
+        in_background(fails, threading.Event())
+    assert "fails" in [entry.name for entry in raised.traceback]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities of single threads are Linux's")
+def test_the_work_and_its_threads_give_way_and_the_caller_does_not() -> None:
+    def work() -> tuple[int, int]:
+        with ThreadPoolExecutor(1) as pool:
+            return priority(), pool.submit(priority).result()
+
+    before = priority()
+    assert in_background(work, threading.Event()) == (max(before, NICENESS),) * 2
+    assert priority() == before
+
+
+def test_ctrl_c_tells_the_work_to_stop_and_is_raised_when_it_has() -> None:
+    stopped, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        assert stopped.wait(30)
+        ended.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        in_background(work, stopped)
+    assert ended.is_set()
