@@ -133,18 +133,14 @@ class CollectionHandle:
             threading.Thread(target=self._look, name=f"follow-{self.name}", daemon=True).start()
         return self.view
 
-    def catch_up(self) -> bool:
-        """Look now, and load what is new at once; whether anything was.
+    def catch_up(self) -> None:
+        """Look now, and load what is new at once.
 
         Raises:
             DiptychError: the new encoders cannot be loaded, or did not make the vectors.
         """
         with self._lock:
-            metadata = self._read(required=True)
-            before = self.view
-            if metadata is not None:
-                self.install(metadata)
-            return self.view.slots is not before.slots
+            self.install(self.read())
 
     def install(self, metadata: CollectionMetadata) -> None:
         """Make this the view, once the encoders of slots that are new are loaded and have proved themselves.

@@ -68,9 +68,8 @@ class View:
         """This view: it never changes."""
         return self
 
-    def catch_up(self) -> bool:
-        """False: there is nothing newer than a view for itself."""
-        return False
+    def catch_up(self) -> None:
+        """Nothing: there is nothing newer than a view for itself."""
 
     def slot(self, name: str) -> Slot:
         """The slot of this name.

@@ -79,13 +79,15 @@ def search(
 
 
 def current(handle: CollectionHandle | View, answer: Callable[[], T]) -> T:
-    """`answer()`, and once more when it failed because a swap was finished, so that the vectors it knew are gone."""
-    try:
-        return answer()
-    except SearchError:
-        if not handle.catch_up():
-            raise
-        return answer()
+    """`answer()`, and again when it failed and the slots are others now: the vectors it knew are gone."""
+    while True:
+        slots = handle.slots  # before, since a look that another query began may exchange them at any moment
+        try:
+            return answer()
+        except SearchError:
+            handle.catch_up()
+            if handle.slots is slots:
+                raise
 
 
 def find(asked: Asked, seconds: dict[str, float]) -> list[list[Hit]]:

@@ -13,6 +13,8 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection, handle
 from diptych.errors import SearchError
+from diptych.search import search
+from diptych.search.run import current
 from diptych.swap import ApplyOptions
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document, Hit
@@ -137,6 +139,24 @@ def test_a_handle_on_a_vector_that_was_dropped_recovers_at_its_next_query(
     applying.finish()
     assert whose(QUERIES[2], serving.search(QUERIES[2])) == "new"
     assert serving.handle.slots["dense"].vector == "dense.2"
+
+
+def test_a_query_recovers_when_the_look_of_another_query_exchanged_the_view_meanwhile(
+    client: QdrantBase, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handle, "REFRESH", 1000.0)
+    opened(client, config(OLD)).populate(corpus(40))
+    serving, applying = opened(client), opened(client)
+    assert whose(QUERIES[0], serving.search(QUERIES[0])) == "old"
+    applying.apply(config(NEW))
+    applying.finish()
+
+    def answer() -> list[Hit]:
+        view = serving.handle.view
+        serving.handle.catch_up()
+        return search(view, [QUERIES[1]])[0]
+
+    assert whose(QUERIES[1], current(serving.handle, answer)) == "new"
 
 
 def test_a_handle_recovers_in_a_batch_in_groups_in_explain_and_with_a_pipeline_of_its_own(
