@@ -26,6 +26,7 @@ class Pipeline:
         deliver: uploads an encoded piece; called in one thread.
         room: pieces that may be on their way at once, so what a crash can cost.
         stopped: set when the run is given up, so that whoever waits in `deliver` stops waiting.
+        begin: called first in each thread.
     """
 
     def __init__(
@@ -35,8 +36,9 @@ class Pipeline:
         *,
         room: int,
         stopped: threading.Event,
+        begin: Callable[[], None] = lambda: None,
     ) -> None:
-        self._encoders, self._deliver, self._stopped = encoders, deliver, stopped
+        self._encoders, self._deliver, self._stopped, self._begin = encoders, deliver, stopped, begin
         self._threads: dict[str, ThreadPoolExecutor] = {}
         self._room = threading.Semaphore(room)
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -75,10 +77,11 @@ class Pipeline:
 
     def _thread(self, name: str) -> ThreadPoolExecutor:
         if name not in self._threads:
-            self._threads[name] = ThreadPoolExecutor(1, f"encode-{name}")
+            self._threads[name] = ThreadPoolExecutor(1, f"encode-{name}", self._begin)
         return self._threads[name]
 
     def _upload(self) -> None:
+        self._begin()
         while (job := self._jobs.get()) is not None:
             if self._failure is None and not self._stopped.is_set():
                 self._finish(*job)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 
 from diptych.config.models import Config, SearchConfig
 from diptych.errors import DiptychError, GateFailed, SwapError
@@ -18,6 +19,7 @@ from diptych.swap.begin import Beginning
 from diptych.swap.changes import SWAPS, Change, changes
 from diptych.swap.filling import Filling
 from diptych.swap.gate import GateReport, Judged, coverage, run_gate
+from diptych.swap.gate_answers import warm_up
 from diptych.swap.lease import Lease
 from diptych.swap.points import LivePoints
 from diptych.swap.reports import SHOWN, ApplyOptions, ApplyReport
@@ -35,8 +37,8 @@ def apply(
 ) -> ApplyReport:
     """Create the new vectors, fill them while the old ones answer, pass the gate, and cut over in one update.
 
-    Killed at any moment, it goes on where it was when it is run again; at most a chunk is encoded twice. It works with
-    low priority, so that queries which this process answers meanwhile come first.
+    Killed at any moment, it goes on where it was when it is run again; at most a chunk is encoded twice. What
+    it encodes has low priority, so that queries which this process answers meanwhile come first.
 
     Args:
         handle: the open collection.
@@ -54,7 +56,7 @@ def apply(
     with Lease(handle.client, handle.name) as lease:
         event = stopped or threading.Event()
         run = _Apply(handle, config, options or ApplyOptions(), lease, progress or Unwatched(), event)
-        return in_background(run.run, event)
+        return run.run()
 
 
 class _Apply:
@@ -184,7 +186,10 @@ class _Apply:
         new = self._handle.at(swap.target, metadata, SearchConfig.model_validate(swap.search or {}))
         client, name = self._handle.client, self._handle.name
         covered = {own.vector: coverage(client, name, own) for own in swap.target.slots.values()}
-        return run_gate(old, new, config=self._config.swap.gate, judged=self._judged, coverage=covered)
+        for view in (old, new):
+            warm_up(view)
+        gate = partial(run_gate, old, new, config=self._config.swap.gate, judged=self._judged, coverage=covered)
+        return in_background(gate, self._stopped)
 
     def _failed(self, report: GateReport) -> GateFailed:
         return GateFailed(

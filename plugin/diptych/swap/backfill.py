@@ -24,6 +24,7 @@ from diptych.populate.points import PointMaker
 from diptych.populate.progress import Progress
 from diptych.populate.store import plain_id
 from diptych.slots import Slot
+from diptych.swap.background import stand_back
 from diptych.swap.lease import Checkpoint, Lease
 from diptych.swap.points import LivePoints
 from diptych.swap.source import SourceDocuments
@@ -111,7 +112,8 @@ class Backfill:
         self._progress.begin("fill", max(0, self._store.count() - done))
         offsets: list[Any] = []
         deliver = partial(self._deliver, offsets, [done])
-        with Pipeline(lambda: self._encoders, deliver, room=chunk // size, stopped=self._stopped) as pipeline:
+        room = chunk // size
+        with Pipeline(lambda: self._encoders, deliver, room=room, stopped=self._stopped, begin=stand_back) as pipeline:
             for page, following in self._limited(pages):
                 offsets.append(following)
                 pipeline.put(page)

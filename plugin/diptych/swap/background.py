@@ -16,11 +16,9 @@ Result = TypeVar("Result")
 
 
 def in_background(work: Callable[[], Result], stopped: threading.Event) -> Result:
-    """What `work` returns or raises. It runs in a thread of low priority, as do the threads that it starts.
+    """What `work` returns or raises. It runs in a thread that stands back, as do the threads that it starts.
 
-    Queries that are encoded in the same process come first then. Priorities of single threads are Linux's; elsewhere
-    the work has the process's priority. Ctrl-C sets `stopped`, and is raised once the work has ended; a second one does
-    not wait for that.
+    Ctrl-C sets `stopped`, and is raised once the work has ended; a second one does not wait for that.
     """
     future: Future[Result] = Future()
     try:
@@ -36,7 +34,7 @@ def in_background(work: Callable[[], Result], stopped: threading.Event) -> Resul
 def _run(work: Callable[[], Result], future: Future[Result]) -> None:
     if not future.set_running_or_notify_cancel():
         return
-    _stand_back()
+    stand_back()
     try:
         result = work()
     except BaseException as error:
@@ -45,7 +43,12 @@ def _run(work: Callable[[], Result], future: Future[Result]) -> None:
         future.set_result(result)
 
 
-def _stand_back() -> None:
+def stand_back() -> None:
+    """Give the calling thread a low priority for good, so that queries which are encoded beside it come first.
+
+    Threads that it starts inherit that. So nothing that outlives the work may be made in it: a model that brings
+    threads of its own is loaded elsewhere. Priorities of single threads are Linux's; elsewhere nothing changes.
+    """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # a sandbox may forbid it; then the work is merely not as polite
             current = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from diptych.errors import ContractError, FingerprintMismatch, RegistryError, RemoteError
+from diptych.errors import ContractError, DiptychError, FingerprintMismatch, RegistryError, RemoteError
 from diptych.search import Pipeline, Retrieve, search
 from diptych.search.inputs import encode_inputs
 from diptych.types import Hit, Query
@@ -37,6 +38,12 @@ def silence(view: View) -> str:
     except (RegistryError, RemoteError, ContractError, FingerprintMismatch) as error:
         return error.what
     return ""
+
+
+def warm_up(view: View) -> None:
+    """Load what the view's pipeline needs, as far as it can be had, by one query."""
+    with contextlib.suppress(DiptychError):  # the gate itself meets what is wrong, and says it
+        search(view, ["a question"], limit=1)
 
 
 def alone(slot: str) -> Pipeline:
