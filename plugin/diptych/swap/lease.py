@@ -12,8 +12,9 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -33,11 +34,15 @@ _held: set[str] = set()  # tokens of this process
 
 
 class Checkpoint(Record):
-    """How far the back-fill of one vector is: points up to `offset`, exclusive, are done; None at the start."""
+    """How far the back-fill of one vector is: points up to `offset`, exclusive, are done; None at the start.
+
+    `repairing` are points that lacked the vector and are being given it just now.
+    """
 
     offset: int | str | None = None
     done: int = 0
     complete: bool = False
+    repairing: tuple[int | str, ...] = ()
 
 
 class LeaseRecord(Record):
@@ -46,6 +51,7 @@ class LeaseRecord(Record):
     token: str
     by: str
     host: str
+    place: str = ""
     pid: int
     at: str
     released: bool = False
@@ -56,7 +62,7 @@ class LeaseRecord(Record):
         """Whether the holder may still be at work."""
         if self.released:
             return False
-        if self.host == socket.gethostname():
+        if (self.host, self.place) == (socket.gethostname(), place()):
             if self.pid == os.getpid():
                 return self.token in _held
             if not _runs(self.pid):
@@ -88,13 +94,13 @@ class Lease:
         self.checkpoints: dict[str, Checkpoint] = {}
 
     def __enter__(self) -> Self:
-        with _taking:
-            self._refuse_if_held()
-            found = read_lease(self._client, self._name)
-            self.checkpoints = dict(found.checkpoints) if found else {}
-            _held.add(self._token)
-            self._write()
         try:
+            with _taking:
+                self._refuse_if_held()
+                found = read_lease(self._client, self._name)
+                self.checkpoints = dict(found.checkpoints) if found else {}
+                _held.add(self._token)
+                self._write()
             time.sleep(SETTLE)
             self.require()
         except BaseException:
@@ -130,6 +136,30 @@ class Lease:
             self.checkpoints.update(progress)
             self._write()
 
+    def repairing(self, vectors: Iterable[str], points: Sequence[int | str]) -> None:
+        """Keep which points are being given these vectors just now; none when that is done.
+
+        Raises:
+            ApplyRunning: somebody else has taken the lease.
+        """
+        self.require()
+        with self._lock:
+            for vector in vectors:
+                reached = self.checkpoints.pop(vector, Checkpoint()).model_copy(update={"repairing": tuple(points)})
+                if reached != Checkpoint():
+                    self.checkpoints[vector] = reached
+            self._write()
+
+    def repaired(self, vectors: Iterable[str]) -> list[int | str]:
+        """The points at which a repair of these vectors was broken off."""
+        known = (self.checkpoints[vector].repairing for vector in vectors if vector in self.checkpoints)
+        return list(dict.fromkeys(point for points in known for point in points))
+
+    def clear(self) -> None:
+        """No checkpoints any more: the work is done, and only clearing up is left."""
+        with self._lock:
+            self.checkpoints.clear()
+
     def forget(self) -> None:
         """No heartbeat any more: the next update removes the lease together with what it changes."""
         with self._lock:  # a heartbeat that has begun ends before
@@ -154,6 +184,7 @@ class Lease:
             token=self._token,
             by=who(),
             host=socket.gethostname(),
+            place=place(),
             pid=os.getpid(),
             at=now(),
             released=released,
@@ -174,6 +205,15 @@ class Lease:
 
 
 _taking = threading.Lock()
+
+
+def place() -> str:
+    """Where process numbers mean the same: containers may share a host's name and each have a process 1."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:  # no Linux; there a host has one set of numbers
+        return ""
 
 
 def _runs(pid: int) -> bool:

@@ -20,7 +20,8 @@ from diptych.swap.lease import STALE, Checkpoint, Lease, LeaseRecord, read_lease
 
 
 def record(**changes: Any) -> LeaseRecord:
-    own = {"token": "t", "by": "eve@far", "host": socket.gethostname(), "pid": os.getpid(), "at": ago(1), **changes}
+    own = {"token": "t", "by": "eve@far", "host": socket.gethostname(), "place": leases.place(), "pid": os.getpid()}
+    own |= {"at": ago(1), **changes}
     return LeaseRecord.model_validate(own)
 
 
@@ -195,3 +196,39 @@ def test_a_lease_that_a_newer_release_wrote_is_no_obstacle(client: QdrantBase) -
     client.update_collection("c", metadata={APPLY: {"format": 99}})
     with Lease(client, "c") as lease:
         assert lease.checkpoints == {}
+
+
+def test_a_process_of_that_number_in_another_container_of_the_same_host_name_is_not_taken_for_the_holder(
+    client: QdrantBase, dead: int
+) -> None:
+    put(client, record(pid=dead, place="another boot 4026531836"))
+    with pytest.raises(ApplyRunning), Lease(client, "c"):
+        pass
+
+
+def test_a_lease_whose_first_write_was_answered_by_an_error_can_be_taken_again(
+    client: QdrantBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = client.update_collection
+
+    def lost(*given: Any, **options: Any) -> None:
+        update(*given, **options)
+        raise TimeoutError("the answer was lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "update_collection", lost)
+        with pytest.raises(TimeoutError), Lease(client, "c"):
+            pass
+    with Lease(client, "c"):
+        assert read_lease(client, "c") is not None
+
+
+def test_points_that_are_being_repaired_are_known_to_the_next_holder_until_they_are_done(client: QdrantBase) -> None:
+    with Lease(client, "c") as lease:
+        lease.checkpoint({"dense.2": Checkpoint(complete=True, done=5)})
+        lease.repairing(["dense.2", "late.2"], [3, "a"])
+    with Lease(client, "c") as lease:
+        assert lease.repaired(["late.2", "dense.2"]) == [3, "a"]
+        lease.repairing(["dense.2", "late.2"], ())
+        assert lease.repaired(["late.2", "dense.2"]) == []
+        assert lease.checkpoints == {"dense.2": Checkpoint(complete=True, done=5)}
