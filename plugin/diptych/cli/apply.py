@@ -167,12 +167,15 @@ def _announce(opened: Collection, config: Config, again: frozenset[str]) -> None
 def _show_failed(name: str, error: GateFailed, as_json: bool) -> None:
     """What the gate measured; the error itself says why it was not enough."""
     report, left = error.context.get("report"), error.context.get("left") or {}
+    missing = error.context.get("missing") or 0
     if as_json:
         gate = dataclasses.asdict(report) if dataclasses.is_dataclass(report) else None  # type: ignore[arg-type]
-        return write_json({"collection": name, "outcome": "gate not passed", "gate": gate, "left": left})
+        return write_json(
+            {"collection": name, "outcome": "gate not passed", "gate": gate, "left": left, "missing": missing}
+        )
     if report is not None:
         show_gate(stdout(), report)  # type: ignore[arg-type]
-    _left(left, len(left))  # type: ignore[arg-type]
+    _left(left, missing)  # type: ignore[arg-type]
     return None
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from diptych.config.models import Config, SearchConfig
 from diptych.errors import DiptychError, GateFailed, SwapError
 from diptych.handle import CollectionHandle
-from diptych.metadata import CollectionMetadata, Swap
+from diptych.metadata import APPLY, CollectionMetadata, Swap
 from diptych.opening import describes, stored_search
 from diptych.populate.progress import Progress, Unwatched
 from diptych.stores.upkeep import optimized
@@ -100,6 +100,7 @@ class _Apply:
                 found,
                 self._points,
                 self._options.why,
+                documents=self._options.documents,
                 progress=self._progress,
                 warn=self._warnings.append,
             )
@@ -114,7 +115,7 @@ class _Apply:
 
     def _settings(self, beginning: Beginning, metadata: CollectionMetadata, found: list[Change]) -> ApplyReport:
         """Changes that make no vectors; points that lack a vector get it, and vectors that a kill left over go."""
-        self._filling.repair(metadata)
+        self._filling.repair(metadata, metadata.live)
         drop_orphans(self._handle.client, self._handle.name, metadata)
         search = self._config.search.model_dump(mode="json")
         changed = [change for change in found if change.action != "keep"]
@@ -137,6 +138,7 @@ class _Apply:
         slots = {own.vector: self._handle.building(name, own) for name, own in swap.building.items()}
         for group in self._filling.groups(slots):
             self._filling.fill(group)
+        self._filling.repair(metadata, swap.target, slots)  # vectors that are used again; others may have left gaps
         if self._stopped.is_set():
             return self._report("filled")
         self._optimize()
@@ -199,6 +201,7 @@ class _Apply:
             do="look at them; then change swap.gate and run diptych apply again, or give up: diptych rollback",
             report=report,
             left=dict(list(self._filling.filled.left.items())[:SHOWN]),
+            missing=len(self._filling.filled.left),
         )
 
     def _cut_over(self, gate: GateReport | None) -> ApplyReport:
@@ -207,10 +210,12 @@ class _Apply:
         before = self._handle.read()
         after = cut_over(before, gate.sentence if gate else "passed over")
         restore_shared(self._handle, before.live, after.live)
-        self._lease.forget()
-        write(client, name, after, other_keys(before, after))
+        keys = other_keys(before, after)
+        keys.pop(APPLY)  # the lease stays until all is cleared up: the next swap must not begin in between
+        write(client, name, after, keys)
+        self._lease.clear()
         self._handle.install(after)
-        self._filling.repair(after)  # of populates that looked just before
+        self._filling.repair(after, after.live)  # of populates that looked just before
         dropped = unused(before, after)
         for vector, generation in dropped.items():
             drop(client, name, vector, generation.kind)

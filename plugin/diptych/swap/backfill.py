@@ -16,7 +16,6 @@ from typing import Any
 from qdrant_client import models
 
 from diptych.handle import CollectionHandle
-from diptych.payloads import from_payload
 from diptych.populate.encode import SlotEncoder, inputs_of
 from diptych.populate.intake import Item
 from diptych.populate.pipeline import Encoded, Pipeline
@@ -27,7 +26,7 @@ from diptych.slots import Slot
 from diptych.swap.background import stand_back
 from diptych.swap.lease import Checkpoint, Lease
 from diptych.swap.points import LivePoints
-from diptych.swap.source import SourceDocuments
+from diptych.swap.source import SourceDocuments, document_of
 from diptych.swap.vectors import lacking
 from diptych.types import Document
 
@@ -54,7 +53,7 @@ class Backfill:
         rate: documents a second at most; None for as many as it takes.
         progress: is told of stage `fill`.
         stopped: ends the pass at the next chunk.
-        documents: the original documents, for payloads that do not hold the text; None reads the payload.
+        documents: the original documents, for payloads that do not hold the text.
         reached: is told, after each checkpoint, how many points are done.
     """
 
@@ -88,6 +87,7 @@ class Backfill:
         """
         for slot in self._slots.values():
             _ = slot.encoder  # one after another: heavy packages do not like to be imported in several threads at once
+        self._finish_broken_off()
         start = self._start()
         if not start.complete:
             self._pass(self._scrolled(start.offset), start.done)
@@ -97,9 +97,17 @@ class Backfill:
         return self.filled
 
     def repair(self) -> Filled:
-        """Fill the points that lack a vector."""
+        """Fill the points that lack a vector, and those at which an earlier run was broken off."""
+        self._finish_broken_off()
         self._repaired()
         return self.filled
+
+    def _finish_broken_off(self) -> None:
+        """Write anew the points of a repair that was killed, since their vectors may be of a text that changed."""
+        if points := self._lease.repaired(self._slots):
+            items = self._items(self._store.read(points))
+            self._write(items, self._encoded(items))
+            self._lease.repairing(self._slots, ())
 
     def _start(self) -> Checkpoint:
         found = [self._lease.checkpoints.get(vector, Checkpoint()) for vector in self._slots]
@@ -173,7 +181,7 @@ class Backfill:
 
     def _changed(self, page: Sequence[Item]) -> list[Item]:
         """The items whose document is another one by now."""
-        if self._documents is not None or not page:
+        if not page:
             return []
         then = {item.point: item.input for item in page}
         return [item for item in self._items(self._store.read(list(then))) if item.input != then[item.point]]
@@ -189,17 +197,28 @@ class Backfill:
 
     def _repaired(self) -> int:
         """Fill the points that lack a vector because others wrote them without; how many there were."""
-        size, repaired = max(1, self._handle.populate_config.chunk // PIECES), 0
-        wanted = models.Filter(should=[lacking(slot.generation) for slot in self._slots.values() if slot.generation])
-        for records in self._store.matching(wanted, size):
+        repaired = 0
+        for items, _ in self._limited(self._lacking()):
             if self._stopped.is_set():
                 break
-            items = self._items(record for record in records if record.id not in self.filled.left)
+            points = [item.point for item in items]
+            self._store.looked(partial(self._lease.repairing, self._slots, points))
             self._write(items, self._encoded(items))
             repaired += len(items)
+        if repaired:
+            self._store.looked(partial(self._lease.repairing, self._slots, ()))
         return repaired
 
+    def _lacking(self) -> Iterator[tuple[list[Item], None]]:
+        size = max(1, self._handle.populate_config.chunk // PIECES)
+        wanted = models.Filter(should=[lacking(slot.generation) for slot in self._slots.values() if slot.generation])
+        for records in self._store.matching(wanted, size):
+            if items := self._items(record for record in records if record.id not in self.filled.left):
+                yield items, None
+
     def _encoded(self, items: Sequence[Item]) -> Encoded:
+        if not items:
+            return {}
         return {vector: encoder(inputs_of(encoder, items)) for vector, encoder in self._encoders.items()}
 
     def _items(self, records: Iterable[models.Record]) -> list[Item]:
@@ -207,18 +226,13 @@ class Backfill:
         found = []
         reason = "no text in the payload" if self._documents is None else "not in the source"
         for position, record in enumerate(records):
-            point, document = plain_id(record.id), self._document(record)
+            point, document = plain_id(record.id), document_of(record, self._handle.view.layout, self._documents)
             text = document and self._read(document)
             if document is None or not text:
                 self.filled.left[point] = reason
             else:
                 found.append(Item(document, "", text, point, position, new=False))
         return found
-
-    def _document(self, record: models.Record) -> Document | None:
-        if self._documents is None:
-            return from_payload(record.id, record.payload, self._handle.view.layout)
-        return self._documents.get(plain_id(record.id))
 
     def _read(self, document: Document) -> str:
         """All that the slots read of a document, to tell whether it changed."""

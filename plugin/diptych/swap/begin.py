@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from diptych.config.models import Config
 from diptych.creation import now, params_of, who
+from diptych.errors import SwapError
 from diptych.handle import CollectionHandle
 from diptych.metadata import CollectionMetadata, Generation, State, Swap
 from diptych.opening import reading_of, storage_of
-from diptych.payloads import from_payload
 from diptych.populate.progress import Progress, Unwatched
 from diptych.populate.statistics import summed
 from diptych.protocols import Calibrated, Statistics
@@ -19,6 +19,7 @@ from diptych.slots import Slot, vector_name
 from diptych.swap.changes import ENCODES, Change, fingerprint
 from diptych.swap.points import LivePoints
 from diptych.swap.second import CannotAddVectors, provide
+from diptych.swap.source import SourceDocuments, document_of
 from diptych.swap.states import begun, write
 from diptych.swap.vectors import create, drop_orphans, orphans
 
@@ -34,6 +35,7 @@ class Beginning:
     changes: Sequence[Change]
     points: LivePoints
     why: str = ""
+    documents: SourceDocuments | None = None
     progress: Progress = field(default_factory=Unwatched)
     warn: Callable[[str], None] = field(default=warnings.warn)
 
@@ -121,11 +123,19 @@ class Beginning:
         if not isinstance(slot.encoder, Calibrated):
             return None
         reading, sums, offset = reading_of(self.config.populate), dict[str, float](), None
-        layout = self.handle.view.layout
         while True:
             records, offset = self.points.page(offset, PAGE)
-            documents = [from_payload(record.id, record.payload, layout) for record in records]
-            texts = [text for d in documents if (text := reading.of(d.title, d.text))]
-            sums = summed(sums, slot, texts)
+            found = (document_of(record, self.handle.view.layout, self.documents) for record in records)
+            sums = summed(sums, slot, [text for d in found if d and (text := reading.of(d.title, d.text))])
             if offset is None:
-                return sums
+                return _require_documents(sums, slot, self.handle.name)
+
+
+def _require_documents(sums: Statistics, slot: Slot, name: str) -> Statistics:
+    if not sums.get("documents"):
+        raise SwapError(
+            f"the encoder of {slot.where} is calibrated on the collection's documents, and there are none with a text",
+            where=f"collection {name!r}",
+            do="populate documents first, or give those that the points were made of: --source FILE",
+        )
+    return sums

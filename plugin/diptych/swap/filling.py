@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from diptych.config.models import Config
 from diptych.handle import CollectionHandle
-from diptych.metadata import CollectionMetadata
+from diptych.metadata import CollectionMetadata, Generation, State
 from diptych.populate.progress import Progress
 from diptych.slots import Slot
 from diptych.swap.backfill import Backfill, Filled
@@ -56,21 +56,32 @@ class Filling:
 
     def fill(self, slots: Mapping[str, Slot]) -> None:
         """Fill these vectors in one pass."""
+        self._count(slots, Backfill.run, self._bridges(slots))
+
+    def repair(self, metadata: CollectionMetadata, state: State, leave: Collection[str] = ()) -> None:
+        """Give points that lack a vector of this state that vector, but for the vectors in `leave`.
+
+        A populate was killed just when others cut over, or others than diptych write points.
+        """
+        view = self._handle.at(state, metadata)
+        for name, own in state.slots.items():
+            if own.vector not in leave and (self._lease.repaired([own.vector]) or self._lacks(own)):
+                self._count({own.vector: view.slots[name]}, Backfill.repair)
+
+    def _lacks(self, own: Generation) -> bool:
+        return coverage(self._handle.client, self._handle.name, own).missing > 0
+
+    def _count(
+        self, slots: Mapping[str, Slot], work: Callable[[Backfill], Filled], bridges: Sequence[Bridge] = ()
+    ) -> None:
+        """Do the work of a back-fill of these slots, and add up what it did."""
         before = {vector: _hits(slot) for vector, slot in slots.items()}
-        filled = self._backfill(slots, self._bridges(slots)).run()
-        self.encoded.update(dict.fromkeys(slots, filled.encoded))
-        self.cache_hits.update({vector: _hits(slot) - before[vector] for vector, slot in slots.items()})
+        filled = work(self._backfill(slots, bridges))
+        for vector, slot in slots.items():
+            self.encoded[vector] = self.encoded.get(vector, 0) + filled.encoded
+            self.cache_hits[vector] = self.cache_hits.get(vector, 0) + _hits(slot) - before[vector]
         self.filled.changed += filled.changed
         self.filled.left.update(filled.left)
-
-    def repair(self, metadata: CollectionMetadata) -> None:
-        """Give points that lack a live vector that vector: a populate was killed just when others cut over."""
-        view = self._handle.at(metadata.live, metadata)
-        for name, own in metadata.live.slots.items():
-            if coverage(self._handle.client, self._handle.name, own).missing:
-                filled = self._backfill({own.vector: view.slots[name]}).repair()
-                self.encoded[own.vector] = filled.encoded
-                self.filled.left.update(filled.left)
 
     def _bridges(self, slots: Mapping[str, Slot]) -> list[Bridge]:
         """Drift maps for the slots being filled whose old encoder is gone."""

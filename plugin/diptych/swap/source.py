@@ -1,4 +1,4 @@
-"""`SourceDocuments`: the original documents by point, for collections whose payloads do not hold the text."""
+"""Where the texts of a swap come from: the payload, or the original source for payloads that do not hold the text."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
+from qdrant_client import models
+
 from diptych.handle import CollectionHandle
+from diptych.metadata import Layout
+from diptych.payloads import from_payload
 from diptych.populate.intake import Intake, Tally
 from diptych.populate.seen import SeenIds
+from diptych.populate.store import plain_id
 from diptych.types import Document
 
 CACHE_KIB = 16_384  # of the table in memory; the rest lies in a file that the system deletes with the process
@@ -59,3 +64,12 @@ class SourceDocuments:
                 self._base.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (str(item.point), content))
                 count += 1
         return count
+
+
+def document_of(record: models.Record, layout: Layout, source: SourceDocuments | None) -> Document | None:
+    """A point's document as its payload has it, which may have changed; where that has no text, as the source has it.
+
+    None where a source is given and neither has the text.
+    """
+    document = from_payload(record.id, record.payload, layout)
+    return document if source is None or document.text.strip() else source.get(plain_id(record.id))

@@ -1,0 +1,220 @@
+"""Texts from the original source, points that lack a vector, and clean-up: what a swap must not leave behind."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import pytest
+from qdrant_client import models
+from qdrant_client.client_base import QdrantBase
+
+from diptych import Collection, Registry
+from diptych.errors import ApplyRunning, GateFailed, SwapError
+from diptych.payloads import point_id
+from diptych.swap import ApplyOptions, vectors
+from diptych.swap.gate import run_gate
+from diptych.swap.points import LivePoints
+from diptych.swap.source import SourceDocuments
+from diptych.testing.fakes import FakeDenseEncoder
+from diptych.types import Document
+
+DENSE: dict[str, Any] = {"adapter": "fake-dense", "dimension": 16}
+OTHER: dict[str, Any] = {**DENSE, "seed": 1}
+THIRD: dict[str, Any] = {**DENSE, "seed": 2}
+LEXICAL: dict[str, Any] = {"adapter": "fake-calibrated", "dimension": 512}
+OLD_ENCODER, NEW_ENCODER = FakeDenseEncoder(dimension=16), FakeDenseEncoder(dimension=16, seed=1)
+APPLYING = importlib.import_module("diptych.swap.apply")  # the package's attribute of that name is the function
+Open: TypeAlias = Callable[..., Collection]
+Make: TypeAlias = Callable[..., Any]
+Faults: TypeAlias = Callable[..., list[str]]
+
+
+def corpus(size: int) -> list[Document]:
+    return [Document(str(n), f"word{n % 17} word{n % 23} number{n}") for n in range(size)]
+
+
+class Once:
+    """A progress that does something at the first document that is filled."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self._act: Callable[[], object] | None = act
+
+    def begin(self, stage: str, total: int | None) -> None:
+        """Nothing."""
+
+    def advance(self, stage: str, steps: int) -> None:
+        act, self._act = self._act, None
+        if act is not None:
+            act()
+
+
+class Killed(BaseException):
+    """As a kill: nothing handles it."""
+
+
+# the original source
+
+
+def test_a_document_that_changes_while_texts_come_from_the_source_gets_the_vector_of_its_new_text(
+    client: QdrantBase, config: Make, opened: Open, faults: Faults
+) -> None:
+    found = opened(client, config({"dense": DENSE}))
+    found.populate(corpus(60))
+    writing = opened(client)
+    changed = [Document(str(n), f"quite other text {n}") for n in range(30, 60)]
+    with SourceDocuments(found.handle, corpus(60)) as source:
+        options = ApplyOptions(documents=source, gate=False)
+        found.apply(config({"dense": OTHER}), options, progress=Once(lambda: writing.populate(changed)))
+    assert faults(client, "dense.2", NEW_ENCODER) == []
+
+
+def test_a_point_whose_payload_has_the_text_needs_no_document_in_the_source(
+    client: QdrantBase, config: Make, opened: Open, faults: Faults
+) -> None:
+    found = opened(client, config({"dense": DENSE}))
+    found.populate(corpus(30))
+    with SourceDocuments(found.handle, corpus(10)) as source:
+        report = found.apply(config({"dense": OTHER}), ApplyOptions(documents=source))
+    assert (report.outcome, report.missing) == ("cut over", 0)
+    assert faults(client, "dense.2", NEW_ENCODER) == []
+
+
+def test_an_encoder_that_is_calibrated_measures_the_source_where_payloads_have_no_text(
+    client: QdrantBase, config: Make, opened: Open
+) -> None:
+    found = opened(client, config({"dense": DENSE}))
+    found.populate(corpus(30))
+    client.delete_payload("c", ["text"], points=models.Filter())
+    with SourceDocuments(found.handle, corpus(30)) as source:
+        found.apply(config({"dense": DENSE, "lexical": LEXICAL}), ApplyOptions(documents=source))
+    statistics = found.handle.read().live.slots["lexical"].statistics
+    assert statistics is not None
+    assert statistics["documents"] == 30
+
+
+def test_an_encoder_that_is_calibrated_has_nothing_to_measure_in_an_empty_collection(
+    client: QdrantBase, config: Make, opened: Open
+) -> None:
+    found = opened(client, config({"dense": DENSE}))
+    found.populate(corpus(1))
+    client.delete("c", models.Filter())
+    with pytest.raises(SwapError, match=r"slot 'lexical' is calibrated .*, and there are none with a text"):
+        found.apply(config({"dense": DENSE, "lexical": LEXICAL}))
+
+
+# points that lack a vector
+
+
+def test_what_others_wrote_without_a_kept_vector_is_filled_when_it_is_used_again(
+    client: QdrantBase, config: Make, opened: Open, faults: Faults
+) -> None:
+    found = opened(client, config({"dense": DENSE}))
+    found.populate(corpus(20))
+    found.apply(config({"dense": OTHER}))
+    found.rollback()
+    write_without(client, ["word1 written by another program"])
+    report = found.apply(config({"dense": OTHER}))
+    assert (report.outcome, report.encoded) == ("cut over", {"dense.2": 1})
+    assert faults(client, "dense.2", NEW_ENCODER) == []
+
+
+def test_a_report_adds_up_what_was_filled_and_what_was_repaired_afterwards(
+    client: QdrantBase, config: Make, opened: Open
+) -> None:
+    found = opened(client, config({"dense": DENSE}))
+    found.populate(corpus(20))
+    client.upsert("c", [models.PointStruct(id=7, vector={"dense.1": [1.0] * 16}, payload={"other": 1})])
+    report = found.apply(config({"dense": OTHER}, swap={"gate": {"missing": 1}}))
+    assert (report.outcome, report.encoded, report.missing) == ("cut over", {"dense.2": 20}, 1)
+
+
+def test_a_repair_that_is_killed_before_it_looked_again_is_done_again(
+    client: QdrantBase, config: Make, opened: Open, faults: Faults, monkeypatch: pytest.MonkeyPatch, fakes: Registry
+) -> None:
+    found = opened(client, config({"dense": DENSE}))
+    found.populate(corpus(20))
+    writing = opened(client)
+    found.apply(config({"dense": OTHER}), ApplyOptions(cut_over=False))
+    client.delete_vectors("c", ["dense.2"], [point_id(Document("3", ""), fakes)])  # a populate that had no new encoder
+
+    def killed(points: LivePoints, given: Sequence[models.PointVectors]) -> set[int | str]:
+        writing.populate([Document("3", "quite another text")])
+        add(points, given)
+        raise Killed
+
+    add = LivePoints.add_vectors
+    with monkeypatch.context() as patch:
+        patch.setattr(LivePoints, "add_vectors", killed)
+        with pytest.raises(Killed):
+            found.apply(config({"dense": OTHER}))
+    assert faults(client, "dense.2", NEW_ENCODER) != []
+    assert opened(client).apply(config({"dense": OTHER})).outcome == "cut over"
+    assert faults(client, "dense.2", NEW_ENCODER) == []
+
+
+def write_without(client: QdrantBase, texts: Sequence[str]) -> None:
+    """Points as a framework writes them: the live vector alone."""
+    made = OLD_ENCODER.encode_document(texts)
+    client.upsert(
+        "c",
+        [
+            models.PointStruct(id=number, vector={"dense.1": row.tolist()}, payload={"text": text})
+            for number, (row, text) in enumerate(zip(made, texts, strict=True), 1)
+        ],
+    )
+
+
+# clean-up
+
+
+def test_no_swap_begins_while_another_still_clears_up_after_its_cut_over(
+    client: QdrantBase, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = opened(client, config({"dense": DENSE}))
+    first.populate(corpus(20))
+    second = opened(client)
+    first.apply(config({"dense": OTHER}))
+    drop, refused = vectors.drop, list[str]()
+
+    def between(*given: Any) -> None:
+        with pytest.raises(ApplyRunning) as told:
+            second.apply(config({"dense": DENSE}))
+        refused.append(told.value.what)
+        drop(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(APPLYING, "drop", between)
+        assert first.apply(config({"dense": THIRD})).outcome == "cut over"
+    assert refused == ["a swap is being applied to the collection already"]
+    assert second.apply(config({"dense": DENSE})).outcome == "cut over"
+
+
+def test_a_stop_during_the_gate_leaves_the_old_encoder_live(
+    memory: QdrantBase, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, stopped = opened(memory, config({"dense": DENSE})), threading.Event()
+    found.populate(corpus(20))
+
+    def interrupted(*given: Any, **options: Any) -> Any:
+        stopped.set()
+        return run_gate(*given, **options)
+
+    monkeypatch.setattr(APPLYING, "run_gate", interrupted)
+    assert found.apply(config({"dense": OTHER}), stopped=stopped).outcome == "filled"
+    assert found.handle.read().live.slots["dense"].vector == "dense.1"
+
+
+def test_a_failed_gate_says_how_many_points_are_without_the_vector_though_it_names_only_some(
+    memory: QdrantBase, config: Make, opened: Open
+) -> None:
+    found = opened(memory, config({"dense": DENSE}))
+    found.populate(corpus(10))
+    points = [models.PointStruct(id=n, vector={"dense.1": [1.0] * 16}, payload={}) for n in range(1, 41)]
+    memory.upsert("c", points)
+    with pytest.raises(GateFailed) as told:
+        found.apply(config({"dense": OTHER}))
+    left: Any = told.value.context["left"]
+    assert (len(left), told.value.context["missing"]) == (20, 40)
