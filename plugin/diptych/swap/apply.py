@@ -116,6 +116,7 @@ class _Apply:
     def _settings(self, beginning: Beginning, metadata: CollectionMetadata, found: list[Change]) -> ApplyReport:
         """Changes that make no vectors; points that lack a vector get it, and vectors that a kill left over go."""
         self._filling.repair(metadata, metadata.live)
+        self._lease.clear()  # of checkpoints that a kill after a cut-over left
         drop_orphans(self._handle.client, self._handle.name, metadata)
         search = self._config.search.model_dump(mode="json")
         changed = [change for change in found if change.action != "keep"]
