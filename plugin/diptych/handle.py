@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from diptych import creation, opening
@@ -264,14 +265,28 @@ class CollectionHandle:
     def _look(self) -> None:
         """Follow what happened to the collection; a failure leaves the view as it is, and the next look tries again."""
         try:
-            self.install(self.read())
+            self._tried(self._look_now)
+        finally:
+            self._due = time.monotonic() + REFRESH
+            self._looking.release()
+
+    def _look_now(self) -> None:
+        metadata = self.read()
+        if self.metadata is not None and metadata.live == self.metadata.live:
+            return self.install(metadata)
+        # No daemon, as the thread that looks is: one that loads a model while Python ends makes it abort.
+        install = partial(self.install, metadata)
+        loading = threading.Thread(target=self._tried, args=(install,), name=f"load-{self.name}", daemon=False)
+        loading.start()
+        return loading.join()
+
+    def _tried(self, step: Callable[[], None]) -> None:
+        try:
+            step()
         except DiptychError as error:
             warnings.warn(f"collection {self.name!r} cannot be followed: {error}", FollowWarning, stacklevel=1)
         except Exception:
             return  # the store does not answer, and the search says so better
-        finally:
-            self._due = time.monotonic() + REFRESH
-            self._looking.release()
 
     def _fits(self, view: View) -> bool:
         return view.slots.keys() == self.view.slots.keys()

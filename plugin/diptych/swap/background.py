@@ -18,11 +18,11 @@ Result = TypeVar("Result")
 def in_background(work: Callable[[], Result], stopped: threading.Event) -> Result:
     """What `work` returns or raises. It runs in a thread that stands back, as do the threads that it starts.
 
-    Ctrl-C sets `stopped`, and is raised once the work has ended; a second one does not wait for that.
+    Ctrl-C sets `stopped`, and is raised once the work has ended.
     """
     future: Future[Result] = Future()
     try:
-        threading.Thread(target=_run, args=(work, future), name="apply", daemon=True).start()
+        threading.Thread(target=_run, args=(work, future), name="apply").start()
         return future.result()
     except KeyboardInterrupt:
         stopped.set()
