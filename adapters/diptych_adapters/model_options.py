@@ -7,7 +7,7 @@ from typing import Literal, Self, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Backend: TypeAlias = Literal["torch", "onnx", "openvino"]
-Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
+Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
 
 class Options(BaseModel):
@@ -32,7 +32,9 @@ class TorchOptions(ModelOptions):
     """How a torch model is loaded and run."""
 
     device: str | None = Field(None, description="cpu, cuda, cuda:1, mps ...; the fastest present when not given.")
-    dtype: Dtype | None = Field(None, description="Precision of the weights; as they are stored when not given.")
+    precision: Precision | None = Field(
+        None, description="Of the arithmetic; with torch as the weights are stored when not given."
+    )
     backend: Backend = Field("torch", description="What runs the model; onnx and openvino need optimum.")
     file_name: str | None = Field(None, description="The ONNX or OpenVINO file inside the model folder.")
     max_length: int | None = Field(
@@ -47,7 +49,14 @@ class TorchOptions(ModelOptions):
     def _file_of_a_backend(self) -> Self:
         if self.file_name and self.backend == "torch":
             raise ValueError("file_name goes with backend: onnx or openvino")
+        if self.precision and self.backend != "torch" and not self.converts:
+            raise ValueError("precision goes with backend: torch; an exported model has the one it was exported with")
         return self
+
+    @property
+    def converts(self) -> bool:
+        """Whether diptych itself makes another backend's model of the torch model."""
+        return False
 
 
 class PromptOptions(TorchOptions):
@@ -66,6 +75,19 @@ class SentenceTransformersOptions(PromptOptions):
 
     truncate_dim: int | None = Field(None, ge=1, description="Keep the first so many dimensions (Matryoshka models).")
     normalize: bool | None = Field(None, description="Make vectors unit length; as the model does when not given.")
+    backend: Backend = Field(
+        "torch",
+        description="What runs the model. openvino is made from the torch model, or with `file_name` read by optimum, "
+        "as onnx is.",
+    )
+    batch_size: int = Field(
+        32, ge=1, description="Inputs that go through the model at once, at most; unless given, chosen by their tokens."
+    )
+
+    @property
+    def converts(self) -> bool:
+        """Whether diptych itself makes OpenVINO's model of the torch model."""
+        return self.backend == "openvino" and self.file_name is None
 
 
 class TokenVectorsOptions(PromptOptions):

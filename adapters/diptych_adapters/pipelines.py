@@ -60,8 +60,13 @@ class Pipeline:
             prompts=prompts,
             max_length=self.max_length,
             dimension=dimension,
-            numerics=numerics(self.model),
+            numerics=self.numerics,
         )
+
+    @property
+    def numerics(self) -> str:
+        """Backend, precision and device."""
+        return numerics(self.model)
 
 
 def find(options: TorchOptions, *, organization: str = "") -> ModelFolder:
@@ -103,8 +108,8 @@ def model_kwargs(options: TorchOptions) -> dict[str, Any]:
     kwargs: dict[str, Any] = {"file_name": options.file_name} if options.file_name else {}
     if options.backend == "torch":
         kwargs["use_safetensors"] = None if options.allow_pickle_weights else True
-        if options.dtype:
-            kwargs["dtype"] = getattr(torch, options.dtype)
+        if options.precision:
+            kwargs["dtype"] = getattr(torch, options.precision)
     return kwargs
 
 

@@ -10,10 +10,11 @@ from sentence_transformers import SentenceTransformer
 
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
+from diptych_adapters.engines.choosing import runner_for
 from diptych_adapters.model_options import SentenceTransformersOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipeline_steps import is_routed, pipeline_steps
-from diptych_adapters.pipelines import Pipeline, find, load, prompts_of
+from diptych_adapters.pipelines import Pipeline, find, load, numerics, prompts_of
 
 ORGANIZATION = "sentence-transformers"
 
@@ -29,9 +30,10 @@ class SentenceTransformerEncoder(Pipeline):
     options_model = SentenceTransformersOptions
 
     def __init__(self, options: SentenceTransformersOptions) -> None:
-        folder = find(options, organization=ORGANIZATION)
+        given = options.model_copy(update={"backend": "torch", "precision": None}) if options.converts else options
+        folder = find(given, organization=ORGANIZATION)
         check_dense(folder)
-        super().__init__(folder, load(SentenceTransformer, folder, options), options)
+        super().__init__(folder, load(SentenceTransformer, folder, given), options)
         self._batch_size = options.batch_size
         self._prompts = prompts_of(self.model, options)
         self._truncate = _truncation(self.model, options.truncate_dim, self.name)
@@ -39,6 +41,8 @@ class SentenceTransformerEncoder(Pipeline):
         self.asymmetric: bool = self._prompts[0] != self._prompts[1] or is_routed(self.model)
         self.similarity: Similarity = _similarity(self.model, self.name)
         self.dimension: int = self._truncate or int(self.model.get_embedding_dimension())
+        key = " ".join([self._digests.weights, self._digests.tokenizer, *pipeline_steps(self.model)])
+        self.runner = runner_for(self.model, options, self._prompts, key=key, numerics=numerics(self.model))
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -46,6 +50,11 @@ class SentenceTransformerEncoder(Pipeline):
         steps = pipeline_steps(self.model)
         added = ["normalize"] if self.normalized and steps[-1:] != ["normalize"] else []
         return self.fingerprint_of(added, self._prompts, self.dimension)
+
+    @property
+    def numerics(self) -> str:
+        """Backend, precision and device."""
+        return self.runner.graph.numerics if self.runner else numerics(self.model)
 
     def encode_query(self, inputs: Sequence[str]) -> Floats:
         """Vectors of queries, float32 `[n, dimension]`."""
@@ -58,16 +67,21 @@ class SentenceTransformerEncoder(Pipeline):
     def _encode(self, inputs: Sequence[str], prompt: str, task: str) -> Floats:
         if not inputs:
             return np.zeros((0, self.dimension), np.float32)
+        vectors = self.runner.encode(inputs, prompt) if self.runner else self._by_library(inputs, prompt, task)
+        vectors = np.ascontiguousarray(vectors[:, : self.dimension], np.float32)
+        return unit(vectors) if self.normalized else vectors
+
+    def _by_library(self, inputs: Sequence[str], prompt: str, task: str) -> Floats:
+        """For pipelines of which a part is the library's own business, such as routes for queries and documents."""
         method = self.model.encode_query if task == "query" else self.model.encode_document
         with self._lock:
-            vectors = method(
+            return method(  # type: ignore[no-any-return]
                 list(inputs),
                 prompt=prompt,
                 batch_size=self._batch_size,
                 show_progress_bar=False,
                 truncate_dim=self._truncate,
             )
-        return unit(np.ascontiguousarray(vectors, np.float32)) if self.normalized else np.asarray(vectors, np.float32)
 
 
 def unit(vectors: Floats) -> Floats:

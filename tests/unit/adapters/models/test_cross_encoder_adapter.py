@@ -92,7 +92,9 @@ def test_a_model_without_a_trained_head_is_refused(tiny: Callable[[str], Path], 
 def test_lower_precision_scores_are_float32_and_near(
     reranker: CrossEncoderReranker, tiny: Callable[[str], Path]
 ) -> None:
-    lower = CrossEncoderReranker.of(model=str(tiny("reranker")), device="cpu", dtype="bfloat16", activation="identity")
+    lower = CrossEncoderReranker.of(
+        model=str(tiny("reranker")), device="cpu", precision="bfloat16", activation="identity"
+    )
     scores = lower.predict(PAIRS)
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, reranker.predict(PAIRS), atol=0.2)

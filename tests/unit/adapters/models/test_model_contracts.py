@@ -47,7 +47,7 @@ class TestMiniLMWithPromptsInHalfPrecision(DenseEncoderContract):
     @classmethod
     def encoder(cls) -> SentenceTransformerEncoder:
         prompts = {"query_prompt": "query: ", "document_prompt": "passage: "}
-        return SentenceTransformerEncoder.of(model="all-MiniLM-L6-v2", device="cpu", dtype="bfloat16", **prompts)
+        return SentenceTransformerEncoder.of(model="all-MiniLM-L6-v2", device="cpu", precision="bfloat16", **prompts)
 
 
 class TestTokenVectors(MultiVectorEncoderContract):

