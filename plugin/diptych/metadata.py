@@ -192,6 +192,8 @@ class CollectionMetadata(Record):
         previous: what was live before the last cut-over, with its vectors kept up, until `finish`.
         previous_search: the pipeline that went with it.
         numbers: the highest generation number that each slot ever had.
+        leftover: vectors, and payload keys of text indexes, that diptych made, or is about to make, and that no state
+            needs, with the kind to drop them by. What is neither here nor in a state is somebody else's.
         history: what was done, oldest first.
         layout: where documents lie in payloads.
         search: the pipeline, for those who open the collection by name.
@@ -204,6 +206,7 @@ class CollectionMetadata(Record):
     previous: State | None = None
     previous_search: dict[str, Any] | None = None
     numbers: dict[str, int] = {}
+    leftover: dict[str, Kind] = {}
     history: tuple[Event, ...] = ()
     layout: Layout = Layout()
     search: dict[str, Any] | None = None

@@ -9,6 +9,7 @@ from diptych.creation import now, who
 from diptych.errors import SwapError
 from diptych.keeping import metadata_payload
 from diptych.metadata import APPLY, BEHIND, Asking, CollectionMetadata, Event, Generation, State, Swap, What
+from diptych.protocols import Kind
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -18,6 +19,11 @@ def write(client: QdrantBase, name: str, metadata: CollectionMetadata, more: Map
     """Put the metadata in place, with other keys in the same call."""
     # Every QdrantBase takes it; the base class only says **kwargs.
     client.update_collection(name, metadata={**metadata_payload(metadata), **(more or {})})
+
+
+def intended(metadata: CollectionMetadata, vectors: Mapping[str, Kind]) -> CollectionMetadata:
+    """With vectors that are about to be created, so that a kill leaves none of which nobody knows whose it is."""
+    return metadata.model_copy(update={"leftover": dict(vectors)})
 
 
 def begun(metadata: CollectionMetadata, swap: Swap, numbers: Mapping[str, int]) -> CollectionMetadata:
@@ -126,4 +132,8 @@ def _event(what: What, state: State, why: str = "", config: str = "", gate: str 
 
 
 def _with(metadata: CollectionMetadata, event: Event, **changes: Any) -> CollectionMetadata:
-    return metadata.model_copy(update={**changes, "history": (*metadata.history, event)})
+    after = metadata.model_copy(update={**changes, "history": (*metadata.history, event)})
+    needless = {vector: own.kind for vector, own in unused(metadata, after).items()}
+    made = {**metadata.leftover, **needless}
+    written = after.written()
+    return after.model_copy(update={"leftover": {vector: made[vector] for vector in made if vector not in written}})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -31,21 +30,12 @@ def existing(client: QdrantBase, name: str) -> set[str]:
 
 
 def orphans(client: QdrantBase, name: str, metadata: CollectionMetadata) -> dict[str, Kind]:
-    """Vectors that diptych made and that no state knows, left by a kill; with a kind to drop them by.
+    """Vectors and payload keys that diptych made and that no state needs, left by a kill; with a kind to drop them by.
 
-    A text index that nobody knows is told from a user's own index by its number, 1 only where the slot went on since.
+    Only what the metadata names: vectors of the same form may be a user's own.
     """
-    known, found = set(metadata.written()), dict[str, Kind]()
-    slots = "|".join(map(re.escape, metadata.numbers)) or r"(?!)"
-    for vector in existing(client, name) - known:
-        if re.fullmatch(rf"(?:{slots})\.\d+", vector):
-            found[vector] = "dense"
-    for key, index in client.get_collection(name).payload_schema.items():
-        ours = re.fullmatch(rf"_({slots})(_\d+)?", key)
-        text = index.data_type == models.PayloadSchemaType.TEXT
-        if ours and text and key not in known and (ours[2] or metadata.numbers[ours[1]] > 1):
-            found[key] = "text_index"
-    return found
+    there = existing(client, name) | client.get_collection(name).payload_schema.keys()
+    return {v: kind for v, kind in metadata.leftover.items() if v in there and v not in metadata.written()}
 
 
 def drop_orphans(client: QdrantBase, name: str, metadata: CollectionMetadata) -> None:
@@ -54,10 +44,21 @@ def drop_orphans(client: QdrantBase, name: str, metadata: CollectionMetadata) ->
         drop(client, name, vector, kind)
 
 
+def taken(client: QdrantBase, name: str, vector: str, kind: Kind) -> bool:
+    """Whether the collection has a vector of this name, or of a text index points with this payload key."""
+    if kind != "text_index":
+        return vector in existing(client, name)
+    key = models.PayloadField(key=vector)
+    null, empty = models.IsNullCondition(is_null=key), models.IsEmptyCondition(is_empty=key)
+    having = models.Filter(should=[null, models.Filter(must_not=[empty])])
+    indexed = vector in client.get_collection(name).payload_schema
+    return indexed or bool(client.scroll(name, having, limit=1, with_payload=False)[0])
+
+
 def create(
     client: QdrantBase, name: str, slot: Slot, vector: str, registry: Registry, retrieved: Iterable[str]
 ) -> None:
-    """Add an empty vector for the slot's encoder; one of that name, left by a kill, is dropped first.
+    """Add an empty vector for the slot's encoder, of a name that is free.
 
     Raises:
         CannotAddVectors: the server is too old for it.
@@ -65,7 +66,6 @@ def create(
     if slot.kind == "text_index":
         client.create_payload_index(name, vector, field_schema=slot.encoder.index_params())
         return
-    drop(client, name, vector, slot.kind)
     params = params_of(slot, registry, retrieved)
     if not fits(client, name, vector, params):  # it does where a server cannot drop vectors and has emptied this one
         _add(client, name, vector, params)
