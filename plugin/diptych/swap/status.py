@@ -56,7 +56,7 @@ class Status:
     Args:
         vectors: the live ones, then those being built, then those kept.
         swap: the swap under way; None without.
-        orphans: vectors that nothing knows; the next apply drops them.
+        orphans: vectors that diptych made and nothing needs, left by a kill; the next apply drops them.
         history: what was done, oldest first.
     """
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,6 +17,7 @@ from diptych import Collection, Registry
 from diptych.adopt import adopt
 from diptych.handle import CollectionHandle
 from diptych.stores.edge import EdgeClient
+from diptych.swap import ApplyOptions
 from diptych.swap.vectors import existing
 from diptych.testing import fakes_plugin
 from diptych.testing.fakes import FakeDenseEncoder
@@ -51,9 +54,7 @@ def fill(client: QdrantBase, *foreign: str) -> None:
     client.create_collection("c", vectors_config=dict.fromkeys(("dense.1", *foreign), COSINE))
     own, other = (encoder.encode_document(TEXTS).tolist() for encoder in (OWN, FOREIGN))
     points = [
-        models.PointStruct(
-            id=n, payload={"text": text}, vector={"dense.1": own[n], **{vector: other[n] for vector in foreign}}
-        )
+        models.PointStruct(id=n, payload={"text": text}, vector={"dense.1": own[n], **dict.fromkeys(foreign, other[n])})
         for n, text in enumerate(TEXTS)
     ]
     client.upsert("c", points)
@@ -114,9 +115,10 @@ def test_vectors_of_which_a_kill_left_no_word_but_their_names_are_dropped_and_on
         raise Killed
 
     both = {"dense": DENSE, "late": {**DENSE, "seed": 5}}
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(client, "create_vector_name", create_and_die)
-        opened(client).apply(config(both))
+        with pytest.raises(Killed):
+            opened(client).apply(config(both))
     assert opened(client).status().orphans == ("late.2",)
     assert opened(client).apply(config({"dense": DENSE})).outcome == "nothing to do"
     assert existing(client, "c") == {"dense.1", "late.1"}
@@ -162,3 +164,33 @@ def test_a_text_index_takes_no_payload_key_that_the_user_has_indexed(
     edge.create_payload_index("c", "_lexical", field_schema=models.PayloadSchemaType.KEYWORD)
     found.apply(config({"dense": DENSE, "lexical": INDEX}))
     assert found.handle.slots["lexical"].vector == "_lexical_2"
+
+
+def test_a_document_that_has_a_payload_key_of_a_text_index_is_set_aside_and_not_overwritten(
+    edge: QdrantBase, config: Make, everything: Registry
+) -> None:
+    """In a new collection as well as in one to which a swap brings the text index while a populate runs."""
+    own = config({"lexical": INDEX}, populate={"chunk": 4})
+    first = Collection(CollectionHandle(edge, "new", own, everything))
+    report = first.populate([*documents(3), Document("other", "a text", metadata={"_lexical": "theirs"})])
+    assert (report.new, [one.id for one in report.examples]) == (3, ["other"])
+    assert "reserved key '_lexical'" in report.examples[0].reason
+    started, go_on = threading.Event(), threading.Event()
+
+    def slowly() -> Iterator[Document]:
+        yield from documents(30)
+        started.set()
+        assert go_on.wait(30)
+        yield from (Document(f"late{n}", f"a text {n}", metadata={"_lexical": "theirs"}) for n in range(20))
+
+    populating = Collection(CollectionHandle(edge, "c", config({"dense": DENSE}), everything))
+    populating.populate(documents(10))
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(populating.populate, slowly())
+        assert started.wait(30)
+        applying = Collection(CollectionHandle(edge, "c", None, everything))
+        applying.apply(config({"dense": DENSE, "lexical": INDEX}), ApplyOptions(gate=False))
+        go_on.set()
+        report = writing.result()
+    assert (report.set_aside, edge.count("c").count) == (20, 30)
+    assert "theirs" not in keys(edge, "_lexical").values()
