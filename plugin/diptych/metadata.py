@@ -6,7 +6,7 @@ Qdrant merges metadata key by key, so each writer has a key of its own and none 
 |---|---|---|
 | `diptych` | creation, a swap's begin, cut-over, rollback, finish | slots, what is being built, history |
 | `diptych_search` | populate, and a cut-over | the search pipeline, for those who open the collection by name |
-| `diptych_behind` | populate | vectors of an earlier generation that it could not write |
+| `diptych_behind_VECTOR` | populate | that it could not write this vector of an earlier generation |
 | `diptych_apply` | the process that applies a swap | its lease and its checkpoints |
 | `diptych_copy` | the process that makes a copy | whose copy the collection is, and how far it is |
 
@@ -37,7 +37,7 @@ What: TypeAlias = Literal[
     "abandoned",
     "finished",
 ]
-SEARCH, BEHIND, APPLY, COPY = f"{KEY}_search", f"{KEY}_behind", f"{KEY}_apply", f"{KEY}_copy"
+SEARCH, BEHIND, APPLY, COPY = f"{KEY}_search", f"{KEY}_behind_", f"{KEY}_apply", f"{KEY}_copy"
 FORMAT = 2
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.creation import now, who
 from diptych.errors import SwapError
-from diptych.keeping import metadata_payload
-from diptych.metadata import APPLY, BEHIND, Asking, CollectionMetadata, Event, Generation, State, Swap, What
+from diptych.keeping import behind_key, metadata_payload
+from diptych.metadata import APPLY, Asking, CollectionMetadata, Event, Generation, State, Swap, What
 from diptych.protocols import Kind
 
 if TYPE_CHECKING:
@@ -111,7 +111,8 @@ def other_keys(before: CollectionMetadata, after: CollectionMetadata) -> dict[st
     """Keys of other writers that change together with the state: what is behind, the lease, drift maps out of use."""
     used = {asking.drift for asking in after.live.asking.values()}
     drifts = {asking.drift: None for asking in before.live.asking.values() if asking.drift and asking.drift not in used}
-    return {BEHIND: list(after.behind), APPLY: None, **drifts}
+    caught_up = {behind_key(vector): None for vector in before.behind if vector not in after.behind}
+    return {APPLY: None, **caught_up, **drifts}
 
 
 def unused(before: CollectionMetadata, after: CollectionMetadata) -> dict[str, Generation]:
