@@ -9,7 +9,7 @@ from qdrant_client import models
 
 from diptych.creation import params_of
 from diptych.metadata import CollectionMetadata, Generation, State
-from diptych.params import vector_params
+from diptych.params import changeable
 from diptych.protocols import Kind
 from diptych.registry import Registry
 from diptych.slots import Slot
@@ -86,26 +86,36 @@ def configure(
 ) -> None:
     """Give a vector the settings that can be changed while it lives: graph, quantization, place."""
     if isinstance(params, models.SparseVectorParams):
-        if params.index is not None and params.index.on_disk is not None:
-            index = models.SparseIndexParams(on_disk=params.index.on_disk)
-            client.update_collection(name, sparse_vectors_config={vector: models.SparseVectorParams(index=index)})
-        return
+        return _place(client, name, vector, params.index.on_disk if params.index else None)
     diff = models.VectorParamsDiff(
         hnsw_config=params.hnsw_config, quantization_config=params.quantization_config, on_disk=params.on_disk
     )
-    if diff.model_dump(exclude_none=True):
-        client.update_collection(name, vectors_config={vector: diff})
+    return _change(client, name, vector, diff)
 
 
 def restore(client: QdrantBase, name: str, slot: Slot, generation: Generation) -> None:
-    """Change the storage of a generation's vector to what the slot's config says; what it leaves out is Qdrant's."""
-    params = vector_params(slot.encoder, slot.kind, slot.config.storage)
-    if isinstance(params, models.SparseVectorParams):
-        return configure(client, name, generation.vector, params)
-    if params.quantization_config is None and generation.storage.get("quantization"):
-        off = models.VectorParamsDiff(quantization_config=models.Disabled.DISABLED)
-        client.update_collection(name, vectors_config={generation.vector: off})
-    return configure(client, name, generation.vector, params)
+    """Change the storage of a generation's vector to what the slot's config says; what it leaves out is Qdrant's.
+
+    It takes no encoder, so that a rollback can be done where there is none.
+    """
+    storage = slot.config.storage
+    if generation.kind == "sparse":
+        return _place(client, name, generation.vector, storage.on_disk)
+    diff = changeable(storage)
+    if storage.quantization is None and generation.storage.get("quantization"):
+        diff.quantization_config = models.Disabled.DISABLED
+    return _change(client, name, generation.vector, diff)
+
+
+def _place(client: QdrantBase, name: str, vector: str, on_disk: bool | None) -> None:
+    if on_disk is not None:
+        params = models.SparseVectorParams(index=models.SparseIndexParams(on_disk=on_disk))
+        client.update_collection(name, sparse_vectors_config={vector: params})
+
+
+def _change(client: QdrantBase, name: str, vector: str, diff: models.VectorParamsDiff) -> None:
+    if diff.model_dump(exclude_none=True):
+        client.update_collection(name, vectors_config={vector: diff})
 
 
 def restore_shared(handle: CollectionHandle, before: State, after: State) -> None:

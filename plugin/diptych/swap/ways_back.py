@@ -63,10 +63,10 @@ def finish(handle: CollectionHandle) -> StepBack:
 def _done(
     handle: CollectionHandle, before: CollectionMetadata, after: CollectionMetadata, outcome: str, lease: Lease
 ) -> StepBack:
+    restore_shared(handle, before.live, after.live)  # before the state says so, since a kill after that leaves it so
     lease.forget()
     write(handle.client, handle.name, after, other_keys(before, after))
     handle.install(after)
-    restore_shared(handle, before.live, after.live)
     dropped = unused(before, after)
     for vector, generation in dropped.items():
         drop(handle.client, handle.name, vector, generation.kind)
