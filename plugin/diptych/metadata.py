@@ -197,7 +197,7 @@ class CollectionMetadata(Record):
         history: what was done, oldest first.
         layout: where documents lie in payloads.
         search: the pipeline, for those who open the collection by name.
-        behind: vectors of `previous` that miss documents written since.
+        behind: vectors of `previous` that miss documents, since a populate could not write them.
     """
 
     format: int = FORMAT

@@ -19,7 +19,7 @@ class Targets:
     What is live is told by the collection, not by the handle, which follows a cut-over only when it is searched.
     An encoder of a live slot must work. One of a swap under way may be missing in this process: whoever applies the
     swap fills the gaps before the cut-over. One of an earlier generation may be gone for good: then its vectors are
-    marked as behind, which takes away the way back, and the report says so.
+    marked as behind, so that a rollback is refused unless it is forced, and the report says so.
     """
 
     def __init__(self, handle: CollectionHandle) -> None:
@@ -111,7 +111,7 @@ class Targets:
         self._handle.client.update_collection(self._handle.name, metadata={behind_key(vector): True})
         self.warnings.append(
             f"vector {vector!r} of an earlier generation could not be written: {reason}. "
-            "It misses this run's documents, so there is no rollback to it; `diptych finish` drops it."
+            "It misses this run's documents, so `diptych rollback` is refused unless it is told to go back `--anyway`."
         )
 
 

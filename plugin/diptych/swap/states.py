@@ -69,11 +69,11 @@ def abandoned(metadata: CollectionMetadata, why: str) -> CollectionMetadata:
     return _with(metadata, event, swap=None, live=State(slots=metadata.live.slots))
 
 
-def rolled_back(metadata: CollectionMetadata, name: str, why: str) -> CollectionMetadata:
+def rolled_back(metadata: CollectionMetadata, name: str, why: str, *, anyway: bool = False) -> CollectionMetadata:
     """Live and previous exchanged.
 
     Raises:
-        SwapError: there is nothing to go back to, or it misses documents.
+        SwapError: there is nothing to go back to, or it misses documents and `anyway` does not take that.
     """
     previous, where = metadata.previous, f"collection {name!r}"
     if previous is None:
@@ -83,12 +83,14 @@ def rolled_back(metadata: CollectionMetadata, name: str, why: str) -> Collection
             got="no earlier generation is kept",
             do="edit the config and run diptych apply; the embedding cache may still hold the vectors",
         )
-    if behind := sorted(previous.vectors() & set(metadata.behind)):
+    behind = sorted(previous.vectors() & set(metadata.behind))
+    if behind and not anyway:
         raise SwapError(
             "the earlier generation misses documents that were written since",
             where=where,
             got=f"{', '.join(behind)} could not be written by a populate",
-            do="edit the config back and run diptych plan and apply, which fill the gaps",
+            do="edit the config back and run diptych plan and apply, which make them anew; or go back at once, without "
+            "these documents: diptych rollback --anyway",
         )
     event = _event("rolled back", previous, why)
     return _with(
@@ -98,6 +100,7 @@ def rolled_back(metadata: CollectionMetadata, name: str, why: str) -> Collection
         previous=State(slots=metadata.live.slots),
         search=metadata.previous_search,
         previous_search=metadata.search,
+        behind=tuple(vector for vector in metadata.behind if vector not in behind),
     )
 
 
