@@ -21,7 +21,7 @@ from diptych.swap.points import LivePoints
 from diptych.swap.second import CannotAddVectors, provide
 from diptych.swap.source import SourceDocuments, document_of
 from diptych.swap.states import begun, intended, write
-from diptych.swap.vectors import create, drop_orphans, orphans, taken
+from diptych.swap.vectors import create, drop_orphans, empty, orphans, taken
 
 PAGE = 256  # documents read at once to measure the corpus
 
@@ -86,10 +86,11 @@ class Beginning:
             return metadata
         except CannotAddVectors:
             made = {vector: slot for vector, slot in new.items() if slot.kind != "text_index"}
-        emptied = dict.fromkeys(orphans(handle.client, handle.name, metadata))
+        needless = dict.fromkeys(orphans(handle.client, handle.name, metadata))
+        empty(handle.client, handle.name, needless)
         extra = {vector: params_of(slot, handle.registry, retrieved) for vector, slot in made.items()}
         done = provide(
-            handle.client, handle.name, {**emptied, **extra}, rate=self.config.swap.rate, progress=self.progress
+            handle.client, handle.name, {**needless, **extra}, rate=self.config.swap.rate, progress=self.progress
         )
         self.warn(str(done))
         for vector, slot in new.items():

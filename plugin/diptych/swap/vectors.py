@@ -67,7 +67,7 @@ def create(
         client.create_payload_index(name, vector, field_schema=slot.encoder.index_params())
         return
     params = params_of(slot, registry, retrieved)
-    if not fits(client, name, vector, params):  # it does where a server cannot drop vectors and has emptied this one
+    if not fits(client, name, vector, params):  # it does in a second collection, which is made with it
         _add(client, name, vector, params)
         configure(client, name, vector, params)
 
@@ -126,10 +126,11 @@ def restore_shared(handle: CollectionHandle, before: State, after: State) -> Non
             restore(handle.client, handle.name, handle.at(after).slots[name], then)
 
 
-def drop(client: QdrantBase, name: str, vector: str, kind: Kind) -> None:
-    """Drop a vector from the collection and all its points; one that is gone already is no error.
+def drop(client: QdrantBase, name: str, vector: str, kind: Kind) -> bool:
+    """Drop a vector from the collection and all its points; False where the server is too old for that.
 
-    A server that is too old to drop it keeps its name, and no numbers.
+    There it stays as it is until the next swap makes a second collection without it. Emptied it would still be
+    searched, and found empty without an error, by a process that has not followed the cut-over yet.
     """
     if kind == "text_index":
         client.delete_payload(name, [vector], points=models.Filter())
@@ -140,7 +141,14 @@ def drop(client: QdrantBase, name: str, vector: str, kind: Kind) -> None:
         except Exception as error:
             if not too_old(error):
                 raise
-            client.delete_vectors(name, [vector], points=models.Filter())
+            return False
+    return True
+
+
+def empty(client: QdrantBase, name: str, vectors: Iterable[str]) -> None:
+    """Take vectors that could not be dropped from all points, before a collection is made without them."""
+    if names := list(vectors):
+        client.delete_vectors(name, names, points=models.Filter())
 
 
 def lacking(generation: Generation) -> models.Filter:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from diptych.errors import DiptychError, SwapError
@@ -80,11 +80,11 @@ def _done(
     lease.forget()
     write(handle.client, handle.name, after, other_keys(before, after))
     handle.install(after)
-    dropped = unused(before, after)
-    for vector, generation in dropped.items():
-        drop(handle.client, handle.name, vector, generation.kind)
+    needless = unused(before, after)
+    dropped = [vector for vector, own in needless.items() if drop(handle.client, handle.name, vector, own.kind)]
     live = {name: f"{own.adapter}, generation {own.number}" for name, own in after.live.slots.items()}
-    return StepBack(handle.name, outcome, live, tuple(dropped), tuple(_gaps(handle, before, after)))
+    warnings = (*_gaps(handle, before, after), *_kept(needless.keys() - dropped))
+    return StepBack(handle.name, outcome, live, tuple(dropped), warnings)
 
 
 def _load(handle: CollectionHandle, after: CollectionMetadata) -> None:
@@ -124,3 +124,9 @@ def _gaps(handle: CollectionHandle, before: CollectionMetadata, after: Collectio
                 f"slot {name!r} does not find {found.missing:,} of {found.points:,} points, which have no "
                 f"{own.vector!r}; diptych apply fills them when the config names the encoders that answer now"
             )
+
+
+def _kept(vectors: Collection[str]) -> Iterator[str]:
+    if vectors:
+        names = ", ".join(sorted(vectors))
+        yield f"this server cannot drop a vector, so {names} stays; the next swap makes a collection without it"
