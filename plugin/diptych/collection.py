@@ -179,9 +179,9 @@ class Collection(Searching):
         """Move the collection to the encoders of `config` while it keeps answering. See `diptych.swap.apply`."""
         return swap.apply(self.handle, self._wanted(config), options, progress=progress, stopped=stopped)
 
-    def rollback(self, *, why: str = "") -> StepBack:
+    def rollback(self, *, why: str = "", anyway: bool = False) -> StepBack:
         """Back to what was live before the last cut-over, or out of a swap under way. See `diptych.swap.rollback`."""
-        return swap.rollback(self.handle, why=why)
+        return swap.rollback(self.handle, why=why, anyway=anyway)
 
     def finish(self) -> StepBack:
         """Drop the vectors kept for a rollback. See `diptych.swap.finish`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -45,9 +45,9 @@ def search_payload(search: Mapping[str, Any] | None) -> dict[str, Any]:
     return {SEARCH: dict(search) if search is not None else None}
 
 
-def behind_payload(vectors: Iterable[str]) -> dict[str, Any]:
-    """The vectors that are behind, under their own key."""
-    return {BEHIND: sorted(vectors)}
+def behind_key(vector: str) -> str:
+    """The key that says whether the vector is behind, one for each, so that populates side by side undo nothing."""
+    return f"{BEHIND}{vector}"
 
 
 def _unfinished(copy: Mapping[str, Any], name: str) -> CollectionError:
@@ -72,7 +72,7 @@ def _parse(raw: Mapping[str, Any], name: str) -> CollectionMetadata:
         )
     own = _upgraded(own) if own["format"] == 1 else {**own, "search": raw.get(SEARCH)}
     try:
-        return CollectionMetadata.model_validate({**own, "behind": raw.get(BEHIND) or ()})
+        return CollectionMetadata.model_validate({**own, "behind": _behind(raw)})
     except ValidationError as error:
         first = error.errors()[0]
         raise CollectionError(
@@ -81,6 +81,10 @@ def _parse(raw: Mapping[str, Any], name: str) -> CollectionMetadata:
             got=repr(first["input"])[:80],
             expected=expectation(first),
         ) from error
+
+
+def _behind(raw: Mapping[str, Any]) -> list[str]:
+    return sorted(key.removeprefix(BEHIND) for key, behind in raw.items() if key.startswith(BEHIND) and behind)
 
 
 def _upgraded(own: Mapping[str, Any]) -> dict[str, Any]:

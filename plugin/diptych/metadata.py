@@ -6,7 +6,7 @@ Qdrant merges metadata key by key, so each writer has a key of its own and none 
 |---|---|---|
 | `diptych` | creation, a swap's begin, cut-over, rollback, finish | slots, what is being built, history |
 | `diptych_search` | populate, and a cut-over | the search pipeline, for those who open the collection by name |
-| `diptych_behind` | populate | vectors of an earlier generation that it could not write |
+| `diptych_behind_VECTOR` | populate | that it could not write this vector of an earlier generation |
 | `diptych_apply` | the process that applies a swap | its lease and its checkpoints |
 | `diptych_copy` | the process that makes a copy | whose copy the collection is, and how far it is |
 
@@ -37,7 +37,7 @@ What: TypeAlias = Literal[
     "abandoned",
     "finished",
 ]
-SEARCH, BEHIND, APPLY, COPY = f"{KEY}_search", f"{KEY}_behind", f"{KEY}_apply", f"{KEY}_copy"
+SEARCH, BEHIND, APPLY, COPY = f"{KEY}_search", f"{KEY}_behind_", f"{KEY}_apply", f"{KEY}_copy"
 FORMAT = 2
 
 
@@ -192,10 +192,12 @@ class CollectionMetadata(Record):
         previous: what was live before the last cut-over, with its vectors kept up, until `finish`.
         previous_search: the pipeline that went with it.
         numbers: the highest generation number that each slot ever had.
+        leftover: vectors, and payload keys of text indexes, that diptych made, or is about to make, and that no state
+            needs, with the kind to drop them by. What is neither here nor in a state is somebody else's.
         history: what was done, oldest first.
         layout: where documents lie in payloads.
         search: the pipeline, for those who open the collection by name.
-        behind: vectors of `previous` that miss documents written since.
+        behind: vectors of `previous` that miss documents, since a populate could not write them.
     """
 
     format: int = FORMAT
@@ -204,6 +206,7 @@ class CollectionMetadata(Record):
     previous: State | None = None
     previous_search: dict[str, Any] | None = None
     numbers: dict[str, int] = {}
+    leftover: dict[str, Kind] = {}
     history: tuple[Event, ...] = ()
     layout: Layout = Layout()
     search: dict[str, Any] | None = None

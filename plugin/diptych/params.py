@@ -46,6 +46,15 @@ def vector_params(
     )
 
 
+def changeable(storage: VectorStorage) -> models.VectorParamsDiff:
+    """The settings of a dense vector or multi-vector that can be changed while it is there."""
+    return models.VectorParamsDiff(
+        hnsw_config=_hnsw(storage.hnsw, True),
+        quantization_config=_quantization(storage.quantization),
+        on_disk=storage.on_disk,
+    )
+
+
 def _sparse(encoder: Any, storage: VectorStorage) -> models.SparseVectorParams:
     index = models.SparseIndexParams(
         on_disk=storage.on_disk, datatype=models.Datatype(storage.datatype) if storage.datatype else None

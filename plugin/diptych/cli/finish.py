@@ -7,7 +7,7 @@ import dataclasses
 import typer
 
 from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
-from diptych.cli.output import stdout, write_json
+from diptych.cli.output import stderr, stdout, write_json
 from diptych.cli.session import Session
 from diptych.cli.swapping import say
 
@@ -33,6 +33,8 @@ def finish(
         done = opened.finish()
     if as_json:
         return write_json(dataclasses.asdict(done))
-    dropped = ", ".join(done.dropped) or "no vector, since none was kept"
+    dropped = ", ".join(done.dropped) or ("nothing" if done.warnings else "no vector, since none was kept")
     say(stdout(), f"{done.collection}: {done.outcome}, dropped {dropped}", "bold")
+    for warning in done.warnings:
+        say(stderr(), f"warning: {warning}", "yellow")
     return None

@@ -95,8 +95,11 @@ def show(found: Plan, begun: str = "", *, advice: bool = False) -> None:
 def _details(found: Plan) -> Iterator[str]:
     """What differs, and what was measured of the new encoders' queries."""
     from diptych.swap.asking import describe
+    from diptych.swap.changes import ENCODES
 
     for step in found.steps:
+        if step.encode and step.action not in ENCODES:
+            yield f"{step.slot}: {step.encode:,} documents lack the vector, which is made for them"
         if step.why and step.action != "keep":
             yield f"{step.slot}: {step.why}"
         if step.query_side is not None:
@@ -113,7 +116,7 @@ def _details(found: Plan) -> Iterator[str]:
 
 def _table(found: Plan) -> Table:
     estimated = any(step.rate for step in found.steps)
-    names = ("slot", "change", "documents", "time", "disk", "memory")[: 6 if estimated else 3]
+    names = ("slot", "change", "documents", "encode", "time", "disk", "memory")[: 7 if estimated else 4]
     shown = table(*names)
     for column in shown.columns[2:]:
         column.justify = "right"
@@ -123,11 +126,13 @@ def _table(found: Plan) -> Table:
 
 
 def _row(step: Step) -> tuple[str, ...]:
-    documents = f"{step.points:,}" if step.points else ""
+    """The cells: documents that the change affects, those that are encoded, and what that costs."""
+    change = "fill gaps" if step.action == "keep" and step.encode else ACTIONS[step.action]
+    documents, encode = (f"{count:,}" if count else "" for count in (step.points, step.encode))
     if not step.rate:
-        return step.slot, ACTIONS[step.action], documents, "", "", ""
+        return step.slot, change, documents, encode, "", "", ""
     costs = (duration(step.seconds), f"+{size(step.disk)}", f"+{size(step.memory)}")
-    return step.slot, ACTIONS[step.action], documents, *costs
+    return step.slot, change, documents, encode, *costs
 
 
 def _advice(found: Plan) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import typer
 
@@ -17,6 +18,9 @@ def rollback(
     config: ConfigOption = CONFIG,
     store: StoreOption = None,
     collection: CollectionOption = None,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Go back even if a populate could not write documents there since.")
+    ] = False,
     why: WhyOption = "",
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -29,11 +33,13 @@ def rollback(
 
       diptych rollback --why "users find less"
 
+      diptych rollback --anyway
+
       diptych rollback --store http://localhost:6333 --collection packages
     """
     session: Session = context.obj
     with session.stored(config, store, collection) as opened:
-        done = opened.rollback(why=why)
+        done = opened.rollback(why=why, anyway=anyway)
         live = opened.handle.read().live
     if as_json:
         return write_json(dataclasses.asdict(done))
@@ -43,6 +49,8 @@ def rollback(
         say(console, f"  {slot}: {encoder}")
     if done.dropped:
         say(console, f"dropped: {', '.join(done.dropped)}")
+    for warning in done.warnings:
+        say(stderr(), f"warning: {warning}", "yellow")
     if store is None and (warning := stale_config(session, config, live)):
         say(stderr(), f"warning: {warning}", "yellow")
     return None

@@ -92,7 +92,8 @@ def _what_next(found: Status) -> Iterator[str]:
     if found.swap:
         yield from _swap(found.swap)
     elif behind:
-        yield f"no way back to {behind}, which a populate could not write; diptych finish drops it"
+        missed = f"{behind} misses documents, since a populate could not write it"
+        yield f"{missed}: diptych rollback --anyway goes back all the same, diptych finish drops it"
     elif kept:
         names = ", ".join(own.vector for own in kept)
         yield f"kept for a way back: diptych rollback goes back to {names}, diptych finish drops it"

@@ -101,11 +101,16 @@ class Indexer:
         return {vector: found for vector, found in {**outcomes, **more}.items() if vector in targets.encoders}
 
     def _accepted(self, targets: Targets, piece: Sequence[Item], outcomes: Encoded) -> list[int]:
-        """The rows with a vector for every live slot; the others are refused."""
+        """The rows with a vector for every live slot and nothing where a text index keeps its copy; others are refused.
+
+        Intake knows the text indexes that there were in the beginning. Here are those that a swap brought since.
+        """
         live = [found for vector, found in outcomes.items() if targets.is_live(vector)]
+        copies = {vector for vector, slot in targets.slots.items() if slot.kind == "text_index"}
         rows = []
         for row, item in enumerate(piece):
             reasons = [found[row] for found in live if isinstance(found[row], str)]
+            reasons += [f"metadata uses the reserved key {key!r}" for key in copies & item.document.metadata.keys()]
             if reasons:
                 self._refuse(item, str(reasons[0]))
             else:

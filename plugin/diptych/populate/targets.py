@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from diptych.cache import Namespace
 from diptych.errors import DiptychError
 from diptych.handle import CollectionHandle
-from diptych.keeping import behind_payload
+from diptych.keeping import behind_key
 from diptych.populate.aside import reason_of
 from diptych.populate.encode import SlotEncoder
 from diptych.slots import Slot
@@ -19,7 +19,7 @@ class Targets:
     What is live is told by the collection, not by the handle, which follows a cut-over only when it is searched.
     An encoder of a live slot must work. One of a swap under way may be missing in this process: whoever applies the
     swap fills the gaps before the cut-over. One of an earlier generation may be gone for good: then its vectors are
-    marked as behind, which takes away the way back, and the report says so.
+    marked as behind, so that a rollback is refused unless it is forced, and the report says so.
     """
 
     def __init__(self, handle: CollectionHandle) -> None:
@@ -108,11 +108,10 @@ class Targets:
         if metadata is None or any(generation.vector == vector for generation in building):
             self.warnings.append(f"vector {vector!r} is being built and was not written here: {reason}")
             return
-        client, name = self._handle.client, self._handle.name
-        client.update_collection(name, metadata=behind_payload({*metadata.behind, vector}))
+        self._handle.client.update_collection(self._handle.name, metadata={behind_key(vector): True})
         self.warnings.append(
             f"vector {vector!r} of an earlier generation could not be written: {reason}. "
-            "It misses this run's documents, so there is no rollback to it; `diptych finish` drops it."
+            "It misses this run's documents, so `diptych rollback` is refused unless it is told to go back `--anyway`."
         )
 
 

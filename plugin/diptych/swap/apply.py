@@ -121,7 +121,7 @@ class _Apply:
         search = self._config.search.model_dump(mode="json")
         changed = [change for change in found if change.action != "keep"]
         if not changed and search == metadata.search:
-            return self._report("nothing to do")
+            return self._report("filled gaps" if any(self._filling.encoded.values()) else "nothing to do")
         for change in changed:
             if change.action == "storage" and change.slot and change.live:
                 restore(self._handle.client, self._handle.name, change.slot, change.live)

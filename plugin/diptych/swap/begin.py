@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from diptych.config.models import Config
@@ -20,8 +20,8 @@ from diptych.swap.changes import ENCODES, Change, fingerprint
 from diptych.swap.points import LivePoints
 from diptych.swap.second import CannotAddVectors, provide
 from diptych.swap.source import SourceDocuments, document_of
-from diptych.swap.states import begun, write
-from diptych.swap.vectors import create, drop_orphans, orphans
+from diptych.swap.states import begun, intended, write
+from diptych.swap.vectors import create, drop_orphans, empty, orphans, taken
 
 PAGE = 256  # documents read at once to measure the corpus
 
@@ -42,16 +42,20 @@ class Beginning:
     def announce(self, metadata: CollectionMetadata) -> CollectionMetadata:
         """Create the vectors, and only then say in the metadata that a swap is under way.
 
-        A kill in between leaves vectors that nobody knows; they are dropped here the next time.
+        A kill in between leaves vectors that no state knows. Their names are noted before, so that they, and no
+        others, are dropped here the next time.
         """
         handle, config = self.handle, self.config
         drop_orphans(handle.client, handle.name, metadata)
-        target = {c.name: self._target(c, metadata) for c in self.changes if c.slot is not None}
+        left = orphans(handle.client, handle.name, metadata)  # what an old server cannot drop
+        target = {c.name: self._target(c, self._number(c, metadata, left)) for c in self.changes if c.slot is not None}
         building = {c.name: target[c.name] for c in self.changes if c.action in ENCODES}
         for change in self.changes:
             if change.slot is not None:
                 change.slot.generation = target[change.name]
                 handle.keep(change.slot)
+        metadata = intended(metadata, {**left, **{own.vector: own.kind for own in building.values()}})
+        write(handle.client, handle.name, metadata)
         metadata = self._create(target, metadata)
         swap = Swap(
             building=building,
@@ -82,21 +86,33 @@ class Beginning:
             return metadata
         except CannotAddVectors:
             made = {vector: slot for vector, slot in new.items() if slot.kind != "text_index"}
-        emptied = dict.fromkeys(orphans(handle.client, handle.name, metadata))
+        needless = dict.fromkeys(orphans(handle.client, handle.name, metadata))
+        empty(handle.client, handle.name, needless)
         extra = {vector: params_of(slot, handle.registry, retrieved) for vector, slot in made.items()}
         done = provide(
-            handle.client, handle.name, {**emptied, **extra}, rate=self.config.swap.rate, progress=self.progress
+            handle.client, handle.name, {**needless, **extra}, rate=self.config.swap.rate, progress=self.progress
         )
         self.warn(str(done))
         for vector, slot in new.items():
             create(handle.client, handle.name, slot, vector, handle.registry, retrieved)
         return handle.read()
 
-    def _target(self, change: Change, metadata: CollectionMetadata) -> Generation:
+    def _number(self, change: Change, metadata: CollectionMetadata, left: Collection[str]) -> int:
+        """The slot's next number; of a vector that is to be made, the next whose name is free."""
+        number, slot = metadata.numbers.get(change.name, 0) + 1, change.slot
+        while slot is not None and change.action in ENCODES and self._taken(slot, number, left):
+            number += 1
+        return number
+
+    def _taken(self, slot: Slot, number: int, left: Collection[str]) -> bool:
+        name = vector_name(slot.name, slot.kind, number)
+        return name not in left and taken(self.handle.client, self.handle.name, name, slot.kind)
+
+    def _target(self, change: Change, number: int) -> Generation:
         """The generation that the slot shall have after the cut-over."""
         slot, live = change.slot, change.live
         assert slot is not None, "a slot that is dropped has no target"
-        number, reading = metadata.numbers.get(change.name, 0) + 1, reading_of(self.config.populate)
+        reading = reading_of(self.config.populate)
         if change.action in ENCODES:
             vector, statistics = vector_name(change.name, slot.kind, number), self._measured(slot)
             return slot.describe(number=number, vector=vector, reading=reading, statistics=statistics)

@@ -19,11 +19,13 @@ from diptych.protocols import Calibrated
 from diptych.slots import Slot, vector_name
 from diptych.swap.asking import comparable, query_side
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes
+from diptych.swap.gate_coverage import coverage, fillable
 from diptych.swap.gate_judged import Judged, JudgedComparison
 from diptych.types import SparseVector
 
 SAMPLE, WARM_UP = 64, 8  # documents encoded to estimate the time, after those that warm the encoder up
 _BYTES = {"float16": 2, "uint8": 1}
+SAME: tuple[Action, ...] = ("numerics", "keep")  # leave vectors and answers as they are
 _LINKS = 2 * 16 * 4  # bytes of a point in the graph at Qdrant's default m = 16
 
 
@@ -32,7 +34,8 @@ class Step:
     """One slot of a plan.
 
     Args:
-        points: documents to encode.
+        points: points that it affects, that is, whose vectors, their storage or their scores change.
+        encode: those among them for which the vector is made; of a text index, the copy of the text.
         rate: documents a second in the sample; None where nothing is encoded.
         seconds: estimate of the encoding.
         disk, memory: bytes more until `finish`, estimated from the sample; memory is what does not lie on disk alone.
@@ -46,6 +49,7 @@ class Step:
     live: str
     wanted: str
     points: int = 0
+    encode: int = 0
     rate: float | None = None
     seconds: float = 0.0
     disk: int = 0
@@ -77,7 +81,7 @@ class Plan:
     @property
     def pending(self) -> bool:
         """Whether `apply` has something to do."""
-        return self.search or self.under_way or any(step.action != "keep" for step in self.steps)
+        return self.search or self.under_way or any(step.action != "keep" or step.encode for step in self.steps)
 
     @property
     def seconds(self) -> float:
@@ -104,7 +108,7 @@ def plan(
     count = handle.client.count(handle.name, exact=True).count
     texts = _sample(handle, metadata, config, sample)
     found = changes(config, metadata, handle.registry, again=again)
-    steps = tuple(_step(change, count, texts) for change in found)
+    steps = tuple(_step(change, *_affected(handle, metadata, change, count), texts) for change in found)
     steps, doubts = _with_query_side(handle, metadata, config, found, steps)
     search = metadata.search != config.search.model_dump(mode="json")
     silent = bool(sample and count and not texts)
@@ -112,28 +116,28 @@ def plan(
     return Plan(handle.name, count, steps, search, metadata.swap is not None, warnings)
 
 
-def _step(change: Change, count: int, texts: Sequence[str]) -> Step:
+def _affected(handle: CollectionHandle, metadata: CollectionMetadata, change: Change, count: int) -> tuple[int, int]:
+    """How many of the `count` points a change affects, and for how many of them the vector is made."""
+    own = change.kept or change.live
+    if change.action in ENCODES or own is None:
+        return count, count
+    lack = coverage(handle.client, handle.name, own).missing
+    if change.action == "drop":
+        return count - lack, 0
+    fill = fillable(handle.client, handle.name, own, metadata.layout) if lack else 0
+    return (fill if change.action in SAME else count - lack + fill), fill
+
+
+def _step(change: Change, points: int, encode: int, texts: Sequence[str]) -> Step:
     slot, live = change.slot, change.live
     wanted = f"{slot.config.adapter} {_model(slot.config.options)}".strip() if slot else ""
     was = f"{live.adapter} {_model(live.options)}".strip() if live else ""
-    step = Step(change.name, change.action, change.why, was, wanted, likeness=change.likeness)
-    if slot is None or change.action not in ENCODES:
+    step = Step(change.name, change.action, change.why, was, wanted, points, encode, likeness=change.likeness)
+    if slot is None or not (encode and texts) or slot.kind == "text_index":
         return step
-    rate, size = _timed(slot, texts) if texts and slot.kind != "text_index" else (None, 0.0)
-    disk, memory = int(size * count), int(_in_memory(slot, size) * count)
-    return Step(
-        change.name,
-        change.action,
-        change.why,
-        was,
-        wanted,
-        points=count,
-        rate=rate,
-        seconds=count / rate if rate else 0.0,
-        disk=disk,
-        memory=memory,
-        likeness=change.likeness,
-    )
+    rate, size = _timed(slot, texts)
+    disk, memory = int(size * encode), int(_in_memory(slot, size) * encode)
+    return replace(step, rate=rate, seconds=encode / rate, disk=disk, memory=memory)
 
 
 def _with_query_side(

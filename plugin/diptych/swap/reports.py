@@ -47,7 +47,8 @@ class ApplyReport:
 
     Args:
         collection: its name.
-        outcome: `nothing to do`, `changed settings`, `filled` when it stopped before the cut-over, or `cut over`.
+        outcome: `nothing to do`, `filled gaps` of vectors that some points lacked, `changed settings`, `filled` when it
+            stopped before the cut-over, or `cut over`.
         encoded: documents encoded, by new vector; after a resume only those of this run.
         cache_hits: how many of them came from the embedding cache, by new vector.
         changed: documents that changed while they were encoded, and were encoded anew.

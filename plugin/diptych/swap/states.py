@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.creation import now, who
 from diptych.errors import SwapError
-from diptych.keeping import metadata_payload
-from diptych.metadata import APPLY, BEHIND, Asking, CollectionMetadata, Event, Generation, State, Swap, What
+from diptych.keeping import behind_key, metadata_payload
+from diptych.metadata import APPLY, Asking, CollectionMetadata, Event, Generation, State, Swap, What
+from diptych.protocols import Kind
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -18,6 +19,11 @@ def write(client: QdrantBase, name: str, metadata: CollectionMetadata, more: Map
     """Put the metadata in place, with other keys in the same call."""
     # Every QdrantBase takes it; the base class only says **kwargs.
     client.update_collection(name, metadata={**metadata_payload(metadata), **(more or {})})
+
+
+def intended(metadata: CollectionMetadata, vectors: Mapping[str, Kind]) -> CollectionMetadata:
+    """With vectors that are about to be created, so that a kill leaves none of which nobody knows whose it is."""
+    return metadata.model_copy(update={"leftover": dict(vectors)})
 
 
 def begun(metadata: CollectionMetadata, swap: Swap, numbers: Mapping[str, int]) -> CollectionMetadata:
@@ -63,11 +69,11 @@ def abandoned(metadata: CollectionMetadata, why: str) -> CollectionMetadata:
     return _with(metadata, event, swap=None, live=State(slots=metadata.live.slots))
 
 
-def rolled_back(metadata: CollectionMetadata, name: str, why: str) -> CollectionMetadata:
+def rolled_back(metadata: CollectionMetadata, name: str, why: str, *, anyway: bool = False) -> CollectionMetadata:
     """Live and previous exchanged.
 
     Raises:
-        SwapError: there is nothing to go back to, or it misses documents.
+        SwapError: there is nothing to go back to, or it misses documents and `anyway` does not take that.
     """
     previous, where = metadata.previous, f"collection {name!r}"
     if previous is None:
@@ -77,12 +83,14 @@ def rolled_back(metadata: CollectionMetadata, name: str, why: str) -> Collection
             got="no earlier generation is kept",
             do="edit the config and run diptych apply; the embedding cache may still hold the vectors",
         )
-    if behind := sorted(previous.vectors() & set(metadata.behind)):
+    behind = sorted(previous.vectors() & set(metadata.behind))
+    if behind and not anyway:
         raise SwapError(
             "the earlier generation misses documents that were written since",
             where=where,
             got=f"{', '.join(behind)} could not be written by a populate",
-            do="edit the config back and run diptych plan and apply, which fill the gaps",
+            do="edit the config back and run diptych plan and apply, which make them anew; or go back at once, without "
+            "these documents: diptych rollback --anyway",
         )
     event = _event("rolled back", previous, why)
     return _with(
@@ -92,6 +100,7 @@ def rolled_back(metadata: CollectionMetadata, name: str, why: str) -> Collection
         previous=State(slots=metadata.live.slots),
         search=metadata.previous_search,
         previous_search=metadata.search,
+        behind=tuple(vector for vector in metadata.behind if vector not in behind),
     )
 
 
@@ -105,7 +114,8 @@ def other_keys(before: CollectionMetadata, after: CollectionMetadata) -> dict[st
     """Keys of other writers that change together with the state: what is behind, the lease, drift maps out of use."""
     used = {asking.drift for asking in after.live.asking.values()}
     drifts = {asking.drift: None for asking in before.live.asking.values() if asking.drift and asking.drift not in used}
-    return {BEHIND: list(after.behind), APPLY: None, **drifts}
+    caught_up = {behind_key(vector): None for vector in before.behind if vector not in after.behind}
+    return {APPLY: None, **caught_up, **drifts}
 
 
 def unused(before: CollectionMetadata, after: CollectionMetadata) -> dict[str, Generation]:
@@ -126,4 +136,8 @@ def _event(what: What, state: State, why: str = "", config: str = "", gate: str 
 
 
 def _with(metadata: CollectionMetadata, event: Event, **changes: Any) -> CollectionMetadata:
-    return metadata.model_copy(update={**changes, "history": (*metadata.history, event)})
+    after = metadata.model_copy(update={**changes, "history": (*metadata.history, event)})
+    needless = {vector: own.kind for vector, own in unused(metadata, after).items()}
+    made = {**metadata.leftover, **needless}
+    written = after.written()
+    return after.model_copy(update={"leftover": {vector: made[vector] for vector in made if vector not in written}})

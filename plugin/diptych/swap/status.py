@@ -19,7 +19,7 @@ class VectorStatus:
     """A physical vector: its slot, what it is for, what made it, and how many points lack it.
 
     `role`: `live` answers queries; `building` will after the cut-over; `kept` did before the last one.
-    `behind`: a populate could not write it, so there is no way back to it.
+    `behind`: a populate could not write it, so that a way back to it misses documents.
     `asking`: who makes the queries instead, and why; empty where the encoder does it itself.
     """
 
@@ -56,7 +56,7 @@ class Status:
     Args:
         vectors: the live ones, then those being built, then those kept.
         swap: the swap under way; None without.
-        orphans: vectors that nothing knows; the next apply drops them.
+        orphans: vectors that diptych made and nothing needs, left by a kill; the next apply drops them.
         history: what was done, oldest first.
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ from qdrant_client import models
 
 from diptych.creation import params_of
 from diptych.metadata import CollectionMetadata, Generation, State
-from diptych.params import vector_params
+from diptych.params import changeable
 from diptych.protocols import Kind
 from diptych.registry import Registry
 from diptych.slots import Slot
@@ -31,21 +30,12 @@ def existing(client: QdrantBase, name: str) -> set[str]:
 
 
 def orphans(client: QdrantBase, name: str, metadata: CollectionMetadata) -> dict[str, Kind]:
-    """Vectors that diptych made and that no state knows, left by a kill; with a kind to drop them by.
+    """Vectors and payload keys that diptych made and that no state needs, left by a kill; with a kind to drop them by.
 
-    A text index that nobody knows is told from a user's own index by its number, 1 only where the slot went on since.
+    Only what the metadata names: vectors of the same form may be a user's own.
     """
-    known, found = set(metadata.written()), dict[str, Kind]()
-    slots = "|".join(map(re.escape, metadata.numbers)) or r"(?!)"
-    for vector in existing(client, name) - known:
-        if re.fullmatch(rf"(?:{slots})\.\d+", vector):
-            found[vector] = "dense"
-    for key, index in client.get_collection(name).payload_schema.items():
-        ours = re.fullmatch(rf"_({slots})(_\d+)?", key)
-        text = index.data_type == models.PayloadSchemaType.TEXT
-        if ours and text and key not in known and (ours[2] or metadata.numbers[ours[1]] > 1):
-            found[key] = "text_index"
-    return found
+    there = existing(client, name) | client.get_collection(name).payload_schema.keys()
+    return {v: kind for v, kind in metadata.leftover.items() if v in there and v not in metadata.written()}
 
 
 def drop_orphans(client: QdrantBase, name: str, metadata: CollectionMetadata) -> None:
@@ -54,10 +44,21 @@ def drop_orphans(client: QdrantBase, name: str, metadata: CollectionMetadata) ->
         drop(client, name, vector, kind)
 
 
+def taken(client: QdrantBase, name: str, vector: str, kind: Kind) -> bool:
+    """Whether the collection has a vector of this name, or of a text index points with this payload key."""
+    if kind != "text_index":
+        return vector in existing(client, name)
+    key = models.PayloadField(key=vector)
+    null, empty = models.IsNullCondition(is_null=key), models.IsEmptyCondition(is_empty=key)
+    having = models.Filter(should=[null, models.Filter(must_not=[empty])])
+    indexed = vector in client.get_collection(name).payload_schema
+    return indexed or bool(client.scroll(name, having, limit=1, with_payload=False)[0])
+
+
 def create(
     client: QdrantBase, name: str, slot: Slot, vector: str, registry: Registry, retrieved: Iterable[str]
 ) -> None:
-    """Add an empty vector for the slot's encoder; one of that name, left by a kill, is dropped first.
+    """Add an empty vector for the slot's encoder, of a name that is free.
 
     Raises:
         CannotAddVectors: the server is too old for it.
@@ -65,9 +66,8 @@ def create(
     if slot.kind == "text_index":
         client.create_payload_index(name, vector, field_schema=slot.encoder.index_params())
         return
-    drop(client, name, vector, slot.kind)
     params = params_of(slot, registry, retrieved)
-    if not fits(client, name, vector, params):  # it does where a server cannot drop vectors and has emptied this one
+    if not fits(client, name, vector, params):  # it does in a second collection, which is made with it
         _add(client, name, vector, params)
         configure(client, name, vector, params)
 
@@ -86,26 +86,36 @@ def configure(
 ) -> None:
     """Give a vector the settings that can be changed while it lives: graph, quantization, place."""
     if isinstance(params, models.SparseVectorParams):
-        if params.index is not None and params.index.on_disk is not None:
-            index = models.SparseIndexParams(on_disk=params.index.on_disk)
-            client.update_collection(name, sparse_vectors_config={vector: models.SparseVectorParams(index=index)})
-        return
+        return _place(client, name, vector, params.index.on_disk if params.index else None)
     diff = models.VectorParamsDiff(
         hnsw_config=params.hnsw_config, quantization_config=params.quantization_config, on_disk=params.on_disk
     )
-    if diff.model_dump(exclude_none=True):
-        client.update_collection(name, vectors_config={vector: diff})
+    return _change(client, name, vector, diff)
 
 
 def restore(client: QdrantBase, name: str, slot: Slot, generation: Generation) -> None:
-    """Change the storage of a generation's vector to what the slot's config says; what it leaves out is Qdrant's."""
-    params = vector_params(slot.encoder, slot.kind, slot.config.storage)
-    if isinstance(params, models.SparseVectorParams):
-        return configure(client, name, generation.vector, params)
-    if params.quantization_config is None and generation.storage.get("quantization"):
-        off = models.VectorParamsDiff(quantization_config=models.Disabled.DISABLED)
-        client.update_collection(name, vectors_config={generation.vector: off})
-    return configure(client, name, generation.vector, params)
+    """Change the storage of a generation's vector to what the slot's config says; what it leaves out is Qdrant's.
+
+    It takes no encoder, so that a rollback can be done where there is none.
+    """
+    storage = slot.config.storage
+    if generation.kind == "sparse":
+        return _place(client, name, generation.vector, storage.on_disk)
+    diff = changeable(storage)
+    if storage.quantization is None and generation.storage.get("quantization"):
+        diff.quantization_config = models.Disabled.DISABLED
+    return _change(client, name, generation.vector, diff)
+
+
+def _place(client: QdrantBase, name: str, vector: str, on_disk: bool | None) -> None:
+    if on_disk is not None:
+        params = models.SparseVectorParams(index=models.SparseIndexParams(on_disk=on_disk))
+        client.update_collection(name, sparse_vectors_config={vector: params})
+
+
+def _change(client: QdrantBase, name: str, vector: str, diff: models.VectorParamsDiff) -> None:
+    if diff.model_dump(exclude_none=True):
+        client.update_collection(name, vectors_config={vector: diff})
 
 
 def restore_shared(handle: CollectionHandle, before: State, after: State) -> None:
@@ -116,10 +126,11 @@ def restore_shared(handle: CollectionHandle, before: State, after: State) -> Non
             restore(handle.client, handle.name, handle.at(after).slots[name], then)
 
 
-def drop(client: QdrantBase, name: str, vector: str, kind: Kind) -> None:
-    """Drop a vector from the collection and all its points; one that is gone already is no error.
+def drop(client: QdrantBase, name: str, vector: str, kind: Kind) -> bool:
+    """Drop a vector from the collection and all its points; False where the server is too old for that.
 
-    A server that is too old to drop it keeps its name, and no numbers.
+    There it stays as it is until the next swap makes a second collection without it. Emptied it would still be
+    searched, and found empty without an error, by a process that has not followed the cut-over yet.
     """
     if kind == "text_index":
         client.delete_payload(name, [vector], points=models.Filter())
@@ -130,7 +141,14 @@ def drop(client: QdrantBase, name: str, vector: str, kind: Kind) -> None:
         except Exception as error:
             if not too_old(error):
                 raise
-            client.delete_vectors(name, [vector], points=models.Filter())
+            return False
+    return True
+
+
+def empty(client: QdrantBase, name: str, vectors: Iterable[str]) -> None:
+    """Take vectors that could not be dropped from all points, before a collection is made without them."""
+    if names := list(vectors):
+        client.delete_vectors(name, names, points=models.Filter())
 
 
 def lacking(generation: Generation) -> models.Filter:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from diptych.errors import SwapError
+from diptych.errors import DiptychError, SwapError
 from diptych.handle import CollectionHandle
 from diptych.metadata import CollectionMetadata
+from diptych.populate.aside import reason_of
+from diptych.swap.gate_coverage import coverage
 from diptych.swap.lease import Lease
 from diptych.swap.states import abandoned, finished, other_keys, rolled_back, unused, write
 from diptych.swap.vectors import drop, drop_orphans, restore_shared
@@ -14,29 +17,38 @@ from diptych.swap.vectors import drop, drop_orphans, restore_shared
 
 @dataclass(frozen=True, slots=True)
 class StepBack:
-    """What was done, `rolled back`, `abandoned` or `finished`; what answers now, and which vectors were dropped."""
+    """What was done, `rolled back`, `abandoned` or `finished`; what answers now, and which vectors were dropped.
+
+    `warnings`: what to look at, such as points that what answers now does not find.
+    """
 
     collection: str
     outcome: str
     live: dict[str, str]
     dropped: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
-def rollback(handle: CollectionHandle, *, why: str = "") -> StepBack:
+def rollback(handle: CollectionHandle, *, why: str = "", anyway: bool = False) -> StepBack:
     """Give up the swap under way, or go back to what was live before the last cut-over: one update, nothing is encoded.
 
-    A second rollback goes forward again.
+    A second rollback goes forward again. Where this handle has loaded encoders it loads those that will answer first,
+    so that one that is gone changes nothing.
+
+    Args:
+        why: a word for the history.
+        anyway: go back although a populate could not write the earlier vectors of documents that came since.
 
     Raises:
         ApplyRunning: a process is applying a swap just now.
-        SwapError: there is nothing to go back to, or it misses documents.
+        SwapError: there is nothing to go back to, it misses documents, or its encoder cannot be loaded.
     """
     with Lease(handle.client, handle.name) as lease:
         before = handle.read()
         if before.swap is not None:
             after, outcome = abandoned(before, why), "abandoned"
         else:
-            after, outcome = rolled_back(before, handle.name, why), "rolled back"
+            after, outcome = rolled_back(before, handle.name, why, anyway=anyway), "rolled back"
         return _done(handle, before, after, outcome, lease)
 
 
@@ -63,12 +75,58 @@ def finish(handle: CollectionHandle) -> StepBack:
 def _done(
     handle: CollectionHandle, before: CollectionMetadata, after: CollectionMetadata, outcome: str, lease: Lease
 ) -> StepBack:
+    _load(handle, after)
+    restore_shared(handle, before.live, after.live)  # before the state says so, since a kill after that leaves it so
     lease.forget()
     write(handle.client, handle.name, after, other_keys(before, after))
     handle.install(after)
-    restore_shared(handle, before.live, after.live)
-    dropped = unused(before, after)
-    for vector, generation in dropped.items():
-        drop(handle.client, handle.name, vector, generation.kind)
+    needless = unused(before, after)
+    dropped = [vector for vector, own in needless.items() if drop(handle.client, handle.name, vector, own.kind)]
     live = {name: f"{own.adapter}, generation {own.number}" for name, own in after.live.slots.items()}
-    return StepBack(handle.name, outcome, live, tuple(dropped))
+    warnings = (*_gaps(handle, before, after), *_kept(needless.keys() - dropped))
+    return StepBack(handle.name, outcome, live, tuple(dropped), warnings)
+
+
+def _load(handle: CollectionHandle, after: CollectionMetadata) -> None:
+    """Load the encoders that will answer, in a process that has loaded those that answer now.
+
+    Raises:
+        SwapError: one cannot be loaded.
+    """
+    known = handle.metadata
+    if (known and known.live == after.live) or not any(slot.loaded for slot in handle.slots.values()):
+        return
+    for slot in handle.at(after.live, after).slots.values():
+        try:
+            slot.load()
+        except Exception as error:
+            raise SwapError(
+                "an encoder that would answer then cannot be loaded, so nothing was changed",
+                where=f"collection {handle.name!r}, {slot.where}",
+                got=f"{error.what}: {error.got}" if isinstance(error, DiptychError) and error.got else reason_of(error),
+                do="mend what it needs; the command diptych rollback loads no encoder and goes back in any case",
+            ) from error
+        handle.keep(slot)
+
+
+def _gaps(handle: CollectionHandle, before: CollectionMetadata, after: CollectionMetadata) -> Iterator[str]:
+    """A sentence for each vector that answers again and that some points lack; counted when the way back is done."""
+    for name, own in after.live.slots.items():
+        if own.vector in before.live.vectors():
+            continue
+        try:
+            found = coverage(handle.client, handle.name, own)
+        except Exception as error:
+            yield f"slot {name!r}: how many points lack {own.vector!r} could not be counted: {reason_of(error)}"
+            continue
+        if found.missing:
+            yield (
+                f"slot {name!r} does not find {found.missing:,} of {found.points:,} points, which have no "
+                f"{own.vector!r}; diptych apply fills them when the config names the encoders that answer now"
+            )
+
+
+def _kept(vectors: Collection[str]) -> Iterator[str]:
+    if vectors:
+        names = ", ".join(sorted(vectors))
+        yield f"this server cannot drop a vector, so {names} stays; the next swap makes a collection without it"

@@ -20,6 +20,7 @@ from diptych.stores.edge import EdgeClient
 from diptych.swap import ApplyOptions, apply, finish, rollback
 from diptych.swap.second import CannotAddVectors, too_old
 from diptych.testing import fakes_plugin
+from diptych.view import View
 
 NOT_FOUND = UnexpectedResponse(404, "Not Found", b"", httpx.Headers())
 DOCUMENTS = [{"id": str(i), "text": f"word{i % 17} word{i % 23} number{i}", "section": i % 3} for i in range(120)]
@@ -100,7 +101,7 @@ def aliased(client: QdrantBase) -> QdrantBase:
     return client
 
 
-def answers(handle: CollectionHandle) -> Any:
+def answers(handle: CollectionHandle | View) -> Any:
     queries = [f"word{i}" for i in range(10)]
     return [[(hit.id, pytest.approx(hit.score, abs=1e-5)) for hit in found] for found in search(handle, queries)]
 
@@ -120,11 +121,21 @@ def test_the_alias_moves_to_a_copy_where_the_swap_goes_on_as_ever(aliased: Qdran
     assert answers(handle) == before
     rollback(handle)
     done = finish(handle)
-    assert done.dropped == ("dense.1",)
-    left = models.Filter(must=[models.HasVectorCondition(has_vector="dense.1")])
-    assert aliased.count("c", count_filter=left).count == 0
+    assert done.dropped == ()
+    assert "cannot drop a vector, so dense.1 stays; the next swap makes a collection without it" in done.warnings[0]
     untouched = CollectionHandle(aliased, "c.1", None, Registry(fakes_plugin, installed=False))
     assert answers(untouched) == before
+
+
+def test_a_process_that_has_not_followed_yet_finds_what_it_found_and_not_nothing(aliased: QdrantBase) -> None:
+    serving, handle = opened(aliased), opened(aliased)
+    before = answers(serving)
+    apply(handle, config(32), UNGATED)
+    finish(handle)
+    assert answers(serving.view) == before
+    populate(handle, [{"id": "late", "text": "word1 late"}])
+    apply(handle, config(32, search={"limit": 6}), UNGATED)  # which clears up
+    assert answers(serving.view) == before
 
 
 def test_the_next_swap_moves_on_to_a_third_collection(aliased: QdrantBase) -> None:

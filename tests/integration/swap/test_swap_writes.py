@@ -191,13 +191,14 @@ def test_a_populate_meets_each_step_of_a_swap_and_of_its_end(
 
 
 class Elsewhere:
-    """A plugin with an encoder that the other process does not have."""
+    """A plugin with encoders that the other process does not have."""
 
     @hookimpl
     def diptych_register_adapters(self) -> list[AdapterSpec]:
-        """`elsewhere`."""
+        """`elsewhere` and `abroad`."""
         factory = "diptych.testing.fakes:FakeDenseEncoder"
-        return [AdapterSpec(name="elsewhere", kind="dense", factory=factory, summary="only in one process")]
+        names = ("elsewhere", "abroad")
+        return [AdapterSpec(name=name, kind="dense", factory=factory, summary="only in one process") for name in names]
 
 
 ELSEWHERE: dict[str, Any] = {"dense": {"adapter": "elsewhere", "dimension": 16, "seed": 1}}
@@ -261,3 +262,21 @@ def test_when_the_earlier_encoder_is_gone_documents_go_on_and_the_way_back_is_cl
     assert faults(client, "dense.3", NEW_ENCODER) == []
     assert rich.rollback().outcome == "rolled back"
     assert faults(client, "dense.2", OLD_ENCODER) == []
+
+
+def test_of_several_earlier_encoders_that_are_gone_each_is_known_to_be_behind(
+    client: QdrantBase, config: Make, opened: Open, faults: Faults
+) -> None:
+    other = {**OLD["dense"], "seed": 7}
+    gone = {"a": ELSEWHERE["dense"], "b": {"adapter": "abroad", "dimension": 16}}
+    rich = opened(client, config(gone), Elsewhere())
+    rich.populate(corpus(20))
+    rich.apply(config({"a": other, "b": other}))
+    poor = opened(client, config({"a": other, "b": other}))
+    poor.populate(corpus(25))
+    assert poor.handle.read().behind == ("a.1", "b.1")
+    with pytest.raises(SwapError, match=r"a\.1, b\.1 could not be written"):
+        poor.rollback()
+    assert opened(client, None, Elsewhere()).apply(config({**gone, "b": other})).encoded == {"a.3": 25}
+    assert faults(client, "a.3", NEW_ENCODER) == []
+    assert poor.handle.read().behind == ()

@@ -56,7 +56,7 @@ def test_it_shows_the_plan_the_gate_and_what_was_done(edited: Run) -> None:
     assert (answer.code, answer.err) == (0, "")
     lines = answer.out.splitlines()
     assert lines[0] == "animals: 4 documents"
-    assert ["dense", "re-encode", "4"] in [line.split() for line in lines]
+    assert ["dense", "re-encode", "4", "4"] in [line.split() for line in lines]
     assert "gate: passed" in lines
     assert re.search(r"found by .* among the first 10: 100.0% -> 100.0% of 4,", answer.out)
     assert "no judgements: quality is not measured" in answer.out

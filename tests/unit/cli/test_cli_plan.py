@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from diptych.cli.swapping import duration, encoder_text, moment, size
+from diptych.stores.edge import EdgeClient
 
 Run = Callable[..., Any]
 
@@ -37,7 +38,7 @@ def test_another_encoder_is_re_encoded_and_the_reason_and_the_cost_are_told(fill
     answer = filled("plan")
     assert (answer.code, answer.err) == (0, "")
     (row,) = [line for line in answer.out.splitlines() if line.startswith("dense ")]
-    assert row.split()[:3] == ["dense", "re-encode", "4"]
+    assert row.split()[:4] == ["dense", "re-encode", "4", "4"]
     assert "under 1 s" in row
     assert "+1.5 kB" in row  # 4 documents, each 64 floats and 128 bytes of graph
     assert "dense: seed: unset -> 1" in answer.out
@@ -48,9 +49,9 @@ def test_the_json_has_every_step_and_whether_anything_is_pending(filled: Run, co
     edit(config, "fake-dense}", "fake-dense, seed: 1}")
     found = filled("plan", "--json").json()
     assert (found["documents"], found["pending"], found["under_way"]) == (4, True, False)
-    assert [(step["slot"], step["action"], step["points"]) for step in found["steps"]] == [
-        ("dense", "re-encode", 4),
-        ("lexical", "keep", 0),
+    assert [(step["slot"], step["action"], step["points"], step["encode"]) for step in found["steps"]] == [
+        ("dense", "re-encode", 4, 4),
+        ("lexical", "keep", 0, 0),
     ]
     assert found["steps"][0]["rate"] > 0
     assert found["seconds"] == pytest.approx(4 / found["steps"][0]["rate"])
@@ -59,11 +60,16 @@ def test_the_json_has_every_step_and_whether_anything_is_pending(filled: Run, co
 @pytest.mark.parametrize(
     ("old", "new", "row", "detail"),
     [
-        ("lexical:", "words:", ["words", "add", "4"], "words: new in the config"),
-        ("lexical:", "words:", ["lexical", "drop"], "lexical: the config has no such slot"),
-        ("fake-dense}", "fake-dense, storage: {on_disk: true}}", ["dense", "storage", "only"], "storage.on_disk"),
+        ("lexical:", "words:", ["words", "add", "4", "4"], "words: new in the config"),
+        ("lexical:", "words:", ["lexical", "drop", "4"], "lexical: the config has no such slot"),
+        ("fake-dense}", "fake-dense, storage: {on_disk: true}}", ["dense", "storage", "only", "4"], "storage.on_disk"),
         ("fake-dense}", "fake-dense, delay: 0.0}", ["dense", "settings", "only"], "dense: delay: unset -> 0.0"),
-        ("fake-dense}", "fake-dense, query_prompt: find}", ["dense", "queries", "only"], "dense: query_prompt: unset"),
+        (
+            "fake-dense}",
+            "fake-dense, query_prompt: find}",
+            ["dense", "queries", "only", "4"],
+            "dense: query_prompt: unset",
+        ),
         ("limit: 3", "limit: 5", ["dense", "as", "it", "is"], "search: the pipeline changes"),
     ],
 )
@@ -81,7 +87,7 @@ def test_each_kind_of_change_has_its_word(
 def test_without_a_sample_nothing_is_estimated(filled: Run, config: Path) -> None:
     edit(config, "fake-dense}", "fake-dense, seed: 1}")
     answer = filled("plan", "--sample", 0)
-    assert answer.out.splitlines()[1].split() == ["slot", "change", "documents"]
+    assert answer.out.splitlines()[1].split() == ["slot", "change", "documents", "encode"]
     assert filled("plan", "--sample", 0, "--json").json()["steps"][0]["rate"] is None
 
 
@@ -92,6 +98,18 @@ def test_the_exit_code_tells_ci_of_pending_changes_when_asked(filled: Run, confi
     answer = filled("plan", "--exit-code", "--json")
     assert answer.code == 4
     assert answer.json()["pending"] is True
+
+
+def test_documents_that_lack_a_vector_are_to_be_filled_and_pending(filled: Run) -> None:
+    with EdgeClient("qdrant") as client:
+        points, _ = client.scroll("animals", limit=3)
+        client.delete_vectors("animals", ["dense.1"], points=[point.id for point in points])
+    answer = filled("plan", "--exit-code", "--sample", 0)
+    assert answer.code == 4
+    assert ["dense", "fill", "gaps", "3", "3"] in [line.split() for line in answer.out.splitlines()]
+    assert "dense: 3 documents lack the vector, which is made for them" in answer.out
+    assert "animals: filled gaps" in filled("apply").out
+    assert filled("plan", "--exit-code").code == 0
 
 
 def test_a_slot_can_be_made_anew_although_nothing_differs(filled: Run) -> None:

@@ -157,6 +157,7 @@ class Swapping:
         inputs = [Reading().of(document.title, document.text) for document in self.documents]
         statistics = slot.encoder.measure(inputs) if isinstance(slot.encoder, Calibrated) else None
         made = slot.describe(number=number, vector=vector, reading=Reading(), statistics=statistics)
+        vectors.drop(client, self.handle.name, vector, slot.kind)  # of a state that was tried before
         vectors.create(client, self.handle.name, slot, vector, registry, (name,))
         self._fill(slot, vector, inputs, skip)
         return made
