@@ -173,7 +173,9 @@ class Other:
     dimension, similarity = WIDTH, "cosine"
 
     def encode_query(self, inputs: Sequence[str]) -> Floats:
-        drawn = np.stack([np.random.default_rng(list(text.encode())).normal(size=WIDTH) for text in inputs])
+        drawn = np.empty((len(inputs), WIDTH), np.float32)
+        for row, text in enumerate(inputs):
+            drawn[row] = np.random.default_rng(list(text.encode())).normal(size=WIDTH)
         return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True), np.float32)
 
     def encode_document(self, inputs: Sequence[str]) -> Floats:
