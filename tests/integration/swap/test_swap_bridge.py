@@ -1,0 +1,148 @@
+"""A drift map answers for an encoder that is gone, until the back-fill of its successor ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient
+
+from diptych.config import Config, parse_config
+from diptych.errors import AdapterFactoryError
+from diptych.evaluate import Qrels
+from diptych.handle import CollectionHandle
+from diptych.hookspecs import hookimpl
+from diptych.populate import populate
+from diptych.registry import Registry
+from diptych.search import search
+from diptych.specs import AdapterSpec
+from diptych.swap import ApplyOptions, Judged, apply, status
+from diptych.testing import FakeDenseEncoder
+from diptych.types import Floats, Query
+
+WIDTH = 48
+WORDS = [
+    f"{start}{end}" for start in ("ba", "de", "fi", "go", "lu") for end in ("nor", "mit", "sal", "tev", "rok", "pim")
+]
+TURN = np.linalg.qr(np.random.default_rng(5).normal(size=(WIDTH, WIDTH)))[0].astype(np.float32)
+
+
+class Old(FakeDenseEncoder):
+    """The encoder that filled the collection; gone once `retired`."""
+
+    retired = False
+
+    def __init__(self) -> None:
+        if self.retired:
+            raise ConnectionError("410 Gone: the model is retired")
+        super().__init__(dimension=WIDTH)
+
+
+class Turned:
+    """The same space turned: no query of it finds anything in the old one, and a rotation carries all of it over."""
+
+    dimension, similarity = WIDTH, "cosine"
+
+    def __init__(self) -> None:
+        self._inner = FakeDenseEncoder(dimension=WIDTH)
+
+    def encode_query(self, inputs: Sequence[str]) -> Floats:
+        return np.asarray(self._inner.encode_query(inputs) @ TURN, np.float32)
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        return np.asarray(self._inner.encode_document(inputs) @ TURN, np.float32)
+
+
+class Other:
+    """An encoder whose vectors are in no relation to the old one's: drawn anew for each text."""
+
+    dimension, similarity = WIDTH, "cosine"
+
+    def encode_query(self, inputs: Sequence[str]) -> Floats:
+        drawn = np.empty((len(inputs), WIDTH), np.float32)
+        for row, text in enumerate(inputs):
+            drawn[row] = np.random.default_rng(list(text.encode())).normal(size=WIDTH)
+        return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True), np.float32)
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        return self.encode_query(inputs)
+
+
+class Adapters:
+    @hookimpl
+    def diptych_register_adapters(self) -> list[AdapterSpec]:
+        return [
+            AdapterSpec(name="old", kind="dense", factory=f"{__name__}:Old", summary="Old."),
+            AdapterSpec(name="turned", kind="dense", factory=f"{__name__}:Turned", summary="Turned."),
+            AdapterSpec(name="unrelated", kind="dense", factory=f"{__name__}:Other", summary="Another."),
+        ]
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry(Adapters(), installed=False)
+
+
+def config(adapter: str, **options: Any) -> Config:
+    raw = {
+        "store": "memory:",
+        "collection": "c",
+        "slots": {"dense": {"adapter": adapter, **options}},
+        "populate": {"chunk": 64},
+    }
+    return parse_config(raw)
+
+
+def corpus(count: int) -> list[dict[str, str]]:
+    """Documents of six words each; near neighbours share many."""
+    random = np.random.default_rng(3)
+    return [{"id": str(n), "text": " ".join(random.choice(WORDS, 6))} for n in range(count)]
+
+
+def judged(documents: Sequence[dict[str, str]]) -> Judged:
+    asked = documents[::7]
+    return Judged(
+        [Query(document["text"], document["id"]) for document in asked],
+        Qrels({document["id"]: {document["id"]: 1} for document in asked}),
+    )
+
+
+def found(handle: CollectionHandle, text: str) -> list[str]:
+    return [hit.id for hit in search(handle, [text])[0]]
+
+
+def test_a_drift_map_answers_for_an_encoder_that_is_gone(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, documents = QdrantClient(":memory:"), corpus(900)
+    handle = CollectionHandle(client, "c", config("old"), registry)
+    populate(handle, documents)
+    before = found(handle, documents[0]["text"])
+    monkeypatch.setattr(Old, "retired", True)
+    later = CollectionHandle(client, "c", None, registry)
+    with pytest.raises(AdapterFactoryError, match="410 Gone"):
+        found(later, documents[0]["text"])
+    options = ApplyOptions(bridge=True, cut_over=False, judged=judged(documents), gate=False)
+    report = apply(later, config("turned"), options)
+    assert report.outcome == "filled"
+    asking = status(later).vectors[0].asking
+    assert "turned" in asking
+    assert "through a drift map" in asking
+    assert "nDCG@10" in asking
+    assert found(later, documents[0]["text"]) == before, "a rotation is found exactly"
+    served = CollectionHandle(client, "c", None, registry)
+    assert found(served, documents[0]["text"]) == before, "whoever opens the collection asks through the map too"
+    populate(served, [{"id": "new", "text": documents[0]["text"]}])
+    assert "new" in found(served, documents[0]["text"]), "documents written meanwhile are found"
+    assert apply(later, config("turned")).outcome == "cut over"
+    assert found(later, documents[0]["text"])[:2] == found(served, documents[0]["text"])[:2]
+    assert not [key for key in client.get_collection("c").config.metadata or {} if "drift" in key]
+
+
+def test_a_map_that_carries_nothing_over_is_not_offered_and_the_reason_is_told(registry: Registry) -> None:
+    client, documents = QdrantClient(":memory:"), corpus(500)
+    populate(CollectionHandle(client, "c", config("old"), registry), documents)
+    handle = CollectionHandle(client, "c", None, registry)
+    report = apply(handle, config("unrelated"), ApplyOptions(bridge=True, cut_over=False, gate=False))
+    assert any("no drift map is offered" in warning and "kept" in warning for warning in report.warnings)
+    assert status(handle).vectors[0].asking == ""
