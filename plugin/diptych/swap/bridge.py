@@ -14,18 +14,18 @@ import numpy as np
 from qdrant_client import models
 
 from diptych.config.models import SearchConfig
-from diptych.errors import SwapError
 from diptych.handle import CollectionHandle
 from diptych.metadata import KEY, Asking, Generation, State
 from diptych.swap.asking import CANDIDATES
 from diptych.swap.drift import Fitted, best_map, offer
+from diptych.swap.drift.offering import PAIRS
+from diptych.swap.drift.pairs import MINIMUM
 from diptych.swap.gate_judged import Judged, mean_of
 from diptych.swap.states import switched_queries, write
 from diptych.types import Floats
 
 SHARES = (0.05, 0.2, 0.5)  # of the points, at which a map is fitted, each better than the one before
 MOST = 5000  # pairs that a map is fitted on
-LEAST = 50  # pairs below which none is fitted
 
 
 def drift_key(slot: str) -> str:
@@ -56,46 +56,46 @@ class Bridge:
     _next: int = field(default=0, init=False)
 
     def reached(self, done: int) -> None:
-        """`done` points are filled; fits a map when a share is reached."""
-        if self._next >= len(SHARES) or done < max(LEAST, SHARES[self._next] * self.points):
+        """`done` points are filled; fits a map when a share is reached, of no fewer points than the rule asks for."""
+        if self._next >= len(SHARES) or done < max(PAIRS, SHARES[self._next] * self.points):
             return
         while self._next < len(SHARES) and done >= SHARES[self._next] * self.points:
             self._next += 1
-        self._serve(self.fitted(), done)
+        self._fit(f"{done:,} of {self.points:,} documents encoded: ")
 
-    def fitted(self) -> Fitted:
-        """The best map on the pairs there are now.
-
-        Raises:
-            SwapError: too few pairs.
-        """
-        pairs = self._pairs()
-        old, new = (np.stack([pair[side] for pair in pairs]) for side in (0, 1))
-        return best_map(
+    def _fit(self, share: str) -> None:
+        new, old = self._pairs()
+        if len(new) < MINIMUM:
+            pairs = f"{len(new)} documents have a vector of both encoders that is not zero"
+            self.warn(f"slot {self.slot!r}, {share}no drift map is fitted: {pairs}, {MINIMUM} are needed")
+            return
+        fitted = best_map(
             new,
             old,
             new_similarity=self.new.similarity or "cosine",
             old_similarity=self.old.similarity or "cosine",
         )
+        self._serve(fitted, share)
 
-    def _pairs(self) -> list[tuple[Floats, Floats]]:
+    def _pairs(self) -> tuple[Floats, Floats]:
+        """New and old vectors of the same documents, without those of which one has no direction."""
         both = models.Filter(
             must=[
                 models.HasVectorCondition(has_vector=self.old.vector),
                 models.HasVectorCondition(has_vector=self.new.vector),
             ]
         )
-        client, names = self.handle.client, [self.old.vector, self.new.vector]
+        client, names = self.handle.client, [self.new.vector, self.old.vector]
         records, _ = client.scroll(
             self.handle.name, scroll_filter=both, limit=MOST, with_payload=False, with_vectors=names
         )
-        if len(records) < LEAST:
-            raise SwapError("too few documents are encoded by both encoders", got=len(records), expected=LEAST)
-        return [(_vector(record.vector, names[0]), _vector(record.vector, names[1])) for record in records]
+        sides = [[_vector(record.vector, name) for record in records] for name in names]
+        good = [row for row in range(len(records)) if all(_has_direction(side[row]) for side in sides)]
+        new, old = (np.asarray([side[row] for row in good], np.float32) for side in sides)
+        return new, old
 
-    def _serve(self, fitted: Fitted, done: int) -> None:
+    def _serve(self, fitted: Fitted, share: str) -> None:
         offered = offer(fitted.quality)
-        share = f"{done:,} of {self.points:,} documents encoded: "
         # A good map that gains nothing over none serves too: documents written meanwhile need one to be found.
         if not (offered.yes or offered.unmapped):
             self.warn(f"slot {self.slot!r}, {share}no drift map is offered: {offered.why}")
@@ -116,3 +116,7 @@ class Bridge:
 def _vector(vectors: Any, name: str) -> Floats:
     found = vectors[name] if isinstance(vectors, Mapping) else vectors
     return np.asarray(found, np.float32)
+
+
+def _has_direction(vector: Floats) -> bool:
+    return bool(np.isfinite(vector).all() and vector.any())

@@ -12,6 +12,7 @@ from diptych.populate.progress import Progress
 from diptych.slots import Slot
 from diptych.swap.backfill import Backfill, Filled
 from diptych.swap.bridge import Bridge
+from diptych.swap.drift.offering import PAIRS
 from diptych.swap.gate import Judged, coverage
 from diptych.swap.lease import Lease
 from diptych.swap.points import LivePoints
@@ -78,6 +79,9 @@ class Filling:
             return []
         metadata = self._handle.read()
         points, warn, judged = self._points.count(), self._warn, self._judged
+        if points < PAIRS:
+            warn(f"no drift map is fitted: the collection has {points} documents, {PAIRS} are needed to judge one")
+            return []
         filled = {slot.name: slot.generation for slot in slots.values() if slot.generation}
         return [
             Bridge(self._handle, name, metadata.live.slots[name], new, points, judged, warn)

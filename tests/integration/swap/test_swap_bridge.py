@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,12 +70,29 @@ class Other:
         return self.encode_query(inputs)
 
 
+class Silent(Turned):
+    """Turned, but texts that hold one of `mute` get a vector of zeros."""
+
+    mute = ("banor",)
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        vectors = super().encode_document(inputs)
+        vectors[[any(word in text for word in self.mute) for text in inputs]] = 0
+        return vectors
+
+
+class Mute(Silent):
+    mute = ("",)
+
+
 class Adapters:
     @hookimpl
     def diptych_register_adapters(self) -> list[AdapterSpec]:
         return [
             AdapterSpec(name="old", kind="dense", factory=f"{__name__}:Old", summary="Old."),
             AdapterSpec(name="turned", kind="dense", factory=f"{__name__}:Turned", summary="Turned."),
+            AdapterSpec(name="silent", kind="dense", factory=f"{__name__}:Silent", summary="Turned, with zeros."),
+            AdapterSpec(name="mute", kind="dense", factory=f"{__name__}:Mute", summary="Nothing but zeros."),
             AdapterSpec(name="unrelated", kind="dense", factory=f"{__name__}:Other", summary="Another."),
         ]
 
@@ -146,3 +163,43 @@ def test_a_map_that_carries_nothing_over_is_not_offered_and_the_reason_is_told(r
     report = apply(handle, config("unrelated"), ApplyOptions(bridge=True, cut_over=False, gate=False))
     assert any("no drift map is offered" in warning and "kept" in warning for warning in report.warnings)
     assert status(handle).vectors[0].asking == ""
+
+
+@pytest.fixture
+def retired(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Callable[..., CollectionHandle]:
+    """`retired(count)`: a collection of so many documents as a new process opens it once its encoder is gone."""
+
+    def opened(count: int) -> CollectionHandle:
+        client = QdrantClient(":memory:")
+        populate(CollectionHandle(client, "c", config("old"), registry), corpus(count))
+        monkeypatch.setattr(Old, "retired", True)
+        return CollectionHandle(client, "c", None, registry)
+
+    return opened
+
+
+BRIDGE = ApplyOptions(bridge=True, cut_over=False, gate=False)
+
+
+def test_documents_whose_vectors_are_zero_are_left_out_of_the_fit(retired: Callable[..., CollectionHandle]) -> None:
+    handle = retired(400)
+    report = apply(handle, config("silent"), BRIDGE)
+    assert (report.outcome, report.warnings) == ("filled", ())
+    assert "through a drift map" in status(handle).vectors[0].asking
+
+
+def test_too_few_documents_of_both_encoders_are_a_warning_and_end_nothing(
+    retired: Callable[..., CollectionHandle],
+) -> None:
+    handle = retired(300)
+    report = apply(handle, config("mute"), BRIDGE)
+    assert report.outcome == "filled"
+    assert report.warnings == (
+        "slot 'dense', 256 of 300 documents encoded: no drift map is fitted: 0 documents have a vector of both "
+        "encoders that is not zero, 50 are needed",
+    )
+
+
+def test_a_collection_too_small_to_judge_a_map_says_so(retired: Callable[..., CollectionHandle]) -> None:
+    report = apply(retired(150), config("turned"), BRIDGE)
+    assert report.warnings == ("no drift map is fitted: the collection has 150 documents, 200 are needed to judge one",)
