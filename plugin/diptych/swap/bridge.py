@@ -20,6 +20,8 @@ from diptych.swap.asking import CANDIDATES
 from diptych.swap.drift import Fitted, best_map, offer
 from diptych.swap.drift.offering import PAIRS
 from diptych.swap.drift.pairs import MINIMUM
+from diptych.swap.drift.quality import MOST_ASKED
+from diptych.swap.gate_answers import BATCH
 from diptych.swap.gate_judged import Judged, mean_of
 from diptych.swap.states import switched_queries, write
 from diptych.types import Floats
@@ -42,7 +44,7 @@ class Bridge:
         slot: whose old encoder is gone.
         old, new: its generations.
         points: how many points are to be filled.
-        judged: queries that show what the map is worth; None leaves that out.
+        judged: queries that choose the map and show what it is worth; None leaves both to documents.
         warn: is told why a map is not offered.
     """
 
@@ -54,6 +56,7 @@ class Bridge:
     judged: Judged | None
     warn: Callable[[str], None]
     _next: int = field(default=0, init=False)
+    _asked: Floats | None = field(default=None, init=False)
 
     def reached(self, done: int) -> None:
         """`done` points are filled; fits a map when a share is reached, of no fewer points than the rule asks for."""
@@ -74,8 +77,20 @@ class Bridge:
             old,
             new_similarity=self.new.similarity or "cosine",
             old_similarity=self.old.similarity or "cosine",
+            queries=self._queries(),
         )
         self._serve(fitted, share)
+
+    def _queries(self) -> Floats | None:
+        """The new encoder's vectors of judged queries, `[n, d]`; None without judgements."""
+        if self.judged is None:
+            return None
+        if self._asked is None:
+            slot = self.handle.building(self.slot, self.new)
+            texts = [query.text for query in self.judged.asked[:MOST_ASKED]]
+            batches = (slot.encode("query", texts[at : at + BATCH]) for at in range(0, len(texts), BATCH))
+            self._asked = np.asarray([vector for batch in batches for vector in batch], np.float32)
+        return self._asked
 
     def _pairs(self) -> tuple[Floats, Floats]:
         """New and old vectors of the same documents, without those of which one has no direction."""

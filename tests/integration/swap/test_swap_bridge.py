@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -203,3 +204,13 @@ def test_too_few_documents_of_both_encoders_are_a_warning_and_end_nothing(
 def test_a_collection_too_small_to_judge_a_map_says_so(retired: Callable[..., CollectionHandle]) -> None:
     report = apply(retired(150), config("turned"), BRIDGE)
     assert report.warnings == ("no drift map is fitted: the collection has 150 documents, 200 are needed to judge one",)
+
+
+def test_judged_queries_are_what_a_map_is_chosen_and_offered_by(retired: Callable[..., CollectionHandle]) -> None:
+    handle = retired(300)
+    unanswered = Query("nothing answers this", "unjudged")
+    asked = judged(corpus(300))
+    apply(handle, config("turned"), replace(BRIDGE, judged=replace(asked, queries=[*asked.queries, unanswered])))
+    asking = status(handle).vectors[0].asking
+    assert "the same with 43 real queries 1.00 (without a map 0.0" in asking
+    assert "over 43 queries" in asking
