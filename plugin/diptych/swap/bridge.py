@@ -15,13 +15,13 @@ from qdrant_client import models
 
 from diptych.config.models import SearchConfig
 from diptych.handle import CollectionHandle
-from diptych.metadata import KEY, Asking, Generation, State
+from diptych.metadata import KEY, Asking, CollectionMetadata, Generation, State
 from diptych.swap.asking import CANDIDATES
 from diptych.swap.drift import Fitted, best_map, offer
 from diptych.swap.drift.offering import PAIRS
 from diptych.swap.drift.pairs import MINIMUM
 from diptych.swap.drift.quality import MOST_ASKED
-from diptych.swap.gate_answers import BATCH
+from diptych.swap.gate_answers import BATCH, silence_of
 from diptych.swap.gate_judged import Judged, mean_of
 from diptych.swap.states import switched_queries, write
 from diptych.types import Floats
@@ -126,6 +126,34 @@ class Bridge:
         after = switched_queries(metadata, self.slot, asking)
         write(self.handle.client, self.handle.name, after)
         self.handle.install(after)
+
+
+def bridges(
+    handle: CollectionHandle,
+    building: Mapping[str, Generation],
+    *,
+    points: int,
+    judged: Judged | None,
+    warn: Callable[[str], None],
+) -> list[Bridge]:
+    """A bridge for each dense slot that is being filled and whose old encoder is gone; the others go on answering."""
+    metadata = handle.read()
+    old = {name: metadata.live.slots[name] for name in building if name in metadata.live.slots}
+    dense = [name for name, own in old.items() if own.kind == building[name].kind == "dense"]
+    gone = [name for name in dense if _is_gone(handle, metadata, name, warn)]
+    if gone and points < PAIRS:
+        warn(f"no drift map is fitted: the collection has {points} documents, {PAIRS} are needed to judge one")
+        return []
+    return [Bridge(handle, name, old[name], building[name], points, judged, warn) for name in gone]
+
+
+def _is_gone(handle: CollectionHandle, metadata: CollectionMetadata, name: str, warn: Callable[[str], None]) -> bool:
+    """Whether the slot's own encoder cannot be loaded, is not the one that made its vectors, or does not answer."""
+    itself = handle.at(State(slots={name: metadata.live.slots[name]}), metadata).slots[name]
+    if silence_of([itself]):
+        return True
+    warn(f"slot {name!r}: the old encoder works and goes on answering, so no drift map is fitted")
+    return False
 
 
 def _vector(vectors: Any, name: str) -> Floats:

@@ -11,8 +11,7 @@ from diptych.metadata import CollectionMetadata
 from diptych.populate.progress import Progress
 from diptych.slots import Slot
 from diptych.swap.backfill import Backfill, Filled
-from diptych.swap.bridge import Bridge
-from diptych.swap.drift.offering import PAIRS
+from diptych.swap.bridge import Bridge, bridges
 from diptych.swap.gate import Judged, coverage
 from diptych.swap.lease import Lease
 from diptych.swap.points import LivePoints
@@ -74,20 +73,11 @@ class Filling:
                 self.filled.left.update(filled.left)
 
     def _bridges(self, slots: Mapping[str, Slot]) -> list[Bridge]:
-        """Drift maps for the slots being filled whose old encoder is gone."""
+        """Drift maps for the slots being filled whose old encoder is gone, if asked for."""
         if not self._options.bridge:
             return []
-        metadata = self._handle.read()
-        points, warn, judged = self._points.count(), self._warn, self._judged
-        if points < PAIRS:
-            warn(f"no drift map is fitted: the collection has {points} documents, {PAIRS} are needed to judge one")
-            return []
-        filled = {slot.name: slot.generation for slot in slots.values() if slot.generation}
-        return [
-            Bridge(self._handle, name, metadata.live.slots[name], new, points, judged, warn)
-            for name, new in filled.items()
-            if name in metadata.live.slots and metadata.live.slots[name].kind == new.kind == "dense"
-        ]
+        new = {slot.name: slot.generation for slot in slots.values() if slot.generation}
+        return bridges(self._handle, new, points=self._points.count(), judged=self._judged, warn=self._warn)
 
     def _backfill(self, slots: Mapping[str, Slot], bridges: Sequence[Bridge] = ()) -> Backfill:
         def reached(done: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 from qdrant_client import QdrantClient
 
 from diptych.config import Config, parse_config
-from diptych.errors import AdapterFactoryError
+from diptych.errors import AdapterFactoryError, RemoteError
 from diptych.evaluate import Qrels
 from diptych.handle import CollectionHandle
 from diptych.hookspecs import hookimpl
@@ -31,14 +31,20 @@ TURN = np.linalg.qr(np.random.default_rng(5).normal(size=(WIDTH, WIDTH)))[0].ast
 
 
 class Old(FakeDenseEncoder):
-    """The encoder that filled the collection; gone once `retired`."""
+    """The encoder that filled the collection; not to be made once `retired`, not answering while `unreachable`."""
 
-    retired = False
+    retired = unreachable = False
+    seed = 0  # another one is another model behind the name
 
     def __init__(self) -> None:
         if self.retired:
             raise ConnectionError("410 Gone: the model is retired")
-        super().__init__(dimension=WIDTH)
+        super().__init__(dimension=WIDTH, seed=self.seed)
+
+    def encode_query(self, inputs: Sequence[str]) -> Floats:
+        if self.unreachable:
+            raise RemoteError("the endpoint does not answer")
+        return super().encode_query(inputs)
 
 
 class Turned:
@@ -157,15 +163,6 @@ def test_a_drift_map_answers_for_an_encoder_that_is_gone(registry: Registry, mon
     assert not [key for key in client.get_collection("c").config.metadata or {} if "drift" in key]
 
 
-def test_a_map_that_carries_nothing_over_is_not_offered_and_the_reason_is_told(registry: Registry) -> None:
-    client, documents = QdrantClient(":memory:"), corpus(500)
-    populate(CollectionHandle(client, "c", config("old"), registry), documents)
-    handle = CollectionHandle(client, "c", None, registry)
-    report = apply(handle, config("unrelated"), ApplyOptions(bridge=True, cut_over=False, gate=False))
-    assert any("no drift map is offered" in warning and "kept" in warning for warning in report.warnings)
-    assert status(handle).vectors[0].asking == ""
-
-
 @pytest.fixture
 def retired(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Callable[..., CollectionHandle]:
     """`retired(count)`: a collection of so many documents as a new process opens it once its encoder is gone."""
@@ -214,3 +211,41 @@ def test_judged_queries_are_what_a_map_is_chosen_and_offered_by(retired: Callabl
     asking = status(handle).vectors[0].asking
     assert "the same with 43 real queries 1.00 (without a map 0.0" in asking
     assert "over 43 queries" in asking
+
+
+def test_a_map_that_carries_nothing_over_is_not_offered_and_the_reason_is_told(
+    retired: Callable[..., CollectionHandle],
+) -> None:
+    handle = retired(500)
+    report = apply(handle, config("unrelated"), BRIDGE)
+    assert any("no drift map is offered" in warning and "kept" in warning for warning in report.warnings)
+    assert status(handle).vectors[0].asking == ""
+
+
+def test_an_old_encoder_that_works_is_not_bridged(registry: Registry) -> None:
+    client, documents = QdrantClient(":memory:"), corpus(300)
+    handle = CollectionHandle(client, "c", config("old"), registry)
+    populate(handle, documents)
+    before = found(handle, documents[0]["text"])
+    report = apply(handle, config("turned"), BRIDGE)
+    assert report.warnings == ("slot 'dense': the old encoder works and goes on answering, so no drift map is fitted",)
+    assert status(handle).vectors[0].asking == ""
+    assert found(handle, documents[0]["text"]) == before
+
+
+def test_an_encoder_that_does_not_answer_is_gone(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = QdrantClient(":memory:")
+    populate(CollectionHandle(client, "c", config("old"), registry), corpus(300))
+    monkeypatch.setattr(Old, "unreachable", True)
+    later = CollectionHandle(client, "c", None, registry)
+    assert not apply(later, config("turned"), BRIDGE).warnings
+    assert "through a drift map" in status(later).vectors[0].asking
+
+
+def test_an_encoder_that_the_guard_refuses_is_gone(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = QdrantClient(":memory:")
+    populate(CollectionHandle(client, "c", config("old"), registry), corpus(300))
+    monkeypatch.setattr(Old, "seed", 1)
+    later = CollectionHandle(client, "c", None, registry)
+    assert not apply(later, config("turned"), BRIDGE).warnings
+    assert "through a drift map" in status(later).vectors[0].asking
