@@ -193,6 +193,7 @@ class _Apply:
             got="; ".join(report.reasons),
             do="look at them; then change swap.gate and run diptych apply again, or give up: diptych rollback",
             report=report,
+            asking=self._filling.asking,
             left=dict(list(self._filling.filled.left.items())[:SHOWN]),
         )
 
@@ -227,6 +228,7 @@ class _Apply:
             left=dict(list(left.items())[:SHOWN]),
             missing=len(left),
             gate=gate,
+            asking=self._filling.asking,
             dropped=dropped,
             seconds=time.perf_counter() - self._started,
             warnings=(*self._warnings, *(self._handle.cache.take_warnings() if self._handle.cache else ())),

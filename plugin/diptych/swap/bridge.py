@@ -7,16 +7,19 @@ is measured on pairs held out of the fit, and by judgements if there are some; i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from qdrant_client import models
 
 from diptych.config.models import SearchConfig
+from diptych.drift_maps import Map
 from diptych.handle import CollectionHandle
+from diptych.making import slot_config
 from diptych.metadata import KEY, Asking, CollectionMetadata, Generation, State
-from diptych.swap.asking import CANDIDATES
+from diptych.slots import Slot
+from diptych.swap.asking import CANDIDATES, withdraw
 from diptych.swap.drift import Fitted, best_map, offer
 from diptych.swap.drift.offering import PAIRS
 from diptych.swap.drift.pairs import MINIMUM
@@ -25,6 +28,7 @@ from diptych.swap.gate_answers import BATCH, silence_of
 from diptych.swap.gate_judged import Judged, mean_of
 from diptych.swap.states import switched_queries, write
 from diptych.types import Floats
+from diptych.view import View
 
 SHARES = (0.05, 0.2, 0.5)  # of the points, at which a map is fitted, each better than the one before
 MOST = 5000  # pairs that a map is fitted on
@@ -79,7 +83,7 @@ class Bridge:
             old_similarity=self.old.similarity or "cosine",
             queries=self._queries(),
         )
-        self._serve(fitted, share)
+        self._decide(fitted, share)
 
     def _queries(self) -> Floats | None:
         """The new encoder's vectors of judged queries, `[n, d]`; None without judgements."""
@@ -109,23 +113,41 @@ class Bridge:
         new, old = (np.asarray([side[row] for row in good], np.float32) for side in sides)
         return new, old
 
-    def _serve(self, fitted: Fitted, share: str) -> None:
+    def _decide(self, fitted: Fitted, share: str) -> None:
+        """Serve the map, or else none: neither this one nor an earlier one, which was measured on fewer pairs."""
         offered = offer(fitted.quality)
         # A good map that gains nothing over none serves too: documents written meanwhile need one to be found.
-        if not (offered.yes or offered.unmapped):
-            self.warn(f"slot {self.slot!r}, {share}no drift map is offered: {offered.why}")
-            return
+        if offered.yes or offered.unmapped:
+            return self._serve(fitted, f"{share}{offered.why}")
+        if withdraw(self.handle, self.slot, f"{share}{offered.why}"):
+            done = "the drift map that served is withdrawn, and the slot answers nothing until the cut-over"
+        else:
+            done = "no drift map is offered"
+        return self.warn(f"slot {self.slot!r}, {share}{done}: {offered.why}")
+
+    def _serve(self, fitted: Fitted, why: str) -> None:
         key = drift_key(self.slot)
-        asking = Asking(generation=self.new, drift=key, why=f"{share}{offered.why}")
-        self.handle.client.update_collection(self.handle.name, metadata={key: fitted.to_json()})
-        metadata = self.handle.read()
-        if self.judged is not None:
-            state = State(slots=metadata.live.slots, asking={self.slot: asking})
-            view = self.handle.at(state, metadata, SearchConfig(retrieve={self.slot: CANDIDATES}))
-            asking = asking.model_copy(update={"why": f"{asking.why}; {mean_of(view, self.judged)}"})
-        after = switched_queries(metadata, self.slot, asking)
-        write(self.handle.client, self.handle.name, after)
-        self.handle.install(after)
+        asking = Asking(generation=self.new, drift=key, why=why)
+        if self.judged is not None and self.judged.asked:
+            asking = asking.model_copy(update={"why": f"{why}; {mean_of(self._mapped(fitted.map), self.judged)}"})
+        after = switched_queries(self.handle.read(), self.slot, asking)
+        write(self.handle.client, self.handle.name, after, {key: fitted.to_json()})
+        self.handle.install(after, load=False)  # what the map needs is loaded; of other slots it may be gone
+
+    def _mapped(self, drift: Map) -> View:
+        """The slot alone, asked through the map, which is not served yet."""
+        alone = SearchConfig(retrieve={self.slot: CANDIDATES})
+        view = self.handle.at(State(slots={self.slot: self.old}), search=alone)
+        slot = Slot(
+            self.slot,
+            slot_config(self.old),
+            self.old,
+            self.handle.registry,
+            asking=Asking(generation=self.new),
+            asker=self.handle.building(self.slot, self.new),
+            drift=drift,
+        )
+        return replace(view, slots={self.slot: slot})
 
 
 def bridges(
@@ -152,7 +174,10 @@ def _is_gone(handle: CollectionHandle, metadata: CollectionMetadata, name: str, 
     itself = handle.at(State(slots={name: metadata.live.slots[name]}), metadata).slots[name]
     if silence_of([itself]):
         return True
-    warn(f"slot {name!r}: the old encoder works and goes on answering, so no drift map is fitted")
+    if withdraw(handle, name, "the slot's own encoder works again"):
+        warn(f"slot {name!r}: the old encoder works again and makes the queries; the drift map is withdrawn")
+    else:
+        warn(f"slot {name!r}: the old encoder works and goes on answering, so no drift map is fitted")
     return False
 
 

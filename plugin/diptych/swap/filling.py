@@ -10,6 +10,7 @@ from diptych.handle import CollectionHandle
 from diptych.metadata import CollectionMetadata
 from diptych.populate.progress import Progress
 from diptych.slots import Slot
+from diptych.swap.asking import told
 from diptych.swap.backfill import Backfill, Filled
 from diptych.swap.bridge import Bridge, bridges
 from diptych.swap.gate import Judged, coverage
@@ -20,6 +21,8 @@ from diptych.swap.reports import ApplyOptions
 
 class Filling:
     """What an apply fills with, and what it counts: `encoded` by vector, `filled` over all of them.
+
+    `asking` says by slot who makes the queries meanwhile, where that is another encoder than the live one.
 
     Args:
         handle, config, options, lease, progress, stopped: as of the apply.
@@ -47,6 +50,7 @@ class Filling:
         self.encoded: dict[str, int] = {}
         self.cache_hits: dict[str, int] = {}
         self.filled = Filled()
+        self.asking: dict[str, str] = {}
 
     def groups(self, slots: Mapping[str, Slot]) -> list[dict[str, Slot]]:
         """The slots that are filled side by side: all of them if asked, else one at a time."""
@@ -62,6 +66,7 @@ class Filling:
         self.cache_hits.update({vector: _hits(slot) - before[vector] for vector, slot in slots.items()})
         self.filled.changed += filled.changed
         self.filled.left.update(filled.left)
+        self.asking = told(self._handle.read().live)
 
     def repair(self, metadata: CollectionMetadata) -> None:
         """Give points that lack a live vector that vector: a populate was killed just when others cut over."""

@@ -33,6 +33,13 @@ def switched_queries(metadata: CollectionMetadata, slot: str, asking: Asking) ->
     return _with(metadata, event, live=live)
 
 
+def own_queries(metadata: CollectionMetadata, slot: str, why: str) -> CollectionMetadata:
+    """With a slot's own encoder making its queries again."""
+    asking = {name: own for name, own in metadata.live.asking.items() if name != slot}
+    live = metadata.live.model_copy(update={"asking": asking})
+    return _with(metadata, _event("switched queries", live, why), live=live)
+
+
 def cut_over(metadata: CollectionMetadata, gate: str) -> CollectionMetadata:
     """The swap's target live, and what was live kept as the way back."""
     swap = _swap(metadata)

@@ -117,6 +117,7 @@ def test_queries_switch_at_once_where_judgements_show_that_it_helps(registry: Re
     options = ApplyOptions(switch_queries=True, cut_over=False, judged=judged(documents))
     report = apply(handle, wanted, options)
     assert not report.warnings
+    assert report.asking == {"dense": status(handle).vectors[0].asking}
     assert handle.read().live.slots["dense"].vector == "dense.1", "documents are asked for in the old vectors still"
     asking = status(handle).vectors[0].asking
     assert "by the new one's" in asking
@@ -136,6 +137,7 @@ def test_queries_stay_where_switching_was_not_shown_to_help(registry: Registry) 
     options = ApplyOptions(switch_queries=True, cut_over=False, judged=judged(documents))
     report = apply(handle, config("turned"), options)
     assert any("the old encoder goes on making the queries" in warning for warning in report.warnings)
+    assert report.asking == {}
     assert status(handle).vectors[0].asking == ""
 
 

@@ -92,6 +92,16 @@ class Mute(Silent):
     mute = ("",)
 
 
+class Souring(Turned):
+    """Turned, until it has encoded some documents; then its vectors are in no relation to anything."""
+
+    left = 300
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        type(self).left -= len(inputs)
+        return super().encode_document(inputs) if self.left > 0 else Other().encode_document(inputs)
+
+
 class Adapters:
     @hookimpl
     def diptych_register_adapters(self) -> list[AdapterSpec]:
@@ -99,6 +109,7 @@ class Adapters:
             AdapterSpec(name="old", kind="dense", factory=f"{__name__}:Old", summary="Old."),
             AdapterSpec(name="turned", kind="dense", factory=f"{__name__}:Turned", summary="Turned."),
             AdapterSpec(name="silent", kind="dense", factory=f"{__name__}:Silent", summary="Turned, with zeros."),
+            AdapterSpec(name="souring", kind="dense", factory=f"{__name__}:Souring", summary="Turned at first."),
             AdapterSpec(name="mute", kind="dense", factory=f"{__name__}:Mute", summary="Nothing but zeros."),
             AdapterSpec(name="unrelated", kind="dense", factory=f"{__name__}:Other", summary="Another."),
         ]
@@ -137,6 +148,11 @@ def found(handle: CollectionHandle, text: str) -> list[str]:
     return [hit.id for hit in search(handle, [text])[0]]
 
 
+def maps(handle: CollectionHandle) -> list[str]:
+    """The drift maps that the collection's metadata holds."""
+    return [key for key in handle.client.get_collection("c").config.metadata or {} if "drift" in key]
+
+
 def test_a_drift_map_answers_for_an_encoder_that_is_gone(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     client, documents = QdrantClient(":memory:"), corpus(900)
     handle = CollectionHandle(client, "c", config("old"), registry)
@@ -153,6 +169,7 @@ def test_a_drift_map_answers_for_an_encoder_that_is_gone(registry: Registry, mon
     assert "turned" in asking
     assert "through a drift map" in asking
     assert "nDCG@10" in asking
+    assert report.asking == {"dense": asking}
     assert found(later, documents[0]["text"]) == before, "a rotation is found exactly"
     served = CollectionHandle(client, "c", None, registry)
     assert found(served, documents[0]["text"]) == before, "whoever opens the collection asks through the map too"
@@ -160,7 +177,7 @@ def test_a_drift_map_answers_for_an_encoder_that_is_gone(registry: Registry, mon
     assert "new" in found(served, documents[0]["text"]), "documents written meanwhile are found"
     assert apply(later, config("turned")).outcome == "cut over"
     assert found(later, documents[0]["text"])[:2] == found(served, documents[0]["text"])[:2]
-    assert not [key for key in client.get_collection("c").config.metadata or {} if "drift" in key]
+    assert not maps(later)
 
 
 @pytest.fixture
@@ -249,3 +266,42 @@ def test_an_encoder_that_the_guard_refuses_is_gone(registry: Registry, monkeypat
     later = CollectionHandle(client, "c", None, registry)
     assert not apply(later, config("turned"), BRIDGE).warnings
     assert "through a drift map" in status(later).vectors[0].asking
+
+
+def test_a_map_is_withdrawn_when_more_documents_show_that_it_is_not_good_enough(
+    retired: Callable[..., CollectionHandle],
+) -> None:
+    handle = retired(900)
+    report = apply(handle, config("souring"), BRIDGE)
+    (warning,) = report.warnings
+    assert "the drift map that served is withdrawn, and the slot answers nothing until the cut-over: " in warning
+    assert "not near enough to the old vectors" in warning
+    assert (report.asking, status(handle).vectors[0].asking) == ({}, "")
+    assert [event.what for event in handle.read().history] == ["created", "began", *2 * ["switched queries"]]
+    assert "not near enough" in handle.read().history[-1].why
+    assert not maps(handle)
+    for view in (handle, CollectionHandle(handle.client, "c", None, handle.registry)):
+        with pytest.raises(AdapterFactoryError, match="410 Gone"):
+            found(view, "banor")
+
+
+def test_an_old_encoder_that_comes_back_takes_over_from_the_map(
+    retired: Callable[..., CollectionHandle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = retired(300)
+    assert apply(handle, config("turned"), BRIDGE).asking
+    monkeypatch.setattr(Old, "retired", False)
+    report = apply(handle, config("turned"), BRIDGE)
+    assert report.asking == {}
+    assert report.warnings == (
+        "slot 'dense': the old encoder works again and makes the queries; the drift map is withdrawn",
+    )
+    assert not maps(handle)
+    assert found(handle, corpus(1)[0]["text"])[0] == "0"
+
+
+def test_a_slot_that_is_not_bridged_is_left_as_it_is(retired: Callable[..., CollectionHandle]) -> None:
+    handle = retired(300)
+    apply(handle, config("unrelated"), BRIDGE)
+    assert [event.what for event in handle.read().history] == ["created", "began"]
+    assert not maps(handle)
