@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
 
 import numpy as np
-from qdrant_client import models
 
 from diptych.config.models import SearchConfig
-from diptych.drift_maps import Map
+from diptych.drift_maps import Map, load
 from diptych.handle import CollectionHandle
 from diptych.making import slot_config
 from diptych.metadata import KEY, Asking, CollectionMetadata, Generation, State
+from diptych.populate.store import Store
 from diptych.slots import Slot
 from diptych.swap.asking import CANDIDATES, withdraw
+from diptych.swap.bridge_pairs import live_pairs
 from diptych.swap.drift import Fitted, best_map, offer
 from diptych.swap.drift.offering import PAIRS
 from diptych.swap.drift.pairs import MINIMUM
@@ -31,7 +32,6 @@ from diptych.types import Floats
 from diptych.view import View
 
 SHARES = (0.05, 0.2, 0.5)  # of the points, at which a map is fitted, each better than the one before
-MOST = 5000  # pairs that a map is fitted on
 
 
 def drift_key(slot: str) -> str:
@@ -45,20 +45,24 @@ class Bridge:
 
     Args:
         handle: the collection.
+        store: reads from it, again where it falters.
         slot: whose old encoder is gone.
         old, new: its generations.
         points: how many points are to be filled.
         judged: queries that choose the map and show what it is worth; None leaves both to documents.
         warn: is told why a map is not offered.
+        served: the maps through which documents may have been written.
     """
 
     handle: CollectionHandle
+    store: Store
     slot: str
     old: Generation
     new: Generation
     points: int
     judged: Judged | None
     warn: Callable[[str], None]
+    served: list[Map] = field(default_factory=list)
     _next: int = field(default=0, init=False)
     _asked: Floats | None = field(default=None, init=False)
 
@@ -71,7 +75,10 @@ class Bridge:
         self._fit(f"{done:,} of {self.points:,} documents encoded: ")
 
     def _fit(self, share: str) -> None:
-        new, old = self._pairs()
+        find = partial(live_pairs, self.handle.client, self.handle.name, self.new, self.old, self.served)
+        new, old = self.store.looked(find)
+        if self.served and len(new) < PAIRS:
+            return  # the map that serves carries nearly all over exactly, so there is no better one
         if len(new) < MINIMUM:
             pairs = f"{len(new)} documents have a vector of both encoders that is not zero"
             self.warn(f"slot {self.slot!r}, {share}no drift map is fitted: {pairs}, {MINIMUM} are needed")
@@ -96,23 +103,6 @@ class Bridge:
             self._asked = np.asarray([vector for batch in batches for vector in batch], np.float32)
         return self._asked
 
-    def _pairs(self) -> tuple[Floats, Floats]:
-        """New and old vectors of the same documents, without those of which one has no direction."""
-        both = models.Filter(
-            must=[
-                models.HasVectorCondition(has_vector=self.old.vector),
-                models.HasVectorCondition(has_vector=self.new.vector),
-            ]
-        )
-        client, names = self.handle.client, [self.new.vector, self.old.vector]
-        records, _ = client.scroll(
-            self.handle.name, scroll_filter=both, limit=MOST, with_payload=False, with_vectors=names
-        )
-        sides = [[_vector(record.vector, name) for record in records] for name in names]
-        good = [row for row in range(len(records)) if all(_has_direction(side[row]) for side in sides)]
-        new, old = (np.asarray([side[row] for row in good], np.float32) for side in sides)
-        return new, old
-
     def _decide(self, fitted: Fitted, share: str) -> None:
         """Serve the map, or else none: neither this one nor an earlier one, which was measured on fewer pairs."""
         offered = offer(fitted.quality)
@@ -132,6 +122,7 @@ class Bridge:
             asking = asking.model_copy(update={"why": f"{why}; {mean_of(self._mapped(fitted.map), self.judged)}"})
         after = switched_queries(self.handle.read(), self.slot, asking)
         write(self.handle.client, self.handle.name, after, {key: fitted.to_json()})
+        self.served.append(fitted.map)
         self.handle.install(after, load=False)  # what the map needs is loaded; of other slots it may be gone
 
     def _mapped(self, drift: Map) -> View:
@@ -152,9 +143,9 @@ class Bridge:
 
 def bridges(
     handle: CollectionHandle,
+    store: Store,
     building: Mapping[str, Generation],
     *,
-    points: int,
     judged: Judged | None,
     warn: Callable[[str], None],
 ) -> list[Bridge]:
@@ -163,10 +154,21 @@ def bridges(
     old = {name: metadata.live.slots[name] for name in building if name in metadata.live.slots}
     dense = [name for name, own in old.items() if own.kind == building[name].kind == "dense"]
     gone = [name for name in dense if _is_gone(handle, metadata, name, warn)]
+    points = store.count()
     if gone and points < PAIRS:
         warn(f"no drift map is fitted: the collection has {points} documents, {PAIRS} are needed to judge one")
         return []
-    return [Bridge(handle, name, old[name], building[name], points, judged, warn) for name in gone]
+    return [
+        Bridge(handle, store, name, old[name], building[name], points, judged, warn, _served(handle, metadata, name))
+        for name in gone
+    ]
+
+
+def _served(handle: CollectionHandle, metadata: CollectionMetadata, name: str) -> list[Map]:
+    """The map that an apply before this one left at work."""
+    asking = metadata.live.asking.get(name)
+    kept = handle.client.get_collection(handle.name).config.metadata or {}
+    return [load(kept[asking.drift])] if asking and asking.drift in kept else []
 
 
 def _is_gone(handle: CollectionHandle, metadata: CollectionMetadata, name: str, warn: Callable[[str], None]) -> bool:
@@ -179,12 +181,3 @@ def _is_gone(handle: CollectionHandle, metadata: CollectionMetadata, name: str, 
     else:
         warn(f"slot {name!r}: the old encoder works and goes on answering, so no drift map is fitted")
     return False
-
-
-def _vector(vectors: Any, name: str) -> Floats:
-    found = vectors[name] if isinstance(vectors, Mapping) else vectors
-    return np.asarray(found, np.float32)
-
-
-def _has_direction(vector: Floats) -> bool:
-    return bool(np.isfinite(vector).all() and vector.any())

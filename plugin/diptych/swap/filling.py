@@ -82,7 +82,7 @@ class Filling:
         if not self._options.bridge:
             return []
         new = {slot.name: slot.generation for slot in slots.values() if slot.generation}
-        return bridges(self._handle, new, points=self._points.count(), judged=self._judged, warn=self._warn)
+        return bridges(self._handle, self._points, new, judged=self._judged, warn=self._warn)
 
     def _backfill(self, slots: Mapping[str, Slot], bridges: Sequence[Bridge] = ()) -> Backfill:
         def reached(done: int) -> None:

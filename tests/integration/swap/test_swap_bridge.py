@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from diptych.evaluate import Qrels
 from diptych.handle import CollectionHandle
 from diptych.hookspecs import hookimpl
 from diptych.populate import populate
+from diptych.populate.progress import Unwatched
 from diptych.registry import Registry
 from diptych.search import search
 from diptych.specs import AdapterSpec
@@ -77,6 +79,14 @@ class Other:
         return self.encode_query(inputs)
 
 
+class Near(Turned):
+    """Turned, and a little of another space: a map comes near, and carries nothing over exactly."""
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        mixed = super().encode_document(inputs) + 0.3 * Other().encode_document(inputs)
+        return np.asarray(mixed / np.linalg.norm(mixed, axis=1, keepdims=True), np.float32)
+
+
 class Silent(Turned):
     """Turned, but texts that hold one of `mute` get a vector of zeros."""
 
@@ -108,6 +118,7 @@ class Adapters:
         return [
             AdapterSpec(name="old", kind="dense", factory=f"{__name__}:Old", summary="Old."),
             AdapterSpec(name="turned", kind="dense", factory=f"{__name__}:Turned", summary="Turned."),
+            AdapterSpec(name="near", kind="dense", factory=f"{__name__}:Near", summary="Nearly turned."),
             AdapterSpec(name="silent", kind="dense", factory=f"{__name__}:Silent", summary="Turned, with zeros."),
             AdapterSpec(name="souring", kind="dense", factory=f"{__name__}:Souring", summary="Turned at first."),
             AdapterSpec(name="mute", kind="dense", factory=f"{__name__}:Mute", summary="Nothing but zeros."),
@@ -305,3 +316,32 @@ def test_a_slot_that_is_not_bridged_is_left_as_it_is(retired: Callable[..., Coll
     apply(handle, config("unrelated"), BRIDGE)
     assert [event.what for event in handle.read().history] == ["created", "began"]
     assert not maps(handle)
+
+
+def test_what_is_populated_through_a_map_does_not_count_when_it_is_measured_again(
+    retired: Callable[..., CollectionHandle],
+) -> None:
+    handle = retired(900)
+    written = [{"id": f"new {n}", "text": document["text"]} for n, document in enumerate(corpus(500))]
+
+    class Populating(Unwatched):
+        """Populates as soon as a map serves."""
+
+        def advance(self, stage: str, n: int) -> None:
+            if written and status(handle).vectors[0].asking:
+                served = CollectionHandle(handle.client, "c", None, handle.registry)
+                populate(served, [written.pop() for _ in range(len(written))])
+
+    report = apply(handle, config("near"), BRIDGE, progress=Populating())
+    assert not written
+    (why,) = report.asking.values()
+    pairs = int(re.findall(r"of (\d+) documents that both encoded", why)[0])
+    done = int(re.findall(r"([\d,]+) of 900 documents encoded", why)[0].replace(",", ""))
+    assert pairs <= done, "of 500 that were populated none counts"
+
+
+def test_a_map_that_is_exact_stays(retired: Callable[..., CollectionHandle]) -> None:
+    handle = retired(900)
+    report = apply(handle, config("turned"), BRIDGE)
+    assert report.warnings == ()
+    assert "256 of 900 documents encoded" in report.asking["dense"]
