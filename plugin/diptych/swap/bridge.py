@@ -16,7 +16,7 @@ from diptych.config.models import SearchConfig
 from diptych.drift_maps import Map, load
 from diptych.handle import CollectionHandle
 from diptych.making import slot_config
-from diptych.metadata import KEY, Asking, CollectionMetadata, Generation, State
+from diptych.metadata import DRIFT, Asking, CollectionMetadata, Generation, State
 from diptych.populate.store import Store
 from diptych.slots import Slot
 from diptych.swap.asking import CANDIDATES, withdraw
@@ -32,11 +32,6 @@ from diptych.types import Floats
 from diptych.view import View
 
 SHARES = (0.05, 0.2, 0.5)  # of the points, at which a map is fitted, each better than the one before
-
-
-def drift_key(slot: str) -> str:
-    """The metadata key of a slot's drift map."""
-    return f"{KEY}_drift_{slot}"
 
 
 @dataclass(slots=True)
@@ -116,7 +111,7 @@ class Bridge:
         return self.warn(f"slot {self.slot!r}, {share}{done}: {offered.why}")
 
     def _serve(self, fitted: Fitted, why: str) -> None:
-        key = drift_key(self.slot)
+        key = f"{DRIFT}{self.slot}"
         asking = Asking(generation=self.new, drift=key, why=why)
         if self.judged is not None and self.judged.asked:
             asking = asking.model_copy(update={"why": f"{why}; {mean_of(self._mapped(fitted.map), self.judged)}"})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from diptych.creation import now, who
 from diptych.errors import SwapError
 from diptych.keeping import metadata_payload
-from diptych.metadata import APPLY, BEHIND, Asking, CollectionMetadata, Event, Generation, State, Swap, What
+from diptych.metadata import APPLY, BEHIND, DRIFT, Asking, CollectionMetadata, Event, Generation, State, Swap, What
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -108,10 +108,11 @@ def finished(metadata: CollectionMetadata) -> CollectionMetadata:
     return _with(metadata, event, previous=None, previous_search=None, behind=())
 
 
-def other_keys(before: CollectionMetadata, after: CollectionMetadata) -> dict[str, Any]:
+def other_keys(client: QdrantBase, name: str, after: CollectionMetadata) -> dict[str, Any]:
     """Keys of other writers that change together with the state: what is behind, the lease, drift maps out of use."""
     used = {asking.drift for asking in after.live.asking.values()}
-    drifts = {asking.drift: None for asking in before.live.asking.values() if asking.drift and asking.drift not in used}
+    kept = client.get_collection(name).config.metadata or {}  # an apply that was killed may have left what none uses
+    drifts = dict.fromkeys(key for key in kept if key.startswith(DRIFT) and key not in used)
     return {BEHIND: list(after.behind), APPLY: None, **drifts}
 
 

@@ -16,12 +16,13 @@ from diptych.errors import AdapterFactoryError, RemoteError
 from diptych.evaluate import Qrels
 from diptych.handle import CollectionHandle
 from diptych.hookspecs import hookimpl
+from diptych.metadata import DRIFT
 from diptych.populate import populate
 from diptych.populate.progress import Unwatched
 from diptych.registry import Registry
 from diptych.search import search
 from diptych.specs import AdapterSpec
-from diptych.swap import ApplyOptions, Judged, apply, status
+from diptych.swap import ApplyOptions, Judged, apply, finish, rollback, status
 from diptych.testing import FakeDenseEncoder
 from diptych.types import Floats, Query
 
@@ -345,3 +346,27 @@ def test_a_map_that_is_exact_stays(retired: Callable[..., CollectionHandle]) -> 
     report = apply(handle, config("turned"), BRIDGE)
     assert report.warnings == ()
     assert "256 of 900 documents encoded" in report.asking["dense"]
+
+
+@pytest.mark.parametrize("end", ["cut over", "abandoned", "rolled back", "finished"])
+def test_a_map_that_a_kill_left_without_a_use_goes_with_the_next_change(
+    retired: Callable[..., CollectionHandle], monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    handle = retired(300)
+    monkeypatch.setattr(Old, "retired", False)
+    apply(handle, config("turned"), ApplyOptions(cut_over=end in ("rolled back", "finished"), gate=False))
+    handle.client.update_collection("c", metadata={f"{DRIFT}dense": {"format": 1}})
+    if end == "cut over":
+        assert apply(handle, config("turned"), ApplyOptions(gate=False)).outcome == end
+    else:
+        assert (finish(handle) if end == "finished" else rollback(handle)).outcome == end
+    assert not maps(handle)
+
+
+def test_a_swap_that_is_given_up_leaves_no_map(retired: Callable[..., CollectionHandle]) -> None:
+    handle = retired(300)
+    apply(handle, config("turned"), BRIDGE)
+    assert maps(handle) == [f"{DRIFT}dense"]
+    assert rollback(handle).outcome == "abandoned"
+    assert not maps(handle)
+    assert status(handle).vectors[0].asking == ""
