@@ -101,8 +101,7 @@ class Bridge:
     def _decide(self, fitted: Fitted, share: str) -> None:
         """Serve the map, or else none: neither this one nor an earlier one, which was measured on fewer pairs."""
         offered = offer(fitted.quality)
-        # A good map that gains nothing over none serves too: documents written meanwhile need one to be found.
-        if offered.yes or offered.unmapped:
+        if offered.good:
             return self._serve(fitted, f"{share}{offered.why}")
         if withdraw(self.handle, self.slot, f"{share}{offered.why}"):
             done = "the drift map that served is withdrawn, and the slot answers nothing until the cut-over"

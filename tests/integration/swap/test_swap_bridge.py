@@ -88,6 +88,18 @@ class Near(Turned):
         return np.asarray(mixed / np.linalg.norm(mixed, axis=1, keepdims=True), np.float32)
 
 
+class Child(FakeDenseEncoder):
+    """The old encoder's space and a little of another: its queries do as well on the old vectors as they are."""
+
+    def __init__(self) -> None:
+        super().__init__(dimension=WIDTH)
+        self.fingerprint = type(self.fingerprint)(f"{self.fingerprint.space} child", "numpy")
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        mixed = super().encode_document(inputs) + 0.1 * Other().encode_document(inputs)
+        return np.asarray(mixed / np.linalg.norm(mixed, axis=1, keepdims=True), np.float32)
+
+
 class Silent(Turned):
     """Turned, but texts that hold one of `mute` get a vector of zeros."""
 
@@ -120,6 +132,7 @@ class Adapters:
             AdapterSpec(name="old", kind="dense", factory=f"{__name__}:Old", summary="Old."),
             AdapterSpec(name="turned", kind="dense", factory=f"{__name__}:Turned", summary="Turned."),
             AdapterSpec(name="near", kind="dense", factory=f"{__name__}:Near", summary="Nearly turned."),
+            AdapterSpec(name="child", kind="dense", factory=f"{__name__}:Child", summary="A child of the old one."),
             AdapterSpec(name="silent", kind="dense", factory=f"{__name__}:Silent", summary="Turned, with zeros."),
             AdapterSpec(name="souring", kind="dense", factory=f"{__name__}:Souring", summary="Turned at first."),
             AdapterSpec(name="mute", kind="dense", factory=f"{__name__}:Mute", summary="Nothing but zeros."),
@@ -370,3 +383,14 @@ def test_a_swap_that_is_given_up_leaves_no_map(retired: Callable[..., Collection
     assert rollback(handle).outcome == "abandoned"
     assert not maps(handle)
     assert status(handle).vectors[0].asking == ""
+
+
+def test_a_map_that_queries_do_not_need_serves_for_the_documents_that_are_written_meanwhile(
+    retired: Callable[..., CollectionHandle],
+) -> None:
+    handle = retired(300)
+    report = apply(handle, config("child"), BRIDGE)
+    assert "queries do as well without a map" in report.asking["dense"]
+    served = CollectionHandle(handle.client, "c", None, handle.registry)
+    populate(served, [{"id": "new", "text": "banor demit fisal gotev lurok"}])
+    assert found(served, "banor demit fisal gotev lurok")[0] == "new"
