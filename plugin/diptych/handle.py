@@ -143,10 +143,11 @@ class CollectionHandle:
         with self._lock:
             self.install(self.read())
 
-    def install(self, metadata: CollectionMetadata) -> None:
+    def install(self, metadata: CollectionMetadata, *, load: bool = True) -> None:
         """Make this the view, once the encoders of slots that are new are loaded and have proved themselves.
 
-        Where none was loaded so far, none is needed: each waits for its first use, as it did before.
+        Where none was loaded so far, none is needed: each waits for its first use, as it did before; and so does every
+        one without `load`, be it that it cannot be loaded.
         """
         with self._lock:
             known = self.view.metadata
@@ -154,7 +155,7 @@ class CollectionHandle:
                 self.view = replace(self.view, metadata=metadata)
                 return
             view = self.at(metadata.live, metadata)
-            if any(slot.loaded for slot in self.view.slots.values()):
+            if load and any(slot.loaded for slot in self.view.slots.values()):
                 for slot in view.slots.values():
                     slot.load()
             if known is not None and known.search == metadata.search and self._fits(view):

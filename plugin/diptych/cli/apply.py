@@ -166,15 +166,15 @@ def _announce(opened: Collection, config: Config, again: frozenset[str]) -> None
 
 def _show_failed(name: str, error: GateFailed, as_json: bool) -> None:
     """What the gate measured; the error itself says why it was not enough."""
-    report, left = error.context.get("report"), error.context.get("left") or {}
-    missing = error.context.get("missing") or 0
+    report, missing = error.context.get("report"), error.context.get("missing") or 0
+    left, asking = (error.context.get(key) or {} for key in ("left", "asking"))
     if as_json:
         gate = dataclasses.asdict(report) if dataclasses.is_dataclass(report) else None  # type: ignore[arg-type]
-        return write_json(
-            {"collection": name, "outcome": "gate not passed", "gate": gate, "left": left, "missing": missing}
-        )
+        found = {"collection": name, "outcome": "gate not passed", "gate": gate, "asking": asking, "left": left}
+        return write_json({**found, "missing": missing})
     if report is not None:
         show_gate(stdout(), report)  # type: ignore[arg-type]
+    _who_asks(asking)  # type: ignore[arg-type]
     _left(left, missing)  # type: ignore[arg-type]
     return None
 
@@ -184,6 +184,7 @@ def _show(report: ApplyReport) -> None:
     if report.gate is not None:
         show_gate(console, report.gate)
     say(console, _outcome(report), "bold")
+    _who_asks(report.asking, "until the cut-over " if report.outcome == "cut over" else "")
     for line in _next(report):
         say(console, line)
     for warning in report.warnings:
@@ -202,13 +203,19 @@ def _outcome(report: ApplyReport) -> str:
     return f"{report.collection}: {report.outcome} in {report.seconds:.1f} s{made}{changed}"
 
 
+def _who_asks(asking: Mapping[str, str], until: str = "") -> None:
+    for slot, who in asking.items():
+        say(stdout(), f"{slot}: {until}{who}")
+
+
 def _next(report: ApplyReport) -> Iterator[str]:
     if report.dropped:
         yield f"dropped: {', '.join(report.dropped)}"
     if report.outcome == "cut over":
         yield "the old vectors are kept up: diptych rollback goes back to them, diptych finish drops them"
     elif report.outcome == "filled":
-        yield "the old encoders still answer: diptych apply cuts over, diptych rollback gives it up"
+        who = "vectors" if report.asking else "encoders"
+        yield f"the old {who} still answer: diptych apply cuts over, diptych rollback gives it up"
 
 
 def _left(left: Mapping[int | str, str], missing: int) -> None:

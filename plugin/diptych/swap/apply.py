@@ -125,10 +125,11 @@ class _Apply:
         for change in changed:
             if change.action == "storage" and change.slot and change.live:
                 restore(self._handle.client, self._handle.name, change.slot, change.live)
+        client, name = self._handle.client, self._handle.name
         target, why = beginning.settings(metadata.live), self._options.why
         after = changed_settings(metadata, target, search, why, self._config.digest())
         self._lease.forget()
-        write(self._handle.client, self._handle.name, after, other_keys(metadata, after))
+        write(client, name, after, other_keys(client, name, metadata, after))
         self._optimize()
         self._handle.install(after)
         return self._report("changed settings")
@@ -201,6 +202,7 @@ class _Apply:
             got="; ".join(report.reasons),
             do="look at them; then change swap.gate and run diptych apply again, or give up: diptych rollback",
             report=report,
+            asking=self._filling.asking,
             left=dict(list(self._filling.filled.left.items())[:SHOWN]),
             missing=len(self._filling.filled.left),
         )
@@ -211,7 +213,7 @@ class _Apply:
         before = self._handle.read()
         after = cut_over(before, gate.sentence if gate else "passed over")
         restore_shared(self._handle, before.live, after.live)
-        keys = other_keys(before, after)
+        keys = other_keys(client, name, before, after)
         keys.pop(APPLY)  # the lease stays until all is cleared up: the next swap must not begin in between
         write(client, name, after, keys)
         self._lease.clear()
@@ -238,6 +240,7 @@ class _Apply:
             left=dict(list(left.items())[:SHOWN]),
             missing=len(left),
             gate=gate,
+            asking=self._filling.asking,
             dropped=dropped,
             seconds=time.perf_counter() - self._started,
             warnings=(*self._warnings, *(self._handle.cache.take_warnings() if self._handle.cache else ())),

@@ -1,7 +1,7 @@
 """Query-side compatibility: whether the new encoder's queries already do better on the old vectors, and the switch.
 
 Near relatives, such as a model and its fine-tuned child, often can: then queries may change at once, and the back-fill
-goes on behind them. It is measured, never assumed, and only done when asked for.
+goes on behind them. It is measured, never assumed, only done when asked for, and told.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from diptych.errors import SwapError
 from diptych.handle import CollectionHandle
 from diptych.metadata import Asking, CollectionMetadata, Generation, State
 from diptych.swap.gate_judged import Judged, JudgedComparison, compare_judged
-from diptych.swap.states import switched_queries, write
+from diptych.swap.states import own_queries, switched_queries, write
 
 CANDIDATES = 100
 
@@ -65,6 +65,33 @@ def switch(handle: CollectionHandle, slot: str, new: Generation, found: JudgedCo
     write(handle.client, handle.name, after)
     handle.install(after)
     return after
+
+
+def withdraw(handle: CollectionHandle, slot: str, why: str) -> bool:
+    """Have the slot's own encoder make its queries, if they go through a drift map, and drop the map; whether they did.
+
+    No encoder is loaded: the slot's own may be gone, and then its queries say so.
+    """
+    metadata = handle.read()
+    asking = metadata.live.asking.get(slot)
+    if asking is None or asking.drift is None:
+        return False
+    after = own_queries(metadata, slot, why)
+    write(handle.client, handle.name, after, {asking.drift: None})
+    handle.install(after, load=False)
+    return True
+
+
+def told(live: State) -> dict[str, str]:
+    """By slot, which other encoder makes the queries, whether through a drift map, and why."""
+    return {slot: _told(asking) for slot, asking in live.asking.items()}
+
+
+def _told(asking: Asking) -> str:
+    own = asking.generation
+    through = " through a drift map" if asking.drift else ""
+    encoder = f"{own.adapter} {own.options.get('model', '')}".strip()
+    return f"queries by {encoder}{through}: {asking.why}"
 
 
 def describe(found: JudgedComparison) -> str:

@@ -7,30 +7,31 @@ is measured on pairs held out of the fit, and by judgements if there are some; i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
-from qdrant_client import models
 
 from diptych.config.models import SearchConfig
-from diptych.errors import SwapError
+from diptych.drift_maps import Map, load
 from diptych.handle import CollectionHandle
-from diptych.metadata import KEY, Asking, Generation, State
-from diptych.swap.asking import CANDIDATES
+from diptych.making import slot_config
+from diptych.metadata import DRIFT, Asking, CollectionMetadata, Generation, State
+from diptych.populate.store import Store
+from diptych.slots import Slot
+from diptych.swap.asking import CANDIDATES, withdraw
+from diptych.swap.bridge_pairs import live_pairs
 from diptych.swap.drift import Fitted, best_map, offer
+from diptych.swap.drift.offering import PAIRS
+from diptych.swap.drift.pairs import MINIMUM
+from diptych.swap.drift.quality import MOST_ASKED
+from diptych.swap.gate_answers import BATCH, silence_of
 from diptych.swap.gate_judged import Judged, mean_of
 from diptych.swap.states import switched_queries, write
 from diptych.types import Floats
+from diptych.view import View
 
 SHARES = (0.05, 0.2, 0.5)  # of the points, at which a map is fitted, each better than the one before
-MOST = 5000  # pairs that a map is fitted on
-LEAST = 50  # pairs below which none is fitted
-
-
-def drift_key(slot: str) -> str:
-    """The metadata key of a slot's drift map."""
-    return f"{KEY}_drift_{slot}"
 
 
 @dataclass(slots=True)
@@ -39,80 +40,138 @@ class Bridge:
 
     Args:
         handle: the collection.
+        store: reads from it, again where it falters.
         slot: whose old encoder is gone.
         old, new: its generations.
         points: how many points are to be filled.
-        judged: queries that show what the map is worth; None leaves that out.
+        judged: queries that choose the map and show what it is worth; None leaves both to documents.
         warn: is told why a map is not offered.
+        served: the maps through which documents may have been written.
     """
 
     handle: CollectionHandle
+    store: Store
     slot: str
     old: Generation
     new: Generation
     points: int
     judged: Judged | None
     warn: Callable[[str], None]
+    served: list[Map] = field(default_factory=list)
     _next: int = field(default=0, init=False)
+    _asked: Floats | None = field(default=None, init=False)
 
     def reached(self, done: int) -> None:
-        """`done` points are filled; fits a map when a share is reached."""
-        if self._next >= len(SHARES) or done < max(LEAST, SHARES[self._next] * self.points):
+        """`done` points are filled; fits a map when a share is reached, of no fewer points than the rule asks for."""
+        if self._next >= len(SHARES) or done < max(PAIRS, SHARES[self._next] * self.points):
             return
         while self._next < len(SHARES) and done >= SHARES[self._next] * self.points:
             self._next += 1
-        self._serve(self.fitted(), done)
+        self._fit(f"{done:,} of {self.points:,} documents encoded: ")
 
-    def fitted(self) -> Fitted:
-        """The best map on the pairs there are now.
-
-        Raises:
-            SwapError: too few pairs.
-        """
-        pairs = self._pairs()
-        old, new = (np.stack([pair[side] for pair in pairs]) for side in (0, 1))
-        return best_map(
+    def _fit(self, share: str) -> None:
+        find = partial(live_pairs, self.handle.client, self.handle.name, self.new, self.old, self.served)
+        new, old = self.store.looked(find)
+        if self.served and len(new) < PAIRS:
+            return  # the map that serves carries nearly all over exactly, so there is no better one
+        if len(new) < MINIMUM:
+            pairs = f"{len(new)} documents have a vector of both encoders that is not zero"
+            self.warn(f"slot {self.slot!r}, {share}no drift map is fitted: {pairs}, {MINIMUM} are needed")
+            return
+        fitted = best_map(
             new,
             old,
             new_similarity=self.new.similarity or "cosine",
             old_similarity=self.old.similarity or "cosine",
+            queries=self._queries(),
         )
+        self._decide(fitted, share)
 
-    def _pairs(self) -> list[tuple[Floats, Floats]]:
-        both = models.Filter(
-            must=[
-                models.HasVectorCondition(has_vector=self.old.vector),
-                models.HasVectorCondition(has_vector=self.new.vector),
-            ]
-        )
-        client, names = self.handle.client, [self.old.vector, self.new.vector]
-        records, _ = client.scroll(
-            self.handle.name, scroll_filter=both, limit=MOST, with_payload=False, with_vectors=names
-        )
-        if len(records) < LEAST:
-            raise SwapError("too few documents are encoded by both encoders", got=len(records), expected=LEAST)
-        return [(_vector(record.vector, names[0]), _vector(record.vector, names[1])) for record in records]
+    def _queries(self) -> Floats | None:
+        """The new encoder's vectors of judged queries, `[n, d]`; None without judgements."""
+        if self.judged is None:
+            return None
+        if self._asked is None:
+            slot = self.handle.building(self.slot, self.new)
+            texts = [query.text for query in self.judged.asked[:MOST_ASKED]]
+            batches = (slot.encode("query", texts[at : at + BATCH]) for at in range(0, len(texts), BATCH))
+            self._asked = np.asarray([vector for batch in batches for vector in batch], np.float32)
+        return self._asked
 
-    def _serve(self, fitted: Fitted, done: int) -> None:
+    def _decide(self, fitted: Fitted, share: str) -> None:
+        """Serve the map, or else none: neither this one nor an earlier one, which was measured on fewer pairs."""
         offered = offer(fitted.quality)
-        share = f"{done:,} of {self.points:,} documents encoded: "
-        # A good map that gains nothing over none serves too: documents written meanwhile need one to be found.
-        if not (offered.yes or offered.unmapped):
-            self.warn(f"slot {self.slot!r}, {share}no drift map is offered: {offered.why}")
-            return
-        key = drift_key(self.slot)
-        asking = Asking(generation=self.new, drift=key, why=f"{share}{offered.why}")
-        self.handle.client.update_collection(self.handle.name, metadata={key: fitted.to_json()})
-        metadata = self.handle.read()
-        if self.judged is not None:
-            state = State(slots=metadata.live.slots, asking={self.slot: asking})
-            view = self.handle.at(state, metadata, SearchConfig(retrieve={self.slot: CANDIDATES}))
-            asking = asking.model_copy(update={"why": f"{asking.why}; {mean_of(view, self.judged)}"})
-        after = switched_queries(metadata, self.slot, asking)
-        write(self.handle.client, self.handle.name, after)
-        self.handle.install(after)
+        if offered.good:
+            return self._serve(fitted, f"{share}{offered.why}")
+        if withdraw(self.handle, self.slot, f"{share}{offered.why}"):
+            done = "the drift map that served is withdrawn, and the slot answers nothing until the cut-over"
+        else:
+            done = "no drift map is offered"
+        return self.warn(f"slot {self.slot!r}, {share}{done}: {offered.why}")
+
+    def _serve(self, fitted: Fitted, why: str) -> None:
+        key = f"{DRIFT}{self.slot}"
+        asking = Asking(generation=self.new, drift=key, why=why)
+        if self.judged is not None and self.judged.asked:
+            asking = asking.model_copy(update={"why": f"{why}; {mean_of(self._mapped(fitted.map), self.judged)}"})
+        after = switched_queries(self.handle.read(), self.slot, asking)
+        write(self.handle.client, self.handle.name, after, {key: fitted.to_json()})
+        self.served.append(fitted.map)
+        self.handle.install(after, load=False)  # what the map needs is loaded; of other slots it may be gone
+
+    def _mapped(self, drift: Map) -> View:
+        """The slot alone, asked through the map, which is not served yet."""
+        alone = SearchConfig(retrieve={self.slot: CANDIDATES})
+        view = self.handle.at(State(slots={self.slot: self.old}), search=alone)
+        slot = Slot(
+            self.slot,
+            slot_config(self.old),
+            self.old,
+            self.handle.registry,
+            asking=Asking(generation=self.new),
+            asker=self.handle.building(self.slot, self.new),
+            drift=drift,
+        )
+        return replace(view, slots={self.slot: slot})
 
 
-def _vector(vectors: Any, name: str) -> Floats:
-    found = vectors[name] if isinstance(vectors, Mapping) else vectors
-    return np.asarray(found, np.float32)
+def bridges(
+    handle: CollectionHandle,
+    store: Store,
+    building: Mapping[str, Generation],
+    *,
+    judged: Judged | None,
+    warn: Callable[[str], None],
+) -> list[Bridge]:
+    """A bridge for each dense slot that is being filled and whose old encoder is gone; the others go on answering."""
+    metadata = handle.read()
+    old = {name: metadata.live.slots[name] for name in building if name in metadata.live.slots}
+    dense = [name for name, own in old.items() if own.kind == building[name].kind == "dense"]
+    gone = [name for name in dense if _is_gone(handle, metadata, name, warn)]
+    points = store.count()
+    if gone and points < PAIRS:
+        warn(f"no drift map is fitted: the collection has {points} documents, {PAIRS} are needed to judge one")
+        return []
+    return [
+        Bridge(handle, store, name, old[name], building[name], points, judged, warn, _served(handle, metadata, name))
+        for name in gone
+    ]
+
+
+def _served(handle: CollectionHandle, metadata: CollectionMetadata, name: str) -> list[Map]:
+    """The map that an apply before this one left at work."""
+    asking = metadata.live.asking.get(name)
+    kept = handle.client.get_collection(handle.name).config.metadata or {}
+    return [load(kept[asking.drift])] if asking and asking.drift in kept else []
+
+
+def _is_gone(handle: CollectionHandle, metadata: CollectionMetadata, name: str, warn: Callable[[str], None]) -> bool:
+    """Whether the slot's own encoder cannot be loaded, is not the one that made its vectors, or does not answer."""
+    itself = handle.at(State(slots={name: metadata.live.slots[name]}), metadata).slots[name]
+    if silence_of([itself]):
+        return True
+    if withdraw(handle, name, "the slot's own encoder works again"):
+        warn(f"slot {name!r}: the old encoder works again and makes the queries; the drift map is withdrawn")
+    else:
+        warn(f"slot {name!r}: the old encoder works and goes on answering, so no drift map is fitted")
+    return False

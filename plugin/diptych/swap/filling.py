@@ -10,8 +10,9 @@ from diptych.handle import CollectionHandle
 from diptych.metadata import CollectionMetadata, Generation, State
 from diptych.populate.progress import Progress
 from diptych.slots import Slot
+from diptych.swap.asking import told
 from diptych.swap.backfill import Backfill, Filled
-from diptych.swap.bridge import Bridge
+from diptych.swap.bridge import Bridge, bridges
 from diptych.swap.gate import Judged, coverage
 from diptych.swap.lease import Lease
 from diptych.swap.points import LivePoints
@@ -20,6 +21,8 @@ from diptych.swap.reports import ApplyOptions
 
 class Filling:
     """What an apply fills with, and what it counts: `encoded` by vector, `filled` over all of them.
+
+    `asking` says by slot who makes the queries meanwhile, where that is another encoder than the live one.
 
     Args:
         handle, config, options, lease, progress, stopped: as of the apply.
@@ -47,6 +50,7 @@ class Filling:
         self.encoded: dict[str, int] = {}
         self.cache_hits: dict[str, int] = {}
         self.filled = Filled()
+        self.asking: dict[str, str] = {}
 
     def groups(self, slots: Mapping[str, Slot]) -> list[dict[str, Slot]]:
         """The slots that are filled side by side: all of them if asked, else one at a time."""
@@ -82,19 +86,14 @@ class Filling:
             self.cache_hits[vector] = self.cache_hits.get(vector, 0) + _hits(slot) - before[vector]
         self.filled.changed += filled.changed
         self.filled.left.update(filled.left)
+        self.asking = told(self._handle.read().live)
 
     def _bridges(self, slots: Mapping[str, Slot]) -> list[Bridge]:
-        """Drift maps for the slots being filled whose old encoder is gone."""
+        """Drift maps for the slots being filled whose old encoder is gone, if asked for."""
         if not self._options.bridge:
             return []
-        metadata = self._handle.read()
-        points, warn, judged = self._points.count(), self._warn, self._judged
-        filled = {slot.name: slot.generation for slot in slots.values() if slot.generation}
-        return [
-            Bridge(self._handle, name, metadata.live.slots[name], new, points, judged, warn)
-            for name, new in filled.items()
-            if name in metadata.live.slots and metadata.live.slots[name].kind == new.kind == "dense"
-        ]
+        new = {slot.name: slot.generation for slot in slots.values() if slot.generation}
+        return bridges(self._handle, self._points, new, judged=self._judged, warn=self._warn)
 
     def _backfill(self, slots: Mapping[str, Slot], bridges: Sequence[Bridge] = ()) -> Backfill:
         def reached(done: int) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from diptych.errors import ContractError, DiptychError, FingerprintMismatch, RegistryError, RemoteError
 from diptych.search import Pipeline, Retrieve, search
 from diptych.search.inputs import encode_inputs
+from diptych.slots import Slot
 from diptych.types import Hit, Query
 from diptych.view import View
 
@@ -33,8 +34,13 @@ def without_common_rerankers(old: View, new: View) -> tuple[Pipeline, Pipeline]:
 
 def silence(view: View) -> str:
     """Why the view's encoders cannot make a query, such as an API that was retired; empty when they can."""
+    return silence_of([view.slots[name] for name in pipeline_of(view).slots])
+
+
+def silence_of(slots: Sequence[Slot]) -> str:
+    """The same of some slots."""
     try:
-        encode_inputs([view.slots[name] for name in pipeline_of(view).slots], ["a question"])
+        encode_inputs(slots, ["a question"])
     except (RegistryError, RemoteError, ContractError, FingerprintMismatch) as error:
         return error.what
     return ""

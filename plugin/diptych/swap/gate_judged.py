@@ -33,6 +33,11 @@ class Judged:
     qrels: Qrels
     metric: str = "nDCG@10"
 
+    @property
+    def asked(self) -> list[Query]:
+        """The queries that have a relevant document; the others would dilute every difference."""
+        return [query for query in self.queries if self.qrels.relevant(query.id)]
+
     @classmethod
     def of(cls, config: EvaluateConfig) -> Judged | None:
         """What the config's `evaluate` section names; None when it names neither queries nor qrels.
@@ -114,7 +119,7 @@ def compare_judged(old: View | None, new: View, judged: Judged, config: GateConf
     """
     metric = config.metric or judged.metric
     parse_metrics([metric])
-    queries = [query for query in judged.queries if judged.qrels.relevant(query.id)]
+    queries = judged.asked
     remarks = _left_out(judged, queries)
     if len(queries) < LEAST:
         return _too_few(metric, config, len(queries), remarks)
@@ -127,7 +132,7 @@ def compare_judged(old: View | None, new: View, judged: Judged, config: GateConf
 
 def mean_of(view: View, judged: Judged) -> str:
     """The metric of one view over the judged queries, in words."""
-    queries = [query for query in judged.queries if judged.qrels.relevant(query.id)]
+    queries = judged.asked
     qrels = judged.qrels.restricted(query.id for query in queries)
     found = _evaluated("new", view, queries, qrels, judged.metric)
     return f"{judged.metric} {found.means[judged.metric]:.3f} over {len(queries)} queries"

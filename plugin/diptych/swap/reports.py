@@ -55,6 +55,7 @@ class ApplyReport:
         left: points without the new vector, with the reason; at most 20 of them.
         missing: how many such points there are.
         gate: what the gate measured; None where there was nothing to compare.
+        asking: by slot, which other encoder made the queries until the cut-over, whether through a drift map, and why.
         dropped: vectors that nothing needs any more.
         seconds: the whole run.
         warnings: what to look at.
@@ -68,6 +69,7 @@ class ApplyReport:
     left: Mapping[int | str, str] = field(default_factory=dict)
     missing: int = 0
     gate: GateReport | None = None
+    asking: Mapping[str, str] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()

@@ -49,16 +49,19 @@ class Sampled:
     excerpt: str
 
 
-def sample_points(client: QdrantBase, name: str, size: int, *, whole: int = WHOLE) -> list[PointId]:
+def sample_points(
+    client: QdrantBase, name: str, size: int, *, whole: int = WHOLE, wanted: models.Filter | None = None
+) -> list[PointId]:
     """Ids of `size` points, or of all when there are fewer, in an order of their own; the same while they are there.
 
     Up to `whole` points are drawn evenly. Beyond, random ids are probed and the next point is taken: even for ids that
     are hashes, as diptych's are; for ids with gaps, points after a gap come more often. Where gaps swallow the probes,
-    all ids are read after all.
+    all ids are read after all. `wanted` says which points there are to draw from.
     """
-    if client.count(name, exact=True).count > whole and len(probed := _probed(client, name, size)) == size:
+    count = client.count(name, count_filter=wanted, exact=True).count
+    if count > whole and len(probed := _probed(client, name, size, wanted)) == size:
         return probed
-    return heapq.nsmallest(size, _all_points(client, name), key=lambda point: _digest(name, point))
+    return heapq.nsmallest(size, _all_points(client, name, wanted), key=lambda point: _digest(name, point))
 
 
 def sample_documents(view: View, points: Sequence[PointId]) -> list[Sampled]:
@@ -111,19 +114,19 @@ def _digest(name: str, point: PointId) -> bytes:
     return hashlib.sha256(f"{name}\0{point}".encode()).digest()
 
 
-def _all_points(client: QdrantBase, name: str) -> Iterator[PointId]:
+def _all_points(client: QdrantBase, name: str, wanted: models.Filter | None) -> Iterator[PointId]:
     offset: Any = None
     while True:
-        records, offset = client.scroll(name, limit=PAGE, offset=offset, with_payload=False)
+        records, offset = client.scroll(name, wanted, limit=PAGE, offset=offset, with_payload=False)
         yield from (record.id for record in records)
         if offset is None:
             return
 
 
-def _probed(client: QdrantBase, name: str, size: int) -> list[PointId]:
+def _probed(client: QdrantBase, name: str, size: int, wanted: models.Filter | None) -> list[PointId]:
     """Points that follow random ids, integers and UUIDs in turn where there are both; fewer than `size` in vain."""
     rng = random.Random(name)
-    spans = [span for kind in (_Integers, _Uuids) if (span := kind(client, name).span()) is not None]
+    spans = [span for kind in (_Integers, _Uuids) if (span := kind(client, name, wanted).span()) is not None]
     found: dict[PointId, None] = {}
     for turn in range(4 * size if spans else 0):
         at, low, high = spans[turn % len(spans)]
@@ -143,12 +146,13 @@ class _Ids:
 
     bits: int
 
-    def __init__(self, client: QdrantBase, name: str) -> None:
-        self._client, self._name = client, name
+    def __init__(self, client: QdrantBase, name: str, wanted: models.Filter | None) -> None:
+        self._client, self._name, self._wanted = client, name, wanted
 
     def at(self, number: int) -> PointId | None:
         """The first point of this kind whose id is `number` or more."""
-        records, _ = self._client.scroll(self._name, limit=1, offset=self.made(number), with_payload=False)
+        start = self.made(number)
+        records, _ = self._client.scroll(self._name, self._wanted, limit=1, offset=start, with_payload=False)
         return records[0].id if records and self.mine(records[0].id) else None
 
     def span(self) -> tuple[_Probe, int, int] | None:

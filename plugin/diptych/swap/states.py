@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from diptych.creation import now, who
 from diptych.errors import SwapError
 from diptych.keeping import behind_key, metadata_payload
-from diptych.metadata import APPLY, Asking, CollectionMetadata, Event, Generation, State, Swap, What
+from diptych.metadata import APPLY, DRIFT, Asking, CollectionMetadata, Event, Generation, State, Swap, What
 from diptych.protocols import Kind
 
 if TYPE_CHECKING:
@@ -37,6 +37,13 @@ def switched_queries(metadata: CollectionMetadata, slot: str, asking: Asking) ->
     live = metadata.live.model_copy(update={"asking": {**metadata.live.asking, slot: asking}})
     event = _event("switched queries", live, asking.why)
     return _with(metadata, event, live=live)
+
+
+def own_queries(metadata: CollectionMetadata, slot: str, why: str) -> CollectionMetadata:
+    """With a slot's own encoder making its queries again."""
+    asking = {name: own for name, own in metadata.live.asking.items() if name != slot}
+    live = metadata.live.model_copy(update={"asking": asking})
+    return _with(metadata, _event("switched queries", live, why), live=live)
 
 
 def cut_over(metadata: CollectionMetadata, gate: str) -> CollectionMetadata:
@@ -110,11 +117,12 @@ def finished(metadata: CollectionMetadata) -> CollectionMetadata:
     return _with(metadata, event, previous=None, previous_search=None, behind=())
 
 
-def other_keys(before: CollectionMetadata, after: CollectionMetadata) -> dict[str, Any]:
+def other_keys(client: QdrantBase, name: str, before: CollectionMetadata, after: CollectionMetadata) -> dict[str, Any]:
     """Keys of other writers that change together with the state: what is behind, the lease, drift maps out of use."""
     used = {asking.drift for asking in after.live.asking.values()}
-    drifts = {asking.drift: None for asking in before.live.asking.values() if asking.drift and asking.drift not in used}
     caught_up = {behind_key(vector): None for vector in before.behind if vector not in after.behind}
+    kept = client.get_collection(name).config.metadata or {}  # an apply that was killed may have left what none uses
+    drifts = dict.fromkeys(key for key in kept if key.startswith(DRIFT) and key not in used)
     return {APPLY: None, **caught_up, **drifts}
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from diptych.handle import CollectionHandle
-from diptych.metadata import Asking, CollectionMetadata, Event, Generation
+from diptych.metadata import CollectionMetadata, Event, Generation
+from diptych.swap.asking import told
 from diptych.swap.gate_coverage import coverage
 from diptych.swap.lease import read_lease
 from diptych.swap.vectors import orphans
@@ -100,7 +101,6 @@ def _vector(
     handle: CollectionHandle, metadata: CollectionMetadata, name: str, own: Generation, role: Role
 ) -> VectorStatus:
     counted = coverage(handle.client, handle.name, own)
-    asking = metadata.live.asking.get(name) if role == "live" else None
     return VectorStatus(
         slot=name,
         vector=own.vector,
@@ -112,17 +112,8 @@ def _vector(
         points=counted.points,
         missing=counted.missing,
         behind=own.vector in metadata.behind,
-        asking=_asked_by(asking),
+        asking=told(metadata.live).get(name, "") if role == "live" else "",
     )
-
-
-def _asked_by(asking: Asking | None) -> str:
-    if asking is None:
-        return ""
-    own = asking.generation
-    through = " through a drift map" if asking.drift else ""
-    encoder = f"{own.adapter} {own.options.get('model', '')}".strip()
-    return f"queries by {encoder}{through}: {asking.why}"
 
 
 def _swap(handle: CollectionHandle, metadata: CollectionMetadata) -> SwapStatus | None:

@@ -75,11 +75,13 @@ def finish(handle: CollectionHandle) -> StepBack:
 def _done(
     handle: CollectionHandle, before: CollectionMetadata, after: CollectionMetadata, outcome: str, lease: Lease
 ) -> StepBack:
-    _load(handle, after)
+    loads = before.swap is None  # else the old encoder answers on, and where a drift map does so for it, it is gone
+    if loads:
+        _load(handle, after)
     restore_shared(handle, before.live, after.live)  # before the state says so, since a kill after that leaves it so
     lease.forget()
-    write(handle.client, handle.name, after, other_keys(before, after))
-    handle.install(after)
+    write(handle.client, handle.name, after, other_keys(handle.client, handle.name, before, after))
+    handle.install(after, load=loads)
     needless = unused(before, after)
     dropped = [vector for vector, own in needless.items() if drop(handle.client, handle.name, vector, own.kind)]
     live = {name: f"{own.adapter}, generation {own.number}" for name, own in after.live.slots.items()}

@@ -1,4 +1,4 @@
-"""Queries by another encoder than the documents: switched ahead of a back-fill, or through a drift map."""
+"""Queries by another encoder than the documents, switched ahead of a back-fill."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from qdrant_client import QdrantClient
 
 from diptych.config import Config, parse_config
-from diptych.errors import AdapterFactoryError, SwapError
+from diptych.errors import SwapError
 from diptych.evaluate import Qrels
 from diptych.handle import CollectionHandle
 from diptych.hookspecs import hookimpl
@@ -30,19 +30,8 @@ WORDS = [
 TURN = np.linalg.qr(np.random.default_rng(5).normal(size=(WIDTH, WIDTH)))[0].astype(np.float32)
 
 
-class Old(FakeDenseEncoder):
-    """The encoder that filled the collection; gone once `retired`."""
-
-    retired = False
-
-    def __init__(self) -> None:
-        if self.retired:
-            raise ConnectionError("410 Gone: the model is retired")
-        super().__init__(dimension=WIDTH)
-
-
 class Turned:
-    """The same space turned: no query of it finds anything in the old one, and a rotation carries all of it over."""
+    """The same space turned: no query of it finds anything in the old one."""
 
     dimension, similarity = WIDTH, "cosine"
 
@@ -80,7 +69,6 @@ class Adapters:
     @hookimpl
     def diptych_register_adapters(self) -> list[AdapterSpec]:
         return [
-            AdapterSpec(name="old", kind="dense", factory=f"{__name__}:Old", summary="Old."),
             AdapterSpec(name="turned", kind="dense", factory=f"{__name__}:Turned", summary="Turned."),
             AdapterSpec(
                 name="blurred",
@@ -121,65 +109,6 @@ def judged(documents: Sequence[dict[str, str]]) -> Judged:
     )
 
 
-def found(handle: CollectionHandle, text: str) -> list[str]:
-    return [hit.id for hit in search(handle, [text])[0]]
-
-
-def test_a_drift_map_answers_for_an_encoder_that_is_gone(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    client, documents = QdrantClient(":memory:"), corpus(900)
-    handle = CollectionHandle(client, "c", config("old"), registry)
-    populate(handle, documents)
-    before = found(handle, documents[0]["text"])
-    monkeypatch.setattr(Old, "retired", True)
-    later = CollectionHandle(client, "c", None, registry)
-    with pytest.raises(AdapterFactoryError, match="410 Gone"):
-        found(later, documents[0]["text"])
-    options = ApplyOptions(bridge=True, cut_over=False, judged=judged(documents), gate=False)
-    report = apply(later, config("turned"), options)
-    assert report.outcome == "filled"
-    asking = status(later).vectors[0].asking
-    assert "turned" in asking
-    assert "through a drift map" in asking
-    assert "nDCG@10" in asking
-    assert found(later, documents[0]["text"]) == before, "a rotation is found exactly"
-    served = CollectionHandle(client, "c", None, registry)
-    assert found(served, documents[0]["text"]) == before, "whoever opens the collection asks through the map too"
-    populate(served, [{"id": "new", "text": documents[0]["text"]}])
-    assert "new" in found(served, documents[0]["text"]), "documents written meanwhile are found"
-    assert apply(later, config("turned")).outcome == "cut over"
-    assert found(later, documents[0]["text"])[:2] == found(served, documents[0]["text"])[:2]
-    assert not [key for key in client.get_collection("c").config.metadata or {} if "drift" in key]
-
-
-def test_a_map_that_carries_nothing_over_is_not_offered_and_the_reason_is_told(registry: Registry) -> None:
-    client, documents = QdrantClient(":memory:"), corpus(500)
-    fakes = Registry(Adapters(), Unrelated(), installed=False)
-    populate(CollectionHandle(client, "c", config("old"), registry), documents)
-    handle = CollectionHandle(client, "c", None, fakes)
-    report = apply(handle, config("unrelated"), ApplyOptions(bridge=True, cut_over=False, gate=False))
-    assert any("no drift map is offered" in warning and "kept" in warning for warning in report.warnings)
-    assert status(handle).vectors[0].asking == ""
-
-
-class Unrelated:
-    @hookimpl
-    def diptych_register_adapters(self) -> list[AdapterSpec]:
-        return [AdapterSpec(name="unrelated", kind="dense", factory=f"{__name__}:Other", summary="Another.")]
-
-
-class Other:
-    """An encoder whose vectors are in no relation to the old one's: drawn anew for each text."""
-
-    dimension, similarity = WIDTH, "cosine"
-
-    def encode_query(self, inputs: Sequence[str]) -> Floats:
-        drawn = np.stack([np.random.default_rng(list(text.encode())).normal(size=WIDTH) for text in inputs])
-        return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True), np.float32)
-
-    def encode_document(self, inputs: Sequence[str]) -> Floats:
-        return self.encode_query(inputs)
-
-
 def test_queries_switch_at_once_where_judgements_show_that_it_helps(registry: Registry) -> None:
     client, documents = QdrantClient(":memory:"), corpus(300)
     handle = CollectionHandle(client, "c", config("blurred", noise=4.0), registry)
@@ -188,6 +117,7 @@ def test_queries_switch_at_once_where_judgements_show_that_it_helps(registry: Re
     options = ApplyOptions(switch_queries=True, cut_over=False, judged=judged(documents))
     report = apply(handle, wanted, options)
     assert not report.warnings
+    assert report.asking == {"dense": status(handle).vectors[0].asking}
     assert handle.read().live.slots["dense"].vector == "dense.1", "documents are asked for in the old vectors still"
     asking = status(handle).vectors[0].asking
     assert "by the new one's" in asking
@@ -202,17 +132,18 @@ def test_queries_switch_at_once_where_judgements_show_that_it_helps(registry: Re
 
 def test_queries_stay_where_switching_was_not_shown_to_help(registry: Registry) -> None:
     client, documents = QdrantClient(":memory:"), corpus(300)
-    handle = CollectionHandle(client, "c", config("old"), registry)
+    handle = CollectionHandle(client, "c", config("blurred"), registry)
     populate(handle, documents)
     options = ApplyOptions(switch_queries=True, cut_over=False, judged=judged(documents))
     report = apply(handle, config("turned"), options)
     assert any("the old encoder goes on making the queries" in warning for warning in report.warnings)
+    assert report.asking == {}
     assert status(handle).vectors[0].asking == ""
 
 
 def test_switching_queries_without_judgements_is_refused(registry: Registry) -> None:
     client = QdrantClient(":memory:")
-    handle = CollectionHandle(client, "c", config("old"), registry)
+    handle = CollectionHandle(client, "c", config("blurred"), registry)
     populate(handle, corpus(30))
     with pytest.raises(SwapError, match=r"(?s)only where judgements show.*evaluate\.qrels"):
         apply(handle, config("turned"), ApplyOptions(switch_queries=True))

@@ -137,6 +137,7 @@ def test_a_stopped_apply_as_json_has_the_gate_on_one_side_and_the_error_on_the_o
     assert answer.code == 5
     assert answer.json()["outcome"] == "gate not passed"
     assert answer.json()["gate"]["judged"]["verdict"] in ("worse", "too wide")
+    assert answer.json()["asking"] == {}
     assert answer.error()["kind"] == "GateFailed"
 
 
@@ -216,8 +217,11 @@ def test_queries_are_switched_at_once_where_plan_measured_that_to_be_better(
     assert "diptych apply --switch-queries asks by the new one at once" in run("plan").out
     answer = run("apply", "--switch-queries", "--no-cut-over")
     assert answer.code == 0
+    assert "dense: queries by fake-dense: nDCG@1 on the old vectors 0.000" in answer.out
+    assert "the old vectors still answer: diptych apply cuts over" in answer.out
     assert "dense: queries by fake-dense: nDCG@1 on the old vectors 0.000" in run("status").out
     assert run("search", "hunts mice", "--only", "dense").out.split("\t")[3] == "owl"
+    assert "dense: until the cut-over queries by fake-dense: nDCG@1" in run("apply").out
 
 
 SLOW = """

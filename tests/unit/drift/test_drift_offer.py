@@ -19,6 +19,7 @@ GOOD = Quality("ridge", 1000, 100, 0.93, 0.75, 0.71, 0.69, unmapped_kept=0.41, u
 def test_a_good_map_is_offered_with_its_figures() -> None:
     found = offer(GOOD)
     assert found.yes
+    assert found.good
     assert found.why == (
         "the map comes near enough to the old vectors (asked: 0.80). Measured of ridge on 100 of 1000 documents that "
         "both encoded: likeness 0.93; of the old encoder's top 10 kept 0.75 (without a map 0.41); in common with a "
@@ -39,7 +40,7 @@ def test_a_map_that_is_not_good_enough_is_not_offered_and_the_figures_say_why(
     quality: Quality, why: str, unmapped: bool
 ) -> None:
     found = offer(quality)
-    assert (found.yes, found.unmapped) == (False, unmapped)
+    assert (found.yes, found.unmapped, found.good) == (False, unmapped, unmapped)
     assert why in found.why
     assert f"likeness {quality.likeness:.2f}" in found.why
 

@@ -1,28 +1,24 @@
 """Drift maps: new queries on old vectors while a back-fill is under way and the old encoder is gone.
 
 `fit` and `best_map` make a `Map` from documents that both encoders encoded, with its measured `Quality`; `offer` says
-whether that is good enough to be offered, and why; `compatibility` compares two query encoders on the old vectors by
-judgements. `load` reads a map back from a collection's metadata. Numpy only.
+whether that is good enough to be offered, and why. `load` reads a map back from a collection's metadata. Numpy only.
 """
 
 from __future__ import annotations
 
 from diptych.drift_maps import Map, MapKind, load
-from diptych.swap.drift.compatibility import Compatibility, compatibility
 from diptych.swap.drift.fitting import KINDS, Fitted, best_map, fit
 from diptych.swap.drift.offering import Offer, offer
 from diptych.swap.drift.quality import Quality
 
 __all__ = [
     "KINDS",
-    "Compatibility",
     "Fitted",
     "Map",
     "MapKind",
     "Offer",
     "Quality",
     "best_map",
-    "compatibility",
     "fit",
     "load",
     "offer",

@@ -19,12 +19,17 @@ class Offer:
     Args:
         yes: whether to offer the map.
         why: for people, with the measured numbers.
-        unmapped: the map is good, but the new encoder's queries do as well as they are: then those are to be offered.
+        unmapped: the map is good, but the new encoder's queries do as well as they are.
     """
 
     yes: bool
     why: str
     unmapped: bool = False
+
+    @property
+    def good(self) -> bool:
+        """Whether the map may serve, be it needed by queries or not: documents can get old vectors only through it."""
+        return self.yes or self.unmapped
 
 
 def offer(quality: Quality) -> Offer:

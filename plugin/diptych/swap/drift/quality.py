@@ -86,7 +86,7 @@ def measure(fitted: Map, pairs: Pairs, held_out: Rows, *, queries: Any = None) -
         kind=fitted.kind,
         pairs=len(pairs),
         held_out=len(held_out),
-        likeness=_likeness(fitted.apply(held.new), held.old, pairs.old.mean(axis=0)),
+        likeness=float(likenesses(fitted.apply(held.new), held.old, pairs.old.mean(axis=0)).mean()),
         kept=_overlap(mapped, pairs, own, asked),
         overlap=_overlap(mapped, pairs, target, asked),
         old_overlap=_overlap(some.old, pairs, target, asked),
@@ -94,6 +94,11 @@ def measure(fitted: Map, pairs: Pairs, held_out: Rows, *, queries: Any = None) -
         unmapped_overlap=None if plain is None else _overlap(plain, pairs, target, asked),
         **(_by_queries(fitted, pairs, queries) if queries is not None and len(queries) else {}),
     )
+
+
+def likenesses(mapped: Floats, old: Floats, mean: Floats) -> Floats:
+    """Cosine of each row of both, about the mean of the old vectors: float32 `[n]`."""
+    return np.asarray((unit(mapped - mean) * unit(old - mean)).sum(axis=1), np.float32)
 
 
 def _by_queries(fitted: Map, pairs: Pairs, queries: Any) -> dict[str, Any]:
@@ -109,10 +114,6 @@ def _by_queries(fitted: Map, pairs: Pairs, queries: Any) -> dict[str, Any]:
 def _overlap(asking: Floats, pairs: Pairs, target: Rows, but: Rows | None) -> float:
     found, _ = nearest(asking, pairs.old, DEPTH, similarity=pairs.old_similarity, but=but)
     return float(np.mean(shared(found, target)))
-
-
-def _likeness(mapped: Floats, old: Floats, mean: Floats) -> float:
-    return float((unit(mapped - mean) * unit(old - mean)).sum(axis=1).mean())
 
 
 def _comparable(pairs: Pairs) -> bool:

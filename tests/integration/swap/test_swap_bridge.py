@@ -1,0 +1,396 @@
+"""A drift map answers for an encoder that is gone, until the back-fill of its successor ends."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient
+
+from diptych.config import Config, parse_config
+from diptych.errors import AdapterFactoryError, RemoteError
+from diptych.evaluate import Qrels
+from diptych.handle import CollectionHandle
+from diptych.hookspecs import hookimpl
+from diptych.metadata import DRIFT
+from diptych.populate import populate
+from diptych.populate.progress import Unwatched
+from diptych.registry import Registry
+from diptych.search import search
+from diptych.specs import AdapterSpec
+from diptych.swap import ApplyOptions, Judged, apply, finish, rollback, status
+from diptych.testing import FakeDenseEncoder
+from diptych.types import Floats, Query
+
+WIDTH = 48
+WORDS = [
+    f"{start}{end}" for start in ("ba", "de", "fi", "go", "lu") for end in ("nor", "mit", "sal", "tev", "rok", "pim")
+]
+TURN = np.linalg.qr(np.random.default_rng(5).normal(size=(WIDTH, WIDTH)))[0].astype(np.float32)
+
+
+class Old(FakeDenseEncoder):
+    """The encoder that filled the collection; not to be made once `retired`, not answering while `unreachable`."""
+
+    retired = unreachable = False
+    seed = 0  # another one is another model behind the name
+
+    def __init__(self) -> None:
+        if self.retired:
+            raise ConnectionError("410 Gone: the model is retired")
+        super().__init__(dimension=WIDTH, seed=self.seed)
+
+    def encode_query(self, inputs: Sequence[str]) -> Floats:
+        if self.unreachable:
+            raise RemoteError("the endpoint does not answer")
+        return super().encode_query(inputs)
+
+
+class Turned:
+    """The same space turned: no query of it finds anything in the old one, and a rotation carries all of it over."""
+
+    dimension, similarity = WIDTH, "cosine"
+
+    def __init__(self) -> None:
+        self._inner = FakeDenseEncoder(dimension=WIDTH)
+
+    def encode_query(self, inputs: Sequence[str]) -> Floats:
+        return np.asarray(self._inner.encode_query(inputs) @ TURN, np.float32)
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        return np.asarray(self._inner.encode_document(inputs) @ TURN, np.float32)
+
+
+class Other:
+    """An encoder whose vectors are in no relation to the old one's: drawn anew for each text."""
+
+    dimension, similarity = WIDTH, "cosine"
+
+    def encode_query(self, inputs: Sequence[str]) -> Floats:
+        drawn = np.empty((len(inputs), WIDTH), np.float32)
+        for row, text in enumerate(inputs):
+            drawn[row] = np.random.default_rng(list(text.encode())).normal(size=WIDTH)
+        return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True), np.float32)
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        return self.encode_query(inputs)
+
+
+class Near(Turned):
+    """Turned, and a little of another space: a map comes near, and carries nothing over exactly."""
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        mixed = super().encode_document(inputs) + 0.3 * Other().encode_document(inputs)
+        return np.asarray(mixed / np.linalg.norm(mixed, axis=1, keepdims=True), np.float32)
+
+
+class Child(FakeDenseEncoder):
+    """The old encoder's space and a little of another: its queries do as well on the old vectors as they are."""
+
+    def __init__(self) -> None:
+        super().__init__(dimension=WIDTH)
+        self.fingerprint = type(self.fingerprint)(f"{self.fingerprint.space} child", "numpy")
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        mixed = super().encode_document(inputs) + 0.1 * Other().encode_document(inputs)
+        return np.asarray(mixed / np.linalg.norm(mixed, axis=1, keepdims=True), np.float32)
+
+
+class Silent(Turned):
+    """Turned, but texts that hold one of `mute` get a vector of zeros."""
+
+    mute = ("banor",)
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        vectors = super().encode_document(inputs)
+        vectors[[any(word in text for word in self.mute) for text in inputs]] = 0
+        return vectors
+
+
+class Mute(Silent):
+    mute = ("",)
+
+
+class Souring(Turned):
+    """Turned, until it has encoded some documents; then its vectors are in no relation to anything."""
+
+    left = 300
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        type(self).left -= len(inputs)
+        return super().encode_document(inputs) if self.left > 0 else Other().encode_document(inputs)
+
+
+class Adapters:
+    @hookimpl
+    def diptych_register_adapters(self) -> list[AdapterSpec]:
+        return [
+            AdapterSpec(name="old", kind="dense", factory=f"{__name__}:Old", summary="Old."),
+            AdapterSpec(name="turned", kind="dense", factory=f"{__name__}:Turned", summary="Turned."),
+            AdapterSpec(name="near", kind="dense", factory=f"{__name__}:Near", summary="Nearly turned."),
+            AdapterSpec(name="child", kind="dense", factory=f"{__name__}:Child", summary="A child of the old one."),
+            AdapterSpec(name="silent", kind="dense", factory=f"{__name__}:Silent", summary="Turned, with zeros."),
+            AdapterSpec(name="souring", kind="dense", factory=f"{__name__}:Souring", summary="Turned at first."),
+            AdapterSpec(name="mute", kind="dense", factory=f"{__name__}:Mute", summary="Nothing but zeros."),
+            AdapterSpec(name="unrelated", kind="dense", factory=f"{__name__}:Other", summary="Another."),
+        ]
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry(Adapters(), installed=False)
+
+
+def config(adapter: str, **options: Any) -> Config:
+    raw = {
+        "store": "memory:",
+        "collection": "c",
+        "slots": {"dense": {"adapter": adapter, **options}},
+        "populate": {"chunk": 64},
+    }
+    return parse_config(raw)
+
+
+def corpus(count: int) -> list[dict[str, str]]:
+    """Documents of six words each; near neighbours share many."""
+    random = np.random.default_rng(3)
+    return [{"id": str(n), "text": " ".join(random.choice(WORDS, 6))} for n in range(count)]
+
+
+def judged(documents: Sequence[dict[str, str]]) -> Judged:
+    asked = documents[::7]
+    return Judged(
+        [Query(document["text"], document["id"]) for document in asked],
+        Qrels({document["id"]: {document["id"]: 1} for document in asked}),
+    )
+
+
+def found(handle: CollectionHandle, text: str) -> list[str]:
+    return [hit.id for hit in search(handle, [text])[0]]
+
+
+def maps(handle: CollectionHandle) -> list[str]:
+    """The drift maps that the collection's metadata holds."""
+    return [key for key in handle.client.get_collection("c").config.metadata or {} if "drift" in key]
+
+
+def test_a_drift_map_answers_for_an_encoder_that_is_gone(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, documents = QdrantClient(":memory:"), corpus(900)
+    handle = CollectionHandle(client, "c", config("old"), registry)
+    populate(handle, documents)
+    before = found(handle, documents[0]["text"])
+    monkeypatch.setattr(Old, "retired", True)
+    later = CollectionHandle(client, "c", None, registry)
+    with pytest.raises(AdapterFactoryError, match="410 Gone"):
+        found(later, documents[0]["text"])
+    options = ApplyOptions(bridge=True, cut_over=False, judged=judged(documents), gate=False)
+    report = apply(later, config("turned"), options)
+    assert report.outcome == "filled"
+    asking = status(later).vectors[0].asking
+    assert "turned" in asking
+    assert "through a drift map" in asking
+    assert "nDCG@10" in asking
+    assert report.asking == {"dense": asking}
+    assert found(later, documents[0]["text"]) == before, "a rotation is found exactly"
+    served = CollectionHandle(client, "c", None, registry)
+    assert found(served, documents[0]["text"]) == before, "whoever opens the collection asks through the map too"
+    populate(served, [{"id": "new", "text": documents[0]["text"]}])
+    assert "new" in found(served, documents[0]["text"]), "documents written meanwhile are found"
+    assert apply(later, config("turned")).outcome == "cut over"
+    assert found(later, documents[0]["text"])[:2] == found(served, documents[0]["text"])[:2]
+    assert not maps(later)
+
+
+@pytest.fixture
+def retired(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Callable[..., CollectionHandle]:
+    """`retired(count)`: a collection of so many documents as a new process opens it once its encoder is gone."""
+
+    def opened(count: int) -> CollectionHandle:
+        client = QdrantClient(":memory:")
+        populate(CollectionHandle(client, "c", config("old"), registry), corpus(count))
+        monkeypatch.setattr(Old, "retired", True)
+        return CollectionHandle(client, "c", None, registry)
+
+    return opened
+
+
+BRIDGE = ApplyOptions(bridge=True, cut_over=False, gate=False)
+
+
+def test_documents_whose_vectors_are_zero_are_left_out_of_the_fit(retired: Callable[..., CollectionHandle]) -> None:
+    handle = retired(400)
+    report = apply(handle, config("silent"), BRIDGE)
+    assert (report.outcome, report.warnings) == ("filled", ())
+    assert "through a drift map" in status(handle).vectors[0].asking
+
+
+def test_too_few_documents_of_both_encoders_are_a_warning_and_end_nothing(
+    retired: Callable[..., CollectionHandle],
+) -> None:
+    handle = retired(300)
+    report = apply(handle, config("mute"), BRIDGE)
+    assert report.outcome == "filled"
+    assert report.warnings == (
+        "slot 'dense', 256 of 300 documents encoded: no drift map is fitted: 0 documents have a vector of both "
+        "encoders that is not zero, 50 are needed",
+    )
+
+
+def test_a_collection_too_small_to_judge_a_map_says_so(retired: Callable[..., CollectionHandle]) -> None:
+    report = apply(retired(150), config("turned"), BRIDGE)
+    assert report.warnings == ("no drift map is fitted: the collection has 150 documents, 200 are needed to judge one",)
+
+
+def test_judged_queries_are_what_a_map_is_chosen_and_offered_by(retired: Callable[..., CollectionHandle]) -> None:
+    handle = retired(300)
+    unanswered = Query("nothing answers this", "unjudged")
+    asked = judged(corpus(300))
+    apply(handle, config("turned"), replace(BRIDGE, judged=replace(asked, queries=[*asked.queries, unanswered])))
+    asking = status(handle).vectors[0].asking
+    assert "the same with 43 real queries 1.00 (without a map 0.0" in asking
+    assert "over 43 queries" in asking
+
+
+def test_a_map_that_carries_nothing_over_is_not_offered_and_the_reason_is_told(
+    retired: Callable[..., CollectionHandle],
+) -> None:
+    handle = retired(500)
+    report = apply(handle, config("unrelated"), BRIDGE)
+    assert any("no drift map is offered" in warning and "kept" in warning for warning in report.warnings)
+    assert status(handle).vectors[0].asking == ""
+
+
+def test_an_old_encoder_that_works_is_not_bridged(registry: Registry) -> None:
+    client, documents = QdrantClient(":memory:"), corpus(300)
+    handle = CollectionHandle(client, "c", config("old"), registry)
+    populate(handle, documents)
+    before = found(handle, documents[0]["text"])
+    report = apply(handle, config("turned"), BRIDGE)
+    assert report.warnings == ("slot 'dense': the old encoder works and goes on answering, so no drift map is fitted",)
+    assert status(handle).vectors[0].asking == ""
+    assert found(handle, documents[0]["text"]) == before
+
+
+def test_an_encoder_that_does_not_answer_is_gone(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = QdrantClient(":memory:")
+    populate(CollectionHandle(client, "c", config("old"), registry), corpus(300))
+    monkeypatch.setattr(Old, "unreachable", True)
+    later = CollectionHandle(client, "c", None, registry)
+    assert not apply(later, config("turned"), BRIDGE).warnings
+    assert "through a drift map" in status(later).vectors[0].asking
+
+
+def test_an_encoder_that_the_guard_refuses_is_gone(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = QdrantClient(":memory:")
+    populate(CollectionHandle(client, "c", config("old"), registry), corpus(300))
+    monkeypatch.setattr(Old, "seed", 1)
+    later = CollectionHandle(client, "c", None, registry)
+    assert not apply(later, config("turned"), BRIDGE).warnings
+    assert "through a drift map" in status(later).vectors[0].asking
+
+
+def test_a_map_is_withdrawn_when_more_documents_show_that_it_is_not_good_enough(
+    retired: Callable[..., CollectionHandle],
+) -> None:
+    handle = retired(900)
+    report = apply(handle, config("souring"), BRIDGE)
+    (warning,) = report.warnings
+    assert "the drift map that served is withdrawn, and the slot answers nothing until the cut-over: " in warning
+    assert "not near enough to the old vectors" in warning
+    assert (report.asking, status(handle).vectors[0].asking) == ({}, "")
+    assert [event.what for event in handle.read().history] == ["created", "began", *2 * ["switched queries"]]
+    assert "not near enough" in handle.read().history[-1].why
+    assert not maps(handle)
+    for view in (handle, CollectionHandle(handle.client, "c", None, handle.registry)):
+        with pytest.raises(AdapterFactoryError, match="410 Gone"):
+            found(view, "banor")
+
+
+def test_an_old_encoder_that_comes_back_takes_over_from_the_map(
+    retired: Callable[..., CollectionHandle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = retired(300)
+    assert apply(handle, config("turned"), BRIDGE).asking
+    monkeypatch.setattr(Old, "retired", False)
+    report = apply(handle, config("turned"), BRIDGE)
+    assert report.asking == {}
+    assert report.warnings == (
+        "slot 'dense': the old encoder works again and makes the queries; the drift map is withdrawn",
+    )
+    assert not maps(handle)
+    assert found(handle, corpus(1)[0]["text"])[0] == "0"
+
+
+def test_a_slot_that_is_not_bridged_is_left_as_it_is(retired: Callable[..., CollectionHandle]) -> None:
+    handle = retired(300)
+    apply(handle, config("unrelated"), BRIDGE)
+    assert [event.what for event in handle.read().history] == ["created", "began"]
+    assert not maps(handle)
+
+
+def test_what_is_populated_through_a_map_does_not_count_when_it_is_measured_again(
+    retired: Callable[..., CollectionHandle],
+) -> None:
+    handle = retired(900)
+    written = [{"id": f"new {n}", "text": document["text"]} for n, document in enumerate(corpus(500))]
+
+    class Populating(Unwatched):
+        """Populates as soon as a map serves."""
+
+        def advance(self, stage: str, n: int) -> None:
+            if written and status(handle).vectors[0].asking:
+                served = CollectionHandle(handle.client, "c", None, handle.registry)
+                populate(served, [written.pop() for _ in range(len(written))])
+
+    report = apply(handle, config("near"), BRIDGE, progress=Populating())
+    assert not written
+    (why,) = report.asking.values()
+    pairs = int(re.findall(r"of (\d+) documents that both encoded", why)[0])
+    done = int(re.findall(r"([\d,]+) of 900 documents encoded", why)[0].replace(",", ""))
+    assert pairs <= done, "of 500 that were populated none counts"
+
+
+def test_a_map_that_is_exact_stays(retired: Callable[..., CollectionHandle]) -> None:
+    handle = retired(900)
+    report = apply(handle, config("turned"), BRIDGE)
+    assert report.warnings == ()
+    assert "256 of 900 documents encoded" in report.asking["dense"]
+
+
+@pytest.mark.parametrize("end", ["cut over", "abandoned", "rolled back", "finished"])
+def test_a_map_that_a_kill_left_without_a_use_goes_with_the_next_change(
+    retired: Callable[..., CollectionHandle], monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    handle = retired(300)
+    monkeypatch.setattr(Old, "retired", False)
+    apply(handle, config("turned"), ApplyOptions(cut_over=end in ("rolled back", "finished"), gate=False))
+    handle.client.update_collection("c", metadata={f"{DRIFT}dense": {"format": 1}})
+    if end == "cut over":
+        assert apply(handle, config("turned"), ApplyOptions(gate=False)).outcome == end
+    else:
+        assert (finish(handle) if end == "finished" else rollback(handle)).outcome == end
+    assert not maps(handle)
+
+
+def test_a_swap_that_is_given_up_leaves_no_map(retired: Callable[..., CollectionHandle]) -> None:
+    handle = retired(300)
+    apply(handle, config("turned"), BRIDGE)
+    assert maps(handle) == [f"{DRIFT}dense"]
+    assert rollback(handle).outcome == "abandoned"
+    assert not maps(handle)
+    assert status(handle).vectors[0].asking == ""
+
+
+def test_a_map_that_queries_do_not_need_serves_for_the_documents_that_are_written_meanwhile(
+    retired: Callable[..., CollectionHandle],
+) -> None:
+    handle = retired(300)
+    report = apply(handle, config("child"), BRIDGE)
+    assert "queries do as well without a map" in report.asking["dense"]
+    served = CollectionHandle(handle.client, "c", None, handle.registry)
+    populate(served, [{"id": "new", "text": "banor demit fisal gotev lurok"}])
+    assert found(served, "banor demit fisal gotev lurok")[0] == "new"

@@ -1,0 +1,97 @@
+"""`diptych apply --bridge` asks through a drift map where the old encoder is gone, and says so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pytest
+
+from diptych import AdapterSpec, Registry, hookimpl
+from diptych.testing import FakeDenseEncoder, fakes_plugin
+
+Run: TypeAlias = Callable[..., Any]
+WORDS = [f"{start}{end}" for start in ("ba", "de", "fi", "go", "lu") for end in ("nor", "mit", "sal", "tev", "rok")]
+CONFIG = """\
+store: edge:./qdrant
+collection: words
+slots:
+  dense: {adapter: hosted}
+"""
+
+
+class Hosted(FakeDenseEncoder):
+    """A model of an API that is retired once there is a file of that name."""
+
+    def __init__(self) -> None:
+        if Path("retired").exists():
+            raise ConnectionError("410 Gone")
+        super().__init__(dimension=48)
+
+
+class Plugin:
+    @staticmethod
+    @hookimpl
+    def diptych_register_adapters() -> list[AdapterSpec]:
+        return [AdapterSpec(name="hosted", kind="dense", factory=f"{__name__}:Hosted", summary="An API's model.")]
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry(fakes_plugin, Plugin, installed=False)
+
+
+@pytest.fixture
+def edited(run: Run, tmp_path: Path) -> Run:
+    """A filled collection whose config names another encoder now, and judged queries."""
+    random = np.random.default_rng(3)
+    texts = {str(n): " ".join(random.choice(WORDS, 6)) for n in range(300)}
+    lines = [json.dumps({"id": key, "text": text}) for key, text in texts.items()]
+    (tmp_path / "words.jsonl").write_text("\n".join(lines))
+    asked = [json.dumps({"_id": key, "text": texts[key]}) for key in list(texts)[:50]]
+    (tmp_path / "queries.jsonl").write_text("\n".join(asked))
+    rows = [f"{key}\t{key}\t1" for key in list(texts)[:50]]
+    (tmp_path / "qrels.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *rows]))
+    config = tmp_path / "diptych.yaml"
+    config.write_text(CONFIG)
+    assert run("populate", "words.jsonl").code == 0
+    evaluate = "evaluate: {queries: queries.jsonl, qrels: qrels.tsv}\n"
+    config.write_text(CONFIG.replace("hosted", "fake-dense, dimension: 64, seed: 1") + evaluate)
+    return run
+
+
+def test_queries_go_through_the_map_and_every_command_says_so(edited: Run, tmp_path: Path) -> None:
+    (tmp_path / "retired").touch()
+    assert "410 Gone" in edited("search", "banor demit", "--store", "edge:./qdrant", "--collection", "words").err
+    answer = edited("apply", "--bridge", "--no-cut-over")
+    assert (answer.code, answer.err) == (0, "")
+    (told,) = [line for line in answer.out.splitlines() if line.startswith("dense: queries by")]
+    assert told.startswith("dense: queries by fake-dense through a drift map: 256 of 300 documents encoded: ")
+    assert "the same with 50 real queries" in told
+    assert "nDCG@10" in told
+    assert answer.out.splitlines()[-1].startswith("the old vectors still answer: diptych apply cuts over")
+    assert told in edited("status").out.splitlines()
+    assert edited("search", "banor demit").code == 0
+    answer = edited("apply", "--no-gate")
+    assert told.replace("dense: ", "dense: until the cut-over ") in answer.out.splitlines()
+    assert "through a drift map" not in edited("status").out
+
+
+def test_the_json_names_who_asks(edited: Run, tmp_path: Path) -> None:
+    (tmp_path / "retired").touch()
+    found = edited("apply", "--bridge", "--no-cut-over", "--json").json()
+    assert found["asking"]["dense"].startswith("queries by fake-dense through a drift map: ")
+    assert edited("apply", "--no-gate", "--json").json()["asking"] == found["asking"]
+
+
+def test_an_encoder_that_works_is_not_bridged_and_a_warning_says_so(edited: Run) -> None:
+    answer = edited("apply", "--bridge", "--no-cut-over")
+    assert answer.code == 0
+    assert answer.err == (
+        "warning: slot 'dense': the old encoder works and goes on answering, so no drift map is fitted\n"
+    )
+    assert "the old encoders still answer" in answer.out
+    assert edited("apply", "--no-gate", "--json").json()["asking"] == {}
