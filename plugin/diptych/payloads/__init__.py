@@ -8,7 +8,7 @@ Collections that others filled have another `Layout`, which is kept when documen
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from diptych.errors import DocumentError
 from diptych.metadata import Layout
@@ -59,13 +59,6 @@ def from_payload(point_id: object, payload: Mapping[str, Any] | None, layout: La
 def text_fields(layout: Layout) -> list[str]:
     """The payload keys to fetch so that `from_payload` knows title and text."""
     return list(dict.fromkeys(paths.head(path) for path in (layout.text, layout.title) if path))
-
-
-def text_key(layout: Layout, part: Literal["title", "text"]) -> str | None:
-    """The payload key, or dotted path, under which a part lies; None where there is none of its own."""
-    if layout.origin == nodes.ORIGIN:
-        return nodes.NODE if part == "text" else None
-    return layout.text if part == "text" else layout.title
 
 
 def id_fields(layout: Layout) -> list[str]:

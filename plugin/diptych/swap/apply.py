@@ -219,9 +219,7 @@ class _Apply:
         self._lease.clear()
         self._handle.install(after)
         self._filling.repair(after, after.live)  # of populates that looked just before
-        dropped = unused(before, after)
-        for vector, generation in dropped.items():
-            drop(client, name, vector, generation.kind)
+        dropped = [vector for vector, own in unused(before, after).items() if drop(client, name, vector, own.kind)]
         drop_orphans(client, name, after)
         return self._report("cut over", gate, tuple(dropped))
 

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from qdrant_client import models
 
 from diptych.config.models import Config
 from diptych.encoding import Vector, encode
 from diptych.errors import FingerprintMismatch, RegistryError
 from diptych.handle import CollectionHandle
-from diptych.metadata import CollectionMetadata
+from diptych.metadata import CollectionMetadata, Generation, Layout, Reading
 from diptych.opening import reading_of
 from diptych.payloads import from_payload
 from diptych.protocols import Calibrated
 from diptych.slots import Slot, vector_name
 from diptych.swap.asking import comparable, query_side
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes
-from diptych.swap.gate_coverage import coverage, fillable
+from diptych.swap.gate_coverage import coverage
 from diptych.swap.gate_judged import Judged, JudgedComparison
+from diptych.swap.vectors import lacking
 from diptych.types import SparseVector
 
 SAMPLE, WARM_UP = 64, 8  # documents encoded to estimate the time, after those that warm the encoder up
+READ = 1000  # points without a vector that are read to tell how many of them have a text
 _BYTES = {"float16": 2, "uint8": 1}
 SAME: tuple[Action, ...] = ("numerics", "keep")  # leave vectors and answers as they are
 _LINKS = 2 * 16 * 4  # bytes of a point in the graph at Qdrant's default m = 16
@@ -124,8 +127,15 @@ def _affected(handle: CollectionHandle, metadata: CollectionMetadata, change: Ch
     lack = coverage(handle.client, handle.name, own).missing
     if change.action == "drop":
         return count - lack, 0
-    fill = fillable(handle.client, handle.name, own, metadata.layout) if lack else 0
+    fill = _fillable(handle, metadata, own, lack) if lack else 0
     return (fill if change.action in SAME else count - lack + fill), fill
+
+
+def _fillable(handle: CollectionHandle, metadata: CollectionMetadata, own: Generation, lack: int) -> int:
+    """How many of the points that lack a vector hold a text to make it of; of many, as many as of the first ones."""
+    records, _ = handle.client.scroll(handle.name, lacking(own), limit=READ, with_payload=True, with_vectors=False)
+    texts = _texts(records, metadata.layout, own.reading)
+    return round(lack * len(texts) / len(records)) if records else 0
 
 
 def _step(change: Change, points: int, encode: int, texts: Sequence[str]) -> Step:
@@ -217,9 +227,13 @@ def _sample(handle: CollectionHandle, metadata: CollectionMetadata, config: Conf
     """What the config's encoders would read of some documents."""
     if not size:
         return []
-    reading = reading_of(config.populate)
     records, _ = handle.client.scroll(handle.name, limit=size, with_payload=True, with_vectors=False)
-    found = (from_payload(record.id, record.payload, metadata.layout) for record in records)
+    return _texts(records, metadata.layout, reading_of(config.populate))
+
+
+def _texts(records: Iterable[models.Record], layout: Layout, reading: Reading) -> list[str]:
+    """What an encoder reads of these points; those of which it reads nothing are left out."""
+    found = (from_payload(record.id, record.payload, layout) for record in records)
     return [text for document in found if (text := reading.of(document.title, document.text))]
 
 

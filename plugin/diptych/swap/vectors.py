@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from diptych.handle import CollectionHandle
 
+PAGE = 1000  # points read at once
+
 
 def existing(client: QdrantBase, name: str) -> set[str]:
     """The names of all vectors of the collection; "" is the unnamed one."""
@@ -45,14 +47,21 @@ def drop_orphans(client: QdrantBase, name: str, metadata: CollectionMetadata) ->
 
 
 def taken(client: QdrantBase, name: str, vector: str, kind: Kind) -> bool:
-    """Whether the collection has a vector of this name, or of a text index points with this payload key."""
+    """Whether the collection has a vector of this name, or of a text index points with this payload key.
+
+    The points are read one after another, because there are servers that refuse filters on keys without an index.
+    """
     if kind != "text_index":
         return vector in existing(client, name)
-    key = models.PayloadField(key=vector)
-    null, empty = models.IsNullCondition(is_null=key), models.IsEmptyCondition(is_empty=key)
-    having = models.Filter(should=[null, models.Filter(must_not=[empty])])
-    indexed = vector in client.get_collection(name).payload_schema
-    return indexed or bool(client.scroll(name, having, limit=1, with_payload=False)[0])
+    if vector in client.get_collection(name).payload_schema:
+        return True
+    offset: Any = None
+    while True:
+        records, offset = client.scroll(name, limit=PAGE, offset=offset, with_payload=[vector], with_vectors=False)
+        if any(vector in (record.payload or {}) for record in records):
+            return True
+        if offset is None:
+            return False
 
 
 def create(

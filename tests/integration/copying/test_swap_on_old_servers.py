@@ -151,6 +151,15 @@ def test_the_next_swap_moves_on_to_a_third_collection(aliased: QdrantBase) -> No
     assert aliased.count("c").count == 120
 
 
+def test_a_cut_over_does_not_say_that_it_dropped_what_such_a_server_keeps(aliased: QdrantBase) -> None:
+    handle = opened(aliased)
+    apply(handle, config(32), UNGATED)
+    assert apply(handle, config(24), UNGATED).dropped == ()
+    vectors = aliased.get_collection("c").config.params.vectors
+    assert isinstance(vectors, dict)
+    assert "dense.1" in vectors
+
+
 def test_a_served_name_that_is_no_alias_is_refused_with_the_way_out(client: QdrantBase) -> None:
     populate(opened(client, config()), DOCUMENTS)
     handle = opened(client)

@@ -139,7 +139,7 @@ def documents(size: int, **metadata: Any) -> list[Document]:
     return [Document(str(n), TEXTS[n], metadata={**metadata, "own": n}) for n in range(size)]
 
 
-@pytest.mark.parametrize("value", ["the user's", 7, None, {"nested": True}])
+@pytest.mark.parametrize("value", ["the user's", 7, None, [], {"nested": True}])
 def test_a_text_index_takes_no_payload_key_that_some_point_has(
     edge: QdrantBase, config: Make, everything: Registry, value: Any
 ) -> None:

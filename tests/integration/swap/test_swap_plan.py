@@ -60,7 +60,7 @@ def test_points_that_lack_a_vector_of_an_unchanged_slot_are_planned_and_pending_
     assert found.apply(both).outcome == "nothing to do"
 
 
-@pytest.mark.parametrize("payload", [{}, {"text": ""}, {"text": None}, {"other": "words"}])
+@pytest.mark.parametrize("payload", [{}, {"text": " "}, {"text": None}, {"other": "words"}])
 def test_points_without_a_text_are_never_pending(
     client: QdrantBase, config: Make, opened: Open, payload: dict[str, Any]
 ) -> None:

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from diptych.keeping import behind_key
+from diptych.stores.edge import EdgeClient
+
 Run = Callable[..., Any]
 NEW = "fake-dense, seed: 1}"
 
@@ -95,3 +98,25 @@ def test_ways_back_need_no_config(edited: Run, config: Path) -> None:
     assert edited("rollback", *named).err == ""
     assert edited("rollback", *named, "--json").json()["outcome"] == "rolled back"
     assert edited("finish", *named, "--json").json()["dropped"] == ["dense.1"]
+
+
+def test_rollback_warns_of_documents_that_it_does_not_find_any_more(edited: Run) -> None:
+    edited("apply")
+    with EdgeClient("qdrant") as client:
+        points, _ = client.scroll("animals", limit=3)
+        client.delete_vectors("animals", ["dense.1"], points=[point.id for point in points])
+    answer = edited("rollback")
+    assert answer.code == 0
+    assert "warning: slot 'dense' does not find 3 of 4 points, which have no 'dense.1'" in answer.err
+
+
+def test_rollback_to_vectors_that_a_populate_could_not_write_is_refused_unless_it_is_forced(edited: Run) -> None:
+    edited("apply")
+    with EdgeClient("qdrant") as client:
+        client.update_collection("animals", metadata={behind_key("dense.1"): True})
+    assert "dense.1 misses documents, since a populate could not write it" in edited("status").out
+    answer = edited("rollback")
+    assert (answer.code, live(edited)) == (1, ["dense.2", "lexical.1"])
+    assert "diptych rollback --anyway" in answer.err
+    assert edited("rollback", "--anyway").code == 0
+    assert live(edited) == ["dense.1", "lexical.1"]
