@@ -15,11 +15,12 @@ ROOT = Path(__file__).parents[1]
 
 
 def pytest_configure() -> None:
-    """Tests do not share the user's embedding cache, and the processes that they interrupt hear Ctrl-C.
+    """Tests leave the user's embedding cache alone, Haystack tells its makers nothing, and processes hear Ctrl-C.
 
     A shell starts its background jobs with Ctrl-C ignored, and so would be the processes that tests start.
     """
     os.environ["DIPTYCH_CACHE"] = "off"
+    os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -1,13 +1,16 @@
-"""The frameworks themselves, where they are installed: they write what the committed writers write, their collections
-are adopted, and they read what diptych writes into them.
+"""The frameworks themselves: they write what the committed writers write, their collections are adopted, and they read
+what diptych writes into them.
 
-Run with langchain-qdrant 1.1.0, llama-index-vector-stores-qdrant 0.10.4 and qdrant-haystack 13.1.0.
+Run with langchain-qdrant 1.1.0, llama-index-vector-stores-qdrant 0.10.4 and qdrant-haystack 13.1.0, which the extra
+`test` brings; without them the tests are skipped, though not in CI.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -20,7 +23,6 @@ from diptych.errors import FingerprintMismatch
 from diptych.search import Retrieve
 from diptych.testing import FakeDenseEncoder, FakeSparseEncoder
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the frameworks' own
 Ways = Mapping[str, Any]
 Contents = Mapping[Any, tuple[dict[str, Any], Any]]
 PARAMS = models.VectorParams(size=24, distance=models.Distance.COSINE)
@@ -54,6 +56,11 @@ class Sparse:
         return models.SparseVector(indices=found.indices.tolist(), values=found.values.tolist())
 
 
+def package(name: str) -> Any:
+    """A package of a framework."""
+    return import_module(name) if os.environ.get("CI") else pytest.importorskip(name)
+
+
 def contents(client: QdrantBase) -> Contents:
     found, _ = client.scroll("c", limit=1000, with_payload=True, with_vectors=True)
     return {point.id: (point.payload or {}, point.vector) for point in found}
@@ -78,9 +85,9 @@ def require_same_payloads(client: QdrantBase, way: Any, texts: Sequence[Any], ke
 
 @pytest.mark.parametrize("name", ["langchain", "langchain-hybrid", "langchain-named"])
 def test_langchain(client: QdrantBase, ways: Ways, texts: list[Any], registry: Registry, name: str) -> None:
-    framework = pytest.importorskip("langchain_qdrant")
-    document = pytest.importorskip("langchain_core.documents").Document
-    embeddings = type("Embeddings", (Dense, pytest.importorskip("langchain_core.embeddings").Embeddings), {})()
+    framework = package("langchain_qdrant")
+    document = package("langchain_core.documents").Document
+    embeddings = type("Embeddings", (Dense, package("langchain_core.embeddings").Embeddings), {})()
     way = ways[name]
     way.create(client)
     mode = framework.RetrievalMode.HYBRID if way.sparse else framework.RetrievalMode.DENSE
@@ -102,9 +109,9 @@ def test_langchain(client: QdrantBase, ways: Ways, texts: list[Any], registry: R
 
 @pytest.mark.parametrize("name", ["llama-index", "llama-index-hybrid"])
 def test_llama_index(client: QdrantBase, ways: Ways, texts: list[Any], registry: Registry, name: str) -> None:
-    schema = pytest.importorskip("llama_index.core.schema")
-    framework = pytest.importorskip("llama_index.vector_stores.qdrant")
-    types = pytest.importorskip("llama_index.core.vector_stores.types")
+    schema = package("llama_index.core.schema")
+    framework = package("llama_index.vector_stores.qdrant")
+    types = package("llama_index.core.vector_stores.types")
     way = ways[name]
     store = framework.QdrantVectorStore(
         client=client, collection_name="c", enable_hybrid=bool(way.sparse),
@@ -136,8 +143,8 @@ def test_llama_index(client: QdrantBase, ways: Ways, texts: list[Any], registry:
 
 @pytest.mark.parametrize("name", ["haystack", "haystack-sparse"])
 def test_haystack(ways: Ways, texts: list[Any], registry: Registry, name: str) -> None:
-    framework = pytest.importorskip("haystack_integrations.document_stores.qdrant")
-    classes = pytest.importorskip("haystack.dataclasses")
+    framework = package("haystack_integrations.document_stores.qdrant")
+    classes = package("haystack.dataclasses")
     way = ways[name]
     store = framework.QdrantDocumentStore(
         ":memory:", index="c", embedding_dim=24, use_sparse_embeddings=bool(way.sparse), progress_bar=False
@@ -194,4 +201,4 @@ def _opened(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _policy(name: str) -> Any:
-    return pytest.importorskip("haystack.document_stores.types").DuplicatePolicy[name]
+    return package("haystack.document_stores.types").DuplicatePolicy[name]

@@ -1,15 +1,8 @@
-"""Copies through the client of servers: what goes over the wire is what arrives.
-
-No Qdrant server is at hand. A small one answers the routes that a copy and a swap use, with local mode behind it; it
-takes and gives JSON only, and knows no route for the names of vectors, as servers before 1.18 do.
-"""
+"""Copies through the client of servers: what goes over the wire is what arrives."""
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -23,144 +16,20 @@ from diptych.errors import CollectionError, CopyError
 from diptych.swap import ApplyOptions, apply
 
 OpenClient = Callable[..., QdrantBase]
-Body = dict[str, Any]
-
-
-class Routes:
-    """Qdrant's routes onto a store in memory."""
-
-    def __init__(self) -> None:
-        self.store, self.lock, self.failures = QdrantClient(":memory:"), threading.RLock(), 0
-
-    def answer(self, method: str, path: list[str], body: Body) -> Any:
-        """The result of a request; KeyError where there is no such route."""
-        if path == ["collections"]:
-            return self.store.get_collections()
-        if path == ["aliases"]:
-            return self.store.get_aliases()
-        if path == ["collections", "aliases"]:
-            changes = models.ChangeAliasesOperation.model_validate(body)
-            return self.store.update_collection_aliases(changes.actions)
-        return getattr(self, "_".join([method, *path[2:]]).lower())(path[1], body)
-
-    def get(self, name: str, body: Body) -> Any:
-        return self.store.get_collection(name)
-
-    def get_exists(self, name: str, body: Body) -> Any:
-        return models.CollectionExistence(exists=self.store.collection_exists(name))
-
-    def put(self, name: str, body: Body) -> Any:
-        given = models.CreateCollection.model_validate(body)
-        vectors: Any = given.vectors
-        return self.store.create_collection(name, vectors, given.sparse_vectors, metadata=given.metadata)
-
-    def patch(self, name: str, body: Body) -> Any:
-        given = models.UpdateCollection.model_validate(body)
-        return self.store.update_collection(name, sparse_vectors_config=given.sparse_vectors, metadata=given.metadata)
-
-    def put_points(self, name: str, body: Body) -> Any:
-        return self.store.upsert(name, models.PointsList.model_validate(body).points)
-
-    def post_points(self, name: str, body: Body) -> Any:
-        given = models.PointRequest.model_validate(body)
-        return self.store.retrieve(name, given.ids, given.with_payload or False, given.with_vector or False)
-
-    def post_points_scroll(self, name: str, body: Body) -> Any:
-        given = models.ScrollRequest.model_validate(body)
-        points, following = self.store.scroll(
-            name,
-            scroll_filter=given.filter,
-            limit=given.limit or 10,
-            offset=given.offset,
-            with_payload=given.with_payload or False,
-            with_vectors=given.with_vector or False,
-        )
-        return models.ScrollResult(points=points, next_page_offset=following)
-
-    def post_points_count(self, name: str, body: Body) -> Any:
-        return self.store.count(name, models.CountRequest.model_validate(body).filter)
-
-    def post_points_delete(self, name: str, body: Body) -> Any:
-        selector = models.PointIdsList if "points" in body else models.FilterSelector
-        return self.store.delete(name, selector.model_validate(body))
-
-    def put_points_vectors(self, name: str, body: Body) -> Any:
-        return self.store.update_vectors(name, models.UpdateVectors.model_validate(body).points)
-
-    def post_points_vectors_delete(self, name: str, body: Body) -> Any:
-        given = models.DeleteVectors.model_validate(body)
-        assert given.filter is not None
-        return self.store.delete_vectors(name, given.vector, given.filter)
-
-    def post_points_query_batch(self, name: str, body: Body) -> Any:
-        return self.store.query_batch_points(name, models.QueryRequestBatch.model_validate(body).searches)
-
-    def put_index(self, name: str, body: Body) -> Any:
-        return models.UpdateResult(operation_id=0, status=models.UpdateStatus.COMPLETED)
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Answers as Qdrant does: the result in an envelope, 404 without words for a route that is not there."""
-
-    routes: Routes
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # else each answer waits 40 ms for the acknowledgement of its head
-
-    def respond(self) -> None:
-        """Any request."""
-        path = self.path.partition("?")[0].strip("/").split("/")
-        body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
-        with self.routes.lock:
-            if self.routes.failures and self.command == "PUT":
-                self.routes.failures -= 1
-                return self.send(503, {"status": {"error": "overloaded"}})
-            try:
-                self.send(
-                    200, {"status": "ok", "time": 0.0, "result": plain(self.routes.answer(self.command, path, body))}
-                )
-            except AttributeError:
-                self.send(404, None)
-            except ValueError as error:
-                self.send(400, {"status": {"error": str(error)}})
-
-    do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = respond  # noqa: N815
-
-    def send(self, code: int, content: Any) -> None:
-        """One answer."""
-        payload = b"" if content is None else json.dumps(content).encode()
-        self.send_response(code)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(payload)))
-        self.end_headers()
-        self.wfile.write(payload)
-
-    def log_message(self, *args: Any) -> None:
-        """Nothing."""
-
-
-def plain(found: Any) -> Any:
-    if isinstance(found, list):
-        return [plain(item) for item in found]
-    return found.model_dump(mode="json") if hasattr(found, "model_dump") else found
 
 
 @pytest.fixture
-def routes() -> Routes:
-    return Routes()
+def routes(small_server: Callable[..., Any]) -> Any:
+    """The routes of a server before 1.18, which knows none for the names of vectors."""
+    return small_server(names=False)
 
 
 @pytest.fixture
-def server(routes: Routes) -> Iterator[QdrantBase]:
+def server(routes: Any) -> Iterator[QdrantBase]:
     """The client of a server."""
-    handler = type("Own", (Handler,), {"routes": routes})
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    listening.daemon_threads = True
-    threading.Thread(target=listening.serve_forever, daemon=True).start()
-    client = QdrantClient(url=f"http://127.0.0.1:{listening.server_port}", check_compatibility=False)
+    client = QdrantClient(url=routes.url, check_compatibility=False)
     yield client
     client.close()
-    listening.shutdown()
-    listening.server_close()
 
 
 def test_a_folder_is_copied_to_a_server_and_back(
@@ -182,7 +51,7 @@ def test_a_folder_is_copied_to_a_server_and_back(
 
 
 def test_a_server_that_falters_is_asked_again(
-    open_client: OpenClient, server: QdrantBase, routes: Routes, fill: Any, assert_same: Any
+    open_client: OpenClient, server: QdrantBase, routes: Any, fill: Any, assert_same: Any
 ) -> None:
     source = open_client("edge")
     fill(source)

@@ -55,8 +55,10 @@ class Blurred(FakeDenseEncoder):
 
     def encode_query(self, inputs: Sequence[str]) -> Floats:
         clear = super().encode_query(inputs)
-        seeds = [int.from_bytes(text.encode()[:8].ljust(8, b"_"), "little") for text in inputs]
-        blur = np.stack([np.random.default_rng(seed).normal(size=WIDTH) for seed in seeds]).astype(np.float32)
+        blur = np.zeros_like(clear)
+        for row, text in enumerate(inputs):
+            seed = int.from_bytes(text.encode()[:8].ljust(8, b"_"), "little")
+            blur[row] = np.random.default_rng(seed).normal(size=WIDTH)
         mixed = clear + self._noise * blur / np.linalg.norm(blur, axis=1, keepdims=True)
         return np.asarray(mixed / np.linalg.norm(mixed, axis=1, keepdims=True), np.float32)
 

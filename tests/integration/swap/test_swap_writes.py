@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
@@ -51,34 +52,66 @@ class Writer:
     def __init__(self, collection: Collection, start: int, seed: int) -> None:
         self._collection, self._random = collection, random.Random(seed)
         self.expected = {str(number): 0 for number in range(start)}
-        self._next, self.changes = start, 0
+        self._next = start
+        self.counts = {"inserted": 0, "updated": 0, "deleted": 0}
+
+    @property
+    def changes(self) -> int:
+        """How many were made so far."""
+        return sum(self.counts.values())
 
     def step(self) -> None:
-        """About eight changes: inserts and updates in one populate, or deletes."""
+        """Eight changes, inserts and updates in one populate, or three deletes."""
         if self._random.random() < 0.3:
-            gone = self._random.sample(sorted(self.expected), min(3, len(self.expected)))
+            gone = self._random.sample(sorted(self.expected), 3)
             registry = self._collection.handle.registry
             points: list[Any] = [point_id(Document(name, "x"), registry) for name in gone]
             self._collection.client.delete("c", points_selector=models.PointIdsList(points=points))
             for name in gone:
                 del self.expected[name]
-            self.changes += len(gone)
+            self._count(deleted=3)
             return
         changed = {name: self.expected[name] + 1 for name in self._random.sample(sorted(self.expected), 5)}
         fresh = {str(self._next + n): 0 for n in range(3)}
         self._next += len(fresh)
         self._collection.populate([document(int(name), v) for name, v in {**changed, **fresh}.items()])
         self.expected |= {**changed, **fresh}
-        self.changes += len(changed) + len(fresh)
+        self._count(updated=5, inserted=3)
 
-    def until(self, changes: int) -> None:
-        """Steps until so many changes are made."""
-        while self.changes < changes:
+    def until(self, over: threading.Event) -> None:
+        """Steps until it is over."""
+        while not over.is_set():
             self.step()
 
     def check(self, client: QdrantBase) -> None:
         """What is there is what was written last."""
         assert texts(client) == {name: document(int(name), v).text for name, v in self.expected.items()}
+
+    def _count(self, **more: int) -> None:
+        self.counts = {name: count + more.get(name, 0) for name, count in self.counts.items()}
+
+
+class InStep(Progress):
+    """Lets a back-fill go no faster than so many writes: when it is almost through, all of them are made."""
+
+    def __init__(self, writer: Writer, writes: int, slots: int) -> None:
+        self._writer, self._writes, self._slots = writer, writes, slots
+        self._last = self._done = self._before = 0
+        self.during = 0
+
+    def begin(self, stage: str, total: int | None) -> None:
+        """The writes that count are those from now on."""
+        if not self._last:
+            self._last, self._before = (total or 0) * self._slots * 4 // 5, self._writer.changes
+
+    def advance(self, stage: str, steps: int) -> None:
+        """Waits for its share of the writes."""
+        self._done += steps
+        wanted, until = self._writes * min(1.0, self._done / self._last), time.monotonic() + 30
+        while self.during < wanted:
+            assert time.monotonic() < until, "the writer stands still"
+            time.sleep(0.001)
+            self.during = self._writer.changes - self._before
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["through the applying handle", "through a handle of its own"])
@@ -88,13 +121,17 @@ def test_500_writes_while_applying_leave_nothing_missing_and_nothing_stale(
     applying = opened(client, config(BOTH))
     applying.populate(corpus(150))
     writer = Writer(opened(client, config(BOTH)) if own else applying, 150, seed=3)
+    progress, over = InStep(writer, 500, slots=2), threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        writing = pool.submit(writer.until, 500)
-        report = applying.apply(config(BOTH_NEW))
-        during = writer.changes
+        writing = pool.submit(writer.until, over)
+        try:
+            report = applying.apply(config(BOTH_NEW), progress=progress)
+        finally:
+            over.set()
         writing.result()
     assert report.outcome == "cut over"
-    assert during > 20, "the swap was over before anything was written"
+    assert progress.during >= 500
+    assert min(writer.counts.values()) > 50
     writer.check(client)
     live = applying.handle.read().live.slots
     assert {own.vector for own in live.values()} == {"dense.2", "lexical.2"}

@@ -52,8 +52,9 @@ class NoiseEncoder(BrokenEncoder):
 
     def encode_document(self, inputs: Sequence[str]) -> Floats:
         """Vectors drawn at random, the same for the same text."""
-        seeds = (sum(map(ord, text)) for text in inputs)
-        rows = np.stack([np.random.default_rng(seed).normal(size=self.dimension) for seed in seeds])
+        rows = np.zeros((len(inputs), self.dimension), np.float32)
+        for row, text in enumerate(inputs):
+            rows[row] = np.random.default_rng(sum(map(ord, text))).normal(size=self.dimension)
         return unit(rows)
 
 

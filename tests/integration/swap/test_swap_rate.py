@@ -1,0 +1,62 @@
+"""A back-fill goes no faster than it is allowed to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from qdrant_client.client_base import QdrantBase
+
+from diptych import Collection
+from diptych.swap import ApplyOptions
+from diptych.types import Document
+
+OLD: dict[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16}}
+NEW: dict[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16, "seed": 1}}
+SIZE = 240
+
+
+class Waits(threading.Event):
+    """Notes how long it is waited for; that takes no time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Whether it is set, at once."""
+        self.seconds.append(timeout or 0.0)
+        return self.is_set()
+
+
+@pytest.mark.parametrize(
+    ("swap", "options", "rate"),
+    [
+        ({}, ApplyOptions(), None),
+        ({}, ApplyOptions(rate=1), 1),
+        ({"rate": 2}, ApplyOptions(), 2),
+        ({"rate": 1000}, ApplyOptions(rate=2), 2),
+    ],
+    ids=["no limit", "of the apply", "of the config", "of both"],
+)
+def test_the_last_documents_wait_until_those_before_them_have_had_their_time(
+    memory: QdrantBase,
+    config: Callable[..., Any],
+    opened: Callable[..., Collection],
+    swap: dict[str, int],
+    options: ApplyOptions,
+    rate: int | None,
+) -> None:
+    found = opened(memory, config(OLD))
+    found.populate([Document(str(n), f"word{n % 17} number{n}") for n in range(SIZE)])
+    waits = Waits()
+    report = found.apply(config(NEW, swap=swap), options, stopped=waits)
+    assert report.encoded == {"dense.2": SIZE}
+    longest = max(waits.seconds, default=0.0)
+    if rate is None:
+        assert longest == 0
+    else:
+        wanted = SIZE / rate
+        assert wanted - 30 < longest <= wanted, "less the time that this run itself took"
