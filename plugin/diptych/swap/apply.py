@@ -121,11 +121,10 @@ class _Apply:
         for change in changed:
             if change.action == "storage" and change.slot and change.live:
                 restore(self._handle.client, self._handle.name, change.slot, change.live)
-        client, name = self._handle.client, self._handle.name
         target, why = beginning.settings(metadata.live), self._options.why
         after = changed_settings(metadata, target, search, why, self._config.digest())
         self._lease.forget()
-        write(client, name, after, other_keys(client, name, after))
+        write(self._handle.client, self._handle.name, after, other_keys(metadata, after))
         self._optimize()
         self._handle.install(after)
         return self._report("changed settings")
@@ -205,7 +204,7 @@ class _Apply:
         after = cut_over(before, gate.sentence if gate else "passed over")
         restore_shared(self._handle, before.live, after.live)
         self._lease.forget()
-        write(client, name, after, other_keys(client, name, after))
+        write(client, name, after, other_keys(before, after))
         self._handle.install(after)
         self._filling.repair(after)  # of populates that looked just before
         dropped = unused(before, after)

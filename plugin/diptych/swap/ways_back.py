@@ -64,8 +64,8 @@ def _done(
     handle: CollectionHandle, before: CollectionMetadata, after: CollectionMetadata, outcome: str, lease: Lease
 ) -> StepBack:
     lease.forget()
-    write(handle.client, handle.name, after, other_keys(handle.client, handle.name, after))
-    handle.install(after, load=before.swap is None)  # of a swap that went over a drift map the old encoder is gone
+    write(handle.client, handle.name, after, other_keys(before, after))
+    handle.install(after)
     restore_shared(handle, before.live, after.live)
     dropped = unused(before, after)
     for vector, generation in dropped.items():
