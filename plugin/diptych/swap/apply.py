@@ -125,11 +125,10 @@ class _Apply:
         for change in changed:
             if change.action == "storage" and change.slot and change.live:
                 restore(self._handle.client, self._handle.name, change.slot, change.live)
-        client, name = self._handle.client, self._handle.name
         target, why = beginning.settings(metadata.live), self._options.why
         after = changed_settings(metadata, target, search, why, self._config.digest())
         self._lease.forget()
-        write(client, name, after, other_keys(client, name, metadata, after))
+        write(self._handle.client, self._handle.name, after, other_keys(metadata, after))
         self._optimize()
         self._handle.install(after)
         return self._report("changed settings")
@@ -213,7 +212,7 @@ class _Apply:
         before = self._handle.read()
         after = cut_over(before, gate.sentence if gate else "passed over")
         restore_shared(self._handle, before.live, after.live)
-        keys = other_keys(client, name, before, after)
+        keys = other_keys(before, after)
         keys.pop(APPLY)  # the lease stays until all is cleared up: the next swap must not begin in between
         write(client, name, after, keys)
         self._lease.clear()

@@ -77,7 +77,7 @@ def withdraw(handle: CollectionHandle, slot: str, why: str) -> bool:
     if asking is None or asking.drift is None:
         return False
     after = own_queries(metadata, slot, why)
-    write(handle.client, handle.name, after, {asking.drift: None})
+    write(handle.client, handle.name, after)
     handle.install(after, load=False)
     return True
 

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
 
 def write(client: QdrantBase, name: str, metadata: CollectionMetadata, more: Mapping[str, Any] | None = None) -> None:
-    """Put the metadata in place, with other keys in the same call."""
+    """Put the metadata in place, with other keys in the same call; drift maps that it does not use go."""
+    kept = client.get_collection(name).config.metadata or {}  # an apply that was killed may have left some
+    used = {asking.drift for asking in metadata.live.asking.values()}
+    idle = dict.fromkeys(key for key in kept if key.startswith(DRIFT) and key not in used)
     # Every QdrantBase takes it; the base class only says **kwargs.
-    client.update_collection(name, metadata={**metadata_payload(metadata), **(more or {})})
+    client.update_collection(name, metadata={**metadata_payload(metadata), **idle, **(more or {})})
 
 
 def intended(metadata: CollectionMetadata, vectors: Mapping[str, Kind]) -> CollectionMetadata:
@@ -117,13 +120,9 @@ def finished(metadata: CollectionMetadata) -> CollectionMetadata:
     return _with(metadata, event, previous=None, previous_search=None, behind=())
 
 
-def other_keys(client: QdrantBase, name: str, before: CollectionMetadata, after: CollectionMetadata) -> dict[str, Any]:
-    """Keys of other writers that change together with the state: what is behind, the lease, drift maps out of use."""
-    used = {asking.drift for asking in after.live.asking.values()}
-    caught_up = {behind_key(vector): None for vector in before.behind if vector not in after.behind}
-    kept = client.get_collection(name).config.metadata or {}  # an apply that was killed may have left what none uses
-    drifts = dict.fromkeys(key for key in kept if key.startswith(DRIFT) and key not in used)
-    return {APPLY: None, **caught_up, **drifts}
+def other_keys(before: CollectionMetadata, after: CollectionMetadata) -> dict[str, Any]:
+    """Keys of other writers that change together with the state: what is behind, and the lease."""
+    return {APPLY: None, **{behind_key(vector): None for vector in before.behind if vector not in after.behind}}
 
 
 def unused(before: CollectionMetadata, after: CollectionMetadata) -> dict[str, Generation]:

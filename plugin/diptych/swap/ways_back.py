@@ -78,9 +78,10 @@ def _done(
     loads = before.swap is None  # else the old encoder answers on, and where a drift map does so for it, it is gone
     if loads:
         _load(handle, after)
-    restore_shared(handle, before.live, after.live)  # before the state says so, since a kill after that leaves it so
+    then = before.swap.target if before.swap else before.live  # an apply may have been killed while it cut over
+    restore_shared(handle, then, after.live)  # before the state says so, since a kill after that leaves it so
     lease.forget()
-    write(handle.client, handle.name, after, other_keys(handle.client, handle.name, before, after))
+    write(handle.client, handle.name, after, other_keys(before, after))
     handle.install(after, load=loads)
     needless = unused(before, after)
     dropped = [vector for vector, own in needless.items() if drop(handle.client, handle.name, vector, own.kind)]

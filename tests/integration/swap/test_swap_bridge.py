@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,7 +23,7 @@ from diptych.populate.progress import Unwatched
 from diptych.registry import Registry
 from diptych.search import search
 from diptych.specs import AdapterSpec
-from diptych.swap import ApplyOptions, Judged, apply, finish, rollback, status
+from diptych.swap import ApplyOptions, ApplyReport, Judged, apply, finish, rollback, status
 from diptych.testing import FakeDenseEncoder
 from diptych.types import Floats, Query
 
@@ -332,26 +333,51 @@ def test_a_slot_that_is_not_bridged_is_left_as_it_is(retired: Callable[..., Coll
     assert not maps(handle)
 
 
+class OnceServed(Unwatched):
+    """Does something as soon as a map serves."""
+
+    def __init__(self, handle: CollectionHandle, act: Callable[[], object]) -> None:
+        self._handle, self._act, self._done = handle, act, False
+
+    def advance(self, stage: str, n: int) -> None:
+        if not self._done and status(self._handle).vectors[0].asking:
+            self._done = True
+            self._act()
+
+
+def measured(report: ApplyReport) -> tuple[int, int]:
+    """How many documents were back-filled, and how many pairs counted, when the map was measured that serves."""
+    done, pairs = re.findall(
+        r"^.*?: ([\d,]+) of [\d,]+ documents encoded.* of (\d+) documents that", report.asking["dense"]
+    )[0]
+    return int(done.replace(",", "")), int(pairs)
+
+
+def populate_through(handle: CollectionHandle) -> None:
+    """500 more documents, by a process that has the new encoder and the map."""
+    documents = [{"id": f"new {n}", "text": document["text"]} for n, document in enumerate(corpus(500))]
+    assert populate(CollectionHandle(handle.client, "c", None, handle.registry), documents).new == 500
+
+
 def test_what_is_populated_through_a_map_does_not_count_when_it_is_measured_again(
     retired: Callable[..., CollectionHandle],
 ) -> None:
     handle = retired(900)
-    written = [{"id": f"new {n}", "text": document["text"]} for n, document in enumerate(corpus(500))]
-
-    class Populating(Unwatched):
-        """Populates as soon as a map serves."""
-
-        def advance(self, stage: str, n: int) -> None:
-            if written and status(handle).vectors[0].asking:
-                served = CollectionHandle(handle.client, "c", None, handle.registry)
-                populate(served, [written.pop() for _ in range(len(written))])
-
-    report = apply(handle, config("near"), BRIDGE, progress=Populating())
-    assert not written
-    (why,) = report.asking.values()
-    pairs = int(re.findall(r"of (\d+) documents that both encoded", why)[0])
-    done = int(re.findall(r"([\d,]+) of 900 documents encoded", why)[0].replace(",", ""))
+    report = apply(handle, config("near"), BRIDGE, progress=OnceServed(handle, lambda: populate_through(handle)))
+    done, pairs = measured(report)
     assert pairs <= done, "of 500 that were populated none counts"
+
+
+def test_an_apply_that_goes_on_after_a_kill_knows_the_map_that_serves(
+    retired: Callable[..., CollectionHandle],
+) -> None:
+    handle, stopped = retired(900), threading.Event()
+    report = apply(handle, config("near"), BRIDGE, progress=OnceServed(handle, stopped.set), stopped=stopped)
+    before, _ = measured(report)
+    populate_through(handle)
+    done, pairs = measured(apply(CollectionHandle(handle.client, "c", None, handle.registry), config("near"), BRIDGE))
+    assert before < done, "it is measured anew"
+    assert pairs <= done
 
 
 def test_a_map_that_is_exact_stays(retired: Callable[..., CollectionHandle]) -> None:
@@ -380,9 +406,10 @@ def test_a_swap_that_is_given_up_leaves_no_map(retired: Callable[..., Collection
     handle = retired(300)
     apply(handle, config("turned"), BRIDGE)
     assert maps(handle) == [f"{DRIFT}dense"]
-    assert rollback(handle).outcome == "abandoned"
-    assert not maps(handle)
-    assert status(handle).vectors[0].asking == ""
+    later = CollectionHandle(handle.client, "c", None, handle.registry)
+    assert rollback(later).outcome == "abandoned"
+    assert not maps(later)
+    assert status(later).vectors[0].asking == ""
 
 
 def test_a_map_that_queries_do_not_need_serves_for_the_documents_that_are_written_meanwhile(

@@ -248,14 +248,11 @@ def test_an_apply_killed_after_any_of_its_writes_ends_as_an_undisturbed_one(
         shutil.rmtree(folder)
 
 
-STORAGE_LEFT = "a kill between the change of storage and the cut-over leaves the new storage when the swap is given up"
-
-
 @pytest.mark.parametrize(
     "kind",
     [
         "a slot is added and one dropped",
-        pytest.param("storage of a slot changes along", marks=pytest.mark.xfail(strict=True, reason=STORAGE_LEFT)),
+        "storage of a slot changes along",
         "queries switch at once",
         "a drift map bridges",
     ],
