@@ -75,14 +75,12 @@ def finish(handle: CollectionHandle) -> StepBack:
 def _done(
     handle: CollectionHandle, before: CollectionMetadata, after: CollectionMetadata, outcome: str, lease: Lease
 ) -> StepBack:
-    loads = before.swap is None  # else the old encoder answers on, and where a drift map does so for it, it is gone
-    if loads:
-        _load(handle, after)
+    _load(handle, after)
     then = before.swap.target if before.swap else before.live  # an apply may have been killed while it cut over
     restore_shared(handle, then, after.live)  # before the state says so, since a kill after that leaves it so
     lease.forget()
     write(handle.client, handle.name, after, other_keys(before, after))
-    handle.install(after, load=loads)
+    handle.install(after)
     needless = unused(before, after)
     dropped = [vector for vector, own in needless.items() if drop(handle.client, handle.name, vector, own.kind)]
     live = {name: f"{own.adapter}, generation {own.number}" for name, own in after.live.slots.items()}
