@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -135,7 +136,7 @@ def _fillable(handle: CollectionHandle, metadata: CollectionMetadata, own: Gener
     """How many of the points that lack a vector hold a text to make it of; of many, as many as of the first ones."""
     records, _ = handle.client.scroll(handle.name, lacking(own), limit=READ, with_payload=True, with_vectors=False)
     texts = _texts(records, metadata.layout, own.reading)
-    return round(lack * len(texts) / len(records)) if records else 0
+    return math.ceil(lack * len(texts) / len(records)) if records else 0
 
 
 def _step(change: Change, points: int, encode: int, texts: Sequence[str]) -> Step:
