@@ -108,9 +108,10 @@ def restore(client: QdrantBase, name: str, slot: Slot, generation: Generation) -
     It takes no encoder, so that a rollback can be done where there is none.
     """
     storage = slot.config.storage
+    on_disk = False if storage.on_disk is None and generation.storage.get("on_disk") else storage.on_disk
     if generation.kind == "sparse":
-        return _place(client, name, generation.vector, storage.on_disk)
-    diff = changeable(storage)
+        return _place(client, name, generation.vector, on_disk)
+    diff = changeable(storage).model_copy(update={"on_disk": on_disk})
     if storage.quantization is None and generation.storage.get("quantization"):
         diff.quantization_config = models.Disabled.DISABLED
     return _change(client, name, generation.vector, diff)

@@ -334,7 +334,14 @@ def answering(folder: Path) -> Any:
     kept = {point: {name: own[name] for name in names if name in own} for point, own in vectors.items()}
     maps = [key for key, value in metadata.items() if "drift" in key and value is not None]
     texts = {point: {key: own.get(key) for key in ("text", *names)} for point, own in payloads.items()}
-    return live, kept, texts, {name: repr(stored.get(name)) for name in names}, maps
+    # Once it was set, a place can only be set to what it was by default, not be unset.
+    return (
+        live,
+        kept,
+        texts,
+        {name: repr(stored.get(name)).replace("on_disk=False", "on_disk=None") for name in names},
+        maps,
+    )
 
 
 def _metadata(folder: Path) -> dict[str, Any]:

@@ -154,8 +154,8 @@ def test_a_measure_that_qdrant_has_not_is_refused(tiny: Callable[[str], Path], t
 def test_a_backend_without_its_packages_says_what_to_install(tiny: Callable[[str], Path]) -> None:
     if importlib.util.find_spec("optimum"):
         pytest.skip("optimum is installed")
-    with pytest.raises(MissingExtra, match=r"pip install 'sentence-transformers\[openvino\]'"):
-        SentenceTransformerEncoder.of(model=str(tiny("mean")), backend="openvino")
+    with pytest.raises(MissingExtra, match=r"pip install 'sentence-transformers\[onnx\]'"):
+        SentenceTransformerEncoder.of(model=str(tiny("mean")), backend="onnx")
 
 
 def test_loading_is_silent_and_leaves_the_libraries_settings(
