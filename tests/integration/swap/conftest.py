@@ -75,6 +75,21 @@ def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QdrantBas
 
 
 @pytest.fixture
+def edge(tmp_path: Path) -> Iterator[QdrantBase]:
+    """An empty embedded store, for what local mode does not keep, such as payload indexes."""
+    with EdgeClient(tmp_path / "store") as opened:
+        yield opened
+
+
+@pytest.fixture
+def everything() -> Registry:
+    """The fakes and what is installed."""
+    from diptych.testing import fakes_plugin
+
+    return Registry(fakes_plugin)
+
+
+@pytest.fixture
 def memory() -> Iterator[QdrantBase]:
     """An empty store in memory that takes several threads."""
     opened = _memory(Path())

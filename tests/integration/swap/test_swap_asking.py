@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
 from pydantic import BaseModel
 from qdrant_client import QdrantClient
 
-from diptych.config import Config, parse_config
 from diptych.errors import SwapError
-from diptych.evaluate import Qrels
 from diptych.handle import CollectionHandle
 from diptych.hookspecs import hookimpl
 from diptych.populate import populate
@@ -21,28 +18,8 @@ from diptych.search import search
 from diptych.specs import AdapterSpec
 from diptych.swap import ApplyOptions, Judged, apply, plan, rollback, status
 from diptych.testing import FakeDenseEncoder
-from diptych.types import Floats, Query
-
-WIDTH = 48
-WORDS = [
-    f"{start}{end}" for start in ("ba", "de", "fi", "go", "lu") for end in ("nor", "mit", "sal", "tev", "rok", "pim")
-]
-TURN = np.linalg.qr(np.random.default_rng(5).normal(size=(WIDTH, WIDTH)))[0].astype(np.float32)
-
-
-class Turned:
-    """The same space turned: no query of it finds anything in the old one."""
-
-    dimension, similarity = WIDTH, "cosine"
-
-    def __init__(self) -> None:
-        self._inner = FakeDenseEncoder(dimension=WIDTH)
-
-    def encode_query(self, inputs: Sequence[str]) -> Floats:
-        return np.asarray(self._inner.encode_query(inputs) @ TURN, np.float32)
-
-    def encode_document(self, inputs: Sequence[str]) -> Floats:
-        return np.asarray(self._inner.encode_document(inputs) @ TURN, np.float32)
+from diptych.types import Floats
+from spaces import WIDTH, Turned, config, corpus, judged
 
 
 class Blurred(FakeDenseEncoder):
@@ -71,7 +48,7 @@ class Adapters:
     @hookimpl
     def diptych_register_adapters(self) -> list[AdapterSpec]:
         return [
-            AdapterSpec(name="turned", kind="dense", factory=f"{__name__}:Turned", summary="Turned."),
+            AdapterSpec(name="turned", kind="dense", factory=f"{Turned.__module__}:Turned", summary="Turned."),
             AdapterSpec(
                 name="blurred",
                 kind="dense",
@@ -85,30 +62,6 @@ class Adapters:
 @pytest.fixture
 def registry() -> Registry:
     return Registry(Adapters(), installed=False)
-
-
-def config(adapter: str, **options: Any) -> Config:
-    raw = {
-        "store": "memory:",
-        "collection": "c",
-        "slots": {"dense": {"adapter": adapter, **options}},
-        "populate": {"chunk": 64},
-    }
-    return parse_config(raw)
-
-
-def corpus(count: int) -> list[dict[str, str]]:
-    """Documents of six words each; near neighbours share many."""
-    random = np.random.default_rng(3)
-    return [{"id": str(n), "text": " ".join(random.choice(WORDS, 6))} for n in range(count)]
-
-
-def judged(documents: Sequence[dict[str, str]]) -> Judged:
-    asked = documents[::7]
-    return Judged(
-        [Query(document["text"], document["id"]) for document in asked],
-        Qrels({document["id"]: {document["id"]: 1} for document in asked}),
-    )
 
 
 def test_queries_switch_at_once_where_judgements_show_that_it_helps(registry: Registry) -> None:

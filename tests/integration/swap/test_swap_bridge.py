@@ -6,15 +6,12 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 from qdrant_client import QdrantClient
 
-from diptych.config import Config, parse_config
 from diptych.errors import AdapterFactoryError, RemoteError
-from diptych.evaluate import Qrels
 from diptych.handle import CollectionHandle
 from diptych.hookspecs import hookimpl
 from diptych.metadata import DRIFT
@@ -23,15 +20,10 @@ from diptych.populate.progress import Unwatched
 from diptych.registry import Registry
 from diptych.search import search
 from diptych.specs import AdapterSpec
-from diptych.swap import ApplyOptions, ApplyReport, Judged, apply, finish, rollback, status
+from diptych.swap import ApplyOptions, ApplyReport, apply, finish, rollback, status
 from diptych.testing import FakeDenseEncoder
 from diptych.types import Floats, Query
-
-WIDTH = 48
-WORDS = [
-    f"{start}{end}" for start in ("ba", "de", "fi", "go", "lu") for end in ("nor", "mit", "sal", "tev", "rok", "pim")
-]
-TURN = np.linalg.qr(np.random.default_rng(5).normal(size=(WIDTH, WIDTH)))[0].astype(np.float32)
+from spaces import WIDTH, Turned, config, corpus, judged
 
 
 class Old(FakeDenseEncoder):
@@ -49,21 +41,6 @@ class Old(FakeDenseEncoder):
         if self.unreachable:
             raise RemoteError("the endpoint does not answer")
         return super().encode_query(inputs)
-
-
-class Turned:
-    """The same space turned: no query of it finds anything in the old one, and a rotation carries all of it over."""
-
-    dimension, similarity = WIDTH, "cosine"
-
-    def __init__(self) -> None:
-        self._inner = FakeDenseEncoder(dimension=WIDTH)
-
-    def encode_query(self, inputs: Sequence[str]) -> Floats:
-        return np.asarray(self._inner.encode_query(inputs) @ TURN, np.float32)
-
-    def encode_document(self, inputs: Sequence[str]) -> Floats:
-        return np.asarray(self._inner.encode_document(inputs) @ TURN, np.float32)
 
 
 class Other:
@@ -131,7 +108,7 @@ class Adapters:
     def diptych_register_adapters(self) -> list[AdapterSpec]:
         return [
             AdapterSpec(name="old", kind="dense", factory=f"{__name__}:Old", summary="Old."),
-            AdapterSpec(name="turned", kind="dense", factory=f"{__name__}:Turned", summary="Turned."),
+            AdapterSpec(name="turned", kind="dense", factory=f"{Turned.__module__}:Turned", summary="Turned."),
             AdapterSpec(name="near", kind="dense", factory=f"{__name__}:Near", summary="Nearly turned."),
             AdapterSpec(name="child", kind="dense", factory=f"{__name__}:Child", summary="A child of the old one."),
             AdapterSpec(name="silent", kind="dense", factory=f"{__name__}:Silent", summary="Turned, with zeros."),
@@ -144,30 +121,6 @@ class Adapters:
 @pytest.fixture
 def registry() -> Registry:
     return Registry(Adapters(), installed=False)
-
-
-def config(adapter: str, **options: Any) -> Config:
-    raw = {
-        "store": "memory:",
-        "collection": "c",
-        "slots": {"dense": {"adapter": adapter, **options}},
-        "populate": {"chunk": 64},
-    }
-    return parse_config(raw)
-
-
-def corpus(count: int) -> list[dict[str, str]]:
-    """Documents of six words each; near neighbours share many."""
-    random = np.random.default_rng(3)
-    return [{"id": str(n), "text": " ".join(random.choice(WORDS, 6))} for n in range(count)]
-
-
-def judged(documents: Sequence[dict[str, str]]) -> Judged:
-    asked = documents[::7]
-    return Judged(
-        [Query(document["text"], document["id"]) for document in asked],
-        Qrels({document["id"]: {document["id"]: 1} for document in asked}),
-    )
 
 
 def found(handle: CollectionHandle, text: str) -> list[str]:

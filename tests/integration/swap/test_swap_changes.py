@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import pytest
@@ -17,10 +16,8 @@ from diptych.handle import CollectionHandle
 from diptych.metadata import APPLY
 from diptych.populate import Progress
 from diptych.specs import AdapterSpec
-from diptych.stores.edge import EdgeClient
 from diptych.swap import ApplyOptions
 from diptych.swap.vectors import existing
-from diptych.testing import fakes_plugin
 from diptych.testing.fakes import FakeCalibratedEncoder, FakeDenseEncoder
 from diptych.types import Document, Floats
 
@@ -60,20 +57,7 @@ class Acting(Progress):
                 self._act()
 
 
-@pytest.fixture
-def edge(tmp_path: Path) -> Iterator[QdrantBase]:
-    """An empty embedded store, for what local mode does not keep."""
-    with EdgeClient(tmp_path / "store") as opened:
-        yield opened
-
-
 # slots
-
-
-@pytest.fixture
-def everything() -> Registry:
-    """The fakes and what is installed."""
-    return Registry(fakes_plugin)
 
 
 def test_a_slot_is_added_and_one_dropped_and_both_ways_back_are_open(

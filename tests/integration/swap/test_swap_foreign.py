@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,10 +15,8 @@ from qdrant_client.client_base import QdrantBase
 from diptych import Collection, Registry
 from diptych.adopt import adopt
 from diptych.handle import CollectionHandle
-from diptych.stores.edge import EdgeClient
 from diptych.swap import ApplyOptions
 from diptych.swap.vectors import existing
-from diptych.testing import fakes_plugin
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document
 
@@ -31,19 +28,6 @@ TEXTS = [f"word{n % 17} number{n}" for n in range(40)]
 OWN, FOREIGN = FakeDenseEncoder(dimension=16), FakeDenseEncoder(dimension=16, seed=3)
 Open: TypeAlias = Callable[..., Collection]
 Make: TypeAlias = Callable[..., Any]
-
-
-@pytest.fixture
-def edge(tmp_path: Path) -> Iterator[QdrantBase]:
-    """An embedded store, which keeps payload indexes."""
-    with EdgeClient(tmp_path / "store") as opened:
-        yield opened
-
-
-@pytest.fixture
-def everything() -> Registry:
-    """The fakes and what is installed."""
-    return Registry(fakes_plugin)
 
 
 # vectors

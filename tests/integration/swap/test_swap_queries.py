@@ -19,6 +19,7 @@ from diptych.specs import AdapterSpec
 from diptych.swap import ApplyOptions
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document, Hit
+from loads import Load
 
 OLD: dict[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16}}
 NEW: dict[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16, "seed": 1}}
@@ -38,45 +39,6 @@ def _follow_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handle, "REFRESH", 0.02)
 
 
-class Load:
-    """Asks one query after another in a thread of its own, and keeps the answers and what went wrong."""
-
-    def __init__(self, collection: Collection) -> None:
-        self._collection, self._over = collection, threading.Event()
-        self.answers: list[tuple[str, list[Hit]]] = []
-        self.errors: list[Exception] = []
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        number = 0
-        while not self._over.is_set():
-            query = QUERIES[number % len(QUERIES)]
-            try:
-                self.answers.append((query, self._collection.search(query, limit=5)))
-            except Exception as error:
-                self.errors.append(error)
-            number += 1
-
-    def __enter__(self) -> Load:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def wait_for(self, more: int) -> None:
-        """Until so many more answers came."""
-        wanted, until = len(self.answers) + more, time.monotonic() + 30
-        while len(self.answers) < wanted and not self.errors:
-            assert time.monotonic() < until
-            time.sleep(0.005)
-
-    def whose(self) -> list[str]:
-        """Who gave each answer: `old`, `new`, or `nobody` for scores that are no encoder's."""
-        return [whose(query, hits) for query, hits in self.answers]
-
-
 def whose(query: str, hits: list[Hit]) -> str:
     """The encoder whose scores, recomputed from the texts, are those of all hits."""
     found = []
@@ -93,7 +55,7 @@ def test_queries_through_every_step_of_a_swap_never_fail_and_never_mix_spaces(
     applying = opened(client, config(OLD))
     applying.populate(corpus(120))
     serving = opened(client)
-    with Load(applying) as same, Load(serving) as other:
+    with Load(applying, QUERIES, limit=5) as same, Load(serving, QUERIES, limit=5) as other:
         loads = (same, other)
         steps: list[Callable[[], object]] = [
             lambda: applying.apply(config(SLOW)),
@@ -111,7 +73,7 @@ def test_queries_through_every_step_of_a_swap_never_fail_and_never_mix_spaces(
                 load.wait_for(10)
     for load in loads:
         assert load.errors == []
-        answers = load.whose()
+        answers = [whose(QUERIES[number], hits) for number, hits in load.answers]
         assert set(answers) == {"old", "new"}
         assert answers[-1] == "old"
         assert len(answers) > 200
@@ -240,14 +202,15 @@ def test_slots_of_other_kinds_never_mix_spaces_either(
     found = opened(client, config(old))
     found.populate(corpus(60))
     scores = {"old": _scores(found)}
-    with Load(opened(client)) as load:
+    with Load(opened(client), QUERIES, limit=5) as load:
         found.apply(config(new))
         scores["new"] = _scores(found)
         load.wait_for(30)
         found.finish()
         load.wait_for(30)
     assert load.errors == []
-    for query, hits in load.answers:
+    for number, hits in load.answers:
+        query = QUERIES[number]
         assert any(_close(hits, whole[query]) for whole in scores.values())
 
 

