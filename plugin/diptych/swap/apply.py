@@ -9,7 +9,7 @@ from functools import partial
 from diptych.config.models import Config, SearchConfig
 from diptych.errors import DiptychError, GateFailed, SwapError
 from diptych.handle import CollectionHandle
-from diptych.metadata import APPLY, CollectionMetadata, Swap
+from diptych.metadata import CollectionMetadata, Swap
 from diptych.opening import describes, stored_search
 from diptych.populate.progress import Progress, Unwatched
 from diptych.stores.upkeep import optimized
@@ -23,7 +23,7 @@ from diptych.swap.gate_answers import warm_up
 from diptych.swap.lease import Lease
 from diptych.swap.points import LivePoints
 from diptych.swap.reports import SHOWN, ApplyOptions, ApplyReport
-from diptych.swap.states import changed_settings, cut_over, other_keys, unused, write
+from diptych.swap.states import caught_up, changed_settings, cut_over, unused, write
 from diptych.swap.vectors import drop, drop_orphans, restore, restore_shared
 
 
@@ -127,8 +127,8 @@ class _Apply:
                 restore(self._handle.client, self._handle.name, change.slot, change.live)
         target, why = beginning.settings(metadata.live), self._options.why
         after = changed_settings(metadata, target, search, why, self._config.digest())
-        self._lease.forget()
-        write(self._handle.client, self._handle.name, after, other_keys(metadata, after))
+        keys = {**caught_up(metadata, after), **self._lease.forget()}
+        write(self._handle.client, self._handle.name, after, keys)
         self._optimize()
         self._handle.install(after)
         return self._report("changed settings")
@@ -212,10 +212,8 @@ class _Apply:
         before = self._handle.read()
         after = cut_over(before, gate.sentence if gate else "passed over")
         restore_shared(self._handle, before.live, after.live)
-        keys = other_keys(before, after)
-        keys.pop(APPLY)  # the lease stays until all is cleared up: the next swap must not begin in between
-        write(client, name, after, keys)
-        self._lease.clear()
+        write(client, name, after, caught_up(before, after))
+        self._lease.clear()  # it stays until all is cleared up: the next swap must not begin in between
         self._handle.install(after)
         self._filling.repair(after, after.live)  # of populates that looked just before
         dropped = [vector for vector, own in unused(before, after).items() if drop(client, name, vector, own.kind)]

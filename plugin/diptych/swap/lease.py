@@ -160,10 +160,11 @@ class Lease:
         with self._lock:
             self.checkpoints.clear()
 
-    def forget(self) -> None:
-        """No heartbeat any more: the next update removes the lease together with what it changes."""
+    def forget(self) -> dict[str, None]:
+        """No heartbeat any more; what the next update writes beside its change, so that it removes the lease too."""
         with self._lock:  # a heartbeat that has begun ends before
             self._over.set()
+        return {APPLY: None}
 
     def _refuse_if_held(self) -> None:
         found = read_lease(self._client, self._name)

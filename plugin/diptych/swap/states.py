@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from diptych.creation import now, who
 from diptych.errors import SwapError
 from diptych.keeping import behind_key, metadata_payload
-from diptych.metadata import APPLY, DRIFT, Asking, CollectionMetadata, Event, Generation, State, Swap, What
+from diptych.metadata import DRIFT, Asking, CollectionMetadata, Event, Generation, State, Swap, What
 from diptych.protocols import Kind
 
 if TYPE_CHECKING:
@@ -120,9 +120,9 @@ def finished(metadata: CollectionMetadata) -> CollectionMetadata:
     return _with(metadata, event, previous=None, previous_search=None, behind=())
 
 
-def other_keys(before: CollectionMetadata, after: CollectionMetadata) -> dict[str, Any]:
-    """Keys of other writers that change together with the state: what is behind, and the lease."""
-    return {APPLY: None, **{behind_key(vector): None for vector in before.behind if vector not in after.behind}}
+def caught_up(before: CollectionMetadata, after: CollectionMetadata) -> dict[str, Any]:
+    """The marks of vectors that are behind no more, to be removed together with the change of the state."""
+    return {behind_key(vector): None for vector in before.behind if vector not in after.behind}
 
 
 def unused(before: CollectionMetadata, after: CollectionMetadata) -> dict[str, Generation]:

@@ -11,7 +11,7 @@ from diptych.metadata import CollectionMetadata
 from diptych.populate.aside import reason_of
 from diptych.swap.gate_coverage import coverage
 from diptych.swap.lease import Lease
-from diptych.swap.states import abandoned, finished, other_keys, rolled_back, unused, write
+from diptych.swap.states import abandoned, caught_up, finished, rolled_back, unused, write
 from diptych.swap.vectors import drop, drop_orphans, restore_shared
 
 
@@ -78,8 +78,7 @@ def _done(
     _load(handle, after)
     then = before.swap.target if before.swap else before.live  # an apply may have been killed while it cut over
     restore_shared(handle, then, after.live)  # before the state says so, since a kill after that leaves it so
-    lease.forget()
-    write(handle.client, handle.name, after, other_keys(before, after))
+    write(handle.client, handle.name, after, {**caught_up(before, after), **lease.forget()})
     handle.install(after)
     needless = unused(before, after)
     dropped = [vector for vector, own in needless.items() if drop(handle.client, handle.name, vector, own.kind)]
