@@ -124,6 +124,16 @@ def prompts_of(model: Any, options: PromptOptions) -> tuple[str, str]:
     return query, document
 
 
+@contextmanager
+def untruncated(model: Any) -> Iterator[None]:
+    """The model with all dimensions of its vectors."""
+    own, model.truncate_dim = model.truncate_dim, None
+    try:
+        yield
+    finally:
+        model.truncate_dim = own
+
+
 def numerics(model: Any) -> str:
     """Backend, precision and device of a model."""
     precision = next((str(p.dtype).removeprefix("torch.") for p in model.parameters()), "")

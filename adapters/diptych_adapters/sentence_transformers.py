@@ -14,7 +14,7 @@ from diptych_adapters.engines.choosing import runner_for
 from diptych_adapters.model_options import SentenceTransformersOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipeline_steps import is_routed, pipeline_steps
-from diptych_adapters.pipelines import Pipeline, find, load, numerics, prompts_of
+from diptych_adapters.pipelines import Pipeline, find, load, numerics, prompts_of, untruncated
 
 ORGANIZATION = "sentence-transformers"
 
@@ -42,7 +42,15 @@ class SentenceTransformerEncoder(Pipeline):
         self.similarity: Similarity = _similarity(self.model, self.name)
         self.dimension: int = self._truncate or int(self.model.get_embedding_dimension())
         key = " ".join([self._digests.weights, self._digests.tokenizer, *pipeline_steps(self.model)])
-        self.runner = runner_for(self.model, options, self._prompts, key=key, numerics=numerics(self.model))
+        self.runner = runner_for(
+            self.model,
+            options,
+            self._prompts,
+            max_length=self.max_length,
+            width=_full_dimension(self.model),
+            key=key,
+            numerics=numerics(self.model),
+        )
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -133,11 +141,8 @@ def _normalized(steps: list[str], asked: bool | None, name: str) -> bool:
 
 
 def _full_dimension(model: SentenceTransformer) -> int:
-    own, model.truncate_dim = model.truncate_dim, None
-    try:
+    with untruncated(model):
         return int(model.get_embedding_dimension() or 0)
-    finally:
-        model.truncate_dim = own
 
 
 def _similarity(model: SentenceTransformer, name: str) -> Similarity:

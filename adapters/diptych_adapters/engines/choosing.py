@@ -12,13 +12,21 @@ from diptych_adapters.engines.tokens import Tokens
 from diptych_adapters.engines.torch_graph import TorchGraph, is_plain
 from diptych_adapters.model_options import SentenceTransformersOptions
 from diptych_adapters.models import ModelError
+from diptych_adapters.pipelines import untruncated
 
 SAME = {"float32": 0.99999, "float16": 0.999, "bfloat16": 0.99}  # least cosine to the pipeline's own vectors
 TRIAL = ("a", "Straße, naïve café; жаркое лето, 東京の天気", "a sentence of a longer text, told again and again. " * 60)
 
 
 def runner_for(
-    model: Any, options: SentenceTransformersOptions, prompts: tuple[str, str], *, key: str, numerics: str
+    model: Any,
+    options: SentenceTransformersOptions,
+    prompts: tuple[str, str],
+    *,
+    max_length: int | None,
+    width: int,
+    key: str,
+    numerics: str,
 ) -> Runner | None:
     """The runner of the backend that the options name; None where the library's own path must serve.
 
@@ -28,6 +36,8 @@ def runner_for(
         model: the torch pipeline.
         options: backend and precision.
         prompts: of queries and documents.
+        max_length: tokens that are read of a text, None for all.
+        width: numbers of a vector that is not truncated.
         key: tells pipelines apart; under it a converted model is kept.
         numerics: of the torch pipeline.
 
@@ -42,8 +52,8 @@ def runner_for(
         return None
     graph = _openvino(model, options, key) if converts else TorchGraph(model, numerics)
     most = options.batch_size if "batch_size" in options.model_fields_set else None
-    tokens, pad = Tokens(model.tokenizer, _length(model)), int(model.tokenizer.pad_token_id)
-    made = Runner(tokens, graph, width=_width(model), pad=pad, most=most)
+    tokens, pad = Tokens(model.tokenizer, max_length), int(model.tokenizer.pad_token_id)
+    made = Runner(tokens, graph, width=width, pad=pad, most=most)
     likeness = _lowest_cosine(made.encode(TRIAL), _reference(model))
     if likeness >= SAME.get(graph.numerics.split()[1], SAME["bfloat16"]):
         return made
@@ -58,26 +68,10 @@ def _openvino(model: Any, options: SentenceTransformersOptions, key: str) -> Gra
     return OpenVinoGraph(model, precision=options.precision or "float32", folder=kept_at(key))
 
 
-def _length(model: Any) -> int | None:
-    length = model.max_seq_length
-    return int(length) if length is not None and length < 10**9 else None
-
-
-def _width(model: Any) -> int:
-    own, model.truncate_dim = model.truncate_dim, None
-    try:
-        return int(model.get_embedding_dimension())
-    finally:
-        model.truncate_dim = own
-
-
 def _reference(model: Any) -> Floats:
     """The library's own vectors of the trial texts, whole."""
-    own, model.truncate_dim = model.truncate_dim, None
-    try:
+    with untruncated(model):
         return np.asarray(model.encode(list(TRIAL), prompt="", show_progress_bar=False), np.float32)
-    finally:
-        model.truncate_dim = own
 
 
 def _lowest_cosine(now: Floats, then: Floats) -> float:

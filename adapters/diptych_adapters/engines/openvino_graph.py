@@ -42,7 +42,7 @@ class OpenVinoGraph:
         core = ov.Core()
         self._compiled = core.compile_model(_converted(ov, core, model, folder), "CPU", settings)
         runs_in = str(self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
-        known = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
+        known = {hint: name for name, hint in HINTS.items()}
         self._numerics = f"openvino {known.get(runs_in, runs_in)} cpu"
         self._requests = threading.local()
 
