@@ -76,6 +76,7 @@ class Backfill:
         self._points = PointMaker(handle.client)
         self._encoders = {vector: SlotEncoder(slot) for vector, slot in slots.items() if slot.kind != "text_index"}
         self._reached = reached
+        self._size = max(1, handle.populate_config.chunk // PIECES)  # documents of a piece
         self.filled = Filled()
 
     def run(self) -> Filled:
@@ -105,9 +106,8 @@ class Backfill:
     def _finish_broken_off(self) -> None:
         """Write anew the points of a repair that was killed, since their vectors may be of a text that changed."""
         if points := self._lease.repaired(self._slots):
-            items = self._items(self._store.read(points))
-            self._write(items, self._encoded(items))
-            self._lease.repairing(self._slots, ())
+            self._repair(self._items(self._store.read(points)))
+            self._note(())
 
     def _start(self) -> Checkpoint:
         found = [self._lease.checkpoints.get(vector, Checkpoint()) for vector in self._slots]
@@ -115,12 +115,10 @@ class Backfill:
 
     def _pass(self, pages: Iterable[tuple[list[Item], Any]], done: int) -> None:
         """Encode and write page after page; each carries the offset of what follows it."""
-        chunk = self._handle.populate_config.chunk
-        size = max(1, chunk // PIECES)
         self._progress.begin("fill", max(0, self._store.count() - done))
         offsets: list[Any] = []
         deliver = partial(self._deliver, offsets, [done])
-        room = chunk // size
+        room = self._handle.populate_config.chunk // self._size
         with Pipeline(lambda: self._encoders, deliver, room=room, stopped=self._stopped, begin=stand_back) as pipeline:
             for page, following in self._limited(pages):
                 offsets.append(following)
@@ -187,9 +185,8 @@ class Backfill:
         return [item for item in self._items(self._store.read(list(then))) if item.input != then[item.point]]
 
     def _scrolled(self, offset: Any) -> Iterator[tuple[list[Item], Any]]:
-        size = max(1, self._handle.populate_config.chunk // PIECES)
         while not self._stopped.is_set():
-            records, following = self._store.page(offset, size)
+            records, following = self._store.page(offset, self._size)
             yield self._items(records), following
             if following is None:
                 return
@@ -201,18 +198,23 @@ class Backfill:
         for items, _ in self._limited(self._lacking()):
             if self._stopped.is_set():
                 break
-            points = [item.point for item in items]
-            self._store.looked(partial(self._lease.repairing, self._slots, points))
-            self._write(items, self._encoded(items))
+            self._repair(items)
             repaired += len(items)
         if repaired:
-            self._store.looked(partial(self._lease.repairing, self._slots, ()))
+            self._note(())
         return repaired
 
+    def _repair(self, items: Sequence[Item]) -> None:
+        self._note([item.point for item in items])
+        self._write(items, self._encoded(items))
+
+    def _note(self, points: Sequence[int | str]) -> None:
+        """Keep which points are being repaired, in case this process is killed."""
+        self._store.looked(partial(self._lease.repairing, self._slots, points))
+
     def _lacking(self) -> Iterator[tuple[list[Item], None]]:
-        size = max(1, self._handle.populate_config.chunk // PIECES)
         wanted = models.Filter(should=[lacking(slot.generation) for slot in self._slots.values() if slot.generation])
-        for records in self._store.matching(wanted, size):
+        for records in self._store.matching(wanted, self._size):
             if items := self._items(record for record in records if record.id not in self.filled.left):
                 yield items, None
 
