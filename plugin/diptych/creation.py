@@ -12,11 +12,11 @@ from qdrant_client import models
 
 from diptych.config.models import PopulateConfig, SearchConfig
 from diptych.errors import CollectionError
-from diptych.metadata import CollectionMetadata, Event, Reading, State
+from diptych.metadata import CollectionMetadata, Event, Reading, State, vector_name
 from diptych.params import vector_params
 from diptych.protocols import Statistics
 from diptych.registry import Registry
-from diptych.slots import Slot, vector_name
+from diptych.slots import Slot
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

@@ -231,3 +231,10 @@ class CollectionMetadata(Record):
             for name, generation in (slots or {}).items():
                 found.setdefault(generation.vector, (name, generation))
         return found
+
+
+def vector_name(slot: str, kind: Kind, number: int) -> str:
+    """The physical name of a generation; of a text index a payload key, in which a dot would be a path."""
+    if kind == "text_index":
+        return f"_{slot}" if number == 1 else f"_{slot}_{number}"
+    return f"{slot}.{number}"

@@ -13,7 +13,7 @@ from diptych.config.models import SlotConfig
 from diptych.config.secrets import redacted
 from diptych.drift_maps import Map
 from diptych.encoding import Side, Vector, encode, require_finite
-from diptych.metadata import Asking, Generation, Reading
+from diptych.metadata import Asking, Generation, Reading, vector_name
 from diptych.protocols import Calibrated, Kind, Similarity, Statistics
 from diptych.registry import Registry
 from diptych.types import SparseVector
@@ -291,13 +291,6 @@ def _difference(config: SlotConfig, live: Generation) -> str:
     keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
     old, new = redacted(then), redacted(now)
     return "".join(f"; {key}: {old.get(key)!r} in the collection, now {new.get(key)!r}" for key in keys)
-
-
-def vector_name(slot: str, kind: Kind, number: int) -> str:
-    """The physical name of a generation; of a text index a payload key, in which a dot would be a path."""
-    if kind == "text_index":
-        return f"_{slot}" if number == 1 else f"_{slot}_{number}"
-    return f"{slot}.{number}"
 
 
 def _asker(name: str, asking: Asking, registry: Registry, verify: bool) -> Slot:

@@ -10,12 +10,12 @@ from diptych.config.models import Config
 from diptych.creation import now, params_of, who
 from diptych.errors import SwapError
 from diptych.handle import CollectionHandle
-from diptych.metadata import CollectionMetadata, Generation, State, Swap
+from diptych.metadata import CollectionMetadata, Generation, State, Swap, vector_name
 from diptych.opening import reading_of, storage_of
 from diptych.populate.progress import Progress, Unwatched
 from diptych.populate.statistics import summed
 from diptych.protocols import Calibrated, Statistics
-from diptych.slots import Slot, vector_name
+from diptych.slots import Slot
 from diptych.swap.changes import ENCODES, Change, fingerprint
 from diptych.swap.points import LivePoints
 from diptych.swap.second import CannotAddVectors, provide

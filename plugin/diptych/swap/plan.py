@@ -14,11 +14,11 @@ from diptych.config.models import Config
 from diptych.encoding import Vector, encode
 from diptych.errors import FingerprintMismatch, RegistryError
 from diptych.handle import CollectionHandle
-from diptych.metadata import CollectionMetadata, Generation, Layout, Reading
+from diptych.metadata import CollectionMetadata, Generation, Layout, Reading, vector_name
 from diptych.opening import reading_of
 from diptych.payloads import from_payload
 from diptych.protocols import Calibrated
-from diptych.slots import Slot, vector_name
+from diptych.slots import Slot
 from diptych.swap.asking import comparable, query_side
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes
 from diptych.swap.gate_coverage import coverage

@@ -17,13 +17,13 @@ from diptych.config.models import Config, SearchConfig, SlotConfig
 from diptych.errors import RemoteError
 from diptych.handle import CollectionHandle
 from diptych.hookspecs import hookimpl
-from diptych.metadata import Generation, Reading, State
+from diptych.metadata import Generation, Reading, State, vector_name
 from diptych.payloads import point_id
 from diptych.populate import populate
 from diptych.populate.points import PointMaker
 from diptych.protocols import Calibrated, Fingerprint
 from diptych.registry import Registry
-from diptych.slots import Slot, vector_name
+from diptych.slots import Slot
 from diptych.specs import AdapterSpec
 from diptych.stores.edge import EdgeClient
 from diptych.swap import vectors
