@@ -10,10 +10,13 @@ from sentence_transformers import CrossEncoder
 
 from diptych.protocols import Pair
 from diptych.types import Floats
+from diptych_adapters.engines.choosing import PAIRS
+from diptych_adapters.engines.parts import Whole, is_plain
 from diptych_adapters.model_options import CrossEncoderOptions
 from diptych_adapters.models import ModelError
 from diptych_adapters.pipelines import Pipeline, find, load, require
 
+ENOUGH = 32  # pairs on which the ranges of int8 can be measured
 ACTIVATIONS = {"sigmoid": torch.nn.Sigmoid, "identity": torch.nn.Identity}
 
 
@@ -33,22 +36,41 @@ class CrossEncoderReranker(Pipeline):
         require("CrossEncoder", folder, architectures=architectures, instead="use a reranking model")
         super().__init__(folder, load(CrossEncoder, folder, options), options)
         _check_labels(self.model.num_labels, self.name)
-        self._batch_size, self._prompt = options.batch_size, options.prompt
+        self._batch_size, self._prompt, self._measured = options.batch_size, options.prompt, False
         self._activation = ACTIVATIONS[options.activation]() if options.activation else None
+        whole = Whole(self.model, "scores") if is_plain(self.model) and not self._prompt else None
+        typed = "token_type_ids" in self.model.tokenizer.model_input_names
+        self._run_by(whole, self._by_library_raw, trial=PAIRS, typed=typed)
 
     def predict(self, pairs: Sequence[Pair]) -> Floats:
         """Scores float32 `[n]` in the order of `pairs`, higher is better; of a pair too long the longer text is cut."""
         if not pairs:
             return np.zeros(0, np.float32)
+        if self.sample and not self._measured and len(pairs) >= ENOUGH:
+            self._measured = True
+            self.look_at(pairs[: self.sample])
+        scores = self._by_runner(pairs) if self.runner else self._by_library(pairs, self._activation)
+        return np.ascontiguousarray(scores, np.float32)
+
+    def _by_runner(self, pairs: Sequence[Pair]) -> Floats:
+        assert self.runner
+        activation = self._activation or self.model.activation_fn
+        with torch.inference_mode():
+            return activation(torch.from_numpy(self.runner.encode(pairs)[:, 0])).numpy()  # type: ignore[no-any-return]
+
+    def _by_library_raw(self) -> Floats:
+        """The library's scores of the trial pairs before the activation, `[n, 1]`."""
+        return self._by_library(PAIRS, torch.nn.Identity())[:, None]
+
+    def _by_library(self, pairs: Sequence[Pair], activation: torch.nn.Module | None) -> Floats:
         with self._lock:
-            scores = self.model.predict(
+            return self.model.predict(  # type: ignore[no-any-return]
                 [(query, document) for query, document in pairs],
                 prompt=self._prompt,
                 batch_size=self._batch_size,
                 show_progress_bar=False,
-                activation_fn=self._activation,
+                activation_fn=activation,
             )
-        return np.ascontiguousarray(scores, np.float32)
 
 
 def _check_labels(labels: int, name: str) -> None:

@@ -6,8 +6,14 @@ from typing import Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Backend: TypeAlias = Literal["torch", "onnx", "openvino"]
-Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
+Backend: TypeAlias = Literal["torch", "openvino", "onnx", "auto"]
+Precision: TypeAlias = Literal["float32", "bfloat16", "float16", "int8"]
+PRECISIONS: dict[str, tuple[str, ...]] = {
+    "torch": ("float32", "bfloat16", "float16"),
+    "openvino": ("float32", "bfloat16", "float16", "int8"),
+    "onnx": ("float32",),
+    "auto": ("float32",),
+}
 
 
 class Options(BaseModel):
@@ -32,11 +38,23 @@ class TorchOptions(ModelOptions):
     """How a torch model is loaded and run."""
 
     device: str | None = Field(None, description="cpu, cuda, cuda:1, mps ...; the fastest present when not given.")
-    precision: Precision | None = Field(
-        None, description="Of the arithmetic; with torch as the weights are stored when not given."
+    backend: Backend = Field(
+        "torch",
+        description="What runs the model: openvino and onnx, on the CPU, are made of the torch model; auto takes the "
+        "fastest installed one that makes the same vectors.",
     )
-    backend: Backend = Field("torch", description="What runs the model; onnx and openvino need optimum.")
-    file_name: str | None = Field(None, description="The ONNX or OpenVINO file inside the model folder.")
+    precision: Precision | None = Field(
+        None,
+        description="Of the arithmetic; with torch as the weights are stored when not given, else float32. int8 goes "
+        "with openvino and is measured on texts of the collection.",
+    )
+    file_name: str | None = Field(
+        None, description="An exported model inside the model folder that onnx or openvino is to run instead."
+    )
+    compiled: bool = Field(False, description="Let torch compile the model: a slow start, then faster on a GPU.")
+    batch_size: int = Field(
+        32, ge=1, description="Inputs that go through the model at once, at most; unless given, chosen by their tokens."
+    )
     max_length: int | None = Field(
         None, ge=2, description="Tokens that are read of an input; the model's own limit else."
     )
@@ -46,17 +64,17 @@ class TorchOptions(ModelOptions):
     )
 
     @model_validator(mode="after")
-    def _file_of_a_backend(self) -> Self:
-        if self.file_name and self.backend == "torch":
+    def _what_a_backend_has(self) -> Self:
+        if self.file_name and self.backend not in ("onnx", "openvino"):
             raise ValueError("file_name goes with backend: onnx or openvino")
-        if self.precision and self.backend != "torch" and not self.converts:
-            raise ValueError("precision goes with backend: torch; an exported model has the one it was exported with")
+        if self.file_name and self.precision:
+            raise ValueError("an exported model has the precision it was exported with: leave precision out")
+        if self.precision and self.precision not in PRECISIONS[self.backend]:
+            able = " or ".join(name for name, has in PRECISIONS.items() if self.precision in has)
+            raise ValueError(f"precision {self.precision} goes with backend: {able}")
+        if self.compiled and self.backend != "torch":
+            raise ValueError("compiled goes with backend: torch")
         return self
-
-    @property
-    def converts(self) -> bool:
-        """Whether diptych itself makes another backend's model of the torch model."""
-        return False
 
 
 class PromptOptions(TorchOptions):
@@ -75,19 +93,6 @@ class SentenceTransformersOptions(PromptOptions):
 
     truncate_dim: int | None = Field(None, ge=1, description="Keep the first so many dimensions (Matryoshka models).")
     normalize: bool | None = Field(None, description="Make vectors unit length; as the model does when not given.")
-    backend: Backend = Field(
-        "torch",
-        description="What runs the model. openvino is made from the torch model, or with `file_name` read by optimum, "
-        "as onnx is.",
-    )
-    batch_size: int = Field(
-        32, ge=1, description="Inputs that go through the model at once, at most; unless given, chosen by their tokens."
-    )
-
-    @property
-    def converts(self) -> bool:
-        """Whether diptych itself makes OpenVINO's model of the torch model."""
-        return self.backend == "openvino" and self.file_name is None
 
 
 class TokenVectorsOptions(PromptOptions):
@@ -102,11 +107,6 @@ class TokenVectorsOptions(PromptOptions):
 class SparseEncoderOptions(PromptOptions):
     """Options of `sentence-transformers-sparse`."""
 
-    batch_size: int = Field(
-        8,
-        ge=1,
-        description="How many inputs go through the model at once; each token takes a row as wide as the lexicon.",
-    )
     max_active_dims: int | None = Field(None, ge=1, description="Keep only so many terms of a vector, the heaviest.")
 
 

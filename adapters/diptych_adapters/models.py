@@ -19,7 +19,6 @@ from diptych_adapters.wheels import CARRIED, WHEELS, Wheel, to_install
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5")
 HUB_PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors", "*.jinja", "*.metadata", "*.tiktoken")
-BACKEND_PATTERNS = {"onnx": ("*model.onnx*",), "openvino": ("openvino/openvino_model.*",)}
 
 
 class ModelError(AdapterFactoryError):

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from sentence_transformers import MultiVectorEncoder
 
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
+from diptych_adapters.engines.choosing import TRIAL
+from diptych_adapters.engines.parts import Whole, has_plain_tokens, stand_in
+from diptych_adapters.engines.runner import Runner
+from diptych_adapters.engines.tokens import Tokens
+from diptych_adapters.engines.torch_graph import TorchGraph
 from diptych_adapters.model_options import MultiVectorOptions
 from diptych_adapters.models import ModelFolder
 from diptych_adapters.pipeline_steps import pipeline_steps
@@ -37,6 +43,7 @@ class LateInteractionEncoder(Pipeline):
         self._normalize = bool(options.normalize) and not ends_normal
         self.similarity: Similarity = "cosine" if ends_normal or self._normalize else "dot"
         self.dimension: int = int(self.model.get_embedding_dimension())
+        self._run_transformer()
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -50,6 +57,24 @@ class LateInteractionEncoder(Pipeline):
     def encode_document(self, inputs: Sequence[str]) -> list[Floats]:
         """Token vectors of documents, each float32 `[tokens_i, dimension]`."""
         return self._encode(inputs, self._prompts[1], "document")
+
+    def _run_transformer(self) -> None:
+        """Have another backend run the transformer; queries, masks and what follows stay the library's business."""
+        transformer = next(iter(self.model.children()))
+        fits = type(transformer).__name__ == "Transformer" and has_plain_tokens(self.model)
+        if self._options.backend == "torch":
+            return
+        whole = Whole(transformer, "token_embeddings") if fits and not self._options.file_name else None
+        self._run_by(whole, lambda: self._by_torch(whole), by_token=True)
+
+    def _by_torch(self, whole: Any) -> list[Floats]:
+        tokens = Tokens(self.model.tokenizer, self.max_length)
+        return [vectors for vectors, _ in Runner(tokens, TorchGraph(whole, "torch")).token_vectors(TRIAL)]
+
+    def _take(self, runner: Runner | None) -> None:
+        self.runner = runner
+        if runner is not None:
+            stand_in(next(iter(self.model.children())), runner.graph)
 
     def _encode(self, inputs: Sequence[str], prompt: str, task: str) -> list[Floats]:
         method = self.model.encode_query if task == "query" else self.model.encode_document

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-import importlib.util
-import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import torch
-from transformers.utils import logging as transformers_logging
 
-from diptych.errors import MissingExtra
 from diptych.protocols import Fingerprint
+from diptych.types import Floats
 from diptych_adapters import fingerprints
+from diptych_adapters.engines.choosing import Job, runner_for, unfit
+from diptych_adapters.engines.runner import Inputs, Runner
+from diptych_adapters.engines.tokens import Tokens
 from diptych_adapters.model_options import PromptOptions, TorchOptions
-from diptych_adapters.models import BACKEND_PATTERNS, HUB_PATTERNS, ModelError, ModelFolder, check_safe, resolve
+from diptych_adapters.models import HUB_PATTERNS, ModelError, ModelFolder, check_safe, resolve
 from diptych_adapters.pipeline_steps import pipeline_steps
+from diptych_adapters.quiet import quiet
 
 _loading = threading.Lock()
 _NO_LIMIT = 10**9  # tokenizers without a limit say a number far above this one
 
 
-class Pipeline:
-    """A sentence-transformers model behind an adapter: its folder, its options, and a lock.
+SAMPLE = 128  # texts of the collection on which the ranges of int8 are measured
 
-    The lock is there because a fast tokenizer holds its padding and truncation settings for the call.
+
+class Pipeline:
+    """A sentence-transformers model behind an adapter: its folder, its options, what runs it, and a lock.
+
+    The lock is for the library's own path: a fast tokenizer holds its padding and truncation settings for the call.
     """
 
     options_model: ClassVar[type[TorchOptions]]
@@ -34,6 +38,9 @@ class Pipeline:
     def __init__(self, folder: ModelFolder, model: Any, options: TorchOptions) -> None:
         self.name = folder.name
         self.model = model
+        self.runner: Runner | None = None
+        self._options, self._folder = options, folder
+        self._job: Job | None = None
         self._lock = threading.Lock()
         self._digests = fingerprints.digests(folder.module_folders())
         _limit_length(model, options.max_length, self.name)
@@ -66,13 +73,59 @@ class Pipeline:
     @property
     def numerics(self) -> str:
         """Backend, precision and device."""
-        return numerics(self.model)
+        return self.runner.graph.numerics if self.runner else numerics(self.model)
+
+    @property
+    def sample(self) -> int:
+        """How many texts of the collection this wants to see before it serves: those on which int8 is measured."""
+        return SAMPLE if self._options.precision == "int8" else 0
+
+    def look_at(self, texts: Inputs) -> None:
+        """Measure the ranges of int8 on these texts; without `sample` nothing is to be measured.
+
+        Raises:
+            ModelError: the quantized model answers otherwise than the library.
+        """
+        if self.sample and texts and self._job is not None:
+            self._take(runner_for(self._job, texts))
+
+    def _run_by(self, whole: torch.nn.Module | None, library: Callable[[], Iterable[Floats]], **more: Any) -> None:
+        """Have the backend of the options run `whole`, if that is to be had; see `engines.choosing.Job`.
+
+        Raises:
+            ModelError: another backend than torch is asked for and cannot run it.
+        """
+        options = self._options
+        if whole is None:
+            if options.backend not in ("torch", "auto"):
+                raise unfit(options, "a pipeline of other parts than it can be given")
+            return
+        file = self._folder.path / options.file_name if options.file_name else None
+        if file is not None and not file.is_file():
+            raise ModelError("there is no such exported model", where=file, do="see the files of the model's folder")
+        tokens = Tokens(self.model.tokenizer, self.max_length, typed=bool(more.get("typed")))
+        steps = [type(self).__name__, *pipeline_steps(self.model), str(self.max_length)]
+        key = " ".join([self._digests.weights, self._digests.tokenizer, *steps])
+        self._job = Job(
+            whole=whole,
+            tokens=tokens,
+            options=options,
+            key=key,
+            numerics=numerics(self.model),
+            library=library,
+            file=file,
+            **more,
+        )
+        self._take(runner_for(self._job))
+
+    def _take(self, runner: Runner | None) -> None:
+        self.runner = runner
 
 
 def find(options: TorchOptions, *, organization: str = "") -> ModelFolder:
     """The folder of the model that the options name, checked to be safe to load."""
-    exported = BACKEND_PATTERNS.get(options.backend, ())
-    patterns = (*HUB_PATTERNS, *((f"*{options.file_name.split('.')[0]}*",) if options.file_name else exported))
+    exported = (f"*{options.file_name.rsplit('.', 1)[0]}*",) if options.file_name else ()
+    patterns = (*HUB_PATTERNS, *exported)
     patterns += ("*.bin",) * options.allow_pickle_weights + ("*.py",) * options.trust_remote_code
     folder = resolve(options.model, revision=options.revision, organization=organization, patterns=patterns)
     check_safe(folder, trust_remote_code=options.trust_remote_code, allow_pickle_weights=options.allow_pickle_weights)
@@ -80,22 +133,15 @@ def find(options: TorchOptions, *, organization: str = "") -> ModelFolder:
 
 
 def load(kind: type[Any], folder: ModelFolder, options: TorchOptions, **more: Any) -> Any:
-    """The model of class `kind` in `folder`, ready to encode. `more`: constructor arguments of that class alone.
+    """The torch model of class `kind` in `folder`, ready to encode; other backends' models are made of it.
 
-    Raises:
-        MissingExtra: the backend's packages are not installed.
+    Args:
+        more: constructor arguments of that class alone.
     """
-    if options.backend != "torch" and importlib.util.find_spec("optimum") is None:
-        raise MissingExtra(
-            f"backend {options.backend!r} needs optimum",
-            where=folder.name,
-            do=f"pip install 'sentence-transformers[{options.backend}]'",
-        )
     with _loading, quiet():
         return kind(
             str(folder.path),
-            device=options.device,
-            backend=options.backend,
+            device=options.device if options.backend in ("torch", "auto") else "cpu",
             trust_remote_code=options.trust_remote_code,
             local_files_only=not options.trust_remote_code,
             model_kwargs=model_kwargs(options),
@@ -105,11 +151,11 @@ def load(kind: type[Any], folder: ModelFolder, options: TorchOptions, **more: An
 
 def model_kwargs(options: TorchOptions) -> dict[str, Any]:
     """What transformers is told when it loads the weights."""
-    kwargs: dict[str, Any] = {"file_name": options.file_name} if options.file_name else {}
-    if options.backend == "torch":
-        kwargs["use_safetensors"] = None if options.allow_pickle_weights else True
-        if options.precision:
-            kwargs["dtype"] = getattr(torch, options.precision)
+    kwargs: dict[str, Any] = {"use_safetensors": None if options.allow_pickle_weights else True}
+    if options.backend != "torch":
+        kwargs["dtype"] = torch.float32
+    elif options.precision:
+        kwargs["dtype"] = getattr(torch, options.precision)
     return kwargs
 
 
@@ -159,24 +205,6 @@ def require(model_type: str, folder: ModelFolder, *, architectures: tuple[str, .
         expected=f"a saved {model_type}, or an architecture ending in {' or '.join(architectures)}",
         do=instead,
     )
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Loading without progress bars and advice; the libraries' own settings are put back afterwards."""
-    logger, library = logging.getLogger("sentence_transformers"), cast(Any, transformers_logging)
-    level, verbosity = logger.level, library.get_verbosity()
-    bars = library.is_progress_bar_enabled()
-    logger.setLevel(logging.ERROR)
-    library.set_verbosity_error()
-    library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        library.set_verbosity(verbosity)
-        if bars:
-            library.enable_progress_bar()
 
 
 def _limit_length(model: Any, max_length: int | None, name: str) -> None:

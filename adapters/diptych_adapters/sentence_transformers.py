@@ -10,11 +10,12 @@ from sentence_transformers import SentenceTransformer
 
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
-from diptych_adapters.engines.choosing import runner_for
+from diptych_adapters.engines.choosing import TRIAL
+from diptych_adapters.engines.parts import Whole, is_plain
 from diptych_adapters.model_options import SentenceTransformersOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipeline_steps import is_routed, pipeline_steps
-from diptych_adapters.pipelines import Pipeline, find, load, numerics, prompts_of, untruncated
+from diptych_adapters.pipelines import Pipeline, find, load, prompts_of, untruncated
 
 ORGANIZATION = "sentence-transformers"
 
@@ -30,10 +31,9 @@ class SentenceTransformerEncoder(Pipeline):
     options_model = SentenceTransformersOptions
 
     def __init__(self, options: SentenceTransformersOptions) -> None:
-        given = options.model_copy(update={"backend": "torch", "precision": None}) if options.converts else options
-        folder = find(given, organization=ORGANIZATION)
+        folder = find(options, organization=ORGANIZATION)
         check_dense(folder)
-        super().__init__(folder, load(SentenceTransformer, folder, given), options)
+        super().__init__(folder, load(SentenceTransformer, folder, options), options)
         self._batch_size = options.batch_size
         self._prompts = prompts_of(self.model, options)
         self._truncate = _truncation(self.model, options.truncate_dim, self.name)
@@ -41,16 +41,8 @@ class SentenceTransformerEncoder(Pipeline):
         self.asymmetric: bool = self._prompts[0] != self._prompts[1] or is_routed(self.model)
         self.similarity: Similarity = _similarity(self.model, self.name)
         self.dimension: int = self._truncate or int(self.model.get_embedding_dimension())
-        key = " ".join([self._digests.weights, self._digests.tokenizer, *pipeline_steps(self.model)])
-        self.runner = runner_for(
-            self.model,
-            options,
-            self._prompts,
-            max_length=self.max_length,
-            width=_full_dimension(self.model),
-            key=key,
-            numerics=numerics(self.model),
-        )
+        whole = Whole(self.model, "sentence_embedding") if is_plain(self.model, *self._prompts) else None
+        self._run_by(whole, self._by_library_whole, rest=list(self.model.children())[1:])
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -58,11 +50,6 @@ class SentenceTransformerEncoder(Pipeline):
         steps = pipeline_steps(self.model)
         added = ["normalize"] if self.normalized and steps[-1:] != ["normalize"] else []
         return self.fingerprint_of(added, self._prompts, self.dimension)
-
-    @property
-    def numerics(self) -> str:
-        """Backend, precision and device."""
-        return self.runner.graph.numerics if self.runner else numerics(self.model)
 
     def encode_query(self, inputs: Sequence[str]) -> Floats:
         """Vectors of queries, float32 `[n, dimension]`."""
@@ -78,6 +65,11 @@ class SentenceTransformerEncoder(Pipeline):
         vectors = self.runner.encode(inputs, prompt) if self.runner else self._by_library(inputs, prompt, task)
         vectors = np.ascontiguousarray(vectors[:, : self.dimension], np.float32)
         return unit(vectors) if self.normalized else vectors
+
+    def _by_library_whole(self) -> Floats:
+        """The library's own vectors of the trial texts, with all dimensions."""
+        with untruncated(self.model):
+            return np.asarray(self.model.encode(list(TRIAL), prompt="", show_progress_bar=False), np.float32)
 
     def _by_library(self, inputs: Sequence[str], prompt: str, task: str) -> Floats:
         """For pipelines of which a part is the library's own business, such as routes for queries and documents."""

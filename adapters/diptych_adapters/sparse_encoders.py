@@ -12,11 +12,17 @@ from sentence_transformers.sparse_encoder.modules import SparseAutoEncoder, Spla
 from diptych.protocols import Fingerprint
 from diptych.types import Floats, SparseVector
 from diptych_adapters.batching import by_length
+from diptych_adapters.engines.choosing import TRIAL
+from diptych_adapters.engines.lexicon_head import LexiconGraph
+from diptych_adapters.engines.parts import Whole, is_plain, without_decoder
+from diptych_adapters.engines.runner import Graph
 from diptych_adapters.model_options import SparseEncoderOptions
 from diptych_adapters.models import ModelFolder
 from diptych_adapters.pipeline_steps import is_routed
 from diptych_adapters.pipelines import Pipeline, find, load, prompts_of, require
 
+MASKED = ("Transformer", "MLMTransformer", "SpladePooling")
+WIDE = 8  # texts of a batch of the library's, of which each token takes a row as wide as the lexicon
 CHUNK = 32  # tokens pooled at once: their rows are as wide as the lexicon, and several copies are held of them
 
 
@@ -42,6 +48,7 @@ class LearnedSparseEncoder(Pipeline):
         self._keep = options.max_active_dims or self.model.max_active_dims
         self._words = not any(isinstance(module, SparseAutoEncoder) for module in self.model.modules())
         self.dimension: int = self._batch(["a"], "", "document").shape[1]
+        self._run_masked()
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -69,14 +76,36 @@ class LearnedSparseEncoder(Pipeline):
         require("SparseEncoder", folder, architectures=("ForMaskedLM",), instead=instead)
         return load(SparseEncoder, folder, options)  # type: ignore[no-any-return]
 
+    def _run_masked(self) -> None:
+        """Have a masked language model run up to its decoder; decoder and pooling follow in `LexiconGraph`."""
+        parts: list[Any] = list(self.model.children())
+        plain = len(parts) == 2 and isinstance(parts[1], SpladePooling) and is_plain(self.model, modules=MASKED)
+        cut = without_decoder(parts[0]) if plain and not self._options.file_name else None
+        if cut is None:
+            return self._run_by(None, list)
+        body, decoder = cut
+        pooling, activation = parts[1].pooling_strategy, parts[1].activation_function
+
+        def head(graph: Graph) -> Graph:
+            return LexiconGraph(graph, decoder, pooling=pooling, activation=activation)
+
+        return self._run_by(
+            Whole(body, "token_embeddings"),
+            lambda: self._batch(list(TRIAL), "", "document", keep=self.dimension),
+            head=head,
+        )
+
     def _encode(self, inputs: Sequence[str], prompt: str, task: str) -> list[SparseVector]:
+        if self.runner:
+            return self.runner.each(inputs, lambda row, _: _sparse(row, self._keep), prompt)
+
         def batch(texts: list[str]) -> list[SparseVector]:
-            return [_sparse(row) for row in self._batch(texts, prompt, task)]
+            return [_sparse(row, None) for row in self._batch(texts, prompt, task, keep=self._keep)]
 
-        return by_length(inputs, self._batch_size, batch)
+        return by_length(inputs, min(self._batch_size, WIDE), batch)
 
-    def _batch(self, texts: list[str], prompt: str, task: str) -> Floats:
-        """Dense rows, float32 `[n, dimension]`: of one batch only, since a row is as wide as the vocabulary."""
+    def _batch(self, texts: list[str], prompt: str, task: str, *, keep: int | None = None) -> Floats:
+        """The library's rows, float32 `[n, dimension]`: of one batch only, since a row is as wide as the vocabulary."""
         method: Any = self.model.encode_query if task == "query" else self.model.encode_document
         with self._lock:
             rows = method(
@@ -85,7 +114,7 @@ class LearnedSparseEncoder(Pipeline):
                 batch_size=len(texts),
                 show_progress_bar=False,
                 convert_to_sparse_tensor=False,
-                max_active_dims=self._keep,
+                max_active_dims=keep,
             )
         return np.asarray(rows.float().cpu().numpy(), np.float32)
 
@@ -97,6 +126,9 @@ class LearnedSparseEncoder(Pipeline):
         return token if token.startswith("##") else str(tokenizer.convert_tokens_to_string([token])).strip() or token
 
 
-def _sparse(row: Floats) -> SparseVector:
+def _sparse(row: Floats, keep: int | None) -> SparseVector:
+    """The terms of a row, the `keep` heaviest where that is given."""
     indices = np.flatnonzero(row)
+    if keep is not None and len(indices) > keep:
+        indices = np.sort(indices[np.argpartition(-row[indices], keep)[:keep]])
     return SparseVector(indices.astype(np.uint32), row[indices])

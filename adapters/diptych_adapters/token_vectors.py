@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters.batching import by_length
+from diptych_adapters.engines.choosing import TRIAL
+from diptych_adapters.engines.parts import Whole, is_plain
 from diptych_adapters.model_options import TokenVectorsOptions
 from diptych_adapters.models import ModelError
 from diptych_adapters.pipeline_steps import is_routed
 from diptych_adapters.pipelines import Pipeline, find, load, prompts_of
-from diptych_adapters.sentence_transformers import ORGANIZATION, check_dense
+from diptych_adapters.sentence_transformers import ORGANIZATION, check_dense, unit
 
 
 class TokenVectorEncoder(Pipeline):
@@ -40,6 +42,8 @@ class TokenVectorEncoder(Pipeline):
         self.asymmetric: bool = self._prompts[0] != self._prompts[1] or is_routed(self.model)
         self._markers = _marker_ids(self.model.tokenizer)
         self.dimension: int = _token_dimension(self.model, self.name, options.truncate_dim)
+        whole = Whole(self.model, "token_embeddings") if is_plain(self.model, *self._prompts) else None
+        self._run_by(whole, self._by_library, by_token=True)
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -56,7 +60,13 @@ class TokenVectorEncoder(Pipeline):
         return self._encode(inputs, self._prompts[1], "document")
 
     def _encode(self, inputs: Sequence[str], prompt: str, task: str) -> list[Floats]:
+        if self.runner:
+            return self.runner.each(inputs, lambda answer, row: self._kept(answer[: row.shape[1]], row[0]), prompt)
         return by_length(inputs, self._batch_size, lambda texts: self._batch(texts, prompt, task))
+
+    def _by_library(self) -> list[Floats]:
+        outputs: Any = self.model.encode(list(TRIAL), prompt="", output_value=None, show_progress_bar=False)
+        return [one["token_embeddings"][one["attention_mask"].bool()].float().cpu().numpy() for one in outputs]
 
     def _batch(self, texts: list[str], prompt: str, task: str) -> list[Floats]:
         method: Any = self.model.encode_query if task == "query" else self.model.encode_document
@@ -65,13 +75,17 @@ class TokenVectorEncoder(Pipeline):
         return [self._vectors(output) for output in outputs]
 
     def _vectors(self, output: dict[str, Any]) -> Floats:
-        keep = output["attention_mask"].bool()
+        seen = output["attention_mask"].bool()
+        vectors = output["token_embeddings"][seen].float().cpu().numpy()
+        return self._kept(vectors, output["input_ids"][seen].cpu().numpy())
+
+    def _kept(self, vectors: Floats, ids: NDArray[np.int64]) -> Floats:
+        """The vectors of the tokens that count, unit length."""
         if not self._special:
-            keep &= ~torch.isin(output["input_ids"], torch.as_tensor(self._markers, device=keep.device))
-        vectors = output["token_embeddings"][keep][:, : self.dimension].float()
+            vectors = vectors[~np.isin(ids, self._markers)]
         if not len(vectors):
             return np.zeros((1, self.dimension), np.float32)
-        return np.ascontiguousarray(torch.nn.functional.normalize(vectors, dim=-1).cpu().numpy())
+        return unit(np.ascontiguousarray(vectors[:, : self.dimension]))
 
 
 def _marker_ids(tokenizer: Any) -> list[int]:

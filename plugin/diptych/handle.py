@@ -19,6 +19,7 @@ from diptych.making import SlotMaker
 from diptych.metadata import Asking, CollectionMetadata, Generation, State
 from diptych.protocols import Reranker, Statistics
 from diptych.registry import Registry
+from diptych.sampling import CollectionTexts
 from diptych.slots import Slot
 from diptych.view import Rerankers, View
 
@@ -62,6 +63,7 @@ class CollectionHandle:
         self.populate_config = config.populate if config else PopulateConfig()
         self.cache = EmbeddingCache.open(config.cache if config else CacheConfig())
         self._verify = verify
+        self.texts = CollectionTexts(client, name)
         self._maker = SlotMaker(client, name, registry, verify=verify, cache=self.cache)
         self._rerankers = Rerankers(registry)
         self._lock, self._looking = threading.RLock(), threading.Lock()

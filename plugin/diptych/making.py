@@ -10,6 +10,7 @@ from diptych.drift_maps import Map, load
 from diptych.errors import CollectionError
 from diptych.metadata import Asking, Generation
 from diptych.registry import Registry
+from diptych.sampling import CollectionTexts
 from diptych.slots import Slot
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class SlotMaker:
             asker=self.stored(name, asking.generation, None, [*known, *askers]) if asking else None,
             drift=self._drift(asking.drift) if asking and asking.drift else None,
             cache=self._cache,
+            texts=CollectionTexts(self._client, self._name),
         )
 
     def _drift(self, key: str) -> Map:

@@ -12,7 +12,8 @@ business, since it alone knows its tokenizer; the host hands it large chunks.
 | `TextIndex` | none | `index_params`, `query`: Qdrant's own full-text index does the rest |
 | `Reranker` | `max_length`, `independent` | `predict(pairs)` -> float32 `[n]` |
 
-Optional, found by their presence: `fingerprint` (else the host derives one from what is declared), `Calibrated`.
+Optional, found by their presence: `fingerprint` (else the host derives one from what is declared), `Calibrated`,
+`Sampling`.
 """
 
 from __future__ import annotations
@@ -141,6 +142,21 @@ class Calibrated(Protocol):
 
     def calibrate(self, statistics: Statistics) -> None:
         """Use these sums from now on."""
+        ...
+
+
+@runtime_checkable
+class Sampling(Protocol):
+    """An encoder that looks at texts of the collection before it serves, such as one that computes in int8.
+
+    `sample`: how many it wants to see, 0 for none. The host shows them when the encoder is made, or with a new
+    collection the first documents before anything is encoded.
+    """
+
+    sample: int
+
+    def look_at(self, texts: Sequence[str]) -> None:
+        """See these texts: documents as the encoder reads them."""
         ...
 
 

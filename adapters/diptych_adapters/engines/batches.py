@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych_adapters.engines.tokens import Row
+
 BUDGETS = (1024, 2048, 4096, 8192)  # tokens of a batch, padding included
 TRIALS = 2  # batches of each budget that are timed before one is chosen
 FULL = 0.75  # of the budget: a batch that holds less tells nothing of it
@@ -51,12 +53,13 @@ def batches(lengths: Sequence[int], budget: Budget, most: int | None = None) -> 
         start += size
 
 
-def padded(rows: Sequence[NDArray[np.int64]], pad: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Ids, filled up with `pad`, and attention mask, both int64 `[n, longest]`."""
-    longest = max(len(row) for row in rows)
-    ids = np.full((len(rows), longest), pad, np.int64)
+def padded(rows: Sequence[Row], pad: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows filled up, ids with `pad`, int64 `[channels, n, longest]`, and the attention mask, int64 `[n, longest]`."""
+    longest = max(row.shape[1] for row in rows)
+    inputs = np.zeros((rows[0].shape[0], len(rows), longest), np.int64)
+    inputs[0] = pad
     mask = np.zeros((len(rows), longest), np.int64)
     for place, row in enumerate(rows):
-        ids[place, : len(row)] = row
-        mask[place, : len(row)] = 1
-    return ids, mask
+        inputs[:, place, : row.shape[1]] = row
+        mask[place, : row.shape[1]] = 1
+    return inputs, mask

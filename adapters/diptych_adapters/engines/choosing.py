@@ -1,85 +1,184 @@
-"""`runner_for`: the faster way to run a dense pipeline, when there is one and it makes the same vectors."""
+"""`runner_for`: what runs a part of a model, by its options, once it is known to answer as the library does."""
 
 from __future__ import annotations
 
+import importlib.util
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from diptych.types import Floats
-from diptych_adapters.engines.runner import Graph, Runner
+from diptych_adapters.engines import onnx_graph, openvino_graph, quantizing
+from diptych_adapters.engines.keeping import recalled, remember
+from diptych_adapters.engines.runner import Graph, Inputs, Runner
 from diptych_adapters.engines.tokens import Tokens
-from diptych_adapters.engines.torch_graph import TorchGraph, is_plain
-from diptych_adapters.model_options import SentenceTransformersOptions
+from diptych_adapters.engines.torch_graph import Finished, TorchGraph
+from diptych_adapters.model_options import TorchOptions
 from diptych_adapters.models import ModelError
-from diptych_adapters.pipelines import untruncated
 
-SAME = {"float32": 0.99999, "float16": 0.999, "bfloat16": 0.99}  # least cosine to the pipeline's own vectors
+# Least likeness to the library's own answers, by precision; a lossy one is never taken unless it is asked for.
+SAME = {"float32": 0.99999, "float16": 0.999, "bfloat16": 0.99, "int8": 0.97}
 TRIAL = ("a", "Straße, naïve café; жаркое лето, 東京の天気", "a sentence of a longer text, told again and again. " * 60)
+PAIRS = tuple((text[:40], text) for text in TRIAL)
+SPEED = ["a sentence of a longer text that is encoded to see how fast it goes. " * n for n in (2, 4, 6, 8)] * 4
+AUTO = ("torch", "openvino", "onnx")
 
 
-def runner_for(
-    model: Any,
-    options: SentenceTransformersOptions,
-    prompts: tuple[str, str],
-    *,
-    max_length: int | None,
-    width: int,
-    key: str,
-    numerics: str,
-) -> Runner | None:
-    """The runner of the backend that the options name; None where the library's own path must serve.
-
-    Before it is used, it must make the pipeline's own vectors of three texts.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A part of a model that is to be run.
 
     Args:
-        model: the torch pipeline.
+        whole: the part.
+        tokens: makes its ids.
         options: backend and precision.
-        prompts: of queries and documents.
-        max_length: tokens that are read of a text, None for all.
-        width: numbers of a vector that is not truncated.
-        key: tells pipelines apart; under it a converted model is kept.
-        numerics: of the torch pipeline.
+        key: tells parts apart; under it a converted model is kept.
+        numerics: of the torch model.
+        library: the library's own answers to `trial`.
+        trial: texts or pairs that the part must answer as the library does.
+        head: what follows the part, whatever runs it.
+        typed: the part reads types of tokens, too.
+        by_token: it answers for each token, not for each row.
+        file: an exported model that is run instead.
+        rest: with a file that answers for each token, the modules that make the part's answer of it.
+    """
+
+    whole: torch.nn.Module
+    tokens: Tokens
+    options: TorchOptions
+    key: str
+    numerics: str
+    library: Callable[[], Iterable[Floats]]
+    trial: Inputs = TRIAL
+    head: Callable[[Graph], Graph] = lambda graph: graph
+    typed: bool = False
+    by_token: bool = False
+    file: Path | None = None
+    rest: Sequence[torch.nn.Module] = ()
+
+    def runner(self, graph: Graph) -> Runner:
+        """A runner of the part's graph."""
+        most = self.options.batch_size if "batch_size" in self.options.model_fields_set else None
+        return Runner(self.tokens, self.head(graph), most=most)
+
+
+def runner_for(job: Job, texts: Inputs = ()) -> Runner | None:
+    """The runner of the backend that the options name; None where the library's own path must serve.
+
+    Args:
+        job: what is to be run.
+        texts: with precision int8, those on which ranges are measured; without them nothing is quantized yet.
 
     Raises:
-        ModelError: the backend that is asked for cannot run such a pipeline, or makes other vectors.
+        ModelError: the backend that is asked for cannot run the part, or answers otherwise than the library.
         MissingExtra: it is not installed.
     """
-    converts = options.converts
-    if not all(is_plain(model, prompt) for prompt in prompts):
-        if converts:
-            raise _unfit(options, "a pipeline of more than transformer, pooling, dense and normalise")
-        return None
-    graph = _openvino(model, options, key) if converts else TorchGraph(model, numerics)
-    most = options.batch_size if "batch_size" in options.model_fields_set else None
-    tokens, pad = Tokens(model.tokenizer, max_length), int(model.tokenizer.pad_token_id)
-    made = Runner(tokens, graph, width=width, pad=pad, most=most)
-    likeness = _lowest_cosine(made.encode(TRIAL), _reference(model))
-    if likeness >= SAME.get(graph.numerics.split()[1], SAME["bfloat16"]):
+    if job.options.backend == "auto":
+        return _fastest(job)
+    made = job.runner(graph_of(job, job.options.backend, texts))
+    found = likeness(made, job)
+    if found >= least(made):
         return made
-    if converts:
-        raise _unfit(options, f"vectors with a cosine of {likeness:.5f} to those of torch")
+    if job.options.backend != "torch":
+        raise unfit(job.options, f"vectors with a cosine of {found:.5f} to those of torch")
     return None
 
 
-def _openvino(model: Any, options: SentenceTransformersOptions, key: str) -> Graph:
-    from diptych_adapters.engines.openvino_graph import OpenVinoGraph, kept_at
+def graph_of(job: Job, backend: str, texts: Inputs = ()) -> Graph:
+    """The part, run by a backend."""
+    precision = job.options.precision or "float32"
+    if job.file is not None:
+        return Finished(_of_file(backend, job.file), job.rest)
+    if backend == "openvino":
+        return _openvino(job, precision, texts)
+    if backend == "onnx":
+        model = onnx_graph.exported(job.key, job.whole, typed=job.typed, by_token=job.by_token)
+        return onnx_graph.OnnxGraph(model, precision="float32")
+    return TorchGraph(job.whole, job.numerics, compiled=job.options.compiled)
 
-    return OpenVinoGraph(model, precision=options.precision or "float32", folder=kept_at(key))
+
+def likeness(made: Runner, job: Job) -> float:
+    """How alike the answers to the trial are to the library's, 1 for the same; see `alike`."""
+    ours = made.each(job.trial, lambda answer, row: answer[: row.shape[1]].copy() if job.by_token else answer.copy())
+    return min(alike(now, then) for now, then in zip(ours, job.library(), strict=True))
 
 
-def _reference(model: Any) -> Floats:
-    """The library's own vectors of the trial texts, whole."""
-    with untruncated(model):
-        return np.asarray(model.encode(list(TRIAL), prompt="", show_progress_bar=False), np.float32)
-
-
-def _lowest_cosine(now: Floats, then: Floats) -> float:
+def alike(now: Floats, then: Floats) -> float:
+    """The least cosine of rows; of single numbers 1 - e**2 / 2 with the relative error e, which is what a cosine is."""
+    if now.size == 1:
+        error = float(np.abs(now - then).max() / (1 + np.abs(then).max()))
+        return 1 - error**2 / 2
+    now, then = np.atleast_2d(now), np.atleast_2d(then)
+    if now.shape != then.shape:
+        return -1.0
     lengths = np.linalg.norm(now, axis=1) * np.linalg.norm(then, axis=1)
-    return float(((now * then).sum(axis=1) / np.maximum(lengths, 1e-12)).min())
+    both_zero = ~(now.any(axis=1) | then.any(axis=1))
+    return float(np.where(both_zero, 1.0, (now * then).sum(axis=1) / np.maximum(lengths, 1e-12)).min())
 
 
-def _unfit(options: SentenceTransformersOptions, got: str) -> ModelError:
+def least(made: Runner) -> float:
+    """The likeness that a runner must reach, by the precision that it really runs in."""
+    return SAME.get(made.graph.numerics.split()[1], SAME["int8"])
+
+
+def unfit(options: TorchOptions, got: str) -> ModelError:
+    """The error of a backend that cannot run a model."""
     return ModelError(
         f"backend {options.backend!r} cannot run model {options.model!r}", got=got, do="use backend: torch"
     )
+
+
+def _openvino(job: Job, precision: str, texts: Inputs) -> Graph:
+    def plain() -> Any:
+        return openvino_graph.kept(job.key, lambda: openvino_graph.converted(job.whole, typed=job.typed))
+
+    if precision != "int8":
+        return openvino_graph.OpenVinoGraph(plain(), precision=precision)
+    if not texts:
+        return openvino_graph.OpenVinoGraph(plain(), precision="bfloat16")
+    rows = job.tokens.rows(texts)
+    key = f"{job.key} int8 {[row.tolist() for row in rows]}"
+    model = openvino_graph.kept(key, lambda: quantizing.quantized(plain(), rows, job.tokens.pad))
+    return openvino_graph.OpenVinoGraph(model, precision="int8")
+
+
+def _of_file(backend: str, file: Path) -> Graph:
+    if backend == "onnx":
+        return onnx_graph.OnnxGraph(file, precision=file.stem)
+    model = openvino_graph.openvino().Core().read_model(file)
+    return openvino_graph.OpenVinoGraph(model, precision="float32", name=file.stem)
+
+
+def _fastest(job: Job) -> Runner | None:
+    """The fastest of the installed backends that answer as the library does; measured once, and remembered."""
+    on_cpu = next(job.whole.parameters()).device.type == "cpu"
+    backends = AUTO if on_cpu else AUTO[:1]
+    installed = [name for name in backends if name == "torch" or importlib.util.find_spec(_PACKAGES[name])]
+    key = f"{job.key} {job.options.precision} {installed} {torch.get_num_threads()}"
+    known = recalled("auto", key)
+    tried = {name: job.runner(graph_of(job, name)) for name in ([known] if known in installed else installed)}
+    fit = {name: made for name, made in tried.items() if likeness(made, job) >= least(made)}
+    if len(fit) > 1:
+        chosen = min(fit, key=lambda name: _seconds(fit[name], job))
+        remember("auto", key, chosen)
+        return fit[chosen]
+    return next(iter(fit.values()), None)
+
+
+_PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
+
+
+def _seconds(made: Runner, job: Job) -> float:
+    """The shorter of two runs over some texts, after one that does not count."""
+    inputs: Inputs = SPEED if isinstance(job.trial[0], str) else [(text[:40], text) for text in SPEED]
+    taken = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        made.each(inputs, lambda answer, row: None)
+        taken.append(time.perf_counter() - begin)
+    return min(taken[1:])

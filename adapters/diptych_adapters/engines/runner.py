@@ -1,75 +1,92 @@
-"""`Runner`: texts through a graph, in batches of like length, answers in the order of the texts."""
+"""`Runner`: texts or pairs through a graph, in batches of like length, answers in the order of the inputs."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.protocols import Pair
 from diptych.types import Floats
 from diptych_adapters.engines.batches import Budget, batches, padded
-from diptych_adapters.engines.tokens import Ids, Tokens
+from diptych_adapters.engines.tokens import Row, Tokens
 
-CHUNK = 2048  # texts that are sorted together; the next ones are tokenised meanwhile
+Answer = TypeVar("Answer")
+Inputs = Sequence[str] | Sequence[Pair]
+CHUNK = 2048  # inputs that are sorted together; the next ones are tokenised meanwhile
 
 
 class Graph(Protocol):
-    """A model as a function of token ids and attention mask, both int64 `[n, tokens]`; threads may call it at once."""
+    """A model as a function of token ids and attention mask; threads may call it at once."""
 
     @property
     def numerics(self) -> str:
         """Backend, precision and device, as in a fingerprint."""
         ...
 
-    def __call__(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
-        """Vectors, float32 `[n, width]`."""
+    def __call__(self, inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
+        """For each of n rows its answer, float32 `[n, ...]`.
+
+        Args:
+            inputs: int64 `[channels, n, tokens]`, ids first; see `Tokens`.
+            mask: int64 `[n, tokens]`, 0 where a row is filled up.
+        """
         ...
 
 
 class Runner:
-    """Encodes texts with a graph. Threads may use one at once: a query does not wait for documents being encoded.
+    """Runs a graph. Threads may use one at once: a query does not wait for documents being encoded.
 
     Args:
-        tokens: makes their ids.
-        graph: makes vectors of ids.
-        width: numbers of a vector.
-        pad: the id that fills up short rows.
+        tokens: makes the ids.
+        graph: makes answers of ids.
         most: rows of a batch; None for as many as the budget of tokens allows.
     """
 
-    def __init__(self, tokens: Tokens, graph: Graph, *, width: int, pad: int, most: int | None = None) -> None:
-        self._tokens, self.graph, self._width, self._pad, self._most = tokens, graph, width, pad, most
+    def __init__(self, tokens: Tokens, graph: Graph, *, most: int | None = None) -> None:
+        self.tokens, self.graph, self._most = tokens, graph, most
         self._budget = Budget()
 
-    def encode(self, texts: Sequence[str], prompt: str = "") -> Floats:
-        """Vectors of the texts, each after the prompt; float32 `[n, width]`, in their order."""
-        found = np.empty((len(texts), self._width), np.float32)
-        start = 0
-        for ids in self._tokenised(texts, prompt):
-            self._run(ids, found[start : start + len(ids)])
-            start += len(ids)
+    def encode(self, inputs: Inputs, prompt: str = "") -> Floats:
+        """The graph's answers, each text after the prompt; float32 `[n, ...]`, n at least 1."""
+        return np.stack(self.each(inputs, lambda answer, row: answer, prompt))
+
+    def token_vectors(self, inputs: Inputs, prompt: str = "") -> list[tuple[Floats, Row]]:
+        """Of a graph that answers for each token: each text's vectors, float32 `[tokens_i, width]`, and its ids."""
+        return self.each(inputs, lambda answer, row: (answer[: row.shape[1]].copy(), row), prompt)
+
+    def each(self, inputs: Inputs, finish: Callable[[Floats, Row], Answer], prompt: str = "") -> list[Answer]:
+        """What `finish` makes of each input's answer and ids. It must copy what it keeps of a large answer."""
+        found: list[Answer] = []
+        for rows in self._tokenised(inputs, prompt):
+            made: dict[int, Answer] = {}
+            for places, answers in self._run(rows):
+                for place, answer in zip(places, answers, strict=True):
+                    made[place] = finish(answer, rows[place])
+            found += [made[place] for place in range(len(rows))]
         return found
 
-    def _tokenised(self, texts: Sequence[str], prompt: str) -> Iterator[list[Ids]]:
+    def _tokenised(self, inputs: Inputs, prompt: str) -> Iterator[list[Row]]:
         """The ids of chunk after chunk; the next chunk is tokenised while the caller works on one."""
-        parts = [texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK)]
+        parts = [inputs[start : start + CHUNK] for start in range(0, len(inputs), CHUNK)]
         if len(parts) <= 1:
-            yield from (self._tokens.ids(part, prompt) for part in parts)
+            yield from (self.tokens.rows(part, prompt) for part in parts)
             return
         with ThreadPoolExecutor(1, "tokenise") as pool:
-            coming = pool.submit(self._tokens.ids, parts[0], prompt)
+            coming = pool.submit(self.tokens.rows, parts[0], prompt)
             for following in parts[1:]:
-                ready, coming = coming.result(), pool.submit(self._tokens.ids, following, prompt)
+                ready, coming = coming.result(), pool.submit(self.tokens.rows, following, prompt)
                 yield ready
             yield coming.result()
 
-    def _run(self, ids: Sequence[Ids], into: Floats) -> None:
-        for budget, rows in batches([len(row) for row in ids], self._budget, self._most):
-            given, mask = padded([ids[row] for row in rows], self._pad)
+    def _run(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], Floats]]:
+        for budget, places in batches([row.shape[1] for row in rows], self._budget, self._most):
+            given, mask = padded([rows[place] for place in places], self.tokens.pad)
             begin = time.perf_counter()
-            into[rows] = self.graph(given, mask)
-            self._budget.note(budget, given.size, time.perf_counter() - begin)
+            answers = self.graph(given, mask)
+            self._budget.note(budget, mask.size, time.perf_counter() - begin)
+            yield places, answers

@@ -1,19 +1,21 @@
-"""`Tokens`: token ids of texts, by a fast tokenizer of one's own."""
+"""`Tokens`: token ids of texts and of pairs, by a fast tokenizer of one's own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-Ids = NDArray[np.int64]
+from diptych.protocols import Pair
+
+Row: TypeAlias = NDArray[np.int64]  # [channels, tokens]: ids, and for pairs the text that each token is of
 
 
 class Tokens:
-    """Gives ids without padding, cut to `max_length`, special tokens included.
+    """Gives ids without padding, cut to `max_length`, special tokens included; of a pair the longer text is cut.
 
     The tokenizer is a copy: padding and truncation are settings of a fast tokenizer, and others use the model's own.
     Threads may use one at once, and the work goes on outside Python's lock.
@@ -21,17 +23,23 @@ class Tokens:
     Args:
         tokenizer: the model's, of transformers.
         max_length: tokens that are read of a text, None for all.
+        typed: the model is told which text of a pair a token is of.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int | None) -> None:
+    def __init__(self, tokenizer: Any, max_length: int | None, *, typed: bool = False) -> None:
+        self._typed = typed
+        self.pad = int(tokenizer.pad_token_id)
         self._own = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._own.no_padding()
         if max_length is None:
             self._own.no_truncation()
         else:
-            self._own.enable_truncation(max_length, direction=tokenizer.truncation_side)
+            self._own.enable_truncation(max_length, strategy="longest_first", direction=tokenizer.truncation_side)
 
-    def ids(self, texts: Sequence[str], prompt: str = "") -> list[Ids]:
-        """The ids of each text, int64 `[tokens_i]`; `prompt` is put before each."""
-        found = self._own.encode_batch_fast([prompt + text for text in texts])
-        return [np.asarray(one.ids, np.int64) for one in found]
+    def rows(self, inputs: Sequence[str] | Sequence[Pair], prompt: str = "") -> list[Row]:
+        """The ids of each text or pair; `prompt` is put before each text."""
+        given = [prompt + one if isinstance(one, str) else one for one in inputs]
+        found = self._own.encode_batch_fast(given)
+        if self._typed:
+            return [np.array([one.ids, one.type_ids], np.int64) for one in found]
+        return [np.array([one.ids], np.int64) for one in found]

@@ -1,60 +1,64 @@
-"""A sentence-transformers pipeline as a graph: from ids and mask to the vector, run by torch."""
+"""Graphs that torch runs: a part of a model where its weights are, and the end of a pipeline behind another graph."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from diptych.types import Floats
-
-PLAIN = ("Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout")
-
-
-class WholePipeline(torch.nn.Module):
-    """The whole pipeline, pooling and all, as one module of two inputs; what other backends convert."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Vectors `[n, width]`, as the pipeline makes them."""
-        features = self.model({"input_ids": input_ids, "attention_mask": attention_mask})
-        return features["sentence_embedding"]  # type: ignore[no-any-return]
+from diptych_adapters.engines.runner import Graph
 
 
 class TorchGraph:
-    """Runs a pipeline where its weights are."""
+    """Runs a part of a model where its weights are.
 
-    def __init__(self, model: Any, numerics: str) -> None:
-        self._whole, self._model, self._numerics = WholePipeline(model).eval(), model, numerics
+    Args:
+        whole: the part, see `parts.Whole`.
+        numerics: backend, precision and device.
+        compiled: let `torch.compile` make the part faster; the first batches take long.
+    """
+
+    def __init__(self, whole: torch.nn.Module, numerics: str, *, compiled: bool = False) -> None:
+        self._device = next(whole.parameters()).device
+        whole = whole.eval()
+        self._whole = torch.compile(whole, dynamic=True) if compiled else whole
+        self._numerics = numerics
 
     @property
     def numerics(self) -> str:
         """Backend, precision and device."""
         return self._numerics
 
-    def __call__(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
-        """Vectors, float32 `[n, width]`."""
+    def __call__(self, inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
+        """The part's answers, float32 `[n, ...]`."""
         with torch.inference_mode():
-            given = (torch.from_numpy(array).to(self._model.device) for array in (ids, mask))
-            return np.asarray(self._whole(*given).float().cpu().numpy(), np.float32)
+            ids, seen, *types = (
+                torch.from_numpy(array).to(self._device, non_blocking=True) for array in (inputs[0], mask, *inputs[1:])
+            )
+            return np.asarray(self._whole(ids, seen, *types).float().cpu().numpy(), np.float32)
 
 
-def is_plain(model: Any, prompt: str) -> bool:
-    """Whether ids and mask are all that the pipeline reads: no routes, no images, no prompt left out of the pooling."""
-    modules = list(model.children())
-    if not modules or any(type(module).__name__ not in PLAIN for module in modules):
-        return False
-    whole = all(getattr(module, "include_prompt", True) for module in modules)
-    tokenizer: Any = getattr(model, "tokenizer", None)
-    return (
-        (whole or not prompt)
-        and bool(getattr(tokenizer, "is_fast", False))
-        and tokenizer.padding_side == "right"
-        and tokenizer.pad_token_id is not None
-        and not getattr(modules[0], "do_lower_case", False)
-    )
+class Finished:
+    """A graph, with the modules behind it where it answers for each token: pooling, dense layers, normalisation."""
+
+    def __init__(self, graph: Graph, modules: Sequence[torch.nn.Module]) -> None:
+        self._graph, self._modules = graph, modules
+
+    @property
+    def numerics(self) -> str:
+        """Backend, precision and device of the graph."""
+        return self._graph.numerics
+
+    def __call__(self, inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
+        """The pipeline's answers, float32 `[n, ...]`."""
+        answers = self._graph(inputs, mask)
+        if answers.ndim < 3 or not self._modules:
+            return answers
+        features = {"token_embeddings": torch.from_numpy(answers), "attention_mask": torch.from_numpy(mask)}
+        with torch.inference_mode():
+            for module in self._modules:
+                features = module(features)
+        return np.asarray(features["sentence_embedding"].numpy(), np.float32)

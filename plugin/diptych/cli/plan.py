@@ -102,16 +102,20 @@ def _details(found: Plan) -> Iterator[str]:
             yield f"{step.slot}: {step.encode:,} documents lack the vector, which is made for them"
         if step.why and step.action != "keep":
             yield f"{step.slot}: {step.why}"
+        if step.action == "numerics" and step.likeness is not None:
+            yield f"{step.slot}: canary cosine {step.likeness:.5f} to the vectors that are there"
         if step.query_side is not None:
-            better = step.query_side.low > 0
-            do = (
-                "diptych apply --switch-queries asks by the new one at once"
-                if better
-                else "the old one asks until then"
-            )
-            yield f"{step.slot}: {describe(step.query_side)}: {do}"
+            yield f"{step.slot}: {describe(step.query_side)}{_to_do(step)}"
     if found.search:
         yield "search: the pipeline changes"
+
+
+def _to_do(step: Step) -> str:
+    """What follows from the measurement, where the vectors are made anew."""
+    if step.query_side is None or step.action == "numerics":
+        return ""
+    at_once = "diptych apply --switch-queries asks by the new one at once"
+    return f": {at_once if step.query_side.low > 0 else 'the old one asks until then'}"
 
 
 def _table(found: Plan) -> Table:

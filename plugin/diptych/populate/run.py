@@ -25,6 +25,7 @@ from diptych.populate.store import Store
 from diptych.populate.sync import delete_gone, obstacle
 from diptych.protocols import Calibrated
 from diptych.reports import PopulateReport
+from diptych.sampling import show_first
 from diptych.slots import Slot
 from diptych.stores.upkeep import optimized
 from diptych.types import Document
@@ -184,6 +185,8 @@ class _Run:
         fresh = not self._handle.exists
         try:
             if fresh:
+                encoders = [slot.encoder for slot in self._handle.slots.values()]
+                items = show_first(encoders, items, self._input)
                 self._handle.create(measure.sums)
             else:
                 self._handle.ensure_indexes()
@@ -197,6 +200,9 @@ class _Run:
         self._progress.begin("index", self._expected)
         self._indexer.index(items, fresh=fresh, stopped=self._stopped)
         self._warnings += self._indexer.targets.warnings if self._indexer.targets else []
+
+    def _input(self, item: Item) -> str:
+        return self._handle.document_input(item.document.title, item.document.text)
 
     def _sync(self) -> None:
         reason = obstacle(self._tally.read, self._aside)

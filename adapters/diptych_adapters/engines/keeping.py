@@ -1,0 +1,51 @@
+"""Where converted models are kept: a folder for each in the user's cache, written so that what is there is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import platformdirs
+
+
+def kept_at(backend: str, *facts: object) -> Path:
+    """The folder of a converted model; `facts` tell models, parts and library versions apart."""
+    digest = hashlib.sha256("\n".join(map(str, facts)).encode()).hexdigest()[:24]
+    return Path(platformdirs.user_cache_path("diptych", appauthor=False)) / backend / digest
+
+
+def keep(folder: Path, write: Callable[[Path], tuple[str, ...]]) -> None:
+    """Have `write` fill a folder beside, and move its files into place in the order that it names them.
+
+    The last of them tells that all are there. What cannot be kept is a warning.
+    """
+    beside = folder / f"{os.getpid()}-{threading.get_ident()}"
+    try:
+        beside.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name in write(beside):
+            (beside / name).replace(folder / name)
+        beside.rmdir()
+    except (OSError, RuntimeError) as error:
+        warnings.warn(f"the converted model is not kept in {folder}: {error}", stacklevel=2)
+
+
+def recalled(what: str, key: str) -> str | None:
+    """The word that was remembered under a key, None if there is none."""
+    try:
+        return (kept_at(what, key) / "word").read_text("utf-8")
+    except (OSError, ValueError):
+        return None
+
+
+def remember(what: str, key: str, word: str) -> None:
+    """Keep a word under a key in the user's cache."""
+
+    def write(path: Path) -> tuple[str, ...]:
+        (path / "word").write_text(word, "utf-8")
+        return ("word",)
+
+    keep(kept_at(what, key), write)

@@ -1,0 +1,74 @@
+"""The head of SPLADE: the decoder of a masked language model and the pooling of its logits, without keeping them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diptych.types import Floats
+from diptych_adapters.engines.runner import Graph
+
+TOKENS = 1024  # that are decoded together: their logits over a block of the lexicon stay in the processor's cache
+BLOCK = 2048  # words of the lexicon that are decoded together
+
+
+class LexiconGraph:
+    """Term weights `[n, words]` of a graph of token vectors: log(1 + relu(logit)), the maximum or sum over tokens.
+
+    The maximum is taken over the logits themselves, block by block, since what follows does not change their order:
+    the logits of all tokens over all words, a thousand times the result, are never there at once.
+
+    Args:
+        body: makes the vectors that the decoder reads, float32 `[n, tokens, width]`.
+        decoder: from width to words.
+        pooling: max or sum over the tokens.
+        activation: relu, or log1p_relu, which takes the logarithm twice.
+    """
+
+    def __init__(self, body: Graph, decoder: torch.nn.Linear, *, pooling: str, activation: str) -> None:
+        self._body, self._pooling, self._twice = body, pooling, activation == "log1p_relu"
+        self._weight = decoder.weight.detach()
+        if body.numerics.split()[1:2] == ["bfloat16"]:
+            self._weight = self._weight.to(torch.bfloat16)
+        self._bias = None if decoder.bias is None else decoder.bias.detach().float()
+
+    @property
+    def numerics(self) -> str:
+        """Backend, precision and device of the body."""
+        return self._body.numerics
+
+    def __call__(self, inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
+        """Weights of all words, float32 `[n, words]`."""
+        vectors = self._body(inputs, mask)
+        found = np.empty((len(mask), len(self._weight)), np.float32)
+        step = max(1, TOKENS // mask.shape[1])
+        with torch.inference_mode():
+            for start in range(0, len(mask), step):
+                some = slice(start, start + step)
+                weights = self._pooled(torch.from_numpy(vectors[some]), torch.from_numpy(mask[some]))
+                found[some] = weights.float().cpu().numpy()
+        return found
+
+    def _pooled(self, vectors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        seen = mask.bool().to(self._weight.device)
+        vectors = vectors.to(self._weight.device, self._weight.dtype)
+        if self._pooling == "max":  # a row's first token stands in for what fills it up: it changes no maximum
+            vectors = torch.where(seen[:, :, None], vectors, vectors[:, :1])
+        n, tokens, width = vectors.shape
+        turned = vectors.reshape(n * tokens, width).T.contiguous()
+        found = torch.empty((n, len(self._weight)), device=self._weight.device)
+        for start in range(0, len(self._weight), BLOCK):
+            block = slice(start, start + BLOCK)
+            logits = torch.mm(self._weight[block], turned).view(-1, n, tokens)
+            bias = 0.0 if self._bias is None else self._bias[block, None]
+            if self._pooling == "max":
+                found[:, block] = self._activated(logits.amax(2).float() + bias).T
+            else:
+                weights = self._activated(logits.float() + (bias if self._bias is None else bias[:, :, None]))
+                found[:, block] = (weights * seen).sum(2).T
+        return found
+
+    def _activated(self, logits: torch.Tensor) -> torch.Tensor:
+        weights = logits.relu_().log1p_()
+        return weights.log1p_() if self._twice else weights

@@ -1,0 +1,116 @@
+"""A part of a model run by ONNX Runtime on the CPU: exported from torch and kept on disk, or read from a file."""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diptych.errors import MissingExtra
+from diptych.types import Floats
+from diptych_adapters.engines import keeping
+from diptych_adapters.engines.openvino_graph import CHANNELS, MASK, WANTED
+from diptych_adapters.quiet import quiet
+
+EDITION = 1  # of the export
+OPSET = 17
+
+
+class OnnxGraph:
+    """A session of ONNX Runtime. Threads may call it at once.
+
+    Args:
+        model: its file, or the file's bytes.
+        precision: what `numerics` calls the model's.
+    """
+
+    def __init__(self, model: Path | bytes, *, precision: str) -> None:
+        runtime, settings = onnxruntime(), onnxruntime().SessionOptions()
+        settings.intra_op_num_threads = torch.get_num_threads()
+        settings.log_severity_level = 3
+        given = model if isinstance(model, bytes) else str(model)
+        self._session = runtime.InferenceSession(given, settings, providers=["CPUExecutionProvider"])
+        self._names = [given.name for given in self._session.get_inputs()]
+        answers = [made.name for made in self._session.get_outputs()]
+        self._answer = WANTED if WANTED in answers else answers[0]
+        self._numerics = f"onnx {precision} cpu"
+
+    @property
+    def numerics(self) -> str:
+        """Backend, precision and device."""
+        return self._numerics
+
+    def __call__(self, inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
+        """The model's answer, the vector of a text where it has one, float32 `[n, ...]`."""
+        given = {MASK: mask, **dict(zip(CHANNELS, inputs, strict=False))}
+        given.setdefault(CHANNELS[1], np.zeros_like(mask))
+        answers = self._session.run([self._answer], {name: given[name] for name in self._names})
+        return np.asarray(answers[0], np.float32)
+
+
+def onnxruntime() -> Any:
+    """The package.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    return _installed("onnxruntime")
+
+
+def exported(key: str, whole: torch.nn.Module, *, typed: bool, by_token: bool) -> Path | bytes:
+    """The ONNX model of a part: the file kept in the user's cache, else what is exported now, and kept there.
+
+    Args:
+        key: tells parts apart.
+        whole: the part.
+        typed: it reads types of tokens, too.
+        by_token: it answers for each token, not for each row.
+    """
+    _installed("onnx")
+    folder = keeping.kept_at("onnx", EDITION, torch.__version__, key)
+    if (folder / "model.onnx").is_file():
+        return folder / "model.onnx"
+    model = _export(whole.eval(), typed=typed, by_token=by_token)
+
+    def write(path: Path) -> tuple[str, ...]:
+        (path / "model.onnx").write_bytes(model)
+        return ("model.onnx",)
+
+    keeping.keep(folder, write)
+    return model
+
+
+def _export(whole: torch.nn.Module, *, typed: bool, by_token: bool) -> bytes:
+    names = ("input_ids", MASK, "token_type_ids")[: 3 if typed else 2]
+    example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in names)
+    axes = {name: {0: "rows", 1: "tokens"} for name in names}
+    axes["answer"] = {0: "rows", 1: "tokens"} if by_token else {0: "rows"}
+    with tempfile.TemporaryDirectory() as folder, quiet(), warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # tracing says what it takes for constant; what is wrong shows in the answers
+        file = Path(folder, "model.onnx")
+        torch.onnx.export(
+            whole,
+            example,
+            file,
+            input_names=list(names),
+            output_names=["answer"],
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+        return file.read_bytes()
+
+
+def _installed(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingExtra(
+            "backend 'onnx' is not installed", do="pip install 'diptych[onnx]'", got=str(error)
+        ) from error

@@ -1,0 +1,79 @@
+"""Parts of models that are run as graphs: modules of token ids and attention mask, which any backend can convert."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+
+from diptych_adapters.engines.runner import Graph
+
+PLAIN = ("Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout")
+
+
+class Whole(torch.nn.Module):
+    """A model of sentence-transformers from ids to one of its features.
+
+    Args:
+        model: a pipeline or one of its modules.
+        feature: its answer, `[n, ...]`, such as sentence_embedding.
+    """
+
+    def __init__(self, model: Any, feature: str) -> None:
+        super().__init__()
+        self.model, self.feature = model, feature
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The feature, as the model makes it."""
+        features = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if token_type_ids is not None:
+            features["token_type_ids"] = token_type_ids
+        return self.model(features)[self.feature]  # type: ignore[no-any-return]
+
+
+def without_decoder(transformer: Any) -> tuple[torch.nn.Module, torch.nn.Linear] | None:
+    """A masked language model's module up to the vectors that its decoder reads, and the decoder; None if it has none.
+
+    The module is another one that shares the weights, since the given one is to stay whole.
+    """
+    network = transformer.auto_model
+    decoder = network.get_output_embeddings() if hasattr(network, "get_output_embeddings") else None
+    if not isinstance(decoder, torch.nn.Linear):
+        return None
+    shared: dict[int, Any] = {id(one): one for one in (*transformer.parameters(), *transformer.buffers())}
+    cut = copy.deepcopy(transformer, shared)
+    own = cut.auto_model.get_output_embeddings()
+    for parent in [*cut.modules()]:
+        for name in [name for name, child in parent.named_children() if child is own]:
+            setattr(parent, name, torch.nn.Identity())
+    return cut, decoder
+
+
+def is_plain(model: Any, *prompts: str, modules: tuple[str, ...] = PLAIN) -> bool:
+    """Whether ids and mask are all that a pipeline reads: no routes, no images, no prompt left out of the pooling."""
+    parts = list(model.children())
+    if not parts or any(type(part).__name__ not in modules for part in parts):
+        return False
+    whole = all(getattr(part, "include_prompt", True) for part in parts)
+    return (whole or not any(prompts)) and has_plain_tokens(model) and not getattr(parts[0], "do_lower_case", False)
+
+
+def has_plain_tokens(model: Any) -> bool:
+    """Whether the model's tokenizer is a fast one that fills up at the right."""
+    tokenizer: Any = getattr(model, "tokenizer", None)
+    fast = bool(getattr(tokenizer, "is_fast", False))
+    return fast and tokenizer.padding_side == "right" and tokenizer.pad_token_id is not None
+
+
+def stand_in(transformer: Any, graph: Graph) -> None:
+    """Have a graph do what the module does: make token vectors of ids and mask. The module's weights are not used."""
+
+    def forward(features: dict[str, Any], **_: Any) -> dict[str, Any]:
+        ids, mask = features["input_ids"].numpy(), features["attention_mask"].numpy()
+        features["token_embeddings"] = torch.from_numpy(graph(ids[None], mask))
+        return features
+
+    transformer.forward = forward

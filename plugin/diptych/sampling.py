@@ -1,0 +1,58 @@
+"""Texts of a collection for encoders that look at some before they serve, such as those that compute in int8."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from diptych.keeping import read_metadata
+from diptych.metadata import Reading
+from diptych.payloads import from_payload
+from diptych.protocols import Sampling
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+Texts: TypeAlias = Callable[[int, Reading], list[str]]
+T = TypeVar("T")
+
+
+class CollectionTexts:
+    """Called with a number and what an encoder reads: the texts of that many points, the first in the order of ids."""
+
+    def __init__(self, client: QdrantBase, name: str) -> None:
+        self._client, self._name = client, name
+
+    def __call__(self, size: int, reading: Reading) -> list[str]:
+        """The texts; none while there is no collection."""
+        if not self._client.collection_exists(self._name):
+            return []
+        metadata = read_metadata(self._client, self._name)
+        if metadata is None:
+            return []
+        records, _ = self._client.scroll(self._name, limit=size, with_payload=True, with_vectors=False)
+        found = (from_payload(record.id, record.payload, metadata.layout) for record in records)
+        return [text for document in found if (text := reading.of(document.title, document.text))]
+
+
+def wanted(encoder: Any) -> int:
+    """How many texts an encoder wants to see."""
+    return encoder.sample if isinstance(encoder, Sampling) else 0
+
+
+def show(encoder: Any, texts: Texts | None, reading: Reading) -> None:
+    """Show an encoder the texts that it wants to see, if there are any yet."""
+    size = wanted(encoder)
+    if size and texts is not None and (found := texts(size, reading)):
+        encoder.look_at(found)
+
+
+def show_first(encoders: Iterable[Any], items: Iterable[T], text: Callable[[T], str]) -> Iterator[T]:
+    """The items, once encoders of a collection that is being made have seen the texts of the first."""
+    eager = [encoder for encoder in encoders if wanted(encoder)]
+    coming = iter(items)
+    first = list(islice(coming, max(map(wanted, eager), default=0)))
+    for encoder in eager:
+        encoder.look_at([text(item) for item in first[: encoder.sample]])
+    return chain(first, coming)
