@@ -37,7 +37,10 @@ class ModelOptions(Options):
 class TorchOptions(ModelOptions):
     """How a torch model is loaded and run."""
 
-    device: str | None = Field(None, description="cpu, cuda, cuda:1, mps ...; the fastest present when not given.")
+    device: str | tuple[str, ...] | None = Field(
+        None, description="cpu, cuda, cuda:1, mps ...; the fastest present when not given. Several share documents out."
+    )
+    processes: int = Field(1, ge=1, description="Processes that share documents out on the CPU, each with its cores.")
     backend: Backend = Field(
         "torch",
         description="What runs the model: openvino and onnx, on the CPU, are made of the torch model; auto takes the "
@@ -72,6 +75,10 @@ class TorchOptions(ModelOptions):
         if self.precision and self.precision not in PRECISIONS[self.backend]:
             able = " or ".join(name for name, has in PRECISIONS.items() if self.precision in has)
             raise ValueError(f"precision {self.precision} goes with backend: {able}")
+        if self.processes > 1 and isinstance(self.device, tuple):
+            raise ValueError("processes go with one device: name each device as often as it is to be used instead")
+        if isinstance(self.device, tuple) and (self.backend != "torch" or not self.device):
+            raise ValueError("several devices go with backend: torch, one at least")
         if self.compiled and self.backend != "torch":
             raise ValueError("compiled goes with backend: torch")
         return self

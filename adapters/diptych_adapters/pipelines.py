@@ -15,6 +15,7 @@ from diptych_adapters import fingerprints
 from diptych_adapters.engines.choosing import Job, runner_for, unfit
 from diptych_adapters.engines.runner import Inputs, Runner
 from diptych_adapters.engines.tokens import Tokens
+from diptych_adapters.engines.workers import spread
 from diptych_adapters.model_options import PromptOptions, TorchOptions
 from diptych_adapters.models import HUB_PATTERNS, ModelError, ModelFolder, check_safe, resolve
 from diptych_adapters.pipeline_steps import pipeline_steps
@@ -47,8 +48,14 @@ class Pipeline:
 
     @classmethod
     def of(cls, **options: Any) -> Self:
-        """The adapter from its options as keywords, as a config file gives them."""
-        return cls(cls.options_model(**options))  # type: ignore[arg-type,call-arg]
+        """The adapter from its options as keywords, as a config file gives them; on several devices a `Spread`."""
+        wanted: Any = cls.options_model(**options)
+
+        def on(device: str | None) -> Pipeline:
+            return cls(wanted.model_copy(update={"device": device}))  # type: ignore[call-arg]
+
+        name = f"{cls.__module__}:{cls.__qualname__}"
+        return spread(name, on, options, wanted.device, wanted.processes)  # type: ignore[no-any-return]
 
     @property
     def max_length(self) -> int | None:

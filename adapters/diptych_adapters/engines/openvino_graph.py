@@ -35,7 +35,11 @@ class OpenVinoGraph:
     """
 
     def __init__(self, model: Any, *, precision: str, name: str = "") -> None:
-        settings = {"INFERENCE_PRECISION_HINT": HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
+        settings = {
+            "INFERENCE_PRECISION_HINT": HINTS[precision],
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
         self._compiled = openvino().Core().compile_model(model, "CPU", settings)
         inputs = [given.names for given in self._compiled.inputs]
         self._names = [next(name for name in (*CHANNELS, MASK) if name in names) for names in inputs]

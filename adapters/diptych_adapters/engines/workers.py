@@ -1,0 +1,245 @@
+"""Worker processes that hold an encoder each, and `Spread`, which shares documents out among them.
+
+A worker is `python -m diptych_adapters.engines.workers`, fed by its standard input: a script that uses one needs no
+`if __name__ == "__main__"`. It ends with the process that began it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from diptych.errors import AdapterFactoryError, DiptychError
+from diptych.protocols import Pair
+from diptych.types import Floats
+
+LEAST = 16  # inputs that are given to a process at once
+TURNS = 4  # of each process for one call, so that all end at about the same time
+SHARED = ("encode_document", "predict")
+
+
+class Worker:
+    """A process with an adapter of its own, kept until `close`; one that dies is begun again once for a call.
+
+    Args:
+        factory: "module:class" of the adapter.
+        options: of the adapter, as keywords.
+        threads: that torch may use; None leaves that to torch.
+    """
+
+    def __init__(self, factory: str, options: dict[str, Any], threads: int | None) -> None:
+        self._begin = (factory, options, threads)
+        self._lock = threading.Lock()
+        self._seen: Any = None
+        self._process = self._started()
+        self._ended = weakref.finalize(self, _end, [self._process])
+
+    def call(self, method: str, *args: Any) -> Any:
+        """What the method of the worker's adapter returns.
+
+        Raises:
+            AdapterFactoryError: the process ended twice.
+            DiptychError: what the adapter raised.
+        """
+        with self._lock:
+            if method == "look_at":
+                self._seen = args
+            try:
+                return self._ask(method, args)
+            except (OSError, EOFError, pickle.UnpicklingError):
+                self._restart()
+            try:
+                return self._ask(method, args)
+            except (OSError, EOFError, pickle.UnpicklingError) as error:
+                raise AdapterFactoryError(
+                    "a worker process ended, and so did the one begun in its place",
+                    where=f"{self._begin[0]}, device {self._begin[1].get('device') or 'cpu'}",
+                    got=f"exit status {self._process.wait()}",
+                    do="see what it printed; take fewer processes if memory is short",
+                ) from error
+
+    def close(self) -> None:
+        """End the process."""
+        self._ended()
+
+    def _restart(self) -> None:
+        self.close()
+        self._process = self._started()
+        self._ended = weakref.finalize(self, _end, [self._process])
+        if self._seen is not None:
+            self._ask("look_at", self._seen)
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **_threads(self._begin[2])},
+        )
+        with contextlib.suppress(OSError):
+            _send(process.stdin, self._begin)
+        return process
+
+    def _ask(self, method: str, args: tuple[Any, ...]) -> Any:
+        _send(self._process.stdin, (method, args))
+        ok, answer = pickle.load(self._process.stdout)  # type: ignore[arg-type]
+        if ok:
+            return answer
+        raise answer
+
+
+class Spread:
+    """An adapter on several devices or in several processes: they share documents and pairs, the rest is the first's.
+
+    Args:
+        first: the adapter in this process; queries are its business, so that they wait for nobody.
+        workers: the processes.
+        takes_part: `first` takes its share, too; on a CPU it would be in the others' way.
+    """
+
+    def __init__(self, first: Any, workers: Sequence[Worker], *, takes_part: bool) -> None:
+        self._first, self._workers, self._takes_part = first, workers, takes_part
+        self._pool = ThreadPoolExecutor(len(workers) + 1, "spread")
+        for name in SHARED:
+            if hasattr(first, name):
+                setattr(self, name, self._shared(name))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._first, name)
+
+    def look_at(self, texts: Sequence[str]) -> None:
+        """Have every process see these texts."""
+        for done in [self._pool.submit(worker.call, "look_at", texts) for worker in self._workers]:
+            done.result()
+        self._first.look_at(texts)
+
+    def close(self) -> None:
+        """End the processes."""
+        for worker in self._workers:
+            worker.close()
+        self._pool.shutdown()
+
+    def _shared(self, name: str) -> Callable[[Sequence[str] | Sequence[Pair]], Any]:
+        own = getattr(self._first, name)
+
+        def call(inputs: Sequence[str] | Sequence[Pair]) -> Any:
+            if len(inputs) <= LEAST:
+                return own(inputs)
+            shares = [own] if self._takes_part else []
+            shares += [partial(worker.call, name) for worker in self._workers]
+            size = max(LEAST, -(-len(inputs) // (TURNS * len(shares))))
+            pieces = iter([(start, inputs[start : start + size]) for start in range(0, len(inputs), size)])
+            found: dict[int, Any] = {}
+            taking = threading.Lock()
+
+            def work(encode: Callable[[Any], Any]) -> None:
+                while (piece := _next(pieces, taking)) is not None:
+                    found[piece[0]] = encode(piece[1])
+
+            for done in [self._pool.submit(work, share) for share in shares]:
+                done.result()
+            return _joined([found[start] for start in sorted(found)])
+
+        return call
+
+
+def _next(pieces: Any, taking: threading.Lock) -> Any:
+    with taking:
+        return next(pieces, None)
+
+
+def _joined(parts: Sequence[Any]) -> Floats | list[Any]:
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    return [one for part in parts for one in part]
+
+
+def _threads(number: int | None) -> dict[str, str]:
+    return {"OMP_NUM_THREADS": str(number)} if number else {}
+
+
+def spread(
+    factory: str, first: Callable[[str | None], Any], options: dict[str, Any], device: Any, processes: int
+) -> Any:
+    """An adapter on all devices that are named, or in so many processes on the CPU.
+
+    Args:
+        factory: "module:class" of the adapter, for the workers.
+        first: makes the adapter of this process on a device.
+        options: of the adapter, as keywords.
+        device: one or a list of them.
+        processes: that share the processor's cores.
+    """
+    devices = list(device) if isinstance(device, list | tuple) else [device]
+    made = first(devices[0])
+    if len(devices) > 1:
+        workers = [Worker(factory, {**options, "device": other}, None) for other in devices[1:]]
+        return Spread(made, workers, takes_part=True)
+    if processes > 1:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        own = {**options, "processes": 1}
+        workers = [Worker(factory, own, max(1, cores // processes)) for _ in range(processes)]
+        return Spread(made, workers, takes_part=False)
+    return made
+
+
+def _send(stream: Any, message: object) -> None:
+    pickle.dump(message, stream, protocol=pickle.HIGHEST_PROTOCOL)
+    stream.flush()
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        for stream in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):
+                stream.close()  # type: ignore[union-attr]
+        process.terminate()
+        process.wait()
+
+
+def main() -> None:
+    """Serve one adapter until standard input ends."""
+    asked, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
+    factory, options, threads = pickle.load(asked)
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    module, _, name = factory.partition(":")
+    made: Any = None
+    while True:
+        try:
+            method, args = pickle.load(asked)
+        except EOFError:
+            return
+        try:
+            made = made or getattr(import_module(module), name).of(**options)
+            _send(answers, (True, getattr(made, method)(*args)))
+        except Exception as error:
+            _send(answers, (False, _told(error)))
+
+
+def _told(error: Exception) -> Exception:
+    """The error, or one that says the same where it cannot be sent."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return DiptychError(f"a worker process failed: {type(error).__name__}: {error}")
+    return error
+
+
+if __name__ == "__main__":
+    main()
