@@ -60,6 +60,12 @@ class Figure:
         sign, bound = self.wanted.split()
         return self.median >= float(bound) if sign == ">=" else self.median <= float(bound)
 
+    @property
+    def side(self) -> str:
+        """Whose figure this is: the way, what it is compared with, and the size."""
+        against = f" against {self.against}" if self.against else ""
+        return self.way + against + (f", {self.at:,} points" if self.at is not None else "")
+
     def to_data(self) -> dict[str, Any]:
         spread = {"median": self.median, "least": min(self.values), "most": max(self.values), "met": self.met}
         return {**asdict(self), "values": list(self.values), **spread}
@@ -104,10 +110,9 @@ def ratios(theirs: Sequence[float], ours: Sequence[float]) -> list[float]:
 def line(figure: Figure) -> str:
     """A figure as one line for a terminal."""
     least, most = min(figure.values), max(figure.values)
-    against = f" against {figure.against}" if figure.against else ""
     wanted = {None: "", True: f"; wanted {figure.wanted}: met", False: f"; wanted {figure.wanted}: MISSED"}[figure.met]
     return (
-        f"{figure.name}, {figure.way}{against}: {figure.median:.4g} {figure.unit} [{least:.4g}, {most:.4g}],"
+        f"{figure.name}, {figure.side}: {figure.median:.4g} {figure.unit} [{least:.4g}, {most:.4g}],"
         f" n={len(figure.values)}{wanted}"
     )
 

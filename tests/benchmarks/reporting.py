@@ -61,7 +61,7 @@ def _results(found: Mapping[str, Any]) -> list[Result]:
 
 def _overview(results: Sequence[Result]) -> str:
     rows = [
-        [result.title, figure.name, _way(figure), figure.wanted, _spread(figure), "yes" if figure.met else "**missed**"]
+        [result.title, figure.name, figure.side, figure.wanted, _spread(figure), "yes" if figure.met else "**missed**"]
         for result in results
         for figure in result.figures
         if figure.wanted
@@ -71,8 +71,7 @@ def _overview(results: Sequence[Result]) -> str:
 
 def _section(result: Result) -> str:
     rows = [
-        [figure.name, _way(figure), _spread(figure), figure.wanted, str(len(figure.values))]
-        for figure in result.figures
+        [figure.name, figure.side, _spread(figure), figure.wanted, str(len(figure.values))] for figure in result.figures
     ]
     parts = [f"\n## {result.title}\n", *(f"- {note}" for note in result.notes), *_origin(result)]
     if rows:
@@ -89,10 +88,6 @@ def _origin(result: Result) -> Iterable[str]:
     yield f"- {machine}"
     for side, packages in result.versions.items():
         yield f"- {side}: {', '.join(f'{package} {version}' for package, version in packages.items())}"
-
-
-def _way(figure: Figure) -> str:
-    return f"{figure.way} against {figure.against}" if figure.against else figure.way
 
 
 def _spread(figure: Figure) -> str:

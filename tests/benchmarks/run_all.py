@@ -64,6 +64,12 @@ STEPS = (
     Step("pairs", "bench_peers.py pairs --documents 400 --rounds 5", FEW),
     Step("overhead", "bench_search_overhead.py --points 100000", "--points 2000 --queries 200"),
     Step("edge", "bench_edge.py --points 100000", "--points 2000 --queries 200"),
+    Step(
+        "growth",
+        "bench_populate.py --sizes 10000,100000 --rounds 3",
+        "--sizes 1000,3000 --rounds 1",
+        "--sizes 10000,100000,1000000 --quantization",
+    ),
     Step("gpu", "bench_gpu.py --documents 5000 --rounds 5", FEW),
 )
 

@@ -18,6 +18,11 @@ def test_a_figure_is_met_when_its_median_is_as_wanted(wanted: str, met: bool | N
     assert Figure("speed", "ours", "x", [9.0, 2.0, 1.0], "theirs", wanted).met is met
 
 
+def test_a_figure_names_its_way_its_other_side_and_its_size() -> None:
+    assert Figure("speed", "ours", "x", [1.0], "theirs", at=10_000).side == "ours against theirs, 10,000 points"
+    assert Figure("speed", "ours", "x", [1.0]).side == "ours"
+
+
 def test_a_line_says_that_a_figure_is_missed() -> None:
     assert line(Figure("speed", "ours", "x", [1.0, 3.0], "theirs", ">= 4")) == (
         "speed, ours against theirs: 2 x [1, 3], n=2; wanted >= 4: MISSED"
