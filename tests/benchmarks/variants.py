@@ -40,3 +40,15 @@ def chosen(names: str) -> dict[str, Variant]:
     if unknown := [name for name in wanted if name not in VARIANTS]:
         raise SystemExit(f"no variant {unknown[0]!r}; there are {', '.join(VARIANTS)}")
     return {name: VARIANTS[name] for name in wanted}
+
+
+def one(names: str) -> tuple[str, Variant]:
+    """The variant that is named, the fastest unless one is.
+
+    Raises:
+        SystemExit: there is no such variant, or several are named.
+    """
+    found = chosen(names or FASTEST)
+    if len(found) > 1:
+        raise SystemExit(f"one variant is measured here, not {', '.join(found)}")
+    return next(iter(found.items()))

@@ -12,7 +12,7 @@ from figures import RATIO, Figure, Result, ratios
 from peers.models import minilm
 from peers.talking import Worker, loaded
 from rounds import interleaved
-from variants import FASTEST, chosen
+from variants import one
 
 FRAMEWORKS = ("langchain", "llama-index", "haystack")
 OURS, ENCODER = "diptych", "diptych's encoder alone"
@@ -21,7 +21,7 @@ WARM_UP = 64  # documents of round 0
 
 def measure(options: argparse.Namespace) -> Result:
     texts = list(read_texts(options.corpus).values())[: options.documents]
-    [(way, variant)] = chosen(options.ways or FASTEST).items()
+    way, variant = one(options.ways)
     start = partial(loaded, threads=options.threads, model=str(minilm()), kind="dense")
     with ExitStack() as stack:
         ours = stack.enter_context(start("diptych", ways={OURS: variant.options}))

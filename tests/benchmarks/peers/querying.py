@@ -18,7 +18,7 @@ from peers.populating import FRAMEWORKS
 from peers.talking import Worker, loaded
 from peers.vectors import in_turn, passages, store_vectors
 from rounds import interleaved
-from variants import FASTEST, chosen
+from variants import one
 
 EDGE, LOCAL = "diptych", "diptych on local mode"
 LIMIT = 10
@@ -46,7 +46,7 @@ def measure(options: argparse.Namespace) -> Result:
     """Framework after framework, each in rounds with diptych; so no more than three collections are held at once."""
     texts = passages(options.corpora, options.points)
     asked = in_turn(options.corpora[0], options.rounds + 1, options.queries)
-    [(way, variant)] = chosen(options.ways or FASTEST).items()
+    way, variant = one(options.ways)
     figures: list[Figure] = []
     versions: dict[str, Mapping[str, str]] = {}
     start = partial(loaded, threads=options.threads, model=str(minilm()), kind="dense")

@@ -63,4 +63,4 @@ def _requirements(peer: str) -> list[str]:
 
 
 def _python(place: Path) -> Path:
-    return place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    return place / "bin" / "python"

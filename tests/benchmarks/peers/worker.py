@@ -92,9 +92,8 @@ class Worker:
         return {"seconds": seconds, "found": found}
 
     def memory(self) -> float:
-        """The most memory that this process had so far, in MB."""
-        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return kilobytes / 1000
+        """The most memory that this process had so far, in MB, as Linux counts it."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 @contextmanager
