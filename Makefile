@@ -21,8 +21,11 @@ types: $(VENV)/.test
 tests: $(VENV)/.test
 	$(BIN)/pytest
 
+# Into docs/performance.md. ONLY=encode,populate picks steps; AGAIN=1 measures anew, QUICK=1 tries, MILLION=1 goes to a million
+# points, RENDER=1 only writes the page again.
 bench: $(VENV)/.test
-	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	$(BIN)/python tests/benchmarks/run_all.py $(if $(ONLY),--only $(ONLY)) $(if $(AGAIN),--again) $(if $(QUICK),--quick) \
+		$(if $(MILLION),--million) $(if $(RENDER),--render)
 
 docs: $(VENV)/.test
 	$(BIN)/python docs/generate.py
@@ -42,4 +45,4 @@ $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 	@touch $@ $(VENV)/.demo
 
 clean:
-	rm -rf $(VENV) examples/debian/qdrant build dist
+	rm -rf $(VENV) .venv-bench examples/debian/qdrant build dist

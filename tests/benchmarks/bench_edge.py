@@ -4,6 +4,7 @@
 
 Searches run on the same optimised shard (the bare one is a copy of the client's folder), one query here, one there.
 Upserts alternate pieces of 1,000 points. Printed: medians, quartiles of the paired ratios, and the ratio of medians.
+`--json FILE` keeps the ratios by round, each the ratio of the medians of a fifth of the calls.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ import qdrant_edge as edge
 from qdrant_client import models
 
 from diptych.stores.edge import EdgeClient
+from figures import Figure, Result
+from machine import versions
+from rounds import in_rounds
 
 PIECE = 1000
 NAME = "bench"
@@ -34,15 +38,15 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
 
 def report(
     what: str, bare: Sequence[float], ours: Sequence[float], unit: str, scale: Callable[[float], float]
-) -> float:
-    """Print medians and ratios; the ratio of the medians, ours over bare."""
+) -> list[float]:
+    """Print medians and ratios; the ratios of the medians, ours over bare, of each fifth of the calls."""
     paired = np.percentile(np.asarray(ours) / np.asarray(bare), [25, 50, 75])
     low, high = float(np.median(bare)), float(np.median(ours))
     print(
         f"{what}: bare {scale(low):,.3f} {unit}, EdgeClient {scale(high):,.3f} {unit}, time ratio {high / low:.3f};"
         f" paired ratios median {paired[1]:.3f} [{paired[0]:.3f}, {paired[2]:.3f}], n={len(bare)}"
     )
-    return high / low
+    return in_rounds(bare, ours)
 
 
 def bare_points(vectors: Any, first: int) -> Any:
@@ -119,8 +123,8 @@ def optimize_under_load(client: EdgeClient, queries: Any) -> None:
         print(f"  meanwhile {len(seconds):,} x {what}: median {middle:.2f} ms, 99% {late:.2f} ms, worst {worst:.2f} ms")
 
 
-def run(points: int, dimension: int, queries: int) -> dict[str, float]:
-    """All of it; the time ratios by name."""
+def run(points: int, dimension: int, queries: int) -> dict[str, list[float]]:
+    """All of it; the time ratios by name and round."""
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(200, dimension))
     vectors = (centres[rng.integers(0, 200, points)] + 0.7 * rng.normal(size=(points, dimension))).astype(np.float32)
@@ -141,6 +145,15 @@ def run(points: int, dimension: int, queries: int) -> dict[str, float]:
     return ratios
 
 
+def result(found: dict[str, list[float]], points: int, dimension: int) -> Result:
+    figures = [
+        Figure(f"time of {what}, ratio to the bare engine's", "EdgeClient", "", values, "qdrant_edge")
+        for what, values in found.items()
+    ]
+    notes = [f"{points:,} points of {dimension} dimensions, clustered; less is better."]
+    return Result("What EdgeClient costs over the bare engine", figures, notes, {"diptych": versions()})
+
+
 def test_the_benchmark_runs_and_both_sides_answer_alike() -> None:
     assert set(run(points=3000, dimension=16, queries=64)) == {"upsert", "search", "batch"}
 
@@ -150,5 +163,7 @@ if __name__ == "__main__":
     parser.add_argument("--points", type=int, default=100_000)
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--queries", type=int, default=2000)
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    run(options.points, options.dimension, options.queries)
+    found = run(options.points, options.dimension, options.queries)
+    result(found, options.points, options.dimension).write(options.json)

@@ -1,0 +1,111 @@
+"""docs/performance.md, out of results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from figures import Figure, Result
+from growth_plot import plot_growth
+
+INTRODUCTION = """\
+# Performance
+
+This page is written by `make bench` from `docs/performance.json`; change neither by hand. To measure your machine:
+
+```sh
+make bench                        # all; a run that was cut off goes on where it stopped
+make bench ONLY=encode,populate   # some of it, whether measured already or not
+make bench QUICK=1                # a try with few documents, written to build/bench/quick
+make bench MILLION=1              # the growth to 1,000,000 points too
+```
+
+It takes about an hour on two cores, and should be alone on the machine. The other libraries are installed into
+environments of their own below `.venv-bench` first: some minutes and 6 GB, once. Test collections are looked for below
+`$DIPTYCH_DATA`; one that is not there is replaced by `examples/debian`, and the result says so.
+
+How to read it: both sides of a ratio are measured in turn, round by round, on the same cores with the same number of
+threads, after a round that does not count. A ratio is taken within a round; one marked × is above 1 where diptych is
+faster. Given are the median of the rounds and, in brackets, the least and the most. *Wanted* is what the project set
+itself before measuring; what is missed is printed as missed.
+"""
+NOTHING = "\nNothing was measured yet.\n"
+IMAGE = Path("images") / "growth.png"
+
+
+def write_page(found: Mapping[str, Any], docs: Path) -> None:
+    """The page, and the plot when there is growth to show."""
+    docs.mkdir(parents=True, exist_ok=True)
+    plotted = plot_growth([figure for result in _results(found) for figure in result.figures], docs / IMAGE)
+    (docs / "performance.md").write_text(page(found, plotted=plotted), encoding="utf-8")
+
+
+def page(found: Mapping[str, Any], *, plotted: bool) -> str:
+    """The page of results by step; each is a `Result` as JSON, or the note of one that failed."""
+    if not found:
+        return INTRODUCTION + NOTHING
+    results = _results(found)
+    plot = ["\n## How cost grows\n", f"![Cost by size of the collection]({IMAGE.as_posix()})\n"] if plotted else []
+    failed = [
+        f"\n**Not measured:** `{data['command']}` failed with exit code {data['failed']}.\n"
+        for data in found.values()
+        if "failed" in data
+    ]
+    return "\n".join([INTRODUCTION, _overview(results), *failed, *plot, *map(_section, results)])
+
+
+def _results(found: Mapping[str, Any]) -> list[Result]:
+    return [Result.of(data) for data in found.values() if "failed" not in data]
+
+
+def _overview(results: Sequence[Result]) -> str:
+    rows = [
+        [result.title, figure.name, figure.side, figure.wanted, _spread(figure), "yes" if figure.met else "**missed**"]
+        for result in results
+        for figure in result.figures
+        if figure.wanted
+    ]
+    return "## What was wanted\n\n" + _table(("of", "figure", "way", "wanted", "measured", "met"), rows)
+
+
+def _section(result: Result) -> str:
+    rows = [
+        [figure.name, figure.side, _spread(figure), figure.wanted, str(len(figure.values))] for figure in result.figures
+    ]
+    parts = [f"\n## {result.title}\n", *(f"- {note}" for note in result.notes), *_origin(result)]
+    if rows:
+        parts.append("\n" + _table(("figure", "way", "median [least, most]", "wanted", "rounds"), rows))
+    return "\n".join(parts)
+
+
+def _origin(result: Result) -> Iterable[str]:
+    """Command, date, machine and versions."""
+    machine = ", ".join(
+        f"{value}" if key == "cpu" else f"{key} {value}" for key, value in result.machine.items() if value
+    )
+    yield f"- {result.threads} threads on each side; {result.date}; `python tests/benchmarks/{result.command}`"
+    yield f"- {machine}"
+    for side, packages in result.versions.items():
+        yield f"- {side}: {', '.join(f'{package} {version}' for package, version in packages.items())}"
+
+
+def _spread(figure: Figure) -> str:
+    """Median, least and most with their unit; of a single value the value."""
+    unit = "" if figure.unit in ("", "x") else f" {figure.unit}"
+    sign = "×" if figure.unit == "x" else ""
+    if len(figure.values) == 1:
+        return f"{_number(figure.median)}{sign}{unit}"
+    return f"{_number(figure.median)}{sign} [{_number(min(figure.values))}, {_number(max(figure.values))}]{unit}"
+
+
+def _number(value: float) -> str:
+    """Three digits that count; a cosine or nDCG close to 1 with all that tells it from 1."""
+    if 0.9 < abs(value) < 1:
+        return f"{value:.5f}".rstrip("0")
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"

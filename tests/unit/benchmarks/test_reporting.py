@@ -1,0 +1,60 @@
+"""The page of results."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from figures import Figure, Result
+from peers.venvs import ROOT
+from reporting import page, write_page
+
+
+def data(*figures: Figure) -> dict[str, Any]:
+    result = Result(
+        "Speed", figures, ["a small run"], {"ours": {"torch": "2"}}, 2, "bench.py", "today", {"cpu": "fast"}
+    )
+    return {**asdict(result), "figures": [figure.to_data() for figure in figures]}
+
+
+def test_what_is_missed_is_printed_as_missed_and_what_is_met_as_met() -> None:
+    found = {
+        "one": data(Figure("speed", "a", "x", [1, 2, 3], "b", ">= 2"), Figure("speed", "c", "x", [1], "b", ">= 2")),
+    }
+    text = page(found, plotted=False)
+    assert "| Speed | speed | a against b | >= 2 | 2× [1, 3] | yes |" in text
+    assert "| Speed | speed | c against b | >= 2 | 1× | **missed** |" in text
+
+
+def test_a_result_tells_threads_command_date_machine_and_versions() -> None:
+    text = page({"one": data(Figure("rate", "a", "1/s", [7.0]))}, plotted=False)
+    for told in (
+        "a small run",
+        "2 threads on each side; today; `python tests/benchmarks/bench.py`",
+        "- fast",
+        "torch 2",
+    ):
+        assert told in text
+
+
+def test_a_step_that_failed_is_named() -> None:
+    text = page({"one": {"failed": 1, "command": "bench_it.py --all", "commit": "0"}}, plotted=False)
+    assert "**Not measured:** `bench_it.py --all` failed with exit code 1." in text
+
+
+def test_growth_is_plotted_when_there_are_two_sizes_of_a_way(tmp_path: Path) -> None:
+    sizes = {n: Figure("time of a query", "Edge", "ms", [1.0, 1.2], at=n) for n in (1000, 10_000)}
+    write_page({"one": data(sizes[1000])}, tmp_path)
+    assert not (tmp_path / "images" / "growth.png").exists()
+    write_page({"one": data(*sizes.values())}, tmp_path)
+    assert (tmp_path / "images" / "growth.png").read_bytes().startswith(b"\x89PNG")
+    assert "images/growth.png" in (tmp_path / "performance.md").read_text()
+
+
+def test_the_page_in_the_docs_says_what_its_figures_say() -> None:
+    file = ROOT / "docs" / "performance.json"
+    found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    plotted = (ROOT / "docs" / "images" / "growth.png").exists()
+    assert (ROOT / "docs" / "performance.md").read_text(encoding="utf-8") == page(found, plotted=plotted)
