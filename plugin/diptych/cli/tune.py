@@ -45,6 +45,9 @@ def index(
     collection: CollectionOption = None,
     slot: Annotated[str | None, typer.Option(metavar="NAME", help="A dense slot; the only one unless given.")] = None,
     sample: Annotated[int, typer.Option(min=100, metavar="N", help="Vectors that are indexed at most.")] = 10_000,
+    points: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Measure as in a collection of N points, to plan ahead.")
+    ] = None,
     queries: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="queries.jsonl(.gz) to ask; else 200 vectors are held out."),
@@ -89,6 +92,7 @@ def index(
             prefixes=prefix,
             queries=texts,
             sample=sample,
+            points=points,
             k=k,
             rule=Rule(recall, least.value),
             progress=bars,
@@ -111,7 +115,7 @@ def show(found: IndexReport, plot: Path | None) -> None:
     console = stdout()
     asked = "held-out vectors asked" if found.held_out else "queries asked"
     say(console, f"{found.collection}, slot {found.slot}: {found.points:,} vectors of {found.dimension}", "bold")
-    say(console, f"{found.sample:,} of them indexed, {found.queries:,} {asked}, one after another in one thread")
+    say(console, f"{found.sample:,} of them indexed as in a collection of {found.as_of:,}; {found.queries:,} {asked}")
     _print_table(console, found)
     say(console, "● on the Pareto front of recall, p50 and memory; memory and disk are bytes of a point")
     if not found.reached:

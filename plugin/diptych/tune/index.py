@@ -33,6 +33,7 @@ def tune_index(
     prefixes: Sequence[int] | None = None,
     queries: Sequence[str] = (),
     sample: int = SAMPLE,
+    points: int | None = None,
     k: int = 10,
     rule: Rule | None = None,
     rounds: int = ROUNDS,
@@ -51,6 +52,7 @@ def tune_index(
         prefixes: dimensions of first stages in that grid.
         queries: texts that the slot's encoder encodes; 200 of the sampled vectors are held out unless given.
         sample: vectors that are indexed at most.
+        points: measure as in a collection that holds so many; as many as it holds unless given.
         k: of the recall.
         rule: what is chosen.
         rounds: how often each setup is asked each query.
@@ -66,7 +68,7 @@ def tune_index(
     drawn = draw(view, found, size=sample, held_out=HELD_OUT, texts=queries, seed=seed, progress=watching)
     given = grid(drawn.documents.shape[1], whole_numbers=drawn.whole_numbers, prefixes=prefixes)
     wanted = _with_now(view, found, given if setups is None else setups)
-    with Scratch(drawn) as scratch:
+    with Scratch(drawn, points or drawn.points) as scratch:
         rows = _Measuring(scratch, drawn, k, rounds, watching).rows(wanted)
     rows = sorted(with_front(rows), key=lambda row: (row.memory, row.p50))
     best, reached = chosen_by.choose(rows)
@@ -76,6 +78,7 @@ def tune_index(
         dimension=drawn.documents.shape[1],
         similarity=drawn.similarity,
         points=drawn.points,
+        as_of=points or drawn.points,
         sample=len(drawn.documents),
         queries=len(drawn.queries),
         held_out=drawn.held_out,

@@ -64,11 +64,11 @@ def _draw(panel: Any, report: IndexReport, costs: Sequence[float], label: str) -
         if row == report.chosen:
             panel.plot(cost, row.recall, "o", color="#222222", markerfacecolor="none", markersize=15)
     panel.set_xscale("log")
+    panel.xaxis.set_major_locator(load("matplotlib.ticker", purpose="plotting").LogLocator(subs=(1, 2, 3, 5)))
     panel.xaxis.set_major_formatter("{x:g}")
-    panel.xaxis.set_minor_formatter("{x:g}")
-    panel.tick_params(axis="x", which="both", labelsize=8)
+    panel.xaxis.set_minor_formatter("")
     panel.set_xlabel(label)
-    panel.grid(alpha=0.25, which="both")
+    panel.grid(alpha=0.25)
     panel.spines[["top", "right"]].set_visible(False)
 
 
@@ -82,7 +82,7 @@ def _kind(row: Row) -> str:
 def _title(report: IndexReport) -> str:
     asked = "held-out vectors" if report.held_out else "queries"
     return (
-        f"{report.collection}, slot {report.slot}: {report.sample:,} of {report.points:,} vectors, {report.dimension} "
-        f"numbers, {report.similarity}, {report.queries} {asked}\n"
+        f"{report.collection}, slot {report.slot}: {report.sample:,} vectors of {report.dimension} numbers, "
+        f"{report.similarity}, as in a collection of {report.as_of:,}; {report.queries:,} {asked}\n"
         f"filled: Pareto front of recall, time and memory, numbered as in the table; ring: {report.rule}"
     )

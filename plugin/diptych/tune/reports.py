@@ -36,7 +36,7 @@ class IndexReport:
     Args:
         collection, slot: whose vectors.
         dimension, similarity: of the vectors.
-        points: that the collection holds.
+        points: that the collection holds; `as_of`: by which Qdrant decided whether to build indexes.
         sample: vectors that were indexed.
         queries: that were asked; `held_out` when they are vectors of documents and not of texts.
         k: of the recall.
@@ -51,6 +51,7 @@ class IndexReport:
     dimension: int
     similarity: str
     points: int
+    as_of: int
     sample: int
     queries: int
     held_out: bool

@@ -24,7 +24,7 @@ from diptych.types import Floats
 
 NAME, VECTOR = "sample", "v"
 PAGE = 1000  # points written in one call
-ALWAYS = models.OptimizersConfigDiff(indexing_threshold=1)  # kB: index and quantize however small the sample is
+THRESHOLD = 10_000  # kB of a vector: below, Qdrant builds no index, and scans instead of using a graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,16 @@ class _Facts:
 
 
 class Scratch:
-    """A context manager: embedded stores in a temporary folder, one for each way of storing the sample."""
+    """A context manager: embedded stores in a temporary folder, one for each way of storing the sample.
 
-    def __init__(self, sample: Sample) -> None:
-        self._sample = sample
+    Args:
+        sample: what is stored.
+        points: of the collection that it stands for. Qdrant decides by bytes whether to index, to quantize and to use
+            the graph; the thresholds are made smaller as the sample is, so that it decides as it does there.
+    """
+
+    def __init__(self, sample: Sample, points: int) -> None:
+        self._sample, self._share = sample, min(1.0, len(sample.documents) / points)
         self._folder = tempfile.TemporaryDirectory(prefix="diptych-tune-", ignore_cleanup_errors=True)
         self._stores = ExitStack()
 
@@ -73,7 +79,9 @@ class Scratch:
         begin, folder = time.perf_counter(), Path(tempfile.mkdtemp(dir=self._folder.name))
         client = self._stores.enter_context(EdgeClient(folder))
         first, vectors = _first(storage), self._params(storage)
-        client.create_collection(NAME, vectors_config=vectors, optimizers_config=ALWAYS)
+        optimizers = models.OptimizersConfigDiff(indexing_threshold=self._scaled(THRESHOLD))
+        hnsw = models.HnswConfigDiff(full_scan_threshold=self._scaled(THRESHOLD))
+        client.create_collection(NAME, vectors_config=vectors, optimizers_config=optimizers, hnsw_config=hnsw)
         for points in _points(self._sample.documents, first):
             client.upsert(NAME, points)
         client.optimize(NAME)
@@ -95,9 +103,16 @@ class Scratch:
         facts = _Facts(self._sample.documents.shape[1], self._sample.similarity)
         whole, first = vector_params(facts, "dense", storage), _first(storage)
         assert isinstance(whole, models.VectorParams), "the slot is dense"
-        if first is None or storage.first_stage is None:
-            return {VECTOR: whole}
-        return {VECTOR: whole, first.vector: first_stage_params(whole, storage.first_stage)}
+        made = {VECTOR: whole}
+        if first is not None and storage.first_stage is not None:
+            made[first.vector] = first_stage_params(whole, storage.first_stage)
+        for params in made.values():
+            if params.hnsw_config and params.hnsw_config.full_scan_threshold:
+                params.hnsw_config.full_scan_threshold = self._scaled(params.hnsw_config.full_scan_threshold)
+        return made
+
+    def _scaled(self, threshold: int) -> int:
+        return max(1, round(threshold * self._share))
 
 
 def _first(storage: VectorStorage) -> Prefix | None:

@@ -24,7 +24,7 @@ from diptych.tune import Rule, Setup, plot_index, tune_index
 from diptych.tune.sample import Sample
 from diptych.types import Run
 
-COUNT = 900
+COUNT, MANY = 900, 10**7
 DENSE: dict[str, Any] = {"adapter": "rows", "count": COUNT}
 
 
@@ -67,7 +67,7 @@ def contents(found: Collection) -> tuple[Any, ...]:
 
 def test_every_setup_is_measured_and_nothing_is_left_behind(collection: Collection, temporary: Path) -> None:
     before = contents(collection)
-    found = tune_index(collection.handle, setups=[EXACT, SCALAR, ROUGH, FIRST], sample=600)
+    found = tune_index(collection.handle, setups=[EXACT, SCALAR, ROUGH, FIRST], sample=600, points=MANY)
     assert contents(collection) == before
     assert list(temporary.glob("diptych-tune-*")) == []
     assert (found.collection, found.slot, found.dimension, found.points) == ("c", "dense", 64, COUNT)
@@ -92,7 +92,7 @@ def test_a_first_stages_recall_is_that_of_two_stages_by_brute_force(tmp_path: Pa
     texts = [f"q{n}" for n in range(support.QUERIES)]
     narrow = setup({"first_stage": {"dimension": 8, "oversampling": 1}})
     with filled(f"edge:{tmp_path / 'store'}") as collection:
-        found = tune_index(collection.handle, setups=[narrow], queries=texts, sample=COUNT)
+        found = tune_index(collection.handle, setups=[narrow], queries=texts, sample=COUNT, points=MANY)
     assert (found.sample, found.queries, found.held_out) == (COUNT, support.QUERIES, False)
     scores = table.queries @ table.rows.T
     exact = np.argsort(-scores, axis=1)[:, :10]
@@ -110,7 +110,7 @@ def test_a_first_stages_recall_is_that_of_two_stages_by_brute_force(tmp_path: Pa
 def test_the_truth_is_the_exact_search_of_the_engine(similarity: Any, tmp_path: Path) -> None:
     slots = {"dense": {**DENSE, "similarity": similarity}}
     with filled(f"edge:{tmp_path / 'store'}", slots) as collection:
-        found = tune_index(collection.handle, setups=[EXACT], sample=500, k=5)
+        found = tune_index(collection.handle, setups=[EXACT], sample=500, k=5, points=MANY)
     assert [row.recall for row in found.rows if row.setup == EXACT] == [1.0]
     table = support.Rows(count=COUNT, similarity=similarity)
     truth = Sample(table.rows, table.queries, similarity, COUNT, False).exact(5)
@@ -121,17 +121,32 @@ def test_the_truth_is_the_exact_search_of_the_engine(similarity: Any, tmp_path: 
     assert ann_recall(Run("same", truth.rankings), truth, 5) == 1.0
 
 
+def test_a_collection_below_qdrants_thresholds_is_measured_as_it_is_searched_and_can_be_thought_larger(
+    tmp_path: Path,
+) -> None:
+    """Binary copies are made of any number of points, those of a byte and graphs of 10 MB or more."""
+    byte = setup({"quantization": {"kind": "scalar"}}, rescore=False)
+    with filled(f"edge:{tmp_path / 'store'}") as collection:
+        small = tune_index(collection.handle, setups=[ROUGH, byte], sample=600)
+        large = tune_index(collection.handle, setups=[ROUGH, byte], sample=600, points=MANY)
+    assert (small.points, small.as_of, large.points, large.as_of) == (COUNT, COUNT, COUNT, MANY)
+    recalls = [{row.setup: row.recall for row in found.rows} for found in (small, large)]
+    assert recalls[0][byte] == 1.0
+    assert recalls[1][byte] < 1.0
+    assert max(recalls[0][ROUGH], recalls[1][ROUGH]) < 1.0
+
+
 def test_what_the_collection_has_is_measured_too(tmp_path: Path) -> None:
     storage = {"quantization": {"kind": "turbo", "bits": "bits2"}}
     slots, search = {"dense": {**DENSE, "storage": storage}}, {"params": {"oversampling": 2, "rescore": True}}
     with filled(f"edge:{tmp_path / 'store'}", slots, search=search) as collection:
-        found = tune_index(collection.handle, setups=[EXACT], sample=300)
+        found = tune_index(collection.handle, setups=[EXACT], sample=300, points=MANY)
     (now,) = [row.setup for row in found.rows if row.setup.now]
     assert (now.stored, now.asked) == ("turbo bits2", "rescore x2")
 
 
 def test_the_least_that_is_wanted_is_chosen_and_what_cannot_be_reached_is_said(collection: Collection) -> None:
-    found = tune_index(collection.handle, setups=[SCALAR, ROUGH], sample=400, rule=Rule(1.0, "disk"))
+    found = tune_index(collection.handle, setups=[SCALAR, ROUGH], sample=400, rule=Rule(1.0, "disk"), points=MANY)
     assert found.rule == "least disk with a recall of 1 or more"
     assert found.reached is (found.chosen.recall == 1.0)
     assert found.chosen.recall == max(row.recall for row in found.rows)
@@ -162,7 +177,7 @@ def test_a_collection_that_is_too_small_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_plot_is_a_png_and_a_wrong_place_is_told_before(collection: Collection, tmp_path: Path) -> None:
-    found = tune_index(collection.handle, setups=[SCALAR], sample=200)
+    found = tune_index(collection.handle, setups=[SCALAR], sample=200, points=MANY)
     plot_index(found, tmp_path / "index.png")
     assert (tmp_path / "index.png").read_bytes().startswith(b"\x89PNG")
     for wrong in ("index.pdf", "nowhere/index.png"):
@@ -174,7 +189,7 @@ SCRIPT = """
 import rows
 from diptych.cli import app, main
 from diptych.cli.session import Session
-main(["tune", "index", "--sample", "800"], session=Session(rows.registry()))
+main(["tune", "index", "--sample", "800", "--points", "9999999"], session=Session(rows.registry()))
 """
 
 

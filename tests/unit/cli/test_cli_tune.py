@@ -27,7 +27,7 @@ ROWS = (
     Row(PLAIN, 0.998, 0.41, 0.9, 1690.0, 1690.0, 2.5, front=True),
 )
 REPORT = IndexReport(
-    "packages", "dense", 384, "cosine", 57_980, 10_000, 200, True, 10, ROWS, ROWS[0], "least memory", True
+    "packages", "dense", 384, "cosine", 57_980, 57_980, 10_000, 200, True, 10, ROWS, ROWS[0], "least memory", True
 )
 
 
@@ -37,7 +37,7 @@ def test_the_table_marks_front_and_choice_and_the_config_beneath_can_be_pasted(
     show(REPORT, Path("index.png"))
     out = capsys.readouterr().out
     assert "packages, slot dense: 57,980 vectors of 384" in out
-    assert "10,000 of them indexed, 200 held-out vectors asked" in out
+    assert "10,000 of them indexed as in a collection of 57,980; 200 held-out vectors asked" in out
     assert [" ".join(line.split()) for line in out.splitlines() if line[:2] in ("1 ", "2 ")] == [
         "1 ★● turbo bits2 rescore x4 0.991 0.32 ms 0.70 ms 250 bytes 1.8 kB 3.0 s",
         "2 ● float32 (now) default 0.998 0.41 ms 0.90 ms 1.7 kB 1.7 kB 2.5 s",
@@ -68,9 +68,8 @@ def test_a_whole_run_gives_a_document_with_the_config_of_each_row_and_a_plot(
     (tmp_path / "many.jsonl").write_text("\n".join(lines))
     (tmp_path / "queries.jsonl").write_text("\n".join(lines[:20]))
     run("populate", tmp_path / "many.jsonl")
-    answer = run(
-        "tune", "index", "--queries", "queries.jsonl", "--prefix", "40", "--recall", "0.9", "--plot", "p.png", "--json"
-    )
+    asked = ("--queries", "queries.jsonl", "--prefix", "40", "--recall", "0.9", "--points", "9999999")
+    answer = run("tune", "index", *asked, "--plot", "p.png", "--json")
     assert answer.code == 0, answer.err
     found = answer.json()
     assert (found["slot"], found["sample"], found["queries"], found["held_out"]) == ("dense", 150, 20, False)
