@@ -13,7 +13,6 @@ from qdrant_client import models
 from diptych.errors import TuneError
 from diptych.populate.progress import Progress
 from diptych.protocols import Similarity
-from diptych.search.inputs import using
 from diptych.slots import Slot
 from diptych.types import Floats, Run
 from diptych.view import View
@@ -124,9 +123,10 @@ def _points(view: View, slot: Slot, wanted: int) -> list[Any]:
 
 def _read(view: View, slot: Slot, points: Sequence[Any], progress: Progress) -> Floats:
     rows: list[Floats] = []
+    wanted = [slot.vector] if slot.vector else True  # the unnamed one cannot be asked for by name
     for start in range(0, len(points), PAGE):
         page = list(points[start : start + PAGE])
-        records = view.client.retrieve(view.name, page, with_payload=False, with_vectors=[using(slot) or ""])
+        records = view.client.retrieve(view.name, page, with_payload=False, with_vectors=wanted)
         found = (_vector(record.vector, slot.vector) for record in records)
         rows += [vector for vector in found if vector is not None]
         progress.advance("read", len(page))

@@ -24,6 +24,7 @@ from diptych.types import Hit
 
 COUNT, LIMIT, SHORT = 1500, 10, 16
 QUERIES = [f"q{n}" for n in range(support.QUERIES)]
+ROWS: dict[str, Any] = {"adapter": "rows", "count": COUNT}
 FIRST: dict[str, Any] = {"dimension": SHORT, "oversampling": 3}
 Open: TypeAlias = Callable[..., Collection]
 
@@ -128,6 +129,25 @@ def test_the_whole_vector_has_no_graph_unless_it_is_asked_for(tmp_path: Path) ->
         assert made["dense.1"].on_disk is True
         assert (made["dense.1.first"].hnsw_config.m, made["dense.1.first"].size) == (24, 8)
         assert made["dense.1.first"].on_disk is False
+
+
+def test_the_originals_score_whatever_is_quantized(tmp_path: Path) -> None:
+    first = {**FIRST, "oversampling": 10, "quantization": {"kind": "binary"}}
+    slots = {"dense": {**ROWS, "storage": {"quantization": {"kind": "scalar"}, "first_stage": first}}}
+    config = parse_config({"store": f"edge:{tmp_path}", "collection": "c", "slots": slots})
+    with Collection.open(config, registry=support.registry()) as collection:
+        collection.populate({"id": str(n), "text": str(n)} for n in range(COUNT))
+        collection.client.update_collection("c", optimizers_config=models.OptimizersConfigDiff(indexing_threshold=1))
+        collection.client.optimize("c")  # type: ignore[attr-defined]
+        found = collection.search_batch(QUERIES, limit=LIMIT)
+        whole = collection.search_batch(QUERIES, limit=LIMIT, params=models.SearchParams(hnsw_ef=64, exact=False))
+    table = support.Rows(count=COUNT)
+    scores = table.queries @ table.rows.T
+    exact = np.argsort(-scores, axis=1)[:, :LIMIT]
+    for hits in (found, whole):
+        for query, (own, best) in enumerate(zip(hits, exact.tolist(), strict=True)):
+            assert [hit.score for hit in own] == pytest.approx([scores[query, int(hit.id)] for hit in own], abs=1e-6)
+            assert len({int(hit.id) for hit in own} & set(best)) >= 8
 
 
 def test_pages_follow_each_other(opened: Open) -> None:

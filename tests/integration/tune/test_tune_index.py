@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qdrant_client import QdrantClient, models
 
 import rows as support
 from diptych import Collection
@@ -20,6 +21,7 @@ from diptych.config import parse_config
 from diptych.config.models import SearchParams, VectorStorage
 from diptych.errors import TuneError
 from diptych.evaluate import ann_recall
+from diptych.stores.edge import EdgeClient
 from diptych.tune import Rule, Setup, plot_index, tune_index
 from diptych.tune.sample import Sample
 from diptych.types import Run
@@ -150,6 +152,19 @@ def test_the_least_that_is_wanted_is_chosen_and_what_cannot_be_reached_is_said(c
     assert found.rule == "least disk with a recall of 1 or more"
     assert found.reached is (found.chosen.recall == 1.0)
     assert found.chosen.recall == max(row.recall for row in found.rows)
+
+
+def test_an_unnamed_vector_of_an_adopted_collection_is_tuned(tmp_path: Path) -> None:
+    table = support.Rows(count=COUNT)
+    config = parse_config({"store": f"edge:{tmp_path}", "collection": "c", "slots": {"dense": DENSE}})
+    for client in (QdrantClient(":memory:"), EdgeClient(tmp_path / "store")):
+        client.create_collection("c", vectors_config=models.VectorParams(size=64, distance=models.Distance.COSINE))
+        rows = enumerate(table.rows[:300].tolist())
+        client.upsert("c", [models.PointStruct(id=n, vector=row, payload={"text": str(n)}) for n, row in rows])
+        with Collection.adopt(config, store=client, registry=support.registry()) as collection:
+            found = tune_index(collection.handle, setups=[EXACT], sample=200)
+        client.close()
+        assert [row.recall for row in found.rows if row.setup == EXACT] == [1.0]
 
 
 def test_a_sparse_slot_is_refused_with_the_reason(tmp_path: Path) -> None:
