@@ -153,7 +153,10 @@ def _cli_page() -> Iterator[str]:
     yield f"{root.epilog}\n"
     yield JSON_NOTE
     for name, command in root.commands.items():
-        yield from _command(name, command)
+        for own, nested in getattr(command, "commands", {}).items():
+            yield from _command(f"{name} {own}", nested)
+        if not hasattr(command, "commands"):
+            yield from _command(name, command)
 
 
 def _command(name: str, command: Any) -> Iterator[str]:

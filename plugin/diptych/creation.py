@@ -12,8 +12,8 @@ from qdrant_client import models
 
 from diptych.config.models import PopulateConfig, SearchConfig
 from diptych.errors import CollectionError
-from diptych.metadata import CollectionMetadata, Event, Reading, State, vector_name
-from diptych.params import vector_params
+from diptych.metadata import CollectionMetadata, Event, Prefix, Reading, State, vector_name
+from diptych.params import first_stage_params, vector_params
 from diptych.protocols import Statistics
 from diptych.registry import Registry
 from diptych.slots import Slot
@@ -59,6 +59,17 @@ def params_of(slot: Slot, registry: Registry, retrieved: Iterable[str]) -> Param
     return registry.hook.diptych_vector_params(spec=spec, params=params) or params
 
 
+def named_params(slot: Slot, registry: Registry, retrieved: Iterable[str]) -> dict[str, Params]:
+    """The parameters of all named vectors of the slot: one, or two with a first stage; of a text index none."""
+    if slot.kind == "text_index":
+        return {}
+    whole, storage = params_of(slot, registry, retrieved), slot.config.storage
+    first = Prefix.of(slot.vector, storage.model_dump())
+    if first is None or storage.first_stage is None or isinstance(whole, models.SparseVectorParams):
+        return {slot.vector: whole}
+    return {slot.vector: whole, first.vector: first_stage_params(whole, storage.first_stage)}
+
+
 def vectors_of(
     slots: Mapping[str, Slot], registry: Registry, retrieved: Iterable[str]
 ) -> tuple[dict[str, models.VectorParams], dict[str, models.SparseVectorParams]]:
@@ -66,13 +77,11 @@ def vectors_of(
     dense: dict[str, models.VectorParams] = {}
     sparse: dict[str, models.SparseVectorParams] = {}
     for slot in slots.values():
-        if slot.kind == "text_index":
-            continue
-        params = params_of(slot, registry, retrieved)
-        if isinstance(params, models.SparseVectorParams):
-            sparse[slot.vector] = params
-        else:
-            dense[slot.vector] = params
+        for vector, params in named_params(slot, registry, retrieved).items():
+            if isinstance(params, models.SparseVectorParams):
+                sparse[vector] = params
+            else:
+                dense[vector] = params
     return dense, sparse
 
 

@@ -26,7 +26,8 @@
     │   ├── ApplyRunning         another process applies a swap to the collection
     │   └── GateFailed           the new encoders did not pass; the old ones stay live
     ├── SearchError              a search that cannot be run as asked
-    └── EvaluationError          judgements or runs that cannot be scored
+    ├── EvaluationError          judgements or runs that cannot be scored
+    └── TuneError                settings that cannot be measured
 
 Beside the tree, `PluginWarning` says that a plugin failed which is only told what happened, `FollowWarning` that a
 process cannot follow a cut-over and goes on with the encoders it has.
@@ -162,6 +163,10 @@ class SearchError(DiptychError):
 
 class EvaluationError(DiptychError):
     """Judgements or runs that cannot be scored."""
+
+
+class TuneError(DiptychError):
+    """Settings of a collection that cannot be measured."""
 
 
 class PluginWarning(UserWarning):

@@ -96,8 +96,28 @@ class Layout(Record):
     own_points: bool = False
 
 
+class Prefix(Record):
+    """The named vector of a first stage: the first `dimension` numbers of each vector of a generation.
+
+    Args:
+        oversampling: candidates that it passes on to the whole vectors for each one wanted.
+    """
+
+    vector: str
+    dimension: int
+    oversampling: float
+
+    @classmethod
+    def of(cls, vector: str, storage: Mapping[str, Any]) -> Prefix | None:
+        """The one beside `vector`, None where the storage says nothing of a first stage."""
+        first = storage.get("first_stage")
+        if not first:
+            return None
+        return cls(vector=f"{vector}.first", dimension=first["dimension"], oversampling=first["oversampling"])
+
+
 class Generation(Record):
-    """One physical named vector of a slot, and what made it.
+    """One physical named vector of a slot, with that of its first stage if it has one, and what made it.
 
     Args:
         number: counts a slot's generations from 1; never given twice.
@@ -122,6 +142,17 @@ class Generation(Record):
     reading: Reading = Reading()
     dimension: int | None = None
     similarity: Similarity | None = None
+
+    @property
+    def first_stage(self) -> Prefix | None:
+        """The named vector that is searched first; None where there is only one."""
+        return Prefix.of(self.vector, self.storage)
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """Its named vectors; of a text index its payload key."""
+        first = self.first_stage
+        return (self.vector,) if first is None else (self.vector, first.vector)
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -218,6 +249,10 @@ class CollectionMetadata(Record):
     def reading(self) -> Reading:
         """What the live encoders read of a document."""
         return next(iter(self.live.slots.values())).reading if self.live.slots else Reading()
+
+    def needed(self) -> set[str]:
+        """All named vectors, and payload keys of text indexes, that a state needs."""
+        return {vector for _, generation in self.written().values() for vector in generation.vectors}
 
     def written(self) -> dict[str, tuple[str, Generation]]:
         """What populate must write: slot and generation by physical vector, the live ones first."""

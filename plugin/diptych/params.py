@@ -6,7 +6,7 @@ from typing import Any
 
 from qdrant_client import models
 
-from diptych.config.models import Hnsw, Quantization, VectorStorage
+from diptych.config.models import FirstStage, Hnsw, Quantization, Stored, VectorStorage
 from diptych.errors import ConfigError
 from diptych.protocols import Kind
 
@@ -27,26 +27,48 @@ def vector_params(
     """
     if kind == "sparse":
         return _sparse(encoder, storage)
-    if storage.datatype == "uint8" and encoder.similarity == "cosine":
+    indexed = indexed and storage.first_stage is None
+    found = _dense(encoder.dimension, _DISTANCE[encoder.similarity], storage, indexed, "storage")
+    if kind == "multivector":
+        found.multivector_config = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
+    return found
+
+
+def first_stage_params(whole: models.VectorParams, first: FirstStage) -> models.VectorParams:
+    """Parameters of the named vector that holds the beginnings of the vectors that `whole` describes.
+
+    Raises:
+        ConfigError: it would be no shorter, or a datatype that would destroy the vectors.
+    """
+    if first.dimension >= whole.size:
+        raise ConfigError(
+            "the first stage is not shorter than the vectors",
+            where="storage.first_stage.dimension",
+            got=first.dimension,
+            expected=f"less than the encoder's {whole.size}",
+        )
+    return _dense(first.dimension, whole.distance, first, True, "storage.first_stage")
+
+
+def _dense(size: int, distance: models.Distance, stored: Stored, indexed: bool, where: str) -> models.VectorParams:
+    if stored.datatype == "uint8" and distance == models.Distance.COSINE:
         raise ConfigError(
             "uint8 cannot hold vectors that are compared by cosine",
-            where="storage.datatype",
+            where=f"{where}.datatype",
             got="numbers between -1 and 1, which would all become 0 or 1",
             do="take float16, or quantization: {kind: scalar}, which scales them",
         )
-    multi = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM) if kind == "multivector" else None
     return models.VectorParams(
-        size=encoder.dimension,
-        distance=_DISTANCE[encoder.similarity],
-        multivector_config=multi,
-        hnsw_config=_hnsw(storage.hnsw, indexed),
-        quantization_config=_quantization(storage.quantization),
-        on_disk=storage.on_disk,
-        datatype=models.Datatype(storage.datatype) if storage.datatype else None,
+        size=size,
+        distance=distance,
+        hnsw_config=_hnsw(stored.hnsw, indexed),
+        quantization_config=_quantization(stored.quantization),
+        on_disk=stored.on_disk,
+        datatype=models.Datatype(stored.datatype) if stored.datatype else None,
     )
 
 
-def changeable(storage: VectorStorage) -> models.VectorParamsDiff:
+def changeable(storage: Stored) -> models.VectorParamsDiff:
     """The settings of a dense vector or multi-vector that can be changed while it is there."""
     return models.VectorParamsDiff(
         hnsw_config=_hnsw(storage.hnsw, True),

@@ -64,6 +64,8 @@ def require_same_storage(slots: Mapping[str, Slot], vectors: Mapping[str, Physic
             mode="json", exclude_none=True, include=_STORED
         )
         have = vectors[name].params.model_dump(mode="json", exclude_none=True, include=_STORED)
+        if slot.config.storage.first_stage:
+            asked["first_stage"] = slot.config.storage.first_stage.model_dump(mode="json", exclude_none=True)
         if not _within(asked, have):
             raise CollectionError(
                 "the config asks for another storage than the vectors have",

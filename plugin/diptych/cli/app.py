@@ -24,6 +24,7 @@ from diptych.cli import (
     rollback,
     search,
     status,
+    tune,
 )
 from diptych.cli.helping import PlainGroup
 from diptych.cli.running import command
@@ -87,6 +88,7 @@ for _name, _function in (
     ("adapters", adapters.adapters),
 ):
     command(app, _name, _function)
+app.add_typer(tune.app)
 
 
 def main(args: Sequence[str] | None = None, *, session: Session | None = None) -> None:

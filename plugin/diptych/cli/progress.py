@@ -18,7 +18,14 @@ from rich.text import Text
 
 from diptych.cli.output import stderr
 
-NAMES = {"measure": "measuring", "read": "reading", "index": "encoding", "fill": "encoding"}
+NAMES = {
+    "measure": "measuring",
+    "read": "reading",
+    "index": "encoding",
+    "fill": "encoding",
+    "build": "building",
+    "ask": "asking",
+}
 
 
 class Rate(ProgressColumn):

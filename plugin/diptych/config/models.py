@@ -46,13 +46,28 @@ class Quantization(Section):
     bits: Literal["bits1", "bits1_5", "bits2", "bits4"] | None = Field(None, description="turbo: bits per value.")
 
 
-class VectorStorage(Section):
-    """How Qdrant stores a slot's vectors."""
+class Stored(Section):
+    """How Qdrant stores a named vector."""
 
-    hnsw: Hnsw | None = Field(None, description="Graph index; None is Qdrant's default, and none for rescoring slots.")
+    hnsw: Hnsw | None = Field(None, description="Graph index; None is Qdrant's default, and none where it is not used.")
     quantization: Quantization | None = Field(None, description="Quantized copies; off unless set.")
     on_disk: bool | None = Field(None, description="Keep the vectors on disk.")
     datatype: Literal["float32", "float16", "uint8"] | None = Field(None, description="Stored number format.")
+
+
+class FirstStage(Stored):
+    """The beginning of each vector, searched instead of all of it; the whole vectors score the best anew."""
+
+    dimension: Positive = Field(description="How many leading numbers; the encoder must be made for it (Matryoshka).")
+    oversampling: Annotated[float, Field(ge=1)] = Field(4, description="Candidates scored anew for each one wanted.")
+
+
+class VectorStorage(Stored):
+    """How Qdrant stores a slot's vectors."""
+
+    first_stage: FirstStage | None = Field(
+        None, description="A shorter vector, searched first; then the whole one has no graph unless `hnsw` is set."
+    )
 
 
 def _gather_options(raw: Any, own: tuple[str, ...]) -> Any:

@@ -11,14 +11,15 @@ from diptych.config.source import Location
 from diptych.protocols import Kind
 
 if TYPE_CHECKING:
-    from diptych.config.models import Config, Quantization, VectorStorage
+    from diptych.config.models import Config, Stored, VectorStorage
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 _RESERVED = ("rrf", "dbsf", "linear")  # what tables of results call a fusion
 _OF_KIND = {"scalar": {"quantile"}, "binary": {"encoding"}, "product": {"compression"}, "turbo": {"bits"}}
 _NOT_FOR: dict[Kind, tuple[str, ...]] = {
-    "sparse": ("hnsw", "quantization"),
-    "text_index": ("hnsw", "quantization", "on_disk", "datatype"),
+    "multivector": ("first_stage",),
+    "sparse": ("hnsw", "quantization", "first_stage"),
+    "text_index": ("hnsw", "quantization", "on_disk", "datatype", "first_stage"),
 }
 
 
@@ -26,8 +27,10 @@ def slot_problems(config: Config) -> list[Problem]:
     """Slot names that Qdrant or the tables cannot take, and quantization options of another kind."""
     found = [problem for name in config.slots for problem in _name(name)]
     for name, slot in config.slots.items():
-        if slot.storage.quantization:
-            found += _quantization(slot.storage.quantization, ("slots", name, "storage", "quantization"))
+        at: Location = ("slots", name, "storage")
+        found += _quantization(slot.storage, at)
+        if slot.storage.first_stage:
+            found += _quantization(slot.storage.first_stage, (*at, "first_stage"))
     return found
 
 
@@ -48,8 +51,12 @@ def _name(name: str) -> Iterator[Problem]:
         )
 
 
-def _quantization(asked: Quantization, at: Location) -> Iterator[Problem]:
+def _quantization(stored: Stored, at: Location) -> Iterator[Problem]:
+    asked = stored.quantization
+    if asked is None:
+        return
     others = {key for kind, keys in _OF_KIND.items() if kind != asked.kind for key in keys}
     for key in sorted(others & asked.model_fields_set):
         own = ", ".join(sorted(_OF_KIND[asked.kind]))
-        yield Problem((*at, key), f"{asked.kind} quantization has no option {key!r}", expected=f"{own}, always_ram")
+        what = f"{asked.kind} quantization has no option {key!r}"
+        yield Problem((*at, "quantization", key), what, expected=f"{own}, always_ram")

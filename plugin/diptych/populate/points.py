@@ -41,11 +41,16 @@ class PointMaker:
             if slot.kind == "text_index"
         }
         payload = {**to_payload(document, item.hash, self._layout, item.held), **copies}
-        return models.PointStruct.model_construct(id=item.point, vector=self.vectors(vectors), payload=payload)
+        return models.PointStruct.model_construct(id=item.point, vector=self.vectors(vectors, slots), payload=payload)
 
-    def vectors(self, vectors: Mapping[str, Vector]) -> dict[str, Any]:
-        """Vectors by physical name, in the form that the client takes."""
-        return {name: self._form(vector) for name, vector in vectors.items()}
+    def vectors(self, vectors: Mapping[str, Vector], slots: Mapping[str, Slot]) -> dict[str, Any]:
+        """Vectors by physical name, in the form that the client takes, with those of first stages."""
+        found = {name: self._form(vector) for name, vector in vectors.items()}
+        for name in vectors:
+            own = slots[name].generation
+            if own is not None and own.first_stage is not None:
+                found[own.first_stage.vector] = found[name][: own.first_stage.dimension]
+        return found
 
     def _form(self, vector: Vector) -> Any:
         if isinstance(vector, SparseVector):

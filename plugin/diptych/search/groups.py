@@ -97,7 +97,7 @@ def _from_qdrant(asked: Asked, group_by: str, group_size: int, seconds: dict[str
     clock = Clock(seconds)
     inputs = encode_inputs([asked.handle.slots[name] for name in asked.pipeline.slots], asked.texts)
     clock.passed("encode")
-    requests = [pipeline_request(asked, query, limit=asked.limit) for query in inputs]
+    requests = [pipeline_request(asked, query, limit=asked.limit * group_size) for query in inputs]
     groups = [[] if r is None else _grouped_by_qdrant(asked, r, group_by, group_size) for r in requests]
     clock.passed("retrieve")
     return groups
@@ -112,6 +112,7 @@ def _grouped_by_qdrant(asked: Asked, request: models.QueryRequest, group_by: str
             group_by=group_by,
             query=request.query,
             using=request.using,
+            prefetch=request.prefetch,
             query_filter=request.filter,
             search_params=request.params,
             limit=asked.limit,

@@ -76,7 +76,7 @@ class Pipeline:
     @classmethod
     def from_config(cls, config: SearchConfig, slots: Mapping[str, Slot]) -> Pipeline:
         """The pipeline that a config's `search` section describes over these slots."""
-        params = _params(config.params)
+        params = search_params(config.params)
         branches = tuple(Retrieve(slot, n, params=params) for slot, n in config.retrieved(slots).items())
         return cls(
             branches,
@@ -162,7 +162,7 @@ def _diversify(config: SearchConfig) -> Diversify | None:
     return Diversify(found.slot, found.relevance, found.candidates) if found else None
 
 
-def _params(config: ParamsConfig) -> models.SearchParams | None:
+def search_params(config: ParamsConfig) -> models.SearchParams | None:
     """Qdrant's search parameters, None when all are the defaults."""
     if config == ParamsConfig():
         return None

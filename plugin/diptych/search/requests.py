@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -10,7 +11,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 from qdrant_client import models
 
-from diptych.search.asked import Asked
+from diptych.config.models import CANDIDATES
+from diptych.metadata import Prefix
+from diptych.search.asked import MOST, Asked
 from diptych.search.fusion import PointId
 from diptych.search.inputs import Inputs, using
 from diptych.search.pipeline import Retrieve
@@ -18,6 +21,7 @@ from diptych.search.stages import Dbsf, Fusion, Linear, Rrf
 
 Model = TypeVar("Model", bound=BaseModel)
 TIE_BREAK = 1e-5
+_BY_ORIGINALS = models.SearchParams(quantization=models.QuantizationSearchParams(ignore=True))
 _PREFETCH, _REQUEST = models.Prefetch(), models.QueryRequest()
 
 
@@ -37,7 +41,7 @@ def branch_requests(asked: Asked, inputs: Inputs) -> dict[str, models.QueryReque
 
 def pipeline_request(asked: Asked, inputs: Inputs, *, limit: int, offset: int = 0) -> models.QueryRequest | None:
     """The Qdrant part of a pipeline without `Linear`, for one query; None when nothing can be found."""
-    leaves, later = _leaves(asked, inputs), _later(asked, inputs)
+    leaves, later = _leaves(asked, inputs, offset + limit), _later(asked, inputs)
     if not leaves or later is None:
         return None
     if asked.pipeline.fuse is None:
@@ -75,19 +79,51 @@ def rest_request(
     return _nest([_prefetch(**leaf)], others, asked, limit, offset)
 
 
-def _leaves(asked: Asked, inputs: Inputs) -> dict[str, dict[str, Any]]:
-    """The retrieval of each slot that the query says something to, as fields of a prefetch or request."""
-    return {b.slot: _leaf(asked, b, inputs[b.slot]) for b in asked.pipeline.retrieve if b.slot in inputs}
+def _leaves(asked: Asked, inputs: Inputs, width: int = 0) -> dict[str, dict[str, Any]]:
+    """The retrieval of each slot that the query says something to, as fields of a prefetch or request.
+
+    `width` is what may be asked of a slot alone, more than its candidates.
+    """
+    return {b.slot: _leaf(asked, b, inputs[b.slot], width) for b in asked.pipeline.retrieve if b.slot in inputs}
 
 
-def _leaf(asked: Asked, branch: Retrieve, query: Any) -> dict[str, Any]:
-    return {
-        "query": query,
-        "using": using(asked.handle.slots[branch.slot]),
-        "filter": asked.filter,
-        "params": branch.params if asked.params is None else asked.params,
-        "limit": branch.candidates,
-    }
+def _leaf(asked: Asked, branch: Retrieve, query: Any, width: int) -> dict[str, Any]:
+    slot = asked.handle.slots[branch.slot]
+    own = slot.generation
+    nearest = Nearest(
+        query, using(slot), branch.params if asked.params is None else asked.params, branch.candidates, asked.filter
+    )
+    return nearest.fields(own.first_stage if own else None, own.storage if own else {}, width)
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """The points nearest to a query by the vector `using`."""
+
+    query: Any
+    using: str | None
+    params: models.SearchParams | None
+    limit: int
+    filter: models.Filter | None = None
+
+    def request(self, first: Prefix | None, storage: Mapping[str, Any]) -> models.QueryRequest:
+        """A request for ids and scores alone."""
+        return _request(**self.fields(first, storage, CANDIDATES), with_payload=False)
+
+    def fields(self, first: Prefix | None, storage: Mapping[str, Any], width: int = 0) -> dict[str, Any]:
+        """The fields of a prefetch or request; with a first stage, the originals of its best give the scores.
+
+        Args:
+            first, storage: how the slot's vectors are stored.
+            width: how many may be asked for, where that is more than `limit`.
+        """
+        found = {"query": self.query, "using": self.using, "filter": self.filter, "params": self.params}
+        if first is None or (self.params is not None and self.params.exact):
+            return {**found, "limit": self.limit}
+        reads = min(MOST, math.ceil(first.oversampling * max(self.limit, width)))
+        begun = {**found, "query": self.query[: first.dimension], "using": first.vector, "limit": reads}
+        params = _BY_ORIGINALS if storage.get("quantization") else None
+        return {**found, "params": params, "limit": self.limit, "prefetch": [_prefetch(**begun)]}
 
 
 def _later(asked: Asked, inputs: Inputs) -> list[_Level] | None:

@@ -24,7 +24,7 @@ from diptych.swap.lease import Lease
 from diptych.swap.points import LivePoints
 from diptych.swap.reports import SHOWN, ApplyOptions, ApplyReport
 from diptych.swap.states import caught_up, changed_settings, cut_over, unused, write
-from diptych.swap.vectors import drop, drop_orphans, restore, restore_shared
+from diptych.swap.vectors import drop_all, drop_orphans, restore, restore_shared
 
 
 def apply(
@@ -218,9 +218,9 @@ class _Apply:
         self._lease.clear()  # it stays until all is cleared up: the next swap must not begin in between
         self._handle.install(after)
         self._filling.repair(after, after.live)  # of populates that looked just before
-        dropped = [vector for vector, own in unused(before, after).items() if drop(client, name, vector, own.kind)]
+        dropped = drop_all(client, name, unused(before, after).values())
         drop_orphans(client, name, after)
-        return self._report("cut over", gate, tuple(dropped))
+        return self._report("cut over", gate, dropped)
 
     def _optimize(self) -> None:
         if warning := optimized(self._handle.client, self._handle.name):

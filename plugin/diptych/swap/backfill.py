@@ -164,7 +164,7 @@ class Backfill:
 
     def _vectors(self, page: Sequence[Item], outcomes: Encoded, row: int) -> models.PointVectors:
         made = {vector: outcome for vector, found in outcomes.items() if not isinstance(outcome := found[row], str)}
-        vectors: Any = self._points.vectors(made)
+        vectors: Any = self._points.vectors(made, self._slots)
         return models.PointVectors.model_construct(id=page[row].point, vector=vectors)
 
     def _copies(self, page: Sequence[Item]) -> dict[int | str, dict[str, str]]:

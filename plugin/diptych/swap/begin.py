@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from diptych.config.models import Config
-from diptych.creation import now, params_of, who
+from diptych.creation import named_params, now, who
 from diptych.errors import SwapError
 from diptych.handle import CollectionHandle
-from diptych.metadata import CollectionMetadata, Generation, State, Swap, vector_name
+from diptych.metadata import CollectionMetadata, Generation, Prefix, State, Swap, vector_name
 from diptych.opening import reading_of, storage_of
 from diptych.populate.progress import Progress, Unwatched
 from diptych.populate.statistics import summed
@@ -54,9 +54,10 @@ class Beginning:
             if change.slot is not None:
                 change.slot.generation = target[change.name]
                 handle.keep(change.slot)
-        metadata = intended(metadata, {**left, **{own.vector: own.kind for own in building.values()}})
+        made = {vector: own.kind for own in building.values() for vector in own.vectors}
+        metadata = intended(metadata, {**left, **made})
         write(handle.client, handle.name, metadata)
-        metadata = self._create(target, metadata)
+        metadata = self._create(metadata)
         swap = Swap(
             building=building,
             target=State(slots=target),
@@ -76,25 +77,25 @@ class Beginning:
         slots = {c.name: self._as_configured(c.slot, c.live) for c in self.changes if c.slot and c.live}
         return State(slots=slots, asking=live.asking)
 
-    def _create(self, target: Mapping[str, Generation], metadata: CollectionMetadata) -> CollectionMetadata:
+    def _create(self, metadata: CollectionMetadata) -> CollectionMetadata:
         """Create the vectors, on a server that is too old for it in a second collection; its metadata then."""
         handle, retrieved = self.handle, self.config.search.retrieved(self.config.slots)
-        new = {target[c.name].vector: c.slot for c in self.changes if c.slot and c.action in ENCODES}
+        new = [c.slot for c in self.changes if c.slot and c.action in ENCODES]
         try:
-            for vector, slot in new.items():
-                create(handle.client, handle.name, slot, vector, handle.registry, retrieved)
+            for slot in new:
+                create(handle.client, handle.name, slot, handle.registry, retrieved)
             return metadata
         except CannotAddVectors:
-            made = {vector: slot for vector, slot in new.items() if slot.kind != "text_index"}
+            made = [named_params(slot, handle.registry, retrieved) for slot in new]
         needless = dict.fromkeys(orphans(handle.client, handle.name, metadata))
         empty(handle.client, handle.name, needless)
-        extra = {vector: params_of(slot, handle.registry, retrieved) for vector, slot in made.items()}
+        extra = {vector: params for found in made for vector, params in found.items()}
         done = provide(
             handle.client, handle.name, {**needless, **extra}, rate=self.config.swap.rate, progress=self.progress
         )
         self.warn(str(done))
-        for vector, slot in new.items():
-            create(handle.client, handle.name, slot, vector, handle.registry, retrieved)
+        for slot in new:
+            create(handle.client, handle.name, slot, handle.registry, retrieved)
         return handle.read()
 
     def _number(self, change: Change, metadata: CollectionMetadata, left: Collection[str]) -> int:
@@ -105,8 +106,10 @@ class Beginning:
         return number
 
     def _taken(self, slot: Slot, number: int, left: Collection[str]) -> bool:
-        name = vector_name(slot.name, slot.kind, number)
-        return name not in left and taken(self.handle.client, self.handle.name, name, slot.kind)
+        name, client = vector_name(slot.name, slot.kind, number), self.handle.client
+        first = Prefix.of(name, storage_of(slot.config))
+        names = [name, first.vector] if first else [name]
+        return any(own not in left and taken(client, self.handle.name, own, slot.kind) for own in names)
 
     def _target(self, change: Change, number: int) -> Generation:
         """The generation that the slot shall have after the cut-over."""

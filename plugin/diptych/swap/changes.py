@@ -19,7 +19,6 @@ from diptych.slots import Slot
 Action: TypeAlias = Literal["add", "drop", "re-encode", "reuse", "re-prompt", "storage", "numerics", "keep"]
 ENCODES: tuple[Action, ...] = ("add", "re-encode")
 SWAPS: tuple[Action, ...] = ("add", "drop", "re-encode", "reuse", "re-prompt")
-REBUILT = ("datatype",)  # storage settings that Qdrant cannot change beneath vectors that are there
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +134,13 @@ def _shown(value: object) -> str:
 def _incomparable(slot: Slot, live: Generation, reading: Reading) -> bool:
     """Whether the vectors must be made anew whatever the encoders say."""
     now, then = storage_of(slot.config), live.storage
-    rebuilt = any(now.get(key) != then.get(key) for key in REBUILT)
-    return rebuilt or slot.kind != live.kind or reading != live.reading
+    return _fixed(now) != _fixed(then) or slot.kind != live.kind or reading != live.reading
+
+
+def _fixed(storage: Mapping[str, Any]) -> list[Any]:
+    """The storage settings that cannot be changed beneath vectors that are there: number formats, and lengths."""
+    first = storage.get("first_stage") or {}
+    return [storage.get("datatype"), first.get("datatype"), first.get("dimension")]
 
 
 def _kept(slot: Slot, metadata: CollectionMetadata, reading: Reading) -> Generation | None:

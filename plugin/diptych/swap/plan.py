@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from qdrant_client import models
 
-from diptych.config.models import Config
+from diptych.config.models import Config, Stored
 from diptych.encoding import Vector, encode
 from diptych.errors import FingerprintMismatch, RegistryError
 from diptych.handle import CollectionHandle
 from diptych.metadata import CollectionMetadata, Generation, Layout, Reading, vector_name
 from diptych.opening import reading_of
 from diptych.payloads import from_payload
-from diptych.protocols import Calibrated
+from diptych.protocols import Calibrated, Kind
 from diptych.slots import Slot
 from diptych.swap.asking import comparable, query_side
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes
@@ -147,9 +147,8 @@ def _step(change: Change, points: int, encode: int, texts: Sequence[str]) -> Ste
     step = Step(change.name, change.action, change.why, was, wanted, points, encode, likeness=change.likeness)
     if slot is None or not (encode and texts) or slot.kind == "text_index":
         return step
-    rate, size = _timed(slot, texts)
-    disk, memory = int(size * encode), int(_in_memory(slot, size) * encode)
-    return replace(step, rate=rate, seconds=encode / rate, disk=disk, memory=memory)
+    rate, disk, memory = _timed(slot, texts)
+    return replace(step, rate=rate, seconds=encode / rate, disk=int(disk * encode), memory=int(memory * encode))
 
 
 def _with_query_side(
@@ -199,8 +198,8 @@ def _model(options: object) -> str:
     return str(options.get("model", "")) if isinstance(options, dict) else ""
 
 
-def _timed(slot: Slot, texts: Sequence[str]) -> tuple[float, float]:
-    """Documents a second, and bytes a document takes as Qdrant keeps it."""
+def _timed(slot: Slot, texts: Sequence[str]) -> tuple[float, float, float]:
+    """Documents a second, and bytes a document takes as Qdrant keeps it, on disk and in memory."""
     encoder = slot.encoder
     if isinstance(encoder, Calibrated):
         encoder.calibrate(encoder.measure(list(texts)))
@@ -208,25 +207,40 @@ def _timed(slot: Slot, texts: Sequence[str]) -> tuple[float, float]:
     begin = time.perf_counter()
     vectors = encode(encoder, slot.kind, "document", texts, where=slot.where)
     passed = max(time.perf_counter() - begin, 1e-9)
-    width = _BYTES.get(slot.config.storage.datatype or "", 4)
-    return len(texts) / passed, float(np.mean([_size(vector, width) for vector in vectors])) + _graph(slot)
+    return len(texts) / passed, *_bytes(slot, vectors)
+
+
+def _bytes(slot: Slot, vectors: Sequence[Vector]) -> tuple[float, float]:
+    """What a document takes on disk and in memory, with the first stage."""
+    storage = slot.config.storage
+    width, first = _width(storage), storage.first_stage
+    size = float(np.mean([_size(vector, width) for vector in vectors]))
+    disk, memory = _placed(storage, size, _graph(slot.kind, storage, indexed=first is None))
+    if first is None:
+        return disk, memory
+    more = _placed(first, first.dimension * _width(first), _graph(slot.kind, first))
+    return disk + more[0], memory + more[1]
+
+
+def _placed(stored: Stored, size: float, graph: int) -> tuple[float, float]:
+    """Bytes on disk, and of those in memory, of a vector and its place in the graph."""
+    in_memory = 0 if stored.hnsw and stored.hnsw.on_disk else graph
+    return size + graph, in_memory if stored.on_disk else size + graph
+
+
+def _width(stored: Stored) -> int:
+    return _BYTES.get(stored.datatype or "", 4)
 
 
 def _size(vector: Vector, width: int) -> int:
     return len(vector) * (4 + width) if isinstance(vector, SparseVector) else int(vector.size) * width
 
 
-def _graph(slot: Slot) -> int:
-    hnsw = slot.config.storage.hnsw
-    if slot.kind != "dense":
+def _graph(kind: Kind, stored: Stored, *, indexed: bool = True) -> int:
+    if kind != "dense":
         return 0
-    return _LINKS if hnsw is None or hnsw.m is None else 2 * hnsw.m * 4
-
-
-def _in_memory(slot: Slot, size: float) -> float:
-    storage = slot.config.storage
-    graph = 0 if storage.hnsw and storage.hnsw.on_disk else _graph(slot)
-    return float(graph) if storage.on_disk else size
+    unset = _LINKS if indexed else 0
+    return unset if stored.hnsw is None or stored.hnsw.m is None else 2 * stored.hnsw.m * 4
 
 
 def _sample(handle: CollectionHandle, metadata: CollectionMetadata, config: Config, size: int) -> list[str]:

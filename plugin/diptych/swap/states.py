@@ -144,7 +144,6 @@ def _event(what: What, state: State, why: str = "", config: str = "", gate: str 
 
 def _with(metadata: CollectionMetadata, event: Event, **changes: Any) -> CollectionMetadata:
     after = metadata.model_copy(update={**changes, "history": (*metadata.history, event)})
-    needless = {vector: own.kind for vector, own in unused(metadata, after).items()}
-    made = {**metadata.leftover, **needless}
-    written = after.written()
-    return after.model_copy(update={"leftover": {vector: made[vector] for vector in made if vector not in written}})
+    needless = {vector: own.kind for own in unused(metadata, after).values() for vector in own.vectors}
+    made, needed = {**metadata.leftover, **needless}, after.needed()
+    return after.model_copy(update={"leftover": {vector: made[vector] for vector in made if vector not in needed}})

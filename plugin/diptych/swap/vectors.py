@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
-from diptych.creation import params_of
+from diptych.config.models import Stored
+from diptych.creation import named_params
 from diptych.metadata import CollectionMetadata, Generation, State
 from diptych.params import changeable
 from diptych.protocols import Kind
@@ -37,7 +38,7 @@ def orphans(client: QdrantBase, name: str, metadata: CollectionMetadata) -> dict
     Only what the metadata names: vectors of the same form may be a user's own.
     """
     there = existing(client, name) | client.get_collection(name).payload_schema.keys()
-    return {v: kind for v, kind in metadata.leftover.items() if v in there and v not in metadata.written()}
+    return {v: kind for v, kind in metadata.leftover.items() if v in there and v not in metadata.needed()}
 
 
 def drop_orphans(client: QdrantBase, name: str, metadata: CollectionMetadata) -> None:
@@ -64,21 +65,18 @@ def taken(client: QdrantBase, name: str, vector: str, kind: Kind) -> bool:
             return False
 
 
-def create(
-    client: QdrantBase, name: str, slot: Slot, vector: str, registry: Registry, retrieved: Iterable[str]
-) -> None:
-    """Add an empty vector for the slot's encoder, of a name that is free.
+def create(client: QdrantBase, name: str, slot: Slot, registry: Registry, retrieved: Iterable[str]) -> None:
+    """Add the empty vectors of the slot's generation, whose names are free.
 
     Raises:
         CannotAddVectors: the server is too old for it.
     """
     if slot.kind == "text_index":
-        client.create_payload_index(name, vector, field_schema=slot.encoder.index_params())
-        return
-    params = params_of(slot, registry, retrieved)
-    if not fits(client, name, vector, params):  # it does in a second collection, which is made with it
-        _add(client, name, vector, params)
-        configure(client, name, vector, params)
+        client.create_payload_index(name, slot.vector, field_schema=slot.encoder.index_params())
+    for vector, params in named_params(slot, registry, retrieved).items():
+        if not fits(client, name, vector, params):  # it does in a second collection, which is made with it
+            _add(client, name, vector, params)
+            configure(client, name, vector, params)
 
 
 def _add(client: QdrantBase, name: str, vector: str, params: models.VectorParams | models.SparseVectorParams) -> None:
@@ -107,14 +105,25 @@ def restore(client: QdrantBase, name: str, slot: Slot, generation: Generation) -
 
     It takes no encoder, so that a rollback can be done where there is none.
     """
-    storage = slot.config.storage
-    on_disk = False if storage.on_disk is None and generation.storage.get("on_disk") else storage.on_disk
+    storage, first = slot.config.storage, generation.first_stage
     if generation.kind == "sparse":
-        return _place(client, name, generation.vector, on_disk)
-    diff = changeable(storage).model_copy(update={"on_disk": on_disk})
-    if storage.quantization is None and generation.storage.get("quantization"):
+        return _place(client, name, generation.vector, _on_disk(storage, generation.storage))
+    _change(client, name, generation.vector, _difference(storage, generation.storage))
+    if first is not None and storage.first_stage is not None:
+        _change(client, name, first.vector, _difference(storage.first_stage, generation.storage["first_stage"]))
+    return None
+
+
+def _on_disk(wanted: Stored, then: Mapping[str, Any]) -> bool | None:
+    return False if wanted.on_disk is None and then.get("on_disk") else wanted.on_disk
+
+
+def _difference(wanted: Stored, then: Mapping[str, Any]) -> models.VectorParamsDiff:
+    """From how a vector was stored to how it shall be."""
+    diff = changeable(wanted).model_copy(update={"on_disk": _on_disk(wanted, then)})
+    if wanted.quantization is None and then.get("quantization"):
         diff.quantization_config = models.Disabled.DISABLED
-    return _change(client, name, generation.vector, diff)
+    return diff
 
 
 def _place(client: QdrantBase, name: str, vector: str, on_disk: bool | None) -> None:
@@ -134,6 +143,11 @@ def restore_shared(handle: CollectionHandle, before: State, after: State) -> Non
         then = before.slots.get(name)
         if then is not None and then.vector == own.vector and then.storage != own.storage:
             restore(handle.client, handle.name, handle.at(after).slots[name], then)
+
+
+def drop_all(client: QdrantBase, name: str, generations: Iterable[Generation]) -> tuple[str, ...]:
+    """Drop all vectors of these generations; which could be dropped, each generation by the name of its own."""
+    return tuple(own.vector for own in generations if all(drop(client, name, v, own.kind) for v in own.vectors[::-1]))
 
 
 def drop(client: QdrantBase, name: str, vector: str, kind: Kind) -> bool:
@@ -162,10 +176,11 @@ def empty(client: QdrantBase, name: str, vectors: Iterable[str]) -> None:
 
 
 def lacking(generation: Generation) -> models.Filter:
-    """Finds the points that do not have the generation's vector."""
+    """Finds the points that do not have the generation's vector, or not that of its first stage."""
     if generation.kind == "text_index":
         return models.Filter(must=[models.IsEmptyCondition(is_empty=models.PayloadField(key=generation.vector))])
-    return models.Filter(must_not=[models.HasVectorCondition(has_vector=generation.vector)])
+    without = [models.Filter(must_not=[models.HasVectorCondition(has_vector=name)]) for name in generation.vectors]
+    return without[0] if len(without) == 1 else models.Filter(should=without)
 
 
 def _named(params: models.VectorParams | models.SparseVectorParams) -> Any:

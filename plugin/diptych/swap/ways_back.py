@@ -12,7 +12,7 @@ from diptych.populate.aside import reason_of
 from diptych.swap.gate_coverage import coverage
 from diptych.swap.lease import Lease
 from diptych.swap.states import abandoned, caught_up, finished, rolled_back, unused, write
-from diptych.swap.vectors import drop, drop_orphans, restore_shared
+from diptych.swap.vectors import drop_all, drop_orphans, restore_shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +81,10 @@ def _done(
     write(handle.client, handle.name, after, {**caught_up(before, after), **lease.forget()})
     handle.install(after)
     needless = unused(before, after)
-    dropped = [vector for vector, own in needless.items() if drop(handle.client, handle.name, vector, own.kind)]
+    dropped = drop_all(handle.client, handle.name, needless.values())
     live = {name: f"{own.adapter}, generation {own.number}" for name, own in after.live.slots.items()}
-    warnings = (*_gaps(handle, before, after), *_kept(needless.keys() - dropped))
-    return StepBack(handle.name, outcome, live, tuple(dropped), warnings)
+    warnings = (*_gaps(handle, before, after), *_kept(needless.keys() - set(dropped)))
+    return StepBack(handle.name, outcome, live, dropped, warnings)
 
 
 def _load(handle: CollectionHandle, after: CollectionMetadata) -> None:

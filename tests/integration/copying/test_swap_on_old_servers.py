@@ -151,6 +151,27 @@ def test_the_next_swap_moves_on_to_a_third_collection(aliased: QdrantBase) -> No
     assert aliased.count("c").count == 120
 
 
+def test_a_first_stage_comes_with_the_second_collection_and_goes_with_the_third(aliased: QdrantBase) -> None:
+    handle = opened(aliased)
+    slots = dict(config().model_dump(exclude_none=True)["slots"])
+    slots["dense"] = {**slots["dense"], "storage": {"first_stage": {"dimension": 8, "oversampling": 20}}}
+    before = answers(handle)
+    assert apply(handle, config(slots=slots), UNGATED).outcome == "cut over"
+    assert vectors_of(aliased) == {"dense.1", "dense.2", "dense.2.first"}
+    assert answers(handle) == before
+    finish(handle)
+    apply(handle, config(24), UNGATED)
+    finish(handle)
+    assert apply(handle, config(32), UNGATED).outcome == "cut over"
+    assert vectors_of(aliased) == {"dense.3", "dense.4"}
+
+
+def vectors_of(client: QdrantBase) -> set[str]:
+    vectors = client.get_collection("c").config.params.vectors
+    assert isinstance(vectors, dict)
+    return set(vectors)
+
+
 def test_a_cut_over_does_not_say_that_it_dropped_what_such_a_server_keeps(aliased: QdrantBase) -> None:
     handle = opened(aliased)
     apply(handle, config(32), UNGATED)

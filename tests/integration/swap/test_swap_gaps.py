@@ -177,16 +177,16 @@ def test_no_swap_begins_while_another_still_clears_up_after_its_cut_over(
     first.populate(corpus(20))
     second = opened(client)
     first.apply(config({"dense": OTHER}))
-    drop, refused = vectors.drop, list[str]()
+    drop, refused = vectors.drop_all, list[str]()
 
-    def between(*given: Any) -> None:
+    def between(*given: Any) -> tuple[str, ...]:
         with pytest.raises(ApplyRunning) as told:
             second.apply(config({"dense": DENSE}))
         refused.append(told.value.what)
-        drop(*given)
+        return drop(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(APPLYING, "drop", between)
+        patch.setattr(APPLYING, "drop_all", between)
         assert first.apply(config({"dense": THIRD})).outcome == "cut over"
     assert refused == ["a swap is being applied to the collection already"]
     assert second.apply(config({"dense": DENSE})).outcome == "cut over"

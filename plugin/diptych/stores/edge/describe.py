@@ -40,7 +40,7 @@ def _lacks_index(found: EdgeCollection) -> bool:
     optimizers = found.record.config.optimizers_config
     given = optimizers.indexing_threshold if optimizers else None
     threshold = INDEXING_THRESHOLD if given is None else given
-    sizes = {name: params.size for name, params in dense_vectors(found.record.config).items()}
+    sizes = {name: params.size * _width(params) for name, params in dense_vectors(found.record.config).items()}
     bytes_waiting = found.shard.read(lambda opened: _waiting(opened, found, sizes))
     return threshold > 0 and bytes_waiting >= threshold * 1024
 
@@ -49,7 +49,12 @@ def _waiting(opened: Any, found: EdgeCollection, sizes: dict[str, int]) -> int:
     """Bytes of the largest vector's share that may be without an index; Edge tells only the number of all vectors."""
     held = {name: _holding(opened, name) for name in found.space}
     unindexed = max(0, sum(held.values()) - int(opened.info().indexed_vectors_count))
-    return max((min(unindexed, held[name]) * size * 4 for name, size in sizes.items()), default=0)
+    return max((min(unindexed, held[name]) * size for name, size in sizes.items()), default=0)
+
+
+def _width(params: models.VectorParams) -> int:
+    """Bytes of a number."""
+    return {models.Datatype.FLOAT16: 2, models.Datatype.UINT8: 1}.get(params.datatype or models.Datatype.FLOAT32, 4)
 
 
 def _holding(opened: Any, name: str) -> int:

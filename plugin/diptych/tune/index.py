@@ -1,0 +1,160 @@
+"""`tune_index`: builds a sample of a collection's vectors in many ways and measures what each is worth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from diptych.config.models import VectorStorage
+from diptych.errors import TuneError
+from diptych.evaluate import ann_recall
+from diptych.handle import CollectionHandle
+from diptych.populate.progress import Progress, Unwatched
+from diptych.slots import Slot
+from diptych.tune.choosing import Rule, with_front
+from diptych.tune.grid import Setup, grid
+from diptych.tune.reports import IndexReport, Row
+from diptych.tune.sample import Sample, draw
+from diptych.tune.scratch import Built, Scratch
+from diptych.types import Run
+from diptych.view import View
+
+SAMPLE, HELD_OUT, ROUNDS = 10_000, 200, 3
+
+
+def tune_index(
+    handle: CollectionHandle | View,
+    slot: str | None = None,
+    *,
+    setups: Sequence[Setup] | None = None,
+    prefixes: Sequence[int] | None = None,
+    queries: Sequence[str] = (),
+    sample: int = SAMPLE,
+    points: int | None = None,
+    k: int = 10,
+    rule: Rule | None = None,
+    rounds: int = ROUNDS,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> IndexReport:
+    """Measure recall against exact search, latency and bytes of each setup on a sample of the slot's own vectors.
+
+    The collection is only read. The sample is written to an embedded store in a temporary folder, once for each way of
+    storing it; each query is put to all setups, in an order that changes, so that a busy moment touches them alike.
+
+    Args:
+        handle: the open collection.
+        slot: a dense one; the only one unless given.
+        setups: what is measured beside what the collection has; `grid` unless given.
+        prefixes: dimensions of first stages in that grid.
+        queries: texts that the slot's encoder encodes; 200 of the sampled vectors are held out unless given.
+        sample: vectors that are indexed at most.
+        points: measure as in a collection that holds so many; as many as it holds unless given.
+        k: of the recall.
+        rule: what is chosen.
+        rounds: how often each setup is asked each query.
+        seed: of the division into documents and queries.
+        progress: is told of the stages `read`, `build` and `ask`.
+
+    Raises:
+        TuneError: the slot is not dense, has too few vectors, or there is none to choose.
+        CollectionNotFound: nothing has been populated yet.
+    """
+    view, watching, chosen_by = handle.now(), progress or Unwatched(), rule or Rule()
+    found = _slot(view, slot)
+    drawn = draw(view, found, size=sample, held_out=HELD_OUT, texts=queries, seed=seed, progress=watching)
+    given = grid(drawn.documents.shape[1], whole_numbers=drawn.whole_numbers, prefixes=prefixes)
+    wanted = _with_now(view, found, given if setups is None else setups)
+    with Scratch(drawn, points or drawn.points) as scratch:
+        rows = _Measuring(scratch, drawn, k, rounds, watching).rows(wanted)
+    rows = sorted(with_front(rows), key=lambda row: (row.memory, row.p50))
+    best, reached = chosen_by.choose(rows)
+    return IndexReport(
+        collection=view.name,
+        slot=found.name,
+        dimension=drawn.documents.shape[1],
+        similarity=drawn.similarity,
+        points=drawn.points,
+        as_of=points or drawn.points,
+        sample=len(drawn.documents),
+        queries=len(drawn.queries),
+        held_out=drawn.held_out,
+        k=k,
+        rows=tuple(rows),
+        chosen=best,
+        rule=str(chosen_by),
+        reached=reached,
+    )
+
+
+class _Measuring:
+    """Builds each storage once, then asks."""
+
+    def __init__(self, scratch: Scratch, sample: Sample, k: int, rounds: int, progress: Progress) -> None:
+        self._scratch, self._sample, self._k, self._rounds, self._progress = scratch, sample, k, rounds, progress
+        self._random = np.random.default_rng(0)
+        self._queries = [row.tolist() for row in sample.queries]
+
+    def rows(self, setups: Sequence[Setup]) -> list[Row]:
+        """A row for each setup."""
+        storages = list(dict.fromkeys(_key(setup) for setup in setups))
+        self._progress.begin("build", len(storages))
+        built = {}
+        for key in storages:
+            built[key] = self._scratch.build(VectorStorage.model_validate_json(key))
+            self._progress.advance("build", 1)
+        pairs = [(setup, built[_key(setup)]) for setup in setups]
+        answers, seconds = self._asked(pairs)
+        truth = self._sample.exact(2 * self._k)
+        count = len(self._sample.documents)
+        found = []
+        for (setup, own), run, times in zip(pairs, answers, seconds, strict=True):
+            p50, p95 = np.percentile(1000 * np.array(times), (50, 95))
+            recall = ann_recall(run, truth, self._k)
+            found.append(Row(setup, recall, float(p50), float(p95), own.memory / count, own.disk / count, own.seconds))
+        return found
+
+    def _asked(self, pairs: Sequence[tuple[Setup, Built]]) -> tuple[list[Run], list[list[float]]]:
+        """For each setup the answers, and the seconds of each query in each round; the first round warms up."""
+        rankings: list[dict[str, list[tuple[str, float]]]] = [{} for _ in pairs]
+        seconds: list[list[float]] = [[] for _ in pairs]
+        self._progress.begin("ask", (self._rounds + 1) * len(self._queries))
+        for turn in range(self._rounds + 1):
+            for number, query in enumerate(self._queries):
+                for place in self._random.permutation(len(pairs)):  # none is always asked when caches are cold
+                    setup, own = pairs[place]
+                    begin = time.perf_counter()
+                    rankings[place][str(number)] = self._scratch.ask(own, query, setup, self._k)
+                    if turn:
+                        seconds[place].append(time.perf_counter() - begin)
+                self._progress.advance("ask", 1)
+        return [Run(setup.stored, found) for (setup, _), found in zip(pairs, rankings, strict=True)], seconds
+
+
+def _key(setup: Setup) -> str:
+    """What is built for it, as text: how many candidates a first stage passes on is a matter of asking."""
+    return setup.storage.model_dump_json(exclude_none=True, exclude={"first_stage": {"oversampling"}})
+
+
+def _slot(view: View, name: str | None) -> Slot:
+    if name is not None:
+        return view.slot(name)
+    dense = [slot for slot in view.slots.values() if slot.kind == "dense"]
+    if len(dense) == 1:
+        return dense[0]
+    raise TuneError(
+        "which slot is to be tuned?" if dense else "the collection has no dense slot",
+        where=f"collection {view.name!r}",
+        got=", ".join(f"{slot.name} ({slot.kind})" for slot in view.slots.values()),
+        do="name one: --slot NAME" if dense else "",
+    )
+
+
+def _with_now(view: View, slot: Slot, setups: Sequence[Setup]) -> list[Setup]:
+    """The setups after that of the collection itself."""
+    storage = slot.generation.storage if slot.generation else {}
+    now = Setup(VectorStorage.model_validate(storage), view.search_config.params, now=True)
+    return [now, *(setup for setup in setups if replace(setup, now=True) != now)]

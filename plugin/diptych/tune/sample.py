@@ -1,0 +1,143 @@
+"""`Sample`: some of a slot's own vectors to index, queries to ask, and the exact answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from qdrant_client import models
+
+from diptych.errors import TuneError
+from diptych.populate.progress import Progress
+from diptych.protocols import Similarity
+from diptych.slots import Slot
+from diptych.types import Floats, Run
+from diptych.view import View
+
+PAGE = 500  # vectors read in one call
+BLOCK = 64  # queries compared with all documents at once
+LEAST = 100  # vectors below which nothing can be told
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Vectors `documents` [n, dimension] and `queries` [m, dimension] of one slot.
+
+    Args:
+        points: that the collection holds.
+        held_out: whether the queries are vectors of documents, which are not among `documents` then.
+    """
+
+    documents: Floats
+    queries: Floats
+    similarity: Similarity
+    points: int
+    held_out: bool
+
+    @property
+    def whole_numbers(self) -> bool:
+        """Whether a byte can hold each number of the documents."""
+        return self.similarity != "cosine" and np.array_equal(self.documents, np.clip(np.rint(self.documents), 0, 255))
+
+    def exact(self, depth: int) -> Run:
+        """For each query its first `depth` documents with their true scores; a distance is negative."""
+        rankings = {}
+        for start in range(0, len(self.queries), BLOCK):
+            scores = self._scores(self.queries[start : start + BLOCK])
+            best = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
+            for row, ids in enumerate(best):
+                rankings[str(start + row)] = [(str(n), float(scores[row, n])) for n in ids]
+        return Run("exact", rankings)
+
+    def _scores(self, queries: Floats) -> NDArray[Any]:
+        documents = self.documents
+        if self.similarity == "euclidean":
+            squares = np.square(queries).sum(axis=1)[:, None] + np.square(documents).sum(axis=1)[None]
+            return np.array(-np.sqrt(np.maximum(squares - 2 * queries @ documents.T, 0)))
+        return np.array(queries @ documents.T)
+
+
+def draw(
+    view: View, slot: Slot, *, size: int, held_out: int, texts: Sequence[str], seed: int, progress: Progress
+) -> Sample:
+    """Vectors of at most `size` points, and queries: those of `texts`, or else of `held_out` further points.
+
+    Raises:
+        TuneError: the slot has no dense vectors, or too few.
+    """
+    _require_dense(slot)
+    wanted = size + (0 if texts else held_out)
+    points = _points(view, slot, wanted)
+    if len(points) < LEAST:
+        raise TuneError(
+            "too few vectors to tell anything by",
+            where=f"collection {view.name!r}, {slot.where}",
+            got=f"{len(points)} vectors",
+            expected=f"{LEAST} or more",
+        )
+    np.random.default_rng(seed).shuffle(points)
+    progress.begin("read", len(points))
+    vectors = _read(view, slot, points, progress)
+    count = view.client.count(view.name, exact=True).count
+    similarity = slot.similarity or "cosine"
+    if similarity == "cosine":  # Qdrant keeps them at length 1, and so compares what is asked
+        vectors = _unit(vectors)
+    if texts:
+        queries = np.stack([np.asarray(vector, np.float32) for vector in slot.encode("query", texts)])
+        return Sample(vectors, _unit(queries) if similarity == "cosine" else queries, similarity, count, False)
+    out = min(held_out, len(vectors) // 5)
+    return Sample(vectors[out:], vectors[:out], similarity, count, True)
+
+
+def _require_dense(slot: Slot) -> None:
+    if slot.kind == "dense":
+        return
+    why = {
+        "sparse": "an inverted index is searched exactly, and has none of these settings",
+        "text_index": "an inverted index is searched exactly, and has none of these settings",
+        "multivector": "its vectors are many for each point, usually only to rescore by",
+    }
+    raise TuneError(
+        "only dense slots are tuned",
+        where=slot.where,
+        got=f"kind {slot.kind}: {why.get(slot.kind, 'it has no dense vectors')}",
+        do="name a dense slot: --slot NAME",
+    )
+
+
+def _points(view: View, slot: Slot, wanted: int) -> list[Any]:
+    """Ids of points chosen at random among those that have the slot's vector; in the order of their ids."""
+    having = models.Filter(must=[models.HasVectorCondition(has_vector=slot.vector)])
+    found = view.client.query_points(
+        view.name,
+        query=models.SampleQuery(sample=models.Sample.RANDOM),
+        query_filter=having,
+        limit=wanted,
+        with_payload=False,
+    )
+    return sorted((point.id for point in found.points), key=str)
+
+
+def _read(view: View, slot: Slot, points: Sequence[Any], progress: Progress) -> Floats:
+    rows: list[Floats] = []
+    wanted = [slot.vector] if slot.vector else True  # the unnamed one cannot be asked for by name
+    for start in range(0, len(points), PAGE):
+        page = list(points[start : start + PAGE])
+        records = view.client.retrieve(view.name, page, with_payload=False, with_vectors=wanted)
+        found = (_vector(record.vector, slot.vector) for record in records)
+        rows += [vector for vector in found if vector is not None]
+        progress.advance("read", len(page))
+    return np.stack(rows)
+
+
+def _vector(raw: Any, name: str) -> Floats | None:
+    own = raw.get(name) if isinstance(raw, dict) else raw
+    return None if own is None else np.asarray(own, np.float32)
+
+
+def _unit(rows: Floats) -> Floats:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(lengths > 0, lengths, 1), np.float32)

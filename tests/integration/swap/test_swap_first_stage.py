@@ -1,0 +1,173 @@
+"""A first stage goes wherever its vector goes: into a swap, through writes meanwhile, back, and away with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import pytest
+from qdrant_client import models
+from qdrant_client.client_base import QdrantBase
+
+from diptych import Collection
+from diptych.populate import Progress
+from diptych.swap import ApplyOptions
+from diptych.swap.vectors import existing
+from diptych.testing.fakes import FakeDenseEncoder
+from diptych.types import Document
+
+FIRST: dict[str, Any] = {"dimension": 8, "oversampling": 2}
+PLAIN: dict[str, Any] = {"adapter": "fake-dense", "dimension": 16}
+STAGED: dict[str, Any] = {**PLAIN, "storage": {"first_stage": FIRST}}
+OTHER: dict[str, Any] = {**STAGED, "seed": 1}
+OLD_ENCODER, NEW_ENCODER = FakeDenseEncoder(dimension=16), FakeDenseEncoder(dimension=16, seed=1)
+Open: TypeAlias = Callable[..., Collection]
+Make: TypeAlias = Callable[..., Any]
+
+
+def corpus(size: int) -> list[Document]:
+    return [Document(str(n), f"word{n % 17} word{n % 23} number{n}") for n in range(size)]
+
+
+def require_whole(client: QdrantBase, vector: str, encoder: FakeDenseEncoder) -> None:
+    """Every point has the encoder's vector of its text and, in the same space, the beginning of that."""
+    records, _ = client.scroll("c", limit=10_000, with_payload=True, with_vectors=True)
+    made = encoder.encode_document([record.payload["text"] for record in records])  # type: ignore[index]
+    for record, row in zip(records, made, strict=True):
+        found: Any = record.vector
+        assert np.allclose(found[vector], row, atol=1e-5)
+        assert np.allclose(found[f"{vector}.first"], row[:8] / np.linalg.norm(row[:8]), atol=1e-5)
+
+
+class Writing(Progress):
+    """Populates more documents once some were filled."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self._act: Callable[[], object] | None = act
+
+    def begin(self, stage: str, total: int | None) -> None:
+        """Nothing."""
+
+    def advance(self, stage: str, steps: int) -> None:
+        """Acts once."""
+        if stage == "fill" and self._act is not None:
+            act, self._act = self._act, None
+            act()
+
+
+def test_it_is_added_to_a_live_collection_and_goes_again(client: QdrantBase, config: Make, opened: Open) -> None:
+    found = opened(client, config({"dense": PLAIN}))
+    found.populate(corpus(40))
+    before = [hit.id for hit in found.search("word3 word5", limit=5)]
+    (step,) = found.plan(config({"dense": STAGED})).steps
+    assert (step.action, step.encode) == ("re-encode", 40)
+    assert "storage.first_stage: unset ->" in step.why
+    assert found.apply(config({"dense": STAGED})).outcome == "cut over"
+    assert existing(client, "c") == {"dense.1", "dense.2", "dense.2.first"}
+    require_whole(client, "dense.2", OLD_ENCODER)
+    assert [hit.id for hit in found.search("word3 word5", limit=5)] == before
+    assert found.finish().dropped == ("dense.1",)
+    found.apply(config({"dense": PLAIN}))
+    assert found.finish().dropped == ("dense.2",)
+    assert existing(client, "c") == {"dense.3"}
+    assert [hit.id for hit in found.search("word3 word5", limit=5)] == before
+
+
+def test_a_swap_of_the_encoder_makes_both_vectors_anew_and_writes_meanwhile_reach_all_four(
+    client: QdrantBase, config: Make, opened: Open
+) -> None:
+    found = opened(client, config({"dense": STAGED}))
+    found.populate(corpus(40))
+    more = Writing(lambda: opened(client, config({"dense": STAGED})).populate(corpus(60)))
+    assert found.apply(config({"dense": OTHER}), progress=more).outcome == "cut over"
+    assert existing(client, "c") == {"dense.1", "dense.1.first", "dense.2", "dense.2.first"}
+    require_whole(client, "dense.1", OLD_ENCODER)
+    require_whole(client, "dense.2", NEW_ENCODER)
+    new = [hit.id for hit in found.search("word3 word5", limit=5)]
+    assert found.rollback().outcome == "rolled back"
+    found.populate(corpus(70))
+    require_whole(client, "dense.2", NEW_ENCODER)
+    assert found.rollback().outcome == "rolled back"
+    assert [hit.id for hit in found.search("word3 word5", limit=5)] == new
+    found.finish()
+    assert existing(client, "c") == {"dense.2", "dense.2.first"}
+
+
+def test_a_swap_that_is_given_up_takes_both_vectors_along(client: QdrantBase, config: Make, opened: Open) -> None:
+    found = opened(client, config({"dense": STAGED}))
+    found.populate(corpus(20))
+    assert found.apply(config({"dense": OTHER}), ApplyOptions(cut_over=False)).outcome == "filled"
+    assert existing(client, "c") == {"dense.1", "dense.1.first", "dense.2", "dense.2.first"}
+    assert found.rollback().outcome == "abandoned"
+    assert existing(client, "c") == {"dense.1", "dense.1.first"}
+
+
+def test_a_kill_before_the_swap_was_announced_leaves_nothing_that_the_next_does_not_drop(
+    client: QdrantBase, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = opened(client, config({"dense": STAGED}))
+    found.populate(corpus(20))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("diptych.swap.begin.begun", killed)
+        with pytest.raises(KeyboardInterrupt):
+            found.apply(config({"dense": OTHER}))
+    assert existing(client, "c") == {"dense.1", "dense.1.first", "dense.2", "dense.2.first"}
+    assert opened(client).apply(config({"dense": STAGED})).outcome == "nothing to do"
+    assert existing(client, "c") == {"dense.1", "dense.1.first"}
+
+
+def test_a_vector_of_somebody_elses_by_the_name_is_left_alone(client: QdrantBase, config: Make, opened: Open) -> None:
+    found = opened(client, config({"dense": PLAIN}))
+    found.populate(corpus(20))
+    dense = models.DenseVectorNameConfig(dense=models.DenseVectorConfig(size=3, distance=models.Distance.DOT))
+    client.create_vector_name("c", "dense.2.first", dense)
+    found.apply(config({"dense": STAGED}))
+    assert existing(client, "c") == {"dense.1", "dense.2.first", "dense.3", "dense.3.first"}
+
+
+def test_points_that_lack_it_get_it_from_apply(client: QdrantBase, config: Make, opened: Open) -> None:
+    found = opened(client, config({"dense": STAGED}))
+    found.populate(corpus(20))
+    some = [record.id for record in client.scroll("c", limit=3)[0]]
+    client.delete_vectors("c", ["dense.1.first"], points=some)
+    (step,) = found.plan(config({"dense": STAGED})).steps
+    assert (step.action, step.encode) == ("keep", 3)
+    assert found.apply(config({"dense": STAGED})).outcome == "filled gaps"
+    require_whole(client, "dense.1", OLD_ENCODER)
+
+
+def test_its_graph_and_quantization_change_in_place_and_its_length_makes_it_anew(
+    edge: QdrantBase, config: Make, opened: Open
+) -> None:
+    found = opened(edge, config({"dense": STAGED}))
+    found.populate(corpus(20))
+    scalar = {**FIRST, "quantization": {"kind": "scalar"}, "hnsw": {"m": 24}, "oversampling": 5}
+    wanted = config({"dense": {**PLAIN, "storage": {"first_stage": scalar}}})
+    assert [step.action for step in found.plan(wanted).steps] == ["storage"]
+    assert found.apply(wanted).outcome == "changed settings"
+    own: Any = edge.get_collection("c").config.params.vectors
+    assert own["dense.1.first"].quantization_config.scalar.type == models.ScalarType.INT8
+    assert own["dense.1.first"].hnsw_config.m == 24
+    assert own["dense.1"].quantization_config is None
+    assert found.apply(config({"dense": STAGED})).outcome == "changed settings"
+    own = edge.get_collection("c").config.params.vectors
+    assert own["dense.1.first"].quantization_config is None
+    longer = config({"dense": {**PLAIN, "storage": {"first_stage": {"dimension": 12}}}})
+    assert [step.action for step in found.plan(longer).steps] == ["re-encode"]
+    assert found.apply(longer).outcome == "cut over"
+    assert found.finish().dropped == ("dense.1",)
+    assert existing(edge, "c") == {"dense.2", "dense.2.first"}
+
+
+def test_the_plan_counts_the_bytes_of_both(edge: QdrantBase, config: Make, opened: Open) -> None:
+    found = opened(edge, config({"dense": PLAIN}))
+    found.populate(corpus(20))
+    stored = {"on_disk": True, "first_stage": {"dimension": 8, "datatype": "float16", "hnsw": {"m": 4}}}
+    (step,) = found.plan(config({"dense": {**PLAIN, "storage": stored}})).steps
+    first = 8 * 2 + 2 * 4 * 4
+    assert (step.disk, step.memory) == (20 * (16 * 4 + first), 20 * first)

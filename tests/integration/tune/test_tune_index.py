@@ -1,0 +1,228 @@
+"""What `tune_index` measures is what brute force says, and it leaves the collection and the machine as they were."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient, models
+
+import rows as support
+from diptych import Collection
+from diptych.config import parse_config
+from diptych.config.models import SearchParams, VectorStorage
+from diptych.errors import TuneError
+from diptych.evaluate import ann_recall
+from diptych.stores.edge import EdgeClient
+from diptych.tune import Rule, Setup, plot_index, tune_index
+from diptych.tune.sample import Sample
+from diptych.types import Run
+
+COUNT, MANY = 900, 10**7
+DENSE: dict[str, Any] = {"adapter": "rows", "count": COUNT}
+
+
+def setup(storage: dict[str, Any], **params: Any) -> Setup:
+    return Setup(VectorStorage.model_validate(storage), SearchParams.model_validate(params))
+
+
+EXACT = setup({}, exact=True)
+SCALAR = setup({"quantization": {"kind": "scalar", "always_ram": True}, "on_disk": True}, rescore=True, oversampling=3)
+ROUGH = setup({"quantization": {"kind": "binary", "always_ram": True}, "on_disk": True}, rescore=False)
+FIRST = setup({"first_stage": {"dimension": 32, "oversampling": 1}, "on_disk": True})
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Temporary folders go where a test can see them."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    return tmp_path / "temporary"
+
+
+def filled(where: str, slots: dict[str, Any] | None = None, **sections: Any) -> Collection:
+    raw = {"store": where, "collection": "c", "slots": slots or {"dense": DENSE}, **sections}
+    made = Collection.open(parse_config(raw), registry=support.registry())
+    made.populate({"id": str(n), "text": str(n)} for n in range(COUNT))
+    return made
+
+
+@pytest.fixture(params=["memory:", "edge:"])
+def collection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Collection]:
+    with filled(request.param if request.param == "memory:" else f"edge:{tmp_path / 'store'}") as made:
+        yield made
+
+
+def contents(found: Collection) -> tuple[Any, ...]:
+    points, _ = found.client.scroll("c", limit=10_000, with_vectors=True)
+    told = found.client.get_collection("c")
+    return told.config, sorted((point.id, str(point.vector), str(point.payload)) for point in points)
+
+
+def test_every_setup_is_measured_and_nothing_is_left_behind(collection: Collection, temporary: Path) -> None:
+    before = contents(collection)
+    found = tune_index(collection.handle, setups=[EXACT, SCALAR, ROUGH, FIRST], sample=600, points=MANY)
+    assert contents(collection) == before
+    assert list(temporary.glob("diptych-tune-*")) == []
+    assert (found.collection, found.slot, found.dimension, found.points) == ("c", "dense", 64, COUNT)
+    assert (found.sample, found.queries, found.held_out, found.k) == (640, 160, True, 10)  # a fifth is held out
+    rows = {row.setup: row for row in found.rows}
+    assert len(rows) == 5
+    assert [row.setup for row in found.rows if row.setup.now] == [Setup(VectorStorage(), now=True)]
+    assert rows[EXACT].recall == 1.0
+    assert rows[SCALAR].recall > 0.98
+    assert rows[ROUGH].recall < rows[SCALAR].recall
+    assert rows[ROUGH].memory < rows[SCALAR].memory < rows[EXACT].memory
+    assert rows[EXACT].memory >= 4 * 64
+    assert rows[SCALAR].disk > rows[EXACT].disk
+    assert list(found.rows) == sorted(found.rows, key=lambda row: (row.memory, row.p50))
+    assert all(0 < row.p50 <= row.p95 for row in found.rows)
+    assert found.reached
+    assert found.chosen.recall >= 0.98
+
+
+def test_a_first_stages_recall_is_that_of_two_stages_by_brute_force(tmp_path: Path) -> None:
+    table = support.Rows(count=COUNT)
+    texts = [f"q{n}" for n in range(support.QUERIES)]
+    narrow = setup({"first_stage": {"dimension": 8, "oversampling": 1}})
+    with filled(f"edge:{tmp_path / 'store'}") as collection:
+        found = tune_index(collection.handle, setups=[narrow], queries=texts, sample=COUNT, points=MANY)
+    assert (found.sample, found.queries, found.held_out) == (COUNT, support.QUERIES, False)
+    scores = table.queries @ table.rows.T
+    exact = np.argsort(-scores, axis=1)[:, :10]
+    short = table.rows[:, :8] / np.linalg.norm(table.rows[:, :8], axis=1, keepdims=True)
+    passed = np.argsort(-(table.queries[:, :8] @ short.T), axis=1)[:, :100]
+    share = np.mean(
+        [len(set(best) & set(some)) / 10 for best, some in zip(exact.tolist(), passed.tolist(), strict=True)]
+    )
+    (row,) = [row for row in found.rows if row.setup == narrow]
+    assert 0.3 < share < 1
+    assert row.recall == pytest.approx(float(share), abs=0.02)  # the graph may miss one of a hundred candidates
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean"])
+def test_the_truth_is_the_exact_search_of_the_engine(similarity: Any, tmp_path: Path) -> None:
+    slots = {"dense": {**DENSE, "similarity": similarity}}
+    with filled(f"edge:{tmp_path / 'store'}", slots) as collection:
+        found = tune_index(collection.handle, setups=[EXACT], sample=500, k=5, points=MANY)
+    assert [row.recall for row in found.rows if row.setup == EXACT] == [1.0]
+    table = support.Rows(count=COUNT, similarity=similarity)
+    truth = Sample(table.rows, table.queries, similarity, COUNT, False).exact(5)
+    near = [sorted(np.linalg.norm(table.rows - query, axis=1))[:5] for query in table.queries]
+    if similarity == "euclidean":
+        for number, distances in enumerate(near):
+            assert [-score for _, score in truth.rankings[str(number)]] == pytest.approx(distances, abs=1e-3)
+    assert ann_recall(Run("same", truth.rankings), truth, 5) == 1.0
+
+
+def test_a_collection_below_qdrants_thresholds_is_measured_as_it_is_searched_and_can_be_thought_larger(
+    tmp_path: Path,
+) -> None:
+    """Binary copies are made of any number of points, those of a byte and graphs of 10 MB or more."""
+    byte = setup({"quantization": {"kind": "scalar"}}, rescore=False)
+    with filled(f"edge:{tmp_path / 'store'}") as collection:
+        small = tune_index(collection.handle, setups=[ROUGH, byte], sample=600)
+        large = tune_index(collection.handle, setups=[ROUGH, byte], sample=600, points=MANY)
+    assert (small.points, small.as_of, large.points, large.as_of) == (COUNT, COUNT, COUNT, MANY)
+    recalls = [{row.setup: row.recall for row in found.rows} for found in (small, large)]
+    assert recalls[0][byte] == 1.0
+    assert recalls[1][byte] < 1.0
+    assert max(recalls[0][ROUGH], recalls[1][ROUGH]) < 1.0
+
+
+def test_what_the_collection_has_is_measured_too(tmp_path: Path) -> None:
+    storage = {"quantization": {"kind": "turbo", "bits": "bits2"}}
+    slots, search = {"dense": {**DENSE, "storage": storage}}, {"params": {"oversampling": 2, "rescore": True}}
+    with filled(f"edge:{tmp_path / 'store'}", slots, search=search) as collection:
+        found = tune_index(collection.handle, setups=[EXACT], sample=300, points=MANY)
+    (now,) = [row.setup for row in found.rows if row.setup.now]
+    assert (now.stored, now.asked) == ("turbo bits2", "rescore x2")
+
+
+def test_the_least_that_is_wanted_is_chosen_and_what_cannot_be_reached_is_said(collection: Collection) -> None:
+    found = tune_index(collection.handle, setups=[SCALAR, ROUGH], sample=400, rule=Rule(1.0, "disk"), points=MANY)
+    assert found.rule == "least disk with a recall of 1 or more"
+    assert found.reached is (found.chosen.recall == 1.0)
+    assert found.chosen.recall == max(row.recall for row in found.rows)
+
+
+def test_an_unnamed_vector_of_an_adopted_collection_is_tuned(tmp_path: Path) -> None:
+    table = support.Rows(count=COUNT)
+    config = parse_config({"store": f"edge:{tmp_path}", "collection": "c", "slots": {"dense": DENSE}})
+    for client in (QdrantClient(":memory:"), EdgeClient(tmp_path / "store")):
+        client.create_collection("c", vectors_config=models.VectorParams(size=64, distance=models.Distance.COSINE))
+        rows = enumerate(table.rows[:300].tolist())
+        client.upsert("c", [models.PointStruct(id=n, vector=row, payload={"text": str(n)}) for n, row in rows])
+        with Collection.adopt(config, store=client, registry=support.registry()) as collection:
+            found = tune_index(collection.handle, setups=[EXACT], sample=200)
+        client.close()
+        assert [row.recall for row in found.rows if row.setup == EXACT] == [1.0]
+
+
+def test_a_sparse_slot_is_refused_with_the_reason(tmp_path: Path) -> None:
+    slots = {
+        "dense": DENSE,
+        "other": DENSE,
+        "words": {"adapter": "fake-sparse"},
+        "late": {"adapter": "fake-multivector"},
+    }
+    with filled("memory:", slots) as collection:
+        with pytest.raises(TuneError, match=r"(?s)only dense slots.*slot 'words'.*searched exactly.*--slot NAME"):
+            tune_index(collection.handle, "words")
+        with pytest.raises(TuneError, match=r"(?s)only dense slots.*kind multivector"):
+            tune_index(collection.handle, "late")
+        with pytest.raises(TuneError, match=r"(?s)which slot is to be tuned\?.*dense \(dense\), other \(dense\)"):
+            tune_index(collection.handle)
+
+
+def test_a_collection_that_is_too_small_is_refused(tmp_path: Path) -> None:
+    raw = {"store": "memory:", "collection": "c", "slots": {"dense": DENSE}}
+    with Collection.open(parse_config(raw), registry=support.registry()) as collection:
+        collection.populate({"id": str(n), "text": str(n)} for n in range(20))
+        with pytest.raises(TuneError, match=r"(?s)too few vectors.*got: 20 vectors.*expected: 100 or more"):
+            tune_index(collection.handle)
+
+
+def test_the_plot_is_a_png_and_a_wrong_place_is_told_before(collection: Collection, tmp_path: Path) -> None:
+    found = tune_index(collection.handle, setups=[SCALAR], sample=200, points=MANY)
+    plot_index(found, tmp_path / "index.png")
+    assert (tmp_path / "index.png").read_bytes().startswith(b"\x89PNG")
+    for wrong in ("index.pdf", "nowhere/index.png"):
+        with pytest.raises(TuneError, match=r"(?s)cannot write the plot.*ends in \.png"):
+            plot_index(found, tmp_path / wrong)
+
+
+SCRIPT = """
+import rows
+from diptych.cli import app, main
+from diptych.cli.session import Session
+main(["tune", "index", "--sample", "800", "--points", "9999999"], session=Session(rows.registry()))
+"""
+
+
+@pytest.mark.parametrize("after", ["a folder", "an optimizer"])
+def test_ctrl_c_leaves_nothing_behind(after: str, tmp_path: Path, temporary: Path) -> None:
+    with filled(f"edge:{tmp_path / 'qdrant'}"):
+        pass
+    text = f"store: edge:./qdrant\ncollection: c\nslots:\n  dense: {{adapter: rows, count: {COUNT}}}\n"
+    (tmp_path / "diptych.yaml").write_text(text)
+    support_folder = str(Path(support.__file__).parent)
+    path = os.pathsep.join([support_folder, *filter(None, sys.path)])
+    env = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(temporary)}
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+    wanted = "*/*/*/*/collection.json" if after == "a folder" else "*/*/*/*/shard-*/segments/*/vector_index-*"
+    until = time.monotonic() + 120
+    while not list(temporary.glob(wanted)) and time.monotonic() < until and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert (process.returncode, said.strip()) == (130, "interrupted")
+    assert list(temporary.glob("diptych-tune-*")) == []
