@@ -156,6 +156,9 @@ class SearchConfig(Section):
     params: SearchParams = Field(default_factory=SearchParams, description="Settings of the approximate search.")
     limit: Positive = Field(10, description="Hits a query returns.")
     score_threshold: float | None = Field(None, description="Hits below this score are dropped.")
+    remember: Annotated[int, Field(ge=0)] = Field(
+        1024, description="Vectors of the last queries held in memory, per slot; 0 encodes each query anew."
+    )
 
     def retrieved(self, slots: Iterable[str]) -> dict[str, int]:
         """Candidates of each slot that is retrieved from: what `retrieve` says, or 100 of all but the rescorer."""
