@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from diptych.errors import SearchError
 from diptych.handle import CollectionHandle
 from diptych.payloads import from_payload, named
-from diptych.search.asked import Asked
+from diptych.search.asked import Asked, Options
+from diptych.search.found import inputs_of
 from diptych.search.fusion import PointId, Ranking, contributions, fuse
-from diptych.search.inputs import Inputs, encode_inputs
+from diptych.search.inputs import Inputs
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.requests import fusion_request
 from diptych.search.retrieval import query_points, rank_branches, require_fusible
@@ -97,7 +98,8 @@ def explain(
     """
 
     def answer() -> list[Explanation]:
-        return _explained(Asked.of(handle, [query], pipeline=pipeline, limit=limit, filter=filter, params=params), ids)
+        options = Options(pipeline, limit, filter=filter, params=params)
+        return _explained(Asked.of(handle, [query], options), ids)
 
     return current(handle, answer)
 
@@ -106,7 +108,7 @@ def _explained(asked: Asked, ids: Sequence[str] | None) -> list[Explanation]:
     if ids is not None:
         asked = replace(asked, limit=asked.pipeline.depth or asked.pipeline.retrieve[0].candidates)
     require_fusible(asked)
-    (hits,) = find(asked, {})
+    (hits,) = find(asked)
     records = _records(asked, [hit.id for hit in hits] if ids is None else ids)
     return _Explainer(asked, hits, records).explanations()
 
@@ -120,7 +122,7 @@ class _Explainer:
         self._records = records
         self._points = [record.id for record in records]
         slots = [asked.handle.slots[name] for name in asked.pipeline.slots]
-        (self._inputs,) = encode_inputs(slots, asked.texts)
+        ((self._inputs,),) = inputs_of([asked])
         (self._rankings,) = rank_branches(asked, [self._inputs])
         self._scores = scores_of(asked.handle, self._inputs, self._points)
         self._terms = {

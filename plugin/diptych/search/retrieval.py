@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 from qdrant_client import models
@@ -21,18 +22,26 @@ from diptych.view import View
 T = TypeVar("T")
 
 
-def retrieve(asked: Asked, inputs: Sequence[Inputs], *, limit: int, offset: int) -> list[list[Hit]]:
-    """For each query the hits after retrieval, fusion, rescoring and diversification, best first.
+def retrieve(asks: Sequence[Asked], inputs: Sequence[Sequence[Inputs]]) -> list[list[list[Hit]]]:
+    """For each asked and query the hits after retrieval, fusion, rescoring and diversification, best first."""
+    plain = [(asked, own) for asked, own in zip(asks, inputs, strict=True) if not _fused_here(asked)]
+    requests = [_requests(asked, own) for asked, own in plain]
+    points = iter(query_points(asks[0].handle, [request for own in requests for request in own]))
+    return [
+        _with_host_fusion(asked, own)
+        if _fused_here(asked)
+        else [_page(asked).cut(hits_of(asked, found)) for found in islice(points, len(own))]
+        for asked, own in zip(asks, inputs, strict=True)
+    ]
 
-    Raises:
-        SearchError, CollectionNotFound, StoreUnavailable: the store cannot answer.
-    """
-    require_fusible(asked)
-    if isinstance(asked.pipeline.fuse, Linear):
-        return _with_host_fusion(asked, inputs, limit, offset)
-    page = _page(asked, limit, offset)
-    requests = [pipeline_request(asked, query, limit=page.limit, offset=page.offset) for query in inputs]
-    return [page.cut(hits_of(asked, points)) for points in query_points(asked.handle, requests)]
+
+def _requests(asked: Asked, inputs: Sequence[Inputs]) -> list[models.QueryRequest | None]:
+    page = _page(asked)
+    return [pipeline_request(asked, query, limit=page.limit, offset=page.offset) for query in inputs]
+
+
+def _fused_here(asked: Asked) -> bool:
+    return isinstance(asked.pipeline.fuse, Linear)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +62,8 @@ class _Page:
         return hits if self.kept is None else sorted(hits, key=lambda hit: (-hit.score, hit.id))[self.kept]
 
 
-def _page(asked: Asked, limit: int, offset: int) -> _Page:
-    pipeline = asked.pipeline
+def _page(asked: Asked) -> _Page:
+    pipeline, (limit, offset) = asked.pipeline, asked.window
     if pipeline.diversify or not (pipeline.fuse or pipeline.rescore):
         return _Page(limit, offset, None)
     return _Page(offset + limit + len(pipeline.retrieve), 0, slice(offset, offset + limit))
@@ -114,17 +123,18 @@ def require_fusible(asked: Asked) -> None:
             )
 
 
-def _with_host_fusion(asked: Asked, inputs: Sequence[Inputs], limit: int, offset: int) -> list[list[Hit]]:
+def _with_host_fusion(asked: Asked, inputs: Sequence[Inputs]) -> list[list[Hit]]:
     fusion = asked.pipeline.fuse
     assert isinstance(fusion, Linear)
     fused = [fuse(fusion, rankings) for rankings in rank_branches(asked, inputs)]
     if asked.pipeline.rescore or asked.pipeline.diversify:
-        page = _page(asked, limit, offset)
+        page = _page(asked)
         requests = [
             rest_request(asked, query, [point for point, _ in ranking], limit=page.limit, offset=page.offset)
             for query, ranking in zip(inputs, fused, strict=True)
         ]
         return [page.cut(hits_of(asked, points)) for points in query_points(asked.handle, requests)]
+    limit, offset = asked.window
     return _fetched(asked, [ranking[offset : offset + limit] for ranking in fused])
 
 

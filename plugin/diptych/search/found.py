@@ -1,0 +1,70 @@
+"""What Qdrant finds for queries: encoded and retrieved, together with those of other callers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from diptych.search.asked import Asked
+from diptych.search.inputs import Inputs, encode_inputs
+from diptych.search.retrieval import require_fusible, retrieve
+from diptych.types import Hit
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What Qdrant found for each query of an `Asked`, best first, and how many seconds each step took."""
+
+    hits: list[list[Hit]]
+    seconds: dict[str, float]
+
+    def clock(self) -> Clock:
+        """Notes what later steps take."""
+        return Clock(self.seconds)
+
+
+def found_together(asks: Sequence[Asked]) -> list[Found]:
+    """What is found for each: those of the same slots are encoded together, and all are one request to Qdrant.
+
+    Args:
+        asks: of the same view.
+
+    Raises:
+        SearchError, CollectionNotFound, StoreUnavailable: the store cannot answer.
+        ContractError, FingerprintMismatch: see `encode_inputs`.
+    """
+    seconds: dict[str, float] = {}
+    clock = Clock(seconds)
+    for asked in asks:
+        require_fusible(asked)
+    inputs = inputs_of(asks)
+    clock.passed("encode")
+    hits = retrieve(asks, inputs)
+    clock.passed("retrieve")
+    return [Found(own, dict(seconds)) for own in hits]
+
+
+def inputs_of(asks: Sequence[Asked]) -> list[list[Inputs]]:
+    """For each asked, the inputs of its queries."""
+    found: dict[int, list[Inputs]] = {}
+    for names in dict.fromkeys(asked.pipeline.slots for asked in asks):
+        places = [place for place, asked in enumerate(asks) if asked.pipeline.slots == names]
+        view, texts = asks[0].handle, [text for place in places for text in asks[place].texts]
+        slots = [view.slots[name] for name in names]
+        made = iter(encode_inputs(slots, texts, remember=view.search_config.remember))
+        found |= {place: list(islice(made, len(asks[place].texts))) for place in places}
+    return [found[place] for place in range(len(asks))]
+
+
+class Clock:
+    """Notes how long each step took."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self._seconds, self._last = seconds, time.perf_counter()
+
+    def passed(self, step: str) -> None:
+        """The step ends now."""
+        now = time.perf_counter()
+        self._seconds[step], self._last = now - self._last, now
