@@ -110,18 +110,26 @@ class Rescore(Section):
     candidates: Positive = Field(50, description="How many are scored anew.")
 
 
+class EarlyExit(Section):
+    """A reranker stops once blocks of further candidates bring nothing into the best that are wanted."""
+
+    block: Positive = Field(10, description="Candidates scored at a time, best first.")
+    patience: Positive = Field(2, description="Blocks in a row without a change of the best, after which it stops.")
+
+
 class RerankStage(Section):
     """A reranker over the best candidates; further keys are its options. Several stages make a cascade."""
 
     adapter: str = Field(description="Name of a reranker.")
     candidates: Positive = Field(50, description="How many of the previous stage it reads.")
+    early_exit: EarlyExit | None = Field(None, description="When to stop before all are scored; all are unless set.")
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the adapter.")
 
     @model_validator(mode="before")
     @classmethod
     def _collect_options(cls, raw: Any) -> Any:
         """Keys that are not the stage's own are the reranker's options."""
-        return _gather_options(raw, ("adapter", "candidates"))
+        return _gather_options(raw, ("adapter", "candidates", "early_exit"))
 
 
 class Diversify(Section):

@@ -36,7 +36,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One batch of queries with everything that decides its answer. `end` is offset + limit."""
+    """One batch of queries with everything that decides its answer. `end` is offset + limit.
+
+    `wants` is how many hits must be right where a reranker stops early; as many as are asked for unless given.
+    """
 
     handle: View
     pipeline: Pipeline
@@ -47,6 +50,7 @@ class Asked:
     score_threshold: float | None = None
     params: models.SearchParams | None = None
     with_payload: bool | Sequence[str] = True
+    wants: int | None = None
 
     @classmethod
     def of(cls, handle: CollectionHandle | View, queries: Sequence[str | Query], options: Options) -> Asked:

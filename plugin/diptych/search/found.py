@@ -10,15 +10,23 @@ from itertools import islice
 from diptych.search.asked import Asked
 from diptych.search.inputs import Inputs, encode_inputs
 from diptych.search.retrieval import require_fusible, retrieve
+from diptych.search.stages import Rerank
 from diptych.types import Hit
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What Qdrant found for each query of an `Asked`, best first, and how many seconds each step took."""
+    """What Qdrant found for each query of an `Asked`, best first.
+
+    Args:
+        hits: of each query.
+        seconds: that each step took, later ones too.
+        unscored: of each query, the documents that a later reranker left out without a score, and which one.
+    """
 
     hits: list[list[Hit]]
     seconds: dict[str, float]
+    unscored: list[dict[str, Rerank]]
 
     def clock(self) -> Clock:
         """Notes what later steps take."""
@@ -43,7 +51,7 @@ def found_together(asks: Sequence[Asked]) -> list[Found]:
     clock.passed("encode")
     hits = retrieve(asks, inputs)
     clock.passed("retrieve")
-    return [Found(own, dict(seconds)) for own in hits]
+    return [Found(own, dict(seconds), [{} for _ in own]) for own in hits]
 
 
 def inputs_of(asks: Sequence[Asked]) -> list[list[Inputs]]:

@@ -105,11 +105,6 @@ def gathering(asked: Asked) -> Gathering[Asked, Found]:
     return found or kept.setdefault("gathering", Gathering(found_together))
 
 
-def find(asked: Asked) -> list[list[Hit]]:
-    """The hits of what is asked, of which nobody is told."""
-    return finished(asked, found_together([asked])[0])
-
-
 def told(asked: Asked, found: Found) -> list[list[Hit]]:
     """The hits of what was found; plugins are told."""
     hits = finished(asked, found)
@@ -121,8 +116,9 @@ def finished(asked: Asked, found: Found) -> list[list[Hit]]:
     """What was found, reranked and cut."""
     hits = found.hits
     if asked.pipeline.rerank:
-        clock = found.clock()
-        hits = [own[asked.offset : asked.end] for own in rerank(asked.handle, asked.pipeline.rerank, asked.texts, hits)]
+        clock, wants = found.clock(), asked.wants or asked.end
+        ranked = rerank(asked.handle, asked.pipeline.rerank, asked.texts, hits, wants=wants, unscored=found.unscored)
+        hits = [own[asked.offset : asked.end] for own in ranked]
         clock.passed("rerank")
     return [_finish(asked, own) for own in hits]
 
