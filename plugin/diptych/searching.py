@@ -10,6 +10,7 @@ from diptych.handle import CollectionHandle
 from diptych.search import HitGroup, Pipeline, Retrieve, search_groups
 from diptych.search.asked import Options
 from diptych.search.run import answer, answer_later
+from diptych.search.warming import warm
 from diptych.types import Hit, Query
 
 if TYPE_CHECKING:
@@ -20,6 +21,14 @@ class Searching:
     """The part of `Collection` that searches and explains."""
 
     handle: CollectionHandle
+
+    def warm(self) -> None:
+        """Load and check what queries need and search once, so that the first user waits no longer than the others.
+
+        Raises:
+            CollectionNotFound, FingerprintMismatch, SearchError, ContractError, RegistryError: as every query would.
+        """
+        warm(self.handle)
 
     def search(
         self,
