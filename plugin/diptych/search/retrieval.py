@@ -154,11 +154,8 @@ def _fetched(asked: Asked, rankings: Sequence[Ranking]) -> list[list[Hit]]:
 def hits_of(asked: Asked, points: Sequence[models.ScoredPoint]) -> list[Hit]:
     """The hits of Qdrant's points, in their order; distances become negative scores, so that higher is better."""
     label, sign, layout = asked.pipeline.label, _final_direction(asked), asked.handle.layout
-    hits: list[Hit] = []
-    for point in points:
-        score = sign * point.score
-        hits.append(Hit(from_payload(point.id, point.payload, layout), score, {label: score}))
-    return hits
+    scored = [(point, sign * point.score) for point in points]
+    return [Hit(from_payload(p.id, p.payload, layout), score, {label: score}) for p, score in scored]
 
 
 def _failure(handle: View, error: Exception) -> DiptychError:
