@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 from diptych.errors import SearchError
 from diptych.handle import CollectionHandle
 from diptych.payloads import from_payload, named
-from diptych.search.asked import Asked
+from diptych.search.asked import Asked, Options
+from diptych.search.found import found_together, inputs_of
 from diptych.search.fusion import PointId, Ranking, contributions, fuse
-from diptych.search.inputs import Inputs, encode_inputs
+from diptych.search.inputs import Inputs
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.requests import fusion_request
-from diptych.search.retrieval import query_points, rank_branches, require_fusible
-from diptych.search.run import current, find
-from diptych.search.stages import Linear
+from diptych.search.retrieval import query_points, rank_branches
+from diptych.search.run import current, finished
+from diptych.search.stages import Linear, Rerank
 from diptych.search.terms import Term, matched_terms, scores_of
 from diptych.types import Document, Hit, Query
 from diptych.view import View
@@ -97,30 +98,33 @@ def explain(
     """
 
     def answer() -> list[Explanation]:
-        return _explained(Asked.of(handle, [query], pipeline=pipeline, limit=limit, filter=filter, params=params), ids)
+        options = Options(pipeline, limit, filter=filter, params=params)
+        return _explained(Asked.of(handle, [query], options), ids)
 
     return current(handle, answer)
 
 
 def _explained(asked: Asked, ids: Sequence[str] | None) -> list[Explanation]:
     if ids is not None:
-        asked = replace(asked, limit=asked.pipeline.depth or asked.pipeline.retrieve[0].candidates)
-    require_fusible(asked)
-    (hits,) = find(asked, {})
+        asked = replace(asked, limit=asked.pipeline.depth or asked.pipeline.retrieve[0].candidates, wants=asked.end)
+    (found,) = found_together([asked])
+    (hits,), (unscored,) = finished(asked, found), found.unscored
     records = _records(asked, [hit.id for hit in hits] if ids is None else ids)
-    return _Explainer(asked, hits, records).explanations()
+    return _Explainer(asked, hits, unscored, records).explanations()
 
 
 class _Explainer:
     """One query's hits and the documents to explain, with all the scores that are needed."""
 
-    def __init__(self, asked: Asked, hits: Sequence[Hit], records: Sequence[models.Record]) -> None:
-        self._asked = asked
+    def __init__(
+        self, asked: Asked, hits: Sequence[Hit], unscored: Mapping[str, Rerank], records: Sequence[models.Record]
+    ) -> None:
+        self._asked, self._unscored = asked, unscored
         self._hits = {hit.id: (rank, hit) for rank, hit in enumerate(hits, 1)}
         self._records = records
         self._points = [record.id for record in records]
         slots = [asked.handle.slots[name] for name in asked.pipeline.slots]
-        (self._inputs,) = encode_inputs(slots, asked.texts)
+        ((self._inputs,),) = inputs_of([asked])
         (self._rankings,) = rank_branches(asked, [self._inputs])
         self._scores = scores_of(asked.handle, self._inputs, self._points)
         self._terms = {
@@ -147,7 +151,7 @@ class _Explainer:
             slots={b.slot: self._slot(b.slot, record.id) for b in self._asked.pipeline.retrieve},
             fused=self._fused.get(record.id),
             stages=self._stages(record.id, hit),
-            lost="" if hit else self._lost(record.id),
+            lost="" if hit else self._lost(record.id, document.id),
         )
 
     def _slot(self, name: str, point: PointId) -> SlotScore:
@@ -169,12 +173,14 @@ class _Explainer:
         fused = pipeline.fuse.label if pipeline.fuse else ""
         return {**stages, **{name: score for name, score in own.items() if name != fused and name not in skipped}}
 
-    def _lost(self, point: PointId) -> str:
+    def _lost(self, point: PointId, identifier: str) -> str:
         pipeline = self._asked.pipeline
         orders = [self._fused] if pipeline.fuse else [dict(ranking) for ranking in self._rankings.values()]
         place = next((list(order).index(point) + 1 for order in orders if point in order), None)
         if place is None:
             return "not among the candidates of any slot"
+        if stage := self._unscored.get(identifier):
+            return f"{place}. after retrieval, and not scored by {stage!r}, which had settled the best before"
         reading = next((stage for stage in pipeline.stages if getattr(stage, "candidates", place) < place), None)
         later = pipeline.stages[1:] if pipeline.fuse else pipeline.stages
         if reading is not None and later and reading == later[0]:

@@ -11,6 +11,8 @@ from typing import Any
 
 from diptych import canaries
 from diptych.canaries import TEXTS, Likeness, likenesses, sketches
+from diptych.config.models import SlotConfig
+from diptych.config.secrets import redacted
 from diptych.encoding import Side
 from diptych.errors import FingerprintMismatch
 from diptych.metadata import Canaries, Generation
@@ -24,6 +26,7 @@ __all__ = [
     "Likeness",
     "check",
     "compare",
+    "config_difference",
     "difference",
     "fingerprint_of",
     "minimum_likeness",
@@ -113,6 +116,14 @@ def difference(now: Fingerprint, then: Fingerprint) -> str:
     if min(len(parts), len(others)) < 2:
         return ""
     return ", ".join(name for name in {**parts, **others} if parts.get(name) != others.get(name))
+
+
+def config_difference(config: SlotConfig, live: Generation) -> str:
+    """What the config says otherwise than the collection: `; language: 'english' in the collection, now 'german'`."""
+    then, now = ({"adapter": side.adapter, **side.options} for side in (live, config))
+    keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+    old, new = redacted(then), redacted(now)
+    return "".join(f"; {key}: {old.get(key)!r} in the collection, now {new.get(key)!r}" for key in keys)
 
 
 def mismatch(

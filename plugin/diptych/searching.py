@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from diptych.explain import Explanation, explain
 from diptych.handle import CollectionHandle
-from diptych.search import HitGroup, Pipeline, Retrieve, search, search_groups
+from diptych.search import HitGroup, Pipeline, Retrieve, search_groups
+from diptych.search.asked import Options
+from diptych.search.run import answer, answer_later
+from diptych.search.warming import warm
 from diptych.types import Hit, Query
 
 if TYPE_CHECKING:
@@ -19,6 +21,14 @@ class Searching:
     """The part of `Collection` that searches and explains."""
 
     handle: CollectionHandle
+
+    def warm(self) -> None:
+        """Load and check what queries need and search once, so that the first user waits no longer than the others.
+
+        Raises:
+            CollectionNotFound, FingerprintMismatch, SearchError, ContractError, RegistryError: as every query would.
+        """
+        warm(self.handle)
 
     def search(
         self,
@@ -33,16 +43,8 @@ class Searching:
         with_payload: bool | Sequence[str] = True,
     ) -> list[Hit]:
         """The best documents for one query, best first. See `diptych.search`."""
-        return self.search_batch(
-            [query],
-            limit=limit,
-            offset=offset,
-            filter=filter,
-            score_threshold=score_threshold,
-            pipeline=pipeline,
-            params=params,
-            with_payload=with_payload,
-        )[0]
+        options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload)
+        return answer(self.handle, [query], options)[0]
 
     def search_batch(
         self,
@@ -57,17 +59,8 @@ class Searching:
         with_payload: bool | Sequence[str] = True,
     ) -> list[list[Hit]]:
         """The best documents for each of many queries, in one go: encoded, retrieved and reranked together."""
-        return search(
-            self.handle,
-            queries,
-            limit=limit,
-            offset=offset,
-            filter=filter,
-            score_threshold=score_threshold,
-            pipeline=pipeline,
-            params=params,
-            with_payload=with_payload,
-        )
+        options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload)
+        return answer(self.handle, queries, options)
 
     async def asearch(
         self,
@@ -81,18 +74,9 @@ class Searching:
         params: models.SearchParams | None = None,
         with_payload: bool | Sequence[str] = True,
     ) -> list[Hit]:
-        """`search` on a worker thread, so that an event loop goes on meanwhile."""
-        return await asyncio.to_thread(
-            self.search,
-            query,
-            limit=limit,
-            offset=offset,
-            filter=filter,
-            score_threshold=score_threshold,
-            pipeline=pipeline,
-            params=params,
-            with_payload=with_payload,
-        )
+        """`search`, while the event loop goes on. Queries that are asked at the same time are answered together."""
+        options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload)
+        return await answer_later(self.handle, query, options)
 
     def search_groups(
         self,

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
 
 import numpy as np
 
 from diptych import guard
 from diptych.config.models import SlotConfig
-from diptych.config.secrets import redacted
+from diptych.describing import described
 from diptych.drift_maps import Map
 from diptych.encoding import Side, Vector, encode, require_finite
 from diptych.metadata import Asking, Generation, Reading, vector_name
 from diptych.protocols import Calibrated, Kind, Similarity, Statistics
 from diptych.registry import Registry
+from diptych.remembering import Remembered
 from diptych.sampling import Texts, show
+from diptych.specs import AdapterSpec
 from diptych.types import SparseVector
 from diptych.watch import Watch
 
@@ -35,8 +37,7 @@ class Slot:
         verify: whether the guard checks the encoder when it is made.
         asking: who makes the queries, where that is another encoder than the one of the documents.
         asker: the slot of that encoder; made here unless given.
-        drift: carries that encoder's vectors into this slot's space; then documents come from it too, since the slot's
-            own encoder is gone.
+        drift: carries that encoder's vectors into this slot's space; then documents come from it too.
         cache: where vectors of documents are kept; None encodes each time.
         texts: of the collection, for an encoder that wants to see some.
 
@@ -69,7 +70,8 @@ class Slot:
         self._encoder: Any = None
         self._shown: guard.Likeness | None = None
         self.watch = Watch()
-        self._kind: Kind | None = None
+        self._remembered = Remembered()
+        self._spec: AdapterSpec | None = None
         self._cache = cache
         self._namespace: tuple[Generation, Namespace | None] | None = None
         self._lock = threading.RLock()
@@ -80,9 +82,14 @@ class Slot:
     @property
     def kind(self) -> Kind:
         """The contract of the slot's adapter."""
-        if self._kind is None:
-            self._kind = self._registry.spec(self.config.adapter, where=self.where).kind
-        return self._kind
+        return self.spec.kind
+
+    @property
+    def spec(self) -> AdapterSpec:
+        """What its plugin says about the slot's adapter."""
+        if self._spec is None:
+            self._spec = self._registry.spec(self.config.adapter, where=self.where)
+        return self._spec
 
     @property
     def asker(self) -> Slot | None:
@@ -191,11 +198,23 @@ class Slot:
         if self._asker is not None and (side == "query" or self._drift is not None):
             return self._mapped(self._asker.encode(side, inputs))
         if side == "document" and not fresh and (namespace := self.namespace) is not None:
-            return namespace.encode(inputs, self._encode_documents)
+            return namespace.encode(inputs, partial(self._ask, "document"))
         vectors = self._ask(side, inputs)
         if side == "query":
             require_finite(vectors, inputs, where=self.where)
         return vectors
+
+    def encode_queries(self, texts: Sequence[str], *, remember: int) -> list[Vector]:
+        """The vectors of queries; the last `remember` of them are held as long as this encoder serves this generation.
+
+        Not those of a remote encoder, which `watch` must see at work, nor of files, which change.
+        """
+        if self._asker is not None:
+            return self._mapped(self._asker.encode_queries(texts, remember=remember))
+        if not remember or self.spec.remote or self.spec.accepts != ("text",):
+            return self.encode("query", texts)
+        whose = {"encoder": self.encoder, "generation": self.generation}
+        return self._remembered.encode(texts, partial(self.encode, "query"), most=remember, **whose)
 
     def use_cache(self, cache: EmbeddingCache | None) -> None:
         """Keep vectors of documents there from now on."""
@@ -226,28 +245,18 @@ class Slot:
 
     def describe(self, *, number: int, vector: str, reading: Reading, statistics: Statistics | None) -> Generation:
         """A generation made by this slot's encoder, which is calibrated before its canaries are taken."""
-        encoder, options = self.encoder, self.config.options
-        if statistics is not None:
-            encoder.calibrate(statistics)
-        found = guard.fingerprint_of(encoder, self.config.adapter, options)
-        canaries = guard.record_canaries(encoder, self.kind, where=self.where)
-        self.watch.proved()
-        return Generation(
+        made = described(
+            self.encoder,
+            self.kind,
+            self.config,
             number=number,
             vector=vector,
-            kind=self.kind,
-            adapter=self.config.adapter,
-            options=options,
-            storage=self.config.storage.model_dump(mode="json", exclude_none=True),
-            space=found.space,
-            numerics=found.numerics,
-            documents=found.documents,
-            canaries=canaries,
-            statistics=dict(statistics) if statistics is not None else None,
             reading=reading,
-            dimension=getattr(encoder, "dimension", None),
-            similarity=getattr(encoder, "similarity", None),
+            statistics=statistics,
+            where=self.where,
         )
+        self.watch.proved()
+        return made
 
     @property
     def needs_calibration(self) -> bool:
@@ -255,21 +264,18 @@ class Slot:
         return self.generation is None and isinstance(self.encoder, Calibrated)
 
     def _namespace_of(self, cache: EmbeddingCache, generation: Generation) -> Namespace | None:
-        spec, encoder = self._registry.spec(self.config.adapter, where=self.where), self.encoder
+        spec, encoder = self.spec, self.encoder
         if not spec.cached or spec.accepts != ("text",) or isinstance(encoder, Calibrated):
             return None  # behind the path of an image there may be another image tomorrow
         now = guard.fingerprint_of(encoder, self.config.adapter, self.config.options)
         return cache.namespace(generation, now, proven=self._verify, changeable=spec.remote)
 
-    def _encode_documents(self, inputs: Sequence[str]) -> list[Vector]:
-        return self._ask("document", inputs)
-
     def _ask(self, side: Side, inputs: Sequence[str]) -> list[Vector]:
         """The encoder's vectors, of a remote one once it has proved that it still makes those it made."""
-        encoder, generation, adapter = self.encoder, self.generation, self.config.adapter
-        if generation is None or not self._verify or not self._registry.spec(adapter, where=self.where).remote:
+        encoder, generation = self.encoder, self.generation
+        if generation is None or not self._verify or not self.spec.remote:
             return encode(encoder, self.kind, side, inputs, where=self.where)
-        now = guard.fingerprint_of(encoder, adapter, self.config.options)
+        now = guard.fingerprint_of(encoder, self.config.adapter, self.config.options)
         return self.watch.encode(encoder, now, generation, side, inputs, where=self.where)
 
     def _prepare(self, encoder: Any) -> None:
@@ -285,17 +291,9 @@ class Slot:
     def _check(self, encoder: Any) -> None:
         if self.generation is not None:
             now = guard.fingerprint_of(encoder, self.config.adapter, self.config.options)
-            where = f"{self.where}{_difference(self.config, self.generation)}"
+            where = f"{self.where}{guard.config_difference(self.config, self.generation)}"
             self._shown = guard.check(encoder, now, self.generation, where=where)
             self.watch.proved()
-
-
-def _difference(config: SlotConfig, live: Generation) -> str:
-    """What the config says otherwise than the collection: `; language: 'english' in the collection, now 'german'`."""
-    then, now = ({"adapter": side.adapter, **side.options} for side in (live, config))
-    keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
-    old, new = redacted(then), redacted(now)
-    return "".join(f"; {key}: {old.get(key)!r} in the collection, now {new.get(key)!r}" for key in keys)
 
 
 def _asker(name: str, asking: Asking, registry: Registry, verify: bool, texts: Texts | None) -> Slot:

@@ -125,18 +125,26 @@ class Rescore(Section):
     candidates: Positive = Field(50, description="How many are scored anew.")
 
 
+class EarlyExit(Section):
+    """A reranker stops once blocks of further candidates bring nothing into the best that are wanted."""
+
+    block: Positive = Field(10, description="Candidates scored at a time, best first.")
+    patience: Positive = Field(2, description="Blocks in a row without a change of the best, after which it stops.")
+
+
 class RerankStage(Section):
     """A reranker over the best candidates; further keys are its options. Several stages make a cascade."""
 
     adapter: str = Field(description="Name of a reranker.")
     candidates: Positive = Field(50, description="How many of the previous stage it reads.")
+    early_exit: EarlyExit | None = Field(None, description="When to stop before all are scored; all are unless set.")
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the adapter.")
 
     @model_validator(mode="before")
     @classmethod
     def _collect_options(cls, raw: Any) -> Any:
         """Keys that are not the stage's own are the reranker's options."""
-        return _gather_options(raw, ("adapter", "candidates"))
+        return _gather_options(raw, ("adapter", "candidates", "early_exit"))
 
 
 class Diversify(Section):
@@ -171,6 +179,9 @@ class SearchConfig(Section):
     params: SearchParams = Field(default_factory=SearchParams, description="Settings of the approximate search.")
     limit: Positive = Field(10, description="Hits a query returns.")
     score_threshold: float | None = Field(None, description="Hits below this score are dropped.")
+    remember: Annotated[int, Field(ge=0)] = Field(
+        1024, description="Vectors of the last queries held in memory, per slot; 0 encodes each query anew."
+    )
 
     def retrieved(self, slots: Iterable[str]) -> dict[str, int]:
         """Candidates of each slot that is retrieved from: what `retrieve` says, or 100 of all but the rescorer."""

@@ -33,6 +33,8 @@ class SlotEncoder:
             FingerprintMismatch: a remote encoder has become another one.
             PopulateError: the encoder works no more.
         """
+        if not inputs:
+            return []
         try:
             vectors = self.slot.encode("document", inputs)
         except (ContractError, FingerprintMismatch):

@@ -6,11 +6,12 @@ from diptych.search.groups import HitGroup, search_groups
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.reranking import score
 from diptych.search.run import search
-from diptych.search.stages import Dbsf, Diversify, Fusion, Linear, Rerank, Rescore, Rrf, Stage
+from diptych.search.stages import Dbsf, Diversify, EarlyExit, Fusion, Linear, Rerank, Rescore, Rrf, Stage
 
 __all__ = [
     "Dbsf",
     "Diversify",
+    "EarlyExit",
     "Fusion",
     "HitGroup",
     "Linear",

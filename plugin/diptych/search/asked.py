@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from qdrant_client import models
 
@@ -21,9 +22,24 @@ MOST = 100_000  # hits a query can ask for; Qdrant reserves memory for them befo
 _RESCORERS = ("multivector", "dense")
 
 
+class Options(NamedTuple):
+    """What a caller may say besides the queries, unchecked; see `search`."""
+
+    pipeline: Pipeline | Retrieve | None = None
+    limit: int | None = None
+    offset: int = 0
+    filter: models.Filter | None = None
+    score_threshold: float | None = None
+    params: models.SearchParams | None = None
+    with_payload: bool | Sequence[str] = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One batch of queries with everything that decides its answer. `end` is offset + limit."""
+    """One batch of queries with everything that decides its answer. `end` is offset + limit.
+
+    `wants` is how many hits must be right where a reranker stops early; as many as are asked for unless given.
+    """
 
     handle: View
     pipeline: Pipeline
@@ -34,21 +50,10 @@ class Asked:
     score_threshold: float | None = None
     params: models.SearchParams | None = None
     with_payload: bool | Sequence[str] = True
+    wants: int | None = None
 
     @classmethod
-    def of(
-        cls,
-        handle: CollectionHandle | View,
-        queries: Sequence[str | Query],
-        *,
-        pipeline: Pipeline | Retrieve | None,
-        limit: int | None,
-        offset: int = 0,
-        filter: models.Filter | None = None,
-        score_threshold: float | None = None,
-        params: models.SearchParams | None = None,
-        with_payload: bool | Sequence[str] = True,
-    ) -> Asked:
+    def of(cls, handle: CollectionHandle | View, queries: Sequence[str | Query], options: Options) -> Asked:
         """Checked, with the config's pipeline, limit and threshold where none is given.
 
         Raises:
@@ -56,27 +61,33 @@ class Asked:
             CollectionNotFound: nothing has been populated yet.
         """
         view = handle.now()
-        config = view.search_config
-        if pipeline is None and score_threshold is None:
-            score_threshold = config.score_threshold
-        fitting = _fitting(view, pipeline)
-        _check_types(filter, params, score_threshold, with_payload)
+        config, threshold = view.search_config, options.score_threshold
+        if options.pipeline is None and threshold is None:
+            threshold = config.score_threshold
+        fitting = _fitting(view, options.pipeline)
+        _check_types(options.filter, options.params, threshold, options.with_payload)
         return cls(
             handle=view,
             pipeline=fitting,
             texts=texts_of(queries),
-            limit=_limit(fitting, limit, offset, config.limit),
-            offset=offset,
-            filter=filter,
-            score_threshold=score_threshold,
-            params=params,
-            with_payload=with_payload,
+            limit=_limit(fitting, options.limit, options.offset, config.limit),
+            offset=options.offset,
+            filter=options.filter,
+            score_threshold=threshold,
+            params=options.params,
+            with_payload=options.with_payload,
         )
 
     @property
     def end(self) -> int:
         """How many hits must be found before the offset is cut off."""
         return self.offset + self.limit
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Limit and offset of what Qdrant is asked for: the page, or all that the first reranker reads."""
+        rerank = self.pipeline.rerank
+        return (rerank[0].candidates, 0) if rerank else (self.limit, self.offset)
 
     @property
     def selector(self) -> bool | models.PayloadSelector:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from diptych.errors import SearchError
 from diptych.handle import CollectionHandle
 from diptych.payloads import to_payload
-from diptych.search.asked import Asked
-from diptych.search.inputs import encode_inputs
+from diptych.search.asked import Asked, Options
+from diptych.search.found import Clock, found_together, inputs_of
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.requests import pipeline_request
 from diptych.search.retrieval import ask, hits_of
-from diptych.search.run import Clock, current, find, tell
+from diptych.search.run import current, finished, tell
 from diptych.search.stages import require_count
 from diptych.types import Document, Hit, Query
 from diptych.view import View
@@ -68,20 +68,8 @@ def search_groups(
     if not isinstance(group_by, str) or not group_by:
         raise SearchError("group_by is no payload key", got=repr(group_by), expected="such as 'section'")
 
-    def answer() -> list[list[HitGroup]]:
-        asked = Asked.of(
-            handle,
-            queries,
-            pipeline=pipeline,
-            limit=limit,
-            filter=filter,
-            score_threshold=score_threshold,
-            params=params,
-            with_payload=with_payload,
-        )
-        return _groups(asked, group_by, group_size)
-
-    return current(handle, answer)
+    options = Options(pipeline, limit, 0, filter, score_threshold, params, with_payload)
+    return current(handle, lambda: _groups(Asked.of(handle, queries, options), group_by, group_size))
 
 
 def _groups(asked: Asked, group_by: str, group_size: int) -> list[list[HitGroup]]:
@@ -95,7 +83,7 @@ def _groups(asked: Asked, group_by: str, group_size: int) -> list[list[HitGroup]
 
 def _from_qdrant(asked: Asked, group_by: str, group_size: int, seconds: dict[str, float]) -> list[list[HitGroup]]:
     clock = Clock(seconds)
-    inputs = encode_inputs([asked.handle.slots[name] for name in asked.pipeline.slots], asked.texts)
+    (inputs,) = inputs_of([asked])
     clock.passed("encode")
     requests = [pipeline_request(asked, query, limit=asked.limit * group_size) for query in inputs]
     groups = [[] if r is None else _grouped_by_qdrant(asked, r, group_by, group_size) for r in requests]
@@ -125,7 +113,10 @@ def _grouped_by_qdrant(asked: Asked, request: models.QueryRequest, group_by: str
 
 def _from_hits(asked: Asked, group_by: str, group_size: int, seconds: dict[str, float]) -> list[list[HitGroup]]:
     deep = replace(asked, limit=asked.pipeline.depth or asked.limit, with_payload=True, score_threshold=None)
-    return [_grouped(asked, hits, group_by, group_size) for hits in find(deep, seconds)]
+    (found,) = found_together([deep])
+    groups = [_grouped(asked, hits, group_by, group_size) for hits in finished(deep, found)]
+    seconds |= found.seconds
+    return groups
 
 
 def _grouped(asked: Asked, hits: Sequence[Hit], group_by: str, group_size: int) -> list[HitGroup]:

@@ -14,14 +14,19 @@ Input: TypeAlias = Any  # list of floats, list of lists, models.SparseVector or 
 Inputs: TypeAlias = Mapping[str, Input]  # by slot; a slot to which the text says nothing is left out
 
 
-def encode_inputs(slots: Sequence[Slot], texts: Sequence[str]) -> list[Inputs]:
+def encode_inputs(slots: Sequence[Slot], texts: Sequence[str], *, remember: int = 0) -> list[Inputs]:
     """For each text, its query in each slot, without the slots where it says nothing, such as stop words to BM25.
+
+    Args:
+        slots: those that are asked.
+        texts: of the queries.
+        remember: how many vectors each slot holds, for queries that are asked again.
 
     Raises:
         ContractError: an encoder breaks its contract.
         FingerprintMismatch: an encoder did not make the vectors of its slot.
     """
-    columns = {slot.name: _column(slot, texts) for slot in slots}
+    columns = {slot.name: _column(slot, texts, remember) for slot in slots}
     return [
         {name: column[row] for name, column in columns.items() if column[row] is not None} for row in range(len(texts))
     ]
@@ -37,10 +42,10 @@ def using(slot: Slot) -> str | None:
     return slot.vector or None
 
 
-def _column(slot: Slot, texts: Sequence[str]) -> list[Input]:
+def _column(slot: Slot, texts: Sequence[str], remember: int) -> list[Input]:
     if slot.kind == "text_index":
         return [slot.encoder.query(text) for text in texts]
-    vectors = slot.encode("query", texts)
+    vectors = slot.encode_queries(texts, remember=remember)
     if slot.kind == "sparse":
         return [_sparse(vector) for vector in vectors if isinstance(vector, SparseVector)]
     return [vector.tolist() for vector in vectors if not isinstance(vector, SparseVector)]

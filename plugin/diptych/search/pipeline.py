@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from qdrant_client import models
 
-from diptych.config.models import DbsfFusion, LinearFusion, RrfFusion, SearchConfig
+from diptych.config.models import DbsfFusion, LinearFusion, RerankStage, RrfFusion, SearchConfig
 from diptych.config.models import SearchParams as ParamsConfig
 from diptych.errors import SearchError
-from diptych.search.stages import Dbsf, Diversify, Fusion, Linear, Rerank, Rescore, Rrf, Stage, require_count
+from diptych.search.stages import Dbsf, Diversify, EarlyExit, Fusion, Linear, Rerank, Rescore, Rrf, Stage, require_count
 from diptych.slots import Slot
 
 
@@ -83,7 +83,7 @@ class Pipeline:
             _fusion(config) if len(branches) > 1 else None,
             Rescore(config.rescore.slot, config.rescore.candidates) if config.rescore else None,
             _diversify(config),
-            tuple(Rerank(stage.adapter, stage.candidates, stage.options) for stage in config.rerank),
+            tuple(map(_rerank, config.rerank)),
         )
 
     def __add__(self, other: Retrieve | Pipeline) -> Pipeline:
@@ -155,6 +155,11 @@ def _fusion(config: SearchConfig) -> Fusion:
         return Linear(fuse.normalize, fuse.weights)
     assert isinstance(fuse, DbsfFusion)
     return Dbsf()
+
+
+def _rerank(config: RerankStage) -> Rerank:
+    exit = EarlyExit(config.early_exit.block, config.early_exit.patience) if config.early_exit else None
+    return Rerank(config.adapter, config.candidates, config.options, early_exit=exit)
 
 
 def _diversify(config: SearchConfig) -> Diversify | None:

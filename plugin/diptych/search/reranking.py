@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from diptych.errors import ContractError
+from diptych.errors import ContractError, SearchError
 from diptych.protocols import Pair, Reranker
-from diptych.search.stages import Rerank
+from diptych.search.stages import EarlyExit, Rerank
 from diptych.types import Floats, Hit
 from diptych.view import View
 
@@ -19,19 +19,35 @@ PAIRS_PER_CALL = 8192  # bounds memory; large enough that the reranker can sort 
 
 
 def rerank(
-    handle: View, stages: Sequence[Rerank], texts: Sequence[str], hits: Sequence[Sequence[Hit]]
+    handle: View,
+    stages: Sequence[Rerank],
+    texts: Sequence[str],
+    hits: Sequence[Sequence[Hit]],
+    *,
+    wants: int,
+    unscored: Sequence[dict[str, Rerank]],
 ) -> list[list[Hit]]:
     """Each query's hits in the order of the last stage; of equal scores the former order stays.
 
+    Args:
+        handle, stages, texts, hits: where, by what and for which queries which hits are ranked.
+        wants: how many of the last stage's hits are wanted; a stage that stops early makes sure of as many.
+        unscored: for each query, is told the ids that a stage left out without a score.
+
     Raises:
         ContractError: a reranker returns the wrong number of scores, NaN or infinity.
+        SearchError: a stage is to stop early whose reranker looks at all candidates.
     """
     lists = [list(found) for found in hits]
-    for number, stage in enumerate(stages, 1):
+    wanted = [*(stage.candidates for stage in stages[1:]), wants]
+    for number, (stage, best) in enumerate(zip(stages, wanted, strict=True), 1):
         lists = [found[: stage.candidates] for found in lists]
         again = sum(other.label == stage.label for other in stages[:number])
         label = stage.label if again == 1 else f"{stage.label}#{again}"
-        lists = _rerank_once(handle, stage, label, texts, lists)
+        scores = _scores(handle, stage, texts, lists, best)
+        for found, own, left in zip(lists, scores, unscored, strict=True):
+            left |= {hit.id: stage for hit in found[len(own) :]}
+        lists = [_ordered(found[: len(own)], own.tolist(), label) for found, own in zip(lists, scores, strict=True)]
     return lists
 
 
@@ -56,9 +72,10 @@ def score_pairs(reranker: Reranker, groups: Sequence[Sequence[Pair]], *, where: 
     return list(np.split(np.concatenate([np.zeros(0, np.float32), *scores]), ends[:-1]))
 
 
-def _rerank_once(
-    handle: View, stage: Rerank, label: str, texts: Sequence[str], lists: Sequence[Sequence[Hit]]
-) -> list[list[Hit]]:
+def _scores(
+    handle: View, stage: Rerank, texts: Sequence[str], lists: Sequence[Sequence[Hit]], best: int
+) -> list[Floats]:
+    """Scores of each query's hits, or of the first of them where the stage may stop early."""
     reranker: Any = stage.adapter
     if isinstance(reranker, str):
         reranker = handle.reranker(reranker, stage.options)
@@ -66,8 +83,38 @@ def _rerank_once(
         [(text, handle.document_input(hit.document.title, hit.document.text)) for hit in found]
         for text, found in zip(texts, lists, strict=True)
     ]
-    scores = score_pairs(reranker, groups, where=f"reranker {stage.label!r}")
-    return [_ordered(found, own.tolist(), label) for found, own in zip(lists, scores, strict=True)]
+    where = f"reranker {stage.label!r}"
+    if stage.early_exit is None:
+        return score_pairs(reranker, groups, where=where)
+    return score_until_settled(reranker, groups, stage.early_exit, best, where=where)
+
+
+def score_until_settled(
+    reranker: Reranker, groups: Sequence[Sequence[Pair]], exit: EarlyExit, best: int, *, where: str
+) -> list[Floats]:
+    """Scores of each group's first pairs, until its `best` are settled by the rule of `EarlyExit`.
+
+    The next blocks of all groups that are not settled are scored together.
+
+    Raises:
+        SearchError: the reranker's scores depend on the other candidates.
+        ContractError: it returns the wrong number of scores, NaN or infinity.
+    """
+    if not reranker.independent:
+        what = "a reranker that looks at all candidates cannot stop early"
+        raise SearchError(what, where=where, got="independent = False", do="leave early_exit out")
+    scores, quiet = [np.zeros(0, np.float32) for _ in groups], [0] * len(groups)
+    while places := [n for n, g in enumerate(groups) if len(scores[n]) < len(g) and quiet[n] < exit.patience]:
+        blocks = [groups[n][len(scores[n]) : len(scores[n]) + exit.block] for n in places]
+        for n, new in zip(places, score_pairs(reranker, blocks, where=where), strict=True):
+            quiet[n] = quiet[n] + 1 if _is_quiet(scores[n], new, best) else 0
+            scores[n] = np.concatenate([scores[n], new])
+    return scores
+
+
+def _is_quiet(known: Floats, new: Floats, best: int) -> bool:
+    """Whether no new score gets among the `best`; of equal ones those that were there before stay."""
+    return len(known) >= best and bool(new.max() <= np.partition(known, -best)[-best])
 
 
 def _ordered(hits: Sequence[Hit], scores: Sequence[float], label: str) -> list[Hit]:

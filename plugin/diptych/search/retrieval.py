@@ -21,18 +21,20 @@ from diptych.view import View
 T = TypeVar("T")
 
 
-def retrieve(asked: Asked, inputs: Sequence[Inputs], *, limit: int, offset: int) -> list[list[Hit]]:
-    """For each query the hits after retrieval, fusion, rescoring and diversification, best first.
-
-    Raises:
-        SearchError, CollectionNotFound, StoreUnavailable: the store cannot answer.
-    """
-    require_fusible(asked)
-    if isinstance(asked.pipeline.fuse, Linear):
-        return _with_host_fusion(asked, inputs, limit, offset)
-    page = _page(asked, limit, offset)
-    requests = [pipeline_request(asked, query, limit=page.limit, offset=page.offset) for query in inputs]
-    return [page.cut(hits_of(asked, points)) for points in query_points(asked.handle, requests)]
+def retrieve(asks: Sequence[Asked], inputs: Sequence[Sequence[Inputs]]) -> list[list[list[Hit]]]:
+    """For each asked and query the hits after retrieval, fusion, rescoring and diversification, best first."""
+    pages = [None if isinstance(asked.pipeline.fuse, Linear) else _page(asked) for asked in asks]
+    requests = [
+        pipeline_request(asked, query, limit=page.limit, offset=page.offset)
+        for asked, own, page in zip(asks, inputs, pages, strict=True)
+        if page is not None
+        for query in own
+    ]
+    points = iter(query_points(asks[0].handle, requests))
+    return [
+        _with_host_fusion(asked, own) if page is None else [page.cut(hits_of(asked, next(points))) for _ in own]
+        for asked, own, page in zip(asks, inputs, pages, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,8 @@ class _Page:
         return hits if self.kept is None else sorted(hits, key=lambda hit: (-hit.score, hit.id))[self.kept]
 
 
-def _page(asked: Asked, limit: int, offset: int) -> _Page:
-    pipeline = asked.pipeline
+def _page(asked: Asked) -> _Page:
+    pipeline, (limit, offset) = asked.pipeline, asked.window
     if pipeline.diversify or not (pipeline.fuse or pipeline.rescore):
         return _Page(limit, offset, None)
     return _Page(offset + limit + len(pipeline.retrieve), 0, slice(offset, offset + limit))
@@ -114,17 +116,18 @@ def require_fusible(asked: Asked) -> None:
             )
 
 
-def _with_host_fusion(asked: Asked, inputs: Sequence[Inputs], limit: int, offset: int) -> list[list[Hit]]:
+def _with_host_fusion(asked: Asked, inputs: Sequence[Inputs]) -> list[list[Hit]]:
     fusion = asked.pipeline.fuse
     assert isinstance(fusion, Linear)
     fused = [fuse(fusion, rankings) for rankings in rank_branches(asked, inputs)]
     if asked.pipeline.rescore or asked.pipeline.diversify:
-        page = _page(asked, limit, offset)
+        page = _page(asked)
         requests = [
             rest_request(asked, query, [point for point, _ in ranking], limit=page.limit, offset=page.offset)
             for query, ranking in zip(inputs, fused, strict=True)
         ]
         return [page.cut(hits_of(asked, points)) for points in query_points(asked.handle, requests)]
+    limit, offset = asked.window
     return _fetched(asked, [ranking[offset : offset + limit] for ranking in fused])
 
 
@@ -144,11 +147,8 @@ def _fetched(asked: Asked, rankings: Sequence[Ranking]) -> list[list[Hit]]:
 def hits_of(asked: Asked, points: Sequence[models.ScoredPoint]) -> list[Hit]:
     """The hits of Qdrant's points, in their order; distances become negative scores, so that higher is better."""
     label, sign, layout = asked.pipeline.label, _final_direction(asked), asked.handle.layout
-    hits: list[Hit] = []
-    for point in points:
-        score = sign * point.score
-        hits.append(Hit(from_payload(point.id, point.payload, layout), score, {label: score}))
-    return hits
+    scored = [(point, sign * point.score) for point in points]
+    return [Hit(from_payload(p.id, p.payload, layout), score, {label: score}) for p, score in scored]
 
 
 def _failure(handle: View, error: Exception) -> DiptychError:

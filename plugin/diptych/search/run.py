@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,11 +13,11 @@ from diptych.handle import CollectionHandle
 from diptych.payloads import NATIVE
 from diptych.payloads.paths import head
 from diptych.reports import SearchReport
-from diptych.search.asked import Asked
-from diptych.search.inputs import encode_inputs
+from diptych.search.asked import Asked, Options
+from diptych.search.found import Found, found_together
+from diptych.search.gathering import Gathering
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.reranking import rerank
-from diptych.search.retrieval import retrieve
 from diptych.types import Document, Hit, Query
 from diptych.view import View
 
@@ -41,6 +41,8 @@ def search(
 ) -> list[list[Hit]]:
     """For each query its hits, best first: all queries are encoded, retrieved and reranked together.
 
+    A query that comes alone is encoded and retrieved together with those that other threads ask at the same time.
+
     Args:
         handle: an open collection.
         queries: n texts or `Query`.
@@ -57,25 +59,31 @@ def search(
         FingerprintMismatch: the config's encoders did not make the collection's vectors.
         ContractError: an encoder or reranker breaks its contract.
     """
+    return answer(handle, queries, Options(pipeline, limit, offset, filter, score_threshold, params, with_payload))
 
-    def answer() -> list[list[Hit]]:
-        asked = Asked.of(
-            handle,
-            queries,
-            pipeline=pipeline,
-            limit=limit,
-            offset=offset,
-            filter=filter,
-            score_threshold=score_threshold,
-            params=params,
-            with_payload=with_payload,
-        )
-        seconds: dict[str, float] = {}
-        hits = find(asked, seconds)
-        tell(asked, seconds)
-        return hits
 
-    return current(handle, answer)
+def answer(handle: CollectionHandle | View, queries: Sequence[str | Query], options: Options) -> list[list[Hit]]:
+    """As `search`."""
+
+    def once() -> list[list[Hit]]:
+        asked = Asked.of(handle, queries, options)
+        return told(asked, gathering(asked).now(asked) if len(asked.texts) == 1 else found_together([asked])[0])
+
+    return current(handle, once)
+
+
+async def answer_later(handle: CollectionHandle, query: str | Query, options: Options) -> list[Hit]:
+    """As `search`, of one query. The event loop goes on meanwhile, and no thread waits."""
+    if handle.exists:
+        try:
+            asked = Asked.of(handle, [query], options)
+            found = await asyncio.wrap_future(gathering(asked).later(asked))
+        except SearchError:
+            pass  # perhaps the slots are others now, and `answer` looks
+        else:
+            quick = not asked.pipeline.rerank and not _listeners(asked)
+            return (told(asked, found) if quick else await asyncio.to_thread(told, asked, found))[0]
+    return (await asyncio.to_thread(answer, handle, [query], options))[0]
 
 
 def current(handle: CollectionHandle | View, answer: Callable[[], T]) -> T:
@@ -90,39 +98,41 @@ def current(handle: CollectionHandle | View, answer: Callable[[], T]) -> T:
                 raise
 
 
-def find(asked: Asked, seconds: dict[str, float]) -> list[list[Hit]]:
-    """The hits of what is asked; `seconds` is told how long each stage took."""
-    cascade, clock = asked.pipeline.rerank, Clock(seconds)
-    inputs = encode_inputs([asked.handle.slots[name] for name in asked.pipeline.slots], asked.texts)
-    clock.passed("encode")
-    limit, offset = (cascade[0].candidates, 0) if cascade else (asked.limit, asked.offset)
-    found = retrieve(asked, inputs, limit=limit, offset=offset)
-    clock.passed("retrieve")
-    if cascade:
-        found = [hits[asked.offset : asked.end] for hits in rerank(asked.handle, cascade, asked.texts, found)]
+def gathering(asked: Asked) -> Gathering[Asked, Found]:
+    """Where single queries to this view meet."""
+    kept = asked.handle.kept
+    found: Gathering[Asked, Found] | None = kept.get("gathering")
+    return found or kept.setdefault("gathering", Gathering(found_together))
+
+
+def told(asked: Asked, found: Found) -> list[list[Hit]]:
+    """The hits of what was found; plugins are told."""
+    hits = finished(asked, found)
+    tell(asked, found.seconds)
+    return hits
+
+
+def finished(asked: Asked, found: Found) -> list[list[Hit]]:
+    """What was found, reranked and cut."""
+    hits = found.hits
+    if asked.pipeline.rerank:
+        clock, wants = found.clock(), asked.wants or asked.end
+        ranked = rerank(asked.handle, asked.pipeline.rerank, asked.texts, hits, wants=wants, unscored=found.unscored)
+        hits = [own[asked.offset : asked.end] for own in ranked]
         clock.passed("rerank")
-    return [_finish(asked, hits) for hits in found]
+    return [_finish(asked, own) for own in hits]
 
 
 def tell(asked: Asked, seconds: dict[str, float]) -> None:
     """Tell the plugins what was asked and how long it took; one that fails is a PluginWarning, the hits stand."""
-    registry = asked.handle.registry
-    if registry.hook.diptych_after_search.get_hookimpls():
+    if _listeners(asked):
         report = SearchReport(asked.handle.name, repr(asked.pipeline), len(asked.texts), seconds)
-        for failure in registry.tell("diptych_after_search", report):
+        for failure in asked.handle.registry.tell("diptych_after_search", report):
             warnings.warn(failure, PluginWarning, stacklevel=3)
 
 
-class Clock:
-    """Notes how long each stage took."""
-
-    def __init__(self, seconds: dict[str, float]) -> None:
-        self._seconds, self._last = seconds, time.perf_counter()
-
-    def passed(self, stage: str) -> None:
-        """The stage ends now."""
-        now = time.perf_counter()
-        self._seconds[stage], self._last = now - self._last, now
+def _listeners(asked: Asked) -> bool:
+    return bool(asked.handle.registry.hook.diptych_after_search.get_hookimpls())
 
 
 def _finish(asked: Asked, hits: list[Hit]) -> list[Hit]:

@@ -105,6 +105,27 @@ class Diversify:
         return f"Diversify({self.slot!r}, relevance={self.relevance!r}, candidates={self.candidates!r})"
 
 
+@dataclass(frozen=True, slots=True)
+class EarlyExit:
+    """When a reranker stops: once the last `patience` blocks brought nothing into the best that are wanted.
+
+    Candidates are scored in the order in which they come, `block` at a time. After each block the best `n` so far are
+    looked at, n being what is wanted of the stage: offset + limit of the search, or the candidates of the next
+    reranker. A block is *quiet* when n were scored before it and none of its candidates scores higher than the n-th of
+    them. After `patience` quiet blocks in a row the rest is not scored, and left out: it has no score of this stage.
+
+    Patience as in Busolin et al.: "Early Exit Strategies for Approximate k-NN Search in Dense Retrieval", CIKM 2024,
+    with blocks of candidates in place of clusters of an index.
+    """
+
+    block: int = 10
+    patience: int = 2
+
+    def __post_init__(self) -> None:
+        _require_count("block", self.block, self)
+        _require_count("patience", self.patience, self)
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Rerank:
     """A reranker over the best `candidates`, which it passes on in its own order; several make a cascade.
@@ -113,11 +134,13 @@ class Rerank:
         adapter: a reranker's name, or an object that satisfies `Reranker`.
         candidates: how many of the stage before it reads.
         options: of the adapter.
+        early_exit: when to stop before all are scored; None scores all. Only for rerankers that are `independent`.
     """
 
     adapter: str | Reranker
     candidates: int = 50
     options: Mapping[str, Any] = field(default_factory=dict)
+    early_exit: EarlyExit | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         _require_count("candidates", self.candidates, self)
@@ -137,7 +160,8 @@ class Rerank:
     def __repr__(self) -> str:
         options = f", options={dict(self.options)!r}" if self.options else ""
         adapter = repr(self.adapter) if isinstance(self.adapter, str) else f"{self.label}()"
-        return f"Rerank({adapter}, {self.candidates!r}{options})"
+        stops = f", early_exit={self.early_exit!r}" if self.early_exit else ""
+        return f"Rerank({adapter}, {self.candidates!r}{options}{stops})"
 
 
 Stage: TypeAlias = Fusion | Rescore | Diversify | Rerank

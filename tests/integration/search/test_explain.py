@@ -11,7 +11,7 @@ from diptych.collection import Collection
 from diptych.errors import CollectionNotFound, SearchError
 from diptych.explain import explain
 from diptych.registry import Registry
-from diptych.search import Dbsf, Diversify, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf, search
+from diptych.search import Dbsf, Diversify, EarlyExit, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf, search
 from diptych.testing import fakes_plugin
 from diptych.types import Document
 
@@ -122,6 +122,39 @@ def test_documents_that_were_not_found_say_where_they_were_left(filled: Collecti
     assert [explanation.rank for explanation in found] == [None, None, None, 1]
     assert found[0].slots["dense"].score is not None
     assert found[0].fused is None
+
+
+def test_what_a_reranker_left_unscored_is_said_to_be_so(filled: Collection, queries: list[str]) -> None:
+    plain = Retrieve("lexical", 30) >> Rerank("fake-reranker", 30)
+    early = Retrieve("lexical", 30) >> Rerank("fake-reranker", 30, early_exit=EarlyExit(block=2, patience=1))
+    asked, limit = queries[0], 3
+    order = [hit.id for hit in filled.search(asked, pipeline=Retrieve("lexical", 30), limit=30)]
+    whole = {hit.id: hit.score for hit in filled.search(asked, pipeline=plain, limit=30)}
+    hits = filled.search(asked, pipeline=early, limit=limit)
+    found = filled.explain(asked, pipeline=early, ids=order, limit=limit)
+    left = [explanation.document.id for explanation in found if "not scored by" in explanation.lost]
+    assert 0 < len(left) < len(order)
+    assert left == order[-len(left) :], "it stops, and skips none before"
+    scored = sorted(order[: -len(left)], key=lambda identifier: -whole[identifier])
+    assert [hit.id for hit in hits] == scored[:limit]
+    for place, explanation in enumerate(found, 1):
+        if explanation.document.id in left:
+            assert explanation.score is None
+            assert "fake-reranker" not in explanation.stages
+            assert explanation.lost == (
+                f"{place}. after retrieval, and not scored by {early.rerank[0]!r}, which had settled the best before"
+            )
+        else:
+            assert explanation.stages["fake-reranker"] == whole[explanation.document.id]
+
+
+def test_groups_are_made_of_all_candidates_early_exit_or_not(filled: Collection, queries: list[str]) -> None:
+    def groups(exit: EarlyExit | None) -> list[tuple[object, list[str]]]:
+        pipeline = Retrieve("lexical", 30) >> Rerank("fake-reranker", 30, early_exit=exit)
+        found = filled.search_groups(queries[0], group_by="parity", group_size=9, pipeline=pipeline)
+        return [(group.value, [hit.id for hit in group.hits]) for group in found]
+
+    assert groups(EarlyExit(1, 1)) == groups(None)
 
 
 def test_an_explanation_reads_as_text(opened: Open, tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "canaries",
         "guard",
         "watch",
+        "describing",
+        "remembering",
         "slots",
         "making",
         "view",

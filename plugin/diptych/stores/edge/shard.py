@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import qdrant_edge as edge
 
-from diptych.errors import StoreError
-from diptych.stores.edge.faults import told
+from diptych.errors import DiptychError, StoreError
+from diptych.stores.edge.faults import explain
 from diptych.stores.edge.gate import Gate
 
 Answer = TypeVar("Answer")
@@ -92,8 +92,12 @@ class Shard:
     def _call(self, act: Callable[[Any], Answer], *, reading: bool) -> Answer:
         if not self._open:
             raise StoreError("the collection is closed", where=f"collection {self.collection!r}")
-        with told(self.collection, reading=reading):
+        try:
             return act(self._edge)
+        except DiptychError:
+            raise
+        except Exception as raw:
+            raise explain(raw, self.collection, reading=reading) from raw
 
 
 class Journal:

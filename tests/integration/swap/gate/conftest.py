@@ -157,9 +157,9 @@ class Swapping:
         vector = vector_name(name, slot.kind, number)
         inputs = [Reading().of(document.title, document.text) for document in self.documents]
         statistics = slot.encoder.measure(inputs) if isinstance(slot.encoder, Calibrated) else None
-        made = slot.describe(number=number, vector=vector, reading=Reading(), statistics=statistics)
+        made = slot.generation = slot.describe(number=number, vector=vector, reading=Reading(), statistics=statistics)
         vectors.drop(client, self.handle.name, vector, slot.kind)  # of a state that was tried before
-        vectors.create(client, self.handle.name, slot, vector, registry, (name,))
+        vectors.create(client, self.handle.name, slot, registry, (name,))
         self._fill(slot, vector, inputs, skip)
         return made
 
@@ -171,7 +171,7 @@ class Swapping:
                 client.set_payload(name, {vector: text}, points=[point])
             return
         made = [
-            models.PointVectors.model_construct(id=point, vector=maker.vectors({vector: encoded}))
+            models.PointVectors.model_construct(id=point, vector=maker.vectors({vector: encoded}, {vector: slot}))
             for point, encoded in zip(points, slot.encode("document", inputs), strict=True)
         ]
         client.update_vectors(name, made[skip:])

@@ -1,0 +1,141 @@
+"""A reranker that stops early scores exactly as many pairs as its rule says, and the best are those of the scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from diptych.config.models import SearchConfig
+from diptych.errors import SearchError
+from diptych.protocols import Pair
+from diptych.search import EarlyExit, Rerank, Retrieve
+from diptych.search.pipeline import Pipeline
+from diptych.search.reranking import score_pairs, score_until_settled
+from diptych.types import Floats
+
+
+class Numbers:
+    """A reranker whose score is the number that the document says."""
+
+    max_length: int | None = None
+
+    def __init__(self, *, independent: bool = True) -> None:
+        self.independent, self.calls = independent, list[list[Pair]]()
+
+    def predict(self, pairs: Sequence[Pair]) -> Floats:
+        self.calls.append(list(pairs))
+        return np.array([float(document) for _, document in pairs], np.float32)
+
+
+def group(query: str, *scores: float) -> list[Pair]:
+    return [(query, str(score)) for score in scores]
+
+
+def scored(groups: Sequence[Sequence[Pair]], exit: EarlyExit, best: int) -> list[list[float]]:
+    reranker = Numbers()
+    found = score_until_settled(reranker, groups, exit, best, where="x")
+    assert sum(map(len, found)) == sum(map(len, reranker.calls)), "no pair is scored twice"
+    return [own.tolist() for own in found]
+
+
+FALLING = group("q", 9, 8, 7, 6, 5, 4, 3, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("exit", "best", "pairs"),
+    [
+        (EarlyExit(1, 1), 1, 2),
+        (EarlyExit(1, 1), 3, 4),
+        (EarlyExit(2, 1), 2, 4),
+        (EarlyExit(2, 1), 3, 6),
+        (EarlyExit(2, 2), 2, 6),
+        (EarlyExit(3, 1), 1, 6),
+        (EarlyExit(4, 9), 1, 9),
+        (EarlyExit(100, 1), 1, 9),
+    ],
+)
+def test_candidates_that_come_in_order_are_scored_until_the_last_blocks_were_quiet(
+    exit: EarlyExit, best: int, pairs: int
+) -> None:
+    assert scored([FALLING], exit, best) == [[9, 8, 7, 6, 5, 4, 3, 2, 1][:pairs]]
+
+
+def test_a_candidate_that_gets_among_the_best_begins_the_patience_anew() -> None:
+    late = group("q", 5, 4, 1, 1, 6, 0, 0, 0, 0, 9)
+    assert scored([late], EarlyExit(1, 3), 2) == [[5, 4, 1, 1, 6, 0, 0, 0]]
+
+
+def test_an_equal_score_does_not_get_among_the_best_since_the_former_order_stays() -> None:
+    assert scored([group("q", 5, 5, 5, 6)], EarlyExit(1, 2), 1) == [[5, 5, 5]]
+
+
+def test_as_many_as_are_wanted_are_scored_in_any_case() -> None:
+    assert scored([group("q", 1, 1, 1, 1, 1)], EarlyExit(1, 1), 4) == [[1, 1, 1, 1, 1]]
+    assert scored([group("q", 1, 2), []], EarlyExit(1, 1), 4) == [[1, 2], []]
+
+
+def test_each_query_stops_for_itself_and_the_blocks_of_all_are_scored_together() -> None:
+    reranker, rising = Numbers(), group("r", 1, 2, 3, 4, 5)
+    found = score_until_settled(reranker, [FALLING, rising], EarlyExit(2, 1), 1, where="x")
+    assert [own.tolist() for own in found] == [[9, 8, 7, 6], [1, 2, 3, 4, 5]]
+    assert [[query for query, _ in pairs] for pairs in reranker.calls] == [list("qqrr"), list("qqrr"), ["r"]]
+
+
+def test_with_patience_for_all_candidates_the_scores_are_those_of_scoring_them_at_once() -> None:
+    random = np.random.default_rng(3)
+    groups = [group(f"q{n}", *random.normal(size=n).tolist()) for n in (0, 1, 7, 40)]
+    for block in (1, 3, 64):
+        whole = score_pairs(Numbers(), groups, where="x")
+        found = score_until_settled(Numbers(), groups, EarlyExit(block, 99), 5, where="x")
+        assert [own.tolist() for own in found] == [own.tolist() for own in whole]
+
+
+def test_the_rule_holds_for_random_scores_as_it_is_written() -> None:
+    random = np.random.default_rng(5)
+    for _ in range(200):
+        scores = random.integers(0, 12, size=int(random.integers(1, 40))).tolist()
+        block, patience, best = (int(n) for n in random.integers(1, 6, size=3))
+        assert scored([group("q", *scores)], EarlyExit(block, patience), best) == [
+            scores[: by_the_words(scores, block, patience, best)]
+        ]
+
+
+def by_the_words(scores: list[int], block: int, patience: int, best: int) -> int:
+    """How many are scored: after each block the best are compared with those of before."""
+    quiet, before = 0, list[int]()
+    for end in range(block, len(scores) + block, block):
+        now = sorted(range(min(end, len(scores))), key=lambda place: -scores[place])[:best]
+        quiet = quiet + 1 if len(before) == best and now == before else 0
+        before = now
+        if quiet == patience:
+            return min(end, len(scores))
+    return len(scores)
+
+
+def test_a_reranker_that_looks_at_all_candidates_cannot_stop_early() -> None:
+    with pytest.raises(
+        SearchError, match=r"cannot stop early\n.*reranker 'x'\n.*independent = False\n.*leave early_ex"
+    ):
+        score_until_settled(Numbers(independent=False), [FALLING], EarlyExit(), 3, where="reranker 'x'")
+
+
+def test_early_exit_is_off_unless_the_config_says_so() -> None:
+    stages = [{"adapter": "a", "model": "m"}, {"adapter": "b", "early_exit": {"block": 5}}]
+    config = SearchConfig.model_validate({"retrieve": {"dense": 9}, "rerank": stages})
+    assert Pipeline.from_config(config, {}).rerank == (
+        Rerank("a", options={"model": "m"}),
+        Rerank("b", early_exit=EarlyExit(block=5, patience=2)),
+    )
+
+
+def test_the_stage_says_when_it_stops() -> None:
+    pipeline = Retrieve("dense") >> Rerank("b", 20, early_exit=EarlyExit(5, 1))
+    assert repr(pipeline) == "Retrieve('dense', 100) >> Rerank('b', 20, early_exit=EarlyExit(block=5, patience=1))"
+
+
+@pytest.mark.parametrize("numbers", [(0, 1), (1, 0), (True, 1), (1.5, 1)])
+def test_block_and_patience_are_counts(numbers: tuple[int, int]) -> None:
+    with pytest.raises(SearchError, match=r"is not a positive integer\n.*EarlyExit"):
+        EarlyExit(*numbers)

@@ -1,0 +1,183 @@
+"""Callers who ask at the same time are answered together, and none gets what is another's."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from diptych.errors import StoreUnavailable
+from diptych.search.gathering import MOST, Gathering
+
+
+class Work:
+    """Doubles numbers; the first call waits until `go` is set. `refuse` says which asks make a call fail."""
+
+    def __init__(self, refuse: Callable[[int], Exception | None] = lambda ask: None) -> None:
+        self.batches: list[list[int]] = []
+        self.threads: list[threading.Thread] = []
+        self.begun, self.go, self.refuse = threading.Event(), threading.Event(), refuse
+
+    def __call__(self, asks: Sequence[int]) -> list[int]:
+        self.batches.append(list(asks))
+        self.threads.append(threading.current_thread())
+        if len(self.batches) == 1:
+            self.begun.set()
+            assert self.go.wait(20)
+        for ask in asks:
+            if error := self.refuse(ask):
+                raise error
+        return [2 * ask for ask in asks]
+
+
+def busy(work: Work) -> Gathering[int, int]:
+    """A gathering at work on 0, until `work.go` is set."""
+    gathering = Gathering(work)
+    gathering.later(0)
+    assert work.begun.wait(20)
+    return gathering
+
+
+def free() -> Work:
+    work = Work()
+    work.go.set()
+    return work
+
+
+def test_who_comes_alone_is_served_at_once_by_its_own_thread() -> None:
+    work = free()
+    gathering = Gathering(work)
+    assert [gathering.now(1), gathering.now(2)] == [2, 4]
+    assert work.batches == [[1], [2]]
+    assert set(work.threads) == {threading.current_thread()}
+
+
+def test_what_is_asked_while_others_are_at_work_is_answered_together() -> None:
+    work = Work()
+    gathering = busy(work)
+    futures = [gathering.later(ask) for ask in (1, 2, 3)]
+    work.go.set()
+    assert [future.result(20) for future in futures] == [2, 4, 6]
+    assert work.batches == [[0], [1, 2, 3]]
+
+
+def test_a_thread_that_comes_while_others_are_at_work_joins_them() -> None:
+    work = Work()
+    gathering = Gathering(work)
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(gathering.now, 1)
+        assert work.begun.wait(20)
+        waiting = [gathering.later(2), pool.submit(gathering.now, 3)]
+        while len(gathering._waiting) < 2:
+            pass
+        work.go.set()
+        assert [future.result(20) for future in (first, *waiting)] == [2, 4, 6]
+    assert [sorted(batch) for batch in work.batches] == [[1], [2, 3]]
+
+
+def test_a_batch_is_bounded() -> None:
+    work = Work()
+    gathering = busy(work)
+    futures = [gathering.later(ask) for ask in range(1, 2 * MOST)]
+    work.go.set()
+    assert [future.result(20) for future in futures] == [2 * ask for ask in range(1, 2 * MOST)]
+    assert [len(batch) for batch in work.batches] == [1, MOST, MOST - 1]
+
+
+def test_an_error_is_only_told_to_the_one_whose_it_is() -> None:
+    work = Work(lambda ask: ValueError(f"no {ask}") if ask == 2 else None)
+    gathering = busy(work)
+    futures = [gathering.later(ask) for ask in (1, 2, 3)]
+    work.go.set()
+    assert [futures[0].result(20), futures[2].result(20)] == [2, 6]
+    with pytest.raises(ValueError, match="no 2"):
+        futures[1].result(20)
+    assert work.batches[1] == [1, 2, 3]
+    assert sorted(work.batches[2:]) == [[1], [2], [3]]
+
+
+def test_a_store_that_does_not_answer_is_asked_once_for_all() -> None:
+    work = Work(lambda ask: StoreUnavailable("down") if ask else None)
+    gathering = busy(work)
+    futures = [gathering.later(ask) for ask in (1, 2)]
+    work.go.set()
+    for future in futures:
+        with pytest.raises(StoreUnavailable, match="down"):
+            future.result(20)
+    assert work.batches == [[0], [1, 2]]
+
+
+def test_an_error_of_one_who_came_alone_leaves_the_next_a_free_way() -> None:
+    work = Work(lambda ask: ValueError("no") if ask == 1 else None)
+    work.go.set()
+    gathering = Gathering(work)
+    with pytest.raises(ValueError, match="no"):
+        gathering.now(1)
+    assert gathering.now(2) == 4
+    with pytest.raises(ValueError, match="no"):
+        gathering.later(1).result(20)
+    assert gathering.later(2).result(20) == 4
+
+
+def test_what_was_cancelled_is_not_asked_and_the_others_are() -> None:
+    work = Work()
+    gathering = busy(work)
+    futures = [gathering.later(ask) for ask in (1, 2, 3)]
+    assert futures[1].cancel()
+    work.go.set()
+    assert [futures[0].result(20), futures[2].result(20)] == [2, 6]
+    assert work.batches == [[0], [1, 3]]
+
+
+def test_when_all_are_cancelled_the_next_is_still_answered() -> None:
+    work = Work()
+    gathering = busy(work)
+    assert gathering.later(1).cancel()
+    work.go.set()
+    assert gathering.later(2).result(20) == 4
+
+
+def test_work_that_asks_itself_does_not_wait_for_itself() -> None:
+    def work(asks: Sequence[int]) -> list[int]:
+        return [ask if ask < 10 else gathering.now(ask // 10) for ask in asks]
+
+    gathering = Gathering(work)
+    assert gathering.now(123) == 1
+    assert gathering.later(45).result(20) == 4
+
+
+def test_several_event_loops_may_ask_at_once() -> None:
+    gathering = Gathering(free())
+
+    async def one(ask: int) -> int:
+        return await asyncio.wrap_future(gathering.later(ask))
+
+    async def loop(first: int) -> list[int]:
+        return [await one(ask) for ask in range(first, first + 20)]
+
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda first: asyncio.run(loop(first)), (0, 100, 200)))
+    assert answers == [[2 * ask for ask in range(first, first + 20)] for first in (0, 100, 200)]
+
+
+def test_a_loop_that_ended_meanwhile_takes_nobody_along() -> None:
+    work = Work()
+    gathering = busy(work)
+
+    async def impatient() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.wrap_future(gathering.later(1)), 0.01)
+
+    asyncio.run(impatient())
+    patient = gathering.later(2)
+    work.go.set()
+    assert patient.result(20) == 4
+
+
+def test_hundreds_of_callers_from_threads_all_get_their_own_answer() -> None:
+    gathering = Gathering(free())
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(gathering.now, range(800))) == [2 * ask for ask in range(800)]
