@@ -42,6 +42,7 @@ class Pipeline:
         self.runner: Runner | None = None
         self._options, self._folder = options, folder
         self._job: Job | None = None
+        self._seen: list[object] = []
         self._lock = threading.Lock()
         self._digests = fingerprints.digests(folder.module_folders())
         _limit_length(model, options.max_length, self.name)
@@ -93,8 +94,9 @@ class Pipeline:
         Raises:
             ModelError: the quantized model answers otherwise than the library.
         """
-        if self.sample and texts and self._job is not None:
+        if self.sample and texts and self._job is not None and list(texts) != self._seen:
             self._take(runner_for(self._job, texts))
+            self._seen = list(texts)
 
     def _run_by(self, whole: torch.nn.Module | None, library: Callable[[], Iterable[Floats]], **more: Any) -> None:
         """Have the backend of the options run `whole`, if that is to be had; see `engines.choosing.Job`.

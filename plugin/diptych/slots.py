@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -298,5 +299,4 @@ class Slot:
 
 def _asker(name: str, asking: Asking, registry: Registry, verify: bool, texts: Texts | None) -> Slot:
     own = asking.generation
-    config = SlotConfig(adapter=own.adapter, options=own.options)
-    return Slot(name, config, own, registry, verify=verify, texts=texts)
+    return Slot(name, SlotConfig(adapter=own.adapter, options=own.options), own, registry, verify=verify, texts=texts)

@@ -37,7 +37,7 @@ QUERIES = 50
 LOSS = "<= 0.005"  # of nDCG@10 against the library's vectors
 
 
-def ways(names: str) -> dict[str, Way]:
+def ways(names: str, texts: Sequence[str]) -> dict[str, Way]:
     model: Any = SentenceTransformer(str(resolve(MINILM).path), device="cpu")
 
     def library(texts: Sequence[str]) -> Floats:
@@ -48,6 +48,8 @@ def ways(names: str) -> dict[str, Way]:
         for name, variant in chosen(names).items()
     }
     for name, encoder in made.items():
+        if encoder.sample:
+            encoder.look_at(texts[: encoder.sample])
         print(f"{name}: runs as {encoder.numerics}")
     return {LIBRARY: library, **{name: encoder.encode_document for name, encoder in made.items()}}
 
@@ -85,9 +87,10 @@ def likeness(found: Mapping[str, Way], texts: Sequence[str]) -> list[Figure]:
     return [Figure("least cosine of a document", name, "cosine", [cosine], LIBRARY) for name, cosine in least.items()]
 
 
-def quality(found: Mapping[str, Way], folder: Path) -> list[Figure]:
-    """nDCG@10 of each way on one collection, and what is lost of the library's."""
+def quality(names: str, folder: Path) -> list[Figure]:
+    """nDCG@10 of each way on one collection, and what is lost of the library's; int8 sees its first texts."""
     texts = read_texts(folder)
+    found = ways(names, list(texts.values()))
     reached = {name: _ndcg(name, way, folder, texts) for name, way in found.items()}
     title = f"nDCG@10, {folder.name}"
     losses = {name: reached[LIBRARY] - own for name, own in reached.items() if name != LIBRARY}
@@ -108,14 +111,14 @@ def _ndcg(name: str, way: Way, folder: Path, texts: Mapping[str, str]) -> float:
 
 
 def measure(options: argparse.Namespace) -> Result:
-    found = ways(options.ways)
     if options.quality:
         folders = dict.fromkeys(folder_of(name) for name in options.quality.split(","))
-        figures = [figure for folder in folders for figure in quality(found, folder)]
+        figures = [figure for folder in folders for figure in quality(options.ways, folder)]
         notes = ["Test judgements, every document scored, all-MiniLM-L6-v2, the same way for queries and documents."]
         return Result("What faster encoders cost in nDCG@10", figures, notes, {"diptych": versions()})
     folder = folder_of(options.corpus)
     documents = list(read_texts(folder).values())[: options.documents]
+    found = ways(options.ways, documents)
     figures = [*speed(found, documents, options.rounds), *likeness(found, documents)]
     notes = [f"{len(documents)} documents of {folder.name}, {options.rounds} rounds, all in one process."]
     return Result("Encoding in one process", figures, notes, {"diptych": versions()})

@@ -52,7 +52,8 @@ FEW = "--documents 40 --rounds 2"
 STEPS = (
     Step("encode", "bench_peers.py encode --documents 400 --rounds 5", FEW),
     Step("queries-alone", "bench_encode.py --documents 200 --rounds 5", FEW),
-    Step("quality", "bench_encode.py --quality cranfield,med,cisi,scifact", "--quality cranfield"),
+    Step("profile", "bench_profile.py --documents 400 --rounds 5", FEW),
+    Step("quality", "bench_encode.py --quality cranfield,med,cisi,scifact --ways openvino-int8", "--quality cranfield"),
     Step("populate", "bench_peers.py populate --documents 400 --rounds 5", FEW),
     Step("query", "bench_peers.py query --points 1400 --queries 35 --rounds 5", "--points 100 --queries 5 --rounds 2"),
     Step(

@@ -26,17 +26,19 @@ VARIANTS: Mapping[str, Variant] = {
     "openvino bfloat16": Variant(
         {"backend": "openvino", "precision": "bfloat16"}, library=">= 2.5", cosine=">= 0.9999"
     ),
+    "openvino int8": Variant({"backend": "openvino", "precision": "int8"}, library=">= 3.6", fastembed=">= 2"),
+    "onnx float32": Variant({"backend": "onnx"}),
 }
 FASTEST = "openvino bfloat16"  # what the comparisons with whole frameworks run
 
 
 def chosen(names: str) -> dict[str, Variant]:
-    """The variants of a list with commas, all for an empty one.
+    """The variants of a list with commas, - or a blank between their words; all for an empty one.
 
     Raises:
         SystemExit: naming one that is not there.
     """
-    wanted = [name.strip() for name in names.split(",") if name.strip()] or list(VARIANTS)
+    wanted = [name.strip().replace("-", " ") for name in names.split(",") if name.strip()] or list(VARIANTS)
     if unknown := [name for name in wanted if name not in VARIANTS]:
         raise SystemExit(f"no variant {unknown[0]!r}; there are {', '.join(VARIANTS)}")
     return {name: VARIANTS[name] for name in wanted}

@@ -56,9 +56,15 @@ class Peer:
         self.numerics = str(getattr(self._encoder, "numerics", ""))
         LOADED[id(self)] = self._encoder
         self._collection: Any = None
+        self._shown = False
         self._folder: Any = None
 
     def encode(self, inputs: Sequence[Any]) -> Any:
+        if self._kind != "cross-encoder" and not self._shown and getattr(self._encoder, "sample", 0):
+            self._encoder.look_at(
+                inputs[: self._encoder.sample]
+            )  # as the host shows them; in the round that is not timed
+            self._shown = True
         if self._kind == "cross-encoder":
             return self._encoder.predict([(query, document) for query, document in inputs])
         return self._encoder.encode_document(inputs)
