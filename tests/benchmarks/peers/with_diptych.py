@@ -60,10 +60,9 @@ class Peer:
         self._folder: Any = None
 
     def encode(self, inputs: Sequence[Any]) -> Any:
-        if self._kind != "cross-encoder" and not self._shown and getattr(self._encoder, "sample", 0):
-            self._encoder.look_at(
-                inputs[: self._encoder.sample]
-            )  # as the host shows them; in the round that is not timed
+        sample = int(getattr(self._encoder, "sample", 0))
+        if sample and self._kind != "cross-encoder" and not self._shown:
+            self._encoder.look_at(inputs[:sample])  # as the host shows them, in the round that does not count
             self._shown = True
         if self._kind == "cross-encoder":
             return self._encoder.predict([(query, document) for query, document in inputs])
