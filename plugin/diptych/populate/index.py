@@ -6,11 +6,13 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from diptych.encoding import Vector
 from diptych.errors import PopulateError
 from diptych.handle import CollectionHandle
+from diptych.populate.ahead import read_ahead
 from diptych.populate.aside import Aside, reason_of
 from diptych.populate.encode import inputs_of
 from diptych.populate.intake import Item, Tally, upon
@@ -24,8 +26,8 @@ from diptych.populate.targets import Targets
 if TYPE_CHECKING:
     from qdrant_client import models
 
-LOOKUP = 256  # documents whose hashes are asked for in one call
-PIECES = 4  # a chunk is encoded and uploaded in so many pieces, so that both go on at once
+LOOKUP = 256  # documents whose hashes are asked for in one call, at most
+PIECES = 2  # of a chunk: one is encoded while one is uploaded. Larger pieces, sorted by length, leave less padding.
 
 
 class Indexer:
@@ -47,18 +49,27 @@ class Indexer:
         """
         chunk = self._handle.populate_config.chunk
         size = max(1, chunk // PIECES)
-        wanted = items if fresh else self._wanted(items)
         self.targets = targets = Targets(self._handle)
+        batches = batched(items, min(LOOKUP, size))
+        work = partial(self._encode, targets, size, fresh, stopped)
+        read_ahead(batches, work, room=max(1, chunk // LOOKUP), stopped=stopped)
+
+    def _encode(
+        self, targets: Targets, size: int, fresh: bool, stopped: threading.Event, batches: Iterator[list[Item]]
+    ) -> None:
+        """Send what is new or changed through the pipeline, in pieces of `size`."""
+        wanted = chain.from_iterable(batches) if fresh else self._wanted(batches)
+        room = max(1, self._handle.populate_config.chunk // size)
         deliver = partial(self._deliver, targets)
-        with Pipeline(lambda: targets.encoders, deliver, room=chunk // size, stopped=stopped) as pipeline:
+        with Pipeline(lambda: targets.encoders, deliver, room=room, stopped=stopped) as pipeline:
             for number, piece in enumerate(batched(wanted, size)):
                 if number == 0:
                     targets.load()
                 pipeline.put(piece)
 
-    def _wanted(self, items: Iterable[Item]) -> Iterator[Item]:
+    def _wanted(self, batches: Iterable[list[Item]]) -> Iterator[Item]:
         """The items that the collection does not hold as they are."""
-        for batch in map(self._placed, batched(items, LOOKUP)):
+        for batch in map(self._placed, batches):
             held = self._store.owned([item.point for item in batch])
             for item in batch:
                 if item.point not in held:
