@@ -96,26 +96,19 @@ def _edge(path: Path, create: bool) -> QdrantBase:
 
 
 def _http(url: str, api_key: str | None, timeout: int) -> QdrantBase:
-    from qdrant_client import QdrantClient
+    from diptych.stores.server import ServerClient
 
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 6333)
-    return QdrantClient(url=url, port=port, api_key=api_key, timeout=timeout, check_compatibility=False)
+    return ServerClient(grpc=False, timeout=timeout, url=url, port=port, api_key=api_key)
 
 
 def _grpc(url: str, api_key: str | None, timeout: int) -> QdrantBase:
-    from qdrant_client import QdrantClient
+    from diptych.stores.server import ServerClient
 
     parts = urlsplit(url)
-    return QdrantClient(
-        host=parts.hostname,
-        grpc_port=parts.port or 6334,
-        prefer_grpc=True,
-        https=parts.scheme == "grpcs",
-        api_key=api_key,
-        timeout=timeout,
-        check_compatibility=False,
-    )
+    place = {"host": parts.hostname, "grpc_port": parts.port or 6334, "https": parts.scheme == "grpcs"}
+    return ServerClient(grpc=True, timeout=timeout, api_key=api_key, **place)
 
 
 _SERVERS: dict[str, Callable[[str, str | None, int], QdrantBase]] = {
