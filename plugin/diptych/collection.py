@@ -15,7 +15,7 @@ from diptych.config import Config
 from diptych.handle import CollectionHandle
 from diptych.locating import client_of, config_at, config_of, name_of
 from diptych.metadata import Layout
-from diptych.populate import Progress, Rejected, populate
+from diptych.populate import Engine, Progress, Rejected, populate
 from diptych.registry import Registry
 from diptych.reports import CollectionInfo, PopulateReport, SlotInfo
 from diptych.searching import Searching
@@ -160,9 +160,10 @@ class Collection(Searching):
         sync: bool = False,
         progress: Progress | None = None,
         report_path: Path | None = None,
+        engine: Engine | None = None,
     ) -> PopulateReport:
         """Bring the documents in: new and changed ones are encoded, the others left. See `diptych.populate`."""
-        return populate(self.handle, documents, sync=sync, progress=progress, report_path=report_path)
+        return populate(self.handle, documents, sync=sync, progress=progress, report_path=report_path, engine=engine)
 
     def plan(self, config: str | Path | Config, *, again: Iterable[str] = (), sample: int = SAMPLE) -> Plan:
         """What `config` asks of the collection and what it would cost; changes nothing. See `diptych.swap.plan`."""

@@ -61,7 +61,8 @@ class CollectionHandle:
         self.client, self.name, self.registry = client, name, registry
         self.config = None if as_stored else config
         self.populate_config = config.populate if config else PopulateConfig()
-        self.cache = EmbeddingCache.open(config.cache if config else CacheConfig())
+        self.cache_config = config.cache if config else CacheConfig()
+        self.cache = EmbeddingCache.open(self.cache_config)
         self._verify = verify
         self.texts = CollectionTexts(client, name)
         self._maker = SlotMaker(client, name, registry, verify=verify, cache=self.cache)

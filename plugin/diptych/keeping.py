@@ -29,10 +29,17 @@ def read_metadata(client: QdrantBase, name: str) -> CollectionMetadata | None:
             expected=", ".join(existing) or "the store is empty",
             do="fill it first: diptych populate SOURCE",
         )
-    raw = client.get_collection(name).config.metadata or {}
+    raw = raw_metadata(client, name)
     if KEY not in raw and (raw.get(COPY) or {}).get("stage", "done") != "done":
         raise _unfinished(raw[COPY], name)
     return _parse(raw, name) if KEY in raw else None
+
+
+def raw_metadata(client: QdrantBase, name: str) -> Mapping[str, Any]:
+    """All that the collection keeps as metadata, by key; an embedded store is not asked for more than that."""
+    alone = getattr(client, "get_metadata", None)
+    found: Mapping[str, Any] = alone(name) if alone else client.get_collection(name).config.metadata or {}
+    return found
 
 
 def metadata_payload(metadata: CollectionMetadata) -> dict[str, Any]:

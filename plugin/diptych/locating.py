@@ -53,7 +53,15 @@ def client_of(source: Any, config: Config | None, registry: Registry, create: bo
     """The client, and whether it was opened here."""
     if config is not None:
         key = interpolate(config.api_key.get_secret_value(), where="api_key") if config.api_key else None
-        return open_store(config.store, api_key=key, timeout=config.timeout, registry=registry, create=create), True
+        client = open_store(
+            config.store,
+            api_key=key,
+            timeout=config.timeout,
+            registry=registry,
+            create=create,
+            cluster=config.cluster,
+        )
+        return client, True
     if isinstance(source, str):
         return open_store(source, registry=registry, create=create), True
     return source, False

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from diptych.config.models import SlotConfig, VectorStorage
 from diptych.drift_maps import Map, load
 from diptych.errors import CollectionError
+from diptych.keeping import raw_metadata
 from diptych.metadata import Asking, Generation
 from diptych.registry import Registry
 from diptych.sampling import CollectionTexts
@@ -72,7 +73,7 @@ class SlotMaker:
         )
 
     def _drift(self, key: str) -> Map:
-        raw = (self._client.get_collection(self._name).config.metadata or {}).get(key)
+        raw = raw_metadata(self._client, self._name).get(key)
         if raw is None:
             raise CollectionError(
                 "the drift map that queries go through is gone",

@@ -27,12 +27,15 @@ class Routes:
     Args:
         names: whether vectors can be added to a collection and dropped from it, as since 1.18.
 
-    `url` is where they are served, `failures` how many writes are refused before one is taken.
+    `url` is where they are served, `failures` how many writes are refused before one is taken, `requests` what came:
+    method, path with query, body.
     """
 
     def __init__(self, *, names: bool = True) -> None:
         self.store, self.lock, self.failures, self.url = QdrantClient(":memory:"), threading.RLock(), 0, ""
-        self._names = names
+        self._names, self.requests = names, list[tuple[str, str, Body]]()
+        self._made: dict[str, models.CreateCollection] = {}
+        self._keys: dict[str, list[models.ShardKeyDescription]] = {}
 
     def answer(self, method: str, path: list[str], body: Body) -> Any:
         """The result of a request; NotImplementedError where there is no such route."""
@@ -51,7 +54,11 @@ class Routes:
         return route(path[1], body)
 
     def get(self, name: str, body: Body) -> Any:
-        return self.store.get_collection(name)
+        info = self.store.get_collection(name)
+        spread = ("shard_number", "sharding_method", "replication_factor", "write_consistency_factor")
+        made = self._made[name].model_dump(include=set(spread), exclude_none=True) if name in self._made else {}
+        params = info.config.params.model_copy(update=made)
+        return info.model_copy(update={"config": info.config.model_copy(update={"params": params})})
 
     def get_exists(self, name: str, body: Body) -> Any:
         return models.CollectionExistence(exists=self.store.collection_exists(name))
@@ -59,6 +66,7 @@ class Routes:
     def put(self, name: str, body: Body) -> Any:
         given = models.CreateCollection.model_validate(body)
         vectors: Any = given.vectors
+        self._made[name] = given
         return self.store.create_collection(name, vectors, given.sparse_vectors, metadata=given.metadata)
 
     def patch(self, name: str, body: Body) -> Any:
@@ -67,6 +75,16 @@ class Routes:
 
     def delete(self, name: str, body: Body) -> Any:
         return self.store.delete_collection(name)
+
+    def put_shards(self, name: str, body: Body) -> Any:
+        self._keys.setdefault(name, []).append(models.ShardKeyDescription(key=body["shard_key"]))
+        return True
+
+    def get_shards(self, name: str, body: Body) -> Any:
+        return models.ShardKeysResponse(shard_keys=self._keys.get(name))
+
+    def post_points_batch(self, name: str, body: Body) -> Any:
+        return self.store.batch_update_points(name, models.UpdateOperations.model_validate(body).operations)
 
     def put_points(self, name: str, body: Body) -> Any:
         return self.store.upsert(name, models.PointsList.model_validate(body).points)
@@ -126,6 +144,7 @@ class Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0].strip("/").split("/")
         body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
         with self.routes.lock:
+            self.routes.requests.append((self.command, self.path, body))
             if self.routes.failures and self.command == "PUT":
                 self.routes.failures -= 1
                 return self.send(503, {"status": {"error": "overloaded"}})

@@ -20,6 +20,7 @@ from diptych.errors import ConfigError
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
+    from diptych.config.cluster import ClusterConfig
     from diptych.copying import CopyReport
 
 
@@ -95,6 +96,7 @@ class _End:
     key: str | None = None
     collection: str | None = None
     timeout: int = 60
+    cluster: ClusterConfig | None = None
 
     @classmethod
     def of(cls, text: str, key: str | None, session: Session) -> _End:
@@ -107,14 +109,26 @@ class _End:
             return cls(text, key)
         config = session.config(Path(text))
         own = config.api_key.get_secret_value() if config.api_key else None
-        return cls(config.store, key or own, config.collection, config.timeout)
+        return cls(config.store, key or own, config.collection, config.timeout, config.cluster)
 
     def open(self, session: Session, *, create: bool) -> QdrantBase:
         from diptych.environment import interpolate
         from diptych.stores import open_store
 
         key = interpolate(self.key, where="api_key") if self.key else None
-        return open_store(self.url, api_key=key, timeout=self.timeout, registry=session.registry, create=create)
+        return open_store(
+            self.url,
+            api_key=key,
+            timeout=self.timeout,
+            registry=session.registry,
+            create=create,
+            cluster=self.cluster,
+        )
+
+    @property
+    def spreads(self) -> bool:
+        """Whether it says how collections are spread over a cluster."""
+        return self.cluster is not None and bool(self.cluster.given)
 
 
 @contextmanager
@@ -123,7 +137,7 @@ def _opened(ends: tuple[_End, _End], session: Session) -> Iterator[tuple[QdrantB
     with ExitStack() as stack:
         clients: list[QdrantBase] = []
         for end in ends:
-            if clients and _same(*ends):
+            if clients and _same(*ends) and not end.spreads:
                 clients.append(clients[0])
                 continue
             clients.append(end.open(session, create=bool(clients)))

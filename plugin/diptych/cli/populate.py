@@ -6,6 +6,7 @@ import dataclasses
 import gzip
 import sys
 from collections.abc import Iterable, Iterator, Sequence, Sized
+from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
     from diptych.reports import PopulateReport
 
 
+class Engines(StrEnum):
+    """Who encodes."""
+
+    THREADS = "threads"
+    RAY = "ray"
+
+
 def populate(
     context: typer.Context,
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, folders, or - for standard input.")],
@@ -36,6 +44,13 @@ def populate(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where documents that were set aside are written.")
     ] = None,
+    engine: Annotated[
+        Engines,
+        typer.Option(metavar="ENGINE", help="Who encodes: threads of this process, or ray."),
+    ] = Engines.THREADS,
+    workers: Annotated[int, typer.Option(min=1, metavar="N", help="ray: how many workers.")] = 2,
+    worker_cpus: Annotated[float, typer.Option(min=0, metavar="N", help="ray: processors for each worker.")] = 1,
+    worker_gpus: Annotated[float, typer.Option(min=0, metavar="N", help="ray: GPUs for each worker.")] = 0,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -52,14 +67,22 @@ def populate(
       diptych populate notes/ --sync
 
       zcat dump.jsonl.gz | diptych populate -
+
+      diptych populate corpus.jsonl.gz --engine ray --workers 8 --worker-gpus 1
     """
     from diptych.populate import open_source
 
+    chosen = None
+    if engine is Engines.RAY:
+        from diptych.populate.ray_engine import RayEngine
+
+        chosen = RayEngine(workers=workers, cpus=worker_cpus, gpus=worker_gpus)
     opened = [open_source(path, format=format, id_column=id_column, text_column=text_column) for path in sources]
     session: Session = context.obj
     try:
         with session.collection(config, None, None, create=True) as collection, Bars() as bars:
-            result = collection.populate(together(counted(opened)), sync=sync, progress=bars, report_path=report)
+            documents = together(counted(opened))
+            result = collection.populate(documents, sync=sync, progress=bars, report_path=report, engine=chosen)
     except KeyboardInterrupt:
         stderr().print("what was written stays; run it again to go on")
         raise

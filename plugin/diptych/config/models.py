@@ -7,23 +7,18 @@ import json
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic import ByteSize, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
+from diptych.config.cluster import ClusterConfig, cluster_problems
 from diptych.config.pipeline import pipeline_problems
 from diptych.config.problems import PipelineProblems
+from diptych.config.section import Positive, Section
 from diptych.config.source import Source
 from diptych.config.storage import slot_problems
 
-Positive = Annotated[int, Field(ge=1)]
 CANDIDATES = 100  # of a slot whose number is not given: ten times the default limit
 IndexType = Literal["keyword", "integer", "float", "bool", "datetime", "uuid", "geo", "text"]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class Section(BaseModel):
-    """A part of the config: unknown keys are errors, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Hnsw(Section):
@@ -262,6 +257,7 @@ class Config(Section):
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="Judgements and measures.")
     swap: SwapConfig = Field(default_factory=SwapConfig, description="How encoders are swapped.")
     cache: CacheConfig = Field(default_factory=CacheConfig, description="The embedding cache on this machine.")
+    cluster: ClusterConfig = Field(default_factory=ClusterConfig, description="Shards and replicas on a server.")
 
     _source: Source = PrivateAttr(default_factory=Source)
 
@@ -284,7 +280,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _pipeline_fits(self) -> Config:
         """Every slot that the pipeline names is defined, and its stages fit each other."""
-        problems = [*slot_problems(self), *pipeline_problems(self)]
+        problems = [*slot_problems(self), *pipeline_problems(self), *cluster_problems(self)]
         if problems:
             raise PipelineProblems(problems)
         return self

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from diptych.populate.engine import Engine
 from diptych.populate.progress import Progress
 from diptych.populate.rejected import Rejected
 from diptych.populate.run import populate
 from diptych.populate.sources import Source, open_source
 
-__all__ = ["Progress", "Rejected", "Source", "open_source", "populate"]
+__all__ = ["Engine", "Progress", "Rejected", "Source", "open_source", "populate"]

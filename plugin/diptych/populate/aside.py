@@ -9,12 +9,20 @@ import json
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Protocol, Self
 
 from diptych.errors import DocumentError, PopulateError
 from diptych.reports import SetAside
 
 EXAMPLES = 10  # kept in the report itself
+
+
+class SetsAside(Protocol):
+    """Whoever takes the documents that cannot be indexed."""
+
+    def add(self, identifier: str, position: int, reason: str) -> None:
+        """Set one document aside."""
+        ...
 
 
 class Aside:

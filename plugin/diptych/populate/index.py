@@ -6,15 +6,18 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from diptych.encoding import Vector
 from diptych.errors import PopulateError
 from diptych.handle import CollectionHandle
-from diptych.populate.aside import Aside, reason_of
+from diptych.populate.ahead import read_ahead
+from diptych.populate.aside import SetsAside, reason_of
 from diptych.populate.encode import inputs_of
+from diptych.populate.engine import Engine, Threads, Work, Written
 from diptych.populate.intake import Item, Tally, upon
-from diptych.populate.pipeline import Encoded, Pipeline
+from diptych.populate.pipeline import Encoded
 from diptych.populate.points import PointMaker, Ready, requests
 from diptych.populate.progress import Progress
 from diptych.populate.statistics import batched
@@ -24,16 +27,24 @@ from diptych.populate.targets import Targets
 if TYPE_CHECKING:
     from qdrant_client import models
 
-LOOKUP = 256  # documents whose hashes are asked for in one call
-PIECES = 4  # a chunk is encoded and uploaded in so many pieces, so that both go on at once
+LOOKUP = 256  # documents whose hashes are asked for in one call, at most
+PIECES = 2  # of a chunk: one is encoded while one is uploaded. Larger pieces, sorted by length, leave less padding.
 
 
 class Indexer:
-    """Skips unchanged documents, encodes the others and uploads them; `encoded` counts vectors by slot."""
+    """Skips unchanged documents and has the others encoded and uploaded; `encoded` counts vectors by slot."""
 
-    def __init__(self, handle: CollectionHandle, store: Store, aside: Aside, tally: Tally, progress: Progress) -> None:
+    def __init__(
+        self,
+        handle: CollectionHandle,
+        store: Store,
+        aside: SetsAside,
+        tally: Tally,
+        progress: Progress,
+        engine: Engine | None = None,
+    ) -> None:
         self._handle, self._store, self._aside, self._tally = handle, store, aside, tally
-        self._progress = progress
+        self._progress, self._engine = progress, engine or Threads()
         self._layout = handle.view.layout
         self._points = PointMaker(handle.client, self._layout)
         self.targets: Targets | None = None
@@ -47,18 +58,46 @@ class Indexer:
         """
         chunk = self._handle.populate_config.chunk
         size = max(1, chunk // PIECES)
-        wanted = items if fresh else self._wanted(items)
         self.targets = targets = Targets(self._handle)
-        deliver = partial(self._deliver, targets)
-        with Pipeline(lambda: targets.encoders, deliver, room=chunk // size, stopped=stopped) as pipeline:
-            for number, piece in enumerate(batched(wanted, size)):
-                if number == 0:
-                    targets.load()
-                pipeline.put(piece)
+        batches = batched(items, min(LOOKUP, size))
+        work = partial(self._encode, targets, size, fresh, stopped)
+        read_ahead(batches, work, room=max(1, chunk // LOOKUP), stopped=stopped)
 
-    def _wanted(self, items: Iterable[Item]) -> Iterator[Item]:
+    def _encode(
+        self, targets: Targets, size: int, fresh: bool, stopped: threading.Event, batches: Iterator[list[Item]]
+    ) -> None:
+        """Have the engine encode and write what is new or changed, in pieces of `size`."""
+        wanted = chain.from_iterable(batches) if fresh else self._wanted(batches)
+        pieces = batched(wanted, size)
+        first = next(pieces, None)
+        if first is None:
+            return
+        targets.load()
+        work = Work(
+            handle=self._handle,
+            targets=targets,
+            room=max(1, self._handle.populate_config.chunk // size),
+            deliver=partial(self.deliver, targets),
+            hits=targets.note_hits,
+            written=partial(self._note, targets),
+            stopped=stopped,
+        )
+        self._engine.run(chain([first], pieces), work)
+
+    def _note(self, targets: Targets, done: Written) -> None:
+        """Count what was written elsewhere."""
+        for identifier, position, reason in done.refused:
+            self._aside.add(identifier, position, reason)
+        for name, number in done.encoded.items():
+            self.encoded[name] = self.encoded.get(name, 0) + number
+        targets.note_hits(done.hits)
+        self._tally.new += done.new
+        self._tally.changed += done.changed
+        self._progress.advance("index", done.new + done.changed + len(done.refused))
+
+    def _wanted(self, batches: Iterable[list[Item]]) -> Iterator[Item]:
         """The items that the collection does not hold as they are."""
-        for batch in map(self._placed, batched(items, LOOKUP)):
+        for batch in map(self._placed, batches):
             held = self._store.owned([item.point for item in batch])
             for item in batch:
                 if item.point not in held:
@@ -80,7 +119,7 @@ class Indexer:
         points = self._store.points_of([item.document.id for item in batch])
         return [replace(item, point=points.get(item.document.id, item.point)) for item in batch]
 
-    def _deliver(self, targets: Targets, piece: Sequence[Item], outcomes: Encoded) -> None:
+    def deliver(self, targets: Targets, piece: Sequence[Item], outcomes: Encoded) -> None:
         """Write a piece. A swap that began, was cut over or finished meanwhile wants it written with other vectors."""
         self._count(targets, outcomes)
         self._store.looked(targets.refresh)

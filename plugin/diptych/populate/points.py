@@ -28,8 +28,9 @@ class PointMaker:
 
     def __init__(self, client: QdrantBase, layout: Layout = NATIVE) -> None:
         from diptych.stores.edge import EdgeClient
+        from diptych.stores.server import ServerClient
 
-        self._numpy = isinstance(client, EdgeClient)
+        self._numpy = isinstance(client, EdgeClient | ServerClient)
         self._layout = layout
 
     def point(self, item: Item, vectors: Mapping[str, Vector], slots: Mapping[str, Slot]) -> models.PointStruct:
@@ -54,7 +55,7 @@ class PointMaker:
 
     def _form(self, vector: Vector) -> Any:
         if isinstance(vector, SparseVector):
-            return models.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())
+            return models.SparseVector.model_construct(indices=vector.indices.tolist(), values=vector.values.tolist())
         return vector if self._numpy else vector.tolist()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from diptych.errors import CollectionNotFound, DiptychError, PopulateError
 from diptych.handle import CollectionHandle
 from diptych.populate.aside import Aside, reason_of
+from diptych.populate.engine import Engine
 from diptych.populate.index import Indexer
 from diptych.populate.intake import Intake, Item, Tally
 from diptych.populate.progress import Progress, Unwatched
@@ -40,6 +41,7 @@ def populate(
     sync: bool = False,
     progress: Progress | None = None,
     report_path: Path | None = None,
+    engine: Engine | None = None,
 ) -> PopulateReport:
     """Fill the collection: new and changed documents are encoded and written, unchanged ones left alone.
 
@@ -51,6 +53,7 @@ def populate(
         sync: also delete the documents that the source has no more.
         progress: who is told how far the stages are.
         report_path: where set-aside documents are written; `diptych-set-aside-<collection>.jsonl` unless given.
+        engine: who encodes and writes; threads of this process unless given, see `diptych.populate.ray_engine`.
 
     Raises:
         PopulateError: store, source or an encoder failed for good. What was acknowledged is kept; run again.
@@ -58,7 +61,7 @@ def populate(
     """
     path = report_path or Path(f"diptych-set-aside-{handle.name}.jsonl")
     with ExitStack() as stack:
-        run = _Run(handle, progress or Unwatched(), path, stack)
+        run = _Run(handle, progress or Unwatched(), path, stack, engine)
         try:
             run.fill(documents, sync=sync)
         except DiptychError as error:
@@ -70,23 +73,17 @@ def populate(
 class _Run:
     """One populate: its parts and what they count."""
 
-    def __init__(self, handle: CollectionHandle, progress: Progress, path: Path, stack: ExitStack) -> None:
+    def __init__(
+        self, handle: CollectionHandle, progress: Progress, path: Path, stack: ExitStack, engine: Engine | None
+    ) -> None:
         self._handle, self._progress, self._stack = handle, progress, stack
         self._started = time.perf_counter()
         self._seen, self._aside = stack.enter_context(SeenIds()), stack.enter_context(Aside(path))
         self._tally, self._deleted, self._warnings = Tally(), 0, list[str]()
         self._expected: int | None = None  # documents to index, as far as it can be told beforehand
         self._stopped = threading.Event()
-        retries = handle.populate_config.retries
-        self._store = Store(
-            handle.client,
-            handle.name,
-            retries=retries,
-            stopped=self._stopped,
-            layout=handle.view.layout,
-            copies=_copies(handle),
-        )
-        self._indexer = Indexer(handle, self._store, self._aside, self._tally, progress)
+        self._store = Store.of(handle, self._stopped)
+        self._indexer = Indexer(handle, self._store, self._aside, self._tally, progress, engine)
 
     def fill(self, documents: Iterable[object], *, sync: bool) -> None:
         """Read everything, write what is new, then delete, warn and optimise."""
@@ -219,12 +216,6 @@ class _Run:
         """An embedded store ends optimised, also when a run before was killed just before that."""
         if warning := optimized(self._handle.client, self._handle.name):
             self._warnings.append(warning)
-
-
-def _copies(handle: CollectionHandle) -> list[str]:
-    """The payload keys that text indexes read."""
-    written = handle.metadata.written() if handle.metadata else {}
-    return [key for key, (_, generation) in written.items() if generation.kind == "text_index"]
 
 
 def _calibrated(handle: CollectionHandle) -> dict[str, Slot]:

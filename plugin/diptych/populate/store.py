@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import tenacity
 from qdrant_client import models
@@ -27,6 +27,8 @@ from diptych.populate.aside import reason_of
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
+
+    from diptych.handle import CollectionHandle
 
 FIRST_PAUSE = 0.5  # seconds; each further pause is twice as long, with jitter
 LONGEST_PAUSE = 30.0
@@ -78,6 +80,14 @@ class Store:
             sleep=tenacity.sleep_using_event(stopped),
             reraise=True,
         )
+
+    @classmethod
+    def of(cls, handle: CollectionHandle, stopped: threading.Event) -> Self:
+        """The open collection's."""
+        written = handle.metadata.written() if handle.metadata else {}
+        copies = [key for key, (_, generation) in written.items() if generation.kind == "text_index"]
+        retries, layout = handle.populate_config.retries, handle.view.layout
+        return cls(handle.client, handle.name, retries=retries, stopped=stopped, layout=layout, copies=copies)
 
     def exists(self) -> bool:
         """Whether the collection is there."""

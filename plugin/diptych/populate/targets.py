@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from diptych.cache import Namespace
@@ -30,6 +31,7 @@ class Targets:
         self._given_up: set[str] = set()
         self.slots: Mapping[str, Slot] = self._wanted()
         self._hits: dict[str, tuple[Namespace, int]] = {}  # by vector: whose hits, and how many before this run
+        self._elsewhere: Counter[str] = Counter()  # by vector: hits in the caches of other processes
 
     def load(self) -> None:
         """Make the encoders one after another: heavy packages do not like to be imported in several threads at once.
@@ -64,8 +66,12 @@ class Targets:
         hits: dict[str, int] = {}
         for vector, (namespace, before) in self._hits.items():
             name = self.name_of(vector)
-            hits[name] = hits.get(name, 0) + namespace.hits - before
+            hits[name] = hits.get(name, 0) + namespace.hits - before + self._elsewhere[vector]
         return hits
+
+    def note_hits(self, hits: Mapping[str, int]) -> None:
+        """Count vectors, by physical name, that came from the cache of another process."""
+        self._elsewhere.update(hits)
 
     def name_of(self, vector: str) -> str:
         """What reports call it: the slot's name, or the vector's where it is not the live one."""

@@ -12,15 +12,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from diptych.environment import interpolate
-from diptych.errors import CollectionNotFound, StoreUnavailable, StoreURLError
+from diptych.errors import CollectionNotFound, ConfigError, StoreUnavailable, StoreURLError
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
+    from diptych.config.cluster import ClusterConfig
     from diptych.registry import Registry
 
 __all__ = ["is_store_url", "open_store"]
@@ -34,6 +35,7 @@ def open_store(
     base: Path | None = None,
     registry: Registry | None = None,
     create: bool = True,
+    cluster: ClusterConfig | None = None,
 ) -> QdrantBase:
     """The store behind `url`; a plugin's `diptych_open_store` is asked first.
 
@@ -44,23 +46,28 @@ def open_store(
         base: folder that a relative `edge:` path starts from; the working folder unless given.
         registry: whose plugins are asked.
         create: whether an `edge:` folder that is not there is made.
+        cluster: how a server spreads the collections that are made, and how it reads and writes.
 
     Raises:
+        ConfigError: the store is no server and could not honour `cluster`.
         StoreURLError: nobody answers for such a URL.
         StoreLocked: another process has the embedded store open.
         StoreUnavailable: the server does not answer, or refuses the key.
         CollectionNotFound, StoreError: there is no `edge:` folder, or it holds no store, and `create` is false.
     """
     url = interpolate(url, where="store")
-    if registry is not None and (client := registry.hook.diptych_open_store(url=url)) is not None:
-        return client  # type: ignore[no-any-return]
     scheme, _, rest = url.partition(":")
+    own = registry.hook.diptych_open_store(url=url) if registry is not None else None
+    if cluster is not None and cluster.given and (own is not None or scheme not in _SERVERS):
+        raise _no_cluster(url, cluster)
+    if own is not None:
+        return own  # type: ignore[no-any-return]
     if scheme == "memory":
         return _memory()
     if scheme == "edge" and rest:
         return _edge(Path(base or ".") / Path(rest).expanduser(), create)
     if scheme in _SERVERS and urlsplit(url).hostname:
-        return _reachable(_SERVERS[scheme](url, api_key, timeout), url)
+        return _reachable(_server(url, api_key, timeout, cluster), url)
     raise StoreURLError(
         "no store answers for this URL",
         got=_without_secrets(url),
@@ -95,35 +102,38 @@ def _edge(path: Path, create: bool) -> QdrantBase:
     return client
 
 
-def _http(url: str, api_key: str | None, timeout: int) -> QdrantBase:
-    from qdrant_client import QdrantClient
+def _server(url: str, api_key: str | None, timeout: int, cluster: ClusterConfig | None) -> QdrantBase:
+    from diptych.stores.cluster import ClusterClient
+    from diptych.stores.server import ServerClient
 
+    place = _SERVERS[urlsplit(url).scheme](url)
+    if cluster is None or not cluster.given:
+        return ServerClient(api_key=api_key, timeout=timeout, **place)
+    return ClusterClient(cluster, api_key=api_key, timeout=timeout, **place)
+
+
+def _http(url: str) -> dict[str, Any]:
     parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 6333)
-    return QdrantClient(url=url, port=port, api_key=api_key, timeout=timeout, check_compatibility=False)
+    return {"grpc": False, "url": url, "port": parts.port or (443 if parts.scheme == "https" else 6333)}
 
 
-def _grpc(url: str, api_key: str | None, timeout: int) -> QdrantBase:
-    from qdrant_client import QdrantClient
-
+def _grpc(url: str) -> dict[str, Any]:
     parts = urlsplit(url)
-    return QdrantClient(
-        host=parts.hostname,
-        grpc_port=parts.port or 6334,
-        prefer_grpc=True,
-        https=parts.scheme == "grpcs",
-        api_key=api_key,
-        timeout=timeout,
-        check_compatibility=False,
+    https = parts.scheme == "grpcs"
+    return {"grpc": True, "host": parts.hostname, "grpc_port": parts.port or 6334, "https": https}
+
+
+_SERVERS: dict[str, Callable[[str], dict[str, Any]]] = {"http": _http, "https": _http, "grpc": _grpc, "grpcs": _grpc}
+
+
+def _no_cluster(url: str, cluster: ClusterConfig) -> ConfigError:
+    return ConfigError(
+        "only a Qdrant server has shards and replicas",
+        where=f"cluster.{next(iter(cluster.given))}",
+        got=f"store: {_without_secrets(url)}",
+        expected="http(s)://HOST:PORT or grpc(s)://HOST:PORT",
+        do="leave `cluster` out, or name a server",
     )
-
-
-_SERVERS: dict[str, Callable[[str, str | None, int], QdrantBase]] = {
-    "http": _http,
-    "https": _http,
-    "grpc": _grpc,
-    "grpcs": _grpc,
-}
 
 
 def _reachable(client: QdrantBase, url: str) -> QdrantBase:

@@ -15,6 +15,7 @@ import numpy as np
 from diptych.config.models import SearchConfig
 from diptych.drift_maps import Map, load
 from diptych.handle import CollectionHandle
+from diptych.keeping import raw_metadata
 from diptych.making import slot_config
 from diptych.metadata import DRIFT, Asking, CollectionMetadata, Generation, State
 from diptych.populate.store import Store
@@ -161,8 +162,8 @@ def bridges(
 def _served(handle: CollectionHandle, metadata: CollectionMetadata, name: str) -> list[Map]:
     """The map that an apply before this one left at work."""
     asking = metadata.live.asking.get(name)
-    kept = handle.client.get_collection(handle.name).config.metadata or {}
-    return [load(kept[asking.drift])] if asking and asking.drift in kept else []
+    kept = raw_metadata(handle.client, handle.name)
+    return [load(kept[asking.drift])] if asking and asking.drift and asking.drift in kept else []
 
 
 def _is_gone(handle: CollectionHandle, metadata: CollectionMetadata, name: str, warn: Callable[[str], None]) -> bool:

@@ -22,6 +22,7 @@ from pydantic import Field, ValidationError
 
 from diptych.creation import now, who
 from diptych.errors import ApplyRunning
+from diptych.keeping import raw_metadata
 from diptych.metadata import APPLY, Record
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class LeaseRecord(Record):
 
 def read_lease(client: QdrantBase, name: str) -> LeaseRecord | None:
     """The lease in the metadata, also that of a holder that is dead; None without one."""
-    raw = (client.get_collection(name).config.metadata or {}).get(APPLY)
+    raw = raw_metadata(client, name).get(APPLY)
     try:
         return LeaseRecord.model_validate(raw) if raw else None
     except ValidationError:

@@ -23,6 +23,7 @@ from diptych.swap.asking import comparable, query_side
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes
 from diptych.swap.gate_coverage import coverage
 from diptych.swap.gate_judged import Judged, JudgedComparison
+from diptych.swap.spread import spread_warnings
 from diptych.swap.vectors import lacking
 from diptych.types import SparseVector
 
@@ -117,7 +118,8 @@ def plan(
     steps, doubts = _with_query_side(handle, metadata, config, found, steps)
     search = metadata.search != config.search.model_dump(mode="json")
     silent = bool(sample and count and not texts)
-    warnings = (*_warnings(metadata, steps, silent), *doubts)
+    params = handle.client.get_collection(handle.name).config.params
+    warnings = (*_warnings(metadata, steps, silent), *doubts, *spread_warnings(config.cluster, params))
     return Plan(handle.name, count, steps, search, metadata.swap is not None, warnings)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.creation import now, who
 from diptych.errors import SwapError
-from diptych.keeping import behind_key, metadata_payload
+from diptych.keeping import behind_key, metadata_payload, raw_metadata
 from diptych.metadata import DRIFT, Asking, CollectionMetadata, Event, Generation, State, Swap, What
 from diptych.protocols import Kind
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def write(client: QdrantBase, name: str, metadata: CollectionMetadata, more: Mapping[str, Any] | None = None) -> None:
     """Put the metadata in place, with other keys in the same call; drift maps that it does not use go."""
-    kept = client.get_collection(name).config.metadata or {}  # an apply that was killed may have left some
+    kept = raw_metadata(client, name)  # an apply that was killed may have left some
     used = {asking.drift for asking in metadata.live.asking.values()}
     idle = dict.fromkeys(key for key in kept if key.startswith(DRIFT) and key not in used)
     # Every QdrantBase takes it; the base class only says **kwargs.

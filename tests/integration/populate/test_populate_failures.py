@@ -90,13 +90,13 @@ def test_when_tries_run_out_the_error_counts_what_is_kept_and_a_new_run_goes_on(
     with pytest.raises(PopulateError, match="cannot write to the store") as caught:
         populate(open_handle(client, SLOTS, retries=1), CORPUS)
     assert "UnexpectedResponse: Unexpected Response: 503 (Service Unavailable)" in caught.value.got
-    assert caught.value.__notes__ == ["6 documents were acknowledged by the store in this run and are kept"]
-    assert client.acknowledged == len(contents(client)) == 6
+    assert caught.value.__notes__ == ["12 documents were acknowledged by the store in this run and are kept"]
+    assert client.acknowledged == len(contents(client)) == 12
     client.failures = (None,)
     handle = open_handle(client, SLOTS)
     report = populate(handle, CORPUS)
-    assert (report.unchanged, report.new) == (6, 34)
-    assert handle.slots["dense"].encoder.encoded == 34 + 2 * len(TEXTS)
+    assert (report.unchanged, report.new) == (12, 28)
+    assert handle.slots["dense"].encoder.encoded == 28 + 2 * len(TEXTS)
     assert contents(client) == clean
     client.close()
 

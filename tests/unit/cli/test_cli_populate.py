@@ -169,3 +169,9 @@ def test_a_bar_shows_count_and_rate_on_a_terminal_only(monkeypatch: pytest.Monke
             bars.advance("index", 6)
         assert ("encoding" in stream.getvalue()) is terminal
         assert ("10/10" in stream.getvalue()) is terminal
+
+
+def test_an_engine_that_is_none_is_named_with_those_that_are(run: Run, config: Path, corpus: Path) -> None:
+    done = run("populate", corpus, "--engine", "spark")
+    assert done.code == 2
+    assert "'threads', 'ray'" in done.err

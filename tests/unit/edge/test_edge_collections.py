@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from qdrant_client import QdrantClient
 from qdrant_client import models as m
 
 from diptych.errors import CollectionError, CollectionNotFound, StoreUnsupported
+from diptych.keeping import raw_metadata, read_metadata
 from diptych.stores.edge import EdgeClient
 
 EARLY = m.OptimizersConfigDiff(indexing_threshold=50)
@@ -282,3 +284,18 @@ def test_the_engine_names_itself(client: EdgeClient) -> None:
     assert client.info().title == "Qdrant Edge"
     assert client.info().version.startswith("0.9")
     assert repr(client) == f"EdgeClient({str(client.path)!r})"
+
+
+def test_metadata_is_read_without_counting_points(tmp_path: Path) -> None:
+    class Uncounted(EdgeClient):
+        """Cannot be asked for what a collection holds, which takes the longer the more that is."""
+
+        def get_collection(self, collection_name: str, **kwargs: object) -> m.CollectionInfo:
+            raise NotImplementedError
+
+    with Uncounted(tmp_path) as client:
+        client.create_collection("c", DOT, metadata={"other": 1})
+        assert read_metadata(client, "c") is None
+        assert raw_metadata(client, "c") == client.get_metadata("c") == {"other": 1}
+        with pytest.raises(CollectionNotFound):
+            client.get_metadata("d")

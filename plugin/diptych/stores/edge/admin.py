@@ -87,6 +87,10 @@ class Collections(EdgeBase):
         check_arguments("get_collection", kwargs)
         return describe(self._find(collection_name))
 
+    def get_metadata(self, collection_name: str) -> models.Payload:
+        """The metadata alone: `get_collection` also counts what lacks an index, which takes time by the point."""
+        return self._find(collection_name).record.config.metadata or {}
+
     def update_collection(
         self,
         collection_name: str,

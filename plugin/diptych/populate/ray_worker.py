@@ -1,0 +1,160 @@
+"""What runs in Ray's workers: each holds the encoders, made once, and takes piece after piece.
+
+Where the store is a server, a worker writes what it has encoded. An embedded store has one owner, the process that
+populates, so there the vectors go back to it. Either way a piece may be done twice without harm: points have fixed ids.
+"""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from diptych.cache import EmbeddingCache
+from diptych.config.models import CacheConfig, Config, SlotConfig
+from diptych.errors import DiptychError, PopulateError
+from diptych.handle import CollectionHandle
+from diptych.locating import client_of
+from diptych.metadata import Generation
+from diptych.populate.aside import reason_of
+from diptych.populate.encode import SlotEncoder, inputs_of
+from diptych.populate.engine import Encoded, Piece, Written
+from diptych.populate.index import Indexer
+from diptych.populate.intake import Tally
+from diptych.populate.progress import Unwatched
+from diptych.populate.store import Store
+from diptych.populate.targets import Targets
+from diptych.registry import Registry
+from diptych.slots import Slot
+
+Batch = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a worker must know. `slots` are set where it only encodes, `config` where it writes, too."""
+
+    name: str
+    registry: Callable[[], Registry]
+    cache: CacheConfig
+    slots: tuple[tuple[str, SlotConfig, Generation], ...] = ()
+    config: Config | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error on its way back; the objects of an error need not survive the way, its words do."""
+
+    what: str
+    got: str = ""
+    expected: str = ""
+    do: str = ""
+    where: str = ""
+
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        """The error's words."""
+        if isinstance(error, DiptychError):
+            return cls(error.what, error.got, error.expected, error.do, error.where)
+        return cls("a worker failed", reason_of(error))
+
+    def error(self) -> PopulateError:
+        """The error in this process."""
+        where = f"{self.where}, in a Ray worker" if self.where else "a Ray worker"
+        return PopulateError(self.what, where=where, got=self.got, expected=self.expected, do=self.do)
+
+
+class Working(Protocol):
+    """A worker's own part."""
+
+    def __call__(self, piece: Piece) -> Encoded | Written:
+        """Do one piece."""
+        ...
+
+
+class Worker:
+    """The class that Ray Data maps over the pieces. A failure is an answer, so that Ray does not try it for ever."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._working: Working | None = None
+
+    def __call__(self, batch: Batch) -> dict[str, Any]:
+        """The pieces of a batch, each with what became of it."""
+        return {"items": batch["items"], "done": packed(self._done(items) for items in batch["items"])}
+
+    def _done(self, items: bytes) -> Encoded | Written | Failure:
+        try:
+            if self._working is None:
+                self._working = Writing(self._job) if self._job.config else Encoding(self._job)
+            return self._working(pickle.loads(items))
+        except Exception as error:
+            return Failure.of(error)
+
+
+class Encoding:
+    """Encodes, and sends the vectors back."""
+
+    def __init__(self, job: Job) -> None:
+        cache = EmbeddingCache.open(job.cache)
+        slots = [Slot(name, config, generation, job.registry(), cache=cache) for name, config, generation in job.slots]
+        for slot in slots:
+            slot.load_for_documents()
+        self._encoders = {slot.vector: SlotEncoder(slot) for slot in slots}
+
+    def __call__(self, piece: Piece) -> Encoded:
+        """The outcomes of a piece."""
+        before = _hits(self._encoders)
+        outcomes = {vector: encoder(inputs_of(encoder, piece)) for vector, encoder in self._encoders.items()}
+        return Encoded(outcomes, _difference(_hits(self._encoders), before))
+
+
+class Writing:
+    """Encodes and writes."""
+
+    def __init__(self, job: Job) -> None:
+        registry = job.registry()
+        client, _ = client_of(None, job.config, registry, False)
+        self._handle = CollectionHandle(client, job.name, job.config, registry)
+        self._targets = Targets(self._handle)
+        self._targets.load()
+
+    def __call__(self, piece: Piece) -> Written:
+        """Write a piece; what became of it."""
+        refused, tally, before = Refusals(), Tally(), _hits(self._targets.encoders)
+        store = Store.of(self._handle, threading.Event())
+        indexer = Indexer(self._handle, store, refused, tally, Unwatched())
+        outcomes = {vector: encoder(inputs_of(encoder, piece)) for vector, encoder in self._targets.encoders.items()}
+        indexer.deliver(self._targets, piece, outcomes)
+        hits = _difference(_hits(self._targets.encoders), before)
+        return Written(tally.new, tally.changed, dict(indexer.encoded), hits, tuple(refused.entries))
+
+
+class Refusals:
+    """The documents that a piece could not bring in."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[str, int, str]] = []
+
+    def add(self, identifier: str, position: int, reason: str) -> None:
+        """One of them."""
+        self.entries.append((identifier, position, reason))
+
+
+def packed(objects: Iterable[object]) -> Any:
+    """Objects as a column of bytes."""
+    return np.array([pickle.dumps(each, pickle.HIGHEST_PROTOCOL) for each in objects], dtype=object)
+
+
+def _hits(encoders: Mapping[str, SlotEncoder]) -> dict[str, int]:
+    """How many vectors have come from the cache so far, by vector."""
+    spaces = {vector: encoder.slot.namespace for vector, encoder in encoders.items()}
+    return {vector: space.hits for vector, space in spaces.items() if space is not None}
+
+
+def _difference(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
+    return {vector: number - before.get(vector, 0) for vector, number in now.items()}

@@ -1,0 +1,30 @@
+"""What the config's `cluster` asks of a collection that was made otherwise: plans say so, and change nothing of it."""
+
+from __future__ import annotations
+
+from qdrant_client import models
+
+from diptych.config.cluster import ClusterConfig
+
+
+def spread_warnings(cluster: ClusterConfig, params: models.CollectionParams) -> list[str]:
+    """A sentence for each setting that the collection was made without."""
+    custom = params.sharding_method == models.ShardingMethod.CUSTOM
+    compared = {
+        "shards": (cluster.shards, params.shard_number or 1),
+        "replicas": (cluster.replicas, params.replication_factor or 1),
+        "write_consistency": (cluster.write_consistency, params.write_consistency_factor or 1),
+    }
+    found = [_sentence(key, str(has), str(asked)) for key, (asked, has) in compared.items() if asked not in (None, has)]
+    for key in ("shard_key", "shard_by"):
+        asked = getattr(cluster, key)
+        if asked is not None and not custom:
+            found.append(_sentence(key, "no shard keys", repr(asked)))
+    return found
+
+
+def _sentence(key: str, has: str, asked: str) -> str:
+    return (
+        f"cluster.{key}: the collection has {has}, the config says {asked}. `apply` cannot change that in place: "
+        "copy the collection into a new one with `diptych copy`, or leave the setting as it was"
+    )

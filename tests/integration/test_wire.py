@@ -1,0 +1,131 @@
+"""What goes to a server: the same, by our fast way and by qdrant-client's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient, models
+from qdrant_client.grpc import collections_service_pb2_grpc, points_service_pb2_grpc
+from qdrant_client.grpc.collections_pb2 import ListCollectionsResponse
+from qdrant_client.grpc.points_pb2 import PointsOperationResponse, UpdateResult, UpdateStatus
+
+from diptych.stores import open_store
+from diptych.stores.server import ServerClient
+
+IDS: tuple[Any, ...] = (0, 2**64 - 1, "f47ac10b-58cc-4372-a567-0e02b2c3d479")
+PAYLOAD: dict[str, Any] = {"text": "wörter", "n": 3, "deep": {"list": [1, 2.5, None, True, "x"]}, "none": None}
+Points = list[models.PointStruct]
+
+
+class Recorder(points_service_pb2_grpc.PointsServicer, collections_service_pb2_grpc.CollectionsServicer):
+    """Keeps the writes it is sent, as bytes that do not depend on the order of maps."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+
+    def List(self, request: Any, context: Any) -> ListCollectionsResponse:  # noqa: N802
+        return ListCollectionsResponse()
+
+    def Upsert(self, request: Any, context: Any) -> PointsOperationResponse:  # noqa: N802
+        self.writes.append(request.SerializeToString(deterministic=True))
+        return PointsOperationResponse(result=UpdateResult(operation_id=7, status=UpdateStatus.Completed))
+
+    UpdateVectors = Upsert
+
+
+@pytest.fixture
+def listening() -> Iterator[tuple[Recorder, str]]:
+    recorder, server = Recorder(), grpc.server(ThreadPoolExecutor(2))
+    points_service_pb2_grpc.add_PointsServicer_to_server(recorder, server)  # type: ignore[no-untyped-call]
+    collections_service_pb2_grpc.add_CollectionsServicer_to_server(recorder, server)  # type: ignore[no-untyped-call]
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield recorder, f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+def vectors(dimension: int) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(dimension)
+    matrix = rng.normal(size=(3, dimension)).astype(np.float32)
+    tokens = rng.normal(size=(3, 4, 2 * dimension)).astype(np.float32)[:, :, ::2]  # not contiguous
+    sparse = models.SparseVector(indices=[1, 2**32 - 1], values=[0.5, float(np.float32(0.1))])
+    return [{"d": matrix[i], "m": tokens[i], "s": sparse} for i in range(3)]
+
+
+def listed(named: dict[str, Any]) -> dict[str, Any]:
+    return {name: vector.tolist() if isinstance(vector, np.ndarray) else vector for name, vector in named.items()}
+
+
+def both(dimension: int) -> tuple[Points, Points]:
+    """Points with numpy vectors, and the same with lists."""
+    make, rows = models.PointStruct.model_construct, list(zip(IDS, vectors(dimension), strict=True))
+    ours = [make(id=i, vector=named, payload=PAYLOAD) for i, named in rows]
+    return ours, [models.PointStruct(id=i, vector=listed(named), payload=PAYLOAD) for i, named in rows]
+
+
+@pytest.mark.parametrize("dimension", [1, 31, 32, 384, 5000])  # lengths of one, two and three bytes
+def test_grpc_carries_numpy_vectors_exactly_as_lists(listening: tuple[Recorder, str], dimension: int) -> None:
+    recorder, place = listening
+    ours, plain = both(dimension)
+    host, port = place.split(":")
+    own = QdrantClient(host=host, grpc_port=int(port), prefer_grpc=True, check_compatibility=False)
+    with closing(open_store(f"grpc://{place}")) as fast, closing(own):
+        for ordering in (None, models.WriteOrdering.STRONG):
+            assert fast.upsert("c", ours, ordering=ordering).operation_id == 7
+            own.upsert("c", plain, ordering=ordering)
+        fast.upsert("c", ours, shard_key_selector="eu")
+        own.upsert("c", plain, shard_key_selector="eu")
+        fast.upsert("c", plain)  # lists go the library's way
+        own.upsert("c", plain)
+        make = models.PointVectors
+        fast.update_vectors("c", [make.model_construct(id=p.id, vector=p.vector) for p in ours])
+        own.update_vectors("c", [make(id=p.id, vector=p.vector) for p in plain])
+    assert len(recorder.writes) == 10
+    assert recorder.writes[::2] == recorder.writes[1::2]
+
+
+def test_http_carries_the_same_numbers_in_fewer_bytes(small_server: Callable[..., Any]) -> None:
+    server = small_server()
+    bodies: list[tuple[str, bytes]] = []
+    ours, plain = both(384)
+    client = open_store(server.url)
+    assert isinstance(client, ServerClient)
+
+    def recorded(request: Any, send: Any) -> Any:
+        bodies.append((str(request.url), request.content))
+        return send(request)
+
+    size = {"size": 384, "distance": models.Distance.DOT}
+    several = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
+    client.create_collection(
+        "c",
+        {"d": models.VectorParams(**size), "m": models.VectorParams(**size, multivector_config=several)},
+        sparse_vectors_config={"s": models.SparseVectorParams()},
+    )
+    client.http.client.add_middleware(recorded)
+    with closing(client):
+        assert client.upsert("c", ours).status == models.UpdateStatus.COMPLETED
+        stored = server.store.retrieve("c", list(IDS), with_vectors=True)
+        client.upsert("c", plain)
+        assert server.store.retrieve("c", list(IDS), with_vectors=True) == stored
+        client.update_vectors("c", [models.PointVectors.model_construct(id=p.id, vector=p.vector) for p in ours])
+    (fast_url, fast), (plain_url, slow), (_, update) = bodies
+    assert fast_url == plain_url
+    assert as_float32(json.loads(fast)) == as_float32(json.loads(slow))
+    assert len(fast) < 0.7 * len(slow)
+    assert [set(point) for point in json.loads(update)["points"]] == [{"id", "vector"}] * 3
+
+
+def as_float32(found: Any) -> Any:
+    if isinstance(found, dict):
+        return {key: as_float32(value) for key, value in found.items() if value is not None}
+    if isinstance(found, list):
+        return [as_float32(value) for value in found]
+    return np.float32(found) if isinstance(found, float) else found
