@@ -23,6 +23,7 @@ A script builds a `Result` and, given `--json FILE`, writes it there:
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -124,4 +125,4 @@ def command_line(words: Sequence[str]) -> str:
         if not skip and word != "--json":
             kept.append(word)
         skip = word == "--json"
-    return " ".join(kept)
+    return shlex.join(kept)

@@ -95,14 +95,15 @@ def _spread(figure: Figure) -> str:
     unit = "" if figure.unit in ("", "x") else f" {figure.unit}"
     sign = "×" if figure.unit == "x" else ""
     if len(figure.values) == 1:
-        return f"{_number(figure.median)}{sign}{unit}"
-    return f"{_number(figure.median)}{sign} [{_number(min(figure.values))}, {_number(max(figure.values))}]{unit}"
+        return f"{_number(figure.median, figure.unit)}{sign}{unit}"
+    middle, least, most = (_number(n, figure.unit) for n in (figure.median, min(figure.values), max(figure.values)))
+    return f"{middle}{sign} [{least}, {most}]{unit}"
 
 
-def _number(value: float) -> str:
-    """Three digits that count; a cosine or nDCG close to 1 with all that tells it from 1."""
-    if 0.9 < abs(value) < 1:
-        return f"{value:.5f}".rstrip("0")
+def _number(value: float, unit: str) -> str:
+    """Three digits that count; of a cosine or nDCG five, since they tell it from 1."""
+    if unit in ("cosine", "nDCG@10"):
+        return f"{value:.5f}"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

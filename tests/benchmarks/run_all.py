@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -45,7 +46,7 @@ class Step:
 
     def words(self, options: argparse.Namespace) -> list[str]:
         more = (self.quick if options.quick else "", self.million if options.million else "")
-        return " ".join([self.command, *more]).split()
+        return shlex.split(" ".join([self.command, *more]))
 
 
 FEW = "--documents 40 --rounds 2"
@@ -116,7 +117,7 @@ def chosen(options: argparse.Namespace) -> list[Step]:
 def measured(step: Step, results: Path, options: argparse.Namespace) -> bool:
     """Whether the step's result is there, after running it when it was not."""
     words, file = step.words(options), results / f"{step.name}.json"
-    if not (options.again or options.only) and is_current(file, " ".join(words), commit()):
+    if not (options.again or options.only) and is_current(file, shlex.join(words), commit()):
         print(f"== {step.name}: measured already")
         return True
     print(f"\n== {step.name}: {' '.join(words)}", flush=True)
@@ -124,7 +125,7 @@ def measured(step: Step, results: Path, options: argparse.Namespace) -> bool:
     code = _run([sys.executable, str(HERE / words[0]), *words[1:], "--json", str(file)], file.with_suffix(".log"))
     print(f"== {step.name}: {'done' if code == 0 else f'FAILED, exit code {code}'} in {time.monotonic() - begin:.0f} s")
     if code != 0:
-        file.write_text(json.dumps({FAILED: code, "command": " ".join(words), "commit": commit()}), encoding="utf-8")
+        file.write_text(json.dumps({FAILED: code, "command": shlex.join(words), "commit": commit()}), encoding="utf-8")
     return code == 0
 
 
