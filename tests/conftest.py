@@ -17,12 +17,14 @@ ROOT = Path(__file__).parents[1]
 
 
 def pytest_configure() -> None:
-    """Tests leave the user's embedding cache alone, Haystack tells its makers nothing, and processes hear Ctrl-C.
+    """Tests leave the user's embedding cache alone, share the cores, Haystack tells its makers nothing, Ctrl-C is heard.
 
     A shell starts its background jobs with Ctrl-C ignored, and so would be the processes that tests start.
     """
     os.environ["DIPTYCH_CACHE"] = "off"
     os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
+    if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # or each would use all cores, and wait for the others
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
