@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def pytest_configure() -> None:
-    """Tests leave the user's embedding cache alone, share the cores, Haystack tells its makers nothing, Ctrl-C is heard.
+    """Tests leave the user's cache alone and share the cores, Haystack tells its makers nothing, Ctrl-C is heard.
 
     A shell starts its background jobs with Ctrl-C ignored, and so would be the processes that tests start.
     """

@@ -54,6 +54,9 @@ class TorchOptions(ModelOptions):
     file_name: str | None = Field(
         None, description="An exported model inside the model folder that onnx or openvino is to run instead."
     )
+    attention: Literal["eager", "sdpa", "flash_attention_2"] | None = Field(
+        None, description="How torch computes attention; with flash_attention_2, of flash-attn, nothing is padded."
+    )
     compiled: bool = Field(False, description="Let torch compile the model: a slow start, then faster on a GPU.")
     batch_size: int = Field(
         32, ge=1, description="Inputs that go through the model at once, at most; unless given, chosen by their tokens."
@@ -79,8 +82,8 @@ class TorchOptions(ModelOptions):
             raise ValueError("processes go with one device: name each device as often as it is to be used instead")
         if isinstance(self.device, tuple) and (self.backend != "torch" or not self.device):
             raise ValueError("several devices go with backend: torch, one at least")
-        if self.compiled and self.backend != "torch":
-            raise ValueError("compiled goes with backend: torch")
+        if (self.compiled or self.attention) and self.backend != "torch":
+            raise ValueError("compiled and attention go with backend: torch")
         return self
 
 

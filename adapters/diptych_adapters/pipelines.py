@@ -105,6 +105,8 @@ class Pipeline:
             ModelError: another backend than torch is asked for and cannot run it.
         """
         options = self._options
+        if options.attention == "flash_attention_2":  # the library puts texts together without padding
+            return
         if whole is None:
             if options.backend not in ("torch", "auto"):
                 raise unfit(options, "a pipeline of other parts than it can be given")
@@ -165,6 +167,8 @@ def model_kwargs(options: TorchOptions) -> dict[str, Any]:
         kwargs["dtype"] = torch.float32
     elif options.precision:
         kwargs["dtype"] = getattr(torch, options.precision)
+    if options.attention:
+        kwargs["attn_implementation"] = options.attention
     return kwargs
 
 

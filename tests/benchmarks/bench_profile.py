@@ -74,7 +74,7 @@ def profile(precision: str, texts: Sequence[str], rounds: int) -> list[Figure]:
 def counted(request: Any, rows: Sequence[Row], pad: int) -> dict[str, float]:
     """Seconds of the graph's parts over all rows."""
     found = dict.fromkeys(("GEMM", "attention", "rest of the graph"), 0.0)
-    for _, places in batches([row.shape[1] for row in rows], Budget(BUDGETS[1])):
+    for _, places in batches([row.shape[1] for row in rows], Budget(BUDGETS[1:])):
         given, mask = padded([rows[place] for place in places], pad)
         request.infer({"input_ids": given[0], "attention_mask": mask})
         for node in request.get_profiling_info():

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from diptych_adapters.engines.tokens import Row
 
-BUDGETS = (1024, 2048, 4096, 8192)  # tokens of a batch, padding included
+BUDGETS = (1024, 2048, 4096, 8192)  # tokens of a batch on a CPU, padding included
+LARGE = (8192, 16384, 32768, 65536)  # on a GPU
 TRIALS = 2  # batches of each budget that are timed before one is chosen
 FULL = 0.75  # of the budget: a batch that holds less tells nothing of it
 
@@ -20,11 +21,18 @@ class Budget:
     """Tokens of a batch: the sizes are tried on the first batches of real work, and the fastest is kept.
 
     Threads may share one. The vectors do not depend on it but for rounding.
+
+    Args:
+        sizes: those that are tried, the smallest first.
     """
 
-    tokens: int = BUDGETS[0]
-    _rates: dict[int, list[float]] = field(default_factory=lambda: {size: [] for size in BUDGETS})
-    _settled: bool = False
+    sizes: Sequence[int] = BUDGETS
+    tokens: int = field(init=False)
+    _rates: dict[int, list[float]] = field(init=False)
+    _settled: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        self.tokens, self._rates = self.sizes[0], {size: [] for size in self.sizes}
 
     def note(self, budget: int, tokens: int, seconds: float) -> None:
         """A batch made by `budget` had so many tokens, and took so long."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from diptych.protocols import Pair
 from diptych.types import Floats
-from diptych_adapters.engines.batches import Budget, batches, padded
+from diptych_adapters.engines.batches import BUDGETS, LARGE, Budget, batches, padded
 from diptych_adapters.engines.tokens import Row, Tokens
 
 Answer = TypeVar("Answer")
@@ -49,7 +49,7 @@ class Runner:
 
     def __init__(self, tokens: Tokens, graph: Graph, *, most: int | None = None) -> None:
         self.tokens, self.graph, self._most = tokens, graph, most
-        self._budget = Budget()
+        self._budget = Budget(BUDGETS if graph.numerics.endswith("cpu") else LARGE)
 
     def encode(self, inputs: Inputs, prompt: str = "") -> Floats:
         """The graph's answers, each text after the prompt; float32 `[n, ...]`, n at least 1."""

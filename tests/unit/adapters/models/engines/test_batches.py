@@ -51,3 +51,10 @@ def test_a_batch_that_is_far_from_full_tells_nothing_of_its_budget() -> None:
     for _ in range(100):
         budget.note(budget.tokens, 10, 1.0)
     assert budget.tokens == BUDGETS[0]
+
+
+def test_other_sizes_are_tried_where_they_are_given() -> None:
+    budget = Budget((10, 20))
+    for _ in range(2 * TRIALS):
+        budget.note(budget.tokens, budget.tokens, 1.0)
+    assert budget.tokens == 20

@@ -317,9 +317,19 @@ def test_auto_never_takes_a_backend_that_makes_other_vectors(monkeypatch: pytest
         ({"backend": "onnx", "precision": "bfloat16"}, "precision bfloat16 goes with backend: torch or openvino"),
         ({"backend": "auto", "precision": "int8"}, "precision int8 goes with backend: openvino"),
         ({"backend": "onnx", "file_name": "a.onnx", "precision": "float32"}, "leave precision out"),
-        ({"backend": "onnx", "compiled": True}, "compiled goes with backend: torch"),
+        ({"backend": "onnx", "compiled": True}, "compiled and attention go with backend: torch"),
+        ({"backend": "openvino", "attention": "eager"}, "compiled and attention go with backend: torch"),
     ],
 )
 def test_what_a_backend_has_not_is_refused_before_anything_is_loaded(options: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         minilm(**options)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with a C++ compiler")
+def test_a_compiled_model_makes_the_librarys_vectors(tiny: Callable[[str], Path]) -> None:
+    texts = ["audio", "convert audio files", "music " * 40]
+    ours = SentenceTransformerEncoder.of(model=str(tiny("mean")), device="cpu", compiled=True)
+    theirs = SentenceTransformerEncoder.of(model=str(tiny("mean")), device="cpu", attention="eager")
+    assert ours.runner is not None
+    np.testing.assert_allclose(ours.encode_document(texts), theirs.encode_document(texts), atol=1e-5)
