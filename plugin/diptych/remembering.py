@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from diptych.encoding import Vector
 from diptych.types import SparseVector
@@ -14,12 +13,13 @@ from diptych.types import SparseVector
 class Remembered:
     """Texts and their vectors, those asked for last; threads may share one. The vectors cannot be written to.
 
-    They belong to an *owner*: whoever comes for another one finds nothing, and what was held is forgotten.
+    They belong to an encoder and a generation: whoever comes with others finds nothing, and what was held is forgotten.
     """
 
     def __init__(self) -> None:
         self._held: OrderedDict[str, Vector] = OrderedDict()
-        self._owner: tuple[Any, ...] = ()
+        self._encoder: object = None
+        self._generation: object = None
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -31,7 +31,8 @@ class Remembered:
         encode: Callable[[Sequence[str]], list[Vector]],
         *,
         most: int,
-        owner: tuple[Any, ...],
+        encoder: object,
+        generation: object,
     ) -> list[Vector]:
         """One vector per text, in order; `encode` is asked once for each text that is not held.
 
@@ -39,35 +40,32 @@ class Remembered:
             texts: of queries.
             encode: makes one vector per text.
             most: how many are held at the end.
-            owner: what makes vectors as they are, such as the encoder; compared by identity.
+            encoder, generation: whose vectors they are; compared by identity.
         """
-        known = self._known(texts, owner)
-        if missing := [text for text in dict.fromkeys(texts) if text not in known]:
+        known = self._known(texts, encoder, generation)
+        if len(known) < len(texts) and (missing := [text for text in dict.fromkeys(texts) if text not in known]):
             made = {text: _sealed(vector) for text, vector in zip(missing, encode(missing), strict=True)}
-            self._keep(made, most, owner)
+            self._keep(made, most, encoder, generation)
             known |= made
         return [known[text] for text in texts]
 
-    def _known(self, texts: Sequence[str], owner: tuple[Any, ...]) -> dict[str, Vector]:
+    def _known(self, texts: Sequence[str], encoder: object, generation: object) -> dict[str, Vector]:
         with self._lock:
-            if not _same(owner, self._owner):
-                self._held.clear()
-                self._owner = owner
-            known = {text: self._held[text] for text in texts if text in self._held}
+            held = self._held
+            if self._encoder is not encoder or self._generation is not generation:
+                held.clear()
+                self._encoder, self._generation = encoder, generation
+            known = {text: held[text] for text in texts if text in held}
             for text in known:
-                self._held.move_to_end(text)
+                held.move_to_end(text)
             return known
 
-    def _keep(self, made: dict[str, Vector], most: int, owner: tuple[Any, ...]) -> None:
+    def _keep(self, made: dict[str, Vector], most: int, encoder: object, generation: object) -> None:
         with self._lock:
-            if _same(owner, self._owner):  # else the encoder was exchanged while this was made
+            if self._encoder is encoder and self._generation is generation:  # else exchanged while this was made
                 self._held.update(made)
             while len(self._held) > most:
                 self._held.popitem(last=False)
-
-
-def _same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
-    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
 
 
 def _sealed(vector: Vector) -> Vector:

@@ -211,8 +211,8 @@ class Slot:
             return self._mapped(self._asker.encode_queries(texts, remember=remember))
         if not remember or self.spec.remote or self.spec.accepts != ("text",):
             return self.encode("query", texts)
-        owner = (self.encoder, self.generation)
-        return self._remembered.encode(texts, partial(self.encode, "query"), most=remember, owner=owner)
+        whose = {"encoder": self.encoder, "generation": self.generation}
+        return self._remembered.encode(texts, partial(self.encode, "query"), most=remember, **whose)
 
     def use_cache(self, cache: EmbeddingCache | None) -> None:
         """Keep vectors of documents there from now on."""

@@ -6,7 +6,8 @@ all-MiniLM-L6-v2 on the CPU; the points are the corpus's own vectors, jittered w
 documents, in an optimised shard. The queries are the corpus's own, and none is remembered. In each round every way
 answers all queries once, in an order that moves on: one caller (`search`), one and 16 coroutines (`asearch`), and 16
 threads (`search`). Printed: milliseconds of a query by one caller (median, 95%), and for each way queries a second
-(median of the rounds) and the ratio to one caller by round. `--json FILE` writes what `run` returns.
+(median of the rounds), the ratio to one caller by round, and the processor's milliseconds for a query, which other
+programs disturb less. `--json FILE` writes what `run` returns.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from diptych.types import Document, Floats
 
 CALLERS = 16
 WAYS = ("one caller", "one coroutine", f"{CALLERS} coroutines", f"{CALLERS} threads")
-Seconds = dict[str, list[float]]
+Times = dict[str, list[tuple[float, float]]]  # wall clock and processor, seconds for all queries, by round
 
 
 def opened(folder: Path, backend: str, precision: str | None) -> Collection:
@@ -99,8 +100,8 @@ def threads(collection: Collection, queries: Sequence[str], callers: int) -> Non
         list(pool.map(collection.search, queries))
 
 
-def measure(collection: Collection, queries: Sequence[str], rounds: int) -> tuple[Seconds, list[float]]:
-    """Seconds of each way for all queries by round, and of each query by one caller; a first round is left out."""
+def measure(collection: Collection, queries: Sequence[str], rounds: int) -> tuple[Times, list[float]]:
+    """Times of each way, and seconds of each query by one caller; a first round is left out."""
     single: list[float] = []
     ways: dict[str, Callable[[], object]] = {
         WAYS[0]: lambda: single.extend(one_caller(collection, queries)),
@@ -108,22 +109,23 @@ def measure(collection: Collection, queries: Sequence[str], rounds: int) -> tupl
         WAYS[2]: lambda: coroutines(collection, queries, CALLERS),
         WAYS[3]: lambda: threads(collection, queries, CALLERS),
     }
-    seconds: Seconds = {name: [] for name in WAYS}
+    times: Times = {name: [] for name in WAYS}
     for number in range(rounds + 1):
         for place in range(len(WAYS)):
             name = WAYS[(place + number) % len(WAYS)]
-            begin = time.perf_counter()
+            begin, busy = time.perf_counter(), time.process_time()
             ways[name]()
-            seconds[name].append(time.perf_counter() - begin)
-    return {name: own[1:] for name, own in seconds.items()}, single[len(queries) :]
+            times[name].append((time.perf_counter() - begin, time.process_time() - busy))
+    return {name: own[1:] for name, own in times.items()}, single[len(queries) :]
 
 
-def summary(seconds: Seconds, single: Sequence[float], number: int) -> dict[str, Any]:
+def summary(times: Times, single: Sequence[float], number: int) -> dict[str, Any]:
     rows = {}
-    for name, own in seconds.items():
-        ratios = [one / many for one, many in zip(seconds[WAYS[0]], own, strict=True)]
-        rates = {"queries_per_second": number / median(own), "ratio": median(ratios)}
-        rows[name] = {**rates, "least_ratio": min(ratios), "most_ratio": max(ratios)}
+    for name, own in times.items():
+        ratios = [one / many for (one, _), (many, _) in zip(times[WAYS[0]], own, strict=True)]
+        rates = {"queries_per_second": number / median(wall for wall, _ in own), "ratio": median(ratios)}
+        spread = {"least_ratio": min(ratios), "most_ratio": max(ratios)}
+        rows[name] = {**rates, **spread, "processor_ms": 1000 * median(busy for _, busy in own) / number}
     p50, p95 = (1000 * float(np.percentile(single, p)) for p in (50, 95))
     return {"p50_ms": p50, "p95_ms": p95, "ways": rows}
 
@@ -155,10 +157,10 @@ def show(found: Mapping[str, Any]) -> None:
     print(f"{found['corpus']}, {found['points']:,} points, {found['queries']} queries, {found['rounds']} rounds")
     print(f"{found['encoder']}, {found['threads']} cores")
     print(f"one caller, text to hits: median {found['p50_ms']:.2f} ms, 95% {found['p95_ms']:.2f} ms")
-    print("\n| callers | queries/s | ratio to one caller | least | most |\n|---|---|---|---|---|")
+    print("\n| callers | queries/s | ratio to one caller | least | most | processor, ms |\n|---|---|---|---|---|---|")
     for name, row in found["ways"].items():
         spread = f"{row['ratio']:.2f} | {row['least_ratio']:.2f} | {row['most_ratio']:.2f}"
-        print(f"| {name} | {row['queries_per_second']:.0f} | {spread} |")
+        print(f"| {name} | {row['queries_per_second']:.0f} | {spread} | {row['processor_ms']:.2f} |")
 
 
 def main() -> None:

@@ -2,9 +2,10 @@
 
     python tests/benchmarks/bench_search_overhead.py --points 100000 --dimension 384 --queries 2000
 
-Both sides do the same job: from text to vector by an encoder that only looks rows up, and out come each hit's id, score
-and payload. So the ratio is what the host costs: checks, requests through EdgeClient, answers as `Hit` with `Document`.
-Printed: medians, quartiles of the paired ratios, and the ratio of medians, for one query a call and for batches.
+Both sides do the same job: from text to vector by an encoder that only looks rows up, without remembering any, and out
+come each hit's id, score and payload. So the ratio is what the host costs: checks, requests through EdgeClient, answers
+as `Hit` with `Document`. Printed: medians, quartiles of the paired ratios, and the ratio of medians, for one query a
+call and for batches.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def opened(client: EdgeClient) -> CollectionHandle:
-    config = Config.model_validate({"collection": NAME, "slots": {"dense": {"adapter": "look-up"}}})
+    slots = {"dense": {"adapter": "look-up"}}
+    config = Config.model_validate({"collection": NAME, "slots": slots, "search": {"remember": 0}})
     return CollectionHandle(client, NAME, config, Registry(Plugin(), installed=False))
 
 

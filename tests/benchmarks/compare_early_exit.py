@@ -31,7 +31,7 @@ BLOCKS, PATIENCES, LIMIT = (5, 10), (1, 2, 3), 10
 
 
 class MaxSim:
-    """Late interaction as a reranker. Each text is encoded once, and `scored` counts the pairs."""
+    """Late interaction as a reranker. Texts and pairs are worked out once; `scored` counts all pairs asked for."""
 
     max_length: int | None = None
     independent = True
@@ -40,17 +40,25 @@ class MaxSim:
         self._encoder = TokenVectorEncoder.of(model="all-MiniLM-L6-v2", device="cpu")
         self._queries: dict[str, Floats] = {}
         self._documents: dict[str, Floats] = {}
+        self._known: dict[Pair, float] = {}
         self.scored = 0
 
     def predict(self, pairs: Sequence[Pair]) -> Floats:
         """Mean over the query's tokens of the best cosine, float32 `[n]`."""
         self.scored += len(pairs)
-        new = [text for text in dict.fromkeys(query for query, _ in pairs) if text not in self._queries]
-        self._queries |= dict(zip(new, self._encoder.encode_query(new), strict=True)) if new else {}
-        new = [text for text in dict.fromkeys(document for _, document in pairs) if text not in self._documents]
+        if new := [pair for pair in pairs if pair not in self._known]:
+            self._encode(new)
+            self._known |= {(query, document): self._score(query, document) for query, document in new}
+        return np.array([self._known[pair] for pair in pairs], np.float32)
+
+    def _encode(self, pairs: Sequence[Pair]) -> None:
+        queries, documents = (list(dict.fromkeys(side)) for side in zip(*pairs, strict=True))
+        self._queries |= dict(zip(queries, self._encoder.encode_query(queries), strict=True))
+        new = [text for text in documents if text not in self._documents]
         self._documents |= dict(zip(new, self._encoder.encode_document(new), strict=True)) if new else {}
-        best = [(self._queries[q] @ self._documents[d].T).max(axis=1).mean() for q, d in pairs]
-        return np.array(best, np.float32)
+
+    def _score(self, query: str, document: str) -> float:
+        return float((self._queries[query] @ self._documents[document].T).max(axis=1).mean())
 
 
 def found(collection: Collection, queries: Sequence[Query], pipeline: Pipeline) -> dict[str, list[Hit]]:
@@ -80,7 +88,7 @@ def tabulate(collection: Collection, queries: Sequence[Query], qrels: Qrels, can
     print(f"without reranker: nDCG@10 {ndcg(found(collection, queries, Pipeline((first,))), qrels):.4f}")
     whole = found(collection, queries, first >> Rerank(reranker, candidates))
     pairs, best = reranker.scored, ndcg(whole, qrels)
-    print(f"all scored: {pairs:,} pairs, nDCG@10 {best:.4f}\n")
+    print(f"all scored: {pairs:,} pairs, nDCG@10 {best:.4f}\n", flush=True)
     print("| block | patience | pairs scored | nDCG@10 | difference | same ten hits |\n|---|---|---|---|---|---|")
     for block, patience in product(BLOCKS, PATIENCES):
         reranker.scored = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from qdrant_client import models
 
@@ -21,8 +22,7 @@ MOST = 100_000  # hits a query can ask for; Qdrant reserves memory for them befo
 _RESCORERS = ("multivector", "dense")
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """What a caller may say besides the queries, unchecked; see `search`."""
 
     pipeline: Pipeline | Retrieve | None = None

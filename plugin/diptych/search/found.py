@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from diptych.search.asked import Asked
 from diptych.search.inputs import Inputs, encode_inputs
 from diptych.search.retrieval import require_fusible, retrieve
 from diptych.search.stages import Rerank
 from diptych.types import Hit
+from diptych.view import View
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """What Qdrant found for each query of an `Asked`, best first.
 
     Args:
@@ -56,14 +56,18 @@ def found_together(asks: Sequence[Asked]) -> list[Found]:
 
 def inputs_of(asks: Sequence[Asked]) -> list[list[Inputs]]:
     """For each asked, the inputs of its queries."""
+    if len(asks) == 1:
+        return [_encoded(asks[0].handle, asks[0].pipeline.slots, asks[0].texts)]
     found: dict[int, list[Inputs]] = {}
     for names in dict.fromkeys(asked.pipeline.slots for asked in asks):
         places = [place for place, asked in enumerate(asks) if asked.pipeline.slots == names]
-        view, texts = asks[0].handle, [text for place in places for text in asks[place].texts]
-        slots = [view.slots[name] for name in names]
-        made = iter(encode_inputs(slots, texts, remember=view.search_config.remember))
+        made = iter(_encoded(asks[0].handle, names, [text for place in places for text in asks[place].texts]))
         found |= {place: list(islice(made, len(asks[place].texts))) for place in places}
     return [found[place] for place in range(len(asks))]
+
+
+def _encoded(view: View, names: Sequence[str], texts: Sequence[str]) -> list[Inputs]:
+    return encode_inputs([view.slots[name] for name in names], texts, remember=view.search_config.remember)
 
 
 class Clock:

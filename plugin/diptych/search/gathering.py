@@ -41,7 +41,9 @@ class Gathering(Generic[Ask, Answer]):
         """The answer, whoever else asks. Raises what `work` raises."""
         if getattr(self._here, "works", False):  # a caller inside of `work`, who would wait for himself
             return self._work([ask])[0]
-        if not self._begin():
+        with self._lock:
+            idle, self._busy = not self._busy, True
+        if not idle:
             return self.later(ask).result()
         try:
             return self._worked([ask])[0]
@@ -57,12 +59,6 @@ class Gathering(Generic[Ask, Answer]):
         if idle:
             self._pool.submit(self._drain)
         return future
-
-    def _begin(self) -> bool:
-        """Whether nobody was at work; now the caller is."""
-        with self._lock:
-            idle, self._busy = not self._busy, True
-            return idle
 
     def _pass_on(self) -> None:
         with self._lock:

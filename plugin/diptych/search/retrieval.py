@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TypeVar
 
 from qdrant_client import models
@@ -24,24 +23,18 @@ T = TypeVar("T")
 
 def retrieve(asks: Sequence[Asked], inputs: Sequence[Sequence[Inputs]]) -> list[list[list[Hit]]]:
     """For each asked and query the hits after retrieval, fusion, rescoring and diversification, best first."""
-    plain = [(asked, own) for asked, own in zip(asks, inputs, strict=True) if not _fused_here(asked)]
-    requests = [_requests(asked, own) for asked, own in plain]
-    points = iter(query_points(asks[0].handle, [request for own in requests for request in own]))
-    return [
-        _with_host_fusion(asked, own)
-        if _fused_here(asked)
-        else [_page(asked).cut(hits_of(asked, found)) for found in islice(points, len(own))]
-        for asked, own in zip(asks, inputs, strict=True)
+    pages = [None if isinstance(asked.pipeline.fuse, Linear) else _page(asked) for asked in asks]
+    requests = [
+        pipeline_request(asked, query, limit=page.limit, offset=page.offset)
+        for asked, own, page in zip(asks, inputs, pages, strict=True)
+        if page is not None
+        for query in own
     ]
-
-
-def _requests(asked: Asked, inputs: Sequence[Inputs]) -> list[models.QueryRequest | None]:
-    page = _page(asked)
-    return [pipeline_request(asked, query, limit=page.limit, offset=page.offset) for query in inputs]
-
-
-def _fused_here(asked: Asked) -> bool:
-    return isinstance(asked.pipeline.fuse, Linear)
+    points = iter(query_points(asks[0].handle, requests))
+    return [
+        _with_host_fusion(asked, own) if page is None else [page.cut(hits_of(asked, next(points))) for _ in own]
+        for asked, own, page in zip(asks, inputs, pages, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
