@@ -31,7 +31,7 @@ BLOCKS, PATIENCES, LIMIT = (5, 10), (1, 2, 3), 10
 
 
 class MaxSim:
-    """Late interaction as a reranker. Works texts and pairs out once; `scored` counts asked pairs."""
+    """Late interaction as a reranker. Texts and pairs are worked out once; `scored` counts all pairs asked for."""
 
     max_length: int | None = None
     independent = True
