@@ -7,7 +7,7 @@ documents, in an optimised shard. The queries are the corpus's own, and none is 
 answers all queries once, in an order that moves on: one caller (`search`), one and 16 coroutines (`asearch`), and 16
 threads (`search`). Printed: milliseconds of a query by one caller (median, 95%), and for each way queries a second
 (median of the rounds), the ratio to one caller by round, and the processor's milliseconds for a query, which other
-programs disturb less. `--json FILE` writes what `run` returns.
+programs disturb less. `--json FILE` keeps the figures.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import gzip
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,13 +25,17 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import torch
 from qdrant_client import models
 
+from corpora import folder_of
 from diptych.collection import Collection
 from diptych.config import parse_config
 from diptych.evaluate import read_beir
 from diptych.payloads import to_payload
 from diptych.types import Document, Floats
+from figures import RATIO, Figure, Result
+from machine import cores, versions
 
 CALLERS = 16
 WAYS = ("one caller", "one coroutine", f"{CALLERS} coroutines", f"{CALLERS} threads")
@@ -119,6 +122,23 @@ def measure(collection: Collection, queries: Sequence[str], rounds: int) -> tupl
     return {name: own[1:] for name, own in times.items()}, single[len(queries) :]
 
 
+def figures(times: Times, single: Sequence[float], number: int, way: str) -> list[Figure]:
+    """What is kept as JSON."""
+    rounds = len(times[WAYS[0]])
+    each = [np.array(single[start * number : (start + 1) * number]) * 1000 for start in range(rounds)]
+    found = [
+        Figure(f"query by one caller, {share}%", way, "ms", [float(np.percentile(own, share)) for own in each])
+        for share in (50, 95)
+    ]
+    for name, own in times.items():
+        found.append(Figure(f"queries, {name}", way, "1/s", [number / wall for wall, _ in own]))
+        ratios = [one / many for (one, _), (many, _) in zip(times[WAYS[0]], own, strict=True)]
+        if name != WAYS[0]:
+            wanted = ">= 3" if name == WAYS[2] else ""
+            found.append(Figure(f"throughput, {name}", way, RATIO, ratios, WAYS[0], wanted))
+    return found
+
+
 def summary(times: Times, single: Sequence[float], number: int) -> dict[str, Any]:
     rows = {}
     for name, own in times.items():
@@ -139,18 +159,16 @@ def run(
     with tempfile.TemporaryDirectory() as place, opened(Path(place), backend, precision) as collection:
         fill(collection, documents, points)
         encoder = collection.handle.slot("dense").encoder
-        measured = summary(*measure(collection, queries, rounds), len(queries))
+        times, single = measure(collection, queries, rounds)
+        measured = summary(times, single, len(queries))
         facts = {"corpus": folder.name, "points": points, "queries": len(queries), "rounds": rounds}
-        return {**facts, "encoder": encoder.numerics, "threads": cores(), **measured}
+        kept = figures(times, single, len(queries), encoder.numerics)
+        return {**facts, "encoder": encoder.numerics, "threads": cores(), **measured, "figures": kept}
 
 
 def corpus(folder: Path) -> list[Document]:
     with gzip.open(folder / "corpus.jsonl.gz", "rt", encoding="utf-8") as lines:
         return [Document.from_mapping({"title": "", **row}) for row in map(json.loads, lines) if row["text"].strip()]
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def show(found: Mapping[str, Any]) -> None:
@@ -165,17 +183,20 @@ def show(found: Mapping[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, default=Path(__file__).parents[2] / "examples" / "debian")
+    parser.add_argument("--corpus", default="cranfield", help="a collection below $DIPTYCH_DATA, or a path")
     parser.add_argument("--points", type=int, default=1400)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--backend", default="torch")
     parser.add_argument("--precision")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    found = run(given.corpus, given.points, given.rounds, backend=given.backend, precision=given.precision)
+    torch.set_num_threads(cores())
+    found = run(folder_of(given.corpus), given.points, given.rounds, backend=given.backend, precision=given.precision)
     show(found)
-    if given.json:
-        given.json.write_text(json.dumps(found, indent=2), encoding="utf-8")
+    notes = [
+        f"{found['queries']} queries of {found['corpus']}, {found['points']:,} points, {given.rounds} rounds, Edge."
+    ]
+    Result("Concurrent queries", found["figures"], notes, {"diptych": versions()}, cores()).write(given.json)
 
 
 if __name__ == "__main__":

@@ -62,6 +62,11 @@ STEPS = (
         "bench_peers.py query --points 100000 --corpus debian-synopsis --queries 50 --rounds 5",
         "--points 1000 --queries 5 --rounds 2",
     ),
+    Step(
+        "concurrency",
+        "bench_query.py --points 1400 --backend openvino --precision bfloat16 --rounds 5",
+        "--points 200 --rounds 1",
+    ),
     Step("sparse", "bench_peers.py sparse --documents 200 --rounds 5", FEW),
     Step("pairs", "bench_peers.py pairs --documents 400 --rounds 5", FEW),
     Step("overhead", "bench_search_overhead.py --points 100000", "--points 2000 --queries 200"),

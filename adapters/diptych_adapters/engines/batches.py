@@ -13,6 +13,8 @@ from diptych_adapters.engines.tokens import Row
 BUDGETS = (1024, 2048, 4096, 8192)  # tokens of a batch on a CPU, padding included
 LARGE = (8192, 16384, 32768, 65536)  # on a GPU
 TRIALS = 2  # batches of each budget that are timed before one is chosen
+NARROW = 0.6  # of a batch's longest row: shorter ones wait for the next batch, once this one has `FEW` rows
+FEW = 8
 FULL = 0.75  # of the budget: a batch that holds less tells nothing of it
 
 
@@ -56,9 +58,13 @@ def batches(lengths: Sequence[int], budget: Budget, most: int | None = None) -> 
     start = 0
     while start < len(order):
         tokens = budget.tokens
-        size = max(1, min(tokens // max(1, lengths[order[start]]), most or tokens))
-        yield tokens, order[start : start + size]
-        start += size
+        longest = lengths[order[start]]
+        size = max(1, min(tokens // max(1, longest), most or tokens))
+        rows = order[start : start + size]
+        alike = sum(lengths[row] >= NARROW * longest for row in rows)
+        rows = rows[: max(alike, FEW)]
+        yield tokens, rows
+        start += len(rows)
 
 
 def padded(rows: Sequence[Row], pad: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

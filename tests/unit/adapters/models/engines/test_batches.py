@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("tokenizers", reason="needs diptych[torch]")
 
-from diptych_adapters.engines.batches import BUDGETS, TRIALS, Budget, batches, padded
+from diptych_adapters.engines.batches import BUDGETS, FEW, TRIALS, Budget, batches, padded
 
 
 def test_every_row_comes_once_the_longest_first_within_the_budget() -> None:
@@ -58,3 +58,9 @@ def test_other_sizes_are_tried_where_they_are_given() -> None:
     for _ in range(2 * TRIALS):
         budget.note(budget.tokens, budget.tokens, 1.0)
     assert budget.tokens == 20
+
+
+def test_rows_that_are_much_shorter_come_apart_once_there_are_some() -> None:
+    lengths = [40] * 3 + [10] * 20
+    sizes = [[lengths[row] for row in rows] for _, rows in batches(lengths, Budget())]
+    assert sizes == [[40] * 3 + [10] * (FEW - 3), [10] * (20 - FEW + 3)]
