@@ -63,8 +63,7 @@ class CollectionHandle:
         self.populate_config = config.populate if config else PopulateConfig()
         self.cache_config = config.cache if config else CacheConfig()
         self.cache = EmbeddingCache.open(self.cache_config)
-        self._verify = verify
-        self.texts = CollectionTexts(client, name)
+        self._verify, self.texts = verify, CollectionTexts(client, name)
         self._maker = SlotMaker(client, name, registry, verify=verify, cache=self.cache)
         self._rerankers = Rerankers(registry)
         self._lock, self._looking = threading.RLock(), threading.Lock()

@@ -59,11 +59,8 @@ class Slot:
         cache: EmbeddingCache | None = None,
         texts: Texts | None = None,
     ) -> None:
+        self.name, self.config, self.generation, self.asking = name, config, generation, asking
         self._texts = texts
-        self.name = name
-        self.config = config
-        self.generation = generation
-        self.asking = asking
         self._asker = asker or (_asker(name, asking, registry, verify, texts) if asking else None)
         self._drift = drift
         self._registry = registry
