@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import shutil
 import threading
 import warnings
 from collections.abc import Callable
@@ -18,6 +20,19 @@ def kept_at(backend: str, *facts: object) -> Path:
     return Path(platformdirs.user_cache_path("diptych", appauthor=False)) / backend / digest
 
 
+MOST = 24  # folders of a backend that are kept; those that were read longest ago go
+
+
+def found_at(folder: Path, name: str) -> Path | None:
+    """The file of a converted model, if it was kept; it counts as used now."""
+    file = folder / name
+    if not file.is_file():
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(folder)
+    return file
+
+
 def keep(folder: Path, write: Callable[[Path], tuple[str, ...]]) -> None:
     """Have `write` fill a folder beside, and move its files into place in the order that it names them.
 
@@ -29,8 +44,16 @@ def keep(folder: Path, write: Callable[[Path], tuple[str, ...]]) -> None:
         for name in write(beside):
             (beside / name).replace(folder / name)
         beside.rmdir()
+        _forget(folder.parent)
     except (OSError, RuntimeError) as error:
         warnings.warn(f"the converted model is not kept in {folder}: {error}", stacklevel=2)
+
+
+def _forget(place: Path) -> None:
+    """Remove the folders beyond `MOST` that were used longest ago; whoever reads one has its files open."""
+    folders = sorted(place.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    for folder in folders[MOST:]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def recalled(what: str, key: str) -> str | None:

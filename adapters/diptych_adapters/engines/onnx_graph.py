@@ -74,8 +74,8 @@ def exported(key: str, whole: torch.nn.Module, *, typed: bool, by_token: bool) -
     """
     _installed("onnx")
     folder = keeping.kept_at("onnx", EDITION, torch.__version__, key)
-    if (folder / "model.onnx").is_file():
-        return folder / "model.onnx"
+    if file := keeping.found_at(folder, "model.onnx"):
+        return file
     model = _export(whole.eval(), typed=typed, by_token=by_token)
 
     def write(path: Path) -> tuple[str, ...]:

@@ -85,8 +85,8 @@ def kept(key: str, make: Callable[[], Any]) -> Any:
     """The model that is kept under `key`, else the one made now, which is kept then."""
     ov = openvino()
     folder = keeping.kept_at("openvino", EDITION, ov.__version__, key)
-    if (folder / "model.xml").is_file():
-        return ov.Core().read_model(folder / "model.xml")
+    if file := keeping.found_at(folder, "model.xml"):
+        return ov.Core().read_model(file)
     model = make()
 
     def write(path: Path) -> tuple[str, ...]:

@@ -182,14 +182,14 @@ def _query_side(
     slot, live = change.slot, change.live
     if judged is None or slot is None or live is None or change.action not in JUDGED:
         return step
-    if slot.kind != "dense":
+    if slot.kind != live.kind or (slot.kind != "dense" and change.action != "numerics"):
         return step
     number, name = live.number, live.vector
     if change.action != "numerics":
         number = metadata.numbers.get(change.name, 0) + 1
         name = vector_name(change.name, slot.kind, number)
     new = slot.describe(number=number, vector=name, reading=live.reading, statistics=None)
-    if not comparable(live, new):
+    if change.action != "numerics" and not comparable(live, new):
         return step
     slot.generation = new
     handle.keep(slot)

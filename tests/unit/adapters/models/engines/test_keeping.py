@@ -1,0 +1,56 @@
+"""Converted models on disk: whole or not there, and no more of them than are used."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from diptych_adapters.engines import keeping
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def kept(*facts: object) -> Path:
+    folder = keeping.kept_at("some", *facts)
+
+    def write(path: Path) -> tuple[str, ...]:
+        (path / "weights").write_text("w")
+        (path / "model").write_text("m")
+        return "weights", "model"
+
+    keeping.keep(folder, write)
+    return folder
+
+
+def test_what_is_kept_is_found_and_leaves_nothing_beside() -> None:
+    folder = kept("a", 1)
+    assert keeping.found_at(folder, "model") == folder / "model"
+    assert sorted(path.name for path in folder.iterdir()) == ["model", "weights"]
+    assert keeping.found_at(keeping.kept_at("some", "a", 2), "model") is None
+
+
+def test_those_that_were_used_longest_ago_go_when_there_are_too_many() -> None:
+    folders = [kept(number) for number in range(keeping.MOST)]
+    for age, folder in enumerate(folders):
+        os.utime(folder, (age, age))
+    assert keeping.found_at(folders[0], "model")
+    kept("one more")
+    assert [folder.exists() for folder in folders[:3]] == [True, False, True]
+
+
+def test_what_cannot_be_written_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match="the converted model is not kept"):
+        kept("a")
+
+
+def test_a_word_is_remembered_under_its_key() -> None:
+    assert keeping.recalled("auto", "model") is None
+    keeping.remember("auto", "model", "openvino")
+    assert keeping.recalled("auto", "model") == "openvino"
