@@ -64,7 +64,7 @@ class CollectionHandle:
         self.cache_config = config.cache if config else CacheConfig()
         self.cache = EmbeddingCache.open(self.cache_config)
         self._verify, self.texts = verify, CollectionTexts(client, name)
-        self._maker = SlotMaker(client, name, registry, verify=verify, cache=self.cache)
+        self._maker = SlotMaker(client, name, registry, verify=verify, cache=self.cache, texts=self.texts)
         self._rerankers = Rerankers(registry)
         self._lock, self._looking = threading.RLock(), threading.Lock()
         self._writers: dict[str, Slot] = {}

@@ -11,7 +11,7 @@ from diptych.errors import CollectionError
 from diptych.keeping import raw_metadata
 from diptych.metadata import Asking, Generation
 from diptych.registry import Registry
-from diptych.sampling import CollectionTexts
+from diptych.sampling import Texts
 from diptych.slots import Slot
 
 if TYPE_CHECKING:
@@ -28,13 +28,21 @@ class SlotMaker:
         registry: where adapters come from.
         verify: whether encoders must prove themselves when they are loaded.
         cache: where document vectors are kept.
+        texts: of the collection, for encoders that want to see some.
     """
 
     def __init__(
-        self, client: QdrantBase, name: str, registry: Registry, *, verify: bool, cache: EmbeddingCache | None
+        self,
+        client: QdrantBase,
+        name: str,
+        registry: Registry,
+        *,
+        verify: bool,
+        cache: EmbeddingCache | None,
+        texts: Texts,
     ) -> None:
         self._client, self._name, self._registry = client, name, registry
-        self._verify, self._cache = verify, cache
+        self._verify, self._cache, self._texts = verify, cache, texts
 
     def configured(
         self, name: str, config: SlotConfig, generation: Generation | None = None, asking: Asking | None = None
@@ -69,7 +77,7 @@ class SlotMaker:
             asker=self.stored(name, asking.generation, None, [*known, *askers]) if asking else None,
             drift=self._drift(asking.drift) if asking and asking.drift else None,
             cache=self._cache,
-            texts=CollectionTexts(self._client, self._name),
+            texts=self._texts,
         )
 
     def _drift(self, key: str) -> Map:

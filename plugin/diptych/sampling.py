@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -10,6 +10,7 @@ from diptych.keeping import read_metadata
 from diptych.metadata import Reading
 from diptych.payloads import from_payload
 from diptych.protocols import Sampling
+from diptych.types import Document
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -19,13 +20,20 @@ T = TypeVar("T")
 
 
 class CollectionTexts:
-    """Called with a number and what an encoder reads: the texts of that many points, the first in the order of ids."""
+    """Called with a number and what an encoder reads: the texts of that many points, the first in the order of ids.
+
+    `coming` are documents on their way in, which are taken while the collection holds none.
+    """
 
     def __init__(self, client: QdrantBase, name: str) -> None:
         self._client, self._name = client, name
+        self.coming: Sequence[Document] = ()
 
     def __call__(self, size: int, reading: Reading) -> list[str]:
-        """The texts; none while there is no collection."""
+        """The texts; none while there are none."""
+        return self._held(size, reading) or texts_of(self.coming[:size], reading)
+
+    def _held(self, size: int, reading: Reading) -> list[str]:
         if not self._client.collection_exists(self._name):
             return []
         metadata = read_metadata(self._client, self._name)
@@ -33,7 +41,12 @@ class CollectionTexts:
             return []
         records, _ = self._client.scroll(self._name, limit=size, with_payload=True, with_vectors=False)
         found = (from_payload(record.id, record.payload, metadata.layout) for record in records)
-        return [text for document in found if (text := reading.of(document.title, document.text))]
+        return texts_of(found, reading)
+
+
+def texts_of(documents: Iterable[Document], reading: Reading) -> list[str]:
+    """What an encoder reads of documents; those of which it reads nothing are left out."""
+    return [text for document in documents if (text := reading.of(document.title, document.text))]
 
 
 def wanted(encoder: Any) -> int:

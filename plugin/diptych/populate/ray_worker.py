@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from diptych.config.models import CacheConfig, Config, SlotConfig
 from diptych.errors import DiptychError, PopulateError
 from diptych.handle import CollectionHandle
 from diptych.locating import client_of
-from diptych.metadata import Generation
+from diptych.metadata import Generation, Reading
 from diptych.populate.aside import reason_of
 from diptych.populate.encode import SlotEncoder, inputs_of
 from diptych.populate.engine import Encoded, Piece, Written
@@ -29,7 +29,9 @@ from diptych.populate.progress import Unwatched
 from diptych.populate.store import Store
 from diptych.populate.targets import Targets
 from diptych.registry import Registry
+from diptych.sampling import texts_of
 from diptych.slots import Slot
+from diptych.types import Document
 
 Batch = Mapping[str, Any]
 
@@ -89,19 +91,28 @@ class Worker:
 
     def _done(self, items: bytes) -> Encoded | Written | Failure:
         try:
+            piece: Piece = pickle.loads(items)
             if self._working is None:
-                self._working = Writing(self._job) if self._job.config else Encoding(self._job)
-            return self._working(pickle.loads(items))
+                coming = [item.document for item in piece]
+                self._working = (Writing if self._job.config else Encoding)(self._job, coming)
+            return self._working(piece)
         except Exception as error:
             return Failure.of(error)
 
 
 class Encoding:
-    """Encodes, and sends the vectors back."""
+    """Encodes, and sends the vectors back. Encoders that want to see texts see those of the first piece, `coming`."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, coming: Sequence[Document]) -> None:
         cache = EmbeddingCache.open(job.cache)
-        slots = [Slot(name, config, generation, job.registry(), cache=cache) for name, config, generation in job.slots]
+
+        def texts(size: int, reading: Reading) -> list[str]:
+            return texts_of(coming[:size], reading)
+
+        slots = [
+            Slot(name, config, generation, job.registry(), cache=cache, texts=texts)
+            for name, config, generation in job.slots
+        ]
         for slot in slots:
             slot.load_for_documents()
         self._encoders = {slot.vector: SlotEncoder(slot) for slot in slots}
@@ -116,10 +127,11 @@ class Encoding:
 class Writing:
     """Encodes and writes."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, coming: Sequence[Document]) -> None:
         registry = job.registry()
         client, _ = client_of(None, job.config, registry, False)
         self._handle = CollectionHandle(client, job.name, job.config, registry)
+        self._handle.texts.coming = coming
         self._targets = Targets(self._handle)
         self._targets.load()
 
