@@ -29,7 +29,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -45,6 +44,7 @@ import diptych
 from diptych import Registry
 from diptych.config.models import Config
 from diptych.handle import CollectionHandle
+from diptych.payloads.ids import hashed_point
 from diptych.populate import populate
 from diptych.stores.edge import EdgeClient
 
@@ -202,7 +202,7 @@ def scanned(queries: Any, size: int) -> Any:
 
 
 def bare(size: int, quantized: bool) -> dict[str, float]:
-    """The same points straight into qdrant_edge."""
+    """The same points, ids too, straight into qdrant_edge; making vectors and ids is not counted."""
     params = edge.EdgeVectorParams(size=WIDTH, distance=edge.Distance.Cosine)
     with tempfile.TemporaryDirectory() as folder:
         shard = edge.EdgeShard.create(folder, edge.EdgeConfig(vectors={"dense.1": params}))
@@ -210,10 +210,11 @@ def bare(size: int, quantized: bool) -> dict[str, float]:
         worked = time.process_time()
         for first in range(0, size, PIECE):
             drawing, drawn_by = time.perf_counter(), time.thread_time()
-            rows = [block(n // BLOCK)[n % BLOCK] for n in range(first, min(first + PIECE, size))]
+            numbers = range(first, min(first + PIECE, size))
+            rows = [(hashed_point(str(n)), n, block(n // BLOCK)[n % BLOCK]) for n in numbers]
             own += time.perf_counter() - drawing
             worked += time.thread_time() - drawn_by
-            points = [edge.Point(*point(first + at, row)) for at, row in enumerate(rows)]
+            points = [edge.Point(*point(*row)) for row in rows]
             shard.update(edge.UpdateOperation.upsert_points(points))
         shard.flush()
         seconds, worked = time.perf_counter() - begin - own, time.process_time() - worked
@@ -221,9 +222,9 @@ def bare(size: int, quantized: bool) -> dict[str, float]:
     return {"microseconds a point": seconds / size * 1e6, "microseconds of processor a point": worked / size * 1e6}
 
 
-def point(number: int, row: Any) -> tuple[str, Any, Any]:
+def point(identifier: str, number: int, row: Any) -> tuple[str, Any, Any]:
     payload = {"text": f"document {number:010d} {WORDS}", "_diptych": {"id": str(number), "hash": "0" * 32}}
-    return str(uuid.UUID(int=number)), {"dense.1": row}, payload
+    return identifier, {"dense.1": row}, payload
 
 
 def peak(whose: int = resource.RUSAGE_SELF) -> float:
