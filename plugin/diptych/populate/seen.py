@@ -8,7 +8,7 @@ from enum import Enum, auto
 from types import TracebackType
 from typing import Self
 
-CACHE_KIB = 16_384  # of the table in memory; the rest lies in a file that the system deletes with the process
+CACHE_KIB = 65_536  # of the table in memory; the rest lies in a file that the system deletes with the process
 
 
 class Meeting(Enum):
