@@ -18,7 +18,6 @@ from diptych.cache import EmbeddingCache
 from diptych.config.models import CacheConfig, Config, SlotConfig
 from diptych.errors import DiptychError, PopulateError
 from diptych.handle import CollectionHandle
-from diptych.locating import client_of
 from diptych.metadata import Generation
 from diptych.populate.aside import reason_of
 from diptych.populate.encode import SlotEncoder, inputs_of
@@ -30,6 +29,7 @@ from diptych.populate.store import Store
 from diptych.populate.targets import Targets
 from diptych.registry import Registry
 from diptych.slots import Slot
+from diptych.stores import open_store_of
 
 Batch = Mapping[str, Any]
 
@@ -90,7 +90,8 @@ class Worker:
     def _done(self, items: bytes) -> Encoded | Written | Failure:
         try:
             if self._working is None:
-                self._working = Writing(self._job) if self._job.config else Encoding(self._job)
+                config = self._job.config
+                self._working = Writing(self._job, config) if config else Encoding(self._job)
             return self._working(pickle.loads(items))
         except Exception as error:
             return Failure.of(error)
@@ -116,10 +117,10 @@ class Encoding:
 class Writing:
     """Encodes and writes."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, config: Config) -> None:
         registry = job.registry()
-        client, _ = client_of(None, job.config, registry, False)
-        self._handle = CollectionHandle(client, job.name, job.config, registry)
+        client = open_store_of(config, registry=registry, create=False)
+        self._handle = CollectionHandle(client, job.name, config, registry)
         self._targets = Targets(self._handle)
         self._targets.load()
 
