@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diptych.config import Config, check_adapters, load_config
-from diptych.environment import interpolate
 from diptych.errors import CollectionError
 from diptych.registry import Registry
-from diptych.stores import is_store_url, open_store
+from diptych.stores import is_store_url, open_store, open_store_of
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -52,16 +51,7 @@ def config_of(source: object, registry: Registry) -> Config | None:
 def client_of(source: Any, config: Config | None, registry: Registry, create: bool) -> tuple[QdrantBase, bool]:
     """The client, and whether it was opened here."""
     if config is not None:
-        key = interpolate(config.api_key.get_secret_value(), where="api_key") if config.api_key else None
-        client = open_store(
-            config.store,
-            api_key=key,
-            timeout=config.timeout,
-            registry=registry,
-            create=create,
-            cluster=config.cluster,
-        )
-        return client, True
+        return open_store_of(config, registry=registry, create=create), True
     if isinstance(source, str):
         return open_store(source, registry=registry, create=create), True
     return source, False

@@ -18,7 +18,6 @@ from diptych.cache import EmbeddingCache
 from diptych.config.models import CacheConfig, Config, SlotConfig
 from diptych.errors import DiptychError, PopulateError
 from diptych.handle import CollectionHandle
-from diptych.locating import client_of
 from diptych.metadata import Generation, Reading
 from diptych.populate.aside import reason_of
 from diptych.populate.encode import SlotEncoder, inputs_of
@@ -31,6 +30,7 @@ from diptych.populate.targets import Targets
 from diptych.registry import Registry
 from diptych.sampling import texts_of
 from diptych.slots import Slot
+from diptych.stores import open_store_of
 from diptych.types import Document
 
 Batch = Mapping[str, Any]
@@ -93,8 +93,8 @@ class Worker:
         try:
             piece: Piece = pickle.loads(items)
             if self._working is None:
-                coming = [item.document for item in piece]
-                self._working = (Writing if self._job.config else Encoding)(self._job, coming)
+                config, coming = self._job.config, [item.document for item in piece]
+                self._working = Writing(self._job, config, coming) if config else Encoding(self._job, coming)
             return self._working(piece)
         except Exception as error:
             return Failure.of(error)
@@ -127,10 +127,10 @@ class Encoding:
 class Writing:
     """Encodes and writes."""
 
-    def __init__(self, job: Job, coming: Sequence[Document]) -> None:
+    def __init__(self, job: Job, config: Config, coming: Sequence[Document]) -> None:
         registry = job.registry()
-        client, _ = client_of(None, job.config, registry, False)
-        self._handle = CollectionHandle(client, job.name, job.config, registry)
+        client = open_store_of(config, registry=registry, create=False)
+        self._handle = CollectionHandle(client, job.name, config, registry)
         self._handle.texts.coming = coming
         self._targets = Targets(self._handle)
         self._targets.load()

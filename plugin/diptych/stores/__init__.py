@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
     from diptych.config.cluster import ClusterConfig
+    from diptych.config.models import Config
     from diptych.registry import Registry
 
-__all__ = ["is_store_url", "open_store"]
+__all__ = ["is_store_url", "open_store", "open_store_of"]
 
 
 def open_store(
@@ -72,6 +73,22 @@ def open_store(
         "no store answers for this URL",
         got=_without_secrets(url),
         expected="edge:PATH, memory:, http(s)://HOST:PORT or grpc(s)://HOST:PORT",
+    )
+
+
+def open_store_of(config: Config, *, registry: Registry | None = None, create: bool = True) -> QdrantBase:
+    """The store that a config names, by its key, timeout and cluster.
+
+    Raises:
+        ConfigError, StoreError, CollectionNotFound: as `open_store`.
+    """
+    return open_store(
+        config.store,
+        api_key=interpolate(config.api_key.get_secret_value(), where="api_key") if config.api_key else None,
+        timeout=config.timeout,
+        registry=registry,
+        create=create,
+        cluster=config.cluster,
     )
 
 
