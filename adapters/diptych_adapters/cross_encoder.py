@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from sentence_transformers import CrossEncoder
 
+from diptych.canaries import TEXTS
 from diptych.protocols import Pair
 from diptych.types import Floats
 from diptych_adapters.engines.choosing import PAIRS
@@ -16,12 +17,13 @@ from diptych_adapters.model_options import CrossEncoderOptions
 from diptych_adapters.models import ModelError
 from diptych_adapters.pipelines import Pipeline, find, load, require
 
-ENOUGH = 32  # pairs on which the ranges of int8 can be measured
 ACTIVATIONS = {"sigmoid": torch.nn.Sigmoid, "identity": torch.nn.Identity}
 
 
 class CrossEncoderReranker(Pipeline):
     """A reranker that reads query and document together. A pair's score does not depend on the other pairs.
+
+    The ranges of int8 are measured on pairs of the guard's canary texts, so that every process scores alike.
 
     Raises:
         ModelError: the model cannot be had, or was not trained to give one score per pair.
@@ -36,19 +38,17 @@ class CrossEncoderReranker(Pipeline):
         require("CrossEncoder", folder, architectures=architectures, instead="use a reranking model")
         super().__init__(folder, load(CrossEncoder, folder, options), options)
         _check_labels(self.model.num_labels, self.name)
-        self._batch_size, self._prompt, self._measured = options.batch_size, options.prompt, False
+        self._batch_size, self._prompt = options.batch_size, options.prompt
         self._activation = ACTIVATIONS[options.activation]() if options.activation else None
         whole = Whole(self.model, "scores") if is_plain(self.model) and not self._prompt else None
         typed = "token_type_ids" in self.model.tokenizer.model_input_names
         self._run_by(whole, self._by_library_raw, trial=PAIRS, typed=typed)
+        self.look_at([(query, document) for query in TEXTS for document in TEXTS])
 
     def predict(self, pairs: Sequence[Pair]) -> Floats:
         """Scores float32 `[n]` in the order of `pairs`, higher is better; of a pair too long the longer text is cut."""
         if not pairs:
             return np.zeros(0, np.float32)
-        if self.sample and not self._measured and len(pairs) >= ENOUGH:
-            self._measured = True
-            self.look_at(pairs[: self.sample])
         scores = self._by_runner(pairs) if self.runner else self._by_library(pairs, self._activation)
         return np.ascontiguousarray(scores, np.float32)
 

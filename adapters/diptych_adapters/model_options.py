@@ -82,6 +82,10 @@ class TorchOptions(ModelOptions):
             raise ValueError("processes go with one device: name each device as often as it is to be used instead")
         if isinstance(self.device, tuple) and (self.backend != "torch" or not self.device):
             raise ValueError("several devices go with backend: torch, one at least")
+        if self.backend in ("openvino", "onnx") and self.device not in (None, "cpu"):
+            raise ValueError(f"backend {self.backend} runs on the CPU: leave device out, or take backend: torch")
+        if self.processes > 1 and self.device not in (None, "cpu"):
+            raise ValueError("processes are for the CPU: name several devices to use several GPUs")
         if (self.compiled or self.attention) and self.backend != "torch":
             raise ValueError("compiled and attention go with backend: torch")
         return self

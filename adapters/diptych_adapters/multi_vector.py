@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,7 +65,8 @@ class LateInteractionEncoder(Pipeline):
         fits = type(transformer).__name__ == "Transformer" and has_plain_tokens(self.model)
         if self._options.backend == "torch":
             return
-        whole = Whole(transformer, "token_embeddings") if fits and not self._options.file_name else None
+        own = copy.copy(transformer)  # which stays itself when another graph stands in for the transformer
+        whole = Whole(own, "token_embeddings") if fits and not self._options.file_name else None
         self._run_by(whole, lambda: self._by_torch(whole), by_token=True)
 
     def _by_torch(self, whole: Any) -> list[Floats]:
@@ -72,8 +74,9 @@ class LateInteractionEncoder(Pipeline):
         return [vectors for vectors, _ in Runner(tokens, TorchGraph(whole, "torch")).token_vectors(TRIAL)]
 
     def _take(self, runner: Runner | None) -> None:
-        self.runner = runner
-        if runner is not None:
+        runs_apart = runner is not None and not isinstance(runner.graph, TorchGraph)
+        self.runner = runner if runs_apart else None
+        if runs_apart and runner is not None:
             stand_in(next(iter(self.model.children())), runner.graph)
 
     def _encode(self, inputs: Sequence[str], prompt: str, task: str) -> list[Floats]:

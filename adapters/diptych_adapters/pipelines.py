@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
 import torch
+import transformers
 
 from diptych.protocols import Fingerprint
 from diptych.types import Floats
@@ -115,7 +116,16 @@ class Pipeline:
         if file is not None and not file.is_file():
             raise ModelError("there is no such exported model", where=file, do="see the files of the model's folder")
         tokens = Tokens(self.model.tokenizer, self.max_length, typed=bool(more.get("typed")))
-        steps = [type(self).__name__, *pipeline_steps(self.model), str(self.max_length)]
+        code = sorted(self._folder.path.glob("*.py")) if options.trust_remote_code else []
+        files = [self._folder.path / "config.json", *code]
+        said = [fingerprints.file_sha256(file) for file in files if file.is_file()]
+        steps = [
+            type(self).__name__,
+            *pipeline_steps(self.model),
+            str(self.max_length),
+            *said,
+            transformers.__version__,
+        ]
         key = " ".join([self._digests.weights, self._digests.tokenizer, *steps])
         self._job = Job(
             whole=whole,

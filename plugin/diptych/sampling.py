@@ -31,17 +31,20 @@ class CollectionTexts:
 
     def __call__(self, size: int, reading: Reading) -> list[str]:
         """The texts; none while there are none."""
-        return self._held(size, reading) or texts_of(self.coming[:size], reading)
+        return texts_of(self.documents(size), reading)
 
-    def _held(self, size: int, reading: Reading) -> list[str]:
+    def documents(self, size: int) -> Sequence[Document]:
+        """The documents that have them."""
+        return self._held(size) or self.coming[:size]
+
+    def _held(self, size: int) -> list[Document]:
         if not self._client.collection_exists(self._name):
             return []
         metadata = read_metadata(self._client, self._name)
         if metadata is None:
             return []
         records, _ = self._client.scroll(self._name, limit=size, with_payload=True, with_vectors=False)
-        found = (from_payload(record.id, record.payload, metadata.layout) for record in records)
-        return texts_of(found, reading)
+        return [from_payload(record.id, record.payload, metadata.layout) for record in records]
 
 
 def texts_of(documents: Iterable[Document], reading: Reading) -> list[str]:
@@ -61,11 +64,9 @@ def show(encoder: Any, texts: Texts | None, reading: Reading) -> None:
         encoder.look_at(found)
 
 
-def show_first(encoders: Iterable[Any], items: Iterable[T], text: Callable[[T], str]) -> Iterator[T]:
-    """The items, once encoders of a collection that is being made have seen the texts of the first."""
-    eager = [encoder for encoder in encoders if wanted(encoder)]
+def first_for(encoders: Iterable[Any], items: Iterable[T]) -> tuple[list[T], Iterator[T]]:
+    """As many of the first items as encoders want to see, and all items."""
+    size = max(map(wanted, encoders), default=0)
     coming = iter(items)
-    first = list(islice(coming, max(map(wanted, eager), default=0)))
-    for encoder in eager:
-        encoder.look_at([text(item) for item in first[: encoder.sample]])
-    return chain(first, coming)
+    first = list(islice(coming, size))
+    return first, chain(first, coming)

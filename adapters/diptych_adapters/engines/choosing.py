@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
 import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from diptych.canaries import TEXTS
 from diptych.types import Floats
 from diptych_adapters.engines import onnx_graph, openvino_graph, quantizing
 from diptych_adapters.engines.keeping import recalled, remember
@@ -85,7 +89,7 @@ def runner_for(job: Job, texts: Inputs = ()) -> Runner | None:
     if found >= least(made):
         return made
     if job.options.backend != "torch":
-        raise unfit(job.options, f"vectors with a cosine of {found:.5f} to those of torch")
+        raise unfit(job.options, f"answers with a likeness (cosine) of {found:.5f} to those of torch")
     return None
 
 
@@ -105,7 +109,7 @@ def graph_of(job: Job, backend: str, texts: Inputs = ()) -> Graph:
 def likeness(made: Runner, job: Job) -> float:
     """How alike the answers to the trial are to the library's, 1 for the same; see `alike`."""
     ours = made.each(job.trial, lambda answer, row: answer[: row.shape[1]].copy() if job.by_token else answer.copy())
-    return min(alike(now, then) for now, then in zip(ours, job.library(), strict=True))
+    return float(np.min([alike(now, then) for now, then in zip(ours, job.library(), strict=True)]))
 
 
 def alike(now: Floats, then: Floats) -> float:
@@ -128,8 +132,11 @@ def least(made: Runner) -> float:
 
 def unfit(options: TorchOptions, got: str) -> ModelError:
     """The error of a backend that cannot run a model."""
+    lossy = options.precision == "int8"
     return ModelError(
-        f"backend {options.backend!r} cannot run model {options.model!r}", got=got, do="use backend: torch"
+        f"backend {options.backend!r} cannot run model {options.model!r}{' in int8' if lossy else ''}",
+        got=got,
+        do="use precision: bfloat16" if lossy else "use backend: torch",
     )
 
 
@@ -141,7 +148,7 @@ def _openvino(job: Job, precision: str, texts: Inputs) -> Graph:
         return openvino_graph.OpenVinoGraph(plain(), precision=precision)
     if not texts:
         return openvino_graph.OpenVinoGraph(plain(), precision="bfloat16")
-    rows = job.tokens.rows(texts)
+    rows = job.tokens.rows([*texts, *job.trial, *(() if job.typed else TEXTS)])
     key = f"{job.key} int8 {[row.tolist() for row in rows]}"
     model = openvino_graph.kept(key, lambda: quantizing.quantized(plain(), rows, job.tokens.pad))
     return openvino_graph.OpenVinoGraph(model, precision="int8")
@@ -158,19 +165,32 @@ def _fastest(job: Job) -> Runner | None:
     """The fastest of the installed backends that answer as the library does; measured once, and remembered."""
     on_cpu = next(job.whole.parameters()).device.type == "cpu"
     backends = AUTO if on_cpu else AUTO[:1]
-    installed = [name for name in backends if name == "torch" or importlib.util.find_spec(_PACKAGES[name])]
-    key = f"{job.key} {job.options.precision} {installed} {torch.get_num_threads()}"
+    installed = [name for name in backends if all(importlib.util.find_spec(one) for one in _PACKAGES[name])]
+    versions = [version(_PACKAGES[name][0]) for name in installed]
+    key = f"{job.key} {versions} {platform.processor()} {torch.get_num_threads()}"
     known = recalled("auto", key)
-    tried = {name: job.runner(graph_of(job, name)) for name in ([known] if known in installed else installed)}
-    fit = {name: made for name, made in tried.items() if likeness(made, job) >= least(made)}
-    if len(fit) > 1:
-        chosen = min(fit, key=lambda name: _seconds(fit[name], job))
-        remember("auto", key, chosen)
-        return fit[chosen]
-    return next(iter(fit.values()), None)
+    if known in installed and (made := _fit(job, known)) is not None:
+        return made
+    fit = {name: made for name in installed if (made := _fit(job, name)) is not None}
+    if len(fit) < 2:
+        return next(iter(fit.values()), None)
+    chosen = min(fit, key=lambda name: _seconds(fit[name], job))
+    remember("auto", key, chosen)
+    return fit[chosen]
 
 
-_PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
+def _fit(job: Job, backend: str) -> Runner | None:
+    """The runner of a backend, if that can run the part and answers as the library does."""
+    try:
+        made = job.runner(graph_of(job, backend))
+        return made if likeness(made, job) >= least(made) else None
+    except Exception as error:  # each backend's converter raises its own
+        what = f"backend auto leaves out {backend}, which cannot run model {job.options.model!r}"
+        warnings.warn(f"{what}: {type(error).__name__}: {error}", stacklevel=2)
+        return None
+
+
+_PACKAGES = {"torch": ("torch",), "openvino": ("openvino",), "onnx": ("onnxruntime", "onnx")}
 
 
 def _seconds(made: Runner, job: Job) -> float:

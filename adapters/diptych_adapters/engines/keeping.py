@@ -20,7 +20,7 @@ def kept_at(backend: str, *facts: object) -> Path:
     return Path(platformdirs.user_cache_path("diptych", appauthor=False)) / backend / digest
 
 
-MOST = 24  # folders of a backend that are kept; those that were read longest ago go
+MOST = 4 * 2**30  # bytes of a backend's models that are kept; those that were used longest ago go
 
 
 def found_at(folder: Path, name: str) -> Path | None:
@@ -50,10 +50,17 @@ def keep(folder: Path, write: Callable[[Path], tuple[str, ...]]) -> None:
 
 
 def _forget(place: Path) -> None:
-    """Remove the folders beyond `MOST` that were used longest ago; whoever reads one has its files open."""
-    folders = sorted(place.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
-    for folder in folders[MOST:]:
-        shutil.rmtree(folder, ignore_errors=True)
+    """Remove the folders beyond `MOST` bytes that were used longest ago; whoever reads one has its files open."""
+    sizes: list[tuple[float, int, Path]] = []
+    for folder in place.iterdir():
+        with contextlib.suppress(OSError):  # another process may remove it, too
+            files = [file.stat().st_size for file in folder.iterdir() if file.is_file()]
+            sizes.append((folder.stat().st_mtime, sum(files), folder))
+    whole = 0
+    for _, size, folder in sorted(sizes, reverse=True):
+        whole += size
+        if whole > MOST:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def recalled(what: str, key: str) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -28,6 +29,7 @@ from diptych.types import Floats
 LEAST = 16  # inputs that are given to a process at once
 TURNS = 4  # of each process for one call, so that all end at about the same time
 SHARED = ("encode_document", "predict")
+FACTS = ("dimension", "similarity", "uses_idf", "max_length", "independent", "sample", "encode_query", "decode")
 
 
 class Worker:
@@ -63,6 +65,7 @@ class Worker:
             try:
                 return self._ask(method, args)
             except (OSError, EOFError, pickle.UnpicklingError) as error:
+                self.close()
                 raise AdapterFactoryError(
                     "a worker process ended, and so did the one begun in its place",
                     where=f"{self._begin[0]}, device {self._begin[1].get('device') or 'cpu'}",
@@ -115,6 +118,9 @@ class Spread:
         for name in SHARED:
             if hasattr(first, name):
                 setattr(self, name, self._shared(name))
+        for name in FACTS:  # since Python 3.12 a protocol looks for attributes of the object's own
+            if hasattr(first, name):
+                setattr(self, name, getattr(first, name))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._first, name)
@@ -210,7 +216,8 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def main() -> None:
-    """Serve one adapter until standard input ends."""
+    """Serve one adapter until standard input ends; Ctrl-C is for the process that began this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     asked, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
     factory, options, threads = pickle.load(asked)

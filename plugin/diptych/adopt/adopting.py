@@ -24,6 +24,8 @@ from diptych.payloads import from_payload, named
 from diptych.populate.aside import reason_of
 from diptych.protocols import Statistics
 from diptych.registry import Registry
+from diptych.sampling import show
+from diptych.sampling import texts_of as texts_read
 from diptych.slots import Slot
 
 if TYPE_CHECKING:
@@ -127,8 +129,11 @@ class _Adoption:
     ) -> Layout:
         """The layout as stated, or the one of those that are possible with which the encoders fit best."""
         layouts = [stated] if stated else layouts_of(payloads, where=self._where)
-        texts = (from_payload(point, payload, layouts[0]) for point, payload in payloads.items())
-        calibrate(self._slots, filter(None, (self._reading.of(d.title, d.text) for d in texts)))
+        documents = (from_payload(point, payload, layouts[0]) for point, payload in payloads.items())
+        texts = texts_read(documents, self._reading)
+        calibrate(self._slots, texts)
+        for slot in self._slots.values():
+            show(slot.encoder, lambda size, _: texts[:size], self._reading)
         found = with_id(verifier.closest_layout(layouts, self._reading), payloads)
         if found.id is None:
             return found

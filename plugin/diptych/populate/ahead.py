@@ -35,11 +35,11 @@ def read_ahead(
         for entry in source:
             if not reading.put(entry):
                 break
+        reading.end(abandoned=False)
     except BaseException:
         stopped.set()
         reading.end(abandoned=True)
         raise
-    reading.end(abandoned=False)
     if reading.failure is not None:
         raise reading.failure
 

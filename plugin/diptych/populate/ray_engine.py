@@ -23,6 +23,7 @@ from diptych.populate.engine import Encoded, Piece, Work, Written
 from diptych.populate.ray_worker import Failure, Job, Worker, packed
 from diptych.populate.statistics import batched
 from diptych.registry import Registry
+from diptych.sampling import wanted
 from diptych.slots import Slot
 
 WINDOW = 200  # pieces of one run of Ray Data, which makes its workers anew: 100,000 documents by default
@@ -69,10 +70,12 @@ class RayEngine:
 
         handle = work.handle
         cache = handle.cache_config
+        size = max((wanted(encoder.slot.encoder) for encoder in work.targets.encoders.values()), default=0)
+        sample = tuple(handle.texts.documents(size)) if size else ()
         if handle.config is not None and isinstance(handle.client, ServerClient):
-            return Job(handle.name, self._registry, cache, config=handle.config)
+            return Job(handle.name, self._registry, cache, config=handle.config, sample=sample)
         slots = tuple(_sent(encoder.slot) for encoder in work.targets.encoders.values())
-        return Job(handle.name, self._registry, cache, slots)
+        return Job(handle.name, self._registry, cache, slots, sample=sample)
 
     def _windows(self, windows: Iterable[list[Any]], job: Job, work: Work) -> None:
         for window in windows:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,13 +38,17 @@ Batch = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a worker must know. `slots` are set where it only encodes, `config` where it writes, too."""
+    """What a worker must know. `slots` are set where it only encodes, `config` where it writes, too.
+
+    `sample`: documents for encoders that want to see some, the same for all workers.
+    """
 
     name: str
     registry: Callable[[], Registry]
     cache: CacheConfig
     slots: tuple[tuple[str, SlotConfig, Generation], ...] = ()
     config: Config | None = None
+    sample: tuple[Document, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,23 +95,22 @@ class Worker:
 
     def _done(self, items: bytes) -> Encoded | Written | Failure:
         try:
-            piece: Piece = pickle.loads(items)
             if self._working is None:
-                config, coming = self._job.config, [item.document for item in piece]
-                self._working = Writing(self._job, config, coming) if config else Encoding(self._job, coming)
-            return self._working(piece)
+                config = self._job.config
+                self._working = Writing(self._job, config) if config else Encoding(self._job)
+            return self._working(pickle.loads(items))
         except Exception as error:
             return Failure.of(error)
 
 
 class Encoding:
-    """Encodes, and sends the vectors back. Encoders that want to see texts see those of the first piece, `coming`."""
+    """Encodes, and sends the vectors back."""
 
-    def __init__(self, job: Job, coming: Sequence[Document]) -> None:
+    def __init__(self, job: Job) -> None:
         cache = EmbeddingCache.open(job.cache)
 
         def texts(size: int, reading: Reading) -> list[str]:
-            return texts_of(coming[:size], reading)
+            return texts_of(job.sample[:size], reading)
 
         slots = [
             Slot(name, config, generation, job.registry(), cache=cache, texts=texts)
@@ -127,11 +130,11 @@ class Encoding:
 class Writing:
     """Encodes and writes."""
 
-    def __init__(self, job: Job, config: Config, coming: Sequence[Document]) -> None:
+    def __init__(self, job: Job, config: Config) -> None:
         registry = job.registry()
         client = open_store_of(config, registry=registry, create=False)
         self._handle = CollectionHandle(client, job.name, config, registry)
-        self._handle.texts.coming = coming
+        self._handle.texts.coming = job.sample
         self._targets = Targets(self._handle)
         self._targets.load()
 

@@ -26,7 +26,7 @@ from diptych.populate.store import Store
 from diptych.populate.sync import delete_gone, obstacle
 from diptych.protocols import Calibrated
 from diptych.reports import PopulateReport
-from diptych.sampling import show_first
+from diptych.sampling import first_for, show
 from diptych.slots import Slot
 from diptych.stores.upkeep import optimized
 from diptych.types import Document
@@ -181,9 +181,9 @@ class _Run:
     def _index(self, items: Iterable[Item], measure: Measure) -> None:
         fresh = not self._handle.exists
         try:
+            if fresh or not self._store.count():
+                items = self._shown(items)
             if fresh:
-                encoders = [slot.encoder for slot in self._handle.slots.values()]
-                items = show_first(encoders, items, self._input)
                 self._handle.create(measure.sums)
             else:
                 self._handle.ensure_indexes()
@@ -198,8 +198,14 @@ class _Run:
         self._indexer.index(items, fresh=fresh, stopped=self._stopped)
         self._warnings += self._indexer.targets.warnings if self._indexer.targets else []
 
-    def _input(self, item: Item) -> str:
-        return self._handle.document_input(item.document.title, item.document.text)
+    def _shown(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, once encoders that want to see texts have seen some of theirs; an empty collection has none."""
+        encoders = [slot.encoder for slot in self._handle.slots.values()]
+        first, items = first_for(encoders, items)
+        self._handle.texts.coming = [item.document for item in first]
+        for encoder in encoders:
+            show(encoder, self._handle.texts, self._handle.view.reading)
+        return items
 
     def _sync(self) -> None:
         reason = obstacle(self._tally.read, self._aside)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
 import threading
 import time
@@ -81,3 +83,20 @@ def test_a_source_that_fails_abandons_the_work_and_leaves_no_thread(error: BaseE
     with pytest.raises(type(error)):
         read_ahead(counted([], until=5, error=error), work, room=2, stopped=stopped)
     assert (told, stopped.is_set(), threading.active_count()) == ([True], True, before)
+
+
+def test_ctrl_c_after_the_source_was_read_ends_the_work_too() -> None:
+    got: list[int] = []
+    stopped = threading.Event()
+
+    def work(entries: Iterator[int]) -> None:
+        for entry in entries:
+            got.append(entry)
+            if entry == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            stopped.wait(0.2 if entry < 3 else 60)
+
+    with pytest.raises(KeyboardInterrupt):
+        read_ahead(range(20), work, room=30, stopped=stopped)
+    assert stopped.is_set()
+    assert got == [0, 1, 2, 3]

@@ -16,7 +16,7 @@ from diptych.metadata import Reading
 from diptych.populate.intake import Item
 from diptych.populate.ray_worker import Encoding, Job
 from diptych.protocols import Sampling
-from diptych.sampling import CollectionTexts, show_first
+from diptych.sampling import CollectionTexts, first_for
 from diptych.slots import Slot
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document
@@ -73,14 +73,15 @@ def test_a_new_collection_shows_its_first_documents_and_a_later_handle_those_tha
     assert SEEN[1:] == [held]
 
 
-def test_a_worker_elsewhere_shows_the_piece_that_it_is_given() -> None:
+def test_a_worker_elsewhere_shows_the_sample_that_it_is_given() -> None:
     SEEN[:] = [["so that a generation can be described"]]
     slot = Slot("dense", SlotConfig(adapter="curious", options={"dimension": 8}), None, registry())
     made = slot.describe(number=1, vector="dense.1", reading=Reading(), statistics=None)
     SEEN.clear()
-    job = Job("c", registry, CacheConfig(enabled=False), slots=(("dense", slot.config, made),))
+    slots = (("dense", slot.config, made),)
+    job = Job("c", registry, CacheConfig(enabled=False), slots=slots, sample=tuple(documents(4)))
     piece = [Item(document, "hash", document.text, n, n) for n, document in enumerate(documents(4))]
-    encoded = Encoding(job, [item.document for item in piece])(piece)
+    encoded = Encoding(job)(piece)
     assert SEEN == [["a title text 0", "a title text 1", "a title text 2"]]
     assert len(encoded.outcomes["dense.1"]) == 4
 
@@ -93,6 +94,6 @@ def test_for_encoders_that_want_to_see_nothing_no_item_is_taken_early() -> None:
             taken.append(number)
             yield number
 
-    items = show_first([FakeDenseEncoder(dimension=8)], coming(), str)
-    assert taken == []
+    first, items = first_for([FakeDenseEncoder(dimension=8)], coming())
+    assert (first, taken) == ([], [])
     assert list(items) == [0, 1, 2]

@@ -42,6 +42,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "watch",
         "describing",
         "remembering",
+        "sampling",
         "slots",
         "making",
         "view",

@@ -185,7 +185,7 @@ def test_a_conversion_that_makes_other_vectors_is_refused(monkeypatch: pytest.Mo
     pytest.importorskip("openvino", reason="needs diptych[openvino]")
     call = openvino_graph.OpenVinoGraph.__call__
     monkeypatch.setattr(openvino_graph.OpenVinoGraph, "__call__", lambda *given: np.roll(call(*given), 1, axis=1))
-    with pytest.raises(ModelError, match=r"(?s)got: vectors with a cosine of -?0\.\d+ to those of torch"):
+    with pytest.raises(ModelError, match=r"(?s)got: answers with a likeness \(cosine\) of -?0\.\d+ to those of torch"):
         minilm(backend="openvino")
 
 

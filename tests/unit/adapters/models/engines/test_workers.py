@@ -15,7 +15,8 @@ pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
 
 from diptych import Registry
 from diptych.errors import AdapterFactoryError, DiptychError
-from diptych.protocols import DenseEncoder
+from diptych.protocols import DenseEncoder, Reranker
+from diptych_adapters.cross_encoder import CrossEncoderReranker
 from diptych_adapters.engines.workers import Spread, Worker
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 
@@ -97,3 +98,23 @@ def test_a_script_without_a_main_guard_may_use_several_processes(tiny: Callable[
 def test_what_cannot_be_shared_out_is_refused(options: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         SentenceTransformerEncoder.of(model="all-MiniLM-L6-v2", **options)
+
+
+def test_a_reranker_in_several_processes_is_a_reranker_by_attributes_of_its_own(tiny: Callable[[str], Path]) -> None:
+    made: Any = CrossEncoderReranker.of(model=str(tiny("reranker")), processes=2)
+    assert {"predict", "max_length", "independent"} <= vars(made).keys()
+    is_one: bool = isinstance(made, Reranker)
+    assert is_one
+    alone = CrossEncoderReranker.of(model=str(tiny("reranker")), device="cpu")
+    pairs = [("audio", text) for text in TEXTS]
+    np.testing.assert_allclose(made.predict(pairs), alone.predict(pairs), atol=1e-5)
+    made.close()
+
+
+def test_ctrl_c_in_the_terminal_leaves_the_processes_to_the_one_that_began_them(several: Any) -> None:
+    several.encode_document(TEXTS)
+    before = [worker._process.pid for worker in several._workers]
+    for pid in before:
+        os.kill(pid, signal.SIGINT)
+    several.encode_document(TEXTS)
+    assert [worker._process.pid for worker in several._workers] == before
