@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from sentence_transformers import CrossEncoder
 
-from diptych.canaries import TEXTS
 from diptych.protocols import Pair
 from diptych.types import Floats
 from diptych_adapters.engines.choosing import PAIRS
+from diptych_adapters.engines.general import GENERAL
 from diptych_adapters.engines.parts import Whole, is_plain
 from diptych_adapters.model_options import CrossEncoderOptions
 from diptych_adapters.models import ModelError
@@ -23,7 +23,7 @@ ACTIVATIONS = {"sigmoid": torch.nn.Sigmoid, "identity": torch.nn.Identity}
 class CrossEncoderReranker(Pipeline):
     """A reranker that reads query and document together. A pair's score does not depend on the other pairs.
 
-    The ranges of int8 are measured on pairs of the guard's canary texts, so that every process scores alike.
+    The ranges of int8 are measured on pairs of general texts, so that every process scores alike.
 
     Raises:
         ModelError: the model cannot be had, or was not trained to give one score per pair.
@@ -43,7 +43,7 @@ class CrossEncoderReranker(Pipeline):
         whole = Whole(self.model, "scores") if is_plain(self.model) and not self._prompt else None
         typed = "token_type_ids" in self.model.tokenizer.model_input_names
         self._run_by(whole, self._by_library_raw, trial=PAIRS, typed=typed)
-        self.look_at([(query, document) for query in TEXTS for document in TEXTS])
+        self.look_at([(query, document) for query in GENERAL[:-3] for document in GENERAL[-9:]])
 
     def predict(self, pairs: Sequence[Pair]) -> Floats:
         """Scores float32 `[n]` in the order of `pairs`, higher is better; of a pair too long the longer text is cut."""

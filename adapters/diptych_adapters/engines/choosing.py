@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from diptych.canaries import TEXTS
 from diptych.types import Floats
 from diptych_adapters.engines import onnx_graph, openvino_graph, quantizing
+from diptych_adapters.engines.general import GENERAL
 from diptych_adapters.engines.keeping import recalled, remember
 from diptych_adapters.engines.runner import Graph, Inputs, Runner
 from diptych_adapters.engines.tokens import Tokens
@@ -148,7 +148,7 @@ def _openvino(job: Job, precision: str, texts: Inputs) -> Graph:
         return openvino_graph.OpenVinoGraph(plain(), precision=precision)
     if not texts:
         return openvino_graph.OpenVinoGraph(plain(), precision="bfloat16")
-    rows = job.tokens.rows([*texts, *job.trial, *(() if job.typed else TEXTS)])
+    rows = job.tokens.rows([*texts, *job.trial, *(() if job.typed else GENERAL)])
     key = f"{job.key} int8 {[row.tolist() for row in rows]}"
     model = openvino_graph.kept(key, lambda: quantizing.quantized(plain(), rows, job.tokens.pad))
     return openvino_graph.OpenVinoGraph(model, precision="int8")
