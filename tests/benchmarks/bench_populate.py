@@ -1,7 +1,7 @@
 """What populate costs besides encoding, how that grows, and what share of the encoder's own rate is left.
 
-    python tests/benchmarks/bench_populate.py --sizes 10000,100000 --rounds 3
-    python tests/benchmarks/bench_populate.py --sizes 10000,100000,1000000 --quantization     hours of idle cores
+    python tests/benchmarks/bench_populate.py --sizes 1000,10000,100000 --rounds 3
+    python tests/benchmarks/bench_populate.py --sizes 1000,10000,100000,1000000 --quantization     hours of idle cores
     python tests/benchmarks/bench_populate.py --sizes "" --encoders torch:bfloat16,openvino:bfloat16
 
 Growth: made-up documents of 12 words and 384 numbers each into Edge, by an encoder that draws its vectors; beside it
@@ -14,7 +14,7 @@ little noise. Of uniform noise in 384 dimensions all points are about equally fa
 
 Share: real documents through all-MiniLM-L6-v2, encode_document on the whole list against populate, by turns.
 
-`--json FILE` keeps the figures as data: name, way, unit, values by round, wanted, `at` the number of points.
+`--json FILE` keeps the figures; their form: figures.py.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -47,12 +45,16 @@ from diptych.handle import CollectionHandle
 from diptych.payloads.ids import hashed_point
 from diptych.populate import populate
 from diptych.stores.edge import EdgeClient
+from figures import Figure, Result
+from machine import versions
 
 WIDTH, BLOCK, PIECE = 384, 1024, 512
 WIDE = 256  # of the graph search; Qdrant's own is 100
 QUERIES, SCANNED = 500, 200  # asked in all, and those among them that are compared with a full scan
 WORDS = "which of the words that a document of this length may hold"
 MIB = 1024 * 1024
+COST, TIME = "microseconds a point", "milliseconds a query"
+BOUNDS = {f"recall@10, ef {WIDE}": ">= 0.98"}
 GIVEN: dict[str, Any] = {}  # the encoder that the adapter `given` makes
 
 
@@ -244,9 +246,9 @@ def child(side: str, size: int, quantized: bool) -> dict[str, float]:
     return found
 
 
-def growth(sizes: Sequence[int], rounds: int, quantized: bool) -> list[dict[str, Any]]:
+def growth(sizes: Sequence[int], rounds: int, quantized: bool) -> list[Figure]:
     """Figures of each size; those that take long are measured once."""
-    figures, costs = [], dict[int, float]()
+    figures, costs, times = [], dict[int, float](), dict[int, float]()
     for size in sizes:
         ways: dict[str, list[dict[str, float]]] = {"populate": [], "bare": [], "quantized": []}
         for _ in range(rounds if size <= 20_000 else 1):
@@ -254,23 +256,28 @@ def growth(sizes: Sequence[int], rounds: int, quantized: bool) -> list[dict[str,
             ways["populate"].append(child("populate", size, False))
         if quantized:
             ways["quantized"].append(child("populate", size, True))
-        cost, low = ([f["microseconds a point"] for f in ways[way]] for way in ("populate", "bare"))
-        figures.append(figure("cost of a point", "populate", "x", [a / b for a, b in zip(cost, low, strict=True)],
-                              against="bare qdrant_edge", at=size))  # fmt: skip
-        costs[size] = median(cost)
-        if size > sizes[0]:
-            ratio = [costs[size] / costs[sizes[0]]]
-            figures.append(
-                figure("cost of a point", "populate", "x", ratio, f"populate at {sizes[0]:,}", "<= 1.15", size)
-            )
+        cost, low = ([f[COST] for f in ways[way]] for way in ("populate", "bare"))
+        over = [a / b for a, b in zip(cost, low, strict=True)]
+        figures.append(Figure("cost of a point", "populate", "ratio", over, "bare qdrant_edge", at=size))
+        costs[size], times[size] = median(cost), median(f[TIME] for f in ways["populate"])
+        figures += [*_grown(size, costs, "cost of a point", 10_000, 1.15), *_grown(size, times, "query", 100_000, 3)]
         for way, found in ways.items():
             figures += [
-                figure(name, way, name.split()[0], [f[name] for f in found], at=size) for name in (found or [{}])[0]
+                Figure(name, way, name.split()[0], [f[name] for f in found], wanted=BOUNDS.get(name, ""), at=size)
+                for name in (found or [{}])[0]
             ]
     return figures
 
 
-def shares(encoders: Sequence[str], corpus: Path, documents: int, rounds: int) -> list[dict[str, Any]]:
+def _grown(size: int, values: dict[int, float], name: str, start: int, most: float) -> Iterator[Figure]:
+    """How much more it is than at the size to which it is compared."""
+    if start in values and size > start:
+        yield Figure(
+            name, "populate", "ratio", [values[size] / values[start]], f"{start:,} points", f"<= {most}", at=size
+        )
+
+
+def shares(encoders: Sequence[str], corpus: Path, documents: int, rounds: int) -> list[Figure]:
     """How much of an encoder's own rate populate reaches."""
     if not encoders:
         return []
@@ -283,12 +290,15 @@ def shares(encoders: Sequence[str], corpus: Path, documents: int, rounds: int) -
         options = {"model": "all-MiniLM-L6-v2", "backend": backend, "precision": precision or "float32"}
         encoder: Any = Registry.default().create("sentence-transformers", options, where=name)
         GIVEN["encoder"] = encoder
+        if encoder.sample:
+            encoder.look_at(texts[: encoder.sample])
         encoder.encode_document(texts[:400])
         both = [share(encoder, texts, rows) for _ in range(rounds)]
         for at, kind in enumerate(("wall", "processor")):
             values = [row[at] for row in both]
             what = f"rate of populate, by {kind} time"
-            figures.append(figure(what, name, "x", values, "encode_document", ">= 0.9" if at == 0 else ""))
+            wanted = ">= 0.9" if at == 0 else ""
+            figures.append(Figure(what, name, "ratio", values, "encode_document", wanted))
     return figures
 
 
@@ -311,19 +321,8 @@ def timed(call: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - processor
 
 
-def figure(
-    name: str, way: str, unit: str, values: list[float], against: str = "", wanted: str = "", at: int | None = None
-) -> dict[str, Any]:
-    sign, _, bound = wanted.partition(" ")
-    middle = median(values)
-    met = None if not wanted else middle >= float(bound) if sign == ">=" else middle <= float(bound)
-    spread = {"median": middle, "least": min(values), "most": max(values), "met": met}
-    about = {"name": name, "way": way, "unit": unit, "against": against, "wanted": wanted, "at": at}
-    return {**about, "values": values, **spread}
-
-
 def test_a_populate_is_measured_and_found_again(tmp_path: Path) -> None:
-    found = {figure["name"]: figure["median"] for figure in growth([2000], 1, False) if figure["way"] == "populate"}
+    found = {figure.name: figure.median for figure in growth([2000], 1, False) if figure.way == "populate"}
     assert found["recall@10"] == 1.0
     assert found["MiB on disk"] > 2000 * WIDTH * 4 / MIB
 
@@ -332,7 +331,7 @@ def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = Path(os.environ.get("DIPTYCH_DATA", Path(__file__).parents[3] / "shared" / "data"))
-    parser.add_argument("--sizes", default="10000,100000", help="points, with commas; empty for none")
+    parser.add_argument("--sizes", default="1000,10000,100000", help="points, with commas; empty for none")
     parser.add_argument("--rounds", type=int, default=3, help="of sizes up to 20,000, and of each encoder")
     parser.add_argument("--quantization", action="store_true", help="each size with scalar quantization, too")
     parser.add_argument("--encoders", default="", help="backend:precision, with commas")
@@ -347,26 +346,8 @@ def main() -> None:
         return
     figures = growth(sizes, options.rounds, options.quantization)
     figures += shares([e for e in options.encoders.split(",") if e], options.corpus, options.documents, options.rounds)
-    for own in figures:
-        at = f" at {own['at']:,}" if own["at"] else ""
-        wanted = f"; wanted {own['wanted']}: {'met' if own['met'] else 'MISSED'}" if own["wanted"] else ""
-        print(f"{own['name']}, {own['way']}{at}: {own['median']:.4g} {own['unit']} {own['against']}{wanted}")
-    if options.json:
-        options.json.write_text(json.dumps(result(figures), indent=1) + "\n")
-
-
-def result(figures: list[dict[str, Any]]) -> dict[str, Any]:
-    packages = ("qdrant-client", "qdrant-edge-py", "numpy")
-    return {
-        "title": "Populate: what it costs, and how that grows",
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "threads": len(os.sched_getaffinity(0)),
-        "machine": {"cores": len(os.sched_getaffinity(0))},
-        "versions": {"diptych": {name: version(name) for name in packages}},
-        "notes": [f"{WIDTH} dimensions, 1,000 centres, documents of 12 words; the encoder's own seconds left out"],
-        "figures": figures,
-    }
+    notes = [__doc__.split("\n\n")[2].replace("\n", " "), __doc__.split("\n\n")[3].replace("\n", " ")]
+    Result("What populate costs, and how it grows", figures, notes, {"diptych": versions()}).write(options.json)
 
 
 if __name__ == "__main__":

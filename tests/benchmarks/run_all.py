@@ -73,9 +73,9 @@ STEPS = (
     Step("edge", "bench_edge.py --points 100000", "--points 2000 --queries 200"),
     Step(
         "growth",
-        "bench_populate.py --sizes 10000,100000 --rounds 3",
+        "bench_populate.py --sizes 1000,10000,100000 --rounds 3 --encoders openvino:bfloat16,openvino:int8",
         "--sizes 1000,3000 --rounds 1",
-        "--sizes 10000,100000,1000000 --quantization",
+        "--sizes 1000,10000,100000,1000000 --quantization",
     ),
     Step("gpu", "bench_gpu.py --documents 5000 --rounds 5", FEW),
 )
