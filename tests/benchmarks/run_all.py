@@ -51,15 +51,15 @@ class Step:
 
 FEW = "--documents 40 --rounds 2"
 STEPS = (
-    Step("encode", "bench_peers.py encode --documents 400 --rounds 5", FEW),
-    Step("queries-alone", "bench_encode.py --documents 200 --rounds 5", FEW),
-    Step("profile", "bench_profile.py --documents 400 --rounds 5", FEW),
+    Step("encode", "bench_peers.py encode --documents 200 --rounds 5", FEW),
+    Step("queries-alone", "bench_encode.py --documents 100 --rounds 3", FEW),
+    Step("profile", "bench_profile.py --documents 200 --rounds 5", FEW),
     Step("quality", "bench_encode.py --quality cranfield,med,cisi,scifact --ways openvino-int8", "--quality cranfield"),
-    Step("populate", "bench_peers.py populate --documents 400 --rounds 5", FEW),
+    Step("populate", "bench_peers.py populate --documents 200 --rounds 4", FEW),
     Step("query", "bench_peers.py query --points 1400 --queries 35 --rounds 5", "--points 100 --queries 5 --rounds 2"),
     Step(
         "query-large",
-        "bench_peers.py query --points 100000 --corpus debian-synopsis --queries 50 --rounds 5",
+        "bench_peers.py query --points 100000 --corpus debian-synopsis --queries 30 --rounds 3",
         "--points 1000 --queries 5 --rounds 2",
     ),
     Step(
@@ -67,8 +67,8 @@ STEPS = (
         "bench_query.py --points 1400 --backend openvino --precision bfloat16 --rounds 5",
         "--points 200 --rounds 1",
     ),
-    Step("sparse", "bench_peers.py sparse --documents 200 --rounds 5", FEW),
-    Step("pairs", "bench_peers.py pairs --documents 400 --rounds 5", FEW),
+    Step("sparse", "bench_peers.py sparse --documents 60 --rounds 3", FEW),
+    Step("pairs", "bench_peers.py pairs --documents 200 --rounds 3", FEW),
     Step("overhead", "bench_search_overhead.py --points 100000", "--points 2000 --queries 200"),
     Step("edge", "bench_edge.py --points 100000", "--points 2000 --queries 200"),
     Step(
