@@ -13,7 +13,7 @@ from diptych_adapters.engines.tokens import Row
 BUDGETS = (1024, 2048, 4096, 8192)  # tokens of a batch on a CPU, padding included
 LARGE = (8192, 16384, 32768, 65536)  # on a GPU
 TRIALS = 2  # batches of each budget that are timed before one is chosen
-NARROW = 0.6  # of a batch's longest row: shorter ones wait for the next batch, once this one has `FEW` rows
+NARROW = 0.8  # of a batch's longest row: shorter ones wait for the next batch, once this one has `FEW` rows
 FEW = 8
 FULL = 0.75  # of the budget: a batch that holds less tells nothing of it
 

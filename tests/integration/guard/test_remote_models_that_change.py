@@ -152,7 +152,7 @@ def test_threads_that_wait_for_a_look_do_not_ask_an_endpoint_that_is_down_one_af
         assert collection.search("cat")[0].id == "cat"
 
 
-@pytest.mark.parametrize("after", [65, 150, 199, 300])
+@pytest.mark.parametrize("after", [130, 150, 199, 300])
 def test_populate_stops_and_writes_nothing_of_the_new_model(server: ModelServer, tmp_path: Path, after: int) -> None:
     """Each call of 64 documents is four requests at once, so that the change comes in the midst of a call."""
     documents = [Document(f"d{n}", f"document {n} about subject {n % 7}") for n in range(400)]

@@ -23,7 +23,11 @@ from diptych.cli.running import command
 from diptych.errors import ConfigError, DiptychError
 
 Run = Callable[..., Any]
-COMMANDS = list(get_command(app).commands)  # type: ignore[attr-defined]
+COMMANDS = [
+    " ".join(filter(None, (name, inner)))
+    for name, command in get_command(app).commands.items()  # type: ignore[attr-defined]
+    for inner in getattr(command, "commands", {"": None})
+]
 
 
 def fails(as_json: Annotated[bool, typer.Option("--json")] = False, debug: bool = False, how: str = "") -> None:
@@ -91,7 +95,7 @@ def test_a_note_on_an_error_is_shown(failing: typer.Typer, capsys: pytest.Captur
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_examples_that_name_it(run: Run, name: str) -> None:
-    answer = run(name, "--help")
+    answer = run(*name.split(), "--help")
     assert answer.code == 0
     assert f"diptych {name}" in answer.out.partition("Examples")[2]
     for option in ("--json", "--debug"):
@@ -100,7 +104,7 @@ def test_every_command_has_help_with_examples_that_name_it(run: Run, name: str) 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_an_unknown_option_is_wrong_usage(run: Run, name: str) -> None:
-    answer = run(name, "--no-such-option")
+    answer = run(*name.split(), "--no-such-option")
     assert answer.code == 2
     assert "--no-such-option" in answer.err
 

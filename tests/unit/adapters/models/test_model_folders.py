@@ -165,7 +165,8 @@ def resolve_elsewhere(model: str, home: Path, revision: str = "", **environment:
         "    print(found.source, *sorted(p.name for p in found.path.iterdir()))\n"
         "except ModelError as error: print(error)"
     )
-    variables = {**os.environ, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", **environment}
+    own = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}  # doctor leaves it behind
+    variables = {**own, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", **environment}
     done = subprocess.run(
         [sys.executable, "-c", code, model, revision],
         env=variables,

