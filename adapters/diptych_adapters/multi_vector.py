@@ -64,6 +64,7 @@ class LateInteractionEncoder(Pipeline):
         transformer = next(iter(self.model.children()))
         fits = type(transformer).__name__ == "Transformer" and has_plain_tokens(self.model)
         if self._options.backend == "torch":
+            self._by_library_alone()
             return
         own = copy.copy(transformer)  # which stays itself when another graph stands in for the transformer
         whole = Whole(own, "token_embeddings") if fits and not self._options.file_name else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -105,39 +106,57 @@ class Pipeline:
         Raises:
             ModelError: another backend than torch is asked for and cannot run it.
         """
-        options = self._options
-        if options.attention == "flash_attention_2":  # the library puts texts together without padding
-            return
-        if whole is None:
-            if options.backend not in ("torch", "auto"):
-                raise unfit(options, "a pipeline of other parts than it can be given")
-            return
-        file = self._folder.path / options.file_name if options.file_name else None
-        if file is not None and not file.is_file():
+        if whole is None or self._options.attention == "flash_attention_2":  # the library then pads nothing
+            self._by_library_alone()
+        else:
+            self._job = Job(
+                whole=whole,
+                tokens=Tokens(self.model.tokenizer, self.max_length, typed=bool(more.get("typed"))),
+                options=self._options,
+                key=self._key(),
+                numerics=numerics(self.model),
+                library=library,
+                file=self._exported(),
+                **more,
+            )
+            self._take(runner_for(self._job))
+
+    def _key(self) -> str:
+        """Tells converted models apart: all that decides their answers."""
+        code = sorted(self._folder.path.glob("*.py")) if self._options.trust_remote_code else []
+        files = [file for file in (self._folder.path / "config.json", *code) if file.is_file()]
+        said = [self._digests.weights, self._digests.tokenizer, type(self).__name__, *pipeline_steps(self.model)]
+        said += [*map(fingerprints.file_sha256, files), str(self.max_length), transformers.__version__]
+        return " ".join(said)
+
+    def _exported(self) -> Path | None:
+        """The exported model that the options name.
+
+        Raises:
+            ModelError: it is not there.
+        """
+        if not self._options.file_name:
+            return None
+        file = self._folder.path / self._options.file_name
+        if not file.is_file():
             raise ModelError("there is no such exported model", where=file, do="see the files of the model's folder")
-        tokens = Tokens(self.model.tokenizer, self.max_length, typed=bool(more.get("typed")))
-        code = sorted(self._folder.path.glob("*.py")) if options.trust_remote_code else []
-        files = [self._folder.path / "config.json", *code]
-        said = [fingerprints.file_sha256(file) for file in files if file.is_file()]
-        steps = [
-            type(self).__name__,
-            *pipeline_steps(self.model),
-            str(self.max_length),
-            *said,
-            transformers.__version__,
-        ]
-        key = " ".join([self._digests.weights, self._digests.tokenizer, *steps])
-        self._job = Job(
-            whole=whole,
-            tokens=tokens,
-            options=options,
-            key=key,
-            numerics=numerics(self.model),
-            library=library,
-            file=file,
-            **more,
-        )
-        self._take(runner_for(self._job))
+        return file
+
+    def _by_library_alone(self) -> None:
+        """Leave the model to the library, unless something is asked for that only an engine can do.
+
+        Raises:
+            ModelError: something is.
+        """
+        options = self._options
+        if options.file_name:
+            what = f"model {self.name!r} cannot be run from an exported file"
+            raise ModelError(what, got=options.file_name, expected="a plain dense model or a cross-encoder")
+        if options.backend not in ("torch", "auto"):
+            raise unfit(options, "a pipeline of other parts than it can be given")
+        if options.compiled:
+            what = f"model {self.name!r} is run by its library, which does not compile it"
+            raise ModelError(what, where="option compiled", do="leave the option out")
 
     def _take(self, runner: Runner | None) -> None:
         self.runner = runner
