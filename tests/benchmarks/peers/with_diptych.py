@@ -85,6 +85,7 @@ class Peer:
             "store": self._url or f"edge:{Path(self._folder.name) / 'store'}",
             "collection": NAME,
             "slots": {"dense": {"adapter": "kept", "number": id(self)}},
+            "search": {"remember": 0},  # the same queries are put beside each of the others
         }
         self._collection = Collection.open(Config.model_validate(given), registry=Registry(Kept(self._encoder)))
 
