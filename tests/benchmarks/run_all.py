@@ -55,7 +55,7 @@ STEPS = (
     Step("queries-alone", "bench_encode.py --documents 100 --rounds 3", FEW),
     Step("profile", "bench_profile.py --documents 200 --rounds 5", FEW),
     Step("quality", "bench_encode.py --quality cranfield,med,cisi,scifact --ways openvino-int8", "--quality cranfield"),
-    Step("populate", "bench_peers.py populate --documents 200 --rounds 4", FEW),
+    Step("populate", "bench_peers.py populate --documents 400 --rounds 3", FEW),
     Step("query", "bench_peers.py query --points 1400 --queries 35 --rounds 5", "--points 100 --queries 5 --rounds 2"),
     Step(
         "query-large",
