@@ -263,10 +263,15 @@ def growth(sizes: Sequence[int], rounds: int, quantized: bool) -> list[Figure]:
         figures += [*_grown(size, costs, "cost of a point", 10_000, 1.15), *_grown(size, times, "query", 100_000, 3)]
         for way, found in ways.items():
             figures += [
-                Figure(name, way, name.split()[0], [f[name] for f in found], wanted=BOUNDS.get(name, ""), at=size)
+                Figure(name, way, unit(name), [f[name] for f in found], wanted=BOUNDS.get(name, ""), at=size)
                 for name in (found or [{}])[0]
             ]
     return figures
+
+
+def unit(name: str) -> str:
+    """The unit that a value's name begins with; recall has none."""
+    return "" if name.startswith("recall") else name.split()[0]
 
 
 def _grown(size: int, values: dict[int, float], name: str, start: int, most: float) -> Iterator[Figure]:
