@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from diptych.errors import MissingExtra
 from diptych.types import Floats
 from diptych_adapters.engines import keeping
-from diptych_adapters.engines.openvino_graph import CHANNELS, MASK, WANTED
+from diptych_adapters.engines.feeding import fed, input_names
+from diptych_adapters.engines.openvino_graph import WANTED
 from diptych_adapters.quiet import quiet
 
 EDITION = 1  # of the export
@@ -48,9 +49,7 @@ class OnnxGraph:
 
     def __call__(self, inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
         """The model's answer, the vector of a text where it has one, float32 `[n, ...]`."""
-        given = {MASK: mask, **dict(zip(CHANNELS, inputs, strict=False))}
-        given.setdefault(CHANNELS[1], np.zeros_like(mask))
-        answers = self._session.run([self._answer], {name: given[name] for name in self._names})
+        answers = self._session.run([self._answer], fed(self._names, inputs, mask))
         return np.asarray(answers[0], np.float32)
 
 
@@ -87,7 +86,7 @@ def exported(key: str, whole: torch.nn.Module, *, typed: bool, by_token: bool) -
 
 
 def _export(whole: torch.nn.Module, *, typed: bool, by_token: bool) -> bytes:
-    names = ("input_ids", MASK, "token_type_ids")[: 3 if typed else 2]
+    names = input_names(typed=typed)
     example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in names)
     axes = {name: {0: "rows", 1: "tokens"} for name in names}
     axes["answer"] = {0: "rows", 1: "tokens"} if by_token else {0: "rows"}

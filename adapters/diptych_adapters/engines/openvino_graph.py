@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from diptych.errors import MissingExtra
 from diptych.types import Floats
 from diptych_adapters.engines import keeping
+from diptych_adapters.engines.feeding import CHANNELS, MASK, fed, input_names
 from diptych_adapters.quiet import quiet
 
 EDITION = 2  # of the conversion: counted up when the same part gives another model
 HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "bf16"}
-CHANNELS = ("input_ids", "token_type_ids")
-MASK = "attention_mask"
 WANTED = "sentence_embedding"  # of an exported model that has more than one answer
 
 
@@ -60,9 +59,7 @@ class OpenVinoGraph:
         request = getattr(self._requests, "own", None)
         if request is None:
             request = self._requests.own = self._compiled.create_infer_request()
-        given = {MASK: mask, **dict(zip(CHANNELS, inputs, strict=False))}
-        given.setdefault(CHANNELS[1], np.zeros_like(mask))
-        answers = request.infer({name: given[name] for name in self._names}, share_inputs=True)
+        answers = request.infer(fed(self._names, inputs, mask), share_inputs=True)
         return np.array(answers[self._answer], np.float32)
 
 
@@ -106,7 +103,7 @@ def converted(whole: torch.nn.Module, *, typed: bool) -> Any:
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    names = ("input_ids", MASK, "token_type_ids")[: 3 if typed else 2]
+    names = input_names(typed=typed)
     example = {name: torch.ones(2, 8, dtype=torch.int64) for name in names}
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing says what it takes for constant; what is wrong shows in the answers

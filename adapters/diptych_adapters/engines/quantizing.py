@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from diptych.types import Floats
 from diptych_adapters.engines.batches import padded
-from diptych_adapters.engines.openvino_graph import CHANNELS, MASK, openvino
+from diptych_adapters.engines.feeding import fed, input_names
+from diptych_adapters.engines.openvino_graph import openvino
 from diptych_adapters.engines.tokens import Row
 
 SMOOTHING = 0.8  # the paper's alpha: 1 moves all of a channel's size into the weights
@@ -82,9 +83,10 @@ def _measured(
         ov.Model(outputs, probe.get_parameters()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
     found: dict[tuple[str, int], Activations] = {}
+    names = input_names(typed=rows[0].shape[0] > 1)
     random = np.random.default_rng(0)
     for given, mask in _batches(rows, pad):
-        answers = request({MASK: mask, **dict(zip(CHANNELS, given, strict=False))})
+        answers = request(fed(names, given, mask))
         for place, key in enumerate(keys):
             values = answers[place]
             values = values[mask.astype(bool)] if values.ndim == 3 else values.reshape(-1, values.shape[-1])

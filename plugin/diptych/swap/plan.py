@@ -18,6 +18,7 @@ from diptych.metadata import CollectionMetadata, Generation, Layout, Reading, ve
 from diptych.opening import reading_of
 from diptych.payloads import from_payload
 from diptych.protocols import Calibrated, Kind
+from diptych.sampling import texts_of
 from diptych.slots import Slot
 from diptych.swap.asking import comparable, query_side
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes
@@ -256,7 +257,7 @@ def _sample(handle: CollectionHandle, metadata: CollectionMetadata, config: Conf
 def _texts(records: Iterable[models.Record], layout: Layout, reading: Reading) -> list[str]:
     """What an encoder reads of these points; those of which it reads nothing are left out."""
     found = (from_payload(record.id, record.payload, layout) for record in records)
-    return [text for document in found if (text := reading.of(document.title, document.text))]
+    return texts_of(found, reading)
 
 
 def _warnings(metadata: CollectionMetadata, steps: Sequence[Step], silent: bool) -> list[str]:

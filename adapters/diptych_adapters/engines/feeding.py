@@ -1,0 +1,23 @@
+"""What converted models are fed: the names of their inputs, and the arrays by these names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHANNELS = ("input_ids", "token_type_ids")
+MASK = "attention_mask"
+
+
+def input_names(*, typed: bool) -> tuple[str, ...]:
+    """The inputs of a part, in the order of `Whole.forward`; `typed`: it reads types of tokens, too."""
+    return (CHANNELS[0], MASK, *CHANNELS[1:]) if typed else (CHANNELS[0], MASK)
+
+
+def fed(names: Iterable[str], inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+    """The arrays for these inputs; types of tokens that are not given are 0."""
+    given = {MASK: mask, **dict(zip(CHANNELS, inputs, strict=False))}
+    given.setdefault(CHANNELS[1], np.zeros_like(mask))
+    return {name: given[name] for name in names}
