@@ -30,7 +30,8 @@ _BATCH = 1024  # texts that are counted together
 class Bm25:
     """BM25 weights over words; see `Bm25Options` for the options.
 
-    `encode_document` needs `calibrate` first: the average length is a fact of the corpus, never a guess.
+    `encode_document` needs `calibrate` or the option `average_length` first: the average length is a fact of the
+    corpus, never a guess.
     """
 
     dimension = 2**32
@@ -39,12 +40,14 @@ class Bm25:
     def __init__(self, **options: Any) -> None:
         self.options = Bm25Options(**options)
         self.lexicon = Lexicon(lexicon_analysis.Analyzer(self.options))
-        self.average_length: float | None = None
+        self.average_length: float | None = self.options.average_length
 
     @property
     def fingerprint(self) -> Fingerprint:
         """Of the analysis, k1 and b. The average length is not part: it belongs to the corpus, and only drifts."""
-        facts = self.options.model_dump() | {"stopwords": sorted(self.lexicon.analyzer.stopwords)}
+        facts = self.options.model_dump(exclude={"average_length"}) | {
+            "stopwords": sorted(self.lexicon.analyzer.stopwords)
+        }
         text = json.dumps(["bm25", lexicon_analysis.VERSION, facts], sort_keys=True, ensure_ascii=True)
         numerics = f"snowball {lexicon_analysis.snowball_version()}"
         return Fingerprint(hashlib.blake2b(text.encode(), digest_size=16).hexdigest(), numerics)
@@ -83,7 +86,8 @@ class Bm25:
             raise ContractError(
                 "bm25 does not know the corpus's average length yet",
                 expected="calibrate(statistics) before encode_document",
-                do="populate measures the corpus first; in your own code: encoder.calibrate(encoder.measure(texts))",
+                do="populate measures the corpus first; where another program writes, set the option average_length; "
+                "in your own code: encoder.calibrate(encoder.measure(texts))",
             )
         return [vector for batch in _batches(inputs) for vector in self._encode(batch, self.average_length)]
 

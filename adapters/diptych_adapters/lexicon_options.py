@@ -46,3 +46,9 @@ class Bm25Options(LexiconOptions):
         1.2, ge=0, description="How soon more occurrences of a word stop counting; 0 counts presence only."
     )
     b: float = Field(0.75, ge=0, le=1, description="How much longer documents are discounted; 0 not at all.")
+    average_length: float | None = Field(
+        None,
+        gt=0,
+        description="Words that count of a document on average, used until a populate has measured the corpus: where "
+        "another program fills the collection.",
+    )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from diptych import swap
+from diptych import documents, swap
 from diptych.adopt import adopt
 from diptych.adopt.adopting import SAMPLE as ADOPT_SAMPLE
 from diptych.config import Config
+from diptych.encoders import Encoders
 from diptych.handle import CollectionHandle
 from diptych.locating import client_of, config_at, config_of, name_of
 from diptych.metadata import Layout
@@ -164,6 +165,28 @@ class Collection(Searching):
     ) -> PopulateReport:
         """Bring the documents in: new and changed ones are encoded, the others left. See `diptych.populate`."""
         return populate(self.handle, documents, sync=sync, progress=progress, report_path=report_path, engine=engine)
+
+    def get(self, ids: Sequence[str]) -> list[Document]:
+        """The documents of these ids, in their order, without those that are not there.
+
+        Raises:
+            CollectionError: ids that are no texts.
+            PopulateError: the store does not answer.
+        """
+        return documents.get(self.handle, ids)
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Delete the documents of these ids; how many of them there were.
+
+        Raises:
+            CollectionError, PopulateError: as `get`.
+        """
+        return documents.delete(self.handle, ids)
+
+    @property
+    def encoders(self) -> Encoders:
+        """The encoders and rerankers that serve the collection, by slot, for programs that call them themselves."""
+        return Encoders.of(self.handle)
 
     def plan(self, config: str | Path | Config, *, again: Iterable[str] = (), sample: int = SAMPLE) -> Plan:
         """What `config` asks of the collection and what it would cost; changes nothing. See `diptych.swap.plan`."""

@@ -9,11 +9,13 @@ from diptych.explain import Explanation, explain
 from diptych.handle import CollectionHandle
 from diptych.search import HitGroup, Pipeline, Retrieve, search_groups
 from diptych.search.asked import Options
+from diptych.search.by_vector import search_by_vector
 from diptych.search.run import answer, answer_later
 from diptych.search.warming import warm
-from diptych.types import Hit, Query
+from diptych.types import Hit, Query, SparseVector
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
     from qdrant_client import models
 
 
@@ -77,6 +79,26 @@ class Searching:
         """`search`, while the event loop goes on. Queries that are asked at the same time are answered together."""
         options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload)
         return await answer_later(self.handle, query, options)
+
+    def search_by_vector(
+        self,
+        vector: ArrayLike | SparseVector,
+        stages: Retrieve | Pipeline,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        filter: models.Filter | None = None,
+        score_threshold: float | None = None,
+        params: models.SearchParams | None = None,
+        with_payload: bool | Sequence[str] = True,
+    ) -> list[Hit]:
+        """The best documents for a vector of a slot's space: `Retrieve("SLOT")`, perhaps `>> Diversify("SLOT")`.
+
+        Raises:
+            SearchError: the vector does not fit the slot, or the stages need more than it.
+        """
+        options = Options(None, limit, offset, filter, score_threshold, params, with_payload)
+        return search_by_vector(self.handle, vector, stages, options)
 
     def search_groups(
         self,

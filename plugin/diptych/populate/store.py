@@ -102,18 +102,21 @@ class Store:
 
         In an adopted collection every point is a document, hashed here, and its payload is given too.
         """
-        fields: Any = [OWN]
-        if self.layout != NATIVE:
-            fields = models.PayloadSelectorExclude(exclude=self._copies) if self._copies else True
+        records = self.records(points, only=[OWN] if self.layout == NATIVE else None)
+        return {plain_id(record.id): self._own(record) for record in records}
+
+    def records(self, points: Sequence[PointId], *, only: list[str] | None = None) -> list[models.Record]:
+        """Those of these points that exist, with all that is the document's of their payload, or `only` some keys."""
+        fields: Any = only or (models.PayloadSelectorExclude(exclude=self._copies) if self._copies else True)
         read = partial(self.client.retrieve, self.name, points, with_payload=fields, with_vectors=False)
-        return {plain_id(record.id): self._own(record) for record in self._again("read from", read)}
+        return self._again("read from", read)
 
     def points_of(self, ids: Sequence[str]) -> dict[str, PointId]:
         """The points that hold documents of these ids, where point ids are free; else nothing."""
         found: dict[str, PointId] = {}
         if not points_are_free(self.layout):
             return found
-        for record in self._scrolled(named(ids, self.layout), id_fields(self.layout)):
+        for record in self.scrolled(named(ids, self.layout), id_fields(self.layout)):
             found.setdefault(from_payload(record.id, record.payload, self.layout).id, plain_id(record.id))
         return found
 
@@ -137,7 +140,7 @@ class Store:
         """
         layout = self.layout
         fields = [OWN] if layout == NATIVE else [*id_fields(layout), *text_fields(layout)]
-        for record in self._scrolled(None, fields):
+        for record in self.scrolled(None, fields):
             own = (record.payload or {}).get(OWN) if layout == NATIVE else self._own(record)
             if own and "id" in own and own.get("text", True):
                 yield plain_id(record.id), str(own["id"])
@@ -154,7 +157,8 @@ class Store:
         document = from_payload(record.id, payload, self.layout)
         return {"id": document.id, "hash": document.content_hash(), "text": document.text, "payload": payload}
 
-    def _scrolled(self, chosen: models.Filter | None, fields: list[str]) -> Iterator[models.Record]:
+    def scrolled(self, chosen: models.Filter | None, fields: list[str]) -> Iterator[models.Record]:
+        """All points that fit `chosen`, with these keys of their payload, page by page."""
         offset: Any = None
         while True:
             records, offset = self._again("read from", partial(self._page, chosen, fields, offset))

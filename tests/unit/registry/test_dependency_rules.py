@@ -52,9 +52,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "testing",
     ),
     ("populate", "search"),
-    ("evaluate", "explain", "tune"),
+    ("evaluate", "explain", "tune", "documents"),
     ("swap", "copying", "adopt"),
     ("locating", "searching"),
+    ("encoders",),
     ("collection",),
     ("cli", "studio", "__main__"),
 )

@@ -1,0 +1,170 @@
+"""`Encoders`: encoders and rerankers by name, for programs that call them themselves.
+
+A name is a slot of a config or an open collection, or an adapter that is installed, made with its default options. What
+an open collection gives is what serves it: it has proved that it made the vectors, and follows a cut-over.
+"""
+
+from __future__ import annotations
+
+import difflib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from diptych.config import Config
+from diptych.config.models import SlotConfig
+from diptych.encoding import Side, Vector
+from diptych.errors import AdapterOptionsError, UnknownAdapter
+from diptych.handle import CollectionHandle
+from diptych.locating import config_at
+from diptych.protocols import Kind, Reranker
+from diptych.registry import Registry
+from diptych.slots import Slot
+from diptych.view import Rerankers
+
+ENCODES = ("dense", "sparse", "multivector")
+
+
+class NamedEncoder:
+    """One encoder by its name; each call asks whoever serves under it then.
+
+    Args:
+        name: of a slot or an adapter.
+        slot: gives the slot that serves now.
+    """
+
+    def __init__(self, name: str, slot: Callable[[], Slot]) -> None:
+        self.name, self._slot = name, slot
+
+    def __repr__(self) -> str:
+        return f"NamedEncoder({self.name!r})"
+
+    @property
+    def kind(self) -> Kind:
+        """Its contract: dense, sparse or multivector."""
+        return self._slot().kind
+
+    @property
+    def dimension(self) -> int:
+        """Numbers in a vector, in a token's vector, or terms of the lexicon. Loads the encoder."""
+        return int(self._slot().encoder.dimension)
+
+    @property
+    def accepts(self) -> tuple[str, ...]:
+        """What an input may be, such as text or image."""
+        return tuple(self._slot().spec.accepts)
+
+    def encode_query(self, texts: Sequence[str]) -> list[Vector]:
+        """A vector for each query, in order: float32 `[dimension]` or `[tokens, dimension]`, or a `SparseVector`.
+
+        Raises:
+            ContractError, FingerprintMismatch, RegistryError: see diptych.errors.
+        """
+        return self._encode("query", texts)
+
+    def encode_document(self, texts: Sequence[str]) -> list[Vector]:
+        """A vector for each document, in order, as `encode_query`."""
+        return self._encode("document", texts)
+
+    def _encode(self, side: Side, texts: Sequence[str]) -> list[Vector]:
+        return self._slot().encode(side, list(texts)) if len(texts) else []
+
+
+class Encoders:
+    """The encoders and rerankers that a config, an open collection or nothing but the installed adapters name.
+
+    Args:
+        slots: gives the slots by name as they are now.
+        registry: whose adapters can be named, too.
+        stages: adapter and options of each reranker that the pipeline names.
+    """
+
+    def __init__(
+        self,
+        slots: Callable[[], Mapping[str, Slot]],
+        registry: Registry,
+        stages: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        self._slots, self._registry, self._stages = slots, registry, dict(stages or {})
+        self._adapters: dict[str, Slot] = {}
+        self._rerankers = Rerankers(registry)
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, source: str | Path | Config | None = None, *, registry: Registry | None = None) -> Encoders:
+        """Those of a config file or `Config`, without its store; of the installed adapters alone for None.
+
+        What needs statistics of a corpus, as bm25 does, encodes documents only where its options give them.
+
+        Raises:
+            ConfigError: the config cannot be used.
+        """
+        registry = registry or Registry.default()
+        config = None if source is None else config_at(source, registry)
+        slots = {name: Slot(name, own, None, registry) for name, own in config.slots.items()} if config else {}
+        stages = {stage.adapter: stage.options for stage in config.search.rerank} if config else {}
+        return cls(lambda: slots, registry, stages)
+
+    @classmethod
+    def of(cls, handle: CollectionHandle) -> Encoders:
+        """Those that serve an open collection."""
+        stages = {stage.adapter: stage.options for stage in handle.search_config.rerank}
+        return cls(lambda: handle.now().slots if handle.exists else handle.slots, handle.registry, stages)
+
+    @property
+    def names(self) -> list[str]:
+        """The slots."""
+        return list(self._slots())
+
+    def __getitem__(self, name: str) -> NamedEncoder:
+        """The encoder of this slot or adapter.
+
+        Raises:
+            UnknownAdapter: it is neither.
+            AdapterOptionsError: it makes no vectors.
+        """
+        self.slot(name)
+        return NamedEncoder(name, lambda: self.slot(name))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._slots() or any(spec.name == name for spec in self._registry.specs())
+
+    def slot(self, name: str) -> Slot:
+        """What serves under this name now.
+
+        Raises:
+            UnknownAdapter, AdapterOptionsError: as `[name]`.
+        """
+        slot = self._slots().get(name) or self._adapter(name)
+        if slot.kind not in ENCODES:
+            got = f"{name!r}, a {slot.kind.replace('_', ' ')}"
+            raise AdapterOptionsError("this makes no vectors", where="encoders", got=got, expected=", ".join(ENCODES))
+        return slot
+
+    def reranker(self, name: str, options: Mapping[str, Any] | None = None) -> Reranker:
+        """The reranker of this adapter, made at the first call and kept; options are the pipeline's unless given.
+
+        Raises:
+            RegistryError: it is unknown, is no reranker, or cannot be made.
+        """
+        return self._rerankers.get(name, self._stages.get(name, {}) if options is None else options)
+
+    def _adapter(self, name: str) -> Slot:
+        with self._lock:
+            if name not in self._adapters:
+                self._require(name)
+                self._adapters[name] = Slot(name, SlotConfig(adapter=name), None, self._registry)
+            return self._adapters[name]
+
+    def _require(self, name: str) -> None:
+        slots, adapters = self.names, [spec.name for spec in self._registry.specs() if spec.kind in ENCODES]
+        known = [*slots, *adapters]
+        if name not in known and all(spec.name != name for spec in self._registry.specs()):
+            near = difflib.get_close_matches(name, known, n=1)
+            raise UnknownAdapter(
+                f"no encoder is called {name!r}",
+                where="encoders",
+                expected=f"a slot ({', '.join(slots) or 'none'}) or an adapter ({', '.join(adapters)})",
+                do=f"did you mean {near[0]!r}?" if near else "",
+            )

@@ -1,0 +1,78 @@
+"""Search with a vector that the caller has made, in one slot."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from diptych.errors import SearchError
+from diptych.handle import CollectionHandle
+from diptych.search.asked import Asked, Options
+from diptych.search.found import Found
+from diptych.search.inputs import Input
+from diptych.search.pipeline import Pipeline, Retrieve
+from diptych.search.retrieval import retrieve
+from diptych.search.run import current, finished
+from diptych.slots import Slot
+from diptych.types import Hit, SparseVector
+from diptych.view import View
+
+
+def search_by_vector(
+    handle: CollectionHandle | View, vector: ArrayLike | SparseVector, stages: Retrieve | Pipeline, options: Options
+) -> list[Hit]:
+    """The best documents for one vector, best first.
+
+    Args:
+        vector: of the space of the slot that `stages` retrieves from: `[dimension]`, `[tokens, dimension]` or sparse.
+        stages: retrieval from one slot, and `Diversify` by the same slot if wanted.
+        options: as in `search`; its pipeline is not read.
+
+    Raises:
+        SearchError: a vector that does not fit the slot, or stages that ask for more than one slot or for the text.
+        CollectionNotFound: nothing has been populated yet.
+    """
+
+    def once() -> list[Hit]:
+        asked = Asked.of(handle, [_UNKNOWN], options._replace(pipeline=stages))
+        slot = _slot_of(asked)
+        hits = retrieve([asked], [[{slot.name: _input(slot, vector)}]])[0]
+        return finished(asked, Found(hits, {}, [{}]))[0]
+
+    return current(handle, once)
+
+
+_UNKNOWN = "(a vector)"
+
+
+def _slot_of(asked: Asked) -> Slot:
+    pipeline = asked.pipeline
+    if len(pipeline.slots) != 1 or pipeline.rerank:
+        raise SearchError(
+            "a vector asks one slot", where=repr(pipeline), do='give Retrieve("SLOT"), perhaps with Diversify("SLOT")'
+        )
+    slot = asked.handle.slots[pipeline.slots[0]]
+    if slot.kind == "text_index":
+        raise SearchError("this slot has no vectors", where=slot.where, got="a text index", expected="a text to search")
+    return slot
+
+
+def _input(slot: Slot, vector: ArrayLike | SparseVector) -> Input:
+    from qdrant_client import models
+
+    if isinstance(vector, SparseVector) or slot.kind == "sparse":
+        if not (isinstance(vector, SparseVector) and slot.kind == "sparse"):
+            raise _unfit(slot, type(vector).__name__, "SparseVector" if slot.kind == "sparse" else "numbers")
+        return models.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())
+    found = np.asarray(vector, np.float32)
+    axes = 1 if slot.kind == "dense" else 2
+    dimension = slot.generation.dimension if slot.generation else None
+    if found.ndim != axes or (dimension is not None and found.shape[-1] != dimension) or not found.size:
+        raise _unfit(slot, str(list(found.shape)), f"[{'tokens, ' if axes == 2 else ''}{dimension}]")
+    if not np.isfinite(found).all():
+        raise _unfit(slot, "NaN or infinity", "finite numbers")
+    return found.tolist()
+
+
+def _unfit(slot: Slot, got: str, expected: str) -> SearchError:
+    return SearchError("the vector does not fit the slot", where=slot.where, got=got, expected=expected)

@@ -1,0 +1,90 @@
+"""Documents read and deleted by their ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from qdrant_client import models
+
+from diptych import Collection, Document, Registry, hookimpl
+from diptych.config import parse_config
+from diptych.errors import CollectionError
+from diptych.testing import fakes_plugin
+
+DOCUMENTS = [
+    Document("a", "convert audio files", "lame", {"section": "sound"}),
+    Document("7", "edit pictures"),
+    Document("c/3", "read mail"),
+]
+
+
+class PointsByMetadata:
+    """A plugin that chooses points by what only the whole document says."""
+
+    @hookimpl
+    def diptych_point_id(self, document: Document) -> int | None:
+        return 100 + len(document.text)
+
+
+@pytest.fixture(params=["memory:", "edge"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return request.param if request.param == "memory:" else f"edge:{tmp_path}"
+
+
+def opened(url: str, *plugins: object) -> Collection:
+    slots = {"dense": {"adapter": "fake-dense"}}
+    config = parse_config({"store": url, "collection": "things", "slots": slots, "cache": {"enabled": False}})
+    return Collection.open(config, registry=Registry(fakes_plugin, *plugins))
+
+
+def test_documents_come_back_whole_in_the_order_asked_for(url: str) -> None:
+    with opened(url) as things:
+        things.populate(DOCUMENTS)
+        assert things.get(["c/3", "nobody", "a", "a"]) == [DOCUMENTS[2], DOCUMENTS[0]]
+
+
+def test_deleting_counts_what_was_there_and_leaves_the_rest(url: str) -> None:
+    with opened(url) as things:
+        things.populate(DOCUMENTS)
+        assert things.delete(["a", "nobody"]) == 1
+        assert things.delete(["a"]) == 0
+        assert things.count() == 2
+        assert things.get(["a", "7"]) == [DOCUMENTS[1]]
+
+
+def test_more_ids_than_a_page_holds(url: str) -> None:
+    many = [Document(f"d{n}", f"text {n}") for n in range(1500)]
+    with opened(url) as things:
+        things.populate(many)
+        ids = [document.id for document in many]
+        assert things.get(ids) == many
+        assert things.delete(ids[:-1]) == 1499
+
+
+def test_points_that_a_plugin_chose_are_found_by_what_they_say(url: str) -> None:
+    with opened(url, PointsByMetadata()) as things:
+        things.populate(DOCUMENTS)
+        assert things.get(["a"]) == [DOCUMENTS[0]]
+        assert things.delete(["a", "7"]) == 2
+
+
+def test_a_point_that_another_program_wrote_has_its_own_id(url: str) -> None:
+    with opened(url) as things:
+        things.populate(DOCUMENTS)
+        (vector,) = things.encoders["dense"].encode_document(["foreign"])
+        point = models.PointStruct(id=12, vector={"dense.1": vector.tolist()}, payload={"text": "foreign"})
+        things.client.upsert("things", [point])
+        assert things.get(["12"]) == [Document("12", "foreign")]
+        assert things.delete(["12"]) == 1
+
+
+def test_before_the_first_populate_there_is_nothing(url: str) -> None:
+    with opened(url) as things:
+        assert things.get(["a"]) == []
+        assert things.delete(["a"]) == 0
+
+
+def test_one_text_is_no_list_of_ids(url: str) -> None:
+    with opened(url) as things, pytest.raises(CollectionError, match=r"(?s)ids are no list.*'abc'"):
+        things.get("abc")

@@ -1,0 +1,95 @@
+"""Encoders by name: of a config, of an open collection, of what is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diptych import Collection, Registry, SparseVector
+from diptych.config import parse_config
+from diptych.encoders import Encoders
+from diptych.errors import AdapterOptionsError, UnknownAdapter
+from diptych.testing import fakes_plugin
+
+CONFIG = {
+    "store": "memory:",
+    "collection": "things",
+    "slots": {
+        "mine": {"adapter": "fake-dense"},
+        "words": {"adapter": "fake-sparse"},
+        "late": {"adapter": "fake-multivector"},
+    },
+    "search": {"retrieve": {"mine": 10}, "rerank": [{"adapter": "fake-reranker", "candidates": 5}]},
+    "cache": {"enabled": False},
+}
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry(fakes_plugin)
+
+
+@pytest.fixture
+def encoders(registry: Registry) -> Encoders:
+    return Encoders.open(parse_config(CONFIG), registry=registry)
+
+
+def test_a_slot_encodes_as_its_adapter_does(encoders: Encoders, registry: Registry) -> None:
+    wanted = registry.create("fake-dense")
+    found = encoders["mine"].encode_document(["one", "two"])
+    assert np.array_equal(np.stack(found), wanted.encode_document(["one", "two"]))  # type: ignore[union-attr, arg-type]
+    assert encoders["mine"].kind == "dense"
+    assert encoders["mine"].dimension == wanted.dimension  # type: ignore[union-attr]
+    assert encoders["mine"].encode_query([]) == []
+
+
+def test_each_kind_gives_its_own_vectors(encoders: Encoders) -> None:
+    (sparse,), (late,) = encoders["words"].encode_query(["one two"]), encoders["late"].encode_query(["one two"])
+    assert isinstance(sparse, SparseVector)
+    assert isinstance(late, np.ndarray)
+    assert late.ndim == 2
+
+
+def test_adapters_have_names_too(encoders: Encoders) -> None:
+    alone = Encoders.open(registry=encoders._registry)
+    assert alone.names == []
+    assert np.array_equal(alone["fake-dense"].encode_query(["x"]), encoders["mine"].encode_query(["x"]))
+    assert "fake-dense" in alone
+    assert "mine" not in alone
+
+
+def test_an_open_collection_gives_what_serves_it(registry: Registry) -> None:
+    with Collection.open(parse_config(CONFIG), registry=registry) as things:
+        assert things.encoders.names == ["mine", "words", "late"]
+        things.populate([{"id": "a", "text": "one two three"}])
+        slot = things.handle.slot("mine")
+        assert things.encoders.slot("mine") is slot
+
+
+def test_rerankers_take_the_pipelines_options(encoders: Encoders) -> None:
+    reranker = encoders.reranker("fake-reranker")
+    assert len(reranker.predict([("a", "b")])) == 1
+    assert encoders.reranker("fake-reranker") is reranker
+
+
+def test_unknown_names_and_what_makes_no_vectors_are_said(encoders: Encoders) -> None:
+    names = r"(?s)no encoder is called 'mime'.*mine, words, late.*did you mean 'mine'"
+    with pytest.raises(UnknownAdapter, match=names):
+        encoders["mime"]
+    with pytest.raises(AdapterOptionsError, match=r"(?s)makes no vectors.*'fake-reranker', a reranker"):
+        encoders["fake-reranker"]
+
+
+def test_bm25_encodes_by_a_given_average_length_until_a_corpus_is_measured(tmp_path: Path) -> None:
+    slots = {"lexical": {"adapter": "bm25", "average_length": 4}}
+    config = parse_config({**CONFIG, "slots": slots, "search": {"retrieve": {"lexical": 10}}})
+    (vector,) = Encoders.open(config)["lexical"].encode_document(["four words exactly here"])
+    assert isinstance(vector, SparseVector)
+    with Collection.open(config) as things:
+        things.populate([{"id": "a", "text": "one small word"}, {"id": "b", "text": "big elephants walk slowly today"}])
+        average = things.handle.slot("lexical").encoder.average_length
+        assert average == 4.0  # 3 and 5 words that count
+        things.handle.slot("lexical").encoder.calibrate({"documents": 1.0, "tokens": 9.0})
+        assert things.handle.slot("lexical").encoder.average_length == 9.0
