@@ -56,7 +56,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("swap", "copying", "adopt"),
     ("locating", "searching"),
     ("encoders",),
-    ("collection",),
+    ("collection", "clients"),
     ("cli", "studio", "__main__"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
