@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("factories", "config"),
     ("metadata",),
     ("keeping",),
-    ("reports",),
+    ("reports", "frames"),
     ("hookspecs",),
     ("registry",),
     (
