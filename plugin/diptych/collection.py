@@ -167,7 +167,7 @@ class Collection(Searching):
 
         A data frame is read by its columns `id` or `_id`, `text` and `title`; see `diptych.frames` for others.
         """
-        rows = frames.documents(documents) if frames.is_frame(documents) else documents
+        rows: Any = frames.documents(documents) if frames.is_frame(documents) else documents
         return populate(self.handle, rows, sync=sync, progress=progress, report_path=report_path, engine=engine)
 
     def get(self, ids: Sequence[str]) -> list[Document]:

@@ -93,7 +93,7 @@ def answers(queries: Sequence[str | Query], found: Sequence[Sequence[Hit]]) -> C
     return _table(rows, _FIXED)
 
 
-def _document(row: Mapping[str, Any], key: Any, body: str | None, head: str | None, rest: Sequence[str]) -> Document:
+def _document(row: Mapping[str, Any], key: Any, body: Any, head: Any, rest: Sequence[str]) -> Document:
     present = {name: cell for name, cell in row.items() if not _is_missing(cell)}
     metadata = {name: present[name] for name in rest if name in present}
     return Document(_id_of(present.get(key)), present.get(body, ""), present.get(head, ""), metadata)

@@ -146,9 +146,9 @@ def _later_at(url: str, options: ClientOptions) -> AsyncInferenceClient:
             expected="http(s):, grpc(s): or memory:",
             do="diptych.client(...), its calls in asyncio.to_thread",
         )
-    place = place_of(url)
+    place: dict[str, Any] = {**options, **place_of(url)}
     grpc = place.pop("grpc")
-    return AsyncInferenceClient(prefer_grpc=grpc, check_compatibility=False, **options | place)
+    return AsyncInferenceClient(prefer_grpc=grpc, check_compatibility=False, **place)
 
 
 def _ours(opened: Any, url: str) -> Any:

@@ -111,9 +111,9 @@ def test_models_of_fastembed_go_on_to_qdrant_client(
         made.create_collection("demo", {k: models.VectorParams(size=n, distance=COSINE) for k, n in sizes.items()})
     client.upload_points("demo", [models.PointStruct(id=1, vector={"theirs": theirs, "ours": document("one")})])
     other.upload_points("demo", [models.PointStruct(id=1, vector={"theirs": theirs})])
-    (mixed,), (alone,) = (made.retrieve("demo", [1], with_vectors=True) for made in (client, other))
-    assert mixed.vector["theirs"] == alone.vector["theirs"]
-    assert mixed.vector["ours"] == pytest.approx(FakeDenseEncoder().encode_document(["one"])[0].tolist())
+    mixed, alone = ({**vars(made.retrieve("demo", [1], with_vectors=True)[0])}["vector"] for made in (client, other))
+    assert mixed["theirs"] == alone["theirs"]
+    assert mixed["ours"] == pytest.approx(FakeDenseEncoder().encode_document(["one"])[0].tolist())
     client.close()
 
 
