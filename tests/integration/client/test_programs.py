@@ -15,12 +15,12 @@ import diptych
 from diptych import SparseVector
 from diptych.encoders import Encoders
 
-TEXTS = [
-    "convert sound files between formats",
+TEXTS = [  # no two of them are found alike, since stores order ties as they like
+    "convert sound files to other files",
     "record and mix many tracks of audio",
     "retouch photographs",
     "a scanner of network ports",
-    "edit audio and sound tags",
+    "edit audio and sound tags, and edit covers",
 ]
 QUERY = "edit audio files"
 
