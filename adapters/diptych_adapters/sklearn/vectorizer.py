@@ -61,7 +61,8 @@ class EncoderVectorizer(TransformerMixin, BaseEstimator):  # type: ignore[misc] 
         if self._encoder().kind == "sparse":
             self._learn(self._vectors(texts))
         else:
-            self.terms_, self.n_features_out_ = None, self._encoder().dimension
+            self.terms_: Any = None
+            self.n_features_out_ = self._encoder().dimension
         return self
 
     def transform(self, X: Iterable[str]) -> Any:  # noqa: N803

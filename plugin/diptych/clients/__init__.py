@@ -10,9 +10,10 @@ from diptych.clients.classes import (
     InferenceClient,
     ServerInferenceClient,
 )
-from diptych.clients.opening import ClientOptions, async_client, client
+from diptych.clients.opening import AnyClient, ClientOptions, async_client, client
 
 __all__ = [
+    "AnyClient",
     "AsyncInferenceClient",
     "ClientOptions",
     "ClusterInferenceClient",

@@ -223,3 +223,13 @@ def test_a_plain_program_writes_into_a_collection_of_diptych_and_queries_it(clie
     assert things.get(["7"])[0].text == text
     with pytest.raises(CollectionError, match=r"(?s)no slot 'late'.*dense, lexical"):
         things.encoders.vector("late")
+
+
+def test_a_text_without_a_term_asks_for_nothing(client: Any) -> None:
+    client.create_collection("demo", sparse_vectors_config={"words": models.SparseVectorParams()})
+    bm25 = {"average_length": 3, "language": "english"}
+    client.encoders = Encoders.open()
+    vector = {"words": document("sound of audio", "bm25", **bm25)}
+    client.upsert("demo", [models.PointStruct(id=1, vector=vector)])
+    assert [p.id for p in client.query_points("demo", document("audio", "bm25", **bm25), using="words").points] == [1]
+    assert client.query_points("demo", document("of the", "bm25", **bm25), using="words").points == []

@@ -55,7 +55,8 @@ def test_each_kind_gives_its_own_vectors(encoders: Encoders) -> None:
 def test_adapters_have_names_too(encoders: Encoders) -> None:
     alone = Encoders.open(registry=encoders._registry)
     assert alone.names == []
-    assert np.array_equal(alone["fake-dense"].encode_query(["x"]), encoders["mine"].encode_query(["x"]))
+    found, wanted = (each.encode_query(["x"]) for each in (alone["fake-dense"], encoders["mine"]))
+    assert np.array_equal(found, wanted)  # type: ignore[arg-type]
     assert "fake-dense" in alone
     assert "mine" not in alone
 
