@@ -17,7 +17,7 @@ sklearn = pytest.importorskip("sklearn")
 from sklearn.base import clone  # noqa: E402
 from sklearn.compose import ColumnTransformer  # noqa: E402
 from sklearn.exceptions import NotFittedError, SkipTestWarning  # noqa: E402
-from sklearn.linear_model import LogisticRegression  # noqa: E402
+from sklearn.linear_model import RidgeClassifier  # noqa: E402
 from sklearn.model_selection import GridSearchCV  # noqa: E402
 from sklearn.pipeline import make_pipeline, make_union  # noqa: E402
 from sklearn.utils import estimator_checks  # noqa: E402
@@ -72,9 +72,9 @@ def test_a_sparse_encoder_gives_the_terms_of_the_fitted_texts(encoders: Encoders
 
 def test_it_stands_in_a_pipeline_and_a_grid(encoders: Encoders) -> None:
     both = make_union(EncoderVectorizer("dense", encoders=encoders), EncoderVectorizer("words", encoders=encoders))
-    pipeline = make_pipeline(both, LogisticRegression(C=100))
+    pipeline = make_pipeline(both, RidgeClassifier(alpha=0.01))
     assert list(pipeline.fit(TEXTS, KINDS).predict(TEXTS)) == KINDS
-    one = make_pipeline(EncoderVectorizer("dense", encoders=encoders), LogisticRegression())
+    one = make_pipeline(EncoderVectorizer("dense", encoders=encoders), RidgeClassifier())
     search = GridSearchCV(one, {"encodervectorizer__encoder": ["dense", "words"]}, cv=2).fit(TEXTS, KINDS)
     assert search.best_params_["encodervectorizer__encoder"] in ("dense", "words")
 

@@ -57,6 +57,7 @@ def client(
     *,
     config: str | Path | Config | None = None,
     encoders: Encoders | None = None,
+    registry: Registry | None = None,
     **options: Unpack[ClientOptions],
 ) -> AnyClient:
     """A `QdrantClient`, or for `edge:PATH` an `EdgeClient`, that takes our encoders' names as models.
@@ -68,21 +69,23 @@ def client(
         location: as `QdrantClient` takes it (`:memory:`, a URL), or `edge:PATH`, `memory:` or `grpc://HOST:PORT`.
         config: names slots, and the store where neither `location` nor url, host or path does.
         encoders: who encodes; those of the config, or of what is installed, unless given.
+        registry: where adapters come from; everything installed unless given.
         options: of `QdrantClient`.
 
     Raises:
         ConfigError, StoreError: see diptych.errors.
     """
-    wanted = None if config is None else config_at(config, Registry.default())
+    registry = registry or Registry.default()
+    wanted = None if config is None else config_at(config, registry)
     made: Any
     if wanted is not None and not _is_placed(location, options):
         _refuse(options, f"store: {wanted.store}")
-        made = _ours(open_store_of(wanted, registry=Registry.default(), classes=_CLASSES), wanted.store)
+        made = _ours(open_store_of(wanted, registry=registry, classes=_CLASSES), wanted.store)
     elif location is not None and _scheme(location) in _OWN_URLS:
         made = _at_url(location, options)
     else:
         made = InferenceClient(location, **options)
-    made.encoders = encoders or Encoders.open(wanted)
+    made.encoders = encoders or Encoders.open(wanted, registry=registry)
     return made  # type: ignore[no-any-return]
 
 
@@ -91,18 +94,20 @@ def async_client(
     *,
     config: str | Path | Config | None = None,
     encoders: Encoders | None = None,
+    registry: Registry | None = None,
     **options: Unpack[ClientOptions],
 ) -> AsyncInferenceClient:
     """An `AsyncQdrantClient` that takes our encoders' names as models, as `client` does; they encode in a thread.
 
     Args:
-        location, config, encoders, options: as in `client`, but for `edge:PATH`.
+        location, config, encoders, registry, options: as in `client`, but for `edge:PATH`.
 
     Raises:
         ConfigError: see diptych.errors.
         StoreUnsupported: the store is embedded, or a cluster that the config describes.
     """
-    wanted = None if config is None else config_at(config, Registry.default())
+    registry = registry or Registry.default()
+    wanted = None if config is None else config_at(config, registry)
     if wanted is not None and not _is_placed(location, options):
         _refuse(options, f"store: {wanted.store}")
         made = _later(wanted)
@@ -110,7 +115,7 @@ def async_client(
         made = _later_at(location, options)
     else:
         made = AsyncInferenceClient(location, **options)
-    made.encoders = encoders or Encoders.open(wanted)
+    made.encoders = encoders or Encoders.open(wanted, registry=registry)
     return made
 
 

@@ -192,16 +192,18 @@ def test_an_asyncio_client_is_made_of_a_config_too(small_server: Callable[..., A
     asyncio.run(program())
 
 
-def test_a_store_that_a_plugin_answers_for_is_not_ours_to_extend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_a_plugin_answers_for_is_not_ours_to_extend(registry: Registry) -> None:
     class Plugin:
         @diptych.hookimpl
         def diptych_open_store(self, url: str) -> Any:
             return QdrantClient(":memory:") if url.startswith("own:") else None
 
-    own = Registry(Plugin())
-    monkeypatch.setattr(Registry, "default", staticmethod(lambda: own))
     with pytest.raises(StoreUnsupported, match=r"(?s)a plugin's.*answered by QdrantClient"):
-        diptych.client(config=config("own:place"))
+        diptych.client(config=config("own:place"), registry=Registry(Plugin()))
+    slots = {"dense": {"adapter": "fake-dense"}}
+    fakes = parse_config({"store": "memory:", "collection": "demo", "slots": slots})
+    client = diptych.client(config=fakes, registry=registry)
+    assert (client.get_embedding_size("dense"), client.get_embedding_size("fake-multivector")) == (64, 32)
 
 
 def test_a_plain_program_writes_into_a_collection_of_diptych_and_queries_it(client: Any, registry: Registry) -> None:
