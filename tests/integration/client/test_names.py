@@ -223,6 +223,11 @@ def test_a_plain_program_writes_into_a_collection_of_diptych_and_queries_it(clie
         assert answer.points[0].id == 7
     assert things.search("mix tracks")[0].id == "7"
     assert things.get(["7"])[0].text == text
+    lacking = models.PointStruct(
+        id=8, vector={names["dense"]: document("scan ports", "dense")}, payload={"text": "scan"}
+    )
+    client.upsert("things", [lacking])
+    assert things.apply(made).encoded == {"lexical.1": 1}, "a swap's apply fills what a plain program left out"
     with pytest.raises(CollectionError, match=r"(?s)no slot 'late'.*dense, lexical"):
         things.encoders.vector("late")
 
