@@ -129,6 +129,19 @@ def test_server_side_inference_stays_reachable(small_server: Callable[..., Any],
     client.close()
 
 
+def test_the_bm25_of_the_server_goes_on_to_it(small_server: Callable[..., Any], encoders: Encoders) -> None:
+    routes = small_server()
+    routes.failures = 1  # what the server would do with it is not asked
+    client = diptych.client(url=routes.url, encoders=encoders, check_compatibility=False)
+    vector = {"ours": document("one"), "theirs": document("two", "Qdrant/bm25")}
+    with pytest.raises(UnexpectedResponse, match="503"):
+        client.upsert("demo", [models.PointStruct(id=1, vector=vector)])
+    sent = routes.requests[-1][2]["points"][0]["vector"]
+    assert (sent["theirs"]["text"], sent["theirs"]["model"]) == ("two", "Qdrant/bm25")
+    assert len(sent["ours"]) == 64
+    client.close()
+
+
 def test_a_server_gets_points_from_several_processes_that_were_encoded_in_this_one(
     small_server: Callable[..., Any], encoders: Encoders
 ) -> None:
