@@ -13,7 +13,7 @@ from diptych import Collection, Registry, SparseVector
 from diptych.config import parse_config
 from diptych.encoders import Encoders
 from diptych.encoding import Vector
-from diptych.errors import AdapterOptionsError, UnknownAdapter
+from diptych.errors import AdapterOptionsError, CollectionError, UnknownAdapter
 from diptych.testing import fakes_plugin
 from diptych.types import Floats
 
@@ -103,3 +103,21 @@ def test_bm25_encodes_by_a_given_average_length_until_a_corpus_is_measured(tmp_p
         assert average == 4.0  # 3 and 5 words that count
         things.handle.slot("lexical").encoder.calibrate({"documents": 1.0, "tokens": 9.0})
         assert things.handle.slot("lexical").encoder.average_length == 9.0
+
+
+def test_an_adapter_is_made_once_for_each_set_of_options(encoders: Encoders) -> None:
+    small = encoders.with_options("fake-dense", {"dimension": 8})
+    assert (small.dimension, encoders.with_options("fake-dense", {}).dimension) == (8, 64)
+    again = encoders.with_options("fake-dense", {"dimension": 8})
+    assert again._slot().encoder is small._slot().encoder
+    with pytest.raises(AdapterOptionsError, match=r"(?s)'mine' is a slot.*got: seed.*name its adapter, 'fake-dense'"):
+        encoders.with_options("mine", {"seed": 1})
+    assert encoders.with_options("mine", {}).dimension == 64
+    with pytest.raises(AdapterOptionsError, match=r"(?s)makes no vectors.*a reranker"):
+        encoders.with_options("fake-reranker", {})
+
+
+def test_a_slot_tells_which_vector_it_fills(encoders: Encoders) -> None:
+    assert [encoders.vector(name) for name in encoders.names] == ["mine.1", "words.1", "late.1"]
+    with pytest.raises(CollectionError, match=r"(?s)no slot 'fake-dense'.*mine, words, late"):
+        encoders.vector("fake-dense")
