@@ -117,6 +117,10 @@ class Encoders:
         """The slots."""
         return list(self._slots())
 
+    def of_kind(self, *kinds: Kind) -> list[str]:
+        """The slots of one of these kinds, in their order."""
+        return [name for name, slot in self._slots().items() if slot.kind in kinds]
+
     def __getitem__(self, name: str) -> NamedEncoder:
         """The encoder of this slot or adapter.
 
