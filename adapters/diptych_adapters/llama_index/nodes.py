@@ -1,0 +1,98 @@
+"""A node as a document of diptych and back, with nothing lost.
+
+Text is text, metadata is metadata, and the title is what LlamaIndex encodes before the text. All else that a node has,
+such as its relationships, lies in one more key of the metadata:
+
+    {"section": "sound", "_node": {"source": "sox.txt", "content": "<JSON>", "metadata": {"title": "..."}}}
+
+`metadata` holds those keys of the node that diptych needs for itself. A node that says no more than a document can has
+no such key: it is the document that `Collection.populate` would have written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from llama_index.core.schema import (
+    BaseNode,
+    ImageDocument,
+    ImageNode,
+    IndexNode,
+    MetadataMode,
+    Node,
+    TextNode,
+)
+from llama_index.core.schema import (
+    Document as WholeDocument,
+)
+
+from diptych import Document
+
+KEPT = "_node"
+CONTENT, SOURCE, OWN = "content", "source", "metadata"  # keys beneath it
+RESERVED = ("text", "title", "_diptych", KEPT)  # metadata keys that cannot lie at the top of a payload
+_CLASSES: dict[str, type[BaseNode]] = {
+    kind.class_name(): kind for kind in (TextNode, ImageNode, IndexNode, Node, WholeDocument, ImageDocument)
+}
+
+
+def to_document(node: BaseNode) -> Document:
+    """The document that a node is; `to_node` gives the same node again, but for its embedding."""
+    raw = node.model_dump(mode="json", exclude={"embedding"})
+    metadata, text = raw["metadata"], node.get_content(metadata_mode=MetadataMode.NONE)
+    title, rest = metadata.get("title"), {key: value for key, value in metadata.items() if key != "title"}
+    plain = Document(node.node_id, text, title if isinstance(title, str) else "", rest)
+    if not rest.keys() & set(RESERVED) and _plain_node(plain).model_dump(mode="json", exclude={"embedding"}) == raw:
+        return plain
+    free = {key: value for key, value in metadata.items() if key not in RESERVED}
+    return Document(node.node_id, text, _heading(node), {**free, KEPT: _kept(node, metadata)})
+
+
+def to_node(document: Document) -> BaseNode:
+    """The node that a document is, whoever wrote it."""
+    kept = document.metadata.get(KEPT)
+    if not isinstance(kept, Mapping) or CONTENT not in kept:
+        return _plain_node(document)
+    content = json.loads(kept[CONTENT])
+    kind = _CLASSES.get(content.pop("class_name", ""), TextNode)
+    order, found = content.pop("metadata_keys", ()), {**document.metadata, **kept.get(OWN, {})}
+    metadata = {key: found[key] for key in order if key in found}
+    metadata |= {key: value for key, value in found.items() if key != KEPT or KEPT in metadata}
+    if "text_resource" in content:
+        content["text_resource"]["text"] = document.text
+    elif not issubclass(kind, Node):
+        content["text"] = document.text
+    return kind.from_dict({**content, "id_": document.id, "metadata": metadata})
+
+
+def _plain_node(document: Document) -> TextNode:
+    """Title and metadata as metadata. Only the title was encoded with the text, so the rest is excluded from it."""
+    titled = {"title": document.title} if document.title else {}
+    metadata = {**titled, **document.metadata}
+    return TextNode(
+        id_=document.id,
+        text=document.text,
+        metadata=metadata,
+        excluded_embed_metadata_keys=[key for key in metadata if key != "title"],
+    )
+
+
+def _heading(node: BaseNode) -> str:
+    """What LlamaIndex encodes before the text; of a title that stands there alone the title itself."""
+    shown = [key for key in node.metadata if key not in node.excluded_embed_metadata_keys]
+    title = node.metadata.get("title")
+    if shown == ["title"] and isinstance(title, str):
+        return title
+    return node.get_metadata_str(mode=MetadataMode.EMBED).strip()
+
+
+def _kept(node: BaseNode, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    content = node.model_dump(mode="json", exclude={"id_", "embedding", "metadata", "text"}, exclude_defaults=True)
+    if isinstance(content.get("text_resource"), dict):
+        content["text_resource"].pop("text", None)
+    content["metadata_keys"] = list(metadata)
+    own = {key: value for key, value in metadata.items() if key in RESERVED}
+    source = {SOURCE: node.ref_doc_id} if node.ref_doc_id else {}
+    return {**source, CONTENT: json.dumps(content, ensure_ascii=False), **({OWN: own} if own else {})}
