@@ -44,11 +44,16 @@ def qdrant_filter(
     if ids:
         found.append(collection.having(ids))
     if sources:
-        path = f"{collection.field(KEPT)}.{SOURCE}"
+        path = "doc_id" if is_llama_index_own(collection) else f"{collection.field(KEPT)}.{SOURCE}"
         found.append(models.FieldCondition(key=path, match=models.MatchAny(any=list(sources))))
     if filters is not None and filters.filters:
         found.append(_joined(collection, filters))
     return models.Filter(must=found) if found else None
+
+
+def is_llama_index_own(collection: Collection) -> bool:
+    """Whether LlamaIndex's own store filled the collection, before it was adopted: nodes lie there as JSON."""
+    return collection.field("text") == "_node_content"
 
 
 def _joined(collection: Collection, filters: MetadataFilters) -> models.Filter:
@@ -64,6 +69,8 @@ def _joined(collection: Collection, filters: MetadataFilters) -> models.Filter:
 
 def _placed(collection: Collection, asked: MetadataFilter) -> models.Filter:
     """The condition, at the place where nodes have this key: those that diptych reserves lie beneath `_node`."""
+    if is_llama_index_own(collection):
+        return _condition(asked, asked.key)
     kept = f"{collection.field(KEPT)}.{CONTENT}"
     plain = _condition(asked, collection.field(asked.key))
     if asked.key not in RESERVED:

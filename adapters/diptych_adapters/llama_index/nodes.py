@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from llama_index.core.schema import (
@@ -42,12 +43,11 @@ def to_document(node: BaseNode) -> Document:
     """The document that a node is; `to_node` gives the same node again, but for its embedding."""
     raw = node.model_dump(mode="json", exclude={"embedding"})
     metadata, text = raw["metadata"], node.get_content(metadata_mode=MetadataMode.NONE)
-    title, rest = metadata.get("title"), {key: value for key, value in metadata.items() if key != "title"}
-    plain = Document(node.node_id, text, title if isinstance(title, str) else "", rest)
-    if not rest.keys() & set(RESERVED) and _plain_node(plain).model_dump(mode="json", exclude={"embedding"}) == raw:
-        return plain
     free = {key: value for key, value in metadata.items() if key not in RESERVED}
-    return Document(node.node_id, text, _heading(node), {**free, KEPT: _kept(node, metadata)})
+    plain = Document(node.node_id, text, _heading(node), free)
+    if _plain_node(plain).model_dump(mode="json", exclude={"embedding"}) == raw:
+        return plain
+    return replace(plain, metadata={**free, KEPT: _kept(node, metadata)})
 
 
 def to_node(document: Document) -> BaseNode:
@@ -68,15 +68,13 @@ def to_node(document: Document) -> BaseNode:
 
 
 def _plain_node(document: Document) -> TextNode:
-    """Title and metadata as metadata. Only the title was encoded with the text, so the rest is excluded from it."""
-    titled = {"title": document.title} if document.title else {}
+    """Title and metadata as metadata. What the title does not say was not encoded, and is excluded from that."""
+    lines, title = {key: f"{key}: {value}" for key, value in document.metadata.items()}, document.title.splitlines()
+    is_header = set(title) <= set(lines.values())
+    titled = {"title": document.title} if title and not is_header else {}
+    excluded = [key for key, line in lines.items() if not is_header or line not in title]
     metadata = {**titled, **document.metadata}
-    return TextNode(
-        id_=document.id,
-        text=document.text,
-        metadata=metadata,
-        excluded_embed_metadata_keys=[key for key in metadata if key != "title"],
-    )
+    return TextNode(id_=document.id, text=document.text, metadata=metadata, excluded_embed_metadata_keys=excluded)
 
 
 def _heading(node: BaseNode) -> str:

@@ -24,7 +24,7 @@ from diptych import Collection, Document, Hit
 from diptych.errors import CollectionError, DocumentError
 from diptych_adapters.llama_index.asking import Asked
 from diptych_adapters.llama_index.deferred import DeferredEmbedding
-from diptych_adapters.llama_index.filters import qdrant_filter
+from diptych_adapters.llama_index.filters import is_llama_index_own, qdrant_filter
 from diptych_adapters.llama_index.nodes import to_document, to_node
 from diptych_adapters.llama_index.opening import collection_of
 
@@ -78,11 +78,13 @@ class DiptychVectorStore(BasePydanticVectorStore):
 
         Raises:
             DocumentError: nodes that cannot be indexed, such as empty ones; the others are in.
+            CollectionError: LlamaIndex's own store filled the collection, and goes on writing it.
             PopulateError, ContractError: see `Collection.populate`.
         """
         _require_none(kwargs, "add")
         if any(node.embedding for node in nodes):
             warnings.warn(_TWICE, stacklevel=2)
+        _require_own_place(self._collection)
         with tempfile.TemporaryDirectory() as folder:
             report = self._collection.populate(map(to_document, nodes), report_path=Path(folder, "aside.jsonl"))
         for warning in report.warnings:
@@ -210,6 +212,16 @@ def _result(hits: Sequence[Hit]) -> VectorStoreQueryResult:
         similarities=[hit.score for hit in hits],
         ids=[hit.id for hit in hits],
     )
+
+
+def _require_own_place(collection: Collection) -> None:
+    """Raise CollectionError where nodes lie as LlamaIndex's own store has them, which documents cannot express."""
+    if is_llama_index_own(collection):
+        raise CollectionError(
+            "LlamaIndex's own store filled this collection, and its nodes lie there in another form",
+            where=f"collection {collection.name!r}",
+            do="add with QdrantVectorStore and DiptychEmbedding; search, read and delete here",
+        )
 
 
 def _require_none(further: dict[str, Any], method: str) -> None:
