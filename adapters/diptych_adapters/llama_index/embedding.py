@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ class DiptychEmbedding(BaseEmbedding):
     Queries go through the encoder's query side, texts through its document side.
 
     Args:
-        config: path of a config file, an open `Collection` or `Encoders`; None for an adapter with default options.
+        config: path of a config file, an open `Collection` or `Encoders`; None for an adapter.
         encoder: name of a slot or an adapter; the config's only dense slot unless given.
+        options: of the adapter.
         model_name: what LlamaIndex's events call it; the encoder's name unless given.
         embed_batch_size: texts in one call, at most 2,048.
         callback_manager, num_workers, embeddings_cache, rate_limiter: as in every embedding of LlamaIndex.
@@ -42,6 +43,7 @@ class DiptychEmbedding(BaseEmbedding):
         config: Source = None,
         encoder: str | None = None,
         *,
+        options: Mapping[str, Any] | None = None,
         model_name: str | None = None,
         embed_batch_size: int = BATCH,
         callback_manager: CallbackManager | None = None,
@@ -49,7 +51,7 @@ class DiptychEmbedding(BaseEmbedding):
         embeddings_cache: Any = None,  # LlamaIndex's own fields are of type Any, too
         rate_limiter: Any = None,
     ) -> None:
-        found = encoder_of(config, encoder, "dense")
+        found = encoder_of(config, encoder, options, "dense")
         fields: dict[str, Any] = {
             "config": str(config) if isinstance(config, str | Path) else None,
             "encoder": found.name,

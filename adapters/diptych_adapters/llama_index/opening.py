@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from diptych import Collection
 from diptych.encoders import Encoders, NamedEncoder
@@ -24,20 +25,17 @@ def encoders_of(source: Source) -> Encoders:
     return source.encoders if isinstance(source, Collection) else Encoders.open(source)
 
 
-def encoder_of(source: Source, name: str | None, kind: Literal["dense", "sparse"]) -> NamedEncoder:
-    """The encoder of this name, or the only slot of this kind.
+def encoder_of(
+    source: Source, name: str | None, options: Mapping[str, Any] | None, kind: Literal["dense", "sparse"]
+) -> NamedEncoder:
+    """The encoder of this name, an adapter with these options; for None the only slot of this kind.
 
     Raises:
         UnknownAdapter: there is none of this name.
         AdapterOptionsError: it is of another kind, or no name is given and there is not one slot of the kind.
     """
     encoders = encoders_of(source)
-    if name is None:
-        name = _only(encoders, kind)
-    encoder = encoders[name]
-    if encoder.kind != kind:
-        raise AdapterOptionsError(f"this encoder is not {kind}", where=repr(name), got=encoder.kind, expected=kind)
-    return encoder
+    return encoders.with_options(name or _only(encoders, kind), options or {}).required(kind)
 
 
 def _only(encoders: Encoders, kind: Literal["dense", "sparse"]) -> str:

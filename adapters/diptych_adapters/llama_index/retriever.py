@@ -26,7 +26,7 @@ class DiptychRetriever(BaseRetriever):
     """Nodes that answer a query, best first, whoever filled the collection.
 
     A node's score is that of the last stage. `node.metadata["diptych"]["stages"]` has the score of each stage, and
-    `["explanation"]` the explanation where it is asked for.
+    `["explanation"]` the explanation as JSON values where it is asked for.
 
     Args:
         source: an open collection, or the path of a config file.
@@ -92,17 +92,17 @@ class DiptychRetriever(BaseRetriever):
         told = self._explained(query, hits) if self._explain and hits else {}
         return [_scored(hit, told.get(hit.id)) for hit in hits]
 
-    def _explained(self, query: str, hits: Sequence[Hit]) -> dict[str, str]:
+    def _explained(self, query: str, hits: Sequence[Hit]) -> dict[str, Any]:
         found = self._collection.explain(
             query,
             ids=[hit.id for hit in hits],
             filter=self._filter,
             pipeline=self._pipeline,
         )
-        return {explanation.document.id: str(explanation) for explanation in found}
+        return {explanation.document.id: explanation.as_dict() for explanation in found}
 
 
-def _scored(hit: Hit, explanation: str | None) -> NodeWithScore:
+def _scored(hit: Hit, explanation: Mapping[str, Any] | None) -> NodeWithScore:
     node = to_node(hit.document)
     told: Mapping[str, Any] = {} if explanation is None else {"explanation": explanation}
     node.metadata[FOUND] = {"stages": dict(hit.stages), **told}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from diptych_adapters.llama_index.opening import Source, encoder_of
@@ -11,23 +11,28 @@ Weights: TypeAlias = tuple[list[list[int]], list[list[float]]]  # term ids and w
 SparseFunction: TypeAlias = Callable[[list[str]], Weights]
 
 
-def sparse_doc_fn(config: Source = None, encoder: str | None = None) -> SparseFunction:
+def sparse_doc_fn(
+    config: Source = None, encoder: str | None = None, *, options: Mapping[str, Any] | None = None
+) -> SparseFunction:
     """What `QdrantVectorStore(enable_hybrid=True, sparse_doc_fn=...)` takes: texts in, weights of documents out.
 
     Args:
-        config: path of a config file, an open `Collection` or `Encoders`; None for an adapter with default options.
+        config: path of a config file, an open `Collection` or `Encoders`; None for an adapter.
         encoder: name of a sparse slot or adapter; the config's only sparse slot unless given.
+        options: of the adapter. Where another program fills the collection, `bm25` needs its `average_length`.
 
     Raises:
         ConfigError, UnknownAdapter, AdapterOptionsError: see diptych.errors.
     """
-    found = encoder_of(config, encoder, "sparse")
+    found = encoder_of(config, encoder, options, "sparse")
     return lambda texts: _weights(found.encode_document(texts))
 
 
-def sparse_query_fn(config: Source = None, encoder: str | None = None) -> SparseFunction:
+def sparse_query_fn(
+    config: Source = None, encoder: str | None = None, *, options: Mapping[str, Any] | None = None
+) -> SparseFunction:
     """What `QdrantVectorStore(enable_hybrid=True, sparse_query_fn=...)` takes: as `sparse_doc_fn`, for queries."""
-    found = encoder_of(config, encoder, "sparse")
+    found = encoder_of(config, encoder, options, "sparse")
     return lambda texts: _weights(found.encode_query(texts))
 
 

@@ -65,9 +65,9 @@ def test_an_encoder_is_named_or_the_only_one_of_its_kind(encoders: Encoders, reg
     assert DiptychEmbedding(adapters, "fake-dense").encoder == "fake-dense"
     with pytest.raises(AdapterOptionsError, match=r"(?s)which dense encoder is meant.*slots: none.*encoder=\"NAME\""):
         DiptychEmbedding(adapters)
-    with pytest.raises(AdapterOptionsError, match=r"(?s)this encoder is not dense.*'lexical'.*got: sparse"):
+    with pytest.raises(AdapterOptionsError, match=r"(?s)'lexical' makes no dense vectors.*got: sparse"):
         DiptychEmbedding(encoders, "lexical")
-    with pytest.raises(AdapterOptionsError, match=r"(?s)this encoder is not sparse.*'late'.*got: multivector"):
+    with pytest.raises(AdapterOptionsError, match=r"(?s)'late' makes no sparse vectors.*got: multivector"):
         sparse_doc_fn(encoders, "late")
     with pytest.raises(UnknownAdapter, match=r"(?s)no encoder is called 'dens'.*did you mean 'dense'"):
         DiptychEmbedding(encoders, "dens")
@@ -126,6 +126,8 @@ def test_bm25_encodes_documents_once_it_is_told_their_average_length(tmp_path: A
     assert len(terms) == len(weights) == 2
     (asked,), _ = sparse_query_fn(config)(["bicycles"])
     assert set(asked) < set(terms)
+    without_config = sparse_doc_fn(encoder="bm25", options={"average_length": 3})
+    assert without_config(["mend a bicycle"]) == ([terms], [weights])
 
 
 def scored(nodes: list[TextNode]) -> list[NodeWithScore]:

@@ -50,7 +50,7 @@ def test_the_asynchronous_form_finds_the_same(filled: Collection) -> None:
 def test_explanations_come_along_when_asked_for(filled: Collection) -> None:
     found = DiptychRetriever(filled, similarity_top_k=2, explain=True).retrieve(QUERY)
     told = [one.metadata["diptych"]["explanation"] for one in found]
-    assert told == [str(explanation) for explanation in filled.explain(QUERY, limit=2)]
+    assert told == [explanation.as_dict() for explanation in filled.explain(QUERY, limit=2)]
 
 
 def test_pipeline_threshold_and_filters_are_the_callers(filled: Collection, nodes: list[TextNode]) -> None:
