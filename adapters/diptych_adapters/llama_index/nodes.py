@@ -87,7 +87,8 @@ def _heading(node: BaseNode) -> str:
 
 
 def _kept(node: BaseNode, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    content = node.model_dump(mode="json", exclude={"id_", "embedding", "metadata", "text"}, exclude_defaults=True)
+    exclude = {"id_", "embedding", "metadata", "text"}
+    content = node.to_dict(mode="json", exclude=exclude, exclude_defaults=True)
     if isinstance(content.get("text_resource"), dict):
         content["text_resource"].pop("text", None)
     content["metadata_keys"] = list(metadata)

@@ -84,6 +84,8 @@ def fits(node: TextNode, filters: MetadataFilters) -> bool:
 
 
 def _fits(node: TextNode, filter: MetadataFilter) -> bool:
+    if node.metadata.get(filter.key) is None:  # releases of LlamaIndex differ here; this is what the newest say
+        return filter.operator in (FilterOperator.NE, FilterOperator.NIN, FilterOperator.IS_EMPTY)
     return build_metadata_filter_fn(lambda _: node.metadata, MetadataFilters(filters=[filter]))("")
 
 
