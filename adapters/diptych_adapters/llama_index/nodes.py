@@ -53,9 +53,9 @@ def to_document(node: BaseNode) -> Document:
 def to_node(document: Document) -> BaseNode:
     """The node that a document is, whoever wrote it."""
     kept = document.metadata.get(KEPT)
-    if not isinstance(kept, Mapping) or CONTENT not in kept:
+    content = _content(kept)
+    if not content:
         return _plain_node(document)
-    content = json.loads(kept[CONTENT])
     kind = _CLASSES.get(content.pop("class_name", ""), TextNode)
     order, found = content.pop("metadata_keys", ()), {**document.metadata, **kept.get(OWN, {})}
     metadata = {key: found[key] for key in order if key in found}
@@ -65,6 +65,15 @@ def to_node(document: Document) -> BaseNode:
     elif not issubclass(kind, Node):
         content["text"] = document.text
     return kind.from_dict({**content, "id_": document.id, "metadata": metadata})
+
+
+def _content(kept: Any) -> dict[str, Any]:
+    """What is recorded of a node; nothing where the key is somebody else's."""
+    try:
+        found = json.loads(kept[CONTENT])
+    except (TypeError, KeyError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _plain_node(document: Document) -> TextNode:

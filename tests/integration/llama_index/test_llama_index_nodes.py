@@ -135,3 +135,9 @@ def test_metadata_that_others_added_is_the_nodes() -> None:
     found = to_node(edited)
     assert (found.get_content(), found.metadata) == ("other words", {**SPLIT[0].metadata, "added": 1})
     assert found.ref_doc_id == "sox.txt"
+
+
+@pytest.mark.parametrize("value", ["text", None, {"content": "no JSON"}, {"content": "[1]"}, {"content": 3}])
+def test_the_same_key_in_somebody_elses_metadata_is_metadata(value: object) -> None:
+    node = to_node(Document("a", "words", "", {"_node": value}))
+    assert (node.get_content(), node.metadata) == ("words", {"_node": value})
