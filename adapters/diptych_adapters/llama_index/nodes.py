@@ -12,7 +12,7 @@ no such key: it is the document that `Collection.populate` would have written.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,26 +45,40 @@ def to_document(node: BaseNode) -> Document:
     metadata, text = raw["metadata"], node.get_content(metadata_mode=MetadataMode.NONE)
     free = {key: value for key, value in metadata.items() if key not in RESERVED}
     plain = Document(node.node_id, text, _heading(node), free)
-    if _plain_node(plain).model_dump(mode="json", exclude={"embedding"}) == raw:
+    again = _plain_node(plain)
+    same = again.model_dump(mode="json", exclude={"embedding"}) == raw and list(again.metadata) == list(metadata)
+    if same:
         return plain
     return replace(plain, metadata={**free, KEPT: _kept(node, metadata)})
 
 
 def to_node(document: Document) -> BaseNode:
     """The node that a document is, whoever wrote it."""
-    kept = document.metadata.get(KEPT)
+    kept: Any = document.metadata.get(KEPT)  # whatever JSON lies there
     content = _content(kept)
     if not content:
         return _plain_node(document)
     kind = _CLASSES.get(content.pop("class_name", ""), TextNode)
-    order, found = content.pop("metadata_keys", ()), {**document.metadata, **kept.get(OWN, {})}
-    metadata = {key: found[key] for key in order if key in found}
-    metadata |= {key: value for key, value in found.items() if key != KEPT or KEPT in metadata}
+    metadata = _metadata(document.metadata, kept.get(OWN, {}), content.pop("metadata_keys", ()))
     if "text_resource" in content:
         content["text_resource"]["text"] = document.text
     elif not issubclass(kind, Node):
         content["text"] = document.text
-    return kind.from_dict({**content, "id_": document.id, "metadata": metadata})
+    node = kind.from_dict({**content, "id_": document.id, "metadata": metadata})
+    return _without_heading(node, document) if "title" in document.metadata else node
+
+
+def _metadata(free: Mapping[str, Any], own: Mapping[str, Any], order: Sequence[str]) -> dict[str, Any]:
+    """The node's metadata in its order, then what others added."""
+    found = {**{key: value for key, value in free.items() if key != KEPT}, **own}
+    return {key: found[key] for key in [*order, *found] if key in found}
+
+
+def _without_heading(node: BaseNode, document: Document) -> BaseNode:
+    """The node of a document whose layout keeps titles among the metadata, without that title."""
+    metadata = {key: value for key, value in node.metadata.items() if key != "title"}
+    bare = node.model_copy(update={"metadata": metadata})
+    return bare if _heading(bare) == document.metadata["title"] == node.metadata["title"] else node
 
 
 def _content(kept: Any) -> dict[str, Any]:

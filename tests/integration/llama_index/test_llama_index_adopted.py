@@ -1,18 +1,21 @@
-"""A collection that LlamaIndex's own store filled, once diptych has adopted it."""
+"""Collections that LlamaIndex's own store or another framework filled, once diptych has adopted them."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter, MetadataFilters, VectorStoreQuery
 from llama_index.vector_stores.qdrant import QdrantVectorStore
-from qdrant_client import QdrantClient
+from qdrant_client import QdrantClient, models
 
 from diptych import Collection, Registry
 from diptych.config import parse_config
 from diptych.encoders import Encoders
 from diptych.errors import CollectionError
+from diptych.testing import FakeDenseEncoder
 from diptych_adapters.llama_index import DiptychEmbedding, DiptychVectorStore
 
 CONFIG = {
@@ -68,3 +71,25 @@ def test_filters_and_deletion_go_by_the_keys_that_llama_index_wrote(
 def test_adding_is_left_to_the_store_that_filled_it(store: DiptychVectorStore, written: list[TextNode]) -> None:
     with pytest.raises(CollectionError, match=r"(?s)filled this collection.*add with QdrantVectorStore"):
         store.add(written)
+
+
+def test_nodes_come_back_from_a_collection_of_another_framework(
+    written: list[TextNode], registry: Registry, reports: Any
+) -> None:
+    client, encoder = QdrantClient(":memory:"), FakeDenseEncoder()
+    client.create_collection("c", models.VectorParams(size=64, distance=models.Distance.COSINE))
+    texts = [f"word{n} other{n % 3} words" for n in range(40)]
+    for n, vector in enumerate(encoder.encode_document(texts)):
+        payload = {"page_content": texts[n], "metadata": {"section": "old", "n": n}}
+        client.upsert("c", [models.PointStruct(id=n, vector=vector.tolist(), payload=payload)])
+    store = DiptychVectorStore(Collection.adopt(parse_config(CONFIG), store=client, registry=registry))
+    for _ in range(2):
+        store.add(written)
+    assert reports.encoded == [30, 0]
+    ids = [node.node_id for node in written]
+    assert [node.model_dump() for node in store.get_nodes(ids)] == [node.model_dump() for node in written]
+    old = MetadataFilters(filters=[MetadataFilter(key="section", value="old"), MetadataFilter(key="n", value=7)])
+    (found,) = store.get_nodes(filters=old)
+    assert (found.node_id, found.get_content(), found.metadata) == ("7", texts[7], {"section": "old", "n": 7})
+    store.delete("source-2")
+    assert store.collection.count() == 40 + 20

@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 from llama_index.core.schema import TextNode
-from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
+from llama_index.core.vector_stores.types import (
+    FilterCondition,
+    FilterOperator,
+    MetadataFilter,
+    MetadataFilters,
+    VectorStoreQuery,
+)
 from llama_index.core.vector_stores.utils import build_metadata_filter_fn
 
 from diptych import Document
@@ -106,8 +112,6 @@ def test_each_operator_and_each_nesting_finds_what_brute_force_finds(opened: Any
 
 
 def test_a_filter_holds_for_queries_and_deletion_too(opened: Any, nodes: list[TextNode]) -> None:
-    from llama_index.core.vector_stores.types import VectorStoreQuery
-
     store = DiptychVectorStore(opened())
     store.add(nodes)
     filters = joined(AND, SOUND, joined(NOT, LATE))

@@ -6,6 +6,8 @@ import datetime
 from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import (
     BaseNode,
@@ -14,6 +16,8 @@ from llama_index.core.schema import (
     MediaResource,
     MetadataMode,
     Node,
+    NodeRelationship,
+    RelatedNodeInfo,
     TextNode,
 )
 from llama_index.core.schema import (
@@ -38,6 +42,9 @@ NODES: list[BaseNode] = [
     TextNode(id_="titled", text="words", metadata={"title": "T"}),
     TextNode(id_="with metadata", text="words", metadata={"year": 1}),
     TextNode(id_="with all excluded", text="words", metadata={"title": "T"}, excluded_embed_metadata_keys=["title"]),
+    TextNode(
+        id_="with a title last", metadata={"a": 1, "title": "T"}, excluded_embed_metadata_keys=["a"], text="words"
+    ),
     TextNode(id_="with a title that is no text", text="words", metadata={"title": 3}),
     TextNode(id_="with keys of diptych", text="words", metadata={"_diptych": 1, "_node": {"a": [1]}, "z": None}),
     TextNode(
@@ -80,6 +87,33 @@ def test_a_node_comes_back_as_it_was(node: BaseNode) -> None:
 @pytest.mark.parametrize("node", NODES, ids=lambda node: node.node_id)
 def test_what_came_back_is_the_same_document(node: BaseNode) -> None:
     assert to_document(to_node(to_document(node))) == to_document(node)
+
+
+KEYS = st.sampled_from(["title", "text", "_node", "_diptych", "section", "year", "a b", ""])
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(["section: x", "title: T", "x\ny"])
+VALUES = st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-9, 9) | TEXTS | st.lists(TEXTS, max_size=2)
+
+
+@st.composite
+def any_node(draw: st.DrawFn) -> TextNode:
+    metadata = draw(st.dictionaries(KEYS, VALUES, max_size=4))
+    source = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id="s", metadata={"a": 1})} if draw(st.booleans()) else {}
+    return TextNode(
+        id_="any",
+        text=draw(TEXTS),
+        metadata=metadata,
+        excluded_embed_metadata_keys=draw(st.lists(KEYS, max_size=3)),
+        relationships=source,
+    )
+
+
+@given(any_node())
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_whatever_a_node_says_comes_back(node: TextNode) -> None:
+    document = to_document(node)
+    assert to_node(document).model_dump() == node.model_dump()
+    assert list(to_node(document).metadata) == list(node.metadata)
+    assert to_document(to_node(document)) == document
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.id)
