@@ -10,7 +10,7 @@ import pytest
 from diptych import Collection, Registry, SparseVector
 from diptych.config import parse_config
 from diptych.encoders import Encoders
-from diptych.errors import AdapterOptionsError, UnknownAdapter
+from diptych.errors import AdapterOptionsError, ContractError, UnknownAdapter
 from diptych.testing import fakes_plugin
 
 CONFIG = {
@@ -58,6 +58,34 @@ def test_adapters_have_names_too(encoders: Encoders) -> None:
     assert np.array_equal(alone["fake-dense"].encode_query(["x"]), encoders["mine"].encode_query(["x"]))
     assert "fake-dense" in alone
     assert "mine" not in alone
+
+
+def test_an_adapter_takes_options_and_is_kept_with_them(encoders: Encoders) -> None:
+    small = encoders.with_options("fake-dense", {"dimension": 8})
+    assert (small.dimension, encoders["fake-dense"].dimension) == (8, 64)
+    assert encoders.with_options("fake-dense", {"dimension": 8})._slot() is small._slot()
+    assert encoders.with_options("mine", {})._slot() is encoders["mine"]._slot()
+    with pytest.raises(AdapterOptionsError, match="'mine' is a slot, which has its options already"):
+        encoders.with_options("mine", {"dimension": 8})
+
+
+def test_an_encoder_of_another_kind_than_wanted_is_refused(encoders: Encoders) -> None:
+    assert encoders["words"].required("sparse").kind == "sparse"
+    assert encoders.of_kind("dense", "sparse") == ["mine", "words"]
+    with pytest.raises(AdapterOptionsError, match=r"(?s)'words' makes no dense vectors.*got: sparse"):
+        encoders["words"].required("dense")
+
+
+def test_an_encoder_says_how_its_vectors_are_compared(encoders: Encoders) -> None:
+    assert encoders["mine"].similarity == "cosine"
+    assert encoders.with_options("fake-dense", {"similarity": "euclidean"}).similarity == "euclidean"
+    assert encoders["words"].similarity is None
+
+
+def test_documents_whose_vectors_are_no_numbers_are_an_error(encoders: Encoders) -> None:
+    broken = encoders.with_options("fake-dense", {"nan_word": "poison"})
+    with pytest.raises(ContractError, match=r"(?s)NaN or infinity.*for 'some poison'"):
+        broken.encode_document(["fine", "some poison"])
 
 
 def test_an_open_collection_gives_what_serves_it(registry: Registry) -> None:
