@@ -110,6 +110,11 @@ def test_what_it_wrote_is_adopted_and_found_alike(
         theirs = store(client, mode, encoders).similarity_search(QUERY, k=3)
         assert [(own.id, own.page_content) for own in ours] == [(d.metadata["_id"], d.page_content) for d in theirs]
         assert ours[0].metadata == {"name": "sox"}
+        mail = models.FieldCondition(key="metadata.name", match=models.MatchValue(value="mutt"))
+        (mutt,) = DiptychVectorStore(adopted).similarity_search(
+            "read mail", pipeline=Retrieve(name), filter=models.Filter(must=[mail])
+        )
+        assert mutt.metadata == {"name": "mutt"}
 
 
 def test_what_is_added_through_diptych_is_found_by_it(client: Any, encoders: Encoders, fakes: Registry) -> None:
@@ -119,10 +124,13 @@ def test_what_is_added_through_diptych_is_found_by_it(client: Any, encoders: Enc
     config = parse_config({"store": "memory:", "collection": "c", "slots": slots})
     with Collection.adopt(config, store=client, registry=fakes) as adopted:
         ours = DiptychVectorStore(adopted)
-        (added,) = ours.add_documents([Document(page_content="play a flute", metadata={"name": "flute"})])
-        assert ours.add_documents([Document(page_content="play a flute", metadata={"name": "flute"})]) == [added]
+        flute = Document(page_content="play a flute", metadata={"name": "flute", "title": "Flute", "pages": [1, 2]})
+        (added,) = ours.add_documents([flute])
+        assert ours.add_documents([flute]) == [added]
+        assert (adopted.count(), ours.get_by_ids([added])) == (6, [flute.model_copy(update={"id": added})])
         fused = Retrieve("dense", 6) + Retrieve("lexical", 6) >> Rrf()
         assert ours.similarity_search("flute", k=1, pipeline=fused)[0].id == added
     (found,) = theirs.similarity_search("flute", k=1)
-    assert (found.page_content, found.metadata["name"], found.metadata["_id"]) == ("play a flute", "flute", added)
+    assert found.page_content == "play a flute"
+    assert found.metadata == {**flute.metadata, "_id": added, "_collection_name": "c"}
     assert [document.metadata["name"] for document in theirs.get_by_ids([added])] == ["flute"]
