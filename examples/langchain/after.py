@@ -31,7 +31,7 @@ def main() -> None:
     ]
     ids = [str(uuid4()) for _ in documents]
     store.add_documents(documents, ids=ids)
-    store.delete(ids=ids[-1:])
+    store.delete(ids=[ids[-1]])
 
     for document, score in store.similarity_search_with_score("turn an mp3 into a wav", k=2):
         print(f"{score:.3f}  {document.page_content}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,6 +64,14 @@ def test_bm25_says_that_it_needs_the_average_length() -> None:
     assert lexical.embed_query("audio").values == [1.0]
     with pytest.raises(ContractError, match=r"(?s)average length.*set the option average_length"):
         lexical.embed_documents(TEXTS)
+
+
+def test_an_open_collection_lends_its_encoders_with_what_they_measured(opened: Any) -> None:
+    collection = opened({"lexical": {"adapter": "fake-calibrated"}})
+    collection.populate([{"id": "a", "text": "one two three"}, {"id": "b", "text": "four"}])
+    lexical = DiptychSparseEmbeddings(collection.encoders, "lexical")
+    (wanted,) = collection.handle.slot("lexical").encoder.encode_document(["one two"])
+    assert lexical.embed_documents(["one two"])[0].values == wanted.values.tolist()
 
 
 def test_an_encoder_of_another_kind_is_refused_at_once(encoders: Encoders) -> None:

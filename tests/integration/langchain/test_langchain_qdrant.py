@@ -134,3 +134,28 @@ def test_what_is_added_through_diptych_is_found_by_it(client: Any, encoders: Enc
     assert found.page_content == "play a flute"
     assert found.metadata == {**flute.metadata, "_id": added, "_collection_name": "c"}
     assert [document.metadata["name"] for document in theirs.get_by_ids([added])] == ["flute"]
+
+
+def test_a_collection_of_diptychs_own_is_read_by_it_too(tmp_path: Path, fakes: Registry) -> None:
+    slots = {"dense": {"adapter": "fake-dense"}, "lexical": {"adapter": "fake-calibrated"}}
+    config = parse_config({"store": f"edge:{tmp_path / 'own'}", "collection": "c", "slots": slots})
+    with Collection.open(config, registry=fakes) as own:
+        own.populate([{"id": name, "text": text, "name": name} for name, text in TEXTS.items()])
+        theirs = QdrantVectorStore(
+            client=own.client,  # type: ignore[arg-type]
+            collection_name=own.name,
+            embedding=DiptychEmbeddings(own.encoders, "dense"),
+            sparse_embedding=DiptychSparseEmbeddings(own.encoders, "lexical"),
+            retrieval_mode=RetrievalMode.HYBRID,
+            vector_name="dense.1",
+            sparse_vector_name="lexical.1",
+            content_payload_key="text",
+        )
+        for mode, slot in ((RetrievalMode.DENSE, "dense"), (RetrievalMode.SPARSE, "lexical")):
+            theirs.retrieval_mode = mode
+            found = theirs.similarity_search_with_score(QUERY, k=3)
+            expected: list[Any] = [
+                (hit.document.text, pytest.approx(hit.score, abs=1e-6))
+                for hit in own.search(QUERY, limit=3, pipeline=Retrieve(slot))
+            ]
+            assert [(document.page_content, score) for document, score in found] == expected
