@@ -43,10 +43,15 @@ class Searches(VectorStore):
     Args:
         collection: an open collection.
         slot: its dense slot; the first unless given.
+
+    Raises:
+        SearchError: `slot` is no dense slot of the collection.
     """
 
     def __init__(self, collection: Collection, slot: str | None) -> None:
         self.collection, self._wanted = collection, slot
+        if slot is not None:
+            self._slot()
 
     @property
     def embeddings(self) -> DiptychEmbeddings | None:

@@ -27,6 +27,9 @@ class DiptychVectorStore(Searches):
         collection: an open collection; close it when the store is needed no more.
         slot: the dense slot; the collection's first unless given.
         report_path: where documents that cannot be indexed are written, as in `Collection.populate`.
+
+    Raises:
+        SearchError: `slot` is no dense slot of the collection.
     """
 
     def __init__(self, collection: Collection, *, slot: str | None = None, report_path: Path | None = None) -> None:
@@ -50,7 +53,7 @@ class DiptychVectorStore(Searches):
             embedding: None, or `DiptychEmbeddings` that names the dense slot; the vectors are the collection's own.
 
         Raises:
-            CollectionError: no collection, or other embeddings.
+            CollectionError, SearchError: no collection, or other embeddings.
             DocumentError, PopulateError: as `add_texts`.
         """
         slot = _slot_of(embedding)

@@ -130,9 +130,8 @@ def test_the_dense_slot_can_be_named(opened: Any) -> None:
     assert store.embeddings is not None
     assert len(store.embeddings.embed_query(QUERY)) == 8
     assert len(store.similarity_search_by_vector([0.5] * 8, k=2)) == 2
-    unknown = DiptychVectorStore(store.collection, slot="big")
     with pytest.raises(SearchError, match=r"(?s)needs a dense slot.*got: 'big'.*expected: dense, small"):
-        unknown.max_marginal_relevance_search(QUERY)
+        DiptychVectorStore(store.collection, slot="big")
 
 
 def test_without_a_dense_slot_texts_are_found_and_the_rest_is_refused(opened: Any) -> None:

@@ -12,7 +12,7 @@ from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.indexing import InMemoryRecordManager, index
 
 from diptych import Collection
-from diptych.errors import CollectionError, DocumentError
+from diptych.errors import CollectionError, DocumentError, SearchError
 from diptych.testing import FakeDenseEncoder
 from diptych_adapters.langchain import DiptychEmbeddings, DiptychVectorStore
 
@@ -144,6 +144,12 @@ def test_embeddings_of_others_are_refused_rather_than_left_unused(opened: Any) -
     foreign = DeterministicFakeEmbedding(size=64)
     with pytest.raises(CollectionError, match=r"(?s)encoders of its own.*got: DeterministicFakeEmbedding"):
         DiptychVectorStore.from_texts(["read mail"], foreign, collection=opened(DENSE))
+    collection = opened(DENSE)
+    with pytest.raises(SearchError, match=r"(?s)needs a dense slot.*got: 'fake-dense'.*expected: dense"):
+        DiptychVectorStore.from_texts(
+            ["read mail"], DiptychEmbeddings(collection.encoders, "fake-dense"), collection=collection
+        )
+    assert collection.count() == 0
 
 
 async def test_a_store_is_made_beside_a_running_loop(opened: Any) -> None:
