@@ -15,7 +15,7 @@ from typing import Any
 from diptych.config import Config
 from diptych.config.models import SlotConfig
 from diptych.encoding import Side, Vector, require_finite
-from diptych.errors import AdapterOptionsError, UnknownAdapter
+from diptych.errors import AdapterOptionsError, CollectionError, UnknownAdapter
 from diptych.handle import CollectionHandle
 from diptych.locating import config_at
 from diptych.protocols import Kind, Reranker, Similarity
@@ -179,6 +179,21 @@ class Encoders:
                 do=f"name its adapter, {slot.config.adapter!r}, for other options, which may make another space",
             )
         return self[name]
+
+    def vector(self, slot: str) -> str:
+        """The named vector that this slot fills and searches now, such as `dense.1`; another after a swap.
+
+        Raises:
+            CollectionError: there is no such slot.
+        """
+        slots = self._slots()
+        if slot not in slots:
+            raise CollectionError(
+                f"there is no slot {slot!r}",
+                where="encoders",
+                expected=", ".join(slots) or "a slot: these encoders are of no config and no collection",
+            )
+        return slots[slot].vector
 
     def reranker(self, name: str, options: Mapping[str, Any] | None = None) -> Reranker:
         """The reranker of this adapter, made at the first call and kept; options are the pipeline's unless given.

@@ -147,8 +147,8 @@ def test_a_collection_of_diptychs_own_is_read_by_it_too(tmp_path: Path, fakes: R
             embedding=DiptychEmbeddings(own.encoders, "dense"),
             sparse_embedding=DiptychSparseEmbeddings(own.encoders, "lexical"),
             retrieval_mode=RetrievalMode.HYBRID,
-            vector_name="dense.1",
-            sparse_vector_name="lexical.1",
+            vector_name=own.encoders.vector("dense"),
+            sparse_vector_name=own.encoders.vector("lexical"),
             content_payload_key="text",
         )
         for mode, slot in ((RetrievalMode.DENSE, "dense"), (RetrievalMode.SPARSE, "lexical")):

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 HOST, GUESTS, TRAINING = (
     ROOT / part for part in ("plugin/diptych", "adapters/diptych_adapters", "adapters/diptych_training")
 )
-BRIDGES = ("langchain", "llama_index", "haystack")
+BRIDGES = ("langchain", "llama_index", "haystack", "sklearn")
 PUBLIC = ("diptych", "diptych.encoders", "diptych.search", "diptych.errors", "diptych.types", "qdrant_client.models")
 FORBIDDEN_TO_HOST = ("torch", "sentence_transformers", "transformers", "diptych_adapters", "diptych_training")
 
@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("factories", "config"),
     ("metadata",),
     ("keeping",),
-    ("reports",),
+    ("reports", "frames"),
     ("hookspecs",),
     ("registry",),
     (
@@ -58,7 +58,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("swap", "copying", "adopt"),
     ("locating", "searching"),
     ("encoders",),
-    ("collection",),
+    ("collection", "clients"),
     ("cli", "studio", "__main__"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
