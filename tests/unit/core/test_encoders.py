@@ -13,7 +13,7 @@ from diptych import Collection, Registry, SparseVector
 from diptych.config import parse_config
 from diptych.encoders import Encoders
 from diptych.encoding import Vector
-from diptych.errors import AdapterOptionsError, CollectionError, UnknownAdapter
+from diptych.errors import AdapterOptionsError, CollectionError, ContractError, UnknownAdapter
 from diptych.testing import fakes_plugin
 from diptych.types import Floats
 
@@ -68,6 +68,25 @@ def test_adapters_have_names_too(encoders: Encoders) -> None:
     assert np.array_equal(dense(found), dense(wanted))
     assert "fake-dense" in alone
     assert "mine" not in alone
+
+
+def test_an_encoder_of_another_kind_than_wanted_is_refused(encoders: Encoders) -> None:
+    assert encoders["words"].required("sparse").kind == "sparse"
+    assert encoders.of_kind("dense", "sparse") == ["mine", "words"]
+    with pytest.raises(AdapterOptionsError, match=r"(?s)'words' makes no dense vectors.*got: sparse"):
+        encoders["words"].required("dense")
+
+
+def test_an_encoder_says_how_its_vectors_are_compared(encoders: Encoders) -> None:
+    assert encoders["mine"].similarity == "cosine"
+    assert encoders.with_options("fake-dense", {"similarity": "euclidean"}).similarity == "euclidean"
+    assert encoders["words"].similarity is None
+
+
+def test_documents_whose_vectors_are_no_numbers_are_an_error(encoders: Encoders) -> None:
+    broken = encoders.with_options("fake-dense", {"nan_word": "poison"})
+    with pytest.raises(ContractError, match=r"(?s)NaN or infinity.*for 'some poison'"):
+        broken.encode_document(["fine", "some poison"])
 
 
 def test_an_open_collection_gives_what_serves_it(registry: Registry) -> None:
