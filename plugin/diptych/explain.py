@@ -75,7 +75,7 @@ class Explanation:
 
     def as_dict(self) -> dict[str, Any]:
         """All of it but the document as JSON values; the pipeline as it is written."""
-        slots = {name: asdict(own) for name, own in self.slots.items()}
+        slots = {name: {**asdict(own), "terms": [asdict(t) for t in own.terms]} for name, own in self.slots.items()}
         numbers = {"rank": self.rank, "score": self.score, "fused": self.fused, "stages": dict(self.stages)}
         return {"pipeline": repr(self.pipeline), **numbers, "slots": slots, "lost": self.lost}
 

@@ -70,15 +70,6 @@ def test_adapters_have_names_too(encoders: Encoders) -> None:
     assert "mine" not in alone
 
 
-def test_an_adapter_takes_options_and_is_kept_with_them(encoders: Encoders) -> None:
-    small = encoders.with_options("fake-dense", {"dimension": 8})
-    assert (small.dimension, encoders["fake-dense"].dimension) == (8, 64)
-    assert encoders.with_options("fake-dense", {"dimension": 8})._slot() is small._slot()
-    assert encoders.with_options("mine", {})._slot() is encoders["mine"]._slot()
-    with pytest.raises(AdapterOptionsError, match="'mine' is a slot, which has its options already"):
-        encoders.with_options("mine", {"dimension": 8})
-
-
 def test_an_encoder_of_another_kind_than_wanted_is_refused(encoders: Encoders) -> None:
     assert encoders["words"].required("sparse").kind == "sparse"
     assert encoders.of_kind("dense", "sparse") == ["mine", "words"]
