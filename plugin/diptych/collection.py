@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from diptych.swap.plan import SAMPLE
 from diptych.types import Document
 
 if TYPE_CHECKING:
+    from qdrant_client import models
     from qdrant_client.client_base import QdrantBase
 
 
@@ -186,6 +187,22 @@ class Collection(Searching):
             CollectionError, PopulateError: as `get`.
         """
         return documents.delete(self.handle, ids)
+
+    def documents(self, filter: models.Filter | None = None) -> Iterator[Document]:
+        """The documents that fit the filter, all of them for None, read page by page.
+
+        Raises:
+            CollectionError, PopulateError: as `get`.
+        """
+        return documents.documents(self.handle, filter)
+
+    def having(self, ids: Sequence[str]) -> models.Filter:
+        """Qdrant's filter for the documents of these ids, to be searched or read; without any it holds for none."""
+        return documents.having(self.handle, ids)
+
+    def field(self, name: str) -> str:
+        """The payload key under which filters find a key of the documents' metadata, or `text` or `title`."""
+        return documents.field(self.handle, name)
 
     @property
     def encoders(self) -> Encoders:

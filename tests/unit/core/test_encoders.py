@@ -140,3 +140,8 @@ def test_a_slot_tells_which_vector_it_fills(encoders: Encoders) -> None:
     assert [encoders.vector(name) for name in encoders.names] == ["mine.1", "words.1", "late.1"]
     with pytest.raises(CollectionError, match=r"(?s)no slot 'fake-dense'.*mine, words, late"):
         encoders.vector("fake-dense")
+
+
+def test_slots_are_listed_by_kind(encoders: Encoders) -> None:
+    assert encoders.of_kind("dense") == ["mine"]
+    assert encoders.of_kind("sparse", "multivector", "text_index") == ["words", "late"]
