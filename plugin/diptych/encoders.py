@@ -51,6 +51,12 @@ class NamedEncoder:
         return int(self._slot().encoder.dimension)
 
     @property
+    def shortest(self) -> int | None:
+        """How few leading numbers of a vector are of use: those of the slot's first stage; None where it has none."""
+        first = self._slot().config.storage.first_stage
+        return first.dimension if first else None
+
+    @property
     def accepts(self) -> tuple[str, ...]:
         """What an input may be, such as text or image."""
         return tuple(self._slot().spec.accepts)
@@ -78,6 +84,7 @@ class Encoders:
         slots: gives the slots by name as they are now.
         registry: whose adapters can be named, too.
         stages: adapter and options of each reranker that the pipeline names.
+        rerankers: those that are made already, so that none is made twice.
     """
 
     def __init__(
@@ -85,10 +92,11 @@ class Encoders:
         slots: Callable[[], Mapping[str, Slot]],
         registry: Registry,
         stages: Mapping[str, Mapping[str, Any]] | None = None,
+        rerankers: Rerankers | None = None,
     ) -> None:
         self._slots, self._registry, self._stages = slots, registry, dict(stages or {})
         self._adapters: dict[str, Slot] = {}
-        self._rerankers = Rerankers(registry)
+        self._rerankers = rerankers or Rerankers(registry)
         self._lock = threading.Lock()
 
     @classmethod
@@ -110,12 +118,26 @@ class Encoders:
     def of(cls, handle: CollectionHandle) -> Encoders:
         """Those that serve an open collection."""
         stages = {stage.adapter: stage.options for stage in handle.search_config.rerank}
-        return cls(lambda: handle.now().slots if handle.exists else handle.slots, handle.registry, stages)
+
+        def slots() -> Mapping[str, Slot]:
+            return handle.now().slots if handle.exists else handle.slots
+
+        return cls(slots, handle.registry, stages, handle.view.rerankers)
 
     @property
     def names(self) -> list[str]:
         """The slots."""
         return list(self._slots())
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """The contract of each slot that makes vectors."""
+        return {name: slot.kind for name, slot in self._slots().items() if slot.kind in ENCODES}
+
+    @property
+    def rerankers(self) -> list[str]:
+        """The rerankers that the pipeline names."""
+        return list(self._stages)
 
     def __getitem__(self, name: str) -> NamedEncoder:
         """The encoder of this slot or adapter.
