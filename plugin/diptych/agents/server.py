@@ -85,6 +85,6 @@ def http_application(
 def _instructions(served: Served) -> str:
     names = ", ".join(served.collections)
     return (
-        f"Search in collections of documents: {names}. Ask `info` first for what they hold and which metadata slots "
-        "there are; `search` finds documents by meaning and words; `explain` says why a document was found or not."
+        f"Search in collections of documents: {names}. Ask `info` first for how much they hold and which slots "
+        "they have; `search` finds documents by meaning and words; `explain` says why a document was found or not."
     )

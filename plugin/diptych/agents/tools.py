@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from diptych.reports import PopulateReport
 from diptych.search import Pipeline
 from diptych.search.filters import read_filter
 from diptych.service.answers import CollectionDescription, FoundDocument, explained, found
+from diptych.service.inputs import accepted, require_words
 from diptych.service.served import Served, single
 from diptych.types import Document
 
@@ -62,7 +63,7 @@ class Tools:
         Returns id, score, title, text and metadata of each hit, best first. Scores compare within one answer only.
         """
         with _told():
-            opened = self._served.collection(collection)
+            opened = self._opened(collection, [query])
             pipeline = await asyncio.to_thread(single, opened, slot)
             wanted = None if filter is None else read_filter(filter)
             hits = found(await opened.asearch(query, limit=limit, filter=wanted, pipeline=pipeline))
@@ -83,7 +84,7 @@ class Tools:
         the scores of later stages, and where it was left behind when it is no hit.
         """
         with _told():
-            opened = self._served.collection(collection)
+            opened = self._opened(collection, [query])
             pipeline = await asyncio.to_thread(single, opened, slot)
             wanted = None if filter is None else read_filter(filter)
             count = None if ids else limit
@@ -106,11 +107,17 @@ class Tools:
         Documents that are in the collection already, unchanged, cost nothing: calling this again is safe.
         """
         with _told():
-            opened = self._served.collection(collection)
+            opened = self._opened(collection, [one.text for one in documents])
             given = [Document(one.id, one.text, one.title, one.metadata) for one in documents]
             async with self._populating:
                 report = await asyncio.to_thread(_populated, opened, given)
             return PopulateResult.of(report)
+
+    def _opened(self, name: str | None, texts: Sequence[str]) -> Collection:
+        """The collection, to which none of these texts is a file or an address."""
+        collection = self._served.collection(name)
+        require_words(texts, accepted(collection), where=f"collection {collection.name!r}")
+        return collection
 
 
 @contextmanager

@@ -33,7 +33,7 @@ class Batches:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._gatherings: dict[tuple[int, str], Gathering[Any, Any]] = {}
+        self._gatherings: dict[tuple[int, str, str], Gathering[Any, Any]] = {}
         self._lock = threading.Lock()
 
     async def encode(self, model: Model, side: Side, texts: Sequence[str]) -> list[Vector]:
@@ -58,7 +58,7 @@ class Batches:
 
     def _gathering(self, model: Model, work: Callable[[Sequence[Any]], Sequence[Any]]) -> Gathering[Any, Any]:
         with self._lock:
-            return self._gatherings.setdefault((id(model.encoders), model.name), Gathering(work))
+            return self._gatherings.setdefault((id(model.encoders), model.kind, model.name), Gathering(work))
 
     def _encoded(self, model: Model, asks: Sequence[_Texts]) -> list[list[Vector]]:
         answers: dict[int, list[Vector]] = {}

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from diptych.encoding import Vector
 from diptych.errors import AdapterOptionsError
 from diptych.protocols import Kind
+from diptych.service.inputs import require_words
 from diptych.service.requests import EmbeddingsRequest, read, require_room
 from diptych.service.served import Model
 from diptych.service.serving import Serving, json_of
@@ -30,6 +31,7 @@ async def embeddings(request: Request) -> Response:
     asked = await read(request, EmbeddingsRequest, serving.limits)
     require_room(serving.limits, asked.input, param="input")
     model = serving.served.model(asked.model, "dense")
+    require_words(asked.input, model.encoders[model.name].accepts, where=f"model {model.id!r}")
     cut = None if asked.dimensions is None else await asyncio.to_thread(_cut, model, asked.dimensions)
     vectors = await serving.batches.encode(model, asked.input_type or "document", asked.input)
     rows = _shortened(vectors, cut)

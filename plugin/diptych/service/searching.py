@@ -11,6 +11,7 @@ from starlette.responses import Response
 from diptych.collection import Collection
 from diptych.search.filters import read_filter
 from diptych.service.answers import ExplainedDocument, QueryAnswer, SearchAnswer, explained, found
+from diptych.service.inputs import accepted, require_words
 from diptych.service.limits import Limits
 from diptych.service.refusals import Refused
 from diptych.service.requests import SearchRequest, read, require_room
@@ -28,6 +29,7 @@ async def search(request: Request) -> Response:
     texts = asked.texts
     require_room(serving.limits, texts, param="query" if asked.query is not None else "queries")
     collection = serving.served.collection(asked.collection)
+    require_words(texts, accepted(collection), where=f"collection {collection.name!r}")
     _require_few(asked, collection.handle.search_config.limit, serving.limits)
     options = await asyncio.to_thread(_options, collection, asked)
     hits = await _found(collection, asked, options)

@@ -137,8 +137,9 @@ class Served:
 
     def close(self) -> None:
         """Close the collections, those that share a store before the one that opened it."""
-        for collection in reversed(self.collections.values()):
-            collection.close()
+        with ExitStack() as stack:
+            for collection in self.collections.values():
+                stack.callback(collection.close)
 
     def collection(self, name: str | None) -> Collection:
         """The collection of this name, or for None the only one.

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
-from mcp import Client, StdioServerParameters
+from mcp import Client, StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
 from diptych import Collection, Registry
@@ -76,7 +76,7 @@ async def asked(client: Any, **arguments: Any) -> list[str]:
 
 def test_over_stdio_the_tools_answer_and_the_store_is_free_afterwards(folder: Path, fakes: Registry) -> None:
     async def session() -> list[str]:
-        async with Client(over_stdio(folder)) as client:
+        async with Client(stdio_client(over_stdio(folder))) as client:
             assert [tool.name for tool in (await client.list_tools()).tools] == ["search", "explain", "info"]
             return await asked(client)
 
@@ -87,7 +87,7 @@ def test_over_stdio_the_tools_answer_and_the_store_is_free_afterwards(folder: Pa
 
 def test_over_stdio_documents_come_in_when_that_is_allowed(folder: Path, fakes: Registry) -> None:
     async def session() -> Any:
-        async with Client(over_stdio(folder, "--allow-populate")) as client:
+        async with Client(stdio_client(over_stdio(folder, "--allow-populate"))) as client:
             documents = [{"id": "ape", "text": "the ape eats fruit"}]
             return (await client.call_tool("populate", {"documents": documents})).structured_content
 

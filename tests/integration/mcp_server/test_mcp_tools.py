@@ -14,6 +14,7 @@ from mcp.types import TextContent
 
 from diptych import Collection, Registry
 from diptych.agents.server import mcp_server
+from diptych.config import parse_config
 from diptych.search import Retrieve
 from diptych.service.served import Served
 from serving import animals
@@ -133,6 +134,17 @@ def test_populate_twice_changes_and_encodes_nothing(fakes: Registry, tmp_path: P
         assert opened.handle.slot("dense").encoder.encoded == encoded
         assert called(own, "search", query="fruit", limit=1)["hits"][0]["id"] == "ape"
         assert list(tmp_path.glob("*set-aside*")) == []
+
+
+def test_populate_makes_a_collection_that_is_not_there(fakes: Registry, tmp_path: Path) -> None:
+    config = {"store": f"edge:{tmp_path / 'new'}", "collection": "notes", "slots": {"dense": {"adapter": "fake-dense"}}}
+    own = Served.open([parse_config(config)], registry=fakes, create=True)
+    assert "there is no collection 'notes'" in refused(own, "search", query="cat")
+    assert called(own, "info")["collections"][0]["documents"] == 0
+    documents = [{"id": "cat", "text": "the cat"}]
+    assert called(own, "populate", documents=documents, collection="notes", allow_populate=True)["new"] == 1
+    assert called(own, "search", query="cat")["hits"][0]["id"] == "cat"
+    own.close()
 
 
 @pytest.mark.parametrize(
