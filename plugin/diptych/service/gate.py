@@ -27,7 +27,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, *, keys: Keys, concurrent: int, hosts: Sequence[str] = ()) -> None:
         self._app, self._keys, self._concurrent = app, keys, concurrent
-        self._hosts, self._inside = frozenset(hosts), 0
+        self._hosts, self._inside = frozenset(map(str.lower, hosts)), 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

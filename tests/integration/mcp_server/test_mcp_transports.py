@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import httpx2
 import pytest
 from mcp import Client, StdioServerParameters, stdio_client
@@ -168,7 +167,7 @@ def test_over_http_a_key_is_needed_and_the_end_is_in_order(folder: Path, fakes: 
             return await asked(client)
 
     with over_http(folder, env={"DIPTYCH_API_KEY": "k1"}) as (url, process):
-        refused = httpx.post(url, json=INITIALIZE, headers=ACCEPT)
+        refused = httpx2.post(url, json=INITIALIZE, headers=ACCEPT)
         assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
         assert asyncio.run(session(url))[0] == "cat"
         process.send_signal(signal.SIGTERM)
@@ -184,7 +183,7 @@ def test_over_http_strange_names_and_strange_pages_are_refused(folder: Path) -> 
     ):
 
         def status(**headers: str) -> int:
-            return httpx.post(url, json=INITIALIZE, headers={**ACCEPT, **headers}).status_code
+            return httpx2.post(url, json=INITIALIZE, headers={**ACCEPT, **headers}).status_code
 
         assert status() == 200
         assert status(Host="mine.example.org") == 200
