@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -133,3 +134,14 @@ def test_a_name_that_is_not_the_services_is_not_answered(fakes: Registry) -> Non
         assert httpx.get(f"{url}/v1/models").status_code == 200
         stranger = httpx.get(f"{url}/v1/models", headers={"Host": "evil.example.org:80"})
         assert stranger.status_code == 421
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(fakes: Registry) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b'{"query": '
+        time.sleep(0.5)
+        yield b'"cat"}'
+
+    with served(application(Served(registry=fakes), limits=Limits(body_seconds=0.1))) as url:
+        answer = httpx.post(f"{url}/search", content=pieces())
+    assert (answer.status_code, answer.json()["error"]["code"]) == (408, "timeout")
