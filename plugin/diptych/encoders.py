@@ -1,7 +1,7 @@
 """`Encoders`: encoders and rerankers by name, for programs that call them themselves.
 
-A name is a slot of a config or an open collection, or an adapter that is installed, made with its default options. What
-an open collection gives is what serves it: it has proved that it made the vectors, and follows a cut-over.
+A name is a slot of a config or an open collection, or an installed adapter, made with its default options or with
+others. What an open collection gives is what serves it: it has proved that it made the vectors, and follows a cut-over.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 from diptych.config import Config
 from diptych.config.models import SlotConfig
-from diptych.encoding import Side, Vector
-from diptych.errors import AdapterOptionsError, UnknownAdapter
+from diptych.encoding import Side, Vector, require_finite
+from diptych.errors import AdapterOptionsError, CollectionError, UnknownAdapter
 from diptych.handle import CollectionHandle
 from diptych.locating import config_at
-from diptych.protocols import Kind, Reranker
+from diptych.protocols import Kind, Reranker, Similarity
 from diptych.registry import Registry
 from diptych.slots import Slot
 from diptych.view import Rerankers
@@ -45,6 +45,16 @@ class NamedEncoder:
         """Its contract: dense, sparse or multivector."""
         return self._slot().kind
 
+    def required(self, kind: Kind) -> NamedEncoder:
+        """This encoder, if it is of this kind.
+
+        Raises:
+            AdapterOptionsError: it is of another.
+        """
+        if self.kind != kind:
+            raise AdapterOptionsError(f"{self.name!r} makes no {kind} vectors", where="encoders", got=self.kind)
+        return self
+
     @property
     def dimension(self) -> int:
         """Numbers in a vector, in a token's vector, or terms of the lexicon. Loads the encoder."""
@@ -55,6 +65,11 @@ class NamedEncoder:
         """How few leading numbers of a vector are of use: those of the slot's first stage; None where it has none."""
         first = self._slot().config.storage.first_stage
         return first.dimension if first else None
+
+    @property
+    def similarity(self) -> Similarity | None:
+        """How its vectors are compared; None where its kind has only one way. May load the encoder."""
+        return self._slot().similarity
 
     @property
     def accepts(self) -> tuple[str, ...]:
@@ -71,7 +86,9 @@ class NamedEncoder:
 
     def encode_document(self, texts: Sequence[str]) -> list[Vector]:
         """A vector for each document, in order, as `encode_query`."""
-        return self._encode("document", texts)
+        vectors = self._encode("document", texts)
+        require_finite(vectors, texts, where=self._slot().where)  # nobody sets aside here what is NaN
+        return vectors
 
     def _encode(self, side: Side, texts: Sequence[str]) -> list[Vector]:
         return self._slot().encode(side, list(texts)) if len(texts) else []
@@ -95,7 +112,7 @@ class Encoders:
         rerankers: Rerankers | None = None,
     ) -> None:
         self._slots, self._registry, self._stages = slots, registry, dict(stages or {})
-        self._adapters: dict[str, Slot] = {}
+        self._adapters: list[tuple[str, dict[str, Any], Slot]] = []
         self._rerankers = rerankers or Rerankers(registry)
         self._lock = threading.Lock()
 
@@ -139,6 +156,10 @@ class Encoders:
         """The rerankers that the pipeline names."""
         return list(self._stages)
 
+    def of_kind(self, *kinds: Kind) -> list[str]:
+        """The slots of one of these kinds, in their order."""
+        return [name for name, slot in self._slots().items() if slot.kind in kinds]
+
     def __getitem__(self, name: str) -> NamedEncoder:
         """The encoder of this slot or adapter.
 
@@ -158,11 +179,43 @@ class Encoders:
         Raises:
             UnknownAdapter, AdapterOptionsError: as `[name]`.
         """
-        slot = self._slots().get(name) or self._adapter(name)
-        if slot.kind not in ENCODES:
-            got = f"{name!r}, a {slot.kind.replace('_', ' ')}"
-            raise AdapterOptionsError("this makes no vectors", where="encoders", got=got, expected=", ".join(ENCODES))
-        return slot
+        return _encoding(self._slots().get(name) or self._adapter(name, {}))
+
+    def with_options(self, name: str, options: Mapping[str, Any]) -> NamedEncoder:
+        """The encoder of this adapter with these options, made at the first call and kept; a slot has its own options.
+
+        Raises:
+            UnknownAdapter: it is neither an adapter nor a slot.
+            AdapterOptionsError: it makes no vectors, or is a slot with other options.
+        """
+        slot = self._slots().get(name)
+        if slot is None:
+            made = _encoding(self._adapter(name, options))
+            return NamedEncoder(name, lambda: made)
+        if options and dict(options) != dict(slot.config.options):
+            raise AdapterOptionsError(
+                f"{name!r} is a slot, which has its options already",
+                where="encoders",
+                got=", ".join(sorted(options)),
+                expected="no options",
+                do=f"name its adapter, {slot.config.adapter!r}, for other options, which may make another space",
+            )
+        return self[name]
+
+    def vector(self, slot: str) -> str:
+        """The named vector that this slot fills and searches now, such as `dense.1`; another after a swap.
+
+        Raises:
+            CollectionError: there is no such slot.
+        """
+        slots = self._slots()
+        if slot not in slots:
+            raise CollectionError(
+                f"there is no slot {slot!r}",
+                where="encoders",
+                expected=", ".join(slots) or "a slot: these encoders are of no config and no collection",
+            )
+        return slots[slot].vector
 
     def reranker(self, name: str, options: Mapping[str, Any] | None = None) -> Reranker:
         """The reranker of this adapter, made at the first call and kept; options are the pipeline's unless given.
@@ -172,12 +225,16 @@ class Encoders:
         """
         return self._rerankers.get(name, self._stages.get(name, {}) if options is None else options)
 
-    def _adapter(self, name: str) -> Slot:
+    def _adapter(self, name: str, options: Mapping[str, Any]) -> Slot:
+        wanted = dict(options)
         with self._lock:
-            if name not in self._adapters:
-                self._require(name)
-                self._adapters[name] = Slot(name, SlotConfig(adapter=name), None, self._registry)
-            return self._adapters[name]
+            for known, own, slot in self._adapters:
+                if known == name and own == wanted:
+                    return slot
+            self._require(name)
+            made = Slot(name, SlotConfig(adapter=name, options=wanted), None, self._registry)
+            self._adapters.append((name, wanted, made))
+            return made
 
     def _require(self, name: str) -> None:
         slots, adapters = self.names, [spec.name for spec in self._registry.specs() if spec.kind in ENCODES]
@@ -190,3 +247,10 @@ class Encoders:
                 expected=f"a slot ({', '.join(slots) or 'none'}) or an adapter ({', '.join(adapters)})",
                 do=f"did you mean {near[0]!r}?" if near else "",
             )
+
+
+def _encoding(slot: Slot) -> Slot:
+    if slot.kind not in ENCODES:
+        got = f"{slot.name!r}, a {slot.kind.replace('_', ' ')}"
+        raise AdapterOptionsError("this makes no vectors", where="encoders", got=got, expected=", ".join(ENCODES))
+    return slot

@@ -15,7 +15,16 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
-WITH_TORCH = {"torch", "openvino", "onnx", "minilm", "demo", "all", "test"}  # they run, convert or carry torch models
+WITH_TORCH = {
+    "torch",
+    "openvino",
+    "onnx",
+    "minilm",
+    "train",
+    "demo",
+    "all",
+    "test",
+}  # they run, convert or carry torch models
 
 
 def test_only_what_runs_torch_models_brings_torch() -> None:
