@@ -59,6 +59,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("locating", "searching"),
     ("encoders",),
     ("collection", "clients"),
+    ("service", "agents"),
     ("cli", "studio", "__main__"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
