@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
+from rich.console import Console
+
 from corpora import folder_of, read_texts
 from diptych import Collection, Run
 from diptych.config import parse_config
@@ -202,7 +204,7 @@ def main() -> None:
             ask = getattr(FRAMEWORKS[name](), way)(texts)
             run = Run(f"{name} {way}", {query.id: ask(query.text) for query in queries})
             found.append(evaluate(run, qrels, METRICS))
-        print(table(found), comparison_table(compare(found, f"{name} before", METRICS[0])), sep="\n", flush=True)
+        Console(width=110).print(table(found), comparison_table(compare(found, f"{name} before", METRICS[0])))
 
 
 if __name__ == "__main__":
