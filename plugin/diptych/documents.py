@@ -56,13 +56,21 @@ def documents(handle: CollectionHandle, filter: models.Filter | None = None) -> 
         CollectionError: what is given is no filter.
         PopulateError: the store does not answer.
     """
-    if filter is not None and not isinstance(filter, models.Filter):
-        got = type(filter).__name__
-        raise CollectionError("this is no filter", got=got, expected="qdrant_client.models.Filter or None")
+    _require_filter(filter)
     if handle.exists:
         store, layout = Store.of(handle, threading.Event()), handle.view.layout
         for record in store.scrolled(filter, None):
             yield from_payload(record.id, record.payload, layout)
+
+
+def count(handle: CollectionHandle, filter: models.Filter | None = None) -> int:
+    """How many documents fit the filter, or there are for None; 0 before the first populate.
+
+    Raises:
+        CollectionError: what is given is no filter.
+    """
+    _require_filter(filter)
+    return handle.client.count(handle.name, filter).count if handle.exists else 0
 
 
 def having(handle: CollectionHandle, ids: Sequence[str]) -> models.Filter:
@@ -115,6 +123,12 @@ def _checked(ids: Sequence[str]) -> list[str]:
     if isinstance(ids, str) or not all(isinstance(identifier, str) for identifier in ids):
         raise CollectionError("ids are no list of texts", got=repr(ids)[:80], expected='["id", ...]')
     return list(dict.fromkeys(ids))
+
+
+def _require_filter(filter: object) -> None:
+    if filter is not None and not isinstance(filter, models.Filter):
+        got = type(filter).__name__
+        raise CollectionError("this is no filter", got=got, expected="qdrant_client.models.Filter or None")
 
 
 def _batches(ids: Sequence[str]) -> Iterator[list[str]]:

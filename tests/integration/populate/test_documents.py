@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from qdrant_client import models
@@ -99,6 +100,17 @@ def test_documents_are_read_by_a_filter_and_all_without_one(url: str) -> None:
         assert sorted(document.id for document in things.documents()) == sorted(document.id for document in many)
         assert {document.id for document in things.documents(odd)} == {document.id for document in many[1::2]}
         assert next(things.documents(things.having(["d3"]))) == many[3]
+
+
+def test_documents_are_counted_whole_or_by_a_filter(url: str) -> None:
+    with opened(url) as things:
+        assert things.count() == 0
+        things.populate(DOCUMENTS)
+        sound = models.Filter(must=[models.FieldCondition(key="section", match=models.MatchValue(value="sound"))])
+        assert (things.count(), things.count(sound)) == (3, 1)
+        wrong: Any = {"section": "sound"}
+        with pytest.raises(CollectionError, match=r"(?s)this is no filter.*got: dict.*qdrant_client.models.Filter"):
+            things.count(wrong)
 
 
 def test_what_is_no_filter_is_refused(url: str) -> None:
