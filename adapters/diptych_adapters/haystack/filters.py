@@ -1,8 +1,9 @@
 """Haystack's filters as Qdrant's.
 
 A filter means what `haystack.utils.filters.document_matches_filter` has it mean: NOT denies that all its conditions
-hold, a missing field is None, `!=` and `not in` hold for it, and numbers and dates are equal by value. One thing is
-Qdrant's: a condition on a field that holds a list holds if it does for any of its values.
+hold, a missing field is None, `!=` and `not in` hold for it, and numbers and dates are equal by value. Two things are
+Qdrant's: a condition on a field that holds a list holds if it does for any of its values, an empty list being none;
+and a time without a zone is UTC.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ class DiptychRetriever:
 
     def _asked(self, filters: Any, top_k: int | None, threshold: float | None) -> Any:
         """Limit, filter and threshold of a run."""
-        both = (self.filters, filters)
+        both: Any = (self.filters, filters)  # Haystack passes Qdrant's own on as they are, and says dict
         if self.filter_policy is FilterPolicy.MERGE and all(both) and any(isinstance(f, models.Filter) for f in both):
             do = "write both as Haystack's, or take FilterPolicy.REPLACE"
             raise UnusableFilter("Haystack merges its own filters only", got="one of Qdrant's", do=do)

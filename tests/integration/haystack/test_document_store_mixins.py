@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from haystack import Document
-from haystack.document_stores.types import DuplicatePolicy
+from haystack.document_stores.types import DocumentStore, DuplicatePolicy
 from haystack.testing import document_store as sync_tests
 from haystack.testing import document_store_async as async_tests
 
@@ -51,7 +51,7 @@ class TestStore(
     encoders and what they measured.
     """
 
-    def test_write_documents(self, document_store: DiptychDocumentStore) -> None:
+    def test_write_documents(self, document_store: DocumentStore) -> None:
         """Theirs is to be overridden: it is the store's to say what no policy means. Here: as OVERWRITE."""
         document = Document(id="1", content="test doc")
         assert document_store.write_documents([document]) == 1
@@ -77,7 +77,7 @@ class TestAsyncStore(
     """All tests of `haystack.testing.document_store_async`; two are skipped as above."""
 
     @pytest.mark.asyncio
-    async def test_write_documents_async(self, document_store: DiptychDocumentStore) -> None:
+    async def test_write_documents_async(self, document_store: async_tests.AsyncDocumentStore) -> None:
         """Theirs is to be overridden, as above."""
         document = Document(id="1", content="test doc")
         assert await document_store.write_documents_async([document], DuplicatePolicy.NONE) == 1
