@@ -40,6 +40,9 @@ VALUES: dict[str, list[Any]] = {
     "id": ["d1", "d6", "nobody"],
 }
 ORDERED = ("meta.n", "meta.date", "meta.at.x")
+_SAME = {"field": "meta.date", "operator": "==", "value": "2024-01-01T00:00:00Z"}
+if not document_matches_filter(_SAME, DOCUMENTS[1]):  # to Haystack 2, dates written in two ways are equal in none
+    VALUES["meta.date"], VALUES["meta.word"] = [None], [None, "a", "b", "1"]
 
 
 def comparisons() -> st.SearchStrategy[dict[str, Any]]:
