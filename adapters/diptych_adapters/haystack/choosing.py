@@ -25,19 +25,26 @@ class Choice:
 
     Args:
         name: a slot of the config, a reranker, or an adapter.
+        model: the adapter's option of this name, which most have.
         config: path of a config file, or a mapping that says the same; None where the adapter is enough.
-        options: of an adapter that is no slot.
+        options: further ones of an adapter that is no slot.
         api_key: of a remote adapter: an environment variable, whose name takes the place of its `api_key_env`.
     """
 
     def __init__(
-        self, name: str, config: str | dict[str, Any] | None, options: dict[str, Any] | None, api_key: Secret | None
+        self,
+        name: str,
+        model: str | None,
+        config: str | dict[str, Any] | None,
+        options: dict[str, Any] | None,
+        api_key: Secret | None,
     ) -> None:
-        self.name, self.config, self.options, self.api_key = name, config, options, api_key
+        self.name, self.model, self.config, self.options, self.api_key = name, model, config, options, api_key
 
     def init_parameters(self) -> dict[str, Any]:
         """What `to_dict` says of it, besides the name."""
-        return {"config": self.config, "options": self.options, "api_key": self.api_key and self.api_key.to_dict()}
+        api_key = self.api_key and self.api_key.to_dict()
+        return {"model": self.model, "config": written(self.config), "options": self.options, "api_key": api_key}
 
     def encoder(self) -> NamedEncoder:
         """The encoder.
@@ -59,8 +66,9 @@ class Choice:
         return _OPEN.take(place_of(self.config), self, lambda: Encoders.open(self.config))
 
     def _given(self) -> dict[str, Any]:
+        model = {"model": self.model} if self.model else {}
         key = {"api_key_env": variable(self.api_key)} if self.api_key else {}
-        return {**(self.options or {}), **key}
+        return {**model, **(self.options or {}), **key}
 
 
 def variable(secret: Secret) -> str:
@@ -84,6 +92,19 @@ def place_of(source: str | Mapping[str, Any] | None) -> Hashable:
     if isinstance(source, Mapping):
         return json.dumps(source, sort_keys=True, default=str)
     return str(Path(source).absolute()) if source is not None and Path(source).exists() else source
+
+
+def written(config: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
+    """The config as YAML may hold it.
+
+    Raises:
+        NotSerializable: it has the key of its server in clear.
+    """
+    key = config.get("api_key") if isinstance(config, dict) else None
+    if key is not None and not str(key).startswith("${"):
+        do = "name the variable that holds it: api_key: ${QDRANT_API_KEY}"
+        raise NotSerializable("a config with a key in clear is not written as YAML", where="api_key", do=do)
+    return config
 
 
 def unserializable(component: object, held: object) -> NotSerializable:

@@ -14,7 +14,7 @@ from haystack.utils import Secret
 import diptych
 from diptych import Collection
 from diptych_adapters.haystack import metadata_facts
-from diptych_adapters.haystack.choosing import place_of, unserializable
+from diptych_adapters.haystack.choosing import place_of, unserializable, written
 from diptych_adapters.haystack.documents import checked, to_diptych, to_haystack
 from diptych_adapters.haystack.errors import DuplicateDocument, UnusableDocument, UnusableFilter
 from diptych_adapters.haystack.filters import Filters, to_qdrant
@@ -52,12 +52,12 @@ class CollectionStore:
         """The store as names.
 
         Raises:
-            NotSerializable: it was made of an open collection.
+            NotSerializable: it was made of an open collection, or of a config with a key in clear.
         """
         if isinstance(self._source, Collection):
             raise unserializable(self, self._source)
         api_key = self._api_key and self._api_key.to_dict()
-        return default_to_dict(self, source=self._source, name=self._name, api_key=api_key)
+        return default_to_dict(self, source=written(self._source), name=self._name, api_key=api_key)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:

@@ -21,7 +21,7 @@ class DiptychTextEmbedder(Embedding):
         ContractError, FingerprintMismatch, RegistryError: see diptych.errors.
     """
 
-    kind = "dense"
+    kind, usual = "dense", "sentence-transformers"
 
     @component.output_types(embedding=list[float])
     def run(self, text: str) -> dict[str, Any]:
@@ -44,7 +44,7 @@ class DiptychDocumentEmbedder(DocumentEmbedding):
         ContractError, FingerprintMismatch, RegistryError: see diptych.errors.
     """
 
-    kind = "dense"
+    kind, usual = "dense", "sentence-transformers"
 
     @component.output_types(documents=list[Document])
     def run(self, documents: list[Document]) -> dict[str, Any]:

@@ -16,24 +16,29 @@ class Embedding:
     """A component that has an encoder.
 
     Args:
-        encoder: a slot of `config` or an adapter, by name; or an encoder, such as `collection.encoders["dense"]`.
+        encoder: a slot of `config` or an adapter, by name; or an encoder, such as `collection.encoders["dense"]`; the
+            adapter of sentence-transformers unless given.
+        model: the adapter's option of this name, which most have.
         config: path of a config file, or a mapping that says the same.
-        options: of an adapter that is not in a config: `{"average_length": 40}`.
+        options: further ones of an adapter that is no slot: `{"average_length": 40}`.
         api_key: of a remote adapter: a secret from the environment.
     """
 
     kind: ClassVar[Literal["dense", "sparse"]]
+    usual: ClassVar[str]
 
     def __init__(
         self,
-        encoder: str | NamedEncoder,
+        encoder: str | NamedEncoder | None = None,
         *,
+        model: str | None = None,
         config: str | dict[str, Any] | None = None,
         options: dict[str, Any] | None = None,
         api_key: Secret | None = None,
     ) -> None:
-        self._given = encoder
-        self._choice = Choice(encoder, config, options, api_key) if isinstance(encoder, str) else None
+        self._given = encoder or self.usual
+        named = isinstance(self._given, str)
+        self._choice = Choice(str(self._given), model, config, options, api_key) if named else None
 
     @property
     def encoder(self) -> NamedEncoder:
@@ -76,22 +81,23 @@ class DocumentEmbedding(Embedding):
     """A component that encodes documents.
 
     Args:
-        encoder, config, options, api_key: as in `Embedding`.
+        encoder, model, config, options, api_key: as in `Embedding`.
         meta_fields_to_embed: keys of `meta` whose values stand before the content.
         embedding_separator: stands between them.
     """
 
     def __init__(
         self,
-        encoder: str | NamedEncoder,
+        encoder: str | NamedEncoder | None = None,
         *,
+        model: str | None = None,
         config: str | dict[str, Any] | None = None,
         options: dict[str, Any] | None = None,
         api_key: Secret | None = None,
         meta_fields_to_embed: list[str] | None = None,
         embedding_separator: str = "\n",
     ) -> None:
-        super().__init__(encoder, config=config, options=options, api_key=api_key)
+        super().__init__(encoder, model=model, config=config, options=options, api_key=api_key)
         self.meta_fields_to_embed, self.embedding_separator = meta_fields_to_embed or [], embedding_separator
 
     def _texts(self, documents: object) -> list[str]:

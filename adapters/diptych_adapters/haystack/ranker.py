@@ -20,9 +20,10 @@ class DiptychRanker:
     """Documents in the order of a reranker's scores.
 
     Args:
-        reranker: an adapter, or any object that satisfies `diptych.Reranker`.
+        reranker: an adapter, or any object that satisfies `diptych.Reranker`; `cross-encoder` unless given.
+        model: the adapter's option of this name, which most have.
         config: path of a config file, or a mapping that says the same; its pipeline's options are the reranker's.
-        options: of an adapter that is not in a config.
+        options: further ones of the adapter, instead of the pipeline's.
         api_key: of a remote adapter: a secret from the environment.
         top_k: how many documents come out; all unless given.
         meta_fields_to_embed: keys of `meta` whose values the reranker reads before the content.
@@ -31,8 +32,9 @@ class DiptychRanker:
 
     def __init__(
         self,
-        reranker: str | Reranker,
+        reranker: str | Reranker = "cross-encoder",
         *,
+        model: str | None = None,
         config: str | dict[str, Any] | None = None,
         options: dict[str, Any] | None = None,
         api_key: Secret | None = None,
@@ -41,7 +43,7 @@ class DiptychRanker:
         embedding_separator: str = "\n",
     ) -> None:
         self._given = reranker
-        self._choice = Choice(reranker, config, options, api_key) if isinstance(reranker, str) else None
+        self._choice = Choice(reranker, model, config, options, api_key) if isinstance(reranker, str) else None
         self.top_k = require_top_k(top_k)
         self.meta_fields_to_embed, self.embedding_separator = meta_fields_to_embed or [], embedding_separator
 

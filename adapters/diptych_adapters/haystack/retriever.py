@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 from typing import Any, Self
 
@@ -12,13 +13,15 @@ from haystack.document_stores.types.filter_policy import apply_filter_policy
 from qdrant_client import models
 
 from diptych import Hit
-from diptych.errors import SearchError
+from diptych.errors import CollectionNotFound, SearchError
 from diptych_adapters.haystack.choosing import unserializable
 from diptych_adapters.haystack.documents import to_haystack
 from diptych_adapters.haystack.errors import UnusableFilter
 from diptych_adapters.haystack.filters import to_qdrant
 from diptych_adapters.haystack.ranker import require_top_k
 from diptych_adapters.haystack.store import DiptychDocumentStore
+
+logger = logging.getLogger(__name__)
 
 
 @component
@@ -72,14 +75,18 @@ class DiptychRetriever:
         top_k: int | None = None,
         score_threshold: float | None = None,
     ) -> dict[str, Any]:
-        """The documents, best first.
+        """The documents, best first; none, with a warning in the log, while nothing was written.
 
         Raises:
             UnusableFilter: Haystack does not define it, or Qdrant cannot hold points to it.
-            SearchError, CollectionNotFound, FingerprintMismatch: see diptych.errors.
+            SearchError, FingerprintMismatch: see diptych.errors.
         """
         limit, chosen, threshold = self._asked(filters, top_k, score_threshold)
-        hits = self.document_store.collection.search(query, limit=limit, filter=chosen, score_threshold=threshold)
+        collection = self.document_store.collection
+        try:
+            hits = collection.search(query, limit=limit, filter=chosen, score_threshold=threshold)
+        except CollectionNotFound as error:
+            return _nothing(error)
         return {"documents": self._documents(query, hits, chosen)}
 
     @component.output_types(documents=list[Document])
@@ -93,7 +100,10 @@ class DiptychRetriever:
         """`run`, while the event loop goes on. Queries that are asked at the same time are answered together."""
         collection = await asyncio.to_thread(lambda: self.document_store.collection)
         limit, chosen, threshold = self._asked(filters, top_k, score_threshold)
-        hits = await collection.asearch(query, limit=limit, filter=chosen, score_threshold=threshold)
+        try:
+            hits = await collection.asearch(query, limit=limit, filter=chosen, score_threshold=threshold)
+        except CollectionNotFound as error:
+            return _nothing(error)
         return {"documents": await asyncio.to_thread(self._documents, query, hits, chosen)}
 
     def to_dict(self) -> dict[str, Any]:
@@ -139,3 +149,9 @@ class DiptychRetriever:
         told = self.document_store.collection.explain(query, ids=[hit.id for hit in hits], filter=chosen)
         pairs = zip(found, told, strict=True)
         return [replace(document, meta={**document.meta, "explanation": own.as_dict()}) for document, own in pairs]
+
+
+def _nothing(error: CollectionNotFound) -> dict[str, Any]:
+    """The answer of an empty store, as Haystack's other stores give it."""
+    logger.warning("there is nothing to search: %s", error.what)
+    return {"documents": []}

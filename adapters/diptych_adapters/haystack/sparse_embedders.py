@@ -22,7 +22,7 @@ class DiptychSparseTextEmbedder(Embedding):
         ContractError, FingerprintMismatch, RegistryError: see diptych.errors.
     """
 
-    kind = "sparse"
+    kind, usual = "sparse", "sentence-transformers-sparse"
 
     @component.output_types(sparse_embedding=SparseEmbedding)
     def run(self, text: str) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class DiptychSparseDocumentEmbedder(DocumentEmbedding):
             as `bm25`, has none here: give it options such as `{"average_length": 40}`.
     """
 
-    kind = "sparse"
+    kind, usual = "sparse", "sentence-transformers-sparse"
 
     @component.output_types(documents=list[Document])
     def run(self, documents: list[Document]) -> dict[str, Any]:

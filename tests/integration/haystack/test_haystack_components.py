@@ -23,7 +23,7 @@ from haystack_integrations.components.retrievers.qdrant import (
 from haystack_integrations.document_stores.qdrant import QdrantDocumentStore
 from qdrant_client import models
 
-from diptych import Collection, Registry, SparseVector
+from diptych import Collection, DiptychError, Registry, SparseVector
 from diptych.encoders import Encoders
 from diptych.errors import AdapterOptionsError, ConfigError, DocumentError, SearchError, UnknownAdapter
 from diptych.testing import FakeReranker, fakes_plugin
@@ -178,9 +178,12 @@ def test_a_retriever_wants_a_collection_and_a_number(store: DiptychDocumentStore
         DiptychRetriever(store, top_k=0)
 
 
-def test_warming_up_before_anything_is_written_does_nothing(things: Collection) -> None:
-    DiptychRetriever(DiptychDocumentStore(things)).warm_up()
+def test_an_empty_store_is_warm_at_once_and_gives_nothing(things: Collection, caplog: pytest.LogCaptureFixture) -> None:
+    retriever = DiptychRetriever(DiptychDocumentStore(things))
+    retriever.warm_up()
     assert not things.handle.exists
+    assert retriever.run("audio") == asyncio.run(retriever.run_async("audio")) == {"documents": []}
+    assert caplog.text.count("there is nothing to search: ") == 2
 
 
 def test_the_ranker_sorts_by_the_rerankers_scores_each_document_once() -> None:
@@ -229,8 +232,8 @@ def test_all_components_survive_yaml_with_their_secrets_as_names(monkeypatch: py
     monkeypatch.setenv("MY_KEY", "hunter2")
     key = Secret.from_env_var("MY_KEY")
     pipeline = Pipeline()
-    remote = {"model": "m", "base_url": "http://127.0.0.1:9/v1"}
-    pipeline.add_component("text", DiptychTextEmbedder("openai", options=remote, api_key=key))
+    remote = {"base_url": "http://127.0.0.1:9/v1"}
+    pipeline.add_component("text", DiptychTextEmbedder("openai", model="m", options=remote, api_key=key))
     pipeline.add_component(
         "documents", DiptychDocumentEmbedder("dense", config="diptych.yaml", meta_fields_to_embed=["a"])
     )
@@ -254,6 +257,23 @@ def test_what_is_made_of_objects_says_that_yaml_cannot_hold_it(encoders: Encoder
     for component in [*made, native]:
         with pytest.raises(SerializationError, match=r"(?s)cannot be written as YAML.*make it of names"):
             component.to_dict()  # type: ignore[attr-defined]
+
+
+def test_a_key_in_clear_is_not_written_into_yaml() -> None:
+    config = {"store": "https://example.org", "collection": "things", "slots": {"lexical": {"adapter": "bm25"}}}
+    secret, named = ({**config, "api_key": key} for key in ("hunter2", "${QDRANT_API_KEY}"))
+    for component in (DiptychDocumentStore(secret), DiptychSparseTextEmbedder("lexical", config=secret)):
+        with pytest.raises(SerializationError, match=r"(?s)a key in clear.*api_key: \$\{QDRANT_API_KEY\}") as told:
+            component.to_dict()
+        assert "hunter2" not in str(told.value)
+    assert DiptychDocumentStore(named).to_dict()["init_parameters"]["source"] == named
+
+
+def test_a_model_is_an_option_like_others() -> None:
+    with pytest.raises(AdapterOptionsError, match="adapter 'bm25' has no option 'model'"):
+        DiptychSparseTextEmbedder("bm25", model="x").run("y")
+    with pytest.raises(DiptychError, match="no-such-model"):
+        DiptychTextEmbedder(model="./no-such-model").warm_up()
 
 
 def test_a_token_is_no_key_for_a_remote_adapter() -> None:
