@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self
 
 from haystack import Document, default_from_dict, default_to_dict
@@ -28,9 +29,14 @@ class CollectionStore:
     """The methods that wait; see `DiptychDocumentStore`, which has a coroutine for each."""
 
     def __init__(
-        self, source: str | dict[str, Any] | Collection, name: str | None = None, *, api_key: Secret | None = None
+        self,
+        source: str | Path | dict[str, Any] | Collection,
+        name: str | None = None,
+        *,
+        api_key: Secret | None = None,
     ) -> None:
-        self._source, self._name, self._api_key = source, name, api_key
+        self._source = str(source) if isinstance(source, Path) else source
+        self._name, self._api_key = name, api_key
 
     @property
     def collection(self) -> Collection:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ import diptych
 from diptych import Collection, Registry, hookimpl
 from diptych.config import parse_config
 from diptych.encoders import Encoders
-from diptych.errors import ConfigError, DocumentError
+from diptych.errors import ConfigError, DocumentError, StoreUnavailable
 from diptych.reports import PopulateReport
 from diptych.testing import fakes_plugin
 from diptych_adapters.haystack import DiptychDocumentEmbedder, DiptychDocumentStore
@@ -193,3 +195,27 @@ def test_a_key_beside_a_config_is_refused_without_telling_it(monkeypatch: pytest
     with pytest.raises(ConfigError) as told:
         store.count_documents()
     assert "hunter2" not in str(told.value)
+
+
+def test_a_key_goes_to_the_server_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str | None] = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers.get("api-key"))
+            self.send_error(403)
+
+        def log_message(self, *args: object) -> None:
+            """Nothing."""
+
+    monkeypatch.setenv("MY_QDRANT_KEY", "hunter2")
+    with HTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        store = DiptychDocumentStore(url, "things", api_key=Secret.from_env_var("MY_QDRANT_KEY"))
+        with pytest.warns(UserWarning, match="insecure"), pytest.raises(StoreUnavailable) as told:
+            store.count_documents()
+        server.shutdown()
+    assert set(seen) == {"hunter2"}
+    assert "hunter2" not in str(told.value)
+    assert "hunter2" not in repr(store)
