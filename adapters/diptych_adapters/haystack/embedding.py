@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, ClassVar, Literal, Self
 
 from haystack import Document, default_from_dict, default_to_dict
@@ -54,6 +55,10 @@ class Embedding:
     def warm_up(self) -> None:
         """Load the encoder."""
         _ = self.encoder.dimension
+
+    async def warm_up_async(self) -> None:
+        """`warm_up`, in a thread, while the event loop goes on."""
+        await asyncio.to_thread(self.warm_up)
 
     def to_dict(self) -> dict[str, Any]:
         """The component as names.

@@ -60,6 +60,10 @@ class DiptychRanker:
         """Load the reranker."""
         _ = self.reranker
 
+    async def warm_up_async(self) -> None:
+        """`warm_up`, in a thread, while the event loop goes on."""
+        await asyncio.to_thread(self.warm_up)
+
     @component.output_types(documents=list[Document])
     def run(self, query: str, documents: list[Document], top_k: int | None = None) -> dict[str, Any]:
         """The documents, each once, with the reranker's `score`, best first.

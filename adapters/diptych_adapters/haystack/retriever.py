@@ -63,9 +63,17 @@ class DiptychRetriever:
         if self.document_store.count_documents():
             self.document_store.collection.warm()
 
+    async def warm_up_async(self) -> None:
+        """`warm_up`, in a thread, while the event loop goes on."""
+        await asyncio.to_thread(self.warm_up)
+
     def close(self) -> None:
         """Close the document store."""
         self.document_store.close()
+
+    async def close_async(self) -> None:
+        """`close`, in a thread."""
+        await asyncio.to_thread(self.close)
 
     @component.output_types(documents=list[Document])
     def run(

@@ -7,6 +7,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import haystack
 import numpy as np
 import pytest
 from haystack import Document, Pipeline
@@ -37,6 +38,7 @@ from diptych_adapters.haystack import (
     DiptychTextEmbedder,
 )
 
+AsyncPipeline: Any = getattr(haystack, "AsyncPipeline", None)  # Haystack 2 has a class of its own for coroutines
 BM25 = {"average_length": 4.0, "language": "english"}
 DOCUMENTS = [
     Document(id="lame", content="an encoder of audio files", meta={"section": "sound", "title": "lame"}),
@@ -206,6 +208,19 @@ def test_coroutines_of_embedders_give_the_same(encoders: Encoders) -> None:
         assert asyncio.run(text.run_async("audio")) == text.run("audio")
     for documents in (DiptychDocumentEmbedder(dense), DiptychSparseDocumentEmbedder(sparse)):
         assert asyncio.run(documents.run_async(DOCUMENTS)) == documents.run(DOCUMENTS)
+
+
+def test_a_pipeline_runs_as_a_coroutine(store: DiptychDocumentStore, encoders: Encoders) -> None:
+    asking = (AsyncPipeline or Pipeline)()
+    asking.add_component("embedder", DiptychTextEmbedder(encoders["fake-dense"]))
+    asking.add_component("retriever", DiptychRetriever(store))
+    asking.add_component("ranker", DiptychRanker(FakeReranker(), top_k=1))
+    asking.connect("retriever", "ranker")
+    query = "convert audio formats"
+    given = {"embedder": {"text": query}, "retriever": {"query": query}, "ranker": {"query": query}}
+    found = asyncio.run(asking.run_async(given))
+    assert ids(found["ranker"]) == ["sox"]
+    assert len(found["embedder"]["embedding"]) == encoders["fake-dense"].dimension
 
 
 def test_pipelines_survive_yaml_and_share_the_collection_that_they_name(tmp_path: Path) -> None:
