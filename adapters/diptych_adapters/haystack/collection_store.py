@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import weakref
 from collections.abc import Hashable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,7 @@ from diptych_adapters.haystack.shared import Shared
 
 logger = logging.getLogger(__name__)
 _OPEN: Shared[Collection] = Shared(Collection.close)
+_WRITERS: weakref.WeakKeyDictionary[Collection, threading.Lock] = weakref.WeakKeyDictionary()
 
 
 class CollectionStore:
@@ -97,9 +100,10 @@ class CollectionStore:
             PopulateError, ContractError: see diptych.errors.
         """
         converted = [to_diptych(document) for document in checked(documents)]
-        wanted = self._by_policy(converted, policy)
-        if wanted:
-            self._populate(wanted)
+        with _writing(self.collection):
+            wanted = self._by_policy(converted, policy)
+            if wanted:
+                self._populate(wanted)
         vectors = sum(document.embedding is not None or document.sparse_embedding is not None for document in documents)
         if vectors:
             logger.warning("the embeddings of %d documents are not stored: the collection encodes them", vectors)
@@ -196,3 +200,8 @@ class CollectionStore:
                 got="; ".join(dict.fromkeys(example.reason for example in report.examples)),
                 do=f"see {report.report_file}" if report.report_file else "",
             )
+
+
+def _writing(collection: Collection) -> threading.Lock:
+    """What one writer at a time holds: of two first ones, both would make the collection."""
+    return _WRITERS.setdefault(collection, threading.Lock())

@@ -34,7 +34,7 @@ class DiptychRetriever:
         top_k: how many documents; as many as the collection's config says unless given.
         filter_policy: whether filters of a run replace these or are merged with them.
         score_threshold: documents of a lower final score are left out.
-        explain: put into `meta["explanation"]` why each document stands where it stands; costs a second search.
+        explain: put into `meta["_explanation"]` why each document stands where it stands; costs a second search.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class DiptychRetriever:
             return found
         told = self.document_store.collection.explain(query, ids=[hit.id for hit in hits], filter=chosen)
         pairs = zip(found, told, strict=True)
-        return [replace(document, meta={**document.meta, "explanation": own.as_dict()}) for document, own in pairs]
+        return [replace(document, meta={**document.meta, "_explanation": own.as_dict()}) for document, own in pairs]
 
 
 def _nothing(error: CollectionNotFound) -> dict[str, Any]:

@@ -166,11 +166,11 @@ def test_filters_of_a_run_replace_those_of_the_retriever_or_are_merged_with_them
 
 def test_an_explanation_goes_into_meta_when_it_is_asked_for(store: DiptychDocumentStore) -> None:
     found = DiptychRetriever(store, explain=True).run("convert audio", filters=SOUND)["documents"]
-    told = [document.meta["explanation"] for document in found]
+    told = [document.meta["_explanation"] for document in found]
     assert [own["rank"] for own in told] == [1, 2]
     assert [own["score"] for own in told] == pytest.approx([document.score for document in found])
     assert told[0]["slots"].keys() == {"dense", "lexical"}
-    assert "explanation" not in DiptychRetriever(store).run("convert audio")["documents"][0].meta
+    assert "_explanation" not in DiptychRetriever(store).run("convert audio")["documents"][0].meta
 
 
 def test_a_retriever_wants_a_collection_and_a_number(store: DiptychDocumentStore) -> None:
