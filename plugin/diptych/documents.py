@@ -11,6 +11,7 @@ from diptych.errors import CollectionError
 from diptych.handle import CollectionHandle
 from diptych.payloads import field_of, from_payload, id_fields, named, point_id, points_are_free
 from diptych.payloads.ids import own_point
+from diptych.payloads.paths import quoted
 from diptych.populate.store import PAGE, PointId, Store, plain_id
 from diptych.types import Document
 
@@ -87,7 +88,7 @@ def having(handle: CollectionHandle, ids: Sequence[str]) -> models.Filter:
 
 def field(handle: CollectionHandle, name: str) -> str:
     """The payload key of what documents call `text`, `title`, or a key of their metadata."""
-    return field_of(handle.view.layout, name)
+    return quoted(field_of(handle.view.layout, name))
 
 
 def _read(handle: CollectionHandle, store: Store, ids: Sequence[str]) -> Iterator[Document]:

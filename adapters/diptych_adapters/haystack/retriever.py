@@ -56,12 +56,13 @@ class DiptychRetriever:
             )
         self.filter_policy = FilterPolicy.from_str(str(filter_policy))
         self.document_store, self.filters, self.top_k = document_store, filters, require_top_k(top_k)
-        self.score_threshold, self.explain = score_threshold, explain
+        self.score_threshold, self.explain, self._warm = score_threshold, explain, False
 
     def warm_up(self) -> None:
-        """Load what queries need and search once, unless nothing was written so far."""
-        if self.document_store.count_documents():
+        """Load what queries need and search once, unless nothing was written so far; pipelines ask at every run."""
+        if not self._warm and self.document_store.count_documents():
             self.document_store.collection.warm()
+            self._warm = True
 
     async def warm_up_async(self) -> None:
         """`warm_up`, in a thread, while the event loop goes on."""
@@ -70,6 +71,7 @@ class DiptychRetriever:
     def close(self) -> None:
         """Close the document store."""
         self.document_store.close()
+        self._warm = False
 
     async def close_async(self) -> None:
         """`close`, in a thread."""

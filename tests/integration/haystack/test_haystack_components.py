@@ -24,7 +24,7 @@ from haystack_integrations.components.retrievers.qdrant import (
 from haystack_integrations.document_stores.qdrant import QdrantDocumentStore
 from qdrant_client import models
 
-from diptych import Collection, DiptychError, Registry, SparseVector
+from diptych import Collection, DiptychError, Registry, SparseVector, hookimpl
 from diptych.encoders import Encoders
 from diptych.errors import AdapterOptionsError, ConfigError, DocumentError, SearchError, UnknownAdapter
 from diptych.testing import FakeReranker, fakes_plugin
@@ -150,6 +150,27 @@ def test_the_retriever_answers_as_the_collection_does(store: DiptychDocumentStor
     assert later["documents"] == found
     assert ids(retriever.run("convert audio", top_k=1)) == ids({"documents": found[:1]})
     assert ids(DiptychRetriever(store, top_k=1, score_threshold=9).run("convert audio")) == []
+
+
+def test_a_retriever_is_warmed_once() -> None:
+    class Listener:
+        searches = 0
+
+        @hookimpl
+        def diptych_after_search(self, report: object) -> None:
+            self.searches += 1
+
+    listener = Listener()
+    config = {"store": "memory:", "collection": "things", "slots": {"dense": {"adapter": "fake-dense"}}}
+    with Collection.open(config, registry=Registry(fakes_plugin, listener)) as things:
+        retriever = DiptychRetriever(DiptychDocumentStore(things))
+        retriever.document_store.write_documents(DOCUMENTS)
+        asking = Pipeline()
+        asking.add_component("retriever", retriever)
+        asking.warm_up()
+        before = listener.searches
+        asking.run({"retriever": {"query": "audio"}})
+        assert listener.searches == before + 1
 
 
 def test_filters_of_a_run_replace_those_of_the_retriever_or_are_merged_with_them(store: DiptychDocumentStore) -> None:

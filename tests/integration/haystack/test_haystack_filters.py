@@ -20,7 +20,7 @@ from diptych_adapters.haystack import DiptychDocumentStore
 
 METAS: list[dict[str, Any]] = [
     {},
-    {"n": 1, "word": "a", "date": "2024-01-01", "at": {"x": 1}},
+    {"n": 1, "word": "a", "date": "2024-01-01", "at": {"x": 1}, "two words": 1},
     {"n": 2, "word": "b", "date": "2024-01-01T00:00:00", "at": {"x": 2}},
     {"n": 2.0, "word": "1", "date": "2024-01-01T00:00:00Z", "yes": True},
     {"n": 2.5, "word": "a", "date": "2025-06-30T12:00:00+02:00", "yes": False},
@@ -36,6 +36,7 @@ VALUES: dict[str, list[Any]] = {
     "meta.yes": [None, True, False],
     "meta.at.x": [None, 1, 2.0],
     "meta.title": [None, "a"],
+    "meta.two words": [None, 1],
     "content": ["text 1", "text 9"],
     "id": ["d1", "d6", "nobody"],
 }

@@ -131,3 +131,12 @@ def test_filters_name_metadata_as_the_payload_has_it(url: str) -> None:
     with opened(url) as things:
         assert things.field("section") == "section"
         assert things.field("title") == "title"
+
+
+@pytest.mark.parametrize("key", ["section", "x y", "a/b", "größe", "at.x y", "k-1", "tags[]"])
+def test_filters_find_keys_of_any_signs(url: str, key: str) -> None:
+    metadata = {"section": 3, "x y": 3, "a/b": 3, "größe": 3, "at": {"x y": 3}, "k-1": 3, "tags": [2, 3]}
+    with opened(url) as things:
+        things.populate([Document("a", "text", metadata=metadata)])
+        three = models.FieldCondition(key=things.field(key), match=models.MatchValue(value=3))
+        assert things.count(models.Filter(must=[three])) == 1
