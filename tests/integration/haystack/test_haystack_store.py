@@ -25,7 +25,7 @@ from diptych.encoders import Encoders
 from diptych.errors import ConfigError, DocumentError, StoreUnavailable
 from diptych.reports import PopulateReport
 from diptych.testing import fakes_plugin
-from diptych_adapters.haystack import DiptychDocumentEmbedder, DiptychDocumentStore, DiptychRetriever
+from diptych_adapters.haystack import DiptychDocumentEmbedder, DiptychDocumentStore
 
 DOCUMENTS = [
     Document(
@@ -231,18 +231,3 @@ def test_a_key_goes_to_the_server_and_nowhere_else(monkeypatch: pytest.MonkeyPat
     assert set(seen) == {"hunter2"}
     assert "hunter2" not in str(told.value)
     assert "hunter2" not in repr(store)
-
-
-def test_langchain_reads_what_haystack_wrote_and_the_other_way_round(things: Collection) -> None:
-    langchain = pytest.importorskip("diptych_adapters.langchain")
-    theirs, ours = langchain.DiptychVectorStore(things), DiptychDocumentStore(things)
-    ours.write_documents(DOCUMENTS)
-    theirs.add_texts(["play music"], [{"section": "sound", "title": "mpd"}], ids=["mpd"])
-    (lame,) = theirs.get_by_ids(["lame"])
-    assert (lame.page_content, lame.metadata) == (DOCUMENTS[0].content, DOCUMENTS[0].meta)
-    mpd = ours.filter_documents({"field": "id", "operator": "==", "value": "mpd"})
-    assert mpd == [Document(id="mpd", content="play music", meta={"section": "sound", "title": "mpd"})]
-    found = [document.id for document in DiptychRetriever(ours).run("convert music files")["documents"]]
-    assert [document.id for document in theirs.similarity_search("convert music files")] == found
-    theirs.add_documents(theirs.get_by_ids(["lame"]), ids=["lame"])
-    assert ours.write_documents(ours.filter_documents()) == things.count() == 3
