@@ -39,18 +39,21 @@ class Collection(Searching):
     @classmethod
     def open(
         cls,
-        source: str | Path | Config | QdrantBase,
+        source: str | Path | Mapping[str, Any] | Config | QdrantBase,
         name: str | None = None,
         *,
+        api_key: str | None = None,
         registry: Registry | None = None,
         verify: bool = True,
         create: bool = True,
     ) -> Collection:
-        """Open by a config file or `Config`, or by store and name: a collection knows its encoders.
+        """Open by a config, or by store and name: a collection knows its encoders.
 
         Args:
-            source: path of a config file, a `Config`, a store URL such as `edge:./qdrant`, or a Qdrant client.
+            source: a config, be it the path of its file, a mapping that says the same or a `Config`; a store URL such
+                as `edge:./qdrant`; or a Qdrant client.
             name: of the collection; with a config, instead of the one it names.
+            api_key: of the server behind a store URL, never shown; a config names its own.
             registry: where adapters come from; everything installed unless given.
             verify: whether each encoder must prove, before it serves, that it made the collection's vectors.
             create: whether the folder of an embedded store is made when it is not there; reading needs none.
@@ -61,7 +64,7 @@ class Collection(Searching):
         registry = registry or Registry.default()
         config = config_of(source, registry)
         wanted = name_of(name, config)
-        client, owned = client_of(source, config, registry, create)
+        client, owned = client_of(source, config, registry, create, api_key)
         try:
             return cls(CollectionHandle(client, wanted, config, registry, verify=verify), owns_client=owned)
         except BaseException:
@@ -239,9 +242,9 @@ class Collection(Searching):
     def _wanted(self, config: str | Path | Config) -> Config:
         return config_at(config, self.handle.registry)
 
-    def count(self) -> int:
-        """How many documents the collection holds; 0 before the first populate."""
-        return self.client.count(self.name).count if self.handle.exists else 0
+    def count(self, filter: models.Filter | None = None) -> int:
+        """How many documents the collection holds, or fit the filter; 0 before the first populate."""
+        return documents.count(self.handle, filter)
 
     def info(self) -> CollectionInfo:
         """What the collection holds and what made its vectors; loads no encoder."""

@@ -11,6 +11,7 @@ from diptych.errors import CollectionError
 from diptych.handle import CollectionHandle
 from diptych.payloads import field_of, from_payload, id_fields, named, point_id, points_are_free
 from diptych.payloads.ids import own_point
+from diptych.payloads.paths import quoted
 from diptych.populate.store import PAGE, PointId, Store, plain_id
 from diptych.types import Document
 
@@ -56,13 +57,21 @@ def documents(handle: CollectionHandle, filter: models.Filter | None = None) -> 
         CollectionError: what is given is no filter.
         PopulateError: the store does not answer.
     """
-    if filter is not None and not isinstance(filter, models.Filter):
-        got = type(filter).__name__
-        raise CollectionError("this is no filter", got=got, expected="qdrant_client.models.Filter or None")
+    _require_filter(filter)
     if handle.exists:
         store, layout = Store.of(handle, threading.Event()), handle.view.layout
         for record in store.scrolled(filter, None):
             yield from_payload(record.id, record.payload, layout)
+
+
+def count(handle: CollectionHandle, filter: models.Filter | None = None) -> int:
+    """How many documents fit the filter, or there are for None; 0 before the first populate.
+
+    Raises:
+        CollectionError: what is given is no filter.
+    """
+    _require_filter(filter)
+    return handle.client.count(handle.name, filter).count if handle.exists else 0
 
 
 def having(handle: CollectionHandle, ids: Sequence[str]) -> models.Filter:
@@ -79,7 +88,7 @@ def having(handle: CollectionHandle, ids: Sequence[str]) -> models.Filter:
 
 def field(handle: CollectionHandle, name: str) -> str:
     """The payload key of what documents call `text`, `title`, or a key of their metadata."""
-    return field_of(handle.view.layout, name)
+    return quoted(field_of(handle.view.layout, name))
 
 
 def _read(handle: CollectionHandle, store: Store, ids: Sequence[str]) -> Iterator[Document]:
@@ -115,6 +124,12 @@ def _checked(ids: Sequence[str]) -> list[str]:
     if isinstance(ids, str) or not all(isinstance(identifier, str) for identifier in ids):
         raise CollectionError("ids are no list of texts", got=repr(ids)[:80], expected='["id", ...]')
     return list(dict.fromkeys(ids))
+
+
+def _require_filter(filter: object) -> None:
+    if filter is not None and not isinstance(filter, models.Filter):
+        got = type(filter).__name__
+        raise CollectionError("this is no filter", got=got, expected="qdrant_client.models.Filter or None")
 
 
 def _batches(ids: Sequence[str]) -> Iterator[list[str]]:

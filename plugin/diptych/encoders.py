@@ -117,8 +117,10 @@ class Encoders:
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, source: str | Path | Config | None = None, *, registry: Registry | None = None) -> Encoders:
-        """Those of a config file or `Config`, without its store; of the installed adapters alone for None.
+    def open(
+        cls, source: str | Path | Mapping[str, Any] | Config | None = None, *, registry: Registry | None = None
+    ) -> Encoders:
+        """Those of a config, be it a file, a mapping or a `Config`, without its store; for None, the adapters alone.
 
         What needs statistics of a corpus, as bm25 does, encodes documents only where its options give them.
 

@@ -162,3 +162,10 @@ def test_a_slot_tells_which_vector_it_fills(encoders: Encoders) -> None:
 def test_slots_are_listed_by_kind(encoders: Encoders) -> None:
     assert encoders.of_kind("dense") == ["mine"]
     assert encoders.of_kind("sparse", "multivector", "text_index") == ["words", "late"]
+
+
+def test_a_mapping_is_a_config(registry: Registry) -> None:
+    assert Encoders.open(CONFIG, registry=registry).names == ["mine", "words", "late"]
+    with Collection.open(CONFIG, registry=registry) as things:
+        things.populate([{"id": "a", "text": "one"}])
+        assert [hit.id for hit in things.search("one")] == ["a"]
