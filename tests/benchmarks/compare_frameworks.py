@@ -130,7 +130,7 @@ class LlamaIndex:
     def collection(self, texts: Texts) -> Ask:
         from diptych_adapters.llama_index import DiptychVectorStore
 
-        store = DiptychVectorStore(collection=opened())
+        store = DiptychVectorStore(opened())
         return self._asked(store, store.embed_model, texts)
 
 
@@ -175,7 +175,7 @@ class Haystack:
         from diptych_adapters.haystack import DiptychDocumentStore, DiptychRetriever
 
         config = {"store": f"edge:{tempfile.mkdtemp()}", "collection": "c", "slots": SLOTS, "search": SEARCH}
-        store = DiptychDocumentStore(config={**config, "cache": {"enabled": False}})
+        store = DiptychDocumentStore({**config, "cache": {"enabled": False}})
         store.write_documents(self._documents(texts))
         retriever = DiptychRetriever(document_store=store, top_k=DEEP)
         return lambda query: _named(retriever.run(query=query)["documents"])

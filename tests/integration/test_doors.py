@@ -1,0 +1,170 @@
+"""Who fills a collection through any door finds through every other the same documents in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+from uuid import NAMESPACE_OID, uuid5
+
+import numpy as np
+import pytest
+from qdrant_client import models
+
+import diptych
+from diptych import Collection, Registry
+from diptych.config import parse_config
+from diptych.handle import CollectionHandle
+from diptych.testing import fakes_plugin
+from diptych.testing.fakes import FakeDenseEncoder
+
+RANDOM = np.random.default_rng(5)
+WORDS = [f"word{n}" for n in range(120)]
+NAMES = [str(uuid5(NAMESPACE_OID, str(n))) for n in range(60)]
+TEXTS = {name: " ".join(RANDOM.choice(WORDS, size=int(RANDOM.integers(8, 40)))) for name in NAMES}
+QUERIES = ["word1 word2 word3", "word40 word41 word99", "word7 word70 word17 word71"]
+LIMIT = 10
+Write: TypeAlias = Callable[[Collection, Mapping[str, str]], None]
+Read: TypeAlias = Callable[[Collection, str], list[str]]
+
+
+@pytest.fixture
+def things(tmp_path: Path) -> Iterator[Collection]:
+    """An empty collection, on a client that plain programs use too."""
+    registry, slots = Registry(fakes_plugin), {"dense": {"adapter": "fake-dense"}}
+    config = parse_config({"collection": "things", "slots": slots, "cache": {"enabled": False}})
+    client: Any = diptych.client(f"edge:{tmp_path}", registry=registry)
+    collection = Collection(CollectionHandle(client, "things", config, registry), owns_client=True)
+    client.encoders = collection.encoders
+    with collection:
+        yield collection
+
+
+def write_documents(things: Collection, texts: Mapping[str, str]) -> None:
+    things.populate([{"id": name, "text": text} for name, text in texts.items()])
+
+
+def write_langchain(things: Collection, texts: Mapping[str, str]) -> None:
+    from diptych_adapters.langchain import DiptychVectorStore
+
+    DiptychVectorStore(things).add_texts(list(texts.values()), ids=list(texts))
+
+
+def write_llama_index(things: Collection, texts: Mapping[str, str]) -> None:
+    from llama_index.core.schema import TextNode
+
+    from diptych_adapters.llama_index import DiptychVectorStore
+
+    DiptychVectorStore(things).add([TextNode(id_=name, text=text) for name, text in texts.items()])
+
+
+def write_haystack(things: Collection, texts: Mapping[str, str]) -> None:
+    from haystack import Document
+    from haystack.document_stores.types import DuplicatePolicy
+
+    from diptych_adapters.haystack import DiptychDocumentStore
+
+    documents = [Document(id=name, content=text) for name, text in texts.items()]
+    DiptychDocumentStore(things).write_documents(documents, policy=DuplicatePolicy.OVERWRITE)
+
+
+def write_client(things: Collection, texts: Mapping[str, str]) -> None:
+    """Plain calls, once diptych has made the collection with the first document."""
+    first = next(iter(texts))
+    write_documents(things, {first: texts[first]})
+    points = [
+        models.PointStruct(id=name, vector=encoded(things, text), payload={"text": text})
+        for name, text in texts.items()
+        if name != first
+    ]
+    things.client.upsert("things", points)
+
+
+def encoded(things: Collection, text: str) -> dict[str, Any]:
+    return {things.encoders.vector("dense"): models.Document(text=text, model="dense")}
+
+
+def read_hits(things: Collection, query: str) -> list[str]:
+    return [hit.id for hit in things.search(query, limit=LIMIT)]
+
+
+def read_langchain(things: Collection, query: str) -> list[str]:
+    from diptych_adapters.langchain import DiptychVectorStore
+
+    return [str(document.id) for document in DiptychVectorStore(things).similarity_search(query, k=LIMIT)]
+
+
+def read_llama_index(things: Collection, query: str) -> list[str]:
+    from llama_index.core import VectorStoreIndex
+
+    from diptych_adapters.llama_index import DiptychVectorStore
+
+    store = DiptychVectorStore(things)
+    index = VectorStoreIndex.from_vector_store(store, embed_model=store.embed_model)
+    return [found.node.node_id for found in index.as_retriever(similarity_top_k=LIMIT).retrieve(query)]
+
+
+def read_haystack(things: Collection, query: str) -> list[str]:
+    from diptych_adapters.haystack import DiptychDocumentStore, DiptychRetriever
+
+    retriever = DiptychRetriever(document_store=DiptychDocumentStore(things), top_k=LIMIT)
+    return [document.id for document in retriever.run(query=query)["documents"]]
+
+
+def read_client(things: Collection, query: str) -> list[str]:
+    asked = models.Document(text=query, model="dense")
+    found = things.client.query_points("things", asked, using=things.encoders.vector("dense"), limit=LIMIT).points
+    payloads = [(point.id, (point.payload or {}).get("_diptych", {})) for point in found]
+    return [own.get("id", point) for point, own in payloads]
+
+
+WRITERS: Mapping[str, Write] = {
+    "diptych": write_documents,
+    "langchain": write_langchain,
+    "llama-index": write_llama_index,
+    "haystack": write_haystack,
+    "qdrant-client": write_client,
+}
+READERS: Mapping[str, Read] = {
+    "diptych": read_hits,
+    "langchain": read_langchain,
+    "llama-index": read_llama_index,
+    "haystack": read_haystack,
+    "qdrant-client": read_client,
+}
+
+
+@pytest.fixture(scope="module")
+def nearest() -> Mapping[str, list[str]]:
+    """The ten nearest documents of each query, by brute force."""
+    encoder = FakeDenseEncoder()
+    names, vectors = list(TEXTS), encoder.encode_document(list(TEXTS.values()))
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    scores = encoder.encode_query(QUERIES) @ vectors.T
+    return {query: [names[n] for n in np.argsort(-own)[:LIMIT]] for query, own in zip(QUERIES, scores, strict=True)}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_every_reader_finds_the_same_ten_whoever_wrote(
+    writer: str, things: Collection, nearest: Mapping[str, list[str]]
+) -> None:
+    WRITERS[writer](things, TEXTS)
+    assert things.count() == len(TEXTS)
+    for reader, read in READERS.items():
+        assert {query: read(things, query) for query in QUERIES} == nearest, f"{writer} wrote, {reader} read"
+
+
+@pytest.mark.parametrize("writer", [name for name in WRITERS if name != "qdrant-client"])
+@pytest.mark.parametrize("again", [name for name in WRITERS if name != "qdrant-client"])
+def test_the_same_documents_through_another_door_change_nothing_and_are_not_encoded(
+    writer: str, again: str, things: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    WRITERS[writer](things, TEXTS)
+    before = {document.id: document for document in things.documents()}
+
+    def refused(self: object, inputs: Sequence[str]) -> Any:
+        raise AssertionError(f"{again} had {len(inputs)} documents encoded that {writer} had written")
+
+    monkeypatch.setattr(FakeDenseEncoder, "encode_document", refused)
+    WRITERS[again](things, TEXTS)
+    assert {document.id: document for document in things.documents()} == before
