@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from diptych import documents, swap
+from diptych import swap
 from diptych.adopt import adopt
 from diptych.adopt.adopting import SAMPLE as ADOPT_SAMPLE
 from diptych.config import Config
@@ -22,6 +22,8 @@ from diptych.reports import CollectionInfo, PopulateReport, SlotInfo
 from diptych.searching import Searching
 from diptych.swap import ApplyOptions, ApplyReport, Plan, Status, StepBack
 from diptych.swap.plan import SAMPLE
+from diptych.tenancy import require_same
+from diptych.tenant import TenantCollection
 from diptych.types import Document
 
 if TYPE_CHECKING:
@@ -162,26 +164,26 @@ class Collection(Searching):
         progress: Progress | None = None,
         report_path: Path | None = None,
         engine: Engine | None = None,
+        tenant: str | None = None,
     ) -> PopulateReport:
         """Bring the documents in: new and changed ones are encoded, the others left. See `diptych.populate`."""
-        return populate(self.handle, documents, sync=sync, progress=progress, report_path=report_path, engine=engine)
+        return populate(
+            self.handle,
+            documents,
+            sync=sync,
+            progress=progress,
+            report_path=report_path,
+            engine=engine,
+            tenant=tenant,
+        )
 
-    def get(self, ids: Sequence[str]) -> list[Document]:
-        """The documents of these ids, in their order, without those that are not there.
+    def for_tenant(self, tenant: str) -> TenantCollection:
+        """The collection as one tenant sees it: the same questions, about that tenant's documents alone.
 
         Raises:
-            CollectionError: ids that are no texts.
-            PopulateError: the store does not answer.
+            TenantError: the collection has no tenants, or this can be none.
         """
-        return documents.get(self.handle, ids)
-
-    def delete(self, ids: Sequence[str]) -> int:
-        """Delete the documents of these ids; how many of them there were.
-
-        Raises:
-            CollectionError, PopulateError: as `get`.
-        """
-        return documents.delete(self.handle, ids)
+        return TenantCollection(self.handle, tenant)
 
     @property
     def encoders(self) -> Encoders:
@@ -216,7 +218,10 @@ class Collection(Searching):
         return swap.status(self.handle)
 
     def _wanted(self, config: str | Path | Config) -> Config:
-        return config_at(config, self.handle.registry)
+        found = config_at(config, self.handle.registry)
+        if self.handle.metadata is not None:
+            require_same(found, self.handle.metadata)
+        return found
 
     def count(self) -> int:
         """How many documents the collection holds; 0 before the first populate."""

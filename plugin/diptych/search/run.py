@@ -38,6 +38,7 @@ def search(
     score_threshold: float | None = None,
     params: models.SearchParams | None = None,
     with_payload: bool | Sequence[str] = True,
+    tenant: str | None = None,
 ) -> list[list[Hit]]:
     """For each query its hits, best first: all queries are encoded, retrieved and reranked together.
 
@@ -52,14 +53,17 @@ def search(
         score_threshold: hits whose final score is lower are dropped.
         params: Qdrant's search parameters instead of the pipeline's, for every slot.
         with_payload: False fetches ids alone; a list of keys only these: "text", "title" and metadata.
+        tenant: whose documents are looked at, in a collection with tenants.
 
     Raises:
         SearchError: something that cannot be searched as asked.
+        TenantError: no tenant where the collection requires one, or one where it has none.
         CollectionNotFound: nothing has been populated yet.
         FingerprintMismatch: the config's encoders did not make the collection's vectors.
         ContractError: an encoder or reranker breaks its contract.
     """
-    return answer(handle, queries, Options(pipeline, limit, offset, filter, score_threshold, params, with_payload))
+    options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload, tenant)
+    return answer(handle, queries, options)
 
 
 def answer(handle: CollectionHandle | View, queries: Sequence[str | Query], options: Options) -> list[list[Hit]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from diptych.config.tenant import placement
 from diptych.environment import interpolate
 from diptych.errors import CollectionNotFound, ConfigError, StoreUnavailable, StoreURLError
 
@@ -88,7 +89,7 @@ def open_store_of(config: Config, *, registry: Registry | None = None, create: b
         timeout=config.timeout,
         registry=registry,
         create=create,
-        cluster=config.cluster,
+        cluster=placement(config),
     )
 
 

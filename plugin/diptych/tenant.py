@@ -1,0 +1,79 @@
+"""`TenantCollection`: a collection as one tenant sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import TenantError
+from diptych.handle import CollectionHandle
+from diptych.populate import Engine, Progress, Rejected, populate
+from diptych.reports import PopulateReport
+from diptych.searching import Searching
+from diptych.tenancy import scope
+from diptych.types import Document
+
+
+class TenantCollection(Searching):
+    """The questions of a `Collection`, each about the documents of one tenant. `Collection.for_tenant` makes it.
+
+    It costs nothing to make, and closes nothing: the collection that it comes from stays open.
+
+    Raises:
+        TenantError: the collection has no tenants, or this can be none; at a question, another tenant is named.
+    """
+
+    def __init__(self, handle: CollectionHandle, tenant: str) -> None:
+        self.handle, self.tenant = handle, tenant
+        scope(handle.view.tenancy, handle.view.layout, self._text(tenant), f"collection {handle.name!r}")
+
+    @property
+    def name(self) -> str:
+        """The collection's name in the store."""
+        return self.handle.name
+
+    def __repr__(self) -> str:
+        return f"TenantCollection({self.name!r}, {self.tenant!r})"
+
+    def populate(
+        self,
+        documents: Iterable[Document | Mapping[str, Any] | Rejected],
+        *,
+        sync: bool = False,
+        progress: Progress | None = None,
+        report_path: Path | None = None,
+        engine: Engine | None = None,
+    ) -> PopulateReport:
+        """Bring the tenant's documents in; those that name another are set aside. See `diptych.populate`."""
+        return populate(
+            self.handle,
+            documents,
+            sync=sync,
+            progress=progress,
+            report_path=report_path,
+            engine=engine,
+            tenant=self.tenant,
+        )
+
+    def count(self) -> int:
+        """How many documents the tenant has; 0 before the first populate."""
+        view = self.handle.view
+        if not self.handle.exists:
+            return 0
+        own = scope(view.tenancy, view.layout, self.tenant, f"collection {view.name!r}")
+        return view.client.count(view.name, count_filter=own, exact=True).count
+
+    def _named(self, tenant: str | None) -> str:
+        if tenant not in (None, self.tenant):
+            raise TenantError(
+                "this is one tenant's view of the collection",
+                where=repr(self),
+                got=f"tenant={tenant!r}",
+                do="leave `tenant` out, or ask the collection itself",
+            )
+        return self.tenant
+
+    def _text(self, tenant: str | None) -> str:
+        """A tenant that is none is refused here, also where the collection requires none."""
+        return "" if tenant is None else tenant
