@@ -154,14 +154,10 @@ class Searching:
         tenant: str | None = None,
     ) -> list[Explanation]:
         """Why each hit, or each document of `ids`, stands where it stands. See `diptych.explain`."""
-        asked = {
-            "limit": limit,
-            "filter": filter,
-            "pipeline": pipeline,
-            "params": params,
-            "tenant": self._named(tenant),
-        }
-        return explain(self.handle, query, ids=ids, **asked)
+        own = self._named(tenant)
+        return explain(
+            self.handle, query, ids=ids, limit=limit, filter=filter, pipeline=pipeline, params=params, tenant=own
+        )
 
     def get(self, ids: Sequence[str], *, tenant: str | None = None) -> list[Document]:
         """The documents of these ids, in their order, without those that are not there.

@@ -29,6 +29,7 @@ from diptych.reports import PopulateReport
 from diptych.sampling import first_for, show
 from diptych.slots import Slot
 from diptych.stores.upkeep import optimized
+from diptych.telling import watched
 from diptych.tenancy import scope
 from diptych.types import Document
 
@@ -68,7 +69,7 @@ def populate(
     with ExitStack() as stack:
         run = _Run(handle, progress or Unwatched(), path, stack, engine, tenant)
         try:
-            run.fill(documents, sync=sync)
+            watched(handle.registry, handle.name, "populate", lambda: run.fill(documents, sync=sync))
         except DiptychError as error:
             error.add_note(run.kept())
             raise
@@ -88,7 +89,7 @@ class _Run:
         tenant: str | None,
     ) -> None:
         self._handle, self._progress, self._stack, self._tenant = handle, progress, stack, tenant
-        self._started = time.perf_counter()
+        self._started, self._began = time.perf_counter(), time.time_ns()
         self._seen, self._aside = stack.enter_context(SeenIds()), stack.enter_context(Aside(path))
         self._tally, self._deleted, self._warnings = Tally(), 0, list[str]()
         self._expected: int | None = None  # documents to index, as far as it can be told beforehand
@@ -137,6 +138,7 @@ class _Run:
             encoded=dict(self._indexer.encoded),
             cache_hits=targets.cache_hits() if targets else {},
             warnings=(*self._warnings, *(cache.take_warnings() if cache else ())),
+            started=self._began,
         )
 
     def _require_collection(self) -> None:

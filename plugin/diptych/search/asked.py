@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from qdrant_client import models
@@ -41,7 +42,8 @@ class Asked:
     """One batch of queries with everything that decides its answer. `end` is offset + limit.
 
     `wants` is how many hits must be right where a reranker stops early; as many as are asked for unless given.
-    `filter` says which points count: the caller's, within `scope`, which holds for each request of a tenant.
+    `filter` says which points count: the caller's, within `scope`, which holds for each request of a tenant. `at` is
+    when it was asked, by `time.perf_counter`.
     """
 
     handle: View
@@ -56,6 +58,7 @@ class Asked:
     wants: int | None = None
     tenant: str | None = None
     scope: models.Filter | None = None
+    at: float = field(default_factory=time.perf_counter)
 
     @classmethod
     def of(cls, handle: CollectionHandle | View, queries: Sequence[str | Query], options: Options) -> Asked:

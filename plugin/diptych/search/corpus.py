@@ -44,7 +44,7 @@ def _with_idf(view: View) -> frozenset[str]:
     return known
 
 
-def shard_key(asked: Asked) -> dict[str, str]:
+def shard_key(asked: Asked) -> dict[str, Any]:
     """The field of a request that names the tenant's shards; nothing where there are none."""
     tenancy = asked.handle.tenancy
     if asked.tenant is None or tenancy is None or not tenancy.shard_keys:

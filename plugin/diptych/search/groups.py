@@ -18,6 +18,7 @@ from diptych.search.retrieval import hits_of
 from diptych.search.run import current, finished, tell
 from diptych.search.stages import require_count
 from diptych.search.storing import ask
+from diptych.telling import watched
 from diptych.types import Document, Hit, Query
 from diptych.view import View
 
@@ -72,16 +73,20 @@ def search_groups(
         raise SearchError("group_by is no payload key", got=repr(group_by), expected="such as 'section'")
 
     options = Options(pipeline, limit, 0, filter, score_threshold, params, with_payload, tenant)
-    return current(handle, lambda: _groups(Asked.of(handle, queries, options), group_by, group_size))
+
+    def once() -> list[list[HitGroup]]:
+        return _groups(Asked.of(handle, queries, options), group_by, group_size)
+
+    return watched(handle.registry, handle.name, "search", lambda: current(handle, once))
 
 
 def _groups(asked: Asked, group_by: str, group_size: int) -> list[list[HitGroup]]:
     make = _from_hits if asked.pipeline.stages else _from_qdrant
     seconds: dict[str, float] = {}
-    groups = make(asked, group_by, group_size, seconds)
-    tell(asked, seconds)
-    threshold = asked.score_threshold
-    return groups if threshold is None else [[*_above(found, threshold)] for found in groups]
+    groups, threshold = make(asked, group_by, group_size, seconds), asked.score_threshold
+    groups = groups if threshold is None else [[*_above(found, threshold)] for found in groups]
+    tell(asked, seconds, asked.at, sum(len(group.hits) for found in groups for group in found))
+    return groups
 
 
 def _from_qdrant(asked: Asked, group_by: str, group_size: int, seconds: dict[str, float]) -> list[list[HitGroup]]:

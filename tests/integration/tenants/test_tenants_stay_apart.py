@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from qdrant_client import models
 
 from diptych import Collection
-from diptych.search import Dbsf, Diversify, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf
+from diptych.search import Dbsf, Diversify, Fusion, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf
 from diptych.types import Document
 
 from .conftest import TENANTS, WORDS
@@ -72,7 +72,9 @@ def pipelines(draw: st.DrawFn) -> Pipeline:
     retrieve = tuple(
         Retrieve(slot, draw(candidates), params=draw(corpora) if slot == "lexical" else None) for slot in draw(branches)
     )
-    fusions = st.sampled_from([Rrf(), Rrf(weights={retrieve[0].slot: 2.0}), Dbsf(), Linear("zscore"), Linear("minmax")])
+    fusions: st.SearchStrategy[Fusion] = st.sampled_from(
+        [Rrf(), Rrf(weights={retrieve[0].slot: 2.0}), Dbsf(), Linear("zscore"), Linear("minmax")]
+    )
     found = Pipeline(retrieve, draw(fusions) if len(retrieve) > 1 else None)
     stages = (Rescore("late", draw(candidates)), Diversify("dense", 0.5, draw(candidates)), Rerank("fake-reranker", 9))
     for stage in stages:

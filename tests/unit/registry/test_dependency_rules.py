@@ -49,6 +49,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "opening",
         "creation",
         "tenancy",
+        "telling",
         "handle",
         "testing",
     ),
