@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from diptych.encoders import Encoders
 from diptych.errors import TenantError
 from diptych.handle import CollectionHandle
 from diptych.populate import Engine, Progress, Rejected, populate
@@ -32,6 +33,11 @@ class TenantCollection(Searching):
     def name(self) -> str:
         """The collection's name in the store."""
         return self.handle.name
+
+    @property
+    def encoders(self) -> Encoders:
+        """The encoders and rerankers that serve the collection, which are all tenants'."""
+        return Encoders.of(self.handle)
 
     def __repr__(self) -> str:
         return f"TenantCollection({self.name!r}, {self.tenant!r})"

@@ -15,6 +15,7 @@ from diptych.config import Config
 
 SLOTS: dict[str, Any] = {
     "dense": {"adapter": "fake-dense", "dimension": 8},
+    "short": {"adapter": "fake-dense", "dimension": 8, "storage": {"first_stage": {"dimension": 4}}},
     "lexical": {"adapter": "fake-sparse", "uses_idf": True},
     "late": {"adapter": "fake-multivector", "dimension": 8},
 }

@@ -64,7 +64,7 @@ corpora = st.none() | st.builds(
     lambda corpus: models.SearchParams(idf=models.IdfCorpusParams(corpus=corpus)), filters(conditions)
 )
 candidates = st.integers(1, 20)
-branches = st.lists(st.sampled_from(["dense", "lexical", "late"]), min_size=1, max_size=3, unique=True)
+branches = st.lists(st.sampled_from(["dense", "short", "lexical", "late"]), min_size=1, max_size=3, unique=True)
 
 
 @st.composite

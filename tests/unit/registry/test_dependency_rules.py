@@ -57,8 +57,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("evaluate", "explain", "tune", "documents"),
     ("swap", "copying", "adopt"),
     ("locating", "searching"),
-    ("tenant",),
     ("encoders",),
+    ("tenant",),
     ("collection",),
     ("cli", "studio", "__main__"),
 )
