@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint types tests bench docs clean
+.PHONY: demo test lint types tests bench versions docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/debian/demo.py
@@ -27,6 +27,10 @@ bench: $(VENV)/.test
 	$(BIN)/python tests/benchmarks/run_all.py $(if $(ONLY),--only $(ONLY)) $(if $(AGAIN),--again) $(if $(QUICK),--quick) \
 		$(if $(MILLION),--million) $(if $(RENDER),--render)
 
+# The tests of each framework's extra at the lowest and the newest versions of it: EXTRA=langchain picks one.
+versions: $(VENV)/.test
+	$(BIN)/python tests/versions/run.py $(EXTRA)
+
 docs: $(VENV)/.test
 	$(BIN)/python docs/generate.py
 
@@ -45,4 +49,4 @@ $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 	@touch $@ $(VENV)/.demo
 
 clean:
-	rm -rf $(VENV) .venv-bench examples/debian/qdrant build dist
+	rm -rf $(VENV) .venv-bench .venv-versions examples/debian/qdrant build dist

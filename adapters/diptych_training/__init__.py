@@ -1,1 +1,1 @@
-"""Training recipes for the encoders that diptych serves. Losses and recipes arrive with the next releases."""
+"""Training for the encoders and rerankers that diptych serves: losses for sentence-transformers' trainers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from diptych import errors
@@ -21,6 +22,7 @@ from diptych.specs import AdapterSpec
 from diptych.types import Document, Hit, Query, Run, SparseVector
 
 if TYPE_CHECKING:
+    from diptych.clients import async_client, client
     from diptych.collection import Collection
 
 __version__ = "0.1.0"
@@ -42,15 +44,16 @@ __all__ = [
     "SparseVector",
     "TextIndex",
     "__version__",
+    "async_client",
+    "client",
     "errors",
     "hookimpl",
 ]
+_LATER = {"Collection": "diptych.collection", "client": "diptych.clients", "async_client": "diptych.clients"}
 
 
 def __getattr__(name: str) -> Any:
-    """`Collection` is imported when first asked for: qdrant-client takes a second that `--help` need not wait."""
-    if name == "Collection":
-        from diptych.collection import Collection
-
-        return Collection
+    """What needs qdrant-client is imported when first asked for: that takes a second that `--help` need not wait."""
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
     raise AttributeError(f"module 'diptych' has no attribute {name!r}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from diptych import swap
+from diptych import frames, swap
 from diptych.adopt import adopt
 from diptych.adopt.adopting import SAMPLE as ADOPT_SAMPLE
 from diptych.config import Config
@@ -158,7 +158,7 @@ class Collection(Searching):
 
     def populate(
         self,
-        documents: Iterable[Document | Mapping[str, Any] | Rejected],
+        documents: Iterable[Document | Mapping[str, Any] | Rejected] | frames.Frame,
         *,
         sync: bool = False,
         progress: Progress | None = None,
@@ -166,10 +166,14 @@ class Collection(Searching):
         engine: Engine | None = None,
         tenant: str | None = None,
     ) -> PopulateReport:
-        """Bring the documents in: new and changed ones are encoded, the others left. See `diptych.populate`."""
+        """Bring the documents in: new and changed ones are encoded, the others left. See `diptych.populate`.
+
+        A data frame is read by its columns `id` or `_id`, `text` and `title`; see `diptych.frames` for others.
+        """
+        rows: Any = frames.documents(documents) if frames.is_frame(documents) else documents
         return populate(
             self.handle,
-            documents,
+            rows,
             sync=sync,
             progress=progress,
             report_path=report_path,

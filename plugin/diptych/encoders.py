@@ -15,7 +15,7 @@ from typing import Any
 from diptych.config import Config
 from diptych.config.models import SlotConfig
 from diptych.encoding import Side, Vector
-from diptych.errors import AdapterOptionsError, UnknownAdapter
+from diptych.errors import AdapterOptionsError, CollectionError, UnknownAdapter
 from diptych.handle import CollectionHandle
 from diptych.locating import config_at
 from diptych.protocols import Kind, Reranker
@@ -87,7 +87,7 @@ class Encoders:
         stages: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self._slots, self._registry, self._stages = slots, registry, dict(stages or {})
-        self._adapters: dict[str, Slot] = {}
+        self._adapters: list[tuple[str, dict[str, Any], Slot]] = []
         self._rerankers = Rerankers(registry)
         self._lock = threading.Lock()
 
@@ -136,11 +136,43 @@ class Encoders:
         Raises:
             UnknownAdapter, AdapterOptionsError: as `[name]`.
         """
-        slot = self._slots().get(name) or self._adapter(name)
-        if slot.kind not in ENCODES:
-            got = f"{name!r}, a {slot.kind.replace('_', ' ')}"
-            raise AdapterOptionsError("this makes no vectors", where="encoders", got=got, expected=", ".join(ENCODES))
-        return slot
+        return _encoding(self._slots().get(name) or self._adapter(name, {}))
+
+    def with_options(self, name: str, options: Mapping[str, Any]) -> NamedEncoder:
+        """The encoder of this adapter with these options, made at the first call and kept; a slot has its own options.
+
+        Raises:
+            UnknownAdapter: it is neither an adapter nor a slot.
+            AdapterOptionsError: it makes no vectors, or is a slot with other options.
+        """
+        slot = self._slots().get(name)
+        if slot is None:
+            made = _encoding(self._adapter(name, options))
+            return NamedEncoder(name, lambda: made)
+        if options and dict(options) != dict(slot.config.options):
+            raise AdapterOptionsError(
+                f"{name!r} is a slot, which has its options already",
+                where="encoders",
+                got=", ".join(sorted(options)),
+                expected="no options",
+                do=f"name its adapter, {slot.config.adapter!r}, for other options, which may make another space",
+            )
+        return self[name]
+
+    def vector(self, slot: str) -> str:
+        """The named vector that this slot fills and searches now, such as `dense.1`; another after a swap.
+
+        Raises:
+            CollectionError: there is no such slot.
+        """
+        slots = self._slots()
+        if slot not in slots:
+            raise CollectionError(
+                f"there is no slot {slot!r}",
+                where="encoders",
+                expected=", ".join(slots) or "a slot: these encoders are of no config and no collection",
+            )
+        return slots[slot].vector
 
     def reranker(self, name: str, options: Mapping[str, Any] | None = None) -> Reranker:
         """The reranker of this adapter, made at the first call and kept; options are the pipeline's unless given.
@@ -150,12 +182,16 @@ class Encoders:
         """
         return self._rerankers.get(name, self._stages.get(name, {}) if options is None else options)
 
-    def _adapter(self, name: str) -> Slot:
+    def _adapter(self, name: str, options: Mapping[str, Any]) -> Slot:
+        wanted = dict(options)
         with self._lock:
-            if name not in self._adapters:
-                self._require(name)
-                self._adapters[name] = Slot(name, SlotConfig(adapter=name), None, self._registry)
-            return self._adapters[name]
+            for known, own, slot in self._adapters:
+                if known == name and own == wanted:
+                    return slot
+            self._require(name)
+            made = Slot(name, SlotConfig(adapter=name, options=wanted), None, self._registry)
+            self._adapters.append((name, wanted, made))
+            return made
 
     def _require(self, name: str) -> None:
         slots, adapters = self.names, [spec.name for spec in self._registry.specs() if spec.kind in ENCODES]
@@ -168,3 +204,10 @@ class Encoders:
                 expected=f"a slot ({', '.join(slots) or 'none'}) or an adapter ({', '.join(adapters)})",
                 do=f"did you mean {near[0]!r}?" if near else "",
             )
+
+
+def _encoding(slot: Slot) -> Slot:
+    if slot.kind not in ENCODES:
+        got = f"{slot.name!r}, a {slot.kind.replace('_', ' ')}"
+        raise AdapterOptionsError("this makes no vectors", where="encoders", got=got, expected=", ".join(ENCODES))
+    return slot

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from diptych import frames
 from diptych.encoders import Encoders
 from diptych.errors import TenantError
 from diptych.handle import CollectionHandle
@@ -44,17 +45,18 @@ class TenantCollection(Searching):
 
     def populate(
         self,
-        documents: Iterable[Document | Mapping[str, Any] | Rejected],
+        documents: Iterable[Document | Mapping[str, Any] | Rejected] | frames.Frame,
         *,
         sync: bool = False,
         progress: Progress | None = None,
         report_path: Path | None = None,
         engine: Engine | None = None,
     ) -> PopulateReport:
-        """Bring the tenant's documents in; those that name another are set aside. See `diptych.populate`."""
+        """Bring the tenant's documents in; those that name another are set aside. See `Collection.populate`."""
+        rows: Any = frames.documents(documents) if frames.is_frame(documents) else documents
         return populate(
             self.handle,
-            documents,
+            rows,
             sync=sync,
             progress=progress,
             report_path=report_path,

@@ -72,8 +72,13 @@ STEPS = (
     Step("overhead", "bench_search_overhead.py --points 100000", "--points 2000 --queries 200"),
     Step("edge", "bench_edge.py --points 100000", "--points 2000 --queries 200"),
     Step(
+        "share",
+        "bench_populate.py --encoders openvino:bfloat16,openvino:int8 --rounds 3",
+        "--documents 40 --rounds 1",
+    ),
+    Step(
         "growth",
-        "bench_populate.py --sizes 1000,10000,100000 --rounds 3 --encoders openvino:bfloat16,openvino:int8",
+        "bench_growth.py --sizes 1000,10000,100000 --rounds 3",
         "--sizes 1000,3000 --rounds 1",
         "--sizes 1000,10000,100000,1000000 --quantization",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import shutil
 import subprocess
@@ -33,6 +34,17 @@ def figures(output: str) -> dict[str, float]:
 @pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_an_example_runs_and_says_something(script: Path, tmp_path: Path) -> None:
     assert run(script, tmp_path).strip()
+    assert list(tmp_path.iterdir()) == [], "an example leaves nothing behind"
+
+
+@pytest.mark.parametrize("folder", ["qdrant_client"])
+def test_two_lines_bring_diptych_into_a_documented_program(folder: str, tmp_path: Path) -> None:
+    before, after = EXAMPLES / folder / "before.py", EXAMPLES / folder / "after.py"
+    lines = difflib.ndiff(before.read_text().splitlines(), after.read_text().splitlines())
+    changed = [line[0] for line in lines if line.startswith(("+ ", "- ")) and line[2:].strip()]
+    assert (changed.count("-"), changed.count("+")) == (2, 2)
+    assert run(before, tmp_path).strip()
+    assert "sound processing" in run(after, tmp_path).splitlines()[0]
     assert list(tmp_path.iterdir()) == [], "an example leaves nothing behind"
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -26,7 +27,17 @@ if TYPE_CHECKING:
     from diptych.config.models import Config
     from diptych.registry import Registry
 
-__all__ = ["is_store_url", "open_store", "open_store_of"]
+__all__ = ["Classes", "is_store_url", "open_store", "open_store_of", "place_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """What the clients of each kind of store are made by."""
+
+    memory: Callable[..., QdrantBase]
+    edge: Callable[..., QdrantBase]
+    server: Callable[..., QdrantBase]
+    cluster: Callable[..., QdrantBase]
 
 
 def open_store(
@@ -38,6 +49,7 @@ def open_store(
     registry: Registry | None = None,
     create: bool = True,
     cluster: ClusterConfig | None = None,
+    classes: Classes | None = None,
 ) -> QdrantBase:
     """The store behind `url`; a plugin's `diptych_open_store` is asked first.
 
@@ -49,6 +61,7 @@ def open_store(
         registry: whose plugins are asked.
         create: whether an `edge:` folder that is not there is made.
         cluster: how a server spreads the collections that are made, and how it reads and writes.
+        classes: of the clients, where they are to be others than diptych's own.
 
     Raises:
         ConfigError: the store is no server and could not honour `cluster`.
@@ -65,11 +78,11 @@ def open_store(
     if own is not None:
         return own  # type: ignore[no-any-return]
     if scheme == "memory":
-        return _memory()
+        return _memory(classes)
     if scheme == "edge" and rest:
-        return _edge(Path(base or ".") / Path(rest).expanduser(), create)
+        return _edge(Path(base or ".") / Path(rest).expanduser(), create, classes)
     if scheme in _SERVERS and urlsplit(url).hostname:
-        return _reachable(_server(url, api_key, timeout, cluster), url)
+        return _reachable(_server(url, api_key, timeout, cluster, classes), url)
     raise StoreURLError(
         "no store answers for this URL",
         got=_without_secrets(url),
@@ -77,7 +90,9 @@ def open_store(
     )
 
 
-def open_store_of(config: Config, *, registry: Registry | None = None, create: bool = True) -> QdrantBase:
+def open_store_of(
+    config: Config, *, registry: Registry | None = None, create: bool = True, classes: Classes | None = None
+) -> QdrantBase:
     """The store that a config names, by its key, timeout and cluster.
 
     Raises:
@@ -90,6 +105,7 @@ def open_store_of(config: Config, *, registry: Registry | None = None, create: b
         registry=registry,
         create=create,
         cluster=placement(config),
+        classes=classes,
     )
 
 
@@ -104,30 +120,36 @@ def is_store_url(text: str) -> bool:
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
-def _memory() -> QdrantBase:
+def place_of(url: str) -> dict[str, Any]:
+    """Where a server's URL leads: `grpc`, whether it is spoken, and arguments of `QdrantClient`."""
+    return _SERVERS[urlsplit(url).scheme](url)
+
+
+def _memory(classes: Classes | None) -> QdrantBase:
     from qdrant_client import QdrantClient
 
-    return QdrantClient(":memory:")
+    return (classes.memory if classes else QdrantClient)(":memory:")
 
 
-def _edge(path: Path, create: bool) -> QdrantBase:
+def _edge(path: Path, create: bool, classes: Classes | None) -> QdrantBase:
     from diptych.stores.edge import EdgeClient
 
     if not create and not path.is_dir():
         do = "fill it first: diptych populate SOURCE; or check the path"
         raise CollectionNotFound("there is no embedded store", where=f"edge:{path}", got="no such folder", do=do)
-    client: QdrantBase = EdgeClient(path, create=create)
-    return client
+    return (classes.edge if classes else EdgeClient)(path, create=create)
 
 
-def _server(url: str, api_key: str | None, timeout: int, cluster: ClusterConfig | None) -> QdrantBase:
+def _server(
+    url: str, api_key: str | None, timeout: int, cluster: ClusterConfig | None, classes: Classes | None
+) -> QdrantBase:
     from diptych.stores.cluster import ClusterClient
     from diptych.stores.server import ServerClient
 
-    place = _SERVERS[urlsplit(url).scheme](url)
+    place = place_of(url)
     if cluster is None or not cluster.given:
-        return ServerClient(api_key=api_key, timeout=timeout, **place)
-    return ClusterClient(cluster, api_key=api_key, timeout=timeout, **place)
+        return (classes.server if classes else ServerClient)(api_key=api_key, timeout=timeout, **place)
+    return (classes.cluster if classes else ClusterClient)(cluster, api_key=api_key, timeout=timeout, **place)
 
 
 def _http(url: str) -> dict[str, Any]:

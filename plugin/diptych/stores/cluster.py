@@ -5,6 +5,7 @@ Populate, swaps and searches say nothing of clusters: what a call leaves open is
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -147,8 +148,7 @@ def _reading(method: str) -> Callable[..., Any]:
 
 
 def _named(call: Callable[..., Any], method: str) -> Callable[..., Any]:
-    call.__name__, call.__doc__ = method, getattr(QdrantClient, method).__doc__
-    return call
+    return functools.wraps(getattr(QdrantClient, method))(call)
 
 
 for _method, _argument in _SELECTING.items():

@@ -72,8 +72,8 @@ def test_points_that_a_plugin_chose_are_found_by_what_they_say(url: str) -> None
 def test_a_point_that_another_program_wrote_has_its_own_id(url: str) -> None:
     with opened(url) as things:
         things.populate(DOCUMENTS)
-        (vector,) = things.encoders["dense"].encode_document(["foreign"])
-        point = models.PointStruct(id=12, vector={"dense.1": vector.tolist()}, payload={"text": "foreign"})
+        numbers = [1.0] * things.encoders["dense"].dimension
+        point = models.PointStruct(id=12, vector={"dense.1": numbers}, payload={"text": "foreign"})
         things.client.upsert("things", [point])
         assert things.get(["12"]) == [Document("12", "foreign")]
         assert things.delete(["12"]) == 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ import pytest
 from diptych import Collection, Registry, SparseVector
 from diptych.config import parse_config
 from diptych.encoders import Encoders
-from diptych.errors import AdapterOptionsError, UnknownAdapter
+from diptych.encoding import Vector
+from diptych.errors import AdapterOptionsError, CollectionError, UnknownAdapter
 from diptych.testing import fakes_plugin
+from diptych.types import Floats
 
 CONFIG = {
     "store": "memory:",
@@ -26,6 +30,10 @@ CONFIG = {
 }
 
 
+def dense(vectors: Sequence[Vector]) -> Floats:
+    return np.stack([vector for vector in vectors if not isinstance(vector, SparseVector)])
+
+
 @pytest.fixture
 def registry() -> Registry:
     return Registry(fakes_plugin)
@@ -37,11 +45,12 @@ def encoders(registry: Registry) -> Encoders:
 
 
 def test_a_slot_encodes_as_its_adapter_does(encoders: Encoders, registry: Registry) -> None:
-    wanted = registry.create("fake-dense")
-    found = encoders["mine"].encode_document(["one", "two"])
-    assert np.array_equal(np.stack(found), wanted.encode_document(["one", "two"]))  # type: ignore[union-attr, arg-type]
+    wanted: Any = registry.create("fake-dense")
+    assert np.array_equal(
+        dense(encoders["mine"].encode_document(["one", "two"])), wanted.encode_document(["one", "two"])
+    )
     assert encoders["mine"].kind == "dense"
-    assert encoders["mine"].dimension == wanted.dimension  # type: ignore[union-attr]
+    assert encoders["mine"].dimension == wanted.dimension
     assert encoders["mine"].encode_query([]) == []
 
 
@@ -55,7 +64,8 @@ def test_each_kind_gives_its_own_vectors(encoders: Encoders) -> None:
 def test_adapters_have_names_too(encoders: Encoders) -> None:
     alone = Encoders.open(registry=encoders._registry)
     assert alone.names == []
-    assert np.array_equal(alone["fake-dense"].encode_query(["x"]), encoders["mine"].encode_query(["x"]))
+    found, wanted = alone["fake-dense"].encode_query(["x"]), encoders["mine"].encode_query(["x"])
+    assert np.array_equal(dense(found), dense(wanted))
     assert "fake-dense" in alone
     assert "mine" not in alone
 
@@ -93,3 +103,21 @@ def test_bm25_encodes_by_a_given_average_length_until_a_corpus_is_measured(tmp_p
         assert average == 4.0  # 3 and 5 words that count
         things.handle.slot("lexical").encoder.calibrate({"documents": 1.0, "tokens": 9.0})
         assert things.handle.slot("lexical").encoder.average_length == 9.0
+
+
+def test_an_adapter_is_made_once_for_each_set_of_options(encoders: Encoders) -> None:
+    small = encoders.with_options("fake-dense", {"dimension": 8})
+    assert (small.dimension, encoders.with_options("fake-dense", {}).dimension) == (8, 64)
+    again = encoders.with_options("fake-dense", {"dimension": 8})
+    assert again._slot().encoder is small._slot().encoder
+    with pytest.raises(AdapterOptionsError, match=r"(?s)'mine' is a slot.*got: seed.*name its adapter, 'fake-dense'"):
+        encoders.with_options("mine", {"seed": 1})
+    assert encoders.with_options("mine", {}).dimension == 64
+    with pytest.raises(AdapterOptionsError, match=r"(?s)makes no vectors.*a reranker"):
+        encoders.with_options("fake-reranker", {})
+
+
+def test_a_slot_tells_which_vector_it_fills(encoders: Encoders) -> None:
+    assert [encoders.vector(name) for name in encoders.names] == ["mine.1", "words.1", "late.1"]
+    with pytest.raises(CollectionError, match=r"(?s)no slot 'fake-dense'.*mine, words, late"):
+        encoders.vector("fake-dense")

@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[3]
 HOST, GUESTS, TRAINING = (
     ROOT / part for part in ("plugin/diptych", "adapters/diptych_adapters", "adapters/diptych_training")
 )
+BRIDGES = ("langchain", "llama_index", "haystack", "sklearn")
+PUBLIC = ("diptych", "diptych.encoders", "diptych.search", "diptych.errors", "diptych.types", "qdrant_client.models")
 FORBIDDEN_TO_HOST = ("torch", "sentence_transformers", "transformers", "diptych_adapters", "diptych_training")
 
 # Design section 2 as docs/decisions/0001 has it: work is done on a handle, and the public Collection stands above.
@@ -27,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("factories", "config"),
     ("metadata",),
     ("keeping",),
-    ("reports",),
+    ("reports", "frames"),
     ("hookspecs",),
     ("registry",),
     (
@@ -59,7 +61,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("locating", "searching"),
     ("encoders",),
     ("tenant",),
-    ("collection",),
+    ("collection", "clients"),
     ("cli", "studio", "__main__"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
@@ -121,17 +123,40 @@ def test_the_host_imports_no_model_library_and_no_guest(path: Path) -> None:
     assert not {name for name in imports(path) if name.split(".")[0] in FORBIDDEN_TO_HOST}
 
 
-@pytest.mark.parametrize("path", modules(GUESTS), ids=relative)
+def bridges() -> list[Path]:
+    """The modules of the bridges to frameworks."""
+    return [path for name in BRIDGES for path in modules(GUESTS / name)]
+
+
+def guests() -> list[Path]:
+    """The modules of adapters: all guests that serve but the bridges."""
+    return [path for path in modules(GUESTS) if path not in bridges()]
+
+
+@pytest.mark.parametrize("path", guests(), ids=relative)
 def test_encoders_never_import_the_client_of_the_store(path: Path) -> None:
     allowed = "text_index" in path.stem  # a text index is made of the store's own words
     found = {name for name in imports(path) if name.split(".")[0] in ("qdrant_client", "qdrant_edge")}
     assert allowed or not found
 
 
-@pytest.mark.parametrize("path", [*modules(GUESTS), *modules(TRAINING)], ids=relative)
+@pytest.mark.parametrize("path", [*guests(), *modules(TRAINING)], ids=relative)
 def test_guests_use_the_contracts_of_the_host_and_none_of_its_insides(path: Path) -> None:
     own = {layer_of(name) for name in imports(path) if name.split(".")[0] == "diptych"}
     assert own <= {"types", "errors", "protocols", "specs", "hookspecs", "environment"} | set(public_names())
+
+
+@pytest.mark.parametrize("path", bridges(), ids=relative)
+def test_bridges_use_the_public_host_alone(path: Path) -> None:
+    """Of the host what users import; of the store's client its values; of the adapters nothing but the bridge's own."""
+    own = f"diptych_adapters.{path.relative_to(GUESTS).parts[0]}"
+    for name in imports(path):
+        if name.split(".")[0] in ("diptych", "qdrant_client", "qdrant_edge", "diptych_adapters", "diptych_training"):
+            module = name.rpartition(".")[0]
+            assert name in PUBLIC or module in PUBLIC or f"{name}.".startswith(f"{own}."), f"{name} is not for bridges"
+            assert module != "diptych" or name in PUBLIC or name.split(".")[1] in public_names(), (
+                f"{name} is no public name"
+            )
 
 
 def public_names() -> set[str]:

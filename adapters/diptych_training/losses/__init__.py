@@ -1,0 +1,27 @@
+"""Losses for sentence-transformers' trainers; each knows which documents of a batch are relevant to which queries."""
+
+from diptych_training.losses.base import RetrievalLoss
+from diptych_training.losses.cached import CachedLoss
+from diptych_training.losses.contrastive import ContrastiveLoss
+from diptych_training.losses.distillation import AR2RetrieverLoss, CPRDLoss, FocalBCELoss, KLDistillation
+from diptych_training.losses.hybrid_nce import Groups, HybridNCELoss
+from diptych_training.losses.mann_whitney import MannWhitneyLoss
+from diptych_training.losses.margin_mse import DualMarginMSELoss
+from diptych_training.losses.mixing import Mixing
+from diptych_training.losses.soft_top_k import SoftTopKLoss
+
+__all__ = [
+    "AR2RetrieverLoss",
+    "CPRDLoss",
+    "CachedLoss",
+    "ContrastiveLoss",
+    "DualMarginMSELoss",
+    "FocalBCELoss",
+    "Groups",
+    "HybridNCELoss",
+    "KLDistillation",
+    "MannWhitneyLoss",
+    "Mixing",
+    "RetrievalLoss",
+    "SoftTopKLoss",
+]

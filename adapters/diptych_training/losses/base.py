@@ -1,0 +1,87 @@
+"""What the losses share: they embed the columns of a batch with a sentence-transformers model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diptych.errors import ContractError
+from diptych_training.relevance import Candidates, Relevance
+
+Features = dict[str, Tensor]
+
+
+class RetrievalLoss(torch.nn.Module, ABC):
+    """A loss over the embeddings of (query, positive, negative_1, ...) columns, for sentence-transformers' trainers.
+
+    Its one primitive is `compute_loss_from_embeddings`, which SpladeLoss and gradient caching call as well.
+
+    Args:
+        model: SentenceTransformer or SparseEncoder that is trained.
+        relevance: what is known beside each row's own positive; see `diptych_training.relevance`.
+        similarity: `cosine`, or `dot` of the embeddings as they are.
+    """
+
+    def __init__(self, model: Any, *, relevance: Relevance | None = None, similarity: str = "cosine") -> None:
+        super().__init__()
+        if similarity not in ("cosine", "dot"):
+            raise ContractError("unknown similarity", where=type(self).__name__, got=similarity, expected="cosine, dot")
+        self.model, self.similarity = model, similarity
+        self.relevance = relevance or Relevance()
+
+    def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            sentence_features: tokenised columns: queries, positives, then each column of negatives.
+            labels: integer ids `[B, 2 + H]`, or what the loss says.
+        """
+        embeddings = [self.model(dict(features))["sentence_embedding"] for features in sentence_features]
+        return self.compute_loss_from_embeddings(embeddings, labels)
+
+    @abstractmethod
+    def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
+        """The loss of a batch from the embeddings of its columns, each `[B, D]`; a scalar in float32.
+
+        Raises:
+            ContractError: too few columns, or labels that do not fit.
+        """
+
+    def prepared(self, embeddings: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Queries `[B, D]` and candidates `[B (1 + H), D]` in float32, of unit length for cosine."""
+        if len(embeddings) < 2:
+            raise ContractError(
+                "a batch without documents",
+                where=type(self).__name__,
+                got=f"{len(embeddings)} column",
+                expected="query, positive and any number of negatives",
+            )
+        dense = [column.to_dense() if column.is_sparse else column for column in embeddings]
+        queries, documents = dense[0].float(), torch.cat([column.float() for column in dense[1:]])
+        if self.similarity == "cosine":
+            normal = torch.nn.functional.normalize
+            return normal(queries, dim=-1), normal(documents, dim=-1)
+        return queries, documents
+
+    def candidates(self, embeddings: Sequence[Tensor], labels: Tensor | None) -> Candidates:
+        """What is relevant to what in this batch."""
+        self.relevance.to(embeddings[0].device)
+        return Candidates.of(len(embeddings[0]), len(embeddings) - 1, labels, self.relevance)
+
+
+def mean_of_rows(values: Tensor, counted: Tensor) -> Tensor:
+    """The mean of `values [B]` over the rows that count; 0, with a gradient of 0, where none does."""
+    kept = torch.where(counted, values, torch.zeros_like(values))
+    return kept.sum() / counted.sum().clamp(min=1)
+
+
+def logsumexp_where(scores: Tensor, chosen: Tensor) -> Tensor:
+    """log of the sum of exp(scores) over the chosen entries of each row `[B]`; 0, without gradient, for none."""
+    some = chosen.any(1, keepdim=True)
+    return (
+        torch.where(some, scores.masked_fill(~chosen, -torch.inf), torch.zeros_like(scores)).logsumexp(1) * some[:, 0]
+    )

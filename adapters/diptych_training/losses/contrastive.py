@@ -1,0 +1,200 @@
+"""One contrastive loss over masked scores; its switches give the published members of the family.
+
+| what | paper | switches |
+|---|---|---|
+| InfoNCE | van den Oord et al. 2018; in-batch negatives: Henderson et al. 2017 | defaults |
+| ALIGN | Jia et al. 2021 | `symmetric`, `learn_tau`, `label_smoothing=0.1` |
+| decoupled softmax | DEXML: Gupta et al. 2024 | `reduction="decoupled"` (the default) with several positives |
+| supervised contrastive | Khosla et al. 2020; in UniDEC: Kharbanda et al. 2024 | `reduction="supcon"` |
+| balanced | UniDEC | `reduction="balanced"` |
+| masked multi-block | Query-as-Anchor | `blocks=("qd", "qq", "dq")`, `margin=0.1` |
+| mean denominator | cMIM: Livne 2025 | `denominator="mean"` |
+
+For row i with positives P_i and negatives N_i, scores s = similarity / tau, the term of a positive p is
+`log(A_ip + sum over N_i of w_ij exp(s_ij)) - s_ip`, where A_ip is exp(s_ip) (decoupled), the sum over P_i (supcon) or
+their mean (balanced); a row is the mean of its terms, the loss the mean of the rows that have both. `denominator`
+says whether the negatives are added or averaged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor
+
+from diptych.errors import ContractError
+from diptych_training.losses.base import RetrievalLoss, logsumexp_where, mean_of_rows
+from diptych_training.losses.mixing import Mixing
+from diptych_training.relevance import Candidates, Relevance
+
+Reduction: TypeAlias = Literal["decoupled", "supcon", "balanced"]
+Block: TypeAlias = Literal["qd", "qq", "dd", "dq"]
+SHARPEST = 100.0  # 1 / tau of a learned temperature at most
+
+
+def contrastive(
+    scores: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    *,
+    reduction: Reduction = "decoupled",
+    denominator: Literal["sum", "mean"] = "sum",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """The loss of scores `[B, M]`, already divided by tau; a scalar.
+
+    Args:
+        scores: float; what is neither positive nor negative does not count.
+        positive, negative: bool `[B, M]`.
+        reduction: what of the positives stands in the denominator of one of them.
+        denominator: whether negatives are added, or averaged so that the batch size does not matter.
+        label_smoothing: the share of the target that goes to the negatives, evenly.
+    """
+    counts, others = positive.sum(1), negative.sum(1)
+    low = logsumexp_where(scores, negative)
+    if denominator == "mean":
+        low = low - others.clamp(min=1).log()
+    high = logsumexp_where(scores, positive)[:, None]
+    if reduction == "decoupled":
+        high = scores
+    elif reduction == "balanced":
+        high = high - counts.clamp(min=1).log()[:, None]
+    whole = torch.logaddexp(high, low[:, None]).expand_as(scores)
+    zeros = torch.zeros_like(scores)
+    rows = torch.where(positive, whole - scores, zeros).sum(1) / counts.clamp(min=1)
+    if label_smoothing:
+        away = torch.where(positive, whole, zeros).sum(1) / counts.clamp(min=1)
+        away = away - torch.where(negative, scores, zeros).sum(1) / others.clamp(min=1)
+        rows = (1 - label_smoothing) * rows + label_smoothing * away
+    return mean_of_rows(rows, (counts > 0) & (others > 0))
+
+
+class ContrastiveLoss(RetrievalLoss):
+    """The family's loss for a sentence-transformers model; the module's table says which switches give which member.
+
+    Requirements: (query, positive) or (query, positive, negative_1, ...) columns; labels: none, or ids `[B, 2 + H]`.
+
+    Args:
+        model: that is trained.
+        tau: temperature, by which similarities are divided.
+        learn_tau: train it, from `tau` on; it stays above 0.01.
+        reduction, denominator, label_smoothing: see `contrastive`.
+        symmetric: the mean of this loss and that of the documents with a positive asking for their queries.
+        blocks: which similarities stand beside the positive: query-document, query-query, document-document,
+            document-query, each of the own pair with other rows.
+        margin: negatives more similar than the own positive by this are left out; None leaves none out.
+        mixing: hard negatives that are mixed of others; see `Mixing`.
+        relevance, similarity: see `RetrievalLoss`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        tau: float = 0.05,
+        learn_tau: bool = False,
+        reduction: Reduction = "decoupled",
+        denominator: Literal["sum", "mean"] = "sum",
+        label_smoothing: float = 0.0,
+        symmetric: bool = False,
+        blocks: Sequence[Block] = ("qd",),
+        margin: float | None = None,
+        mixing: Mixing | None = None,
+        relevance: Relevance | None = None,
+        similarity: str = "cosine",
+    ) -> None:
+        super().__init__(model, relevance=relevance, similarity=similarity)
+        _check(tau=tau, reduction=reduction, denominator=denominator, label_smoothing=label_smoothing, blocks=blocks)
+        self.log_scale = torch.nn.Parameter(torch.tensor(-math.log(tau)), requires_grad=learn_tau)
+        self.reduction, self.denominator, self.label_smoothing = reduction, denominator, label_smoothing
+        self.symmetric, self.blocks, self.margin, self.mixing = symmetric, tuple(blocks), margin, mixing
+
+    @property
+    def scale(self) -> Tensor:
+        """1 / tau."""
+        return self.log_scale.exp() if not self.log_scale.requires_grad else self.log_scale.exp().clamp(max=SHARPEST)
+
+    def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
+        """The loss of a batch."""
+        queries, documents = self.prepared(embeddings)
+        known = self.candidates(embeddings, labels)
+        similarity = queries @ documents.T
+        found = known if self.margin is None else known.margin_filtered(similarity, self.margin)
+        loss = self._of(*self._widened(queries, documents, similarity, found, known))
+        if not self.symmetric:
+            return loss
+        asked = found.positive.any(0)
+        turned = (part.T[asked] for part in (similarity, found.positive, found.negative))
+        return (loss + self._of(*turned)) / 2
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What the model card says of it."""
+        return {
+            "tau": 1 / float(self.scale),
+            "learn_tau": self.log_scale.requires_grad,
+            "reduction": self.reduction,
+            "denominator": self.denominator,
+            "label_smoothing": self.label_smoothing,
+            "symmetric": self.symmetric,
+            "blocks": list(self.blocks),
+            "margin": self.margin,
+            "mixing": repr(self.mixing) if self.mixing else None,
+            "similarity": self.similarity,
+        }
+
+    def _of(self, similarity: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        return contrastive(
+            similarity * self.scale,
+            positive,
+            negative,
+            reduction=self.reduction,
+            denominator=self.denominator,
+            label_smoothing=self.label_smoothing,
+        )
+
+    def _widened(
+        self, queries: Tensor, documents: Tensor, similarity: Tensor, found: Candidates, known: Candidates
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores, positives and negatives with the columns of further blocks and of mixed negatives."""
+        own = documents[known.own]
+        pairs = {"qq": (queries, queries), "dd": (own, own), "dq": (own, queries)}
+        scores, negative = [similarity], [found.negative if "qd" in self.blocks else torch.zeros_like(found.negative)]
+        for block in self.blocks:
+            if block != "qd":
+                left, right = pairs[block]
+                scores.append(left @ right.T)
+                negative.append(~self._left_out(queries, own, similarity, known))
+        if self.mixing is not None and self.training:
+            mixed, counted = self.mixing(queries, documents, similarity, found.negative)
+            scores.append(mixed)
+            negative.append(counted)
+        extra = sum(part.shape[1] for part in scores[1:])
+        positive = torch.nn.functional.pad(found.positive, (0, extra))
+        return torch.cat(scores, 1), positive, torch.cat(negative, 1)
+
+    def _left_out(self, queries: Tensor, own: Tensor, similarity: Tensor, known: Candidates) -> Tensor:
+        """Rows that are no negatives of each other `[B, B]`: relevant, or by query or document too alike."""
+        if self.margin is None:
+            return known.sisters | known.sisters.T
+        limit = similarity.gather(1, known.own[:, None]).detach() + self.margin
+        alike = ((queries @ queries.T).detach() > limit) | ((queries @ own.T).detach() > limit)
+        return known.sisters | known.sisters.T | alike
+
+
+def _check(**given: Any) -> None:
+    allowed: dict[str, tuple[str, bool]] = {
+        "tau": ("above 0", given["tau"] > 0),
+        "reduction": (", ".join(get_args(Reduction)), given["reduction"] in get_args(Reduction)),
+        "denominator": ("sum, mean", given["denominator"] in ("sum", "mean")),
+        "label_smoothing": ("from 0 to below 1", 0 <= given["label_smoothing"] < 1),
+        "blocks": (
+            f"some of {', '.join(get_args(Block))}",
+            bool(given["blocks"]) and set(given["blocks"]) <= {*get_args(Block)},
+        ),
+    }
+    for name, (expected, fits) in allowed.items():
+        if not fits:
+            raise ContractError(f"unusable {name}", where="ContrastiveLoss", got=repr(given[name]), expected=expected)

@@ -1,0 +1,210 @@
+"""Losses that hand a teacher's scores of a row's documents on to the encoder that is trained.
+
+Requirements: (query, positive, negative_1, ...) columns; labels: the teacher's scores, float `[B, 1 + H]`, of the
+positive and each negative (see `diptych_training.teaching`).
+
+| loss | what is handed on | source |
+|---|---|---|
+| `KLDistillation` | the distribution over the row | Hinton et al. 2015 |
+| `CPRDLoss` | the order of the negatives alone | CPRD: Contrastive Partial Ranking Distillation |
+| `AR2RetrieverLoss` | what fools the ranker, and its distribution | AR2: Zhang et al., ICLR 2022 |
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from diptych.errors import ContractError
+from diptych_training.losses.base import RetrievalLoss, mean_of_rows
+from diptych_training.teaching import own_scores, teacher_scores
+
+
+class RowDistillation(RetrievalLoss):
+    """A loss of the student's scores of a row beside the teacher's.
+
+    Args:
+        model: that is trained.
+        tau: temperature of the student.
+        similarity: see `RetrievalLoss`.
+    """
+
+    def __init__(self, model: Any, *, tau: float = 0.05, similarity: str = "cosine") -> None:
+        super().__init__(model, similarity=similarity)
+        self.tau = tau
+
+    def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
+        """The loss of a batch."""
+        queries, documents = self.prepared(embeddings)
+        columns = len(embeddings) - 1
+        teacher = teacher_scores(labels, len(queries), columns, where=type(self).__name__)
+        return self.of_rows(own_scores(queries, documents, columns) / self.tau, teacher.to(queries.device))
+
+    @abstractmethod
+    def of_rows(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The loss of scores `[B, 1 + H]`, the positive first; a scalar."""
+
+
+class KLDistillation(RowDistillation):
+    """`T^2 KL(softmax(teacher / T) || softmax(student / T))` over a row, the student's scores divided by tau.
+
+    Args:
+        model, tau, similarity: see `RowDistillation`.
+        temperature: T of both sides.
+    """
+
+    def __init__(self, model: Any, *, tau: float = 0.05, temperature: float = 1.0, similarity: str = "cosine") -> None:
+        super().__init__(model, tau=tau, similarity=similarity)
+        self.temperature = temperature
+
+    def of_rows(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The loss of scores `[B, 1 + H]`."""
+        wanted, found = ((scores / self.temperature).log_softmax(1) for scores in (teacher, student))
+        divergence = torch.nn.functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
+        return self.temperature**2 * divergence
+
+
+class CPRDLoss(RowDistillation):
+    """InfoNCE over the row plus the likelihood of the teacher's order of its valid negatives.
+
+    Negatives are sorted by the teacher; those that it holds for plain mismatches are invalid, their order is noise. The
+    likelihood is Plackett-Luce's (ListMLE), cut after the last valid one.
+
+    Args:
+        model, tau, similarity: see `RowDistillation`.
+        min_prob: a negative is valid while the sigmoid of the teacher's score is at least this.
+        top: instead of `min_prob`, the share of the negatives that is valid, the best; free of the teacher's scale.
+        weight: of the order beside InfoNCE.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        tau: float = 0.07,
+        min_prob: float = 0.1,
+        top: float | None = None,
+        weight: float = 1.0,
+        similarity: str = "cosine",
+    ) -> None:
+        super().__init__(model, tau=tau, similarity=similarity)
+        self.min_prob, self.top, self.weight = min_prob, top, weight
+
+    def of_rows(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The loss of scores `[B, 1 + H]`."""
+        infonce = -student.log_softmax(1)[:, 0].mean()
+        return infonce + self.weight * self.order(student[:, 1:], teacher[:, 1:])
+
+    def order(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The part that is about the order of negatives `[B, H]`."""
+        sorted_, places = teacher.sort(dim=1, descending=True, stable=True)
+        scores = student.gather(1, places)
+        # log of the sum of exp over each place and all after it
+        rest = scores.flip(1).logcumsumexp(1).flip(1)
+        valid = self._valid(sorted_)
+        terms = torch.where(valid, rest - scores, torch.zeros_like(scores)).sum(1)
+        return (terms / valid.sum(1).clamp(min=1)).mean()
+
+    def _valid(self, teacher: Tensor) -> Tensor:
+        if self.top is None:
+            return teacher.sigmoid() >= self.min_prob
+        places = torch.arange(teacher.shape[1], device=teacher.device)
+        return (places < self.top * teacher.shape[1]).expand_as(teacher)
+
+
+class AR2RetrieverLoss(RowDistillation):
+    """The retriever's step of AR2: probability to negatives that fool the ranker, held by its distribution.
+
+    `reward_i = log(e^f+ / (e^f+ + e^f_i))`, f the ranker's scores. The adversarial term is the expectation of the
+    reward under the softmax over the negatives, or as the authors released it the sum of `reward_i log p_i` over the
+    row.
+
+    Args:
+        model, tau, similarity: see `RowDistillation`.
+        adv_weight: of the adversarial term; the rest goes to the cross-entropy with the ranker's distribution.
+        form: `expectation`, or `log` as released.
+        temperature: of the ranker's distribution.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        tau: float = 0.05,
+        adv_weight: float = 0.5,
+        form: Literal["expectation", "log"] = "expectation",
+        temperature: float = 1.0,
+        similarity: str = "cosine",
+    ) -> None:
+        super().__init__(model, tau=tau, similarity=similarity)
+        if form not in ("expectation", "log"):
+            raise ContractError("unknown form", where="AR2RetrieverLoss", got=form, expected="expectation, log")
+        self.adv_weight, self.form, self.temperature = adv_weight, form, temperature
+
+    def of_rows(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The loss of scores `[B, 1 + H]`."""
+        wanted = (teacher / self.temperature).softmax(1)
+        distilled = -(wanted * student.log_softmax(1)).sum(1).mean()
+        return self.adv_weight * self.adversarial(student, teacher) + (1 - self.adv_weight) * distilled
+
+    def adversarial(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The term that rewards what fools the ranker."""
+        reward = torch.nn.functional.logsigmoid(teacher[:, :1] - teacher)
+        if self.form == "log":
+            return (reward * student.log_softmax(1)).sum(1).mean()
+        return (student[:, 1:].softmax(1) * reward[:, 1:]).sum(1).mean()
+
+
+class FocalBCELoss(RetrievalLoss):
+    """Binary cross-entropy of each pair by itself, the easy ones counting less: for retrieval by a threshold.
+
+    `-(1 - p)^gamma log p` of a positive, `-p^gamma log(1 - p)` of a negative, p = sigmoid(similarity / tau + bias).
+    Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017; in FlashMemory's indexer with gamma 2.
+
+    Requirements: (query, positive, ...) columns; labels: none, or ids `[B, 2 + H]`.
+
+    Args:
+        model, relevance, similarity: see `RetrievalLoss`.
+        gamma: 0 is plain cross-entropy.
+        tau: temperature.
+        negatives: the hardest negatives a positive that count; None takes all.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        gamma: float = 2.0,
+        tau: float = 0.05,
+        negatives: int | None = None,
+        relevance: Any = None,
+        similarity: str = "cosine",
+    ) -> None:
+        super().__init__(model, relevance=relevance, similarity=similarity)
+        self.gamma, self.tau, self.negatives = gamma, tau, negatives
+        self.bias = torch.nn.Parameter(torch.zeros(()))
+
+    def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
+        """The loss of a batch."""
+        queries, documents = self.prepared(embeddings)
+        found = self.candidates(embeddings, labels)
+        logits = queries @ documents.T / self.tau + self.bias
+        negative = found.negative if self.negatives is None else self._hardest(logits, found.positive, found.negative)
+        counted = found.positive | negative
+        losses = focal_bce(logits, found.positive, self.gamma)
+        rows = torch.where(counted, losses, torch.zeros_like(losses)).sum(1) / counted.sum(1).clamp(min=1)
+        return mean_of_rows(rows, counted.any(1))
+
+    def _hardest(self, logits: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        ranks = logits.detach().masked_fill(~negative, -torch.inf).argsort(1, descending=True).argsort(1)
+        return negative & (ranks < (self.negatives or 0) * positive.sum(1, keepdim=True))
+
+
+def focal_bce(logits: Tensor, positive: Tensor, gamma: float) -> Tensor:
+    """The loss of each pair, of the shape of `logits`."""
+    right = torch.where(positive, logits, -logits)
+    return -torch.nn.functional.logsigmoid(right) * torch.sigmoid(-right) ** gamma

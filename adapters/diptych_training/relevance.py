@@ -1,0 +1,133 @@
+"""Which documents of a batch are relevant to which of its queries.
+
+A document that is relevant to one query sits in the batch as the positive of another, and a loss that does not know so
+pushes it away. `Relevance` holds what is known (qrels), and `Candidates` says for a batch which pairs are positive,
+which negative, and which do not count. Every loss of `diptych_training` uses it.
+
+Ids come in the label column: an integer tensor `[B, 2 + H]` of the query's id, its positive's and its H negatives'.
+Ids below 0 are unknown: such a document is relevant to its own row alone. Without such a column every document is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from diptych.errors import ContractError
+
+
+class Relevance(torch.nn.Module):
+    """Judged relevance as the rows of a sparse matrix, queries by documents; part of a loss, and moved with it.
+
+    Args:
+        pairs: `(query id, document id)` that are relevant, as integers from 0.
+    """
+
+    keys: Tensor
+
+    def __init__(self, pairs: Iterable[tuple[int, int]] = ()) -> None:
+        super().__init__()
+        found = torch.tensor(sorted(set(pairs)), dtype=torch.int64).reshape(-1, 2)
+        if len(found) and int(found.min()) < 0:
+            raise ContractError("judgements of unknown ids", where="Relevance", got=int(found.min()), expected=">= 0")
+        self.documents = int(found[:, 1].max()) + 1 if len(found) else 1
+        # Row-major places of the relevant pairs, ascending: a pair is looked up by bisection.
+        self.register_buffer("keys", found[:, 0] * self.documents + found[:, 1], persistent=False)
+
+    @classmethod
+    def of(
+        cls, qrels: Mapping[str, Mapping[str, float]], queries: Mapping[str, int], documents: Mapping[str, int]
+    ) -> Relevance:
+        """From judgements by name, with the numbers of the names. Grades of 0 and less are no relevance."""
+        judged = ((q, d) for q, own in qrels.items() if q in queries for d, grade in own.items() if grade > 0)
+        return cls((queries[query], documents[document]) for query, document in judged if document in documents)
+
+    def forward(self, queries: Tensor, documents: Tensor) -> Tensor:
+        """Whether each of `documents [M]` is relevant to each of `queries [B]`, bool `[B, M]`; unknown ids are not."""
+        known = (queries >= 0)[:, None] & (documents >= 0)[None] & (documents < self.documents)[None]
+        if not len(self.keys):
+            return torch.zeros_like(known)
+        wanted = queries[:, None] * self.documents + documents[None]
+        places = torch.searchsorted(self.keys, wanted).clamp(max=len(self.keys) - 1)
+        return known & (self.keys[places] == wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The documents of a batch beside its queries.
+
+    `positive` and `negative` are bool `[B, M]` and exclude each other; what is neither does not count. `own` `[B]` is
+    the column of each row's own positive. `queries` `[B]` and `documents` `[M]` are ids, -1 where unknown. Columns are
+    the positives of all rows, then their first negatives, and so on.
+    """
+
+    positive: Tensor
+    negative: Tensor
+    own: Tensor
+    queries: Tensor
+    documents: Tensor
+
+    @classmethod
+    def of(cls, rows: int, columns: int, labels: Tensor | None, relevance: Relevance) -> Candidates:
+        """For `rows` queries with `columns` documents each.
+
+        Raises:
+            ContractError: labels that are no ids of these rows.
+        """
+        device = relevance.keys.device
+        queries, documents = _ids(rows, columns, labels, device)
+        places = torch.arange(rows * columns, device=device)
+        own = torch.arange(rows, device=device)
+        mine = documents[own]
+        positive = relevance(queries, documents) | (own[:, None] == places[None])
+        positive |= (mine[:, None] == documents[None]) & (mine >= 0)[:, None]
+        kept = _first(documents)
+        own = torch.where(documents[own] >= 0, _column_of(documents)[own], own)
+        return cls(positive & kept[None], ~positive & kept[None], own, queries, documents)
+
+    def without(self, dropped: Tensor) -> Candidates:
+        """Without the negatives where `dropped` `[B, M]` is true."""
+        return replace(self, negative=self.negative & ~dropped)
+
+    def margin_filtered(self, similarity: Tensor, margin: float) -> Candidates:
+        """Without negatives that are more than `margin` more similar than the row's own positive: likely relevant.
+
+        Args:
+            similarity: `[B, M]`, before any temperature; no gradient goes through the choice.
+        """
+        scores = similarity.detach()
+        return self.without(scores > scores.gather(1, self.own[:, None]) + margin)
+
+    @property
+    def sisters(self) -> Tensor:
+        """Bool `[B, B]`: whether the own positive of row j is relevant to query i; true on the diagonal."""
+        return self.positive[:, self.own]
+
+
+def _ids(rows: int, columns: int, labels: Tensor | None, device: torch.device) -> tuple[Tensor, Tensor]:
+    unknown = torch.full((rows, columns + 1), -1, dtype=torch.int64, device=device)
+    if labels is None or labels.ndim < 2 or labels.is_floating_point():
+        found = unknown
+    elif labels.shape == unknown.shape:
+        found = labels.to(device=device, dtype=torch.int64)
+    else:
+        raise ContractError(
+            "labels are no ids of the rows",
+            where="the label column",
+            got=list(labels.shape),
+            expected=f"integers {list(unknown.shape)}: query, positive and each negative",
+        )
+    return found[:, 0], found[:, 1:].T.reshape(-1)
+
+
+def _first(documents: Tensor) -> Tensor:
+    """Bool `[M]`: whether a column is the first of its document; unknown ones are."""
+    return (documents < 0) | (_column_of(documents) == torch.arange(len(documents), device=documents.device))
+
+
+def _column_of(documents: Tensor) -> Tensor:
+    """The first column with the same id, for each column."""
+    return (documents[:, None] == documents[None]).int().argmax(1)

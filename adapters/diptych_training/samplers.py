@@ -1,0 +1,174 @@
+"""Batch samplers for sentence-transformers' trainers: give one as `batch_sampler` of the training arguments.
+
+Each is a callable that the trainer calls with the data set and the batch size; it yields lists of row numbers. A seed
+and an epoch give the same batches again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sentence_transformers.base.sampler import DefaultBatchSampler
+
+from diptych.errors import ContractError
+
+Rows = NDArray[np.int64]
+
+
+class TASBalanced:
+    """Topic-aware balanced sampling: a batch is of one cluster of queries, a query's pair of one bin of margins.
+
+    A cluster is drawn, then queries of it without repetition, topped up from another when it is smaller than the batch;
+    for each query one of its non-empty bins, evenly, and in it a pair. Bins are of equal width between the query's own
+    least and greatest margin; equal margins are one bin. Queries with fewer than two pairs are left out.
+
+    Hofstätter et al., "Efficiently Teaching an Effective Dense Retriever with Balanced Topic Aware Sampling", SIGIR
+    2021.
+
+    Args:
+        queries: the query of each row, any integers `[rows]`.
+        clusters: the cluster of each row's query `[rows]`.
+        margins: the teacher's score of the positive minus that of the negative `[rows]`; None draws pairs evenly (TAS).
+        bins: of margins.
+        clusters_per_batch: how many share a batch.
+
+    Raises:
+        ContractError: columns of different lengths, or no query with two pairs.
+    """
+
+    def __init__(
+        self,
+        queries: ArrayLike,
+        clusters: ArrayLike,
+        margins: ArrayLike | None = None,
+        *,
+        bins: int = 10,
+        clusters_per_batch: int = 1,
+    ) -> None:
+        asked, topics = np.asarray(queries, np.int64), np.asarray(clusters, np.int64)
+        scores = np.zeros(len(asked)) if margins is None else np.asarray(margins, np.float64)
+        if not len(asked) == len(topics) == len(scores):
+            got = f"{len(asked)} queries, {len(topics)} clusters, {len(scores)} margins"
+            raise ContractError("columns of different lengths", where="TASBalanced", got=got, expected="one a row")
+        self.clusters_per_batch, self.rows = clusters_per_batch, len(asked)
+        self.pairs = {query: _binned(own, scores[own], bins) for query, own in _grouped(asked).items() if len(own) > 1}
+        topic_of = {query: int(topics[own[0]]) for query, own in _grouped(asked).items()}
+        kept = list(self.pairs)
+        if not kept:
+            raise ContractError("no query has two pairs", where="TASBalanced", got=f"{len(asked)} rows")
+        self.topics = list(_grouped(np.array([topic_of[query] for query in kept]), np.array(kept)).values())
+
+    def __call__(self, dataset: Any, batch_size: int, drop_last: bool, **given: Any) -> Batches:
+        """The sampler of one training."""
+        _require_rows(self.rows, dataset, "TASBalanced")
+        count = max(1, len(self.pairs) // batch_size)
+        return Batches(self._batch, count, dataset, batch_size, drop_last, given.get("seed", 0))
+
+    def _batch(self, random: np.random.Generator, size: int) -> list[int]:
+        part = max(1, size // self.clusters_per_batch)
+        taken: list[int] = []
+        for cluster in random.permutation(len(self.topics)):
+            taken += random.permutation(self.topics[cluster])[: min(part, size - len(taken))].tolist()
+            if len(taken) >= size:
+                break
+        return [self._pair(random, query) for query in taken]
+
+    def _pair(self, random: np.random.Generator, query: int) -> int:
+        filled = self.pairs[query]
+        return int(random.choice(filled[random.integers(len(filled))]))
+
+
+class PairedViews:
+    """Rows of one group, such as the two views of Dual-View training, always in one batch.
+
+    Args:
+        groups: the group of each row, any integers `[rows]`.
+    """
+
+    def __init__(self, groups: ArrayLike) -> None:
+        self.groups = list(_grouped(np.asarray(groups, np.int64)).values())
+
+    def __call__(self, dataset: Any, batch_size: int, drop_last: bool, **given: Any) -> GroupedBatches:
+        """The sampler of one training.
+
+        Raises:
+            ContractError: a group is larger than a batch.
+        """
+        _require_rows(sum(map(len, self.groups)), dataset, "PairedViews")
+        largest = max(map(len, self.groups), default=0)
+        if largest > batch_size:
+            raise ContractError(
+                "a group does not fit into a batch",
+                where="PairedViews",
+                got=f"{largest} rows",
+                expected=f"<= {batch_size}",
+            )
+        return GroupedBatches(self.groups, dataset, batch_size, drop_last, given.get("seed", 0))
+
+
+class Batches(DefaultBatchSampler):
+    """A number of batches an epoch, each drawn by itself."""
+
+    def __init__(self, draw: Any, count: int, dataset: Any, batch_size: int, drop_last: bool, seed: int) -> None:
+        super().__init__(dataset, batch_size, drop_last, seed=seed)
+        self._draw, self._count = draw, count
+
+    def __iter__(self) -> Iterator[list[int]]:
+        random = np.random.default_rng((self.seed, self.epoch))
+        for _ in range(self._count):
+            yield self._draw(random, self.batch_size)
+
+    def __len__(self) -> int:
+        return self._count
+
+
+class GroupedBatches(DefaultBatchSampler):
+    """Whole groups in random order, as many as fit into each batch."""
+
+    def __init__(self, groups: Sequence[Rows], dataset: Any, batch_size: int, drop_last: bool, seed: int) -> None:
+        super().__init__(dataset, batch_size, drop_last, seed=seed)
+        self._groups = groups
+
+    def __iter__(self) -> Iterator[list[int]]:
+        yield from self._batches(self.epoch)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._batches(self.epoch))
+
+    def _batches(self, epoch: int) -> Iterator[list[int]]:
+        batch: list[int] = []
+        for place in np.random.default_rng((self.seed, epoch)).permutation(len(self._groups)):
+            group = self._groups[place]
+            if len(batch) + len(group) > self.batch_size:
+                yield batch
+                batch = []
+            batch += group.tolist()
+        if batch and not (self.drop_last and len(batch) < self.batch_size):
+            yield batch
+
+
+def _grouped(keys: Rows, values: Rows | None = None) -> dict[int, Rows]:
+    """For each key its values, the row numbers unless given."""
+    found: dict[int, list[int]] = {}
+    for key, value in zip(keys.tolist(), range(len(keys)) if values is None else values.tolist(), strict=True):
+        found.setdefault(key, []).append(value)
+    return {key: np.array(own) for key, own in found.items()}
+
+
+def _binned(rows: Rows, margins: NDArray[np.float64], bins: int) -> list[Rows]:
+    """The rows of each bin that is not empty."""
+    low, high = float(margins.min()), float(margins.max())
+    if high <= low:
+        return [rows]
+    places = np.minimum((bins * (margins - low) / (high - low)).astype(np.int64), bins - 1)
+    return [rows[places == place] for place in np.unique(places)]
+
+
+def _require_rows(rows: int, dataset: Any, where: str) -> None:
+    if len(dataset) != rows:
+        raise ContractError(
+            "made for another data set", where=where, got=f"{len(dataset)} rows", expected=f"{rows} rows"
+        )

@@ -1,0 +1,167 @@
+"""`Resolver`: has our encoders make the vectors of inference objects, batch by batch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from pydantic import BaseModel
+from qdrant_client import models
+
+from diptych.clients.walking import Inference, found, replaced
+from diptych.encoders import Encoders, NamedEncoder
+from diptych.encoding import Side, Vector, require_finite
+from diptych.errors import AdapterOptionsError, UnknownAdapter
+from diptych.types import SparseVector
+
+CHUNK = 256  # points of a stream whose inputs are encoded together; encoders sort and batch within
+
+
+class Resolver:
+    """Replaces inference objects whose model our encoders know.
+
+    Args:
+        encoders: who makes the vectors.
+        goes_on: whether the client itself knows what to do with a model of this name.
+    """
+
+    def __init__(self, encoders: Encoders, goes_on: Callable[[str], bool]) -> None:
+        self._encoders, self._goes_on = encoders, goes_on
+
+    def resolve(self, value: Any, side: Side) -> Any:
+        """`value` with vectors instead of inference objects; objects of models that go on stay.
+
+        Raises:
+            UnknownAdapter: neither we nor the client know a model.
+            AdapterOptionsError: an encoder does not take such an input or such options, or makes no vectors.
+            ContractError, FingerprintMismatch, RegistryError: as encoders raise them.
+        """
+        items = list(found(value))
+        ours = {name for name in dict.fromkeys(item.model for item in items) if self._is_ours(name)}
+        groups: dict[tuple[str, str], list[Inference]] = {}
+        for item in items:
+            if item.model in ours:
+                key = item.model, json.dumps(_options(item), sort_keys=True, default=repr)
+                groups.setdefault(key, []).append(item)
+        vectors: dict[int, Any] = {}
+        for group in groups.values():
+            vectors |= self._encoded(group, side)
+        return replaced(value, vectors) if vectors else value
+
+    def stream(self, values: Iterable[Any]) -> Iterator[Any]:
+        """`resolve` of each of many points or vectors, a chunk at a time."""
+        source = iter(values)
+        while chunk := list(islice(source, CHUNK)):
+            yield from self.resolve(chunk, "document")
+
+    def uploaded(self, values: Any) -> Any:
+        """`stream`, of a sequence as a sequence, whose length qdrant-client compares with that of ids and payloads."""
+        return _Resolved(values, self) if isinstance(values, Sequence) else self.stream(values)
+
+    def size(self, name: str) -> int | None:
+        """Numbers in a vector of this model; None where the client knows it.
+
+        Raises:
+            UnknownAdapter: nobody knows it.
+            AdapterOptionsError: it makes sparse vectors, which have no size.
+        """
+        if not self._is_ours(name):
+            return None
+        encoder = self._encoders[name]
+        if encoder.kind == "sparse":
+            do = "name it in sparse_vectors_config, which takes no size"
+            raise AdapterOptionsError("sparse vectors have no size", where="get_embedding_size", got=repr(name), do=do)
+        return encoder.dimension
+
+    def _is_ours(self, name: str) -> bool:
+        if name in self._encoders:
+            return True
+        if self._goes_on(name):
+            return False
+        raise unknown(self._encoders, name)
+
+    def _encoded(self, items: Sequence[Inference], side: Side) -> dict[int, Any]:
+        encoder = self._encoders.with_options(items[0].model, _options(items[0]))
+        distinct = list({id(item): item for item in items}.values())
+        inputs = [_input(item, encoder) for item in distinct]
+        encode = encoder.encode_query if side == "query" else encoder.encode_document
+        vectors = encode(inputs)
+        require_finite(vectors, inputs, where=f"model {encoder.name!r}")
+        return {id(item): _plain(vector) for item, vector in zip(distinct, vectors, strict=True)}
+
+
+class _Resolved(Sequence[Any]):
+    """A sequence of vectors and inference objects that are encoded as it is gone through."""
+
+    def __init__(self, values: Sequence[Any], resolver: Resolver) -> None:
+        self._values, self._resolver = values, resolver
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._resolver.resolve(self._values[index], "document")
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._resolver.stream(self._values)
+
+
+def unknown(encoders: Encoders, name: str) -> UnknownAdapter:
+    """The error about a model that nobody knows."""
+    try:
+        encoders.slot(name)
+    except UnknownAdapter as error:
+        near = f"{error.do} " if error.do else ""
+        do = (
+            f"{near}Models of FastEmbed need a QdrantClient and pip install 'diptych[fastembed]'; those of the server "
+            "need cloud_inference=True"
+        )
+        where = f"the inference object's model {name!r}"
+        return UnknownAdapter(error.what, where=where, expected=error.expected, do=do, model=name)
+    raise AssertionError(f"{name} is known")
+
+
+def _options(item: Inference) -> dict[str, Any]:
+    given: Any = item.options
+    if isinstance(given, BaseModel):
+        return given.model_dump(exclude_none=True)
+    return dict(given or {})
+
+
+def _input(item: Inference, encoder: NamedEncoder) -> str:
+    """What the encoder is given: a text, or the path or URL of a file."""
+    if isinstance(item, models.Document):
+        _require_accepted(item, encoder, "text" in encoder.accepts)
+        return item.text
+    given = item.image if isinstance(item, models.Image) else item.object
+    if isinstance(item, models.Image):
+        _require_accepted(item, encoder, "image" in encoder.accepts)
+    if isinstance(given, str | os.PathLike):
+        return os.fspath(given)
+    raise AdapterOptionsError(
+        "encoders take texts, and paths or URLs of files",
+        where=f"models.{type(item).__name__}(model={item.model!r})",
+        got=type(given).__name__,
+        expected="str or a path",
+        do="save it to a file and give its path",
+    )
+
+
+def _require_accepted(item: Inference, encoder: NamedEncoder, accepted: bool) -> None:
+    if not accepted:
+        raise AdapterOptionsError(
+            f"{item.model!r} does not take a {type(item).__name__}",
+            where=f"models.{type(item).__name__}(model={item.model!r})",
+            got=f"an encoder of {' and '.join(encoder.accepts)}",
+            do="name an encoder that takes it, or give an InferenceObject",
+        )
+
+
+def _plain(vector: Vector) -> Any:
+    """The vector as qdrant-client's models hold it."""
+    if isinstance(vector, SparseVector):
+        return models.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())
+    return vector.tolist()

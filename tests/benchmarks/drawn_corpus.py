@@ -1,0 +1,96 @@
+"""A corpus made up as it is read: numbered documents of 12 words, and an encoder that draws their 384 numbers.
+
+The vectors are clustered as embeddings are: 1,000 centres, around them a spread in 32 directions that all share, and a
+little noise. Of uniform noise in 384 dimensions all points are about equally far away; recall on it says nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+import diptych
+from diptych import Registry
+from diptych.config.models import Config
+from diptych.handle import CollectionHandle
+from diptych.stores.edge import EdgeClient
+
+WIDTH, BLOCK = 384, 1024
+WORDS = "which of the words that a document of this length may hold"
+GIVEN: dict[str, Any] = {}  # the encoder that the adapter `given` makes
+
+
+class Drawn:
+    """A dense encoder of the vectors of numbered documents; `seconds` and `worked` are the time spent in it."""
+
+    name, dimension, similarity = "drawn", WIDTH, "cosine"
+    seconds = worked = 0.0
+
+    def encode_query(self, inputs: Sequence[str]) -> Any:
+        return np.ones((len(inputs), WIDTH), np.float32)
+
+    def encode_document(self, inputs: Sequence[str]) -> Any:
+        begin, worked = time.perf_counter(), time.thread_time()
+        numbers = [int(text[9:19]) if text.startswith("document ") else 0 for text in inputs]
+        found = np.stack([block(number // BLOCK)[number % BLOCK] for number in numbers])
+        Drawn.seconds += time.perf_counter() - begin
+        Drawn.worked += time.thread_time() - worked
+        return found
+
+
+@functools.cache
+def shape() -> tuple[Any, Any]:
+    """Centres [1000, 384] and the directions of the spread [32, 384]."""
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((1000, WIDTH), np.float32), rng.standard_normal((32, WIDTH), np.float32)
+
+
+def drawn(seed: int, rows: int) -> Any:
+    """Vectors [rows, 384]."""
+    rng, (centres, directions) = np.random.default_rng(seed), shape()
+    spread = 0.2 * rng.standard_normal((rows, len(directions)), np.float32) @ directions
+    noise = 0.1 * rng.standard_normal((rows, WIDTH), np.float32)
+    return centres[rng.integers(0, len(centres), rows)] + spread + noise
+
+
+@functools.lru_cache(maxsize=4)
+def block(number: int) -> Any:
+    return drawn(1_000 + number, BLOCK)
+
+
+class Documents:
+    """Numbered documents, made as they are read."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        for number in range(self.size):
+            yield {"id": str(number), "text": f"document {number:010d} {WORDS}"}
+
+
+class Adapters:
+    @diptych.hookimpl
+    def diptych_register_adapters(self) -> list[diptych.AdapterSpec]:
+        names = {"drawn": "Drawn", "given": "given"}
+        return [
+            diptych.AdapterSpec(name=name, kind="dense", factory=f"{__name__}:{maker}", summary="for a benchmark")
+            for name, maker in names.items()
+        ]
+
+
+def given() -> Any:
+    return GIVEN["encoder"]
+
+
+def opened(client: EdgeClient, adapter: str, storage: dict[str, Any] | None = None) -> CollectionHandle:
+    slots = {"dense": {"adapter": adapter, "storage": storage or {}}}
+    config = Config.model_validate({"collection": "c", "slots": slots, "cache": {"enabled": False}})
+    return CollectionHandle(client, "c", config, Registry(Adapters(), installed=False))

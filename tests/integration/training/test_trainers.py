@@ -1,0 +1,109 @@
+"""The losses and samplers within sentence-transformers' own trainers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from diptych_training.losses import ContrastiveLoss, CPRDLoss, MannWhitneyLoss, SoftTopKLoss
+from diptych_training.relevance import Relevance
+from diptych_training.samplers import PairedViews
+
+WORDS = [f"word{n}" for n in range(40)]
+
+
+@pytest.fixture
+def transformer(tmp_path: Path) -> Any:
+    """A BERT of one layer over forty words."""
+    from transformers import BertConfig, BertForMaskedLM, BertTokenizer
+
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
+    tokenizer = BertTokenizer(str(tmp_path / "vocab.txt"))
+    torch.manual_seed(0)
+    shape: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
+    model = BertForMaskedLM(BertConfig(vocab_size=45, max_position_embeddings=32, **shape))
+    model.save_pretrained(tmp_path / "bert")
+    tokenizer.save_pretrained(tmp_path / "bert")
+    return tmp_path / "bert"
+
+
+def rows() -> list[dict[str, Any]]:
+    """Sixteen queries of one word, their documents of that word and others, one negative each; ids as labels."""
+    return [
+        {
+            "query": WORDS[n],
+            "positive": f"{WORDS[n]} {WORDS[20 + n]}",
+            "negative": f"{WORDS[(n + 5) % 16]} {WORDS[25]}",
+            "label": [n, n, 100 + n],
+        }
+        for n in range(16)
+    ]
+
+
+def trained(
+    model: Any, trainer: Any, arguments: Any, loss: Any, folder: Path, data: list[dict[str, Any]], **more: Any
+) -> list[float]:
+    """The losses of a training, step by step."""
+    given = {"per_device_train_batch_size": 8, "num_train_epochs": 12, "learning_rate": 5e-3, "logging_steps": 1}
+    made = arguments(output_dir=str(folder), save_strategy="no", report_to="none", use_cpu=True, **given, **more)
+    import datasets
+
+    run = trainer(model=model, args=made, train_dataset=datasets.Dataset.from_list(data), loss=loss)
+    run.train()
+    return [entry["loss"] for entry in run.state.log_history if "loss" in entry]
+
+
+@pytest.mark.parametrize("make", [ContrastiveLoss, MannWhitneyLoss, SoftTopKLoss])
+def test_a_dense_encoder_learns_by_each_loss_with_ids(make: Any, transformer: Path, tmp_path: Path) -> None:
+    from sentence_transformers import (
+        SentenceTransformer,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+    )
+
+    model = SentenceTransformer(str(transformer), device="cpu")
+    loss = make(model, relevance=Relevance([(0, 1)]))
+    losses = trained(
+        model,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+        loss,
+        tmp_path / "out",
+        rows(),
+        batch_sampler=PairedViews([n // 2 for n in range(16)]),
+    )
+    assert sum(losses[-4:]) < 0.7 * sum(losses[:4])
+
+
+def test_a_dense_encoder_learns_from_a_teachers_scores(transformer: Path, tmp_path: Path) -> None:
+    from sentence_transformers import (
+        SentenceTransformer,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+    )
+
+    model = SentenceTransformer(str(transformer), device="cpu")
+    data = [{**row, "label": [3.0, -1.0]} for row in rows()]
+    losses = trained(
+        model, SentenceTransformerTrainer, SentenceTransformerTrainingArguments, CPRDLoss(model), tmp_path / "out", data
+    )
+    assert sum(losses[-4:]) < 0.7 * sum(losses[:4])
+
+
+def test_a_lexicon_learns_with_the_loss_inside_of_splades(transformer: Path, tmp_path: Path) -> None:
+    from sentence_transformers import SparseEncoder, SparseEncoderTrainer, SparseEncoderTrainingArguments
+    from sentence_transformers.sparse_encoder.losses import SpladeLoss
+
+    model = SparseEncoder(str(transformer), device="cpu")
+    inner = ContrastiveLoss(model, similarity="dot", tau=1.0, relevance=Relevance([(0, 1)]))
+    loss = SpladeLoss(model, inner, document_regularizer_weight=1e-3, query_regularizer_weight=1e-3)
+    losses = trained(model, SparseEncoderTrainer, SparseEncoderTrainingArguments, loss, tmp_path / "out", rows())
+    assert sum(losses[-4:]) < 0.7 * sum(losses[:4])

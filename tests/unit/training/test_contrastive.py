@@ -1,0 +1,238 @@
+"""The contrastive family: its members are one another where their papers say so, and keep their promises."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
+
+from diptych.errors import ContractError
+from diptych_training.losses.contrastive import ContrastiveLoss, contrastive
+from diptych_training.losses.mixing import Mixing
+from diptych_training.relevance import Relevance
+from given_embeddings import Given, columns, drawn
+
+SEEDS = st.integers(0, 10_000)
+
+
+def masks(rows: int, width: int, positives: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Random masks with this many positives a row; one column of each row does not count."""
+    order = torch.rand(rows, width, generator=torch.Generator().manual_seed(seed)).argsort(1)
+    return order < positives, (order >= positives) & (order < width - 1)
+
+
+def infonce(scores: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    """By torch's own cross-entropy, one positive a row."""
+    counted = scores.masked_fill(~(positive | negative), -torch.inf)
+    return cross_entropy(counted, positive.int().argmax(1))
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=SEEDS)
+def test_with_one_positive_every_reduction_is_infonce(seed: int) -> None:
+    scores, (positive, negative) = drawn(seed, 6, 9), masks(6, 9, 1, seed)
+    wanted = infonce(scores, positive, negative)
+    for reduction in ("decoupled", "supcon", "balanced"):
+        assert contrastive(scores, positive, negative, reduction=reduction).item() == pytest.approx(
+            wanted.item(), abs=1e-5
+        )
+
+
+def test_supcon_is_its_formula() -> None:
+    scores, (positive, negative) = drawn(1, 5, 8).double(), masks(5, 8, 3)
+    rows = []
+    for i in range(5):
+        whole = scores[i][positive[i] | negative[i]].logsumexp(0)
+        rows.append((whole - scores[i][positive[i]]).mean())
+    found = contrastive(scores, positive, negative, reduction="supcon")
+    assert found.item() == pytest.approx(torch.stack(rows).mean().item())
+
+
+def test_balanced_weighs_positives_by_their_number() -> None:
+    scores, (positive, negative) = drawn(2, 4, 8).double(), masks(4, 8, 3)
+    rows = []
+    for i in range(4):
+        whole = (scores[i][negative[i]].exp().sum() + scores[i][positive[i]].exp().mean()).log()
+        rows.append((whole - scores[i][positive[i]]).mean())
+    found = contrastive(scores, positive, negative, reduction="balanced")
+    assert found.item() == pytest.approx(torch.stack(rows).mean().item())
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=SEEDS)
+def test_decoupled_pulls_every_positive_up_and_supcon_pushes_a_dominant_one_down(seed: int) -> None:
+    scores, (positive, negative) = drawn(seed, 3, 10).double(), masks(3, 10, 4, seed)
+    first = positive.int().argmax(1)
+    scores[torch.arange(3), first] += 8  # far above the other positives
+    for reduction, down in (("decoupled", False), ("supcon", True)):
+        asked = scores.clone().requires_grad_()
+        contrastive(asked, positive, negative, reduction=reduction).backward()  # type: ignore[arg-type, no-untyped-call]
+        assert asked.grad is not None
+        assert (asked.grad[positive] > 0).any().item() is down
+        assert (asked.grad[~(positive | negative)] == 0).all()
+
+
+def test_a_decoupled_term_does_not_know_the_other_positives() -> None:
+    positive = torch.tensor([[True, True, False, False]])
+    alone, negative = torch.tensor([[True, False, False, False]]), torch.tensor([[False, False, True, True]])
+    scores = torch.tensor([[1.0, 2.0, 0.3, -0.5]])
+    changed = torch.tensor([[1.0, -5.0, 0.3, -0.5]])
+    term = contrastive(scores, alone, negative)
+    assert torch.equal(term, contrastive(changed, alone, negative))
+    assert contrastive(scores, positive, negative) != contrastive(changed, positive, negative)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=SEEDS)
+def test_a_further_negative_never_lowers_the_sum(seed: int) -> None:
+    scores, (positive, negative) = drawn(seed, 4, 9), masks(4, 9, 2, seed)
+    wider = ~positive
+    for reduction in ("decoupled", "supcon", "balanced"):
+        less = contrastive(scores, positive, negative, reduction=reduction)
+        assert contrastive(scores, positive, wider, reduction=reduction) >= less - 1e-6
+
+
+@pytest.mark.parametrize("width", [2, 5, 64, 1000])
+def test_averaged_negatives_give_ln_2_at_equal_scores_whatever_the_batch(width: int) -> None:
+    positive = torch.zeros(3, width, dtype=torch.bool)
+    positive[:, 0] = True
+    found = contrastive(torch.full((3, width), 0.7), positive, ~positive, denominator="mean")
+    assert found.item() == pytest.approx(math.log(2), abs=1e-5)
+
+
+def test_with_one_negative_mean_and_sum_are_the_same() -> None:
+    scores, positive = drawn(3, 4, 2), torch.tensor([[True, False]] * 4)
+    assert contrastive(scores, positive, ~positive, denominator="mean").item() == pytest.approx(
+        contrastive(scores, positive, ~positive).item()
+    )
+
+
+def test_smoothing_is_a_cross_entropy_with_a_smoothed_target() -> None:
+    scores, positive = drawn(4, 5, 6), torch.eye(5, 6, dtype=torch.bool)
+    target = torch.where(positive, 0.9, 0.1 / 5)
+    wanted = -(target * scores.log_softmax(1)).sum(1).mean()
+    found = contrastive(scores, positive, ~positive, label_smoothing=0.1)
+    assert found.item() == pytest.approx(wanted.item(), abs=1e-5)
+
+
+def test_rows_without_a_positive_or_a_negative_do_not_count_and_break_nothing() -> None:
+    scores = drawn(5, 3, 4).requires_grad_()
+    positive = torch.tensor([[True, False, False, False], [False] * 4, [True] * 4])
+    negative = torch.tensor([[False, True, True, False], [True] * 4, [False] * 4])
+    for reduction in ("decoupled", "supcon", "balanced"):
+        loss = contrastive(scores, positive, negative, reduction=reduction)
+        assert loss.item() == pytest.approx(
+            contrastive(scores[:1], positive[:1], negative[:1], reduction=reduction).item()
+        )
+        scores.grad = None
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert scores.grad is not None
+        assert torch.isfinite(scores.grad).all()
+        assert (scores.grad[1:] == 0).all()
+
+
+@pytest.mark.parametrize("reduction", ["decoupled", "supcon", "balanced"])
+@pytest.mark.parametrize("denominator", ["sum", "mean"])
+def test_gradients_are_those_of_finite_differences(reduction: Any, denominator: Any) -> None:
+    scores, (positive, negative) = drawn(6, 3, 7).double().requires_grad_(), masks(3, 7, 2)
+    options = {"reduction": reduction, "denominator": denominator, "label_smoothing": 0.1}
+    assert torch.autograd.gradcheck(lambda s: contrastive(s, positive, negative, **options), scores)
+
+
+def test_the_module_is_multiple_negatives_ranking_by_default() -> None:
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+    embeddings = [drawn(seed, 6, 16) for seed in (1, 2, 3)]
+    model: Any = Given()
+    theirs = MultipleNegativesRankingLoss(model, scale=20.0).compute_loss_from_embeddings(embeddings, torch.empty(0))
+    ours = ContrastiveLoss(Given(), tau=0.05)(columns(*embeddings))
+    assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
+
+
+def test_transposing_leaves_the_symmetric_loss_as_it_is() -> None:
+    queries, documents = drawn(1, 5, 8), drawn(2, 5, 8)
+    loss = ContrastiveLoss(Given(), symmetric=True)
+    assert loss(columns(queries, documents)).item() == pytest.approx(loss(columns(documents, queries)).item(), abs=1e-5)
+    assert loss(columns(queries, documents)).item() != pytest.approx(
+        ContrastiveLoss(Given())(columns(queries, documents)).item()
+    )
+
+
+def test_ids_keep_a_relevant_document_of_another_row_from_being_pushed_away() -> None:
+    queries, documents = drawn(1, 3, 8), drawn(2, 3, 8).requires_grad_()
+    labels = torch.tensor([[0, 0], [1, 1], [2, 2]])
+    blind, knowing = ContrastiveLoss(Given()), ContrastiveLoss(Given(), relevance=Relevance([(0, 1)]))
+    knows = knowing(columns(queries, documents), labels)
+    assert knows < blind(columns(queries, documents), labels)
+
+
+def test_blocks_add_the_pairs_of_other_rows() -> None:
+    queries, documents = normalize(drawn(1, 4, 8)), normalize(drawn(2, 4, 8))
+    others = ~torch.eye(4, dtype=torch.bool)
+    parts = [(queries @ documents.T, others), (queries @ queries.T, others), (documents @ queries.T, others)]
+    scores, negative = (torch.cat(own, 1) for own in zip(*parts, strict=True))
+    positive = torch.zeros_like(negative)
+    positive[:, :4] = ~others
+    wanted = contrastive(scores / 0.07, positive, negative)
+    loss = ContrastiveLoss(Given(), tau=0.07, blocks=["qd", "qq", "dq"])
+    assert loss(columns(queries, documents)).item() == pytest.approx(wanted.item(), abs=1e-4)
+    endless = ContrastiveLoss(Given(), tau=0.07, blocks=["qd", "qq", "dq"], margin=math.inf)
+    assert endless(columns(queries, documents)).item() == pytest.approx(wanted.item(), abs=1e-4)
+
+
+def test_a_planted_duplicate_of_the_positive_is_not_pushed_away() -> None:
+    query, positive, other = drawn(1, 1, 8), drawn(2, 1, 8), drawn(3, 1, 8)
+    duplicate = (0.99 * positive).requires_grad_()
+    ContrastiveLoss(Given(), margin=-0.001)(columns(query, positive, duplicate, other)).backward()
+    assert duplicate.grad is not None
+    assert (duplicate.grad == 0).all()
+    ContrastiveLoss(Given())(columns(query, positive, duplicate, other)).backward()
+    assert (duplicate.grad != 0).any()
+
+
+def test_a_learned_temperature_has_a_gradient_and_a_limit() -> None:
+    loss = ContrastiveLoss(Given(), tau=1.0, learn_tau=True)
+    loss(columns(drawn(1, 4, 8), drawn(2, 4, 8))).backward()
+    assert loss.log_scale.grad is not None
+    with torch.no_grad():
+        loss.log_scale.fill_(9.0)
+    assert loss.scale.item() == 100.0
+
+
+def test_no_mixed_negatives_is_the_loss_itself_and_some_make_it_harder() -> None:
+    embeddings = columns(drawn(1, 6, 16), drawn(2, 6, 16))
+    plain = ContrastiveLoss(Given())(embeddings)
+    none = ContrastiveLoss(Given(), mixing=Mixing(pairs=0, with_query=0))(embeddings)
+    some = ContrastiveLoss(Given(), mixing=Mixing(hardest=3, pairs=4, with_query=2))(embeddings)
+    later = ContrastiveLoss(Given(), mixing=Mixing(start_step=1))
+    assert torch.equal(plain, none)
+    assert some > plain
+    assert torch.equal(later(embeddings), plain)
+    assert later(embeddings) > plain
+    assert torch.equal(later.eval()(embeddings), plain)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"tau": 0}, "tau"),
+        ({"reduction": "sum"}, "reduction"),
+        ({"label_smoothing": 1.0}, "smoothing"),
+        ({"blocks": ["xy"]}, "blocks"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(ContractError, match=f"unusable .*{text}"):
+        ContrastiveLoss(Given(), **options)
+
+
+def test_the_model_card_gets_every_option() -> None:
+    card = ContrastiveLoss(Given(), tau=0.1, margin=0.2).get_config_dict()
+    assert card["tau"] == pytest.approx(0.1)
+    assert card["margin"] == 0.2

@@ -1,0 +1,182 @@
+"""What is handed on of a teacher, and what is not."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, normalize
+
+from diptych.errors import ContractError
+from diptych.testing.fakes import FakeReranker
+from diptych_training.losses.distillation import AR2RetrieverLoss, CPRDLoss, FocalBCELoss, KLDistillation, focal_bce
+from diptych_training.losses.margin_mse import DualMarginMSELoss, in_batch_margins
+from diptych_training.teaching import scored
+from given_embeddings import Given, columns, drawn
+
+SEEDS = st.integers(0, 10_000)
+
+
+def cprd(top: float | None = None, min_prob: float = 0.1) -> CPRDLoss:
+    return CPRDLoss(Given(), top=top, min_prob=min_prob)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=SEEDS)
+def test_cprd_knows_the_order_alone(seed: int) -> None:
+    student, teacher = drawn(seed, 3, 8).double(), drawn(seed + 1, 3, 8).double()
+    found = cprd(top=0.5).order(student, teacher)
+    assert torch.allclose(cprd(top=0.5).order(student, 3 * teacher.exp() - 7), found)
+    assert torch.allclose(cprd(top=0.5).order(student + 4, teacher), found)
+
+
+def test_cprd_does_not_know_the_order_of_the_invalid() -> None:
+    teacher = torch.tensor([[3.0, 2.0, -5.0, -6.0, -7.0]])
+    student = drawn(1, 1, 5)
+    shuffled = student[:, [0, 1, 4, 2, 3]]
+    assert cprd().order(student, teacher).item() == pytest.approx(cprd().order(shuffled, teacher).item())
+    assert cprd(min_prob=0.0).order(student, teacher) != cprd(min_prob=0.0).order(shuffled, teacher)
+
+
+def test_cprd_is_a_likelihood_over_the_orders_of_the_valid() -> None:
+    student = drawn(2, 1, 6).double()
+    total = 0.0
+    for first, second in permutations(range(6), 2):
+        teacher = torch.full((1, 6), -9.0).double()
+        teacher[0, first], teacher[0, second] = 5.0, 4.0
+        total += float((-2 * cprd(top=2 / 6).order(student, teacher)).exp())  # the mean of two terms
+    assert total == pytest.approx(1.0)
+
+
+def test_cprd_without_a_valid_negative_is_infonce() -> None:
+    scores = drawn(3, 4, 5)
+    wanted = torch.nn.functional.cross_entropy(scores, torch.zeros(4, dtype=torch.int64))
+    assert cprd().of_rows(scores, torch.full((4, 5), -50.0)).item() == pytest.approx(wanted.item())
+
+
+def test_kl_is_0_for_the_teachers_own_scores_and_what_a_row_adds_to_them() -> None:
+    scores = drawn(4, 3, 5).double()
+    loss = KLDistillation(Given(), temperature=2.0)
+    assert loss.of_rows(scores + drawn(5, 3, 1), scores).item() == pytest.approx(0.0, abs=1e-9)
+    assert loss.of_rows(scores.flip(1), scores) > 0
+
+
+def test_the_adversarial_term_pulls_up_what_fools_the_ranker() -> None:
+    teacher = torch.tensor([[2.0, 1.9, -3.0, 0.5]])
+    for form in ("expectation", "log"):
+        student = torch.zeros(1, 4, requires_grad=True)
+        AR2RetrieverLoss(Given(), adv_weight=1.0, form=form).of_rows(student, teacher).backward()  # type: ignore[no-untyped-call]
+        assert student.grad is not None
+        descent = -student.grad[0, 1:]
+        assert descent.argsort().tolist() == teacher[0, 1:].argsort().tolist()
+
+
+def test_without_the_adversarial_term_ar2_is_a_cross_entropy_with_the_ranker() -> None:
+    student, teacher = drawn(6, 3, 5), drawn(7, 3, 5)
+    wanted = torch.nn.functional.cross_entropy(student, teacher.softmax(1))
+    assert AR2RetrieverLoss(Given(), adv_weight=0.0).of_rows(student, teacher).item() == pytest.approx(wanted.item())
+
+
+def test_the_reward_falls_as_the_ranker_likes_a_negative_better() -> None:
+    student, teacher = torch.zeros(1, 3), torch.tensor([[1.0, -1.0, 0.0]])
+    liked = teacher + torch.tensor([[0.0, 0.5, 0.0]])
+    loss = AR2RetrieverLoss(Given(), adv_weight=1.0)
+    assert loss.adversarial(student, liked) < loss.adversarial(student, teacher)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=SEEDS)
+def test_margins_do_not_know_what_is_added_to_a_query(seed: int) -> None:
+    teacher = drawn(seed, 5, 10).double()
+    assert in_batch_margins(teacher + drawn(seed + 1, 5, 1), teacher).item() == pytest.approx(0.0, abs=1e-9)
+
+
+def test_in_batch_margins_are_their_formula_and_do_not_know_the_order_of_rows() -> None:
+    student, teacher = drawn(1, 4, 8).double(), drawn(2, 4, 8).double()
+    total = 0.0
+    for block in (0, 4):
+        differences = [
+            ((student[i, i] - student[i, block + j]) - (teacher[i, i] - teacher[i, block + j])) ** 2
+            for i in range(4)
+            for j in range(4)
+            if i != j
+        ]
+        total += float(torch.stack(differences).mean()) / 2
+    assert in_batch_margins(student, teacher).item() == pytest.approx(total)
+    order = [2, 0, 3, 1]
+    both = [*order, *(4 + place for place in order)]
+    again = in_batch_margins(student[order][:, both], teacher[order][:, both])
+    assert again.item() == pytest.approx(total)
+
+
+def test_the_dual_loss_adds_both_teachers() -> None:
+    embeddings = [drawn(seed, 4, 8) for seed in (1, 2, 3)]
+    pairwise, in_batch = drawn(4, 4, 2), drawn(5, 4, 8)
+    own = torch.stack([(embeddings[0] * column).sum(1) for column in embeddings[1:]], 1)
+    margins = (own[:, 0] - own[:, 1] - pairwise[:, 0] + pairwise[:, 1]).square().mean()
+    alone = DualMarginMSELoss(Given())(columns(*embeddings), pairwise)
+    assert alone.item() == pytest.approx(margins.item(), rel=1e-5)
+    student = embeddings[0] @ torch.cat(embeddings[1:]).T
+    wanted = margins + 0.75 * in_batch_margins(student, in_batch)
+    both = DualMarginMSELoss(Given(), in_batch=lambda features: in_batch)(columns(*embeddings), pairwise)
+    assert both.item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_focal_loss_with_gamma_0_is_cross_entropy_and_easy_pairs_count_less_with_more() -> None:
+    logits, positive = drawn(1, 4, 6), torch.eye(4, 6) > 0
+    wanted = binary_cross_entropy_with_logits(logits, positive.float(), reduction="none")
+    assert torch.allclose(focal_bce(logits, positive, 0.0), wanted)
+    easy, hard = torch.tensor([[4.0]]), torch.tensor([[-4.0]])
+    yes = torch.tensor([[True]])
+    assert focal_bce(easy, yes, 2.0) / focal_bce(easy, yes, 0.0) < 0.001
+    assert focal_bce(hard, yes, 2.0) / focal_bce(hard, yes, 0.0) > 0.95
+
+
+def test_focal_loss_takes_the_hardest_negatives() -> None:
+    queries, documents = normalize(drawn(1, 3, 8)), normalize(drawn(2, 3, 8))
+    scores = queries @ documents.T
+    eye = torch.eye(3) > 0
+    hardest = scores.masked_fill(eye, -9).max(1).values
+    losses = [focal_bce(scores / 0.05, eye, 2.0)[eye], focal_bce(hardest / 0.05, torch.zeros(3) > 1, 2.0)]
+    found = FocalBCELoss(Given(), negatives=1)(columns(queries, documents))
+    assert found.item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", [cprd(top=0.6), KLDistillation(Given()), AR2RetrieverLoss(Given())])
+def test_gradients_are_those_of_finite_differences(loss: CPRDLoss | KLDistillation | AR2RetrieverLoss) -> None:
+    student, teacher = drawn(8, 2, 5).double().requires_grad_(), drawn(9, 2, 5).double()
+    assert torch.autograd.gradcheck(lambda s: loss.of_rows(s, teacher), student)
+
+
+def test_no_gradient_reaches_the_teacher() -> None:
+    embeddings, labels = [drawn(seed, 2, 4) for seed in (1, 2, 3)], drawn(4, 2, 2).requires_grad_()
+    given = [embedding.requires_grad_() for embedding in embeddings]
+    KLDistillation(Given())(columns(*given), labels).backward()
+    assert labels.grad is None
+    assert given[0].grad is not None
+
+
+def labelled(labels: Tensor | None) -> Tensor:
+    loss: Tensor = KLDistillation(Given())(columns(*(drawn(seed, 2, 4) for seed in (1, 2, 3))), labels)
+    return loss
+
+
+def test_labels_that_are_no_scores_are_refused_with_the_way_to_make_them() -> None:
+    for labels in (None, torch.zeros(2, 2, dtype=torch.int64), torch.zeros(2, 3)):
+        with pytest.raises(ContractError, match=r"(?s)no scores of a teacher.*float \[2, 2\].*scored\(reranker"):
+            labelled(labels)
+
+
+def test_a_reranker_scores_the_rows_of_a_data_set_at_once() -> None:
+    found = scored(FakeReranker(), ["red fox", "blue whale"], [["a red fox", "a car"], ["the whale", "blue whale"]])
+    assert found.shape == (2, 2)
+    assert found.dtype == np.float32
+    assert found[0, 0] > found[0, 1]
+    assert found[1, 1] > found[1, 0]
+    with pytest.raises(ContractError, match="rows of different lengths"):
+        scored(FakeReranker(), ["a", "b"], [["c"], ["d", "e"]])
