@@ -48,12 +48,16 @@ def diptych_after_search(report: SearchReport) -> None:
 
 @hookimpl
 def diptych_after_populate(report: PopulateReport) -> None:
-    """A span of the populate, with its counts."""
+    """A span of the populate with its counts, and one for each slot that was encoded beneath it."""
+    from opentelemetry.trace import SpanKind
+
     counts = ("read", "new", "changed", "unchanged", "duplicates", "deleted", "set_aside")
     found = {f"diptych.documents.{name}": getattr(report, name) for name in counts}
     ended = report.started + round(report.seconds * SECOND)
     with _span("populate", report.collection, report.started, ended, {**found, **_encoded(report)}):
-        pass
+        for slot, (begin, end) in report.encode_times.items():
+            own = {"diptych.slots": [slot], "diptych.busy_seconds": report.encode_seconds[slot]}
+            _started(f"encode {report.collection}", SpanKind.INTERNAL, begin, own).end(end)
 
 
 @hookimpl

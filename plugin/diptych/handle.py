@@ -150,7 +150,7 @@ class CollectionHandle:
         with self._lock:
             known = self.view.metadata
             if known is not None and known.live == metadata.live:
-                self.view = replace(self.view, metadata=metadata)
+                self.view = replace(self.view, metadata=metadata, tenancy=metadata.tenancy)
                 return
             view = self.at(metadata.live, metadata)
             if load and any(slot.loaded for slot in self.view.slots.values()):
@@ -188,7 +188,7 @@ class CollectionHandle:
         live, asking = metadata.live.slots, metadata.live.asking
         with self._lock:
             if self.view.metadata is not None and self.view.metadata.live == metadata.live:
-                self.view = replace(self.view, metadata=metadata)
+                self.view = replace(self.view, metadata=metadata, tenancy=metadata.tenancy)
             self._writers = {
                 vector: self._slot(name, generation, asking.get(name) if live.get(name) == generation else None)
                 for vector, (name, generation) in metadata.written().items()

@@ -22,7 +22,9 @@ class PopulateReport:
     """Counts of one populate. `read` is the sum of new, changed, unchanged, duplicates and set aside.
 
     `encoded` counts vectors by slot; `cache_hits` those of them that were not computed but taken from the embedding
-    cache, for the slots that use it. `started` is when it began, in nanoseconds since 1970; 0 is unknown.
+    cache, for the slots that use it. `started` is when it began, in nanoseconds since 1970; 0 is unknown. By slot,
+    `encode_times` has when encoding began and ended, `encode_seconds` how much of that time the encoder was at work;
+    what other processes encoded is not in them.
     """
 
     collection: str
@@ -40,6 +42,8 @@ class PopulateReport:
     cache_hits: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     started: int = 0
+    encode_seconds: Mapping[str, float] = field(default_factory=dict)
+    encode_times: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:

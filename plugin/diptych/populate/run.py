@@ -123,6 +123,7 @@ class _Run:
     def report(self) -> PopulateReport:
         """The counts."""
         tally, aside, targets, cache = self._tally, self._aside, self._indexer.targets, self._handle.cache
+        busy = targets.busy() if targets else {}
         return PopulateReport(
             collection=self._handle.name,
             read=tally.read,
@@ -139,6 +140,8 @@ class _Run:
             cache_hits=targets.cache_hits() if targets else {},
             warnings=(*self._warnings, *(cache.take_warnings() if cache else ())),
             started=self._began,
+            encode_seconds={name: found.seconds for name, found in busy.items()},
+            encode_times={name: (found.began, found.ended) for name, found in busy.items()},
         )
 
     def _require_collection(self) -> None:

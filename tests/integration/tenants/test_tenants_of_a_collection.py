@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +15,13 @@ from qdrant_client import models
 from diptych import Collection, Query, Registry
 from diptych.cli.ablation import run_queries
 from diptych.config import Config
+from diptych.copying import copy_collection
 from diptych.errors import CollectionError, SearchError, TenantError
 from diptych.evaluate import Qrels
+from diptych.handle import CollectionHandle
 from diptych.keeping import raw_metadata
 from diptych.search import Pipeline, Retrieve
+from diptych.stores import open_store
 from diptych.stores.local import is_local
 from diptych.swap import ApplyOptions
 from diptych.swap.gate import Judged
@@ -49,7 +54,7 @@ def test_the_answers_of_a_narrow_view_are_those_of_the_question_with_its_tenant(
     assert scores == [hit.score for hit in filled.search("red", pipeline=lexical, tenant="b")] != []
     assert b.get(["3"]) == filled.get(["3"], tenant="b")
     assert [explanation.score for explanation in b.explain("red", pipeline=lexical)] == scores
-    assert b.encoders["dense"].encode_query(["red"])[0].shape == (8,)
+    assert len(b.encoders["dense"].encode_query(["red"])) == 1
     assert repr(b) == f"TenantCollection('{filled.name}', 'b')"
 
 
@@ -183,3 +188,34 @@ def test_evaluations_are_a_tenants_own(filled: Collection) -> None:
         run_queries(filled, "lexical", pipeline, queries, **quiet)
     run = run_queries(filled, "lexical", pipeline, queries, tenant="a", **quiet)
     assert all(len(ranking) == len(dict(ranking)) for ranking in run.rankings.values())
+
+
+def test_a_process_that_serves_follows_a_collection_that_is_made_anew_with_tenants(
+    opened: Open, fakes: Registry
+) -> None:
+    collection = opened(tenant=None)
+    collection.populate(documents("a"))
+    serving = Collection.open(collection.client, collection.name, registry=fakes)
+    assert serving.search("red")
+    collection.client.delete_collection(collection.name)
+    given = {"collection": collection.name, "slots": SLOTS, "tenant": {"field": "customer"}}
+    handle = CollectionHandle(collection.client, collection.name, Config.model_validate(given), fakes)
+    Collection(handle).populate(documents("a"))
+    serving.handle.catch_up()
+    with pytest.raises(TenantError):
+        serving.search("red")
+
+
+def test_a_copy_has_the_tenants_and_their_index(opened: Open, fakes: Registry, tmp_path: Path) -> None:
+    collection = opened()
+    collection.populate(documents())
+    with closing(open_store(f"edge:{tmp_path / 'copy'}")) as target:
+        copy_collection(collection.client, collection.name, target, registry=fakes)
+        with Collection.open(target, collection.name, registry=fakes) as copied:
+            with pytest.raises(TenantError):
+                copied.search("red")
+            assert copied.for_tenant("a").count() == 8
+            if not is_local(collection.client):
+                index = target.get_collection(collection.name).payload_schema["customer"]
+                assert isinstance(index.params, models.KeywordIndexParams)
+                assert index.params.is_tenant
