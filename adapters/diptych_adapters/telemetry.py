@@ -56,7 +56,7 @@ def diptych_after_populate(report: PopulateReport) -> None:
     ended = report.started + round(report.seconds * SECOND)
     with _span("populate", report.collection, report.started, ended, {**found, **_encoded(report)}):
         for slot, (begin, end) in report.encode_times.items():
-            own = {"diptych.slots": [slot], "diptych.busy_seconds": report.encode_seconds[slot]}
+            own: Attributes = {"diptych.slots": [slot], "diptych.busy_seconds": report.encode_seconds[slot]}
             _started(f"encode {report.collection}", SpanKind.INTERNAL, begin, own).end(end)
 
 
