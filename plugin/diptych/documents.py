@@ -1,21 +1,19 @@
-"""Documents of a collection by their ids: read, and deleted."""
+"""Documents of a collection: read and deleted by their ids, read by a filter; and the words of such filters."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+
+from qdrant_client import models
 
 from diptych.errors import CollectionError
 from diptych.handle import CollectionHandle
-from diptych.payloads import from_payload, id_fields, named, point_id, points_are_free
+from diptych.payloads import field_of, from_payload, id_fields, named, point_id, points_are_free
 from diptych.payloads.ids import own_point
 from diptych.populate.store import PAGE, PointId, Store, plain_id
 from diptych.tenancy import identity, narrowed, scope, tenant_of
 from diptych.types import Document
-
-if TYPE_CHECKING:
-    from qdrant_client import models
 
 
 def get(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> list[Document]:
@@ -58,6 +56,46 @@ def _scope(handle: CollectionHandle, tenant: str | None) -> models.Filter | None
     return scope(handle.view.tenancy, handle.view.layout, tenant, f"collection {handle.name!r}")
 
 
+def documents(
+    handle: CollectionHandle, filter: models.Filter | None = None, *, tenant: str | None = None
+) -> Iterator[Document]:
+    """The documents that fit the filter, all of them for None, page by page in no order that means anything.
+
+    Raises:
+        CollectionError: what is given is no filter; TenantError: no tenant where one is required.
+        PopulateError: the store does not answer.
+    """
+    if filter is not None and not isinstance(filter, models.Filter):
+        got = type(filter).__name__
+        raise CollectionError("this is no filter", got=got, expected="qdrant_client.models.Filter or None")
+    own = narrowed(_scope(handle, tenant), filter)
+    return _scrolled(handle, own) if handle.exists else iter(())
+
+
+def _scrolled(handle: CollectionHandle, filter: models.Filter | None) -> Iterator[Document]:
+    store, layout = Store.of(handle, threading.Event()), handle.view.layout
+    for record in store.scrolled(filter, None):
+        yield from_payload(record.id, record.payload, layout)
+
+
+def having(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> models.Filter:
+    """Qdrant's filter for the documents of these ids; without any it holds for none.
+
+    Raises:
+        CollectionError: ids that are no texts; TenantError: no tenant where one is required.
+    """
+    wanted, own = _checked(ids), _scope(handle, tenant)
+    found = models.Filter(must=[models.HasIdCondition(has_id=_points(handle, wanted, tenant))])
+    if wanted and _is_told_by_the_store(handle):
+        found = named(wanted, handle.view.layout)
+    return models.Filter(must=[own, found]) if own else found
+
+
+def field(handle: CollectionHandle, name: str) -> str:
+    """The payload key of what documents call `text`, `title`, or a key of their metadata."""
+    return field_of(handle.view.layout, name)
+
+
 def _read(handle: CollectionHandle, store: Store, ids: Sequence[str], tenant: str | None) -> Iterator[Document]:
     points = list(_located(handle, store, ids, tenant))
     for record in store.records(points):
@@ -68,16 +106,27 @@ def _located(handle: CollectionHandle, store: Store, ids: Sequence[str], tenant:
     """Points that hold documents of these ids, with the id; a tenant's own alone."""
     layout, tenancy = handle.view.layout, handle.view.tenancy
     fields = [*id_fields(layout), *store.tenant_fields]
-    if points_are_free(layout) or handle.registry.hook.diptych_point_id.get_hookimpls():
+    if _is_told_by_the_store(handle):
         records = store.scrolled(narrowed(_scope(handle, tenant), named(ids, layout)), fields)
     else:
-        names = {identifier: identity(identifier, tenant, tenancy, layout) for identifier in ids}
-        chosen = (point_id(Document(i, ""), handle.registry, layout, identity=name) for i, name in names.items())
-        foreign = (point for identifier in ids if (point := own_point(identifier)) is not None)
-        records = iter(store.records(list(dict.fromkeys([*chosen, *foreign])), only=fields))
+        records = iter(store.records(_points(handle, ids, tenant), only=fields))
     found = {plain_id(record.id): from_payload(record.id, record.payload, layout) for record in records}
     own = tenant is None
     return {p: document.id for p, document in found.items() if own or tenant_of(document.metadata, tenancy) == tenant}
+
+
+def _is_told_by_the_store(handle: CollectionHandle) -> bool:
+    """Whether only a look into payloads tells at which points documents are."""
+    return points_are_free(handle.view.layout) or bool(handle.registry.hook.diptych_point_id.get_hookimpls())
+
+
+def _points(handle: CollectionHandle, ids: Sequence[str], tenant: str | None) -> list[PointId]:
+    """The points where documents of these ids are, if they are there: diptych's own, and those of other programs."""
+    layout, tenancy = handle.view.layout, handle.view.tenancy
+    names = {identifier: identity(identifier, tenant, tenancy, layout) for identifier in ids}
+    chosen = (point_id(Document(i, ""), handle.registry, layout, identity=name) for i, name in names.items())
+    foreign = (point for identifier in ids if (point := own_point(identifier)) is not None)
+    return list(dict.fromkeys([*chosen, *foreign]))
 
 
 def _checked(ids: Sequence[str]) -> list[str]:

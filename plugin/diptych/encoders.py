@@ -1,7 +1,7 @@
 """`Encoders`: encoders and rerankers by name, for programs that call them themselves.
 
-A name is a slot of a config or an open collection, or an adapter that is installed, made with its default options. What
-an open collection gives is what serves it: it has proved that it made the vectors, and follows a cut-over.
+A name is a slot of a config or an open collection, or an installed adapter, made with its default options or with
+others. What an open collection gives is what serves it: it has proved that it made the vectors, and follows a cut-over.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 from diptych.config import Config
 from diptych.config.models import SlotConfig
-from diptych.encoding import Side, Vector
+from diptych.encoding import Side, Vector, require_finite
 from diptych.errors import AdapterOptionsError, CollectionError, UnknownAdapter
 from diptych.handle import CollectionHandle
 from diptych.locating import config_at
-from diptych.protocols import Kind, Reranker
+from diptych.protocols import Kind, Reranker, Similarity
 from diptych.registry import Registry
 from diptych.slots import Slot
 from diptych.view import Rerankers
@@ -45,10 +45,25 @@ class NamedEncoder:
         """Its contract: dense, sparse or multivector."""
         return self._slot().kind
 
+    def required(self, kind: Kind) -> NamedEncoder:
+        """This encoder, if it is of this kind.
+
+        Raises:
+            AdapterOptionsError: it is of another.
+        """
+        if self.kind != kind:
+            raise AdapterOptionsError(f"{self.name!r} makes no {kind} vectors", where="encoders", got=self.kind)
+        return self
+
     @property
     def dimension(self) -> int:
         """Numbers in a vector, in a token's vector, or terms of the lexicon. Loads the encoder."""
         return int(self._slot().encoder.dimension)
+
+    @property
+    def similarity(self) -> Similarity | None:
+        """How its vectors are compared; None where its kind has only one way. May load the encoder."""
+        return self._slot().similarity
 
     @property
     def accepts(self) -> tuple[str, ...]:
@@ -65,7 +80,9 @@ class NamedEncoder:
 
     def encode_document(self, texts: Sequence[str]) -> list[Vector]:
         """A vector for each document, in order, as `encode_query`."""
-        return self._encode("document", texts)
+        vectors = self._encode("document", texts)
+        require_finite(vectors, texts, where=self._slot().where)  # nobody sets aside here what is NaN
+        return vectors
 
     def _encode(self, side: Side, texts: Sequence[str]) -> list[Vector]:
         return self._slot().encode(side, list(texts)) if len(texts) else []
@@ -116,6 +133,10 @@ class Encoders:
     def names(self) -> list[str]:
         """The slots."""
         return list(self._slots())
+
+    def of_kind(self, *kinds: Kind) -> list[str]:
+        """The slots of one of these kinds, in their order."""
+        return [name for name, slot in self._slots().items() if slot.kind in kinds]
 
     def __getitem__(self, name: str) -> NamedEncoder:
         """The encoder of this slot or adapter.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from diptych.errors import SearchError
@@ -74,6 +74,12 @@ class Explanation:
         if self.fused is not None and self.pipeline.fuse:
             lines.append(f"  = {self.pipeline.fuse!r} {self.fused:.4f}")
         return "\n".join([*lines, *(f"  {name} {score:.4f}" for name, score in self.stages.items())])
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it but the document as JSON values; the pipeline as it is written."""
+        slots = {name: {**asdict(own), "terms": [asdict(t) for t in own.terms]} for name, own in self.slots.items()}
+        numbers = {"rank": self.rank, "score": self.score, "fused": self.fused, "stages": dict(self.stages)}
+        return {"pipeline": repr(self.pipeline), **numbers, "slots": slots, "lost": self.lost}
 
     def _slot_lines(self, name: str) -> Iterable[str]:
         own = self.slots[name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from diptych import documents
@@ -175,3 +175,19 @@ class Searching:
             CollectionError, PopulateError: as `get`.
         """
         return documents.delete(self.handle, ids, tenant=self._named(tenant))
+
+    def documents(self, filter: models.Filter | None = None, *, tenant: str | None = None) -> Iterator[Document]:
+        """The documents that fit the filter, all of them for None, read page by page.
+
+        Raises:
+            CollectionError, PopulateError: as `get`.
+        """
+        return documents.documents(self.handle, filter, tenant=self._named(tenant))
+
+    def having(self, ids: Sequence[str], *, tenant: str | None = None) -> models.Filter:
+        """Qdrant's filter for the documents of these ids, to be searched or read; without any it holds for none."""
+        return documents.having(self.handle, ids, tenant=self._named(tenant))
+
+    def field(self, name: str) -> str:
+        """The payload key under which filters find a key of the documents' metadata, or `text` or `title`."""
+        return documents.field(self.handle, name)

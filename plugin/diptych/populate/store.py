@@ -122,8 +122,7 @@ class Store:
 
     def records(self, points: Sequence[PointId], *, only: list[str] | None = None) -> list[models.Record]:
         """Those of these points that exist, with all that is the document's of their payload, or `only` some keys."""
-        fields: Any = only or (models.PayloadSelectorExclude(exclude=self._copies) if self._copies else True)
-        read = partial(self.client.retrieve, self.name, points, with_payload=fields, with_vectors=False)
+        read = partial(self.client.retrieve, self.name, points, with_payload=self._fields(only), with_vectors=False)
         return self._again("read from", read)
 
     def points_of(self, ids: Sequence[str]) -> dict[str, PointId]:
@@ -175,16 +174,21 @@ class Store:
         known = {"id": document.id, "hash": document.content_hash(), "text": document.text, "payload": payload}
         return {**known, "tenant": tenant_of(document.metadata, self.tenancy)}
 
-    def scrolled(self, chosen: models.Filter | None, fields: list[str]) -> Iterator[models.Record]:
-        """All points that fit `chosen`, with these keys of their payload, page by page."""
+    def scrolled(self, chosen: models.Filter | None, fields: list[str] | None) -> Iterator[models.Record]:
+        """All points that fit `chosen`, page by page, with these keys of their payload; for None all the documents'."""
+        wanted = self._fields(fields)
         offset: Any = None
         while True:
-            records, offset = self._again("read from", partial(self._page, chosen, fields, offset))
+            records, offset = self._again("read from", partial(self._page, chosen, wanted, offset))
             yield from records
             if offset is None:
                 return
 
-    def _page(self, chosen: models.Filter | None, fields: list[str], start: Any) -> tuple[list[models.Record], Any]:
+    def _fields(self, only: list[str] | None) -> Any:
+        """The payload to fetch: these keys, or all that is the documents'."""
+        return only or (models.PayloadSelectorExclude(exclude=self._copies) if self._copies else True)
+
+    def _page(self, chosen: models.Filter | None, fields: Any, start: Any) -> tuple[list[models.Record], Any]:
         return self.client.scroll(self.name, chosen, limit=PAGE, offset=start, with_payload=fields, with_vectors=False)
 
     def _again(self, verb: str, call: Callable[[], T]) -> T:

@@ -88,3 +88,34 @@ def test_before_the_first_populate_there_is_nothing(url: str) -> None:
 def test_one_text_is_no_list_of_ids(url: str) -> None:
     with opened(url) as things, pytest.raises(CollectionError, match=r"(?s)ids are no list.*'abc'"):
         things.get("abc")
+
+
+def test_documents_are_read_by_a_filter_and_all_without_one(url: str) -> None:
+    many = [Document(f"d{n}", f"text {n}", metadata={"parity": n % 2}) for n in range(1500)]
+    odd = models.Filter(must=[models.FieldCondition(key="parity", match=models.MatchValue(value=1))])
+    with opened(url) as things:
+        assert list(things.documents()) == []
+        things.populate(many)
+        assert sorted(document.id for document in things.documents()) == sorted(document.id for document in many)
+        assert {document.id for document in things.documents(odd)} == {document.id for document in many[1::2]}
+        assert next(things.documents(things.having(["d3"]))) == many[3]
+
+
+def test_what_is_no_filter_is_refused(url: str) -> None:
+    with opened(url) as things, pytest.raises(CollectionError, match=r"(?s)this is no filter.*dict"):
+        list(things.documents({"must": []}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("plugins", [(), (PointsByMetadata(),)], ids=["own points", "chosen points"])
+def test_a_filter_of_ids_holds_for_these_documents_alone(url: str, plugins: tuple[object, ...]) -> None:
+    with opened(url, *plugins) as things:
+        things.populate(DOCUMENTS)
+        found = things.search("files", filter=things.having(["a", "7", "nobody"]), limit=10)
+        assert {hit.id for hit in found} == {"a", "7"}
+        assert things.search("files", filter=things.having([]), limit=10) == []
+
+
+def test_filters_name_metadata_as_the_payload_has_it(url: str) -> None:
+    with opened(url) as things:
+        assert things.field("section") == "section"
+        assert things.field("title") == "title"

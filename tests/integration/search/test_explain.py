@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -173,6 +174,13 @@ def test_an_explanation_reads_as_text(opened: Open, tmp_path: Path) -> None:
         "  fake-reranker 0.9998",
     ]
     assert str(first.slots["lexical"].terms[0]).endswith(" 0.9808 = 1.0000 x 1.0000 x idf 0.9808")
+    values = first.as_dict()
+    assert json.loads(json.dumps(values)) == values
+    assert values["pipeline"] == repr(first.pipeline)
+    assert (values["rank"], values["score"], values["fused"]) == (1, first.score, first.fused)
+    assert [term["word"] for term in values["slots"]["lexical"]["terms"]] == [
+        term.word for term in first.slots["lexical"].terms
+    ]
 
 
 def test_a_text_index_and_distances_are_explained_too(opened: Open, documents: list[Document], tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ QUESTIONS: dict[str, Callable[[Collection], Any]] = {
     "explain": lambda c: c.explain("red"),
     "get": lambda c: c.get(["1"]),
     "delete": lambda c: c.delete(["1"]),
+    "documents": lambda c: c.documents(),
+    "having": lambda c: c.having(["1"]),
 }
 
 

@@ -117,6 +117,13 @@ def test_nor_does_a_search_by_vector(filled: Collection, tenant: str, filter: mo
     assert owners(hit.document for hit in found) <= {tenant}
 
 
+@given(tenant=st.sampled_from(TENANTS), filter=callers_filters)
+@WHOEVER
+def test_nor_is_it_read_by_a_filter(filled: Collection, tenant: str, filter: models.Filter | None) -> None:
+    assert owners(filled.documents(filter, tenant=tenant)) <= {tenant}
+    assert owners(filled.documents(filled.having(["1", "2"], tenant=tenant), tenant=tenant)) == {tenant}
+
+
 def test_each_tenant_finds_all_of_its_own(filled: Collection) -> None:
     for tenant in TENANTS:
         own = filled.for_tenant(tenant)

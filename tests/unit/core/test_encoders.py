@@ -13,7 +13,7 @@ from diptych import Collection, Registry, SparseVector
 from diptych.config import parse_config
 from diptych.encoders import Encoders
 from diptych.encoding import Vector
-from diptych.errors import AdapterOptionsError, CollectionError, UnknownAdapter
+from diptych.errors import AdapterOptionsError, CollectionError, ContractError, UnknownAdapter
 from diptych.testing import fakes_plugin
 from diptych.types import Floats
 
@@ -70,6 +70,25 @@ def test_adapters_have_names_too(encoders: Encoders) -> None:
     assert "mine" not in alone
 
 
+def test_an_encoder_of_another_kind_than_wanted_is_refused(encoders: Encoders) -> None:
+    assert encoders["words"].required("sparse").kind == "sparse"
+    assert encoders.of_kind("dense", "sparse") == ["mine", "words"]
+    with pytest.raises(AdapterOptionsError, match=r"(?s)'words' makes no dense vectors.*got: sparse"):
+        encoders["words"].required("dense")
+
+
+def test_an_encoder_says_how_its_vectors_are_compared(encoders: Encoders) -> None:
+    assert encoders["mine"].similarity == "cosine"
+    assert encoders.with_options("fake-dense", {"similarity": "euclidean"}).similarity == "euclidean"
+    assert encoders["words"].similarity is None
+
+
+def test_documents_whose_vectors_are_no_numbers_are_an_error(encoders: Encoders) -> None:
+    broken = encoders.with_options("fake-dense", {"nan_word": "poison"})
+    with pytest.raises(ContractError, match=r"(?s)NaN or infinity.*for 'some poison'"):
+        broken.encode_document(["fine", "some poison"])
+
+
 def test_an_open_collection_gives_what_serves_it(registry: Registry) -> None:
     with Collection.open(parse_config(CONFIG), registry=registry) as things:
         assert things.encoders.names == ["mine", "words", "late"]
@@ -121,3 +140,8 @@ def test_a_slot_tells_which_vector_it_fills(encoders: Encoders) -> None:
     assert [encoders.vector(name) for name in encoders.names] == ["mine.1", "words.1", "late.1"]
     with pytest.raises(CollectionError, match=r"(?s)no slot 'fake-dense'.*mine, words, late"):
         encoders.vector("fake-dense")
+
+
+def test_slots_are_listed_by_kind(encoders: Encoders) -> None:
+    assert encoders.of_kind("dense") == ["mine"]
+    assert encoders.of_kind("sparse", "multivector", "text_index") == ["words", "late"]

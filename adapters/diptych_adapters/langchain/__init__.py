@@ -1,0 +1,35 @@
+"""LangChain: encoders, rerankers and collections of diptych as LangChain's own objects.
+
+| object | LangChain's class | over |
+|---|---|---|
+| `DiptychEmbeddings` | `Embeddings` | a dense slot or adapter |
+| `DiptychSparseEmbeddings` | `SparseEmbeddings` of langchain-qdrant | a sparse slot or adapter |
+| `DiptychVectorStore` | `VectorStore` | a `Collection` |
+| `DiptychRetriever` | `BaseRetriever` | a `Collection` |
+| `DiptychCompressor` | `BaseDocumentCompressor` | a reranker |
+"""
+
+from __future__ import annotations
+
+from diptych.errors import MissingExtra
+
+try:
+    import langchain_qdrant as _framework  # noqa: F401  langchain-core comes with it
+except ModuleNotFoundError as error:
+    raise MissingExtra(
+        "diptych_adapters.langchain needs langchain-qdrant", got=str(error), do="pip install 'diptych[langchain]'"
+    ) from error
+
+from diptych_adapters.langchain.compressor import DiptychCompressor
+from diptych_adapters.langchain.embeddings import DiptychEmbeddings
+from diptych_adapters.langchain.retriever import DiptychRetriever
+from diptych_adapters.langchain.sparse import DiptychSparseEmbeddings
+from diptych_adapters.langchain.vector_store import DiptychVectorStore
+
+__all__ = [
+    "DiptychCompressor",
+    "DiptychEmbeddings",
+    "DiptychRetriever",
+    "DiptychSparseEmbeddings",
+    "DiptychVectorStore",
+]

@@ -1,0 +1,31 @@
+"""LangChain's documents as diptych's, and back: text, metadata and id are the same after a round trip."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from langchain_core.documents import Document as Text
+
+from diptych import Document
+
+
+def to_diptych(text: Text, identifier: str | None) -> Document:
+    """The document; without an id it gets one made of its content, so that the same text is the same document.
+
+    A title in the metadata becomes the document's title, which encoders read; an empty one is no title.
+    """
+    metadata: dict[str, Any] = dict(text.metadata)
+    title = metadata.get("title") or ""
+    if isinstance(title, str):
+        metadata.pop("title", None)
+    else:
+        title = ""  # what is no text stays where it is, and populate says why it cannot
+    made = Document("", text.page_content, title, metadata)
+    return Document(identifier or str(uuid.UUID(made.content_hash())), made.text, made.title, metadata)
+
+
+def to_langchain(document: Document, **beside: Any) -> Text:
+    """The document, with what stands `beside` in its metadata."""
+    title = {"title": document.title} if document.title else {}
+    return Text(id=document.id, page_content=document.text, metadata={**title, **document.metadata, **beside})

@@ -1,0 +1,184 @@
+"""`Searches`: what LangChain asks of a vector store, answered by a collection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypedDict, Unpack
+
+from langchain_core.documents import Document
+from langchain_core.vectorstores import VectorStore
+from qdrant_client import models
+
+from diptych import Collection, Hit
+from diptych.errors import CollectionNotFound, SearchError
+from diptych.search import Diversify, Pipeline, Retrieve
+from diptych_adapters.langchain.documents import to_langchain
+from diptych_adapters.langchain.embeddings import DiptychEmbeddings
+from diptych_adapters.langchain.relevance import relevance
+
+Scored = list[tuple[Document, float]]
+
+
+class VectorOptions(TypedDict, total=False):
+    """What a search by a vector may be told besides, as in `Collection.search`."""
+
+    offset: int
+    filter: models.Filter | None
+    score_threshold: float | None
+    params: models.SearchParams | None
+
+
+class SearchOptions(VectorOptions, total=False):
+    """What a search by a text may be told besides, as in `Collection.search`."""
+
+    pipeline: Pipeline | Retrieve | None
+
+
+class Searches(VectorStore):
+    """The part of `DiptychVectorStore` that searches.
+
+    LangChain's own methods take any **kwargs; these take options by name, so that a misspelt one is an error, and
+    hand them to `Collection.search`.
+
+    Args:
+        collection: an open collection.
+        slot: its dense slot; the first unless given.
+
+    Raises:
+        SearchError: `slot` is no dense slot of the collection.
+    """
+
+    def __init__(self, collection: Collection, slot: str | None) -> None:
+        self.collection, self._wanted = collection, slot
+        if slot is not None:
+            self._slot()
+
+    @property
+    def embeddings(self) -> DiptychEmbeddings | None:
+        """The encoder of the dense slot; None where the collection has none."""
+        encoders = self.collection.encoders
+        return DiptychEmbeddings(encoders, self._slot()) if encoders.of_kind("dense") else None
+
+    def similarity_search(self, query: str, k: int = 4, **options: Unpack[SearchOptions]) -> list[Document]:  # type: ignore[override]
+        """The best documents, by the collection's pipeline unless another is given."""
+        return [document for document, _ in self.similarity_search_with_score(query, k, **options)]
+
+    def similarity_search_with_score(self, query: str, k: int = 4, **options: Unpack[SearchOptions]) -> Scored:
+        """The best documents with the score of the pipeline's last stage; higher is better, also for distances.
+
+        Raises:
+            SearchError: something that cannot be searched as asked.
+        """
+        try:
+            return _scored(self.collection.search(query, limit=k, **options))
+        except CollectionNotFound:
+            return []
+
+    async def asimilarity_search(self, query: str, k: int = 4, **options: Unpack[SearchOptions]) -> list[Document]:  # type: ignore[override]
+        """As `similarity_search`, while the event loop goes on."""
+        return [document for document, _ in await self.asimilarity_search_with_score(query, k, **options)]
+
+    async def asimilarity_search_with_score(self, query: str, k: int = 4, **options: Unpack[SearchOptions]) -> Scored:
+        """As `similarity_search_with_score`, while the event loop goes on."""
+        try:
+            return _scored(await self.collection.asearch(query, limit=k, **options))
+        except CollectionNotFound:
+            return []
+
+    def similarity_search_by_vector(  # type: ignore[override]
+        self, embedding: Sequence[float], k: int = 4, **options: Unpack[VectorOptions]
+    ) -> list[Document]:
+        """The best documents for a vector of the dense slot."""
+        return [document for document, _ in self.similarity_search_with_score_by_vector(embedding, k, **options)]
+
+    def similarity_search_with_score_by_vector(
+        self, embedding: Sequence[float], k: int = 4, **options: Unpack[VectorOptions]
+    ) -> Scored:
+        """The best documents for a vector of the dense slot, with their scores; higher is better.
+
+        Raises:
+            SearchError: there is no dense slot, or the vector does not fit it.
+        """
+        return self._by_vector(embedding, Retrieve(self._slot()), k, options)
+
+    def max_marginal_relevance_search(  # type: ignore[override]
+        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **options: Unpack[VectorOptions]
+    ) -> list[Document]:
+        """`k` of the dense slot's best `fetch_k`, in the order of choice.
+
+        Args:
+            lambda_mult: 1 is relevance alone, 0 diversity alone.
+
+        Raises:
+            SearchError: there is no dense slot, or something that cannot be searched as asked.
+        """
+        return self.similarity_search(query, k, pipeline=self._mmr(k, fetch_k, lambda_mult), **options)
+
+    async def amax_marginal_relevance_search(  # type: ignore[override]
+        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **options: Unpack[VectorOptions]
+    ) -> list[Document]:
+        """As `max_marginal_relevance_search`, while the event loop goes on."""
+        return await self.asimilarity_search(query, k, pipeline=self._mmr(k, fetch_k, lambda_mult), **options)
+
+    def max_marginal_relevance_search_by_vector(  # type: ignore[override]
+        self,
+        embedding: Sequence[float],
+        k: int = 4,
+        fetch_k: int = 20,
+        lambda_mult: float = 0.5,
+        **options: Unpack[VectorOptions],
+    ) -> list[Document]:
+        """As `max_marginal_relevance_search`, for a vector of the dense slot."""
+        found = self._by_vector(embedding, self._mmr(k, fetch_k, lambda_mult), k, options)
+        return [document for document, _ in found]
+
+    def _similarity_search_with_relevance_scores(  # type: ignore[override]
+        self, query: str, k: int = 4, **options: Unpack[VectorOptions]
+    ) -> Scored:
+        """The dense slot's best; scores of fusions and rerankers have no scale between 0 and 1."""
+        slot = self._slot()
+        return self._relevant(self.similarity_search_with_score(query, k, pipeline=Retrieve(slot), **options), slot)
+
+    async def _asimilarity_search_with_relevance_scores(  # type: ignore[override]
+        self, query: str, k: int = 4, **options: Unpack[VectorOptions]
+    ) -> Scored:
+        slot = self._slot()
+        found = await self.asimilarity_search_with_score(query, k, pipeline=Retrieve(slot), **options)
+        return self._relevant(found, slot)
+
+    def _relevant(self, found: Scored, slot: str) -> Scored:
+        encoder = self.collection.encoders[slot]
+        return [(document, relevance(score, encoder)) for document, score in found]
+
+    def _by_vector(
+        self, vector: Sequence[float], stages: Retrieve | Pipeline, k: int, options: VectorOptions
+    ) -> Scored:
+        try:
+            return _scored(self.collection.search_by_vector(vector, stages, limit=k, **options))
+        except CollectionNotFound:
+            return []
+
+    def _mmr(self, k: int, fetch_k: int, lambda_mult: float) -> Pipeline:
+        slot, width = self._slot(), max(k, fetch_k)
+        return Retrieve(slot, width) >> Diversify(slot, relevance=lambda_mult, candidates=width)
+
+    def _slot(self) -> str:
+        """The dense slot.
+
+        Raises:
+            SearchError: the collection has none.
+        """
+        slots = self.collection.encoders.of_kind("dense")
+        wanted = slots[0] if self._wanted is None and slots else self._wanted
+        if wanted not in slots:
+            raise SearchError(
+                "this needs a dense slot",
+                where=f"collection {self.collection.name!r}",
+                got=repr(wanted) if wanted else "none",
+                expected=", ".join(slots) or "a collection with a dense slot",
+            )
+        return wanted
+
+
+def _scored(hits: Iterable[Hit]) -> Scored:
+    return [(to_langchain(hit.document), hit.score) for hit in hits]

@@ -1,0 +1,155 @@
+"""`DiptychVectorStore`: a collection as LangChain's `VectorStore`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
+
+from diptych import Collection
+from diptych.errors import CollectionError, DocumentError
+from diptych_adapters.langchain.documents import to_diptych, to_langchain
+from diptych_adapters.langchain.embeddings import DiptychEmbeddings
+from diptych_adapters.langchain.searches import Searches
+
+
+class DiptychVectorStore(Searches):
+    """A collection that LangChain fills and searches. Its own encoders make all vectors.
+
+    `similarity_search` runs the collection's pipeline, be it dense, hybrid or with rerankers. Vectors, relevance scores
+    and maximal marginal relevance need one dense slot, `slot`. Before the first document is added nothing is found.
+
+    Args:
+        collection: an open collection; close it when the store is needed no more.
+        slot: the dense slot; the collection's first unless given.
+        report_path: where documents that cannot be indexed are written, as in `Collection.populate`.
+
+    Raises:
+        SearchError: `slot` is no dense slot of the collection.
+    """
+
+    def __init__(self, collection: Collection, *, slot: str | None = None, report_path: Path | None = None) -> None:
+        super().__init__(collection, slot)
+        self._report_path = report_path
+        self._adding = threading.Lock()  # of two first additions at a time, both would make the collection
+
+    @classmethod
+    def from_texts(  # type: ignore[override]  # options by name, so that a misspelt one is an error
+        cls,
+        texts: Iterable[str],
+        embedding: Embeddings | None = None,
+        metadatas: Sequence[dict[str, Any]] | None = None,
+        *,
+        ids: Sequence[str | None] | None = None,
+        collection: Collection | None = None,
+    ) -> Self:
+        """A store over the open `collection`, with these texts in it.
+
+        Args:
+            embedding: None, or `DiptychEmbeddings` that names the dense slot; the vectors are the collection's own.
+
+        Raises:
+            CollectionError, SearchError: no collection, or other embeddings.
+            DocumentError, PopulateError: as `add_texts`.
+        """
+        slot = _slot_of(embedding)
+        if collection is None:
+            what = "there is no collection to put the texts into"
+            raise CollectionError(what, where=cls.__name__, do='collection=Collection.open("diptych.yaml")')
+        store = cls(collection, slot=slot)
+        store.add_texts(texts, metadatas, ids=ids)
+        return store
+
+    def add_texts(  # type: ignore[override]  # options by name, so that a misspelt one is an error
+        self,
+        texts: Iterable[str],
+        metadatas: Sequence[dict[str, Any]] | None = None,
+        *,
+        ids: Sequence[str | None] | None = None,
+        batch_size: int | None = None,
+    ) -> list[str]:
+        """Add or update texts: `add_documents` of documents made of them.
+
+        Raises:
+            ValueError: not as many metadatas or ids as texts.
+            DocumentError, PopulateError: as `add_documents`.
+        """
+        found = list(texts)
+        rows = zip(found, metadatas or [{}] * len(found), ids or [None] * len(found), strict=True)
+        return self.add_documents(
+            [Document(page_content=text, metadata=metadata, id=own) for text, metadata, own in rows]
+        )
+
+    def add_documents(  # type: ignore[override]  # options by name, so that a misspelt one is an error
+        self,
+        documents: Sequence[Document],
+        *,
+        ids: Sequence[str | None] | None = None,
+        batch_size: int | None = None,
+    ) -> list[str]:
+        """Add or update documents by their ids; what is unchanged is not encoded. Returns the ids in their order.
+
+        Args:
+            ids: instead of the documents' own; None makes one of text and metadata.
+            batch_size: taken since LangChain's indexing gives it; diptych makes batches of its own.
+
+        Raises:
+            ValueError: not as many ids as documents.
+            DocumentError: some cannot be indexed; the text says how many and why. The others are in the collection.
+            PopulateError: see diptych.errors.
+        """
+        own = [document.id for document in documents] if ids is None else ids
+        made = [to_diptych(document, name) for document, name in zip(documents, own, strict=True)]
+        if made:
+            with self._adding:
+                report = self.collection.populate(made, report_path=self._report_path)
+            if not report.complete:
+                first = report.examples[0]
+                raise DocumentError(
+                    f"{report.set_aside} of {report.read} documents cannot be indexed; the others are there now",
+                    where=f"collection {self.collection.name!r}, all of them in {report.report_file}",
+                    got=f"document {first.id!r}: {first.reason}",
+                    report=report,
+                )
+        return [document.id for document in made]
+
+    def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
+        """The documents of these ids, in their order, without those that are not there."""
+        return [to_langchain(document) for document in self.collection.get(ids)]
+
+    def delete(self, ids: Sequence[str] | None = None) -> bool:  # type: ignore[override]  # see add_texts
+        """Delete the documents of these ids, where they are there.
+
+        Raises:
+            CollectionError: no ids, which would mean all documents.
+        """
+        if ids is None:
+            raise CollectionError(
+                "all documents would be deleted",
+                where=f"collection {self.collection.name!r}",
+                expected="ids",
+                do="to empty it: collection.client.delete_collection(collection.name)",
+            )
+        self.collection.delete(ids)
+        return True
+
+
+def _slot_of(embedding: Embeddings | None) -> str | None:
+    """The slot that the embeddings name.
+
+    Raises:
+        CollectionError: they are not diptych's, and would have made none of the vectors.
+    """
+    if embedding is None or isinstance(embedding, DiptychEmbeddings):
+        return embedding.encoder.name if embedding else None
+    raise CollectionError(
+        "a collection makes its vectors with encoders of its own",
+        where="DiptychVectorStore.from_texts, embedding",
+        got=type(embedding).__name__,
+        expected="None, or DiptychEmbeddings that names the dense slot",
+        do="name the model in the config: slots: {dense: {adapter: ..., model: ...}}",
+    )

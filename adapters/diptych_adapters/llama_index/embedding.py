@@ -1,0 +1,93 @@
+"""`DiptychEmbedding`: a dense slot or adapter as LlamaIndex's embedding."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.callbacks import CallbackManager
+
+from diptych.encoders import NamedEncoder
+from diptych_adapters.llama_index.opening import Source, encoder_of
+
+BATCH = 2048  # texts handed over in one call: the encoder makes its own batches, and those better of many texts
+
+
+class DiptychEmbedding(BaseEmbedding):
+    """A dense encoder for everything in LlamaIndex that takes an `embed_model`.
+
+    Queries go through the encoder's query side, texts through its document side.
+
+    Args:
+        config: path of a config file, an open `Collection` or `Encoders`; None for an adapter.
+        encoder: name of a slot or an adapter; the config's only dense slot unless given.
+        options: of the adapter.
+        model_name: what LlamaIndex's events call it; the encoder's name unless given.
+        embed_batch_size: texts in one call, at most 2,048.
+        callback_manager, num_workers, embeddings_cache, rate_limiter: as in every embedding of LlamaIndex.
+
+    Raises:
+        ConfigError, UnknownAdapter, AdapterOptionsError: see diptych.errors.
+    """
+
+    config: str | None = Field(default=None, description="Path of the config file, where it was made from one.")
+    encoder: str = Field(description="Name of the slot or adapter.")
+    _encoder: NamedEncoder = PrivateAttr()
+
+    def __init__(
+        self,
+        config: Source = None,
+        encoder: str | None = None,
+        *,
+        options: Mapping[str, Any] | None = None,
+        model_name: str | None = None,
+        embed_batch_size: int = BATCH,
+        callback_manager: CallbackManager | None = None,
+        num_workers: int | None = None,
+        embeddings_cache: Any = None,  # LlamaIndex's own fields are of type Any, too
+        rate_limiter: Any = None,
+    ) -> None:
+        found = encoder_of(config, encoder, options, "dense")
+        fields: dict[str, Any] = {
+            "config": str(config) if isinstance(config, str | Path) else None,
+            "encoder": found.name,
+            "model_name": model_name or found.name,
+            "embed_batch_size": embed_batch_size,
+            "callback_manager": callback_manager or CallbackManager([]),
+            "num_workers": num_workers,
+            "embeddings_cache": embeddings_cache,
+            "rate_limiter": rate_limiter,
+        }
+        super().__init__(**fields)
+        self._encoder = found
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name that LlamaIndex writes into what it serialises."""
+        return "DiptychEmbedding"
+
+    def _get_query_embedding(self, query: str) -> list[float]:
+        return _lists(self._encoder.encode_query([query]))[0]
+
+    async def _aget_query_embedding(self, query: str) -> list[float]:
+        return await asyncio.to_thread(self._get_query_embedding, query)
+
+    def _get_text_embedding(self, text: str) -> list[float]:
+        return self._get_text_embeddings([text])[0]
+
+    async def _aget_text_embedding(self, text: str) -> list[float]:
+        return await asyncio.to_thread(self._get_text_embedding, text)
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return _lists(self._encoder.encode_document(texts))
+
+    async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return await asyncio.to_thread(self._get_text_embeddings, texts)
+
+
+def _lists(vectors: Sequence[Any]) -> list[list[float]]:
+    return [vector.tolist() for vector in vectors]

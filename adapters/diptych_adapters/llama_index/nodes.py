@@ -1,0 +1,120 @@
+"""A node as a document of diptych and back, with nothing lost.
+
+Text is text, metadata is metadata, and the title is what LlamaIndex encodes before the text. All else that a node has,
+such as its relationships, lies in one more key of the metadata:
+
+    {"section": "sound", "_node": {"source": "sox.txt", "content": "<JSON>", "metadata": {"title": "..."}}}
+
+`metadata` holds those keys of the node that diptych needs for itself. A node that says no more than a document can has
+no such key: it is the document that `Collection.populate` would have written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from llama_index.core.schema import (
+    BaseNode,
+    ImageDocument,
+    ImageNode,
+    IndexNode,
+    MetadataMode,
+    Node,
+    TextNode,
+)
+from llama_index.core.schema import (
+    Document as WholeDocument,
+)
+
+from diptych import Document
+
+KEPT = "_node"
+CONTENT, SOURCE, OWN = "content", "source", "metadata"  # keys beneath it
+RESERVED = ("text", "title", "_diptych", KEPT)  # metadata keys that cannot lie at the top of a payload
+_CLASSES: dict[str, type[BaseNode]] = {
+    kind.class_name(): kind for kind in (TextNode, ImageNode, IndexNode, Node, WholeDocument, ImageDocument)
+}
+
+
+def to_document(node: BaseNode) -> Document:
+    """The document that a node is; `to_node` gives the same node again, but for its embedding."""
+    raw = node.model_dump(mode="json", exclude={"embedding"})
+    metadata, text = raw["metadata"], node.get_content(metadata_mode=MetadataMode.NONE)
+    free = {key: value for key, value in metadata.items() if key not in RESERVED}
+    plain = Document(node.node_id, text, _heading(node), free)
+    again = _plain_node(plain)
+    same = again.model_dump(mode="json", exclude={"embedding"}) == raw and list(again.metadata) == list(metadata)
+    if same:
+        return plain
+    return replace(plain, metadata={**free, KEPT: _kept(node, metadata)})
+
+
+def to_node(document: Document) -> BaseNode:
+    """The node that a document is, whoever wrote it."""
+    kept: Any = document.metadata.get(KEPT)  # whatever JSON lies there
+    content = _content(kept)
+    if not content:
+        return _plain_node(document)
+    kind = _CLASSES.get(content.pop("class_name", ""), TextNode)
+    metadata = _metadata(document.metadata, kept.get(OWN, {}), content.pop("metadata_keys", ()))
+    if "text_resource" in content:
+        content["text_resource"]["text"] = document.text
+    elif not issubclass(kind, Node):
+        content["text"] = document.text
+    node = kind.from_dict({**content, "id_": document.id, "metadata": metadata})
+    return _without_heading(node, document) if "title" in document.metadata else node
+
+
+def _metadata(free: Mapping[str, Any], own: Mapping[str, Any], order: Sequence[str]) -> dict[str, Any]:
+    """The node's metadata in its order, then what others added."""
+    found = {**{key: value for key, value in free.items() if key != KEPT}, **own}
+    return {key: found[key] for key in [*order, *found] if key in found}
+
+
+def _without_heading(node: BaseNode, document: Document) -> BaseNode:
+    """The node of a document whose layout keeps titles among the metadata, without that title."""
+    metadata = {key: value for key, value in node.metadata.items() if key != "title"}
+    bare = node.model_copy(update={"metadata": metadata})
+    return bare if _heading(bare) == document.metadata["title"] == node.metadata["title"] else node
+
+
+def _content(kept: Any) -> dict[str, Any]:
+    """What is recorded of a node; nothing where the key is somebody else's."""
+    try:
+        found = json.loads(kept[CONTENT])
+    except (TypeError, KeyError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _plain_node(document: Document) -> TextNode:
+    """Title and metadata as metadata. What the title does not say was not encoded, and is excluded from that."""
+    lines, title = {key: f"{key}: {value}" for key, value in document.metadata.items()}, document.title.splitlines()
+    is_header = set(title) <= set(lines.values())
+    titled = {"title": document.title} if title and not is_header else {}
+    excluded = [key for key, line in lines.items() if not is_header or line not in title]
+    metadata = {**titled, **document.metadata}
+    return TextNode(id_=document.id, text=document.text, metadata=metadata, excluded_embed_metadata_keys=excluded)
+
+
+def _heading(node: BaseNode) -> str:
+    """What LlamaIndex encodes before the text; of a title that stands there alone the title itself."""
+    shown = [key for key in node.metadata if key not in node.excluded_embed_metadata_keys]
+    title = node.metadata.get("title")
+    if shown == ["title"] and isinstance(title, str):
+        return title
+    return node.get_metadata_str(mode=MetadataMode.EMBED).strip()
+
+
+def _kept(node: BaseNode, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    exclude = {"id_", "embedding", "metadata", "text"}
+    content = node.to_dict(mode="json", exclude=exclude, exclude_defaults=True)
+    if isinstance(content.get("text_resource"), dict):
+        content["text_resource"].pop("text", None)
+    content["metadata_keys"] = list(metadata)
+    own = {key: value for key, value in metadata.items() if key in RESERVED}
+    source = {SOURCE: node.ref_doc_id} if node.ref_doc_id else {}
+    return {**source, CONTENT: json.dumps(content, ensure_ascii=False), **({OWN: own} if own else {})}

@@ -1,0 +1,51 @@
+"""What the objects of this package stand on: a collection, or encoders alone, given or opened from a config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from diptych import Collection
+from diptych.encoders import Encoders, NamedEncoder
+from diptych.errors import AdapterOptionsError
+
+Source: TypeAlias = str | Path | Collection | Encoders | None
+
+
+def collection_of(source: str | Path | Collection) -> Collection:
+    """The open collection, or that of a config file."""
+    return source if isinstance(source, Collection) else Collection.open(source)
+
+
+def encoders_of(source: Source) -> Encoders:
+    """The encoders of a config file or an open collection; of the installed adapters alone for None."""
+    if isinstance(source, Encoders):
+        return source
+    return source.encoders if isinstance(source, Collection) else Encoders.open(source)
+
+
+def encoder_of(
+    source: Source, name: str | None, options: Mapping[str, Any] | None, kind: Literal["dense", "sparse"]
+) -> NamedEncoder:
+    """The encoder of this name, an adapter with these options; for None the only slot of this kind.
+
+    Raises:
+        UnknownAdapter: there is none of this name.
+        AdapterOptionsError: it is of another kind, or no name is given and there is not one slot of the kind.
+    """
+    encoders = encoders_of(source)
+    return encoders.with_options(name or _only(encoders, kind), options or {}).required(kind)
+
+
+def _only(encoders: Encoders, kind: Literal["dense", "sparse"]) -> str:
+    found = encoders.of_kind(kind)
+    if len(found) != 1:
+        raise AdapterOptionsError(
+            f"which {kind} encoder is meant?",
+            where="diptych_adapters.llama_index",
+            got=f"{kind} slots: {', '.join(found) or 'none'}",
+            expected="one",
+            do='name a slot or an adapter: encoder="NAME"',
+        )
+    return found[0]

@@ -1,0 +1,111 @@
+"""`DiptychRetriever`: a collection's pipeline as LlamaIndex's retriever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.schema import IndexNode, NodeWithScore, QueryBundle
+from llama_index.core.vector_stores.types import MetadataFilters
+from qdrant_client import models
+
+from diptych import Collection, Hit
+from diptych.search import Pipeline, Retrieve
+from diptych_adapters.llama_index.filters import qdrant_filter
+from diptych_adapters.llama_index.nodes import to_node
+from diptych_adapters.llama_index.opening import collection_of
+
+FOUND = "diptych"  # key of the metadata that tells how a node was found; neither LLM nor encoder is shown it
+
+
+class DiptychRetriever(BaseRetriever):
+    """Nodes that answer a query, best first, whoever filled the collection.
+
+    A node's score is that of the last stage. `node.metadata["diptych"]["stages"]` has the score of each stage, and
+    `["explanation"]` the explanation as JSON values where it is asked for.
+
+    Args:
+        source: an open collection, or the path of a config file.
+        similarity_top_k: nodes a query returns; the config's limit unless given.
+        pipeline: stages instead of the config's.
+        filters: LlamaIndex's metadata filters, or Qdrant's own filter.
+        score_threshold: nodes whose final score is lower are dropped.
+        explain: whether each node tells why it stands where it stands, which costs a few more requests.
+        callback_manager, object_map, objects, verbose: as in every retriever of LlamaIndex.
+
+    Raises:
+        ConfigError, StoreError, CollectionError: as `Collection.open`.
+        SearchError: a filter that Qdrant cannot answer.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | Collection,
+        *,
+        similarity_top_k: int | None = None,
+        pipeline: Pipeline | Retrieve | None = None,
+        filters: MetadataFilters | models.Filter | None = None,
+        score_threshold: float | None = None,
+        explain: bool = False,
+        callback_manager: CallbackManager | None = None,
+        object_map: dict[str, Any] | None = None,
+        objects: list[IndexNode] | None = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(callback_manager, object_map, objects, verbose)
+        self._collection = collection_of(source)
+        self._limit, self._threshold = similarity_top_k, score_threshold
+        self._pipeline, self._explain = pipeline, explain
+        found = filters if isinstance(filters, models.Filter) else qdrant_filter(self._collection, filters)
+        self._filter: models.Filter | None = found
+
+    @property
+    def collection(self) -> Collection:
+        """The collection."""
+        return self._collection
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        hits = self._collection.search(
+            query_bundle.query_str,
+            limit=self._limit,
+            filter=self._filter,
+            score_threshold=self._threshold,
+            pipeline=self._pipeline,
+        )
+        return self._scored(query_bundle.query_str, hits)
+
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        hits = await self._collection.asearch(
+            query_bundle.query_str,
+            limit=self._limit,
+            filter=self._filter,
+            score_threshold=self._threshold,
+            pipeline=self._pipeline,
+        )
+        return await asyncio.to_thread(self._scored, query_bundle.query_str, hits)
+
+    def _scored(self, query: str, hits: Sequence[Hit]) -> list[NodeWithScore]:
+        told = self._explained(query, hits) if self._explain and hits else {}
+        return [_scored(hit, told.get(hit.id)) for hit in hits]
+
+    def _explained(self, query: str, hits: Sequence[Hit]) -> dict[str, Any]:
+        found = self._collection.explain(
+            query,
+            ids=[hit.id for hit in hits],
+            filter=self._filter,
+            pipeline=self._pipeline,
+        )
+        return {explanation.document.id: explanation.as_dict() for explanation in found}
+
+
+def _scored(hit: Hit, explanation: Mapping[str, Any] | None) -> NodeWithScore:
+    node = to_node(hit.document)
+    told: Mapping[str, Any] = {} if explanation is None else {"explanation": explanation}
+    node.metadata[FOUND] = {"stages": dict(hit.stages), **told}
+    node.excluded_embed_metadata_keys.append(FOUND)
+    node.excluded_llm_metadata_keys.append(FOUND)
+    return NodeWithScore(node=node, score=hit.score)

@@ -1,0 +1,230 @@
+"""`DiptychVectorStore`: a collection as LlamaIndex's vector store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.schema import BaseNode
+from llama_index.core.vector_stores.types import (
+    BasePydanticVectorStore,
+    MetadataFilters,
+    VectorStoreQuery,
+    VectorStoreQueryResult,
+)
+
+from diptych import Collection, Document, Hit
+from diptych.errors import CollectionError, DocumentError
+from diptych_adapters.llama_index.asking import Asked
+from diptych_adapters.llama_index.deferred import DeferredEmbedding
+from diptych_adapters.llama_index.filters import is_llama_index_own, qdrant_filter
+from diptych_adapters.llama_index.nodes import to_document, to_node
+from diptych_adapters.llama_index.opening import collection_of
+
+_log = logging.getLogger(__name__)
+
+
+class DiptychVectorStore(BasePydanticVectorStore):
+    """A collection that LlamaIndex fills and asks.
+
+    It encodes by itself, whatever is new, by each of its slots: give the index `embed_model=store.embed_model`. Queries
+    go as words through the collection's whole pipeline, fusion and rerankers included.
+
+    Args:
+        source: an open collection, or the path of a config file.
+
+    Raises:
+        ConfigError, StoreError, CollectionError: as `Collection.open`.
+    """
+
+    stores_text: bool = True
+    is_embedding_query: bool = False
+    flat_metadata: bool = False
+    _collection: Collection = PrivateAttr()
+
+    def __init__(self, source: str | Path | Collection) -> None:
+        super().__init__(stores_text=True)
+        self._collection = collection_of(source)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name that LlamaIndex writes into what it serialises."""
+        return "DiptychVectorStore"
+
+    @property
+    def client(self) -> Any:
+        """The Qdrant client beneath."""
+        return self._collection.client
+
+    @property
+    def collection(self) -> Collection:
+        """The collection."""
+        return self._collection
+
+    @property
+    def embed_model(self) -> BaseEmbedding:
+        """What an index over this store takes as `embed_model`: it leaves encoding to the store."""
+        return DeferredEmbedding()
+
+    def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
+        """Bring the nodes in; those that are there already are neither encoded nor written. Their ids, in order.
+
+        Raises:
+            DocumentError: nodes that cannot be indexed, such as empty ones; the others are in.
+            CollectionError: LlamaIndex's own store filled the collection, and goes on writing it.
+            PopulateError, ContractError: see `Collection.populate`.
+        """
+        _require_none(kwargs, "add")
+        if any(node.embedding for node in nodes):
+            warnings.warn(_TWICE, stacklevel=2)
+        _require_own_place(self._collection)
+        with tempfile.TemporaryDirectory() as folder:
+            report = self._collection.populate(map(to_document, nodes), report_path=Path(folder, "aside.jsonl"))
+        for warning in report.warnings:
+            _log.warning(warning)
+        if report.set_aside:
+            found = "; ".join(f"{aside.id}: {aside.reason}" for aside in report.examples)
+            raise DocumentError(
+                f"{report.set_aside} of {report.read} nodes cannot be indexed, the others are in the collection",
+                where=f"collection {self._collection.name!r}",
+                got=found,
+                report=report,
+            )
+        return [node.node_id for node in nodes]
+
+    async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
+        """`add`, while the event loop goes on."""
+        return await asyncio.to_thread(self.add, nodes, **kwargs)
+
+    def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
+        """Delete the nodes that were split from this document."""
+        _require_none(delete_kwargs, "delete")
+        self._delete(self._collection.documents(qdrant_filter(self._collection, None, sources=[ref_doc_id])))
+
+    async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
+        """`delete`, while the event loop goes on."""
+        await asyncio.to_thread(self.delete, ref_doc_id, **delete_kwargs)
+
+    def delete_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
+    ) -> None:
+        """Delete the nodes of these ids that fit the filters.
+
+        Raises:
+            CollectionError: neither ids nor filters are given.
+        """
+        _require_none(delete_kwargs, "delete_nodes")
+        if node_ids is None and (filters is None or not filters.filters):
+            raise CollectionError("which nodes are to be deleted?", do="name ids or filters; clear() deletes all")
+        self._delete(self._chosen(node_ids, filters))
+
+    async def adelete_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
+    ) -> None:
+        """`delete_nodes`, while the event loop goes on."""
+        await asyncio.to_thread(self.delete_nodes, node_ids, filters, **delete_kwargs)
+
+    def clear(self) -> None:
+        """Delete all nodes. The collection stays, with its encoders and its statistics."""
+        self._delete(self._collection.documents())
+
+    async def aclear(self) -> None:
+        """`clear`, while the event loop goes on."""
+        await asyncio.to_thread(self.clear)
+
+    def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
+        """The nodes of these ids, in their order, that fit the filters; all nodes for None and None."""
+        return [to_node(document) for document in self._chosen(node_ids, filters)]
+
+    async def aget_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
+    ) -> list[BaseNode]:
+        """`get_nodes`, while the event loop goes on."""
+        return await asyncio.to_thread(self.get_nodes, node_ids, filters)
+
+    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """The nodes that answer, best first.
+
+        Args:
+            query: with `query_str`, whose words go through the collection's pipeline, or a `query_embedding` of the
+                first dense slot's space.
+            kwargs: `vector_store_kwargs` of LlamaIndex's retriever: `mmr_threshold`, `qdrant_filters`, `search_params`.
+
+        Raises:
+            SearchError: what cannot be searched as asked.
+        """
+        asked = Asked.of(self._collection, query, kwargs)
+        if asked.text is None:
+            return _result(self._by_vector(asked))
+        hits = self._collection.search(
+            asked.text, limit=asked.limit, filter=asked.filter, pipeline=asked.stages, params=asked.params
+        )
+        return _result(hits)
+
+    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """`query`, while the event loop goes on. Queries that are asked at the same time are answered together."""
+        asked = await asyncio.to_thread(Asked.of, self._collection, query, kwargs)
+        if asked.text is None:
+            return _result(await asyncio.to_thread(self._by_vector, asked))
+        hits = await self._collection.asearch(
+            asked.text, limit=asked.limit, filter=asked.filter, pipeline=asked.stages, params=asked.params
+        )
+        return _result(hits)
+
+    def _by_vector(self, asked: Asked) -> list[Hit]:
+        assert asked.stages is not None
+        assert asked.vector is not None
+        return self._collection.search_by_vector(
+            asked.vector, asked.stages, limit=asked.limit, filter=asked.filter, params=asked.params
+        )
+
+    def _chosen(self, ids: list[str] | None, filters: MetadataFilters | None) -> Iterable[Document]:
+        if filters is None or not filters.filters:
+            return self._collection.documents() if ids is None else self._collection.get(ids)
+        if ids is not None and not ids:
+            return []
+        found = self._collection.documents(qdrant_filter(self._collection, filters, ids=ids))
+        if ids is None:
+            return found
+        by_id = {document.id: document for document in found}
+        return [by_id[identifier] for identifier in dict.fromkeys(ids) if identifier in by_id]
+
+    def _delete(self, documents: Iterable[Document]) -> None:
+        self._collection.delete([document.id for document in documents])
+
+
+_TWICE = (
+    "nodes came with embeddings, which DiptychVectorStore does not use: it encodes what is new by itself. "
+    "Give the index embed_model=store.embed_model, and nothing is encoded twice."
+)
+
+
+def _result(hits: Sequence[Hit]) -> VectorStoreQueryResult:
+    return VectorStoreQueryResult(
+        nodes=[to_node(hit.document) for hit in hits],
+        similarities=[hit.score for hit in hits],
+        ids=[hit.id for hit in hits],
+    )
+
+
+def _require_own_place(collection: Collection) -> None:
+    """Raise CollectionError where nodes lie as LlamaIndex's own store has them, which documents cannot express."""
+    if is_llama_index_own(collection):
+        raise CollectionError(
+            "LlamaIndex's own store filled this collection, and its nodes lie there in another form",
+            where=f"collection {collection.name!r}",
+            do="add with QdrantVectorStore and DiptychEmbedding; search, read and delete here",
+        )
+
+
+def _require_none(further: dict[str, Any], method: str) -> None:
+    """LlamaIndex hands on whatever it is given; here nothing is known beyond what the methods name."""
+    if further:
+        raise CollectionError("unknown arguments", where=f"DiptychVectorStore.{method}", got=", ".join(further))

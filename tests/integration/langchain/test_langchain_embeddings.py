@@ -1,0 +1,101 @@
+"""Encoders as LangChain's embeddings: the same vectors, by slot, by adapter, and beside a running event loop."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from langchain_qdrant.sparse_embeddings import SparseVector
+
+from diptych import Registry
+from diptych.encoders import Encoders
+from diptych.errors import AdapterOptionsError, ContractError, UnknownAdapter
+from diptych.testing import FakeDenseEncoder, FakeSparseEncoder
+from diptych_adapters.langchain import DiptychEmbeddings, DiptychSparseEmbeddings
+
+CONFIG = """
+store: "memory:"
+collection: packages
+slots:
+  dense: {adapter: static, model: nowhere}
+  lexical: {adapter: bm25, language: english, average_length: 4}
+"""
+TEXTS = ["convert audio files", "read mail"]
+
+
+def test_dense_vectors_are_the_encoders_own_on_both_sides(encoders: Encoders) -> None:
+    options = {"dimension": 16, "query_prompt": "query"}
+    embeddings, encoder = DiptychEmbeddings(encoders, "fake-dense", options), FakeDenseEncoder(**options)  # type: ignore[arg-type]
+    assert np.array_equal(np.array(embeddings.embed_documents(TEXTS), np.float32), encoder.encode_document(TEXTS))
+    assert np.array_equal(np.array(embeddings.embed_query("audio"), np.float32), encoder.encode_query(["audio"])[0])
+    assert embeddings.embed_documents([]) == []
+
+
+def test_sparse_vectors_are_the_encoders_own(encoders: Encoders) -> None:
+    embeddings = DiptychSparseEmbeddings(encoders, "fake-sparse")
+    (expected,) = FakeSparseEncoder().encode_query(["audio files"])
+    found = embeddings.embed_query("audio files")
+    assert found == SparseVector(indices=expected.indices.tolist(), values=expected.values.tolist())
+    assert embeddings.embed_documents(["audio files"]) == [found]
+
+
+async def test_coroutines_give_the_same_vectors(encoders: Encoders) -> None:
+    dense, sparse = DiptychEmbeddings(encoders, "fake-dense"), DiptychSparseEmbeddings(encoders, "fake-sparse")
+    assert await dense.aembed_query("audio") == dense.embed_query("audio")
+    assert await dense.aembed_documents(TEXTS) == dense.embed_documents(TEXTS)
+    assert await sparse.aembed_query("audio") == sparse.embed_query("audio")
+    assert await sparse.aembed_documents(TEXTS) == sparse.embed_documents(TEXTS)
+
+
+def test_a_config_file_or_an_adapter_is_named_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "diptych.yaml").write_text(CONFIG)
+    by_slot = DiptychSparseEmbeddings.open(tmp_path / "diptych.yaml", "lexical")
+    by_adapter = DiptychSparseEmbeddings.of("bm25", {"language": "english", "average_length": 4})
+    assert by_slot.embed_documents(TEXTS) == by_adapter.embed_documents(TEXTS)
+    assert repr(by_slot) == "DiptychSparseEmbeddings('lexical')"
+
+
+def test_bm25_says_that_it_needs_the_average_length() -> None:
+    lexical = DiptychSparseEmbeddings.of("bm25")
+    assert lexical.embed_query("audio").values == [1.0]
+    with pytest.raises(ContractError, match=r"(?s)average length.*set the option average_length"):
+        lexical.embed_documents(TEXTS)
+
+
+def test_an_open_collection_lends_its_encoders_with_what_they_measured(opened: Any) -> None:
+    collection = opened({"lexical": {"adapter": "fake-calibrated"}})
+    collection.populate([{"id": "a", "text": "one two three"}, {"id": "b", "text": "four"}])
+    lexical = DiptychSparseEmbeddings(collection.encoders, "lexical")
+    (wanted,) = collection.handle.slot("lexical").encoder.encode_document(["one two"])
+    assert lexical.embed_documents(["one two"])[0].values == wanted.values.tolist()
+
+
+def test_an_encoder_of_another_kind_is_refused_at_once(encoders: Encoders) -> None:
+    with pytest.raises(AdapterOptionsError, match=r"(?s)'fake-sparse' makes no dense vectors.*got: sparse"):
+        DiptychEmbeddings(encoders, "fake-sparse")
+    with pytest.raises(AdapterOptionsError, match="'fake-dense' makes no sparse vectors"):
+        DiptychSparseEmbeddings(encoders, "fake-dense")
+    with pytest.raises(UnknownAdapter, match="did you mean 'fake-dense'"):
+        DiptychEmbeddings(encoders, "fake-dence")
+
+
+def test_no_representation_shows_options_which_may_hold_secrets(fakes: Registry) -> None:
+    embeddings = DiptychEmbeddings(Encoders.open(registry=fakes), "fake-dense", {"query_prompt": "s3cret"})
+    assert "s3cret" not in f"{embeddings!r} {embeddings.encoder!r} {vars(embeddings)!r}"
+
+
+def test_without_langchain_the_error_says_what_to_install() -> None:
+    code = "import sys; sys.modules['langchain_qdrant'] = None; import diptych_adapters.langchain"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "MissingExtra: diptych_adapters.langchain needs langchain-qdrant" in done.stderr
+    assert "do: pip install 'diptych[langchain]'" in done.stderr
+
+
+def test_what_is_not_asked_for_is_not_imported() -> None:
+    code = "import sys, diptych, diptych_adapters, diptych.collection; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {name for name in done.stdout.split() if name.startswith("langchain")}

@@ -1,0 +1,99 @@
+"""A collection as LangChain's retriever: the same hits as `Collection.search`, with scores and reasons."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from qdrant_client import models
+
+from diptych import Collection
+from diptych.errors import CollectionNotFound, SearchError
+from diptych.search import Rerank, Retrieve, Rrf
+from diptych.testing import FakeReranker
+from diptych_adapters.langchain import DiptychRetriever
+
+BOTH = {"dense": {"adapter": "fake-dense"}, "lexical": {"adapter": "fake-sparse"}}
+DOCUMENTS: list[dict[str, Any]] = [
+    {"id": "sox", "text": "convert audio files", "title": "Sox", "metadata": {"section": "sound"}},
+    {"id": "lame", "text": "encode audio files as mp3", "metadata": {"section": "sound"}},
+    {"id": "gimp", "text": "convert images", "metadata": {"section": "graphics"}},
+    {"id": "mutt", "text": "read mail", "metadata": {"section": "mail"}},
+]
+QUERY = "convert audio"
+SOUND = models.Filter(must=[models.FieldCondition(key="section", match=models.MatchValue(value="sound"))])
+
+
+@pytest.fixture
+def packages(opened: Any) -> Collection:
+    collection: Collection = opened(BOTH)
+    collection.populate(DOCUMENTS)
+    return collection
+
+
+def test_it_finds_what_the_collection_finds(packages: Collection) -> None:
+    found = DiptychRetriever(collection=packages).invoke(QUERY)
+    hits = packages.search(QUERY)
+    assert [(d.id, d.metadata["_score"], d.metadata["_stages"]) for d in found] == [
+        (hit.id, hit.score, dict(hit.stages)) for hit in hits
+    ]
+    first = {key: value for key, value in found[0].metadata.items() if not key.startswith("_")}
+    assert (found[0].page_content, first) == ("convert audio files", {"title": "Sox", "section": "sound"})
+
+
+def test_filter_limit_and_pipeline_are_set_once_or_by_the_call(packages: Collection) -> None:
+    retriever = DiptychRetriever(collection=packages, limit=1, filter=SOUND, pipeline=Retrieve("lexical"))
+    assert [document.id for document in retriever.invoke("convert audio images")] == ["sox"]
+    assert [document.id for document in retriever.invoke("convert audio images", filter=None, limit=3)] == [
+        hit.id for hit in packages.search("convert audio images", pipeline=Retrieve("lexical"), limit=3)
+    ]
+    assert list(retriever.invoke(QUERY)[0].metadata["_stages"]) == ["lexical"]
+    assert [document.id for document in retriever.invoke(QUERY, offset=1)] == ["lame"]
+    assert retriever.invoke(QUERY, score_threshold=99.0) == []
+
+
+def test_every_stage_shows_its_score(packages: Collection) -> None:
+    pipeline = Retrieve("dense", 4) + Retrieve("lexical", 4) >> Rrf() >> Rerank(FakeReranker(), 3)
+    (first, *_) = DiptychRetriever(collection=packages, pipeline=pipeline).invoke(QUERY)
+    assert list(first.metadata["_stages"]) == ["rrf", "FakeReranker"]
+    assert first.metadata["_score"] == first.metadata["_stages"]["FakeReranker"]
+
+
+def test_a_document_says_why_it_was_found(packages: Collection) -> None:
+    found = DiptychRetriever(collection=packages, explain=True, limit=2, filter=SOUND).invoke(QUERY)
+    reasons = [document.metadata["_explanation"] for document in found]
+    assert json.loads(json.dumps(reasons)) == reasons
+    assert [reason["rank"] for reason in reasons] == [1, 2]
+    parts = [slot["contribution"] for slot in reasons[0]["slots"].values()]
+    assert sum(parts) == pytest.approx(found[0].metadata["_score"], abs=1e-5)
+    assert {term["word"] for term in reasons[0]["slots"]["lexical"]["terms"]} == {"convert", "audio"}
+    assert DiptychRetriever(collection=packages).invoke("audio", explain=True, score_threshold=99.0) == []
+
+
+async def test_coroutines_find_the_same(packages: Collection) -> None:
+    retriever = DiptychRetriever(collection=packages, explain=True, limit=2)
+    queries = ["convert audio", "read mail", "convert images"]
+    answers = await asyncio.gather(*(retriever.ainvoke(query) for query in queries))
+    assert answers == [retriever.invoke(query) for query in queries]
+    assert await retriever.ainvoke(QUERY, explain=False) == DiptychRetriever(collection=packages, limit=2).invoke(QUERY)
+    assert await retriever.abatch(queries) == answers
+
+
+def test_it_stands_in_a_chain(packages: Collection) -> None:
+    chain = DiptychRetriever(collection=packages, limit=1) | (lambda documents: documents[0].page_content)
+    assert chain.invoke("read mail") == "read mail"
+    assert chain.batch(["read mail", "images"]) == ["read mail", "convert images"]
+
+
+def test_what_it_cannot_do_is_said(packages: Collection, opened: Any) -> None:
+    with pytest.raises(ValidationError, match=r"(?s)limt.*Extra inputs are not permitted"):
+        DiptychRetriever(collection=packages, limt=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'k'"):
+        DiptychRetriever(collection=packages).invoke(QUERY, k=3)
+    with pytest.raises(SearchError, match="names slot 'late', which the collection does not have"):
+        DiptychRetriever(collection=packages, pipeline=Retrieve("late")).invoke(QUERY)
+    with pytest.raises(CollectionNotFound):
+        DiptychRetriever(collection=opened(BOTH)).invoke(QUERY)

@@ -1,0 +1,60 @@
+"""What came in through one door is found, read and brought in again through another, and nothing is encoded twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from llama_index.core.schema import TextNode
+from llama_index.core.vector_stores.types import VectorStoreQuery
+
+from diptych import Document
+from diptych_adapters.llama_index import DiptychVectorStore
+
+QUERY = "word1 word2 word5 word21"
+DOCUMENTS = [
+    Document("sox", "word1 converts audio files", "SoX", {"section": "sound"}),
+    Document("gimp", "word2 edits pictures", metadata={"section": "graphics", "tags": ["a"]}),
+]
+
+
+@pytest.fixture
+def langchain() -> Any:
+    pytest.importorskip("langchain_core")
+    import diptych_adapters.langchain as bridge
+
+    return bridge
+
+
+def test_all_doors_give_the_same_ten(opened: Any, nodes: list[TextNode], langchain: Any) -> None:
+    collection = opened()
+    store, other = DiptychVectorStore(collection), langchain.DiptychVectorStore(collection)
+    store.add(nodes)
+    collection.populate(DOCUMENTS)
+    wanted = [hit.id for hit in collection.search(QUERY, limit=10)]
+    assert store.query(VectorStoreQuery(query_str=QUERY, similarity_top_k=10)).ids == wanted
+    assert [found.id for found in other.similarity_search(QUERY, k=10)] == wanted
+
+
+def test_what_another_door_read_and_wrote_again_is_the_same_node(
+    opened: Any, nodes: list[TextNode], langchain: Any, reports: Any
+) -> None:
+    collection = opened()
+    store, other = DiptychVectorStore(collection), langchain.DiptychVectorStore(collection)
+    store.add(nodes)
+    ids = [node.node_id for node in nodes]
+    read = other.get_by_ids(ids)
+    assert [found.page_content for found in read] == [node.get_content() for node in nodes]
+    other.add_documents(read, ids=ids)
+    assert reports.encoded == [60, 0]
+    assert [node.model_dump() for node in store.get_nodes(ids)] == [node.model_dump() for node in nodes]
+
+
+def test_what_three_doors_wrote_is_one_document(opened: Any, langchain: Any, reports: Any) -> None:
+    collection = opened()
+    store, other = DiptychVectorStore(collection), langchain.DiptychVectorStore(collection)
+    collection.populate(DOCUMENTS)
+    store.add(store.get_nodes(["sox", "gimp"]))
+    other.add_documents(other.get_by_ids(["sox", "gimp"]), ids=["sox", "gimp"])
+    assert reports.encoded == [4, 0, 0]
+    assert collection.get(["sox", "gimp"]) == DOCUMENTS
