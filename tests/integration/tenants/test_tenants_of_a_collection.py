@@ -221,3 +221,13 @@ def test_a_copy_has_the_tenants_and_their_index(opened: Open, fakes: Registry, t
                 index = target.get_collection(collection.name).payload_schema["customer"]
                 assert isinstance(index.params, models.KeywordIndexParams)
                 assert index.params.is_tenant
+
+
+def test_langchains_retriever_takes_one_tenants_view(filled: Collection) -> None:
+    pytest.importorskip("langchain_core")
+    from diptych_adapters.langchain import DiptychRetriever
+
+    found = DiptychRetriever(collection=filled.for_tenant("b"), limit=3).invoke("red")
+    assert [document.metadata["customer"] for document in found] == ["b"] * 3
+    with pytest.raises(TenantError):
+        DiptychRetriever(collection=filled).invoke("red")
