@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from diptych import frames, swap
+from diptych import documents, frames, swap
 from diptych.adopt import adopt
 from diptych.adopt.adopting import SAMPLE as ADOPT_SAMPLE
 from diptych.config import Config
@@ -27,6 +27,7 @@ from diptych.tenant import TenantCollection
 from diptych.types import Document
 
 if TYPE_CHECKING:
+    from qdrant_client import models
     from qdrant_client.client_base import QdrantBase
 
 
@@ -40,18 +41,21 @@ class Collection(Searching):
     @classmethod
     def open(
         cls,
-        source: str | Path | Config | QdrantBase,
+        source: str | Path | Mapping[str, Any] | Config | QdrantBase,
         name: str | None = None,
         *,
+        api_key: str | None = None,
         registry: Registry | None = None,
         verify: bool = True,
         create: bool = True,
     ) -> Collection:
-        """Open by a config file or `Config`, or by store and name: a collection knows its encoders.
+        """Open by a config, or by store and name: a collection knows its encoders.
 
         Args:
-            source: path of a config file, a `Config`, a store URL such as `edge:./qdrant`, or a Qdrant client.
+            source: a config, be it the path of its file, a mapping that says the same or a `Config`; a store URL such
+                as `edge:./qdrant`; or a Qdrant client.
             name: of the collection; with a config, instead of the one it names.
+            api_key: of the server behind a store URL, never shown; a config names its own.
             registry: where adapters come from; everything installed unless given.
             verify: whether each encoder must prove, before it serves, that it made the collection's vectors.
             create: whether the folder of an embedded store is made when it is not there; reading needs none.
@@ -62,7 +66,7 @@ class Collection(Searching):
         registry = registry or Registry.default()
         config = config_of(source, registry)
         wanted = name_of(name, config)
-        client, owned = client_of(source, config, registry, create)
+        client, owned = client_of(source, config, registry, create, api_key)
         try:
             return cls(CollectionHandle(client, wanted, config, registry, verify=verify), owns_client=owned)
         except BaseException:
@@ -227,9 +231,9 @@ class Collection(Searching):
             require_same(found, self.handle.metadata)
         return found
 
-    def count(self) -> int:
-        """How many documents the collection holds; 0 before the first populate."""
-        return self.client.count(self.name).count if self.handle.exists else 0
+    def count(self, filter: models.Filter | None = None, *, tenant: str | None = None) -> int:
+        """How many documents the collection holds, fit the filter, or are a tenant's; 0 before the first populate."""
+        return documents.count(self.handle, filter, tenant=tenant)
 
     def info(self) -> CollectionInfo:
         """What the collection holds and what made its vectors; loads no encoder."""

@@ -11,6 +11,7 @@ from diptych.errors import CollectionError
 from diptych.handle import CollectionHandle
 from diptych.payloads import field_of, from_payload, id_fields, named, point_id, points_are_free
 from diptych.payloads.ids import own_point
+from diptych.payloads.paths import quoted
 from diptych.populate.store import PAGE, PointId, Store, plain_id
 from diptych.tenancy import identity, narrowed, scope, tenant_of
 from diptych.types import Document
@@ -65,9 +66,7 @@ def documents(
         CollectionError: what is given is no filter; TenantError: no tenant where one is required.
         PopulateError: the store does not answer.
     """
-    if filter is not None and not isinstance(filter, models.Filter):
-        got = type(filter).__name__
-        raise CollectionError("this is no filter", got=got, expected="qdrant_client.models.Filter or None")
+    _require_filter(filter)
     own = narrowed(_scope(handle, tenant), filter)
     return _scrolled(handle, own) if handle.exists else iter(())
 
@@ -76,6 +75,19 @@ def _scrolled(handle: CollectionHandle, filter: models.Filter | None) -> Iterato
     store, layout = Store.of(handle, threading.Event()), handle.view.layout
     for record in store.scrolled(filter, None):
         yield from_payload(record.id, record.payload, layout)
+
+
+def count(handle: CollectionHandle, filter: models.Filter | None = None, *, tenant: str | None = None) -> int:
+    """How many documents fit the filter, or there are for None; 0 before the first populate.
+
+    Without filter and tenant all are counted, whosever they are.
+
+    Raises:
+        CollectionError: what is given is no filter; TenantError: a filter alone where a tenant is required.
+    """
+    _require_filter(filter)
+    own = None if filter is None and tenant is None else narrowed(_scope(handle, tenant), filter)
+    return handle.client.count(handle.name, own).count if handle.exists else 0
 
 
 def having(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> models.Filter:
@@ -93,7 +105,7 @@ def having(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None =
 
 def field(handle: CollectionHandle, name: str) -> str:
     """The payload key of what documents call `text`, `title`, or a key of their metadata."""
-    return field_of(handle.view.layout, name)
+    return quoted(field_of(handle.view.layout, name))
 
 
 def _read(handle: CollectionHandle, store: Store, ids: Sequence[str], tenant: str | None) -> Iterator[Document]:
@@ -134,6 +146,12 @@ def _checked(ids: Sequence[str]) -> list[str]:
     if isinstance(ids, str) or not all(isinstance(identifier, str) for identifier in ids):
         raise CollectionError("ids are no list of texts", got=repr(ids)[:80], expected='["id", ...]')
     return list(dict.fromkeys(ids))
+
+
+def _require_filter(filter: object) -> None:
+    if filter is not None and not isinstance(filter, models.Filter):
+        got = type(filter).__name__
+        raise CollectionError("this is no filter", got=got, expected="qdrant_client.models.Filter or None")
 
 
 def _batches(ids: Sequence[str]) -> Iterator[list[str]]:

@@ -61,6 +61,12 @@ class NamedEncoder:
         return int(self._slot().encoder.dimension)
 
     @property
+    def shortest(self) -> int | None:
+        """How few leading numbers of a vector are of use: those of the slot's first stage; None where it has none."""
+        first = self._slot().config.storage.first_stage
+        return first.dimension if first else None
+
+    @property
     def similarity(self) -> Similarity | None:
         """How its vectors are compared; None where its kind has only one way. May load the encoder."""
         return self._slot().similarity
@@ -95,6 +101,7 @@ class Encoders:
         slots: gives the slots by name as they are now.
         registry: whose adapters can be named, too.
         stages: adapter and options of each reranker that the pipeline names.
+        rerankers: those that are made already, so that none is made twice.
     """
 
     def __init__(
@@ -102,15 +109,18 @@ class Encoders:
         slots: Callable[[], Mapping[str, Slot]],
         registry: Registry,
         stages: Mapping[str, Mapping[str, Any]] | None = None,
+        rerankers: Rerankers | None = None,
     ) -> None:
         self._slots, self._registry, self._stages = slots, registry, dict(stages or {})
         self._adapters: list[tuple[str, dict[str, Any], Slot]] = []
-        self._rerankers = Rerankers(registry)
+        self._rerankers = rerankers or Rerankers(registry)
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, source: str | Path | Config | None = None, *, registry: Registry | None = None) -> Encoders:
-        """Those of a config file or `Config`, without its store; of the installed adapters alone for None.
+    def open(
+        cls, source: str | Path | Mapping[str, Any] | Config | None = None, *, registry: Registry | None = None
+    ) -> Encoders:
+        """Those of a config, be it a file, a mapping or a `Config`, without its store; for None, the adapters alone.
 
         What needs statistics of a corpus, as bm25 does, encodes documents only where its options give them.
 
@@ -127,12 +137,26 @@ class Encoders:
     def of(cls, handle: CollectionHandle) -> Encoders:
         """Those that serve an open collection."""
         stages = {stage.adapter: stage.options for stage in handle.search_config.rerank}
-        return cls(lambda: handle.now().slots if handle.exists else handle.slots, handle.registry, stages)
+
+        def slots() -> Mapping[str, Slot]:
+            return handle.now().slots if handle.exists else handle.slots
+
+        return cls(slots, handle.registry, stages, handle.view.rerankers)
 
     @property
     def names(self) -> list[str]:
         """The slots."""
         return list(self._slots())
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """The contract of each slot that makes vectors."""
+        return {name: slot.kind for name, slot in self._slots().items() if slot.kind in ENCODES}
+
+    @property
+    def rerankers(self) -> list[str]:
+        """The rerankers that the pipeline names."""
+        return list(self._stages)
 
     def of_kind(self, *kinds: Kind) -> list[str]:
         """The slots of one of these kinds, in their order."""

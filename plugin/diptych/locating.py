@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diptych.config import Config, check_adapters, load_config
-from diptych.errors import CollectionError
+from diptych.config import Config, check_adapters, load_config, parse_config
+from diptych.errors import CollectionError, ConfigError
 from diptych.registry import Registry
 from diptych.stores import is_store_url, open_store, open_store_of
 
@@ -34,7 +35,9 @@ def config_at(source: object, registry: Registry) -> Config:
     """
     found = config_of(source, registry)
     if found is None:
-        raise CollectionError("this is no config", got=repr(source)[:80], expected="a config file or a Config")
+        raise CollectionError(
+            "this is no config", got=repr(source)[:80], expected="a config file, a mapping or a Config"
+        )
     return found
 
 
@@ -42,16 +45,30 @@ def config_of(source: object, registry: Registry) -> Config | None:
     """The config that `source` is or names, None for a store or a client."""
     if isinstance(source, Path) or (isinstance(source, str) and not is_store_url(source)):
         source = load_config(source)
+    elif isinstance(source, Mapping):
+        source = parse_config(source)
     if not isinstance(source, Config):
         return None
     check_adapters(source, registry)
     return source
 
 
-def client_of(source: Any, config: Config | None, registry: Registry, create: bool) -> tuple[QdrantBase, bool]:
-    """The client, and whether it was opened here."""
+def client_of(
+    source: Any, config: Config | None, registry: Registry, create: bool, api_key: str | None = None
+) -> tuple[QdrantBase, bool]:
+    """The client, and whether it was opened here.
+
+    Raises:
+        ConfigError: a key is given for something else than a store's URL.
+    """
+    if api_key is not None and (config is not None or not isinstance(source, str)):
+        raise ConfigError(
+            "api_key goes with a store's URL",
+            got="a client, which has its own" if config is None else "a config, which names its own",
+            do="write `api_key: ${QDRANT_API_KEY}` into the config" if config else "leave api_key out",
+        )
     if config is not None:
         return open_store_of(config, registry=registry, create=create), True
     if isinstance(source, str):
-        return open_store(source, registry=registry, create=create), True
+        return open_store(source, api_key=api_key, registry=registry, create=create), True
     return source, False

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from diptych import documents as found
 from diptych import frames
 from diptych.encoders import Encoders
 from diptych.errors import TenantError
@@ -15,6 +16,9 @@ from diptych.reports import PopulateReport
 from diptych.searching import Searching
 from diptych.tenancy import scope
 from diptych.types import Document
+
+if TYPE_CHECKING:
+    from qdrant_client import models
 
 
 class TenantCollection(Searching):
@@ -64,13 +68,9 @@ class TenantCollection(Searching):
             tenant=self.tenant,
         )
 
-    def count(self) -> int:
-        """How many documents the tenant has; 0 before the first populate."""
-        view = self.handle.view
-        if not self.handle.exists:
-            return 0
-        own = scope(view.tenancy, view.layout, self.tenant, f"collection {view.name!r}")
-        return view.client.count(view.name, count_filter=own, exact=True).count
+    def count(self, filter: models.Filter | None = None) -> int:
+        """How many documents the tenant has, or fit the filter; 0 before the first populate."""
+        return found.count(self.handle, filter, tenant=self.tenant)
 
     def _named(self, tenant: str | None) -> str:
         if tenant not in (None, self.tenant):

@@ -38,7 +38,7 @@ class Suite:
 SUITES = {
     "langchain": Suite(["tests/integration/langchain"], ["langchain-tests"]),
     "llama-index": Suite(["tests/integration/llama_index"]),
-    "haystack": Suite(["tests/integration/haystack"], ["pytest-asyncio", "pandas"]),
+    "haystack": Suite(["tests/integration/haystack"]),
     "serve": Suite(["tests/integration/service"], ["openai", "httpx"]),
     "mcp": Suite(["tests/integration/mcp_server"]),
     "otel": Suite(["tests/integration/telemetry"], ["opentelemetry-sdk"]),

@@ -21,26 +21,12 @@ def parse_filter(text: str | None, where: Sequence[str]) -> models.Filter | None
     """
     if text is None and not where:
         return None
-    from pydantic import ValidationError
     from qdrant_client import models
 
-    from diptych.config.wording import expectation, found, place
+    from diptych.search.filters import read_filter
 
-    try:
-        given = models.Filter.model_validate_json(text) if text is not None else None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise SearchError(
-            "--filter is no Qdrant filter",
-            where=place(first),
-            got=found(first),
-            expected=expectation(first, mapping="an object"),
-            do=_FILTER_HINT,
-        ) from error
-    return models.Filter(must=[*([given] if given else []), *map(_condition, where)])
-
-
-_FILTER_HINT = """write JSON such as {"must": [{"key": "section", "match": {"value": "mail"}}]}"""
+    given = [read_filter(text, name="--filter")] if text is not None else []
+    return models.Filter(must=[*given, *map(_condition, where)])
 
 
 def _condition(text: str) -> models.FieldCondition:

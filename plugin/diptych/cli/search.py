@@ -118,10 +118,9 @@ def single(collection: Collection, slot: str | None) -> Pipeline | None:
     """The pipeline of one slot alone, None for the config's."""
     if slot is None:
         return None
-    from diptych.search import Pipeline, Retrieve
+    from diptych.search import Pipeline
 
-    params = Pipeline.from_config(collection.handle.search_config, collection.handle.slots).retrieve[0].params
-    return Pipeline((Retrieve(slot, params=params),))
+    return Pipeline.of_slot(slot, collection.handle.search_config)
 
 
 def grouped(

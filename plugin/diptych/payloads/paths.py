@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+_PLAIN = re.compile(r"[\w-]+(\[\d*\])?")  # a key, and perhaps which values of its list
+
+
+def quoted(path: str) -> str:
+    """The path as Qdrant's filters read it: a key with spaces or other signs stands in quotes."""
+    return ".".join(key if _PLAIN.fullmatch(key) or '"' in key else f'"{key}"' for key in path.split("."))
 
 
 def head(path: str) -> str:

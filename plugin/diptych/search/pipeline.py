@@ -86,6 +86,11 @@ class Pipeline:
             tuple(map(_rerank, config.rerank)),
         )
 
+    @classmethod
+    def of_slot(cls, slot: str, config: SearchConfig) -> Pipeline:
+        """One slot alone, without later stages, searched as a config's `search.params` say."""
+        return cls((Retrieve(slot, params=search_params(config.params)),))
+
     def __add__(self, other: Retrieve | Pipeline) -> Pipeline:
         added = other.retrieve if isinstance(other, Pipeline) else (other,)
         if self.stages or (isinstance(other, Pipeline) and other.stages):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from qdrant_client import models
@@ -101,6 +102,17 @@ def test_documents_are_read_by_a_filter_and_all_without_one(url: str) -> None:
         assert next(things.documents(things.having(["d3"]))) == many[3]
 
 
+def test_documents_are_counted_whole_or_by_a_filter(url: str) -> None:
+    with opened(url) as things:
+        assert things.count() == 0
+        things.populate(DOCUMENTS)
+        sound = models.Filter(must=[models.FieldCondition(key="section", match=models.MatchValue(value="sound"))])
+        assert (things.count(), things.count(sound)) == (3, 1)
+        wrong: Any = {"section": "sound"}
+        with pytest.raises(CollectionError, match=r"(?s)this is no filter.*got: dict.*qdrant_client.models.Filter"):
+            things.count(wrong)
+
+
 def test_what_is_no_filter_is_refused(url: str) -> None:
     with opened(url) as things, pytest.raises(CollectionError, match=r"(?s)this is no filter.*dict"):
         list(things.documents({"must": []}))  # type: ignore[arg-type]
@@ -119,3 +131,12 @@ def test_filters_name_metadata_as_the_payload_has_it(url: str) -> None:
     with opened(url) as things:
         assert things.field("section") == "section"
         assert things.field("title") == "title"
+
+
+@pytest.mark.parametrize("key", ["section", "x y", "a/b", "größe", "at.x y", "k-1", "tags[]"])
+def test_filters_find_keys_of_any_signs(url: str, key: str) -> None:
+    metadata = {"section": 3, "x y": 3, "a/b": 3, "größe": 3, "at": {"x y": 3}, "k-1": 3, "tags": [2, 3]}
+    with opened(url) as things:
+        things.populate([Document("a", "text", metadata=metadata)])
+        three = models.FieldCondition(key=things.field(key), match=models.MatchValue(value=3))
+        assert things.count(models.Filter(must=[three])) == 1

@@ -39,6 +39,7 @@ QUESTIONS: dict[str, Callable[[Collection], Any]] = {
     "delete": lambda c: c.delete(["1"]),
     "documents": lambda c: c.documents(),
     "having": lambda c: c.having(["1"]),
+    "count": lambda c: c.count(models.Filter(must=[])),
 }
 
 

@@ -103,6 +103,23 @@ def test_rerankers_take_the_pipelines_options(encoders: Encoders) -> None:
     assert encoders.reranker("fake-reranker") is reranker
 
 
+def test_it_is_known_what_can_be_asked_for(encoders: Encoders) -> None:
+    assert encoders.kinds == {"mine": "dense", "words": "sparse", "late": "multivector"}
+    assert encoders.rerankers == ["fake-reranker"]
+
+
+def test_a_reranker_that_serves_the_pipeline_is_not_made_twice(registry: Registry) -> None:
+    with Collection.open(parse_config(CONFIG), registry=registry) as things:
+        assert things.encoders.reranker("fake-reranker") is things.handle.reranker("fake-reranker", {})
+
+
+def test_a_slot_with_a_first_stage_says_how_few_numbers_are_of_use(registry: Registry) -> None:
+    slots = {**CONFIG["slots"], "mine": {"adapter": "fake-dense", "storage": {"first_stage": {"dimension": 16}}}}  # type: ignore[dict-item]
+    encoders = Encoders.open(parse_config({**CONFIG, "slots": slots}), registry=registry)
+    assert encoders["mine"].shortest == 16
+    assert encoders["late"].shortest is None
+
+
 def test_unknown_names_and_what_makes_no_vectors_are_said(encoders: Encoders) -> None:
     names = r"(?s)no encoder is called 'mime'.*mine, words, late.*did you mean 'mine'"
     with pytest.raises(UnknownAdapter, match=names):
@@ -145,3 +162,10 @@ def test_a_slot_tells_which_vector_it_fills(encoders: Encoders) -> None:
 def test_slots_are_listed_by_kind(encoders: Encoders) -> None:
     assert encoders.of_kind("dense") == ["mine"]
     assert encoders.of_kind("sparse", "multivector", "text_index") == ["words", "late"]
+
+
+def test_a_mapping_is_a_config(registry: Registry) -> None:
+    assert Encoders.open(CONFIG, registry=registry).names == ["mine", "words", "late"]
+    with Collection.open(CONFIG, registry=registry) as things:
+        things.populate([{"id": "a", "text": "one"}])
+        assert [hit.id for hit in things.search("one")] == ["a"]

@@ -62,6 +62,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("encoders",),
     ("tenant",),
     ("collection", "clients"),
+    ("service", "agents"),
     ("cli", "studio", "__main__"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -14,6 +14,7 @@ from diptych.hookspecs import hookimpl
 from diptych.registry import Registry
 from diptych.stores import is_store_url, open_store
 from diptych.stores.edge import EdgeClient
+from diptych.testing import fakes_plugin
 
 
 @pytest.mark.parametrize("url", ["", "qdrant", "ftp://host", "edge:", "http://", "grpc:", "C:\\folder"])
@@ -103,3 +104,13 @@ def test_a_path_is_no_store_url(tmp_path: Path) -> None:
     assert not is_store_url("diptych.yaml")
     assert not is_store_url("C:\\diptych.yaml")
     assert not is_store_url(str(tmp_path / "diptych.yaml"))
+
+
+def test_a_key_goes_with_a_servers_url_and_is_never_shown() -> None:
+    slots = {"dense": {"adapter": "fake-dense"}}
+    config = {"store": "memory:", "collection": "things", "slots": slots}
+    with pytest.raises(ConfigError, match=r"(?s)api_key goes with a store's URL.*a config, which.*QDRANT_API") as told:
+        Collection.open(config, api_key="hunter2", registry=Registry(fakes_plugin, installed=False))
+    assert "hunter2" not in str(told.value)
+    with pytest.raises(ConfigError, match=r"a client, which has its own"):
+        Collection.open(QdrantClient(":memory:"), "things", api_key="hunter2")

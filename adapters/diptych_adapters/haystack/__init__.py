@@ -1,0 +1,31 @@
+"""Haystack over diptych: embedders for any encoder, and a document store, retriever and ranker over a `Collection`.
+
+Haystack itself sends telemetry unless HAYSTACK_TELEMETRY_ENABLED=False is in the environment; nothing here does.
+"""
+
+from __future__ import annotations
+
+from diptych.errors import MissingExtra
+
+try:
+    import haystack as _haystack  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "haystack":
+        raise
+    raise MissingExtra("diptych_adapters.haystack needs haystack-ai", do="pip install 'diptych[haystack]'") from error
+
+from diptych_adapters.haystack.embedders import DiptychDocumentEmbedder, DiptychTextEmbedder
+from diptych_adapters.haystack.ranker import DiptychRanker
+from diptych_adapters.haystack.retriever import DiptychRetriever
+from diptych_adapters.haystack.sparse_embedders import DiptychSparseDocumentEmbedder, DiptychSparseTextEmbedder
+from diptych_adapters.haystack.store import DiptychDocumentStore
+
+__all__ = [
+    "DiptychDocumentEmbedder",
+    "DiptychDocumentStore",
+    "DiptychRanker",
+    "DiptychRetriever",
+    "DiptychSparseDocumentEmbedder",
+    "DiptychSparseTextEmbedder",
+    "DiptychTextEmbedder",
+]

@@ -1,0 +1,207 @@
+"""`CollectionStore`: Haystack's document store over a `Collection`, whose own encoders make the vectors."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Hashable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+from haystack import Document, default_from_dict, default_to_dict
+from haystack.document_stores.types import DuplicatePolicy
+from haystack.utils import Secret
+
+import diptych
+from diptych import Collection
+from diptych_adapters.haystack import metadata_facts
+from diptych_adapters.haystack.choosing import place_of, unserializable, written
+from diptych_adapters.haystack.documents import checked, to_diptych, to_haystack
+from diptych_adapters.haystack.errors import DuplicateDocument, UnusableDocument, UnusableFilter
+from diptych_adapters.haystack.filters import Filters, to_qdrant
+from diptych_adapters.haystack.shared import Shared
+
+logger = logging.getLogger(__name__)
+_OPEN: Shared[Collection] = Shared(Collection.close)
+_WRITERS: weakref.WeakKeyDictionary[Collection, threading.Lock] = weakref.WeakKeyDictionary()
+
+
+class CollectionStore:
+    """The methods that wait; see `DiptychDocumentStore`, which has a coroutine for each."""
+
+    def __init__(
+        self,
+        source: str | Path | dict[str, Any] | Collection,
+        name: str | None = None,
+        *,
+        api_key: Secret | None = None,
+    ) -> None:
+        self._source = str(source) if isinstance(source, Path) else source
+        self._name, self._api_key = name, api_key
+
+    @property
+    def collection(self) -> Collection:
+        """The collection, opened at the first call.
+
+        Raises:
+            ConfigError, StoreError, CollectionError: see diptych.errors.
+        """
+        if isinstance(self._source, Collection):
+            return self._source
+        return _OPEN.take(self._key(self._source), self, self._opened)
+
+    def close(self) -> None:
+        """Close the collection, unless it was given or another store uses it."""
+        if not isinstance(self._source, Collection):
+            _OPEN.let_go(self._key(self._source), self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The store as names.
+
+        Raises:
+            NotSerializable: it was made of an open collection, or of a config with a key in clear.
+        """
+        if isinstance(self._source, Collection):
+            raise unserializable(self, self._source)
+        api_key = self._api_key and self._api_key.to_dict()
+        return default_to_dict(self, source=written(self._source), name=self._name, api_key=api_key)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """The store that `to_dict` wrote."""
+        return default_from_dict(cls, data)
+
+    def count_documents(self) -> int:
+        """How many documents there are."""
+        return self.collection.count()
+
+    def filter_documents(self, filters: Filters = None) -> list[Document]:
+        """The documents that fit the filter, or all.
+
+        Raises:
+            UnusableFilter: Haystack does not define it, or Qdrant cannot hold points to it.
+        """
+        return list(self._scanned(filters))
+
+    def write_documents(self, documents: list[Document], policy: DuplicatePolicy = DuplicatePolicy.NONE) -> int:
+        """Write documents and encode those that are new or changed; how many were written, or were there already.
+
+        Args:
+            documents: of the same id within them the last counts, with SKIP the first.
+            policy: NONE and OVERWRITE replace what has the same id; SKIP leaves it, and does not count it; FAIL writes
+                nothing if there is any.
+
+        Raises:
+            UnusableDocument: one is no document, or something of it would be lost; then none is written, or with
+                metadata that cannot be stored, the others are.
+            DuplicateDocument: with FAIL, an id is taken.
+            PopulateError, ContractError: see diptych.errors.
+        """
+        converted = [to_diptych(document) for document in checked(documents)]
+        with _writing(self.collection):
+            wanted = self._by_policy(converted, policy)
+            if wanted:
+                self._populate(wanted)
+        vectors = sum(document.embedding is not None or document.sparse_embedding is not None for document in documents)
+        if vectors:
+            logger.warning("the embeddings of %d documents are not stored: the collection encodes them", vectors)
+        return len(wanted) if policy is DuplicatePolicy.SKIP else len(converted)
+
+    def delete_documents(self, document_ids: list[str]) -> None:
+        """Delete the documents of these ids; those that are not there do not matter."""
+        self.collection.delete(document_ids)
+
+    def delete_all_documents(self) -> None:
+        """Delete all documents; the collection stays, with its encoders and what they measured."""
+        self.collection.delete([document.id for document in self._scanned(None)])
+
+    def delete_by_filter(self, filters: Filters) -> int:
+        """Delete the documents that fit the filter; how many there were.
+
+        Raises:
+            UnusableFilter: as `filter_documents`; or there is no filter.
+        """
+        if not filters:
+            raise UnusableFilter("there is no filter", got=repr(filters), do="delete_all_documents() deletes all")
+        return self.collection.delete([document.id for document in self._scanned(filters)])
+
+    def update_by_filter(self, filters: Filters, meta: dict[str, Any]) -> int:
+        """Put `meta` over the metadata of the documents that fit the filter; how many there are.
+
+        Raises:
+            UnusableFilter, UnusableDocument, PopulateError: as `filter_documents` and `write_documents`.
+        """
+        changed = [replace(found, meta={**found.meta, **meta}) for found in self._scanned(filters)]
+        return self.write_documents(changed, DuplicatePolicy.OVERWRITE)
+
+    def count_documents_by_filter(self, filters: Filters) -> int:
+        """How many documents fit the filter."""
+        return self.collection.count(to_qdrant(filters, self.collection))
+
+    def get_metadata_fields_info(self) -> dict[str, dict[str, str]]:
+        """The type of each field of the metadata: keyword, long, float or boolean. Reads all documents."""
+        return metadata_facts.fields_of(self._scanned(None))
+
+    def get_metadata_field_min_max(self, metadata_field: str) -> dict[str, Any]:
+        """The least and the greatest value of a field. Reads all documents."""
+        return metadata_facts.extremes_of(self._scanned(None), metadata_field)
+
+    def count_unique_metadata_by_filter(self, filters: Filters, metadata_fields: list[str]) -> dict[str, int]:
+        """How many distinct values each field has in the documents that fit the filter. Reads them all."""
+        return metadata_facts.numbers_of_values(self._scanned(filters), metadata_fields)
+
+    def get_metadata_field_unique_values(
+        self,
+        metadata_field: str,
+        search_term: str | None = None,
+        from_: int = 0,
+        size: int = 10,
+        filters: Filters = None,
+    ) -> tuple[list[Any], int]:
+        """A page of the distinct values of a field whose text holds `search_term`, and how many they are."""
+        found = metadata_facts.values_of(self._scanned(filters), metadata_field, search_term)
+        return found[from_ : from_ + size], len(found)
+
+    def _key(self, source: str | dict[str, Any]) -> Hashable:
+        return place_of(source), self._name, self._api_key
+
+    def _opened(self) -> Collection:
+        key = self._api_key.resolve_value() if self._api_key else None
+        source: Any = self._source
+        return Collection.open(source, self._name, api_key=key)
+
+    def _scanned(self, filters: Filters) -> Iterator[Document]:
+        return map(to_haystack, self.collection.documents(to_qdrant(filters, self.collection)))
+
+    def _by_policy(self, documents: list[diptych.Document], policy: DuplicatePolicy) -> list[diptych.Document]:
+        """Those to write, each id once."""
+        if policy in (DuplicatePolicy.NONE, DuplicatePolicy.OVERWRITE):
+            return list({document.id: document for document in documents}.values())
+        taken = {document.id for document in self.collection.get([document.id for document in documents])}
+        free: dict[str, diptych.Document] = {}
+        for document in documents:
+            if document.id not in taken and document.id not in free:
+                free[document.id] = document
+            elif policy is DuplicatePolicy.FAIL:
+                do = "DuplicatePolicy.SKIP leaves what is there, OVERWRITE replaces it"
+                raise DuplicateDocument("a document of this id is there", where=f"document {document.id!r}", do=do)
+        return list(free.values())
+
+    def _populate(self, documents: list[diptych.Document]) -> None:
+        report = self.collection.populate(documents)
+        for warning in report.warnings:
+            logger.warning("%s", warning)
+        if report.set_aside:
+            raise UnusableDocument(
+                f"{report.set_aside} of {report.read} documents cannot be stored; the others are",
+                where=", ".join(f"document {example.id!r}" for example in report.examples),
+                got="; ".join(dict.fromkeys(example.reason for example in report.examples)),
+                do=f"see {report.report_file}" if report.report_file else "",
+            )
+
+
+def _writing(collection: Collection) -> threading.Lock:
+    """What one writer at a time holds: of two first ones, both would make the collection."""
+    return _WRITERS.setdefault(collection, threading.Lock())

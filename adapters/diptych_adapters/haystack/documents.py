@@ -1,0 +1,86 @@
+"""Haystack's documents and diptych's, each as the other.
+
+| Haystack | diptych |
+|---|---|
+| `id`, `content` | `id`, `text` |
+| `meta["title"]`, if it is a text | `title` |
+| the rest of `meta` | `metadata` |
+| `blob`, or no `content` | refused |
+| `score` | none: it belongs to a query; hits have one |
+| `embedding`, `sparse_embedding` | none: the collection's encoders make the vectors |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from haystack import Document
+
+import diptych
+from diptych_adapters.haystack.errors import UnusableDocument
+
+
+def to_diptych(document: Document) -> diptych.Document:
+    """The document as a collection holds it.
+
+    Raises:
+        UnusableDocument: it holds binary data or no text.
+    """
+    text = text_of(document)
+    if document.blob is not None:
+        raise UnusableDocument(
+            "a document holds binary data, which a collection would lose",
+            where=f"document {document.id!r}",
+            got=f"a blob of {len(document.blob.data)} bytes",
+            do="keep the path of the file in meta, and leave blob out",
+        )
+    metadata = dict(document.meta)
+    title = metadata.pop("title") if _is_title(metadata.get("title")) else ""
+    return diptych.Document(document.id, text, title, metadata).checked()
+
+
+def to_haystack(document: diptych.Document, score: float | None = None) -> Document:
+    """The document as Haystack's components pass it on."""
+    title = {"title": document.title} if document.title else {}
+    return Document(id=document.id, content=document.text, meta={**title, **document.metadata}, score=score)
+
+
+def checked(documents: object) -> list[Document]:
+    """The documents, once it is known that they are some.
+
+    Raises:
+        UnusableDocument: they are not.
+    """
+    if not isinstance(documents, list):
+        raise UnusableDocument("this is no list of documents", got=type(documents).__name__, expected="list[Document]")
+    for position, document in enumerate(documents):
+        if not isinstance(document, Document):
+            raise UnusableDocument(
+                "this is no document",
+                where=f"documents[{position}]",
+                got=type(document).__name__,
+                expected="haystack.Document",
+            )
+    return documents
+
+
+def text_of(document: Document, meta_fields: Sequence[str] = (), separator: str = "\n") -> str:
+    """What a model reads of a document: these fields of `meta`, as far as it has them, and the content.
+
+    Raises:
+        UnusableDocument: it has no text.
+    """
+    if document.content is None or not document.content.strip():
+        raise UnusableDocument(
+            "a document has no text",
+            where=f"document {document.id!r}",
+            got="content: None" if document.content is None else f"content: {document.content!r}",
+            do="convert or leave out what holds no text before it comes here",
+        )
+    fields = [str(value) for name in meta_fields if (value := document.meta.get(name)) is not None]
+    return separator.join([*fields, document.content])
+
+
+def _is_title(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)

@@ -1,0 +1,120 @@
+"""A ranker for any reranker."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any, Self
+
+from haystack import Document, component, default_from_dict, default_to_dict
+from haystack.utils import Secret
+
+from diptych import Reranker
+from diptych.errors import SearchError
+from diptych_adapters.haystack.choosing import Choice, unserializable
+from diptych_adapters.haystack.documents import checked, text_of
+
+
+@component
+class DiptychRanker:
+    """Documents in the order of a reranker's scores.
+
+    Args:
+        reranker: an adapter, or any object that satisfies `diptych.Reranker`; `cross-encoder` unless given.
+        model: the adapter's option of this name, which most have.
+        config: path of a config file, or a mapping that says the same; its pipeline's options are the reranker's.
+        options: further ones of the adapter, instead of the pipeline's.
+        api_key: of a remote adapter: a secret from the environment.
+        top_k: how many documents come out; all unless given.
+        meta_fields_to_embed: keys of `meta` whose values the reranker reads before the content.
+        embedding_separator: stands between them.
+    """
+
+    def __init__(
+        self,
+        reranker: str | Reranker = "cross-encoder",
+        *,
+        model: str | None = None,
+        config: str | dict[str, Any] | None = None,
+        options: dict[str, Any] | None = None,
+        api_key: Secret | None = None,
+        top_k: int | None = None,
+        meta_fields_to_embed: list[str] | None = None,
+        embedding_separator: str = "\n",
+    ) -> None:
+        self._given = reranker
+        self._choice = Choice(reranker, model, config, options, api_key) if isinstance(reranker, str) else None
+        self.top_k = require_top_k(top_k)
+        self.meta_fields_to_embed, self.embedding_separator = meta_fields_to_embed or [], embedding_separator
+
+    @property
+    def reranker(self) -> Reranker:
+        """The reranker.
+
+        Raises:
+            ConfigError, RegistryError: see diptych.errors.
+        """
+        return self._choice.reranker() if self._choice else self._given  # type: ignore[return-value]  # no str here
+
+    def warm_up(self) -> None:
+        """Load the reranker."""
+        _ = self.reranker
+
+    async def warm_up_async(self) -> None:
+        """`warm_up`, in a thread, while the event loop goes on."""
+        await asyncio.to_thread(self.warm_up)
+
+    @component.output_types(documents=list[Document])
+    def run(self, query: str, documents: list[Document], top_k: int | None = None) -> dict[str, Any]:
+        """The documents, each once, with the reranker's `score`, best first.
+
+        Raises:
+            UnusableDocument: one is no document, or has no text.
+            ContractError, RegistryError: see diptych.errors.
+        """
+        limit = self.top_k if top_k is None else require_top_k(top_k)
+        once = list({document.id: document for document in checked(documents)}.values())
+        if not once:
+            return {"documents": []}
+        fields, separator = self.meta_fields_to_embed, self.embedding_separator
+        scores = self.reranker.predict([(query, text_of(document, fields, separator)) for document in once])
+        scored = [replace(document, score=float(score)) for document, score in zip(once, scores, strict=True)]
+        return {"documents": sorted(scored, key=lambda document: -(document.score or 0.0))[:limit]}
+
+    @component.output_types(documents=list[Document])
+    async def run_async(self, query: str, documents: list[Document], top_k: int | None = None) -> dict[str, Any]:
+        """`run`, in a thread, while the event loop goes on."""
+        return await asyncio.to_thread(self.run, query, documents, top_k)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The component as names.
+
+        Raises:
+            NotSerializable: it was made of a reranker, not of a name.
+        """
+        if self._choice is None:
+            raise unserializable(self, self._given)
+        return default_to_dict(
+            self,
+            reranker=self._given,
+            top_k=self.top_k,
+            meta_fields_to_embed=self.meta_fields_to_embed,
+            embedding_separator=self.embedding_separator,
+            **self._choice.init_parameters(),
+        )
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """The component that `to_dict` wrote."""
+        return default_from_dict(cls, data)
+
+
+def require_top_k(top_k: int | None) -> int | None:
+    """`top_k`, once it is known to be a number of documents.
+
+    Raises:
+        SearchError: it is none.
+    """
+    if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1):
+        raise SearchError("top_k is no number of documents", got=repr(top_k), expected="an integer, 1 or more, or None")
+    return top_k

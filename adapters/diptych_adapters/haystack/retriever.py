@@ -1,0 +1,167 @@
+"""A retriever that answers through the collection's whole pipeline: from the text of a query to documents."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import Any, Self
+
+from haystack import Document, component, default_from_dict, default_to_dict
+from haystack.document_stores.types import FilterPolicy
+from haystack.document_stores.types.filter_policy import apply_filter_policy
+from qdrant_client import models
+
+from diptych import Hit
+from diptych.errors import CollectionNotFound, SearchError
+from diptych_adapters.haystack.choosing import unserializable
+from diptych_adapters.haystack.documents import to_haystack
+from diptych_adapters.haystack.errors import UnusableFilter
+from diptych_adapters.haystack.filters import to_qdrant
+from diptych_adapters.haystack.ranker import require_top_k
+from diptych_adapters.haystack.store import DiptychDocumentStore
+
+logger = logging.getLogger(__name__)
+
+
+@component
+class DiptychRetriever:
+    """Documents for a query, with their score: encoded, retrieved, fused and reranked as the collection has it.
+
+    Args:
+        document_store: over the collection.
+        filters: Haystack's, or one of Qdrant's own, which YAML cannot hold.
+        top_k: how many documents; as many as the collection's config says unless given.
+        filter_policy: whether filters of a run replace these or are merged with them.
+        score_threshold: documents of a lower final score are left out.
+        explain: put into `meta["_explanation"]` why each document stands where it stands; costs a second search.
+    """
+
+    def __init__(
+        self,
+        document_store: DiptychDocumentStore,
+        *,
+        filters: dict[str, Any] | models.Filter | None = None,
+        top_k: int | None = None,
+        filter_policy: str | FilterPolicy = FilterPolicy.REPLACE,
+        score_threshold: float | None = None,
+        explain: bool = False,
+    ) -> None:
+        if not isinstance(document_store, DiptychDocumentStore):
+            raise SearchError(
+                "the retriever searches a collection of diptych",
+                got=type(document_store).__name__,
+                expected="a DiptychDocumentStore",
+                do="for a QdrantDocumentStore take its own retriever and a DiptychTextEmbedder",
+            )
+        self.filter_policy = FilterPolicy.from_str(str(filter_policy))
+        self.document_store, self.filters, self.top_k = document_store, filters, require_top_k(top_k)
+        self.score_threshold, self.explain, self._warm = score_threshold, explain, False
+
+    def warm_up(self) -> None:
+        """Load what queries need and search once, unless nothing was written so far; pipelines ask at every run."""
+        if not self._warm and self.document_store.count_documents():
+            self.document_store.collection.warm()
+            self._warm = True
+
+    async def warm_up_async(self) -> None:
+        """`warm_up`, in a thread, while the event loop goes on."""
+        await asyncio.to_thread(self.warm_up)
+
+    def close(self) -> None:
+        """Close the document store."""
+        self.document_store.close()
+        self._warm = False
+
+    async def close_async(self) -> None:
+        """`close`, in a thread."""
+        await asyncio.to_thread(self.close)
+
+    @component.output_types(documents=list[Document])
+    def run(
+        self,
+        query: str,
+        filters: dict[str, Any] | models.Filter | None = None,
+        top_k: int | None = None,
+        score_threshold: float | None = None,
+    ) -> dict[str, Any]:
+        """The documents, best first; none, with a warning in the log, while nothing was written.
+
+        Raises:
+            UnusableFilter: Haystack does not define it, or Qdrant cannot hold points to it.
+            SearchError, FingerprintMismatch: see diptych.errors.
+        """
+        limit, chosen, threshold = self._asked(filters, top_k, score_threshold)
+        collection = self.document_store.collection
+        try:
+            hits = collection.search(query, limit=limit, filter=chosen, score_threshold=threshold)
+        except CollectionNotFound as error:
+            return _nothing(error)
+        return {"documents": self._documents(query, hits, chosen)}
+
+    @component.output_types(documents=list[Document])
+    async def run_async(
+        self,
+        query: str,
+        filters: dict[str, Any] | models.Filter | None = None,
+        top_k: int | None = None,
+        score_threshold: float | None = None,
+    ) -> dict[str, Any]:
+        """`run`, while the event loop goes on. Queries that are asked at the same time are answered together."""
+        collection = await asyncio.to_thread(lambda: self.document_store.collection)
+        limit, chosen, threshold = self._asked(filters, top_k, score_threshold)
+        try:
+            hits = await collection.asearch(query, limit=limit, filter=chosen, score_threshold=threshold)
+        except CollectionNotFound as error:
+            return _nothing(error)
+        return {"documents": await asyncio.to_thread(self._documents, query, hits, chosen)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The component as names.
+
+        Raises:
+            NotSerializable: the store was made of an open collection, or the filter is Qdrant's.
+        """
+        if isinstance(self.filters, models.Filter):
+            raise unserializable(self, self.filters)
+        return default_to_dict(
+            self,
+            document_store=self.document_store,
+            filters=self.filters,
+            top_k=self.top_k,
+            filter_policy=str(self.filter_policy),
+            score_threshold=self.score_threshold,
+            explain=self.explain,
+        )
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """The component that `to_dict` wrote."""
+        return default_from_dict(cls, data)
+
+    def _asked(self, filters: Any, top_k: int | None, threshold: float | None) -> Any:
+        """Limit, filter and threshold of a run."""
+        both: Any = (self.filters, filters)  # Haystack passes Qdrant's own on as they are, and says dict
+        if self.filter_policy is FilterPolicy.MERGE and all(both) and any(isinstance(f, models.Filter) for f in both):
+            do = "write both as Haystack's, or take FilterPolicy.REPLACE"
+            raise UnusableFilter("Haystack merges its own filters only", got="one of Qdrant's", do=do)
+        chosen = apply_filter_policy(self.filter_policy, *both)
+        return (
+            self.top_k if top_k is None else require_top_k(top_k),
+            to_qdrant(chosen, self.document_store.collection),
+            self.score_threshold if threshold is None else threshold,
+        )
+
+    def _documents(self, query: str, hits: list[Hit], chosen: models.Filter | None) -> list[Document]:
+        found = [to_haystack(hit.document, hit.score) for hit in hits]
+        if not self.explain or not found:
+            return found
+        told = self.document_store.collection.explain(query, ids=[hit.id for hit in hits], filter=chosen)
+        pairs = zip(found, told, strict=True)
+        return [replace(document, meta={**document.meta, "_explanation": own.as_dict()}) for document, own in pairs]
+
+
+def _nothing(error: CollectionNotFound) -> dict[str, Any]:
+    """The answer of an empty store, as Haystack's other stores give it."""
+    logger.warning("there is nothing to search: %s", error.what)
+    return {"documents": []}

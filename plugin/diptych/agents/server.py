@@ -1,0 +1,90 @@
+"""`mcp_server`: the MCP server over collections, and its application for HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mcp.server import MCPServer
+from mcp.server.transport_security import TransportSecuritySettings
+from mcp.types import ToolAnnotations
+
+from diptych import __version__
+from diptych.agents.tools import Tools
+from diptych.errors import ConfigError
+from diptych.service.gate import Gate
+from diptych.service.keys import Keys
+from diptych.service.served import Served
+
+PATH = "/mcp"
+LOCAL = ("localhost", "127.0.0.1", "[::1]")
+_ANYWHERE = ("0.0.0.0", "::", "")
+_READS = ToolAnnotations(read_only_hint=True, idempotent_hint=True, destructive_hint=False, open_world_hint=False)
+_WRITES = ToolAnnotations(read_only_hint=False, idempotent_hint=True, destructive_hint=True, open_world_hint=False)
+
+
+def mcp_server(served: Served, *, allow_populate: bool = False) -> MCPServer[Any]:
+    """The server with its tools: `search`, `explain`, `info`, and `populate` if it is allowed.
+
+    Args:
+        served: open collections.
+        allow_populate: whether documents may be brought in.
+    """
+    tools = Tools(served)
+    made: MCPServer[Any] = MCPServer(
+        "diptych", title="diptych", instructions=_instructions(served), version=__version__, log_level="WARNING"
+    )
+    made.add_tool(tools.search, title="Search a collection", annotations=_READS)
+    made.add_tool(tools.explain, title="Explain a search", annotations=_READS)
+    made.add_tool(tools.info, title="List the collections", annotations=_READS)
+    if allow_populate:
+        made.add_tool(tools.populate, title="Bring documents in", annotations=_WRITES)
+    return made
+
+
+def http_application(
+    server: MCPServer[Any],
+    *,
+    keys: Keys,
+    host: str,
+    hosts: Sequence[str] = (),
+    origins: Sequence[str] = (),
+    concurrent: int = 64,
+) -> Gate:
+    """The server as an ASGI application at `/mcp`, which checks key, Host and Origin.
+
+    Args:
+        server: what `mcp_server` made.
+        keys: who may ask; anybody without.
+        host: the address that is listened on.
+        hosts: further names by which it may be called.
+        origins: web pages that may ask, beside those of this machine.
+        concurrent: requests that are under way at once.
+
+    Raises:
+        ConfigError: nobody could know by which name it is called.
+    """
+    names = [*LOCAL, *hosts, *([] if host in _ANYWHERE else [f"[{host}]" if ":" in host else host])]
+    if host in _ANYWHERE and not hosts:
+        raise ConfigError(
+            "an address that stands for all of a machine's is no name",
+            where=f"--host {host}",
+            expected="the name that clients use",
+            do="--allowed-host NAME",
+        )
+    security = TransportSecuritySettings(
+        allowed_hosts=[form for name in names for form in (name, f"{name}:*")],
+        allowed_origins=[*(f"http://{name}:*" for name in LOCAL), *(f"http://{name}" for name in LOCAL), *origins],
+    )
+    app = server.streamable_http_app(
+        streamable_http_path=PATH, stateless_http=True, json_response=True, transport_security=security, host=host
+    )
+    return Gate(app, keys=keys, concurrent=concurrent)
+
+
+def _instructions(served: Served) -> str:
+    names = ", ".join(served.collections)
+    return (
+        f"Search in collections of documents: {names}. Ask `info` first for how much they hold and which slots "
+        "they have; `search` finds documents by meaning and words; `explain` says why a document was found or not."
+    )

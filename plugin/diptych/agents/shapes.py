@@ -1,0 +1,107 @@
+"""What the tools take and give, as pydantic models: their schemas are what a model reads."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BaseModel, Field
+
+from diptych.reports import PopulateReport
+from diptych.service.answers import CollectionDescription, ExplainedDocument, FoundDocument
+
+MOST_HITS, MOST_EXPLAINED, MOST_DOCUMENTS, MOST_CHARACTERS = 100, 20, 1000, 100_000
+
+CollectionName: TypeAlias = Annotated[
+    str | None, Field(description="Name of the collection, as `info` lists it. May be left out when there is only one.")
+]
+QueryText: TypeAlias = Annotated[
+    str,
+    Field(min_length=1, max_length=MOST_CHARACTERS, description="What to look for: words, a phrase or a question."),
+]
+SlotName: TypeAlias = Annotated[
+    str | None,
+    Field(description="Search this slot alone, such as the dense or the lexical one; left out, the whole pipeline."),
+]
+FilterJson: TypeAlias = Annotated[
+    dict[str, Any] | None,
+    Field(
+        description="A Qdrant filter over the metadata, such as "
+        '{"must": [{"key": "section", "match": {"value": "mail"}}]}. Left out, every document counts.'
+    ),
+]
+
+
+class SearchResult(BaseModel):
+    """The hits, best first."""
+
+    collection: str
+    hits: list[FoundDocument]
+
+
+class ExplainResult(BaseModel):
+    """Why each document stands where it stands."""
+
+    collection: str
+    pipeline: str = Field(description="The stages that were run.")
+    explanations: list[ExplainedDocument]
+
+
+class InfoResult(BaseModel):
+    """The collections of this server."""
+
+    collections: list[CollectionDescription]
+
+
+class NewDocument(BaseModel):
+    """A document to bring in."""
+
+    id: Annotated[str, Field(min_length=1, description="Unique in the collection; a known id replaces that document.")]
+    text: str
+    title: str = ""
+    metadata: dict[str, Any] = Field(default_factory=dict, description="JSON values that filters can use.")
+
+
+class SetAsideDocument(BaseModel):
+    """A document that was not brought in, and why."""
+
+    id: str
+    reason: str
+
+
+class PopulateResult(BaseModel):
+    """How many documents were new, changed, or in the collection already."""
+
+    collection: str
+    read: int
+    new: int
+    changed: int
+    unchanged: int
+    duplicates: int = Field(description="Documents whose id came twice.")
+    set_aside: list[SetAsideDocument] = Field(description="Documents that cannot be indexed: the first of them.")
+
+    @classmethod
+    def of(cls, report: PopulateReport) -> PopulateResult:
+        """From the report of a populate."""
+        aside = [SetAsideDocument(id=one.id, reason=one.reason) for one in report.examples]
+        names = ("collection", "read", "new", "changed", "unchanged", "duplicates")
+        return cls(**{name: getattr(report, name) for name in names}, set_aside=aside)
+
+
+Documents: TypeAlias = Annotated[
+    list[NewDocument], Field(min_length=1, max_length=MOST_DOCUMENTS, description="The documents.")
+]
+Ids: TypeAlias = Annotated[
+    list[str] | None,
+    Field(max_length=MOST_EXPLAINED, description="Explain these documents, hits or not, instead of the hits."),
+]
+Limit: TypeAlias = Annotated[
+    Annotated[int, Field(ge=1, le=MOST_HITS)] | None,
+    Field(description="How many hits; left out, as many as the collection's config says, mostly 10."),
+]
+ExplainLimit: TypeAlias = Annotated[
+    Annotated[int, Field(ge=1, le=MOST_EXPLAINED)] | None,
+    Field(description="How many hits are explained; left out, as many as a search gives."),
+]
+TextLength: TypeAlias = Annotated[
+    int, Field(ge=0, description="Characters of each text that are returned; a text that is cut ends with an ellipsis.")
+]

@@ -1,0 +1,150 @@
+"""The tools: what a language model can do with the collections. What each tool's docstring says, the model reads."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from mcp.server.mcpserver.exceptions import ToolError
+
+from diptych.agents.shapes import (
+    CollectionName,
+    Documents,
+    ExplainLimit,
+    ExplainResult,
+    FilterJson,
+    Ids,
+    InfoResult,
+    Limit,
+    PopulateResult,
+    QueryText,
+    SearchResult,
+    SlotName,
+    TextLength,
+)
+from diptych.collection import Collection
+from diptych.errors import DiptychError
+from diptych.reports import PopulateReport
+from diptych.search import Pipeline
+from diptych.search.filters import read_filter
+from diptych.service.answers import CollectionDescription, FoundDocument, explained, found
+from diptych.service.inputs import accepted, require_words
+from diptych.service.served import Served, single
+from diptych.types import Document
+
+LOG = logging.getLogger("diptych.agents")
+
+
+class Tools:
+    """The tools of one server.
+
+    Args:
+        served: the collections.
+    """
+
+    def __init__(self, served: Served) -> None:
+        self._served, self._populating = served, asyncio.Lock()
+
+    async def search(
+        self,
+        query: QueryText,
+        collection: CollectionName = None,
+        limit: Limit = None,
+        filter: FilterJson = None,
+        slot: SlotName = None,
+        text_length: TextLength = 4000,
+    ) -> SearchResult:
+        """Find the documents of a collection that fit a query best, by meaning and by words.
+
+        Returns id, score, title, text and metadata of each hit, best first. Scores compare within one answer only.
+        """
+        with _told():
+            opened = self._opened(collection, [query])
+            pipeline = await asyncio.to_thread(single, opened, slot)
+            wanted = None if filter is None else read_filter(filter)
+            hits = found(await opened.asearch(query, limit=limit, filter=wanted, pipeline=pipeline))
+            return SearchResult(collection=opened.name, hits=[_cut(hit, text_length) for hit in hits])
+
+    async def explain(
+        self,
+        query: QueryText,
+        collection: CollectionName = None,
+        ids: Ids = None,
+        limit: ExplainLimit = None,
+        filter: FilterJson = None,
+        slot: SlotName = None,
+    ) -> ExplainResult:
+        """Explain why documents are, or are not, found by a query.
+
+        For each document: rank and score in every slot, what each slot adds to the final score, the words that match,
+        the scores of later stages, and where it was left behind when it is no hit.
+        """
+        with _told():
+            opened = self._opened(collection, [query])
+            pipeline = await asyncio.to_thread(single, opened, slot)
+            wanted = None if filter is None else read_filter(filter)
+            count = None if ids else limit
+            items = await asyncio.to_thread(
+                opened.explain, query, ids=ids or None, limit=count, filter=wanted, pipeline=pipeline
+            )
+            shown = repr(items[0].pipeline) if items else _pipeline(opened)
+            return ExplainResult(collection=opened.name, pipeline=shown, explanations=explained(items))
+
+    async def info(self, collection: CollectionName = None) -> InfoResult:
+        """List the collections: how many documents they hold, their slots, and how they are searched."""
+        with _told():
+            names = [self._served.collection(collection).name] if collection else list(self._served.collections)
+            described = [_described(self._served.collections[name]) for name in names]
+            return InfoResult(collections=await asyncio.gather(*described))
+
+    async def populate(self, documents: Documents, collection: CollectionName = None) -> PopulateResult:
+        """Bring documents into a collection. One with an id that is known replaces the document of that id.
+
+        Documents that are in the collection already, unchanged, cost nothing: calling this again is safe.
+        """
+        with _told():
+            opened = self._opened(collection, [one.text for one in documents])
+            given = [Document(one.id, one.text, one.title, one.metadata) for one in documents]
+            async with self._populating:
+                report = await asyncio.to_thread(_populated, opened, given)
+            return PopulateResult.of(report)
+
+    def _opened(self, name: str | None, texts: Sequence[str]) -> Collection:
+        """The collection, to which none of these texts is a file or an address."""
+        collection = self._served.collection(name)
+        require_words(texts, accepted(collection), where=f"collection {collection.name!r}")
+        return collection
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors of ours as their text, which says what to do; others are faults, logged and not told."""
+    try:
+        yield
+    except DiptychError as error:
+        raise ToolError(str(error)) from error
+    except Exception as error:
+        LOG.exception("a tool failed")
+        raise ToolError("an unexpected error; the server's log has it") from error
+
+
+def _cut(hit: FoundDocument, length: int) -> FoundDocument:
+    return hit if len(hit.text) <= length else hit.model_copy(update={"text": f"{hit.text[:length].rstrip()}…"})
+
+
+async def _described(collection: Collection) -> CollectionDescription:
+    info = await asyncio.to_thread(collection.info)
+    return CollectionDescription.of(info, _pipeline(collection))
+
+
+def _pipeline(collection: Collection) -> str:
+    return repr(Pipeline.from_config(collection.handle.search_config, collection.handle.slots))
+
+
+def _populated(collection: Collection, documents: list[Document]) -> PopulateReport:
+    with tempfile.TemporaryDirectory(prefix="diptych-mcp-") as folder:  # what is set aside is in the answer
+        return collection.populate(documents, report_path=Path(folder) / "set-aside.jsonl")

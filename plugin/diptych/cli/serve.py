@@ -1,0 +1,129 @@
+"""`diptych serve`: the HTTP service."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diptych.cli.options import CONFIG, DebugOption, JsonOption, StoreOption
+from diptych.cli.output import stderr, write_json
+from diptych.cli.serving import (
+    LOCAL,
+    CollectionsOption,
+    ConfigsOption,
+    GraceOption,
+    HostOption,
+    HostsOption,
+    InsecureOption,
+    KeysOption,
+    OriginsOption,
+    opened,
+    require,
+)
+from diptych.cli.session import Session
+from diptych.errors import ConfigError
+from diptych.service.limits import Limits
+
+if TYPE_CHECKING:
+    from diptych.service.served import Served
+
+
+MOST = Limits()
+
+
+def serve(
+    context: typer.Context,
+    configs: ConfigsOption = None,
+    store: StoreOption = None,
+    collections: CollectionsOption = None,
+    adapters: Annotated[
+        list[str] | None,
+        typer.Option("--adapter", metavar="NAME[:MODEL]", help="An adapter to serve beside; again for more."),
+    ] = None,
+    encoders_only: Annotated[
+        bool, typer.Option("--encoders-only", help="Serve the configs' encoders and rerankers; open no store.")
+    ] = False,
+    host: HostOption = LOCAL,
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="0 takes a free one.")] = 8000,
+    api_keys_env: KeysOption = None,
+    insecure: InsecureOption = False,
+    allowed_hosts: HostsOption = None,
+    cors_origin: OriginsOption = None,
+    max_body: Annotated[int, typer.Option(min=1, metavar="N", help="Bytes of a request, at most.")] = MOST.body,
+    max_inputs: Annotated[int, typer.Option(min=1, metavar="N", help="Texts in a request, at most.")] = MOST.inputs,
+    max_characters: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Characters of a text, at most.")
+    ] = MOST.characters,
+    max_concurrent: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Requests at once, at most.")
+    ] = MOST.concurrent,
+    grace: GraceOption = 30,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Write no line for each request.")] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Serve collections, encoders and rerankers over HTTP: /search, /v1/embeddings, /v1/models, /rerank.
+
+    /healthz, /readyz and /metrics are for those who run it. With an API key in DIPTYCH_API_KEY, requests need it.
+
+    [dim]Examples:[/dim]
+
+      diptych serve
+
+      diptych serve -c packages.yaml -c articles.yaml --port 8080
+
+      diptych serve --store https://qdrant.example.org:6333 --collection packages --host 0.0.0.0
+
+      diptych serve --encoders-only --adapter cross-encoder:./my-reranker
+    """
+    require("starlette", "uvicorn", "prometheus_client", extra="serve")
+    from diptych.service.application import application
+    from diptych.service.keys import Keys, require_key
+    from diptych.service.running import address, called, listen, log_to_stderr, run
+
+    keys = Keys.from_environment(api_keys_env)
+    require_key(host, keys, insecure=insecure)
+    limits = Limits(max_body, max_inputs, max_characters, concurrent=max_concurrent)
+    session: Session = context.obj
+    with listen(host, port) as listening:
+        served = _served(session, configs, store, collections, adapters, encoders_only=encoders_only)
+        names = called(host, allowed_hosts or (), keys)
+        app = application(served, keys=keys, limits=limits, origins=cors_origin or (), hosts=names)
+        log_to_stderr(logging.WARNING if quiet else logging.INFO)
+        _announce(address(listening, host), served, as_json=as_json)
+        run(app, listening, grace=grace)
+
+
+def _served(
+    session: Session,
+    configs: list[Path] | None,
+    store: str | None,
+    collections: list[str] | None,
+    adapters: list[str] | None,
+    *,
+    encoders_only: bool,
+) -> Served:
+    from diptych.service.served import Served
+
+    if not encoders_only:
+        return opened(session, configs, store, collections, adapters=adapters or ())
+    if store is not None:
+        raise ConfigError(
+            "--encoders-only opens no store", got=f"--store {store}", do="name a config, or leave one out"
+        )
+    wanted = configs or ([CONFIG] if CONFIG.exists() or not adapters else [])
+    return Served.of_encoders(wanted, adapters=adapters or (), registry=session.registry)
+
+
+def _announce(url: str, served: Served, *, as_json: bool) -> None:
+    models = [model.id for model in served.models()]
+    if as_json:
+        write_json({"url": url, "collections": list(served.collections), "models": models})
+        sys.stdout.flush()
+        return
+    stderr().print(f"listening on {url}", style="bold")
+    stderr().print(f"collections: {', '.join(served.collections) or 'none'}; models: {', '.join(models)}")

@@ -1,0 +1,142 @@
+"""What is answered, as pydantic models. The MCP server answers with the same hits and explanations."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from diptych.config.secrets import redacted
+from diptych.explain import Explanation, SlotScore
+from diptych.reports import CollectionInfo, SlotInfo
+from diptych.types import Hit
+
+
+class FoundDocument(BaseModel):
+    """A hit."""
+
+    id: str = Field(description="The document's own id.")
+    score: float = Field(description="Score of the last stage that ranked it; higher is better, within one answer.")
+    title: str = ""
+    text: str = ""
+    metadata: dict[str, Any] = Field(default_factory=dict, description="What filters can use.")
+    stages: dict[str, float] = Field(default_factory=dict, description="Scores by stage.")
+
+    @classmethod
+    def of(cls, hit: Hit) -> FoundDocument:
+        """From a hit."""
+        own = hit.document
+        return cls(
+            id=hit.id,
+            score=hit.score,
+            title=own.title,
+            text=own.text,
+            metadata=dict(own.metadata),
+            stages=dict(hit.stages),
+        )
+
+
+class MatchedTerm(BaseModel):
+    """A word that query and document share; contribution = query * document * idf."""
+
+    word: str
+    query: float
+    document: float
+    idf: float
+    contribution: float
+
+
+class SlotPart(BaseModel):
+    """A document in one slot."""
+
+    score: float | None = Field(None, description="Similarity to the query; null where the slot gives none.")
+    rank: int | None = Field(None, description="Place among the slot's candidates, from 1; null when it is none.")
+    contribution: float | None = Field(None, description="What the slot adds to the fused score.")
+    terms: list[MatchedTerm] = Field(default_factory=list, description="Of a sparse slot: the words that match.")
+
+    @classmethod
+    def of(cls, part: SlotScore) -> SlotPart:
+        """From an explanation's part."""
+        terms = [MatchedTerm(**dataclasses.asdict(term)) for term in part.terms]
+        return cls(score=part.score, rank=part.rank, contribution=part.contribution, terms=terms)
+
+
+class ExplainedDocument(BaseModel):
+    """Why a document stands where it stands: the slots' contributions add up to the fused score."""
+
+    id: str
+    rank: int | None = Field(None, description="Place among the hits, from 1; null when it is none.")
+    score: float | None = None
+    slots: dict[str, SlotPart] = Field(default_factory=dict, description="The document in each slot.")
+    fused: float | None = Field(None, description="Sum of the slots' contributions.")
+    stages: dict[str, float] = Field(default_factory=dict, description="Scores of later stages, such as rerankers.")
+    lost: str = Field("", description="Where it was left behind, when it is no hit.")
+
+    @classmethod
+    def of(cls, item: Explanation) -> ExplainedDocument:
+        """From an explanation."""
+        return cls(
+            id=item.document.id,
+            rank=item.rank,
+            score=item.score,
+            slots={name: SlotPart.of(part) for name, part in item.slots.items()},
+            fused=item.fused,
+            stages=dict(item.stages),
+            lost=item.lost,
+        )
+
+
+class QueryAnswer(BaseModel):
+    """The hits of one query, best first."""
+
+    query: str
+    hits: list[FoundDocument]
+    explanations: list[ExplainedDocument] | None = None
+
+
+class SearchAnswer(BaseModel):
+    """The answers to all queries of a request, in their order."""
+
+    collection: str
+    results: list[QueryAnswer]
+
+
+class SlotDescription(BaseModel):
+    """A slot: what kind of encoder made its vectors."""
+
+    name: str
+    kind: str = Field(description="dense, sparse, multivector or text_index.")
+    adapter: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, slot: SlotInfo) -> SlotDescription:
+        """Of a slot; what may be a secret is hidden."""
+        return cls(name=slot.name, kind=slot.kind, adapter=slot.adapter, options=redacted(slot.options))
+
+
+class CollectionDescription(BaseModel):
+    """A collection: how many documents, which slots, how it is searched."""
+
+    name: str
+    documents: int
+    slots: list[SlotDescription]
+    pipeline: str = Field("", description="The stages of a search.")
+
+    @classmethod
+    def of(cls, info: CollectionInfo, pipeline: str) -> CollectionDescription:
+        """Of a collection."""
+        slots = [SlotDescription.of(slot) for slot in info.slots]
+        return cls(name=info.name, documents=info.documents, slots=slots, pipeline=pipeline)
+
+
+def found(hits: Iterable[Hit]) -> list[FoundDocument]:
+    """The hits, in order."""
+    return [FoundDocument.of(hit) for hit in hits]
+
+
+def explained(items: Iterable[Explanation]) -> list[ExplainedDocument]:
+    """The explanations, in order."""
+    return [ExplainedDocument.of(item) for item in items]

@@ -1,0 +1,160 @@
+"""`application`: the service as an ASGI application, for `diptych serve` or any ASGI server."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from diptych.errors import DiptychError
+from diptych.service.batches import Batches
+from diptych.service.embeddings import embeddings, model, models
+from diptych.service.gate import Gate
+from diptych.service.keys import Keys
+from diptych.service.limits import Limits
+from diptych.service.metrics import Metrics
+from diptych.service.refusals import LOG, Refused, refusal_of
+from diptych.service.rerank import rerank
+from diptych.service.searching import search
+from diptych.service.served import Served
+from diptych.service.serving import Serving, json_of
+from diptych.service.watching import Watch
+
+Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
+AGAIN = 5.0  # seconds until what could not be warmed is tried again
+
+
+def application(
+    served: Served,
+    *,
+    keys: Keys | None = None,
+    limits: Limits | None = None,
+    origins: Sequence[str] = (),
+    hosts: Sequence[str] = (),
+) -> Starlette:
+    """The service. It warms what it serves when it starts, and closes it when it ends.
+
+    Args:
+        served: collections, encoders and rerankers.
+        keys: who may ask; anybody unless given.
+        limits: how much one request may ask.
+        origins: web pages that may ask from a browser (CORS); none unless given.
+        hosts: names by which it may be called; any unless given.
+    """
+    metrics = Metrics()
+    serving = Serving(served, keys or Keys(), limits or Limits(), metrics, Batches(metrics), set(served.names))
+    app = Starlette(
+        routes=ROUTES,
+        middleware=[
+            Middleware(Watch, serving=serving, routes=[route.path for route in ROUTES]),
+            *_cors(origins),
+            Middleware(Gate, keys=serving.keys, concurrent=serving.limits.concurrent, hosts=hosts),
+        ],
+        exception_handlers={HTTPException: _no_such_route},
+        lifespan=_lifespan,
+    )
+    app.state.serving = serving
+    return app
+
+
+async def healthz(request: Request) -> Response:
+    """`GET /healthz`: the process answers."""
+    return json_of({"status": "ok"})
+
+
+async def readyz(request: Request) -> Response:
+    """`GET /readyz`: 200 once everything has been warmed, before that 503."""
+    waiting = Serving.of(request).waiting
+    return json_of({"status": "starting" if waiting else "ready"}, 503 if waiting else 200)
+
+
+async def metrics(request: Request) -> Response:
+    """`GET /metrics`, for Prometheus."""
+    own = Serving.of(request).metrics
+    return Response(own.text(), headers={"Content-Type": own.content_type})
+
+
+def _answered(handler: Handler) -> Handler:
+    """The handler, whose errors are answers too: what went wrong, and what to do."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except Exception as error:
+            refused = refusal_of(error)
+            if refused.status >= 500 and isinstance(error, DiptychError):
+                LOG.warning("%s: %s (%s)", type(error).__name__, error.what, error.where)  # `got` may be a text
+            return refused.response()
+
+    return answer
+
+
+ROUTES = [
+    Route("/v1/embeddings", _answered(embeddings), methods=["POST"]),
+    Route("/v1/models", _answered(models)),
+    Route("/v1/models/{model:path}", _answered(model)),
+    Route("/rerank", _answered(rerank), methods=["POST"]),
+    Route("/v1/rerank", _answered(rerank), methods=["POST"]),
+    Route("/v2/rerank", _answered(rerank), methods=["POST"]),
+    Route("/search", _answered(search), methods=["POST"]),
+    Route("/healthz", healthz),
+    Route("/readyz", readyz),
+    Route("/metrics", metrics),
+]
+
+
+def _cors(origins: Sequence[str]) -> list[Middleware]:
+    if not origins:
+        return []
+    headers = ["Authorization", "Content-Type"]
+    return [Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=headers)]
+
+
+async def _no_such_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    known = ", ".join(f"{'/'.join(sorted((route.methods or set()) - {'HEAD'}))} {route.path}" for route in ROUTES)
+    message = f"{error.detail}\n  where: {request.method} {request.url.path[:80]}\n  expected: {known}"
+    return Refused(error.status_code, message, code="no_such_route", headers=error.headers).response()
+
+
+@asynccontextmanager
+async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    serving: Serving = app.state.serving
+    stopped = threading.Event()
+    warming = threading.Thread(target=_warm, args=(serving, stopped), name="diptych-warm")
+    warming.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        await run_in_threadpool(warming.join)
+        await run_in_threadpool(serving.served.close)
+
+
+def _warm(serving: Serving, stopped: threading.Event) -> None:
+    """Warm what is served until all of it is, or the service ends."""
+    told: set[str] = set()
+    while serving.waiting and not stopped.is_set():
+        for name in sorted(serving.waiting):
+            try:
+                serving.served.warm(name)
+                serving.waiting.discard(name)
+            except Exception as error:
+                if str(error) not in told:
+                    LOG.warning("%s: not ready: %s", name or "--adapter", error)
+                told.add(str(error))
+            if stopped.is_set():
+                return
+        if serving.waiting:
+            stopped.wait(AGAIN)
+    serving.metrics.ready.set(not serving.waiting)

@@ -1,0 +1,72 @@
+"""`Gate`: lets in who has a key, as long as there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from diptych.service.keys import Keys
+from diptych.service.refusals import Refused
+
+OPEN = ("/healthz", "/readyz")  # answered without a key
+UNCOUNTED = (*OPEN, "/metrics")  # answered however many requests are under way
+
+
+class Gate:
+    """Stands before an ASGI application.
+
+    Args:
+        app: what answers.
+        keys: who may ask; anybody without.
+        concurrent: requests that may be under way at once.
+        hosts: names by which it may be called, any for none: against pages that a browser takes for others.
+    """
+
+    def __init__(self, app: ASGIApp, *, keys: Keys, concurrent: int, hosts: Sequence[str] = ()) -> None:
+        self._app, self._keys, self._concurrent = app, keys, concurrent
+        self._hosts, self._inside = frozenset(map(str.lower, hosts)), 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        path = scope["path"]
+        counted = path not in UNCOUNTED
+        try:
+            self._require(Headers(scope=scope), key=path not in OPEN, room=counted)
+        except Refused as refused:
+            return await refused.response()(scope, receive, send)
+        self._inside += counted
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._inside -= counted
+
+    def _require(self, headers: Headers, *, key: bool, room: bool) -> None:
+        if self._hosts and _host(headers.get("host", "")) not in self._hosts:
+            raise Refused(421, "the service is not called by this name\n  do: --allowed-host NAME", code="wrong_host")
+        if key and self._keys and not self._keys.accept(headers.get("authorization")):
+            raise Refused(
+                401,
+                "an API key is needed\n  expected: the header Authorization: Bearer KEY, with a key of this service",
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        if room and self._inside >= self._concurrent:
+            raise Refused(
+                429,
+                f"too many requests at once\n  expected: at most {self._concurrent}\n  do: ask again in a second",
+                code="rate_limit_exceeded",
+                headers={"Retry-After": "1"},
+            )
+
+
+def _host(header: str) -> str:
+    """The name in a Host header, without the port."""
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""

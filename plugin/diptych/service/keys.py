@@ -1,0 +1,81 @@
+"""API keys: read from the environment, compared in constant time, and never shown."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import os
+import re
+from collections.abc import Iterable
+
+from diptych.errors import ConfigError
+
+VARIABLE = "DIPTYCH_API_KEY"
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SENDABLE = re.compile(r"[!-~]+")
+
+
+class Keys:
+    """The keys that open a server; without any, it is open. Only their hashes are held."""
+
+    def __init__(self, keys: Iterable[str] = ()) -> None:
+        self._hashes = tuple(_hash(key) for key in keys)
+
+    @classmethod
+    def from_environment(cls, name: str | None = None) -> Keys:
+        """The keys in variable `name`, parted by commas or blanks; else those of DIPTYCH_API_KEY, if it is set.
+
+        Raises:
+            ConfigError: `name` is no variable's name (it may be a key, so it is not shown) or is not set, or a key
+                holds what no header can.
+        """
+        if name is not None and not _NAME.fullmatch(name):
+            raise ConfigError(
+                "this is not the name of an environment variable",
+                where="--api-keys-env",
+                expected="a name such as MY_KEYS, not a key",
+                do="export the keys under a name and give that; a key on a command line is seen by everybody",
+            )
+        keys = re.split(r"[,\s]+", os.environ.get(name or VARIABLE, "").strip(", \t\r\n"))
+        if name is not None and not any(keys):
+            raise ConfigError(f"environment variable {name} is not set", where="--api-keys-env", do=f"export {name}=..")
+        if not all(_SENDABLE.fullmatch(key) for key in keys if key):
+            raise ConfigError("a key cannot be sent", where=name or VARIABLE, got="characters beyond ASCII")
+        return cls(key for key in keys if key)
+
+    def __bool__(self) -> bool:
+        return bool(self._hashes)
+
+    def __repr__(self) -> str:
+        return f"Keys({len(self._hashes)})"
+
+    def accept(self, header: str | None) -> bool:
+        """Whether the value of an `Authorization` header is `Bearer KEY` with one of the keys."""
+        scheme, _, given = (header or "").partition(" ")
+        found = _hash(given.strip())
+        same = [hmac.compare_digest(found, known) for known in self._hashes]  # all of them, whichever is right
+        return scheme.lower() == "bearer" and any(same)
+
+
+def require_key(host: str, keys: Keys, *, insecure: bool) -> None:
+    """Raise ConfigError where others than this machine could ask without a key."""
+    if not keys and not insecure and not is_loopback(host):
+        raise ConfigError(
+            "an address that other machines reach needs an API key",
+            where=f"--host {host}",
+            got=f"no {VARIABLE} in the environment",
+            do=f"export {VARIABLE}=..., listen on 127.0.0.1, or say --insecure",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address; of names only `localhost` is known to be so."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _hash(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,39 @@
+"""What Prometheus reads: requests, texts encoded, sizes of batches."""
+
+from __future__ import annotations
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
+
+
+class Metrics:
+    """The numbers of one service, in a registry of their own."""
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self) -> None:
+        own = self._registry = CollectorRegistry()
+        self.requests = Counter("diptych_requests", "Requests answered.", ["route", "status"], registry=own)
+        self.seconds = Histogram(
+            "diptych_request_seconds", "Seconds from request to answer.", ["route"], buckets=SECONDS, registry=own
+        )
+        self.in_flight = Gauge("diptych_requests_in_flight", "Requests under way.", registry=own)
+        self.texts = Counter(
+            "diptych_texts_encoded", "Texts encoded by /v1/embeddings.", ["model", "side"], registry=own
+        )
+        self.pairs = Counter("diptych_pairs_scored", "Pairs of query and document reranked.", ["model"], registry=own)
+        self.queries = Counter("diptych_queries", "Queries searched.", ["collection"], registry=own)
+        self.batches = Histogram(
+            "diptych_encode_batch_size",
+            "Texts or pairs in a call of a model.",
+            ["model"],
+            buckets=SIZES,
+            registry=own,
+        )
+        self.ready = Gauge("diptych_ready", "1 once everything that is served has been warmed.", registry=own)
+
+    def text(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        return generate_latest(self._registry)

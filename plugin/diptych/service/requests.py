@@ -1,0 +1,174 @@
+"""What clients may send, as pydantic models, and reading it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from starlette.requests import ClientDisconnect, Request
+
+from diptych.config.wording import expectation, found, place
+from diptych.service.limits import Limits
+from diptych.service.refusals import Refused
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _mapped(value: Any) -> Any:
+    return {"text": value} if isinstance(value, str) else value
+
+
+class _Foreign(BaseModel):
+    """A request in the manner of another service: fields that do not concern us are passed over."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class EmbeddingsRequest(_Foreign):
+    """`POST /v1/embeddings`, as OpenAI has it; `input_type` says which side of the encoder reads the texts."""
+
+    model: Text
+    input: Annotated[list[Text], Field(min_length=1), BeforeValidator(_listed)]  # one text alone, too
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Annotated[int, Field(ge=1)] | None = None
+    input_type: Literal["query", "document"] | None = None
+
+
+class RerankDocument(_Foreign):
+    """A document: its text, or a mapping that holds it."""
+
+    text: str
+
+
+class RerankRequest(_Foreign):
+    """`POST /rerank`, as Cohere has it."""
+
+    model: Text | None = None
+    query: Text
+    documents: Annotated[list[Annotated[RerankDocument, BeforeValidator(_mapped)]], Field(min_length=1)]
+    top_n: Annotated[int, Field(ge=1)] | None = None
+    return_documents: bool = False
+
+    @property
+    def texts(self) -> list[str]:
+        """The documents' texts."""
+        return [document.text for document in self.documents]
+
+
+class SearchRequest(BaseModel):
+    """`POST /search`: our own, so that a field nobody knows is an error."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    collection: str | None = None
+    query: Text | None = None
+    queries: Annotated[list[Text], Field(min_length=1)] | None = None
+    slot: str | None = None
+    limit: Annotated[int, Field(ge=1)] | None = None
+    offset: Annotated[int, Field(ge=0)] = 0
+    filter: dict[str, Any] | None = None
+    score_threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    with_payload: bool | list[str] = True
+    explain: bool = False
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> SearchRequest:
+        """Either one query or several."""
+        if (self.query is None) == (self.queries is None):
+            raise ValueError("either `query` or `queries`")
+        return self
+
+    @property
+    def texts(self) -> list[str]:
+        """The queries as a list."""
+        return [self.query] if self.query is not None else self.queries or []
+
+
+Asked = TypeVar("Asked", bound=BaseModel)
+
+
+async def read(request: Request, kind: type[Asked], limits: Limits) -> Asked:
+    """The request's body as `kind`.
+
+    Raises:
+        Refused: it is too large, comes too slowly, or is no such request.
+    """
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            body = await _body(request, limits.body)
+    except TimeoutError:
+        raise Refused(408, f"the body did not come within {limits.body_seconds:g} s", code="timeout") from None
+    except ClientDisconnect:
+        raise Refused(400, "the client went away", code="disconnected") from None
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        raise _malformed(error) from None
+
+
+def require_room(limits: Limits, texts: Sequence[str], *, param: str) -> None:
+    """Raise Refused when these are too many or too long."""
+    if len(texts) > limits.inputs:
+        raise Refused(
+            422,
+            f"too many inputs in one request\n  got: {len(texts)}\n  expected: at most {limits.inputs}\n"
+            "  do: send them in several requests",
+            code="too_many_inputs",
+            param=param,
+        )
+    for position, text in enumerate(texts):
+        if len(text) > limits.characters:
+            raise Refused(
+                422,
+                f"an input is too long\n  where: {param}[{position}]\n  got: {len(text)} characters\n"
+                f"  expected: at most {limits.characters}",
+                code="input_too_long",
+                param=param,
+            )
+
+
+async def _body(request: Request, most: int) -> bytes:
+    length = request.headers.get("content-length", "0")
+    if length.isdigit() and int(length) > most:
+        raise _too_large(most)
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > most:
+            raise _too_large(most)
+    return bytes(body)
+
+
+def _too_large(most: int) -> Refused:
+    message = f"the request's body is too large\n  expected: at most {most} bytes\n  do: send several requests"
+    return Refused(413, message, code="request_too_large", headers={"Connection": "close"})
+
+
+def _malformed(error: ValidationError) -> Refused:
+    details = error.errors(include_url=False)
+    if any(detail["loc"][:1] == ("input",) and isinstance(_innermost(detail["input"]), int) for detail in details):
+        return Refused(
+            400,
+            "this service reads texts, not tokens\n  where: input\n  got: token ids\n  expected: one text or a list"
+            "\n  do: tell the client not to tokenise (LangChain's OpenAIEmbeddings: check_embedding_ctx_length=False)",
+            code="invalid_value",
+            param="input",
+        )
+    first = details[0]
+    where, expected = place(first), expectation(first, mapping="an object")
+    got = "" if first["type"] == "json_invalid" else found(first)
+    parts = (("where", where), ("got", got), ("expected", expected))
+    text = "".join(f"\n  {label}: {value}" for label, value in parts if value)
+    return Refused(400, f"the request cannot be read{text}", code="invalid_value", param=where or None)
+
+
+def _innermost(value: Any) -> Any:
+    while isinstance(value, list) and value:
+        value = value[0]
+    return None if isinstance(value, bool) else value

@@ -1,0 +1,89 @@
+"""Listening: a socket of our own, uvicorn on it, and an orderly end."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from diptych.errors import ConfigError
+from diptych.service.keys import Keys, is_loopback
+
+LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 takes a free one.
+
+    Raises:
+        ConfigError: the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigError(
+            "this address cannot be listened on",
+            where=f"{host}:{port}",
+            got=error.strerror or str(error),
+            do="choose another --port or --host",
+        ) from error
+
+
+def address(listening: socket.socket, host: str) -> str:
+    """The URL at which it is reached."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+
+
+def called(host: str, further: Sequence[str], keys: Keys) -> list[str]:
+    """The names by which a server may be called; any, the empty list, where only who has a key is answered.
+
+    Without a key, a web page that gave its own name this machine's address could ask through a visitor's browser.
+    """
+    if keys and not further:
+        return []
+    return [*LOCAL, host.strip("[]"), *further] if is_loopback(host) or further else []
+
+
+def server_of(app: Any, *, grace: int = 30) -> uvicorn.Server:
+    """uvicorn over an application: it logs no request, and gives those under way `grace` seconds when it ends."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        lifespan="on",
+        timeout_graceful_shutdown=grace,
+        proxy_headers=False,
+    )
+    return uvicorn.Server(config)
+
+
+def run(app: Any, listening: socket.socket, *, grace: int) -> None:
+    """Serve until SIGTERM or Ctrl-C: then no new requests, and those under way have `grace` seconds to end.
+
+    After SIGTERM it leaves with 0, through SystemExit, once the application has closed what it holds.
+    """
+    signal.signal(signal.SIGTERM, _leave)  # uvicorn gives the signal back once it is done
+    server_of(app, grace=grace).run(sockets=[listening])
+
+
+def log_to_stderr(level: int = logging.INFO) -> None:
+    """Our own lines, and uvicorn's complaints, on standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
+    for name, least in (("diptych", level), ("uvicorn", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(least)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)

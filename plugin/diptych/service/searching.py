@@ -1,0 +1,82 @@
+"""`/search`: a collection's pipeline, or one slot of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from diptych.collection import Collection
+from diptych.search.filters import read_filter
+from diptych.service.answers import ExplainedDocument, QueryAnswer, SearchAnswer, explained, found
+from diptych.service.inputs import accepted, require_words
+from diptych.service.limits import Limits
+from diptych.service.refusals import Refused
+from diptych.service.requests import SearchRequest, read, require_room
+from diptych.service.served import single
+from diptych.service.serving import Serving
+from diptych.types import Hit
+
+EXPLAINED = 100  # hits of a request that are explained at most
+
+
+async def search(request: Request) -> Response:
+    """`POST /search`."""
+    serving = Serving.of(request)
+    asked = await read(request, SearchRequest, serving.limits)
+    texts = asked.texts
+    require_room(serving.limits, texts, param="query" if asked.query is not None else "queries")
+    collection = serving.served.collection(asked.collection)
+    require_words(texts, accepted(collection), where=f"collection {collection.name!r}")
+    _require_few(asked, collection.handle.search_config.limit, serving.limits)
+    options = await asyncio.to_thread(_options, collection, asked)
+    hits = await _found(collection, asked, options)
+    serving.metrics.queries.labels(collection.name).inc(len(texts))
+    results = [QueryAnswer(query=text, hits=found(own)) for text, own in zip(texts, hits, strict=True)]
+    if asked.explain:
+        for result, own in zip(results, hits, strict=True):
+            result.explanations = await asyncio.to_thread(_explained, collection, result.query, own, options)
+    answer = SearchAnswer(collection=collection.name, results=results)
+    skipped = None if asked.explain else {"results": {"__all__": {"explanations"}}}
+    return Response(answer.model_dump_json(exclude=skipped), media_type="application/json")
+
+
+def _options(collection: Collection, asked: SearchRequest) -> dict[str, Any]:
+    return {
+        "limit": asked.limit,
+        "offset": asked.offset,
+        "filter": None if asked.filter is None else read_filter(asked.filter),
+        "score_threshold": asked.score_threshold,
+        "pipeline": single(collection, asked.slot),
+        "with_payload": asked.with_payload,
+    }
+
+
+async def _found(collection: Collection, asked: SearchRequest, options: dict[str, Any]) -> list[list[Hit]]:
+    """One query together with those of other requests; several as a batch of their own."""
+    if len(asked.texts) == 1:
+        return [await collection.asearch(asked.texts[0], **options)]
+    return await asyncio.to_thread(collection.search_batch, asked.texts, **options)
+
+
+def _explained(collection: Collection, query: str, hits: list[Hit], options: dict[str, Any]) -> list[ExplainedDocument]:
+    if not hits:
+        return []
+    ids = [hit.id for hit in hits]
+    return explained(collection.explain(query, ids=ids, filter=options["filter"], pipeline=options["pipeline"]))
+
+
+def _require_few(asked: SearchRequest, default: int, limits: Limits) -> None:
+    wanted = len(asked.texts) * (asked.limit or default)
+    most = EXPLAINED if asked.explain else limits.hits
+    if wanted > most:
+        raise Refused(
+            422,
+            f"a request for too many hits\n  got: {len(asked.texts)} queries x limit {asked.limit or default}\n"
+            f"  expected: at most {most} hits{' with explanations' if asked.explain else ''}\n"
+            "  do: lower `limit`, or send several requests",
+            code="too_many_hits",
+            param="limit",
+        )

@@ -1,0 +1,260 @@
+"""`Served`: the collections that a server opens, and the encoders and rerankers that can be asked for by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diptych.collection import Collection
+from diptych.config import Config
+from diptych.config.models import SlotConfig
+from diptych.encoders import Encoders
+from diptych.errors import AdapterOptionsError, CollectionError, CollectionNotFound, ConfigError, UnknownAdapter
+from diptych.handle import CollectionHandle
+from diptych.locating import config_at
+from diptych.protocols import Kind
+from diptych.registry import Registry
+from diptych.search import Pipeline
+from diptych.slots import Slot
+
+_WITHIN = ("edge:", "memory:")  # stores that one client holds: collections in one of them share it
+_TEXT = "warm"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A slot or adapter that can be asked for.
+
+    Args:
+        id: its name here: the slot's or adapter's own, or `COLLECTION/SLOT` where that would mean several.
+        kind: its contract.
+        collection: whose slot it is; "" for an adapter.
+        name: the slot's or adapter's own name.
+        encoders: make it.
+    """
+
+    id: str
+    kind: Kind
+    collection: str
+    name: str
+    encoders: Encoders
+
+
+class Served:
+    """Open collections by name, and every model that serves them.
+
+    Args:
+        collections: open ones; they are closed with this.
+        encoders: those of configs that are served without their collections, by name.
+        adapters: further adapters that may be asked for: NAME, with its default options, or NAME:MODEL.
+        registry: where adapters come from; everything installed unless given.
+
+    Raises:
+        ConfigError: two collections have one name.
+        RegistryError: an adapter is unknown.
+    """
+
+    def __init__(
+        self,
+        collections: Iterable[Collection] = (),
+        *,
+        encoders: Mapping[str, Encoders] | None = None,
+        adapters: Sequence[str] = (),
+        registry: Registry | None = None,
+    ) -> None:
+        registry = registry or Registry.default()
+        self.collections: dict[str, Collection] = {}
+        for collection in collections:
+            if collection.name in self.collections:
+                raise _twice(collection.name)
+            self.collections[collection.name] = collection
+        self._encoders = {name: own.encoders for name, own in self.collections.items()} | dict(encoders or {})
+        if adapters:
+            self._encoders = {"": _alone(adapters, registry), **self._encoders}
+
+    @classmethod
+    def open(
+        cls,
+        configs: Sequence[str | Path | Config],
+        *,
+        adapters: Sequence[str] = (),
+        registry: Registry | None = None,
+        create: bool = False,
+    ) -> Served:
+        """The collections of config files. Those that lie in one embedded store share it.
+
+        Args:
+            configs: files or `Config`s.
+            adapters, registry: as above.
+            create: whether the folder of an embedded store is made when it is not there.
+
+        Raises:
+            ConfigError, StoreError, CollectionError: see diptych.errors.
+        """
+        registry = registry or Registry.default()
+        read = [config_at(config, registry) for config in configs]
+        with ExitStack() as stack:
+            opened: list[Collection] = []
+            for config in read:
+                opened.append(_opened(config, opened, registry, create))
+                stack.callback(opened[-1].close)
+            served = cls(opened, adapters=adapters, registry=registry)
+            stack.pop_all()
+            return served
+
+    @classmethod
+    def stored(
+        cls, store: str, names: Sequence[str], *, adapters: Sequence[str] = (), registry: Registry | None = None
+    ) -> Served:
+        """Collections of one store, which know their encoders themselves; arguments as in `open`."""
+        registry = registry or Registry.default()
+        if not names:
+            raise CollectionError("no collection is named", where=f"--store {store}", do="add --collection NAME")
+        first = Collection.open(store, names[0], registry=registry, create=False)
+        try:
+            others = [Collection.open(first.client, name, registry=registry) for name in names[1:]]
+            return cls([first, *others], adapters=adapters, registry=registry)
+        except BaseException:
+            first.close()
+            raise
+
+    @classmethod
+    def of_encoders(
+        cls, configs: Sequence[str | Path | Config], *, adapters: Sequence[str] = (), registry: Registry | None = None
+    ) -> Served:
+        """The encoders and rerankers of configs without any store; arguments as in `open`."""
+        registry = registry or Registry.default()
+        encoders: dict[str, Encoders] = {}
+        for config in (config_at(config, registry) for config in configs):
+            if config.collection in encoders:
+                raise _twice(config.collection)
+            encoders[config.collection] = Encoders.open(config, registry=registry)
+        return cls(encoders=encoders, adapters=adapters, registry=registry)
+
+    def close(self) -> None:
+        """Close the collections, those that share a store before the one that opened it."""
+        with ExitStack() as stack:
+            for collection in self.collections.values():
+                stack.callback(collection.close)
+
+    def collection(self, name: str | None) -> Collection:
+        """The collection of this name, or for None the only one.
+
+        Raises:
+            CollectionNotFound: there is none.
+            CollectionError: there are several to choose from.
+        """
+        known = ", ".join(self.collections) or "none: only encoders are served"
+        if name is None and len(self.collections) == 1:
+            return next(iter(self.collections.values()))
+        if name is None and self.collections:
+            raise CollectionError("which collection?", got="no `collection`", expected=known)
+        if name is None or name not in self.collections:
+            raise CollectionNotFound(f"no collection is called {name!r}", where="this server", expected=known)
+        return self.collections[name]
+
+    def models(self) -> list[Model]:
+        """The further adapters, the slots that serve now, and the rerankers of the pipelines."""
+        found = [*self._slots(), *self._rerankers()]
+        names = [model.name for model in found]
+        return [m if not m.collection or names.count(m.name) == 1 else _qualified(m) for m in found]
+
+    def model(self, id: str, *kinds: Kind) -> Model:
+        """The model of this name, which must be of one of `kinds`. `COLLECTION/SLOT` always names a slot.
+
+        Raises:
+            UnknownAdapter: there is none; the text names the nearest.
+            AdapterOptionsError: it is of another kind.
+        """
+        models = self.models()
+        by_id = {**{f"{m.collection}/{m.name}": m for m in models if m.collection}, **{m.id: m for m in models}}
+        found = by_id.get(id)
+        fitting = [model.id for model in models if model.kind in kinds]
+        if found is None:
+            near = difflib.get_close_matches(id, fitting, n=1)
+            do = f"did you mean {near[0]!r}?" if near else ""
+            raise UnknownAdapter(f"no model is called {id!r}", expected=", ".join(fitting) or "none is served", do=do)
+        if found.kind not in kinds:
+            raise AdapterOptionsError(
+                f"model {id!r} cannot do this",
+                got=found.kind.replace("_", " "),
+                expected=f"a model that is {' or '.join(kinds)}: {', '.join(fitting) or 'none is served'}",
+            )
+        return found
+
+    def warm(self, name: str) -> None:
+        """Load what a collection or config needs, or for "" the further adapters; see `Collection.warm`.
+
+        Raises:
+            DiptychError: its queries would fail.
+        """
+        if name in self.collections:
+            self.collections[name].warm()
+            return
+        for model in (model for model in self.models() if model.collection == name):
+            if model.kind == "reranker":
+                model.encoders.reranker(model.name).predict([(_TEXT, _TEXT)])
+            else:
+                model.encoders[model.name].encode_query([_TEXT])
+
+    @property
+    def names(self) -> list[str]:
+        """The collections, or the configs that are served without; "" stands for the further adapters."""
+        return list(self._encoders)
+
+    def _slots(self) -> Iterable[Model]:
+        for collection, encoders in self._encoders.items():
+            for name, kind in encoders.kinds.items():
+                yield Model(name, kind, collection, name, encoders)
+
+    def _rerankers(self) -> Iterable[Model]:
+        """The rerankers; where several pipelines have the same one, that of the first."""
+        found: dict[str, Model] = {}
+        for collection, encoders in self._encoders.items():
+            for name in encoders.rerankers:
+                found.setdefault(name, Model(name, "reranker", collection, name, encoders))
+        return found.values()
+
+
+def single(collection: Collection, slot: str | None) -> Pipeline | None:
+    """The pipeline of one slot alone, with the config's search parameters; None for the config's own pipeline.
+
+    Raises:
+        SearchError, CollectionNotFound: as a search.
+    """
+    if slot is None:
+        return None
+    return Pipeline.of_slot(slot, collection.handle.now().search_config)
+
+
+def _opened(config: Config, before: Sequence[Collection], registry: Registry, create: bool) -> Collection:
+    for other in before:
+        own: Any = other.handle.config
+        if config.store.startswith(_WITHIN) and own is not None and own.store == config.store:
+            return Collection(CollectionHandle(other.client, config.collection, config, registry))
+    return Collection.open(config, registry=registry, create=create)
+
+
+def _alone(adapters: Sequence[str], registry: Registry) -> Encoders:
+    """Adapters without a config: NAME or NAME:MODEL."""
+    slots: dict[str, Slot] = {}
+    rerankers: dict[str, dict[str, Any]] = {}
+    for name, colon, chosen in (text.partition(":") for text in adapters):
+        options = {"model": chosen} if colon else {}
+        if registry.spec(name, where="--adapter").kind == "reranker":
+            rerankers[name] = options
+        else:
+            slots[name] = Slot(name, SlotConfig(adapter=name, options=options), None, registry)
+    return Encoders(lambda: slots, registry, rerankers)
+
+
+def _qualified(model: Model) -> Model:
+    return Model(f"{model.collection}/{model.name}", model.kind, model.collection, model.name, model.encoders)
+
+
+def _twice(name: str) -> ConfigError:
+    return ConfigError("two collections have one name", got=name, do="serve them by two processes")

@@ -1,0 +1,40 @@
+"""`Serving`: what the routes of one service share."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from diptych.service.batches import Batches
+from diptych.service.keys import Keys
+from diptych.service.limits import Limits
+from diptych.service.metrics import Metrics
+from diptych.service.served import Served
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Everything that a request may need."""
+
+    served: Served
+    keys: Keys
+    limits: Limits
+    metrics: Metrics
+    batches: Batches
+    waiting: set[str] = field(default_factory=set)  # collections that are not warm yet
+    started: int = field(default_factory=lambda: int(time.time()))
+
+    @classmethod
+    def of(cls, request: Request) -> Serving:
+        """That of the application which got the request."""
+        return cast(Serving, request.app.state.serving)
+
+
+def json_of(value: Any, status: int = 200) -> Response:
+    """`value` as JSON; rows of numpy are lists of numbers."""
+    return Response(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), status, media_type="application/json")

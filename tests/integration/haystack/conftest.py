@@ -1,0 +1,47 @@
+"""Collections of the fakes for Haystack's components, and coroutines run as tests."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diptych import Collection, Registry
+from diptych.testing import fakes_plugin
+
+SLOTS = {"dense": {"adapter": "fake-dense"}, "lexical": {"adapter": "fake-calibrated", "uses_idf": True}}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Haystack's own tests carry the mark of a plugin that is not needed."""
+    config.addinivalue_line("markers", "asyncio: a coroutine, run to its end")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is a coroutine."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+    return True
+
+
+def config(store: str, **more: Any) -> dict[str, Any]:
+    return {"store": store, "collection": "things", "slots": SLOTS, "cache": {"enabled": False}, **more}
+
+
+@pytest.fixture(params=["memory:", "edge"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return request.param if request.param == "memory:" else f"edge:{tmp_path}/qdrant"
+
+
+@pytest.fixture
+def things(url: str) -> Iterator[Collection]:
+    """An empty collection, dense and lexical, in memory and in Qdrant Edge."""
+    with Collection.open(config(url), registry=Registry(fakes_plugin)) as collection:
+        yield collection

@@ -1,0 +1,174 @@
+"""The tools, called by the SDK's own client."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from mcp import Client
+from mcp.types import TextContent
+
+from diptych import Collection, Registry
+from diptych.agents.server import mcp_server
+from diptych.config import parse_config
+from diptych.search import Retrieve
+from diptych.service.served import Served
+from serving import animals
+
+T = TypeVar("T")
+FILTER = {"must": [{"key": "letter", "match": {"any": ["c", "o"]}}]}
+
+
+@pytest.fixture(scope="module")
+def collection(fakes: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
+    with animals(tmp_path_factory.mktemp("mcp"), fakes) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def served(collection: Collection, fakes: Registry) -> Served:
+    return Served([collection], registry=fakes)
+
+
+def with_client(served: Served, ask: Callable[[Client], Awaitable[T]], *, allow_populate: bool = False) -> T:
+    async def run() -> T:
+        async with Client(mcp_server(served, allow_populate=allow_populate)) as client:
+            return await ask(client)
+
+    return asyncio.run(run())
+
+
+def called(served: Served, tool: str, *, allow_populate: bool = False, **arguments: Any) -> Any:
+    """The structured answer; the text says the same."""
+    answer = with_client(served, lambda client: client.call_tool(tool, arguments), allow_populate=allow_populate)
+    (content,) = answer.content
+    assert isinstance(content, TextContent)
+    assert not answer.is_error, content.text
+    assert json.loads(content.text) == answer.structured_content
+    return answer.structured_content
+
+
+def refused(served: Served, tool: str, **arguments: Any) -> str:
+    """What an error of a tool says."""
+    answer = with_client(served, lambda client: client.call_tool(tool, arguments))
+    (content,) = answer.content
+    assert isinstance(content, TextContent)
+    assert answer.is_error
+    return content.text
+
+
+def test_a_search_gives_the_collections_hits(served: Served, collection: Collection) -> None:
+    answer = called(served, "search", query="the cat at night", limit=3)
+    wanted = collection.search("the cat at night", limit=3)
+    assert answer["collection"] == "animals"
+    found = [(hit["id"], hit["text"], hit["metadata"]) for hit in answer["hits"]]
+    assert found == [(hit.id, hit.document.text, hit.document.metadata) for hit in wanted]
+    assert [hit["score"] for hit in answer["hits"]] == pytest.approx([hit.score for hit in wanted], abs=1e-6)
+
+
+def test_filter_slot_and_length_of_texts_are_as_asked(served: Served, collection: Collection) -> None:
+    hits = called(served, "search", query="night", filter=FILTER, slot="dense", text_length=7)["hits"]
+    wanted = [hit for hit in collection.search("night", pipeline=Retrieve("dense")) if hit.id[0] in "co"]
+    assert [hit["id"] for hit in hits] == [hit.id for hit in wanted]
+    assert {hit["text"] for hit in hits} == {"the cat…", "the owl…"}
+
+
+def test_an_explanation_adds_up_and_tells_of_what_was_lost(served: Served) -> None:
+    answer = called(served, "explain", query="the cat at night", ids=["hen", "cat"])
+    assert answer["pipeline"].startswith('Retrieve("dense"') or answer["pipeline"].startswith("Retrieve('dense'")
+    assert [item["id"] for item in answer["explanations"]] == ["hen", "cat"]
+    for item in answer["explanations"]:
+        parts = [slot["contribution"] for slot in item["slots"].values()]
+        assert sum(parts) == pytest.approx(item["fused"], abs=1e-5)
+    assert len(called(served, "explain", query="the cat at night", limit=2)["explanations"]) == 2
+
+
+def test_info_lists_collections_with_their_slots(served: Served) -> None:
+    (found,) = called(served, "info")["collections"]
+    assert (found["name"], found["documents"]) == ("animals", 4)
+    assert {slot["name"]: slot["kind"] for slot in found["slots"]} == {
+        "dense": "dense",
+        "lexical": "sparse",
+        "long": "dense",
+    }
+    assert "Rerank(" in found["pipeline"]
+
+
+def test_tools_say_what_they_do_and_that_they_only_read(served: Served) -> None:
+    tools = {tool.name: tool for tool in with_client(served, lambda client: client.list_tools()).tools}
+    assert sorted(tools) == ["explain", "info", "search"]
+    for tool in tools.values():
+        assert tool.annotations is not None
+        assert (tool.annotations.read_only_hint, tool.annotations.open_world_hint) == (True, False)
+        assert tool.description
+        assert tool.output_schema
+    for name, facts in tools["search"].input_schema["properties"].items():
+        assert facts.get("description"), name
+
+
+def test_populate_is_there_only_when_it_is_allowed(served: Served) -> None:
+    assert "Unknown tool" in refused(served, "populate", documents=[{"id": "a", "text": "b"}])
+    tools = with_client(served, lambda client: client.list_tools(), allow_populate=True).tools
+    (populate,) = [tool for tool in tools if tool.name == "populate"]
+    assert populate.annotations is not None
+    assert (populate.annotations.read_only_hint, populate.annotations.idempotent_hint) == (False, True)
+
+
+def test_populate_twice_changes_and_encodes_nothing(fakes: Registry, tmp_path: Path) -> None:
+    with animals(tmp_path, fakes) as opened:
+        own = Served([opened], registry=fakes)
+        documents = [
+            {"id": "ape", "text": "the ape eats fruit", "metadata": {"letter": "a"}},
+            {"id": "bad", "text": " "},
+        ]
+        first = called(own, "populate", documents=documents, allow_populate=True)
+        assert (first["read"], first["new"], first["unchanged"]) == (2, 1, 0)
+        assert [(one["id"], "empty document" in one["reason"]) for one in first["set_aside"]] == [("bad", True)]
+        encoded = opened.handle.slot("dense").encoder.encoded
+        again = called(own, "populate", documents=documents, allow_populate=True)
+        assert (again["new"], again["changed"], again["unchanged"]) == (0, 0, 1)
+        assert opened.handle.slot("dense").encoder.encoded == encoded
+        assert called(own, "search", query="fruit", limit=1)["hits"][0]["id"] == "ape"
+        assert list(tmp_path.glob("*set-aside*")) == []
+
+
+def test_populate_makes_a_collection_that_is_not_there(fakes: Registry, tmp_path: Path) -> None:
+    config = {"store": f"edge:{tmp_path / 'new'}", "collection": "notes", "slots": {"dense": {"adapter": "fake-dense"}}}
+    own = Served.open([parse_config(config)], registry=fakes, create=True)
+    assert "there is no collection 'notes'" in refused(own, "search", query="cat")
+    assert called(own, "info")["collections"][0]["documents"] == 0
+    documents = [{"id": "cat", "text": "the cat"}]
+    assert called(own, "populate", documents=documents, collection="notes", allow_populate=True)["new"] == 1
+    assert called(own, "search", query="cat")["hits"][0]["id"] == "cat"
+    own.close()
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "message"),
+    [
+        ("search", {"query": "a", "collection": "plants"}, "expected: animals"),
+        ("search", {"query": "a", "slot": "dens"}, "dens"),
+        ("search", {"query": "a", "filter": {"mus": []}}, "filter is no Qdrant filter"),
+        ("search", {"query": ""}, "at least 1 character"),
+        ("search", {"query": "a", "limit": 101}, "less than or equal to 100"),
+        ("explain", {"query": "a", "ids": ["nobody"]}, "there is no such document"),
+        ("info", {"collection": "plants"}, "expected: animals"),
+    ],
+)
+def test_errors_are_told_to_the_model_with_what_to_do(
+    served: Served, tool: str, arguments: dict[str, Any], message: str
+) -> None:
+    assert message in refused(served, tool, **arguments)
+
+
+def test_a_fault_is_not_told(fakes: Registry, tmp_path: Path) -> None:
+    with animals(tmp_path, fakes) as opened:
+        encoder = opened.handle.slot("dense").encoder
+        encoder.fail_on_call = encoder.count + 1
+        text = refused(Served([opened], registry=fakes), "search", query="cat")
+    assert "an unexpected error; the server's log has it" in text
+    assert "call" not in text

@@ -1,0 +1,212 @@
+"""`diptych mcp` as a process, over stdio and over HTTP, asked by the SDK's own client."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from mcp import Client, StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
+
+from diptych import Collection, Registry
+from diptych.cli.app import main
+from diptych.cli.session import Session
+from serving import ANIMALS
+
+CONFIG = """\
+store: edge:./qdrant
+collection: animals
+slots:
+  dense: {adapter: fake-dense}
+  lexical: {adapter: fake-sparse}
+cache: {enabled: false}
+"""
+PROGRAM = """\
+import sys
+from diptych import Registry
+from diptych.cli import main
+from diptych.cli.session import Session
+from diptych.testing import fakes_plugin
+main(sys.argv[1:], session=Session(Registry(fakes_plugin, installed=False)))
+"""
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}},
+}
+ACCEPT = {"Accept": "application/json, text/event-stream"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, fakes: Registry) -> Path:
+    (tmp_path / "diptych.yaml").write_text(CONFIG)
+    with Collection.open(tmp_path / "diptych.yaml", registry=fakes) as collection:
+        collection.populate({"id": key, "text": text} for key, text in ANIMALS.items())
+    return tmp_path
+
+
+def environment(**further: str) -> dict[str, str]:
+    return {**{name: value for name, value in os.environ.items() if name != "DIPTYCH_API_KEY"}, **further}
+
+
+def over_stdio(folder: Path, *args: str) -> StdioServerParameters:
+    return StdioServerParameters(
+        command=sys.executable, args=["-c", PROGRAM, "mcp", *args], cwd=folder, env=environment()
+    )
+
+
+async def asked(client: Any, **arguments: Any) -> list[str]:
+    answer = await client.call_tool("search", {"query": "the warm cat", "limit": 2, **arguments})
+    assert not answer.is_error, answer.content
+    return [hit["id"] for hit in answer.structured_content["hits"]]
+
+
+def test_over_stdio_the_tools_answer_and_the_store_is_free_afterwards(folder: Path, fakes: Registry) -> None:
+    async def session() -> list[str]:
+        async with Client(stdio_client(over_stdio(folder))) as client:
+            assert [tool.name for tool in (await client.list_tools()).tools] == ["search", "explain", "info"]
+            return await asked(client)
+
+    found = asyncio.run(session())
+    with Collection.open(folder / "diptych.yaml", registry=fakes, create=False) as again:
+        assert found == [hit.id for hit in again.search("the warm cat", limit=2)]
+
+
+def test_over_stdio_documents_come_in_when_that_is_allowed(folder: Path, fakes: Registry) -> None:
+    async def session() -> Any:
+        async with Client(stdio_client(over_stdio(folder, "--allow-populate"))) as client:
+            documents = [{"id": "ape", "text": "the ape eats fruit"}]
+            return (await client.call_tool("populate", {"documents": documents})).structured_content
+
+    assert asyncio.run(session())["new"] == 1
+    with Collection.open(folder / "diptych.yaml", registry=fakes, create=False) as again:
+        assert again.get(["ape"])[0].text == "the ape eats fruit"
+
+
+def test_standard_output_carries_the_protocol_alone(folder: Path) -> None:
+    initialized = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    call = {"name": "search", "arguments": {"query": "cat"}}
+    lines = [INITIALIZE, initialized, {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call}]
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "mcp"],
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.writelines(json.dumps(line) + "\n" for line in lines)
+        process.stdin.flush()
+        answers = [json.loads(process.stdout.readline()) for _ in range(2)]
+        process.stdin.close()
+        rest = process.stdout.read()
+        assert process.wait(30) == 0
+    assert [answer["id"] for answer in answers] == [1, 2]
+    assert answers[1]["result"]["structuredContent"]["hits"]
+    assert rest == ""
+
+
+def test_reading_makes_no_store(tmp_path: Path) -> None:
+    (tmp_path / "diptych.yaml").write_text(CONFIG)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "mcp"],
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "there is no embedded store" in done.stderr
+    assert done.stdout == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["diptych.yaml"]
+
+
+@contextmanager
+def over_http(folder: Path, *args: str, env: Mapping[str, str] | None = None) -> Iterator[tuple[str, Any]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "mcp", "--transport", "http", "--port", "0", *args],
+        cwd=folder,
+        env=environment(COLUMNS="200", **(env or {})),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        found = re.search(r"http://\S+/mcp", first)
+        assert found, first + process.stderr.read()
+        yield found[0], process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_over_http_a_key_is_needed_and_the_end_is_in_order(folder: Path, fakes: Registry) -> None:
+    async def session(url: str) -> list[str]:
+        async with (
+            httpx2.AsyncClient(headers={"Authorization": "Bearer k1"}, timeout=60) as http,
+            Client(streamable_http_client(url, http_client=http)) as client,
+        ):
+            return await asked(client)
+
+    with over_http(folder, env={"DIPTYCH_API_KEY": "k1"}) as (url, process):
+        refused = httpx2.post(url, json=INITIALIZE, headers=ACCEPT)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
+        assert asyncio.run(session(url))[0] == "cat"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    with Collection.open(folder / "diptych.yaml", registry=fakes, create=False) as again:
+        assert again.count() == 4
+
+
+def test_over_http_strange_names_and_strange_pages_are_refused(folder: Path) -> None:
+    with over_http(folder, "--allowed-host", "mine.example.org", "--allowed-origin", "https://mine.example.org") as (
+        url,
+        _,
+    ):
+
+        def status(**headers: str) -> int:
+            return httpx2.post(url, json=INITIALIZE, headers={**ACCEPT, **headers}).status_code
+
+        assert status() == 200
+        assert status(Host="mine.example.org") == 200
+        assert status(Host="rebound.example.org") == 421
+        assert status(Origin="https://evil.example.org") == 403
+        assert status(Origin="https://mine.example.org") == 200
+        assert status(Origin="http://localhost:3000") == 200
+
+
+def said(capsys: pytest.CaptureFixture[str], *args: str) -> Any:
+    with pytest.raises(SystemExit) as left:
+        main(["mcp", "--json", *args], session=Session(Registry(installed=False)))
+    assert left.value.code == 1
+    return json.loads(capsys.readouterr().err)["error"]
+
+
+def test_options_that_do_not_fit_say_so(
+    capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch, fakes: Registry
+) -> None:
+    monkeypatch.delenv("DIPTYCH_API_KEY", raising=False)
+    monkeypatch.chdir(folder)
+    assert said(capsys, "--store", "memory:", "--allow-populate")["what"] == "--allow-populate needs configs"
+    (folder / "diptych.yaml").write_text(CONFIG.replace("fake-dense", "none"))
+    assert "none" in said(capsys)["what"]
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    assert said(capsys)["do"] == "pip install 'diptych[mcp]'"

@@ -1,0 +1,135 @@
+"""/v1/embeddings and /v1/models, asked by OpenAI's own client."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import openai
+import pytest
+
+from diptych import Collection, Registry
+from diptych.service.application import application
+from diptych.service.served import Served
+from serving import animals, served
+
+TEXTS = ["the cat sleeps", "an owl"]
+
+
+@pytest.fixture
+def api(url: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+def test_openais_client_gets_the_slots_vectors_of_documents(api: openai.OpenAI, collection: Collection) -> None:
+    answer = api.embeddings.create(model="dense", input=TEXTS)  # the client asks for base64 and unpacks it
+    wanted = collection.encoders["dense"].encode_document(TEXTS)
+    assert np.array_equal(np.array([row.embedding for row in answer.data], np.float32), np.stack(wanted))  # type: ignore[arg-type]
+    assert [row.index for row in answer.data] == [0, 1]
+    assert (answer.model, answer.usage.prompt_tokens, answer.usage.total_tokens) == ("dense", 5, 5)
+
+
+def test_numbers_and_base64_are_the_same_vector(api: openai.OpenAI, client: httpx.Client) -> None:
+    asked = {"model": "dense", "input": "the cat sleeps"}
+    plain = client.post("/v1/embeddings", json=asked).json()["data"][0]["embedding"]
+    packed = client.post("/v1/embeddings", json={**asked, "encoding_format": "base64"}).json()["data"][0]["embedding"]
+    assert np.array_equal(np.frombuffer(base64.b64decode(packed), "<f4"), np.array(plain, np.float32))
+    by_client = api.embeddings.create(model="dense", input="the cat sleeps", encoding_format="float")
+    assert by_client.data[0].embedding == plain
+
+
+def test_input_type_chooses_the_side_of_the_encoder(api: openai.OpenAI, collection: Collection) -> None:
+    def asked(side: str) -> list[float]:
+        return api.embeddings.create(model="dense", input="cat", extra_body={"input_type": side}).data[0].embedding
+
+    encoder = collection.encoders["dense"]
+    (query,), (document,) = encoder.encode_query(["cat"]), encoder.encode_document(["cat"])
+    assert np.array_equal(np.float32(asked("query")), query)  # type: ignore[arg-type]
+    assert np.array_equal(np.float32(asked("document")), document)  # type: ignore[arg-type]
+    assert not np.array_equal(query, document)  # type: ignore[arg-type]
+
+
+def test_the_asynchronous_client_gets_the_same(api: openai.OpenAI, url: str) -> None:
+    async def asked() -> tuple[list[float], list[str]]:
+        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as later:
+            answer = await later.embeddings.create(model="dense", input="cat")
+            return answer.data[0].embedding, [model.id async for model in later.models.list()]
+
+    vector, models = asyncio.run(asked())
+    assert vector == api.embeddings.create(model="dense", input="cat").data[0].embedding
+    assert models == [model.id for model in api.models.list()]
+
+
+def test_models_are_the_slots_that_can_be_asked_for_and_the_rerankers(api: openai.OpenAI) -> None:
+    assert [model.id for model in api.models.list()] == ["fake-dense", "dense", "long", "fake-reranker"]
+    assert api.models.retrieve("animals/dense").id == "dense"
+    with pytest.raises(openai.NotFoundError, match=r"(?s)no model is called 'dens'.*did you mean 'dense'"):
+        api.models.retrieve("dens")
+
+
+def test_a_slot_of_a_matryoshka_model_gives_shorter_vectors(api: openai.OpenAI) -> None:
+    whole = np.array(api.embeddings.create(model="long", input="cat").data[0].embedding)
+    short = np.array(api.embeddings.create(model="long", input="cat", dimensions=16).data[0].embedding)
+    assert np.allclose(short, whole[:16] / np.linalg.norm(whole[:16]), atol=1e-6)
+    full = api.embeddings.create(model="long", input="cat", dimensions=64).data[0].embedding
+    assert np.array_equal(full, whole)
+    with pytest.raises(openai.BadRequestError, match=r"(?s)got: 8.*expected: 16 to 64"):
+        api.embeddings.create(model="long", input="cat", dimensions=8)
+
+
+def test_other_slots_say_that_they_do_not(api: openai.OpenAI) -> None:
+    assert len(api.embeddings.create(model="dense", input="cat", dimensions=64).data[0].embedding) == 64
+    with pytest.raises(openai.BadRequestError, match=r"(?s)does not give vectors of this length.*expected: 64"):
+        api.embeddings.create(model="dense", input="cat", dimensions=16)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("model", "lexical", r"(?s)cannot do this.*got: sparse.*dense, long"),
+        ("input", [1, 2, 3], "reads texts, not tokens"),
+        ("input", [[1, 2], [3]], "reads texts, not tokens"),
+        ("input", [], "at least 1 item"),
+        ("input", ["cat", ""], "at least 1 character"),
+        ("input_type", "passage", "'query' or 'document'"),
+        ("encoding_format", "int8", "'float' or 'base64'"),
+    ],
+)
+def test_what_cannot_be_encoded_says_why(client: httpx.Client, field: str, value: object, message: str) -> None:
+    answer = client.post("/v1/embeddings", json={"model": "dense", "input": "cat", field: value})
+    error = answer.json()["error"]
+    assert answer.status_code == 400
+    assert error["type"] == "invalid_request_error"
+    assert set(error) == {"message", "type", "param", "code"}
+    with pytest.raises(ValueError, match=message):
+        raise ValueError(error["message"])
+
+
+def test_unknown_fields_of_openais_interface_are_passed_over(client: httpx.Client) -> None:
+    asked = {"model": "dense", "input": "cat", "user": "u-1"}
+    assert client.post("/v1/embeddings", json=asked).status_code == 200
+
+
+def test_requests_of_the_same_moment_are_encoded_together(tmp_path: Path, fakes: Registry) -> None:
+    slow = {"dense": {"adapter": "fake-dense", "delay": 0.2}}
+    collection = animals(tmp_path, fakes, slots=slow, search={})
+    with served(application(Served([collection], registry=fakes))) as url, ThreadPoolExecutor(16) as pool:
+        with httpx.Client(base_url=url, timeout=60) as client:
+
+            def asked(number: int) -> list[float]:
+                body = {"model": "dense", "input": f"cat {number}", "input_type": "query"}
+                found: list[float] = client.post("/v1/embeddings", json=body).json()["data"][0]["embedding"]
+                return found
+
+            vectors = list(pool.map(asked, range(16)))
+        encoder = collection.encoders.slot("dense").encoder
+        calls = [call for call in encoder.calls if any("cat 1" in text for text in call.inputs)]
+    wanted = fakes.create("fake-dense").encode_query([f"cat {number}" for number in range(16)])  # type: ignore[union-attr]
+    assert np.allclose(np.array(vectors), wanted, atol=1e-7)  # type: ignore[arg-type]
+    assert max(len(call.inputs) for call in calls) > 1

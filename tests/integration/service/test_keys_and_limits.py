@@ -1,0 +1,147 @@
+"""Who may ask, and how much."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+from diptych import Registry
+from diptych.service.application import application
+from diptych.service.keys import Keys
+from diptych.service.limits import Limits
+from diptych.service.served import Served
+from serving import animals, served, until
+
+LIMITS = Limits(body=2000, inputs=3, characters=50, hits=20)
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory, fakes: Registry) -> Iterator[str]:
+    collection = animals(tmp_path_factory.mktemp("locked"), fakes)
+    app = application(Served([collection], registry=fakes), keys=Keys(["first", "second"]), limits=LIMITS)
+    with served(app) as url:
+        yield url
+
+
+@pytest.mark.parametrize("header", [None, "Bearer third", "Bearer", "Basic first", "first", "Bearer firstt"])
+def test_who_has_no_key_is_not_answered(locked: str, header: str | None) -> None:
+    headers = {} if header is None else {"Authorization": header}
+    for method, path in (("GET", "/v1/models"), ("POST", "/search"), ("GET", "/metrics"), ("GET", "/nowhere")):
+        answer = httpx.request(method, f"{locked}{path}", headers=headers)
+        assert answer.status_code == 401
+        assert answer.json()["error"]["code"] == "invalid_api_key"
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_each_key_opens_and_health_needs_none(locked: str) -> None:
+    for key in ("first", "second"):
+        with openai.OpenAI(base_url=f"{locked}/v1", api_key=key, max_retries=0) as api:
+            assert api.embeddings.create(model="dense", input="cat").data
+    assert httpx.get(f"{locked}/healthz").json() == {"status": "ok"}
+    until(lambda: httpx.get(f"{locked}/readyz").json() == {"status": "ready"})
+
+
+def test_openais_client_raises_its_own_errors(locked: str) -> None:
+    with (
+        openai.OpenAI(base_url=f"{locked}/v1", api_key="wrong", max_retries=0) as api,
+        pytest.raises(openai.AuthenticationError, match="an API key is needed"),
+    ):
+        api.embeddings.create(model="dense", input="cat")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        ("/v1/embeddings", {"model": "dense", "input": ["cat"] * 4}, 422, "too_many_inputs"),
+        ("/v1/embeddings", {"model": "dense", "input": "c" * 51}, 422, "input_too_long"),
+        ("/rerank", {"query": "cat", "documents": ["cat"] * 4}, 422, "too_many_inputs"),
+        ("/rerank", {"query": "c" * 51, "documents": ["cat"]}, 422, "input_too_long"),
+        ("/search", {"queries": ["cat"] * 4}, 422, "too_many_inputs"),
+        ("/search", {"queries": ["cat"] * 3, "limit": 7}, 422, "too_many_hits"),
+        ("/search", {"query": "c" * 2000}, 413, "request_too_large"),
+    ],
+)
+def test_a_request_that_asks_too_much_says_what_is_allowed(
+    locked: str, path: str, body: object, status: int, code: str
+) -> None:
+    answer = httpx.post(f"{locked}{path}", json=body, headers={"Authorization": "Bearer first"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert "expected: at most" in answer.json()["error"]["message"]
+
+
+def test_a_body_without_a_length_is_cut_off_too(locked: str) -> None:
+    pieces = (b'{"query": "' if n == 0 else b"c" * 500 for n in range(10))
+    answer = httpx.post(f"{locked}/search", content=pieces, headers={"Authorization": "Bearer first"})
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "JSON"), (b"{", "JSON"), (b'"text"', "an object"), (b"\xff\xfe", "JSON")]
+)
+def test_what_is_no_request_says_so(locked: str, content: bytes, message: str) -> None:
+    answer = httpx.post(f"{locked}/search", content=content, headers={"Authorization": "Bearer first"})
+    assert answer.status_code == 400
+    assert message in answer.json()["error"]["message"]
+
+
+def test_more_requests_at_once_than_there_is_room_for_are_sent_away(tmp_path: Path, fakes: Registry) -> None:
+    slots = {"dense": {"adapter": "fake-dense", "delay": 0.5}}
+    app = application(
+        Served([animals(tmp_path, fakes, slots=slots, search={})], registry=fakes), limits=Limits(concurrent=2)
+    )
+    with served(app) as url, ThreadPoolExecutor(12) as pool:
+        begin = threading.Barrier(12)
+
+        def asked(number: int) -> httpx.Response:
+            begin.wait(20)
+            body = {"model": "dense", "input": f"cat {number}"}
+            return httpx.post(f"{url}/v1/embeddings", json=body, timeout=60)
+
+        answers = list(pool.map(asked, range(12)))
+        assert httpx.get(f"{url}/healthz").status_code == 200
+    counts = {status: sum(a.status_code == status for a in answers) for status in (200, 429)}
+    assert sum(counts.values()) == 12
+    assert counts[200] >= 2
+    assert counts[429] >= 1
+    assert all(a.headers["retry-after"] == "1" for a in answers if a.status_code == 429)
+
+
+def test_unknown_routes_name_those_that_there_are(url: str) -> None:
+    assert "POST /search" in httpx.get(f"{url}/nowhere").json()["error"]["message"]
+    assert httpx.get(f"{url}/search").status_code == 405
+
+
+def test_pages_of_other_sites_may_not_ask_unless_told(url: str, tmp_path: Path, fakes: Registry) -> None:
+    ask = {"Origin": "https://app.example.org", "Access-Control-Request-Method": "POST"}
+    assert "access-control-allow-origin" not in httpx.options(f"{url}/search", headers=ask).headers
+    app = application(Served(registry=fakes), origins=["https://app.example.org"], keys=Keys(["k"]))
+    with served(app) as other:
+        allowed = httpx.options(f"{other}/search", headers=ask)
+        assert allowed.headers["access-control-allow-origin"] == "https://app.example.org"
+        stranger = httpx.options(f"{other}/search", headers={**ask, "Origin": "https://evil.example.org"})
+        assert "access-control-allow-origin" not in stranger.headers
+
+
+def test_a_name_that_is_not_the_services_is_not_answered(fakes: Registry) -> None:
+    with served(application(Served(registry=fakes), hosts=["127.0.0.1", "localhost"])) as url:
+        assert httpx.get(f"{url}/v1/models").status_code == 200
+        stranger = httpx.get(f"{url}/v1/models", headers={"Host": "evil.example.org:80"})
+        assert stranger.status_code == 421
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(fakes: Registry) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b'{"query": '
+        time.sleep(0.5)
+        yield b'"cat"}'
+
+    with served(application(Served(registry=fakes), limits=Limits(body_seconds=0.1))) as url:
+        answer = httpx.post(f"{url}/search", content=pieces())
+    assert (answer.status_code, answer.json()["error"]["code"]) == (408, "timeout")

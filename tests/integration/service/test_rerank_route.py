@@ -1,0 +1,77 @@
+"""/rerank in the manner of Cohere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from diptych import Collection, Registry
+from diptych.search import score
+from diptych.service.application import application
+from diptych.service.served import Served
+from serving import animals, served
+
+QUERY = "the cat sleeps"
+DOCUMENTS = ["an owl", "the cat sleeps at night", "the cat", "the dog sleeps"]
+
+
+def ranked(client: httpx.Client, path: str = "/rerank", **changes: Any) -> Any:
+    answer = client.post(path, json={"model": "fake-reranker", "query": QUERY, "documents": DOCUMENTS, **changes})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+@pytest.mark.parametrize("path", ["/rerank", "/v1/rerank", "/v2/rerank"])
+def test_documents_come_by_the_rerankers_scores(client: httpx.Client, fakes: Registry, path: str) -> None:
+    wanted = score(fakes.create("fake-reranker"), QUERY, DOCUMENTS).tolist()  # type: ignore[arg-type]
+    results = ranked(client, path)["results"]
+    assert [row["index"] for row in results] == sorted(range(4), key=lambda place: -wanted[place])
+    assert {row["index"]: row["relevance_score"] for row in results} == dict(enumerate(wanted))
+
+
+def test_top_n_cuts_and_documents_come_back_when_asked_for(client: httpx.Client) -> None:
+    (best,) = ranked(client, top_n=1, return_documents=True)["results"]
+    assert best["document"] == {"text": "the cat sleeps at night"}
+    assert "document" not in ranked(client)["results"][0]
+
+
+def test_documents_may_be_mappings_with_a_text(client: httpx.Client) -> None:
+    mixed = [{"text": DOCUMENTS[0], "id": 7}, *DOCUMENTS[1:]]
+    assert ranked(client, documents=mixed)["results"] == ranked(client)["results"]
+
+
+def test_the_only_reranker_needs_no_name(client: httpx.Client) -> None:
+    assert ranked(client, model=None)["model"] == "fake-reranker"
+
+
+def test_documents_of_equal_score_keep_their_order(client: httpx.Client) -> None:
+    assert [row["index"] for row in ranked(client, documents=["an owl", "an ape", "an elk"])["results"]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "status", "message"),
+    [
+        ("model", "dense", 400, "cannot do this"),
+        ("model", "nobody", 404, "expected: fake-reranker"),
+        ("documents", [], 400, "at least 1 item"),
+        ("query", "", 400, "at least 1 character"),
+        ("top_n", 0, 400, "at least 1"),
+    ],
+)
+def test_what_cannot_be_reranked_says_why(
+    client: httpx.Client, field: str, value: object, status: int, message: str
+) -> None:
+    answer = client.post("/rerank", json={"query": QUERY, "documents": DOCUMENTS, field: value})
+    assert answer.status_code == status
+    assert message in answer.json()["error"]["message"]
+
+
+def test_without_a_reranker_it_says_how_to_serve_one(tmp_path: Path, fakes: Registry) -> None:
+    collection: Collection = animals(tmp_path, fakes, search={"retrieve": {"dense": 10}})
+    with served(application(Served([collection], registry=fakes))) as url:
+        answer = httpx.post(f"{url}/rerank", json={"query": QUERY, "documents": DOCUMENTS})
+    assert answer.status_code == 400
+    assert "--adapter NAME" in answer.json()["error"]["message"]

@@ -1,0 +1,130 @@
+"""/search gives what Collection.search gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from qdrant_client import models
+
+from diptych import Collection, Hit, Registry
+from diptych.search import Retrieve
+from diptych.service.application import application
+from diptych.service.served import Served
+from serving import animals, served
+
+FILTER = {"must": [{"key": "letter", "match": {"any": ["c", "o"]}}]}
+
+
+def asked(client: httpx.Client, **body: Any) -> Any:
+    answer = client.post("/search", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def rows(hits: list[Hit]) -> list[tuple[str, Any, str]]:
+    return [(hit.id, pytest.approx(hit.score, abs=1e-6), hit.document.text) for hit in hits]
+
+
+def found(answer: Any, place: int = 0) -> list[tuple[str, Any, str]]:
+    return [(hit["id"], hit["score"], hit["text"]) for hit in answer["results"][place]["hits"]]
+
+
+def test_the_hits_are_those_of_the_collection(client: httpx.Client, collection: Collection) -> None:
+    answer = asked(client, query="the cat at night")
+    assert answer["collection"] == "animals"
+    assert found(answer) == rows(collection.search("the cat at night"))
+    best = answer["results"][0]["hits"][0]
+    assert best["metadata"] == {"letter": best["id"][0]}
+    assert set(best["stages"]) == {"rrf", "fake-reranker"}
+
+
+def test_limit_offset_threshold_and_filter_mean_what_they_mean_there(
+    client: httpx.Client, collection: Collection
+) -> None:
+    query, wanted = "the cat at night", models.Filter.model_validate(FILTER)
+    assert found(asked(client, query=query, limit=2, offset=1)) == rows(collection.search(query, limit=2, offset=1))
+    assert found(asked(client, query=query, filter=FILTER)) == rows(collection.search(query, filter=wanted))
+    kept = rows(collection.search(query, score_threshold=0.6))
+    assert len(kept) == 1
+    assert found(asked(client, query=query, score_threshold=0.6)) == kept
+
+
+def test_several_queries_are_answered_in_their_order(client: httpx.Client, collection: Collection) -> None:
+    queries = ["the cat at night", "an egg", "the post man"]
+    answer = asked(client, queries=queries)
+    assert [result["query"] for result in answer["results"]] == queries
+    for place, query in enumerate(queries):
+        assert found(answer, place) == rows(collection.search(query))
+
+
+def test_one_slot_can_be_searched_alone(client: httpx.Client, collection: Collection) -> None:
+    wanted = rows(collection.search("night mice", pipeline=Retrieve("lexical")))
+    assert found(asked(client, query="night mice", slot="lexical")) == wanted
+
+
+def test_payloads_can_be_left_out(client: httpx.Client) -> None:
+    (hit, *_) = asked(client, query="cat", with_payload=False)["results"][0]["hits"]
+    assert (hit["text"], hit["metadata"]) == ("", {})
+    (hit, *_) = asked(client, query="cat", with_payload=["letter"])["results"][0]["hits"]
+    assert (hit["text"], hit["metadata"]) == ("", {"letter": hit["id"][0]})
+
+
+def test_explanations_are_those_of_the_hits_and_add_up(client: httpx.Client) -> None:
+    (result,) = asked(client, query="the cat at night", limit=2, explain=True)["results"]
+    assert [item["id"] for item in result["explanations"]] == [hit["id"] for hit in result["hits"]]
+    for item, hit in zip(result["explanations"], result["hits"], strict=True):
+        parts = [slot["contribution"] for slot in item["slots"].values()]
+        assert sum(parts) == pytest.approx(item["fused"], abs=1e-5)
+        assert item["score"] == pytest.approx(hit["score"], abs=1e-6)
+        terms = item["slots"]["lexical"]["terms"]
+        assert sum(term["contribution"] for term in terms) == pytest.approx(item["slots"]["lexical"]["score"], abs=1e-5)
+    assert "explanations" not in asked(client, query="cat")["results"][0]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({}, 400, "either `query` or `queries`"),
+        ({"query": "a", "queries": ["b"]}, 400, "either `query` or `queries`"),
+        ({"query": "a", "filters": {}}, 400, "no such key"),
+        ({"query": "a", "limit": "3"}, 400, "a whole number"),
+        ({"query": "a", "filter": {"must": [{"key": "x", "match": {"valu": 1}}]}}, 400, "filter is no Qdrant filter"),
+        ({"query": "a", "slot": "dens"}, 400, "dens"),
+        ({"query": "a", "collection": "plants"}, 404, "expected: animals"),
+        ({"query": "a", "limit": 99}, 400, "more hits than the pipeline passes on"),
+        ({"query": "a", "slot": "dense", "limit": 20_000}, 422, "too many hits"),
+        ({"query": "a", "explain": True, "limit": 101}, 422, "with explanations"),
+    ],
+)
+def test_what_cannot_be_searched_says_why(client: httpx.Client, body: Any, status: int, message: str) -> None:
+    answer = client.post("/search", json=body)
+    assert message in answer.json()["error"]["message"]
+    assert answer.status_code == status
+
+
+@pytest.fixture
+def two(tmp_path: Path, fakes: Registry) -> Iterator[httpx.Client]:
+    """Two collections in one embedded store."""
+    first = animals(tmp_path, fakes)
+    first.close()
+    animals(tmp_path, fakes, name="beasts", slots={"dense": {"adapter": "fake-dense", "seed": 3}}, search={}).close()
+    both = Served.stored(f"edge:{tmp_path / 'qdrant'}", ["animals", "beasts"], registry=fakes)
+    with served(application(both)) as url, httpx.Client(base_url=url, timeout=60) as client:
+        yield client
+
+
+def test_several_collections_are_called_by_their_names(two: httpx.Client) -> None:
+    assert "which collection?" in two.post("/search", json={"query": "cat"}).json()["error"]["message"]
+    assert asked(two, query="cat", collection="beasts")["collection"] == "beasts"
+    models = [model["id"] for model in two.get("/v1/models").json()["data"]]
+    assert models == ["animals/dense", "long", "beasts/dense", "fake-reranker"]
+
+    def embedded(model: str) -> httpx.Response:
+        return two.post("/v1/embeddings", json={"model": model, "input": "cat"})
+
+    assert embedded("animals/dense").json()["data"] != embedded("beasts/dense").json()["data"]
+    assert "animals/dense, long, beasts/dense" in embedded("dense").json()["error"]["message"]

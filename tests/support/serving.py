@@ -1,0 +1,65 @@
+"""A server on a real socket, in a thread, and a small collection to serve."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from diptych import Collection, Registry
+from diptych.config import parse_config
+from diptych.service.running import address, listen, server_of
+
+ANIMALS = {
+    "cat": "the cat sleeps on the warm mat",
+    "dog": "the dog barks at the post man",
+    "owl": "the owl hunts mice at night",
+    "hen": "the hen lays an egg every day",
+}
+SLOTS = {
+    "dense": {"adapter": "fake-dense", "expand": {"cat": "feline"}},
+    "lexical": {"adapter": "fake-sparse"},
+    "long": {"adapter": "fake-dense", "dimension": 64, "storage": {"first_stage": {"dimension": 16}}},
+}
+SEARCH = {"retrieve": {"dense": 10, "lexical": 10}, "rerank": [{"adapter": "fake-reranker", "candidates": 5}]}
+
+
+def animals(folder: Path, registry: Registry, *, name: str = "animals", **changes: Any) -> Collection:
+    """A filled collection in an embedded store."""
+    config = {
+        "store": f"edge:{folder / 'qdrant'}",
+        "collection": name,
+        "slots": SLOTS,
+        "search": SEARCH,
+        "cache": {"enabled": False},
+        **changes,
+    }
+    collection = Collection.open(parse_config(config), registry=registry)
+    collection.populate({"id": key, "text": text, "letter": key[0]} for key, text in ANIMALS.items())
+    return collection
+
+
+@contextmanager
+def served(app: Any) -> Iterator[str]:
+    """The URL of an application that runs in a thread until the end of the block."""
+    with listen("127.0.0.1", 0) as listening:
+        server = server_of(app, grace=10)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            until(lambda: server.started)
+            yield address(listening, "127.0.0.1")
+        finally:
+            server.should_exit = True
+            thread.join(30)
+
+
+def until(condition: Any, seconds: float = 20.0) -> None:
+    """Wait for `condition()`."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to be"
+        time.sleep(0.01)

@@ -1,0 +1,78 @@
+"""What a server opens and by which names it is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diptych import Collection, Registry
+from diptych.config import Config, parse_config
+from diptych.errors import AdapterOptionsError, CollectionError, CollectionNotFound, ConfigError, UnknownAdapter
+from diptych.service.served import Served
+from serving import SEARCH, SLOTS, animals
+
+
+def config(folder: Path, name: str, **changes: Any) -> Config:
+    store = f"edge:{folder / 'qdrant'}"
+    whole = {"store": store, "collection": name, "slots": SLOTS, "search": SEARCH, "cache": {"enabled": False}}
+    return parse_config({**whole, **changes})
+
+
+def test_configs_of_one_embedded_store_share_it(tmp_path: Path, fakes: Registry) -> None:
+    for name in ("animals", "beasts"):
+        animals(tmp_path, fakes, name=name).close()
+    both = Served.open([config(tmp_path, "animals"), config(tmp_path, "beasts")], registry=fakes)
+    first, second = both.collections.values()
+    assert first.client is second.client
+    assert both.collection("beasts").count() == 4
+    both.close()
+    Collection.open(config(tmp_path, "animals"), registry=fakes, create=False).close()  # the lock is free
+
+
+def test_a_config_that_cannot_be_opened_leaves_nothing_open(tmp_path: Path, fakes: Registry) -> None:
+    animals(tmp_path, fakes).close()
+    missing = config(tmp_path / "elsewhere", "beasts")
+    with pytest.raises(CollectionNotFound, match="there is no embedded store"):
+        Served.open([config(tmp_path, "animals"), missing], registry=fakes)
+    with pytest.raises(ConfigError, match="two collections have one name"):
+        Served.open([config(tmp_path, "animals"), config(tmp_path, "animals")], registry=fakes)
+    Collection.open(config(tmp_path, "animals"), registry=fakes, create=False).close()
+
+
+def test_a_name_that_means_several_slots_is_parted_by_collection(tmp_path: Path, fakes: Registry) -> None:
+    other = config(tmp_path, "beasts", slots={"dense": {"adapter": "fake-dense", "seed": 1}}, search={})
+    both = Served.of_encoders([config(tmp_path, "animals"), other], registry=fakes)
+    names = ["animals/dense", "lexical", "long", "beasts/dense", "fake-reranker"]
+    assert [model.id for model in both.models()] == names
+    assert both.model("beasts/dense", "dense").collection == "beasts"
+    assert both.model("animals/lexical", "sparse").id == "lexical"
+    with pytest.raises(UnknownAdapter, match=r"(?s)no model is called 'dense'.*animals/dense, long, beasts/dense"):
+        both.model("dense", "dense")
+    with pytest.raises(AdapterOptionsError, match=r"(?s)cannot do this.*got: sparse.*is dense: animals/dense"):
+        both.model("lexical", "dense")
+
+
+def test_adapters_are_served_when_they_are_named(fakes: Registry) -> None:
+    with pytest.raises(UnknownAdapter, match="none is served"):
+        Served(registry=fakes).model("fake-dense", "dense")
+    served = Served(adapters=["fake-dense", "fake-reranker"], registry=fakes)
+    model = served.model("fake-dense", "dense")
+    assert len(model.encoders[model.name].encode_query(["x"])) == 1
+    served.warm("")
+    with pytest.raises(AdapterOptionsError, match=r"(?s)'fake-dense'.*model"):
+        Served(adapters=["fake-dense:some-model"], registry=fakes).warm("")
+    with pytest.raises(UnknownAdapter, match="no adapter is called 'nobody'"):
+        Served(adapters=["nobody"], registry=fakes)
+
+
+def test_a_collection_is_named_where_there_are_several(tmp_path: Path, fakes: Registry) -> None:
+    for name in ("animals", "beasts"):
+        animals(tmp_path, fakes, name=name).close()
+    both = Served.stored(f"edge:{tmp_path / 'qdrant'}", ["animals", "beasts"], registry=fakes)
+    with pytest.raises(CollectionError, match=r"(?s)which collection\?.*animals, beasts"):
+        both.collection(None)
+    with pytest.raises(CollectionNotFound, match="no collection is called 'plants'"):
+        both.collection("plants")
+    both.close()
