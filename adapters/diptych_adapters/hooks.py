@@ -7,6 +7,22 @@ import importlib.util
 
 from diptych import hookspecs
 from diptych.specs import AdapterSpec
+from diptych_adapters.telemetry import (
+    diptych_after_failure,
+    diptych_after_populate,
+    diptych_after_search,
+    diptych_after_swap,
+    diptych_listens,
+)
+
+__all__ = [
+    "diptych_after_failure",
+    "diptych_after_populate",
+    "diptych_after_search",
+    "diptych_after_swap",
+    "diptych_listens",
+    "diptych_register_adapters",
+]
 
 FAMILIES = ("models", "lexical", "remote")
 

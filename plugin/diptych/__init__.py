@@ -24,6 +24,7 @@ from diptych.types import Document, Hit, Query, Run, SparseVector
 if TYPE_CHECKING:
     from diptych.clients import async_client, client
     from diptych.collection import Collection
+    from diptych.tenant import TenantCollection
 
 __version__ = "0.1.0"
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Run",
     "SparseEncoder",
     "SparseVector",
+    "TenantCollection",
     "TextIndex",
     "__version__",
     "async_client",
@@ -49,7 +51,12 @@ __all__ = [
     "errors",
     "hookimpl",
 ]
-_LATER = {"Collection": "diptych.collection", "client": "diptych.clients", "async_client": "diptych.clients"}
+_LATER = {
+    "Collection": "diptych.collection",
+    "TenantCollection": "diptych.tenant",
+    "client": "diptych.clients",
+    "async_client": "diptych.clients",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,8 @@ from diptych.reports import CollectionInfo, PopulateReport, SlotInfo
 from diptych.searching import Searching
 from diptych.swap import ApplyOptions, ApplyReport, Plan, Status, StepBack
 from diptych.swap.plan import SAMPLE
+from diptych.tenancy import require_same
+from diptych.tenant import TenantCollection
 from diptych.types import Document
 
 if TYPE_CHECKING:
@@ -166,46 +168,30 @@ class Collection(Searching):
         progress: Progress | None = None,
         report_path: Path | None = None,
         engine: Engine | None = None,
+        tenant: str | None = None,
     ) -> PopulateReport:
         """Bring the documents in: new and changed ones are encoded, the others left. See `diptych.populate`.
 
         A data frame is read by its columns `id` or `_id`, `text` and `title`; see `diptych.frames` for others.
         """
         rows: Any = frames.documents(documents) if frames.is_frame(documents) else documents
-        return populate(self.handle, rows, sync=sync, progress=progress, report_path=report_path, engine=engine)
+        return populate(
+            self.handle,
+            rows,
+            sync=sync,
+            progress=progress,
+            report_path=report_path,
+            engine=engine,
+            tenant=tenant,
+        )
 
-    def get(self, ids: Sequence[str]) -> list[Document]:
-        """The documents of these ids, in their order, without those that are not there.
-
-        Raises:
-            CollectionError: ids that are no texts.
-            PopulateError: the store does not answer.
-        """
-        return documents.get(self.handle, ids)
-
-    def delete(self, ids: Sequence[str]) -> int:
-        """Delete the documents of these ids; how many of them there were.
-
-        Raises:
-            CollectionError, PopulateError: as `get`.
-        """
-        return documents.delete(self.handle, ids)
-
-    def documents(self, filter: models.Filter | None = None) -> Iterator[Document]:
-        """The documents that fit the filter, all of them for None, read page by page.
+    def for_tenant(self, tenant: str) -> TenantCollection:
+        """The collection as one tenant sees it: the same questions, about that tenant's documents alone.
 
         Raises:
-            CollectionError, PopulateError: as `get`.
+            TenantError: the collection has no tenants, or this can be none.
         """
-        return documents.documents(self.handle, filter)
-
-    def having(self, ids: Sequence[str]) -> models.Filter:
-        """Qdrant's filter for the documents of these ids, to be searched or read; without any it holds for none."""
-        return documents.having(self.handle, ids)
-
-    def field(self, name: str) -> str:
-        """The payload key under which filters find a key of the documents' metadata, or `text` or `title`."""
-        return documents.field(self.handle, name)
+        return TenantCollection(self.handle, tenant)
 
     @property
     def encoders(self) -> Encoders:
@@ -240,11 +226,14 @@ class Collection(Searching):
         return swap.status(self.handle)
 
     def _wanted(self, config: str | Path | Config) -> Config:
-        return config_at(config, self.handle.registry)
+        found = config_at(config, self.handle.registry)
+        if self.handle.metadata is not None:
+            require_same(found, self.handle.metadata)
+        return found
 
-    def count(self, filter: models.Filter | None = None) -> int:
-        """How many documents the collection holds, or fit the filter; 0 before the first populate."""
-        return documents.count(self.handle, filter)
+    def count(self, filter: models.Filter | None = None, *, tenant: str | None = None) -> int:
+        """How many documents the collection holds, fit the filter, or are a tenant's; 0 before the first populate."""
+        return documents.count(self.handle, filter, tenant=tenant)
 
     def info(self) -> CollectionInfo:
         """What the collection holds and what made its vectors; loads no encoder."""

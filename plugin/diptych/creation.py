@@ -6,26 +6,29 @@ import getpass
 import socket
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from qdrant_client import models
 
 from diptych.config.models import PopulateConfig, SearchConfig
 from diptych.errors import CollectionError
-from diptych.metadata import CollectionMetadata, Event, Prefix, Reading, State, vector_name
+from diptych.metadata import CollectionMetadata, Event, Prefix, Reading, State, Tenancy, vector_name
 from diptych.params import first_stage_params, vector_params
+from diptych.payloads import field_of
 from diptych.protocols import Statistics
 from diptych.registry import Registry
 from diptych.slots import Slot
-
-if TYPE_CHECKING:
-    from qdrant_client.client_base import QdrantBase
+from diptych.view import View
 
 Params: TypeAlias = models.VectorParams | models.SparseVectorParams
 
 
 def first_metadata(
-    slots: Mapping[str, Slot], statistics: Mapping[str, Statistics], reading: Reading, search: SearchConfig
+    slots: Mapping[str, Slot],
+    statistics: Mapping[str, Statistics],
+    reading: Reading,
+    search: SearchConfig,
+    tenancy: Tenancy | None = None,
 ) -> CollectionMetadata:
     """What a new collection says about itself; loads and calibrates the encoders.
 
@@ -44,6 +47,7 @@ def first_metadata(
         numbers=dict.fromkeys(slots, 1),
         history=(Event(what="created", when=now(), by=who(), slots=names),),
         search=search.model_dump(mode="json"),
+        tenancy=tenancy,
     )
 
 
@@ -85,23 +89,47 @@ def vectors_of(
     return dense, sparse
 
 
-def ensure_indexes(client: QdrantBase, name: str, config: PopulateConfig, slots: Iterable[Slot]) -> None:
+def ensure_indexes(view: View, config: PopulateConfig) -> None:
     """Create the payload indexes that are missing: all of them at first, later those that a crash left out.
 
     Raises:
         CollectionError: a field is indexed as another type.
     """
+    client, name = view.client, view.name
     have = client.get_collection(name).payload_schema
+    ensure_tenant_index(view, have)
     for field, schema in config.indexes.items():
+        if view.tenancy and field == view.tenancy.field:
+            continue  # has its index
         if field not in have:
             client.create_payload_index(name, field, field_schema=models.PayloadSchemaType(schema))
-        elif (found := have[field].data_type.value) != schema:
-            where = f"collection {name!r}, populate.indexes.{field}"
-            do = "restore it, or drop the index with the Qdrant client and populate again"
-            raise CollectionError("a field is indexed as another type", where=where, got=schema, expected=found, do=do)
-    for slot in slots:
+        else:
+            _require_type(have[field], schema, f"collection {name!r}, populate.indexes.{field}")
+    for slot in view.slots.values():
         if slot.kind == "text_index" and slot.vector not in have:
             client.create_payload_index(name, slot.vector, field_schema=slot.encoder.index_params())
+
+
+def ensure_tenant_index(view: View, have: Mapping[str, models.PayloadIndexInfo]) -> None:
+    """Index the tenants' field so that Qdrant keeps each one's documents together; an index that is there stays.
+
+    Raises:
+        CollectionError: the field is indexed as another type.
+    """
+    if view.tenancy is None:
+        return
+    field = field_of(view.layout, view.tenancy.field)
+    if field in have:
+        _require_type(have[field], "keyword", f"collection {view.name!r}, tenant.field {field}")
+    else:
+        index = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
+        view.client.create_payload_index(view.name, field, field_schema=index)
+
+
+def _require_type(index: models.PayloadIndexInfo, schema: str, where: str) -> None:
+    if (found := index.data_type.value) != schema:
+        do = "restore it, or drop the index with the Qdrant client and populate again"
+        raise CollectionError("a field is indexed as another type", where=where, got=schema, expected=found, do=do)
 
 
 def now() -> str:

@@ -13,77 +13,94 @@ from diptych.payloads import field_of, from_payload, id_fields, named, point_id,
 from diptych.payloads.ids import own_point
 from diptych.payloads.paths import quoted
 from diptych.populate.store import PAGE, PointId, Store, plain_id
+from diptych.tenancy import identity, narrowed, scope, tenant_of
 from diptych.types import Document
 
 
-def get(handle: CollectionHandle, ids: Sequence[str]) -> list[Document]:
-    """The documents of these ids, in their order, without those that are not there.
+def get(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> list[Document]:
+    """The documents of these ids, in their order, without those that are not there, or not the tenant's.
 
     Raises:
-        CollectionError: ids that are no texts.
+        CollectionError: ids that are no texts; TenantError: no tenant where one is required.
         PopulateError: the store does not answer.
     """
     wanted = _checked(ids)
+    _scope(handle, tenant)
     if not handle.exists:
         return []
     store = Store.of(handle, threading.Event())
-    found = {document.id: document for batch in _batches(wanted) for document in _read(handle, store, batch)}
+    found = {document.id: document for batch in _batches(wanted) for document in _read(handle, store, batch, tenant)}
     return [found[identifier] for identifier in wanted if identifier in found]
 
 
-def delete(handle: CollectionHandle, ids: Sequence[str]) -> int:
-    """Delete the documents of these ids; how many of them there were.
+def delete(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> int:
+    """Delete the documents of these ids, of a tenant its own alone; how many of them there were.
 
     Raises:
-        CollectionError: ids that are no texts.
+        CollectionError: ids that are no texts; TenantError: no tenant where one is required.
         PopulateError: the store does not answer.
     """
     wanted = _checked(ids)
+    _scope(handle, tenant)
     if not handle.exists:
         return 0
     store, deleted = Store.of(handle, threading.Event()), 0
     for batch in _batches(wanted):
-        points = [point for point, document in _located(handle, store, batch).items() if document in batch]
+        points = [point for point, document in _located(handle, store, batch, tenant).items() if document in batch]
         if points:
             store.delete(points)
         deleted += len(points)
     return deleted
 
 
-def documents(handle: CollectionHandle, filter: models.Filter | None = None) -> Iterator[Document]:
+def _scope(handle: CollectionHandle, tenant: str | None) -> models.Filter | None:
+    return scope(handle.view.tenancy, handle.view.layout, tenant, f"collection {handle.name!r}")
+
+
+def documents(
+    handle: CollectionHandle, filter: models.Filter | None = None, *, tenant: str | None = None
+) -> Iterator[Document]:
     """The documents that fit the filter, all of them for None, page by page in no order that means anything.
 
     Raises:
-        CollectionError: what is given is no filter.
+        CollectionError: what is given is no filter; TenantError: no tenant where one is required.
         PopulateError: the store does not answer.
     """
     _require_filter(filter)
-    if handle.exists:
-        store, layout = Store.of(handle, threading.Event()), handle.view.layout
-        for record in store.scrolled(filter, None):
-            yield from_payload(record.id, record.payload, layout)
+    own = narrowed(_scope(handle, tenant), filter)
+    return _scrolled(handle, own) if handle.exists else iter(())
 
 
-def count(handle: CollectionHandle, filter: models.Filter | None = None) -> int:
+def _scrolled(handle: CollectionHandle, filter: models.Filter | None) -> Iterator[Document]:
+    store, layout = Store.of(handle, threading.Event()), handle.view.layout
+    for record in store.scrolled(filter, None):
+        yield from_payload(record.id, record.payload, layout)
+
+
+def count(handle: CollectionHandle, filter: models.Filter | None = None, *, tenant: str | None = None) -> int:
     """How many documents fit the filter, or there are for None; 0 before the first populate.
 
+    Without filter and tenant all are counted, whosever they are.
+
     Raises:
-        CollectionError: what is given is no filter.
+        CollectionError: what is given is no filter; TenantError: a filter alone where a tenant is required.
     """
     _require_filter(filter)
-    return handle.client.count(handle.name, filter).count if handle.exists else 0
+    own = None if filter is None and tenant is None else narrowed(_scope(handle, tenant), filter)
+    return handle.client.count(handle.name, own).count if handle.exists else 0
 
 
-def having(handle: CollectionHandle, ids: Sequence[str]) -> models.Filter:
+def having(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> models.Filter:
     """Qdrant's filter for the documents of these ids; without any it holds for none.
 
     Raises:
-        CollectionError: ids that are no texts.
+        CollectionError: ids that are no texts; TenantError: no tenant where one is required.
     """
-    wanted, layout = _checked(ids), handle.view.layout
+    wanted, own = _checked(ids), _scope(handle, tenant)
+    found = models.Filter(must=[models.HasIdCondition(has_id=_points(handle, wanted, tenant))])
     if wanted and _is_told_by_the_store(handle):
-        return named(wanted, layout)
-    return models.Filter(must=[models.HasIdCondition(has_id=_points(handle, wanted))])
+        found = named(wanted, handle.view.layout)
+    return models.Filter(must=[own, found]) if own else found
 
 
 def field(handle: CollectionHandle, name: str) -> str:
@@ -91,20 +108,23 @@ def field(handle: CollectionHandle, name: str) -> str:
     return quoted(field_of(handle.view.layout, name))
 
 
-def _read(handle: CollectionHandle, store: Store, ids: Sequence[str]) -> Iterator[Document]:
-    points = list(_located(handle, store, ids))
+def _read(handle: CollectionHandle, store: Store, ids: Sequence[str], tenant: str | None) -> Iterator[Document]:
+    points = list(_located(handle, store, ids, tenant))
     for record in store.records(points):
         yield from_payload(record.id, record.payload, handle.view.layout)
 
 
-def _located(handle: CollectionHandle, store: Store, ids: Sequence[str]) -> dict[PointId, str]:
-    """Points that hold documents of these ids, with the id."""
-    layout = handle.view.layout
+def _located(handle: CollectionHandle, store: Store, ids: Sequence[str], tenant: str | None) -> dict[PointId, str]:
+    """Points that hold documents of these ids, with the id; a tenant's own alone."""
+    layout, tenancy = handle.view.layout, handle.view.tenancy
+    fields = [*id_fields(layout), *store.tenant_fields]
     if _is_told_by_the_store(handle):
-        records = store.scrolled(named(ids, layout), id_fields(layout))
+        records = store.scrolled(narrowed(_scope(handle, tenant), named(ids, layout)), fields)
     else:
-        records = iter(store.records(_points(handle, ids), only=id_fields(layout)))
-    return {plain_id(record.id): from_payload(record.id, record.payload, layout).id for record in records}
+        records = iter(store.records(_points(handle, ids, tenant), only=fields))
+    found = {plain_id(record.id): from_payload(record.id, record.payload, layout) for record in records}
+    own = tenant is None
+    return {p: document.id for p, document in found.items() if own or tenant_of(document.metadata, tenancy) == tenant}
 
 
 def _is_told_by_the_store(handle: CollectionHandle) -> bool:
@@ -112,9 +132,11 @@ def _is_told_by_the_store(handle: CollectionHandle) -> bool:
     return points_are_free(handle.view.layout) or bool(handle.registry.hook.diptych_point_id.get_hookimpls())
 
 
-def _points(handle: CollectionHandle, ids: Sequence[str]) -> list[PointId]:
+def _points(handle: CollectionHandle, ids: Sequence[str], tenant: str | None) -> list[PointId]:
     """The points where documents of these ids are, if they are there: diptych's own, and those of other programs."""
-    chosen = (point_id(Document(identifier, ""), handle.registry, handle.view.layout) for identifier in ids)
+    layout, tenancy = handle.view.layout, handle.view.tenancy
+    names = {identifier: identity(identifier, tenant, tenancy, layout) for identifier in ids}
+    chosen = (point_id(Document(i, ""), handle.registry, layout, identity=name) for i, name in names.items())
     foreign = (point for identifier in ids if (point := own_point(identifier)) is not None)
     return list(dict.fromkeys([*chosen, *foreign]))
 

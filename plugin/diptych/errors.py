@@ -18,6 +18,7 @@
     │   └── StoreUnsupported     this store cannot do that; the text names one that can
     ├── CollectionError
     │   ├── CollectionNotFound
+    │   ├── TenantError          a question without a tenant where it needs one, or with one where there are none
     │   └── FingerprintMismatch  the encoder at hand did not make the vectors in the collection
     ├── DocumentError            one bad document; populate sets it aside and goes on
     ├── PopulateError            populate stopped; what was acknowledged is kept
@@ -127,6 +128,10 @@ class CollectionError(DiptychError):
 
 class CollectionNotFound(CollectionError):
     """There is no collection of this name."""
+
+
+class TenantError(CollectionError):
+    """A question that names no tenant where it must, or one where there are none."""
 
 
 class FingerprintMismatch(CollectionError):

@@ -10,6 +10,7 @@ from diptych.errors import SearchError
 from diptych.handle import CollectionHandle
 from diptych.payloads import from_payload, named
 from diptych.search.asked import Asked, Options
+from diptych.search.corpus import shard_key_selector
 from diptych.search.found import found_together, inputs_of
 from diptych.search.fusion import PointId, Ranking, contributions, fuse
 from diptych.search.inputs import Inputs
@@ -19,6 +20,7 @@ from diptych.search.retrieval import query_points, rank_branches
 from diptych.search.run import current, finished
 from diptych.search.stages import Linear, Rerank
 from diptych.search.terms import Term, matched_terms, scores_of
+from diptych.tenancy import narrowed
 from diptych.types import Document, Hit, Query
 from diptych.view import View
 
@@ -96,6 +98,7 @@ def explain(
     limit: int | None = None,
     filter: models.Filter | None = None,
     params: models.SearchParams | None = None,
+    tenant: str | None = None,
 ) -> list[Explanation]:
     """Explanations of the hits, best first, or of the documents `ids`, in their order, hits or not.
 
@@ -104,7 +107,7 @@ def explain(
     """
 
     def answer() -> list[Explanation]:
-        options = Options(pipeline, limit, filter=filter, params=params)
+        options = Options(pipeline, limit, filter=filter, params=params, tenant=tenant)
         return _explained(Asked.of(handle, [query], options), ids)
 
     return current(handle, answer)
@@ -132,9 +135,9 @@ class _Explainer:
         slots = [asked.handle.slots[name] for name in asked.pipeline.slots]
         ((self._inputs,),) = inputs_of([asked])
         (self._rankings,) = rank_branches(asked, [self._inputs])
-        self._scores = scores_of(asked.handle, self._inputs, self._points)
+        self._scores = scores_of(asked, self._inputs, self._points)
         self._terms = {
-            slot.name: matched_terms(asked.handle, slot, self._inputs[slot.name], self._points)
+            slot.name: matched_terms(asked, slot, self._inputs[slot.name], self._points)
             for slot in slots
             if slot.kind == "sparse" and slot.name in self._inputs
         }
@@ -211,8 +214,9 @@ def _records(asked: Asked, ids: Sequence[str]) -> list[models.Record]:
     if not ids:
         return []
     handle = asked.handle
+    chosen = narrowed(asked.scope, named(ids, handle.layout))
     found, _ = handle.client.scroll(
-        handle.name, scroll_filter=named(ids, handle.layout), limit=len(ids), with_payload=asked.selector
+        handle.name, chosen, limit=len(ids), with_payload=asked.selector, **shard_key_selector(asked)
     )
     by_id: dict[str, Any] = {from_payload(r.id, r.payload, handle.layout).id: r for r in found}
     for identifier in ids:

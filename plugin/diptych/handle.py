@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from diptych import creation, opening
+from diptych import creation, opening, tenancy
 from diptych.cache import EmbeddingCache
 from diptych.config.models import CacheConfig, Config, PopulateConfig, SearchConfig
 from diptych.errors import CollectionError, DiptychError, FollowWarning
@@ -105,11 +105,7 @@ class CollectionHandle:
         return self.view.slot(name)
 
     def reranker(self, adapter: str, options: Mapping[str, Any]) -> Reranker:
-        """The reranker, made at the first call and kept.
-
-        Raises:
-            RegistryError: it is unknown, is no reranker, or cannot be made.
-        """
+        """The reranker, made at the first call and kept; RegistryError where that cannot be."""
         return self._rerankers.get(adapter, options)
 
     def document_input(self, title: str, text: str) -> str:
@@ -154,7 +150,7 @@ class CollectionHandle:
         with self._lock:
             known = self.view.metadata
             if known is not None and known.live == metadata.live:
-                self.view = replace(self.view, metadata=metadata)
+                self.view = replace(self.view, metadata=metadata, tenancy=metadata.tenancy)
                 return
             view = self.at(metadata.live, metadata)
             if load and any(slot.loaded for slot in self.view.slots.values()):
@@ -171,7 +167,8 @@ class CollectionHandle:
         slots = {name: self._slot(name, own, state.asking.get(name)) for name, own in state.slots.items()}
         reading = next(iter(state.slots.values())).reading if state.slots else metadata.reading
         pipeline = search or opening.stored_search(metadata)
-        return View(self.client, self.name, self.registry, metadata, slots, pipeline, reading, self._rerankers)
+        parts = (metadata, slots, pipeline, reading, self._rerankers, metadata.tenancy)
+        return View(self.client, self.name, self.registry, *parts)
 
     def keep(self, slot: Slot) -> None:
         """Use this slot, with the encoder that it has loaded, wherever its generation is wanted."""
@@ -191,7 +188,7 @@ class CollectionHandle:
         live, asking = metadata.live.slots, metadata.live.asking
         with self._lock:
             if self.view.metadata is not None and self.view.metadata.live == metadata.live:
-                self.view = replace(self.view, metadata=metadata)
+                self.view = replace(self.view, metadata=metadata, tenancy=metadata.tenancy)
             self._writers = {
                 vector: self._slot(name, generation, asking.get(name) if live.get(name) == generation else None)
                 for vector, (name, generation) in metadata.written().items()
@@ -205,7 +202,7 @@ class CollectionHandle:
             statistics: per slot that needs it, the measure of the whole corpus.
         """
         slots, search = self.slots, self.search_config
-        metadata = creation.first_metadata(slots, statistics, self.view.reading, search)
+        metadata = creation.first_metadata(slots, statistics, self.view.reading, search, self.view.tenancy)
         dense, sparse = creation.vectors_of(slots, self.registry, search.retrieved(slots))
         self.client.create_collection(
             self.name, vectors_config=dense, sparse_vectors_config=sparse, metadata=metadata_payload(metadata)
@@ -221,7 +218,7 @@ class CollectionHandle:
         Raises:
             CollectionError: a field is indexed as another type.
         """
-        creation.ensure_indexes(self.client, self.name, self.populate_config, self.slots.values())
+        creation.ensure_indexes(self.view, self.populate_config)
 
     def keep_pipeline(self) -> None:
         """Store the config's search pipeline in the collection, so that whoever opens it by name searches alike."""
@@ -263,7 +260,8 @@ class CollectionHandle:
             error.add_note(f"collection {self.name!r}")
             raise
         reading = metadata.reading if metadata else opening.reading_of(self.populate_config)
-        return View(self.client, self.name, self.registry, metadata, slots, search, reading, self._rerankers)
+        own = metadata.tenancy if metadata else tenancy.tenancy_of(self.config)
+        return View(self.client, self.name, self.registry, metadata, slots, search, reading, self._rerankers, own)
 
     def _look(self) -> None:
         """Follow what happened to the collection; a failure leaves the view as it is, and the next look tries again."""

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from qdrant_client import models
     from qdrant_client.client_base import QdrantBase
 
-    from diptych.reports import PopulateReport, SearchReport
+    from diptych.reports import FailureReport, PopulateReport, SearchReport
+    from diptych.swap import ApplyReport
 
 PROJECT = "diptych"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -48,6 +49,11 @@ def diptych_point_id(document: Document) -> int | str | None:
 
 
 @hookspec
+def diptych_listens(hook: str) -> bool:  # type: ignore[empty-body]
+    """Say whether this plugin wants `hook`, one of those below, now; a plugin without this one always does."""
+
+
+@hookspec
 def diptych_after_populate(report: PopulateReport) -> Any:
     """Be told what a populate did."""
 
@@ -55,3 +61,13 @@ def diptych_after_populate(report: PopulateReport) -> Any:
 @hookspec
 def diptych_after_search(report: SearchReport) -> Any:
     """Be told what a search did and how long each stage took."""
+
+
+@hookspec
+def diptych_after_swap(report: ApplyReport) -> Any:
+    """Be told what an apply did, be it cut over or not."""
+
+
+@hookspec
+def diptych_after_failure(report: FailureReport) -> Any:
+    """Be told that a search, populate or apply raised."""

@@ -44,7 +44,10 @@ def raw_metadata(client: QdrantBase, name: str) -> Mapping[str, Any]:
 
 def metadata_payload(metadata: CollectionMetadata) -> dict[str, Any]:
     """The form in which Qdrant keeps it, for `create_collection(metadata=...)` and `update_collection`."""
-    return {KEY: metadata.model_dump(mode="json", exclude={"search", "behind"}), **search_payload(metadata.search)}
+    # What no tenant asked for is left out, so that releases before tenants read it. They refuse a collection that has
+    # tenants, of which they know nothing, rather than answer over all of them.
+    untold = {"search", "behind"} if metadata.tenancy else {"search", "behind", "tenancy"}
+    return {KEY: metadata.model_dump(mode="json", exclude=untold), **search_payload(metadata.search)}
 
 
 def search_payload(search: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -17,14 +17,11 @@ So a collection can be opened and searched without a config file, and a process 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
 from diptych.protocols import Fingerprint, Kind, Similarity
-
-if TYPE_CHECKING:
-    pass
 
 KEY = "diptych"
 What: TypeAlias = Literal[
@@ -94,6 +91,20 @@ class Layout(Record):
     origin: str = "diptych"
     integer_ids: bool = False
     own_points: bool = False
+
+
+class Tenancy(Record):
+    """Whose documents are whose.
+
+    Args:
+        field: the metadata key that names a document's tenant.
+        required: whether every question and every document must have one.
+        shard_keys: whether each tenant's documents lie under a shard key of their own.
+    """
+
+    field: str
+    required: bool = True
+    shard_keys: bool = False
 
 
 class Prefix(Record):
@@ -231,6 +242,7 @@ class CollectionMetadata(Record):
         layout: where documents lie in payloads.
         search: the pipeline, for those who open the collection by name.
         behind: vectors of `previous` that miss documents, since a populate could not write them.
+        tenancy: whose documents are whose; None where nobody asked.
     """
 
     format: int = FORMAT
@@ -244,6 +256,7 @@ class CollectionMetadata(Record):
     layout: Layout = Layout()
     search: dict[str, Any] | None = None
     behind: tuple[str, ...] = ()
+    tenancy: Tenancy | None = None
 
     @property
     def reading(self) -> Reading:

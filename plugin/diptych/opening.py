@@ -10,6 +10,7 @@ from diptych.errors import CollectionError, CollectionNotFound
 from diptych.making import SlotMaker
 from diptych.metadata import CollectionMetadata, Reading, State
 from diptych.slots import Slot
+from diptych.tenancy import require_same
 
 APPLY = "to change it: diptych plan, then diptych apply"
 
@@ -46,13 +47,14 @@ def opened_slots(
 
     Raises:
         CollectionNotFound: there is neither a collection nor a config to make it from.
-        CollectionError: the config asks for a change, and `verify` is set.
+        CollectionError: the config asks for a change, and `verify` is set; or for other tenants.
     """
     if metadata is None:
         if config is None:
             raise CollectionNotFound("there is no collection and no config to create it from")
         return {name: maker.configured(name, wanted) for name, wanted in config.slots.items()}, config.search
     live = metadata.live
+    require_same(config, metadata)
     if config is None or _under_way(config, metadata) or (not verify and config.slots.keys() != live.slots.keys()):
         stored = {name: maker.stored(name, own, live.asking.get(name)) for name, own in live.slots.items()}
         return stored, stored_search(metadata)

@@ -6,7 +6,7 @@ import difflib
 import functools
 import importlib.metadata
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pluggy
@@ -41,6 +41,7 @@ class Registry:
         for source, plugin in [*(_installed() if installed else ()), *_named(plugins)]:
             self._register(source, plugin)
         self._collect()
+        self._askers = {own.plugin_name: _asker(own) for own in self._manager.hook.diptych_listens.get_hookimpls()}
 
     @staticmethod
     @functools.cache
@@ -53,10 +54,21 @@ class Registry:
         """The hooks, to be called: `registry.hook.diptych_after_search(report=...)`."""
         return self._manager.hook
 
+    def listening(self, name: str) -> bool:
+        """Whether any plugin wants to be told by the hook `name` now."""
+        for implementation in getattr(self.hook, name).get_hookimpls():
+            asked = self._askers.get(implementation.plugin_name)
+            if asked is None or asked(name):
+                return True
+        return False
+
     def tell(self, name: str, report: object) -> list[str]:
-        """Call the hook `name` of each plugin by itself; which of them failed and how, a sentence each."""
+        """Call the hook `name` of each plugin that wants it, by itself; which failed and how, a sentence each."""
         failures = []
-        for plugin in [implementation.plugin for implementation in getattr(self.hook, name).get_hookimpls()]:
+        for implementation in getattr(self.hook, name).get_hookimpls():
+            plugin, asked = implementation.plugin, self._askers.get(implementation.plugin_name)
+            if asked is not None and not asked(name):
+                continue
             others = [other for other in self._manager.get_plugins() if other is not plugin]
             try:
                 self._manager.subset_hook_caller(name, others)(report=report)
@@ -135,6 +147,12 @@ class Registry:
             )
         self._specs[spec.name] = spec
         self._sources[spec.name] = source
+
+
+def _asker(implementation: Any) -> Callable[[str], bool]:
+    """A plugin's own `diptych_listens`, called at every search; it may leave its argument out."""
+    function: Callable[..., bool] = implementation.function
+    return function if implementation.argnames else lambda _: function()
 
 
 def _require_marks(source: str, plugin: object) -> None:

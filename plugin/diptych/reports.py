@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from diptych.metadata import Generation
@@ -22,7 +22,9 @@ class PopulateReport:
     """Counts of one populate. `read` is the sum of new, changed, unchanged, duplicates and set aside.
 
     `encoded` counts vectors by slot; `cache_hits` those of them that were not computed but taken from the embedding
-    cache, for the slots that use it.
+    cache, for the slots that use it. `started` is when it began, in nanoseconds since 1970; 0 is unknown. By slot,
+    `encode_times` has when encoding began and ended, `encode_seconds` how much of that time the encoder was at work;
+    what other processes encoded is not in them.
     """
 
     collection: str
@@ -39,6 +41,9 @@ class PopulateReport:
     encoded: Mapping[str, int] = field(default_factory=dict)
     cache_hits: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    started: int = 0
+    encode_seconds: Mapping[str, float] = field(default_factory=dict)
+    encode_times: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -48,12 +53,50 @@ class PopulateReport:
 
 @dataclass(frozen=True, slots=True)
 class SearchReport:
-    """One batch of queries: the pipeline as text, how many queries, and seconds per stage."""
+    """One batch of queries. Times are in nanoseconds since 1970; 0 is unknown.
+
+    Args:
+        collection: its name.
+        pipeline: what was run, as text.
+        queries: how many there were.
+        seconds: of each stage: `encode`, `retrieve`, `rerank`. Queries that were gathered share the first two.
+        started, ended: when it was asked and answered; what is no stage's was spent waiting for others.
+        times: when each stage began and ended.
+        slots: those that were asked.
+        hits: how many were found.
+        texts: of the queries. They are users' words: left out of the repr, and not to be kept without being asked to.
+        tenant: whose documents were looked at.
+    """
 
     collection: str
     pipeline: str
     queries: int
     seconds: Mapping[str, float]
+    started: int = 0
+    ended: int = 0
+    times: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    slots: tuple[str, ...] = ()
+    hits: int = 0
+    texts: Sequence[str] = field(default=(), repr=False)
+    tenant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailureReport:
+    """A search, populate or swap that raised. Times are in nanoseconds since 1970.
+
+    Args:
+        collection: its name.
+        operation: `search`, `populate` or `swap`.
+        error: name of the error's class; what it says may hold users' words and is left out.
+        started, ended: when it was asked for and failed.
+    """
+
+    collection: str
+    operation: str
+    error: str
+    started: int
+    ended: int
 
 
 @dataclass(frozen=True, slots=True)

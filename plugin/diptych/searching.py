@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from diptych import documents
 from diptych.explain import Explanation, explain
 from diptych.handle import CollectionHandle
 from diptych.search import HitGroup, Pipeline, Retrieve, search_groups
@@ -12,7 +13,7 @@ from diptych.search.asked import Options
 from diptych.search.by_vector import search_by_vector
 from diptych.search.run import answer, answer_later
 from diptych.search.warming import warm
-from diptych.types import Hit, Query, SparseVector
+from diptych.types import Document, Hit, Query, SparseVector
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -20,9 +21,17 @@ if TYPE_CHECKING:
 
 
 class Searching:
-    """The part of `Collection` that searches and explains."""
+    """The part of `Collection` that searches and explains, and reads and deletes by id.
+
+    In a collection with tenants `tenant` says whose documents are looked at; where the config requires one, a question
+    without it is a TenantError.
+    """
 
     handle: CollectionHandle
+
+    def _named(self, tenant: str | None) -> str | None:
+        """The tenant that a question is about."""
+        return tenant
 
     def warm(self) -> None:
         """Load and check what queries need and search once, so that the first user waits no longer than the others.
@@ -43,9 +52,10 @@ class Searching:
         pipeline: Pipeline | Retrieve | None = None,
         params: models.SearchParams | None = None,
         with_payload: bool | Sequence[str] = True,
+        tenant: str | None = None,
     ) -> list[Hit]:
         """The best documents for one query, best first. See `diptych.search`."""
-        options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload)
+        options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload, self._named(tenant))
         return answer(self.handle, [query], options)[0]
 
     def search_batch(
@@ -59,9 +69,10 @@ class Searching:
         pipeline: Pipeline | Retrieve | None = None,
         params: models.SearchParams | None = None,
         with_payload: bool | Sequence[str] = True,
+        tenant: str | None = None,
     ) -> list[list[Hit]]:
         """The best documents for each of many queries, in one go: encoded, retrieved and reranked together."""
-        options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload)
+        options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload, self._named(tenant))
         return answer(self.handle, queries, options)
 
     async def asearch(
@@ -75,9 +86,10 @@ class Searching:
         pipeline: Pipeline | Retrieve | None = None,
         params: models.SearchParams | None = None,
         with_payload: bool | Sequence[str] = True,
+        tenant: str | None = None,
     ) -> list[Hit]:
         """`search`, while the event loop goes on. Queries that are asked at the same time are answered together."""
-        options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload)
+        options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload, self._named(tenant))
         return await answer_later(self.handle, query, options)
 
     def search_by_vector(
@@ -91,13 +103,14 @@ class Searching:
         score_threshold: float | None = None,
         params: models.SearchParams | None = None,
         with_payload: bool | Sequence[str] = True,
+        tenant: str | None = None,
     ) -> list[Hit]:
         """The best documents for a vector of a slot's space: `Retrieve("SLOT")`, perhaps `>> Diversify("SLOT")`.
 
         Raises:
             SearchError: the vector does not fit the slot, or the stages need more than it.
         """
-        options = Options(None, limit, offset, filter, score_threshold, params, with_payload)
+        options = Options(None, limit, offset, filter, score_threshold, params, with_payload, self._named(tenant))
         return search_by_vector(self.handle, vector, stages, options)
 
     def search_groups(
@@ -112,6 +125,7 @@ class Searching:
         pipeline: Pipeline | Retrieve | None = None,
         params: models.SearchParams | None = None,
         with_payload: bool | Sequence[str] = True,
+        tenant: str | None = None,
     ) -> list[HitGroup]:
         """The best groups of hits that share a value of the payload key `group_by`. See `diptych.search`."""
         return search_groups(
@@ -125,6 +139,7 @@ class Searching:
             pipeline=pipeline,
             params=params,
             with_payload=with_payload,
+            tenant=self._named(tenant),
         )[0]
 
     def explain(
@@ -136,6 +151,43 @@ class Searching:
         filter: models.Filter | None = None,
         pipeline: Pipeline | Retrieve | None = None,
         params: models.SearchParams | None = None,
+        tenant: str | None = None,
     ) -> list[Explanation]:
         """Why each hit, or each document of `ids`, stands where it stands. See `diptych.explain`."""
-        return explain(self.handle, query, ids=ids, limit=limit, filter=filter, pipeline=pipeline, params=params)
+        own = self._named(tenant)
+        return explain(
+            self.handle, query, ids=ids, limit=limit, filter=filter, pipeline=pipeline, params=params, tenant=own
+        )
+
+    def get(self, ids: Sequence[str], *, tenant: str | None = None) -> list[Document]:
+        """The documents of these ids, in their order, without those that are not there.
+
+        Raises:
+            CollectionError: ids that are no texts.
+            PopulateError: the store does not answer.
+        """
+        return documents.get(self.handle, ids, tenant=self._named(tenant))
+
+    def delete(self, ids: Sequence[str], *, tenant: str | None = None) -> int:
+        """Delete the documents of these ids; how many of them there were.
+
+        Raises:
+            CollectionError, PopulateError: as `get`.
+        """
+        return documents.delete(self.handle, ids, tenant=self._named(tenant))
+
+    def documents(self, filter: models.Filter | None = None, *, tenant: str | None = None) -> Iterator[Document]:
+        """The documents that fit the filter, all of them for None, read page by page.
+
+        Raises:
+            CollectionError, PopulateError: as `get`.
+        """
+        return documents.documents(self.handle, filter, tenant=self._named(tenant))
+
+    def having(self, ids: Sequence[str], *, tenant: str | None = None) -> models.Filter:
+        """Qdrant's filter for the documents of these ids, to be searched or read; without any it holds for none."""
+        return documents.having(self.handle, ids, tenant=self._named(tenant))
+
+    def field(self, name: str) -> str:
+        """The payload key under which filters find a key of the documents' metadata, or `text` or `title`."""
+        return documents.field(self.handle, name)

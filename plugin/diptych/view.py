@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.config.models import SearchConfig
 from diptych.errors import AdapterOptionsError, CollectionError
-from diptych.metadata import CollectionMetadata, Layout, Reading
+from diptych.metadata import CollectionMetadata, Layout, Reading, Tenancy
 from diptych.protocols import Reranker
 from diptych.registry import Registry
 from diptych.slots import Slot
@@ -57,6 +57,7 @@ class View:
     search_config: SearchConfig
     reading: Reading
     rerankers: Rerankers
+    tenancy: Tenancy | None = None
     kept: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -180,3 +180,44 @@ def test_a_copy_into_a_cluster_is_made_of_its_shards(small_server: Callable[...,
 def test_a_collection_made_with_shard_keys_asks_for_nothing() -> None:
     params = models.CollectionParams(sharding_method=models.ShardingMethod.CUSTOM, replication_factor=2)
     assert spread_warnings(ClusterConfig(shard_by="t", replicas=2), params) == []
+
+
+TENANT = {"field": "tenant", "shard_keys": True}
+
+
+def with_tenants(server: Any, **cluster: Any) -> Config:
+    given = {"store": server.url, "collection": "c", "slots": SLOTS, "tenant": TENANT, "cluster": cluster}
+    return Config.model_validate(given)
+
+
+def test_each_tenants_documents_lie_under_a_shard_key_of_their_own(
+    small_server: Callable[..., Any], fakes: Registry
+) -> None:
+    server = small_server()
+    with Collection.open(with_tenants(server, shards=2), registry=fakes) as collection:
+        assert collection.populate(DOCUMENTS).new == 6
+    ((_, made),) = asked(server, "PUT", "/collections/c")
+    assert (made["sharding_method"], made["shard_number"]) == ("custom", 2)
+    sent = {(body["shard_key"], p["payload"]["tenant"]) for _, body in asked(server, "PUT", "/collections/c/points")
+            for p in body["points"]}  # fmt: skip
+    assert sent == {("eu", "eu"), ("us", "us")}
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_tenants_questions_go_to_its_own_shards(
+    small_server: Callable[..., Any], fakes: Registry, by_name: bool
+) -> None:
+    server = small_server()
+    config = with_tenants(server)
+    with Collection.open(config, registry=fakes) as collection:
+        collection.populate(DOCUMENTS)
+    opened = Collection.open(server.url, "c", registry=fakes) if by_name else Collection.open(config, registry=fakes)
+    with opened as collection:
+        del server.requests[:]
+        found = collection.search_batch(["words", "number"], tenant="eu")
+        assert {hit.document.metadata["tenant"] for hits in found for hit in hits} == {"eu"}
+        collection.explain("words", tenant="eu")
+    bodies = [b for _, batch in asked(server, "POST", "/collections/c/points/query/batch") for b in batch["searches"]]
+    assert len(bodies) >= 2
+    assert {body["shard_key"] for body in bodies} == {"eu"}
+    assert {body["shard_key"] for _, body in asked(server, "POST", "/collections/c/points/scroll")} == {"eu"}

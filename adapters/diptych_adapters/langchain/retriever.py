@@ -12,7 +12,7 @@ from langchain_core.retrievers import BaseRetriever
 from pydantic import ConfigDict
 from qdrant_client import models
 
-from diptych import Collection, Hit
+from diptych import Collection, Hit, TenantCollection
 from diptych.search import Pipeline, Retrieve
 from diptych_adapters.langchain.documents import to_langchain
 
@@ -45,7 +45,7 @@ class DiptychRetriever(BaseRetriever):
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
-    collection: Collection
+    collection: Collection | TenantCollection
     limit: int | None = None
     offset: int = 0
     filter: models.Filter | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from qdrant_client import models
 from qdrant_client.http.exceptions import ApiException
 
 from diptych.adopt.checks import require_foreign, require_kept, require_same_storage, require_vectors, warnings_of
@@ -20,13 +21,14 @@ from diptych.errors import CollectionError, StoreError
 from diptych.keeping import metadata_payload
 from diptych.metadata import CollectionMetadata, Event, Layout, State
 from diptych.opening import reading_of
-from diptych.payloads import from_payload, named
+from diptych.payloads import field_of, from_payload, named
 from diptych.populate.aside import reason_of
 from diptych.protocols import Statistics
 from diptych.registry import Registry
 from diptych.sampling import show
 from diptych.sampling import texts_of as texts_read
 from diptych.slots import Slot
+from diptych.tenancy import tenancy_of
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -98,7 +100,11 @@ class _Adoption:
             points=self._client.count(self._name, exact=True).count,
             layout=found,
             slots=tuple(self._report(name, vectors[name], own) for name, own in verified.items()),
-            warnings=(*warnings, *(warning for own in verified.values() for warning in own.warnings())),
+            warnings=(
+                *warnings,
+                *self._without_tenant(found),
+                *(warning for own in verified.values() for warning in own.warnings()),
+            ),
         )
 
     def _points(self, vectors: Mapping[str, Physical], size: int) -> dict[str, list[Sampled]]:
@@ -171,7 +177,18 @@ class _Adoption:
             history=(Event(what="adopted", when=now(), by=who(), why=why, slots=names),),
             layout=layout,
             search=self._config.search.model_dump(mode="json"),
+            tenancy=tenancy_of(self._config),
         )
+
+    def _without_tenant(self, layout: Layout) -> list[str]:
+        """A warning of points that no tenant's question finds."""
+        tenancy = tenancy_of(self._config)
+        if tenancy is None:
+            return []
+        field = field_of(layout, tenancy.field)
+        empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=field))
+        count = self._client.count(self._name, count_filter=models.Filter(must=[empty]), exact=True).count
+        return [f"{count:,} points name no tenant under {field!r}: no tenant's question finds them"] if count else []
 
     def _write(self, metadata: CollectionMetadata) -> None:
         # Every QdrantBase takes it; the base class only says **kwargs.

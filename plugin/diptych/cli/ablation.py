@@ -66,13 +66,15 @@ def run_queries(
     *,
     depth: int,
     advance: Callable[[int], None],
+    tenant: str | None = None,
 ) -> Run:
     """The answers of `pipeline` to the queries, as deep as `depth` or as the pipeline goes."""
     limit = min(depth, pipeline.depth or depth)
     hits = []
     for begin in range(0, len(queries), BATCH):
         batch = queries[begin : begin + BATCH]
-        hits.append(collection.search_batch(batch, pipeline=pipeline, limit=limit, with_payload=False))
+        found = collection.search_batch(batch, pipeline=pipeline, limit=limit, with_payload=False, tenant=tenant)
+        hits.append(found)
         advance(len(batch))
     return Run.from_hits(name, queries, chain.from_iterable(hits))
 

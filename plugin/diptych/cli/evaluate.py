@@ -6,11 +6,17 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.options import CONFIG, ConfigOption, DebugOption, JsonOption
+from diptych.cli.options import (
+    CONFIG,
+    ConfigOption,
+    DebugOption,
+    JsonOption,
+    TenantOption,
+)
 from diptych.cli.output import stderr, stdout, write_json
 from diptych.cli.progress import Bars
 from diptych.cli.session import Session
@@ -48,6 +54,7 @@ def evaluate(
     plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw the differences query by query.")] = None,
     runs: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep each run there as a TREC file.")] = None,
     per_query: Annotated[bool, typer.Option("--per-query", help="With --json: each query's values too.")] = False,
+    tenant: TenantOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -68,7 +75,7 @@ def evaluate(
     if runs:
         _make_folder(runs)
     with session.collection(config, None, None) as collection:
-        outcome = _evaluate(collection, found, judged, names, only or [], with_exact=exact)
+        outcome = _evaluate(collection, found, judged, names, only or [], with_exact=exact, tenant=tenant)
     outcome = outcome.compared(baseline, names)
     if plot and outcome.comparisons:
         _plot(outcome.comparisons[0], plot)
@@ -144,6 +151,7 @@ def _evaluate(
     only: list[str],
     *,
     with_exact: bool,
+    tenant: str | None,
 ) -> Outcome:
     from diptych.cli import ablation
     from diptych.evaluate import evaluate as score
@@ -157,7 +165,8 @@ def _evaluate(
         def answers(name: str, pipeline: Pipeline) -> Run:
             bars.begin(name, len(queries))
             advance: Callable[[int], None] = lambda n: bars.advance(name, n)  # noqa: E731
-            return ablation.run_queries(collection, name, pipeline, queries, depth=max(depth, at), advance=advance)
+            deep: dict[str, Any] = {"depth": max(depth, at), "advance": advance, "tenant": tenant}
+            return ablation.run_queries(collection, name, pipeline, queries, **deep)
 
         runs = {name: answers(name, pipeline) for name, pipeline in chosen.items()}
         truths = {n: answers(f"{n}, exact", ablation.exact(p)) for n, p in chosen.items()} if with_exact else {}

@@ -14,7 +14,15 @@ from rich.text import Text
 
 from diptych.cli.filters import parse_filter
 from diptych.cli.hits import snippet
-from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
+from diptych.cli.options import (
+    CONFIG,
+    CollectionOption,
+    ConfigOption,
+    DebugOption,
+    JsonOption,
+    StoreOption,
+    TenantOption,
+)
 from diptych.cli.output import printable, stdout, write_json
 from diptych.cli.search import single
 from diptych.cli.session import Session
@@ -39,6 +47,7 @@ def explain(
         str | None, typer.Option("--only", "--slot", metavar="SLOT", help="This slot alone, without later stages.")
     ] = None,
     filter: Annotated[str | None, typer.Option(metavar="JSON", help="A Qdrant filter over the metadata.")] = None,
+    tenant: TenantOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -55,7 +64,8 @@ def explain(
     session: Session = context.obj
     wanted = parse_filter(filter, [])
     with session.collection(config, store, collection) as opened:
-        found = opened.explain(query, ids=ids, limit=limit, filter=wanted, pipeline=single(opened, only))
+        asked: dict[str, Any] = {"limit": limit, "filter": wanted, "pipeline": single(opened, only), "tenant": tenant}
+        found = opened.explain(query, ids=ids, **asked)
     if as_json:
         return write_json({"query": query, "explanations": [_document(item) for item in found]})
     console = stdout()

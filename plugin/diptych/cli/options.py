@@ -13,6 +13,9 @@ ConfigOption: TypeAlias = Annotated[
     Path, typer.Option("--config", "-c", metavar="FILE", help="The config file.", show_default=True)
 ]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Write one JSON document to standard output.")]
+TenantOption: TypeAlias = Annotated[
+    str | None, typer.Option("--tenant", metavar="NAME", help="Whose documents, in a collection with tenants.")
+]
 DebugOption: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 StoreOption: TypeAlias = Annotated[
     str | None, typer.Option("--store", metavar="URL", help="Open this store instead of reading a config file.")

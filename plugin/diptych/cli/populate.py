@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.options import CONFIG, ConfigOption, DebugOption, JsonOption
+from diptych.cli.options import (
+    CONFIG,
+    ConfigOption,
+    DebugOption,
+    JsonOption,
+    TenantOption,
+)
 from diptych.cli.output import printable, stderr, stdout, write_json
 from diptych.cli.progress import Bars
 from diptych.cli.running import SET_ASIDE
@@ -51,6 +57,7 @@ def populate(
     workers: Annotated[int, typer.Option(min=1, metavar="N", help="ray: how many workers.")] = 2,
     worker_cpus: Annotated[float, typer.Option(min=0, metavar="N", help="ray: processors for each worker.")] = 1,
     worker_gpus: Annotated[float, typer.Option(min=0, metavar="N", help="ray: GPUs for each worker.")] = 0,
+    tenant: TenantOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -82,7 +89,9 @@ def populate(
     try:
         with session.collection(config, None, None, create=True) as collection, Bars() as bars:
             documents = together(counted(opened))
-            result = collection.populate(documents, sync=sync, progress=bars, report_path=report, engine=chosen)
+            result = collection.populate(
+                documents, sync=sync, progress=bars, report_path=report, engine=chosen, tenant=tenant
+            )
     except KeyboardInterrupt:
         stderr().print("what was written stays; run it again to go on")
         raise

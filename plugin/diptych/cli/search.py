@@ -11,7 +11,15 @@ import typer
 
 from diptych.cli.filters import parse_filter
 from diptych.cli.hits import show_groups, show_hits
-from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
+from diptych.cli.options import (
+    CONFIG,
+    CollectionOption,
+    ConfigOption,
+    DebugOption,
+    JsonOption,
+    StoreOption,
+    TenantOption,
+)
 from diptych.cli.session import Session
 from diptych.errors import SearchError
 
@@ -49,6 +57,7 @@ def search(
     hnsw_ef: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Effort of the graph search; more finds more.")
     ] = None,
+    tenant: TenantOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -78,6 +87,7 @@ def search(
             "score_threshold": threshold,
             "pipeline": single(opened, only),
             "params": search_params(opened, exact=exact, hnsw_ef=hnsw_ef),
+            "tenant": tenant,
         }
         begin = time.perf_counter()
         if group_by is not None:

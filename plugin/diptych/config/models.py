@@ -15,6 +15,7 @@ from diptych.config.problems import PipelineProblems
 from diptych.config.section import Positive, Section
 from diptych.config.source import Source
 from diptych.config.storage import slot_problems
+from diptych.config.tenant import TenantConfig, tenant_problems
 
 CANDIDATES = 100  # of a slot whose number is not given: ten times the default limit
 IndexType = Literal["keyword", "integer", "float", "bool", "datetime", "uuid", "geo", "text"]
@@ -258,6 +259,7 @@ class Config(Section):
     swap: SwapConfig = Field(default_factory=SwapConfig, description="How encoders are swapped.")
     cache: CacheConfig = Field(default_factory=CacheConfig, description="The embedding cache on this machine.")
     cluster: ClusterConfig = Field(default_factory=ClusterConfig, description="Shards and replicas on a server.")
+    tenant: TenantConfig | None = Field(None, description="Whose documents are whose, and who must be named.")
 
     _source: Source = PrivateAttr(default_factory=Source)
 
@@ -280,7 +282,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _pipeline_fits(self) -> Config:
         """Every slot that the pipeline names is defined, and its stages fit each other."""
-        problems = [*slot_problems(self), *pipeline_problems(self), *cluster_problems(self)]
+        problems = [*slot_problems(self), *pipeline_problems(self), *cluster_problems(self), *tenant_problems(self)]
         if problems:
             raise PipelineProblems(problems)
         return self

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from qdrant_client import models
 
-from diptych.copying.places import is_local
 from diptych.copying.side import Side
 from diptych.errors import CopyError, StoreUnsupported
 from diptych.registry import Registry
+from diptych.stores.local import is_local
 
 if TYPE_CHECKING:
     from diptych.metadata import CollectionMetadata

@@ -28,12 +28,6 @@ def place_of(client: QdrantBase) -> str:
     return _server(options)
 
 
-def is_local(client: QdrantBase) -> bool:
-    """Whether it is qdrant-client's local mode, which keeps no payload indexes and rounds no vectors."""
-    options: Any = getattr(client, "init_options", None) or {}
-    return options.get("location") == ":memory:" or options.get("path") is not None
-
-
 def _server(options: dict[str, Any]) -> str:
     url = options.get("url") or options.get("location")
     if not url:

@@ -12,13 +12,13 @@ from diptych.copying.comparing import rules_of
 from diptych.copying.finish import finish, require_unchanged
 from diptych.copying.pace import Pace
 from diptych.copying.passes import Comparing, Pass
-from diptych.copying.places import is_local
 from diptych.copying.points import struct
 from diptych.copying.record import CopyRecord, hash_of
 from diptych.copying.report import CopyReport
 from diptych.copying.side import Side
 from diptych.errors import CopyError
 from diptych.populate.progress import Progress, Unwatched
+from diptych.stores.local import is_local
 from diptych.stores.upkeep import optimized
 
 if TYPE_CHECKING:

@@ -83,14 +83,20 @@ def written_as(document: Document, layout: Layout, point: object, held: Mapping[
     return from_payload(point, to_payload(document, "", layout, held), layout)
 
 
-def point_id(document: Document, registry: Registry, layout: Layout = NATIVE) -> int | str:
-    """The document's point id: what the layout's own writer would choose, a plugin's choice, or a UUID from the id."""
+def point_id(
+    document: Document, registry: Registry, layout: Layout = NATIVE, *, identity: str | None = None
+) -> int | str:
+    """The document's point id: what the layout's own writer would choose, a plugin's choice, or a UUID from the id.
+
+    Args:
+        identity: what the UUID is made from, where the id alone does not tell documents apart.
+    """
     if layout.origin in DERIVED:
         return derived_point(document.id, layout.origin)
     if layout.id is None or layout.own_points:
         return usual_point(document.id)
     chosen: int | str | None = registry.hook.diptych_point_id(document=document)
-    return hashed_point(document.id) if chosen is None else chosen
+    return hashed_point(identity or document.id) if chosen is None else chosen
 
 
 def points_are_free(layout: Layout) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from diptych.encoding import Vector, is_finite
 from diptych.errors import ContractError, FingerprintMismatch, PopulateError
@@ -15,6 +16,18 @@ from diptych.slots import Slot
 Outcome = Vector | str  # a vector, or the reason why there is none
 
 
+class Busy:
+    """When an encoder was at work in a run: seconds in all, and the first and the last moment in ns since 1970."""
+
+    def __init__(self) -> None:
+        self.seconds, self.began, self.ended = 0.0, 0, 0
+
+    def note(self, began: int) -> None:
+        """It worked from then until now."""
+        self.began, self.ended = self.began or began, time.time_ns()
+        self.seconds += (self.ended - began) / 1e9
+
+
 @dataclass(frozen=True, slots=True)
 class SlotEncoder:
     """Encodes documents for one slot.
@@ -24,6 +37,7 @@ class SlotEncoder:
     """
 
     slot: Slot
+    busy: Busy = field(default_factory=Busy)
 
     def __call__(self, inputs: Sequence[str]) -> list[Outcome]:
         """For each input its vector, or the reason why it has none.
@@ -35,6 +49,13 @@ class SlotEncoder:
         """
         if not inputs:
             return []
+        began = time.time_ns()
+        try:
+            return self._outcomes(inputs)
+        finally:
+            self.busy.note(began)
+
+    def _outcomes(self, inputs: Sequence[str]) -> list[Outcome]:
         try:
             vectors = self.slot.encode("document", inputs)
         except (ContractError, FingerprintMismatch):
@@ -48,7 +69,7 @@ class SlotEncoder:
         if len(inputs) == 1:
             return [f"the encoder of {self.slot.where} fails on it: {reason_of(error)}"]
         middle = len(inputs) // 2
-        return [*self(inputs[:middle]), *self(inputs[middle:])]
+        return [*self._outcomes(inputs[:middle]), *self._outcomes(inputs[middle:])]
 
     def _require_working(self, error: Exception) -> None:
         try:

@@ -23,6 +23,7 @@ from diptych.populate.progress import Progress
 from diptych.populate.statistics import batched
 from diptych.populate.store import Refused, Store
 from diptych.populate.targets import Targets
+from diptych.tenancy import tenant_of
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -106,6 +107,9 @@ class Indexer:
                 own = held[item.point] or {}
                 if own.get("id") != item.document.id:
                     self._refuse(item, f"its point id {item.point!r} belongs to {_owner(own)}")
+                    continue
+                if own.get("tenant") not in (None, tenant_of(item.document.metadata, self._store.tenancy)):
+                    self._refuse(item, "another tenant has a document of this id; ids are unique in this collection")
                     continue
                 item = upon(item, own["payload"], self._layout) if "payload" in own else item
                 if own.get("hash") == item.hash:

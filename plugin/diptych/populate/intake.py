@@ -14,6 +14,7 @@ from diptych.populate.aside import Aside, reason_of
 from diptych.populate.plain import checked_point_id, plain_document
 from diptych.populate.rejected import Rejected
 from diptych.populate.seen import Meeting, SeenIds
+from diptych.tenancy import identity, settled, tenant_of
 from diptych.types import Document
 
 
@@ -56,11 +57,16 @@ def upon(item: Item, held: Mapping[str, Any], layout: Layout) -> Item:
 
 
 class Intake:
-    """Checks documents; what cannot be indexed goes aside with the reason, and the rest comes out as items."""
+    """Checks documents; what cannot be indexed goes aside with the reason, and the rest comes out as items.
 
-    def __init__(self, handle: CollectionHandle, seen: SeenIds, aside: Aside | None, tally: Tally) -> None:
-        self._handle, self._seen, self._aside, self._tally = handle, seen, aside, tally
-        self._layout = handle.view.layout
+    With a `tenant`, all documents are that one's: those that name none get it, and those of others go aside.
+    """
+
+    def __init__(
+        self, handle: CollectionHandle, seen: SeenIds, aside: Aside | None, tally: Tally, *, tenant: str | None = None
+    ) -> None:
+        self._handle, self._seen, self._aside, self._tally, self._tenant = handle, seen, aside, tally, tenant
+        self._layout, self._tenancy = handle.view.layout, handle.view.tenancy
         self._copies = {slot.vector for slot in handle.slots.values() if slot.kind == "text_index"}
         self._chosen_points = bool(handle.registry.hook.diptych_point_id.get_hookimpls())
 
@@ -86,18 +92,19 @@ class Intake:
         """
         document = self._checked(raw)
         content_hash = document.content_hash()
-        point = self._point(document)
-        meeting = self._seen.claim(document.id, content_hash, point)
+        name = identity(document.id, tenant_of(document.metadata, self._tenancy), self._tenancy, self._layout)
+        point = self._point(document, name)
+        meeting = self._seen.claim(name, content_hash, point)
         if meeting is Meeting.SAME:
             return None
         if meeting is Meeting.OTHER_CONTENT:
             raise DocumentError("duplicate id with other text", do="the first one stays")
-        if self._chosen_points and not self._seen.claim_point(point, document.id):
+        if self._chosen_points and not self._seen.claim_point(point, name):
             raise DocumentError("another document of the source has the same point id", got=repr(point))
         return Item(document, content_hash, self._input(document), point, position)
 
     def _checked(self, raw: object) -> Document:
-        document = plain_document(_document(raw))
+        document = settled(plain_document(_document(raw)), self._tenancy, self._tenant)
         length, limit = len(document.text) + len(document.title), self._handle.populate_config.max_characters
         if length > limit:
             raise DocumentError("too long", got=f"{length} characters", expected=f"at most {limit}, max_characters")
@@ -113,11 +120,11 @@ class Intake:
     def _input(self, document: Document) -> str:
         return self._handle.document_input(document.title, document.text)
 
-    def _point(self, document: Document) -> int | str:
+    def _point(self, document: Document, name: str) -> int | str:
         if not self._chosen_points:
-            return point_id(document, self._handle.registry, self._layout)
+            return point_id(document, self._handle.registry, self._layout, identity=name)
         try:
-            return checked_point_id(point_id(document, self._handle.registry, self._layout))
+            return checked_point_id(point_id(document, self._handle.registry, self._layout, identity=name))
         except DocumentError:
             raise
         except Exception as error:
@@ -127,7 +134,7 @@ class Intake:
         identifier = _id_of(raw)
         place = identifier or getattr(raw, "where", "")
         if identifier:
-            self._seen.mention(identifier)
+            self._seen.mention(identity(identifier, self._tenant, self._tenancy, self._layout))
         elif self._aside is not None:
             self._aside.unidentified += 1
             self._aside.first_unidentified = self._aside.first_unidentified or place

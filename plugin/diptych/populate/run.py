@@ -29,6 +29,8 @@ from diptych.reports import PopulateReport
 from diptych.sampling import first_for, show
 from diptych.slots import Slot
 from diptych.stores.upkeep import optimized
+from diptych.telling import watched
+from diptych.tenancy import scope
 from diptych.types import Document
 
 STEP = 64  # documents between two calls of a progress
@@ -42,6 +44,7 @@ def populate(
     progress: Progress | None = None,
     report_path: Path | None = None,
     engine: Engine | None = None,
+    tenant: str | None = None,
 ) -> PopulateReport:
     """Fill the collection: new and changed documents are encoded and written, unchanged ones left alone.
 
@@ -50,20 +53,23 @@ def populate(
     Args:
         handle: the collection; it is created when it does not exist.
         documents: anything that can be iterated; see `open_source` for files. Bounded memory however many.
-        sync: also delete the documents that the source has no more.
+        sync: also delete the documents that the source has no more; of `tenant` alone where it is named.
         progress: who is told how far the stages are.
         report_path: where set-aside documents are written; `diptych-set-aside-<collection>.jsonl` unless given.
         engine: who encodes and writes; threads of this process unless given, see `diptych.populate.ray_engine`.
+        tenant: whose documents they all are: those that name no tenant get it, those of another are set aside.
 
     Raises:
         PopulateError: store, source or an encoder failed for good. What was acknowledged is kept; run again.
         ContractError: an encoder returned what its contract forbids.
+        TenantError: a tenant where there are none; `sync` without one where they are required.
     """
+    _require_tenant(handle, tenant, sync)
     path = report_path or Path(f"diptych-set-aside-{handle.name}.jsonl")
     with ExitStack() as stack:
-        run = _Run(handle, progress or Unwatched(), path, stack, engine)
+        run = _Run(handle, progress or Unwatched(), path, stack, engine, tenant)
         try:
-            run.fill(documents, sync=sync)
+            watched(handle.registry, handle.name, "populate", lambda: run.fill(documents, sync=sync))
         except DiptychError as error:
             error.add_note(run.kept())
             raise
@@ -74,10 +80,16 @@ class _Run:
     """One populate: its parts and what they count."""
 
     def __init__(
-        self, handle: CollectionHandle, progress: Progress, path: Path, stack: ExitStack, engine: Engine | None
+        self,
+        handle: CollectionHandle,
+        progress: Progress,
+        path: Path,
+        stack: ExitStack,
+        engine: Engine | None,
+        tenant: str | None,
     ) -> None:
-        self._handle, self._progress, self._stack = handle, progress, stack
-        self._started = time.perf_counter()
+        self._handle, self._progress, self._stack, self._tenant = handle, progress, stack, tenant
+        self._started, self._began = time.perf_counter(), time.time_ns()
         self._seen, self._aside = stack.enter_context(SeenIds()), stack.enter_context(Aside(path))
         self._tally, self._deleted, self._warnings = Tally(), 0, list[str]()
         self._expected: int | None = None  # documents to index, as far as it can be told beforehand
@@ -111,6 +123,7 @@ class _Run:
     def report(self) -> PopulateReport:
         """The counts."""
         tally, aside, targets, cache = self._tally, self._aside, self._indexer.targets, self._handle.cache
+        busy = targets.busy() if targets else {}
         return PopulateReport(
             collection=self._handle.name,
             read=tally.read,
@@ -126,6 +139,9 @@ class _Run:
             encoded=dict(self._indexer.encoded),
             cache_hits=targets.cache_hits() if targets else {},
             warnings=(*self._warnings, *(cache.take_warnings() if cache else ())),
+            started=self._began,
+            encode_seconds={name: found.seconds for name, found in busy.items()},
+            encode_times={name: (found.began, found.ended) for name, found in busy.items()},
         )
 
     def _require_collection(self) -> None:
@@ -144,7 +160,7 @@ class _Run:
         """The items to index, and the measure: complete for a new collection, growing in passing for an old one."""
         measure = Measure(_calibrated(self._handle))
         _require_many(documents)
-        intake = Intake(self._handle, self._seen, self._aside, self._tally)
+        intake = Intake(self._handle, self._seen, self._aside, self._tally, tenant=self._tenant)
         if self._handle.exists or not measure.slots:
             return measure.watch(intake.items(self._watched("read", documents))), measure
         if iter(documents) is documents:
@@ -152,7 +168,7 @@ class _Run:
             self._expected = spool.fill(measure.watch(intake.items(self._watched("measure", documents))))
             return spool.items(), measure
         with SeenIds() as seen:
-            trial = Intake(self._handle, seen, None, Tally())
+            trial = Intake(self._handle, seen, None, Tally(), tenant=self._tenant)
             self._expected = sum(1 for _ in measure.watch(trial.items(self._watched("measure", documents))))
         return intake.items(self._watched("read", documents)), measure
 
@@ -212,7 +228,7 @@ class _Run:
         if reason:
             self._warnings.append(reason)
         else:
-            self._deleted = delete_gone(self._store, self._seen)
+            self._deleted = delete_gone(self._store, self._seen, self._tenant)
 
     def _warn_of_drift(self, measure: Measure) -> None:
         if measure.slots:
@@ -250,6 +266,13 @@ def _require_many(documents: object) -> None:
         expected="an iterable of Document or mapping",
         do="put a single document into a list; read files with diptych.populate.open_source(path)",
     )
+
+
+def _require_tenant(handle: CollectionHandle, tenant: str | None, sync: bool) -> None:
+    """Raise TenantError for a tenant that cannot be, and where `sync` would delete what other tenants have."""
+    tenancy = handle.view.tenancy
+    if tenant is not None or (sync and tenancy is not None and tenancy.required):
+        scope(tenancy, handle.view.layout, tenant, f"collection {handle.name!r}{', sync' if sync else ''}")
 
 
 def _announced(handle: CollectionHandle, report: PopulateReport) -> PopulateReport:

@@ -21,9 +21,10 @@ from diptych.errors import (
     StoreUnsupported,
     SwapError,
 )
-from diptych.metadata import Layout
-from diptych.payloads import NATIVE, OWN, from_payload, id_fields, named, points_are_free, text_fields
+from diptych.metadata import Layout, Tenancy
+from diptych.payloads import NATIVE, OWN, field_of, from_payload, id_fields, named, points_are_free, text_fields
 from diptych.populate.aside import reason_of
+from diptych.tenancy import scope, tenant_of
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -58,6 +59,7 @@ class Store:
         first_pause: seconds before the second try.
         layout: where the documents lie in payloads.
         copies: payload keys that text indexes read, which are no part of the documents.
+        tenancy: whose documents are whose.
     """
 
     def __init__(
@@ -70,9 +72,10 @@ class Store:
         first_pause: float = FIRST_PAUSE,
         layout: Layout = NATIVE,
         copies: Collection[str] = (),
+        tenancy: Tenancy | None = None,
     ) -> None:
         self.client, self.name = client, name
-        self.layout, self._copies = layout, list(copies)
+        self.layout, self._copies, self.tenancy = layout, list(copies), tenancy
         self._retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(may_pass),
             stop=tenacity.stop_any(tenacity.stop_after_attempt(retries + 1), tenacity.stop_when_event_set(stopped)),
@@ -86,8 +89,15 @@ class Store:
         """The open collection's."""
         written = handle.metadata.written() if handle.metadata else {}
         copies = [key for key, (_, generation) in written.items() if generation.kind == "text_index"]
-        retries, layout = handle.populate_config.retries, handle.view.layout
-        return cls(handle.client, handle.name, retries=retries, stopped=stopped, layout=layout, copies=copies)
+        return cls(
+            handle.client,
+            handle.name,
+            retries=handle.populate_config.retries,
+            stopped=stopped,
+            layout=handle.view.layout,
+            copies=copies,
+            tenancy=handle.view.tenancy,
+        )
 
     def exists(self) -> bool:
         """Whether the collection is there."""
@@ -98,12 +108,17 @@ class Store:
         return self._again("read from", look)
 
     def owned(self, points: Sequence[PointId]) -> dict[PointId, Mapping[str, Any] | None]:
-        """What is known of each of `points` that exists: document id and hash; None for a foreign point.
+        """What is known of each of `points` that exists: document id, hash and tenant; None for a foreign point.
 
         In an adopted collection every point is a document, hashed here, and its payload is given too.
         """
-        records = self.records(points, only=[OWN] if self.layout == NATIVE else None)
+        records = self.records(points, only=[OWN, *self.tenant_fields] if self.layout == NATIVE else None)
         return {plain_id(record.id): self._own(record) for record in records}
+
+    @property
+    def tenant_fields(self) -> list[str]:
+        """The payload keys to fetch so that a point's tenant is known."""
+        return [field_of(self.layout, self.tenancy.field)] if self.tenancy else []
 
     def records(self, points: Sequence[PointId], *, only: list[str] | None = None) -> list[models.Record]:
         """Those of these points that exist, with all that is the document's of their payload, or `only` some keys."""
@@ -132,14 +147,15 @@ class Store:
         selector = models.PointIdsList(points=list(points))
         self._again("delete from", lambda: self.client.delete(self.name, selector, wait=True))
 
-    def documents(self) -> Iterator[tuple[PointId, str]]:
-        """Point id and document id of every point that diptych wrote, page by page.
+    def documents(self, tenant: str | None = None) -> Iterator[tuple[PointId, str]]:
+        """Point id and document id of every point that diptych wrote, page by page; of one tenant's where it is named.
 
         In an adopted collection, of every point that has a text.
         """
         layout = self.layout
         fields = [OWN] if layout == NATIVE else [*id_fields(layout), *text_fields(layout)]
-        for record in self.scrolled(None, fields):
+        chosen = scope(self.tenancy, layout, tenant, f"collection {self.name!r}") if tenant is not None else None
+        for record in self.scrolled(chosen, fields):
             own = (record.payload or {}).get(OWN) if layout == NATIVE else self._own(record)
             if own and "id" in own and own.get("text", True):
                 yield plain_id(record.id), str(own["id"])
@@ -152,9 +168,11 @@ class Store:
         payload = record.payload or {}
         if self.layout == NATIVE:
             found: Mapping[str, Any] | None = payload.get(OWN)
-            return found
+            tenant = {"tenant": tenant_of(payload, self.tenancy)} if found is not None and self.tenancy else {}
+            return {**found, **tenant} if tenant and found is not None else found
         document = from_payload(record.id, payload, self.layout)
-        return {"id": document.id, "hash": document.content_hash(), "text": document.text, "payload": payload}
+        known = {"id": document.id, "hash": document.content_hash(), "text": document.text, "payload": payload}
+        return {**known, "tenant": tenant_of(document.metadata, self.tenancy)}
 
     def scrolled(self, chosen: models.Filter | None, fields: list[str] | None) -> Iterator[models.Record]:
         """All points that fit `chosen`, page by page, with these keys of their payload; for None all the documents'."""

@@ -7,6 +7,7 @@ from diptych.populate.aside import Aside
 from diptych.populate.seen import SeenIds
 from diptych.populate.statistics import batched
 from diptych.populate.store import PAGE, Store
+from diptych.tenancy import identity
 
 
 def obstacle(read: int, aside: Aside) -> str:
@@ -26,13 +27,17 @@ def _unidentified(aside: Aside) -> str:
     return f"{aside.unidentified:,} entries of the source{place} have no readable id"
 
 
-def delete_gone(store: Store, seen: SeenIds) -> int:
+def delete_gone(store: Store, seen: SeenIds, tenant: str | None = None) -> int:
     """Delete the points of documents that the source does not have, or has at another point; how many there were.
 
-    Points that diptych did not write stay.
+    Points that diptych did not write stay, and those of other tenants where one is named.
     """
-    free = points_are_free(store.layout)
-    gone = (point for point, document in store.documents() if not seen.accounts_for(document, None if free else point))
+    free, tenancy, layout = points_are_free(store.layout), store.tenancy, store.layout
+    gone = (
+        point
+        for point, document in store.documents(tenant)
+        if not seen.accounts_for(identity(document, tenant, tenancy, layout), None if free else point)
+    )
     deleted = 0
     for batch in batched(gone, PAGE):
         store.delete(batch)

@@ -10,7 +10,7 @@ from diptych.errors import DiptychError
 from diptych.handle import CollectionHandle
 from diptych.keeping import behind_key
 from diptych.populate.aside import reason_of
-from diptych.populate.encode import SlotEncoder
+from diptych.populate.encode import Busy, SlotEncoder
 from diptych.slots import Slot
 
 
@@ -30,6 +30,7 @@ class Targets:
         self.warnings: list[str] = []
         self._given_up: set[str] = set()
         self.slots: Mapping[str, Slot] = self._wanted()
+        self._busy: dict[str, Busy] = {}
         self._hits: dict[str, tuple[Namespace, int]] = {}  # by vector: whose hits, and how many before this run
         self._elsewhere: Counter[str] = Counter()  # by vector: hits in the caches of other processes
 
@@ -42,7 +43,9 @@ class Targets:
         loaded = {vector: slot for vector, slot in self.slots.items() if self._works(vector, slot)}
         self.slots = loaded
         self.encoders = {
-            vector: SlotEncoder(slot) for vector, slot in loaded.items() if slot.kind != "text_index"
+            vector: SlotEncoder(slot, self._busy.setdefault(vector, Busy()))
+            for vector, slot in loaded.items()
+            if slot.kind != "text_index"
         }  # replaced as a whole: another thread reads it
         for vector, slot in loaded.items():
             if (namespace := slot.namespace) is not None:
@@ -60,6 +63,10 @@ class Targets:
             self.slots = wanted
             self.load()
         return self.slots.keys() != before
+
+    def busy(self) -> dict[str, Busy]:
+        """When encoders were at work in this process, by slot; those that had nothing to do are left out."""
+        return {self.name_of(vector): found for vector, found in self._busy.items() if found.began}
 
     def cache_hits(self) -> dict[str, int]:
         """How many vectors came from the cache in this run, by slot; slots whose vectors are not kept are left out."""

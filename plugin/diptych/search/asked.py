@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from qdrant_client import models
@@ -15,6 +16,7 @@ from diptych.payloads import field_of, id_fields
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.stages import require_count
 from diptych.slots import Slot
+from diptych.tenancy import narrowed, scope
 from diptych.types import Query
 from diptych.view import View
 
@@ -32,6 +34,7 @@ class Options(NamedTuple):
     score_threshold: float | None = None
     params: models.SearchParams | None = None
     with_payload: bool | Sequence[str] = True
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,8 @@ class Asked:
     """One batch of queries with everything that decides its answer. `end` is offset + limit.
 
     `wants` is how many hits must be right where a reranker stops early; as many as are asked for unless given.
+    `filter` says which points count: the caller's, within `scope`, which holds for each request of a tenant. `at` is
+    when it was asked, by `time.perf_counter`.
     """
 
     handle: View
@@ -51,6 +56,9 @@ class Asked:
     params: models.SearchParams | None = None
     with_payload: bool | Sequence[str] = True
     wants: int | None = None
+    tenant: str | None = None
+    scope: models.Filter | None = None
+    at: float = field(default_factory=time.perf_counter)
 
     @classmethod
     def of(cls, handle: CollectionHandle | View, queries: Sequence[str | Query], options: Options) -> Asked:
@@ -58,9 +66,11 @@ class Asked:
 
         Raises:
             SearchError: something that cannot be searched as asked.
+            TenantError: no tenant where the collection requires one, or one where it has none.
             CollectionNotFound: nothing has been populated yet.
         """
         view = handle.now()
+        own = scope(view.tenancy, view.layout, options.tenant, f"collection {view.name!r}")
         config, threshold = view.search_config, options.score_threshold
         if options.pipeline is None and threshold is None:
             threshold = config.score_threshold
@@ -72,10 +82,12 @@ class Asked:
             texts=texts_of(queries),
             limit=_limit(fitting, options.limit, options.offset, config.limit),
             offset=options.offset,
-            filter=options.filter,
+            filter=narrowed(own, options.filter),
             score_threshold=threshold,
             params=options.params,
             with_payload=options.with_payload,
+            tenant=options.tenant,
+            scope=own,
         )
 
     @property

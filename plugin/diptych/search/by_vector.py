@@ -8,12 +8,13 @@ from numpy.typing import ArrayLike
 from diptych.errors import SearchError
 from diptych.handle import CollectionHandle
 from diptych.search.asked import Asked, Options
-from diptych.search.found import Found
+from diptych.search.found import Clock, Found
 from diptych.search.inputs import Input
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.retrieval import retrieve
-from diptych.search.run import current, finished
+from diptych.search.run import current, finished, tell
 from diptych.slots import Slot
+from diptych.telling import watched
 from diptych.types import Hit, SparseVector
 from diptych.view import View
 
@@ -36,10 +37,15 @@ def search_by_vector(
     def once() -> list[Hit]:
         asked = Asked.of(handle, [_UNKNOWN], options._replace(pipeline=stages))
         slot = _slot_of(asked)
+        seconds: dict[str, float] = {}
+        clock = Clock(seconds)
         hits = retrieve([asked], [[{slot.name: _input(slot, vector)}]])[0]
-        return finished(asked, Found(hits, {}, [{}]))[0]
+        clock.passed("retrieve")
+        found = finished(asked, Found(hits, seconds, [{}], clock.began))
+        tell(asked, seconds, clock.began, len(found[0]))
+        return found[0]
 
-    return current(handle, once)
+    return watched(handle.registry, handle.name, "search", lambda: current(handle, once))
 
 
 _UNKNOWN = "(a vector)"

@@ -22,11 +22,13 @@ class Found(NamedTuple):
         hits: of each query.
         seconds: that each step took, later ones too.
         unscored: of each query, the documents that a later reranker left out without a score, and which one.
+        began: when the first step began, by `time.perf_counter`.
     """
 
     hits: list[list[Hit]]
     seconds: dict[str, float]
     unscored: list[dict[str, Rerank]]
+    began: float = 0.0
 
     def clock(self) -> Clock:
         """Notes what later steps take."""
@@ -51,7 +53,7 @@ def found_together(asks: Sequence[Asked]) -> list[Found]:
     clock.passed("encode")
     hits = retrieve(asks, inputs)
     clock.passed("retrieve")
-    return [Found(own, dict(seconds), [{} for _ in own]) for own in hits]
+    return [Found(own, dict(seconds), [{} for _ in own], clock.began) for own in hits]
 
 
 def inputs_of(asks: Sequence[Asked]) -> list[list[Inputs]]:
@@ -74,7 +76,8 @@ class Clock:
     """Notes how long each step took."""
 
     def __init__(self, seconds: dict[str, float]) -> None:
-        self._seconds, self._last = seconds, time.perf_counter()
+        self._seconds, self.began = seconds, time.perf_counter()
+        self._last = self.began
 
     def passed(self, step: str) -> None:
         """The step ends now."""

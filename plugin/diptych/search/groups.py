@@ -10,12 +10,15 @@ from diptych.errors import SearchError
 from diptych.handle import CollectionHandle
 from diptych.payloads import to_payload
 from diptych.search.asked import Asked, Options
+from diptych.search.corpus import shard_key_selector
 from diptych.search.found import Clock, found_together, inputs_of
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.requests import pipeline_request
-from diptych.search.retrieval import ask, hits_of
+from diptych.search.retrieval import hits_of
 from diptych.search.run import current, finished, tell
 from diptych.search.stages import require_count
+from diptych.search.storing import ask
+from diptych.telling import watched
 from diptych.types import Document, Hit, Query
 from diptych.view import View
 
@@ -48,6 +51,7 @@ def search_groups(
     score_threshold: float | None = None,
     params: models.SearchParams | None = None,
     with_payload: bool | Sequence[str] = True,
+    tenant: str | None = None,
 ) -> list[list[HitGroup]]:
     """For each query the best groups, best first.
 
@@ -68,17 +72,21 @@ def search_groups(
     if not isinstance(group_by, str) or not group_by:
         raise SearchError("group_by is no payload key", got=repr(group_by), expected="such as 'section'")
 
-    options = Options(pipeline, limit, 0, filter, score_threshold, params, with_payload)
-    return current(handle, lambda: _groups(Asked.of(handle, queries, options), group_by, group_size))
+    options = Options(pipeline, limit, 0, filter, score_threshold, params, with_payload, tenant)
+
+    def once() -> list[list[HitGroup]]:
+        return _groups(Asked.of(handle, queries, options), group_by, group_size)
+
+    return watched(handle.registry, handle.name, "search", lambda: current(handle, once))
 
 
 def _groups(asked: Asked, group_by: str, group_size: int) -> list[list[HitGroup]]:
     make = _from_hits if asked.pipeline.stages else _from_qdrant
     seconds: dict[str, float] = {}
-    groups = make(asked, group_by, group_size, seconds)
-    tell(asked, seconds)
-    threshold = asked.score_threshold
-    return groups if threshold is None else [[*_above(found, threshold)] for found in groups]
+    groups, threshold = make(asked, group_by, group_size, seconds), asked.score_threshold
+    groups = groups if threshold is None else [[*_above(found, threshold)] for found in groups]
+    tell(asked, seconds, asked.at, sum(len(group.hits) for found in groups for group in found))
+    return groups
 
 
 def _from_qdrant(asked: Asked, group_by: str, group_size: int, seconds: dict[str, float]) -> list[list[HitGroup]]:
@@ -106,6 +114,7 @@ def _grouped_by_qdrant(asked: Asked, request: models.QueryRequest, group_by: str
             limit=asked.limit,
             group_size=group_size,
             with_payload=asked.selector,
+            **shard_key_selector(asked),
         ),
     )
     return [HitGroup(group.id, tuple(hits_of(asked, group.hits))) for group in found.groups]

@@ -14,10 +14,12 @@ from qdrant_client import models
 from diptych.config.models import CANDIDATES
 from diptych.metadata import Prefix
 from diptych.search.asked import MOST, Asked
+from diptych.search.corpus import params_for, shard_key
 from diptych.search.fusion import PointId
 from diptych.search.inputs import Inputs, using
 from diptych.search.pipeline import Retrieve
 from diptych.search.stages import Dbsf, Fusion, Linear, Rrf
+from diptych.tenancy import narrowed
 
 Model = TypeVar("Model", bound=BaseModel)
 TIE_BREAK = 1e-5
@@ -36,7 +38,8 @@ class _Level:
 
 def branch_requests(asked: Asked, inputs: Inputs) -> dict[str, models.QueryRequest]:
     """For each retrieved slot, the request for its candidates alone: ids and scores."""
-    return {slot: _request(**leaf, with_payload=False) for slot, leaf in _leaves(asked, inputs).items()}
+    own = shard_key(asked)
+    return {slot: _request(**leaf, **own, with_payload=False) for slot, leaf in _leaves(asked, inputs).items()}
 
 
 def pipeline_request(asked: Asked, inputs: Inputs, *, limit: int, offset: int = 0) -> models.QueryRequest | None:
@@ -47,7 +50,7 @@ def pipeline_request(asked: Asked, inputs: Inputs, *, limit: int, offset: int = 
     if asked.pipeline.fuse is None:
         (leaf,) = leaves.values()
         if not later:
-            return _request(**{**leaf, "limit": limit}, offset=offset, with_payload=asked.selector)
+            return _request(**{**leaf, "limit": limit}, **shard_key(asked), offset=offset, with_payload=asked.selector)
         leaf["limit"] = min(leaf["limit"], later[0].reads)
         return _nest([_prefetch(**leaf)], later, asked, limit, offset)
     nodes, level = _fused(asked.pipeline.fuse, leaves)
@@ -60,7 +63,7 @@ def fusion_request(asked: Asked, inputs: Inputs, *, limit: int) -> models.QueryR
     if not leaves or asked.pipeline.fuse is None:
         return None
     nodes, level = _fused(asked.pipeline.fuse, leaves)
-    return _request(prefetch=nodes, query=level.query, limit=limit, with_payload=False)
+    return _request(**shard_key(asked), prefetch=nodes, query=level.query, limit=limit, with_payload=False)
 
 
 def rest_request(
@@ -72,10 +75,11 @@ def rest_request(
         return None
     first, *others = later
     width = others[0].reads if others else limit
-    chosen = models.Filter(must=[models.HasIdCondition(has_id=list(points[: first.reads]))])
+    ids = models.Filter(must=[models.HasIdCondition(has_id=list(points[: first.reads]))])
+    chosen = narrowed(asked.scope, ids)
     leaf = {"query": first.query, "using": first.using, "filter": chosen, "limit": width}
     if not others:
-        return _request(**leaf, offset=offset, with_payload=asked.selector)
+        return _request(**leaf, **shard_key(asked), offset=offset, with_payload=asked.selector)
     return _nest([_prefetch(**leaf)], others, asked, limit, offset)
 
 
@@ -90,9 +94,8 @@ def _leaves(asked: Asked, inputs: Inputs, width: int = 0) -> dict[str, dict[str,
 def _leaf(asked: Asked, branch: Retrieve, query: Any, width: int) -> dict[str, Any]:
     slot = asked.handle.slots[branch.slot]
     own = slot.generation
-    nearest = Nearest(
-        query, using(slot), branch.params if asked.params is None else asked.params, branch.candidates, asked.filter
-    )
+    params = params_for(asked, slot, branch.params if asked.params is None else asked.params)
+    nearest = Nearest(query, using(slot), params, branch.candidates, asked.filter)
     return nearest.fields(own.first_stage if own else None, own.storage if own else {}, width)
 
 
@@ -173,9 +176,8 @@ def _nest(
     for level, following in pairwise(levels):
         nodes = [_prefetch(prefetch=nodes, query=level.query, using=level.using, limit=following.reads)]
     last = levels[-1]
-    return _request(
-        prefetch=nodes, query=last.query, using=last.using, limit=limit, offset=offset, with_payload=asked.selector
-    )
+    fields = {"prefetch": nodes, "query": last.query, "using": last.using, "limit": limit, "offset": offset}
+    return _request(**fields, **shard_key(asked), with_payload=asked.selector)
 
 
 def _prefetch(**fields: Any) -> models.Prefetch:

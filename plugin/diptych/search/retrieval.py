@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from qdrant_client import models
 
-from diptych.errors import CollectionNotFound, DiptychError, SearchError, StoreUnavailable
+from diptych.errors import SearchError
 from diptych.payloads import from_payload
 from diptych.search.asked import Asked
+from diptych.search.corpus import shard_key_selector
 from diptych.search.fusion import PointId, Ranking, fuse
 from diptych.search.inputs import Inputs, direction
 from diptych.search.requests import branch_requests, pipeline_request, rest_request
 from diptych.search.stages import Dbsf, Linear
+from diptych.search.storing import ask
 from diptych.types import Hit
 from diptych.view import View
-
-T = TypeVar("T")
 
 
 def retrieve(asks: Sequence[Asked], inputs: Sequence[Sequence[Inputs]]) -> list[list[list[Hit]]]:
@@ -71,20 +70,6 @@ def query_points(handle: View, requests: Sequence[models.QueryRequest | None]) -
     return [[] if request is None else next(answers).points for request in requests]
 
 
-def ask(handle: View, call: Callable[[], T]) -> T:
-    """What the store answers to `call`.
-
-    Raises:
-        SearchError, CollectionNotFound, StoreUnavailable: it does not, and why.
-    """
-    try:
-        return call()
-    except DiptychError:
-        raise
-    except Exception as error:
-        raise _failure(handle, error) from error
-
-
 def rank_branches(asked: Asked, inputs: Sequence[Inputs]) -> list[dict[str, Ranking]]:
     """For each query, each slot's candidates, best first, higher scores better; one call for all."""
     asks = [(n, slot, r) for n, query in enumerate(inputs) for slot, r in branch_requests(asked, query).items()]
@@ -134,8 +119,8 @@ def _with_host_fusion(asked: Asked, inputs: Sequence[Inputs]) -> list[list[Hit]]
 def _fetched(asked: Asked, rankings: Sequence[Ranking]) -> list[list[Hit]]:
     """The rankings' documents, fetched in one call; a point deleted meanwhile is left out."""
     ids: list[PointId] = list(dict.fromkeys(point for ranking in rankings for point, _ in ranking))
-    client, name, layout = asked.handle.client, asked.handle.name, asked.handle.layout
-    records = ask(asked.handle, lambda: client.retrieve(name, ids, with_payload=asked.selector)) if ids else []
+    client, name, layout, own = asked.handle.client, asked.handle.name, asked.handle.layout, shard_key_selector(asked)
+    records = ask(asked.handle, lambda: client.retrieve(name, ids, asked.selector, **own)) if ids else []
     documents = {record.id: from_payload(record.id, record.payload, layout) for record in records}
     label = asked.pipeline.label
     return [
@@ -149,15 +134,3 @@ def hits_of(asked: Asked, points: Sequence[models.ScoredPoint]) -> list[Hit]:
     label, sign, layout = asked.pipeline.label, _final_direction(asked), asked.handle.layout
     scored = [(point, sign * point.score) for point in points]
     return [Hit(from_payload(p.id, p.payload, layout), score, {label: score}) for p, score in scored]
-
-
-def _failure(handle: View, error: Exception) -> DiptychError:
-    """What the client's error means: no collection, no store, or a request it refuses."""
-    where, got = f"collection {handle.name!r}", f"{type(error).__name__}: {error}"[:500]
-    try:
-        exists = handle.client.collection_exists(handle.name)
-    except Exception:
-        return StoreUnavailable("the store does not answer", where=where, got=got, do="search again once it does")
-    if not exists:
-        return CollectionNotFound("the collection is gone", where=where, do="fill it again: diptych populate SOURCE")
-    return SearchError("the store refuses the search", where=where, got=got)

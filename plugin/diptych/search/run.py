@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from diptych.errors import PluginWarning, SearchError
@@ -18,6 +20,7 @@ from diptych.search.found import Found, found_together
 from diptych.search.gathering import Gathering
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.reranking import rerank
+from diptych.telling import tell_failure, watched
 from diptych.types import Document, Hit, Query
 from diptych.view import View
 
@@ -38,6 +41,7 @@ def search(
     score_threshold: float | None = None,
     params: models.SearchParams | None = None,
     with_payload: bool | Sequence[str] = True,
+    tenant: str | None = None,
 ) -> list[list[Hit]]:
     """For each query its hits, best first: all queries are encoded, retrieved and reranked together.
 
@@ -52,14 +56,17 @@ def search(
         score_threshold: hits whose final score is lower are dropped.
         params: Qdrant's search parameters instead of the pipeline's, for every slot.
         with_payload: False fetches ids alone; a list of keys only these: "text", "title" and metadata.
+        tenant: whose documents are looked at, in a collection with tenants.
 
     Raises:
         SearchError: something that cannot be searched as asked.
+        TenantError: no tenant where the collection requires one, or one where it has none.
         CollectionNotFound: nothing has been populated yet.
         FingerprintMismatch: the config's encoders did not make the collection's vectors.
         ContractError: an encoder or reranker breaks its contract.
     """
-    return answer(handle, queries, Options(pipeline, limit, offset, filter, score_threshold, params, with_payload))
+    options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload, tenant)
+    return answer(handle, queries, options)
 
 
 def answer(handle: CollectionHandle | View, queries: Sequence[str | Query], options: Options) -> list[list[Hit]]:
@@ -69,20 +76,27 @@ def answer(handle: CollectionHandle | View, queries: Sequence[str | Query], opti
         asked = Asked.of(handle, queries, options)
         return told(asked, gathering(asked).now(asked) if len(asked.texts) == 1 else found_together([asked])[0])
 
-    return current(handle, once)
+    return watched(handle.registry, handle.name, "search", lambda: current(handle, once))
 
 
 async def answer_later(handle: CollectionHandle, query: str | Query, options: Options) -> list[Hit]:
     """As `search`, of one query. The event loop goes on meanwhile, and no thread waits."""
+    started = time.time_ns()
     if handle.exists:
         try:
             asked = Asked.of(handle, [query], options)
             found = await asyncio.wrap_future(gathering(asked).later(asked))
         except SearchError:
             pass  # perhaps the slots are others now, and `answer` looks
+        except Exception as error:
+            await asyncio.to_thread(tell_failure, handle.registry, handle.name, "search", error, started)
+            raise
         else:
             quick = not asked.pipeline.rerank and not _listeners(asked)
-            return (told(asked, found) if quick else await asyncio.to_thread(told, asked, found))[0]
+            if quick:
+                return told(asked, found)[0]
+            work = partial(watched, handle.registry, handle.name, "search", partial(told, asked, found))
+            return (await asyncio.to_thread(work))[0]
     return (await asyncio.to_thread(answer, handle, [query], options))[0]
 
 
@@ -108,7 +122,7 @@ def gathering(asked: Asked) -> Gathering[Asked, Found]:
 def told(asked: Asked, found: Found) -> list[list[Hit]]:
     """The hits of what was found; plugins are told."""
     hits = finished(asked, found)
-    tell(asked, found.seconds)
+    tell(asked, found.seconds, found.began, sum(map(len, hits)))
     return hits
 
 
@@ -123,16 +137,47 @@ def finished(asked: Asked, found: Found) -> list[list[Hit]]:
     return [_finish(asked, own) for own in hits]
 
 
-def tell(asked: Asked, seconds: dict[str, float]) -> None:
-    """Tell the plugins what was asked and how long it took; one that fails is a PluginWarning, the hits stand."""
+def tell(asked: Asked, seconds: dict[str, float], began: float, hits: int) -> None:
+    """Tell the plugins what was asked and how long it took; one that fails is a PluginWarning, the hits stand.
+
+    Args:
+        began: when the first stage began, by `time.perf_counter`.
+        hits: how many were found.
+    """
     if _listeners(asked):
-        report = SearchReport(asked.handle.name, repr(asked.pipeline), len(asked.texts), seconds)
+        report = _report(asked, seconds, began, hits)
         for failure in asked.handle.registry.tell("diptych_after_search", report):
             warnings.warn(failure, PluginWarning, stacklevel=3)
 
 
 def _listeners(asked: Asked) -> bool:
-    return bool(asked.handle.registry.hook.diptych_after_search.get_hookimpls())
+    return asked.handle.registry.listening("diptych_after_search")
+
+
+def _report(asked: Asked, seconds: dict[str, float], began: float, hits: int) -> SearchReport:
+    ended, now = time.time_ns(), time.perf_counter()
+
+    def clock(at: float) -> int:
+        return ended - round((now - at) * 1e9)
+
+    times, last = {}, began
+    for stage, taken in seconds.items():
+        begin = now - taken if stage == "rerank" else last  # reranking waits until the caller has its turn again
+        last = begin + taken
+        times[stage] = (clock(begin), clock(last))
+    return SearchReport(
+        asked.handle.name,
+        repr(asked.pipeline),
+        len(asked.texts),
+        seconds,
+        started=clock(asked.at),
+        ended=ended,
+        times=times,
+        slots=asked.pipeline.slots,
+        hits=hits,
+        texts=tuple(asked.texts),
+        tenant=asked.tenant,
+    )
 
 
 def _finish(asked: Asked, hits: list[Hit]) -> list[Hit]:

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 from qdrant_client import models
 
+from diptych.search.asked import Asked
+from diptych.search.corpus import params_for, shard_key
 from diptych.search.fusion import PointId
 from diptych.search.inputs import Inputs, direction, using
 from diptych.search.retrieval import query_points
 from diptych.slots import Slot
+from diptych.tenancy import narrowed
 from diptych.types import SparseVector
 from diptych.view import View
 
@@ -31,9 +34,10 @@ class Term:
         return f"{self.word} {self.contribution:.4f} = {self.query:.4f} x {self.document:.4f} x idf {self.idf:.4f}"
 
 
-def scores_of(handle: View, inputs: Inputs, points: Sequence[PointId]) -> dict[str, dict[PointId, float]]:
+def scores_of(asked: Asked, inputs: Inputs, points: Sequence[PointId]) -> dict[str, dict[PointId, float]]:
     """For each slot, the points' scores, higher better; a point that gets none is left out. One call for all."""
-    requests = [_of_points(points, query, handle.slots[name]) for name, query in inputs.items()]
+    handle = asked.handle
+    requests = [_of_points(asked, points, query, handle.slots[name]) for name, query in inputs.items()]
     scores = {}
     for name, found in zip(inputs, query_points(handle, requests if points else []), strict=bool(points)):
         sign = direction(handle.slots[name])
@@ -42,17 +46,17 @@ def scores_of(handle: View, inputs: Inputs, points: Sequence[PointId]) -> dict[s
 
 
 def matched_terms(
-    handle: View, slot: Slot, query: models.SparseVector, points: Sequence[PointId]
+    asked: Asked, slot: Slot, query: models.SparseVector, points: Sequence[PointId]
 ) -> dict[PointId, tuple[Term, ...]]:
     """For each point the terms it shares with the query, those that count most first.
 
     Each term is asked for alone, so that the store itself says what it contributes, IDF included.
     """
     weights = dict(zip(query.indices, query.values, strict=True))
-    stored = _stored(handle, slot, points)
+    stored = _stored(asked.handle, slot, points)
     shared = [index for index in weights if any(index in vector for vector in stored.values())]
     alone = [models.SparseVector(indices=[index], values=[weights[index]]) for index in shared]
-    answers = query_points(handle, [_of_points(points, vector, slot) for vector in alone])
+    answers = query_points(asked.handle, [_of_points(asked, points, vector, slot) for vector in alone])
     terms: dict[PointId, list[Term]] = {point: [] for point in points}
     for index, found in zip(shared, answers, strict=True):
         word = _word(slot, index, weights[index])
@@ -62,10 +66,16 @@ def matched_terms(
     return {point: tuple(sorted(found, key=lambda term: -term.contribution)) for point, found in terms.items()}
 
 
-def _of_points(points: Sequence[PointId], query: Any, slot: Slot) -> models.QueryRequest:
-    chosen = models.Filter(must=[models.HasIdCondition(has_id=list(points))])
+def _of_points(asked: Asked, points: Sequence[PointId], query: Any, slot: Slot) -> models.QueryRequest:
+    chosen = narrowed(asked.scope, models.Filter(must=[models.HasIdCondition(has_id=list(points))]))
     return models.QueryRequest.model_construct(
-        query=query, using=using(slot), filter=chosen, limit=len(points), with_payload=False
+        query=query,
+        using=using(slot),
+        filter=chosen,
+        params=params_for(asked, slot, None),
+        limit=len(points),
+        with_payload=False,
+        **shard_key(asked),
     )
 
 

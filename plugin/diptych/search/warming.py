@@ -9,6 +9,7 @@ from diptych.handle import CollectionHandle
 from diptych.search.asked import Asked, Options
 from diptych.search.found import found_together
 from diptych.search.run import current, finished
+from diptych.tenancy import whole
 from diptych.view import View
 
 QUERIES = TEXTS[:4]  # of the lengths that queries have
@@ -29,7 +30,7 @@ def warm(handle: CollectionHandle) -> None:
 
 def _search(view: View) -> None:
     config = view.search_config.model_copy(update={"remember": 0})
-    view = replace(view, search_config=config, kept={})
+    view = replace(whole(view), search_config=config, kept={})
     for texts in (*([text] for text in QUERIES), QUERIES):
         asked = Asked.of(view, texts, Options())
         finished(asked, found_together([asked])[0])

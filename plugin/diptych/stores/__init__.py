@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from diptych.config.tenant import placement
 from diptych.environment import interpolate
 from diptych.errors import CollectionNotFound, ConfigError, StoreUnavailable, StoreURLError
 
@@ -103,7 +104,7 @@ def open_store_of(
         timeout=config.timeout,
         registry=registry,
         create=create,
-        cluster=config.cluster,
+        cluster=placement(config),
         classes=classes,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 
 from diptych.config.models import Config, SearchConfig
@@ -25,6 +26,7 @@ from diptych.swap.points import LivePoints
 from diptych.swap.reports import SHOWN, ApplyOptions, ApplyReport
 from diptych.swap.states import caught_up, changed_settings, cut_over, unused, write
 from diptych.swap.vectors import drop_all, drop_orphans, restore, restore_shared
+from diptych.telling import watched
 
 
 def apply(
@@ -53,10 +55,16 @@ def apply(
         SwapError: another swap is under way.
         PopulateError: store or encoder failed for good.
     """
-    with Lease(handle.client, handle.name) as lease:
-        event = stopped or threading.Event()
-        run = _Apply(handle, config, options or ApplyOptions(), lease, progress or Unwatched(), event)
-        return run.run()
+
+    def work() -> ApplyReport:
+        with Lease(handle.client, handle.name) as lease:
+            event = stopped or threading.Event()
+            return _Apply(handle, config, options or ApplyOptions(), lease, progress or Unwatched(), event).run()
+
+    started, registry = time.time_ns(), handle.registry
+    report = replace(watched(registry, handle.name, "swap", work), started=started)
+    failures = registry.tell("diptych_after_swap", report)
+    return replace(report, warnings=(*report.warnings, *failures)) if failures else report
 
 
 class _Apply:

@@ -10,6 +10,7 @@ from diptych.errors import ContractError, DiptychError, FingerprintMismatch, Reg
 from diptych.search import Pipeline, Retrieve, search
 from diptych.search.inputs import encode_inputs
 from diptych.slots import Slot
+from diptych.tenancy import whole
 from diptych.types import Hit, Query
 from diptych.view import View
 
@@ -49,7 +50,7 @@ def silence_of(slots: Sequence[Slot]) -> str:
 def warm_up(view: View) -> None:
     """Load what the view's pipeline needs, as far as it can be had, by one query."""
     with contextlib.suppress(DiptychError):  # the gate itself meets what is wrong, and says it
-        search(view, ["a question"], limit=1)
+        search(whole(view), ["a question"], limit=1)
 
 
 def alone(slot: str) -> Pipeline:
@@ -74,5 +75,13 @@ def answers(
     hits: list[list[Hit]] = []
     for start in range(0, len(queries), BATCH):
         batch = queries[start : start + BATCH]
-        hits += search(view, batch, pipeline=pipeline, limit=limit, with_payload=payload)
-    return hits
+        hits += search(whole(view), batch, pipeline=pipeline, limit=limit, with_payload=payload)
+    return [_once(found) for found in hits] if view.tenancy else hits
+
+
+def _once(hits: list[Hit]) -> list[Hit]:
+    """Of documents with the same id, which several tenants may have, the best."""
+    found: dict[str, Hit] = {}
+    for hit in hits:
+        found.setdefault(hit.id, hit)
+    return list(found.values())

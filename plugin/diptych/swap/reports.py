@@ -59,6 +59,7 @@ class ApplyReport:
         dropped: vectors that nothing needs any more.
         seconds: the whole run.
         warnings: what to look at.
+        started: when it began, in nanoseconds since 1970; 0 is unknown.
     """
 
     collection: str
@@ -73,3 +74,4 @@ class ApplyReport:
     dropped: tuple[str, ...] = ()
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
+    started: int = 0

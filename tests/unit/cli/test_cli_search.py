@@ -204,3 +204,38 @@ def test_a_document_that_is_no_hit_is_explained_too(filled: Run) -> None:
     assert answer.code == 0
     assert "no hit: not among the candidates of any slot" in answer.out
     assert "there is no such document" in filled("explain", "owl", "--id", "unicorn").err
+
+
+TENANTS = [
+    {"id": "1", "text": "the owl hunts mice", "zoo": "north"},
+    {"id": "1", "text": "the cat hunts mice", "zoo": "south"},
+    {"id": "2", "text": "the hen lays an egg", "zoo": "south"},
+]
+
+
+@pytest.fixture
+def with_tenants(run: Run, config: Path, corpus: Path) -> Run:
+    config.write_text(config.read_text() + "tenant: {field: zoo}\n")
+    corpus.write_text("".join(json.dumps(document) + "\n" for document in TENANTS))
+    assert run("populate", corpus).code == 0
+    return run
+
+
+@pytest.mark.parametrize("command", ["search", "explain"])
+def test_a_tenant_is_named_or_nobody_is_answered(with_tenants: Run, command: str) -> None:
+    answer = with_tenants(command, "mice", "--tenant", "north")
+    assert (answer.code, "owl" in answer.out, "cat" in answer.out) == (0, True, False)
+    refused = with_tenants(command, "mice")
+    assert (refused.code, refused.out) == (1, "")
+    assert "whose documents?" in refused.err
+    assert "--tenant" in refused.err
+
+
+def test_groups_and_synced_sources_are_a_tenants_own(with_tenants: Run, corpus: Path) -> None:
+    groups = with_tenants("search", "mice", "--group-by", "zoo", "--tenant", "south", "--json").json()
+    assert "north" not in json.dumps(groups)
+    corpus.write_text(json.dumps(TENANTS[1]) + "\n")
+    assert with_tenants("populate", corpus, "--sync").code == 1
+    synced = with_tenants("populate", corpus, "--sync", "--tenant", "south", "--json").json()
+    assert (synced["deleted"], synced["unchanged"]) == (1, 1)
+    assert "owl" in with_tenants("search", "mice", "--tenant", "north").out

@@ -30,7 +30,7 @@ def modules_after(code: str) -> set[str]:
 
 def test_all_names_the_public_names_of_the_package() -> None:
     unlisted = {"annotations", "Any", "TYPE_CHECKING"}
-    lazy = {"__version__", "Collection", "client", "async_client"}
+    lazy = {"__version__", "Collection", "TenantCollection", "client", "async_client"}
     assert set(diptych.__all__) == (public(diptych) - unlisted) | lazy
     assert all(getattr(diptych, name) is not None for name in diptych.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Colection'"):

@@ -1,0 +1,141 @@
+"""OpenTelemetry spans of searches, populates and swaps, made from what the notify hooks are told.
+
+There is nothing to switch on: spans come when the application has set a tracer provider, and nothing is imported or
+done before. Names and attributes follow OpenTelemetry's semantic conventions for databases where these have a word.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from diptych import hookimpl
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span, SpanKind, TracerProvider
+
+    from diptych.reports import FailureReport, PopulateReport, SearchReport
+    from diptych.swap import ApplyReport
+
+TEXTS = "DIPTYCH_OTEL_QUERY_TEXT"  # set to "on" puts the texts of queries into spans
+SCOPE = "diptych"
+SECOND = 1_000_000_000
+Attributes: TypeAlias = Mapping[str, str | int | float | bool | list[str] | None]
+
+
+@hookimpl
+def diptych_listens(hook: str) -> bool:
+    """Whether the application has set a tracer provider; one that nobody imported was not set."""
+    return _provider() is not None
+
+
+@hookimpl
+def diptych_after_search(report: SearchReport) -> None:
+    """A span of the search, with one for each stage beneath it."""
+    asked = {
+        "diptych.slots": list(report.slots),
+        "diptych.hits": report.hits,
+        **_many(report.queries),
+        **_texts(report),
+    }
+    with _span("search", report.collection, report.started, report.ended, asked):
+        for stage, (begin, end) in report.times.items():
+            _child(stage, report, begin, end)
+
+
+@hookimpl
+def diptych_after_populate(report: PopulateReport) -> None:
+    """A span of the populate with its counts, and one for each slot that was encoded beneath it."""
+    from opentelemetry.trace import SpanKind
+
+    counts = ("read", "new", "changed", "unchanged", "duplicates", "deleted", "set_aside")
+    found = {f"diptych.documents.{name}": getattr(report, name) for name in counts}
+    ended = report.started + round(report.seconds * SECOND)
+    with _span("populate", report.collection, report.started, ended, {**found, **_encoded(report)}):
+        for slot, (begin, end) in report.encode_times.items():
+            own: Attributes = {"diptych.slots": [slot], "diptych.busy_seconds": report.encode_seconds[slot]}
+            _started(f"encode {report.collection}", SpanKind.INTERNAL, begin, own).end(end)
+
+
+@hookimpl
+def diptych_after_swap(report: ApplyReport) -> None:
+    """A span of the apply, with its outcome."""
+    found = {
+        "diptych.swap.outcome": report.outcome,
+        "diptych.swap.gate_passed": report.gate.passed if report.gate else None,
+        "diptych.documents.changed": report.changed,
+        "diptych.documents.missing": report.missing,
+    }
+    ended = report.started + round(report.seconds * SECOND)
+    with _span("swap", report.collection, report.started, ended, {**found, **_encoded(report)}):
+        pass
+
+
+@hookimpl
+def diptych_after_failure(report: FailureReport) -> None:
+    """A span of what failed, with the class of the error and none of its words."""
+    from opentelemetry.trace import StatusCode
+
+    found = {"error.type": report.error}
+    with _span(report.operation, report.collection, report.started, report.ended, found) as span:
+        span.set_status(StatusCode.ERROR, report.error)
+
+
+def _provider() -> TracerProvider | None:
+    """The application's tracer provider; None where it has set none, or the one that does nothing."""
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return None
+    found: TracerProvider = trace.get_tracer_provider()
+    return None if isinstance(found, trace.ProxyTracerProvider | trace.NoOpTracerProvider) else found
+
+
+@contextmanager
+def _span(operation: str, collection: str, started: int, ended: int, found: Attributes) -> Iterator[Span]:
+    """A span of that time beneath the caller's, which is current within."""
+    from opentelemetry.trace import SpanKind, use_span
+
+    own: Attributes = {**_database(operation, collection), **found}
+    span = _started(f"{operation} {collection}", SpanKind.INTERNAL, started, own)
+    with use_span(span, end_on_exit=False):
+        yield span
+    span.end(ended)
+
+
+def _child(stage: str, report: SearchReport, begin: int, end: int) -> None:
+    """A span of one stage; retrieval is the one that asks Qdrant."""
+    from opentelemetry.trace import SpanKind
+
+    if stage != "retrieve":
+        return _started(f"{stage} {report.collection}", SpanKind.INTERNAL, begin, {}).end(end)
+    own = {**_database("query", report.collection), **_many(report.queries)}
+    return _started(f"query {report.collection}", SpanKind.CLIENT, begin, own).end(end)
+
+
+def _started(name: str, kind: SpanKind, begin: int, found: Attributes) -> Span:
+    from opentelemetry.trace import get_tracer
+
+    given: Any = {key: value for key, value in found.items() if value is not None}
+    return get_tracer(SCOPE).start_span(name, kind=kind, attributes=given, start_time=begin)
+
+
+def _database(operation: str, collection: str) -> Attributes:
+    return {"db.system.name": "qdrant", "db.operation.name": operation, "db.collection.name": collection}
+
+
+def _many(queries: int) -> Attributes:
+    """The conventions count a batch from two on."""
+    return {"db.operation.batch.size": queries} if queries > 1 else {}
+
+
+def _texts(report: SearchReport) -> Attributes:
+    """Users' words, where the application has said that it wants them."""
+    return {"db.query.text": "; ".join(report.texts)} if os.environ.get(TEXTS) == "on" else {}
+
+
+def _encoded(report: PopulateReport | ApplyReport) -> Attributes:
+    """Vectors that were made, by slot or vector, those from the embedding cache included."""
+    return {f"diptych.encoded.{name}": number for name, number in report.encoded.items()}

@@ -1,0 +1,66 @@
+"""Whose documents lie in a collection: many tenants in one, told apart by a metadata key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pydantic import Field, field_validator
+
+from diptych.config.cluster import EMBEDDED, ClusterConfig
+from diptych.config.problems import Problem
+from diptych.config.section import Section
+
+if TYPE_CHECKING:
+    from diptych.config.models import Config
+
+_TAKEN = ("text", "title", "_diptych")
+
+
+class TenantConfig(Section):
+    """Which metadata key says whose a document is, and whether every question must name a tenant."""
+
+    field: str = Field(pattern=r"^[\w-]+$", description="Metadata key whose value, a text, is the document's tenant.")
+    required: bool = Field(True, description="Refuse questions without a tenant, and documents that have none.")
+    shard_keys: bool = Field(
+        False,
+        description="On a cluster: a shard key for each tenant, so that a search asks that tenant's shards alone.",
+    )
+
+    @field_validator("field")
+    @classmethod
+    def _is_free(cls, field: str) -> str:
+        """What a document has beside its metadata is no tenant."""
+        if field in _TAKEN:
+            raise ValueError(f"a metadata key, not {', '.join(_TAKEN)}")
+        return field
+
+
+def placement(config: Config) -> ClusterConfig:
+    """The cluster section, by which tenants' shard keys come from the tenant's field."""
+    tenant = config.tenant
+    if tenant is None or not tenant.shard_keys:
+        return config.cluster
+    return config.cluster.model_copy(update={"shard_by": tenant.field})
+
+
+def tenant_problems(config: Config) -> Iterator[Problem]:
+    """Shard keys that nobody can give, and an index of the field that cannot serve."""
+    tenant, cluster = config.tenant, config.cluster
+    if tenant is None:
+        return
+    indexed = config.populate.indexes.get(tenant.field, "keyword")
+    if indexed != "keyword":
+        location = ("populate", "indexes", tenant.field)
+        yield Problem(location, "the tenant's field is indexed as keyword", got=indexed, do="leave it out")
+    if not tenant.shard_keys:
+        return
+    place = ("tenant", "shard_keys")
+    if not tenant.required:
+        yield Problem(place, "a document without a tenant would have no shard key", do="set tenant.required: true")
+    if config.store.startswith(EMBEDDED):
+        what = "an embedded store is one shard on one machine: it has no shard keys"
+        yield Problem(place, what, got=f"store: {config.store}", expected="store: http(s)://... or grpc(s)://...")
+    if cluster.shard_key is not None or cluster.shard_by not in (None, tenant.field):
+        given = "shard_key" if cluster.shard_key is not None else "shard_by"
+        yield Problem(("cluster", given), "the tenant's field gives the shard keys", do="leave it out")

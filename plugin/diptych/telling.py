@@ -1,0 +1,32 @@
+"""Telling plugins what failed, where only an error comes of it."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
+
+from diptych.errors import PluginWarning
+from diptych.registry import Registry
+from diptych.reports import FailureReport
+
+T = TypeVar("T")
+
+
+def watched(registry: Registry, collection: str, operation: str, work: Callable[[], T]) -> T:
+    """What `work` returns; plugins are told when it raises, and the error goes on."""
+    started = time.time_ns()
+    try:
+        return work()
+    except Exception as error:
+        tell_failure(registry, collection, operation, error, started)
+        raise
+
+
+def tell_failure(registry: Registry, collection: str, operation: str, error: Exception, started: int) -> None:
+    """Tell the plugins; one that fails is a PluginWarning."""
+    if registry.listening("diptych_after_failure"):
+        report = FailureReport(collection, operation, type(error).__name__, started, time.time_ns())
+        for failure in registry.tell("diptych_after_failure", report):
+            warnings.warn(failure, PluginWarning, stacklevel=3)

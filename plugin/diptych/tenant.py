@@ -1,0 +1,87 @@
+"""`TenantCollection`: a collection as one tenant sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diptych import documents as found
+from diptych import frames
+from diptych.encoders import Encoders
+from diptych.errors import TenantError
+from diptych.handle import CollectionHandle
+from diptych.populate import Engine, Progress, Rejected, populate
+from diptych.reports import PopulateReport
+from diptych.searching import Searching
+from diptych.tenancy import scope
+from diptych.types import Document
+
+if TYPE_CHECKING:
+    from qdrant_client import models
+
+
+class TenantCollection(Searching):
+    """The questions of a `Collection`, each about the documents of one tenant. `Collection.for_tenant` makes it.
+
+    It costs nothing to make, and closes nothing: the collection that it comes from stays open.
+
+    Raises:
+        TenantError: the collection has no tenants, or this can be none; at a question, another tenant is named.
+    """
+
+    def __init__(self, handle: CollectionHandle, tenant: str) -> None:
+        self.handle, self.tenant = handle, tenant
+        scope(handle.view.tenancy, handle.view.layout, self._text(tenant), f"collection {handle.name!r}")
+
+    @property
+    def name(self) -> str:
+        """The collection's name in the store."""
+        return self.handle.name
+
+    @property
+    def encoders(self) -> Encoders:
+        """The encoders and rerankers that serve the collection, which are all tenants'."""
+        return Encoders.of(self.handle)
+
+    def __repr__(self) -> str:
+        return f"TenantCollection({self.name!r}, {self.tenant!r})"
+
+    def populate(
+        self,
+        documents: Iterable[Document | Mapping[str, Any] | Rejected] | frames.Frame,
+        *,
+        sync: bool = False,
+        progress: Progress | None = None,
+        report_path: Path | None = None,
+        engine: Engine | None = None,
+    ) -> PopulateReport:
+        """Bring the tenant's documents in; those that name another are set aside. See `Collection.populate`."""
+        rows: Any = frames.documents(documents) if frames.is_frame(documents) else documents
+        return populate(
+            self.handle,
+            rows,
+            sync=sync,
+            progress=progress,
+            report_path=report_path,
+            engine=engine,
+            tenant=self.tenant,
+        )
+
+    def count(self, filter: models.Filter | None = None) -> int:
+        """How many documents the tenant has, or fit the filter; 0 before the first populate."""
+        return found.count(self.handle, filter, tenant=self.tenant)
+
+    def _named(self, tenant: str | None) -> str:
+        if tenant not in (None, self.tenant):
+            raise TenantError(
+                "this is one tenant's view of the collection",
+                where=repr(self),
+                got=f"tenant={tenant!r}",
+                do="leave `tenant` out, or ask the collection itself",
+            )
+        return self.tenant
+
+    def _text(self, tenant: str | None) -> str:
+        """A tenant that is none is refused here, also where the collection requires none."""
+        return "" if tenant is None else tenant

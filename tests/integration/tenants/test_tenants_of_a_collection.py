@@ -1,0 +1,234 @@
+"""The setting: asked for, kept in the collection, and told where two differ."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from qdrant_client import models
+
+from diptych import Collection, Query, Registry
+from diptych.cli.ablation import run_queries
+from diptych.config import Config
+from diptych.copying import copy_collection
+from diptych.errors import CollectionError, SearchError, TenantError
+from diptych.evaluate import Qrels
+from diptych.handle import CollectionHandle
+from diptych.keeping import raw_metadata
+from diptych.search import Pipeline, Retrieve
+from diptych.stores import open_store
+from diptych.stores.local import is_local
+from diptych.swap import ApplyOptions
+from diptych.swap.gate import Judged
+
+from .conftest import SLOTS, Open, documents
+
+QUESTIONS: dict[str, Callable[[Collection], Any]] = {
+    "search": lambda c: c.search("red"),
+    "search_batch": lambda c: c.search_batch(["red"]),
+    "asearch": lambda c: asyncio.run(c.asearch("red")),
+    "search_by_vector": lambda c: c.search_by_vector([1.0] * 8, Retrieve("dense")),
+    "search_groups": lambda c: c.search_groups("red", group_by="customer"),
+    "explain": lambda c: c.explain("red"),
+    "get": lambda c: c.get(["1"]),
+    "delete": lambda c: c.delete(["1"]),
+    "documents": lambda c: c.documents(),
+    "having": lambda c: c.having(["1"]),
+    "count": lambda c: c.count(models.Filter(must=[])),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_question_without_a_tenant_is_an_error_that_teaches(filled: Collection, question: str) -> None:
+    with pytest.raises(TenantError, match=r"(?s)whose documents\?.*'customer'.*for_tenant") as caught:
+        QUESTIONS[question](filled)
+    assert not isinstance(caught.value, SearchError)
+    assert filled.count() == 24
+
+
+def test_the_answers_of_a_narrow_view_are_those_of_the_question_with_its_tenant(filled: Collection) -> None:
+    b, lexical = filled.for_tenant("b"), Retrieve("lexical")  # documents of equal texts tie, and ties come as they like
+    scores = [hit.score for hit in b.search("red", pipeline=lexical)]
+    assert scores == [hit.score for hit in filled.search("red", pipeline=lexical, tenant="b")] != []
+    assert b.get(["3"]) == filled.get(["3"], tenant="b")
+    assert [explanation.score for explanation in b.explain("red", pipeline=lexical)] == scores
+    assert len(b.encoders["dense"].encode_query(["red"])) == 1
+    assert repr(b) == f"TenantCollection('{filled.name}', 'b')"
+
+
+def test_a_narrow_view_is_asked_for_no_other_tenant(filled: Collection) -> None:
+    with pytest.raises(TenantError, match="one tenant's view"):
+        filled.for_tenant("a").search("red", tenant="b")
+    assert filled.for_tenant("a").search("red", tenant="a")
+
+
+@pytest.mark.parametrize("tenant", ["", 7, None, ["a"]])
+def test_what_can_be_no_tenant_is_told(filled: Collection, tenant: Any) -> None:
+    with pytest.raises(TenantError, match="this is no tenant"):
+        filled.for_tenant(tenant)
+
+
+def test_the_field_has_the_index_of_tenants(filled: Collection) -> None:
+    if is_local(filled.client):
+        pytest.skip("local mode has no payload indexes")
+    index = filled.client.get_collection(filled.name).payload_schema["customer"]
+    assert isinstance(index.params, models.KeywordIndexParams)
+    assert index.params.is_tenant
+
+
+def test_an_index_that_is_there_already_stays(opened: Open) -> None:
+    collection = opened(populate={"indexes": {"customer": "keyword", "kind": "integer"}})
+    collection.populate(documents())
+    collection.populate(documents())
+    assert len(collection.search("red", tenant="a")) == 8
+
+
+def test_whoever_opens_the_collection_by_name_must_name_a_tenant_too(filled: Collection, fakes: Registry) -> None:
+    with Collection.open(filled.client, filled.name, registry=fakes) as opened:
+        with pytest.raises(TenantError):
+            opened.search("red")
+        assert {hit.document.metadata["customer"] for hit in opened.search("red", tenant="a")} == {"a"}
+    stored = Collection.stored(filled.client, filled.name, registry=fakes)
+    with pytest.raises(TenantError):
+        stored.search("red")
+
+
+def test_a_config_without_a_word_of_tenants_takes_the_collections(filled: Collection, fakes: Registry) -> None:
+    handle = Collection.open(filled.client, filled.name, registry=fakes).handle
+    assert handle.view.tenancy is not None
+    assert raw_metadata(filled.client, filled.name)["diptych"]["tenancy"] == {
+        "field": "customer", "required": True, "shard_keys": False
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("tenant", [{"field": "kind"}, {"field": "customer", "required": False}])
+def test_a_config_that_asks_for_other_tenants_is_refused(opened: Open, fakes: Registry, tenant: Any) -> None:
+    collection = opened()
+    collection.populate(documents())
+    other = Config.model_validate({"collection": collection.name, "slots": SLOTS, "tenant": tenant})
+    with pytest.raises(CollectionError, match=r"(?s)differ in whose documents.*field: customer, required: True"):
+        collection.plan(other)
+    with pytest.raises(CollectionError, match="differ in whose documents"):
+        collection.apply(other)
+
+
+def test_a_collection_without_tenants_tells_that_it_has_none(opened: Open) -> None:
+    collection = opened(tenant=None)
+    collection.populate(documents("a"))
+    assert "tenancy" not in raw_metadata(collection.client, collection.name)["diptych"]
+    assert len(collection.search("red")) == 8
+    for ask in (lambda: collection.search("red", tenant="a"), lambda: collection.for_tenant("a")):
+        with pytest.raises(TenantError, match="the collection has no tenants"):
+            ask()
+    with pytest.raises(TenantError, match="the collection has no tenants"):
+        collection.populate(documents("a"), tenant="a")
+
+
+def test_a_collection_warms_up_without_naming_anybody(filled: Collection) -> None:
+    filled.warm()
+
+
+def test_a_swap_of_encoders_goes_over_all_tenants(opened: Open) -> None:
+    slots = {"dense": SLOTS["dense"]}
+    collection = opened(slots=slots)
+    collection.populate(documents())
+    wider = {"dense": {"adapter": "fake-dense", "dimension": 16}}
+    config = Config.model_validate({"collection": collection.name, "slots": wider, "tenant": {"field": "customer"}})
+    report = collection.apply(config)
+    assert (report.outcome, sum(report.encoded.values())) == ("cut over", 24)
+    with pytest.raises(TenantError):
+        collection.search("red")
+    assert {hit.document.metadata["customer"] for hit in collection.search("red", tenant="c")} == {"c"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"tenant": {"field": "a.b"}}, "tenant.field"),
+        ({"tenant": {"field": "text"}}, "a metadata key, not text"),
+        ({"tenant": {}}, "tenant.field"),
+        ({"tenant": {"field": "customer"}, "populate": {"indexes": {"customer": "text"}}}, "indexed as keyword"),
+        ({"tenant": {"field": "customer", "shard_keys": True}}, "an embedded store is one shard"),
+        (
+            {"store": "http://q:6333", "tenant": {"field": "c", "shard_keys": True, "required": False}},
+            "a document without a tenant would have no shard key",
+        ),
+        (
+            {"store": "http://q:6333", "tenant": {"field": "c", "shard_keys": True}, "cluster": {"shard_by": "other"}},
+            "the tenant's field gives the shard keys",
+        ),
+    ],
+)
+def test_a_section_that_cannot_be_is_told_with_its_place(parts: dict[str, Any], said: str) -> None:
+    with pytest.raises((ValidationError, Exception), match=said):
+        Config.model_validate({"collection": "c", "slots": SLOTS, **parts})
+
+
+def test_a_judged_gate_goes_over_all_tenants_also_where_they_have_the_same_ids(opened: Open) -> None:
+    collection = opened(slots={"dense": SLOTS["dense"]})
+    collection.populate(documents())
+    judged = Judged(
+        [Query("red green", "q1"), Query("blue pink", "q2")], Qrels({"q1": {"1": 1}, "q2": {"2": 1}}), "P@1"
+    )
+    slots = {"dense": {"adapter": "fake-dense", "dimension": 16}}
+    config = Config.model_validate({"collection": collection.name, "slots": slots})
+    report = collection.apply(config, ApplyOptions(judged=judged, gate=False))
+    assert report.outcome == "cut over"
+    assert report.gate is not None
+    assert report.gate.judged is not None
+
+
+def test_evaluations_are_a_tenants_own(filled: Collection) -> None:
+    queries = [Query("red green", "q1"), Query("blue pink", "q2")]
+    pipeline = Pipeline((Retrieve("lexical"),))
+    quiet: dict[str, Any] = {"depth": 20, "advance": lambda _: None}
+    with pytest.raises(TenantError):
+        run_queries(filled, "lexical", pipeline, queries, **quiet)
+    run = run_queries(filled, "lexical", pipeline, queries, tenant="a", **quiet)
+    assert all(len(ranking) == len(dict(ranking)) for ranking in run.rankings.values())
+
+
+def test_a_process_that_serves_follows_a_collection_that_is_made_anew_with_tenants(
+    opened: Open, fakes: Registry
+) -> None:
+    collection = opened(tenant=None)
+    collection.populate(documents("a"))
+    serving = Collection.open(collection.client, collection.name, registry=fakes)
+    assert serving.search("red")
+    collection.client.delete_collection(collection.name)
+    given = {"collection": collection.name, "slots": SLOTS, "tenant": {"field": "customer"}}
+    handle = CollectionHandle(collection.client, collection.name, Config.model_validate(given), fakes)
+    Collection(handle).populate(documents("a"))
+    serving.handle.catch_up()
+    with pytest.raises(TenantError):
+        serving.search("red")
+
+
+def test_a_copy_has_the_tenants_and_their_index(opened: Open, fakes: Registry, tmp_path: Path) -> None:
+    collection = opened()
+    collection.populate(documents())
+    with closing(open_store(f"edge:{tmp_path / 'copy'}")) as target:
+        copy_collection(collection.client, collection.name, target, registry=fakes)
+        with Collection.open(target, collection.name, registry=fakes) as copied:
+            with pytest.raises(TenantError):
+                copied.search("red")
+            assert copied.for_tenant("a").count() == 8
+            if not is_local(collection.client):
+                index = target.get_collection(collection.name).payload_schema["customer"]
+                assert isinstance(index.params, models.KeywordIndexParams)
+                assert index.params.is_tenant
+
+
+def test_langchains_retriever_takes_one_tenants_view(filled: Collection) -> None:
+    pytest.importorskip("langchain_core")
+    from diptych_adapters.langchain import DiptychRetriever
+
+    found = DiptychRetriever(collection=filled.for_tenant("b"), limit=3).invoke("red")
+    assert [document.metadata["customer"] for document in found] == ["b"] * 3
+    with pytest.raises(TenantError):
+        DiptychRetriever(collection=filled).invoke("red")
