@@ -31,6 +31,11 @@ FilterJson: TypeAlias = Annotated[
 ]
 
 
+TenantName: TypeAlias = Annotated[
+    str | None, Field(description="Whose documents, in a collection whose documents belong to tenants.")
+]
+
+
 class SearchResult(BaseModel):
     """The hits, best first."""
 

@@ -24,6 +24,7 @@ from diptych.agents.shapes import (
     QueryText,
     SearchResult,
     SlotName,
+    TenantName,
     TextLength,
 )
 from diptych.collection import Collection
@@ -57,6 +58,7 @@ class Tools:
         filter: FilterJson = None,
         slot: SlotName = None,
         text_length: TextLength = 4000,
+        tenant: TenantName = None,
     ) -> SearchResult:
         """Find the documents of a collection that fit a query best, by meaning and by words.
 
@@ -66,7 +68,7 @@ class Tools:
             opened = self._opened(collection, [query])
             pipeline = await asyncio.to_thread(single, opened, slot)
             wanted = None if filter is None else read_filter(filter)
-            hits = found(await opened.asearch(query, limit=limit, filter=wanted, pipeline=pipeline))
+            hits = found(await opened.asearch(query, limit=limit, filter=wanted, pipeline=pipeline, tenant=tenant))
             return SearchResult(collection=opened.name, hits=[_cut(hit, text_length) for hit in hits])
 
     async def explain(
@@ -77,6 +79,7 @@ class Tools:
         limit: ExplainLimit = None,
         filter: FilterJson = None,
         slot: SlotName = None,
+        tenant: TenantName = None,
     ) -> ExplainResult:
         """Explain why documents are, or are not, found by a query.
 
@@ -89,7 +92,7 @@ class Tools:
             wanted = None if filter is None else read_filter(filter)
             count = None if ids else limit
             items = await asyncio.to_thread(
-                opened.explain, query, ids=ids or None, limit=count, filter=wanted, pipeline=pipeline
+                opened.explain, query, ids=ids or None, limit=count, filter=wanted, pipeline=pipeline, tenant=tenant
             )
             shown = repr(items[0].pipeline) if items else _pipeline(opened)
             return ExplainResult(collection=opened.name, pipeline=shown, explanations=explained(items))
@@ -101,7 +104,9 @@ class Tools:
             described = [_described(self._served.collections[name]) for name in names]
             return InfoResult(collections=await asyncio.gather(*described))
 
-    async def populate(self, documents: Documents, collection: CollectionName = None) -> PopulateResult:
+    async def populate(
+        self, documents: Documents, collection: CollectionName = None, tenant: TenantName = None
+    ) -> PopulateResult:
         """Bring documents into a collection. One with an id that is known replaces the document of that id.
 
         Documents that are in the collection already, unchanged, cost nothing: calling this again is safe.
@@ -110,7 +115,7 @@ class Tools:
             opened = self._opened(collection, [one.text for one in documents])
             given = [Document(one.id, one.text, one.title, one.metadata) for one in documents]
             async with self._populating:
-                report = await asyncio.to_thread(_populated, opened, given)
+                report = await asyncio.to_thread(_populated, opened, given, tenant)
             return PopulateResult.of(report)
 
     def _opened(self, name: str | None, texts: Sequence[str]) -> Collection:
@@ -145,6 +150,6 @@ def _pipeline(collection: Collection) -> str:
     return repr(Pipeline.from_config(collection.handle.search_config, collection.handle.slots))
 
 
-def _populated(collection: Collection, documents: list[Document]) -> PopulateReport:
+def _populated(collection: Collection, documents: list[Document], tenant: str | None) -> PopulateReport:
     with tempfile.TemporaryDirectory(prefix="diptych-mcp-") as folder:  # what is set aside is in the answer
-        return collection.populate(documents, report_path=Path(folder) / "set-aside.jsonl")
+        return collection.populate(documents, report_path=Path(folder) / "set-aside.jsonl", tenant=tenant)

@@ -70,6 +70,7 @@ class SearchRequest(BaseModel):
     query: Text | None = None
     queries: Annotated[list[Text], Field(min_length=1)] | None = None
     slot: str | None = None
+    tenant: str | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
     offset: Annotated[int, Field(ge=0)] = 0
     filter: dict[str, Any] | None = None

@@ -51,6 +51,7 @@ def _options(collection: Collection, asked: SearchRequest) -> dict[str, Any]:
         "score_threshold": asked.score_threshold,
         "pipeline": single(collection, asked.slot),
         "with_payload": asked.with_payload,
+        "tenant": asked.tenant,
     }
 
 
@@ -65,7 +66,8 @@ def _explained(collection: Collection, query: str, hits: list[Hit], options: dic
     if not hits:
         return []
     ids = [hit.id for hit in hits]
-    return explained(collection.explain(query, ids=ids, filter=options["filter"], pipeline=options["pipeline"]))
+    same = {name: options[name] for name in ("filter", "pipeline", "tenant")}
+    return explained(collection.explain(query, ids=ids, **same))
 
 
 def _require_few(asked: SearchRequest, default: int, limits: Limits) -> None:

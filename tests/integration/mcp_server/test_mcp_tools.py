@@ -172,3 +172,16 @@ def test_a_fault_is_not_told(fakes: Registry, tmp_path: Path) -> None:
         text = refused(Served([opened], registry=fakes), "search", query="cat")
     assert "an unexpected error; the server's log has it" in text
     assert "call" not in text
+
+
+def test_a_collection_with_tenants_is_asked_about_one(fakes: Registry, tmp_path: Path) -> None:
+    slots = {"dense": {"adapter": "fake-dense"}}
+    with animals(tmp_path, fakes, slots=slots, search={}, tenant={"field": "letter"}) as opened:
+        own = Served([opened], registry=fakes)
+        assert "whose documents?" in refused(own, "search", query="the")
+        assert [hit["id"] for hit in called(own, "search", query="the", tenant="c")["hits"]] == ["cat"]
+        explained = called(own, "explain", query="the", tenant="d")["explanations"]
+        assert [item["id"] for item in explained] == ["dog"]
+        ape = {"id": "ape", "text": "the ape"}
+        assert called(own, "populate", documents=[ape], tenant="a", allow_populate=True)["new"] == 1
+        assert [hit["id"] for hit in called(own, "search", query="the", tenant="a")["hits"]] == ["ape"]
