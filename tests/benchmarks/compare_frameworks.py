@@ -31,15 +31,15 @@ from diptych.evaluate import compare, comparison_table, evaluate, read_beir, tab
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 DEEP = 100
 METRICS = ["nDCG@10", "R@100"]
-DENSE = {
+DENSE: dict[str, str] = {
     "adapter": "sentence-transformers",
     "model": "all-MiniLM-L6-v2",
     "backend": "openvino",
     "precision": "bfloat16",
 }
-OPTIONS = {name: value for name, value in DENSE.items() if name != "adapter"}
-SLOTS = {"dense": DENSE, "lexical": {"adapter": "bm25", "language": "english"}}
-SEARCH = {"retrieve": {"dense": 100, "lexical": 100}, "fuse": {"kind": "rrf", "k": 60}, "limit": DEEP}
+OPTIONS: dict[str, Any] = {name: value for name, value in DENSE.items() if name != "adapter"}
+SLOTS: dict[str, Any] = {"dense": DENSE, "lexical": {"adapter": "bm25", "language": "english"}}
+SEARCH: dict[str, Any] = {"retrieve": {"dense": 100, "lexical": 100}, "fuse": {"kind": "rrf", "k": 60}, "limit": DEEP}
 Ask = Callable[[str], list[tuple[str, float]]]
 Texts = Mapping[str, str]
 
@@ -168,7 +168,7 @@ class Haystack:
     def two_lines(self, texts: Texts) -> Ask:
         from diptych_adapters.haystack import DiptychDocumentEmbedder, DiptychTextEmbedder
 
-        given = {"model": "sentence-transformers", "options": OPTIONS}
+        given: dict[str, Any] = {"encoder": "sentence-transformers", "options": OPTIONS}
         return self._quick_start(DiptychDocumentEmbedder(**given), DiptychTextEmbedder(**given), texts)
 
     def collection(self, texts: Texts) -> Ask:
