@@ -67,6 +67,8 @@ def populate(
     _require_tenant(handle, tenant, sync)
     path = report_path or Path(f"diptych-set-aside-{handle.name}.jsonl")
     with ExitStack() as stack:
+        if not handle.exists:  # of two first populates at a time, both would make the collection
+            stack.enter_context(handle.creating)
         run = _Run(handle, progress or Unwatched(), path, stack, engine, tenant)
         try:
             watched(handle.registry, handle.name, "populate", lambda: run.fill(documents, sync=sync))

@@ -75,7 +75,7 @@ DOCUMENTS = [
 ]
 
 
-@pytest.mark.parametrize("node", NODES, ids=lambda node: node.node_id)
+@pytest.mark.parametrize("node", NODES, ids=range(len(NODES)))
 def test_a_node_comes_back_as_it_was(node: BaseNode) -> None:
     found = to_node(to_document(node))
     assert type(found) is type(node)
@@ -84,7 +84,7 @@ def test_a_node_comes_back_as_it_was(node: BaseNode) -> None:
     assert found.get_content(metadata_mode=MetadataMode.EMBED) == node.get_content(metadata_mode=MetadataMode.EMBED)
 
 
-@pytest.mark.parametrize("node", NODES, ids=lambda node: node.node_id)
+@pytest.mark.parametrize("node", NODES, ids=range(len(NODES)))
 def test_what_came_back_is_the_same_document(node: BaseNode) -> None:
     assert to_document(to_node(to_document(node))) == to_document(node)
 
