@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -34,7 +33,6 @@ class DiptychVectorStore(Searches):
     def __init__(self, collection: Opened, *, slot: str | None = None, report_path: Path | None = None) -> None:
         super().__init__(collection, slot)
         self._report_path = report_path
-        self._adding = threading.Lock()  # one addition at a time
 
     @classmethod
     def from_texts(  # type: ignore[override]  # options by name, so that a misspelt one is an error
@@ -104,8 +102,7 @@ class DiptychVectorStore(Searches):
         own = [document.id for document in documents] if ids is None else ids
         made = [to_diptych(document, name) for document, name in zip(documents, own, strict=True)]
         if made:
-            with self._adding:
-                report = self.collection.populate(made, report_path=self._report_path)
+            report = self.collection.populate(made, report_path=self._report_path)
             if not report.complete:
                 first = report.examples[0]
                 raise DocumentError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sized
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -66,8 +66,9 @@ def populate(
     """
     _require_tenant(handle, tenant, sync)
     path = report_path or Path(f"diptych-set-aside-{handle.name}.jsonl")
-    turn = nullcontext() if handle.exists else handle.first  # of several at once one makes the collection
-    with turn, ExitStack() as stack:
+    with ExitStack() as stack:
+        if not handle.exists:  # of two first populates at a time, both would make the collection
+            stack.enter_context(handle.creating)
         run = _Run(handle, progress or Unwatched(), path, stack, engine, tenant)
         try:
             watched(handle.registry, handle.name, "populate", lambda: run.fill(documents, sync=sync))

@@ -308,6 +308,10 @@ def test_a_key_in_clear_is_not_written_into_yaml() -> None:
 def test_a_model_is_an_option_like_others() -> None:
     with pytest.raises(AdapterOptionsError, match="adapter 'bm25' has no option 'model'"):
         DiptychSparseTextEmbedder("bm25", model="x").run("y")
+
+
+def test_a_model_that_is_not_there_is_named() -> None:
+    pytest.importorskip("torch")
     with pytest.raises(DiptychError, match="no-such-model"):
         DiptychTextEmbedder(model="./no-such-model").warm_up()
 

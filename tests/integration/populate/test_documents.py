@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +141,12 @@ def test_filters_find_keys_of_any_signs(url: str, key: str) -> None:
         things.populate([Document("a", "text", metadata=metadata)])
         three = models.FieldCondition(key=things.field(key), match=models.MatchValue(value=3))
         assert things.count(models.Filter(must=[three])) == 1
+
+
+def test_first_populates_at_the_same_time_make_one_collection(url: str, tmp_path: Path) -> None:
+    with opened(url) as things, ThreadPoolExecutor(4) as pool:
+        batches = [[Document(f"{part}-{n}", f"text {part} {n}") for n in range(20)] for part in range(4)]
+        reports = [tmp_path / f"{part}.jsonl" for part in range(4)]
+        made = [pool.submit(things.populate, own, report_path=at) for own, at in zip(batches, reports, strict=True)]
+        assert [future.result().new for future in made] == [20] * 4
+        assert things.count() == 80

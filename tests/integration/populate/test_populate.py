@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -290,13 +289,3 @@ class TextIndexPlugin:
     def diptych_register_adapters(self) -> list[diptych.AdapterSpec]:
         factory = "diptych_adapters.text_index:QdrantTextIndex"
         return [diptych.AdapterSpec(name="text-index", kind="text_index", factory=factory, summary="Qdrant's own")]
-
-
-def test_of_several_first_populates_at_once_one_makes_the_collection(
-    client: QdrantBase, open_handle: OpenHandle
-) -> None:
-    handle, parts = open_handle(client), [corpus(40)[start : start + 10] for start in range(0, 40, 10)]
-    with ThreadPoolExecutor(4) as threads:
-        reports = list(threads.map(lambda part: populate(handle, part), parts))
-    assert [(report.new, report.set_aside) for report in reports] == [(10, 0)] * 4
-    assert client.count("c").count == 40
