@@ -67,7 +67,6 @@ class CollectionHandle:
         self._maker = SlotMaker(client, name, registry, verify=verify, cache=self.cache, texts=self.texts)
         self._rerankers = Rerankers(registry)
         self._lock, self._looking = threading.RLock(), threading.Lock()
-        self.creating = threading.Lock()  # held by a populate while there is no collection yet
         self._writers: dict[str, Slot] = {}
         self._due = time.monotonic() + REFRESH
         self.view = self._opened(self._read(required=self.config is None))

@@ -37,12 +37,12 @@ def test_the_host_alone_brings_no_model_library_and_no_framework() -> None:
     assert not brought & {*heavy, "haystack-ai", "fastapi", "mcp"}
 
 
-@pytest.mark.parametrize("extra", sorted(EXTRAS))
-def test_every_requirement_of_an_extra_has_a_floor(extra: str) -> None:
+@pytest.mark.parametrize("extra", sorted(set(EXTRAS) - {"test"}))
+def test_every_requirement_of_an_extra_has_a_floor_and_a_ceiling(extra: str) -> None:
     for text in EXTRAS[extra]:
         requirement = Requirement(text)
-        floors = [part for part in requirement.specifier if part.operator in (">=", "==", "~=")]
-        assert requirement.name == "diptych" or floors, text
+        operators = {part.operator for part in requirement.specifier}
+        assert requirement.name == "diptych" or "==" in operators or {">=", "<"} <= operators, text
 
 
 def _brings(extra: str) -> frozenset[str]:

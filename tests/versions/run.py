@@ -39,6 +39,7 @@ SUITES = {
     "langchain": Suite(["tests/integration/langchain"], ["langchain-tests"]),
     "llama-index": Suite(["tests/integration/llama_index"]),
     "haystack": Suite(["tests/integration/haystack"]),
+    "sklearn": Suite(["tests/integration/test_sklearn.py"], ["pandas", "polars"]),
     "serve": Suite(["tests/integration/service"], ["openai", "httpx"]),
     "mcp": Suite(["tests/integration/mcp_server"]),
     "otel": Suite(["tests/integration/telemetry"], ["opentelemetry-sdk"]),

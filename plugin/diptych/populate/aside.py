@@ -1,6 +1,7 @@
 """`Aside`: the documents that cannot be indexed, each with its reason, in a file made when the first one comes.
 
-Whether the file can be made is found out before; that of a run before goes when nothing is set aside any more.
+Whether the file can be made is found out before; that of a run before goes when nothing is set aside any more. Where
+nobody named the file, a second run of the process leaves that of the first and writes the next, `NAME-2.jsonl`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import json
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol, Self
+from typing import IO, ClassVar, Protocol, Self
 
 from diptych.errors import DocumentError, PopulateError
 from diptych.reports import SetAside
@@ -26,10 +27,17 @@ class SetsAside(Protocol):
 
 
 class Aside:
-    """Counts what is set aside and writes it down, a JSON line each: id, position in the source, reason."""
+    """Counts what is set aside and writes it down, a JSON line each: id, position in the source, reason.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        path: of the file.
+        keep: whether a file that another run of this process wrote stays.
+    """
+
+    _written: ClassVar[set[Path]] = set()  # by runs of this process
+
+    def __init__(self, path: Path, *, keep: bool = False) -> None:
+        self.path, self._keep = path, keep
         self.count = 0
         self.unidentified = 0
         self.first_unidentified = ""  # where it is, if that is known
@@ -46,7 +54,7 @@ class Aside:
     ) -> None:
         if self._file is not None:
             self._file.close()
-        elif kind is None and _is_report(self.path):
+        elif kind is None and not self._taken() and _is_report(self.path):
             self.path.unlink()
 
     @property
@@ -62,9 +70,21 @@ class Aside:
             if len(self.examples) < EXAMPLES:
                 self.examples.append(entry)
             if self._file is None:
-                self._file = self.path.open("w", encoding="utf-8", buffering=1)
+                self._file = self._opened()
             line = {"id": identifier, "position": position, "reason": reason}
             self._file.write(json.dumps(line) + "\n")
+
+    def _opened(self) -> IO[str]:
+        """The file, under a name that no other run of this process has used."""
+        stem, number = self.path.stem, 1
+        while self._taken():
+            number += 1
+            self.path = self.path.with_stem(f"{stem}-{number}")
+        Aside._written.add(self.path.resolve())
+        return self.path.open("w", encoding="utf-8", buffering=1)
+
+    def _taken(self) -> bool:
+        return self._keep and self.path.resolve() in Aside._written and self.path.exists()
 
 
 def _require_place(path: Path) -> None:

@@ -24,6 +24,7 @@ from diptych.populate.spool import Spool
 from diptych.populate.statistics import Measure, drift_warnings
 from diptych.populate.store import Store
 from diptych.populate.sync import delete_gone, obstacle
+from diptych.populate.turns import turn
 from diptych.protocols import Calibrated
 from diptych.reports import PopulateReport
 from diptych.sampling import first_for, show
@@ -55,7 +56,8 @@ def populate(
         documents: anything that can be iterated; see `open_source` for files. Bounded memory however many.
         sync: also delete the documents that the source has no more; of `tenant` alone where it is named.
         progress: who is told how far the stages are.
-        report_path: where set-aside documents are written; `diptych-set-aside-<collection>.jsonl` unless given.
+        report_path: where set-aside documents are written; `diptych-set-aside-<collection>.jsonl` unless given, and the
+            next free `-2.jsonl` where another run of this process has written it.
         engine: who encodes and writes; threads of this process unless given, see `diptych.populate.ray_engine`.
         tenant: whose documents they all are: those that name no tenant get it, those of another are set aside.
 
@@ -67,9 +69,9 @@ def populate(
     _require_tenant(handle, tenant, sync)
     path = report_path or Path(f"diptych-set-aside-{handle.name}.jsonl")
     with ExitStack() as stack:
-        if not handle.exists:  # of two first populates at a time, both would make the collection
-            stack.enter_context(handle.creating)
-        run = _Run(handle, progress or Unwatched(), path, stack, engine, tenant)
+        stack.enter_context(turn(handle))
+        aside = stack.enter_context(Aside(path, keep=report_path is None))
+        run = _Run(handle, progress or Unwatched(), aside, stack, engine, tenant)
         try:
             watched(handle.registry, handle.name, "populate", lambda: run.fill(documents, sync=sync))
         except DiptychError as error:
@@ -85,14 +87,14 @@ class _Run:
         self,
         handle: CollectionHandle,
         progress: Progress,
-        path: Path,
+        aside: Aside,
         stack: ExitStack,
         engine: Engine | None,
         tenant: str | None,
     ) -> None:
         self._handle, self._progress, self._stack, self._tenant = handle, progress, stack, tenant
         self._started, self._began = time.perf_counter(), time.time_ns()
-        self._seen, self._aside = stack.enter_context(SeenIds()), stack.enter_context(Aside(path))
+        self._seen, self._aside = stack.enter_context(SeenIds()), aside
         self._tally, self._deleted, self._warnings = Tally(), 0, list[str]()
         self._expected: int | None = None  # documents to index, as far as it can be told beforehand
         self._stopped = threading.Event()

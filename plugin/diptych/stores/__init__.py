@@ -146,6 +146,7 @@ def _server(
     from diptych.stores.cluster import ClusterClient
     from diptych.stores.server import ServerClient
 
+    _refuse_secrets(url)
     place = place_of(url)
     if cluster is None or not cluster.given:
         return (classes.server if classes else ServerClient)(api_key=api_key, timeout=timeout, **place)
@@ -193,4 +194,16 @@ def _reachable(client: QdrantBase, url: str) -> QdrantBase:
 
 def _without_secrets(url: str) -> str:
     parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def _refuse_secrets(url: str) -> None:
+    """Raise StoreURLError where a server's URL has room for a secret: URLs are shown in errors and reports."""
+    parts = urlsplit(url)
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise StoreURLError(
+            "a store's URL has a user, a password or a query",
+            got=_without_secrets(url),
+            expected="SCHEME://HOST:PORT/PREFIX",
+            do="give the key apart: api_key: ${QDRANT_API_KEY}",
+        )

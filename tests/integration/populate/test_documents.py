@@ -12,6 +12,7 @@ from qdrant_client import models
 from diptych import Collection, Document, Registry, hookimpl
 from diptych.config import parse_config
 from diptych.errors import CollectionError
+from diptych.handle import CollectionHandle
 from diptych.testing import fakes_plugin
 
 DOCUMENTS = [
@@ -150,3 +151,26 @@ def test_first_populates_at_the_same_time_make_one_collection(url: str, tmp_path
         made = [pool.submit(things.populate, own, report_path=at) for own, at in zip(batches, reports, strict=True)]
         assert [future.result().new for future in made] == [20] * 4
         assert things.count() == 80
+
+
+def test_two_openings_through_one_client_make_one_collection(url: str, tmp_path: Path) -> None:
+    with opened(url) as first, ThreadPoolExecutor(2) as pool:
+        second = Collection(CollectionHandle(first.client, "things", first.handle.config, first.handle.registry))
+        both = zip((first, second), ("a", "b"), strict=True)
+        made = [
+            pool.submit(things.populate, [Document(own, "text")], report_path=tmp_path / f"{own}.jsonl")
+            for things, own in both
+        ]
+        assert [future.result().new for future in made] == [1, 1]
+        assert first.count() == 2
+
+
+def test_local_mode_takes_populates_of_several_threads(tmp_path: Path) -> None:
+    with opened("memory:") as things, ThreadPoolExecutor(6) as pool:
+        things.populate([Document("first", "text")])
+        made = [
+            pool.submit(things.populate, [Document(f"{n}", f"text {n}")], report_path=tmp_path / f"{n}.jsonl")
+            for n in range(60)
+        ]
+        assert sum(future.result().new for future in made) == 60
+        assert things.count() == 61

@@ -56,3 +56,15 @@ def test_devices_can_take_the_report() -> None:
     with Aside(Path("/dev/null")) as aside:
         aside.add("a", 0, "empty")
     assert Path("/dev/null").exists()
+
+
+def test_a_second_run_of_the_process_can_leave_the_report_of_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "aside.jsonl"
+    for expected in ("aside.jsonl", "aside-2.jsonl", "aside-3.jsonl"):
+        with Aside(path, keep=True) as aside:
+            aside.add(expected, 0, "why")
+        assert aside.report_file == str(tmp_path / expected)
+        assert f'"{expected}"' in (tmp_path / expected).read_text()
+    with Aside(path, keep=True):
+        pass
+    assert path.exists()

@@ -29,6 +29,15 @@ def test_a_password_in_a_url_is_never_shown() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["http://me:hunter2@host", "https://host/?api_key=hunter2", "grpc://host#hunter2"])
+def test_a_url_with_room_for_a_secret_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(
+        StoreURLError, match=r"(?s)a user, a password or a query.*api_key: \$\{QDRANT_API_KEY\}"
+    ) as told:
+        open_store(url)
+    assert "hunter2" not in str(told.value)
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "grpc://127.0.0.1:9"])
 def test_a_server_that_does_not_answer_is_named_with_a_way_out(url: str) -> None:
     with pytest.raises(StoreUnavailable, match=r"(?s)127\.0\.0\.1:9.*edge:"):

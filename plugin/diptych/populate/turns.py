@@ -1,0 +1,39 @@
+"""Whose turn it is: populates of one process that would break one another go one after another."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from diptych.stores.local import is_local
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+    from diptych.handle import CollectionHandle
+
+_TURNS: WeakKeyDictionary[QdrantBase, threading.RLock] = WeakKeyDictionary()
+_MAKING = threading.Lock()
+
+
+@contextmanager
+def turn(handle: CollectionHandle) -> Iterator[None]:
+    """Wait for other populates through the same client where two would break something, and hold the others up.
+
+    While there is no collection yet, both would make it. Local mode takes no two writes at a time at all.
+    """
+    if handle.exists and not is_local(handle.client):
+        yield
+        return
+    with _turns_of(handle.client):
+        if not handle.exists and handle.client.collection_exists(handle.name):
+            handle.require()  # who came first has made it
+        yield
+
+
+def _turns_of(client: QdrantBase) -> threading.RLock:
+    with _MAKING:
+        return _TURNS.setdefault(client, threading.RLock())
