@@ -65,7 +65,7 @@ class SearchReport:
         slots: those that were asked.
         hits: how many were found.
         texts: of the queries. They are users' words: left out of the repr, and not to be kept without being asked to.
-        tenant: whose documents were looked at.
+        tenant: whose documents were looked at; left out of the repr, too.
     """
 
     collection: str
@@ -78,7 +78,7 @@ class SearchReport:
     slots: tuple[str, ...] = ()
     hits: int = 0
     texts: Sequence[str] = field(default=(), repr=False)
-    tenant: str | None = None
+    tenant: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

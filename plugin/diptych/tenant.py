@@ -19,6 +19,7 @@ from diptych.types import Document
 
 if TYPE_CHECKING:
     from qdrant_client import models
+    from qdrant_client.client_base import QdrantBase
 
 
 class TenantCollection(Searching):
@@ -38,6 +39,11 @@ class TenantCollection(Searching):
     def name(self) -> str:
         """The collection's name in the store."""
         return self.handle.name
+
+    @property
+    def client(self) -> QdrantBase:
+        """The Qdrant client beneath, which knows of no tenants."""
+        return self.handle.client
 
     @property
     def encoders(self) -> Encoders:
@@ -67,6 +73,14 @@ class TenantCollection(Searching):
             engine=engine,
             tenant=self.tenant,
         )
+
+    def for_tenant(self, tenant: str) -> TenantCollection:
+        """This view, for programs that name their tenant whatever they are given.
+
+        Raises:
+            TenantError: it is another's.
+        """
+        return TenantCollection(self.handle, self._named(self._text(tenant)))
 
     def count(self, filter: models.Filter | None = None) -> int:
         """How many documents the tenant has, or fit the filter; 0 before the first populate."""

@@ -20,12 +20,12 @@ from diptych_adapters.haystack import metadata_facts
 from diptych_adapters.haystack.choosing import place_of, unserializable, written
 from diptych_adapters.haystack.documents import checked, to_diptych, to_haystack
 from diptych_adapters.haystack.errors import DuplicateDocument, UnusableDocument, UnusableFilter
-from diptych_adapters.haystack.filters import Filters, to_qdrant
+from diptych_adapters.haystack.filters import Filters, Opened, to_qdrant
 from diptych_adapters.haystack.shared import Shared
 
 logger = logging.getLogger(__name__)
 _OPEN: Shared[Collection] = Shared(Collection.close)
-_WRITERS: weakref.WeakKeyDictionary[Collection, threading.Lock] = weakref.WeakKeyDictionary()
+_WRITERS: weakref.WeakKeyDictionary[object, threading.Lock] = weakref.WeakKeyDictionary()
 
 
 class CollectionStore:
@@ -33,28 +33,29 @@ class CollectionStore:
 
     def __init__(
         self,
-        source: str | Path | dict[str, Any] | Collection,
+        source: str | Path | dict[str, Any] | Opened,
         name: str | None = None,
         *,
         api_key: Secret | None = None,
+        tenant: str | None = None,
     ) -> None:
         self._source = str(source) if isinstance(source, Path) else source
-        self._name, self._api_key = name, api_key
+        self._name, self._api_key, self._tenant = name, api_key, tenant
 
     @property
-    def collection(self) -> Collection:
-        """The collection, opened at the first call.
+    def collection(self) -> Opened:
+        """The collection, or the tenant's view of it, opened at the first call.
 
         Raises:
-            ConfigError, StoreError, CollectionError: see diptych.errors.
+            ConfigError, StoreError, CollectionError: see diptych.errors; TenantError: there can be no such tenant.
         """
-        if isinstance(self._source, Collection):
-            return self._source
-        return _OPEN.take(self._key(self._source), self, self._opened)
+        source = self._source
+        found = source if isinstance(source, Opened) else _OPEN.take(self._key(source), self, self._opened)
+        return found if self._tenant is None else found.for_tenant(self._tenant)
 
     def close(self) -> None:
         """Close the collection, unless it was given or another store uses it."""
-        if not isinstance(self._source, Collection):
+        if not isinstance(self._source, Opened):
             _OPEN.let_go(self._key(self._source), self)
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,10 +64,11 @@ class CollectionStore:
         Raises:
             NotSerializable: it was made of an open collection, or of a config with a key in clear.
         """
-        if isinstance(self._source, Collection):
+        if isinstance(self._source, Opened):
             raise unserializable(self, self._source)
         api_key = self._api_key and self._api_key.to_dict()
-        return default_to_dict(self, source=written(self._source), name=self._name, api_key=api_key)
+        source = written(self._source)
+        return default_to_dict(self, source=source, name=self._name, api_key=api_key, tenant=self._tenant)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
@@ -114,7 +116,7 @@ class CollectionStore:
         self.collection.delete(document_ids)
 
     def delete_all_documents(self) -> None:
-        """Delete all documents; the collection stays, with its encoders and what they measured."""
+        """Delete all documents, of a tenant its own; the collection stays, with its encoders and what they measured."""
         self.collection.delete([document.id for document in self._scanned(None)])
 
     def delete_by_filter(self, filters: Filters) -> int:
@@ -202,6 +204,6 @@ class CollectionStore:
             )
 
 
-def _writing(collection: Collection) -> threading.Lock:
-    """What one writer at a time holds: of two first ones, both would make the collection."""
-    return _WRITERS.setdefault(collection, threading.Lock())
+def _writing(collection: Opened) -> threading.Lock:
+    """What one writer at a time holds, of whatever tenant, so that a policy still finds what it has looked at."""
+    return _WRITERS.setdefault(collection.handle, threading.Lock())

@@ -15,17 +15,18 @@ from typing import Any, TypeAlias
 
 from qdrant_client import models
 
-from diptych import Collection
+from diptych import Collection, TenantCollection
 from diptych_adapters.haystack.errors import UnusableFilter
 
 Filters: TypeAlias = dict[str, Any] | models.Filter | None
+Opened: TypeAlias = Collection | TenantCollection
 Condition: TypeAlias = models.Condition
 LOGICAL = ("AND", "OR", "NOT")
 _EXAMPLE = '{"field": "meta.section", "operator": "==", "value": "sound"}'
 _WITHOUT_PAYLOAD = ("blob", "embedding", "score", "sparse_embedding")
 
 
-def to_qdrant(filters: Filters, collection: Collection) -> models.Filter | None:
+def to_qdrant(filters: Filters, collection: Opened) -> models.Filter | None:
     """The filter for this collection, None for none; one that is Qdrant's already stays as it is.
 
     Raises:
@@ -36,7 +37,7 @@ def to_qdrant(filters: Filters, collection: Collection) -> models.Filter | None:
     return models.Filter(must=[_condition(filters, collection)]) if filters else None
 
 
-def _condition(raw: object, collection: Collection) -> Condition:
+def _condition(raw: object, collection: Opened) -> Condition:
     if not isinstance(raw, Mapping):
         raise UnusableFilter("a filter is no mapping", got=repr(raw)[:80], expected=_EXAMPLE)
     operator = _given(raw, "operator")
@@ -60,7 +61,7 @@ def _given(raw: Mapping[str, Any], key: str) -> Any:
     return raw[key]
 
 
-def _logical(raw: Mapping[str, Any], collection: Collection) -> Condition:
+def _logical(raw: Mapping[str, Any], collection: Opened) -> Condition:
     conditions = _given(raw, "conditions")
     if not isinstance(conditions, list) or not conditions:
         raise UnusableFilter(
@@ -73,7 +74,7 @@ def _logical(raw: Mapping[str, Any], collection: Collection) -> Condition:
     return models.Filter(must_not=[together]) if raw["operator"] == "NOT" else together
 
 
-def _comparison(field: object, operator: str, value: Any, collection: Collection) -> Condition:
+def _comparison(field: object, operator: str, value: Any, collection: Opened) -> Condition:
     if not isinstance(field, str) or not field or field in _WITHOUT_PAYLOAD:
         raise UnusableFilter("no filter reads this field", got=repr(field), expected="content, id or meta.KEY")
     if field == "id":
@@ -82,7 +83,7 @@ def _comparison(field: object, operator: str, value: Any, collection: Collection
     return COMPARISONS[operator](key, value)
 
 
-def _of_ids(operator: str, value: Any, collection: Collection) -> Condition:
+def _of_ids(operator: str, value: Any, collection: Opened) -> Condition:
     if operator not in ("==", "!=", "in", "not in"):
         raise UnusableFilter("ids have no order", where="field 'id'", got=operator, expected="==, !=, in, not in")
     ids = [value] if operator in ("==", "!=") else _listed(value)

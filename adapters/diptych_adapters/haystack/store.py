@@ -17,9 +17,10 @@ class DiptychDocumentStore(CollectionStore):
 
     Args:
         source: a config, be it the path of its file or a mapping that says the same; a store's URL; or an open
-            `Collection`, which stays its owner's to close.
+            `Collection`, or one tenant's view of it, which stays its owner's to close.
         name: of the collection; with a config, instead of the one it names.
         api_key: of the server behind a URL; a config names its own.
+        tenant: whose documents all of it is about, in a collection with tenants.
 
     The collection is opened when it is first needed. Stores of one process that name the same share it. A coroutine
     does in a thread what the method without `_async` does, while the event loop goes on.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, TypeAlias
 
 from langchain_core.documents import Document as Text
 
-from diptych import Document
+from diptych import Collection, Document, TenantCollection
+
+Opened: TypeAlias = Collection | TenantCollection
 
 
 def to_diptych(text: Text, identifier: str | None) -> Document:

@@ -12,9 +12,9 @@ from langchain_core.retrievers import BaseRetriever
 from pydantic import ConfigDict
 from qdrant_client import models
 
-from diptych import Collection, Hit, TenantCollection
+from diptych import Hit
 from diptych.search import Pipeline, Retrieve
-from diptych_adapters.langchain.documents import to_langchain
+from diptych_adapters.langchain.documents import Opened, to_langchain
 
 
 class Asked(TypedDict, total=False):
@@ -36,7 +36,7 @@ class DiptychRetriever(BaseRetriever):
     `explain` `_explanation`: ranks, scores, contributions and matching words of each slot, as JSON values.
 
     Args:
-        collection: an open collection.
+        collection: an open collection, or one tenant's view of it.
         limit, offset, filter, score_threshold, pipeline, params: as in `Collection.search`.
         explain: whether each document says why it was found.
 
@@ -45,7 +45,7 @@ class DiptychRetriever(BaseRetriever):
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
-    collection: Collection | TenantCollection
+    collection: Opened
     limit: int | None = None
     offset: int = 0
     filter: models.Filter | None = None

@@ -9,10 +9,10 @@ from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
 from qdrant_client import models
 
-from diptych import Collection, Hit
+from diptych import Hit
 from diptych.errors import CollectionNotFound, SearchError
 from diptych.search import Diversify, Pipeline, Retrieve
-from diptych_adapters.langchain.documents import to_langchain
+from diptych_adapters.langchain.documents import Opened, to_langchain
 from diptych_adapters.langchain.embeddings import DiptychEmbeddings
 from diptych_adapters.langchain.relevance import relevance
 
@@ -41,14 +41,14 @@ class Searches(VectorStore):
     hand them to `Collection.search`.
 
     Args:
-        collection: an open collection.
+        collection: an open collection, or one tenant's view of it.
         slot: its dense slot; the first unless given.
 
     Raises:
         SearchError: `slot` is no dense slot of the collection.
     """
 
-    def __init__(self, collection: Collection, slot: str | None) -> None:
+    def __init__(self, collection: Opened, slot: str | None) -> None:
         self.collection, self._wanted = collection, slot
         if slot is not None:
             self._slot()

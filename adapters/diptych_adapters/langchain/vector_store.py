@@ -9,9 +9,8 @@ from typing import Any, Self
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 
-from diptych import Collection
 from diptych.errors import CollectionError, DocumentError
-from diptych_adapters.langchain.documents import to_diptych, to_langchain
+from diptych_adapters.langchain.documents import Opened, to_diptych, to_langchain
 from diptych_adapters.langchain.embeddings import DiptychEmbeddings
 from diptych_adapters.langchain.searches import Searches
 
@@ -23,7 +22,7 @@ class DiptychVectorStore(Searches):
     and maximal marginal relevance need one dense slot, `slot`. Before the first document is added nothing is found.
 
     Args:
-        collection: an open collection; close it when the store is needed no more.
+        collection: an open collection, or one tenant's view of it; close it when the store is needed no more.
         slot: the dense slot; the collection's first unless given.
         report_path: where documents that cannot be indexed are written, as in `Collection.populate`.
 
@@ -31,7 +30,7 @@ class DiptychVectorStore(Searches):
         SearchError: `slot` is no dense slot of the collection.
     """
 
-    def __init__(self, collection: Collection, *, slot: str | None = None, report_path: Path | None = None) -> None:
+    def __init__(self, collection: Opened, *, slot: str | None = None, report_path: Path | None = None) -> None:
         super().__init__(collection, slot)
         self._report_path = report_path
 
@@ -43,7 +42,7 @@ class DiptychVectorStore(Searches):
         metadatas: Sequence[dict[str, Any]] | None = None,
         *,
         ids: Sequence[str | None] | None = None,
-        collection: Collection | None = None,
+        collection: Opened | None = None,
     ) -> Self:
         """A store over the open `collection`, with these texts in it.
 

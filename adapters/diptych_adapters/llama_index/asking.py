@@ -9,10 +9,10 @@ from typing import Any
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
 from qdrant_client import models
 
-from diptych import Collection
 from diptych.errors import SearchError
 from diptych.search import Diversify, Linear, Pipeline, Retrieve
 from diptych_adapters.llama_index.filters import qdrant_filter
+from diptych_adapters.llama_index.opening import Opened
 
 CANDIDATES = 100  # that maximal marginal relevance chooses from, at least
 _LEXICAL = (VectorStoreQueryMode.SPARSE, VectorStoreQueryMode.TEXT_SEARCH)
@@ -32,7 +32,7 @@ class Asked:
     params: models.SearchParams | None
 
     @classmethod
-    def of(cls, collection: Collection, query: VectorStoreQuery, extra: Mapping[str, Any]) -> Asked:
+    def of(cls, collection: Opened, query: VectorStoreQuery, extra: Mapping[str, Any]) -> Asked:
         """From LlamaIndex's query and the `vector_store_kwargs` that came with it.
 
         Raises:
@@ -50,7 +50,7 @@ class Asked:
 
 
 def _stages(
-    collection: Collection, query: VectorStoreQuery, threshold: float | None, *, of_text: bool
+    collection: Opened, query: VectorStoreQuery, threshold: float | None, *, of_text: bool
 ) -> Pipeline | Retrieve | None:
     mode, limit = query.mode, query.similarity_top_k
     if mode is VectorStoreQueryMode.MMR:
@@ -64,7 +64,7 @@ def _stages(
     return None if of_text else Retrieve(_slot(collection, "dense"))
 
 
-def _weighed(collection: Collection, query: VectorStoreQuery, alpha: float) -> Pipeline:
+def _weighed(collection: Opened, query: VectorStoreQuery, alpha: float) -> Pipeline:
     """LlamaIndex's relative score fusion: min-max scores, the dense ones weighed `alpha`, the others the rest of 1."""
     dense, lexical = _slot(collection, "dense"), _slot(collection, "sparse", "text_index")
     branches = Retrieve(dense, query.similarity_top_k) + Retrieve(lexical, query.sparse_top_k or query.similarity_top_k)
@@ -77,7 +77,7 @@ def _limit(query: VectorStoreQuery) -> int:
     return (query.sparse_top_k if query.mode in _LEXICAL else None) or query.similarity_top_k
 
 
-def _slot(collection: Collection, *kinds: Any) -> str:
+def _slot(collection: Opened, *kinds: Any) -> str:
     """The first slot of these kinds."""
     found = collection.encoders.of_kind(*kinds)
     if not found:

@@ -14,9 +14,9 @@ from typing import Any
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 from qdrant_client import models
 
-from diptych import Collection
 from diptych.errors import SearchError
 from diptych_adapters.llama_index.nodes import CONTENT, KEPT, OWN, RESERVED, SOURCE
+from diptych_adapters.llama_index.opening import Opened
 
 _EXACT = 2**53  # integers up to here are floats without loss, so that 5 finds 5.0
 _JOIN = {FilterCondition.AND: "must", FilterCondition.OR: "should", FilterCondition.NOT: "must_not"}
@@ -24,7 +24,7 @@ _BOUNDS = {FilterOperator.GT: "gt", FilterOperator.GTE: "gte", FilterOperator.LT
 
 
 def qdrant_filter(
-    collection: Collection,
+    collection: Opened,
     filters: MetadataFilters | None,
     *,
     sources: Sequence[str] | None = None,
@@ -51,12 +51,12 @@ def qdrant_filter(
     return models.Filter(must=found) if found else None
 
 
-def is_llama_index_own(collection: Collection) -> bool:
+def is_llama_index_own(collection: Opened) -> bool:
     """Whether LlamaIndex's own store filled the collection, before it was adopted: nodes lie there as JSON."""
     return collection.field("text") == "_node_content"
 
 
-def _joined(collection: Collection, filters: MetadataFilters) -> models.Filter:
+def _joined(collection: Opened, filters: MetadataFilters) -> models.Filter:
     parts: list[Any] = []
     for part in filters.filters:
         if isinstance(part, MetadataFilters):
@@ -67,7 +67,7 @@ def _joined(collection: Collection, filters: MetadataFilters) -> models.Filter:
     return models.Filter(**{_JOIN[filters.condition or FilterCondition.AND]: parts})
 
 
-def _placed(collection: Collection, asked: MetadataFilter) -> models.Filter:
+def _placed(collection: Opened, asked: MetadataFilter) -> models.Filter:
     """The condition, at the place where nodes have this key: those that diptych reserves lie beneath `_node`."""
     if is_llama_index_own(collection):
         return _condition(asked, asked.key)

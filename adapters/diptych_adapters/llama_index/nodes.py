@@ -59,12 +59,14 @@ def to_node(document: Document) -> BaseNode:
     if not content:
         return _plain_node(document)
     kind = _CLASSES.get(content.pop("class_name", ""), TextNode)
-    metadata = _metadata(document.metadata, kept.get(OWN, {}), content.pop("metadata_keys", ()))
+    order = content.pop("metadata_keys", ())
+    metadata = _metadata(document.metadata, kept.get(OWN, {}), order)
     if "text_resource" in content:
         content["text_resource"]["text"] = document.text
     elif not issubclass(kind, Node):
         content["text"] = document.text
     node = kind.from_dict({**content, "id_": document.id, "metadata": metadata})
+    node.excluded_embed_metadata_keys += [key for key in metadata if key not in (*order, "title")]  # was not encoded
     return _without_heading(node, document) if "title" in document.metadata else node
 
 

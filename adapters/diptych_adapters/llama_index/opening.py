@@ -6,23 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from diptych import Collection
+from diptych import Collection, TenantCollection
 from diptych.encoders import Encoders, NamedEncoder
 from diptych.errors import AdapterOptionsError
 
-Source: TypeAlias = str | Path | Collection | Encoders | None
+Opened: TypeAlias = Collection | TenantCollection
+Source: TypeAlias = str | Path | Opened | Encoders | None
 
 
-def collection_of(source: str | Path | Collection) -> Collection:
-    """The open collection, or that of a config file."""
-    return source if isinstance(source, Collection) else Collection.open(source)
+def collection_of(source: str | Path | Opened) -> Opened:
+    """The open collection, or one tenant's view of it, or that of a config file."""
+    return source if isinstance(source, Opened) else Collection.open(source)
 
 
 def encoders_of(source: Source) -> Encoders:
     """The encoders of a config file or an open collection; of the installed adapters alone for None."""
     if isinstance(source, Encoders):
         return source
-    return source.encoders if isinstance(source, Collection) else Encoders.open(source)
+    return source.encoders if isinstance(source, Opened) else Encoders.open(source)
 
 
 def encoder_of(

@@ -13,11 +13,11 @@ from llama_index.core.schema import IndexNode, NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters
 from qdrant_client import models
 
-from diptych import Collection, Hit
+from diptych import Hit
 from diptych.search import Pipeline, Retrieve
 from diptych_adapters.llama_index.filters import qdrant_filter
 from diptych_adapters.llama_index.nodes import to_node
-from diptych_adapters.llama_index.opening import collection_of
+from diptych_adapters.llama_index.opening import Opened, collection_of
 
 FOUND = "diptych"  # key of the metadata that tells how a node was found; neither LLM nor encoder is shown it
 
@@ -29,7 +29,7 @@ class DiptychRetriever(BaseRetriever):
     `["explanation"]` the explanation as JSON values where it is asked for.
 
     Args:
-        source: an open collection, or the path of a config file.
+        source: an open collection or one tenant's view of it, or the path of a config file.
         similarity_top_k: nodes a query returns; the config's limit unless given.
         pipeline: stages instead of the config's.
         filters: LlamaIndex's metadata filters, or Qdrant's own filter.
@@ -44,7 +44,7 @@ class DiptychRetriever(BaseRetriever):
 
     def __init__(
         self,
-        source: str | Path | Collection,
+        source: str | Path | Opened,
         *,
         similarity_top_k: int | None = None,
         pipeline: Pipeline | Retrieve | None = None,
@@ -64,8 +64,8 @@ class DiptychRetriever(BaseRetriever):
         self._filter: models.Filter | None = found
 
     @property
-    def collection(self) -> Collection:
-        """The collection."""
+    def collection(self) -> Opened:
+        """The collection, or the tenant's view of it."""
         return self._collection
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:

@@ -20,13 +20,13 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
-from diptych import Collection, Document, Hit
+from diptych import Document, Hit
 from diptych.errors import CollectionError, DocumentError
 from diptych_adapters.llama_index.asking import Asked
 from diptych_adapters.llama_index.deferred import DeferredEmbedding
 from diptych_adapters.llama_index.filters import is_llama_index_own, qdrant_filter
 from diptych_adapters.llama_index.nodes import to_document, to_node
-from diptych_adapters.llama_index.opening import collection_of
+from diptych_adapters.llama_index.opening import Opened, collection_of
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class DiptychVectorStore(BasePydanticVectorStore):
     go as words through the collection's whole pipeline, fusion and rerankers included.
 
     Args:
-        source: an open collection, or the path of a config file.
+        source: an open collection or one tenant's view of it, or the path of a config file.
 
     Raises:
         ConfigError, StoreError, CollectionError: as `Collection.open`.
@@ -47,9 +47,9 @@ class DiptychVectorStore(BasePydanticVectorStore):
     stores_text: bool = True
     is_embedding_query: bool = False
     flat_metadata: bool = False
-    _collection: Collection = PrivateAttr()
+    _collection: Opened = PrivateAttr()
 
-    def __init__(self, source: str | Path | Collection) -> None:
+    def __init__(self, source: str | Path | Opened) -> None:
         super().__init__(stores_text=True)
         self._collection = collection_of(source)
 
@@ -60,12 +60,12 @@ class DiptychVectorStore(BasePydanticVectorStore):
 
     @property
     def client(self) -> Any:
-        """The Qdrant client beneath."""
+        """The Qdrant client beneath, which knows of no tenants."""
         return self._collection.client
 
     @property
-    def collection(self) -> Collection:
-        """The collection."""
+    def collection(self) -> Opened:
+        """The collection, or the tenant's view of it."""
         return self._collection
 
     @property
@@ -132,7 +132,7 @@ class DiptychVectorStore(BasePydanticVectorStore):
         await asyncio.to_thread(self.delete_nodes, node_ids, filters, **delete_kwargs)
 
     def clear(self) -> None:
-        """Delete all nodes. The collection stays, with its encoders and its statistics."""
+        """Delete all nodes, of a tenant's view its own. The collection stays, with its encoders and its statistics."""
         self._delete(self._collection.documents())
 
     async def aclear(self) -> None:
@@ -214,7 +214,7 @@ def _result(hits: Sequence[Hit]) -> VectorStoreQueryResult:
     )
 
 
-def _require_own_place(collection: Collection) -> None:
+def _require_own_place(collection: Opened) -> None:
     """Raise CollectionError where nodes lie as LlamaIndex's own store has them, which documents cannot express."""
     if is_llama_index_own(collection):
         raise CollectionError(

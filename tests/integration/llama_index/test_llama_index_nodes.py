@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -114,6 +115,15 @@ def test_whatever_a_node_says_comes_back(node: TextNode) -> None:
     assert to_node(document).model_dump() == node.model_dump()
     assert list(to_node(document).metadata) == list(node.metadata)
     assert to_document(to_node(document)) == document
+
+
+@pytest.mark.parametrize("node", NODES, ids=range(len(NODES)))
+def test_a_key_that_others_add_is_not_encoded_when_the_node_comes_again(node: BaseNode) -> None:
+    document = to_document(node)
+    stamped = replace(document, metadata={**document.metadata, "customer": "acme"})
+    again = to_document(to_node(stamped))
+    assert (again.title, again.text, again.metadata["customer"]) == (document.title, document.text, "acme")
+    assert to_document(to_node(again)) == again
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.id)

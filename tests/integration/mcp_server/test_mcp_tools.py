@@ -185,3 +185,23 @@ def test_a_collection_with_tenants_is_asked_about_one(fakes: Registry, tmp_path:
         ape = {"id": "ape", "text": "the ape"}
         assert called(own, "populate", documents=[ape], tenant="a", allow_populate=True)["new"] == 1
         assert [hit["id"] for hit in called(own, "search", query="the", tenant="a")["hits"]] == ["ape"]
+
+
+def test_an_agent_of_one_tenant_neither_sees_nor_changes_what_another_has(fakes: Registry, tmp_path: Path) -> None:
+    slots, tenants = {"dense": {"adapter": "fake-dense"}}, ("acme", "globex")
+    with animals(tmp_path, fakes, slots=slots, search={}, tenant={"field": "letter"}) as opened:
+        own = Served([opened], registry=fakes)
+        for name in tenants:
+            given = [{"id": n, "text": f"{n} {name}"} for n in "12"]
+            assert called(own, "populate", documents=given, tenant=name, allow_populate=True)["new"] == 2
+        changed = {"id": "1", "text": "changed"}
+        assert called(own, "populate", documents=[changed], tenant="acme", allow_populate=True)["changed"] == 1
+        theirs = {**changed, "metadata": {"letter": "globex"}}
+        (aside,) = called(own, "populate", documents=[theirs], tenant="acme", allow_populate=True)["set_aside"]
+        assert "belongs to another tenant" in aside["reason"]
+        (nobodys,) = called(own, "populate", documents=[changed], allow_populate=True)["set_aside"]
+        assert "names no tenant" in nobodys["reason"]
+        found = [called(own, "search", query="1", tenant=name)["hits"] for name in tenants]
+        assert [{hit["text"] for hit in hits} for hits in found] == [{"changed", "2 acme"}, {"1 globex", "2 globex"}]
+        assert "there is no such document" in refused(own, "explain", query="1", ids=["cat"], tenant="globex")
+        assert "whose documents?" in refused(own, "explain", query="1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,18 @@ def texts(client: httpx.Client, **body: Any) -> list[str]:
     (result,) = client.post("/search", json={"query": "oil", "explain": True, **body}).json()["results"]
     assert len(result["explanations"]) == len(result["hits"])
     return [hit["text"] for hit in result["hits"]]
+
+
+def test_neither_metrics_nor_logs_hold_a_tenant(client: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    assert texts(client, tenant="acme")
+    assert client.post("/search", json={"query": "oil", "tenant": "acme", "limit": 0}).status_code == 400
+    assert client.post("/search?tenant=acme", json={"query": "oil", "tenant": "", "slot": "acme"}).status_code == 400
+    own = [record.getMessage() for record in caplog.records if record.name.startswith("diptych")]
+    kept = [client.get("/metrics").text, *own]
+    assert 'diptych_queries_total{collection="notes"} 1.0' in kept[0]
+    assert any("POST /search 400" in line for line in kept)
+    assert [line for line in kept if "acme" in line or "globex" in line] == []
 
 
 def test_a_request_names_its_tenant_or_is_refused(client: httpx.Client) -> None:

@@ -67,6 +67,14 @@ def test_a_narrow_view_is_asked_for_no_other_tenant(filled: Collection) -> None:
     assert filled.for_tenant("a").search("red", tenant="a")
 
 
+@pytest.mark.parametrize("tenant", ["b", "", None, 7])
+def test_a_narrow_view_gives_no_other_tenants_view(filled: Collection, tenant: Any) -> None:
+    a = filled.for_tenant("a")
+    assert (repr(a.for_tenant("a")), a.client) == (repr(a), filled.client)
+    with pytest.raises(TenantError, match="one tenant's view"):
+        a.for_tenant(tenant)
+
+
 @pytest.mark.parametrize("tenant", ["", 7, None, ["a"]])
 def test_what_can_be_no_tenant_is_told(filled: Collection, tenant: Any) -> None:
     with pytest.raises(TenantError, match="this is no tenant"):

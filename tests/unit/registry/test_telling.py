@@ -11,7 +11,7 @@ from diptych.errors import PluginWarning
 from diptych.reports import FailureReport, SearchReport
 from diptych.telling import watched
 
-REPORT = SearchReport("c", "Retrieve('dense', 100)", 1, {}, texts=("a secret",))
+REPORT = SearchReport("c", "Retrieve('dense', 100)", 1, {}, texts=("a secret",), tenant="acme")
 
 
 class Listener:
@@ -93,5 +93,6 @@ def test_a_plugin_that_fails_while_it_is_told_of_a_failure_hides_nothing() -> No
         watched(registry, "c", "search", fails)
 
 
-def test_the_texts_of_queries_are_not_in_a_reports_repr() -> None:
+def test_neither_the_texts_of_queries_nor_their_tenant_are_in_a_reports_repr() -> None:
     assert "secret" not in repr(REPORT)
+    assert "acme" not in repr(REPORT)
