@@ -11,6 +11,7 @@ from pathlib import Path
 from llama_index.core import Document, StorageContext, VectorStoreIndex
 from llama_index.core.node_parser import SentenceSplitter
 
+from diptych import Collection
 from diptych_adapters.llama_index import DiptychRetriever, DiptychVectorStore
 
 CONFIG = """
@@ -32,8 +33,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "diptych.yaml")
         config.write_text(CONFIG, encoding="utf-8")
-        store = DiptychVectorStore(config)
-        with store.collection as packages:
+        with Collection.open(config) as packages:
+            store = DiptychVectorStore(packages)
             for _ in range(2):
                 index = filled(store)
                 print(f"{packages.count()} nodes")

@@ -239,4 +239,5 @@ class Collection(Searching):
         """What the collection holds and what made its vectors; loads no encoder."""
         slots = self.handle.metadata.live.slots if self.handle.metadata else {}
         rows = tuple(SlotInfo.of(name, generation) for name, generation in slots.items())
-        return CollectionInfo(self.name, self.count(), rows)
+        tenancy = self.handle.metadata.tenancy if self.handle.metadata else None
+        return CollectionInfo(self.name, self.count(), rows, tenancy.field if tenancy else "")

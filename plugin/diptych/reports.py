@@ -121,8 +121,9 @@ class SlotInfo:
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """A collection: name, documents, slots."""
+    """A collection: name, documents, slots, and the metadata key of its tenants if it has some."""
 
     name: str
     documents: int
     slots: tuple[SlotInfo, ...]
+    tenant_field: str = ""

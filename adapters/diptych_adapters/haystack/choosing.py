@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def written(config: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
         NotSerializable: it has the key of its server in clear.
     """
     key = config.get("api_key") if isinstance(config, dict) else None
-    if key is not None and not str(key).startswith("${"):
+    if key is not None and not re.fullmatch(r"\$\{\w+\}", str(key)):
         do = "name the variable that holds it: api_key: ${QDRANT_API_KEY}"
         raise NotSerializable("a config with a key in clear is not written as YAML", where="api_key", do=do)
     return config

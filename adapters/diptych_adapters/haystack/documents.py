@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from haystack import Document
 
@@ -36,7 +35,7 @@ def to_diptych(document: Document) -> diptych.Document:
             do="keep the path of the file in meta, and leave blob out",
         )
     metadata = dict(document.meta)
-    title = metadata.pop("title") if _is_title(metadata.get("title")) else ""
+    title = metadata.pop("title") if isinstance(metadata.get("title"), str) else ""
     return diptych.Document(document.id, text, title, metadata).checked()
 
 
@@ -80,7 +79,3 @@ def text_of(document: Document, meta_fields: Sequence[str] = (), separator: str 
         )
     fields = [str(value) for name in meta_fields if (value := document.meta.get(name)) is not None]
     return separator.join([*fields, document.content])
-
-
-def _is_title(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)

@@ -11,6 +11,7 @@ from haystack.utils import Secret
 
 from diptych import Reranker
 from diptych.errors import SearchError
+from diptych.search import score
 from diptych_adapters.haystack.choosing import Choice, unserializable
 from diptych_adapters.haystack.documents import checked, text_of
 
@@ -77,8 +78,8 @@ class DiptychRanker:
         if not once:
             return {"documents": []}
         fields, separator = self.meta_fields_to_embed, self.embedding_separator
-        scores = self.reranker.predict([(query, text_of(document, fields, separator)) for document in once])
-        scored = [replace(document, score=float(score)) for document, score in zip(once, scores, strict=True)]
+        scores = score(self.reranker, query, [text_of(document, fields, separator) for document in once])
+        scored = [replace(document, score=float(own)) for document, own in zip(once, scores, strict=True)]
         return {"documents": sorted(scored, key=lambda document: -(document.score or 0.0))[:limit]}
 
     @component.output_types(documents=list[Document])

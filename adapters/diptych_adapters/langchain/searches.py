@@ -10,7 +10,7 @@ from langchain_core.vectorstores import VectorStore
 from qdrant_client import models
 
 from diptych import Hit
-from diptych.errors import CollectionNotFound, SearchError
+from diptych.errors import CollectionError, CollectionNotFound, SearchError
 from diptych.search import Diversify, Pipeline, Retrieve
 from diptych_adapters.langchain.documents import Opened, to_langchain
 from diptych_adapters.langchain.embeddings import DiptychEmbeddings
@@ -45,10 +45,14 @@ class Searches(VectorStore):
         slot: its dense slot; the first unless given.
 
     Raises:
+        CollectionError: this is no collection.
         SearchError: `slot` is no dense slot of the collection.
     """
 
     def __init__(self, collection: Opened, slot: str | None) -> None:
+        if not isinstance(collection, Opened):
+            do = 'open one: Collection.open("diptych.yaml")'
+            raise CollectionError("this is no collection", got=repr(collection)[:80], expected="a Collection", do=do)
         self.collection, self._wanted = collection, slot
         if slot is not None:
             self._slot()

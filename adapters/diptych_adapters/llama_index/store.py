@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -85,15 +84,14 @@ class DiptychVectorStore(BasePydanticVectorStore):
         if any(node.embedding for node in nodes):
             warnings.warn(_TWICE, stacklevel=2)
         _require_own_place(self._collection)
-        with tempfile.TemporaryDirectory() as folder:
-            report = self._collection.populate(map(to_document, nodes), report_path=Path(folder, "aside.jsonl"))
+        report = self._collection.populate(map(to_document, nodes))
         for warning in report.warnings:
             _log.warning(warning)
         if report.set_aside:
             found = "; ".join(f"{aside.id}: {aside.reason}" for aside in report.examples)
             raise DocumentError(
                 f"{report.set_aside} of {report.read} nodes cannot be indexed, the others are in the collection",
-                where=f"collection {self._collection.name!r}",
+                where=f"collection {self._collection.name!r}, all of them in {report.report_file}",
                 got=found,
                 report=report,
             )
@@ -150,7 +148,7 @@ class DiptychVectorStore(BasePydanticVectorStore):
         return await asyncio.to_thread(self.get_nodes, node_ids, filters)
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """The nodes that answer, best first.
+        """The nodes that answer, best first; none before the first is added.
 
         Args:
             query: with `query_str`, whose words go through the collection's pipeline, or a `query_embedding` of the
@@ -160,6 +158,8 @@ class DiptychVectorStore(BasePydanticVectorStore):
         Raises:
             SearchError: what cannot be searched as asked.
         """
+        if not self._filled():
+            return _result([])
         asked = Asked.of(self._collection, query, kwargs)
         if asked.text is None:
             return _result(self._by_vector(asked))
@@ -170,6 +170,8 @@ class DiptychVectorStore(BasePydanticVectorStore):
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """`query`, while the event loop goes on. Queries that are asked at the same time are answered together."""
+        if not await asyncio.to_thread(self._filled):
+            return _result([])
         asked = await asyncio.to_thread(Asked.of, self._collection, query, kwargs)
         if asked.text is None:
             return _result(await asyncio.to_thread(self._by_vector, asked))
@@ -177,6 +179,10 @@ class DiptychVectorStore(BasePydanticVectorStore):
             asked.text, limit=asked.limit, filter=asked.filter, pipeline=asked.stages, params=asked.params
         )
         return _result(hits)
+
+    def _filled(self) -> bool:
+        """Whether there is a collection yet: before the first node is added nothing is found."""
+        return self._collection.client.collection_exists(self._collection.name)
 
     def _by_vector(self, asked: Asked) -> list[Hit]:
         assert asked.stages is not None

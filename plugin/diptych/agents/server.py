@@ -5,6 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from diptych.errors import MissingExtra
+
+try:
+    import mcp as _needed  # noqa: F401
+except ModuleNotFoundError as error:
+    raise MissingExtra(f"{__name__} needs mcp", got=str(error), do="pip install 'diptych[mcp]'") from error
+
 from mcp.server import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import ToolAnnotations
@@ -23,14 +30,15 @@ _READS = ToolAnnotations(read_only_hint=True, idempotent_hint=True, destructive_
 _WRITES = ToolAnnotations(read_only_hint=False, idempotent_hint=True, destructive_hint=True, open_world_hint=False)
 
 
-def mcp_server(served: Served, *, allow_populate: bool = False) -> MCPServer[Any]:
+def mcp_server(served: Served, *, allow_populate: bool = False, tenant: str | None = None) -> MCPServer[Any]:
     """The server with its tools: `search`, `explain`, `info`, and `populate` if it is allowed.
 
     Args:
         served: open collections.
         allow_populate: whether documents may be brought in.
+        tenant: whose documents alone are served; without, each call names one where one is needed.
     """
-    tools = Tools(served)
+    tools = Tools(served, tenant=tenant)
     made: MCPServer[Any] = MCPServer(
         "diptych", title="diptych", instructions=_instructions(served), version=__version__, log_level="WARNING"
     )

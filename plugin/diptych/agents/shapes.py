@@ -82,14 +82,15 @@ class PopulateResult(BaseModel):
     changed: int
     unchanged: int
     duplicates: int = Field(description="Documents whose id came twice.")
-    set_aside: list[SetAsideDocument] = Field(description="Documents that cannot be indexed: the first of them.")
+    set_aside: int = Field(description="Documents that cannot be indexed.")
+    examples: list[SetAsideDocument] = Field(description="The first of those that cannot be indexed.")
 
     @classmethod
     def of(cls, report: PopulateReport) -> PopulateResult:
         """From the report of a populate."""
         aside = [SetAsideDocument(id=one.id, reason=one.reason) for one in report.examples]
-        names = ("collection", "read", "new", "changed", "unchanged", "duplicates")
-        return cls(**{name: getattr(report, name) for name in names}, set_aside=aside)
+        names = ("collection", "read", "new", "changed", "unchanged", "duplicates", "set_aside")
+        return cls(**{name: getattr(report, name) for name in names}, examples=aside)
 
 
 Documents: TypeAlias = Annotated[

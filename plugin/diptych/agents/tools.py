@@ -28,7 +28,7 @@ from diptych.agents.shapes import (
     TextLength,
 )
 from diptych.collection import Collection
-from diptych.errors import DiptychError
+from diptych.errors import DiptychError, TenantError
 from diptych.reports import PopulateReport
 from diptych.search import Pipeline
 from diptych.search.filters import read_filter
@@ -45,10 +45,11 @@ class Tools:
 
     Args:
         served: the collections.
+        tenant: whose documents alone the tools see and write; without, each call names one where one is needed.
     """
 
-    def __init__(self, served: Served) -> None:
-        self._served, self._populating = served, asyncio.Lock()
+    def __init__(self, served: Served, *, tenant: str | None = None) -> None:
+        self._served, self._tenant, self._populating = served, tenant, asyncio.Lock()
 
     async def search(
         self,
@@ -68,7 +69,9 @@ class Tools:
             opened = self._opened(collection, [query])
             pipeline = await asyncio.to_thread(single, opened, slot)
             wanted = None if filter is None else read_filter(filter)
-            hits = found(await opened.asearch(query, limit=limit, filter=wanted, pipeline=pipeline, tenant=tenant))
+            hits = found(
+                await opened.asearch(query, limit=limit, filter=wanted, pipeline=pipeline, tenant=self._whose(tenant))
+            )
             return SearchResult(collection=opened.name, hits=[_cut(hit, text_length) for hit in hits])
 
     async def explain(
@@ -92,7 +95,13 @@ class Tools:
             wanted = None if filter is None else read_filter(filter)
             count = None if ids else limit
             items = await asyncio.to_thread(
-                opened.explain, query, ids=ids or None, limit=count, filter=wanted, pipeline=pipeline, tenant=tenant
+                opened.explain,
+                query,
+                ids=ids or None,
+                limit=count,
+                filter=wanted,
+                pipeline=pipeline,
+                tenant=self._whose(tenant),
             )
             shown = repr(items[0].pipeline) if items else _pipeline(opened)
             return ExplainResult(collection=opened.name, pipeline=shown, explanations=explained(items))
@@ -112,11 +121,19 @@ class Tools:
         Documents that are in the collection already, unchanged, cost nothing: calling this again is safe.
         """
         with _told():
-            opened = self._opened(collection, [one.text for one in documents])
+            opened = self._opened(collection, [])
+            read = [opened.handle.document_input(one.title, one.text) for one in documents]
+            self._opened(collection, read)
             given = [Document(one.id, one.text, one.title, one.metadata) for one in documents]
             async with self._populating:
-                report = await asyncio.to_thread(_populated, opened, given, tenant)
+                report = await asyncio.to_thread(_populated, opened, given, self._whose(tenant))
             return PopulateResult.of(report)
+
+    def _whose(self, tenant: str | None) -> str | None:
+        """The tenant of a call: the server's own, where it has one."""
+        if self._tenant is None or tenant in (None, self._tenant):
+            return self._tenant or tenant
+        raise TenantError("this server serves one tenant", got="another", do="leave `tenant` out")
 
     def _opened(self, name: str | None, texts: Sequence[str]) -> Collection:
         """The collection, to which none of these texts is a file or an address."""

@@ -43,6 +43,9 @@ def mcp(
     allow_populate: Annotated[
         bool, typer.Option("--allow-populate", help="Let the model bring documents in; else it only reads.")
     ] = False,
+    tenant: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Serve the documents of this tenant alone, whatever a call says.")
+    ] = None,
     transport: Annotated[
         Transports, typer.Option(metavar="TRANSPORT", help="stdio, for a client that starts it; or http.")
     ] = Transports.STDIO,
@@ -77,7 +80,7 @@ def mcp(
         from diptych.agents.server import http_application, mcp_server
         from diptych.service.keys import Keys, require_key
 
-        server = mcp_server(served, allow_populate=allow_populate)
+        server = mcp_server(served, allow_populate=allow_populate, tenant=tenant)
         if transport is Transports.STDIO:
             return server.run("stdio")
         keys = Keys.from_environment(api_keys_env)

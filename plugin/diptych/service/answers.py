@@ -124,12 +124,14 @@ class CollectionDescription(BaseModel):
     documents: int
     slots: list[SlotDescription]
     pipeline: str = Field("", description="The stages of a search.")
+    tenant_field: str = Field("", description="The key of metadata that says whose a document is; name a tenant.")
 
     @classmethod
     def of(cls, info: CollectionInfo, pipeline: str) -> CollectionDescription:
         """Of a collection."""
         slots = [SlotDescription.of(slot) for slot in info.slots]
-        return cls(name=info.name, documents=info.documents, slots=slots, pipeline=pipeline)
+        facts = {"name": info.name, "documents": info.documents, "tenant_field": info.tenant_field}
+        return cls(**facts, slots=slots, pipeline=pipeline)
 
 
 def found(hits: Iterable[Hit]) -> list[FoundDocument]:

@@ -7,6 +7,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
+from diptych.errors import MissingExtra
+
+try:
+    import starlette as _needed  # noqa: F401
+except ModuleNotFoundError as error:
+    raise MissingExtra(f"{__name__} needs starlette", got=str(error), do="pip install 'diptych[serve]'") from error
+
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException

@@ -22,7 +22,7 @@ def require_words(texts: Iterable[str], accepts: Sequence[str], *, where: str) -
     """
     if set(accepts) <= {"text"}:
         return
-    for text in texts:
+    for text in filter(str.strip, texts):
         if _ADDRESS.match(text.strip()) or _is_file(text.strip()):
             raise SearchError(
                 "a server opens no file and no address that a client names",

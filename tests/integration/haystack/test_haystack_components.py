@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ from qdrant_client import models
 
 from diptych import Collection, DiptychError, Registry, SparseVector, hookimpl
 from diptych.encoders import Encoders
-from diptych.errors import AdapterOptionsError, ConfigError, DocumentError, SearchError, UnknownAdapter
+from diptych.errors import AdapterOptionsError, ConfigError, ContractError, DocumentError, SearchError, UnknownAdapter
+from diptych.protocols import Pair
 from diptych.testing import FakeReranker, fakes_plugin
+from diptych.types import Floats
 from diptych_adapters.haystack import (
     DiptychDocumentEmbedder,
     DiptychDocumentStore,
@@ -37,6 +40,7 @@ from diptych_adapters.haystack import (
     DiptychSparseTextEmbedder,
     DiptychTextEmbedder,
 )
+from diptych_adapters.haystack.documents import to_diptych
 
 AsyncPipeline: Any = getattr(haystack, "AsyncPipeline", None)  # Haystack 2 has a class of its own for coroutines
 BM25 = {"average_length": 4.0, "language": "english"}
@@ -321,3 +325,21 @@ def test_a_token_is_no_key_for_a_remote_adapter() -> None:
     with pytest.raises(ConfigError, match=r"(?s)read from the environment.*Secret.from_env_var") as told:
         embedder.warm_up()
     assert "hunter2" not in str(told.value)
+
+
+def test_a_ranker_refuses_scores_that_are_none() -> None:
+    class Broken:
+        max_length: int | None = None
+        independent = True
+
+        def predict(self, pairs: Sequence[Pair]) -> Floats:
+            return np.full(len(pairs), np.nan, np.float32)
+
+    documents = [Document(content="a"), Document(content="b")]
+    with pytest.raises(ContractError, match="NaN"):
+        DiptychRanker(Broken()).run("query", documents)
+
+
+def test_an_empty_title_is_no_title() -> None:
+    made = to_diptych(Document(id="a", content="text", meta={"title": ""}))
+    assert (made.title, made.metadata) == ("", {})

@@ -11,7 +11,7 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.indexing import InMemoryRecordManager, index
 
-from diptych import Collection
+from diptych import Collection, TenantCollection
 from diptych.errors import CollectionError, DocumentError, SearchError
 from diptych.testing import FakeDenseEncoder
 from diptych_adapters.langchain import DiptychEmbeddings, DiptychVectorStore
@@ -33,7 +33,7 @@ def store(request: pytest.FixtureRequest, opened: Any, tmp_path: Path) -> Diptyc
     return DiptychVectorStore(opened(BOTH, url))
 
 
-def calls(collection: Collection) -> list[tuple[str, ...]]:
+def calls(collection: Collection | TenantCollection) -> list[tuple[str, ...]]:
     """What the dense encoder was given as documents."""
     encoder = collection.handle.slot("dense").encoder
     assert isinstance(encoder, FakeDenseEncoder)
@@ -169,3 +169,8 @@ def test_langchains_own_indexing_keeps_it_in_step(store: DiptychVectorStore) -> 
     assert run(texts) == {"num_added": 0, "num_updated": 0, "num_skipped": 5, "num_deleted": 0}
     assert run(texts[1:]) == {"num_added": 0, "num_updated": 0, "num_skipped": 4, "num_deleted": 1}
     assert store.collection.count() == 4
+
+
+def test_a_store_over_something_else_says_how_to_open_a_collection() -> None:
+    with pytest.raises(CollectionError, match=r"(?s)no collection.*'diptych.yaml'.*Collection.open"):
+        DiptychVectorStore("diptych.yaml")  # type: ignore[arg-type]

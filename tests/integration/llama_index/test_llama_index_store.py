@@ -23,7 +23,7 @@ from llama_index.core.vector_stores.types import (
 from llama_index.vector_stores.qdrant.utils import relative_score_fusion
 from qdrant_client import models
 
-from diptych import Collection, Document
+from diptych import Collection, Document, TenantCollection
 from diptych.errors import CollectionError, DocumentError, SearchError
 from diptych.search import Retrieve
 from diptych_adapters.llama_index import DiptychVectorStore
@@ -41,7 +41,7 @@ def ids(nodes: Any) -> list[str]:
     return [node.node_id for node in nodes]
 
 
-def vector_of(collection: Collection) -> list[float]:
+def vector_of(collection: Collection | TenantCollection) -> list[float]:
     """The query in the dense slot."""
     (vector,) = collection.encoders["dense"].encode_query([QUERY])
     assert isinstance(vector, np.ndarray)
@@ -288,9 +288,14 @@ def test_everything_has_an_asynchronous_form(opened: Any, nodes: list[TextNode],
     assert reports.encoded == [60, 0]
 
 
-def test_nodes_that_cannot_be_indexed_are_an_error_and_the_others_are_in(opened: Any, nodes: list[TextNode]) -> None:
+def test_nodes_that_cannot_be_indexed_are_an_error_and_the_others_are_in(
+    opened: Any, nodes: list[TextNode], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     store = DiptychVectorStore(opened())
-    with pytest.raises(DocumentError, match=r"(?s)1 of 3 nodes cannot be indexed.*empty: empty document"):
+    with pytest.raises(
+        DocumentError, match=r"(?s)1 of 3 nodes cannot be indexed.*all of them in .*set-aside.*empty: empty document"
+    ):
         store.add([nodes[0], TextNode(id_="empty", text=" "), nodes[1]])
     assert set(ids(store.get_nodes())) == {"node-0", "node-1"}
 
@@ -345,8 +350,15 @@ def test_it_opens_by_a_config_file(tmp_path: Any) -> None:
     config = tmp_path / "diptych.yaml"
     config.write_text("store: 'memory:'\ncollection: things\nslots:\n  lexical: {adapter: bm25, language: english}\n")
     store = DiptychVectorStore(config)
+    assert isinstance(store.collection, Collection)
     with store.collection:
         store.add([TextNode(id_="a", text="paints boats"), TextNode(id_="b", text="mends bicycles")])
         assert store.query(VectorStoreQuery(query_str="bicycle")).ids == ["b"]
         assert store.client is store.collection.client
         assert store.class_name() == "DiptychVectorStore"
+
+
+def test_before_the_first_node_nothing_is_found(opened: Any) -> None:
+    store, query = DiptychVectorStore(opened()), VectorStoreQuery(query_str=QUERY)
+    assert store.query(query).ids == []
+    assert asyncio.run(store.aquery(query)).ids == []

@@ -34,17 +34,21 @@ def served(collection: Collection, fakes: Registry) -> Served:
     return Served([collection], registry=fakes)
 
 
-def with_client(served: Served, ask: Callable[[Client], Awaitable[T]], *, allow_populate: bool = False) -> T:
+def with_client(
+    served: Served, ask: Callable[[Client], Awaitable[T]], *, allow_populate: bool = False, tenant: str | None = None
+) -> T:
     async def run() -> T:
-        async with Client(mcp_server(served, allow_populate=allow_populate)) as client:
+        async with Client(mcp_server(served, allow_populate=allow_populate, tenant=tenant)) as client:
             return await ask(client)
 
     return asyncio.run(run())
 
 
-def called(served: Served, tool: str, *, allow_populate: bool = False, **arguments: Any) -> Any:
+def called(
+    served: Served, tool: str, *, allow_populate: bool = False, bound: str | None = None, **arguments: Any
+) -> Any:
     """The structured answer; the text says the same."""
-    answer = with_client(served, lambda client: client.call_tool(tool, arguments), allow_populate=allow_populate)
+    answer = with_client(served, lambda c: c.call_tool(tool, arguments), allow_populate=allow_populate, tenant=bound)
     (content,) = answer.content
     assert isinstance(content, TextContent)
     assert not answer.is_error, content.text
@@ -127,7 +131,8 @@ def test_populate_twice_changes_and_encodes_nothing(fakes: Registry, tmp_path: P
         ]
         first = called(own, "populate", documents=documents, allow_populate=True)
         assert (first["read"], first["new"], first["unchanged"]) == (2, 1, 0)
-        assert [(one["id"], "empty document" in one["reason"]) for one in first["set_aside"]] == [("bad", True)]
+        assert [(one["id"], "empty document" in one["reason"]) for one in first["examples"]] == [("bad", True)]
+        assert first["set_aside"] == 1
         encoded = opened.handle.slot("dense").encoder.encoded
         again = called(own, "populate", documents=documents, allow_populate=True)
         assert (again["new"], again["changed"], again["unchanged"]) == (0, 0, 1)
@@ -197,11 +202,28 @@ def test_an_agent_of_one_tenant_neither_sees_nor_changes_what_another_has(fakes:
         changed = {"id": "1", "text": "changed"}
         assert called(own, "populate", documents=[changed], tenant="acme", allow_populate=True)["changed"] == 1
         theirs = {**changed, "metadata": {"letter": "globex"}}
-        (aside,) = called(own, "populate", documents=[theirs], tenant="acme", allow_populate=True)["set_aside"]
+        (aside,) = called(own, "populate", documents=[theirs], tenant="acme", allow_populate=True)["examples"]
         assert "belongs to another tenant" in aside["reason"]
-        (nobodys,) = called(own, "populate", documents=[changed], allow_populate=True)["set_aside"]
+        (nobodys,) = called(own, "populate", documents=[changed], allow_populate=True)["examples"]
         assert "names no tenant" in nobodys["reason"]
         found = [called(own, "search", query="1", tenant=name)["hits"] for name in tenants]
         assert [{hit["text"] for hit in hits} for hits in found] == [{"changed", "2 acme"}, {"1 globex", "2 globex"}]
         assert "there is no such document" in refused(own, "explain", query="1", ids=["cat"], tenant="globex")
         assert "whose documents?" in refused(own, "explain", query="1")
+
+
+def test_a_server_of_one_tenant_serves_no_other_and_says_whose_documents_are(fakes: Registry, tmp_path: Path) -> None:
+    slots = {"dense": {"adapter": "fake-dense"}}
+    with animals(tmp_path, fakes, slots=slots, search={}, tenant={"field": "letter"}) as opened:
+        own = Served([opened], registry=fakes)
+        for name in ("acme", "globex"):
+            opened.populate([{"id": "1", "text": f"the {name}"}], tenant=name)
+        (hit,) = called(own, "search", query="the", bound="acme")["hits"]
+        assert hit["text"] == "the acme"
+        assert called(own, "search", query="the", bound="acme", tenant="acme")["hits"] == [hit]
+        (told,) = called(own, "info")["collections"]
+        assert told["tenant_field"] == "letter"
+        other = {"query": "the", "tenant": "globex"}
+        answer = with_client(own, lambda client: client.call_tool("search", other), tenant="acme")
+        assert answer.is_error
+        assert "this server serves one tenant" in str(answer.content)

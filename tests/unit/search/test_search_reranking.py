@@ -11,7 +11,7 @@ import pytest
 from diptych.errors import ContractError
 from diptych.protocols import Pair
 from diptych.search import reranking
-from diptych.search.reranking import score_pairs
+from diptych.search.reranking import score, score_pairs
 from diptych.testing import FakeReranker
 
 
@@ -83,3 +83,8 @@ def test_the_fake_reranker_is_independent_of_the_batch() -> None:
     together = score_pairs(FakeReranker(), groups, where="x")
     alone = [score_pairs(FakeReranker(), [group], where="x")[0] for group in groups]
     assert [found.tolist() for found in together] == [found.tolist() for found in alone]
+
+
+def test_what_is_no_reranker_is_said() -> None:
+    with pytest.raises(ContractError, match=r"(?s)no reranker.*got: int.*max_length, independent and predict"):
+        score(3, "query", ["text"])  # type: ignore[arg-type]
