@@ -63,13 +63,13 @@ def opened() -> Collection:
 class LangChain:
     """Ways through LangChain."""
 
-    def store(self, embeddings: Any, texts: Texts) -> Ask:
+    def quick_start(self, embedder: Any, texts: Texts) -> Ask:
         from langchain_qdrant import QdrantVectorStore
         from qdrant_client import QdrantClient, models
 
         client = QdrantClient(":memory:")
         client.create_collection("c", models.VectorParams(size=384, distance=models.Distance.COSINE))
-        store = QdrantVectorStore(client=client, collection_name="c", embedding=embeddings)
+        store = QdrantVectorStore(client=client, collection_name="c", embedding=embedder)
         return self._filled(store, texts)
 
     def _filled(self, store: Any, texts: Texts) -> Ask:
@@ -79,15 +79,15 @@ class LangChain:
             (document.metadata["name"], score) for document, score in store.similarity_search_with_score(query, k=DEEP)
         ]
 
-    def before(self, texts: Texts) -> Ask:
+    def before(self) -> Any:
         from langchain_huggingface import HuggingFaceEmbeddings
 
-        return self.store(HuggingFaceEmbeddings(model_name=folder(), model_kwargs={"device": "cpu"}), texts)
+        return HuggingFaceEmbeddings(model_name=folder(), model_kwargs={"device": "cpu"})
 
-    def two_lines(self, texts: Texts) -> Ask:
+    def two_lines(self) -> Any:
         from diptych_adapters.langchain import DiptychEmbeddings
 
-        return self.store(DiptychEmbeddings.of("sentence-transformers", OPTIONS), texts)
+        return DiptychEmbeddings.of("sentence-transformers", OPTIONS)
 
     def collection(self, texts: Texts) -> Ask:
         from diptych_adapters.langchain import DiptychVectorStore
@@ -111,21 +111,21 @@ class LlamaIndex:
         retriever = index.as_retriever(similarity_top_k=DEEP)
         return lambda query: [(found.node.metadata["name"], found.get_score()) for found in retriever.retrieve(query)]
 
-    def _quick_start(self, embed_model: Any, texts: Texts) -> Ask:
+    def quick_start(self, embedder: Any, texts: Texts) -> Ask:
         from llama_index.vector_stores.qdrant import QdrantVectorStore
         from qdrant_client import QdrantClient
 
-        return self._asked(QdrantVectorStore(client=QdrantClient(":memory:"), collection_name="c"), embed_model, texts)
+        return self._asked(QdrantVectorStore(client=QdrantClient(":memory:"), collection_name="c"), embedder, texts)
 
-    def before(self, texts: Texts) -> Ask:
+    def before(self) -> Any:
         from llama_index.embeddings.huggingface import HuggingFaceEmbedding
 
-        return self._quick_start(HuggingFaceEmbedding(model_name=folder(), device="cpu"), texts)
+        return HuggingFaceEmbedding(model_name=folder(), device="cpu")
 
-    def two_lines(self, texts: Texts) -> Ask:
+    def two_lines(self) -> Any:
         from diptych_adapters.llama_index import DiptychEmbedding
 
-        return self._quick_start(DiptychEmbedding(encoder="sentence-transformers", options=OPTIONS), texts)
+        return DiptychEmbedding(encoder="sentence-transformers", options=OPTIONS)
 
     def collection(self, texts: Texts) -> Ask:
         from diptych_adapters.llama_index import DiptychVectorStore
@@ -142,18 +142,17 @@ class Haystack:
 
         return [Document(id=point(name), content=text, meta={"name": name}) for name, text in texts.items()]
 
-    def _quick_start(self, every: Any, one: Any, texts: Texts) -> Ask:
+    def quick_start(self, embedder: Any, texts: Texts) -> Ask:
         from haystack_integrations.components.retrievers.qdrant import QdrantEmbeddingRetriever
         from haystack_integrations.document_stores.qdrant import QdrantDocumentStore
 
         store = QdrantDocumentStore(":memory:", embedding_dim=384, recreate_index=True, progress_bar=False)
-        for embedder in (every, one):
-            embedder.warm_up()
+        every, one = embedder
         store.write_documents(every.run(self._documents(texts))["documents"])
         retriever = QdrantEmbeddingRetriever(document_store=store, top_k=DEEP)
         return lambda query: _named(retriever.run(query_embedding=one.run(query)["embedding"])["documents"])
 
-    def before(self, texts: Texts) -> Ask:
+    def before(self) -> Any:
         from haystack.utils import ComponentDevice
         from haystack_integrations.components.embedders.sentence_transformers import (
             SentenceTransformersDocumentEmbedder,
@@ -161,15 +160,13 @@ class Haystack:
         )
 
         given: dict[str, Any] = {"model": folder(), "device": ComponentDevice.from_str("cpu"), "progress_bar": False}
-        return self._quick_start(
-            SentenceTransformersDocumentEmbedder(**given), SentenceTransformersTextEmbedder(**given), texts
-        )
+        return _warm(SentenceTransformersDocumentEmbedder(**given), SentenceTransformersTextEmbedder(**given))
 
-    def two_lines(self, texts: Texts) -> Ask:
+    def two_lines(self) -> Any:
         from diptych_adapters.haystack import DiptychDocumentEmbedder, DiptychTextEmbedder
 
         given: dict[str, Any] = {"encoder": "sentence-transformers", "options": OPTIONS}
-        return self._quick_start(DiptychDocumentEmbedder(**given), DiptychTextEmbedder(**given), texts)
+        return _warm(DiptychDocumentEmbedder(**given), DiptychTextEmbedder(**given))
 
     def collection(self, texts: Texts) -> Ask:
         from diptych_adapters.haystack import DiptychDocumentStore, DiptychRetriever
@@ -181,12 +178,26 @@ class Haystack:
         return lambda query: _named(retriever.run(query=query)["documents"])
 
 
+def _warm(*embedders: Any) -> tuple[Any, ...]:
+    for embedder in embedders:
+        embedder.warm_up()
+    return embedders
+
+
 def _named(documents: Sequence[Any]) -> list[tuple[str, float]]:
     return [(document.meta["name"], document.score) for document in documents]
 
 
 FRAMEWORKS = {"langchain": LangChain, "llama-index": LlamaIndex, "haystack": Haystack}
 WAYS = ("before", "two_lines", "collection")
+
+
+def asking(framework: Any, way: str, texts: Texts) -> Ask:
+    """Asks the texts, once they are in."""
+    found: Ask = (
+        framework.collection(texts) if way == "collection" else framework.quick_start(getattr(framework, way)(), texts)
+    )
+    return found
 
 
 def main() -> None:
@@ -201,7 +212,7 @@ def main() -> None:
     for name in options.frameworks.split(","):
         found = []
         for way in WAYS:
-            ask = getattr(FRAMEWORKS[name](), way)(texts)
+            ask = asking(FRAMEWORKS[name](), way, texts)
             run = Run(f"{name} {way}", {query.id: ask(query.text) for query in queries})
             found.append(evaluate(run, qrels, METRICS))
         Console(width=110).print(table(found), comparison_table(compare(found, f"{name} before", METRICS[0])))

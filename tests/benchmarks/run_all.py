@@ -67,6 +67,11 @@ STEPS = (
         "bench_query.py --points 1400 --backend openvino --precision bfloat16 --rounds 5",
         "--points 200 --rounds 1",
     ),
+    Step(
+        "two-lines",
+        "bench_two_lines.py --documents 200 --queries 30 --rounds 3",
+        "--documents 20 --queries 5 --rounds 1",
+    ),
     Step("sparse", "bench_peers.py sparse --documents 60 --rounds 3", FEW),
     Step("pairs", "bench_peers.py pairs --documents 200 --rounds 3", FEW),
     Step("overhead", "bench_search_overhead.py --points 100000", "--points 2000 --queries 200"),

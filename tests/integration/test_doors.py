@@ -32,8 +32,8 @@ Read: TypeAlias = Callable[[Collection, str], list[str]]
 def things(tmp_path: Path) -> Iterator[Collection]:
     """An empty collection, on a client that plain programs use too."""
     registry, slots = Registry(fakes_plugin), {"dense": {"adapter": "fake-dense"}}
-    config = parse_config({"collection": "things", "slots": slots, "cache": {"enabled": False}})
-    client: Any = diptych.client(f"edge:{tmp_path}", registry=registry)
+    config = parse_config({"collection": "things", "slots": slots})
+    client: Any = diptych.client(f"edge:{tmp_path / 'store'}", registry=registry)
     collection = Collection(CollectionHandle(client, "things", config, registry), owns_client=True)
     client.encoders = collection.encoders
     with collection:
@@ -167,4 +167,23 @@ def test_the_same_documents_through_another_door_change_nothing_and_are_not_enco
 
     monkeypatch.setattr(FakeDenseEncoder, "encode_document", refused)
     WRITERS[again](things, TEXTS)
+    assert {document.id: document for document in things.documents()} == before
+
+
+@pytest.fixture
+def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An embedding cache, which other tests do without."""
+    monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("cached")
+def test_plain_calls_of_the_same_again_change_nothing_and_are_not_encoded(
+    things: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_client(things, TEXTS)
+    before = {document.id: document for document in things.documents()}
+    encoded: list[str] = []
+    monkeypatch.setattr(FakeDenseEncoder, "encode_document", lambda self, inputs: encoded.extend(inputs))
+    write_client(things, TEXTS)
+    assert encoded == [], "the embedding cache of the collection has them"
     assert {document.id: document for document in things.documents()} == before
