@@ -93,7 +93,8 @@ def settled(document: Document, tenancy: Tenancy | None, tenant: str | None) -> 
     if found is None and tenant is not None:
         return replace(document, metadata={**document.metadata, field: tenant})
     if found is None and tenancy.required:
-        raise DocumentError(f"the document names no tenant in its metadata {field!r}")
+        ways = "it there, or for all documents: populate(..., tenant=...), --tenant, collection.for_tenant(...)"
+        raise DocumentError(f"the document names no tenant in its metadata {field!r}", expected=ways)
     if found is not None and (not isinstance(found, str) or not found):
         raise DocumentError(f"the tenant in {field!r} is no text", got=repr(found)[:80], expected="one text, not empty")
     if tenant is not None and found != tenant:

@@ -106,7 +106,7 @@ class DiptychVectorStore(Searches):
             if not report.complete:
                 first = report.examples[0]
                 raise DocumentError(
-                    f"{report.set_aside} of {report.read} documents cannot be indexed; the others are there now",
+                    f"{report.set_aside} of {report.read} documents cannot be indexed; all others are there now",
                     where=f"collection {self.collection.name!r}, all of them in {report.report_file}",
                     got=f"document {first.id!r}: {first.reason}",
                     report=report,

@@ -13,8 +13,9 @@ except ModuleNotFoundError as error:
     raise MissingExtra(f"{__name__} needs mcp", got=str(error), do="pip install 'diptych[mcp]'") from error
 
 from mcp.server import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.transport_security import TransportSecuritySettings
-from mcp.types import ToolAnnotations
+from mcp.types import Tool, ToolAnnotations
 
 from diptych import __version__
 from diptych.agents.tools import Tools
@@ -39,7 +40,7 @@ def mcp_server(served: Served, *, allow_populate: bool = False, tenant: str | No
         tenant: whose documents alone are served; without, each call names one where one is needed.
     """
     tools = Tools(served, tenant=tenant)
-    made: MCPServer[Any] = MCPServer(
+    made: MCPServer[Any] = _Strict(
         "diptych", title="diptych", instructions=_instructions(served), version=__version__, log_level="WARNING"
     )
     made.add_tool(tools.search, title="Search a collection", annotations=_READS)
@@ -48,6 +49,28 @@ def mcp_server(served: Served, *, allow_populate: bool = False, tenant: str | No
     if allow_populate:
         made.add_tool(tools.populate, title="Bring documents in", annotations=_WRITES)
     return made
+
+
+class _Strict(MCPServer[Any]):
+    """A server that refuses arguments that its tools do not have, rather than answer as if they were not there."""
+
+    async def list_tools(self) -> list[Tool]:
+        """The tools, whose schemas say that they take nothing else."""
+        found = await super().list_tools()
+        for tool in found:
+            tool.input_schema["additionalProperties"] = False
+        return found
+
+    async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
+        """The tool's answer.
+
+        Raises:
+            ToolError: an argument that it does not take.
+        """
+        known = {tool.name: tool.input_schema.get("properties", {}) for tool in await self.list_tools()}.get(name)
+        if unknown := [] if known is None else [key for key in arguments if key not in known]:
+            raise ToolError(f"{name} takes no argument {unknown[0]!r}\n  expected: {', '.join(known or ())}")
+        return await super().call_tool(name, arguments, context)
 
 
 def http_application(

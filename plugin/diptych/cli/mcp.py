@@ -82,6 +82,8 @@ def mcp(
 
         server = mcp_server(served, allow_populate=allow_populate, tenant=tenant)
         if transport is Transports.STDIO:
+            if sys.stdin.isatty():
+                stderr().print("waiting for a client on standard input; one usually starts this command itself")
             return server.run("stdio")
         keys = Keys.from_environment(api_keys_env)
         require_key(host, keys, insecure=insecure)

@@ -43,6 +43,8 @@ def _model(served: Served, name: str | None) -> Model:
         return served.model(name, "reranker")
     found = [model for model in served.models() if model.kind == "reranker"]
     if len(found) != 1:
-        names = ", ".join(model.id for model in found) or "no reranker is served: diptych serve --adapter NAME"
-        raise AdapterOptionsError("which reranker?", where="model", got="nothing", expected=names)
+        names = ", ".join(model.id for model in found)
+        what = "several rerankers are served" if found else "no reranker is served"
+        do = "name one as `model`" if found else "serve one: diptych serve --adapter cross-encoder:MODEL"
+        raise AdapterOptionsError(what, where="model", expected=names, do=do)
     return found[0]

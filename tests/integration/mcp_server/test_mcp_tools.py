@@ -227,3 +227,17 @@ def test_a_server_of_one_tenant_serves_no_other_and_says_whose_documents_are(fak
         answer = with_client(own, lambda client: client.call_tool("search", other), tenant="acme")
         assert answer.is_error
         assert "this server serves one tenant" in str(answer.content)
+
+
+@pytest.mark.parametrize(("tool", "wrong"), [("search", "filters"), ("search", "colection"), ("explain", "id")])
+def test_an_argument_that_a_tool_does_not_have_is_refused_rather_than_left_out(
+    tool: str, wrong: str, served: Served
+) -> None:
+    said = refused(served, tool, query="the cat", **{wrong: None})
+    assert f"{tool} takes no argument '{wrong}'" in said
+    assert "collection, " in said
+
+
+def test_the_schemas_say_that_nothing_else_is_taken(served: Served) -> None:
+    listed = with_client(served, lambda client: client.list_tools())
+    assert all(tool.input_schema["additionalProperties"] is False for tool in listed.tools)
