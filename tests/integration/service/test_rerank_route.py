@@ -74,4 +74,4 @@ def test_without_a_reranker_it_says_how_to_serve_one(tmp_path: Path, fakes: Regi
     with served(application(Served([collection], registry=fakes))) as url:
         answer = httpx.post(f"{url}/rerank", json={"query": QUERY, "documents": DOCUMENTS})
     assert answer.status_code == 400
-    assert "--adapter NAME" in answer.json()["error"]["message"]
+    assert "--adapter cross-encoder:MODEL" in answer.json()["error"]["message"]
