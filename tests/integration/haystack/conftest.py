@@ -45,3 +45,9 @@ def things(url: str) -> Iterator[Collection]:
     """An empty collection, dense and lexical, in memory and in Qdrant Edge."""
     with Collection.open(config(url), registry=Registry(fakes_plugin)) as collection:
         yield collection
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports of set-aside documents are written into the working folder."""
+    monkeypatch.chdir(tmp_path)

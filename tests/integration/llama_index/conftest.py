@@ -99,3 +99,9 @@ def _node(n: int) -> TextNode:
 @pytest.fixture
 def nodes() -> list[TextNode]:
     return corpus()
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports of set-aside documents are written into the working folder."""
+    monkeypatch.chdir(tmp_path)

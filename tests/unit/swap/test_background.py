@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -41,6 +42,15 @@ def test_the_work_and_its_threads_give_way_and_the_caller_does_not() -> None:
     assert priority() == before
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, whatever a test before has left."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_tells_the_work_to_stop_and_is_raised_when_it_has() -> None:
     stopped, ended = threading.Event(), threading.Event()
 
