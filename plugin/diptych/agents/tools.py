@@ -121,9 +121,8 @@ class Tools:
         Documents that are in the collection already, unchanged, cost nothing: calling this again is safe.
         """
         with _told():
-            opened = self._opened(collection, [])
-            read = [opened.handle.document_input(one.title, one.text) for one in documents]
-            self._opened(collection, read)
+            opened = self._served.collection(collection)
+            _require_words(opened, [opened.handle.document_input(one.title, one.text) for one in documents])
             given = [Document(one.id, one.text, one.title, one.metadata) for one in documents]
             async with self._populating:
                 report = await asyncio.to_thread(_populated, opened, given, self._whose(tenant))
@@ -138,7 +137,7 @@ class Tools:
     def _opened(self, name: str | None, texts: Sequence[str]) -> Collection:
         """The collection, to which none of these texts is a file or an address."""
         collection = self._served.collection(name)
-        require_words(texts, accepted(collection), where=f"collection {collection.name!r}")
+        _require_words(collection, texts)
         return collection
 
 
@@ -152,6 +151,10 @@ def _told() -> Iterator[None]:
     except Exception as error:
         LOG.exception("a tool failed")
         raise ToolError("an unexpected error; the server's log has it") from error
+
+
+def _require_words(collection: Collection, texts: Sequence[str]) -> None:
+    require_words(texts, accepted(collection), where=f"collection {collection.name!r}")
 
 
 def _cut(hit: FoundDocument, length: int) -> FoundDocument:
