@@ -6,7 +6,7 @@ import functools
 import importlib
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
 from diptych.config.problems import Problem, problems_of, raise_problems
 from diptych.config.reading import read_yaml
 from diptych.config.source import Source
-from diptych.environment import interpolate
+from diptych.environment import conceal, interpolate
 from diptych.errors import AdapterFactoryError, ConfigError, DiptychError, MissingExtra
 from diptych.specs import RecipeSpec
 from diptych.training.contracts import Recipe, Watcher
@@ -125,7 +125,8 @@ def _validated(model: type[BaseModel], options: dict[str, Any], source: Source) 
     try:
         return model.model_validate(_with_paths(filled, source.folder), context={"folder": source.folder})
     except ValidationError as error:
-        problems = problems_of(error, model, options)
+        found = problems_of(error, model, options)
+        problems = [replace(p, got=conceal(p.got, options), expected=conceal(p.expected, options)) for p in found]
     raise_problems(problems, source)
     raise AssertionError  # there is at least one problem
 
