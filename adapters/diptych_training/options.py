@@ -89,6 +89,9 @@ class TrainingOptions(Section):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Of the arithmetic. bfloat16 is about three times as fast on CPUs with AMX and on GPUs."
     )
+    attention_dropout: Share | None = Field(
+        0.0, description="Of attention weights; null is the model's own, which takes twice the time on a CPU."
+    )
     evaluate_every: Positive | None = Field(None, description="Steps between evaluations; ten a training else.")
     patience: Positive | None = Field(None, description="Stop after so many evaluations without a better one.")
     keep: Positive = Field(2, description="Checkpoints kept beside the best.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diptych.protocols import Kind
-from diptych_adapters.models import check_safe, resolve
+from diptych_adapters.models import ModelFolder, check_safe, resolve
 from diptych_training.options import TrainingOptions
 from diptych_training.running.trainers import with_own_checkpoints
 
@@ -18,6 +18,7 @@ _NAMES = {
     "multivector": "MultiVectorEncoder",
     "reranker": "CrossEncoder",
 }
+_ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
 _ADAPTERS = {
     "dense": "sentence-transformers",
     "sparse": "sentence-transformers-sparse",
@@ -53,7 +54,12 @@ class Family:
         check_safe(folder, trust_remote_code=False, allow_pickle_weights=False)
         kwargs = {"dtype": torch.float32, **given.pop("model_kwargs", {})}
         model = self.model(
-            str(folder.path), device=device(options.device), model_kwargs=kwargs, trust_remote_code=False, **given
+            str(folder.path),
+            device=device(options.device),
+            model_kwargs=kwargs,
+            config_kwargs=_dropout(folder, options),
+            trust_remote_code=False,
+            **given,
         )
         if options.max_length is not None:
             model.max_seq_length = options.max_length
@@ -65,6 +71,13 @@ def family(kind: Kind) -> Family:
     library, name = importlib.import_module("sentence_transformers"), _NAMES[kind]
     model, trainer, arguments = (getattr(library, f"{name}{part}") for part in ("", "Trainer", "TrainingArguments"))
     return Family(kind, model, with_own_checkpoints(trainer), arguments, _ADAPTERS[kind])
+
+
+def _dropout(folder: ModelFolder, options: TrainingOptions) -> dict[str, float]:
+    """The model's config with another dropout of attention, under the name that its architecture has for it."""
+    if options.attention_dropout is None:
+        return {}
+    return {name: options.attention_dropout for name in _ATTENTION_DROPOUT if name in folder.config()}
 
 
 def device(wanted: str) -> str:
