@@ -92,6 +92,9 @@ class TrainingOptions(Section):
     attention_dropout: Share | None = Field(
         0.0, description="Of attention weights; null is the model's own, which takes twice the time on a CPU."
     )
+    untrained_share: Share = Field(
+        0.0, description="Share of the untrained model in the weights that are saved; keeps what it can do elsewhere."
+    )
     evaluate_every: Positive | None = Field(None, description="Steps between evaluations; ten a training else.")
     patience: Positive | None = Field(None, description="Stop after so many evaluations without a better one.")
     keep: Positive = Field(2, description="Checkpoints kept beside the best.")
