@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors"),
     ("protocols", "environment"),
     ("specs",),
+    ("requirements",),
     ("factories", "config"),
     ("metadata",),
     ("keeping",),
