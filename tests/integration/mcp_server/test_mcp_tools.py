@@ -247,3 +247,16 @@ def test_an_argument_that_a_tool_does_not_have_is_refused_rather_than_left_out(
 def test_the_schemas_say_that_nothing_else_is_taken(served: Served) -> None:
     listed = with_client(served, lambda client: client.list_tools())
     assert all(tool.input_schema["additionalProperties"] is False for tool in listed.tools)
+
+
+def test_several_collections_are_told_apart_by_their_names(fakes: Registry, tmp_path: Path) -> None:
+    for name in ("animals", "beasts"):
+        animals(tmp_path, fakes, name=name, slots={"dense": {"adapter": "fake-dense"}}, search={}).close()
+    both = Served.stored(f"edge:{tmp_path / 'qdrant'}", ["animals", "beasts"], registry=fakes)
+    both.collection("beasts").populate([{"id": "yak", "text": "the yak"}])
+    assert {one["name"]: one["documents"] for one in called(both, "info")["collections"]} == {"animals": 4, "beasts": 5}
+    assert called(both, "search", query="yak", collection="beasts", limit=1)["hits"][0]["id"] == "yak"
+    assert "yak" not in [hit["id"] for hit in called(both, "search", query="yak", collection="animals")["hits"]]
+    assert "which collection?" in refused(both, "search", query="yak")
+    assert "did you mean 'beasts'?" in refused(both, "search", query="yak", collection="beats")
+    both.close()
