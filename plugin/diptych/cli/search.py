@@ -90,18 +90,16 @@ def search(
             "params": search_params(opened, exact=exact, hnsw_ef=hnsw_ef),
             "tenant": tenant,
         }
-        found: Sequence[Sequence[Any]]
         begin = time.perf_counter()
         with waiting("searching; encoders are loaded first"):
-            if group_by is not None:
-                found = grouped(opened, texts, asked, group_by=group_by, group_size=group_size, offset=offset)
-            else:
-                found = opened.search_batch(texts, offset=offset, **asked)
+            sizes = {"group_size": group_size, "offset": offset}
+            groups = None if group_by is None else grouped(opened, texts, asked, group_by=group_by, **sizes)
+            found = [] if groups is not None else opened.search_batch(texts, offset=offset, **asked)
         seconds = time.perf_counter() - begin
-        if not any(found):
+        if not any(groups or found):
             note_empty_tenant(opened, tenant)
-    if group_by is not None:
-        return show_groups(opened.name, texts, found, seconds, as_json=as_json)
+    if groups is not None:
+        return show_groups(opened.name, texts, groups, seconds, as_json=as_json)
     return show_hits(opened.name, texts, found, seconds, offset=offset, as_json=as_json)
 
 
