@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors"),
     ("protocols", "environment"),
     ("specs", "catalogue"),
+    ("requirements",),
     ("factories", "config"),
     ("metadata",),
     ("keeping",),
