@@ -1,10 +1,19 @@
-"""The plugin through which the built-in recipes are found, by the same door as anybody else's. Imports no torch."""
+"""The plugin through which the built-in recipes and generators are found, as anybody else's. Imports no torch."""
 
 from __future__ import annotations
 
 from diptych import hookspecs
 from diptych.protocols import Kind
 from diptych.specs import RecipeSpec
+from diptych_training.data.builtin import diptych_counterfactuals, diptych_generate_queries, diptych_judge
+
+__all__ = [
+    "RECIPES",
+    "diptych_counterfactuals",
+    "diptych_generate_queries",
+    "diptych_judge",
+    "diptych_register_recipes",
+]
 
 _PACKAGE = "diptych_training.recipes"
 
