@@ -35,6 +35,7 @@ RECIPES = [
     _recipe("distill", "dense", "Distill", "A reranker's distribution over each query's candidates."),
     _recipe("mw", "dense", "MannWhitney", "Scores that one threshold over all queries can cut."),
     _recipe("tas_balanced", "dense", "TasBalanced", "A reranker's margins, in batches of one topic."),
+    _recipe("dual_view", "dense", "DualView", "Instructions that turn a ranking round, both views in one batch."),
     _recipe("contrastive", "dense", "Contrastive", "Judged pairs and mined negatives, by the contrastive family."),
 ]
 
