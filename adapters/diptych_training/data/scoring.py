@@ -7,7 +7,7 @@ hash of both texts: a text that has changed is scored again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from diptych_training.teaching import scored
 
 Lists = Mapping[str, Sequence[str]]
 Scores = dict[str, dict[str, float]]
-PAIRS = 2048  # about so many are scored between two writes
+PAIRS = 2048
 
 
 def score_lists(
@@ -29,6 +29,8 @@ def score_lists(
     *,
     name: str = "",
     path: Path | None = None,
+    pairs: int = PAIRS,
+    scored_pairs: Callable[[int], None] = lambda _: None,
 ) -> Scores:
     """The teacher's scores by query and document, of each query's list.
 
@@ -38,14 +40,17 @@ def score_lists(
         queries, documents: text by id.
         name: of the teacher, with its options; what another one scored is not taken.
         path: where scores are kept and found again; None keeps none.
+        pairs: about so many are scored between two writes.
+        scored_pairs: told how many more pairs have their score, those that were kept first.
 
     Raises:
         ConfigError: the file holds another teacher's scores.
     """
     kept = _kept(path, name) if path else {}
     keys = {(q, d): pair_key(queries[q], documents[d]) for q, own in lists.items() for d in own}
+    scored_pairs(sum(key in kept for key in keys.values()))
     missing = {q: [d for d in dict.fromkeys(own) if keys[q, d] not in kept] for q, own in lists.items()}
-    for part in _parts({query: own for query, own in missing.items() if own}):
+    for part in _parts({query: own for query, own in missing.items() if own}, pairs):
         texts = [[documents[document] for document in own] for _, own in part]
         found = scored(teacher, [queries[query] for query, _ in part], texts)
         rows = [
@@ -56,6 +61,7 @@ def score_lists(
         kept |= {str(row["pair"]): float(str(row["score"])) for row in rows}
         if path:
             append_lines(path, rows)
+        scored_pairs(len(rows))
     return {query: {document: kept[keys[query, document]] for document in own} for query, own in lists.items()}
 
 
@@ -86,9 +92,9 @@ def _kept(path: Path, name: str) -> dict[str, float]:
     return {str(row["pair"]): float(row["score"]) for row in rows}
 
 
-def _parts(lists: Lists) -> Iterator[list[tuple[str, Sequence[str]]]]:
-    """Queries with lists of one length, about `PAIRS` pairs at once."""
+def _parts(lists: Lists, pairs: int) -> Iterator[list[tuple[str, Sequence[str]]]]:
+    """Queries with lists of one length, about so many pairs at once."""
     ordered = sorted(lists.items(), key=lambda item: len(item[1]))
     for length, group in groupby(ordered, key=lambda item: len(item[1])):
-        same, step = list(group), max(1, PAIRS // length)
+        same, step = list(group), max(1, pairs // length)
         yield from (same[at : at + step] for at in range(0, len(same), step))

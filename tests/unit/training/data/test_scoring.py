@@ -38,6 +38,14 @@ def test_a_second_run_scores_nothing_and_a_longer_list_only_what_is_new(tmp_path
     assert asked(second) == 1
 
 
+def test_who_watches_hears_of_every_pair_once(tmp_path: Path) -> None:
+    for expected in ([0, 2, 3], [5]):  # the second time all are there
+        heard: list[int] = []
+        path = tmp_path / "scores.jsonl"
+        score_lists(FakeReranker(), LISTS, QUERIES, DOCUMENTS, path=path, pairs=2, scored_pairs=heard.append)
+        assert heard == expected
+
+
 def test_a_text_that_has_changed_is_scored_again(tmp_path: Path) -> None:
     path, teacher = tmp_path / "scores.jsonl", FakeReranker()
     score_lists(FakeReranker(), LISTS, QUERIES, DOCUMENTS, path=path)
