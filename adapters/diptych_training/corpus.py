@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diptych import Document
 from diptych.errors import ConfigError
 from diptych.evaluate import Qrels, read_queries
 from diptych.training import read_documents
 from diptych_training.options import DataOptions
 from diptych_training.relevance import Relevance
-
-if TYPE_CHECKING:
-    from diptych import Document
 
 Judged = Mapping[str, Mapping[str, float]]
 
@@ -31,12 +28,14 @@ class TrainingData:
         documents: their texts as encoders read them, the title before the text.
         qrels: for each query the grades of its judged documents; above 0 is relevant.
         titles: of documents that have one.
+        cut: queries that are left out of their documents where these have them word for word.
     """
 
     queries: Mapping[str, str]
     documents: Mapping[str, str]
     qrels: Judged
     titles: Mapping[str, str] = field(default_factory=dict)
+    cut: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, queries: Mapping[str, str], documents: Iterable[Document], qrels: Judged) -> TrainingData:
@@ -95,6 +94,23 @@ class TrainingData:
         """What the losses know of it."""
         return Relevance.of(self.qrels, self.query_numbers, self.document_numbers)
 
+    def document(self, name: str) -> Document:
+        """The document of this id, its title apart from its text again."""
+        title = self.titles.get(name, "")
+        return Document(name, self.documents[name].removeprefix(title).strip(), title)
+
+    def answer(self, query: str, name: str) -> str:
+        """What is read of a document as the answer to a query.
+
+        A query that is to be cut is not in it, unless it is all there is: what is left has to be told by its meaning.
+        Lee, Chang, Toutanova, "Latent Retrieval for Weakly Supervised Open Domain Question Answering", ACL 2019 (the
+        inverse cloze task).
+        """
+        text = self.documents[name]
+        if query not in self.cut:
+            return text
+        return " ".join(text.replace(self.queries[query], " ", 1).split()) or text
+
     def relevant(self, query: str) -> list[str]:
         """The documents that are judged relevant to a query, the highest grade first."""
         own = self.qrels.get(query, {})
@@ -104,7 +120,7 @@ class TrainingData:
         """With the judgements of these queries alone; numbers stay."""
         wanted = set(queries)
         kept = {query: own for query, own in self.qrels.items() if query in wanted}
-        return TrainingData(self.queries, self.documents, kept, self.titles)
+        return replace(self, qrels=kept)
 
     def split(self, share: float, seed: int) -> tuple[TrainingData, TrainingData]:
         """For training and, a share of the judged queries drawn by `seed`, to be held out."""

@@ -42,6 +42,9 @@ class SyntheticQueries(Section):
     styles: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         ("question", "keywords"), description="What the generator is asked for."
     )
+    cut: bool = Field(
+        True, description="A query that stands in its document word for word is left out of the document that is read."
+    )
     near: AboveZero = Field(0.95, description="Queries of one document with a higher cosine are duplicates.")
     leak_words: Positive = Field(5, description="Words in a row that no query may share with a held-out one.")
     round_trip: Positive | None = Field(

@@ -181,11 +181,12 @@ class RetrievalTraining(Training[R], Generic[R]):
 
     @cached_property
     def _split(self) -> tuple[TrainingData, TrainingData]:
-        if self.options.data.synthetic is None:
+        asked = self.options.data.synthetic
+        if asked is None:
             return self._judged
         self._have_written()
         rows = self.folder.kept(SYNTHETIC) or []
-        return with_written(*self._judged, rows, self.options.data.dev.share, self.options.seed)
+        return with_written(asked, *self._judged, rows, self.options.data.dev.share, self.options.seed)
 
 
 def scores_by_query(rows: list[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

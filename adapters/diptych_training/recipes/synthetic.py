@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from diptych import Collection, Document
+from diptych import Collection
 from diptych.errors import ConfigError
 from diptych_training.corpus import TrainingData
 from diptych_training.data.generators import Generator
 from diptych_training.data.model_source import ModelSource
 from diptych_training.data.sources import CandidateSource, CollectionSource
 from diptych_training.data.synthetic import Synthetic, SyntheticOptions, synthesize
-from diptych_training.options import DataOptions
+from diptych_training.options import DataOptions, SyntheticQueries
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -33,9 +33,9 @@ def written(
     """
     asked = options.synthetic
     assert asked is not None
-    given = asked.model_dump(exclude={"generator", "options"})
+    given = asked.model_dump(exclude={"generator", "options", "cut"})
     wanted = SyntheticOptions(**{**given, "styles": tuple(asked.styles), "seed": seed})
-    documents = [Document(name, text) for name, text in data.documents.items() if text]
+    documents = [data.document(name) for name, text in data.documents.items() if text]
     generator = Generator(asked.generator, asked.options)
     tests = [held.queries[query] for query in held.qrels]
 
@@ -51,13 +51,14 @@ def written(
 
 
 def with_written(
-    data: TrainingData, held: TrainingData, rows: Rows, share: float, seed: int
+    asked: SyntheticQueries, data: TrainingData, held: TrainingData, rows: Rows, share: float, seed: int
 ) -> tuple[TrainingData, TrainingData]:
     """What is trained on with synthetic queries beside the judged ones, and what is held out.
 
     Where no query is judged, a share of the synthetic ones is held out.
 
     Args:
+        asked: whether queries are cut out of their documents.
         data, held: of judged queries.
         rows: `{"id", "text", "document"}` as `written` gave them.
         share, seed: of what is held out of the synthetic ones.
@@ -68,7 +69,8 @@ def with_written(
     texts = {row["id"]: row["text"] for row in rows}
     qrels = {row["id"]: {row["document"]: 1.0} for row in rows}
     queries = {**held.queries, **data.queries, **texts}
-    both = TrainingData(queries, data.documents, {**data.qrels, **qrels}, data.titles)
+    cut = frozenset(texts) if asked.cut else frozenset[str]()
+    both = TrainingData(queries, data.documents, {**data.qrels, **qrels}, data.titles, cut)
     if not both.qrels:
         raise ConfigError(
             "no synthetic query is left, and none is judged",
