@@ -37,6 +37,8 @@ RECIPES = [
     _recipe("tas_balanced", "dense", "TasBalanced", "A reranker's margins, in batches of one topic."),
     _recipe("dual_view", "dense", "DualView", "Instructions that turn a ranking round, both views in one batch."),
     _recipe("contrastive", "dense", "Contrastive", "Judged pairs and mined negatives, by the contrastive family."),
+    _recipe("dexml", "dense", "Dexml", "Queries with many relevant documents, against all documents."),
+    _recipe("unidec", "dense", "UniDec", "A dual encoder and a classifier over the documents, served as one vector."),
 ]
 
 
