@@ -72,9 +72,8 @@ class UniDECEncoder(Pipeline):
         self._digests = fingerprints.digests([*folder.module_folders(), *labels.module_folders()])
         self._table: Any = SentenceTransformer(str(labels.path), device="cpu", local_files_only=True).eval()
         self._classifier = options.head == "classifier"
-        self._split = int(self.model.get_embedding_dimension())
-        width = int(self._table.get_embedding_dimension())
-        self.dimension: int = width if self._classifier else self._split + width
+        self._split, self._width = (int(one.get_embedding_dimension() or 0) for one in (self.model, self._table))
+        self.dimension: int = self._width if self._classifier else self._split + self._width
         whole = BothHeads(self.model) if is_plain(self.model, *self._prompts) else None
         self._run_by(whole, lambda: self._by_library(list(TRIAL), ""))
 
@@ -101,15 +100,14 @@ class UniDECEncoder(Pipeline):
     def _rows(self, inputs: Sequence[str]) -> Floats:
         """The free vectors of these texts, float32 `[n, C]`, of unit length or 0."""
         if not inputs:
-            return np.zeros((0, int(self._table.get_embedding_dimension())), np.float32)
+            return np.zeros((0, self._width), np.float32)
         with self._lock:
             found = self._table.encode(list(inputs), batch_size=1024, show_progress_bar=False)
         return np.asarray(found, np.float32)
 
     def _encode(self, inputs: Sequence[str], prompt: str) -> Floats:
         if not inputs:
-            width = int(self._table.get_embedding_dimension())
-            return np.zeros((0, self._split + width), np.float32)
+            return np.zeros((0, self._split + self._width), np.float32)
         made = self.runner.encode(inputs, prompt) if self.runner else self._by_library(inputs, prompt)
         return np.ascontiguousarray(made, np.float32)
 

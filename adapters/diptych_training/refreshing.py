@@ -16,13 +16,14 @@ from transformers import TrainerCallback
 from diptych.types import Floats
 from diptych_training.pools import LabelPool, Rows
 
+Vectors = NDArray[np.floating[Any]]
 LOGGER = logging.getLogger(__name__)
 FILE = "refresh-{}.npz"
 BLOCK, STEPS = 1024, 8  # queries that are compared at a time; steps of a bisection
 
 
 def hard_negatives(
-    queries: Floats, documents: Floats, positives: Mapping[int, Rows], depth: int
+    queries: Vectors, documents: Vectors, positives: Mapping[int, Rows], depth: int
 ) -> dict[int, NDArray[np.int64]]:
     """For each query's number its `depth` most similar documents (inner product) that are no positives of it.
 
@@ -40,7 +41,7 @@ def hard_negatives(
     return found
 
 
-def balanced_clusters(embeddings: Floats, size: int, random: np.random.Generator) -> list[Rows]:
+def balanced_clusters(embeddings: Vectors, size: int, random: np.random.Generator) -> list[Rows]:
     """Rows `[n, D]` in clusters of more than size / 2 and at most `size`, by halves around two centres each."""
     waiting, done = [np.arange(len(embeddings))], []
     while waiting:
@@ -52,7 +53,7 @@ def balanced_clusters(embeddings: Floats, size: int, random: np.random.Generator
     return [own for own in done if len(own)]
 
 
-def _halves(vectors: Floats, random: np.random.Generator) -> tuple[Rows, Rows]:
+def _halves(vectors: Vectors, random: np.random.Generator) -> tuple[Rows, Rows]:
     middle = len(vectors) // 2
     centres = vectors[random.choice(len(vectors), 2, replace=False)]
     for _ in range(STEPS):

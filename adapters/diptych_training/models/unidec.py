@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from tokenizers import Regex, Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.normalizers import Replace, Strip
 from tokenizers.normalizers import Sequence as Steps
-from torch import Tensor
 
 from diptych.errors import ContractError
 from diptych.types import Floats
@@ -36,14 +35,14 @@ class LabelTable(Module):
     It lets everything through: being a module, its weights are in the checkpoints of any trainer.
     """
 
-    config_keys: ClassVar[list[str]] = ["labels", "dimension"]
+    config_keys: list[str] = ["labels", "dimension"]  # noqa: RUF012  # as the library declares it
 
     def __init__(self, labels: int, dimension: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.labels, self.dimension = labels, dimension
         self.weight = torch.nn.Parameter(torch.nn.init.xavier_uniform_(torch.empty(labels, dimension)))
 
-    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """The features as they are."""
         return features
 
@@ -53,10 +52,11 @@ class LabelTable(Module):
         self.save_torch_weights(output_path, safe_serialization=True)
 
     @classmethod
-    def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> Self:
+    def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> Self:  # type: ignore[override]
         """The table from what `save` wrote."""
         table = cls(**cls.load_config(model_name_or_path, subfolder=subfolder))
-        return cls.load_torch_weights(model_name_or_path, subfolder=subfolder, model=table)
+        cls.load_torch_weights(model_name_or_path, subfolder=subfolder, model=table)
+        return table
 
 
 def with_classifier(
@@ -82,8 +82,7 @@ def with_classifier(
             head.linear.weight.copy_(torch.eye(own))
             head.linear.bias.zero_()
     asked = Dense(own, narrow, activation_function=torch.nn.Identity(), module_output_name=ASKED)
-    parts = [*encoder, asked, head, Normalize(), LabelTable(labels, narrow)]
-    return SentenceTransformer(modules=parts, prompts=model.prompts, similarity_fn_name="cosine", device=model.device)
+    return _pipeline([*encoder, asked, head, Normalize(), LabelTable(labels, narrow)], model)
 
 
 def table_of(model: Any) -> LabelTable:
@@ -108,8 +107,7 @@ def served(model: SentenceTransformer) -> SentenceTransformer:
 
     Its `sentence_embedding` is the dual encoder's, and beside it every text has the classifier's.
     """
-    parts = [part for part in model.children() if not isinstance(part, LabelTable)]
-    return SentenceTransformer(modules=parts, prompts=model.prompts, similarity_fn_name="cosine", device=model.device)
+    return _pipeline([part for part in model.children() if not isinstance(part, LabelTable)], model)
 
 
 def export(
@@ -135,9 +133,14 @@ def export(
         raise ContractError("texts of another number than the table's", where="export", got=got, expected=expected)
     served(model).save_pretrained(str(folder), create_model_card=False)
     kept = [place for place in range(len(texts)) if known is None or place in known]
-    parts = [_by_text([texts[place] for place in kept], rows[kept]), Normalize()]
+    parts: list[Any] = [_by_text([texts[place] for place in kept], rows[kept]), Normalize()]
     labels = SentenceTransformer(modules=parts, similarity_fn_name="dot", device="cpu")
     labels.save_pretrained(str(Path(folder) / LABELS), create_model_card=False)
+
+
+def _pipeline(parts: list[Any], model: Any) -> SentenceTransformer:
+    """These parts with what else the model says of itself."""
+    return SentenceTransformer(modules=parts, prompts=model.prompts, similarity_fn_name="cosine", device=model.device)
 
 
 def _by_text(texts: Sequence[str], rows: Floats) -> StaticEmbedding:

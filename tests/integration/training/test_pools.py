@@ -90,8 +90,8 @@ def test_both_heads_learn_with_pools_clusters_and_hard_negatives(tmp_path: Path)
     run.train()
     assert sum(losses(run)[-4:]) < 0.8 * sum(losses(run)[:4])
     assert (table_of(model).weight.detach() != before).any(1).all()
-    assert run.optimizer.param_groups[-1]["initial_lr"] == 2e-2
-    assert [len(group["params"]) for group in run.optimizer.param_groups if group["initial_lr"] == 2e-2] == [1]
+    groups: Any = run.optimizer.param_groups if run.optimizer else []
+    assert [len(group["params"]) for group in groups if group["initial_lr"] == 2e-2] == [1]
 
 
 def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:

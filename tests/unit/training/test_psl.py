@@ -90,7 +90,7 @@ def test_with_one_positive_each_reduction_is_infonce(seed: int) -> None:
 @given(seed=SEEDS)
 def test_a_further_negative_in_the_pool_never_lowers_it(seed: int) -> None:
     for reduction in ("decoupled", "supcon", "balanced"):
-        loss = PSLLoss(Headed(), relevance=RELEVANCE, reduction=reduction, dropout=0.0)  # type: ignore[arg-type]
+        loss = PSLLoss(Headed(), relevance=RELEVANCE, reduction=reduction, dropout=0.0)
         queries, documents, asked = embeddings(seed, documents=8)  # 6 and 7 are relevant to nothing
         less = loss.compute_loss_from_embeddings([queries, documents[:6], asked], labels())
         for width in (7, 8):

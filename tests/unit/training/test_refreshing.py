@@ -80,9 +80,9 @@ def test_batches_hold_rows_of_few_clusters_each_row_once_and_as_many_batches_as_
 
 
 def refresh(folder: Path | None, **options: Any) -> Refresh:
-    texts = [[str(number) for number in range(size)] for size in (30, 7)]
+    queries, documents = ([str(number) for number in range(size)] for size in (30, 7))
     pool = LabelPool(POSITIVES, documents=7, size=5, num_neg=2)
-    return Refresh(Tables(), *texts, pool, Clustered(), folder=folder, cluster_size=8, **options)
+    return Refresh(Tables(), queries, documents, pool, Clustered(), folder=folder, cluster_size=8, **options)
 
 
 def begin(callback: Refresh, epoch: float) -> None:

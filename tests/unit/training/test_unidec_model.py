@@ -24,7 +24,8 @@ def model(tmp_path: Path) -> SentenceTransformer:
 
 def both(model: SentenceTransformer, texts: list[str]) -> tuple[Any, Any]:
     found: Any = model.encode(texts, output_value=None, show_progress_bar=False)
-    return tuple(torch.stack([one[name] for one in found]).numpy() for name in ("sentence_embedding", ASKED))
+    dense, asked = (torch.stack([one[name] for one in found]).numpy() for name in ("sentence_embedding", ASKED))
+    return dense, asked
 
 
 def test_the_dual_encoder_starts_as_the_encoder_with_tanh(model: SentenceTransformer, tmp_path: Path) -> None:
