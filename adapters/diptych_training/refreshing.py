@@ -153,9 +153,11 @@ class Refresh(TrainerCallback):
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Tell what the pools left out."""
+        if self.pool.size is None:
+            return
         share = self.pool.dropped_share
         level = logging.WARNING if share > 0.05 else logging.INFO
-        LOGGER.log(level, "pools of %s left out %.1f%% of the positives so far", self.pool.size, 100 * share)
+        LOGGER.log(level, "pools of %d documents left out %.1f%% of the positives so far", self.pool.size, 100 * share)
 
     def take(self, found: Mapping[str, NDArray[Any]], epoch: int) -> None:
         """Use negatives `[n, depth]`, filled up with -1, and clusters `[n]`, from this epoch on."""

@@ -79,7 +79,7 @@ class Pooling(RetrievalTraining[P]):
         rows, batches = self.rows(), Clustered()
         texts = list(self.data.documents.values())
         prompts = {name: text for name, text in (model.prompts or {}).items() if text}
-        return self.fitted(
+        fitted = self.fitted(
             model,
             rows,
             self.loss(model),
@@ -88,6 +88,12 @@ class Pooling(RetrievalTraining[P]):
             further=[self.refresh(model, rows["query"], texts, batches)] if self.moves else [],
             changes=self.changes(),
         )
+        if self.pool.dropped:
+            share = f"{self.pool.dropped_share:.1%}"
+            self.remarks.append(
+                f"pools of {self.pool.size} documents left out {share} of the positives that were drawn"
+            )
+        return fitted
 
     @property
     def moves(self) -> bool:

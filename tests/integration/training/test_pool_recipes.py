@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +124,14 @@ def test_what_a_recipe_has_no_use_for_is_refused(data: dict[str, str], tmp_path:
         recipe("dexml", data, tmp_path, negatives={"per_query": 2})
     with pytest.raises(ConfigError, match=r"mini_batch_size is not for unidec: make pool\.size smaller"):
         recipe("unidec", data, tmp_path, training={"mini_batch_size": 4})
+
+
+@pytest.mark.parametrize("page", ["unidec", "dexml"])
+def test_the_recipe_on_the_page_is_one(page: str) -> None:
+    from ruamel.yaml import YAML
+
+    text = (Path(__file__).parents[3] / "docs" / "methods" / f"{page}.md").read_text("utf-8")
+    written = [YAML(typ="safe").load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    [whole] = [own for own in written if "recipe" in own]
+    for more in [{}, *(own for own in written if own.keys() == {"pool"})]:
+        assert load_recipe({**whole, **more}, REGISTRY).spec.name == page
