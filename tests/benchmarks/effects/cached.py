@@ -10,7 +10,7 @@ from diptych_training.losses import CachedLoss, ContrastiveLoss
 from effects.lex import lex
 from effects.running import Effect, each, effect
 from effects.scoring import Doubles, ndcg
-from effects.tiny import Tiny, scores
+from effects.tiny import Words, scores
 from effects.vec import shuffled
 
 STEPS, BATCH = 60, 64
@@ -30,10 +30,10 @@ def effects() -> list[Effect]:
 def run(seed: int, *, cached: bool) -> Doubles:
     """nDCG@10 by test query after a short training through the losses' own `forward`."""
     world = lex(seed)
-    rows, model = world.rows(), Tiny.of(len(world.words), seed=seed)
+    rows, model = world.rows(), Words(len(world.words), seed=seed)
     inner = ContrastiveLoss(model, relevance=world.relevance())
     loss = CachedLoss(inner, mini_batch_size=8) if cached else inner
-    adam = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    adam = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for places in shuffled(len(rows), BATCH, STEPS, seed):
         own = rows[places]
         texts = (world.query_tokens[own[:, 0]], world.document_tokens[own[:, 1]])

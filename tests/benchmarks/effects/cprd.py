@@ -23,7 +23,7 @@ from effects.running import Effect, best, each, effect
 from effects.scoring import Doubles, kendall, ndcg
 from effects.vec import fitted
 
-WEIGHTS, HARD, EASY, LISTS, POOL = (0.1, 0.3, 1.0, 3.0), 12, 4, 8, 40
+WEIGHTS, HARD, EASY, LISTS, POOL = (0.3, 1.0, 3.0), 12, 4, 8, 40
 INVALID = -float(np.log(9.0))  # where the sigmoid is 0.1
 WAYS = ("MSE", "KL", "CPRD")
 Found = tuple[Doubles, Doubles]

@@ -12,11 +12,10 @@ from typing import Any
 
 from diptych_training.losses import ContrastiveLoss, FocalBCELoss
 from effects.lex import lex
-from effects.mw import TAUS, Found, measured
+from effects.mw import METRICS, TAUS, Found, measured, parts
 from effects.running import Effect, best, each, effect
 from effects.tiny import searched
 
-METRICS = ("pooled AUC", "F1 at one threshold", "nDCG@10")
 LOSSES: dict[str, Callable[..., Any]] = {
     "InfoNCE": ContrastiveLoss,
     "gamma 0": partial(FocalBCELoss, gamma=0.0, negatives=3),
@@ -33,15 +32,11 @@ def effects() -> list[Effect]:
             f"gamma 2 beside {name}",
             "H-lex",
             metric,
-            *_part(found[name], found["gamma 2"], place),
+            *parts(found[name], found["gamma 2"], place),
         )
         for name in ("InfoNCE", "gamma 0")
         for place, metric in enumerate(METRICS)
     ]
-
-
-def _part(baseline: list[Found], found: list[Found], place: int) -> list[list[Any]]:
-    return [[one[place] for one in side] for side in (baseline, found)]
 
 
 def _f1(make: Callable[..., Any], tau: float, seed: int) -> float:

@@ -22,7 +22,7 @@ from effects.distill import overlap
 from effects.lex import Lex, lex
 from effects.running import Effect, each, effect
 from effects.scoring import Doubles, ndcg, recall
-from effects.tiny import BATCH, STEPS, Tiny, scores, trained
+from effects.tiny import BATCH, STEPS, Words, scores, trained
 
 CLUSTERS, EACH, A_WORD, NOISE = 16, 16, 2.0, 0.5
 Found = tuple[float, Doubles, Doubles]
@@ -109,7 +109,7 @@ def clustered(
     world: Lex, queries: np.ndarray[tuple[int, ...], np.dtype[np.int64]], seed: int
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     """The cluster of each row's query."""
-    vectors = Tiny.of(len(world.words), seed=seed).embedded(world.query_tokens)
+    vectors = Words(len(world.words), seed=seed).embedded(world.query_tokens)
     found = KMeans(CLUSTERS, n_init=3, random_state=seed).fit(vectors[world.train].numpy()).labels_
     return np.asarray(found[np.searchsorted(world.train, queries)], np.int64)
 

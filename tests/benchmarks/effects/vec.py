@@ -64,9 +64,9 @@ def fitted(
     loss: RetrievalLoss,
     *,
     seed: int,
-    steps: int = 1000,
+    steps: int = 500,
     size: int = 64,
-    rate: float = 0.02,
+    rate: float = 0.05,
     width: int = 16,
     labels: Tensor | None = None,
 ) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,9 +96,11 @@ def test_the_saved_tokenizer_gives_the_numbers_of_the_world(world: Lex, tmp_path
     assert torch.equal(found, world.document_tokens[:5])
 
 
-def test_a_tiny_model_learns_and_a_seed_gives_its_scores_again(world: Lex) -> None:
+@pytest.mark.parametrize(("make", "rate"), [(tiny.Words, 1e-2), (tiny.Tiny.of, 1e-3)])
+def test_a_small_model_learns_and_a_seed_gives_its_scores_again(world: Lex, make: Any, rate: float) -> None:
     def found(steps: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-        return tiny.searched(world, ContrastiveLoss(None, relevance=world.relevance()), seed=1, steps=steps, size=16)
+        loss, model = ContrastiveLoss(None, relevance=world.relevance()), make(len(world.words), seed=1)
+        return tiny.searched(world, loss, seed=1, steps=steps, size=16, rate=rate, model=model)
 
     relevant = world.relevant[world.test]
     learnt = found(40)
