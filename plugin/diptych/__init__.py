@@ -18,7 +18,7 @@ from diptych.protocols import (
     TextIndex,
 )
 from diptych.registry import Registry
-from diptych.specs import AdapterSpec
+from diptych.specs import AdapterSpec, RecipeSpec
 from diptych.types import Document, Hit, Query, Run, SparseVector
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ __all__ = [
     "Hit",
     "MultiVectorEncoder",
     "Query",
+    "RecipeSpec",
     "Registry",
     "Reranker",
     "Run",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from diptych.specs import AdapterSpec
+from diptych.specs import AdapterSpec, RecipeSpec
 from diptych.types import Document
 
 if TYPE_CHECKING:
@@ -29,6 +29,11 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 @hookspec
 def diptych_register_adapters() -> Iterable[AdapterSpec]:  # type: ignore[empty-body]
     """Name the adapters that this plugin brings. Return data; import no model."""
+
+
+@hookspec
+def diptych_register_recipes() -> Iterable[RecipeSpec]:  # type: ignore[empty-body]
+    """Name the recipes that this plugin brings, with which `diptych train` trains. Return data; import no model."""
 
 
 @hookspec(firstresult=True)

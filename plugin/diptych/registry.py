@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib.metadata
 import inspect
@@ -12,17 +11,18 @@ from typing import Any
 import pluggy
 
 from diptych import hookspecs
-from diptych.errors import DuplicateAdapter, HookError, UnknownAdapter
+from diptych.catalogue import Catalogue
+from diptych.errors import HookError
 from diptych.factories import make
 from diptych.protocols import Adapter
-from diptych.specs import AdapterSpec
+from diptych.specs import AdapterSpec, RecipeSpec
 
 GROUP = "diptych"
 HOOKS = tuple(sorted(name for name in vars(hookspecs) if name.startswith("diptych_")))
 
 
 class Registry:
-    """All adapters of all plugins, by name.
+    """All adapters and recipes of all plugins, by name.
 
     Args:
         plugins: modules or objects with hook implementations, beside the installed ones.
@@ -36,8 +36,8 @@ class Registry:
     def __init__(self, *plugins: object, installed: bool = True) -> None:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
-        self._sources: dict[str, str] = {}
-        self._specs: dict[str, AdapterSpec] = {}
+        self._adapters = Catalogue(AdapterSpec, "adapter")
+        self._recipes = Catalogue(RecipeSpec, "recipe")
         for source, plugin in [*(_installed() if installed else ()), *_named(plugins)]:
             self._register(source, plugin)
         self._collect()
@@ -79,7 +79,7 @@ class Registry:
 
     def specs(self) -> list[AdapterSpec]:
         """All adapters, by kind and name."""
-        return sorted(self._specs.values(), key=lambda spec: (spec.kind, spec.name))
+        return self._adapters.sorted()
 
     def spec(self, name: str, *, where: str = "") -> AdapterSpec:
         """The adapter of this name.
@@ -87,20 +87,16 @@ class Registry:
         Raises:
             UnknownAdapter: there is none; the text names the nearest.
         """
-        if name in self._specs:
-            return self._specs[name]
-        near = difflib.get_close_matches(str(name), self._specs, n=3, cutoff=0.7)
-        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-        raise UnknownAdapter(
-            f"no adapter is called {name!r}",
-            where=where,
-            expected=", ".join(sorted(self._specs)) or "no adapter is installed",
-            do=f"{hint}`diptych adapters` lists all; an adapter of another package appears once that is installed",
-        )
+        return self._adapters.get(name, where=where)
 
     def source(self, name: str) -> str:
         """The distribution or module that registered the adapter."""
-        return self._sources[self.spec(name).name]
+        return self._adapters.source(name)
+
+    @property
+    def recipes(self) -> Catalogue[RecipeSpec]:
+        """The recipes of all plugins."""
+        return self._recipes
 
     def create(self, name: str, options: Mapping[str, Any] | None = None, *, where: str = "") -> Adapter:
         """Make the adapter; `${NAME}` in its options is filled in from the environment here.
@@ -134,19 +130,8 @@ class Registry:
                 expected=", ".join(HOOKS),
                 plugin=error.plugin,
             ) from error
-        for implementation in self._manager.hook.diptych_register_adapters.get_hookimpls():
-            for spec in _specs_of(implementation):
-                self._add(spec, implementation.plugin_name)
-
-    def _add(self, spec: AdapterSpec, source: str) -> None:
-        if spec.name in self._specs:
-            raise DuplicateAdapter(
-                f"two plugins register an adapter called {spec.name!r}",
-                where=" and ".join(sorted([self._sources[spec.name], source])),
-                do="rename one of them or uninstall one of the two packages",
-            )
-        self._specs[spec.name] = spec
-        self._sources[spec.name] = source
+        self._adapters.collect(self._manager.hook.diptych_register_adapters.get_hookimpls())
+        self._recipes.collect(self._manager.hook.diptych_register_recipes.get_hookimpls())
 
 
 def _asker(implementation: Any) -> Callable[[str], bool]:
@@ -166,26 +151,6 @@ def _require_marks(source: str, plugin: object) -> None:
                 do="write @diptych.hookimpl above it",
                 plugin=plugin,
             )
-
-
-def _specs_of(implementation: Any) -> list[AdapterSpec]:
-    """What one plugin registers, checked to be a collection of specs."""
-    try:
-        found: Iterable[object] = implementation.function()
-        specs = list(found)
-    except Exception as error:
-        raise HookError(
-            "diptych_register_adapters failed", where=implementation.plugin_name, got=f"{type(error).__name__}: {error}"
-        ) from error
-    for spec in specs:
-        if not isinstance(spec, AdapterSpec):
-            raise HookError(
-                "diptych_register_adapters returned something else",
-                where=implementation.plugin_name,
-                got=repr(spec)[:80],
-                expected="an iterable of diptych.AdapterSpec",
-            )
-    return specs  # type: ignore[return-value]
 
 
 def _installed() -> list[tuple[str, object]]:

@@ -1,4 +1,4 @@
-"""`AdapterSpec`: what a plugin says about an adapter without importing its model."""
+"""`AdapterSpec` and `RecipeSpec`: what a plugin says about an adapter or a recipe without importing its model."""
 
 from __future__ import annotations
 
@@ -78,3 +78,34 @@ class AdapterSpec:
             raise RegistryError(
                 f"adapter {self.name!r} names no factory", got=repr(self.factory), expected='"package.module:attribute"'
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeSpec:
+    """One way to train an encoder or reranker, as data.
+
+    Args:
+        name: what a recipe file says behind `recipe:`.
+        kind: the contract of what comes out.
+        factory: `"module:attribute"`, called with the options and a progress; gives a `diptych.training.Recipe`.
+        options: `"module:attribute"` of the pydantic model that a recipe file has to fit. It may import torch.
+        summary: one line for `diptych recipes`.
+        requires: modules that must be importable.
+        extra: what to install when one of them is missing.
+    """
+
+    name: str
+    kind: Kind
+    factory: str
+    options: str
+    summary: str
+    requires: tuple[str, ...] = ()
+    extra: str = ""
+
+    def __post_init__(self) -> None:
+        what = f"recipe {self.name!r}"
+        if self.kind not in get_args(Kind):
+            raise RegistryError(f"{what} has an unknown kind", got=repr(self.kind), expected=" | ".join(get_args(Kind)))
+        for role, path in (("factory", self.factory), ("options", self.options)):
+            if not self.name or not all(str(path).partition(":")):
+                raise RegistryError(f"{what} names no {role}", got=repr(path), expected='"package.module:attribute"')

@@ -22,10 +22,12 @@ from diptych.cli import (
     mcp,
     plan,
     populate,
+    recipes,
     rollback,
     search,
     serve,
     status,
+    train,
     tune,
 )
 from diptych.cli.helping import PlainGroup
@@ -82,6 +84,8 @@ for _name, _function in (
     ("info", info.info),
     ("serve", serve.serve),
     ("mcp", mcp.mcp),
+    ("train", train.train),
+    ("recipes", recipes.recipes),
     ("plan", plan.plan),
     ("apply", apply.apply),
     ("status", status.status),

@@ -25,7 +25,7 @@ FORBIDDEN_TO_HOST = ("torch", "sentence_transformers", "transformers", "diptych_
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors"),
     ("protocols", "environment"),
-    ("specs",),
+    ("specs", "catalogue"),
     ("factories", "config"),
     ("metadata",),
     ("keeping",),
@@ -61,7 +61,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("locating", "searching"),
     ("encoders",),
     ("tenant",),
-    ("collection", "clients"),
+    ("collection", "clients", "training"),
     ("service", "agents"),
     ("cli", "studio", "__main__"),
 )
@@ -141,10 +141,20 @@ def test_encoders_never_import_the_client_of_the_store(path: Path) -> None:
     assert allowed or not found
 
 
-@pytest.mark.parametrize("path", [*guests(), *modules(TRAINING)], ids=relative)
+@pytest.mark.parametrize("path", guests(), ids=relative)
 def test_guests_use_the_contracts_of_the_host_and_none_of_its_insides(path: Path) -> None:
     own = {layer_of(name) for name in imports(path) if name.split(".")[0] == "diptych"}
     assert own <= {"types", "errors", "protocols", "specs", "hookspecs", "environment"} | set(public_names())
+
+
+@pytest.mark.parametrize("path", modules(TRAINING), ids=relative)
+def test_training_uses_the_public_host_alone(path: Path) -> None:
+    """What users import, and beside it the specs, hooks, measures and the contract of recipes."""
+    own = {layer_of(name) for name in imports(path) if name.split(".")[0] == "diptych"}
+    allowed = {name.partition(".")[2] for name in PUBLIC if name.startswith("diptych.")}
+    assert own <= {"specs", "hookspecs", "protocols", "environment", "evaluate", "training", "", *allowed} | set(
+        public_names()
+    )
 
 
 @pytest.mark.parametrize("path", bridges(), ids=relative)

@@ -1,0 +1,137 @@
+"""`TrainingData`: queries, documents and judgements, and how they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diptych.errors import ConfigError
+from diptych.evaluate import Qrels, read_queries
+from diptych.training import read_documents
+from diptych_training.options import DataOptions
+from diptych_training.relevance import Relevance
+
+if TYPE_CHECKING:
+    from diptych import Document
+
+Judged = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a training learns from. All three are by id.
+
+    Args:
+        queries: their texts.
+        documents: their texts as encoders read them, the title before the text.
+        qrels: for each query the grades of its judged documents; above 0 is relevant.
+        titles: of documents that have one.
+    """
+
+    queries: Mapping[str, str]
+    documents: Mapping[str, str]
+    qrels: Judged
+    titles: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, queries: Mapping[str, str], documents: Iterable[Document], qrels: Judged) -> TrainingData:
+        """From documents as a collection holds them.
+
+        Raises:
+            ConfigError: no query is judged relevant to any of the documents.
+        """
+        texts, titles = {}, {}
+        for document in documents:
+            parts = (document.title.strip(), document.text.strip())
+            texts[document.id] = " ".join(part for part in parts if part)
+            if parts[0]:
+                titles[document.id] = parts[0]
+        kept = {query: _present(own, texts) for query, own in qrels.items() if query in queries}
+        data = cls(queries, texts, {query: own for query, own in kept.items() if any(own.values())}, titles)
+        if not data.qrels:
+            raise ConfigError(
+                "there is nothing to train on",
+                where="data",
+                got=f"{len(queries)} queries, {len(texts)} documents, no pair of them that is judged relevant",
+                do="take queries, corpus and qrels of one data set",
+            )
+        return data
+
+    @classmethod
+    def read(cls, options: DataOptions, documents: Iterable[Document] | None = None) -> TrainingData:
+        """From the files that a recipe names.
+
+        Args:
+            options: which files.
+            documents: instead of those of `options.corpus`, such as those of a live collection.
+
+        Raises:
+            ConfigError, EvaluationError, PopulateError: a file cannot be read, or nothing in them goes together.
+        """
+        found = read_documents(options.corpus) if documents is None and options.corpus else documents
+        if found is None:
+            raise ConfigError("no documents to train on", where="data", do="give corpus: FILE or collection: CONFIG")
+        queries = {query.id or "": query.text for query in read_queries(options.queries)}
+        return cls.of(queries, found, Qrels.read(options.qrels).judgements)
+
+    @cached_property
+    def query_numbers(self) -> dict[str, int]:
+        """The number of each query, in order."""
+        return {query: number for number, query in enumerate(self.queries)}
+
+    @cached_property
+    def document_numbers(self) -> dict[str, int]:
+        """The number of each document, in order."""
+        return {document: number for number, document in enumerate(self.documents)}
+
+    def relevance(self) -> Relevance:
+        """What the losses know of it."""
+        return Relevance.of(self.qrels, self.query_numbers, self.document_numbers)
+
+    def relevant(self, query: str) -> list[str]:
+        """The documents that are judged relevant to a query, the highest grade first."""
+        own = self.qrels.get(query, {})
+        return sorted((document for document, grade in own.items() if grade > 0), key=lambda d: (-own[d], d))
+
+    def only(self, queries: Iterable[str]) -> TrainingData:
+        """With the judgements of these queries alone; numbers stay."""
+        wanted = set(queries)
+        kept = {query: own for query, own in self.qrels.items() if query in wanted}
+        return TrainingData(self.queries, self.documents, kept, self.titles)
+
+    def split(self, share: float, seed: int) -> tuple[TrainingData, TrainingData]:
+        """For training and, a share of the judged queries drawn by `seed`, to be held out."""
+        names = sorted(self.qrels)
+        held = max(1, round(share * len(names))) if share else 0
+        drawn = set(np.random.default_rng(seed).permutation(names)[:held].tolist())
+        return self.only(query for query in names if query not in drawn), self.only(drawn)
+
+
+def held_out(data: TrainingData, options: DataOptions, seed: int) -> tuple[TrainingData, TrainingData]:
+    """What is trained on and what is held out, by judgements of their own or as a share of the queries.
+
+    Raises:
+        ConfigError, EvaluationError: see `TrainingData.read`.
+    """
+    dev = options.dev
+    if dev.qrels is None:
+        return data.split(dev.share, seed)
+    queries = {query.id or "": query.text for query in read_queries(dev.queries or options.queries)}
+    judged = {query: _present(own, data.documents) for query, own in Qrels.read(dev.qrels).judgements.items()}
+    kept = {query: own for query, own in judged.items() if query in queries and any(own.values())}
+    held = TrainingData({**data.queries, **queries}, data.documents, kept, data.titles)
+    return data.only(set(data.qrels) - set(kept)), held
+
+
+def _present(judged: Mapping[str, float], documents: Mapping[str, str]) -> dict[str, float]:
+    return {document: grade for document, grade in judged.items() if documents.get(document)}
+
+
+def file_name(path: Path) -> str:
+    """How a page names a data file: the last two parts of its path."""
+    return "/".join(path.parts[-2:])

@@ -1,0 +1,1 @@
+"""Data steps: what is made of queries and documents before training."""

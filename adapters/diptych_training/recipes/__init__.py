@@ -1,0 +1,1 @@
+"""Recipes: one module each, named by `diptych_training.hooks`."""

@@ -1,0 +1,175 @@
+"""What recipes share: the run from prepared data to a folder that a config names."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar, Generic, TypeVar
+
+from diptych.protocols import Kind
+from diptych.training import Registration, TrainReport, Watcher
+from diptych_adapters.quiet import quiet
+from diptych_training.corpus import TrainingData, held_out
+from diptych_training.options import RecipeOptions, RetrievalOptions
+from diptych_training.recipes.negatives import documents_of, mined
+from diptych_training.rows import Lists, training_rows
+from diptych_training.running import Family, Fitted, RunFolder, family, fit
+from diptych_training.running.card import write_card
+from diptych_training.running.evaluating import HeldOut, searching
+
+O = TypeVar("O", bound=RecipeOptions)  # noqa: E741
+R = TypeVar("R", bound=RetrievalOptions)
+NEGATIVES = "negatives"
+
+
+class Training(ABC, Generic[O]):
+    """A recipe: `prepare`, then `train`. A subclass says at least how its model is fitted.
+
+    Args:
+        options: of the recipe.
+        watcher: who is told.
+
+    Raises:
+        ConfigError: the output folder holds another training.
+    """
+
+    name: ClassVar[str]
+    kind: ClassVar[Kind] = "dense"
+
+    def __init__(self, options: O, watcher: Watcher) -> None:
+        self.options, self.watcher = options, watcher
+        self.family: Family = family(self.kind)
+        self.folder = RunFolder(self.name, options)
+        self.remarks: list[str] = []
+
+    def prepare(self) -> list[str]:
+        """The data steps, each once; a sentence on each."""
+        with quiet():
+            return self.data_steps()
+
+    def data_steps(self) -> list[str]:
+        """Make what is not kept yet, and keep it; a sentence on each step."""
+        return []
+
+    def train(self) -> TrainReport:
+        """The whole run; what was done before is not done again."""
+        from transformers import set_seed
+
+        done = self.folder.report()
+        if done is not None:
+            self.watcher.say(f"{self.folder.path} is trained; delete it, or name another output, to train anew")
+            return done
+        started = time.monotonic()
+        self.prepare()
+        with quiet():
+            set_seed(self.options.seed)
+            model = self.model()
+            fitted = self.fit(model)
+            models = self.export(model)
+        report = self._report(fitted, models, time.monotonic() - started)
+        write_card(report, self.options)
+        return self.folder.finish(report)
+
+    def model(self) -> Any:
+        """The model before it is trained."""
+        return self.family.load(self.options.model, self.options.training)
+
+    @abstractmethod
+    def fit(self, model: Any) -> Fitted:
+        """Train the model in place."""
+
+    def export(self, model: Any) -> list[Registration]:
+        """Save the trained model; how it is used, the main one first."""
+        model.save_pretrained(str(self.folder.path), create_model_card=False)
+        return [Registration(self.family.adapter, {"model": str(self.folder.path)})]
+
+    def _report(self, fitted: Fitted, models: list[Registration], seconds: float) -> TrainReport:
+        measured = {"before": fitted.before, "after": fitted.after} if fitted.after else {}
+        return TrainReport(
+            self.name,
+            self.kind,
+            str(self.folder.path),
+            tuple(models),
+            measured=measured,
+            steps=fitted.steps,
+            seconds=seconds,
+            resumed_at=fitted.resumed_at,
+            remarks=tuple(self.remarks),
+        )
+
+
+class RetrievalTraining(Training[R], Generic[R]):
+    """A recipe that learns from judged queries and mined negatives: a subclass says which loss, and may say more."""
+
+    def data_steps(self) -> list[str]:
+        """Mine negatives."""
+        if self.options.negatives.per_query == 0 or self.folder.kept(NEGATIVES) is not None:
+            return []
+        lists, sentence = mined(self.options, self.data, self.model)
+        self.folder.keep(NEGATIVES, ({"query": query, "documents": list(own)} for query, own in lists.items()))
+        return [sentence]
+
+    def fit(self, model: Any) -> Fitted:
+        """Train on the rows."""
+        rows = self.rows()
+        return self.fitted(model, rows, self.loss(model), sampler=self.sampler(rows))
+
+    def fitted(self, model: Any, rows: Any, loss: Any, **more: Any) -> Fitted:
+        """`running.fit` with what this recipe has: its folder, seed, evaluator and options; `more` changes them."""
+        return fit(
+            model,
+            rows,
+            loss,
+            made=self.family,
+            options=self.options.training,
+            folder=self.folder,
+            watcher=self.watcher,
+            seed=self.options.seed,
+            **{"evaluator": self.evaluator(), **more},
+        )
+
+    @abstractmethod
+    def loss(self, model: Any) -> Any:
+        """The loss over the rows."""
+
+    def rows(self) -> Any:
+        """The data set: a row for each judged pair, with negatives and ids."""
+        options = self.options.negatives
+        lists = self.negatives() if options.per_query else None
+        return training_rows(self.data, lists, per_query=options.per_query, seed=self.options.seed)
+
+    def sampler(self, rows: Any) -> Any | None:
+        """Of batches; None draws them evenly."""
+        return None
+
+    def evaluator(self) -> HeldOut | None:
+        """Of the held-out queries."""
+        dev = self.options.data.dev
+        return searching(self.held, self.kind, documents=dev.documents, seed=self.options.seed)
+
+    def negatives(self) -> Lists:
+        """What was mined, by query."""
+        return {row["query"]: row["documents"] for row in self.folder.kept(NEGATIVES) or ()}
+
+    @property
+    def data(self) -> TrainingData:
+        """What is trained on."""
+        return self._split[0]
+
+    @property
+    def held(self) -> TrainingData:
+        """What is held out."""
+        return self._split[1]
+
+    @cached_property
+    def _split(self) -> tuple[TrainingData, TrainingData]:
+        options = self.options.data
+        data = TrainingData.read(options, documents_of(options))
+        return held_out(data, options, self.options.seed)
+
+
+def scores_by_query(rows: list[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Kept rows `{"query", "scores": {document: score}}` as a mapping."""
+    return {row["query"]: row["scores"] for row in rows}

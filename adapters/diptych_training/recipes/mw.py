@@ -1,0 +1,38 @@
+"""`mw`: a dense encoder whose scores can be compared across queries, by the Mann-Whitney loss."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from diptych_training.losses import CachedLoss, MannWhitneyLoss
+from diptych_training.options import AboveZero, RetrievalOptions, Section
+from diptych_training.recipes.base import RetrievalTraining
+
+
+class LossOptions(Section):
+    """See `diptych_training.losses.mann_whitney.MannWhitneyLoss`."""
+
+    tau: AboveZero = Field(0.05, description="Temperature: differences of cosines are divided by it.")
+    scope: Literal["batch", "query"] = Field(
+        "batch", description="Which negatives a positive is compared with: all of the batch, or its own query's."
+    )
+
+
+class Options(RetrievalOptions):
+    """Options of `mw`."""
+
+    loss: LossOptions = Field(default_factory=LossOptions)
+
+
+class MannWhitney(RetrievalTraining[Options]):
+    """Trains a dense encoder for one threshold over all queries."""
+
+    name: ClassVar[str] = "mw"
+
+    def loss(self, model: Any) -> Any:
+        """Every positive against every negative of every query of the batch."""
+        loss = MannWhitneyLoss(model, relevance=self.data.relevance(), **self.options.loss.model_dump())
+        size = self.options.training.mini_batch_size
+        return CachedLoss(loss, mini_batch_size=size) if size else loss

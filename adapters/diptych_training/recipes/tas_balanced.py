@@ -1,0 +1,123 @@
+"""`tas_balanced`: Margin-MSE from a reranker, over batches of one topic with balanced margins.
+
+Source: Hofstätter et al., SIGIR 2021; see docs/methods/tas_balanced.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from diptych.errors import ConfigError
+from diptych_training.losses import DualMarginMSELoss
+from diptych_training.losses.base import Features
+from diptych_training.options import NegativesOptions, Positive, Section
+from diptych_training.recipes.distilling import Distilling, TaughtOptions
+from diptych_training.rows import MarginRows, margin_rows
+from diptych_training.running import Fitted
+from diptych_training.samplers import TASBalanced
+
+CLUSTERS = "clusters"
+PER_CLUSTER = 200  # queries, as in the paper
+
+
+class SamplerOptions(Section):
+    """How batches are drawn; see `diptych_training.samplers.TASBalanced`."""
+
+    clusters: Positive | None = Field(None, description="Of queries; one for each 200 queries else, ten at least.")
+    clusters_per_batch: Positive = Field(1, description="How many share a batch.")
+    bins: Positive = Field(10, description="Of margins.")
+    balanced: bool = Field(True, description="Draw margins evenly; pairs evenly else, which is plain TAS.")
+
+
+class LossOptions(Section):
+    """See `diptych_training.losses.margin_mse.DualMarginMSELoss`."""
+
+    in_batch: str | None = Field(
+        None, description="A dense model with the same tokenizer that teaches the margins within the batch."
+    )
+    in_batch_weight: float = Field(0.75, ge=0, description="Of those beside the pairs' own.")
+
+
+class Options(TaughtOptions):
+    """Options of `tas_balanced`."""
+
+    negatives: NegativesOptions = Field(default_factory=lambda: NegativesOptions(per_query=8, relative=None))
+    sampler: SamplerOptions = Field(default_factory=SamplerOptions)
+    loss: LossOptions = Field(default_factory=LossOptions)
+
+
+class TasBalanced(Distilling[Options]):
+    """Trains a dense encoder on a teacher's margins."""
+
+    name: ClassVar[str] = "tas_balanced"
+
+    def data_steps(self) -> list[str]:
+        """Mine negatives, ask the teacher, and put queries of one topic into one cluster."""
+        done = super().data_steps()
+        if self.folder.kept(CLUSTERS) is not None:
+            return done
+        found = self._clusters()
+        self.folder.keep(CLUSTERS, ({"query": query, "cluster": own} for query, own in found.items()))
+        return [*done, f"{len(found):,} queries lie in {len(set(found.values())):,} clusters"]
+
+    def fit(self, model: Any) -> Fitted:
+        """Train on pairs, drawn by topic and margin."""
+        prepared = self.pairs()
+        options = self.options.sampler
+        cluster = {self.data.query_numbers[row["query"]]: row["cluster"] for row in self.folder.kept(CLUSTERS) or ()}
+        sampler = TASBalanced(
+            prepared.queries,
+            np.array([cluster[query] for query in prepared.queries.tolist()]),
+            prepared.margins if options.balanced else None,
+            bins=options.bins,
+            clusters_per_batch=options.clusters_per_batch,
+        )
+        return self.fitted(model, prepared.rows, self.loss(model), sampler=sampler)
+
+    def pairs(self) -> MarginRows:
+        """Each positive with each negative of its query, and what the teacher gives them."""
+        return margin_rows(
+            self.data,
+            {q: own[: self.options.negatives.per_query] for q, own in self.negatives().items()},
+            self.scores(),
+        )
+
+    def loss(self, model: Any) -> Any:
+        """Squared differences of margins."""
+        options = self.options.loss
+        teacher = (
+            _in_batch(self.family.load(options.in_batch, self.options.training), model) if options.in_batch else None
+        )
+        return DualMarginMSELoss(model, in_batch=teacher, in_batch_weight=options.in_batch_weight)
+
+    def _clusters(self) -> dict[str, int]:
+        from sklearn.cluster import KMeans
+
+        queries = list(self.data.qrels)
+        count = self.options.sampler.clusters or max(10, len(queries) // PER_CLUSTER)
+        vectors = self.model().encode_query([self.data.queries[query] for query in queries], show_progress_bar=False)
+        found = KMeans(min(count, len(queries)), random_state=self.options.seed, n_init=1).fit_predict(vectors)
+        return dict(zip(queries, found.tolist(), strict=True))
+
+
+def _in_batch(teacher: Any, student: Any) -> Any:
+    """A teacher over the student's tokens: scores `[B, 2 B]` of all positives, then of all negatives."""
+    if teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab():
+        raise ConfigError(
+            "the in-batch teacher reads other tokens than the model that is trained",
+            where="loss.in_batch",
+            expected="a model with the same tokenizer",
+        )
+    teacher.eval()
+
+    def scores(columns: Sequence[Features]) -> torch.Tensor:
+        queries, *documents = (teacher(dict(features))["sentence_embedding"] for features in columns)
+        found: torch.Tensor = queries @ torch.cat(documents).T
+        return found
+
+    return scores

@@ -1,0 +1,73 @@
+"""Teachers: any registered reranker, or scores that are stored, for what a recipe trains on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from diptych.encoders import Encoders
+from diptych.errors import ConfigError
+from diptych.training import RelativePath, Watcher
+from diptych_training.corpus import TrainingData
+from diptych_training.options import Positive, Section
+from diptych_training.rows import Lists
+
+STAGE = "asking the teacher"
+
+
+class TeacherOptions(Section):
+    """Who says how relevant a document is: a reranker that is asked once, before training, or a file of scores."""
+
+    adapter: str | None = Field(None, description="A registered reranker; `diptych adapters` lists them.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Its options, such as `model`.")
+    scores: RelativePath | None = Field(
+        None, description='Instead: JSON lines `{"query": id, "scores": {document id: score}}`.'
+    )
+    chunk: Positive = Field(64, description="Queries that are asked for at a time.")
+
+    @model_validator(mode="after")
+    def _one_teacher(self) -> Self:
+        if (self.adapter is None) == (self.scores is None):
+            raise ValueError("give either adapter or scores")
+        return self
+
+
+def teacher_scores(
+    options: TeacherOptions, data: TrainingData, lists: Lists, watcher: Watcher
+) -> Iterator[dict[str, Any]]:
+    """`{"query": id, "scores": {document id: score}}` of each judged query: its relevant documents and its negatives.
+
+    Raises:
+        ConfigError: a line of the stored scores is none.
+        UnknownAdapter, MissingExtra, AdapterFactoryError: the reranker cannot be made.
+    """
+    if options.scores is not None:
+        yield from _stored(options.scores)
+        return
+    reranker = Encoders.open(None).reranker(str(options.adapter), options.options)
+    queries = list(data.qrels)
+    watcher.begin(STAGE, len(queries))
+    for start in range(0, len(queries), options.chunk):
+        part = queries[start : start + options.chunk]
+        wanted = {query: [*data.relevant(query), *lists.get(query, ())] for query in part}
+        asked = [(data.queries[query], data.documents[name]) for query, own in wanted.items() for name in own]
+        values = iter(reranker.predict(asked).tolist())
+        for query, own in wanted.items():
+            yield {"query": query, "scores": {name: next(values) for name in own}}
+        watcher.advance(STAGE, len(part))
+
+
+def _stored(path: Any) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row: Any = json.loads(line)
+            except ValueError:
+                row = None
+            if not isinstance(row, Mapping) or not isinstance(row.get("scores"), Mapping) or "query" not in row:
+                expected = '{"query": id, "scores": {document id: score}}'
+                raise ConfigError("a line holds no scores", where=f"{path}:{number}", got=line[:80], expected=expected)
+            yield {"query": str(row["query"]), "scores": dict(row["scores"])}

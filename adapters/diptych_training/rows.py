@@ -1,0 +1,126 @@
+"""Rows for sentence-transformers' trainers: a query, a positive, negatives, and a label column of ids or scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import ConfigError
+from diptych_training.corpus import TrainingData
+
+Lists = Mapping[str, Sequence[str]]  # for each query the ids of some documents, the hardest first
+Scores = Mapping[str, Mapping[str, float]]  # for each query what a teacher gives some documents
+
+
+def columns(negatives: int) -> list[str]:
+    """Names of the text columns: query, positive, negative_1, ..."""
+    return ["query", "positive", *(f"negative_{n}" for n in range(1, negatives + 1))]
+
+
+def training_rows(data: TrainingData, negatives: Lists | None = None, *, per_query: int = 1, seed: int = 0) -> Any:
+    """A row for each judged pair: texts, and as `label` the ids `[2 + H]` that `Candidates` reads.
+
+    Args:
+        data: whose judgements are trained on.
+        negatives: of each query, the hardest first; None or 0 a query for in-batch negatives alone.
+        per_query: H. A query with fewer has them repeated in turn; one without any is filled up by random documents.
+        seed: of the random ones.
+
+    Returns:
+        A `datasets.Dataset`.
+    """
+    count = per_query if negatives is not None else 0
+    return _dataset(list(_rows(data, negatives or {}, count, seed)), count)
+
+
+def scored_rows(data: TrainingData, negatives: Lists, scores: Scores, *, per_query: int, seed: int = 0) -> Any:
+    """The same rows with a teacher's scores `[1 + H]`, floats, as `label`; pairs without a score leave their row out.
+
+    Raises:
+        ConfigError: no row has all its scores.
+    """
+    queries, names, found = list(data.queries), list(data.documents), []
+    for row in _rows(data, negatives, per_query, seed):
+        query, *documents = row["label"]
+        own = scores.get(queries[query], {})
+        values = [own.get(names[document]) for document in documents]
+        if None not in values:
+            found.append({**row, "label": values})
+    if not found:
+        raise ConfigError("no row has a teacher's scores", where="scored_rows", do="score the mined lists first")
+    return _dataset(found, per_query)
+
+
+@dataclass(frozen=True, slots=True)
+class MarginRows:
+    """Rows of one pair of a positive and a negative each.
+
+    Args:
+        rows: a `datasets.Dataset` of query, positive, negative_1, and the teacher's two scores as `label`.
+        queries: the number of each row's query `[rows]`.
+        margins: the teacher's score of the positive minus that of the negative `[rows]`.
+    """
+
+    rows: Any
+    queries: NDArray[np.int64]
+    margins: NDArray[np.float64]
+
+
+def margin_rows(data: TrainingData, negatives: Lists, scores: Scores) -> MarginRows:
+    """A row for each judged pair and each of the query's negatives that the teacher scored.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    found, queries, margins = [], [], []
+    for query, positive in pairs(data):
+        own = scores.get(query, {})
+        for negative in negatives.get(query, ()):
+            if positive in own and negative in own:
+                texts = (data.queries[query], data.documents[positive], data.documents[negative])
+                label = [own[positive], own[negative]]
+                found.append({**dict(zip(columns(1), texts, strict=True)), "label": label})
+                queries.append(data.query_numbers[query])
+                margins.append(label[0] - label[1])
+    if not found:
+        raise ConfigError("no pair has a teacher's scores", where="margin_rows", do="score the mined lists first")
+    return MarginRows(_dataset(found, 1), np.array(queries), np.array(margins))
+
+
+def pairs(data: TrainingData) -> Iterator[tuple[str, str]]:
+    """Each judged pair (query, document), by query."""
+    for query in data.qrels:
+        for document in data.relevant(query):
+            yield query, document
+
+
+def _rows(data: TrainingData, negatives: Lists, count: int, seed: int) -> Iterator[dict[str, Any]]:
+    random = np.random.default_rng(seed)
+    everything = list(data.documents)
+    for query, document in pairs(data):
+        others = _chosen(data, query, list(negatives.get(query, ())), count, random, everything)
+        texts = [data.queries[query], *(data.documents[name] for name in (document, *others))]
+        ids = [data.query_numbers[query], *(data.document_numbers[name] for name in (document, *others))]
+        yield {**dict(zip(columns(count), texts, strict=True)), "label": ids}
+
+
+def _chosen(
+    data: TrainingData, query: str, mined: list[str], count: int, random: np.random.Generator, everything: list[str]
+) -> list[str]:
+    """`count` negatives of a query."""
+    known = data.qrels[query]
+    while len(mined) < count and len(known) + len(mined) < len(everything):
+        name = everything[int(random.integers(len(everything)))]
+        if name not in known and name not in mined and data.documents[name]:
+            mined.append(name)
+    return [mined[place % len(mined)] for place in range(count)]
+
+
+def _dataset(rows: list[dict[str, Any]], negatives: int) -> Any:
+    import datasets
+
+    return datasets.Dataset.from_dict({name: [row[name] for row in rows] for name in [*columns(negatives), "label"]})

@@ -1,0 +1,66 @@
+"""A recipe's `training` section in the words of sentence-transformers' training arguments."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from diptych_training.options import TrainingOptions
+from diptych_training.running.families import Family, device
+from diptych_training.running.folder import RunFolder
+
+EVALUATIONS = 10  # a training, unless said otherwise
+
+
+def arguments(
+    made: Family, options: TrainingOptions, folder: RunFolder, *, rows: int, seed: int, metric: str | None, sampler: Any
+) -> Any:
+    """The arguments of a trainer.
+
+    Args:
+        made: whose arguments.
+        options: what the recipe file says.
+        folder: of the run.
+        rows: a batch sampler yields in an epoch.
+        seed: of the run.
+        metric: by which the best checkpoint is chosen; None keeps the last.
+        sampler: of batches; None draws them evenly.
+    """
+    steps = max(1, math.ceil(options.epochs * math.ceil(rows / options.batch_size)))
+    every = options.evaluate_every or max(1, steps // EVALUATIONS)
+    chosen: dict[str, Any] = {"eval_strategy": "no"}
+    if metric is not None:
+        chosen = {
+            "eval_strategy": "steps",
+            "eval_steps": every,
+            "load_best_model_at_end": True,
+            "metric_for_best_model": metric,
+            "greater_is_better": True,
+        }
+    if sampler is not None:
+        chosen["batch_sampler"] = sampler
+    return made.arguments(
+        output_dir=str(folder.checkpoints),
+        num_train_epochs=options.epochs,
+        per_device_train_batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        lr_scheduler_type=_SCHEDULES[options.schedule],
+        warmup_steps=round(options.warmup * steps),
+        weight_decay=options.weight_decay,
+        max_grad_norm=options.max_grad_norm,
+        bf16=options.precision == "bfloat16",
+        use_cpu=device(options.device) == "cpu",
+        seed=seed,
+        data_seed=seed,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=options.keep + 1,
+        logging_steps=max(1, every // 5),
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        **chosen,
+    )
+
+
+_SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}

@@ -1,0 +1,97 @@
+"""Searches the held-out queries while a model is trained: sentence-transformers' evaluators over the data at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sentence_transformers.base.evaluation import BaseEvaluator
+
+from diptych.protocols import Kind
+from diptych_training.corpus import TrainingData
+
+PRIMARY = "nDCG@10"
+METRICS = {"ndcg@10": "nDCG@10", "mrr@10": "MRR@10", "recall@100": "R@100", "accuracy@1": "P@1"}
+
+
+class HeldOut(BaseEvaluator):
+    """An evaluator of sentence-transformers whose values have the names of measures; nDCG@10 chooses checkpoints.
+
+    Args:
+        inner: the evaluator.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.inner, self.primary_metric = inner, PRIMARY
+
+    def __call__(
+        self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
+    ) -> dict[str, float]:
+        """The values of a model, by measure."""
+        return by_metric(self.inner(model))
+
+
+def searching(held: TrainingData, kind: Kind, *, documents: int, seed: int, batch_size: int = 64) -> HeldOut | None:
+    """An evaluator that searches exactly; None when nothing is held out.
+
+    Args:
+        held: the judged queries and the documents.
+        kind: dense, sparse or multivector.
+        documents: searched at most, the judged ones always.
+        seed: of the others that are drawn.
+        batch_size: of encoding.
+    """
+    if not held.qrels:
+        return None
+    texts = _drawn(held, documents, seed)
+    relevant = {query: {name for name in held.relevant(query) if name in texts} for query in held.qrels}
+    made = _evaluator(kind)(
+        {query: held.queries[query] for query in held.qrels},
+        texts,
+        relevant,
+        ndcg_at_k=[10],
+        mrr_at_k=[10],
+        accuracy_at_k=[1],
+        precision_recall_at_k=[100],
+        map_at_k=[100],
+        batch_size=batch_size,
+        write_csv=False,
+    )
+    return HeldOut(made)
+
+
+def by_metric(found: Mapping[str, Any]) -> dict[str, float]:
+    """What an evaluator returned, under the names of measures."""
+    return {
+        name: float(value)
+        for end, name in METRICS.items()
+        for key, value in found.items()
+        if key == end or key.endswith(f"_{end}")
+    }
+
+
+def _evaluator(kind: Kind) -> Any:
+    if kind == "sparse":
+        from sentence_transformers.sparse_encoder.evaluation import SparseInformationRetrievalEvaluator as Sparse
+
+        return Sparse
+    if kind == "multivector":
+        from sentence_transformers.multi_vector_encoder.evaluation import (
+            MultiVectorInformationRetrievalEvaluator as Multi,
+        )
+
+        return Multi
+    from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
+
+    return InformationRetrievalEvaluator
+
+
+def _drawn(held: TrainingData, count: int, seed: int) -> dict[str, str]:
+    """The judged documents and others, `count` at most, in the order of the corpus."""
+    judged = {name for own in held.qrels.values() for name in own}
+    others = [name for name, text in held.documents.items() if text and name not in judged]
+    order = np.random.default_rng(seed).permutation(len(others))[: max(0, count - len(judged))]
+    kept = judged | {others[place] for place in order}
+    return {name: text for name, text in held.documents.items() if name in kept and text}

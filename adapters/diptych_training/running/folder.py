@@ -1,0 +1,137 @@
+"""`RunFolder`: where a training keeps what it was asked, what it prepared, its checkpoints and its report.
+
+| in the folder | what it is |
+|---|---|
+| `recipe.json` | the recipe's options; a folder belongs to one training |
+| `data/` | what was prepared, as JSON lines |
+| `checkpoints/` | of the run; gone when it is done |
+| `log.jsonl`, `logs/` | losses and metrics by step; the latter for TensorBoard |
+| `report.json` | the report, once it is done |
+| everything else | the trained model, so that the folder itself is what a config names |
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import ConfigError
+from diptych.training import Registration, TrainReport
+from diptych_training.options import RecipeOptions
+
+ASKED, REPORT, LOG = "recipe.json", "report.json", "log.jsonl"
+
+
+class RunFolder:
+    """The folder of one training; made when it is not there.
+
+    Args:
+        recipe: its name.
+        options: with which it runs; their `output` is the folder.
+
+    Raises:
+        ConfigError: the folder holds another training, or files that are no training's.
+    """
+
+    def __init__(self, recipe: str, options: RecipeOptions) -> None:
+        self.path = options.output
+        asked = {"recipe": recipe, **options.model_dump(mode="json", exclude={"output"})}
+        self._claim(asked)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the trainer keeps its checkpoints."""
+        return self.path / "checkpoints"
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest checkpoint that is whole; others, of a run that was killed while it wrote, are deleted."""
+        found = sorted(self.checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+        whole = [path for path in found if _is_whole(path)]
+        for path in {*found} - {*whole}:
+            shutil.rmtree(path)
+        return whole[-1] if whole else None
+
+    def report(self) -> TrainReport | None:
+        """What a run that is done reported."""
+        if not (self.path / REPORT).exists():
+            return None
+        raw = json.loads((self.path / REPORT).read_text("utf-8"))
+        models = tuple(Registration(**found) for found in raw.pop("models"))
+        return TrainReport(**{**raw, "models": models, "remarks": tuple(raw["remarks"])})
+
+    def finish(self, report: TrainReport) -> TrainReport:
+        """Note the report; the checkpoints are deleted."""
+        self._write(REPORT, asdict(report))
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        return report
+
+    def keep(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
+        """Write `data/<name>.jsonl`, whole or not at all."""
+        path = self.path / "data" / f"{name}.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        beside = path.with_suffix(".new")
+        with beside.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        beside.replace(path)
+        return path
+
+    def kept(self, name: str) -> list[dict[str, Any]] | None:
+        """What `keep` wrote under this name, None when it has not."""
+        path = self.path / "data" / f"{name}.jsonl"
+        return list(_lines(path)) if path.exists() else None
+
+    def log(self, entry: Mapping[str, Any]) -> None:
+        """Add a line to the log."""
+        with (self.path / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def _claim(self, asked: dict[str, Any]) -> None:
+        there = self.path / ASKED
+        if there.exists():
+            found = json.loads(there.read_text("utf-8"))
+            if found != asked:
+                raise ConfigError(
+                    "the folder holds another training",
+                    where=self.path,
+                    got=_difference(found, asked),
+                    do="delete it, or name another output",
+                )
+        elif self.path.exists() and any(self.path.iterdir()):
+            raise ConfigError("the folder is not empty and no training's", where=self.path, do="name another output")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._write(ASKED, asked)
+
+    def _write(self, name: str, value: Any) -> None:
+        beside = self.path / f"{name}.new"
+        beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        beside.replace(self.path / name)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """The trainer writes its state last."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        yield from (json.loads(line) for line in file)
+
+
+def _difference(found: Mapping[str, Any], asked: Mapping[str, Any], above: str = "") -> str:
+    """The first option in which two trainings differ: `training.epochs: 2 there, 3 asked`."""
+    for key in {**found, **asked}:
+        one, other = found.get(key), asked.get(key)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            if inner := _difference(one, other, f"{above}{key}."):
+                return inner
+        elif one != other:
+            return f"{above}{key}: {one} there, {other} asked"
+    return ""

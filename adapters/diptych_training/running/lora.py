@@ -1,0 +1,56 @@
+"""Low-rank adapters in place of weights: put in before training, merged after it.
+
+Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022; peft does it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import torch
+
+from diptych.errors import ConfigError, MissingExtra
+from diptych_training.options import LoraOptions
+
+
+def adapt(model: Any, options: LoraOptions) -> None:
+    """Freeze the transformer of a sentence-transformers model and give its layers adapters, in place.
+
+    Raises:
+        MissingExtra: peft is not installed.
+        ConfigError: no layer has such a name.
+    """
+    if importlib.util.find_spec("peft") is None:
+        raise MissingExtra("low-rank adapters need peft", where="training.lora", do="pip install 'diptych[train]'")
+    from peft import LoraConfig, inject_adapter_in_model
+
+    transformer = model.transformers_model
+    linear = [name for name, layer in transformer.named_modules() if isinstance(layer, torch.nn.Linear)]
+    if not any(name.endswith(options.modules) for name in linear):
+        known = sorted({name.rpartition(".")[2] for name in linear})
+        got, expected = ", ".join(options.modules), ", ".join(known)
+        raise ConfigError("no layer has such a name", where="training.lora.modules", got=got, expected=expected)
+    config = LoraConfig(
+        r=options.rank,
+        lora_alpha=options.alpha,
+        lora_dropout=options.dropout,
+        target_modules=list(options.modules),
+    )
+    for parameter in transformer.parameters():
+        parameter.requires_grad_(False)
+    inject_adapter_in_model(config, transformer)
+
+
+def merge(model: Any) -> None:
+    """Put the adapters' part into the weights and take them out, in place; nothing happens without adapters."""
+    from peft.tuners.lora import LoraLayer
+
+    transformer = model.transformers_model
+    for name, layer in [*transformer.named_modules()]:
+        if isinstance(layer, LoraLayer):
+            layer.merge()
+            above, _, own = name.rpartition(".")
+            setattr(transformer.get_submodule(above), own, layer.get_base_layer())
+    for parameter in transformer.parameters():
+        parameter.requires_grad_(True)

@@ -1,0 +1,104 @@
+"""`fit`: one training by one of sentence-transformers' trainers, from the start or from its last checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PrinterCallback
+
+from diptych.training import Watcher
+from diptych_training.options import TrainingOptions
+from diptych_training.running import lora
+from diptych_training.running.arguments import arguments
+from diptych_training.running.evaluating import PRIMARY, HeldOut
+from diptych_training.running.families import Family
+from diptych_training.running.folder import RunFolder
+from diptych_training.running.watching import callbacks
+
+BEFORE = "before"
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What a training did to its model, which is now the best that was seen.
+
+    Args:
+        steps: of the optimizer, those of earlier runs included.
+        resumed_at: the step of the checkpoint that it went on from; 0 for none.
+        before, after: values by metric on the held-out queries; empty without any.
+    """
+
+    steps: int
+    resumed_at: int
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+
+
+def fit(
+    model: Any,
+    rows: Any,
+    loss: Any,
+    *,
+    made: Family,
+    options: TrainingOptions,
+    folder: RunFolder,
+    watcher: Watcher,
+    seed: int,
+    evaluator: HeldOut | None = None,
+    sampler: Any | None = None,
+    collator: Any | None = None,
+    further: Sequence[Any] = (),
+    changes: Mapping[str, Any] | None = None,
+) -> Fitted:
+    """Train `model` in place.
+
+    Args:
+        model: of sentence-transformers.
+        rows: a `datasets.Dataset` with the columns that `loss` wants.
+        loss: a module over `(features, labels)`.
+        made: the model's family.
+        options: the recipe's `training` section.
+        folder: where checkpoints are kept and looked for.
+        watcher: who is told.
+        seed: of batches, dropout and everything else.
+        evaluator: by whose nDCG@10 the best checkpoint is kept; None keeps the last.
+        sampler: of batches; see `diptych_training.samplers`.
+        collator: instead of the trainer's own.
+        further: callbacks beside ours.
+        changes: arguments of the trainer that the `training` section has no words for.
+    """
+    before = _before(model, evaluator, folder)
+    metric = f"eval_{PRIMARY}" if evaluator is not None else None
+    asked = arguments(made, options, folder, rows=len(rows), seed=seed, metric=metric, sampler=sampler)
+    for name, value in (changes or {}).items():
+        setattr(asked, name, value)
+    if options.lora is not None:
+        lora.adapt(model, options.lora)
+    told = [*callbacks(watcher, folder, metric, options.patience), *further]
+    given = {"data_collator": collator} if collator is not None else {}
+    trainer = made.trainer(
+        model=model, args=asked, train_dataset=rows, loss=loss, evaluator=evaluator, callbacks=told, **given
+    )
+    trainer.remove_callback(PrinterCallback)
+    checkpoint = folder.last_checkpoint()
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if options.lora is not None:
+        lora.merge(model)
+    resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    return Fitted(trainer.state.global_step, resumed, before, measured(model, evaluator))
+
+
+def measured(model: Any, evaluator: HeldOut | None) -> dict[str, float]:
+    """The evaluator's values of a model, by measure; {} without an evaluator."""
+    return evaluator(model) if evaluator is not None else {}
+
+
+def _before(model: Any, evaluator: HeldOut | None, folder: RunFolder) -> dict[str, float]:
+    """The values of the untrained model, measured once for all runs of the folder."""
+    kept = folder.kept(BEFORE)
+    if kept is None:
+        kept = [measured(model, evaluator)]
+        folder.keep(BEFORE, kept)
+    return kept[0]

@@ -1,0 +1,60 @@
+"""sentence-transformers' trainers with checkpoints of ours: weights alone, as safetensors, and nothing pickled beside.
+
+The libraries' own save a model as a folder and load it as one, which loses what no folder has words for: adapters of
+peft, heads of a wrapper, parameters of a loss such as a learned temperature. A best checkpoint that does not load is an
+error here, not a line in a log.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+WEIGHTS = "training.safetensors"
+
+
+def with_own_checkpoints(trainer: Any) -> Any:
+    """The trainer class with these checkpoints, and without the model card, which the run writes itself."""
+    return type(trainer.__name__, (_Checkpoints, trainer), {})
+
+
+class _Checkpoints:
+    """What replaces methods of the trainer."""
+
+    model: Any
+    loss: Any
+    state: Any
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """None: it reads texts, with progress bars of its own, for a card that is not used."""
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        folder = Path(str(output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: value.detach().contiguous() for name, value in self._weights().items()}, folder / WEIGHTS)
+
+    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
+        kept, there = load_file(Path(checkpoint_path) / WEIGHTS), self._weights()
+        if kept.keys() != there.keys():
+            names = ", ".join(sorted(kept.keys() ^ there.keys())[:3])
+            raise RuntimeError(f"{checkpoint_path} has other weights than the model that is trained: {names}")
+        with torch.no_grad():
+            for name, value in kept.items():
+                there[name].copy_(value)
+
+    def _load_best_model(self) -> None:
+        self._load_from_checkpoint(self.state.best_model_checkpoint)
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        """Parameters and buffers of the model and of the loss around it, those that share memory once."""
+        found, seen = {}, set()
+        for part, module in (("model", self.model), ("loss", self.loss)):
+            own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+            for name, value in own.items():
+                if value.data_ptr() not in seen or not value.numel():
+                    found[f"{part}.{name}"] = value
+                    seen.add(value.data_ptr())
+        return found

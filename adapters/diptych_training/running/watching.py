@@ -1,0 +1,68 @@
+"""What a training tells while it runs: a watcher, the log and TensorBoard."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+from transformers import TrainerCallback
+
+from diptych.training import Watcher
+from diptych_training.running.folder import RunFolder
+
+STAGE = "training"
+
+
+class Telling(TrainerCallback):
+    """Tells the watcher each step and each evaluation, and keeps a line of each in the folder's log.
+
+    Args:
+        watcher: who is told.
+        folder: of the run.
+        metric: the trainer's name of what the best checkpoint is chosen by.
+    """
+
+    def __init__(self, watcher: Watcher, folder: RunFolder, metric: str | None) -> None:
+        self.watcher, self.folder, self.metric = watcher, folder, metric
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """How many steps there are, and how many a run before this one has done."""
+        self.watcher.begin(STAGE, state.max_steps)
+        self.watcher.advance(STAGE, state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A step more."""
+        self.watcher.advance(STAGE, 1)
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A line of the log."""
+        self.folder.log(
+            {"step": state.global_step, **{key: value for key, value in kwargs["logs"].items() if _is_plain(value)}}
+        )
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """How good the model is on the held-out queries."""
+        value = kwargs["metrics"].get(self.metric)
+        if value is not None:
+            best = max(value, state.best_metric or value)
+            self.watcher.say(f"step {state.global_step}: {value:.4f} on held-out queries, best {best:.4f}")
+
+
+def callbacks(watcher: Watcher, folder: RunFolder, metric: str | None, patience: int | None) -> list[Any]:
+    """All callbacks of a training; TensorBoard's where its writer is installed."""
+    from transformers import EarlyStoppingCallback
+
+    found: list[Any] = [Telling(watcher, folder, metric)]
+    if patience is not None and metric is not None:
+        found.append(EarlyStoppingCallback(early_stopping_patience=patience))
+    if importlib.util.find_spec("tensorboardX"):
+        from tensorboardX import SummaryWriter
+        from transformers.integrations.integration_utils import TensorBoardCallback
+
+        writer: Any = SummaryWriter(logdir=str(folder.path / "logs"))
+        found.append(TensorBoardCallback(tb_writer=writer))  # type: ignore[no-untyped-call]
+    return found
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, int | float | str)

@@ -1,0 +1,125 @@
+"""`diptych train`: train an encoder or reranker by a recipe file, and put it into a config."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diptych.cli.options import DebugOption, JsonOption
+from diptych.cli.output import stderr, stdout, table, write_json
+from diptych.cli.progress import Bars
+from diptych.cli.session import Session
+from diptych.cli.swapping import duration, say
+from diptych.errors import ConfigError
+
+if TYPE_CHECKING:
+    from diptych.training import Registration, TrainReport
+
+
+class Watched(Bars):
+    """Bars for the stages of a training; sentences go to standard error."""
+
+    def say(self, sentence: str) -> None:
+        """Something that a person wants to read while it runs."""
+        say(stderr(), sentence)
+
+
+def train(
+    context: typer.Context,
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file with `recipe: NAME` and options.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="OPTION=VALUE", help="Replace an option of the file; again for more."),
+    ] = None,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Do the data steps only: mine negatives, ask teachers, cluster.")
+    ] = False,
+    into: Annotated[
+        Path | None, typer.Option(metavar="CONFIG", help="Put the trained model into this diptych.yaml.")
+    ] = None,
+    slot: Annotated[str | None, typer.Option(help="With --into: the slot it is for, or a new one.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --into: which of several models, such as exit_2.")
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Train an encoder or reranker; what was killed goes on where it stood when the same command is given again.
+
+    [dim]Examples:[/dim]
+
+      diptych train recipe.yaml
+
+      diptych train recipe.yaml --set training.epochs=1 --set seed=2 --set output=./runs/seed-2
+
+      diptych train recipe.yaml --into diptych.yaml && diptych plan && diptych apply
+    """
+    session: Session = context.obj
+    report: TrainReport | None = None
+    with Watched() as bars:
+        from diptych.training import load_recipe
+
+        made = load_recipe(recipe, session.registry, changes=_changes(changes or ())).make(bars)
+        for sentence in made.prepare():
+            bars.say(sentence)
+        report = None if prepare else made.train()
+    if report is None:
+        return None
+    written = _put(report, into, slot, model, session) if into else ""
+    if as_json:
+        return write_json({**dataclasses.asdict(report), "config": str(into or ""), "changed": written})
+    _show(report)
+    return _show_next(report, into, written)
+
+
+def _changes(given: list[str] | tuple[()]) -> dict[str, Any]:
+    """`training.epochs=1` as a name and a value, read as YAML reads it."""
+    from ruamel.yaml import YAML
+
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise ConfigError("this replaces no option", where="--set", got=repr(text), expected="OPTION=VALUE")
+        found[name] = YAML(typ="safe", pure=True).load(value)
+    return found
+
+
+def _put(report: TrainReport, config: Path, slot: str | None, model: str | None, session: Session) -> str:
+    from diptych.training import register
+
+    return register(config, _chosen(report, model), session.registry, slot=slot)
+
+
+def _chosen(report: TrainReport, name: str | None) -> Registration:
+    for found in report.models:
+        if name is None or found.name == name:
+            return found
+    names = ", ".join(found.name or "(the main one)" for found in report.models)
+    raise ConfigError(f"the training made no model {name!r}", where="--model", expected=names)
+
+
+def _show(report: TrainReport) -> None:
+    """Metrics before and after, and what was made."""
+    console = stdout()
+    if report.measured:
+        listing = table("held-out queries", *report.measured)
+        for metric in next(iter(report.measured.values())):
+            listing.add_row(metric, *(f"{values[metric]:.4f}" for values in report.measured.values()))
+        console.print(listing)
+    resumed = f", from step {report.resumed_at} on" if report.resumed_at else ""
+    say(console, f"{report.recipe}: {report.steps:,} steps in {duration(report.seconds)}{resumed}")
+    for remark in report.remarks:
+        say(stderr(), remark, "yellow")
+
+
+def _show_next(report: TrainReport, into: Path | None, written: str) -> None:
+    console = stdout()
+    for found in report.models:
+        options = ", ".join(f"{key}: {value}" for key, value in found.options.items())
+        say(console, f"{found.name or 'model'}: {{adapter: {found.adapter}, {options}}}")
+    if into:
+        say(console, f"changed {written} of {into}; next: diptych plan --config {into}")

@@ -1,0 +1,80 @@
+"""What a recipe is asked to do, and what it says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Watcher(Protocol):
+    """Who wants to watch a training; stages are named as in `diptych.populate.Progress`, beside words to be read."""
+
+    def begin(self, stage: str, total: int | None) -> None:
+        """A stage starts; `total` steps are expected, None when that is not known."""
+        ...
+
+    def advance(self, stage: str, n: int) -> None:
+        """`n` more steps are done."""
+        ...
+
+    def say(self, sentence: str) -> None:
+        """Something that a person wants to read while it runs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """How a trained model is used: what stands in a config for it.
+
+    Args:
+        adapter: name of the adapter that serves it.
+        options: of the adapter, `model` among them as an absolute path.
+        name: tells several models of one training apart, such as `exit_2`; "" for the main one.
+    """
+
+    adapter: str
+    options: Mapping[str, object]
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainReport:
+    """What a training did.
+
+    Args:
+        recipe: its name.
+        kind: of what was trained: dense, sparse, multivector or reranker.
+        folder: of the run, absolute; the main model lies there.
+        models: how what was trained is used; the main one first.
+        measured: values by metric on the queries held out, of the model before and after: `{"before": {...}, ...}`.
+        steps: of the optimizer, all runs together.
+        seconds: of this run.
+        resumed_at: the step from which it went on; 0 for a run from the start.
+        remarks: what a reader of the figures should know, one sentence each.
+    """
+
+    recipe: str
+    kind: str
+    folder: str
+    models: tuple[Registration, ...]
+    measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    steps: int = 0
+    seconds: float = 0.0
+    resumed_at: int = 0
+    remarks: tuple[str, ...] = ()
+
+
+class Recipe(Protocol):
+    """One training, made by the factory of a `RecipeSpec` from its options and a `Watcher`."""
+
+    def prepare(self) -> Sequence[str]:
+        """Do the steps before training, such as mining negatives, and keep what they give in the run's folder.
+
+        What is kept there is not made again. Returns a sentence on each.
+        """
+        ...
+
+    def train(self) -> TrainReport:
+        """Prepare what is not prepared, train, measure and save; go on where the same training was killed."""
+        ...

@@ -1,0 +1,28 @@
+"""Documents of a source, for those that read them without filling a collection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from diptych.errors import DocumentError, PopulateError
+from diptych.populate.rejected import Rejected
+from diptych.populate.sources import open_source
+from diptych.types import Document
+
+
+def read_documents(path: str | Path) -> Iterator[Document]:
+    """The documents at `path`: any source that `diptych populate` reads. Entries without any text are left out.
+
+    Raises:
+        PopulateError: there is nothing to read, or an entry is no document; its place is named.
+    """
+    for position, raw in enumerate(open_source(path), 1):
+        if isinstance(raw, Rejected):
+            raise PopulateError("an entry is no document", where=f"{path}, {raw.where}", got=raw.reason)
+        if not any(str(raw.get(part) or "").strip() for part in ("text", "title")):
+            continue
+        try:
+            yield Document.from_mapping(raw)
+        except DocumentError as error:
+            raise PopulateError("an entry is no document", where=f"{path}, entry {position}", got=str(error)) from error

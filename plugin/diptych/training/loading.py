@@ -1,0 +1,156 @@
+"""Reads a recipe file: YAML with `recipe: NAME` and the options of that recipe."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
+
+from diptych.config.problems import Problem, problems_of, raise_problems
+from diptych.config.reading import read_yaml
+from diptych.config.source import Source
+from diptych.environment import conceal, interpolate
+from diptych.errors import AdapterFactoryError, ConfigError, DiptychError, MissingExtra
+from diptych.specs import RecipeSpec
+from diptych.training.contracts import Recipe, Watcher
+
+if TYPE_CHECKING:
+    from diptych.registry import Registry
+
+
+def _from_folder(path: Path, info: ValidationInfo) -> Path:
+    folder = (info.context or {}).get("folder", Path.cwd())
+    return Path(folder, path.expanduser()).resolve()
+
+
+RelativePath = Annotated[Path, AfterValidator(_from_folder)]
+"""A path in the options of a recipe; a relative one starts at the folder of the recipe file."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeFile:
+    """A recipe that was read and checked.
+
+    Args:
+        spec: the recipe.
+        options: its options, an instance of the spec's model.
+        path: of the file, None for options from Python.
+    """
+
+    spec: RecipeSpec
+    options: BaseModel
+    path: Path | None = None
+
+    def make(self, watcher: Watcher) -> Recipe:
+        """The training, ready to be prepared and run.
+
+        Raises:
+            AdapterFactoryError: the recipe's factory raised.
+        """
+        factory = _load(self.spec.factory, f"recipe {self.spec.name!r}")
+        try:
+            made: Recipe = factory(self.options, watcher)
+        except DiptychError:
+            raise
+        except Exception as error:
+            raise AdapterFactoryError(
+                f"the factory of recipe {self.spec.name!r} failed",
+                where=self.spec.factory,
+                got=f"{type(error).__name__}: {error}",
+            ) from error
+        return made
+
+
+def load_recipe(
+    given: str | Path | Mapping[str, Any], registry: Registry, *, changes: Mapping[str, Any] | None = None
+) -> RecipeFile:
+    """The recipe of a file, or of a mapping.
+
+    Args:
+        given: a YAML file, or what would stand in one.
+        registry: where recipes come from.
+        changes: options that replace those of the file, by dotted name: `{"training.epochs": 1}`.
+
+    Raises:
+        ConfigError: the file cannot be read, or has an option that the recipe does not take.
+        UnknownAdapter: no plugin brings the recipe.
+        MissingExtra: what it needs is not installed.
+    """
+    raw, source = (dict(given), Source()) if isinstance(given, Mapping) else read_yaml(given)
+    for name, value in (changes or {}).items():
+        raw = _changed(raw, name.split("."), value)
+    spec = registry.recipes.get(_name(raw, source), where=source.where(("recipe",)))
+    options = {key: value for key, value in raw.items() if key != "recipe"}
+    return RecipeFile(spec, _validated(options_model(spec), options, source), source.path)
+
+
+def options_model(spec: RecipeSpec) -> type[BaseModel]:
+    """The options that a recipe takes; its packages are imported.
+
+    Raises:
+        MissingExtra: they are not installed.
+        AdapterFactoryError: the model of the options cannot be imported.
+    """
+    missing = [name for name in spec.requires if importlib.util.find_spec(name) is None]
+    if missing:
+        package = spec.extra or " ".join(missing)
+        what = f"recipe {spec.name!r} needs {', '.join(missing)}"
+        raise MissingExtra(what, where=spec.options, do=f"pip install '{package}'", spec=spec)
+    model: type[BaseModel] = _load(spec.options, f"options of recipe {spec.name!r}")
+    return model
+
+
+def _name(raw: Mapping[str, Any], source: Source) -> str:
+    name = raw.get("recipe")
+    if not isinstance(name, str):
+        raise ConfigError(
+            "the file names no recipe",
+            where=source.where(()),
+            got="" if name is None else repr(name),
+            expected="a line such as recipe: contrastive",
+            do="`diptych recipes` lists all",
+        )
+    return name
+
+
+def _validated(model: type[BaseModel], options: dict[str, Any], source: Source) -> BaseModel:
+    problems: list[Problem] = []
+    filled = interpolate(options, where=source.name)
+    try:
+        return model.model_validate(_with_paths(filled, source.folder), context={"folder": source.folder})
+    except ValidationError as error:
+        found = problems_of(error, model, options)
+        problems = [replace(p, got=conceal(p.got, options), expected=conceal(p.expected, options)) for p in found]
+    raise_problems(problems, source)
+    raise AssertionError  # there is at least one problem
+
+
+def _with_paths(value: Any, folder: Path) -> Any:
+    """`value` with every text that starts like a path made absolute; any other may be a name."""
+    if isinstance(value, str) and value.startswith(("./", "../", "~/")):
+        return str((folder / Path(value).expanduser()).resolve())
+    if isinstance(value, Mapping):
+        return {key: _with_paths(item, folder) for key, item in value.items()}
+    return [_with_paths(item, folder) for item in value] if isinstance(value, list) else value
+
+
+def _changed(raw: Mapping[str, Any], keys: list[str], value: Any) -> dict[str, Any]:
+    first, rest = keys[0], keys[1:]
+    inner = raw.get(first)
+    return {**raw, first: _changed(inner if isinstance(inner, Mapping) else {}, rest, value) if rest else value}
+
+
+def _load(path: str, where: str) -> Any:
+    module, _, attribute = path.partition(":")
+    try:
+        return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+    except Exception as error:  # a module may raise anything while it is imported
+        raise AdapterFactoryError(
+            f"cannot import {path}", where=where, got=f"{type(error).__name__}: {error}", expected='"module:attribute"'
+        ) from error

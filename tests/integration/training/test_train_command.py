@@ -1,0 +1,215 @@
+"""`diptych train` on a tiny BERT: it learns, goes on after a kill, and its folder serves a collection."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from diptych import Collection, Registry
+from diptych.errors import ConfigError
+from diptych.training import RecipeFile, TrainReport, load_recipe, read_documents
+
+WORDS = [f"word{n}" for n in range(200)]
+RECIPE = """\
+recipe: contrastive
+model: ./bert
+output: ./run
+data: {corpus: corpus.jsonl, queries: queries.jsonl, qrels: qrels.tsv, dev: {share: 0.2}}
+negatives: {per_query: 2, relative: null}
+training: {epochs: 4, batch_size: 16, learning_rate: 0.003, device: cpu}
+"""
+
+
+class Heard:
+    """A watcher who remembers."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+        self.done = 0
+
+    def begin(self, stage: str, total: int | None) -> None: ...
+
+    def advance(self, stage: str, n: int) -> None:
+        self.done += n
+
+    def say(self, sentence: str) -> None:
+        self.sentences.append(sentence)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of one layer, 150 documents of five words, a query of two of them for each."""
+    folder = tmp_path_factory.mktemp("training")
+    bert(folder)
+    draw, documents, queries = random.Random(1), [], []
+    for number in range(150):
+        words = draw.sample(WORDS, 5)
+        documents.append({"_id": f"d{number}", "text": " ".join(words)})
+        queries.append({"_id": f"q{number}", "text": " ".join(draw.sample(words, 2))})
+    for name, rows in (("corpus", documents), ("queries", queries)):
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(f"q{n}\td{n}\t1\n" for n in range(150)))
+    (folder / "recipe.yaml").write_text(RECIPE)
+    return folder
+
+
+def bert(folder: Path) -> None:
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
+    torch.manual_seed(0)
+    shape: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = BertModel(BertConfig(vocab_size=205, max_position_embeddings=32, intermediate_size=64, **shape))
+    model.save_pretrained(folder / "bert")
+    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder / "bert")
+
+
+def recipe(folder: Path, **changes: Any) -> RecipeFile:
+    return load_recipe(folder / "recipe.yaml", Registry.default(), changes=changes)
+
+
+def trained(folder: Path, output: Path, **changes: Any) -> TrainReport:
+    return recipe(folder, output=str(output), **changes).make(Heard()).train()
+
+
+@pytest.fixture(scope="module")
+def whole(prepared: Path) -> TrainReport:
+    """A training from start to end."""
+    return trained(prepared, prepared / "whole")
+
+
+def weights(folder: str | Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(Path(folder) / "model.safetensors")
+
+
+def test_training_makes_the_held_out_queries_better_and_says_so(whole: TrainReport) -> None:
+    assert whole.measured["after"]["nDCG@10"] > whole.measured["before"]["nDCG@10"] + 0.05
+    card = (Path(whole.folder) / "README.md").read_text()
+    assert f"| nDCG@10 | {whole.measured['before']['nDCG@10']:.4f} | {whole.measured['after']['nDCG@10']:.4f} |" in card
+    assert "recipe: contrastive" in card
+    assert str(Path(whole.folder).parent) not in card
+
+
+def test_nothing_in_the_folder_is_pickled_and_checkpoints_are_gone(whole: TrainReport) -> None:
+    names = {path.name for path in Path(whole.folder).rglob("*") if path.is_file()}
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
+    assert {"model.safetensors", "modules.json", "recipe.json", "report.json", "log.jsonl", "README.md"} <= names
+    assert [name for name in names if name.startswith("events.out.tfevents")]
+
+
+def test_the_folder_fills_and_asks_a_collection(whole: TrainReport, prepared: Path, tmp_path: Path) -> None:
+    slot = {"adapter": whole.models[0].adapter, **whole.models[0].options}
+    config = {"store": f"edge:{tmp_path}", "collection": "words", "slots": {"dense": slot}}
+    queries = [json.loads(line)["text"] for line in (prepared / "queries.jsonl").read_text().splitlines()]
+    with Collection.open(config) as collection:
+        collection.populate(read_documents(prepared / "corpus.jsonl"))
+        found = [hits[0].document.id for hits in collection.search_batch(queries, limit=1)]
+    assert sum(name == f"d{number}" for number, name in enumerate(found)) > 90
+
+
+def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
+    prepared: Path, whole: TrainReport, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "diptych", "train", str(prepared / "recipe.yaml"), "--set", f"output={tmp_path}/x"]
+    with subprocess.Popen([*command, "--json"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not list(tmp_path.glob("x/checkpoints/checkpoint-*/trainer_state.json")):
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+    done = subprocess.run([*command, "--json"], check=True, capture_output=True, text=True)
+    report = json.loads(done.stdout)
+    assert 0 < report["resumed_at"] < report["steps"] == whole.steps
+    for name, value in weights(whole.folder).items():
+        torch.testing.assert_close(weights(tmp_path / "x")[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_trained_is_not_trained_again(prepared: Path, whole: TrainReport) -> None:
+    heard = Heard()
+    again = recipe(prepared, output=str(prepared / "whole")).make(heard).train()
+    assert again == whole
+    assert heard.done == 0
+
+
+def test_a_folder_belongs_to_one_training(prepared: Path, whole: TrainReport) -> None:
+    with pytest.raises(ConfigError, match=r"holds another training(?s:.*)training.epochs: 4.0 there, 5.0 asked"):
+        recipe(prepared, output=str(prepared / "whole"), **{"training.epochs": 5}).make(Heard())
+
+
+def test_a_folder_with_other_files_is_not_touched(prepared: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ConfigError, match="not empty and no training's"):
+        recipe(prepared, output=str(tmp_path)).make(Heard())
+
+
+def test_a_seed_gives_the_same_model_and_another_seed_another(
+    prepared: Path, whole: TrainReport, tmp_path: Path
+) -> None:
+    same = trained(prepared, tmp_path / "same")
+    other = trained(prepared, tmp_path / "other", seed=2)
+    name = "embeddings.word_embeddings.weight"
+    torch.testing.assert_close(weights(same.folder)[name], weights(whole.folder)[name])
+    assert not torch.allclose(weights(other.folder)[name], weights(whole.folder)[name], atol=1e-3)
+
+
+def test_low_rank_adapters_are_merged_into_a_plain_model(prepared: Path, tmp_path: Path) -> None:
+    lora = {"rank": 4, "modules": ["query", "value"]}
+    report = trained(prepared, tmp_path / "lora", **{"training.lora": lora, "training.learning_rate": 0.01})
+    assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"] + 0.02
+    before, after = weights(prepared / "bert"), weights(report.folder)
+    changed = {name for name in after if not torch.allclose(after[name], before[name])}
+    assert {name.split(".")[-2] for name in changed} == {"query", "value"}
+
+
+def test_layers_that_are_not_there_are_an_error(prepared: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no layer has such a name(?s:.*)got: q_proj(?s:.*)query"):
+        trained(prepared, tmp_path / "lora", **{"training.lora": {"modules": ["q_proj"]}})
+
+
+def test_a_training_stops_early_and_keeps_the_best(prepared: Path, tmp_path: Path) -> None:
+    changes = {"training.epochs": 30, "training.patience": 2, "training.evaluate_every": 5}
+    report = trained(prepared, tmp_path / "early", **changes)
+    log = [json.loads(line) for line in (tmp_path / "early/log.jsonl").read_text().splitlines()]
+    seen = [entry["eval_nDCG@10"] for entry in log if "eval_nDCG@10" in entry]
+    assert report.steps < 30 * 8
+    assert report.measured["after"]["nDCG@10"] == pytest.approx(max(seen), abs=1e-6)
+    assert seen[-1] < max(seen)
+
+
+@pytest.mark.parametrize("name", ["mw"])
+def test_other_losses_are_other_recipes(name: str, prepared: Path, tmp_path: Path) -> None:
+    report = trained(prepared, tmp_path / name, recipe=name)
+    assert report.recipe == name
+    assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"]
+
+
+def test_large_batches_can_be_embedded_in_pieces(prepared: Path, tmp_path: Path) -> None:
+    report = trained(prepared, tmp_path / "cached", **{"training.mini_batch_size": 5})
+    assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"] + 0.05
+
+
+@pytest.mark.parametrize("name", ["distill", "cprd", "tas_balanced"])
+def test_a_teachers_stored_scores_are_learned(name: str, prepared: Path, tmp_path: Path) -> None:
+    texts = {row["_id"]: set(row["text"].split()) for row in rows(prepared / "corpus.jsonl")}
+    asked = {row["_id"]: set(row["text"].split()) for row in rows(prepared / "queries.jsonl")}
+    with (tmp_path / "scores.jsonl").open("w") as file:
+        for query, words in asked.items():
+            scores = {document: 4.0 * len(words & own) - 4.0 for document, own in texts.items()}
+            file.write(json.dumps({"query": query, "scores": scores}) + "\n")
+    teacher = {"teacher": {"scores": str(tmp_path / "scores.jsonl")}, "negatives.per_query": 4, "training.epochs": 6}
+    report = trained(prepared, tmp_path / "run", recipe=name, **teacher)
+    assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"] + 0.02
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]

@@ -1,0 +1,90 @@
+"""A trained model is put into a config file; everything else in the file stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import diptych_adapters.hooks
+from diptych import Registry
+from diptych.config import load_config
+from diptych.errors import ConfigError
+from diptych.training import Registration, register
+
+CONFIG = """\
+# My packages.
+store: edge:./qdrant
+collection: packages
+slots:
+  dense: {adapter: sentence-transformers, model: all-MiniLM-L6-v2, backend: openvino, truncate_dim: 256}  # the best
+  lexical:
+    adapter: bm25     # stays
+    language: english
+search:
+  limit: 5
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "diptych.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture(scope="module")
+def adapters() -> Registry:
+    return Registry(diptych_adapters.hooks, installed=False)
+
+
+def trained(folder: Path, adapter: str = "sentence-transformers") -> Registration:
+    return Registration(adapter, {"model": str(folder / "runs" / "x")})
+
+
+def test_the_only_slot_of_its_kind_gets_the_model_and_keeps_what_is_not_the_old_models(
+    config: Path, adapters: Registry
+) -> None:
+    assert register(config, trained(config.parent), adapters) == "slots.dense"
+    slot = load_config(config).slots["dense"]
+    assert slot.options == {"model": str(config.parent / "runs/x"), "backend": "openvino"}
+    assert "model: ./runs/x" in config.read_text()
+
+
+def test_comments_and_other_lines_stay(config: Path, adapters: Registry) -> None:
+    register(config, trained(config.parent), adapters)
+    before, after = CONFIG.splitlines(), config.read_text().splitlines()
+    assert [line for line in before if "dense" not in line] == [line for line in after if "dense" not in line]
+    assert "# the best" in config.read_text()
+
+
+def test_another_adapter_takes_no_options_along(config: Path, adapters: Registry) -> None:
+    register(config, trained(config.parent, "sentence-transformers-sparse"), adapters, slot="lexical")
+    slot = load_config(config).slots["lexical"]
+    assert slot.adapter == "sentence-transformers-sparse"
+    assert slot.options == {"model": str(config.parent / "runs/x")}
+
+
+def test_a_new_slot_is_added_by_its_name(config: Path, adapters: Registry) -> None:
+    assert register(config, trained(config.parent), adapters, slot="exit_2") == "slots.exit_2"
+    assert list(load_config(config).slots) == ["dense", "lexical", "exit_2"]
+
+
+def test_a_reranker_becomes_the_first_stage_of_reranking(config: Path, adapters: Registry) -> None:
+    assert register(config, trained(config.parent, "cross-encoder"), adapters) == "search.rerank[0]"
+    register(config, Registration("cross-encoder", {"model": "/models/y"}), adapters)
+    stages = load_config(config).search.rerank
+    assert [stage.options for stage in stages] == [{"model": "/models/y"}]
+
+
+def test_a_model_that_fits_no_slot_asks_for_a_name(config: Path, adapters: Registry) -> None:
+    with pytest.raises(ConfigError, match=r"which slot(?s:.*)no multivector slot(?s:.*)--slot NAME"):
+        register(config, trained(config.parent, "sentence-transformers-multivector"), adapters)
+    assert config.read_text() == CONFIG
+
+
+def test_a_config_that_is_none_is_refused_and_stays(config: Path, adapters: Registry) -> None:
+    config.write_text(CONFIG.replace("adapter: bm25", "adapter: bm52"))
+    with pytest.raises(ConfigError, match="bm52"):
+        register(config, trained(config.parent), adapters)
+    assert "bm52" in config.read_text()

@@ -1,0 +1,68 @@
+"""A recipe that trains nothing: it writes what it was asked into its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from diptych import RecipeSpec, Registry, hookimpl
+from diptych.testing import fakes_plugin
+from diptych.training import Registration, RelativePath, TrainReport, Watcher
+
+
+class Inner(BaseModel):
+    """A section."""
+
+    model_config = ConfigDict(extra="forbid")
+    epochs: float = Field(2.0, gt=0, description="Passes.")
+
+
+class Options(BaseModel):
+    """Options of `toy`."""
+
+    model_config = ConfigDict(extra="forbid")
+    model: str = Field(description="What is trained.")
+    output: RelativePath = Field(description="The folder of the run.")
+    training: Inner = Inner()
+
+
+class Toy:
+    """Prepares nothing and trains at once."""
+
+    def __init__(self, options: Options, watcher: Watcher) -> None:
+        self.options, self.watcher = options, watcher
+
+    def prepare(self) -> list[str]:
+        """A sentence."""
+        return ["prepared nothing"]
+
+    def train(self) -> TrainReport:
+        """Write the model's name."""
+        folder = Path(self.options.output)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.txt").write_text(self.options.model)
+        self.watcher.begin("training", 1)
+        self.watcher.advance("training", 1)
+        models = (Registration("fake-dense", {"seed": 7}), Registration("fake-dense", {"seed": 8}, "small"))
+        values = {"before": {"nDCG@10": 0.25}, "after": {"nDCG@10": 0.5}}
+        return TrainReport("toy", "dense", str(folder), models, measured=values, steps=1, remarks=("it is a toy",))
+
+
+def broken(options: Options, watcher: Watcher) -> Any:
+    """A factory that fails."""
+    raise RuntimeError("out of toys")
+
+
+def spec(name: str = "toy", **changes: Any) -> RecipeSpec:
+    """The spec of the toy."""
+    given = {"kind": "dense", "factory": "toy_recipe:Toy", "options": "toy_recipe:Options", "summary": "Nothing."}
+    return RecipeSpec(name=name, **{**given, **changes})
+
+
+def registry(*specs: RecipeSpec) -> Registry:
+    """The fake adapters and these recipes."""
+    plugin = SimpleNamespace(diptych_register_recipes=hookimpl(lambda: list(specs)), __name__="toys")
+    return Registry(fakes_plugin, plugin, installed=False)

@@ -1,0 +1,107 @@
+"""Queries, documents and judgements become rows with ids, negatives and scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from diptych import Document
+from diptych.errors import ConfigError
+from diptych_training.corpus import TrainingData, held_out
+from diptych_training.options import DataOptions
+from diptych_training.rows import margin_rows, scored_rows, training_rows
+
+
+@pytest.fixture
+def data() -> TrainingData:
+    """Four documents; query a has two relevant ones, b one, and c none that is there."""
+    documents = [
+        Document("d0", "about cats", title="Cats"),
+        Document("d1", "about dogs"),
+        Document("d2", "about owls"),
+        Document("d3", "about hens"),
+    ]
+    qrels = {"a": {"d0": 1, "d1": 2, "d2": 0}, "b": {"d2": 1}, "c": {"gone": 1}, "unasked": {"d0": 1}}
+    return TrainingData.of({"a": "pets", "b": "birds", "c": "stones"}, documents, qrels)
+
+
+def test_titles_stand_before_texts_and_only_what_is_there_is_judged(data: TrainingData) -> None:
+    assert data.documents["d0"] == "Cats about cats"
+    assert data.titles == {"d0": "Cats"}
+    assert set(data.qrels) == {"a", "b"}
+    assert data.relevant("a") == ["d1", "d0"]
+
+
+def test_a_row_is_a_judged_pair_with_texts_and_ids(data: TrainingData) -> None:
+    rows = training_rows(data, {"a": ["d2", "d3"], "b": ["d0"]}, per_query=2)
+    assert rows.column_names == ["query", "positive", "negative_1", "negative_2", "label"]
+    assert rows["label"][0] == [0, 1, 2, 3]
+    assert rows["positive"][0] == "about dogs"
+    assert [row["query"] for row in rows] == ["pets", "pets", "birds"]
+
+
+def test_a_query_with_too_few_negatives_gets_others_that_are_not_judged(data: TrainingData) -> None:
+    rows = training_rows(data, {"b": ["d0"]}, per_query=2, seed=3)
+    of_b = rows["label"][2]
+    assert of_b[:3] == [1, 2, 0]
+    assert of_b[3] in (1, 3)
+    of_a = rows["label"][0]
+    assert of_a[2:] == [3, 3], "d3 is the only document that is not judged for a"
+
+
+def test_without_negatives_rows_are_pairs(data: TrainingData) -> None:
+    assert training_rows(data).column_names == ["query", "positive", "label"]
+
+
+def test_relevance_knows_all_pairs_by_their_numbers(data: TrainingData) -> None:
+    import torch
+
+    found = data.relevance()(torch.tensor([0, 1]), torch.tensor([0, 1, 2, 3]))
+    assert found.tolist() == [[True, True, False, False], [False, False, True, False]]
+
+
+def test_scored_rows_carry_a_teachers_scores_and_leave_out_what_has_none(data: TrainingData) -> None:
+    scores = {"a": {"d1": 3.0, "d0": 2.0, "d3": -1.0}, "b": {"d2": 1.0}}
+    rows = scored_rows(data, {"a": ["d3"], "b": ["d0"]}, scores, per_query=1)
+    assert rows["label"][:] == [[3.0, -1.0], [2.0, -1.0]]
+    with pytest.raises(ConfigError, match="no row has a teacher's scores"):
+        scored_rows(data, {"a": ["d3"]}, {}, per_query=1)
+
+
+def test_margin_rows_are_pairs_of_pairs(data: TrainingData) -> None:
+    scores = {"a": {"d1": 3.0, "d0": 2.0, "d3": -1.0, "d2": 0.5}}
+    found = margin_rows(data, {"a": ["d3", "d2"], "b": ["d0"]}, scores)
+    assert found.margins.tolist() == [4.0, 2.5, 3.0, 1.5]
+    assert found.queries.tolist() == [0, 0, 0, 0]
+    assert found.rows["label"][0] == [3.0, -1.0]
+
+
+def test_a_share_of_the_queries_is_held_out_and_numbers_stay(data: TrainingData) -> None:
+    trained, held = data.split(0.5, seed=1)
+    assert len(trained.qrels) == len(held.qrels) == 1
+    assert not set(trained.qrels) & set(held.qrels)
+    assert trained.query_numbers == data.query_numbers
+    assert data.split(0.0, seed=1)[1].qrels == {}
+
+
+def test_nothing_to_train_on_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"nothing to train on(?s:.*)1 queries, 1 documents"):
+        TrainingData.of({"a": "pets"}, [Document("d0", "cats")], {"a": {"d1": 1}})
+
+
+def test_judgements_of_their_own_are_held_out_of_the_training(data: TrainingData, tmp_path: Path) -> None:
+    (tmp_path / "dev.tsv").write_text("query-id\tcorpus-id\tscore\nb\td3\t1\nnew\td1\t1\n")
+    (tmp_path / "dev.jsonl").write_text('{"_id": "b", "text": "birds"}\n{"_id": "new", "text": "fresh"}\n')
+    dev = {"qrels": tmp_path / "dev.tsv", "queries": tmp_path / "dev.jsonl"}
+    options = DataOptions.model_validate({"queries": "q", "qrels": "r", "corpus": "c", "dev": dev})
+    trained, held = held_out(data, options, seed=1)
+    assert set(trained.qrels) == {"a"}
+    assert set(held.qrels) == {"b", "new"}
+    assert held.queries["new"] == "fresh"
+
+
+def test_documents_come_from_one_place() -> None:
+    with pytest.raises(ValidationError, match="either corpus or collection"):
+        DataOptions.model_validate({"queries": "q", "qrels": "r"})
