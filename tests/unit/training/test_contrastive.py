@@ -286,7 +286,7 @@ def trained_scale(smoothing: float) -> float:
         adam.zero_grad()
         loss(columns(queries, documents)).backward()
         adam.step()
-    return float(loss.scale)
+    return loss.scale.item()
 
 
 @settings(deadline=None, max_examples=30)
