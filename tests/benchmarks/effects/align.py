@@ -40,7 +40,7 @@ def effects() -> list[Effect]:
         for name, own in SWITCHES.items()
     ]
     clean = each(partial(run, per_query=CLEAN, noise=0.0))
-    for times in (1, 2, 4):
+    for times in (2, 4):
         many = each(partial(run, per_query=CLEAN * times, noise=NOISE))
         what = f"{times} x the pairs with 40 % wrong beside all right"
         found.append(effect("ALIGN: size for noise", what, "H-vec", "recall@20", clean, many, page="contrastive"))

@@ -18,7 +18,7 @@ from effects.running import Effect, each, effect
 from effects.scoring import Doubles, recall
 from effects.tiny import searched
 
-BATCH, COLUMNS, STEPS = 16, 32, 300
+BATCH, COLUMNS, STEPS = 16, 32, 200
 
 
 class Queued(RetrievalLoss):

@@ -64,7 +64,7 @@ def fitted(
     loss: RetrievalLoss,
     *,
     seed: int,
-    steps: int = 500,
+    steps: int = 400,
     size: int = 64,
     rate: float = 0.05,
     width: int = 16,
