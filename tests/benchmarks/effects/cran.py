@@ -19,6 +19,7 @@ from transformers import AutoTokenizer, BertModel
 from corpora import read_texts
 from diptych.evaluate import read_beir
 from diptych_adapters.models import resolve
+from diptych_adapters.quiet import quiet
 from effects.tiny import Tiny
 from effects.world import World
 
@@ -66,7 +67,8 @@ def pretrained() -> Tiny:
     """The BERT with its weights, mean pooled, without dropout."""
     none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     path = str(resolve(MODEL).path)
-    return Tiny(BertModel.from_pretrained(path, add_pooling_layer=False, use_safetensors=True, **none))
+    with quiet():
+        return Tiny(BertModel.from_pretrained(path, add_pooling_layer=False, use_safetensors=True, **none))
 
 
 def _tokens(words: object, texts: list[str], most: int) -> torch.Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diptych_training.losses import AR2RetrieverLoss, ContrastiveLoss, KLDistillation, RetrievalLoss
+from diptych_training.losses import AR2RetrieverLoss, ContrastiveLoss, CPRDLoss, KLDistillation, RetrievalLoss
 from effects.lex import Lex, lex
 from effects.running import Effect, each, effect
 from effects.scoring import Doubles, ndcg
@@ -25,27 +25,18 @@ Found = tuple[Doubles, float]
 
 
 def effects() -> list[Effect]:
-    """KL beside contrast of the same rows, AR2 with its term beside without."""
-    plain, taught = each(partial(run, ContrastiveLoss)), each(partial(run, KLDistillation))
+    """KL beside contrast, within rows and within batches, and AR2 with its term beside without."""
+    batch, row = each(partial(run, ContrastiveLoss)), each(partial(run, partial(CPRDLoss, weight=0.0, tau=0.05)))
+    taught = each(partial(run, KLDistillation))
     calm, adversarial = (each(partial(run, partial(AR2RetrieverLoss, adv_weight=weight))) for weight in (0.0, 0.5))
+    kl, ar2 = "KL of a teacher", "AR2 loss"
+    hard = "teacher's score of the 20 best irrelevant"
+    beside = "adv_weight 0.5 beside 0"
     return [
-        effect(
-            "KL of a teacher",
-            "beside InfoNCE of the same rows",
-            "H-lex",
-            "nDCG@10",
-            *_part(plain, taught, 0),
-            page="distill",
-        ),
-        effect("AR2 loss", "adv_weight 0.5 beside 0", "H-lex", "nDCG@10", *_part(calm, adversarial, 0), page="ar2"),
-        effect(
-            "AR2 loss",
-            "adv_weight 0.5 beside 0",
-            "H-lex",
-            "teacher's score of the 20 best irrelevant",
-            *_part(calm, adversarial, 1),
-            page="ar2",
-        ),
+        effect(kl, "beside InfoNCE, both within the row", "H-lex", "nDCG@10", *_part(row, taught, 0), page="distill"),
+        effect(kl, "beside InfoNCE within the batch", "H-lex", "nDCG@10", *_part(batch, taught, 0), page="distill"),
+        effect(ar2, beside, "H-lex", "nDCG@10", *_part(calm, adversarial, 0), page="ar2"),
+        effect(ar2, beside, "H-lex", hard, *_part(calm, adversarial, 1), page="ar2"),
     ]
 
 

@@ -17,7 +17,7 @@ from effects.running import Effect, best, each, effect
 from effects.scoring import Doubles, recall
 from effects.tiny import searched
 
-SIZES, SEEN = (8, 32, 128), 6400
+SIZES, SEEN = (8, 32, 128), 3200
 
 
 def effects() -> list[Effect]:
@@ -43,7 +43,7 @@ def effects() -> list[Effect]:
 
 def tuned(way: Any) -> float:
     """The best tau at batches of 32."""
-    return best(lambda tau, seed: float(run(seed, way, tau, 32).mean()), (0.05, 0.1, 0.2))
+    return best(lambda tau, seed: float(run(seed, way, tau, 32).mean()), (0.1, 0.2, 0.4))
 
 
 def sizes(way: Any, tau: float, seed: int) -> list[Doubles]:

@@ -15,7 +15,7 @@ from effects.running import Effect, best, each, effect
 from effects.scoring import Doubles, best_f1, ndcg, pooled_auc
 from effects.tiny import searched
 
-TAUS = (0.05, 0.1, 0.2, 0.5)
+TAUS = (0.1, 0.2, 0.5)
 METRICS = ("pooled AUC", "F1 at one threshold", "nDCG@10")
 Found = tuple[float, float, Doubles]
 

@@ -2,10 +2,10 @@
 
     python tests/benchmarks/run_effects.py                    all
     python tests/benchmarks/run_effects.py --only mw,cprd     these scripts of tests/benchmarks/effects, measured anew
-    python tests/benchmarks/run_effects.py --render           only the table again
+    python tests/benchmarks/run_effects.py --render           only the tables again
 
-Results are kept in docs/methods/effects.json, and the table stands in docs/methods/README.md. One core is used,
-whatever there is, so that sums are added in the same order everywhere.
+Results are kept in docs/methods/effects.json, and tables stand in docs/methods/README.md and its other pages. One core
+is used, whatever there is, so that sums are added in the same order everywhere.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     names = [] if options.render else chosen(options.only)
     failed = [name for name in names if not measured(name, METHODS / "effects.json")]
-    write_into(METHODS / "README.md", read(METHODS / "effects.json"))
+    write_into(METHODS, read(METHODS / "effects.json"))
     return 1 if failed else 0
 
 

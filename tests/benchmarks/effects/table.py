@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,34 @@ NOTHING = "Nothing was measured yet."
 
 
 def table(found: Mapping[str, Any], pages: Iterable[str]) -> str:
-    """All effects by script, as a table in Markdown; methods are linked to the pages that there are."""
-    there = set(pages)
-    rows = [_row(script, Effect.of(one), there) for script, own in sorted(found.items()) for one in own["effects"]]
+    """All effects by script, as a table in Markdown below a list of the pages; methods are linked to theirs."""
+    there = sorted({*pages} - {"README"})
+    links = "Pages: " + ", ".join(f"[{page}]({page}.md)" for page in there) + ".\n"
+    rows = [_row(script, one, there) for script, one in _all(found)]
+    return "\n".join([links, HEAD, *rows]) if rows else NOTHING
+
+
+def table_of(found: Mapping[str, Any], page: str) -> str:
+    """The effects of one page, without links."""
+    rows = [_row(script, one, ()) for script, one in _all(found) if one.page == page]
     return "\n".join([HEAD, *rows]) if rows else NOTHING
 
 
-def put_into(page: str, written: str) -> str:
+def written(file: Path, found: Mapping[str, Any]) -> str:
+    """A page of docs/methods with its table: all effects in README.md, a page's own in any other that has markers."""
+    page, pages = file.read_text(encoding="utf-8"), [other.stem for other in file.parent.glob("*.md")]
+    if file.name != "README.md" and BEGIN not in page:
+        return page
+    return put_into(page, table(found, pages) if file.name == "README.md" else table_of(found, file.stem))
+
+
+def write_into(folder: Path, found: Mapping[str, Any]) -> None:
+    """The tables into all pages of a folder."""
+    for file in folder.glob("*.md"):
+        file.write_text(written(file, found), encoding="utf-8")
+
+
+def put_into(page: str, text: str) -> str:
     """The page with this between the markers.
 
     Raises:
@@ -35,13 +56,7 @@ def put_into(page: str, written: str) -> str:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"the page has no {BEGIN} ... {END}")
-    return f"{before}{BEGIN}\n\n{written}\n\n{END}{after}"
-
-
-def write_into(file: Path, found: Mapping[str, Any]) -> None:
-    """The table into the page."""
-    pages = [page.stem for page in file.parent.glob("*.md")]
-    file.write_text(put_into(file.read_text(encoding="utf-8"), table(found, pages)), encoding="utf-8")
+    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
 
 
 def line(one: Effect) -> str:
@@ -56,7 +71,11 @@ def number(value: Any) -> str:
     return f"{value:.3f}" if size < 10 else f"{value:.1f}" if size < 1000 else f"{value:,.0f}"
 
 
-def _row(script: str, one: Effect, pages: set[str]) -> str:
+def _all(found: Mapping[str, Any]) -> Iterator[tuple[str, Effect]]:
+    return ((script, Effect.of(one)) for script, own in sorted(found.items()) for one in own["effects"])
+
+
+def _row(script: str, one: Effect, pages: Sequence[str]) -> str:
     name = f"[{one.method}]({one.page}.md)" if one.page in pages else one.method
     over = "" if one.queries is None else _interval(one.queries)
     sides = [number(np.mean(side)) for side in (one.baseline, one.found)]

@@ -3,7 +3,7 @@
 A row is a query, a relevant document and another, sixteen rows a relevant pair, half of the others near. The pairwise
 teacher is the in-batch teacher: 2 a word that a document holds of those asked, with noise of deviation 0.5. Queries
 are clustered by k-means into 16 clusters, by the embeddings of the untrained model. All three samplers give as many
-steps of 32 rows. Nothing is tuned.
+steps of 32 rows. The learning rate is the best of 0.01, 0.03 and 0.1 for random batches on seed 100.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from effects.running import Effect, each, effect
 from effects.scoring import Doubles, ndcg, recall
 from effects.tiny import BATCH, STEPS, Words, scores, trained
 
-CLUSTERS, EACH, A_WORD, NOISE = 16, 16, 2.0, 0.5
+CLUSTERS, EACH, A_WORD, NOISE, RATE = 16, 16, 2.0, 0.5, 0.1
 Found = tuple[float, Doubles, Doubles]
 
 
@@ -74,7 +74,7 @@ def run(way: str, seed: int) -> Found:
     ).float()
     rows = pairs(world, shared, seed)
     batches = [torch.tensor(own) for own in drawn(way, world, rows, teacher, seed)]
-    found = scores(trained(world, rows, Taught(teacher), seed=seed, batches=batches), world, dot=True)
+    found = scores(trained(world, rows, Taught(teacher), seed=seed, rate=RATE, batches=batches), world, dot=True)
     relevant = world.relevant[world.test]
     hardness = float(np.mean([hard(teacher, rows[own]) for own in batches]))
     return hardness, ndcg(found, relevant), recall(found, relevant, 100)

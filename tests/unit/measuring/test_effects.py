@@ -19,7 +19,7 @@ from effects.lex import Lex, instructed, lex
 from effects.run import METHODS, chosen, keep, read, scripts
 from effects.running import Effect, best, effect, student_interval
 from effects.scoring import best_f1, kendall, ndcg, pooled_auc, precision, recall, recall_at_own
-from effects.table import BEGIN, END, line, put_into, table
+from effects.table import BEGIN, END, line, put_into, table, write_into, written
 
 RANDOM = np.random.default_rng(0)
 SCORES, RELEVANT = RANDOM.normal(size=(6, 30)), RANDOM.random((6, 30)) < 0.2
@@ -225,7 +225,8 @@ def test_the_table_links_pages_that_there_are_and_prints_what_is_not_shown_in_bo
     good = effect("CPRD", "beside KL", "H-mat", "tau", [0.5] * 5, SURE, page="cprd")
     bad = effect("MW", "beside InfoNCE", "H-lex", "nDCG@10", [0.5] * 5, UNSURE, page="mw")
     found = {"two": {"effects": [bad.to_data()]}, "one": {"effects": [good.to_data()]}}
-    _, _, first, second = table(found, ["cprd", "README"]).splitlines()
+    links, _, _, _, first, second = table(found, ["cprd", "README"]).splitlines()
+    assert links == "Pages: [cprd](cprd.md)."
     assert first.startswith("| [CPRD](cprd.md) | beside KL | H-mat | tau | 0.500 | 0.608 | +0.108 [+0.098, +0.118] |")
     assert first.endswith("| shown | `one` |")
     assert second.startswith("| MW | beside InfoNCE |")
@@ -259,6 +260,18 @@ def test_scripts_are_found_by_their_files_and_a_wrong_name_is_told() -> None:
         chosen("mww")
 
 
-def test_the_page_in_the_docs_says_what_its_effects_say() -> None:
-    page, pages = (METHODS / "README.md").read_text(encoding="utf-8"), [file.stem for file in METHODS.glob("*.md")]
-    assert put_into(page, table(read(METHODS / "effects.json"), pages)) == page
+def test_a_page_has_its_own_effects_and_one_without_markers_stays_as_it_is(tmp_path: Path) -> None:
+    found = {"one": {"effects": [effect("CPRD", "beside KL", "H-mat", "tau", [0.5] * 5, SURE, page="cprd").to_data()]}}
+    for name, text in (("README", f"{BEGIN}{END}"), ("cprd", f"{BEGIN}{END}"), ("mw", f"{BEGIN}{END}"), ("xmc", "x")):
+        (tmp_path / f"{name}.md").write_text(text)
+    write_into(tmp_path, found)
+    assert "| [CPRD](cprd.md) |" in (tmp_path / "README.md").read_text()
+    assert "| CPRD | beside KL |" in (tmp_path / "cprd.md").read_text()
+    assert "Nothing was measured yet." in (tmp_path / "mw.md").read_text()
+    assert (tmp_path / "xmc.md").read_text() == "x"
+
+
+@pytest.mark.parametrize("page", sorted(METHODS.glob("*.md")), ids=lambda page: page.stem)
+def test_the_pages_in_the_docs_say_what_the_effects_say(page: Path) -> None:
+    """When this fails: `python tests/benchmarks/run_effects.py --render`."""
+    assert written(page, read(METHODS / "effects.json")) == page.read_text(encoding="utf-8")

@@ -225,6 +225,13 @@ def test_the_order_of_the_invalid_changes_no_gradient_either(seed: int) -> None:
     assert (gradients[0][:, 4:] > 0).all()  # what is invalid is below all that is valid
 
 
+def test_the_focal_threshold_starts_where_it_is_put() -> None:
+    query, document = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8]])  # a cosine of 0.6
+    for cosine, likely in ((0.5, True), (0.7, False)):
+        loss = FocalBCELoss(Given(), gamma=0.0, tau=0.1, bias=-cosine / 0.1)(columns(query, document))
+        assert (loss < np.log(2)) == likely
+
+
 @pytest.mark.parametrize("gamma", [0.0, 2.0])
 def test_the_focal_gradient_is_that_of_finite_differences(gamma: float) -> None:
     logits, positive = drawn(3, 3, 4).double().requires_grad_(), torch.eye(3, 4) > 0
