@@ -1,4 +1,4 @@
-"""Writes the generated pages of docs/reference: config.md, diptych.schema.json, cli.md.
+"""Writes the generated pages of docs/reference: config.md, diptych.schema.json, cli.md, recipes.md.
 
 Run `python docs/generate.py` after a change of the config models, of an adapter's options or of the command line; a
 test compares the committed pages with what this would write.
@@ -9,20 +9,25 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from pydantic import BaseModel
 from typer.main import get_command
 
 import diptych_adapters.hooks
+import diptych_training.hooks
 from diptych import Registry
 from diptych.cli import app
 from diptych.cli.adapters import type_of
+from diptych.cli.recipes import flat_options
 from diptych.config import json_schema
 from diptych.config.models import Config
 from diptych.factories import options_model
-from diptych.specs import AdapterSpec
+from diptych.specs import AdapterSpec, RecipeSpec
+from diptych.training.loading import options_model as recipe_options
+from diptych_training.options import RetrievalOptions
 
 REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by docs/generate.py; change the code it reads, not this page. -->\n"
@@ -30,12 +35,13 @@ NOTE = "<!-- Written by docs/generate.py; change the code it reads, not this pag
 
 def pages() -> dict[Path, str]:
     """Each generated file with its text."""
-    registry = Registry(diptych_adapters.hooks, installed=False)
+    registry = Registry(diptych_adapters.hooks, diptych_training.hooks, installed=False)
     schema = json.dumps(json_schema(registry), indent=1, ensure_ascii=False) + "\n"
     return {
         REFERENCE / "config.md": "\n".join(_config_page(registry)),
         REFERENCE / "diptych.schema.json": schema,
         REFERENCE / "cli.md": "\n".join(_cli_page()),
+        REFERENCE / "recipes.md": "\n".join(_recipes_page(registry)),
     }
 
 
@@ -138,6 +144,60 @@ def _adapter(spec: AdapterSpec) -> Iterator[str]:
     if model is not None and model.model_fields:
         schema = model.model_json_schema()
         yield from _rows(schema, schema.get("$defs", {}))
+
+
+RECIPES_HEAD = """\
+# Recipes
+
+What a recipe file for [`diptych train`](../train.md) may say: `recipe: NAME`, and options, whose dots stand for
+sections: `training.epochs` is `epochs` below `training:`. A key that nobody reads is an error, which names the line and
+the nearest key that exists. `${NAME}` comes from the environment; paths start at the folder of the file.
+
+## Every recipe that learns from judged queries
+"""
+
+
+def _recipes_page(registry: Registry) -> Iterator[str]:
+    yield NOTE
+    yield RECIPES_HEAD
+    shared = _options(RetrievalOptions)
+    yield from _options_table(shared.values())
+    for spec in registry.recipes.sorted():
+        yield from _recipe(spec, shared)
+
+
+Option: TypeAlias = tuple[str, dict[str, Any], bool]
+
+
+def _options(model: type[BaseModel]) -> dict[str, Option]:
+    schema = model.model_json_schema()
+    return {option[0]: option for option in flat_options(schema)}
+
+
+def _recipe(spec: RecipeSpec, shared: dict[str, Option]) -> Iterator[str]:
+    """What a recipe takes beside what all take, with other defaults, or not at all."""
+    own = _options(recipe_options(spec))
+    yield f"\n## `recipe: {spec.name}`\n\n{spec.kind}. {spec.summary} [About it](../methods/{spec.name}.md).\n"
+    lacking = sorted(
+        {name.partition(".")[0] for name in shared.keys() - own.keys()} - {n.partition(".")[0] for n in own}
+    )
+    if lacking:
+        yield f"It has no {', '.join(f'`{name}`' for name in lacking)}.\n"
+    yield from _options_table(option for name, option in own.items() if shared.get(name) != option)
+
+
+def _options_table(options: Iterable[Option]) -> Iterator[str]:
+    rows = [_option_row(*option) for option in options]
+    if rows:
+        yield "| option | type | default | meaning |\n|---|---|---|---|"
+        yield from rows
+    yield ""
+
+
+def _option_row(name: str, facts: dict[str, Any], required: bool) -> str:
+    default = "required" if required else _default(facts)
+    meaning = _cell(str(facts.get("description", "")))
+    return f"| `{name}` | {_cell(_type(facts))} | {_cell(default)} | {meaning} |"
 
 
 JSON_NOTE = """\

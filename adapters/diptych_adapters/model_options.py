@@ -109,6 +109,14 @@ class SentenceTransformersOptions(PromptOptions):
     normalize: bool | None = Field(None, description="Make vectors unit length; as the model does when not given.")
 
 
+class UniDECOptions(PromptOptions):
+    """Options of `unidec`."""
+
+    head: Literal["joint", "classifier"] = Field(
+        "joint", description="Which vectors: of both heads side by side, or of the classifier alone."
+    )
+
+
 class TokenVectorsOptions(PromptOptions):
     """Options of `token-vectors`."""
 

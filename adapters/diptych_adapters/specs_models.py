@@ -72,6 +72,13 @@ SPECS = [
         "Late interaction without training: the normalised token vectors of any dense model.",
     ),
     _torch(
+        "unidec",
+        "dense",
+        "unidec:UniDECEncoder",
+        "UniDECOptions",
+        "Models of the recipe unidec: dual encoder and classifier as one vector.",
+    ),
+    _torch(
         "cross-encoder",
         "reranker",
         "cross_encoder:CrossEncoderReranker",

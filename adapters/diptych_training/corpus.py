@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diptych import Document
 from diptych.errors import ConfigError
 from diptych.evaluate import Qrels, read_queries
 from diptych.training import read_documents
 from diptych_training.options import DataOptions
 from diptych_training.relevance import Relevance
-
-if TYPE_CHECKING:
-    from diptych import Document
 
 Judged = Mapping[str, Mapping[str, float]]
 
@@ -31,12 +28,14 @@ class TrainingData:
         documents: their texts as encoders read them, the title before the text.
         qrels: for each query the grades of its judged documents; above 0 is relevant.
         titles: of documents that have one.
+        cut: queries that are left out of their documents where these have them word for word.
     """
 
     queries: Mapping[str, str]
     documents: Mapping[str, str]
     qrels: Judged
     titles: Mapping[str, str] = field(default_factory=dict)
+    cut: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, queries: Mapping[str, str], documents: Iterable[Document], qrels: Judged) -> TrainingData:
@@ -45,12 +44,7 @@ class TrainingData:
         Raises:
             ConfigError: no query is judged relevant to any of the documents.
         """
-        texts, titles = {}, {}
-        for document in documents:
-            parts = (document.title.strip(), document.text.strip())
-            texts[document.id] = " ".join(part for part in parts if part)
-            if parts[0]:
-                titles[document.id] = parts[0]
+        texts, titles = _read(documents)
         kept = {query: _present(own, texts) for query, own in qrels.items() if query in queries}
         data = cls(queries, texts, {query: own for query, own in kept.items() if any(own.values())}, titles)
         if not data.qrels:
@@ -61,6 +55,12 @@ class TrainingData:
                 do="take queries, corpus and qrels of one data set",
             )
         return data
+
+    @classmethod
+    def _unjudged(cls, documents: Iterable[Document]) -> TrainingData:
+        """The documents alone, for queries that are yet to be written."""
+        texts, titles = _read(documents)
+        return cls({}, texts, {}, titles)
 
     @classmethod
     def read(cls, options: DataOptions, documents: Iterable[Document] | None = None) -> TrainingData:
@@ -76,8 +76,9 @@ class TrainingData:
         found = read_documents(options.corpus) if documents is None and options.corpus else documents
         if found is None:
             raise ConfigError("no documents to train on", where="data", do="give corpus: FILE or collection: CONFIG")
-        queries = {query.id or "": query.text for query in read_queries(options.queries)}
-        return cls.of(queries, found, Qrels.read(options.qrels).judgements)
+        if options.queries is None or options.qrels is None:
+            return cls._unjudged(found)
+        return cls.of(_texts(options.queries), found, Qrels.read(options.qrels).judgements)
 
     @cached_property
     def query_numbers(self) -> dict[str, int]:
@@ -93,6 +94,23 @@ class TrainingData:
         """What the losses know of it."""
         return Relevance.of(self.qrels, self.query_numbers, self.document_numbers)
 
+    def document(self, name: str) -> Document:
+        """The document of this id, its title apart from its text again."""
+        title = self.titles.get(name, "")
+        return Document(name, self.documents[name].removeprefix(title).strip(), title)
+
+    def answer(self, query: str, name: str) -> str:
+        """What is read of a document as the answer to a query.
+
+        A query that is to be cut is not in it, unless it is all there is: what is left has to be told by its meaning.
+        Lee, Chang, Toutanova, "Latent Retrieval for Weakly Supervised Open Domain Question Answering", ACL 2019 (the
+        inverse cloze task).
+        """
+        text = self.documents[name]
+        if query not in self.cut:
+            return text
+        return " ".join(text.replace(self.queries[query], " ", 1).split()) or text
+
     def relevant(self, query: str) -> list[str]:
         """The documents that are judged relevant to a query, the highest grade first."""
         own = self.qrels.get(query, {})
@@ -102,12 +120,12 @@ class TrainingData:
         """With the judgements of these queries alone; numbers stay."""
         wanted = set(queries)
         kept = {query: own for query, own in self.qrels.items() if query in wanted}
-        return TrainingData(self.queries, self.documents, kept, self.titles)
+        return replace(self, qrels=kept)
 
     def split(self, share: float, seed: int) -> tuple[TrainingData, TrainingData]:
         """For training and, a share of the judged queries drawn by `seed`, to be held out."""
         names = sorted(self.qrels)
-        held = max(1, round(share * len(names))) if share else 0
+        held = max(1, round(share * len(names))) if share and names else 0
         drawn = set(np.random.default_rng(seed).permutation(names)[:held].tolist())
         return self.only(query for query in names if query not in drawn), self.only(drawn)
 
@@ -118,14 +136,29 @@ def held_out(data: TrainingData, options: DataOptions, seed: int) -> tuple[Train
     Raises:
         ConfigError, EvaluationError: see `TrainingData.read`.
     """
-    dev = options.dev
-    if dev.qrels is None:
+    dev, file = options.dev, options.dev.queries or options.queries
+    if dev.qrels is None or file is None:
         return data.split(dev.share, seed)
-    queries = {query.id or "": query.text for query in read_queries(dev.queries or options.queries)}
+    queries = _texts(file)
     judged = {query: _present(own, data.documents) for query, own in Qrels.read(dev.qrels).judgements.items()}
     kept = {query: own for query, own in judged.items() if query in queries and any(own.values())}
     held = TrainingData({**data.queries, **queries}, data.documents, kept, data.titles)
     return data.only(set(data.qrels) - set(kept)), held
+
+
+def _read(documents: Iterable[Document]) -> tuple[dict[str, str], dict[str, str]]:
+    """Texts as encoders read them, and titles, by id."""
+    texts, titles = {}, {}
+    for document in documents:
+        parts = (document.title.strip(), document.text.strip())
+        texts[document.id] = " ".join(part for part in parts if part)
+        if parts[0]:
+            titles[document.id] = parts[0]
+    return texts, titles
+
+
+def _texts(queries: Path) -> dict[str, str]:
+    return {query.id or "": query.text for query in read_queries(queries)}
 
 
 def _present(judged: Mapping[str, float], documents: Mapping[str, str]) -> dict[str, float]:

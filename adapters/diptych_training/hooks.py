@@ -1,10 +1,19 @@
-"""The plugin through which the built-in recipes are found, by the same door as anybody else's. Imports no torch."""
+"""The plugin through which the built-in recipes and generators are found, as anybody else's. Imports no torch."""
 
 from __future__ import annotations
 
 from diptych import hookspecs
 from diptych.protocols import Kind
 from diptych.specs import RecipeSpec
+from diptych_training.data.builtin import diptych_counterfactuals, diptych_generate_queries, diptych_judge
+
+__all__ = [
+    "RECIPES",
+    "diptych_counterfactuals",
+    "diptych_generate_queries",
+    "diptych_judge",
+    "diptych_register_recipes",
+]
 
 _PACKAGE = "diptych_training.recipes"
 
@@ -26,7 +35,10 @@ RECIPES = [
     _recipe("distill", "dense", "Distill", "A reranker's distribution over each query's candidates."),
     _recipe("mw", "dense", "MannWhitney", "Scores that one threshold over all queries can cut."),
     _recipe("tas_balanced", "dense", "TasBalanced", "A reranker's margins, in batches of one topic."),
+    _recipe("dual_view", "dense", "DualView", "Instructions that turn a ranking round, both views in one batch."),
     _recipe("contrastive", "dense", "Contrastive", "Judged pairs and mined negatives, by the contrastive family."),
+    _recipe("dexml", "dense", "Dexml", "Queries with many relevant documents, against all documents."),
+    _recipe("unidec", "dense", "UniDec", "A dual encoder and a classifier over the documents, served as one vector."),
 ]
 
 

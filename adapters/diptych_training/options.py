@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -32,19 +32,47 @@ class DevOptions(Section):
     )
 
 
+class SyntheticQueries(Section):
+    """Queries that a generator writes for the documents, beside the judged ones or instead of them."""
+
+    generator: str = Field("templates", description="`templates`, `chat`, or one that an installed plugin brings.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Of the generator, such as `model` of `chat`.")
+    documents: Positive = Field(500, description="How many documents get queries, drawn evenly over their lengths.")
+    density: Positive = Field(2, description="Queries of each document, spread over the styles in turn.")
+    styles: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        ("question", "keywords"), description="What the generator is asked for."
+    )
+    cut: bool = Field(
+        True, description="A query that stands in its document word for word is left out of the document that is read."
+    )
+    near: AboveZero = Field(0.95, description="Queries of one document with a higher cosine are duplicates.")
+    leak_words: Positive = Field(5, description="Words in a row that no query may share with a held-out one.")
+    round_trip: Positive | None = Field(
+        3, description="A query stays if its document is among the first so many that are found; null asks nobody."
+    )
+    judged: Share | None = Field(None, description="It stays, too, if the generator judges the pair at least this.")
+
+
 class DataOptions(Section):
     """What is learned from."""
 
-    queries: RelativePath = Field(description="queries.jsonl(.gz): `_id` and `text`.")
-    qrels: RelativePath = Field(description="Judgements, BEIR or TREC.")
+    queries: RelativePath | None = Field(None, description="queries.jsonl(.gz): `_id` and `text`.")
+    qrels: RelativePath | None = Field(None, description="Judgements, BEIR or TREC.")
     corpus: RelativePath | None = Field(None, description="The documents: any source that `diptych populate` reads.")
     collection: RelativePath | None = Field(None, description="A diptych.yaml whose collection holds the documents.")
     dev: DevOptions = Field(default_factory=DevOptions)
+    synthetic: SyntheticQueries | None = Field(None, description="Write queries for the documents, too.")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.corpus is None) == (self.collection is None):
             raise ValueError("give either corpus or collection")
+        if (self.queries is None) != (self.qrels is None):
+            raise ValueError("give queries and qrels, both or neither")
+        if self.queries is None and self.synthetic is None:
+            raise ValueError("give queries and qrels, or synthetic, which writes queries")
+        if self.queries is None and self.dev.qrels is not None and self.dev.queries is None:
+            raise ValueError("give dev.queries beside dev.qrels")
         return self
 
 
@@ -87,10 +115,13 @@ class TrainingOptions(Section):
     max_grad_norm: AboveZero = Field(1.0, description="Gradients are clipped to this length.")
     max_length: Positive | None = Field(None, description="Tokens that are read of a text; the model's own limit else.")
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Of the arithmetic. bfloat16 is about three times as fast on CPUs with AMX and on GPUs."
+        "float32", description="Of the arithmetic. bfloat16 takes half the time on CPUs with AMX, less on GPUs."
     )
     attention_dropout: Share | None = Field(
         0.0, description="Of attention weights; null is the model's own, which takes twice the time on a CPU."
+    )
+    untrained_share: Share = Field(
+        0.0, description="Share of the untrained model in the weights that are saved; keeps what it can do elsewhere."
     )
     evaluate_every: Positive | None = Field(None, description="Steps between evaluations; ten a training else.")
     patience: Positive | None = Field(None, description="Stop after so many evaluations without a better one.")

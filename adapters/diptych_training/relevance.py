@@ -6,6 +6,7 @@ which negative, and which do not count. Every loss of `diptych_training` uses it
 
 Ids come in the label column: an integer tensor `[B, 2 + H]` of the query's id, its positive's and its H negatives'.
 Ids below 0 are unknown: such a document is relevant to its own row alone. Without such a column every document is.
+Where all rows of a batch share one pool of documents the ids are `[B + M]`; see `diptych_training.pools`.
 """
 
 from __future__ import annotations
@@ -87,6 +88,24 @@ class Candidates:
         kept = _first(documents)
         own = torch.where(documents[own] >= 0, _column_of(documents)[own], own)
         return cls(positive & kept[None], ~positive & kept[None], own, queries, documents)
+
+    @classmethod
+    def pooled(cls, queries: Tensor, documents: Tensor, relevance: Relevance) -> Candidates:
+        """For queries `[B]` and documents `[M]` by id, where no document belongs to a row but by `relevance`.
+
+        `own` is the first positive of a row, 0 for a row that has none.
+        """
+        queries, documents = queries.to(relevance.keys.device), documents.to(relevance.keys.device)
+        kept = _first(documents)[None]
+        positive = relevance(queries, documents) & kept
+        return cls(positive, ~positive & kept, positive.int().argmax(1), queries, documents)
+
+    def sampled(self, number: int) -> Candidates:
+        """With at most `number` positives of each row, drawn evenly by torch's generator; the others do not count."""
+        lots = torch.rand(self.positive.shape, device=self.positive.device).masked_fill(~self.positive, 2.0)
+        drawn = torch.zeros_like(self.positive)
+        drawn.scatter_(1, lots.topk(min(number, lots.shape[1]), largest=False).indices, torch.ones_like(drawn))
+        return replace(self, positive=self.positive & drawn)
 
     def without(self, dropped: Tensor) -> Candidates:
         """Without the negatives where `dropped` `[B, M]` is true."""

@@ -81,7 +81,7 @@ def margin_rows(data: TrainingData, negatives: Lists, scores: Scores) -> MarginR
         own = scores.get(query, {})
         for negative in negatives.get(query, ()):
             if positive in own and negative in own:
-                texts = (data.queries[query], data.documents[positive], data.documents[negative])
+                texts = (data.queries[query], data.answer(query, positive), data.documents[negative])
                 label = [own[positive], own[negative]]
                 found.append({**dict(zip(columns(1), texts, strict=True)), "label": label})
                 queries.append(data.query_numbers[query])
@@ -103,7 +103,7 @@ def _rows(data: TrainingData, negatives: Lists, count: int, seed: int) -> Iterat
     everything = list(data.documents)
     for query, document in pairs(data):
         others = _chosen(data, query, list(negatives.get(query, ())), count, random, everything)
-        texts = [data.queries[query], *(data.documents[name] for name in (document, *others))]
+        texts = [data.queries[query], data.answer(query, document), *(data.documents[name] for name in others)]
         ids = [data.query_numbers[query], *(data.document_numbers[name] for name in (document, *others))]
         yield {**dict(zip(columns(count), texts, strict=True)), "label": ids}
 

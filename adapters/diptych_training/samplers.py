@@ -6,7 +6,8 @@ and an epoch give the same batches again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,74 @@ class PairedViews:
                 expected=f"<= {batch_size}",
             )
         return GroupedBatches(self.groups, dataset, batch_size, drop_last, given.get("seed", 0))
+
+
+class NoDuplicates:
+    """No document of a row is in another row of its batch, or relevant to another row's query.
+
+    Without it in-batch negatives are partly false; the mask of the losses leaves such pairs out, this makes none. Rows
+    that do not fit wait for a later batch; where documents are few, as labels are, batches stay small. Each row comes
+    once an epoch; `drop_last` leaves out batches that are not full.
+
+    Args:
+        labels: ids of each row, query first, then its documents, integers `[rows, 2 + H]`; below 0 is unknown.
+        relevant: what else is known: for a query's id those of its documents.
+
+    Raises:
+        ContractError: labels without documents.
+    """
+
+    def __init__(self, labels: ArrayLike, relevant: Mapping[int, Iterable[int]] | None = None) -> None:
+        ids = np.asarray(labels, np.int64)
+        if ids.ndim != 2 or ids.shape[1] < 2:
+            expected = "[rows, 2 + H]: query, positive and each negative"
+            raise ContractError("labels are no ids of rows", where="NoDuplicates", got=[*ids.shape], expected=expected)
+        self.documents = [frozenset(row[row >= 0].tolist()) for row in ids[:, 1:]]
+        wanted: dict[int, set[int]] = {query: set(own) for query, own in (relevant or {}).items()}
+        for query, positive in ids[:, :2].tolist():
+            if query >= 0 and positive >= 0:
+                wanted.setdefault(query, set()).add(positive)
+        none: set[int] = set()
+        self.wanted = [wanted.get(query, none) if query >= 0 else none for query in ids[:, 0].tolist()]
+
+    def __call__(self, dataset: Any, batch_size: int, drop_last: bool, **given: Any) -> DistinctBatches:
+        """The sampler of one training."""
+        _require_rows(len(self.documents), dataset, "NoDuplicates")
+        return DistinctBatches(self, dataset, batch_size, drop_last, given.get("seed", 0))
+
+    def batches(self, order: Iterable[int], size: int) -> Iterator[list[int]]:
+        """Rows in this order as batches, each as full as the rows that are left allow."""
+        waiting = deque(order)
+        while waiting:
+            batch, left, taken, wanted = list[int](), list[int](), set[int](), set[int]()
+            while waiting and len(batch) < size:
+                row = waiting.popleft()
+                own, asks = self.documents[row], self.wanted[row]
+                if own.isdisjoint(taken) and own.isdisjoint(wanted) and asks.isdisjoint(taken):
+                    batch.append(row)
+                    taken |= own
+                    wanted |= asks
+                else:
+                    left.append(row)
+            waiting.extendleft(reversed(left))
+            yield batch
+
+
+class DistinctBatches(DefaultBatchSampler):
+    """The batches of `NoDuplicates`."""
+
+    def __init__(self, rows: NoDuplicates, dataset: Any, batch_size: int, drop_last: bool, seed: int) -> None:
+        super().__init__(dataset, batch_size, drop_last, seed=seed)
+        self._of = rows
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self._of.documents)).tolist()
+        for batch in self._of.batches(order, self.batch_size):
+            if len(batch) == self.batch_size or not self.drop_last:
+                yield batch
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class Batches(DefaultBatchSampler):

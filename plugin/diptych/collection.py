@@ -22,6 +22,7 @@ from diptych.reports import CollectionInfo, PopulateReport, SlotInfo
 from diptych.searching import Searching
 from diptych.swap import ApplyOptions, ApplyReport, Plan, Status, StepBack
 from diptych.swap.plan import SAMPLE
+from diptych.telling import logged
 from diptych.tenancy import require_same
 from diptych.tenant import TenantCollection
 from diptych.types import Document
@@ -172,10 +173,11 @@ class Collection(Searching):
     ) -> PopulateReport:
         """Bring the documents in: new and changed ones are encoded, the others left. See `diptych.populate`.
 
-        A data frame is read by its columns `id` or `_id`, `text` and `title`; see `diptych.frames` for others.
+        What the report warns of is also in the log, as `diptych.populate`. A data frame is read by its columns `id` or
+        `_id`, `text` and `title`; see `diptych.frames` for others.
         """
         rows: Any = frames.documents(documents) if frames.is_frame(documents) else documents
-        return populate(
+        report = populate(
             self.handle,
             rows,
             sync=sync,
@@ -184,6 +186,7 @@ class Collection(Searching):
             engine=engine,
             tenant=tenant,
         )
+        return logged(report)
 
     def for_tenant(self, tenant: str) -> TenantCollection:
         """The collection as one tenant sees it: the same questions, about that tenant's documents alone.

@@ -24,13 +24,11 @@ def get(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = No
         CollectionError: ids that are no texts; TenantError: no tenant where one is required.
         PopulateError: the store does not answer.
     """
-    wanted = _checked(ids)
-    _scope(handle, tenant)
-    if not handle.exists:
-        return []
-    store = Store.of(handle, threading.Event())
-    found = {document.id: document for batch in _batches(wanted) for document in _read(handle, store, batch, tenant)}
-    return [found[identifier] for identifier in wanted if identifier in found]
+    found: dict[str, Document] = {}
+    for store, points in _stored(handle, ids, tenant):
+        read = (from_payload(r.id, r.payload, handle.view.layout) for r in store.records(points))
+        found |= {document.id: document for document in read}
+    return [found[identifier] for identifier in dict.fromkeys(ids) if identifier in found]
 
 
 def delete(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> int:
@@ -40,17 +38,24 @@ def delete(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None =
         CollectionError: ids that are no texts; TenantError: no tenant where one is required.
         PopulateError: the store does not answer.
     """
-    wanted = _checked(ids)
-    _scope(handle, tenant)
-    if not handle.exists:
-        return 0
-    store, deleted = Store.of(handle, threading.Event()), 0
-    for batch in _batches(wanted):
-        points = [point for point, document in _located(handle, store, batch, tenant).items() if document in batch]
+    deleted = 0
+    for store, points in _stored(handle, ids, tenant):
         if points:
             store.delete(points)
         deleted += len(points)
     return deleted
+
+
+def _stored(handle: CollectionHandle, ids: Sequence[str], tenant: str | None) -> Iterator[tuple[Store, list[PointId]]]:
+    """The points that hold documents of these ids, a page at a time; none before the first populate."""
+    chosen = _checked(ids)
+    _scope(handle, tenant)
+    if not handle.exists:
+        return
+    store = Store.of(handle, threading.Event())
+    for batch in _batches(chosen):
+        wanted = set(batch)
+        yield store, [point for point, name in _located(handle, store, batch, tenant).items() if name in wanted]
 
 
 def _scope(handle: CollectionHandle, tenant: str | None) -> models.Filter | None:
@@ -106,12 +111,6 @@ def having(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None =
 def field(handle: CollectionHandle, name: str) -> str:
     """The payload key of what documents call `text`, `title`, or a key of their metadata."""
     return quoted(field_of(handle.view.layout, name))
-
-
-def _read(handle: CollectionHandle, store: Store, ids: Sequence[str], tenant: str | None) -> Iterator[Document]:
-    points = list(_located(handle, store, ids, tenant))
-    for record in store.records(points):
-        yield from_payload(record.id, record.payload, handle.view.layout)
 
 
 def _located(handle: CollectionHandle, store: Store, ids: Sequence[str], tenant: str | None) -> dict[PointId, str]:

@@ -6,7 +6,6 @@ others. What an open collection gives is what serves it: it has proved that it m
 
 from __future__ import annotations
 
-import difflib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from diptych.config import Config
 from diptych.config.models import SlotConfig
+from diptych.config.problems import nearest
 from diptych.encoding import Side, Vector, require_finite
 from diptych.errors import AdapterOptionsError, CollectionError, UnknownAdapter
 from diptych.handle import CollectionHandle
@@ -216,6 +216,7 @@ class Encoders:
                 f"there is no slot {slot!r}",
                 where="encoders",
                 expected=", ".join(slots) or "a slot: these encoders are of no config and no collection",
+                do=nearest(slot, slots),
             )
         return slots[slot].vector
 
@@ -242,12 +243,11 @@ class Encoders:
         slots, adapters = self.names, [spec.name for spec in self._registry.specs() if spec.kind in ENCODES]
         known = [*slots, *adapters]
         if name not in known and all(spec.name != name for spec in self._registry.specs()):
-            near = difflib.get_close_matches(name, known, n=1)
             raise UnknownAdapter(
                 f"no encoder is called {name!r}",
                 where="encoders",
                 expected=f"a slot ({', '.join(slots) or 'none'}) or an adapter ({', '.join(adapters)})",
-                do=f"did you mean {near[0]!r}?" if near else "",
+                do=nearest(name, known),
             )
 
 

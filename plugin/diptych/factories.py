@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
-import importlib.util
 import inspect
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -13,8 +12,9 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from diptych.environment import conceal, interpolate, refers
-from diptych.errors import AdapterFactoryError, AdapterOptionsError, DiptychError, MissingExtra
+from diptych.errors import AdapterFactoryError, AdapterOptionsError, DiptychError
 from diptych.protocols import CONTRACTS, Adapter, Similarity
+from diptych.requirements import check_requirements
 from diptych.specs import AdapterSpec
 
 
@@ -22,11 +22,11 @@ def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str) -> Adapte
     """The adapter of `spec`; `${NAME}` in the options is filled in from the environment here.
 
     Raises:
-        MissingExtra: a module it needs is not installed.
+        MissingExtra: a module that it needs is not installed; what to install includes the model's own wheel.
         AdapterOptionsError: unknown or unusable options.
         AdapterFactoryError: the factory raised, or what it made breaks its contract or its declared facts.
     """
-    check_requirements(spec, where=where)
+    check_requirements(spec, options, where=where)
     factory = _factory(spec, where)
     given = validate_options(spec, interpolate(dict(options), where=where), where=where, raw=options)
     try:
@@ -41,16 +41,6 @@ def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str) -> Adapte
         ) from _cause(error, options)
     check_contract(spec, adapter, where=where)
     return adapter  # type: ignore[no-any-return]
-
-
-def check_requirements(spec: AdapterSpec, *, where: str = "") -> None:
-    """Raise MissingExtra, with what to install, when a module that the adapter needs is absent."""
-    missing = [name for name in spec.requires if not _importable(name)]
-    if missing:
-        package = spec.extra or " ".join(missing)
-        raise MissingExtra(
-            f"adapter {spec.name!r} needs {', '.join(missing)}", where=where, do=f"pip install '{package}'", spec=spec
-        )
 
 
 def options_model(spec: AdapterSpec) -> type[BaseModel] | None:
@@ -201,10 +191,3 @@ def _members(contract: type[Any]) -> list[str]:
     """The protocol's members, sorted; Python 3.11 has no public name for them."""
     own = {*inspect.get_annotations(contract), *vars(contract)}
     return sorted(name for name in own if not name.startswith("_"))
-
-
-def _importable(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False

@@ -6,11 +6,12 @@ listed here, by name; plugin order never changes a result.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from diptych.generation import CounterRequest, JudgeRequest, QueryRequest
 from diptych.specs import AdapterSpec, RecipeSpec
 from diptych.types import Document
 
@@ -76,3 +77,18 @@ def diptych_after_swap(report: ApplyReport) -> Any:
 @hookspec
 def diptych_after_failure(report: FailureReport) -> Any:
     """Be told that a search, populate or apply raised."""
+
+
+@hookspec(firstresult=True)
+def diptych_generate_queries(request: QueryRequest) -> Sequence[Sequence[str]] | None:
+    """Write queries for documents: for each document a list, perhaps an empty one; None for another's generator."""
+
+
+@hookspec(firstresult=True)
+def diptych_judge(request: JudgeRequest) -> Sequence[float] | None:
+    """Judge pairs: for each a score from 0 to 1, higher is more relevant; None for another's generator."""
+
+
+@hookspec(firstresult=True)
+def diptych_counterfactuals(request: CounterRequest) -> Sequence[str] | None:
+    """Write counter-instructions: for each instance one, "" where there is none; None for another's generator."""

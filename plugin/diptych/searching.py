@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from diptych import documents
 from diptych.explain import Explanation, explain
 from diptych.handle import CollectionHandle
+from diptych.scores import scores
 from diptych.search import HitGroup, Pipeline, Retrieve, search_groups
 from diptych.search.asked import Options
 from diptych.search.by_vector import search_by_vector
@@ -141,6 +142,17 @@ class Searching:
             with_payload=with_payload,
             tenant=self._named(tenant),
         )[0]
+
+    def scores(
+        self,
+        queries: Sequence[str | Query],
+        ids: Sequence[Sequence[str]],
+        *,
+        slot: str,
+        tenant: str | None = None,
+    ) -> list[dict[str, float]]:
+        """For each query the scores of its documents, in one slot and one request. See `diptych.scores`."""
+        return scores(self.handle, queries, ids, slot=slot, tenant=self._named(tenant))
 
     def explain(
         self,

@@ -1,7 +1,8 @@
-"""Telling plugins what failed, where only an error comes of it."""
+"""Telling plugins what failed, where only an error comes of it, and the log what a report warns of."""
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from collections.abc import Callable
@@ -9,9 +10,10 @@ from typing import TypeVar
 
 from diptych.errors import PluginWarning
 from diptych.registry import Registry
-from diptych.reports import FailureReport
+from diptych.reports import FailureReport, PopulateReport
 
 T = TypeVar("T")
+LOG = logging.getLogger("diptych.populate")
 
 
 def watched(registry: Registry, collection: str, operation: str, work: Callable[[], T]) -> T:
@@ -30,3 +32,10 @@ def tell_failure(registry: Registry, collection: str, operation: str, error: Exc
         report = FailureReport(collection, operation, type(error).__name__, started, time.time_ns())
         for failure in registry.tell("diptych_after_failure", report):
             warnings.warn(failure, PluginWarning, stacklevel=3)
+
+
+def logged(report: PopulateReport) -> PopulateReport:
+    """The report, whose warnings are in the log now: a program that leaves reports alone would never see them."""
+    for warning in report.warnings:
+        LOG.warning("collection %r: %s", report.collection, warning)
+    return report

@@ -14,6 +14,7 @@ from diptych.handle import CollectionHandle
 from diptych.populate import Engine, Progress, Rejected, populate
 from diptych.reports import PopulateReport
 from diptych.searching import Searching
+from diptych.telling import logged
 from diptych.tenancy import scope
 from diptych.types import Document
 
@@ -64,7 +65,7 @@ class TenantCollection(Searching):
     ) -> PopulateReport:
         """Bring the tenant's documents in; those that name another are set aside. See `Collection.populate`."""
         rows: Any = frames.documents(documents) if frames.is_frame(documents) else documents
-        return populate(
+        report = populate(
             self.handle,
             rows,
             sync=sync,
@@ -73,6 +74,7 @@ class TenantCollection(Searching):
             engine=engine,
             tenant=self.tenant,
         )
+        return logged(report)
 
     def for_tenant(self, tenant: str) -> TenantCollection:
         """This view, for programs that name their tenant whatever they are given.

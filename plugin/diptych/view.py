@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from diptych.config.models import SearchConfig
+from diptych.config.problems import nearest
 from diptych.errors import AdapterOptionsError, CollectionError
 from diptych.metadata import CollectionMetadata, Layout, Reading, Tenancy
 from diptych.protocols import Reranker
@@ -83,6 +84,7 @@ class View:
                 f"the collection has no slot {name!r}",
                 where=f"collection {self.name!r}",
                 expected=", ".join(self.slots),
+                do=nearest(name, self.slots),
             )
         return self.slots[name]
 

@@ -170,6 +170,69 @@ def test_the_same_documents_through_another_door_change_nothing_and_are_not_enco
     assert {document.id: document for document in things.documents()} == before
 
 
+FACTS: Mapping[str, Mapping[str, Any]] = {
+    "plain": {},
+    "with metadata": {"section": "sound", "year": 1999, "tags": ["a", "b"]},
+    "with a title": {"title": "Sound of old", "section": "sound"},
+}
+
+
+def diptych_with(things: Collection, facts: Mapping[str, Mapping[str, Any]]) -> None:
+    things.populate([{"id": name, "text": f"words {name}", **own} for name, own in facts.items()])
+
+
+def langchain_with(things: Collection, facts: Mapping[str, Mapping[str, Any]]) -> None:
+    from diptych_adapters.langchain import DiptychVectorStore
+
+    texts, metadatas = [f"words {name}" for name in facts], [dict(own) for own in facts.values()]
+    DiptychVectorStore(things).add_texts(texts, metadatas=metadatas, ids=list(facts))
+
+
+def llama_index_with(things: Collection, facts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Nodes whose metadata LlamaIndex keeps out of what is encoded, but for the title."""
+    from llama_index.core.schema import TextNode
+
+    from diptych_adapters.llama_index import DiptychVectorStore
+
+    nodes = [
+        TextNode(
+            id_=name,
+            text=f"words {name}",
+            metadata=dict(own),
+            excluded_embed_metadata_keys=[key for key in own if key != "title"],
+        )
+        for name, own in facts.items()
+    ]
+    DiptychVectorStore(things).add(nodes)
+
+
+def haystack_with(things: Collection, facts: Mapping[str, Mapping[str, Any]]) -> None:
+    from haystack import Document
+    from haystack.document_stores.types import DuplicatePolicy
+
+    from diptych_adapters.haystack import DiptychDocumentStore
+
+    documents = [Document(id=name, content=f"words {name}", meta=dict(own)) for name, own in facts.items()]
+    DiptychDocumentStore(things).write_documents(documents, policy=DuplicatePolicy.OVERWRITE)
+
+
+WITH_FACTS = (diptych_with, langchain_with, llama_index_with, haystack_with)
+
+
+@pytest.mark.parametrize("writer", WITH_FACTS)
+@pytest.mark.parametrize("again", WITH_FACTS)
+def test_title_and_metadata_that_is_not_encoded_are_the_same_through_every_door(
+    writer: Any, again: Any, things: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer(things, FACTS)
+    before = {document.id: document for document in things.documents()}
+    assert before["with a title"].title == "Sound of old"
+    assert before["with metadata"].metadata == FACTS["with metadata"]
+    monkeypatch.setattr(FakeDenseEncoder, "encode_document", None)  # whoever calls it, fails
+    again(things, FACTS)
+    assert {document.id: document for document in things.documents()} == before
+
+
 @pytest.fixture
 def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An embedding cache, which other tests do without."""

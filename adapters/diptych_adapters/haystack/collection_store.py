@@ -193,8 +193,6 @@ class CollectionStore:
 
     def _populate(self, documents: list[diptych.Document]) -> None:
         report = self.collection.populate(documents)
-        for warning in report.warnings:
-            logger.warning("%s", warning)
         if report.set_aside:
             raise UnusableDocument(
                 f"{report.set_aside} of {report.read} documents cannot be stored; the others are",

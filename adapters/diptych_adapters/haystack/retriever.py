@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self
 
@@ -92,11 +94,9 @@ class DiptychRetriever:
             SearchError, FingerprintMismatch: see diptych.errors.
         """
         limit, chosen, threshold = self._asked(filters, top_k, score_threshold)
-        collection = self.document_store.collection
-        try:
+        collection, hits = self.document_store.collection, list[Hit]()
+        with _told_if_empty():
             hits = collection.search(query, limit=limit, filter=chosen, score_threshold=threshold)
-        except CollectionNotFound as error:
-            return _nothing(error)
         return {"documents": self._documents(query, hits, chosen)}
 
     @component.output_types(documents=list[Document])
@@ -110,10 +110,9 @@ class DiptychRetriever:
         """`run`, while the event loop goes on. Queries that are asked at the same time are answered together."""
         collection = await asyncio.to_thread(lambda: self.document_store.collection)
         limit, chosen, threshold = self._asked(filters, top_k, score_threshold)
-        try:
+        hits: list[Hit] = []
+        with _told_if_empty():
             hits = await collection.asearch(query, limit=limit, filter=chosen, score_threshold=threshold)
-        except CollectionNotFound as error:
-            return _nothing(error)
         return {"documents": await asyncio.to_thread(self._documents, query, hits, chosen)}
 
     def to_dict(self) -> dict[str, Any]:
@@ -161,7 +160,10 @@ class DiptychRetriever:
         return [replace(document, meta={**document.meta, "_explanation": own.as_dict()}) for document, own in pairs]
 
 
-def _nothing(error: CollectionNotFound) -> dict[str, Any]:
-    """The answer of an empty store, as Haystack's other stores give it."""
-    logger.warning("there is nothing to search: %s", error.what)
-    return {"documents": []}
+@contextmanager
+def _told_if_empty() -> Iterator[None]:
+    """Nothing is found in a store that is not there yet, as in Haystack's other stores; the log says so."""
+    try:
+        yield
+    except CollectionNotFound as error:
+        logger.warning("there is nothing to search: %s", error.what)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -26,8 +25,6 @@ from diptych_adapters.llama_index.deferred import DeferredEmbedding
 from diptych_adapters.llama_index.filters import is_llama_index_own, qdrant_filter
 from diptych_adapters.llama_index.nodes import to_document, to_node
 from diptych_adapters.llama_index.opening import Opened, collection_of
-
-_log = logging.getLogger(__name__)
 
 
 class DiptychVectorStore(BasePydanticVectorStore):
@@ -85,8 +82,6 @@ class DiptychVectorStore(BasePydanticVectorStore):
             warnings.warn(_TWICE, stacklevel=2)
         _require_own_place(self._collection)
         report = self._collection.populate(map(to_document, nodes))
-        for warning in report.warnings:
-            _log.warning(warning)
         if report.set_aside:
             found = "; ".join(f"{aside.id}: {aside.reason}" for aside in report.examples)
             raise DocumentError(

@@ -8,6 +8,7 @@ from diptych_training.losses.hybrid_nce import Groups, HybridNCELoss
 from diptych_training.losses.mann_whitney import MannWhitneyLoss
 from diptych_training.losses.margin_mse import DualMarginMSELoss
 from diptych_training.losses.mixing import Mixing
+from diptych_training.losses.psl import PSLLoss
 from diptych_training.losses.soft_top_k import SoftTopKLoss
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "KLDistillation",
     "MannWhitneyLoss",
     "Mixing",
+    "PSLLoss",
     "RetrievalLoss",
     "SoftTopKLoss",
 ]

@@ -38,7 +38,7 @@ class RetrievalLoss(torch.nn.Module, ABC):
 
         Args:
             sentence_features: tokenised columns: queries, positives, then each column of negatives.
-            labels: integer ids `[B, 2 + H]`, or what the loss says.
+            labels: integer ids `[B, 2 + H]`, of a pool of documents `[B + M]`, or what the loss says.
         """
         embeddings = [self.model(dict(features))["sentence_embedding"] for features in sentence_features]
         return self.compute_loss_from_embeddings(embeddings, labels)
@@ -70,7 +70,17 @@ class RetrievalLoss(torch.nn.Module, ABC):
     def candidates(self, embeddings: Sequence[Tensor], labels: Tensor | None) -> Candidates:
         """What is relevant to what in this batch."""
         self.relevance.to(embeddings[0].device)
-        return Candidates.of(len(embeddings[0]), len(embeddings) - 1, labels, self.relevance)
+        rows, documents = len(embeddings[0]), sum(len(column) for column in embeddings[1:])
+        if labels is not None and labels.shape == (rows + documents,) and not labels.is_floating_point():
+            return Candidates.pooled(labels[:rows], labels[rows:], self.relevance)
+        if documents != rows * (len(embeddings) - 1):
+            raise ContractError(
+                "documents that belong to no row need ids",
+                where="the label column",
+                got=None if labels is None else list(labels.shape),
+                expected=f"integers [{rows + documents}]: of {rows} queries, then of {documents} documents",
+            )
+        return Candidates.of(rows, len(embeddings) - 1, labels, self.relevance)
 
 
 def mean_of_rows(values: Tensor, counted: Tensor) -> Tensor:

@@ -4,7 +4,7 @@
 |---|---|---|
 | InfoNCE | van den Oord et al. 2018; in-batch negatives: Henderson et al. 2017 | defaults |
 | ALIGN | Jia et al. 2021 | `symmetric`, `learn_tau`, `label_smoothing=0.1` |
-| decoupled softmax | DEXML: Gupta et al. 2024 | `reduction="decoupled"` (the default) with several positives |
+| decoupled softmax | DEXML: Gupta et al. 2024 | `reduction="decoupled"` (the default), `sample_positives=1` |
 | supervised contrastive | Khosla et al. 2020; in UniDEC: Kharbanda et al. 2024 | `reduction="supcon"` |
 | balanced | UniDEC | `reduction="balanced"` |
 | masked multi-block | Query-as-Anchor | `blocks=("qd", "qq", "dq")`, `margin=0.1` |
@@ -72,6 +72,13 @@ def contrastive(
     return mean_of_rows(rows, (counts > 0) & (others > 0))
 
 
+def both_ways(scores: Tensor, positive: Tensor, negative: Tensor, *, reduction: Reduction = "decoupled") -> Tensor:
+    """The mean of the loss and that of the documents with a positive asking for their queries."""
+    asked = positive.any(0)
+    turned = contrastive(scores.T[asked], positive.T[asked], negative.T[asked], reduction=reduction)
+    return (contrastive(scores, positive, negative, reduction=reduction) + turned) / 2
+
+
 class ContrastiveLoss(RetrievalLoss):
     """The family's loss for a sentence-transformers model; the module's table says which switches give which member.
 
@@ -82,6 +89,7 @@ class ContrastiveLoss(RetrievalLoss):
         tau: temperature, by which similarities are divided.
         learn_tau: train it, from `tau` on; it stays above 0.01.
         reduction, denominator, label_smoothing: see `contrastive`.
+        sample_positives: how many positives of a row are drawn for a step, the others left out; None takes all.
         symmetric: the mean of this loss and that of the documents with a positive asking for their queries.
         blocks: which similarities stand beside the positive: query-document, query-query, document-document,
             document-query, each of the own pair with other rows.
@@ -99,6 +107,7 @@ class ContrastiveLoss(RetrievalLoss):
         reduction: Reduction = "decoupled",
         denominator: Literal["sum", "mean"] = "sum",
         label_smoothing: float = 0.0,
+        sample_positives: int | None = None,
         symmetric: bool = False,
         blocks: Sequence[Block] = ("qd",),
         margin: float | None = None,
@@ -110,6 +119,7 @@ class ContrastiveLoss(RetrievalLoss):
         _check(tau=tau, reduction=reduction, denominator=denominator, label_smoothing=label_smoothing, blocks=blocks)
         self.log_scale = torch.nn.Parameter(torch.tensor(-math.log(tau)), requires_grad=learn_tau)
         self.reduction, self.denominator, self.label_smoothing = reduction, denominator, label_smoothing
+        self.sample_positives = sample_positives
         self.symmetric, self.blocks, self.margin, self.mixing = symmetric, tuple(blocks), margin, mixing
 
     @property
@@ -123,6 +133,7 @@ class ContrastiveLoss(RetrievalLoss):
         known = self.candidates(embeddings, labels)
         similarity = queries @ documents.T
         found = known if self.margin is None else known.margin_filtered(similarity, self.margin)
+        found = found if self.sample_positives is None else found.sampled(self.sample_positives)
         loss = self._of(*self._widened(queries, documents, similarity, found, known))
         if not self.symmetric:
             return loss
@@ -138,6 +149,7 @@ class ContrastiveLoss(RetrievalLoss):
             "reduction": self.reduction,
             "denominator": self.denominator,
             "label_smoothing": self.label_smoothing,
+            "sample_positives": self.sample_positives,
             "symmetric": self.symmetric,
             "blocks": list(self.blocks),
             "margin": self.margin,

@@ -69,6 +69,7 @@ class SoftTopKLoss(RetrievalLoss):
         k: how many are the best; None takes each row's number of positives. Below the number of candidates.
         alpha: slope, on similarities that are divided by `tau`.
         tau: temperature.
+        sample_positives: how many positives of a row are drawn for a step, the others left out; None takes all.
         relevance, similarity: see `RetrievalLoss`.
     """
 
@@ -79,16 +80,18 @@ class SoftTopKLoss(RetrievalLoss):
         k: int | None = 5,
         alpha: float = 2.0,
         tau: float = 0.05,
+        sample_positives: int | None = None,
         relevance: Relevance | None = None,
         similarity: str = "cosine",
     ) -> None:
         super().__init__(model, relevance=relevance, similarity=similarity)
-        self.k, self.alpha, self.tau = k, alpha, tau
+        self.k, self.alpha, self.tau, self.sample_positives = k, alpha, tau, sample_positives
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch; rows with fewer than k + 1 candidates do not count."""
         queries, documents = self.prepared(embeddings)
         found = self.candidates(embeddings, labels)
+        found = found if self.sample_positives is None else found.sampled(self.sample_positives)
         counted = found.positive | found.negative
         sizes, positives = counted.sum(1), found.positive.sum(1)
         k = positives if self.k is None else torch.full_like(sizes, self.k)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -14,6 +15,7 @@ from diptych_adapters.quiet import quiet
 from diptych_training.corpus import TrainingData, held_out
 from diptych_training.options import RecipeOptions, RetrievalOptions
 from diptych_training.recipes.negatives import documents_of, mined
+from diptych_training.recipes.synthetic import with_written, written
 from diptych_training.rows import Lists, training_rows
 from diptych_training.running import Family, Fitted, RunFolder, family, fit
 from diptych_training.running.card import write_card
@@ -21,7 +23,7 @@ from diptych_training.running.evaluating import HeldOut, searching
 
 O = TypeVar("O", bound=RecipeOptions)  # noqa: E741
 R = TypeVar("R", bound=RetrievalOptions)
-NEGATIVES = "negatives"
+NEGATIVES, SYNTHETIC = "negatives", "synthetic"
 
 
 class Training(ABC, Generic[O]):
@@ -104,12 +106,13 @@ class RetrievalTraining(Training[R], Generic[R]):
     """A recipe that learns from judged queries and mined negatives: a subclass says which loss, and may say more."""
 
     def data_steps(self) -> list[str]:
-        """Mine negatives."""
+        """Have synthetic queries written and mine negatives, as far as the options ask for them."""
+        done = self._have_written()
         if self.options.negatives.per_query == 0 or self.folder.kept(NEGATIVES) is not None:
-            return []
+            return done
         lists, sentence = mined(self.options, self.data, self.model)
         self.folder.keep(NEGATIVES, ({"query": query, "documents": list(own)} for query, own in lists.items()))
-        return [sentence]
+        return [*done, sentence]
 
     def fit(self, model: Any) -> Fitted:
         """Train on the rows."""
@@ -163,11 +166,27 @@ class RetrievalTraining(Training[R], Generic[R]):
         """What is held out."""
         return self._split[1]
 
+    def _have_written(self) -> list[str]:
+        if self.options.data.synthetic is None or self.folder.kept(SYNTHETIC) is not None:
+            return []
+        found = written(self.options.data, *self._judged, self.model, self.options.seed)
+        self.folder.keep(SYNTHETIC, map(asdict, found.queries))
+        return [str(found.report)]
+
     @cached_property
-    def _split(self) -> tuple[TrainingData, TrainingData]:
+    def _judged(self) -> tuple[TrainingData, TrainingData]:
         options = self.options.data
         data = TrainingData.read(options, documents_of(options))
         return held_out(data, options, self.options.seed)
+
+    @cached_property
+    def _split(self) -> tuple[TrainingData, TrainingData]:
+        asked = self.options.data.synthetic
+        if asked is None:
+            return self._judged
+        self._have_written()
+        rows = self.folder.kept(SYNTHETIC) or []
+        return with_written(asked, *self._judged, rows, self.options.data.dev.share, self.options.seed)
 
 
 def scores_by_query(rows: list[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

@@ -29,7 +29,8 @@ class Distilling(RetrievalTraining[T]):
         done = super().data_steps()
         if self.folder.kept(SCORES) is not None:
             return done
-        found = teacher_scores(self.options.teacher, self.data, self.negatives(), self.watcher)
+        asked = self.folder.path / "data" / "pairs.jsonl"
+        found = teacher_scores(self.options.teacher, self.data, self.negatives(), self.watcher, asked)
         self.folder.keep(SCORES, found)
         return [*done, f"the teacher scored documents of {len(self.scores()):,} queries"]
 

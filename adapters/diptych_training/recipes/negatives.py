@@ -7,11 +7,12 @@ from typing import Any
 
 from diptych import Collection, Document
 from diptych_training.corpus import TrainingData
-from diptych_training.data.exact import nearest
+from diptych_training.data.mining import mine
+from diptych_training.data.model_source import ModelSource
+from diptych_training.data.negatives import MiningOptions
+from diptych_training.data.sources import CandidateSource, CollectionSource
 from diptych_training.options import DataOptions, NegativesOptions, RetrievalOptions
 from diptych_training.rows import Lists
-
-Found = dict[str, list[tuple[str, float]]]
 
 
 def documents_of(options: DataOptions) -> list[Document] | None:
@@ -27,23 +28,31 @@ def documents_of(options: DataOptions) -> list[Document] | None:
 
 
 def mined(options: RetrievalOptions, data: TrainingData, model: Callable[[], Any]) -> tuple[Lists, str]:
-    """Hard negatives of each judged query, the hardest first, and a sentence on them.
+    """Hard negatives of each judged query, the hardest first, and what became of all candidates in words.
 
     Args:
         options: of the recipe; a collection is searched where `data` names one, else the model searches the documents.
         data: what is trained on.
         model: gives the model that is trained.
+
+    Raises:
+        SearchError, ConfigError, StoreError, CollectionError: the collection cannot be searched as asked.
     """
-    asked = {query: data.queries[query] for query in data.qrels}
-    found = nearest(model(), asked, data.documents, options.negatives.last_rank)
-    lists = {query: _kept(data, query, own, options.negatives) for query, own in found.items()}
-    some = sum(1 for own in lists.values() if own)
-    return lists, f"mined negatives of {some:,} of {len(asked):,} queries"
+    wanted = options.negatives
+    if options.data.collection is None:
+        return _mined(ModelSource(model(), data.documents), data, wanted, options.seed)
+    with Collection.open(options.data.collection) as collection:
+        return _mined(CollectionSource(collection, slot=wanted.slot), data, wanted, options.seed)
 
 
-def _kept(data: TrainingData, query: str, found: list[tuple[str, float]], options: NegativesOptions) -> list[str]:
-    judged = data.qrels[query]
-    best = max((score for name, score in found if judged.get(name, 0) > 0), default=float("inf"))
-    limit = min(best - (options.margin or 0), best * options.relative if options.relative else best)
-    ranked = found[options.first_rank - 1 :]
-    return [name for name, score in ranked if name not in judged and score <= limit]
+def _mined(source: CandidateSource, data: TrainingData, wanted: NegativesOptions, seed: int) -> tuple[Lists, str]:
+    how = MiningOptions(
+        ranks=(wanted.first_rank, wanted.last_rank),
+        per_query=wanted.per_query,
+        margin=wanted.margin,
+        relative=wanted.relative,
+        seed=seed,
+    )
+    found = mine(source, {query: data.queries[query] for query in data.qrels}, data.qrels, how)
+    lists = {query: [name for name, _ in own if name in data.documents] for query, own in found.negatives.items()}
+    return lists, str(found.report)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, model_validator
@@ -12,6 +13,7 @@ from diptych.encoders import Encoders
 from diptych.errors import ConfigError
 from diptych.training import RelativePath, Watcher
 from diptych_training.corpus import TrainingData
+from diptych_training.data.scoring import score_lists
 from diptych_training.options import Positive, Section
 from diptych_training.rows import Lists
 
@@ -26,7 +28,7 @@ class TeacherOptions(Section):
     scores: RelativePath | None = Field(
         None, description='Instead: JSON lines `{"query": id, "scores": {document id: score}}`.'
     )
-    chunk: Positive = Field(64, description="Queries that are asked for at a time.")
+    pairs: Positive = Field(2048, description="Pairs that are asked for, and then kept, at a time.")
 
     @model_validator(mode="after")
     def _one_teacher(self) -> Self:
@@ -36,9 +38,16 @@ class TeacherOptions(Section):
 
 
 def teacher_scores(
-    options: TeacherOptions, data: TrainingData, lists: Lists, watcher: Watcher
+    options: TeacherOptions, data: TrainingData, lists: Lists, watcher: Watcher, path: Path
 ) -> Iterator[dict[str, Any]]:
     """`{"query": id, "scores": {document id: score}}` of each judged query: its relevant documents and its negatives.
+
+    Args:
+        options: which teacher.
+        data: what is trained on.
+        lists: the negatives.
+        watcher: is told how many pairs are scored.
+        path: where each pair's score is kept at once, so that a run that was killed asks for no pair again.
 
     Raises:
         ConfigError: a line of the stored scores is none.
@@ -48,16 +57,19 @@ def teacher_scores(
         yield from _stored(options.scores)
         return
     reranker = Encoders.open(None).reranker(str(options.adapter), options.options)
-    queries = list(data.qrels)
-    watcher.begin(STAGE, len(queries))
-    for start in range(0, len(queries), options.chunk):
-        part = queries[start : start + options.chunk]
-        wanted = {query: [*data.relevant(query), *lists.get(query, ())] for query in part}
-        asked = [(data.queries[query], data.documents[name]) for query, own in wanted.items() for name in own]
-        values = iter(reranker.predict(asked).tolist())
-        for query, own in wanted.items():
-            yield {"query": query, "scores": {name: next(values) for name in own}}
-        watcher.advance(STAGE, len(part))
+    wanted = {query: list(dict.fromkeys([*data.relevant(query), *lists.get(query, ())])) for query in data.qrels}
+    watcher.begin(STAGE, sum(map(len, wanted.values())))
+    found = score_lists(
+        reranker,
+        wanted,
+        data.queries,
+        data.documents,
+        name=f"{options.adapter} {json.dumps(options.options, sort_keys=True, default=str)}",
+        path=path,
+        pairs=options.pairs,
+        scored_pairs=lambda count: watcher.advance(STAGE, count),
+    )
+    yield from ({"query": query, "scores": own} for query, own in found.items())
 
 
 def _stored(path: Any) -> Iterator[dict[str, Any]]:

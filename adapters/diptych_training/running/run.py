@@ -12,6 +12,7 @@ from diptych.training import Watcher
 from diptych_training.options import TrainingOptions
 from diptych_training.running import lora
 from diptych_training.running.arguments import arguments
+from diptych_training.running.averaging import Untrained
 from diptych_training.running.evaluating import PRIMARY, HeldOut
 from diptych_training.running.families import Family
 from diptych_training.running.folder import RunFolder
@@ -74,6 +75,7 @@ def fit(
     asked = arguments(made, options, folder, rows=len(rows), seed=seed, metric=metric, sampler=sampler)
     for name, value in (changes or {}).items():
         setattr(asked, name, value)
+    untrained = Untrained(model) if options.untrained_share else None
     if options.lora is not None:
         lora.adapt(model, options.lora)
     told = [*callbacks(watcher, folder, metric, options.patience), *further]
@@ -86,6 +88,8 @@ def fit(
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if options.lora is not None:
         lora.merge(model)
+    if untrained is not None:
+        untrained.mix_into(model, options.untrained_share)
     resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     return Fitted(trainer.state.global_step, resumed, before, measured(model, evaluator))
 

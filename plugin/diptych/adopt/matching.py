@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from qdrant_client import models
 
+from diptych.config.problems import nearest
 from diptych.errors import CollectionError
 from diptych.protocols import Kind, Similarity
 from diptych.slots import Slot
@@ -106,7 +107,8 @@ def _require_known(
 ) -> None:
     for name, vector in stated.items():
         if name not in slots:
-            raise CollectionError(f"the config has no slot {name!r}", where=where, expected=", ".join(slots))
+            what, do = f"the config has no slot {name!r}", nearest(name, slots)
+            raise CollectionError(what, where=where, expected=", ".join(slots), do=do)
         if vector not in found:
             raise CollectionError(
                 f"the collection has no vector {vector!r}", where=f"{where}, slot {name!r}", expected=_listed(found)

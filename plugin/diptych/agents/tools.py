@@ -7,6 +7,7 @@ import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from mcp.server.mcpserver.exceptions import ToolError
@@ -110,7 +111,7 @@ class Tools:
         """List the collections: how many documents they hold, their slots, and how they are searched."""
         with _told():
             names = [self._served.collection(collection).name] if collection else list(self._served.collections)
-            described = [_described(self._served.collections[name]) for name in names]
+            described = [_described(self._served.collections[name], self._tenant) for name in names]
             return InfoResult(collections=await asyncio.gather(*described))
 
     async def populate(
@@ -161,8 +162,11 @@ def _cut(hit: FoundDocument, length: int) -> FoundDocument:
     return hit if len(hit.text) <= length else hit.model_copy(update={"text": f"{hit.text[:length].rstrip()}…"})
 
 
-async def _described(collection: Collection) -> CollectionDescription:
+async def _described(collection: Collection, tenant: str | None) -> CollectionDescription:
+    """The collection; where it has tenants and the server is one's, with the number of that one's documents."""
     info = await asyncio.to_thread(collection.info)
+    if tenant is not None and info.tenant_field:
+        info = replace(info, documents=await asyncio.to_thread(collection.count, tenant=tenant))
     return CollectionDescription.of(info, _pipeline(collection))
 
 

@@ -12,8 +12,8 @@ from diptych.cli.options import DebugOption, JsonOption
 from diptych.cli.output import stdout, table, write_json
 from diptych.cli.session import Session
 from diptych.cli.template import scalar
-from diptych.cli.wheels import missing
 from diptych.protocols import Kind
+from diptych.requirements import missing
 from diptych.specs import AdapterSpec
 
 NARROW = 100  # columns of a terminal below which kinds become headings

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 from diptych.cli.session import Session
 from diptych.cli.swapping import moment
-from diptych.cli.wheels import missing, missing_wheel, to_install
 from diptych.errors import DiptychError
+from diptych.requirements import missing, missing_wheel, to_install
 
 if TYPE_CHECKING:
     from diptych.collection import Collection

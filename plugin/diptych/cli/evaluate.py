@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diptych.cli.hits import note_empty_tenant
 from diptych.cli.options import (
     CONFIG,
     ConfigOption,
@@ -76,6 +77,7 @@ def evaluate(
         _make_folder(runs)
     with session.collection(config, None, None) as collection:
         outcome = _evaluate(collection, found, judged, names, only or [], with_exact=exact, tenant=tenant)
+        note_empty_tenant(collection, tenant)
     outcome = outcome.compared(baseline, names)
     if plot and outcome.comparisons:
         _plot(outcome.comparisons[0], plot)

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from diptych.cli.filters import parse_filter
-from diptych.cli.hits import snippet
+from diptych.cli.hits import note_empty_tenant, snippet
 from diptych.cli.options import (
     CONFIG,
     CollectionOption,
@@ -24,6 +24,7 @@ from diptych.cli.options import (
     TenantOption,
 )
 from diptych.cli.output import printable, stdout, write_json
+from diptych.cli.progress import waiting
 from diptych.cli.search import single
 from diptych.cli.session import Session
 
@@ -65,7 +66,10 @@ def explain(
     wanted = parse_filter(filter, [])
     with session.collection(config, store, collection) as opened:
         asked: dict[str, Any] = {"limit": limit, "filter": wanted, "pipeline": single(opened, only), "tenant": tenant}
-        found = opened.explain(query, ids=ids, **asked)
+        with waiting("explaining; encoders are loaded first"):
+            found = opened.explain(query, ids=ids, **asked)
+        if not found:
+            note_empty_tenant(opened, tenant)
     if as_json:
         return write_json({"query": query, "explanations": [_document(item) for item in found]})
     console = stdout()

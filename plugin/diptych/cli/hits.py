@@ -13,6 +13,7 @@ from rich.text import Text
 from diptych.cli.output import printable, stderr, stdout, write_json
 
 if TYPE_CHECKING:
+    from diptych.collection import Collection
     from diptych.search import HitGroup
     from diptych.types import Document, Hit
 
@@ -60,6 +61,12 @@ def _document(name: str, texts: Sequence[str], found: Sequence[Sequence[Hit]], s
     answers = [[hit_document(hit) for hit in hits] for hits in found]
     queries = [{"query": text, "hits": hits} for text, hits in zip(texts, answers, strict=True)]
     return {"collection": name, "seconds": round(seconds, 4), "queries": queries}
+
+
+def note_empty_tenant(collection: Collection, tenant: str | None) -> None:
+    """Where nothing was found for a tenant: say on standard error if that one has no documents, perhaps misspelt."""
+    if tenant is not None and not collection.count(tenant=tenant):
+        stderr().print(f"tenant {printable(tenant)!r} has no documents", style="yellow", soft_wrap=True)
 
 
 def hit_document(hit: Hit) -> dict[str, Any]:

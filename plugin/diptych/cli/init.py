@@ -12,8 +12,8 @@ from diptych.cli.options import CONFIG, ConfigOption, DebugOption, JsonOption
 from diptych.cli.output import stdout, write_json
 from diptych.cli.session import Session
 from diptych.cli.template import SlotChoice, parse_choice, render
-from diptych.cli.wheels import to_install
 from diptych.errors import ConfigError
+from diptych.requirements import to_install
 
 if TYPE_CHECKING:
     from diptych.registry import Registry

@@ -78,6 +78,7 @@ def populate(
       diptych populate corpus.jsonl.gz --engine ray --workers 8 --worker-gpus 1
     """
     from diptych.populate import open_source
+    from diptych.populate import populate as bring_in
 
     chosen = None
     if engine is Engines.RAY:
@@ -89,8 +90,8 @@ def populate(
     try:
         with session.collection(config, None, None, create=True) as collection, Bars() as bars:
             documents = together(counted(opened))
-            result = collection.populate(
-                documents, sync=sync, progress=bars, report_path=report, engine=chosen, tenant=tenant
+            result = bring_in(  # not by the collection, which would log what is printed below
+                collection.handle, documents, sync=sync, progress=bars, report_path=report, engine=chosen, tenant=tenant
             )
     except KeyboardInterrupt:
         stderr().print("what was written stays; run it again to go on")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -27,6 +29,14 @@ NAMES = {
     "build": "building",
     "ask": "asking",
 }
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Say on a terminal's standard error what is waited for, until it is over; nothing stays behind."""
+    console = stderr()
+    with console.status(text) if console.is_terminal else nullcontext():
+        yield
 
 
 class Rate(ProgressColumn):

@@ -58,11 +58,16 @@ def _show_one(session: Session, spec: RecipeSpec, as_json: bool) -> None:
     console.print(f"{spec.name} ({spec.kind}): {spec.summary}", style="bold")
     listing = table("option", "type", "default", "meaning")
     listing.columns[0].no_wrap = True
-    for option, facts, required in _flat(schema, schema, ""):
+    for option, facts, required in flat_options(schema):
         default = facts.get("default")
         shown = "required" if required else "" if default is None else scalar(default)
         listing.add_row(option, type_of(facts), shown, facts.get("description", ""))
     return console.print(listing)
+
+
+def flat_options(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any], bool]]:
+    """Every option of a JSON Schema with its dotted name, its facts and whether it is required."""
+    return _flat(schema, schema, "")
 
 
 def _flat(schema: dict[str, Any], whole: dict[str, Any], above: str) -> list[tuple[str, dict[str, Any], bool]]:

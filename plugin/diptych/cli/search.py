@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.filters import parse_filter
-from diptych.cli.hits import show_groups, show_hits
+from diptych.cli.hits import note_empty_tenant, show_groups, show_hits
 from diptych.cli.options import (
     CONFIG,
     CollectionOption,
@@ -20,6 +20,7 @@ from diptych.cli.options import (
     StoreOption,
     TenantOption,
 )
+from diptych.cli.progress import waiting
 from diptych.cli.session import Session
 from diptych.errors import SearchError
 
@@ -90,11 +91,15 @@ def search(
             "tenant": tenant,
         }
         begin = time.perf_counter()
-        if group_by is not None:
-            groups = grouped(opened, texts, asked, group_by=group_by, group_size=group_size, offset=offset)
-            return show_groups(opened.name, texts, groups, time.perf_counter() - begin, as_json=as_json)
-        found = opened.search_batch(texts, offset=offset, **asked)
+        with waiting("searching; encoders are loaded first"):
+            sizes = {"group_size": group_size, "offset": offset}
+            groups = None if group_by is None else grouped(opened, texts, asked, group_by=group_by, **sizes)
+            found = [] if groups is not None else opened.search_batch(texts, offset=offset, **asked)
         seconds = time.perf_counter() - begin
+        if not any(groups or found):
+            note_empty_tenant(opened, tenant)
+    if groups is not None:
+        return show_groups(opened.name, texts, groups, seconds, as_json=as_json)
     return show_hits(opened.name, texts, found, seconds, offset=offset, as_json=as_json)
 
 

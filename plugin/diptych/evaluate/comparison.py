@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
+from diptych.config.problems import nearest
 from diptych.errors import EvaluationError
 from diptych.evaluate.scoring import Evaluation
 from diptych.evaluate.significance import (
@@ -163,7 +164,8 @@ def _baseline_and_others(evaluations: Sequence[Evaluation], baseline: str) -> tu
     if twice:
         raise EvaluationError("two evaluations have one name", got=", ".join(twice), do="give each run its own name")
     if baseline not in names:
-        raise EvaluationError(f"there is no evaluation {baseline!r}", expected=", ".join(names) or "evaluations")
+        known = ", ".join(names) or "evaluations"
+        raise EvaluationError(f"there is no evaluation {baseline!r}", expected=known, do=nearest(baseline, names))
     if len(names) < 2:
         raise EvaluationError(f"there is nothing to compare with {baseline!r}", expected="two evaluations or more")
     others = [evaluation for evaluation in evaluations if evaluation.name != baseline]

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from qdrant_client import models
 
+from diptych.config.problems import nearest
 from diptych.errors import SearchError
 from diptych.handle import CollectionHandle
 from diptych.payloads import field_of, id_fields
@@ -166,6 +167,7 @@ def check_pipeline(pipeline: Pipeline, handle: View) -> None:
                 f"the pipeline names slot {name!r}, which the collection does not have",
                 where=f"collection {handle.name!r}, {pipeline!r}",
                 expected=", ".join(handle.slots),
+                do=nearest(name, handle.slots),
             )
     if len(pipeline.retrieve) > 1 and pipeline.fuse is None:
         raise SearchError("several slots without a fusion", where=repr(pipeline), do="add >> Rrf(), Dbsf() or Linear()")

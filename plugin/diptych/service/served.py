@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,14 +11,19 @@ from typing import Any
 from diptych.collection import Collection
 from diptych.config import Config
 from diptych.config.models import SlotConfig
+from diptych.config.problems import nearest
 from diptych.encoders import Encoders
+from diptych.environment import interpolate
 from diptych.errors import AdapterOptionsError, CollectionError, CollectionNotFound, ConfigError, UnknownAdapter
+from diptych.factories import validate_options
 from diptych.handle import CollectionHandle
 from diptych.locating import config_at
 from diptych.protocols import Kind
 from diptych.registry import Registry
+from diptych.requirements import check_requirements
 from diptych.search import Pipeline
 from diptych.slots import Slot
+from diptych.specs import AdapterSpec
 
 _WITHIN = ("edge:", "memory:")  # stores that one client holds: collections in one of them share it
 _TEXT = "warm"
@@ -55,7 +59,7 @@ class Served:
 
     Raises:
         ConfigError: two collections have one name.
-        RegistryError: an adapter is unknown.
+        RegistryError: an adapter is unknown, or needs packages or options that are not there.
     """
 
     def __init__(
@@ -154,7 +158,8 @@ class Served:
         if name is None and self.collections:
             raise CollectionError("which collection?", got="no `collection`", expected=known)
         if name is None or name not in self.collections:
-            raise CollectionNotFound(f"no collection is called {name!r}", where="this server", expected=known)
+            do = nearest(name, self.collections)
+            raise CollectionNotFound(f"no collection is called {name!r}", where="this server", expected=known, do=do)
         return self.collections[name]
 
     def models(self) -> list[Model]:
@@ -175,9 +180,8 @@ class Served:
         found = by_id.get(id)
         fitting = [model.id for model in models if model.kind in kinds]
         if found is None:
-            near = difflib.get_close_matches(id, fitting, n=1)
-            do = f"did you mean {near[0]!r}?" if near else ""
-            raise UnknownAdapter(f"no model is called {id!r}", expected=", ".join(fitting) or "none is served", do=do)
+            known = ", ".join(fitting) or "none is served"
+            raise UnknownAdapter(f"no model is called {id!r}", expected=known, do=nearest(id, fitting))
         if found.kind not in kinds:
             raise AdapterOptionsError(
                 f"model {id!r} cannot do this",
@@ -245,11 +249,27 @@ def _alone(adapters: Sequence[str], registry: Registry) -> Encoders:
     rerankers: dict[str, dict[str, Any]] = {}
     for name, colon, chosen in (text.partition(":") for text in adapters):
         options = {"model": chosen} if colon else {}
-        if registry.spec(name, where="--adapter").kind == "reranker":
+        spec = registry.spec(name, where="--adapter")
+        _require_usable(spec, options)
+        if spec.kind == "reranker":
             rerankers[name] = options
         else:
             slots[name] = Slot(name, SlotConfig(adapter=name, options=options), None, registry)
     return Encoders(lambda: slots, registry, rerankers)
+
+
+def _require_usable(spec: AdapterSpec, options: Mapping[str, Any]) -> None:
+    """Raise at once what would keep the service from ever being ready: packages or options that are not there."""
+    where = f"--adapter {spec.name}"
+    check_requirements(spec, options, where=where)
+    try:
+        validate_options(spec, interpolate(dict(options), where=where), where=where, raw=options)
+    except AdapterOptionsError as error:
+        missing = error.context.get("key")
+        if missing in options:
+            raise
+        expected = f"{where}:MODEL" if missing == "model" else "a slot of a config, which can give it"
+        raise AdapterOptionsError(error.what, where=where, expected=expected, do=error.do, key=missing) from error
 
 
 def _qualified(model: Model) -> Model:

@@ -58,3 +58,20 @@ def test_what_three_doors_wrote_is_one_document(opened: Any, langchain: Any, rep
     other.add_documents(other.get_by_ids(["sox", "gimp"]), ids=["sox", "gimp"])
     assert reports.encoded == [4, 0, 0]
     assert collection.get(["sox", "gimp"]) == DOCUMENTS
+
+
+def test_metadata_that_llama_index_encodes_makes_another_document_than_the_same_without(
+    opened: Any, reports: Any
+) -> None:
+    collection = opened()
+    node = TextNode(id_="sox", text="word1 converts", metadata={"section": "sound"})
+    bare = Document("sox", "word1 converts", metadata={"section": "sound"})
+    DiptychVectorStore(collection).add([node])
+    assert collection.get(["sox"])[0].title == "section: sound", "as LlamaIndex has it encoded"
+    collection.populate([bare])
+    assert collection.get(["sox"]) == [bare]
+    assert reports.encoded == [2, 2]
+    node.excluded_embed_metadata_keys = ["section"]
+    DiptychVectorStore(collection).add([node])
+    assert collection.get(["sox"]) == [bare]
+    assert reports.encoded == [2, 2, 0]

@@ -156,7 +156,7 @@ def test_populate_makes_a_collection_that_is_not_there(fakes: Registry, tmp_path
     ("tool", "arguments", "message"),
     [
         ("search", {"query": "a", "collection": "plants"}, "expected: animals"),
-        ("search", {"query": "a", "slot": "dens"}, "dens"),
+        ("search", {"query": "a", "slot": "dens"}, "did you mean 'dense'?"),
         ("search", {"query": "a", "filter": {"mus": []}}, "filter is no Qdrant filter"),
         ("search", {"query": ""}, "at least 1 character"),
         ("search", {"query": "a", "limit": 101}, "less than or equal to 100"),
@@ -192,6 +192,10 @@ def test_a_collection_with_tenants_is_asked_about_one(fakes: Registry, tmp_path:
         assert [hit["id"] for hit in called(own, "search", query="the", tenant="a")["hits"]] == ["ape"]
 
 
+def test_a_collection_without_tenants_counts_all_for_a_server_of_one(served: Served) -> None:
+    assert called(served, "info", bound="acme") == called(served, "info")
+
+
 def test_an_agent_of_one_tenant_neither_sees_nor_changes_what_another_has(fakes: Registry, tmp_path: Path) -> None:
     slots, tenants = {"dense": {"adapter": "fake-dense"}}, ("acme", "globex")
     with animals(tmp_path, fakes, slots=slots, search={}, tenant={"field": "letter"}) as opened:
@@ -222,7 +226,9 @@ def test_a_server_of_one_tenant_serves_no_other_and_says_whose_documents_are(fak
         assert hit["text"] == "the acme"
         assert called(own, "search", query="the", bound="acme", tenant="acme")["hits"] == [hit]
         (told,) = called(own, "info")["collections"]
-        assert told["tenant_field"] == "letter"
+        assert (told["tenant_field"], told["documents"]) == ("letter", 6)
+        (bound,) = called(own, "info", bound="acme")["collections"]
+        assert bound == {**told, "documents": 1}
         other = {"query": "the", "tenant": "globex"}
         answer = with_client(own, lambda client: client.call_tool("search", other), tenant="acme")
         assert answer.is_error
@@ -241,3 +247,16 @@ def test_an_argument_that_a_tool_does_not_have_is_refused_rather_than_left_out(
 def test_the_schemas_say_that_nothing_else_is_taken(served: Served) -> None:
     listed = with_client(served, lambda client: client.list_tools())
     assert all(tool.input_schema["additionalProperties"] is False for tool in listed.tools)
+
+
+def test_several_collections_are_told_apart_by_their_names(fakes: Registry, tmp_path: Path) -> None:
+    for name in ("animals", "beasts"):
+        animals(tmp_path, fakes, name=name, slots={"dense": {"adapter": "fake-dense"}}, search={}).close()
+    both = Served.stored(f"edge:{tmp_path / 'qdrant'}", ["animals", "beasts"], registry=fakes)
+    both.collection("beasts").populate([{"id": "yak", "text": "the yak"}])
+    assert {one["name"]: one["documents"] for one in called(both, "info")["collections"]} == {"animals": 4, "beasts": 5}
+    assert called(both, "search", query="yak", collection="beasts", limit=1)["hits"][0]["id"] == "yak"
+    assert "yak" not in [hit["id"] for hit in called(both, "search", query="yak", collection="animals")["hits"]]
+    assert "which collection?" in refused(both, "search", query="yak")
+    assert "did you mean 'beasts'?" in refused(both, "search", query="yak", collection="beats")
+    both.close()

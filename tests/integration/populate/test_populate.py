@@ -11,7 +11,7 @@ import pytest
 from qdrant_client.client_base import QdrantBase
 
 import diptych
-from diptych import Document, Registry
+from diptych import Collection, Document, Registry
 from diptych.errors import StoreError
 from diptych.guard import TEXTS
 from diptych.handle import CollectionHandle
@@ -148,6 +148,18 @@ def test_a_moved_average_is_reported_and_a_small_addition_is_no_drift(
     (warning,) = populate(open_handle(memory), longer).warnings
     assert "slot 'lexical': the average of 'tokens' per document is +" in warning
     assert "Populate under another `collection:` name" in warning
+
+
+def test_what_a_collection_warns_of_is_in_the_log(
+    memory: QdrantBase, open_handle: OpenHandle, caplog: pytest.LogCaptureFixture
+) -> None:
+    Collection(open_handle(memory)).populate(corpus(40))
+    assert not caplog.records
+    longer = [{"id": f"long{i}", "text": "many words " * 50} for i in range(40)]
+    (warning,) = Collection(open_handle(memory)).populate(longer).warnings
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("diptych.populate", "WARNING")
+    assert record.getMessage() == f"collection 'c': {warning}"
 
 
 def test_a_text_index_gets_the_input_as_payload(

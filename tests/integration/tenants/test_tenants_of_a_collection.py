@@ -34,6 +34,7 @@ QUESTIONS: dict[str, Callable[[Collection], Any]] = {
     "asearch": lambda c: asyncio.run(c.asearch("red")),
     "search_by_vector": lambda c: c.search_by_vector([1.0] * 8, Retrieve("dense")),
     "search_groups": lambda c: c.search_groups("red", group_by="customer"),
+    "scores": lambda c: c.scores(["red"], [["1"]], slot="dense"),
     "explain": lambda c: c.explain("red"),
     "get": lambda c: c.get(["1"]),
     "delete": lambda c: c.delete(["1"]),
@@ -57,6 +58,9 @@ def test_the_answers_of_a_narrow_view_are_those_of_the_question_with_its_tenant(
     assert scores == [hit.score for hit in filled.search("red", pipeline=lexical, tenant="b")] != []
     assert b.get(["3"]) == filled.get(["3"], tenant="b")
     assert [explanation.score for explanation in b.explain("red", pipeline=lexical)] == scores
+    assert b.scores(["red"], [["0", "3"]], slot="lexical") == filled.scores(
+        ["red"], [["0", "3"]], slot="lexical", tenant="b"
+    )
     assert len(b.encoders["dense"].encode_query(["red"])) == 1
     assert repr(b) == f"TenantCollection('{filled.name}', 'b')"
 

@@ -171,6 +171,13 @@ def test_low_rank_adapters_are_merged_into_a_plain_model(prepared: Path, tmp_pat
     assert {name.split(".")[-2] for name in changed} == {"query", "value"}
 
 
+def test_a_share_of_the_untrained_weights_can_be_kept(prepared: Path, whole: TrainReport, tmp_path: Path) -> None:
+    report = trained(prepared, tmp_path / "mixed", **{"training.untrained_share": 0.25})
+    before, after, mixed = (weights(folder) for folder in (prepared / "bert", whole.folder, report.folder))
+    for name, value in mixed.items():
+        torch.testing.assert_close(value, 0.25 * before[name] + 0.75 * after[name], rtol=1e-4, atol=1e-5)
+
+
 def test_layers_that_are_not_there_are_an_error(prepared: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no layer has such a name(?s:.*)got: q_proj(?s:.*)query"):
         trained(prepared, tmp_path / "lora", **{"training.lora": {"modules": ["q_proj"]}})

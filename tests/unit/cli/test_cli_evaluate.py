@@ -94,6 +94,7 @@ def test_a_beir_folder_brings_queries_and_judgements(judged: Run, tmp_path: Path
     [
         (["--only", "densse"], "did you mean 'dense'"),
         (["--baseline", "late"], "there is no evaluation 'late'"),
+        (["--baseline", "lexcal"], "did you mean 'lexical'?"),
         (["--metrics", "nDGC@10"], "nDGC@10"),
         (["--qrels", "nowhere.tsv"], "nowhere.tsv"),
         (["--plot", "differences.jpg"], "ends in .png"),

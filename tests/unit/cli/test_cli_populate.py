@@ -30,7 +30,9 @@ def test_documents_are_counted_and_a_second_run_encodes_nothing(run: Run, config
     assert "nothing to encode" in second.out
 
 
-def test_an_empty_source_is_warned_of(run: Run, config: Path, corpus: Path, tmp_path: Path) -> None:
+def test_an_empty_source_is_warned_of_once(
+    run: Run, config: Path, corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "notes").mkdir()
     assert "not created" in run("populate", "notes").err
     assert run("populate", corpus).code == 0
@@ -38,6 +40,7 @@ def test_an_empty_source_is_warned_of(run: Run, config: Path, corpus: Path, tmp_
         answer = run("populate", source, input=text)
         assert (answer.code, answer.err) == (0, "warning: nothing was read: the source is empty\n")
         assert "up to date" not in answer.out
+    assert not caplog.records, "what is printed is not logged too"
 
 
 def test_json_is_the_whole_report(run: Run, config: Path, corpus: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from qdrant_client import models
+from rich.console import Console
 
 from diptych.cli.filters import parse_filter
 from diptych.cli.hits import snippet
@@ -91,6 +92,7 @@ def test_a_collection_can_be_searched_without_a_config_file(filled: Run, config:
         (["night", "--filter", '{"must": 5}'], 1, "  where: must\n  got: 5\n  expected: a list"),
         (["night", "--where", "kind"], 1, "--where is not KEY=VALUE"),
         (["night", "--only", "late"], 1, "late"),
+        (["night", "--only", "lexcal"], 1, "did you mean 'lexical'?"),
         (["night", "--limit", "0"], 2, "--limit"),
         (["night", "--limit", "9999"], 1, "more hits than the pipeline passes on"),
         (["night", "--collection", "plants"], 1, "plants"),
@@ -239,3 +241,34 @@ def test_groups_and_synced_sources_are_a_tenants_own(with_tenants: Run, corpus: 
     synced = with_tenants("populate", corpus, "--sync", "--tenant", "south", "--json").json()
     assert (synced["deleted"], synced["unchanged"]) == (1, 1)
     assert "owl" in with_tenants("search", "mice", "--tenant", "north").out
+
+
+@pytest.mark.parametrize("command", [["search"], ["search", "--json"], ["search", "--group-by", "zoo"], ["explain"]])
+def test_a_tenant_that_has_no_documents_is_told_beside_the_answer(with_tenants: Run, command: list[str]) -> None:
+    name, *options = command
+    answer = with_tenants(name, "mice", "--tenant", "nroth", *options)
+    assert (answer.code, answer.err) == (0, "tenant 'nroth' has no documents\n")
+    assert "nroth" not in answer.out
+    assert with_tenants(name, "mice", "--tenant", "north", *options).err == ""
+
+
+def test_a_tenant_whose_documents_do_not_fit_has_documents(with_tenants: Run) -> None:
+    answer = with_tenants("search", "mice", "--tenant", "north", "--where", "zoo=south")
+    assert (answer.code, answer.out, answer.err) == (0, "", "")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_a_search_waits_for_is_said_on_a_terminal_only(
+    filled: Run, monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = io.StringIO()
+    monkeypatch.setattr("diptych.cli.progress.stderr", lambda: Console(file=stream, force_terminal=terminal, width=80))
+    for command in ("search", "explain"):
+        stream.seek(0)
+        stream.truncate()
+        answer = filled(command, "owl", "--json")
+        assert (answer.code, "encoders are loaded" in answer.out) == (0, False)
+        answer.json()
+        assert ("encoders are loaded" in stream.getvalue()) is terminal
+        assert terminal or stream.getvalue() == ""

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from diptych import AdapterSpec, Registry, hookimpl
 from diptych.cli import app
 from diptych.cli.session import Session
-from diptych.cli.wheels import missing_wheel, to_install
 from diptych.errors import ContractError
+from diptych.requirements import missing_wheel, to_install
 from diptych.specs import ModelWheel
 
 TINY = {"tiny": ModelWheel("no-such-distribution", "diptych[tiny]")}

@@ -21,7 +21,7 @@ def generate() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["config.md", "diptych.schema.json", "cli.md"])
+@pytest.mark.parametrize("name", ["config.md", "diptych.schema.json", "cli.md", "recipes.md"])
 def test_a_committed_page_is_what_the_generator_writes(generate: ModuleType, name: str) -> None:
     pages: dict[Path, str] = generate.pages()
     path = SCRIPT.parent / "reference" / name

@@ -25,7 +25,8 @@ FORBIDDEN_TO_HOST = ("torch", "sentence_transformers", "transformers", "diptych_
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors"),
     ("protocols", "environment"),
-    ("specs", "catalogue"),
+    ("specs", "catalogue", "generation"),
+    ("requirements",),
     ("factories", "config"),
     ("metadata",),
     ("keeping",),
@@ -56,7 +57,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "testing",
     ),
     ("populate", "search"),
-    ("evaluate", "explain", "tune", "documents"),
+    ("evaluate", "explain", "tune", "documents", "scores"),
     ("swap", "copying", "adopt"),
     ("locating", "searching"),
     ("encoders",),
@@ -152,9 +153,17 @@ def test_training_uses_the_public_host_alone(path: Path) -> None:
     """What users import, and beside it the specs, hooks, measures and the contract of recipes."""
     own = {layer_of(name) for name in imports(path) if name.split(".")[0] == "diptych"}
     allowed = {name.partition(".")[2] for name in PUBLIC if name.startswith("diptych.")}
-    assert own <= {"specs", "hookspecs", "protocols", "environment", "evaluate", "training", "", *allowed} | set(
-        public_names()
-    )
+    assert own <= {
+        "specs",
+        "generation",
+        "hookspecs",
+        "protocols",
+        "environment",
+        "evaluate",
+        "training",
+        "",
+        *allowed,
+    } | set(public_names())
 
 
 @pytest.mark.parametrize("path", bridges(), ids=relative)

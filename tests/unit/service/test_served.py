@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ConfigDict
 
-from diptych import Collection, Registry
+from diptych import AdapterSpec, Collection, Registry, hookimpl
 from diptych.config import Config, parse_config
-from diptych.errors import AdapterOptionsError, CollectionError, CollectionNotFound, ConfigError, UnknownAdapter
+from diptych.errors import (
+    AdapterOptionsError,
+    CollectionError,
+    CollectionNotFound,
+    ConfigError,
+    DiptychError,
+    MissingExtra,
+    UnknownAdapter,
+)
 from diptych.service.served import Served
+from diptych.testing import fakes_plugin
 from serving import SEARCH, SLOTS, animals
 
 
@@ -61,10 +72,49 @@ def test_adapters_are_served_when_they_are_named(fakes: Registry) -> None:
     model = served.model("fake-dense", "dense")
     assert len(model.encoders[model.name].encode_query(["x"])) == 1
     served.warm("")
-    with pytest.raises(AdapterOptionsError, match=r"(?s)'fake-dense'.*model"):
-        Served(adapters=["fake-dense:some-model"], registry=fakes).warm("")
     with pytest.raises(UnknownAdapter, match="no adapter is called 'nobody'"):
         Served(adapters=["nobody"], registry=fakes)
+
+
+class NeedyOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    model: str
+    address: str
+
+
+class NeedyPlugin:
+    """Rerankers that cannot be had by their name alone."""
+
+    @staticmethod
+    @hookimpl
+    def diptych_register_adapters() -> list[AdapterSpec]:
+        factory = "diptych.testing.fakes:FakeReranker"
+        needy = AdapterSpec(name="needy", kind="reranker", factory=factory, options=NeedyOptions, summary="")
+        return [needy, replace(needy, name="heavy", requires=("no_such_package",), extra="diptych[heavy]")]
+
+
+@pytest.mark.parametrize(
+    ("adapter", "error", "text"),
+    [
+        (
+            "needy",
+            AdapterOptionsError,
+            r"(?s)needs the option 'model'.*where: --adapter needy\n.*--adapter needy:MODEL",
+        ),
+        ("needy:some-model", AdapterOptionsError, r"(?s)needs the option 'address'.*expected: a slot of a config"),
+        (
+            "fake-dense:some-model",
+            AdapterOptionsError,
+            r"'fake-dense' has no option 'model'\n  where: --adapter fake-dense",
+        ),
+        ("heavy", MissingExtra, r"(?s)where: --adapter heavy\n  do: pip install 'diptych\[heavy\]'"),
+    ],
+)
+def test_an_adapter_that_could_never_be_made_is_refused_at_once(
+    adapter: str, error: type[DiptychError], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        Served(adapters=[adapter], registry=Registry(NeedyPlugin, fakes_plugin, installed=False))
 
 
 def test_a_collection_is_named_where_there_are_several(tmp_path: Path, fakes: Registry) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,17 @@ def test_a_query_with_too_few_negatives_gets_others_that_are_not_judged(data: Tr
 
 def test_without_negatives_rows_are_pairs(data: TrainingData) -> None:
     assert training_rows(data).column_names == ["query", "positive", "label"]
+
+
+def test_a_query_that_stands_in_its_document_is_cut_out_of_it() -> None:
+    documents = [Document("d0", "They sleep. They eat mice. They purr.", title="Cats"), Document("d1", "Dogs bark.")]
+    qrels = {"a": {"d0": 1}, "b": {"d1": 1}, "c": {"d0": 1}}
+    data = TrainingData.of({"a": "They eat mice.", "b": "Dogs bark.", "c": "Cats"}, documents, qrels)
+    whole = "Cats They sleep. They eat mice. They purr."
+    assert training_rows(data)["positive"][:] == [whole, "Dogs bark.", whole]
+    cut = training_rows(replace(data, cut=frozenset("ab")))
+    assert cut["positive"][:] == ["Cats They sleep. They purr.", "Dogs bark.", whole]
+    assert data.document("d0") == documents[0]
 
 
 def test_relevance_knows_all_pairs_by_their_numbers(data: TrainingData) -> None:

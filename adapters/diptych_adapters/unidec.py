@@ -1,0 +1,140 @@
+"""Models of the recipe `unidec`: a dual encoder and a classifier as one vector, or the classifier alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+
+from diptych.protocols import Fingerprint, Similarity
+from diptych.types import Floats
+from diptych_adapters import fingerprints
+from diptych_adapters.engines.choosing import TRIAL
+from diptych_adapters.engines.parts import is_plain
+from diptych_adapters.model_options import UniDECOptions
+from diptych_adapters.models import ModelError, ModelFolder
+from diptych_adapters.pipelines import Pipeline, find, load, prompts_of
+from diptych_adapters.sentence_transformers import check_dense
+
+LABELS, ASKED = "labels", "classifier_embedding"
+
+
+class BothHeads(torch.nn.Module):
+    """A pipeline from ids to `[n, D + C]`: the dual encoder's embedding and the classifier's, unit length."""
+
+    def __init__(self, model: SentenceTransformer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Both embeddings side by side."""
+        features = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if token_type_ids is not None:
+            features["token_type_ids"] = token_type_ids
+        found: dict[str, torch.Tensor] = self.model(features)
+        return joined(found["sentence_embedding"], found[ASKED])
+
+
+def joined(dense: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+    """`[..., D + C]` of both embeddings, each of unit length."""
+    normal = torch.nn.functional.normalize
+    return torch.cat([normal(dense, dim=-1), normal(asked, dim=-1)], -1)
+
+
+class UniDECEncoder(Pipeline):
+    """Dense vectors whose inner product is the sum of two cosines: of the dual encoder and of the classifier.
+
+    Queries have the embeddings of both heads. Documents have the dual encoder's and the free vector that the classifier
+    learned for them, which is found by the text; a document that was not in the training has zeros instead, so it is
+    compared by the dual encoder alone and scores at most 1 where others reach 2. With `head: classifier` vectors have
+    the second part alone, and new documents score 0.
+
+    Raises:
+        ModelError: the folder was not written by the recipe.
+    """
+
+    options_model = UniDECOptions
+    similarity: Similarity = "dot"
+    asymmetric = True
+
+    def __init__(self, options: UniDECOptions) -> None:
+        folder = find(options)
+        check_dense(folder)
+        _check(folder)
+        super().__init__(folder, load(SentenceTransformer, folder, options), options)
+        self._prompts = prompts_of(self.model, options)
+        labels = ModelFolder(folder.path / LABELS, folder.name, folder.source)
+        self._digests = fingerprints.digests([*folder.module_folders(), *labels.module_folders()])
+        self._table: Any = SentenceTransformer(str(labels.path), device="cpu", local_files_only=True).eval()
+        self._classifier = options.head == "classifier"
+        self._split, self._width = (int(one.get_embedding_dimension() or 0) for one in (self.model, self._table))
+        self.dimension: int = self._width if self._classifier else self._split + self._width
+        whole = BothHeads(self.model) if is_plain(self.model, *self._prompts) else None
+        self._run_by(whole, lambda: self._by_library(list(TRIAL), ""))
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Which vectors this makes; see diptych_adapters.fingerprints."""
+        head = "classifier" if self._classifier else "joint"
+        return self.fingerprint_of([f"unidec({head})"], self._prompts, self.dimension)
+
+    def encode_query(self, inputs: Sequence[str]) -> Floats:
+        """Vectors of queries, float32 `[n, dimension]`."""
+        return self._kept(self._encode(inputs, self._prompts[0]))
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        """Vectors of documents, float32 `[n, dimension]`; those that are not known by their text end in zeros."""
+        rows = self._rows(inputs)
+        if self._classifier:
+            return rows
+        return np.concatenate([self._encode(inputs, self._prompts[1])[:, : self._split], rows], 1)
+
+    def _kept(self, vectors: Floats) -> Floats:
+        return np.ascontiguousarray(vectors[:, self._split :]) if self._classifier else vectors
+
+    def _rows(self, inputs: Sequence[str]) -> Floats:
+        """The free vectors of these texts, float32 `[n, C]`, of unit length or 0."""
+        if not inputs:
+            return np.zeros((0, self._width), np.float32)
+        with self._lock:
+            found = self._table.encode(list(inputs), batch_size=1024, show_progress_bar=False)
+        return np.asarray(found, np.float32)
+
+    def _encode(self, inputs: Sequence[str], prompt: str) -> Floats:
+        if not inputs:
+            return np.zeros((0, self._split + self._width), np.float32)
+        made = self.runner.encode(inputs, prompt) if self.runner else self._by_library(inputs, prompt)
+        return np.ascontiguousarray(made, np.float32)
+
+    def _by_library(self, inputs: Sequence[str], prompt: str) -> Floats:
+        with self._lock:
+            found: Any = self.model.encode(
+                list(inputs),
+                prompt=prompt,
+                batch_size=self._options.batch_size,
+                show_progress_bar=False,
+                output_value=None,
+            )
+        rows = [joined(one["sentence_embedding"], one[ASKED]) for one in found]
+        return torch.stack(rows).float().cpu().numpy()
+
+
+def _check(folder: ModelFolder) -> None:
+    """Refuse a folder without the classifier's part.
+
+    Raises:
+        ModelError: it is not there.
+    """
+    if not (folder.path / LABELS / "modules.json").is_file():
+        raise ModelError(
+            f"model {folder.name!r} has no classifier",
+            where=folder.path,
+            got=f"no folder {LABELS}/",
+            expected="what `diptych train` wrote of a unidec recipe",
+            do="use adapter: sentence-transformers for a plain dense model",
+        )

@@ -1,0 +1,160 @@
+"""`Chat`: a model behind an OpenAI-compatible `/chat/completions` writes queries, judgements and counter-instructions.
+
+Address, key, retries and patience are those of the remote adapters: the key comes from an environment variable and is
+in no error, log or file. Texts leave the machine for the server that is named.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from diptych.errors import ConfigError
+from diptych.generation import CounterRequest, Instance, JudgeRequest, QueryRequest
+from diptych_adapters.remote.endpoint import Endpoint
+from diptych_adapters.remote.options import OPENAI_URL, RemoteOptions
+
+PATH = "/chat/completions"
+STYLES = {
+    "question": "a question that a person would ask who does not know the text",
+    "keywords": "three to six search words, no sentence",
+    "claim": "a statement that the text supports or refutes",
+    "title": "a short title that the text could have",
+    "long": "a request of two or three sentences that describes what is needed",
+}
+_MARKS = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s+")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+class ChatOptions(RemoteOptions):
+    """Options of the generator `chat`."""
+
+    base_url: str = Field(OPENAI_URL, description="The address up to and including `/v1`; never with a key in it.")
+    model: str = Field(min_length=1, description="The model's name, as the endpoint knows it.")
+    temperature: float = Field(0.7, ge=0, description="Of queries and counter-instructions; judgements take 0.")
+    max_tokens: int = Field(512, ge=1, description="Most tokens of an answer.")
+    max_characters: int = Field(6000, ge=1, description="A document is cut to so many characters.")
+    styles: dict[str, str] = Field(default_factory=dict, description="What a style asks for, by its name.")
+    fields: dict[str, Any] = Field(default_factory=dict, description="Sent along with every request.")
+
+
+class Chat:
+    """The generator `chat`.
+
+    Args:
+        options: see `ChatOptions`.
+    """
+
+    def __init__(self, options: ChatOptions) -> None:
+        if options.api_key_env is None and options.base_url.rstrip("/") == OPENAI_URL:
+            options = options.model_copy(update={"api_key_env": "OPENAI_API_KEY"})
+        self.options, self.endpoint = options, Endpoint(options, name="chat")
+        self.styles = STYLES | options.styles
+
+    def queries(self, request: QueryRequest) -> list[list[str]]:
+        """For each document the lines of one answer, at most `count`.
+
+        Raises:
+            ConfigError: an unknown style.
+            RemoteError: no usable answer.
+        """
+        if request.style not in self.styles:
+            expected = ", ".join(self.styles)
+            raise ConfigError("unknown style", where="generator 'chat'", got=request.style, expected=expected)
+        told = (
+            f"Write {request.count} different search queries that the text below answers, one on each line, nothing "
+            f"else. Each is {self.styles[request.style]}. Use the language of the text, and not its sentences."
+        )
+        texts = [self._cut(f"{document.title}\n{document.text}".strip()) for document in request.documents]
+        answers = self._ask([(told, text) for text in texts], seed=request.seed)
+        return [_lines(answer)[: request.count] for answer in answers]
+
+    def judge(self, request: JudgeRequest) -> list[float]:
+        """The number from 0 to 100 that is answered for each pair, divided by 100; errors as `queries`."""
+        told = (
+            "How well does the text answer the query? Answer with one whole number from 0 (not at all) to 100 "
+            "(completely), nothing else."
+        )
+        texts = [f"Query: {query}\n\nText: {self._cut(text)}" for query, text in request.pairs]
+        return [self._number(answer) for answer in self._ask([(told, text) for text in texts], temperature=0.0)]
+
+    def counter(self, request: CounterRequest) -> list[str]:
+        """The first line that is answered for each instance; errors as `queries`."""
+        told = (
+            "A search has a query and an instruction that says which texts count. Text A satisfies the instruction, "
+            "text B does not. Write another instruction for the same query, clearly different from the given one, that "
+            "text B satisfies and text A does not. Answer with the instruction on one line, nothing else."
+        )
+        answers = self._ask([(told, self._instance(own)) for own in request.instances], seed=request.seed)
+        return [next(iter(_lines(answer)), "") for answer in answers]
+
+    def _instance(self, own: Instance) -> str:
+        texts = f"Text A: {self._cut(own.positive)}\n\nText B: {self._cut(own.negative)}"
+        return f"Query: {own.query}\nInstruction: {own.instruction}\n\n{texts}"
+
+    def _ask(self, asked: Sequence[tuple[str, str]], *, temperature: float | None = None, seed: int = 0) -> list[str]:
+        heat = self.options.temperature if temperature is None else temperature
+        shared = {"model": self.options.model, "temperature": heat, "max_tokens": self.options.max_tokens, "seed": seed}
+        bodies = [
+            {
+                **shared,
+                "messages": [{"role": "system", "content": told}, {"role": "user", "content": text}],
+                **self.options.fields,
+            }
+            for told, text in asked
+        ]
+        return [self._text(answer) for answer in self.endpoint.post_each(PATH, bodies)]
+
+    def _text(self, answer: Any) -> str:
+        try:
+            found = answer["choices"][0]["message"]["content"]
+        except (KeyError, IndexError, TypeError):
+            found = None
+        if not isinstance(found, str):
+            expected = "choices[0].message.content, a text"
+            raise self.endpoint.error(
+                "the endpoint's answer has another form", PATH, got=repr(answer)[:200], expected=expected
+            )
+        return found
+
+    def _number(self, answer: str) -> float:
+        found = _NUMBER.search(answer)
+        number = float(found.group()) if found else -1.0
+        if not 0 <= number <= 100:
+            raise self.endpoint.error(
+                "a judgement is no number", PATH, got=answer[:80], expected="0 to 100", do="try another model"
+            )
+        return number / 100
+
+    def _cut(self, text: str) -> str:
+        return text[: self.options.max_characters]
+
+
+def chat(options: Mapping[str, Any]) -> Chat:
+    """The generator with these options, made once for each set of them.
+
+    Raises:
+        ConfigError: options that it does not take, or no key where one is named. No value is shown.
+    """
+    return _made(json.dumps(dict(options), sort_keys=True))
+
+
+@functools.lru_cache(maxsize=8)
+def _made(options: str) -> Chat:
+    try:
+        return Chat(ChatOptions(**json.loads(options)))
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+    raise ConfigError("options that cannot be used", where="generator 'chat'", got=said)
+
+
+def _lines(answer: str) -> list[str]:
+    """The lines of an answer without numbers, bullets and quotes; what a model thought before is cut off."""
+    _, _, after = answer.rpartition("</think>")
+    lines = (_MARKS.sub("", line).strip().strip('"“”').strip() for line in after.splitlines())
+    return [line for line in lines if line]

@@ -1,0 +1,180 @@
+"""Dual views: for each query with an instruction its counterpart, in which two documents have swapped their labels.
+
+An encoder that ignores instructions gives both views the same vector, and cannot get both right: over the two documents
+alone the sum of its two InfoNCE terms is at least 2 ln 2.
+
+"Dual-View Training for Instruction-Following Information Retrieval": the two views of an instance in one batch
+(`samplers.PairedViews`), and relevance by query *and* instruction, since the negative of a view is its sister's
+positive.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from diptych.errors import DocumentError
+from diptych.generation import Instance
+from diptych_training.data.generators import Generator
+
+
+@dataclass(frozen=True, slots=True)
+class Instructed:
+    """A query with an instruction, and documents by their ids.
+
+    Args:
+        query: text of the query.
+        instruction: what else counts.
+        positive: satisfies both.
+        negative: on topic, and violates the instruction.
+        others: further negatives; the same in both views.
+    """
+
+    query: str
+    instruction: str
+    positive: str
+    negative: str
+    others: tuple[str, ...] = ()
+
+    @classmethod
+    def from_mapping(cls, raw: Mapping[str, Any], *, where: str = "") -> Instructed:
+        """From `{"query", "instruction", "positive", "negative", "others"?}`.
+
+        Raises:
+            DocumentError: something is missing or no text, or positive and negative are the same.
+        """
+        names = ("query", "instruction", "positive", "negative")
+        values = [raw.get(name) for name in names]
+        wrong = [name for name, value in zip(names, values, strict=True) if not isinstance(value, str) or not value]
+        if wrong or raw["positive"] == raw["negative"]:
+            got = f"no text in {', '.join(wrong)}" if wrong else f"{raw['positive']!r} is positive and negative"
+            raise DocumentError("no instance of an instruction", where=where, got=got, expected=", ".join(names))
+        query, instruction, positive, negative = map(str, values)
+        return cls(query, instruction, positive, negative, tuple(map(str, raw.get("others", ()))))
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One row: what is asked, what is relevant, what is not, and which views belong together."""
+
+    query: str
+    instruction: str
+    positive: str
+    negatives: tuple[str, ...]
+    group: int
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What relevance hangs on."""
+        return self.query, self.instruction
+
+    @property
+    def text(self) -> str:
+        """What the encoder reads."""
+        return f"{self.query} {self.instruction}"
+
+
+@dataclass(frozen=True, slots=True)
+class DualViews:
+    """Views in pairs, the original first, and how many instances have none, by reason."""
+
+    views: tuple[View, ...]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def groups(self) -> list[int]:
+        """The group of each view, for `samplers.PairedViews`."""
+        return [view.group for view in self.views]
+
+
+def originals(instances: Sequence[Instructed]) -> DualViews:
+    """The instances as they are, each a group of one: what dual views are compared with at equal numbers of rows."""
+    return DualViews(tuple(_original(own, place) for place, own in enumerate(instances)))
+
+
+def dual_views(
+    instances: Sequence[Instructed], documents: Mapping[str, str], generator: Generator, *, seed: int = 0
+) -> DualViews:
+    """Two views of each instance for which the generator writes a counter-instruction; others are counted.
+
+    Args:
+        instances: the seed.
+        documents: text by id.
+        generator: writes counter-instructions.
+
+    Raises:
+        DocumentError: an instance names a document that is not there.
+        RegistryError, ContractError, RemoteError: the generator cannot write.
+    """
+    asked = [
+        Instance(own.query, own.instruction, _text(documents, own.positive), _text(documents, own.negative))
+        for own in instances
+    ]
+    written = generator.counter(asked, seed=seed)
+    dropped: Counter[str] = Counter()
+    views: list[View] = []
+    for own, instruction in zip(instances, written, strict=True):
+        reason = _unusable(own, instruction)
+        if reason:
+            dropped[reason] += 1
+            continue
+        views += [_original(own, len(views) // 2), reversed_view(own, instruction, len(views) // 2)]
+    return DualViews(tuple(views), dict(dropped))
+
+
+def reversed_view(own: Instructed, instruction: str, group: int = 0) -> View:
+    """The counterpart: another instruction, positive and negative exchanged, all else the same."""
+    return View(own.query, instruction, own.negative, (own.positive, *own.others), group)
+
+
+def view_rows(views: Sequence[View], documents: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Rows for a trainer: `query`, `positive`, `negative_1` ..., and `label`, the ids `[2 + H]` as integers.
+
+    All rows have as many negatives as the view with the fewest. The first integer numbers query and instruction
+    together; give a loss `Relevance(view_relevance(views, documents))`.
+
+    Raises:
+        DocumentError: a view names a document that is not there.
+    """
+    keys, numbers = _numbered(view.key for view in views), _numbered(documents)
+    width = min((len(view.negatives) for view in views), default=0)
+    return [_row(view, keys[view.key], numbers, documents, width) for view in views]
+
+
+def view_relevance(views: Sequence[View], documents: Mapping[str, str]) -> set[tuple[int, int]]:
+    """Which documents are relevant to which query with its instruction, as the numbers of `view_rows`."""
+    keys, numbers = _numbered(view.key for view in views), _numbered(documents)
+    return {(keys[view.key], numbers[view.positive]) for view in views if view.positive in numbers}
+
+
+def _original(own: Instructed, group: int) -> View:
+    return View(own.query, own.instruction, own.positive, (own.negative, *own.others), group)
+
+
+def _unusable(own: Instructed, instruction: str) -> str:
+    if not instruction:
+        return "no counter-instruction"
+    return "the same instruction" if _plain(instruction) == _plain(own.instruction) else ""
+
+
+def _row(view: View, key: int, numbers: Mapping[str, int], documents: Mapping[str, str], width: int) -> dict[str, Any]:
+    negatives = view.negatives[:width]
+    texts = {f"negative_{place}": _text(documents, own) for place, own in enumerate(negatives, 1)}
+    label = [key, numbers[view.positive], *(numbers[own] for own in negatives)]
+    return {"query": view.text, "positive": _text(documents, view.positive), **texts, "label": label}
+
+
+def _numbered(keys: Iterable[Any]) -> dict[Any, int]:
+    return {key: number for number, key in enumerate(dict.fromkeys(keys))}
+
+
+def _text(documents: Mapping[str, str], identifier: str) -> str:
+    if identifier not in documents:
+        raise DocumentError("an instance names a document that is not there", where="dual views", got=repr(identifier))
+    return documents[identifier]
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())

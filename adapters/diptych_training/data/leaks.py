@@ -1,0 +1,40 @@
+"""Whether a text gives away a test query."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_WORD = re.compile(r"\w+")
+
+
+class Leaks:
+    """Test queries that no training text may repeat.
+
+    A text leaks when it has `words` words in a row in common with a test query, or, where either is shorter, is the
+    same words.
+
+    Args:
+        queries: texts of the test queries.
+        words: how many in a row.
+    """
+
+    def __init__(self, queries: Iterable[str], *, words: int = 5) -> None:
+        self._words = words
+        said = [tuple(plain_words(query)) for query in queries]
+        self._whole = set(said) - {()}
+        self._runs = {run for text in said for run in runs(text, words)}
+
+    def __contains__(self, text: str) -> bool:
+        said = tuple(plain_words(text))
+        return said in self._whole or any(run in self._runs for run in runs(said, self._words))
+
+
+def plain_words(text: str) -> list[str]:
+    """The words of a text in lower case, without punctuation."""
+    return _WORD.findall(text.casefold())
+
+
+def runs(words: tuple[str, ...], length: int) -> list[tuple[str, ...]]:
+    """All runs of so many words."""
+    return [words[at : at + length] for at in range(len(words) - length + 1)]

@@ -1,0 +1,77 @@
+"""JSON lines: what data steps keep."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import DocumentError
+
+Row = Mapping[str, Any]
+
+
+def write_lines(path: Path, rows: Iterable[Row]) -> None:
+    """Write all rows; who reads meanwhile, or after a kill, finds the file as it was or as it shall be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with aside.open("w", encoding="utf-8") as file:
+        file.writelines(_line(row) for row in rows)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def append_lines(path: Path, rows: Iterable[Row]) -> None:
+    """Add rows at the end, on the disk when this returns. A line that a kill has cut in half is cut off before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as file:
+        _cut_half_a_line(file)
+        file.write("".join(map(_line, rows)).encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows; none where there is no file. Half a line at the end, which a kill leaves behind, is no row.
+
+    Raises:
+        DocumentError: a line that is no JSON object.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.endswith(b"\n") and line.strip():
+                yield _row(line, f"{path}, line {number}")
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise DocumentError("a line is no JSON object", where=where, got=repr(line[:80]), do="delete the file")
+    return found
+
+
+def _line(row: Row) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _cut_half_a_line(file: Any) -> None:
+    size = file.seek(0, os.SEEK_END)
+    place = size
+    while place:
+        step = min(place, 65536)
+        file.seek(place - step)
+        found = file.read(step).rfind(b"\n")
+        if found >= 0:
+            place = place - step + found + 1
+            break
+        place -= step
+    if place < size:
+        file.truncate(place)

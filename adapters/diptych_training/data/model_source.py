@@ -1,0 +1,48 @@
+"""`ModelSource`: candidates by the model that is trained, which is in no collection yet: exact search in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from diptych_training.data.sources import Found
+
+
+class ModelSource:
+    """The documents of a mapping, ranked by a model of sentence-transformers.
+
+    Args:
+        model: dense, sparse or multi-vector. Documents are encoded when this is made.
+        documents: text by id; those without text are not found.
+        batch_size: of encoding.
+    """
+
+    def __init__(self, model: Any, documents: Mapping[str, str], *, batch_size: int = 64) -> None:
+        self._model, self._batch_size = model, batch_size
+        self._documents = {name: text for name, text in documents.items() if text}
+        self._names = list(self._documents)
+        self._places = {name: place for place, name in enumerate(self._names)}
+        self._held = self._encoded(model.encode_document, list(self._documents.values()))
+
+    def find(self, queries: Sequence[str], named: Sequence[Sequence[str]], depth: int) -> list[Found]:
+        """As `CandidateSource`."""
+        if not queries:
+            return []
+        scores = self._model.similarity(self._encoded(self._model.encode_query, queries), self._held)
+        values, places = scores.topk(min(depth, len(self._names)), dim=1)
+        rankings = zip(values.tolist(), places.tolist(), strict=True)
+        known = [[name for name in own if name in self._places] for own in named]
+        return [
+            Found(
+                [(self._names[place], value) for value, place in zip(row, which, strict=True)],
+                {name: float(own[self._places[name]]) for name in ids},
+            )
+            for (row, which), own, ids in zip(rankings, scores, known, strict=True)
+        ]
+
+    def texts(self, ids: Sequence[str]) -> dict[str, str]:
+        """As `CandidateSource`."""
+        return {name: self._documents[name] for name in ids if name in self._documents}
+
+    def _encoded(self, encode: Any, texts: Sequence[str]) -> Any:
+        return encode(list(texts), batch_size=self._batch_size, convert_to_tensor=True, show_progress_bar=False)

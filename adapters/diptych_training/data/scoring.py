@@ -1,0 +1,100 @@
+"""A teacher's scores of mined lists, kept in a file so that no pair is scored twice.
+
+A file holds one line a pair, `{"query", "document", "pair", "score"}`, after a line that names the teacher. `pair` is a
+hash of both texts: a text that has changed is scored again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from diptych import Reranker
+from diptych.errors import ConfigError
+from diptych_training.data.lines import append_lines, read_lines
+from diptych_training.teaching import scored
+
+Lists = Mapping[str, Sequence[str]]
+Scores = dict[str, dict[str, float]]
+PAIRS = 2048
+
+
+def score_lists(
+    teacher: Reranker,
+    lists: Lists,
+    queries: Mapping[str, str],
+    documents: Mapping[str, str],
+    *,
+    name: str = "",
+    path: Path | None = None,
+    pairs: int = PAIRS,
+    scored_pairs: Callable[[int], None] = lambda _: None,
+) -> Scores:
+    """The teacher's scores by query and document, of each query's list.
+
+    Args:
+        teacher: any reranker.
+        lists: document ids by query id.
+        queries, documents: text by id.
+        name: of the teacher, with its options; what another one scored is not taken.
+        path: where scores are kept and found again; None keeps none.
+        pairs: about so many are scored between two writes.
+        scored_pairs: told how many more pairs have their score, those that were kept first.
+
+    Raises:
+        ConfigError: the file holds another teacher's scores.
+    """
+    kept = _kept(path, name) if path else {}
+    keys = {(q, d): pair_key(queries[q], documents[d]) for q, own in lists.items() for d in own}
+    scored_pairs(sum(key in kept for key in keys.values()))
+    missing = {q: [d for d in dict.fromkeys(own) if keys[q, d] not in kept] for q, own in lists.items()}
+    for part in _parts({query: own for query, own in missing.items() if own}, pairs):
+        texts = [[documents[document] for document in own] for _, own in part]
+        found = scored(teacher, [queries[query] for query, _ in part], texts)
+        rows = [
+            {"query": q, "document": d, "pair": keys[q, d], "score": float(score)}
+            for (q, own), scores in zip(part, found, strict=True)
+            for d, score in zip(own, scores, strict=True)
+        ]
+        kept |= {str(row["pair"]): float(str(row["score"])) for row in rows}
+        if path:
+            append_lines(path, rows)
+        scored_pairs(len(rows))
+    return {query: {document: kept[keys[query, document]] for document in own} for query, own in lists.items()}
+
+
+def pair_key(query: str, document: str) -> str:
+    """A hash of two texts, 32 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    for text in (query, document):
+        raw = text.encode()
+        digest.update(len(raw).to_bytes(8, "big") + raw)
+    return digest.hexdigest()
+
+
+def _kept(path: Path, name: str) -> dict[str, float]:
+    """What the file holds; a new file gets its first line."""
+    rows = read_lines(path)
+    head = next(rows, None)
+    if head is None:
+        append_lines(path, [{"teacher": name}])
+        return {}
+    if head.get("teacher") != name:
+        raise ConfigError(
+            "these are another teacher's scores",
+            where=str(path),
+            got=repr(head.get("teacher")),
+            expected=repr(name),
+            do="delete the file, or keep each teacher's scores in a file of its own",
+        )
+    return {str(row["pair"]): float(row["score"]) for row in rows}
+
+
+def _parts(lists: Lists, pairs: int) -> Iterator[list[tuple[str, Sequence[str]]]]:
+    """Queries with lists of one length, about so many pairs at once."""
+    ordered = sorted(lists.items(), key=lambda item: len(item[1]))
+    for length, group in groupby(ordered, key=lambda item: len(item[1])):
+        same, step = list(group), max(1, pairs // length)
+        yield from (same[at : at + step] for at in range(0, len(same), step))

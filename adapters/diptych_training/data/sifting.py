@@ -1,0 +1,124 @@
+"""Which synthetic queries stay. Each step keeps the order, and done twice does what it did once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from diptych import DenseEncoder
+from diptych.types import Floats
+from diptych_training.data.generators import Generator
+from diptych_training.data.in_memory import unit
+from diptych_training.data.leaks import Leaks, plain_words
+from diptych_training.data.sources import CandidateSource
+
+BATCH = 64  # queries of which a source is asked at once
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticQuery:
+    """A query that was written for a document."""
+
+    id: str
+    text: str
+    document: str
+    style: str
+
+
+Queries = Sequence[SyntheticQuery]
+
+
+def once(queries: Queries) -> list[SyntheticQuery]:
+    """Each text once, whatever its case and punctuation; the first has it."""
+    kept: dict[str, SyntheticQuery] = {}
+    for query in queries:
+        kept.setdefault(" ".join(plain_words(query.text)), query)
+    return list(kept.values())
+
+
+def far_apart(queries: Queries, near: float, encoder: DenseEncoder | None = None) -> list[SyntheticQuery]:
+    """Without those whose cosine with an earlier query of the same document is above `near`.
+
+    Args:
+        queries: of any documents.
+        near: a cosine.
+        encoder: its vectors of queries are compared; counts of words where there is none.
+    """
+    by_document: dict[str, list[int]] = {}
+    for place, query in enumerate(queries):
+        by_document.setdefault(query.document, []).append(place)
+    vectors = _encoded(queries, encoder)
+    kept: set[int] = set()
+    for places in by_document.values():
+        own = _counted([queries[place].text for place in places]) if vectors is None else vectors[places]
+        kept.update(places[row] for row in _apart(own, near))
+    return [query for place, query in enumerate(queries) if place in kept]
+
+
+def unleaked(
+    queries: Queries, leaks: Leaks, tests: Sequence[str], near: float, encoder: DenseEncoder | None = None
+) -> list[SyntheticQuery]:
+    """Without those that give away a test query: by its words or, with an encoder, by a cosine above `near`."""
+    kept = [query for query in queries if query.text not in leaks]
+    vectors = _encoded(kept, encoder)
+    if encoder is None or vectors is None or not tests:
+        return kept
+    nearest = (vectors @ unit(np.asarray(encoder.encode_query(list(tests)), np.float32)).T).max(1)
+    return [query for query, cosine in zip(kept, nearest.tolist(), strict=True) if cosine <= near]
+
+
+def round_trip(
+    queries: Queries, source: CandidateSource, first: int, *, judge: Generator | None = None, least: float = 0.0
+) -> list[SyntheticQuery]:
+    """Those whose document is among the first so many that the source finds.
+
+    Args:
+        queries: of any documents.
+        source: the current retriever.
+        first: how many it is asked for.
+        judge: also keeps those that it judges at least `least`.
+    """
+    kept: list[SyntheticQuery] = []
+    for at in range(0, len(queries), BATCH):
+        batch = queries[at : at + BATCH]
+        found = source.find([query.text for query in batch], [[query.document] for query in batch], first)
+        passed = {
+            query.id for query, own in zip(batch, found, strict=True) if query.document in dict(own.ranking[:first])
+        }
+        failed = [query for query in batch if query.id not in passed]
+        if judge is not None and failed:
+            passed |= _judged(failed, source, judge, least)
+        kept += [query for query in batch if query.id in passed]
+    return kept
+
+
+def _judged(queries: Queries, source: CandidateSource, judge: Generator, least: float) -> set[str]:
+    texts = source.texts([query.document for query in queries])
+    scores = judge.judge([(query.text, texts.get(query.document, "")) for query in queries])
+    return {query.id for query, score in zip(queries, scores, strict=True) if score >= least}
+
+
+def _apart(vectors: Floats, near: float) -> list[int]:
+    """The rows that are not too near an earlier one of them."""
+    cosines, kept = vectors @ vectors.T, list[int]()
+    for row in range(len(vectors)):
+        if not kept or float(cosines[row, kept].max()) <= near:
+            kept.append(row)
+    return kept
+
+
+def _encoded(queries: Queries, encoder: DenseEncoder | None) -> Floats | None:
+    """Vectors of length 1, float32 `[n, dimension]`."""
+    if encoder is None or not queries:
+        return None
+    return unit(np.asarray(encoder.encode_query([query.text for query in queries]), np.float32))
+
+
+def _counted(texts: Sequence[str]) -> Floats:
+    """How often each text says each word, of length 1, float32 `[n, words]`."""
+    bags = [Counter(plain_words(text)) for text in texts]
+    words = sorted({word for bag in bags for word in bag})
+    return unit(np.array([[bag[word] for word in words] for bag in bags], np.float32).reshape(len(bags), len(words)))

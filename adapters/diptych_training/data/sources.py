@@ -1,0 +1,96 @@
+"""Where candidates for negatives come from: a live collection, or an encoder over texts in memory.
+
+A source is anything with the two methods of `CandidateSource`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from diptych import Collection, TenantCollection
+from diptych.errors import ConfigError
+from diptych.search import Pipeline, Retrieve
+from diptych.types import Document
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a source finds for one query.
+
+    Args:
+        ranking: document ids with their scores, best first; higher is better.
+        named: scores of the documents that were named, as far as they have one; comparable with those of the ranking.
+    """
+
+    ranking: Sequence[tuple[str, float]]
+    named: Mapping[str, float] = field(default_factory=dict)
+
+
+class CandidateSource(Protocol):
+    """Ranks documents for queries, and knows their texts."""
+
+    def find(self, queries: Sequence[str], named: Sequence[Sequence[str]], depth: int) -> list[Found]:
+        """For each query its first `depth` documents, and the scores of the documents that are named for it."""
+        ...
+
+    def texts(self, ids: Sequence[str]) -> dict[str, str]:
+        """The texts, title before, of those of these documents that are there."""
+        ...
+
+
+class CollectionSource:
+    """A live collection as it is searched: one slot, or stages.
+
+    With one slot, documents that are named have their score in it wherever they rank. After a fusion a score means
+    something within its ranking alone, so that with stages they have one if they are among the first `depth`.
+
+    Args:
+        collection: open; or a tenant's view of one.
+        slot: is asked alone.
+        pipeline: stages instead; those of the config when neither is given.
+
+    Raises:
+        ConfigError: both are given.
+    """
+
+    def __init__(
+        self,
+        collection: Collection | TenantCollection,
+        *,
+        slot: str | None = None,
+        pipeline: Pipeline | None = None,
+    ) -> None:
+        if slot and pipeline:
+            raise ConfigError("a slot and a pipeline", where="CollectionSource", expected="one of them, or neither")
+        self.collection, self.slot, self.pipeline = collection, slot, pipeline
+
+    def __repr__(self) -> str:
+        asked = self.slot or self.pipeline or "its pipeline"
+        return f"CollectionSource({self.collection.name!r}, {asked!r})"
+
+    def find(self, queries: Sequence[str], named: Sequence[Sequence[str]], depth: int) -> list[Found]:
+        """As `CandidateSource`; one request for all rankings, and with a slot another for those that are named.
+
+        Raises:
+            SearchError: the stages pass on fewer than `depth`, or what else cannot be searched.
+        """
+        stages = Retrieve(self.slot, depth) if self.slot else self.pipeline
+        hits = self.collection.search_batch(list(queries), limit=depth, pipeline=stages, with_payload=False)
+        rankings = [[(hit.id, hit.score) for hit in own] for own in hits]
+        if self.slot:
+            scores = self.collection.scores(list(queries), named, slot=self.slot)
+        else:
+            found = [dict(ranking) for ranking in rankings]
+            scores = [{i: own[i] for i in ids if i in own} for own, ids in zip(found, named, strict=True)]
+        return [Found(ranking, own) for ranking, own in zip(rankings, scores, strict=True)]
+
+    def texts(self, ids: Sequence[str]) -> dict[str, str]:
+        """As `CandidateSource`."""
+        return {document.id: text_of(document) for document in self.collection.get(list(ids))}
+
+
+def text_of(document: Document) -> str:
+    """What is read of a document: its title, then its text."""
+    return f"{document.title} {document.text}".strip()

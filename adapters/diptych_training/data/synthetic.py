@@ -1,0 +1,192 @@
+"""`synthesize`: queries that a generator writes for documents, sifted.
+
+    synthesize(documents, Generator("templates"), SyntheticOptions(documents=500), source=CollectionSource(packages))
+
+Steps: documents are sampled, a generator writes, near-duplicates within a document and what gives away a test query are
+left out (`sifting`), and a query stays only if the current retriever finds its document among its first (the round
+trip). How much to make is another question: `saturation`.
+
+Chitale et al., "Evaluating the Effectiveness and Scalability of LLM-Based Data Augmentation for Retrieval", 2025
+(DAGR): gains end at a moderate amount, and weak retrievers gain most. Near-duplicates are many, so density is told
+after they are gone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from diptych import DenseEncoder, Document
+from diptych.errors import ConfigError
+from diptych_training.data.generators import Generator
+from diptych_training.data.leaks import Leaks
+from diptych_training.data.sampling import sampled
+from diptych_training.data.sifting import SyntheticQuery, far_apart, once, round_trip, unleaked
+from diptych_training.data.sources import CandidateSource, text_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyntheticOptions:
+    """How many queries of what kind, and which stay.
+
+    Args:
+        documents: how many get queries.
+        density: queries of each document, spread over the styles in turn.
+        styles: what the generator is asked for.
+        near: queries of one document, or beside a test query, whose cosine is above this are duplicates.
+        leak_words: words in a row that no query may share with a test query.
+        round_trip: a query stays if its document is among the first so many; None asks no source.
+        judged: it stays also if the generator judges the pair at least this; None asks no judge.
+        seed: of the sample and the generator.
+
+    Raises:
+        ConfigError: no styles, or a number that is too small.
+    """
+
+    documents: int = 500
+    density: int = 2
+    styles: tuple[str, ...] = ("question", "keywords")
+    near: float = 0.95
+    leak_words: int = 5
+    round_trip: int | None = 3
+    judged: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        trip = 1 if self.round_trip is None else self.round_trip
+        if not self.styles or min(self.documents, self.density, self.leak_words, trip) < 1:
+            raise ConfigError("nothing is asked for", where="synthetic queries", got=self, expected="numbers >= 1")
+
+    def per_style(self) -> dict[str, int]:
+        """How many queries of each style a document gets."""
+        return dict(Counter(self.styles[turn % len(self.styles)] for turn in range(self.density)))
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticReport:
+    """What became of every query: `written` is `kept` plus all of `dropped`.
+
+    Args:
+        documents: how many were sampled.
+        asked: how many queries were asked for.
+        written: how many there were.
+        kept: how many are left.
+        dropped: how many were left out, by reason: `same text`, `near-duplicate`, `leak`, `round trip`.
+        silent: documents without any query left.
+    """
+
+    documents: int
+    asked: int
+    written: int
+    kept: int
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    silent: tuple[str, ...] = ()
+
+    @property
+    def effective_density(self) -> float:
+        """Queries left for each sampled document; at most the density that was asked for."""
+        return self.kept / self.documents if self.documents else 0.0
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.dropped.items()))
+        return (
+            f"{self.kept} queries for {self.documents} documents ({self.effective_density:.2f} each), of "
+            f"{self.written} written and {self.asked} asked for; left out: {reasons or 'none'}; "
+            f"{len(self.silent)} documents have none"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Synthetic:
+    """Queries that stay, and the report."""
+
+    queries: tuple[SyntheticQuery, ...]
+    report: SyntheticReport
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Text by query id."""
+        return {query.id: query.text for query in self.queries}
+
+    @property
+    def qrels(self) -> dict[str, dict[str, float]]:
+        """Each query's document, as judgements."""
+        return {query.id: {query.document: 1.0} for query in self.queries}
+
+
+def synthesize(
+    documents: Sequence[Document],
+    generator: Generator,
+    options: SyntheticOptions | None = None,
+    *,
+    source: CandidateSource | None = None,
+    test_queries: Sequence[str] = (),
+    encoder: DenseEncoder | None = None,
+) -> Synthetic:
+    """Queries for a sample of the documents.
+
+    Args:
+        documents: ids are unique.
+        generator: writes them.
+        options: how many, and which stay.
+        source: the current retriever, for the round trip.
+        test_queries: what no query may give away.
+        encoder: for near-duplicates; their words are compared where none is given.
+
+    Raises:
+        ConfigError: a round trip without a source.
+        RegistryError, ContractError, RemoteError: the generator cannot write.
+    """
+    wanted = options or SyntheticOptions()
+    if wanted.round_trip and source is None:
+        raise ConfigError(
+            "a round trip without a retriever",
+            where="synthetic queries",
+            do="give a source such as CollectionSource(collection), or round_trip=None",
+        )
+    by_id = {document.id: document for document in documents}
+    chosen = sampled({i: text_of(own) for i, own in by_id.items()}, wanted.documents, seed=wanted.seed)
+    written = list(_written([by_id[identifier] for identifier in chosen], generator, wanted))
+    unique = once(written)
+    apart = far_apart(unique, wanted.near, encoder)
+    leaks = Leaks(test_queries, words=wanted.leak_words)
+    clean = unleaked(apart, leaks, test_queries, wanted.near, encoder)
+    kept = clean
+    if source is not None and wanted.round_trip:
+        judge = generator if wanted.judged is not None else None
+        kept = round_trip(clean, source, wanted.round_trip, judge=judge, least=wanted.judged or 0.0)
+    steps = {"same text": unique, "near-duplicate": apart, "leak": clean, "round trip": kept}
+    return Synthetic(tuple(kept), _report(chosen, wanted, written, steps))
+
+
+def _written(
+    documents: Sequence[Document], generator: Generator, options: SyntheticOptions
+) -> Iterator[SyntheticQuery]:
+    for style, count in options.per_style().items():
+        found = generator.queries(documents, style=style, count=count, seed=options.seed)
+        for document, texts in zip(documents, found, strict=True):
+            for number, text in enumerate(texts):
+                yield SyntheticQuery(f"{document.id}#{style}.{number}", text, document.id, style)
+
+
+def _report(
+    chosen: Sequence[str],
+    options: SyntheticOptions,
+    written: Sequence[SyntheticQuery],
+    steps: Mapping[str, Sequence[SyntheticQuery]],
+) -> SyntheticReport:
+    left, dropped = written, {}
+    for reason, passed in steps.items():
+        if len(passed) < len(left):
+            dropped[reason] = len(left) - len(passed)
+        left = passed
+    heard = {query.document for query in left}
+    return SyntheticReport(
+        documents=len(chosen),
+        asked=len(chosen) * options.density,
+        written=len(written),
+        kept=len(left),
+        dropped=dropped,
+        silent=tuple(identifier for identifier in chosen if identifier not in heard),
+    )

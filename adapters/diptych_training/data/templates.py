@@ -1,0 +1,116 @@
+"""`Templates`: queries, judgements and counter-instructions without a model, for tests and where none is at hand.
+
+| style | a query is |
+|---|---|
+| `title` | the title; the first sentence where there is none |
+| `first`, `last`, `claim` | the first sentence, the last, each sentence in turn |
+| `long` | two sentences in a row |
+| `keywords` | the heaviest words by tf-idf over the documents of the request |
+| `question` | such words in a question |
+
+What is said a second time about a document is another sentence, or other words.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from diptych import Document
+from diptych.errors import ConfigError
+from diptych.generation import CounterRequest, Instance, JudgeRequest, QueryRequest
+
+STYLES = ("question", "keywords", "claim", "title", "long", "first", "last")
+KEYWORDS = 4  # words in a query of the style `keywords`
+QUESTIONS = (
+    "what is {0} {1}?",
+    "how does {0} relate to {1}?",
+    "which {0} is about {1}?",
+    "where can I read about {0} and {1}?",
+)
+_WORD = re.compile(r"[^\W_]{3,}")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+")
+_ORDERS = ((re.compile(r"\bmust not mention\b"), "must mention"), (re.compile(r"\bmust mention\b"), "must not mention"))
+
+
+class Templates:
+    """The generator `templates`. The same request gets the same answer."""
+
+    def queries(self, request: QueryRequest) -> list[list[str]]:
+        """For each document at most `count` different texts.
+
+        Raises:
+            ConfigError: an unknown style.
+        """
+        if request.style not in STYLES:
+            expected = ", ".join(STYLES)
+            raise ConfigError("unknown style", where="generator 'templates'", got=request.style, expected=expected)
+        weights = _idf([f"{document.title} {document.text}" for document in request.documents])
+        return [
+            list(dict.fromkeys(_said(document, request.style, request.count, weights)))[: request.count]
+            for document in request.documents
+        ]
+
+    def judge(self, request: JudgeRequest) -> list[float]:
+        """The share of the query's words that the document has."""
+        return [_share(_words(query), set(_words(document))) for query, document in request.pairs]
+
+    def counter(self, request: CounterRequest) -> list[str]:
+        """`must mention` and `must not mention` exchanged; else what only the negative mentions is asked for."""
+        return [_countered(instance) for instance in request.instances]
+
+
+def _said(document: Document, style: str, count: int, weights: dict[str, float]) -> Iterator[str]:
+    sentences = [text for text in _SENTENCE.split(document.text.strip()) if text] or [document.title]
+    if style == "title":
+        yield document.title or sentences[0]
+    elif style == "first":
+        yield sentences[0]
+    elif style == "last":
+        yield sentences[-1]
+    elif style == "claim":
+        yield from sentences
+    elif style == "long":
+        yield from (" ".join(sentences[at : at + 2]) for at in range(max(1, len(sentences) - 1)))
+    else:
+        yield from _of_words(_heaviest(f"{document.title} {document.text}", weights), style, count)
+
+
+def _of_words(words: Sequence[str], style: str, count: int) -> Iterator[str]:
+    for turn in range(count):
+        own = words[turn : turn + KEYWORDS]
+        if style == "keywords" and own:
+            yield " ".join(own)
+        elif style == "question" and len(own) > 1:
+            yield QUESTIONS[turn % len(QUESTIONS)].format(*own)
+
+
+def _heaviest(text: str, weights: dict[str, float]) -> list[str]:
+    """The words of a text by tf-idf, heaviest first; equal ones in alphabetical order."""
+    counts = Counter(_words(text))
+    return sorted(counts, key=lambda word: (-counts[word] * weights.get(word, 0.0), word))
+
+
+def _idf(texts: Sequence[str]) -> dict[str, float]:
+    counts = Counter(word for text in texts for word in set(_words(text)))
+    return {word: math.log(1 + len(texts) / count) for word, count in counts.items()}
+
+
+def _countered(instance: Instance) -> str:
+    for order, other in _ORDERS:
+        if order.search(instance.instruction):
+            return order.sub(other, instance.instruction)
+    has, lacks = _words(instance.negative), {*_words(instance.positive), *_words(instance.query)}
+    only = Counter(word for word in has if word not in lacks)
+    best = min(only, key=lambda word: (-only[word] * len(word), word), default="")
+    return f"The document must mention {best}." if best else ""
+
+
+def _share(asked: Sequence[str], found: set[str]) -> float:
+    return sum(word in found for word in asked) / len(asked) if asked else 0.0
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.casefold())

@@ -1,0 +1,1 @@
+"""Modules and wrappers that recipes put round an encoder."""

@@ -1,0 +1,166 @@
+"""Documents pooled in the batch: all its queries are compared with the same documents, few of very many.
+
+UniDEC calls it pick-some-label (Kharbanda et al., "UniDEC: Unified Dual Encoder and Classifier Training for Extreme
+Multi-Label Classification", WWW 2025). A pool of all documents gives the loss over all of them. The collator's batches
+have two columns of different lengths, B queries and M documents, and in the label column their ids, int64 `[B + M]`:
+every `RetrievalLoss` takes them, in `CachedLoss` too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diptych.errors import ContractError
+from diptych_training.relevance import Relevance
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A pool: `documents` `[M]`, all different, and `kept`, the places of the batch's queries that have a positive."""
+
+    documents: Rows
+    kept: Rows
+
+
+class LabelPool:
+    """Draws the pool of a batch.
+
+    1. The positives of the batch's queries, at most `num_pos` of each, drawn evenly, are joined.
+    2. If these are more than `size`, the ones that most queries of the batch share stay.
+    3. If they are fewer, hard negatives join them, `num_neg` of each query, those that most queries share first.
+    4. What of the pool is relevant to what is for the loss to say, which knows all judgements.
+    5. Queries without a positive in the pool leave the batch.
+
+    The same batch gives the same pool. `negatives` holds the hard negatives of a query, no positive among them; it
+    is empty until something fills it, such as `diptych_training.refreshing.Refresh`.
+
+    Args:
+        positives: for each query's number those of its documents, at least one.
+        documents: how many there are.
+        size: documents of a pool at most; None takes all documents into each, whatever the other options say.
+        num_pos, num_neg: of each query.
+        seed: of the draws.
+
+    Raises:
+        ContractError: a query without a positive, a document out of range, or a size below 1.
+    """
+
+    def __init__(
+        self,
+        positives: Mapping[int, Sequence[int]],
+        *,
+        documents: int,
+        size: int | None = None,
+        num_pos: int = 3,
+        num_neg: int = 6,
+        seed: int = 0,
+    ) -> None:
+        self.positives = {query: np.unique(np.asarray(own, np.int64)) for query, own in positives.items()}
+        self.documents, self.size, self.num_pos, self.num_neg, self.seed = documents, size, num_pos, num_neg, seed
+        self.negatives: dict[int, Rows] = {}
+        self.pairs = self.dropped = self.rows = self.rows_dropped = 0
+        _check(self)
+
+    @property
+    def relevance(self) -> Relevance:
+        """All positives, for the loss."""
+        return Relevance((query, int(one)) for query, own in self.positives.items() for one in own)
+
+    @property
+    def dropped_share(self) -> float:
+        """Of all positives that were drawn so far, the share that rule 2 left out."""
+        return self.dropped / max(1, self.pairs)
+
+    def draw(self, queries: Sequence[int]) -> Drawn:
+        """The pool of a batch of queries.
+
+        Raises:
+            ContractError: a query that is not known.
+        """
+        if unknown := [query for query in queries if query not in self.positives]:
+            raise ContractError("a query without positives in a batch", where="LabelPool", got=unknown[:5])
+        documents = np.arange(self.documents) if self.size is None else self._chosen(queries, self.size)
+        kept = [place for place, query in enumerate(queries) if np.isin(self.positives[query], documents).any()]
+        self.rows, self.rows_dropped = self.rows + len(queries), self.rows_dropped + len(queries) - len(kept)
+        return Drawn(documents, np.array(kept, np.int64))
+
+    def _chosen(self, queries: Sequence[int], size: int) -> Rows:
+        random = np.random.default_rng((self.seed, *queries))
+        found, counts = _counted(random, [self.positives[query] for query in queries], self.num_pos)
+        self.pairs, self.dropped = self.pairs + int(counts.sum()), self.dropped + int(counts[size:].sum())
+        if len(found) >= size:
+            return found[:size]
+        known = [self.negatives[query] for query in queries if query in self.negatives]
+        negatives, _ = _counted(random, known, self.num_neg)
+        return np.concatenate([found, negatives[~np.isin(negatives, found)][: size - len(found)]])
+
+
+class PoolCollator:
+    """Makes batches of rows with a pool of documents: `data_collator` of a sentence-transformers trainer.
+
+    Rows have a text `query` and in `label` the query's number, alone or as the first of several; other columns are not
+    read.
+
+    Args:
+        preprocess: the model's: texts to features.
+        pool: draws the documents.
+        texts: of the documents, by number.
+        prompts: of `query` and `document`.
+    """
+
+    def __init__(
+        self,
+        preprocess: Callable[..., Mapping[str, Any]],
+        pool: LabelPool,
+        texts: Sequence[str],
+        *,
+        prompts: Mapping[str, str] | None = None,
+    ) -> None:
+        if len(texts) != pool.documents:
+            got, expected = f"{len(texts)} texts", f"{pool.documents}, as the pool has"
+            raise ContractError(
+                "texts of another number of documents", where="PoolCollator", got=got, expected=expected
+            )
+        self.preprocess, self.pool, self.texts, self.prompts = preprocess, pool, texts, prompts or {}
+        self.valid_label_columns = ["label"]
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Features of both columns, and the ids int64 `[B + M]`, queries first."""
+        numbers = [int(np.ravel(row["label"])[0]) for row in rows]
+        drawn = self.pool.draw(numbers)
+        batch: dict[str, Any] = {}
+        asked = [str(rows[place]["query"]) for place in drawn.kept]
+        for name, texts in (("query", asked), ("document", [self.texts[one] for one in drawn.documents])):
+            features = self.preprocess(texts, prompt=self.prompts.get(name), task=name)
+            batch |= {f"{name}_{key}": value for key, value in features.items()}
+        ids = [*(numbers[place] for place in drawn.kept), *drawn.documents.tolist()]
+        return batch | {"label": torch.tensor(ids, dtype=torch.int64)}
+
+
+def _counted(random: np.random.Generator, given: Sequence[Rows], most: int) -> tuple[Rows, Rows]:
+    """At most so many of each, drawn evenly: what came, the most frequent first, ties in any order, and how often."""
+    drawn = [own if len(own) <= most else random.choice(own, most, replace=False) for own in given]
+    found, counts = np.unique(np.concatenate([np.zeros(0, np.int64), *drawn]), return_counts=True)
+    order = np.lexsort((random.random(len(found)), -counts))
+    return found[order], counts[order]
+
+
+def _check(pool: LabelPool) -> None:
+    empty = [query for query, own in pool.positives.items() if not len(own)]
+    if empty:
+        raise ContractError("queries without a positive", where="LabelPool", got=empty[:5], do="leave them out")
+    reached = max((int(own[-1]) for own in pool.positives.values()), default=-1)
+    least = min((int(own[0]) for own in pool.positives.values()), default=0)
+    if reached >= pool.documents or least < 0:
+        got, expected = f"documents {least} to {reached}", f"0 to {pool.documents - 1}"
+        raise ContractError("documents out of range", where="LabelPool", got=got, expected=expected)
+    if pool.size is not None and pool.size < 1:
+        raise ContractError("a pool without room", where="LabelPool", got=f"size {pool.size}", expected="at least 1")

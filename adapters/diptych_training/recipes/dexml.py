@@ -1,0 +1,56 @@
+"""`dexml`: a dense encoder for queries with many relevant documents, against all documents or a pool of them.
+
+Source: Gupta et al., "Dual-Encoders for Extreme Multi-Label Classification", ICLR 2024; see docs/methods/dexml.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from diptych_training.losses import CachedLoss, ContrastiveLoss, SoftTopKLoss
+from diptych_training.options import AboveZero, Positive, Section
+from diptych_training.recipes.pooling import Pooling, PoolingOptions, PoolOptions
+
+
+class LossOptions(Section):
+    """Which of the two losses; see `diptych_training.losses.contrastive` and `soft_top_k`."""
+
+    name: Literal["decoupled_softmax", "soft_topk"] = Field("decoupled_softmax", description="Which of the two.")
+    tau: AboveZero = Field(0.05, description="Temperature: cosines are divided by it.")
+    sample_positives: Positive | None = Field(
+        None, description="Positives of a query that are drawn for a step; 1 for decoupled_softmax, k for soft_topk."
+    )
+    k: Positive = Field(5, description="How many are the best, for soft_topk.")
+    alpha: AboveZero = Field(2.0, description="Slope, for soft_topk.")
+
+
+class Options(PoolingOptions):
+    """Options of `dexml`."""
+
+    loss: LossOptions = Field(default_factory=LossOptions)
+    pool: PoolOptions = Field(default_factory=lambda: PoolOptions(size=None, cluster_from=None))
+
+
+class Dexml(Pooling[Options]):
+    """Trains a dense encoder by decoupled softmax or soft top-k."""
+
+    name: ClassVar[str] = "dexml"
+
+    @property
+    def pooling(self) -> PoolOptions:  # type: ignore[override]
+        """The pool: all documents, unless said otherwise."""
+        return self.options.pool
+
+    def loss(self, model: Any) -> Any:
+        """The loss over the pool, embedded in pieces when `mini_batch_size` is given."""
+        own, size = self.options.loss, self.options.training.mini_batch_size
+        known: dict[str, Any] = {"relevance": self.pool.relevance, "tau": own.tau}
+        loss: Any
+        if own.name == "soft_topk":
+            drawn = own.sample_positives or own.k
+            loss = SoftTopKLoss(model, k=own.k, alpha=own.alpha, sample_positives=drawn, **known)
+        else:
+            loss = ContrastiveLoss(model, sample_positives=own.sample_positives or 1, **known)
+        return CachedLoss(loss, mini_batch_size=size) if size else loss

@@ -1,0 +1,187 @@
+"""`dual_view`: a dense encoder that follows instructions, by views in pairs with exchanged labels.
+
+Source: "Dual-View Training for Instruction-Following Information Retrieval"; see docs/methods/dual_view.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from diptych import Collection, Document
+from diptych.errors import ConfigError
+from diptych.training import RelativePath, read_documents
+from diptych_training.corpus import TrainingData
+from diptych_training.data.dual_view import (
+    DualViews,
+    Instructed,
+    View,
+    dual_views,
+    originals,
+    view_relevance,
+    view_rows,
+)
+from diptych_training.data.generators import Generator
+from diptych_training.data.lines import read_lines
+from diptych_training.data.sources import text_of
+from diptych_training.losses import CachedLoss, ContrastiveLoss
+from diptych_training.options import AboveZero, Positive, RecipeOptions, Section, Share
+from diptych_training.recipes.base import Training
+from diptych_training.running import Fitted
+from diptych_training.running.evaluating import searching
+from diptych_training.running.following import Following
+from diptych_training.samplers import PairedViews
+
+VIEWS, HELD = "views", "held_views"
+
+
+class InstructionsData(Section):
+    """What is learned from."""
+
+    instances: RelativePath = Field(
+        description='JSON lines `{"query", "instruction", "positive", "negative", "others"?}`; the last three by id.'
+    )
+    corpus: RelativePath | None = Field(None, description="The documents: any source that `diptych populate` reads.")
+    collection: RelativePath | None = Field(None, description="A diptych.yaml whose collection holds the documents.")
+    share: Share = Field(0.1, description="Share of the queries whose instances are held out.")
+    documents: Positive = Field(20_000, description="Documents searched at each evaluation.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.corpus is None) == (self.collection is None):
+            raise ValueError("give either corpus or collection")
+        return self
+
+
+class GeneratorOptions(Section):
+    """Who writes counter-instructions."""
+
+    name: str = Field("templates", description="`templates`, `chat`, or one of an installed plugin.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Of the generator; see docs/methods/synthetic_queries.md."
+    )
+
+
+class LossOptions(Section):
+    """InfoNCE with relevance by query and instruction."""
+
+    tau: AboveZero = Field(0.02, description="Temperature: cosines are divided by it.")
+
+
+class Options(RecipeOptions):
+    """Options of `dual_view`."""
+
+    data: InstructionsData
+    generator: GeneratorOptions = Field(default_factory=GeneratorOptions)
+    views: bool = Field(True, description="Train both views of each instance; false trains the instances as they are.")
+    replace: bool = Field(
+        False, description="Take half of the instances, so that there are as many rows as with `views: false`."
+    )
+    loss: LossOptions = Field(default_factory=LossOptions)
+
+
+class DualView(Training[Options]):
+    """Trains a dense encoder on dual views."""
+
+    name: ClassVar[str] = "dual_view"
+
+    def prepare(self) -> list[str]:
+        """Have counter-instructions written, for what is trained on and for what is held out."""
+        done = []
+        for name, instances in zip((VIEWS, HELD), self._split, strict=True):
+            if self.folder.kept(name) is None:
+                found = self._views(instances, held=name == HELD)
+                self.folder.keep(name, map(_as_row, found.views))
+                left_out = "".join(f", {count:,} left out: {reason}" for reason, count in found.dropped.items())
+                done.append(f"{name}: {len(found.views):,} of {len(instances):,} instances{left_out}")
+        return done
+
+    def fit(self, model: Any) -> Fitted:
+        """Train on the views, those of one instance in one batch."""
+        import datasets
+
+        from diptych_training.running import fit
+
+        found = _views_of(self.folder.kept(VIEWS) or ())
+        if not found:
+            raise ConfigError("no view is left to train on", where="data.instances", do="give other instances")
+        loss = ContrastiveLoss(model, tau=self.options.loss.tau, relevance=self._relevance(found))
+        size = self.options.training.mini_batch_size
+        return fit(
+            model,
+            datasets.Dataset.from_list(view_rows(found, self.documents)),
+            CachedLoss(loss, mini_batch_size=size) if size else loss,
+            made=self.family,
+            options=self.options.training,
+            folder=self.folder,
+            watcher=self.watcher,
+            seed=self.options.seed,
+            evaluator=self.evaluator(),
+            sampler=PairedViews([view.group for view in found]),
+        )
+
+    def evaluator(self) -> Following | None:
+        """Searches both views of what is held out, and looks how the two documents turn round."""
+        held = _views_of(self.folder.kept(HELD) or ())
+        judged = {str(place): {view.positive: 1.0} for place, view in enumerate(held)}
+        asked = {str(place): view.text for place, view in enumerate(held)}
+        data = TrainingData(asked, self.documents, judged)
+        inner = searching(data, self.kind, documents=self.options.data.documents, seed=self.options.seed)
+        return Following(inner.inner, held, self.documents) if inner else None
+
+    @cached_property
+    def documents(self) -> Mapping[str, str]:
+        """The documents' texts by id."""
+        return {document.id: text_of(document) for document in self._read()}
+
+    def _read(self) -> Iterator[Document]:
+        options = self.options.data
+        if options.collection is None:
+            yield from read_documents(str(options.corpus))
+            return
+        with Collection.open(options.collection) as collection:
+            yield from collection.documents()
+
+    def _views(self, instances: Sequence[Instructed], *, held: bool) -> DualViews:
+        if not self.options.views and not held:
+            return originals(instances)
+        half = instances[: (len(instances) + 1) // 2] if self.options.replace and not held else instances
+        generator = Generator(self.options.generator.name, self.options.generator.options)
+        return dual_views(half, self.documents, generator, seed=self.options.seed)
+
+    def _relevance(self, views: Sequence[View]) -> Any:
+        from diptych_training.relevance import Relevance
+
+        return Relevance(view_relevance(views, self.documents))
+
+    @cached_property
+    def _split(self) -> tuple[list[Instructed], list[Instructed]]:
+        """Instances to train on and to hold out; those of one query are on one side. Drawn by the seed."""
+        path = self.options.data.instances
+        found = [Instructed.from_mapping(row, where=f"{path}:{n}") for n, row in enumerate(read_lines(path), 1)]
+        queries = sorted({own.query for own in found})
+        random = np.random.default_rng(self.options.seed)
+        count = round(self.options.data.share * len(queries))
+        held = {queries[place] for place in random.permutation(len(queries))[:count]}
+        order = [found[place] for place in random.permutation(len(found))]
+        return [own for own in order if own.query not in held], [own for own in order if own.query in held]
+
+
+def _as_row(view: View) -> dict[str, Any]:
+    return {
+        "query": view.query,
+        "instruction": view.instruction,
+        "positive": view.positive,
+        "negatives": list(view.negatives),
+        "group": view.group,
+    }
+
+
+def _views_of(rows: Sequence[Mapping[str, Any]]) -> list[View]:
+    return [
+        View(row["query"], row["instruction"], row["positive"], tuple(row["negatives"]), row["group"]) for row in rows
+    ]

@@ -1,0 +1,82 @@
+"""Synthetic queries as part of any recipe's data: written once, and kept in the run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from diptych import Collection
+from diptych.errors import ConfigError
+from diptych_training.corpus import TrainingData
+from diptych_training.data.generators import Generator
+from diptych_training.data.model_source import ModelSource
+from diptych_training.data.sources import CandidateSource, CollectionSource
+from diptych_training.data.synthetic import Synthetic, SyntheticOptions, synthesize
+from diptych_training.options import DataOptions, SyntheticQueries
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def written(
+    options: DataOptions, data: TrainingData, held: TrainingData, model: Callable[[], Any], seed: int
+) -> Synthetic:
+    """Queries for the documents of `data`, of which none gives away a held-out query.
+
+    Args:
+        options: of the recipe; their `synthetic` says who writes how many.
+        data, held: what is trained on and what is held out.
+        model: gives the model that is trained, which makes the round trip where no collection is named.
+        seed: of the sample and the generator.
+
+    Raises:
+        RegistryError, ContractError, RemoteError, ConfigError: the generator cannot write.
+    """
+    asked = options.synthetic
+    assert asked is not None
+    given = asked.model_dump(exclude={"generator", "options", "cut"})
+    wanted = SyntheticOptions(**{**given, "styles": tuple(asked.styles), "seed": seed})
+    documents = [data.document(name) for name, text in data.documents.items() if text]
+    generator = Generator(asked.generator, asked.options)
+    tests = [held.queries[query] for query in held.qrels]
+
+    def made(source: CandidateSource | None) -> Synthetic:
+        return synthesize(documents, generator, wanted, source=source, test_queries=tests)
+
+    if wanted.round_trip is None:
+        return made(None)
+    if options.collection is None:
+        return made(ModelSource(model(), data.documents))
+    with Collection.open(options.collection) as collection:
+        return made(CollectionSource(collection))
+
+
+def with_written(
+    asked: SyntheticQueries, data: TrainingData, held: TrainingData, rows: Rows, share: float, seed: int
+) -> tuple[TrainingData, TrainingData]:
+    """What is trained on with synthetic queries beside the judged ones, and what is held out.
+
+    Where no query is judged, a share of the synthetic ones is held out.
+
+    Args:
+        asked: whether queries are cut out of their documents.
+        data, held: of judged queries.
+        rows: `{"id", "text", "document"}` as `written` gave them.
+        share, seed: of what is held out of the synthetic ones.
+
+    Raises:
+        ConfigError: there is no query at all.
+    """
+    texts = {row["id"]: row["text"] for row in rows}
+    qrels = {row["id"]: {row["document"]: 1.0} for row in rows}
+    queries = {**held.queries, **data.queries, **texts}
+    cut = frozenset(texts) if asked.cut else frozenset[str]()
+    both = TrainingData(queries, data.documents, {**data.qrels, **qrels}, data.titles, cut)
+    if not both.qrels:
+        raise ConfigError(
+            "no synthetic query is left, and none is judged",
+            where="data.synthetic",
+            do="give another generator, more documents, or a higher round_trip",
+        )
+    if data.qrels or held.qrels:
+        return both, held
+    return both.split(share, seed)

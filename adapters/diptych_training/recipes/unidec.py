@@ -1,0 +1,103 @@
+"""`unidec`: a dual encoder and a classifier over the documents, trained together and served as one vector.
+
+Source: Kharbanda et al., "UniDEC: Unified Dual Encoder and Classifier Training for Extreme Multi-Label Classification",
+WWW 2025; see docs/methods/unidec.md.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from diptych.training import Registration
+from diptych_training.losses import PSLLoss
+from diptych_training.models.unidec import HEADS, TABLE, export, with_classifier
+from diptych_training.options import AboveZero, Positive, Section, Share
+from diptych_training.recipes.pooling import Pooling, PoolingOptions, PoolOptions
+
+
+class LossOptions(Section):
+    """Of both heads; see `diptych_training.losses.psl`."""
+
+    reduction: Literal["decoupled", "supcon", "balanced"] = Field(
+        "decoupled", description="Which of a query's positives stand in the denominator of one of them."
+    )
+    tau: AboveZero = Field(1 / 18, description="Temperature: similarities are divided by it.")
+    symmetric: bool = Field(True, description="Let documents ask for their queries, too.")
+    dropout: Share = Field(0.1, description="On embeddings and on the classifier's vectors.")
+
+
+class ClassifierOptions(Section):
+    """The second head, and a vector of each document."""
+
+    weight: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="Of its loss; the dual encoder has the rest.")
+    similarity: Literal["dot", "cosine"] = Field("dot", description="By which it compares while it trains.")
+    dimension: Positive | None = Field(None, description="Of its embeddings; that of the dual encoder else.")
+    learning_rate: AboveZero = Field(
+        1e-3, description="Of the documents' vectors; the two heads have twice training's."
+    )
+
+
+class Options(PoolingOptions):
+    """Options of `unidec`."""
+
+    loss: LossOptions = Field(default_factory=LossOptions)
+    classifier: ClassifierOptions = Field(default_factory=ClassifierOptions)
+    pool: PoolOptions = Field(default_factory=PoolOptions)
+
+    @model_validator(mode="after")
+    def _no_pieces(self) -> Self:
+        if self.training.mini_batch_size is not None:
+            raise ValueError("training.mini_batch_size is not for unidec: make pool.size smaller instead")
+        return self
+
+
+class UniDec(Pooling[Options]):
+    """Trains both heads."""
+
+    name: ClassVar[str] = "unidec"
+
+    @property
+    def pooling(self) -> PoolOptions:  # type: ignore[override]
+        """The pool."""
+        return self.options.pool
+
+    def model(self) -> Any:
+        """The encoder with both heads and a table for all documents."""
+        return with_classifier(
+            super().model(), len(self.data.documents), classifier_dimension=self.options.classifier.dimension
+        )
+
+    def loss(self, model: Any) -> Any:
+        """Over both heads."""
+        own, classifier = self.options.loss, self.options.classifier
+        return PSLLoss(
+            model,
+            relevance=self.pool.relevance,
+            weight=1 - classifier.weight,
+            tau=own.tau,
+            reduction=own.reduction,
+            symmetric=own.symmetric,
+            classifier_similarity=classifier.similarity,
+            dropout=own.dropout,
+        )
+
+    def changes(self) -> dict[str, Any]:
+        """Learning rates of heads and table."""
+        rate = self.options.training.learning_rate
+        return {"learning_rate_mapping": {HEADS: 2 * rate, TABLE: self.options.classifier.learning_rate}}
+
+    def export(self, model: Any) -> list[Registration]:
+        """One folder: both heads as one vector, and each alone."""
+        known = {int(one) for own in self.pool.positives.values() for one in own}
+        export(model, list(self.data.documents.values()), self.folder.path, known=known)
+        if len(known) < len(self.data.documents):
+            rest = len(self.data.documents) - len(known)
+            self.remarks.append(f"{rest:,} documents that no query asked for have no vector of the classifier")
+        own = {"model": str(self.folder.path)}
+        return [
+            Registration("unidec", own),
+            Registration("sentence-transformers", own, "de"),
+            Registration("unidec", {**own, "head": "classifier"}, "clf"),
+        ]

@@ -1,0 +1,176 @@
+"""What mining keeps and leaves out, against the rules written down one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diptych import Collection, Registry
+from diptych.config import parse_config
+from diptych.errors import ConfigError
+from diptych.testing import FakeReranker, fakes_plugin
+from diptych.types import Floats
+from diptych_training.data.mining import mine
+from diptych_training.data.negatives import MiningOptions
+from diptych_training.data.sources import CollectionSource, Found
+
+
+class Ranked:
+    """A source with given scores; texts are the ids unless given."""
+
+    def __init__(self, scores: dict[str, dict[str, float]], texts: dict[str, str] | None = None) -> None:
+        self.scores = scores
+        self.known = {i: i for own in scores.values() for i in own} if texts is None else texts
+
+    def find(self, queries: Sequence[str], named: Sequence[Sequence[str]], depth: int) -> list[Found]:
+        rankings = [sorted(self.scores[q].items(), key=lambda pair: -pair[1]) for q in queries]
+        return [
+            Found(own[:depth], {i: dict(own)[i] for i in ids if i in dict(own)})
+            for own, ids in zip(rankings, named, strict=True)
+        ]
+
+    def texts(self, ids: Sequence[str]) -> dict[str, str]:
+        return {i: self.known[i] for i in ids if i in self.known}
+
+
+class Table:
+    """A teacher that looks scores up by the document's text."""
+
+    max_length: int | None = None
+    independent = True
+
+    def __init__(self, scores: dict[str, float]) -> None:
+        self.scores, self.asked = scores, 0
+
+    def predict(self, pairs: Sequence[tuple[str, str]]) -> Floats:
+        self.asked += len(pairs)
+        return np.array([self.scores[text] for _, text in pairs], np.float32)
+
+
+SCORES = st.dictionaries(st.sampled_from([f"d{n}" for n in range(12)]), st.floats(-1, 1, width=16), min_size=3)
+TEACHER = {f"d{n}": float(v) for n, v in enumerate(np.random.default_rng(1).random(12))}
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    scores=SCORES,
+    relevant=st.sets(st.sampled_from([f"d{n}" for n in range(12)]), min_size=1, max_size=3),
+    first=st.integers(1, 3),
+    width=st.integers(1, 9),
+    count=st.integers(1, 4),
+    margin=st.none() | st.floats(0, 0.5),
+    relative=st.none() | st.floats(0.5, 1),
+    taught=st.booleans(),
+)
+def test_negatives_are_the_first_that_pass_every_rule_and_every_candidate_is_accounted_for(
+    scores: dict[str, float],
+    relevant: set[str],
+    first: int,
+    width: int,
+    count: int,
+    margin: float | None,
+    relative: float | None,
+    taught: bool,
+) -> None:
+    options = MiningOptions(ranks=(first, first + width), per_query=count, margin=margin, relative=relative)
+    qrels = {"q": dict.fromkeys(relevant, 1.0)}
+    source = Ranked({"q": scores}, {f"d{n}": f"d{n}" for n in range(12)})
+    found = mine(source, {"q": "q"}, qrels, options, teacher=Table(TEACHER) if taught else None)
+
+    window = sorted(scores.items(), key=lambda pair: -pair[1])[first - 1 : first + width]
+    known = [scores[i] for i in relevant if i in scores]
+    bar = max(TEACHER[i] for i in relevant)
+    wanted = []
+    for document, score in window:
+        near = bool(known) and (
+            (margin is not None and score > max(known) - margin)
+            or (relative is not None and score > max(known) - (1 - relative) * abs(max(known)))
+        )
+        if document not in relevant and not near and not (taught and np.float32(TEACHER[document]) > np.float32(bar)):
+            wanted.append((document, score))
+    assert found.negatives == {"q": wanted[:count]}
+    report = found.report
+    assert report.candidates == len(window) == report.kept + sum(report.dropped.values())
+    assert report.short == ({"q": len(wanted)} if len(wanted) < count else {})
+    assert report.unscored == (() if known else ("q",))
+
+
+def test_a_document_that_says_the_same_as_a_relevant_one_is_left_out() -> None:
+    texts = {"a": "The  Cat", "b": "the cat", "c": "a dog"}
+    source = Ranked({"q": {"a": 0.9, "b": 0.8, "c": 0.1}}, texts)
+    found = mine(source, {"q": "q"}, {"q": {"a": 1.0}}, MiningOptions(relative=None))
+    assert found.negatives == {"q": [("c", 0.1)]}
+    assert found.report.dropped == {"same text": 1}
+    assert found.texts == {"a": "The  Cat", "c": "a dog"}
+
+
+def test_what_is_judged_not_relevant_may_be_a_negative_and_what_vanished_may_not() -> None:
+    source = Ranked({"q": {"a": 0.9, "b": 0.5, "c": 0.4}}, {"a": "a", "b": "b"})
+    found = mine(source, {"q": "q"}, {"q": {"a": 2.0, "b": 0.0}}, MiningOptions(per_query=3))
+    assert found.negatives == {"q": [("b", 0.5)]}
+    assert found.report.dropped == {"gone": 1}
+
+
+def test_queries_without_enough_or_without_a_positive_are_named() -> None:
+    source = Ranked({"q": {"a": 0.9, "b": 0.1}, "r": {"a": 0.9}})
+    found = mine(source, {"q": "q", "r": "r", "s": "s"}, {"q": {"a": 1.0}, "r": {"x": 1.0}}, MiningOptions(per_query=2))
+    assert found.report.short == {"q": 1, "r": 0}
+    assert (found.report.unscored, found.report.unjudged) == (("r",), ("s",))
+    for part in (
+        "1 negatives for 2 queries",
+        "fewer than wanted: 2 queries (q, r)",
+        "without a positive: 1 queries (s)",
+    ):
+        assert part in str(found.report)
+
+
+def test_random_negatives_are_the_same_again_with_the_same_seed_and_others_with_another() -> None:
+    source = Ranked({"q": {"p": 1.0, **{f"d{n}": 0.5 - n / 100 for n in range(30)}}})
+
+    def drawn(seed: int) -> list[str]:
+        options = MiningOptions(ranks=(1, 31), per_query=5, pick="random", seed=seed)
+        return [i for i, _ in mine(source, {"q": "q"}, {"q": {"p": 1.0}}, options).negatives["q"]]
+
+    assert drawn(1) == drawn(1) != drawn(2)
+    assert drawn(1) == sorted(drawn(1), key=lambda i: int(i[1:])), "best score first"
+
+
+def test_a_teacher_is_asked_for_no_more_than_it_takes() -> None:
+    scores = {f"d{n}": 1 - n / 20 for n in range(12)}
+    teacher = Table({**{f"d{n}": 0.1 for n in range(12)}, "d0": 0.5, "d3": 0.9})
+    options = MiningOptions(ranks=(3, 12), per_query=2, relative=None)
+    found = mine(Ranked({"q": scores}), {"q": "q"}, {"q": {"d0": 1.0}}, options, teacher=teacher)
+    assert [i for i, _ in found.negatives["q"]] == ["d2", "d4"]
+    assert teacher.asked == 4, "the positive once, two candidates, and one more for the one that was left out"
+
+
+def test_negatives_come_out_of_a_live_collection() -> None:
+    slots = {"dense": {"adapter": "fake-dense"}, "lexical": {"adapter": "fake-sparse"}}
+    config = {"store": "memory:", "collection": "animals", "slots": slots, "cache": {"enabled": False}}
+    texts = {
+        "a": "the cat sleeps",
+        "b": "the cat sleeps",
+        "c": "the cat runs away",
+        "d": "dogs bark",
+        "e": "a cat sleeps",
+    }
+    with Collection.open(parse_config(config), registry=Registry(fakes_plugin, installed=False)) as animals:
+        animals.populate({"id": key, "text": text} for key, text in texts.items())
+        options = MiningOptions(ranks=(1, 5), per_query=2, relative=0.95)
+        source = CollectionSource(animals, slot="dense")
+        found = mine(source, {"q": "cat sleeps"}, {"q": {"a": 1.0}}, options, teacher=FakeReranker())
+    (own,) = found.negatives.values()
+    assert "b" not in dict(own), "it says what the relevant one says"
+    assert "c" in dict(own)
+    assert found.report.candidates == 5
+
+
+def test_options_that_mean_nothing_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"(?s)ranks are no window.*\(5, 2\).*1 <= first"):
+        MiningOptions(ranks=(5, 2))
+    with pytest.raises(ConfigError, match=r"(?s)too small.*per_query 0"):
+        MiningOptions(per_query=0)

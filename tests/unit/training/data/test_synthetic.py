@@ -1,0 +1,164 @@
+"""Synthetic queries: sampled, written, sifted, and accounted for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diptych import Document, Registry, hookimpl
+from diptych.errors import ConfigError
+from diptych.generation import JudgeRequest, QueryRequest
+from diptych.testing import FakeDenseEncoder
+from diptych_training.data import builtin
+from diptych_training.data.generators import Generator
+from diptych_training.data.in_memory import EncoderSource
+from diptych_training.data.leaks import Leaks, plain_words
+from diptych_training.data.sampling import sampled
+from diptych_training.data.sifting import SyntheticQuery, far_apart, once, round_trip
+from diptych_training.data.synthetic import SyntheticOptions, synthesize
+
+RANDOM = np.random.default_rng(0)
+WORDS = [f"word{n}" for n in range(60)]
+TEXTS = {
+    f"d{n}": ". ".join(" ".join(RANDOM.choice(WORDS, 5)) for _ in range(1 + n % 5)).capitalize() + "."
+    for n in range(40)
+}
+DOCUMENTS = [Document(identifier, text) for identifier, text in TEXTS.items()]
+TEMPLATES = Generator("templates", registry=Registry(builtin, installed=False))
+
+
+class Parrot:
+    """Says the same thing four times, once in other letters, and judges by what it is told."""
+
+    @hookimpl
+    def diptych_generate_queries(self, request: QueryRequest) -> list[list[str]] | None:
+        if request.generator != "parrot":
+            return None
+        return [
+            [f"find {d.text}", f"Find: {d.text}", f"please find {d.text}", f"quite another {d.id}"][: request.count]
+            for d in request.documents
+        ]
+
+    @hookimpl
+    def diptych_judge(self, request: JudgeRequest) -> list[float] | None:
+        return [float("another" in query) for query, _ in request.pairs] if request.generator == "parrot" else None
+
+
+PARROT = Generator("parrot", registry=Registry(Parrot(), installed=False))
+
+
+@settings(deadline=None, max_examples=50)
+@given(count=st.integers(0, 40), more=st.integers(0, 20), strata=st.integers(1, 6), seed=st.integers(0, 3))
+def test_a_sample_is_spread_over_lengths_and_begins_as_a_smaller_one(
+    count: int, more: int, strata: int, seed: int
+) -> None:
+    small, large = (sampled(TEXTS, size, strata=strata, seed=seed) for size in (count, count + more))
+    assert large[:count] == small
+    assert len(set(small)) == len(small) == min(count, len(TEXTS))
+    by_length = sorted(TEXTS, key=lambda i: len(TEXTS[i].split()))
+    for stratum in np.array_split(np.array(by_length), strata):
+        taken = len(set(stratum.tolist()) & set(small))
+        assert abs(taken - count * len(stratum) / len(TEXTS)) <= 1.0 + 1e-9
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    tests=st.lists(st.lists(st.sampled_from(WORDS[:6]), min_size=1, max_size=7), max_size=4),
+    text=st.lists(st.sampled_from(WORDS[:6]), max_size=8),
+)
+def test_a_text_leaks_exactly_when_it_shares_so_many_words_in_a_row_or_is_the_query(
+    tests: list[list[str]], text: list[str]
+) -> None:
+    said = ", ".join(text).upper()
+    shared = any(
+        text[i : i + 3] == own[j : j + 3] for own in tests for i in range(len(text) - 2) for j in range(len(own) - 2)
+    )
+    assert (said in Leaks([" ".join(own) for own in tests], words=3)) == (shared or text in tests)
+
+
+def test_no_query_that_stays_gives_away_a_test_query() -> None:
+    tests = [" ".join(TEXTS[f"d{n}"].split()[:4]) for n in range(0, 40, 3)]
+    options = SyntheticOptions(documents=40, density=4, styles=("first", "long"), leak_words=3, round_trip=None)
+    found = synthesize(DOCUMENTS, TEMPLATES, options, test_queries=tests)
+    runs = {tuple(words[i : i + 3]) for text in tests for words in [plain_words(text)] for i in range(len(words) - 2)}
+    for query in found.queries:
+        words = plain_words(query.text)
+        assert not runs & {tuple(words[i : i + 3]) for i in range(len(words) - 2)}
+    assert found.report.dropped["leak"] >= 13
+
+
+def test_everything_written_is_kept_or_counted_and_density_is_at_most_what_was_asked() -> None:
+    source = EncoderSource(FakeDenseEncoder(), TEXTS)
+    for density in (1, 2, 5):
+        options = SyntheticOptions(documents=25, density=density, styles=("question", "keywords", "claim"))
+        found = synthesize(DOCUMENTS, TEMPLATES, options, source=source, encoder=FakeDenseEncoder())
+        report = found.report
+        assert report.written == report.kept + sum(report.dropped.values()) <= report.asked == 25 * density
+        assert 0 < report.effective_density <= density
+        assert set(report.silent) | {query.document for query in found.queries} == set(sampled(TEXTS, 25))
+        assert found.qrels == {query.id: {query.document: 1.0} for query in found.queries}
+        assert len(found.texts) == len(found.queries), "ids are unique"
+
+
+def test_near_duplicates_within_a_document_go_and_the_report_says_so() -> None:
+    options = SyntheticOptions(documents=10, density=4, styles=("any",), near=0.8, round_trip=None)
+    found = synthesize(DOCUMENTS, PARROT, options)
+    assert found.report.dropped == {"same text": 10, "near-duplicate": 10}
+    assert found.report.effective_density == 2.0
+    assert "20 queries for 10 documents (2.00 each), of 40 written" in str(found.report)
+
+
+def test_each_step_done_twice_does_what_it_did_once() -> None:
+    queries = [SyntheticQuery(f"q{n}", " ".join(RANDOM.choice(WORDS[:9], 4)), f"d{n % 5}", "any") for n in range(60)]
+    source = EncoderSource(FakeDenseEncoder(), TEXTS)
+    for encoder in (None, FakeDenseEncoder()):
+        apart = far_apart(queries, 0.7, encoder)
+        assert far_apart(apart, 0.7, encoder) == apart
+        assert 0 < len(apart) < len(queries)
+    trip = round_trip(queries, source, 9)
+    assert round_trip(trip, source, 9) == trip
+    assert 0 < len(trip) < len(queries)
+    assert once(once(queries)) == once(queries)
+
+
+def test_the_round_trip_keeps_what_the_retriever_finds_among_its_first() -> None:
+    source = EncoderSource(FakeDenseEncoder(), TEXTS)
+    queries = [SyntheticQuery(i, text.split(".")[0], i, "first") for i, text in TEXTS.items()]
+    for first in (1, 3):
+        kept = {query.id for query in round_trip(queries, source, first)}
+        for query in queries:
+            (found,) = source.find([query.text], [[]], len(TEXTS))
+            assert (query.id in kept) == (query.document in [i for i, _ in found.ranking[:first]])
+
+
+def test_a_judge_keeps_what_the_retriever_does_not_find() -> None:
+    source = EncoderSource(FakeDenseEncoder(), TEXTS)
+    options = SyntheticOptions(documents=10, density=4, styles=("any",), round_trip=1, judged=0.5)
+    found = synthesize(DOCUMENTS, PARROT, options, source=source)
+    assert sum("another" in query.text for query in found.queries) == 10
+    without = synthesize(
+        DOCUMENTS, PARROT, SyntheticOptions(documents=10, density=4, styles=("any",), round_trip=1), source=source
+    )
+    assert sum("another" in query.text for query in without.queries) < 10
+
+
+def test_queries_near_a_test_query_go_when_an_encoder_compares_them() -> None:
+    options = SyntheticOptions(documents=5, density=1, styles=("any",), round_trip=None, leak_words=50)
+    tests = [f"find {DOCUMENTS[0].text} indeed"]
+    chosen = sampled(TEXTS, 40)
+    everything = SyntheticOptions(documents=40, density=1, styles=("any",), round_trip=None, leak_words=50, near=0.9)
+    found = synthesize(DOCUMENTS, PARROT, everything, test_queries=tests, encoder=FakeDenseEncoder())
+    assert "d0" in chosen
+    assert "d0" in found.report.silent
+    assert synthesize(DOCUMENTS, PARROT, options, test_queries=tests).report.dropped == {}
+
+
+def test_a_round_trip_needs_a_source_and_options_ask_for_something() -> None:
+    with pytest.raises(ConfigError, match=r"(?s)round trip without a retriever.*CollectionSource"):
+        synthesize(DOCUMENTS, TEMPLATES)
+    with pytest.raises(ConfigError, match="nothing is asked for"):
+        SyntheticOptions(density=0)
+    with pytest.raises(ConfigError, match="a sample of no size"):
+        sampled(TEXTS, -1)
