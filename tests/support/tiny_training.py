@@ -67,7 +67,12 @@ def tiny_bert(folder: Path, *, seed: int = 0) -> Path:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *MORE]
     (inner / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
     torch.manual_seed(seed)
-    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    shape: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    }
     BertModel(BertConfig(vocab_size=len(words), max_position_embeddings=32, **shape)).save_pretrained(inner)
     BertTokenizer(str(inner / "vocab.txt"), model_max_length=32).save_pretrained(inner)
     SentenceTransformer(str(inner), device="cpu").save_pretrained(str(folder / "model"))  # with mean pooling

@@ -51,7 +51,8 @@ class Instructed:
         if wrong or raw["positive"] == raw["negative"]:
             got = f"no text in {', '.join(wrong)}" if wrong else f"{raw['positive']!r} is positive and negative"
             raise DocumentError("no instance of an instruction", where=where, got=got, expected=", ".join(names))
-        return cls(*map(str, values), others=tuple(map(str, raw.get("others", ()))))
+        query, instruction, positive, negative = map(str, values)
+        return cls(query, instruction, positive, negative, tuple(map(str, raw.get("others", ()))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,8 @@ class _Dense:
         if self._similarity != "euclidean":
             return dots
         squares = np.square(asked).sum(1)[:, None] + np.square(documents).sum(1)[None] - 2 * dots
-        return -np.sqrt(np.maximum(squares, 0))
+        distances: Floats = np.sqrt(np.maximum(squares, 0))
+        return -distances
 
 
 class _Sparse:
@@ -116,7 +117,7 @@ class _Sparse:
 def unit(vectors: Floats) -> Floats:
     """Rows of length 1; a row of zeros stays."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)
+    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
 
 
 def _joined(parts: Sequence[NDArray[np.generic]], kind: type[np.generic]) -> NDArray[np.generic]:

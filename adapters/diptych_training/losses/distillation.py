@@ -171,6 +171,8 @@ class FocalBCELoss(RetrievalLoss):
         model, relevance, similarity: see `RetrievalLoss`.
         gamma: 0 is plain cross-entropy.
         tau: temperature.
+        bias: where the trained bias starts; `-c / tau` puts the threshold at a similarity of c. It is trained at the
+            model's rate, at which it hardly moves for a transformer.
         negatives: the hardest negatives a positive that count; None takes all.
     """
 
@@ -180,13 +182,14 @@ class FocalBCELoss(RetrievalLoss):
         *,
         gamma: float = 2.0,
         tau: float = 0.05,
+        bias: float = 0.0,
         negatives: int | None = None,
         relevance: Any = None,
         similarity: str = "cosine",
     ) -> None:
         super().__init__(model, relevance=relevance, similarity=similarity)
         self.gamma, self.tau, self.negatives = gamma, tau, negatives
-        self.bias = torch.nn.Parameter(torch.zeros(()))
+        self.bias = torch.nn.Parameter(torch.tensor(float(bias)))
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch."""

@@ -236,3 +236,64 @@ def test_the_model_card_gets_every_option() -> None:
     card = ContrastiveLoss(Given(), tau=0.1, margin=0.2).get_config_dict()
     assert card["tau"] == pytest.approx(0.1)
     assert card["margin"] == 0.2
+
+
+@pytest.mark.parametrize("width", [2, 16, 256, 4096])
+def test_averaged_negatives_of_random_scores_cost_as_much_in_every_batch_and_added_ones_do_not(width: int) -> None:
+    scores, positive = 0.3 * drawn(7, 64, width), torch.zeros(64, width, dtype=torch.bool)
+    positive[:, 0] = True
+    assert contrastive(scores, positive, ~positive, denominator="mean").item() == pytest.approx(math.log(2), abs=0.06)
+    assert contrastive(scores, positive, ~positive).item() == pytest.approx(math.log(width), abs=0.15)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=SEEDS)
+def test_the_mean_denominator_falls_with_the_positive_and_rises_with_each_negative_by_its_share(seed: int) -> None:
+    scores = drawn(seed, 1, 9).double().requires_grad_()
+    positive = torch.arange(9)[None] == 0
+    contrastive(scores, positive, ~positive, denominator="mean").backward()  # type: ignore[no-untyped-call]
+    assert scores.grad is not None
+    assert scores.grad[0, 0] < 0
+    assert (scores.grad[0, 1:] > 0).all()
+    values = scores.detach().exp()[0]
+    whole = values[0] + values[1:].mean()  # negatives are averaged: each pushes with an eighth of its own weight
+    assert torch.allclose(scores.grad[0, 1:], values[1:] / 8 / whole)
+
+
+def test_the_best_temperature_of_separable_pairs_is_finite_with_smoothing_alone() -> None:
+    similarity = torch.eye(6).double() * 0.6 + 0.2  # every positive is above every negative
+    positive, scales = torch.eye(6) > 0, torch.arange(1.0, 201.0).double()
+
+    def best(smoothing: float) -> float:
+        losses = [float(contrastive(similarity * s, positive, ~positive, label_smoothing=smoothing)) for s in scales]
+        return float(scales[torch.tensor(losses).argmin()])
+
+    assert 2 < best(0.1) < 20
+    assert float(contrastive(similarity * 100, positive, ~positive)) < float(
+        contrastive(similarity * 20, positive, ~positive)
+    )
+    learned = {smoothing: trained_scale(smoothing) for smoothing in (0.0, 0.1)}
+    assert learned[0.1] == pytest.approx(best(0.1), abs=0.6)
+    assert learned[0.0] > 2 * learned[0.1]
+
+
+def trained_scale(smoothing: float) -> float:
+    """1 / tau after many steps on separable pairs, of which nothing else is trained."""
+    queries, documents = torch.eye(6), torch.eye(6) * 0.6 + 0.2
+    loss = ContrastiveLoss(Given(), tau=1.0, learn_tau=True, label_smoothing=smoothing, similarity="dot")
+    adam = torch.optim.Adam([loss.log_scale], lr=0.05)
+    for _ in range(400):
+        adam.zero_grad()
+        loss(columns(queries, documents)).backward()
+        adam.step()
+    return loss.scale.item()
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=SEEDS)
+def test_without_a_limit_a_margin_leaves_out_nothing_and_a_lower_one_never_less(seed: int) -> None:
+    queries, documents = drawn(seed, 6, 8), drawn(seed + 1, 6, 8)
+    plain = ContrastiveLoss(Given())(columns(queries, documents)).item()
+    losses = [ContrastiveLoss(Given(), margin=m)(columns(queries, documents)).item() for m in (math.inf, 0.5, 0.1, 0.0)]
+    assert losses[0] == pytest.approx(plain)
+    assert losses == sorted(losses, reverse=True)

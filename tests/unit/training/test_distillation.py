@@ -180,3 +180,64 @@ def test_a_reranker_scores_the_rows_of_a_data_set_at_once() -> None:
     assert found[1, 1] > found[1, 0]
     with pytest.raises(ContractError, match="rows of different lengths"):
         scored(FakeReranker(), ["a", "b"], [["c"], ["d", "e"]])
+
+
+def test_kl_is_its_formula_with_the_temperature_on_both_sides() -> None:
+    student, teacher = drawn(1, 3, 5).double(), drawn(2, 3, 5).double()
+    wanted = teacher.div(3).softmax(1)
+    rows = (wanted * (wanted.log() - student.div(3).log_softmax(1))).sum(1)
+    found = KLDistillation(Given(), temperature=3.0).of_rows(student, teacher)
+    assert found.item() == pytest.approx(9 * rows.mean().item())
+
+
+def test_without_the_adversarial_term_ar2_pulls_as_kl_does() -> None:
+    teacher, gradients = drawn(2, 3, 5).double(), []
+    for loss in (KLDistillation(Given()), AR2RetrieverLoss(Given(), adv_weight=0.0)):
+        student = drawn(1, 3, 5).double().requires_grad_()
+        loss.of_rows(student, teacher).backward()  # type: ignore[no-untyped-call]
+        assert student.grad is not None
+        gradients.append(student.grad)
+    assert torch.allclose(*gradients)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=SEEDS)
+def test_the_released_form_of_the_adversarial_term_is_its_sum_over_the_row(seed: int) -> None:
+    student, teacher = drawn(seed, 3, 6).double(), drawn(seed + 1, 3, 6).double()
+    reward = (teacher[:, :1].exp() / (teacher[:, :1].exp() + teacher.exp())).log()
+    assert torch.allclose(reward[:, 0], torch.tensor(0.5).double().log())
+    loss = AR2RetrieverLoss(Given(), adv_weight=1.0, form="log")
+    assert torch.allclose(loss.adversarial(student, teacher), (reward * student.log_softmax(1)).sum(1).mean())
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=SEEDS)
+def test_the_order_of_the_invalid_changes_no_gradient_either(seed: int) -> None:
+    teacher = torch.cat([drawn(seed, 3, 4).clamp(min=-1.5), -5 - drawn(seed + 1, 3, 6).abs()], 1).double()
+    shuffled = torch.cat([teacher[:, :4], teacher[:, 4:].flip(1)], 1)
+    gradients = []
+    for order in (teacher, shuffled):
+        student = drawn(seed + 2, 3, 10).double().requires_grad_()
+        cprd().order(student, order).backward()  # type: ignore[no-untyped-call]
+        assert student.grad is not None
+        gradients.append(student.grad)
+    assert torch.allclose(*gradients)
+    assert (gradients[0][:, 4:] > 0).all()  # what is invalid is below all that is valid
+
+
+def test_the_focal_threshold_starts_where_it_is_put() -> None:
+    query, document = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8]])  # a cosine of 0.6
+    for cosine, likely in ((0.5, True), (0.7, False)):
+        loss = FocalBCELoss(Given(), gamma=0.0, tau=0.1, bias=-cosine / 0.1)(columns(query, document))
+        assert (loss < np.log(2)) == likely
+
+
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_the_focal_gradient_is_that_of_finite_differences(gamma: float) -> None:
+    logits, positive = drawn(3, 3, 4).double().requires_grad_(), torch.eye(3, 4) > 0
+    assert torch.autograd.gradcheck(lambda s: focal_bce(s, positive, gamma), logits)
+
+
+def test_the_gradient_of_in_batch_margins_is_that_of_finite_differences() -> None:
+    student, teacher = drawn(4, 3, 6).double().requires_grad_(), drawn(5, 3, 6).double()
+    assert torch.autograd.gradcheck(lambda s: in_batch_margins(s, teacher), student)

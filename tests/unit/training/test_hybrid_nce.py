@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from diptych_training.losses.contrastive import ContrastiveLoss
 from diptych_training.losses.hybrid_nce import Groups, HybridNCELoss
@@ -51,3 +55,19 @@ def test_a_document_of_the_same_groups_is_no_negative_even_without_weight() -> N
     assert soft < masked
     wider = HybridNCELoss(Given(), beta=0, groups=GROUPS, further=0.0, iou_min=0.3)(columns(queries, documents), LABELS)
     assert wider < masked
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 10_000))
+def test_the_loss_of_any_batch_rises_with_hardness(seed: int) -> None:
+    embeddings = columns(drawn(seed, 6, 8), drawn(seed + 1, 6, 8))
+    losses = [HybridNCELoss(Given(), beta=beta)(embeddings).item() for beta in (0.0, 0.1, 0.5, 1.0, 2.0)]
+    assert all(later >= before - 1e-5 for before, later in pairwise(losses))
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0])
+def test_gradients_are_those_of_finite_differences(alpha: float) -> None:
+    scores, negative = drawn(4, 3, 6).double().requires_grad_(), torch.arange(6)[None].expand(3, 6) > 1
+    weights = torch.where(negative, 0.0, torch.tensor([1.0, 0.2, 0, 0, 0, 0])[None]).double()
+    loss = HybridNCELoss(Given(), alpha=alpha, beta=0.3, detach_weights=False)
+    assert torch.autograd.gradcheck(lambda s: loss._of(s, weights, negative), scores)

@@ -55,3 +55,26 @@ def test_a_seed_gives_the_same_mixes_again() -> None:
     given = (normalize(drawn(1, 2, 4)), normalize(drawn(2, 6, 4)), drawn(3, 2, 6), torch.ones(2, 6, dtype=torch.bool))
     first, second = (Mixing(pairs=4, with_query=4, seed=7).mixed(*given)[0] for _ in range(2))
     assert torch.equal(first, second)
+
+
+def mixes(hardest: int, pairs: int, with_query: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Similarities of queries with their mixes and with their negatives, the hardest first."""
+    queries, documents = normalize(drawn(5, 200, 16).abs()), normalize(drawn(6, 400, 16).abs())
+    similarity = queries @ documents.T
+    mixed, _ = Mixing(hardest=hardest, pairs=pairs, with_query=with_query).mixed(
+        queries, documents, similarity, torch.ones(200, 400, dtype=torch.bool)
+    )
+    return torch.einsum("bd,bnd->bn", queries, mixed), similarity.sort(1, descending=True).values
+
+
+def test_a_mix_with_the_query_is_always_harder_than_its_source() -> None:
+    found, negatives = mixes(hardest=1, pairs=0, with_query=50)  # one source: the hardest
+    assert (found > negatives[:, :1] - 1e-6).all()
+    assert (found > negatives[:, :1] + 1e-3).float().mean() > 0.9
+
+
+def test_a_mix_of_two_negatives_is_at_least_as_hard_as_the_easier_and_mostly_harder_than_both() -> None:
+    found, negatives = mixes(hardest=2, pairs=50, with_query=0)  # two sources, at times the same one twice
+    assert (found >= negatives[:, 1:2] - 1e-6).all()
+    harder = (found > negatives[:, :1] + 1e-6).float().mean()  # half of the mixes are of one source alone
+    assert 0.3 < harder < 0.5

@@ -78,3 +78,21 @@ def test_groups_that_do_not_fit_and_data_sets_of_another_size_are_refused() -> N
         PairedViews([0, 0, 1])(range(5), 2, False)
     with pytest.raises(ContractError, match=r"(?s)different lengths.*2 queries, 1 clusters"):
         TASBalanced([1, 1], [0])
+
+
+def test_even_margins_draw_rare_ones_far_more_often_than_even_pairs_do() -> None:
+    margins = np.random.default_rng(1).gamma(1.5, 2.0, 2000)
+    wide = margins > np.quantile(margins, 0.99)
+    shares = []
+    for given in (margins, None):
+        sampler = TASBalanced(np.zeros(2000), np.zeros(2000), given)(range(2000), 1, True)
+        shares.append(np.mean([wide[at(sampler, epoch)[0][0]] for epoch in range(2000)]))
+    assert shares[0] > 10 * max(shares[1], 0.005)
+
+
+def test_clusters_come_equally_often_however_large_they_are() -> None:
+    queries = np.repeat(np.arange(40), 2)
+    clusters = np.where(queries < 4, 0, 1)  # four queries and thirty-six
+    sampler = TASBalanced(queries, clusters)(range(80), 4, True)
+    first = [clusters[batch[0]] for epoch in range(200) for batch in at(sampler, epoch)]
+    assert chisquare(np.bincount(first)).pvalue > 0.001

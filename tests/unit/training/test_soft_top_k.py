@@ -68,3 +68,14 @@ def test_rows_with_too_few_candidates_do_not_count() -> None:
     assert loss.item() == 0.0
     assert queries.grad is not None
     assert torch.isfinite(queries.grad).all()
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 10_000), k=st.integers(1, 6), alpha=st.floats(0.5, 4))
+def test_its_jacobian_is_the_published_one(seed: int, k: int, alpha: float) -> None:
+    scores = drawn(seed, 1, 8).double()
+    found = torch.autograd.functional.jacobian(lambda s: soft(s[None], k, alpha)[0], scores[0])
+    share = soft(scores, k, alpha)[0]
+    weight = alpha * share * (1 - share)
+    wanted = weight.diag() - weight[:, None] * weight[None] / weight.sum()
+    assert torch.allclose(found, wanted, atol=1e-9)

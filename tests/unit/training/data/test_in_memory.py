@@ -13,6 +13,7 @@ from diptych.errors import ConfigError, ContractError
 from diptych.protocols import Similarity
 from diptych.search import Retrieve, Rrf
 from diptych.testing import FakeDenseEncoder, FakeSparseEncoder, fakes_plugin
+from diptych.types import Floats
 from diptych_training.data.in_memory import EncoderSource
 from diptych_training.data.sources import CollectionSource
 
@@ -37,11 +38,11 @@ def test_dense_rankings_are_those_of_brute_force(similarity: Similarity, block: 
         assert own.named == pytest.approx({f"d{n}": float(scores[n]) for n in (row, row + 40)}, abs=1e-4)
 
 
-def brute(similarity: str, query: np.ndarray, documents: np.ndarray) -> np.ndarray:
+def brute(similarity: str, query: Floats, documents: Floats) -> Floats:
     if similarity == "euclidean":
-        return -np.linalg.norm(documents - query, axis=1)
-    dots = documents @ query
-    return dots if similarity == "dot" else dots / np.linalg.norm(documents, axis=1) / np.linalg.norm(query)
+        return np.array([-np.linalg.norm(own - query) for own in documents], np.float32)
+    lengths = [1.0 if similarity == "dot" else np.linalg.norm(own) * np.linalg.norm(query) for own in documents]
+    return np.array([own @ query / length for own, length in zip(documents, lengths, strict=True)], np.float32)
 
 
 @pytest.fixture

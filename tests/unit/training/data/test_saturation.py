@@ -35,7 +35,8 @@ def test_no_other_parameters_nearby_fit_better() -> None:
 
 def test_scores_that_do_not_rise_are_a_flat_line() -> None:
     found = fitted([1, 2, 4], [0.5, 0.4, 0.3])
-    assert (found.b, found.a) == (0.0, pytest.approx(0.4))
+    assert found.b == 0.0
+    assert found.a == pytest.approx(0.4)
 
 
 def test_doubling_ends_with_the_first_small_gain() -> None:

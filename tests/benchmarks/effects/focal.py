@@ -1,0 +1,58 @@
+"""Focal cross-entropy beside plain cross-entropy and beside InfoNCE, for retrieval by one threshold; H-lex.
+
+All know the judgements of the training queries. Cross-entropies take the three hardest negatives a positive of the
+batch and start with a threshold at a cosine of 1/2; each loss takes the tau with the best F1 on the tuning seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from diptych_training.losses import ContrastiveLoss, FocalBCELoss
+from effects.lex import lex
+from effects.mw import METRICS, Found, measured, parts
+from effects.running import Effect, best, each, effect
+from effects.tiny import searched
+
+TAUS = (0.05, 0.1, 0.2)
+
+
+def focal(model: Any, *, gamma: float, tau: float, relevance: Any) -> FocalBCELoss:
+    """With a threshold that starts at a cosine of 1/2."""
+    return FocalBCELoss(model, gamma=gamma, negatives=3, tau=tau, bias=-0.5 / tau, relevance=relevance)
+
+
+LOSSES: dict[str, Callable[..., Any]] = {
+    "InfoNCE": ContrastiveLoss,
+    "gamma 0": partial(focal, gamma=0.0),
+    "gamma 2": partial(focal, gamma=2.0),
+}
+
+
+def effects() -> list[Effect]:
+    """Beside both, on each measure."""
+    found = {name: each(partial(run, make, best(partial(_f1, make), TAUS))) for name, make in LOSSES.items()}
+    return [
+        effect(
+            "Focal cross-entropy",
+            f"gamma 2 beside {name}",
+            "H-lex",
+            metric,
+            *parts(found[name], found["gamma 2"], place),
+        )
+        for name in ("InfoNCE", "gamma 0")
+        for place, metric in enumerate(METRICS)
+    ]
+
+
+def _f1(make: Callable[..., Any], tau: float, seed: int) -> float:
+    return run(make, tau, seed)[1]
+
+
+def run(make: Callable[..., Any], tau: float, seed: int) -> Found:
+    """The three measures."""
+    world = lex(seed)
+    scores = searched(world, make(None, tau=tau, relevance=world.relevance()), seed=seed)
+    return measured(scores, world.relevant[world.test])

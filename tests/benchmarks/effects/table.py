@@ -1,0 +1,100 @@
+"""The table of effects in docs/methods/README.md, out of docs/methods/effects.json."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from effects.running import Effect, Interval
+
+BEGIN, END = "<!-- effects: written by run_effects.py -->", "<!-- effects: end -->"
+HEAD = (
+    "| method | what is compared | harness | metric | baseline | method | difference [95 % over seeds] | over queries"
+    " | verdict | `--only` |\n|---|---|---|---|---|---|---|---|---|---|"
+)
+NOTHING = "Nothing was measured yet."
+
+
+def table(found: Mapping[str, Any], pages: Iterable[str]) -> str:
+    """All effects by script, as a table in Markdown below a list of the pages; methods are linked to theirs."""
+    there = sorted({*pages} - {"README"})
+    links = "Pages: " + ", ".join(f"[{page}]({page}.md)" for page in there) + ".\n"
+    rows = [_row(script, one, there) for script, one in _all(found)]
+    return "\n".join([links, HEAD, *rows]) if rows else NOTHING
+
+
+def table_of(found: Mapping[str, Any], page: str) -> str:
+    """The effects of one page, without links."""
+    rows = [_row(script, one, ()) for script, one in _all(found) if one.page == page]
+    return "\n".join([HEAD, *rows]) if rows else NOTHING
+
+
+def written(file: Path, found: Mapping[str, Any]) -> str:
+    """A page of docs/methods with its table: all effects in README.md, a page's own in any other that has markers."""
+    page, pages = file.read_text(encoding="utf-8"), [other.stem for other in file.parent.glob("*.md")]
+    if file.name != "README.md" and BEGIN not in page:
+        return page
+    return put_into(page, table(found, pages) if file.name == "README.md" else table_of(found, file.stem))
+
+
+def write_into(folder: Path, found: Mapping[str, Any]) -> None:
+    """The tables into all pages of a folder."""
+    for file in folder.glob("*.md"):
+        file.write_text(written(file, found), encoding="utf-8")
+
+
+def put_into(page: str, text: str) -> str:
+    """The page with this between the markers.
+
+    Raises:
+        ValueError: the page has no markers.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page has no {BEGIN} ... {END}")
+    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
+
+
+def line(one: Effect) -> str:
+    """An effect as a line for a terminal."""
+    sides = f"{number(np.mean(one.baseline))} -> {number(np.mean(one.found))}"
+    return f"{one.method}: {one.compared}, {one.harness} {one.metric} {sides}, {_difference(one)}: {one.verdict}"
+
+
+def number(value: Any) -> str:
+    """Three decimals, fewer for what is large."""
+    size = abs(float(value))
+    return f"{value:.3f}" if size < 10 else f"{value:.1f}" if size < 1000 else f"{value:,.0f}"
+
+
+def _all(found: Mapping[str, Any]) -> Iterator[tuple[str, Effect]]:
+    return ((script, Effect.of(one)) for script, own in sorted(found.items()) for one in own["effects"])
+
+
+def _row(script: str, one: Effect, pages: Sequence[str]) -> str:
+    name = f"[{one.method}]({one.page}.md)" if one.page in pages else one.method
+    over = "" if one.queries is None else _interval(one.queries)
+    sides = [number(np.mean(side)) for side in (one.baseline, one.found)]
+    verdict = one.verdict if one.verdict == "shown" else f"**{one.verdict}**"
+    cells = [name, one.compared, one.harness, one.metric, *sides, _difference(one), over, verdict, f"`{script}`"]
+    return f"| {' | '.join(cells)} |"
+
+
+def _difference(one: Effect) -> str:
+    arrow = {"higher": "", "lower": " (lower is claimed)", "equal": " (none is claimed)"}[one.better]
+    return f"{_signed(one.difference)} {_interval(one.seeds)}{arrow}"
+
+
+def _interval(ends: Interval) -> str:
+    return f"[{_signed(ends[0])}, {_signed(ends[1])}]"
+
+
+def _signed(value: float) -> str:
+    """With its sign; three decimals, or what it takes to tell it from 0."""
+    if value == 0:
+        return "0"
+    return f"{value:+.3f}" if abs(value) >= 0.0005 else f"{value:+.0e}"
