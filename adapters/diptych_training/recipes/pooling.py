@@ -52,8 +52,8 @@ class Pooling(RetrievalTraining[P]):
     pooling: PoolOptions
 
     def data_steps(self) -> list[str]:
-        """Nothing: negatives are looked up while the model trains."""
-        return []
+        """Have synthetic queries written, if asked for; negatives are looked up while the model trains."""
+        return self._have_written()
 
     @cached_property
     def pool(self) -> LabelPool:

@@ -65,9 +65,8 @@ class UniDec(Pooling[Options]):
 
     def model(self) -> Any:
         """The encoder with both heads and a table for all documents."""
-        return with_classifier(
-            super().model(), len(self.data.documents), classifier_dimension=self.options.classifier.dimension
-        )
+        documents = self._judged[0].documents  # `data` may still have to ask this model for queries
+        return with_classifier(super().model(), len(documents), classifier_dimension=self.options.classifier.dimension)
 
     def loss(self, model: Any) -> Any:
         """Over both heads."""
