@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from diptych import Registry
 from diptych.errors import DocumentError, EvaluationError
 from diptych_training.data import builtin
-from diptych_training.data.dual_view import Instructed, dual_views, originals, view_relevance, view_rows
+from diptych_training.data.dual_view import Instructed, View, dual_views, originals, view_relevance, view_rows
 from diptych_training.data.following import flip_accuracy, p_mrr
 from diptych_training.data.generators import Generator
 from diptych_training.losses.contrastive import contrastive
@@ -57,11 +57,15 @@ def test_relevance_hangs_on_query_and_instruction_together() -> None:
     ids = found.documents.tolist()
     numbers = {identifier: number for number, identifier in enumerate(DOCUMENTS)}
     for row, view in enumerate(views):
-        relevant = {numbers[other.positive] for other in views if other.key == view.key}
+        relevant = {numbers[other.positive] for other in views if said(other) == said(view)}
         assert {ids[c] for c in torch.nonzero(found.positive[row]).flatten().tolist()} == relevant
         assert {ids[c] for c in torch.nonzero(found.negative[row]).flatten().tolist()} == set(ids) - relevant
     assert rows[0]["query"] == "topic0 The document must not mention attribute0."
     assert (rows[0]["positive"], rows[0]["negative_1"]) == (rows[1]["negative_1"], rows[1]["positive"])
+
+
+def said(view: View) -> tuple[str, str]:
+    return view.query, view.instruction
 
 
 def test_sister_rows_come_in_one_batch() -> None:

@@ -20,7 +20,7 @@ from diptych_training.data.sources import CollectionSource
 RANDOM = np.random.default_rng(0)
 WORDS = [f"word{n}" for n in range(30)]
 DOCUMENTS = {f"d{n}": " ".join(RANDOM.choice(WORDS, 8)) for n in range(90)}
-QUERIES = [" ".join(RANDOM.choice(WORDS, 3, replace=False)) for _ in range(7)]
+QUERIES = [" ".join(RANDOM.choice(WORDS, 3, replace=False)) for _ in range(6)] + ["word1 word1 word2"]
 NAMED = [[f"d{n}", f"d{n + 40}", "unknown"] for n in range(7)]
 
 

@@ -95,6 +95,7 @@ def test_negatives_are_the_first_that_pass_every_rule_and_every_candidate_is_acc
     assert found.negatives == {"q": wanted[:count]}
     report = found.report
     assert report.candidates == len(window) == report.kept + sum(report.dropped.values())
+    assert report.dropped.get("judged", 0) == sum(document in relevant for document, _ in window)
     assert report.short == ({"q": len(wanted)} if len(wanted) < count else {})
     assert report.unscored == (() if known else ("q",))
 
