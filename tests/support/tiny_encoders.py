@@ -13,7 +13,7 @@ WIDTH = 32
 
 def saved_bert(folder: Path, *, layers: int = 3, kind: str = "bert") -> Path:
     """A folder of transformers with random weights."""
-    from transformers import BertConfig, BertModel, BertTokenizerFast, ModernBertConfig, ModernBertModel
+    from transformers import BertConfig, BertModel, BertTokenizer, ModernBertConfig, ModernBertModel
 
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = folder / "vocab.txt"
@@ -30,10 +30,16 @@ def saved_bert(folder: Path, *, layers: int = 3, kind: str = "bert") -> Path:
     if kind == "bert":
         model: Any = BertModel(BertConfig(**shape))
     else:
-        special = {"pad_token_id": 0, "bos_token_id": 2, "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3}
+        special: dict[str, Any] = {
+            "pad_token_id": 0,
+            "bos_token_id": 2,
+            "cls_token_id": 2,
+            "eos_token_id": 3,
+            "sep_token_id": 3,
+        }
         model = ModernBertModel(ModernBertConfig(**shape, **special))
     model.save_pretrained(folder)
-    BertTokenizerFast(str(vocabulary)).save_pretrained(folder)
+    BertTokenizer(str(vocabulary)).save_pretrained(folder)
     return folder
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -36,7 +36,7 @@ class DualHead(TrainedModule):
         mix: the weight of head A in `sentence_embedding`, 0 to 1.
     """
 
-    config_keys: ClassVar[list[str]] = ["width", "dimension", "mix"]
+    config_keys: list[str] = ["width", "dimension", "mix"]  # noqa: RUF012  # as sentence-transformers declares it
 
     def __init__(self, width: int, *, dimension: int | None = None, mix: float = 0.5) -> None:
         super().__init__()

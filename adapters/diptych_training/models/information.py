@@ -8,11 +8,12 @@ Framework for Unified Generative and Discriminative Representation Learning", 20
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Normalize
+from sentence_transformers.util import batch_to_device
 from torch import Tensor, nn
 
 from diptych.errors import ContractError
@@ -29,7 +30,7 @@ class Decoder(TrainedModule):
         sigma_floor: the least standard deviation of a code: `log q(z|x)` has no upper bound without it.
     """
 
-    config_keys: ClassVar[list[str]] = ["width", "layers", "heads", "max_length", "sigma_floor"]
+    config_keys: list[str] = ["width", "layers", "heads", "max_length", "sigma_floor"]  # noqa: RUF012  # as sentence-transformers declares it
 
     def __init__(
         self, width: int, *, layers: int = 1, heads: int = 4, max_length: int = 128, sigma_floor: float = 1e-2
@@ -125,10 +126,7 @@ def informative(model: SentenceTransformer, texts: Sequence[str], *, batch_size:
     model.eval()
     with torch.no_grad():
         for start in range(0, len(texts), batch_size):
-            features = model.preprocess(list(texts[start : start + batch_size]))
-            features = {
-                name: part.to(model.device) if isinstance(part, Tensor) else part for name, part in features.items()
-            }
+            features = batch_to_device(model.preprocess(list(texts[start : start + batch_size])), model.device)
             ids, mask = features["input_ids"], features["attention_mask"]
             states = decoder.states(model({**features})["sentence_embedding"], ids, mask, words_of(model))
             weights = mask[..., None].to(states.dtype)

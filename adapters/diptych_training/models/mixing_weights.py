@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.types import Floats
-
+Scores: TypeAlias = NDArray[np.floating[Any]]
 GRID = tuple(round(0.05 * step, 2) for step in range(21))
 
 
@@ -21,9 +20,9 @@ class Mix(NamedTuple):
 
 
 def best_mix(
-    scores_a: Floats,
-    scores_b: Floats,
-    gains: Floats,
+    scores_a: Scores,
+    scores_b: Scores,
+    gains: Scores,
     *,
     grid: Sequence[float] = GRID,
     k: int = 10,
@@ -41,7 +40,7 @@ def best_mix(
     return Mix(best, curve[best]), curve
 
 
-def ndcg(scores: Floats, gains: Floats, *, k: int = 10) -> NDArray[np.float64]:
+def ndcg(scores: Scores, gains: Scores, *, k: int = 10) -> NDArray[np.float64]:
     """nDCG@k `[queries]` with linear gains; 0 for a query without relevant documents.
 
     Järvelin, Kekäläinen: "Cumulated Gain-based Evaluation of IR Techniques", TOIS 2002.

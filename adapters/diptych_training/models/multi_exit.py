@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
+from sentence_transformers.util import batch_to_device
 from torch import Tensor, nn
 
 from diptych.errors import ContractError
@@ -43,7 +44,7 @@ class Exits(TrainedModule):
         norm_bias: whether that has a bias.
     """
 
-    config_keys: ClassVar[list[str]] = [
+    config_keys: list[str] = [  # noqa: RUF012  # as sentence-transformers declares it
         "layers",
         "width",
         "dimension",
@@ -205,7 +206,7 @@ def _check(layers: list[int], heads: str, dimension: int, pooled: int) -> None:
 
 def _check_cuts(model: SentenceTransformer) -> None:
     """Raises ContractError where a cut model would not answer as the whole one does at that exit."""
-    was, features = model.training, model.preprocess(["which layers answer alike"])
+    was, features = model.training, batch_to_device(model.preprocess(["which layers answer alike"]), model.device)
     model.eval()
     with torch.no_grad():
         wanted = model({**features})[EMBEDDINGS]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -36,7 +36,7 @@ class Prototypes(TrainedModule):
         first_id: the id of the first of the tokens.
     """
 
-    config_keys: ClassVar[list[str]] = ["classes", "width", "tokens", "token_width", "first_id"]
+    config_keys: list[str] = ["classes", "width", "tokens", "token_width", "first_id"]  # noqa: RUF012  # as sentence-transformers declares it
 
     def __init__(
         self, classes: Sequence[str], width: int, *, tokens: int = 0, token_width: int = 1, first_id: int = 0
@@ -180,10 +180,10 @@ def _add_tokens(transformer: Any, tokens: int) -> int:
     return first
 
 
-def _with_rows(model: SentenceTransformer, tuned: Prototypes) -> list[nn.Module]:
+def _with_rows(model: SentenceTransformer, tuned: Prototypes) -> list[Any]:
     """The encoder's modules, with the soft prompt's rows in its table of tokens."""
-    parts = list(model.children())[:-1]
-    transformer: Any = parts[0]
+    parts: list[Any] = list(model.children())[:-1]
+    transformer = parts[0]
     with torch.no_grad():
         table = transformer.auto_model.get_input_embeddings().weight
         table[tuned.first_id : tuned.first_id + tuned.tokens] = tuned.rows.to(table.dtype)

@@ -20,13 +20,18 @@ from diptych.errors import ContractError
 class TrainedModule(Module):
     """A module of sentence-transformers with weights, which a checkpoint keeps as safetensors."""
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
         """Write configuration and weights into a folder; pickled weights are not offered."""
         self.save_config(output_path)
         self.save_torch_weights(output_path, safe_serialization=True)
 
     @classmethod
-    def load(cls, model_name_or_path: str, subfolder: str = "", **given: Any) -> Self:
+    def load(  # type: ignore[override]  # what is not named here is handed on
+        cls, model_name_or_path: str, subfolder: str = "", **given: Any
+    ) -> Self:
         """The module from a folder of a checkpoint."""
         hub = {key: given[key] for key in ("token", "cache_folder", "revision", "local_files_only") if key in given}
         made = cls(**cls.load_config(model_name_or_path, subfolder=subfolder, **hub))
@@ -76,8 +81,8 @@ def assembled(
     like: SentenceTransformer,
     modules: Sequence[nn.Module],
     *,
-    prompts: Mapping[str, str | None] | None = None,
-    similarity: str | None = None,
+    prompts: Mapping[str, str] | None = None,
+    similarity: Any = None,
 ) -> SentenceTransformer:
     """A model of these modules, which are used as they are, with the settings of another.
 
@@ -87,14 +92,15 @@ def assembled(
         prompts: instead of those of `like`.
         similarity: instead of that of `like`.
     """
+    asked: Any = like.prompts if prompts is None else prompts
     made = SentenceTransformer(
         modules=list(modules),
         device=str(like.device),
-        prompts=dict(like.prompts if prompts is None else prompts),
+        prompts=dict(asked),
         default_prompt_name=like.default_prompt_name,
         similarity_fn_name=similarity or like.similarity_fn_name,
     )
-    return made.train(like.training)  # type: ignore[no-any-return]
+    return made.train(like.training)
 
 
 def saved(model: SentenceTransformer, folder: Path) -> Path:

@@ -38,7 +38,7 @@ def stirred(model: Any) -> Any:
 def test_the_last_exit_answers_as_the_plain_model_bit_for_bit(heads: Any, tmp_path: Path) -> None:
     plain = tiny_encoder(tmp_path / "bert")
     wanted = plain.encode(TEXTS)
-    exits = multi_exit(plain, [1, 3], heads=heads)
+    exits: Any = multi_exit(plain, [1, 3], heads=heads)
     assert np.array_equal(exits.encode(TEXTS), wanted)
     assert np.array_equal(exit_model(exits, 3).encode(TEXTS), wanted)
 
@@ -48,7 +48,7 @@ def test_the_last_exit_answers_as_the_plain_model_bit_for_bit(heads: Any, tmp_pa
 def test_a_saved_exit_answers_as_the_whole_model_does_there(kind: str, heads: Any, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
-    model = stirred(multi_exit(tiny_encoder(tmp_path / "bert", kind=kind), [1, 2, 3], heads=heads))
+    model: Any = stirred(multi_exit(tiny_encoder(tmp_path / "bert", kind=kind), [1, 2, 3], heads=heads))
     with torch.no_grad():
         wanted = model(features_of(model, *TEXTS))[EMBEDDINGS]
     folders = export_exits(model, tmp_path / "out")
@@ -68,7 +68,7 @@ def test_layers_above_the_deepest_exit_are_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["bert", "modernbert"])
 def test_the_loss_of_an_exit_moves_nothing_above_it(kind: str, tmp_path: Path) -> None:
-    model = multi_exit(tiny_encoder(tmp_path / "bert", kind=kind), [1, 2, 3])
+    model: Any = multi_exit(tiny_encoder(tmp_path / "bert", kind=kind), [1, 2, 3])
     MultiExitLoss(ContrastiveLoss(model))(batch(model))["exit_2"].backward()
     layers, exits = layers_of(model[0].auto_model), model[1]
     moved = [any(p.grad is not None and bool(p.grad.any()) for p in layer.parameters()) for layer in layers]
@@ -82,7 +82,7 @@ def test_the_loss_of_an_exit_moves_nothing_above_it(kind: str, tmp_path: Path) -
 
 
 def test_losses_are_weighted_by_depth_or_as_told(tmp_path: Path) -> None:
-    model = multi_exit(tiny_encoder(tmp_path / "bert"), [1, 3])
+    model: Any = multi_exit(tiny_encoder(tmp_path / "bert"), [1, 3])
     features = batch(model)
     equal, depth, own = (
         MultiExitLoss(ContrastiveLoss(model), weights=weights)(features) for weights in ("equal", "depth", [2, 0.5])
@@ -98,12 +98,12 @@ def test_one_exit_after_the_last_layer_has_the_loss_of_the_plain_model(tmp_path:
     plain = tiny_encoder(tmp_path / "bert")
     features = batch(plain)
     wanted = ContrastiveLoss(plain)(features)
-    model = multi_exit(plain, [3])
+    model: Any = multi_exit(plain, [3])
     assert MultiExitLoss(ContrastiveLoss(model), distill_weight=1.0)(features)["exit_3"].item() == wanted.item()
 
 
 def test_distilling_pulls_early_exits_to_the_last_and_leaves_that_alone(tmp_path: Path) -> None:
-    model = multi_exit(tiny_encoder(tmp_path / "bert"), [1, 3])
+    model: Any = multi_exit(tiny_encoder(tmp_path / "bert"), [1, 3])
     loss = MultiExitLoss(ContrastiveLoss(model), distill_weight=0.5)(batch(model))["distill"]
     loss.backward()
     assert loss.item() > 0
@@ -129,7 +129,7 @@ def test_what_cannot_be_left_is_refused(tmp_path: Path) -> None:
 
 
 def test_exits_of_fewer_dimensions_are_all_of_them(tmp_path: Path) -> None:
-    model = multi_exit(tiny_encoder(tmp_path / "bert"), [1, 3], dimension=8)
+    model: Any = multi_exit(tiny_encoder(tmp_path / "bert"), [1, 3], dimension=8)
     found = model(features_of(model, *TEXTS))
     assert [tuple(vectors.shape) for vectors in found[EMBEDDINGS]] == [(3, 8), (3, 8)]
     assert model.get_embedding_dimension() == 8

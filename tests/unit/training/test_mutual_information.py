@@ -47,7 +47,8 @@ def test_more_copies_of_the_same_negatives_change_no_gradient(model: Any) -> Non
         code = drawn(1, 1, 32).clone().requires_grad_(True)
         mean = torch.cat([drawn(2, 1, 32), drawn(3, 2, 32).repeat(copies, 1)])
         codes = torch.cat([code, drawn(4, 2 * copies, 32)])
-        (CMIMLoss(model).factor(codes, mean) * len(mean)).backward()
+        value: Any = CMIMLoss(model).factor(codes, mean) * len(mean)
+        value.backward()
         assert code.grad is not None
         gradients.append(code.grad)
     assert torch.allclose(gradients[0], gradients[1], atol=1e-5)
@@ -55,7 +56,8 @@ def test_more_copies_of_the_same_negatives_change_no_gradient(model: Any) -> Non
 
 def test_densities_are_those_of_torch() -> None:
     value, mean, sigma = drawn(1, 4, 8), drawn(2, 4, 8), drawn(3, 4, 8).exp()
-    wanted = torch.distributions.Normal(mean, sigma).log_prob(value).sum(-1)
+    normal: Any = torch.distributions.Normal
+    wanted = normal(mean, sigma).log_prob(value).sum(-1)
     assert torch.allclose(log_normal(value, mean, sigma), wanted, atol=1e-5)
 
 
@@ -100,7 +102,7 @@ def test_the_parts_add_up_to_the_formula(model: Any) -> None:
         sigma = model[-1].sigma(mean)
         torch.manual_seed(3)
         code = mean + sigma * torch.randn_like(mean)
-        normal = torch.distributions.Normal
+        normal: Any = torch.distributions.Normal
         entropy = (normal(mean, sigma).log_prob(code) + normal(0.0, 1.0).log_prob(code)).sum(-1) / 2
         likely = model[-1].log_likelihood(code, features["input_ids"], features["attention_mask"], words_of(model))
     assert found["code"].item() == pytest.approx(-entropy.mean().item(), rel=1e-4)
@@ -116,7 +118,8 @@ def test_training_makes_texts_likelier(model: Any) -> None:
     for _ in range(30):
         parts = loss([features])
         optimizer.zero_grad()
-        torch.stack(list(parts.values())).sum().backward()
+        whole: Any = torch.stack(list(parts.values())).sum()
+        whole.backward()
         optimizer.step()
         values.append(parts["reconstruction"].item())
     assert values[-1] < 0.7 * values[0]

@@ -28,7 +28,7 @@ CLASSES = ["first class", "Second", "third"]
 
 def tuned(folder: Path, **given: Any) -> Any:
     """A model with prototypes that differ from each other."""
-    made = prototype_model(tiny_encoder(folder / "bert", layers=2), CLASSES, **given)
+    made: Any = prototype_model(tiny_encoder(folder / "bert", layers=2), CLASSES, **given)
     vectors = torch.as_tensor(made.encode([prompt_of(made[-1].tokens) + text for text in TEXTS]))
     made[-1].start_at(vectors, torch.arange(3))
     return made
