@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from diptych.training import Registration
+from diptych.training import Registration, TrainReport
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.losses.multi_exit import MultiExitLoss
 from diptych_training.models.multi_exit import exit_model, export_exits, multi_exit
@@ -70,8 +71,6 @@ class MultiExit(RetrievalTraining[Options]):
         named = [(deepest, ""), *((layer, f"exit_{layer}") for layer in reversed(inner))]
         return [Registration(self.family.adapter, {"model": str(folders[n])}, name) for n, name in named]
 
-    def _report(self, fitted: Fitted, models: list[Registration], seconds: float) -> Any:
-        from dataclasses import replace
-
+    def _report(self, fitted: Fitted, models: list[Registration], seconds: float) -> TrainReport:
         report = super()._report(fitted, models, seconds)
         return replace(report, measured={**report.measured, **self.measured_exits}) if report.measured else report

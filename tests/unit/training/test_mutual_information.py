@@ -54,6 +54,15 @@ def test_more_copies_of_the_same_negatives_change_no_gradient(model: Any) -> Non
     assert torch.allclose(gradients[0], gradients[1], atol=1e-5)
 
 
+def test_the_contrastive_factor_falls_with_its_own_likeness_and_rises_with_others(model: Any) -> None:
+    loss = CMIMLoss(model, tau=0.5)
+    code, mean = (drawn(seed, 4, 32).double().requires_grad_(True) for seed in (1, 2))
+    assert torch.autograd.gradcheck(loss.factor, (code, mean))
+    base = loss.factor(code, mean)
+    assert loss.factor(mean, mean) < base
+    assert loss.factor(mean.roll(1, 0), mean) > base
+
+
 def test_densities_are_those_of_torch() -> None:
     value, mean, sigma = drawn(1, 4, 8), drawn(2, 4, 8), drawn(3, 4, 8).exp()
     normal: Any = torch.distributions.Normal
