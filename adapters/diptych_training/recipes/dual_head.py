@@ -9,9 +9,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from diptych import Collection
 from diptych.evaluate import read_queries
 from diptych.training import Registration, RelativePath
 from diptych_training.corpus import TrainingData
+from diptych_training.data.model_source import ModelSource
+from diptych_training.data.sources import CandidateSource, CollectionSource
 from diptych_training.halves import Halves
 from diptych_training.losses import ContrastiveLoss, KLDistillation
 from diptych_training.losses.dual_head import DualHeadLoss, labels_of
@@ -23,6 +26,8 @@ from diptych_training.recipes.distilling import Distilling, TaughtOptions
 from diptych_training.rows import Lists, Scores, columns, training_rows
 from diptych_training.running import Fitted
 from diptych_training.running.run import measured
+
+CANDIDATES = "candidates"
 
 
 class HeadsOptions(Section):
@@ -79,6 +84,20 @@ class DualHead(Distilling[Options]):
         judged: Any = {**self.labelled.qrels, **{query: {} for query in more}}
         return replace(self.labelled, queries={**self.labelled.queries, **more}, qrels=judged)
 
+    def prepare(self) -> list[str]:
+        """Find candidates for the queries that nobody judged; mine negatives of the others, and ask the teacher."""
+        wanted = [query for query, judged in self.data.qrels.items() if not judged]
+        if not wanted or self.folder.kept(CANDIDATES) is not None:
+            return super().prepare()
+        found = self._found(wanted)
+        self.folder.keep(CANDIDATES, ({"query": query, "documents": own} for query, own in found.items()))
+        return [f"found candidates for {len(found):,} queries without judgements", *super().prepare()]
+
+    def negatives(self) -> Lists:
+        """What was mined, and what was found for queries without judgements, by query."""
+        more = {row["query"]: row["documents"] for row in self.folder.kept(CANDIDATES) or ()}
+        return {**super().negatives(), **more}
+
     def model(self) -> Any:
         """The encoder with its heads."""
         return dual_head(super().model(), dimension=self.options.heads.dimension, mix=self.options.heads.mix or 0.5)
@@ -121,6 +140,23 @@ class DualHead(Distilling[Options]):
         """One plain model of both heads."""
         export_dual_head(model, self.folder.path, sides=self.options.heads.sides)
         return [Registration(self.family.adapter, {"model": str(self.folder.path)})]
+
+    def _found(self, queries: list[str]) -> dict[str, list[str]]:
+        """The best documents of these queries, by the live collection or by the model itself."""
+        collection = self.options.data.collection
+        if collection is None:
+            return self._ranked(ModelSource(self.model(), self.data.documents), queries)
+        with Collection.open(collection) as opened:
+            return self._ranked(CollectionSource(opened, slot=self.options.negatives.slot), queries)
+
+    def _ranked(self, source: CandidateSource, queries: list[str]) -> dict[str, list[str]]:
+        first, count = self.options.negatives.first_rank - 1, 1 + self.options.negatives.per_query
+        found = source.find([self.data.queries[query] for query in queries], [[]] * len(queries), first + count)
+        known = self.data.documents
+        return {
+            query: [name for name, _ in own.ranking[first:] if name in known]
+            for query, own in zip(queries, found, strict=True)
+        }
 
 
 def scores_of_heads(model: Any, task: Any) -> tuple[Any, Any, Any]:
