@@ -52,6 +52,8 @@ class Options(RecipeOptions):
     def _frozen(self) -> Self:
         if self.training.lora is not None or self.training.mini_batch_size is not None:
             raise ValueError("the encoder is frozen: training.lora and training.mini_batch_size do not go with it")
+        if self.data.queries is None or self.data.qrels is None or self.data.synthetic is not None:
+            raise ValueError("classes are learned from judged texts: give data.queries and data.qrels, not synthetic")
         return self
 
 
