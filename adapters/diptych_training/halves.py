@@ -1,0 +1,62 @@
+"""Batches of which one part is of labelled rows and the rest of unlabelled ones."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from diptych.errors import ContractError
+from diptych_training.samplers import Batches
+
+
+class Halves:
+    """A sampler whose batches have a share of labelled rows, however few there are.
+
+    Rows of each part come without repetition within a batch; a part with fewer rows than its share gives all of them.
+    An epoch is as long as the larger part takes. So Kang et al. train two heads: as many labelled as unlabelled rows a
+    step.
+
+    Args:
+        labelled: whether each row is `[rows]`.
+        share: of a batch that is labelled.
+
+    Raises:
+        ContractError: one of the parts is empty.
+    """
+
+    def __init__(self, labelled: ArrayLike, *, share: float = 0.5) -> None:
+        known = np.asarray(labelled, np.bool_)
+        self.parts, self.share = (np.flatnonzero(known), np.flatnonzero(~known)), share
+        if not all(map(len, self.parts)) or not 0 < share < 1:
+            got = f"{len(self.parts[0])} labelled, {len(self.parts[1])} unlabelled, share {share}"
+            raise ContractError(
+                "batches of two parts need both", where="Halves", got=got, expected="rows of both kinds"
+            )
+
+    def __call__(self, dataset: Any, batch_size: int, drop_last: bool, **given: Any) -> Batches:
+        """The sampler of one training.
+
+        Raises:
+            ContractError: it was made for another data set.
+        """
+        rows = sum(map(len, self.parts))
+        if len(dataset) != rows:
+            got, expected = f"{len(dataset)} rows", f"{rows} rows"
+            raise ContractError("made for another data set", where="Halves", got=got, expected=expected)
+        sizes = self.sizes(batch_size)
+        count = max(math.ceil(len(part) / size) for part, size in zip(self.parts, sizes, strict=True))
+        return Batches(self._batch, count, dataset, batch_size, drop_last, given.get("seed", 0))
+
+    def sizes(self, batch_size: int) -> tuple[int, int]:
+        """How many rows of each part a batch has."""
+        labelled = min(max(1, round(self.share * batch_size)), len(self.parts[0]), max(1, batch_size - 1))
+        return labelled, min(batch_size - labelled, len(self.parts[1])) or 1
+
+    def _batch(self, random: np.random.Generator, size: int) -> list[int]:
+        drawn = [
+            random.choice(part, own, replace=False) for part, own in zip(self.parts, self.sizes(size), strict=True)
+        ]
+        return [int(row) for row in np.concatenate(drawn)]

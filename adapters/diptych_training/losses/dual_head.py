@@ -1,0 +1,112 @@
+"""The losses of a model with two heads: judged relevance to one, a teacher's scores to the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diptych.errors import ContractError
+from diptych_training.losses.base import Features, RetrievalLoss
+from diptych_training.losses.contrastive import ContrastiveLoss
+from diptych_training.losses.distillation import KLDistillation, RowDistillation
+from diptych_training.models.dual_head import HEADS
+
+EXACT = 2**24  # up to here float32 holds every integer
+
+
+class DualHeadLoss(torch.nn.Module):
+    """A loss of relevance on head A over labelled rows, plus one of distillation on head B over all rows.
+
+    Kang et al., "Simple Semi-supervised Knowledge Distillation from Vision-Language Models via Dual-Head Optimization",
+    2025. Neither head gets the other loss's gradient; the encoder below gets both.
+
+    Requirements: (query, positive, negative_1, ...) columns; labels: float `[B, (2 + H) + (1 + H)]`, the ids of query,
+    positive and negatives and after them the teacher's scores of positive and negatives (see `labels_of`). A row whose
+    query's id is below 0 is unlabelled: it has no part in the loss of relevance.
+
+    Args:
+        model: of `dual_head`.
+        supervised: of head A; InfoNCE by dot product unless given.
+        distill: of head B; the Kullback-Leibler divergence by dot product with temperature 2 unless given.
+        distill_weight: of the distillation.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        supervised: RetrievalLoss | None = None,
+        distill: RowDistillation | None = None,
+        distill_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.model, self.distill_weight = model, distill_weight
+        self.supervised = supervised or ContrastiveLoss(model, similarity="dot")
+        self.distill = distill or KLDistillation(model, similarity="dot", temperature=2.0)
+
+    def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> dict[str, Tensor]:
+        """The two losses of a batch, `supervised` and `distill`; their sum is what is trained."""
+        columns = [self.model({**features}) for features in sentence_features]
+        heads = [[column[name] for column in columns] for name in HEADS]
+        return self.compute_losses_from_embeddings(heads[0], heads[1], labels)
+
+    def compute_losses_from_embeddings(
+        self, head_a: Sequence[Tensor], head_b: Sequence[Tensor], labels: Tensor | None
+    ) -> dict[str, Tensor]:
+        """The same from the columns' embeddings `[B, D]` by each head."""
+        ids, scores = split_labels(labels, len(head_a[0]), len(head_a) - 1)
+        distilled = self.distill.compute_loss_from_embeddings(head_b, scores)
+        return {"supervised": self._of_labelled(head_a, ids), "distill": self.distill_weight * distilled}
+
+    def _of_labelled(self, embeddings: Sequence[Tensor], ids: Tensor) -> Tensor:
+        labelled = ids[:, 0] >= 0
+        if not bool(labelled.any()):
+            return embeddings[0].sum() * 0
+        own = [column[labelled] for column in embeddings]
+        return self.supervised.compute_loss_from_embeddings(own, ids[labelled])
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What the model card says of it."""
+        supervised: dict[str, Any] = getattr(self.supervised, "get_config_dict", dict)()
+        return {
+            "supervised": type(self.supervised).__name__,
+            **supervised,
+            "distill": type(self.distill).__name__,
+            "distill_tau": self.distill.tau,
+            "distill_weight": self.distill_weight,
+        }
+
+
+def labels_of(ids: Sequence[int], scores: Sequence[float]) -> list[float]:
+    """The label of a row: `2 + H` ids, those of an unlabelled row -1, and `1 + H` scores of the teacher.
+
+    Raises:
+        ContractError: lengths that do not fit, or ids above 16,777,216, which a float does not hold.
+    """
+    if len(ids) != len(scores) + 1:
+        got = f"{len(ids)} ids, {len(scores)} scores"
+        raise ContractError("ids and scores of different rows", where="labels_of", got=got, expected="2 + H and 1 + H")
+    if max(ids) > EXACT:
+        raise ContractError("an id too large for a label", where="labels_of", got=max(ids), expected=f"<= {EXACT}")
+    return [*map(float, ids), *map(float, scores)]
+
+
+def split_labels(labels: Tensor | None, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    """The ids `[rows, 1 + columns]` and the scores `[rows, columns]` of a label column.
+
+    Raises:
+        ContractError: labels of another form.
+    """
+    shape = (rows, 2 * columns + 1)
+    if labels is None or tuple(labels.shape) != shape:
+        raise ContractError(
+            "labels are no ids and scores",
+            where="DualHeadLoss",
+            got="no labels" if labels is None else list(labels.shape),
+            expected=f"float {list(shape)}: ids of the row, then the teacher's scores",
+            do="make each label by diptych_training.losses.dual_head.labels_of(ids, scores)",
+        )
+    return labels[:, : columns + 1].round().long(), labels[:, columns + 1 :].float()

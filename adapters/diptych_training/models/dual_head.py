@@ -1,0 +1,130 @@
+"""One encoder with two heads: one for judged relevance, one for a teacher's opinion, mixed only when it serves.
+
+DHO: Kang et al., "Simple Semi-supervised Knowledge Distillation from Vision-Language Models via Dual-Head
+Optimization", 2025, carried over to retrieval. The heads are linear, `h_A = A z` and `h_B = B z` of the pooled vector z
+of unit length, and compare by dot product. So one Dense layer serves both: for the weight a of head A
+`[sqrt(a) h_A ; sqrt(1 - a) h_B]` on both sides gives the scores `a s_A + (1 - a) s_B`; so does `[a h_A ; (1 - a) h_B]`
+of queries beside `[h_A ; h_B]` of documents, where another weight changes no document's vector.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense, Normalize, Router
+from torch import Tensor, nn
+
+from diptych.errors import ContractError
+from diptych_training.models.saving import TrainedModule, assembled, last_of, parts_of, saved
+
+Sides: TypeAlias = Literal["both", "query"]
+HEADS = ("head_a", "head_b")
+
+
+class DualHead(TrainedModule):
+    """Two linear heads of a vector of unit length.
+
+    It adds `head_a` and `head_b`, `[B, dimension]` each, and takes them mixed as `sentence_embedding`.
+
+    Args:
+        width: of the pooled vector.
+        dimension: of each head; heads of the same width begin as the identity.
+        mix: the weight of head A in `sentence_embedding`, 0 to 1.
+    """
+
+    config_keys: list[str] = ["width", "dimension", "mix"]  # noqa: RUF012  # as sentence-transformers declares it
+
+    def __init__(self, width: int, *, dimension: int | None = None, mix: float = 0.5) -> None:
+        super().__init__()
+        self.width, self.dimension, self.mix = width, dimension or width, mix
+        self.head_a, self.head_b = (nn.Linear(width, self.dimension, bias=False) for _ in HEADS)
+        if self.dimension == width:
+            for head in (self.head_a, self.head_b):
+                nn.init.eye_(head.weight)
+
+    def forward(self, features: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """The features with both heads."""
+        pooled = nn.functional.normalize(features["sentence_embedding"], dim=-1)
+        features["head_a"], features["head_b"] = self.head_a(pooled), self.head_b(pooled)
+        features["sentence_embedding"] = mixed(features["head_a"], features["head_b"], self.mix)
+        return features
+
+    def get_embedding_dimension(self) -> int:
+        """The width of the mixed vector."""
+        return 2 * self.dimension
+
+    def weight(self, a: float, b: float) -> Tensor:
+        """The weights `[dimension or twice that, width]` for `[a h_A ; b h_B]`; 0 leaves a head out."""
+        factors = ((a, self.head_a), (b, self.head_b))
+        return torch.cat([factor * head.weight.detach() for factor, head in factors if factor])
+
+
+def mixed(head_a: Tensor, head_b: Tensor, mix: float) -> Tensor:
+    """`[sqrt(a) h_A ; sqrt(1 - a) h_B]`, `[B, 2 * dimension]`, a = mix."""
+    _check_mix(mix)
+    return torch.cat([math.sqrt(mix) * head_a, math.sqrt(1 - mix) * head_b], -1)
+
+
+def dual_head(model: SentenceTransformer, *, dimension: int | None = None, mix: float = 0.5) -> SentenceTransformer:
+    """The model with two heads, to be trained by `DualHeadLoss`; it shares the given one's weights.
+
+    Args:
+        model: Transformer, Pooling, perhaps Dense and Normalize.
+        dimension, mix: see `DualHead`.
+
+    Raises:
+        ContractError: a model of other parts.
+    """
+    parts = parts_of(model, where="dual_head", allowed=("Pooling", "Dense", "LayerNorm", "Normalize"))
+    width = int(model.get_embedding_dimension() or 0)
+    return assembled(model, [*_before(parts), DualHead(width, dimension=dimension, mix=mix)], similarity="dot")
+
+
+def export_dual_head(
+    model: SentenceTransformer, folder: Path, *, mix: float | None = None, sides: Sides = "both"
+) -> Path:
+    """A plain folder of sentence-transformers that compares by dot product.
+
+    Args:
+        model: of `dual_head`, trained.
+        folder: where it comes.
+        mix: the weight a of head A; the model's own unless given. At 1 and 0 the other head is left out, unless only
+            queries carry the weight.
+        sides: which carry it: `both`, or `query` alone, where documents keep their vectors whatever the weight.
+    """
+    return saved(mixed_model(model, mix=mix, sides=sides), folder)
+
+
+def mixed_model(model: SentenceTransformer, *, mix: float | None = None, sides: Sides = "both") -> SentenceTransformer:
+    """The plain model that `export_dual_head` writes; it shares the transformer of the given one."""
+    heads: DualHead = last_of(model, DualHead, do="make it by dual_head")
+    a = heads.mix if mix is None else mix
+    _check_mix(a)
+    parts = [*list(model.children())[:-1], Normalize()]
+    if sides == "both":
+        return assembled(model, [*parts, _dense(heads.weight(math.sqrt(a), math.sqrt(1 - a)))])
+    if sides != "query":
+        raise ContractError("unknown sides", where="export_dual_head", got=sides, expected="both, query")
+    # A factor of 0 would leave out rows that the documents have.
+    asked = torch.cat([a * heads.head_a.weight.detach(), (1 - a) * heads.head_b.weight.detach()])
+    router = Router.for_query_document([_dense(asked)], [_dense(heads.weight(1, 1))])
+    return assembled(model, [*parts, router])
+
+
+def _before(parts: list[nn.Module]) -> list[nn.Module]:
+    """The parts that stay: DualHead normalises itself."""
+    return parts[:-1] if isinstance(parts[-1], Normalize) else parts
+
+
+def _dense(weight: Tensor) -> Dense:
+    dimension, width = weight.shape
+    return Dense(width, dimension, bias=False, activation_function=None, init_weight=weight.clone())
+
+
+def _check_mix(mix: float) -> None:
+    if not 0 <= mix <= 1:
+        raise ContractError("unusable mix", where="dual head", got=mix, expected="from 0 to 1")

@@ -1,0 +1,218 @@
+"""One encoder that may be left after several of its layers, each exit with a head of its own.
+
+ModularStarEncoder: Gurioli et al., "One Model to Train them All: Hierarchical Self-Distillation for Enhanced Early
+Layer Embeddings", 2025. While it trains, the model is [Transformer, Exits]; `export_exits` writes one plain folder an
+exit, with no layers above it. Vectors of different exits are of different spaces.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense, Normalize
+from sentence_transformers.sentence_transformer.modules import Pooling
+from sentence_transformers.util import batch_to_device
+from torch import Tensor, nn
+
+from diptych.errors import ContractError
+from diptych_training.models.layers import final_norm, layers_of, states_of, truncated
+from diptych_training.models.saving import TrainedModule, assembled, last_of, parts_of, saved
+
+Heads: TypeAlias = Literal["separate", "shared", "none"]
+EMBEDDINGS = "exit_embeddings"
+
+
+class Exits(TrainedModule):
+    """Embeddings of several layers' states: final norm where the network has one, pooling, head, unit length.
+
+    It adds `exit_embeddings`, a list of `[B, dimension]`, and takes the deepest one as `sentence_embedding`.
+
+    Args:
+        layers: the exits, ascending numbers of layers.
+        width: of the states.
+        dimension: of the embeddings; heads of the same width begin as the identity.
+        heads: linear ones: one an exit, one for all, or none.
+        pooling: mode of sentence-transformers' Pooling.
+        include_prompt: whether a prompt's tokens are pooled.
+        normalize: make embeddings unit length.
+        norm_eps: of the final norm that exits below the last have their own copies of; None for none.
+        norm_bias: whether that has a bias.
+    """
+
+    config_keys: list[str] = [  # noqa: RUF012  # as sentence-transformers declares it
+        "layers",
+        "width",
+        "dimension",
+        "heads",
+        "pooling",
+        "include_prompt",
+        "normalize",
+        "norm_eps",
+        "norm_bias",
+    ]
+
+    def __init__(
+        self,
+        layers: Sequence[int],
+        width: int,
+        *,
+        dimension: int | None = None,
+        heads: Heads = "separate",
+        pooling: Any = "mean",
+        include_prompt: bool = True,
+        normalize: bool = True,
+        norm_eps: float | None = None,
+        norm_bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.layers, self.width, self.heads, self.pooling = list(layers), width, heads, pooling
+        self.include_prompt, self.normalize = include_prompt, normalize
+        self.norm_eps, self.norm_bias = norm_eps, norm_bias
+        self.pool = Pooling(width, pooling_mode=pooling, include_prompt=include_prompt)
+        pooled = int(self.pool.get_embedding_dimension())
+        self.dimension = dimension or pooled
+        _check(self.layers, heads, self.dimension, pooled)
+        shared = _head(pooled, self.dimension) if heads == "shared" else None
+        made = {} if heads == "none" else {str(n): shared or _head(pooled, self.dimension) for n in self.layers}
+        self.head = nn.ModuleDict(made)
+        inner = [] if norm_eps is None else self.layers[:-1]
+        self.norm = nn.ModuleDict({str(n): nn.LayerNorm(width, eps=norm_eps or 0.0, bias=norm_bias) for n in inner})
+
+    def forward(self, features: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """The features with the embeddings of each exit."""
+        states = states_of(features)
+        features[EMBEDDINGS] = [self.embedding(features, states[n], n) for n in self.layers]
+        features["sentence_embedding"] = features[EMBEDDINGS][-1]
+        return features
+
+    def embedding(self, features: dict[str, Any], states: Tensor, layer: int) -> Tensor:
+        """The embeddings `[B, dimension]` of the states `[B, T, width]` after a layer."""
+        normed = self.norm[str(layer)](states) if str(layer) in self.norm else states
+        own = {**features, "token_embeddings": normed}
+        for step in self.steps(layer):
+            own = step(own)
+        return own["sentence_embedding"]  # type: ignore[no-any-return]
+
+    def steps(self, layer: int) -> list[nn.Module]:
+        """What follows the transformer at an exit, as modules of sentence-transformers."""
+        head = [self.head[str(layer)]] if str(layer) in self.head else []
+        return [self.pool, *head, *([Normalize()] if self.normalize else [])]
+
+    def get_embedding_dimension(self) -> int:
+        """The width of the embeddings."""
+        return self.dimension
+
+
+def multi_exit(
+    model: SentenceTransformer, layers: Sequence[int], *, heads: Heads = "separate", dimension: int | None = None
+) -> SentenceTransformer:
+    """The model with exits after these layers, to be trained by `MultiExitLoss`; it shares the given one's weights.
+
+    Args:
+        model: Transformer, Pooling, perhaps Normalize.
+        layers: numbers from 1 to the model's depth; the deepest of them is what the model itself answers.
+        heads, dimension: see `Exits`.
+
+    Raises:
+        ContractError: a model of other parts, layers that it has not, or one that cannot be cut there.
+    """
+    parts = parts_of(model, where="multi_exit", allowed=("Pooling", "Normalize"))
+    transformer, pool = parts[0], next(part for part in parts if isinstance(part, Pooling))
+    network: Any = transformer.auto_model
+    depth, wanted = len(layers_of(network)), sorted(set(layers))
+    if not wanted or wanted[0] < 1 or wanted[-1] > depth:
+        expected = f"numbers from 1 to {depth}"
+        raise ContractError("layers that the model has not", where="exits", got=list(layers), expected=expected)
+    if wanted[-1] < depth:
+        transformer = truncated(transformer, wanted[-1])
+        network = transformer.auto_model
+    place = final_norm(network)
+    norm: Any = getattr(*place) if place else None
+    exits = Exits(
+        wanted,
+        int(transformer.get_embedding_dimension()),  # type: ignore[operator]
+        heads=heads,
+        dimension=dimension,
+        pooling=pool.pooling_mode,
+        include_prompt=pool.include_prompt,
+        normalize=isinstance(parts[-1], Normalize),
+        norm_eps=norm.eps if norm else None,
+        norm_bias=norm is not None and norm.bias is not None,
+    )
+    for own in exits.norm.values():
+        own.load_state_dict(norm.state_dict())
+    network.config.output_hidden_states = True
+    made = assembled(model, [transformer, exits])
+    _check_cuts(made)
+    return made
+
+
+def exit_model(model: SentenceTransformer, layer: int) -> SentenceTransformer:
+    """The plain model of one exit, with copies of its layers: Transformer, Pooling, perhaps Dense, perhaps Normalize.
+
+    Raises:
+        ContractError: no such exit.
+    """
+    exits: Exits = last_of(model, Exits, do="make it by multi_exit")
+    if layer not in exits.layers:
+        raise ContractError("no such exit", where="exits", got=layer, expected=", ".join(map(str, exits.layers)))
+    own = dict(exits.norm.items()).get(str(layer))
+    return assembled(model, [truncated(next(model.children()), layer, own), *exits.steps(layer)])
+
+
+def export_exits(model: SentenceTransformer, folder: Path) -> dict[int, Path]:
+    """A folder of sentence-transformers for each exit, `exit_N` below the given one, and `exits.json` that lists them.
+
+    The deepest exit is the model itself and comes into the folder.
+
+    Args:
+        model: of `multi_exit`, trained.
+        folder: where they come.
+
+    Returns:
+        The folder of each exit, by its number of layers.
+    """
+    exits: Exits = last_of(model, Exits, do="make it by multi_exit")
+    made = {n: folder if n == exits.layers[-1] else folder / f"exit_{n}" for n in exits.layers}
+    for layer, path in made.items():
+        saved(exit_model(model, layer), path)
+    said = [
+        {"layers": n, "folder": str(path.relative_to(folder)), "dimension": exits.dimension} for n, path in made.items()
+    ]
+    (folder / "exits.json").write_text(json.dumps(said, indent=2) + "\n", "utf-8")
+    return made
+
+
+def _head(width: int, dimension: int) -> Any:
+    """A linear head, which is the identity where it can be."""
+    same = torch.eye(width) if width == dimension else None
+    zero = torch.zeros(dimension) if width == dimension else None
+    return Dense(width, dimension, activation_function=None, init_weight=same, init_bias=zero)
+
+
+def _check(layers: list[int], heads: str, dimension: int, pooled: int) -> None:
+    if heads not in ("separate", "shared", "none"):
+        raise ContractError("unknown heads", where="Exits", got=heads, expected="separate, shared, none")
+    if layers != sorted(set(layers)) or not layers:
+        raise ContractError("unusable exits", where="Exits", got=layers, expected="ascending numbers of layers")
+    if heads == "none" and dimension != pooled:
+        raise ContractError("another dimension needs heads", where="Exits", got=dimension, expected=pooled)
+
+
+def _check_cuts(model: SentenceTransformer) -> None:
+    """Raises ContractError where a cut model would not answer as the whole one does at that exit."""
+    was, features = model.training, batch_to_device(model.preprocess(["which layers answer alike"]), model.device)
+    model.eval()
+    with torch.no_grad():
+        wanted = model({**features})[EMBEDDINGS]
+        for layer, vectors in zip(last_of(model, Exits, do="").layers, wanted, strict=True):
+            found = exit_model(model, layer)({**features})["sentence_embedding"]
+            if not torch.allclose(found, vectors, atol=1e-4):
+                gap = float((found - vectors).abs().max())
+                raise ContractError("a model that cannot be left there", where=f"layer {layer}", got=f"{gap:.2g} apart")
+    model.train(was)

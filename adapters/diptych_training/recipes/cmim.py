@@ -1,0 +1,121 @@
+"""`cmim`: adapts a dense encoder to a corpus without queries, by reading texts back from their vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from diptych import Collection, Document
+from diptych.evaluate import Qrels, read_queries
+from diptych.training import Registration, RelativePath, read_documents
+from diptych_training.corpus import TrainingData
+from diptych_training.losses.mutual_information import CMIMLoss
+from diptych_training.models.information import encoder_of, with_decoder
+from diptych_training.models.saving import saved
+from diptych_training.options import AboveZero, Positive, RecipeOptions, Section
+from diptych_training.recipes.base import Training
+from diptych_training.running import Fitted, fit
+from diptych_training.running.evaluating import HeldOut, searching
+
+
+class TextsOptions(Section):
+    """What is read: documents alone. Judged queries, where there are some, choose the checkpoint and measure it."""
+
+    corpus: RelativePath | None = Field(None, description="The documents: any source that `diptych populate` reads.")
+    collection: RelativePath | None = Field(None, description="A diptych.yaml whose collection holds the documents.")
+    queries: RelativePath | None = Field(None, description="Judged queries to measure with: queries.jsonl(.gz).")
+    qrels: RelativePath | None = Field(None, description="Their judgements, BEIR or TREC.")
+    documents: Positive = Field(20_000, description="Documents searched at each evaluation, at most.")
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if (self.corpus is None) == (self.collection is None):
+            raise ValueError("give either corpus or collection")
+        if (self.queries is None) != (self.qrels is None):
+            raise ValueError("queries and qrels go together: give both or none")
+        return self
+
+
+class InformationOptions(Section):
+    """Of the decoder and the loss."""
+
+    layers: Positive = Field(1, description="Of the decoder, which is discarded afterwards.")
+    heads: Positive = Field(4, description="Of its attention.")
+    sigma_floor: AboveZero = Field(1e-2, description="Least standard deviation of a code.")
+    tau: AboveZero = Field(0.1, description="Temperature of the contrastive factor.")
+    contrastive_weight: float = Field(1.0, ge=0, description="Of it; 0 is A-MIM.")
+    mim_weight: float = Field(1.0, ge=0, description="Of the rest; 0 leaves the contrastive factor alone.")
+
+
+class Options(RecipeOptions):
+    """Options of `cmim`."""
+
+    data: TextsOptions
+    information: InformationOptions = Field(default_factory=InformationOptions)
+
+    @model_validator(mode="after")
+    def _no_cache(self) -> Self:
+        if self.training.mini_batch_size is not None:
+            raise ValueError("training.mini_batch_size does not go with a decoder: leave it out")
+        return self
+
+
+class CMIM(Training[Options]):
+    """Trains a dense encoder on texts alone."""
+
+    name: ClassVar[str] = "cmim"
+
+    def model(self) -> Any:
+        """The encoder with a decoder."""
+        given = self.options.information
+        return with_decoder(super().model(), layers=given.layers, heads=given.heads, sigma_floor=given.sigma_floor)
+
+    def fit(self, model: Any) -> Fitted:
+        """Train on a row for each document."""
+        import datasets
+
+        texts = [text for text in self.data.documents.values() if text]
+        return fit(
+            model,
+            datasets.Dataset.from_dict({"text": texts}),
+            self.loss(model),
+            made=self.family,
+            options=self.options.training,
+            folder=self.folder,
+            watcher=self.watcher,
+            seed=self.options.seed,
+            evaluator=self.evaluator(),
+        )
+
+    def loss(self, model: Any) -> CMIMLoss:
+        """The mutual information machine's, with its contrastive factor."""
+        given = self.options.information
+        return CMIMLoss(model, tau=given.tau, contrastive_weight=given.contrastive_weight, mim_weight=given.mim_weight)
+
+    def export(self, model: Any) -> list[Registration]:
+        """The encoder without the decoder."""
+        saved(encoder_of(model), self.folder.path)
+        return [Registration(self.family.adapter, {"model": str(self.folder.path)})]
+
+    def evaluator(self) -> HeldOut | None:
+        """Of the judged queries, where there are some."""
+        return searching(self.data, self.kind, documents=self.options.data.documents, seed=self.options.seed)
+
+    @cached_property
+    def data(self) -> TrainingData:
+        """The documents, and the judged queries to measure with."""
+        options, documents = self.options.data, list(self._documents())
+        if options.queries is None or options.qrels is None:
+            texts = ((document.id, f"{document.title} {document.text}".strip()) for document in documents)
+            return TrainingData({}, dict(texts), {})
+        queries = {query.id or "": query.text for query in read_queries(options.queries)}
+        return TrainingData.of(queries, documents, Qrels.read(options.qrels).judgements)
+
+    def _documents(self) -> Iterable[Document]:
+        if self.options.data.corpus is not None:
+            return read_documents(self.options.data.corpus)
+        with Collection.open(str(self.options.data.collection)) as collection:
+            return list(collection.documents())

@@ -1,0 +1,198 @@
+"""`dual_head`: one head learns judged relevance, another a reranker's opinion; both are mixed afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from diptych import Collection
+from diptych.evaluate import read_queries
+from diptych.training import Registration, RelativePath
+from diptych_training.corpus import TrainingData
+from diptych_training.data.model_source import ModelSource
+from diptych_training.data.sources import CandidateSource, CollectionSource
+from diptych_training.halves import Halves
+from diptych_training.losses import ContrastiveLoss, KLDistillation
+from diptych_training.losses.dual_head import DualHeadLoss, labels_of
+from diptych_training.models.dual_head import dual_head, export_dual_head
+from diptych_training.models.mixing_weights import best_mix
+from diptych_training.options import AboveZero, Positive, Section
+from diptych_training.recipes.contrastive import LossOptions
+from diptych_training.recipes.distilling import Distilling, TaughtOptions
+from diptych_training.rows import Lists, Scores, columns, training_rows
+from diptych_training.running import Fitted
+from diptych_training.running.run import measured
+
+CANDIDATES = "candidates"
+
+
+class HeadsOptions(Section):
+    """Of the two heads."""
+
+    dimension: Positive | None = Field(None, description="Of each head; the encoder's own else.")
+    mix: float | None = Field(
+        None, ge=0, le=1, description="Weight of the supervised head; chosen on the held-out queries else."
+    )
+    sides: Literal["both", "query"] = Field(
+        "both", description="Which side carries it; query: another weight changes no document's vector."
+    )
+
+
+class DistillOptions(Section):
+    """Of the second head's loss."""
+
+    tau: AboveZero = Field(0.05, description="Temperature of the student: dot products are divided by it.")
+    temperature: AboveZero = Field(2.0, description="Of both distributions.")
+    weight: AboveZero = Field(1.0, description="Of the loss beside the supervised one.")
+
+
+class Options(TaughtOptions):
+    """Options of `dual_head`."""
+
+    heads: HeadsOptions = Field(default_factory=HeadsOptions)
+    supervised: LossOptions = Field(default_factory=LossOptions)
+    distill: DistillOptions = Field(default_factory=DistillOptions)
+    unlabelled: RelativePath | None = Field(
+        None,
+        description="queries.jsonl(.gz) that nobody judged: learned from by what is mined and the teacher's scores.",
+    )
+    labelled_share: float = Field(0.5, gt=0, lt=1, description="Of a batch, where there are unlabelled queries.")
+
+
+class DualHead(Distilling[Options]):
+    """Trains a dense encoder with two heads."""
+
+    name: ClassVar[str] = "dual_head"
+
+    @cached_property
+    def labelled(self) -> TrainingData:
+        """What is judged and trained on."""
+        return self._split[0]
+
+    @cached_property
+    def data(self) -> TrainingData:
+        """With the queries that nobody judged, under no judgements: negatives are mined and scored for them too."""
+        if self.options.unlabelled is None:
+            return self.labelled
+        known = self.labelled.qrels.keys() | self.held.qrels.keys()
+        asked = ((query.id or "", query.text) for query in read_queries(self.options.unlabelled))
+        more = {name: text for name, text in asked if name not in known}
+        judged: Any = {**self.labelled.qrels, **{query: {} for query in more}}
+        return replace(self.labelled, queries={**self.labelled.queries, **more}, qrels=judged)
+
+    def prepare(self) -> list[str]:
+        """Find candidates for the queries that nobody judged; mine negatives of the others, and ask the teacher."""
+        wanted = [query for query, judged in self.data.qrels.items() if not judged]
+        if not wanted or self.folder.kept(CANDIDATES) is not None:
+            return super().prepare()
+        found = self._found(wanted)
+        self.folder.keep(CANDIDATES, ({"query": query, "documents": own} for query, own in found.items()))
+        return [f"found candidates for {len(found):,} queries without judgements", *super().prepare()]
+
+    def negatives(self) -> Lists:
+        """What was mined, and what was found for queries without judgements, by query."""
+        more = {row["query"]: row["documents"] for row in self.folder.kept(CANDIDATES) or ()}
+        return {**super().negatives(), **more}
+
+    def model(self) -> Any:
+        """The encoder with its heads."""
+        return dual_head(super().model(), dimension=self.options.heads.dimension, mix=self.options.heads.mix or 0.5)
+
+    def rows(self) -> Any:
+        """Rows of judged pairs and of unlabelled queries, with ids and the teacher's scores."""
+        options, lists, scores = self.options.negatives, self.negatives(), self.scores()
+        pairs = training_rows(self.labelled, lists, per_query=options.per_query, seed=self.options.seed)
+        found = [*_labelled(self.labelled, pairs, scores), *_unlabelled(self.data, lists, scores, options.per_query)]
+        import datasets
+
+        names = [*columns(options.per_query), "label"]
+        return datasets.Dataset.from_dict({name: [row[name] for row in found] for name in names})
+
+    def sampler(self, rows: Any) -> Any | None:
+        """Labelled and unlabelled rows in every batch; None where there are no unlabelled ones."""
+        labelled = [label[0] >= 0 for label in rows["label"]]
+        return None if all(labelled) else Halves(labelled, share=self.options.labelled_share)
+
+    def loss(self, model: Any) -> Any:
+        """The contrastive family's loss on one head, the divergence from the teacher on the other."""
+        given, distill = self.options.supervised.model_dump(), self.options.distill
+        supervised = ContrastiveLoss(model, similarity="dot", relevance=self.labelled.relevance(), **given)
+        taught = KLDistillation(model, similarity="dot", tau=distill.tau, temperature=distill.temperature)
+        return DualHeadLoss(model, supervised=supervised, distill=taught, distill_weight=distill.weight)
+
+    def fit(self, model: Any) -> Fitted:
+        """Train, then choose the weight of the heads."""
+        fitted = super().fit(model)
+        evaluator = self.evaluator()
+        if evaluator is None or self.options.heads.mix is not None:
+            return fitted
+        best, curve = best_mix(*scores_of_heads(model, evaluator.inner))
+        model[-1].mix = best.mix
+        ends = f"{curve[1.0]:.4f} of the supervised head alone, {curve[0.0]:.4f} of the taught one"
+        self.remarks.append(f"The supervised head weighs {best.mix:g}: nDCG@10 {best.ndcg:.4f} held out, {ends}.")
+        return replace(fitted, after=measured(model, evaluator))
+
+    def export(self, model: Any) -> list[Registration]:
+        """One plain model of both heads."""
+        export_dual_head(model, self.folder.path, sides=self.options.heads.sides)
+        return [Registration(self.family.adapter, {"model": str(self.folder.path)})]
+
+    def _found(self, queries: list[str]) -> dict[str, list[str]]:
+        """The best documents of these queries, by the live collection or by the model itself."""
+        collection = self.options.data.collection
+        if collection is None:
+            return self._ranked(ModelSource(self.model(), self.data.documents), queries)
+        with Collection.open(collection) as opened:
+            return self._ranked(CollectionSource(opened, slot=self.options.negatives.slot), queries)
+
+    def _ranked(self, source: CandidateSource, queries: list[str]) -> dict[str, list[str]]:
+        first, count = self.options.negatives.first_rank - 1, 1 + self.options.negatives.per_query
+        found = source.find([self.data.queries[query] for query in queries], [[]] * len(queries), first + count)
+        known = self.data.documents
+        return {
+            query: [name for name, _ in own.ranking[first:] if name in known]
+            for query, own in zip(queries, found, strict=True)
+        }
+
+
+def scores_of_heads(model: Any, task: Any) -> tuple[Any, Any, Any]:
+    """Scores `[queries, documents]` of either head and the grades, for an InformationRetrievalEvaluator's task."""
+    heads, width = model[-1], model[-1].dimension
+    own, heads.mix = heads.mix, 0.5
+    queries, documents = (
+        2**0.5 * encode(texts, batch_size=64, show_progress_bar=False)
+        for encode, texts in ((model.encode_query, task.queries), (model.encode_document, task.corpus))
+    )
+    heads.mix = own
+    gains = np.array([[name in task.relevant_docs[query] for name in task.corpus_ids] for query in task.queries_ids])
+    a, b = (queries[:, part] @ documents[:, part].T for part in (slice(width), slice(width, None)))
+    return a, b, gains.astype(np.float32)
+
+
+def _labelled(data: TrainingData, pairs: Any, scores: Scores) -> list[dict[str, Any]]:
+    """Rows with ids, whose labels get the teacher's scores; those without all scores are left out."""
+    queries, names = list(data.queries), list(data.documents)
+    found = []
+    for row in pairs:
+        query, *documents = row["label"]
+        values = [scores.get(queries[query], {}).get(names[document]) for document in documents]
+        if None not in values:
+            found.append({**row, "label": labels_of(row["label"], [float(value or 0) for value in values])})
+    return found
+
+
+def _unlabelled(data: TrainingData, lists: Lists, scores: Scores, per_query: int) -> list[dict[str, Any]]:
+    """A row for each query without judgements: its best candidates, in the order in which they were found."""
+    found = []
+    for query in (query for query, judged in data.qrels.items() if not judged):
+        own = scores.get(query, {})
+        chosen = [name for name in lists.get(query, ()) if name in own][: 1 + per_query]
+        if len(chosen) == 1 + per_query:
+            texts = [data.queries[query], *(data.documents[name] for name in chosen)]
+            label = labels_of([-1] * (2 + per_query), [own[name] for name in chosen])
+            found.append({**dict(zip(columns(per_query), texts, strict=True)), "label": label})
+    return found

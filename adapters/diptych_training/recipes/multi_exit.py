@@ -1,0 +1,76 @@
+"""`multi_exit`: a dense encoder that may be left after several of its layers, each exit a model of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from diptych.training import Registration, TrainReport
+from diptych_training.losses import ContrastiveLoss
+from diptych_training.losses.multi_exit import MultiExitLoss
+from diptych_training.models.multi_exit import exit_model, export_exits, multi_exit
+from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section
+from diptych_training.recipes.base import RetrievalTraining
+from diptych_training.recipes.contrastive import LossOptions
+from diptych_training.running import Fitted
+from diptych_training.running.run import measured
+
+
+class ExitsOptions(Section):
+    """Where the encoder may be left."""
+
+    layers: tuple[Positive, ...] = Field(
+        min_length=1, description="Exits, by their numbers of layers; layers above the deepest are dropped."
+    )
+    heads: Literal["separate", "shared", "none"] = Field("separate", description="Linear heads: one an exit, or one.")
+    dimension: Positive | None = Field(None, description="Of the embeddings; the encoder's own else.")
+    weights: Literal["depth", "equal"] | tuple[AboveZero, ...] = Field(
+        "depth", description="Of the exits' losses: layers of the exit by those of the deepest, 1, or a number an exit."
+    )
+    distill_weight: float = Field(0.0, ge=0, description="Of each exit's divergence from the deepest one.")
+    distill_tau: AboveZero = Field(0.05, description="Temperature of that divergence.")
+
+
+class Options(RetrievalOptions):
+    """Options of `multi_exit`."""
+
+    exits: ExitsOptions
+    loss: LossOptions = Field(default_factory=LossOptions)
+
+    @model_validator(mode="after")
+    def _no_cache(self) -> Self:
+        if self.training.mini_batch_size is not None:
+            raise ValueError("training.mini_batch_size does not go with several exits: leave it out")
+        return self
+
+
+class MultiExit(RetrievalTraining[Options]):
+    """Trains a dense encoder at several depths together."""
+
+    name: ClassVar[str] = "multi_exit"
+
+    def model(self) -> Any:
+        """The encoder with its exits."""
+        exits = self.options.exits
+        return multi_exit(super().model(), exits.layers, heads=exits.heads, dimension=exits.dimension)
+
+    def loss(self, model: Any) -> Any:
+        """The contrastive family's loss at each exit."""
+        exits = self.options.exits
+        inner = ContrastiveLoss(model, relevance=self.data.relevance(), **self.options.loss.model_dump())
+        given = {"distill_weight": exits.distill_weight, "distill_tau": exits.distill_tau}
+        return MultiExitLoss(inner, weights=exits.weights, **given)
+
+    def export(self, model: Any) -> list[Registration]:
+        """The deepest exit as the folder's model, the others in folders of their own, all measured."""
+        folders, evaluator = export_exits(model, self.folder.path), self.evaluator()
+        *inner, deepest = folders
+        self.measured_exits = {f"exit_{n}": measured(exit_model(model, n), evaluator) for n in inner}
+        named = [(deepest, ""), *((layer, f"exit_{layer}") for layer in reversed(inner))]
+        return [Registration(self.family.adapter, {"model": str(folders[n])}, name) for n, name in named]
+
+    def _report(self, fitted: Fitted, models: list[Registration], seconds: float) -> TrainReport:
+        report = super()._report(fitted, models, seconds)
+        return replace(report, measured={**report.measured, **self.measured_exits}) if report.measured else report

@@ -1,0 +1,119 @@
+"""`prototype_tuning`: a frozen encoder learns classes by a soft prompt and a vector a class, from few examples."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, ClassVar, Self
+
+import torch
+from pydantic import Field, model_validator
+
+from diptych.training import Registration
+from diptych_training.corpus import TrainingData, held_out
+from diptych_training.losses.prototypes import PrototypeLoss
+from diptych_training.models.prototypes import (
+    class_numbers,
+    classifying_model,
+    export_prototypes,
+    prompt_of,
+    prototype_model,
+)
+from diptych_training.options import AboveZero, DataOptions, RecipeOptions, Section, TrainingOptions
+from diptych_training.recipes.base import Training
+from diptych_training.recipes.negatives import documents_of
+from diptych_training.rows import pairs
+from diptych_training.running import Fitted, fit
+from diptych_training.running.evaluating import HeldOut, searching
+
+
+class PromptOptions(Section):
+    """Of the soft prompt."""
+
+    tokens: int = Field(6, ge=0, description="Before each text; 0 trains the classes' vectors alone.")
+    tau: AboveZero = Field(0.05, description="Temperature: cosines are divided by it.")
+
+
+class Tuning(TrainingOptions):
+    """Of few weights from few examples."""
+
+    epochs: AboveZero = Field(25.0, description="Passes over the rows.")
+    learning_rate: AboveZero = Field(1e-2, description="Its highest value.")
+    weight_decay: float = Field(0.0, ge=0, description="Of AdamW.")
+
+
+class Options(RecipeOptions):
+    """Options of `prototype_tuning`: queries are texts, documents are classes, qrels say which is which."""
+
+    data: DataOptions
+    prompt: PromptOptions = Field(default_factory=PromptOptions)
+    training: Tuning = Field(default_factory=Tuning)
+
+    @model_validator(mode="after")
+    def _frozen(self) -> Self:
+        if self.training.lora is not None or self.training.mini_batch_size is not None:
+            raise ValueError("the encoder is frozen: training.lora and training.mini_batch_size do not go with it")
+        if self.data.queries is None or self.data.qrels is None or self.data.synthetic is not None:
+            raise ValueError("classes are learned from judged texts: give data.queries and data.qrels, not synthetic")
+        return self
+
+
+class PrototypeTuning(Training[Options]):
+    """Trains a soft prompt and prototypes."""
+
+    name: ClassVar[str] = "prototype_tuning"
+
+    def model(self) -> Any:
+        """The frozen encoder with its prompt; each class begins at the mean of its examples."""
+        made: Any = prototype_model(
+            super().model(), self.classes, tokens=self.options.prompt.tokens, seed=self.options.seed
+        )
+        texts, names = self.examples
+        vectors = made.encode(texts, convert_to_tensor=True, show_progress_bar=False)
+        made[-1].start_at(vectors, torch.tensor(class_numbers(names, self.classes)))
+        return made
+
+    def fit(self, model: Any) -> Fitted:
+        """Train on a row for each text and class of it."""
+        import datasets
+
+        texts, names = self.examples
+        rows = datasets.Dataset.from_dict({"text": texts, "label": class_numbers(names, self.classes)})
+        return fit(
+            model,
+            rows,
+            PrototypeLoss(model, tau=self.options.prompt.tau),
+            made=self.family,
+            options=self.options.training,
+            folder=self.folder,
+            watcher=self.watcher,
+            seed=self.options.seed,
+            evaluator=self.evaluator(),
+        )
+
+    def export(self, model: Any) -> list[Registration]:
+        """One plain model: queries are texts, documents are classes."""
+        export_prototypes(model, self.folder.path)
+        return [Registration(self.family.adapter, {"model": str(self.folder.path)})]
+
+    def evaluator(self) -> HeldOut | None:
+        """Of the held-out texts, among all classes."""
+        held, options = self._split[1], self.options
+        inner = searching(held, self.kind, documents=len(held.documents), seed=options.seed)
+        return None if inner is None else HeldOut(lambda model: inner.inner(classifying_model(model)))
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """Names of the classes: the texts of the documents."""
+        return list(dict.fromkeys(text for text in self._split[0].documents.values() if text))
+
+    @cached_property
+    def examples(self) -> tuple[list[str], list[str]]:
+        """Texts behind their prompt, and the names of their classes."""
+        data, prompt = self._split[0], prompt_of(self.options.prompt.tokens)
+        found = [(prompt + data.queries[query], data.documents[name]) for query, name in pairs(data)]
+        return [text for text, _ in found], [name for _, name in found]
+
+    @cached_property
+    def _split(self) -> tuple[TrainingData, TrainingData]:
+        options = self.options.data
+        return held_out(TrainingData.read(options, documents_of(options)), options, self.options.seed)

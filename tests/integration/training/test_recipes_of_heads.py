@@ -1,0 +1,214 @@
+"""Recipes whose models have several heads: trained for some steps, and searched with as any other model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diptych import Collection
+from diptych.config import parse_config
+from diptych.errors import ConfigError
+from diptych.registry import Registry
+from diptych.training import TrainReport, load_recipe, read_documents
+from diptych_training import hooks
+from tiny_encoders import WORDS, tiny_encoder
+
+TRAINING = {"epochs": 4, "batch_size": 8, "learning_rate": 5e-3, "device": "cpu", "evaluate_every": 4}
+
+
+class Silent:
+    """Nobody who watches."""
+
+    def begin(self, stage: str, total: int | None) -> None:
+        """A stage starts."""
+
+    def advance(self, stage: str, n: int) -> None:
+        """Steps are done."""
+
+    def say(self, sentence: str) -> None:
+        """Something to read."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model, 24 documents, a query for each, judgements of the first 16 queries, a teacher's scores."""
+    tiny_encoder(tmp_path / "bert", layers=2).save_pretrained(str(tmp_path / "model"), create_model_card=False)
+    documents = [{"_id": f"d{n}", "text": " ".join(WORDS[n : n + 3])} for n in range(24)]
+    queries = [{"_id": f"q{n}", "text": WORDS[n]} for n in range(24)]
+    for name, rows in (("corpus", documents), ("queries", queries)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judged = [f"q{n}\td{n}\t1\n" for n in range(16)]
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(judged))
+    scores = (
+        {"query": f"q{n}", "scores": {f"d{m}": 4.0 if m == n else -abs(m - n) / 4 for m in range(24)}}
+        for n in range(24)
+    )
+    (tmp_path / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in scores))
+    return tmp_path
+
+
+def registry() -> Registry:
+    """With the recipes of the package, whether or not it is installed."""
+    found = Registry()
+    return found if "multi_exit" in [spec.name for spec in found.recipes.sorted()] else Registry(hooks)
+
+
+def asked(folder: Path, **options: Any) -> dict[str, Any]:
+    """A recipe's options in `folder`; `data` and `training` may be changed."""
+    data = {name: str(folder / file) for name, file in FILES.items()}
+    common = {"model": str(folder / "model"), "output": str(folder / "run"), "seed": 1}
+    training = {**TRAINING, **options.pop("training", {})}
+    return {**common, "data": {**data, **options.pop("data", {})}, "training": training, **options}
+
+
+def trained(folder: Path, recipe: str, **options: Any) -> TrainReport:
+    """The report of a training."""
+    report = load_recipe({"recipe": recipe, **asked(folder, **options)}, registry()).make(Silent()).train()
+    assert report.steps > 0
+    assert not (folder / "run" / "checkpoints").exists()
+    return report
+
+
+FILES = {"corpus": "corpus.jsonl", "queries": "queries.jsonl", "qrels": "qrels.tsv"}
+
+
+def searched(folder: Path, slots: Mapping[str, Any], query: str, **search: Any) -> list[str]:
+    """The ids of what a new collection in memory finds."""
+    config = {"store": "memory:", "collection": "tried", "slots": dict(slots), "search": search}
+    with Collection.open(config) as collection:
+        assert collection.populate(read_documents(folder / "corpus.jsonl")).new == 24
+        return [hit.id for hit in collection.search(query, limit=5)]
+
+
+def of(report: TrainReport, name: str = "") -> dict[str, Any]:
+    """The slot of a trained model."""
+    (found,) = (one for one in report.models if one.name == name)
+    return {"adapter": found.adapter, **found.options}
+
+
+def test_an_early_exit_fetches_and_the_deep_one_rescores(folder: Path) -> None:
+    report = trained(folder, "multi_exit", exits={"layers": [1, 2]}, training={"epochs": 12})
+    assert set(report.measured) == {"before", "after", "exit_1"}
+    slots = {"early": of(report, "exit_1"), "deep": of(report)}
+    assert slots["early"]["model"] == str(folder / "run" / "exit_1")
+    found = searched(folder, slots, WORDS[3], retrieve={"early": 10}, rescore={"slot": "deep", "candidates": 10})
+    assert found[0] in {"d1", "d2", "d3"}
+
+
+def heads(folder: Path) -> dict[str, Any]:
+    """Options of `dual_head` with all queries as unlabelled ones, and a teacher."""
+    teacher = {"scores": str(folder / "scores.jsonl")}
+    negatives = {"per_query": 2, "relative": None}
+    return {"teacher": teacher, "unlabelled": str(folder / "queries.jsonl"), "negatives": negatives}
+
+
+def test_two_heads_are_one_model_and_their_weight_is_chosen(folder: Path) -> None:
+    report = trained(folder, "dual_head", **heads(folder), training={"epochs": 12})
+    assert any("supervised head weighs" in remark for remark in report.remarks)
+    assert searched(folder, {"dense": of(report)}, WORDS[3])[0] in {"d1", "d2", "d3"}
+
+
+def test_queries_that_nobody_judged_have_rows_without_ids_and_held_out_ones_none(folder: Path) -> None:
+    recipe: Any = load_recipe({"recipe": "dual_head", **asked(folder, **heads(folder))}, registry()).make(Silent())
+    recipe.prepare()
+    rows, held = recipe.rows(), {recipe.held.queries[query] for query in recipe.held.qrels}
+    labelled = {row["query"]: row["label"][0] >= 0 for row in rows}
+    assert held == set(WORDS[:16]) - {query for query, known in labelled.items() if known}
+    assert {query for query, known in labelled.items() if not known} == set(WORDS[16:24])
+    (row,) = (row for row in rows if row["query"] == WORDS[20])
+    assert row["label"][:4] == [-1.0] * 4
+    named = [f"d{WORDS.index(row[name].split()[0])}" for name in ("positive", "negative_1", "negative_2")]
+    assert row["label"][4:] == [4.0 if name == "d20" else -abs(int(name[1:]) - 20) / 4 for name in named]
+    batch = next(iter(recipe.sampler(rows)(rows, 8, False, seed=1)))
+    assert sum(rows[place]["label"][0] >= 0 for place in batch) == 4
+
+
+def test_another_weight_of_queries_alone_encodes_no_document(folder: Path) -> None:
+    from diptych_training.models.dual_head import dual_head, export_dual_head
+
+    model = dual_head(tiny_encoder(folder / "bert", layers=2))
+    slots = [
+        {
+            "adapter": "sentence-transformers",
+            "model": str(export_dual_head(model, folder / str(mix), mix=mix, sides="query")),
+        }
+        for mix in (0.2, 0.8)
+    ]
+    store = f"edge:{folder / 'qdrant'}"
+    configs = [{"store": store, "collection": "tried", "slots": {"dense": slot}} for slot in slots]
+    with Collection.open(configs[0]) as collection:
+        collection.populate(read_documents(folder / "corpus.jsonl"))
+        (step,) = collection.plan(parse_config(configs[1])).steps
+    assert step.action == "re-prompt"
+
+
+def test_texts_find_their_class_by_its_prototype(folder: Path) -> None:
+    classes = ["even words", "odd words"]
+    (folder / "corpus.jsonl").write_text(
+        "".join(json.dumps({"_id": f"c{n}", "text": classes[n]}) + "\n" for n in (0, 1))
+    )
+    (folder / "qrels.tsv").write_text(
+        "query-id\tcorpus-id\tscore\n" + "".join(f"q{n}\tc{n % 2}\t1\n" for n in range(24))
+    )
+    report = trained(
+        folder, "prototype_tuning", prompt={"tokens": 2}, training={"epochs": 20}, data={"dev": {"share": 0}}
+    )
+    config = {"store": "memory:", "collection": "classes", "slots": {"dense": of(report)}}
+    with Collection.open(config) as collection:
+        collection.populate(read_documents(folder / "corpus.jsonl"))
+        right = [collection.search(WORDS[n], limit=1)[0].id == f"c{n % 2}" for n in range(24)]
+    assert sum(right) >= 20
+
+
+def test_texts_alone_adapt_an_encoder(folder: Path) -> None:
+    report = trained(folder, "cmim", information={"heads": 2})
+    assert set(report.measured) == {"before", "after"}
+    assert searched(folder, {"dense": of(report)}, f"{WORDS[3]} {WORDS[4]} {WORDS[5]}")[0] == "d3"
+    losses = [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
+    told = [row["reconstruction"] for row in losses if "reconstruction" in row]
+    assert told[-1] < told[0]
+
+
+def test_a_killed_training_goes_on_with_its_heads(folder: Path) -> None:
+    """What is trained beside the encoder is in the checkpoint: a run from there ends as one without a break."""
+    import numpy as np
+    from sentence_transformers import SentenceTransformer
+
+    class Killed(Exception):
+        """Raised in the place of a kill."""
+
+    class Killing(Silent):
+        done = 0
+
+        def advance(self, stage: str, n: int) -> None:
+            """The run ends in its seventh step."""
+            self.done += n if stage == "training" else 0
+            if self.done == 7:
+                raise Killed
+
+    whole = trained(folder, "multi_exit", exits={"layers": [1, 2]}, data={"dev": {"share": 0}})
+    given = json.loads((folder / "run" / "recipe.json").read_text())
+    given |= {"output": str(folder / "again")}
+    with pytest.raises(Killed):
+        load_recipe(given, registry()).make(Killing()).train()
+    report = load_recipe(given, registry()).make(Silent()).train()
+    assert report.resumed_at > 0
+    assert report.steps == whole.steps
+    for name in ("", "exit_1"):
+        one, other = (
+            SentenceTransformer(of(r, name)["model"], device="cpu").encode(WORDS[:5]) for r in (whole, report)
+        )
+        assert np.allclose(one, other, atol=1e-5)
+
+
+def test_what_does_not_go_with_a_recipe_is_said(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="mini_batch_size does not go with several exits"):
+        trained(folder, "multi_exit", exits={"layers": [1]}, training={"mini_batch_size": 4})
+    with pytest.raises(ConfigError, match="the encoder is frozen"):
+        trained(folder, "prototype_tuning", training={"lora": {"rank": 2}})
+    with pytest.raises(ConfigError, match="queries and qrels go together"):
+        trained(folder, "cmim", data={"qrels": None})
