@@ -4,6 +4,7 @@ from diptych_training.losses.base import RetrievalLoss
 from diptych_training.losses.cached import CachedLoss
 from diptych_training.losses.contrastive import ContrastiveLoss
 from diptych_training.losses.distillation import AR2RetrieverLoss, CPRDLoss, FocalBCELoss, KLDistillation
+from diptych_training.losses.flops import ActiveTerms, Flops, NonNegative, sparse_loss
 from diptych_training.losses.hybrid_nce import Groups, HybridNCELoss
 from diptych_training.losses.mann_whitney import MannWhitneyLoss
 from diptych_training.losses.margin_mse import DualMarginMSELoss
@@ -13,10 +14,12 @@ from diptych_training.losses.soft_top_k import SoftTopKLoss
 
 __all__ = [
     "AR2RetrieverLoss",
+    "ActiveTerms",
     "CPRDLoss",
     "CachedLoss",
     "ContrastiveLoss",
     "DualMarginMSELoss",
+    "Flops",
     "FocalBCELoss",
     "Groups",
     "HybridNCELoss",
@@ -24,6 +27,8 @@ __all__ = [
     "MannWhitneyLoss",
     "Mixing",
     "PSLLoss",
+    "NonNegative",
     "RetrievalLoss",
     "SoftTopKLoss",
+    "sparse_loss",
 ]
