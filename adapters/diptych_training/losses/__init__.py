@@ -1,6 +1,7 @@
 """Losses for sentence-transformers' trainers; each knows which documents of a batch are relevant to which queries."""
 
 from diptych_training.losses.base import RetrievalLoss
+from diptych_training.losses.bottleneck import LexiconBottleneckLoss
 from diptych_training.losses.cached import CachedLoss
 from diptych_training.losses.contrastive import ContrastiveLoss
 from diptych_training.losses.distillation import AR2RetrieverLoss, CPRDLoss, FocalBCELoss, KLDistillation
@@ -10,6 +11,7 @@ from diptych_training.losses.mann_whitney import MannWhitneyLoss
 from diptych_training.losses.margin_mse import DualMarginMSELoss
 from diptych_training.losses.mixing import Mixing
 from diptych_training.losses.psl import PSLLoss
+from diptych_training.losses.momentum import LexLIPLoss, MomentumContrastiveLoss
 from diptych_training.losses.soft_top_k import SoftTopKLoss
 
 __all__ = [
@@ -24,9 +26,12 @@ __all__ = [
     "Groups",
     "HybridNCELoss",
     "KLDistillation",
+    "LexLIPLoss",
+    "LexiconBottleneckLoss",
     "MannWhitneyLoss",
     "Mixing",
     "PSLLoss",
+    "MomentumContrastiveLoss",
     "NonNegative",
     "RetrievalLoss",
     "SoftTopKLoss",
