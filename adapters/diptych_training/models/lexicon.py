@@ -27,44 +27,39 @@ Queries: TypeAlias = Literal["encoder", "bag", "static"]
 
 
 def lexicon(
-    folder: str | Path,
+    source: SparseEncoder | str | Path,
     *,
     queries: Queries = "encoder",
     idf: Tensor | None = None,
     normalize: bool = False,
-    max_length: int | None = None,
-    device: str | None = None,
 ) -> SparseEncoder:
-    """The lexicon to train over the masked language model, or the saved lexicon, in a folder.
+    """The lexicon to train over a masked language model, or over a lexicon; one with a Router keeps its ways.
 
     Args:
-        folder: with config.json, model.safetensors and a tokenizer.
+        source: a model of sentence-transformers, or a folder with config.json, model.safetensors and a tokenizer, which
+            is loaded for the CPU.
         queries: see the module's table.
         idf: `[words]`, the first weights of static queries; see `inverse_frequencies`.
         normalize: both sides at unit length, as LexLIP has it; saved with the model.
-        max_length: tokens that are read of a text; the model's own limit else.
 
     Raises:
-        ContractError: the folder has no masked-language-model head, or weights without static queries.
+        ContractError: the model has no masked-language-model head, or weights without static queries.
     """
     if idf is not None and queries != "static":
         raise ContractError("weights without static queries", where="lexicon", got=queries, expected="queries: static")
-    model = SparseEncoder(str(folder), device=device, local_files_only=True, model_kwargs={"use_safetensors": True})
+    model = source if isinstance(source, SparseEncoder) else _loaded(Path(source))
     parts: list[Any] = list(model.children())
     routed = isinstance(parts[0], Router)
     if not routed and not any(isinstance(part, SpladePooling) for part in parts):
         found = ", ".join(type(part).__name__ for part in parts)
         what = "the model has no masked-language-model head"
-        raise ContractError(what, where=folder, got=found, expected="SpladePooling")
-    if max_length is not None:
-        model.max_seq_length = max_length
+        raise ContractError(what, where="lexicon", got=found, expected="SpladePooling")
     extra = [Normalize()] if normalize and not any(isinstance(part, Normalize) for part in parts) else []
-    if queries == "encoder" or routed:
-        made = [*parts, *extra]
-    else:
+    made = [*parts, *extra]
+    if queries != "encoder" and not routed:
         side = _static(model.tokenizer, idf, frozen=queries == "bag")
         made = [Router.for_query_document(query_modules=[side], document_modules=parts), *extra]
-    return model if made == parts else SparseEncoder(modules=made, similarity_fn_name="dot", device=device)
+    return model if made == parts else SparseEncoder(modules=made, similarity_fn_name="dot", device=str(model.device))
 
 
 def inverse_frequencies(texts: Iterable[str], tokenizer: Any) -> Tensor:
@@ -88,6 +83,10 @@ def routes_of(model: SparseEncoder, columns: Iterable[str]) -> dict[str, str]:
     if not any(isinstance(part, Router) for part in model.children()):
         return {}
     return {column: "query" if column == "query" else "document" for column in columns if column != "label"}
+
+
+def _loaded(folder: Path) -> SparseEncoder:
+    return SparseEncoder(str(folder), device="cpu", local_files_only=True, model_kwargs={"use_safetensors": True})
 
 
 def _static(tokenizer: Any, idf: Tensor | None, *, frozen: bool) -> SparseStaticEmbedding:

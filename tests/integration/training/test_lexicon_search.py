@@ -23,7 +23,7 @@ QUERIES = [" ".join(RANDOM.choice(WORDS, 3)) for _ in range(8)]
 
 @pytest.fixture(params=[False, True], ids=["splade", "lexlip"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    model = lexicon(tiny_masked_model(tmp_path / "bert"), normalize=request.param, device="cpu")
+    model = lexicon(tiny_masked_model(tmp_path / "bert"), normalize=request.param)
     model.save_pretrained(str(tmp_path / "lexicon"))
     return str(tmp_path / "lexicon")
 

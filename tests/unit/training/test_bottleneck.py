@@ -21,7 +21,7 @@ TEXTS = [" ".join(WORDS[n : n + 1 + n % 12]) for n in range(24)]
 
 @pytest.fixture
 def model(tmp_path: Path) -> Any:
-    return lexicon(tiny_masked_model(tmp_path), device="cpu")
+    return lexicon(tiny_masked_model(tmp_path))
 
 
 def test_gaps_leave_special_tokens_and_the_decoder_has_more_of_them(model: Any) -> None:

@@ -30,7 +30,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Any:
-    return lexicon(tiny_masked_model(tmp_path / "bert"), device="cpu").eval()
+    return lexicon(tiny_masked_model(tmp_path / "bert")).eval()
 
 
 def parts(seed: int) -> tuple[Tensor, torch.nn.Linear, Tensor]:
@@ -107,7 +107,7 @@ def test_what_is_saved_within_is_the_whole_model(model: Any, tmp_path: Path) -> 
     with blockwise(model):
         assert torch.allclose(model.encode(TEXTS, convert_to_sparse_tensor=False), wanted, atol=1e-5)
         model.save_pretrained(str(tmp_path / "saved"))
-    saved = lexicon(tmp_path / "saved", device="cpu").eval()
+    saved = lexicon(tmp_path / "saved").eval()
     assert torch.allclose(saved.encode(TEXTS, convert_to_sparse_tensor=False), wanted, atol=1e-6)
 
 
@@ -148,7 +148,7 @@ def test_a_model_that_pools_by_sums_is_left_alone(model: Any) -> None:
 
 
 def test_a_route_is_looked_into(model: Any, tmp_path: Path) -> None:
-    routed = lexicon(tmp_path / "bert", queries="bag", device="cpu").eval()
+    routed = lexicon(tmp_path / "bert", queries="bag").eval()
     wanted = routed.encode_document(TEXTS, convert_to_sparse_tensor=False)
     with blockwise(routed) as works:
         assert works

@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=["encoder", "encoder at unit length", "bag", "static"])
 def model(request: pytest.FixtureRequest, folder: Path) -> Any:
     kind, _, unit = request.param.partition(" ")
-    return lexicon(folder, queries=kind, normalize=bool(unit), device="cpu").eval()
+    return lexicon(folder, queries=kind, normalize=bool(unit)).eval()
 
 
 def rows(model: Any, side: str, texts: list[str]) -> Any:
@@ -46,7 +46,7 @@ def test_weights_are_at_least_zero_and_pads_change_nothing(model: Any, text: str
 
 
 def test_the_query_of_a_bag_is_its_tokens_without_special_ones(folder: Path) -> None:
-    model = lexicon(folder, queries="bag", device="cpu")
+    model = lexicon(folder, queries="bag")
     (row,) = rows(model, "query", [f"{WORDS[3]} {WORDS[7]} {WORDS[3]} unheard"])
     tokens = model.tokenizer.convert_ids_to_tokens(row.nonzero()[:, 0].tolist())
     assert sorted(tokens) == sorted([WORDS[3], WORDS[7]])
@@ -55,10 +55,10 @@ def test_the_query_of_a_bag_is_its_tokens_without_special_ones(folder: Path) -> 
 
 
 def test_static_queries_start_from_inverse_document_frequencies(folder: Path) -> None:
-    tokenizer = lexicon(folder, device="cpu").tokenizer
+    tokenizer = lexicon(folder).tokenizer
     texts = [f"{WORDS[0]} {WORDS[1]} {WORDS[1]}", WORDS[0], f"{WORDS[0]} {WORDS[2]}"]
     idf = inverse_frequencies(texts, tokenizer)
-    model = lexicon(folder, queries="static", idf=idf, device="cpu")
+    model = lexicon(folder, queries="static", idf=idf)
     (row,) = rows(model, "query", [f"{WORDS[0]} {WORDS[1]}"])
     found = [float(row[tokenizer.convert_tokens_to_ids(word)]) for word in WORDS[:2]]
     assert found == pytest.approx([math.log(1 + 0.5 / 3.5), math.log(1 + 2.5 / 1.5)], abs=1e-6)
@@ -66,7 +66,7 @@ def test_static_queries_start_from_inverse_document_frequencies(folder: Path) ->
 
 
 def test_lexlips_vectors_have_unit_length(folder: Path) -> None:
-    model = lexicon(folder, normalize=True, device="cpu").eval()
+    model = lexicon(folder, normalize=True).eval()
     assert torch.allclose(rows(model, "document", [LONG, WORDS[0]]).norm(dim=1), torch.ones(2), atol=1e-5)
 
 
@@ -75,7 +75,7 @@ def test_lexlips_vectors_have_unit_length(folder: Path) -> None:
 def test_what_is_saved_is_served_by_the_adapters_as_it_was_trained(
     queries: Any, normalize: bool, folder: Path, tmp_path: Path
 ) -> None:
-    model = lexicon(folder, queries=queries, normalize=normalize, device="cpu").eval()
+    model = lexicon(folder, queries=queries, normalize=normalize).eval()
     model.save_pretrained(str(tmp_path))
     served: Any = (SpladeEncoder if queries == "encoder" else LearnedSparseEncoder).of(
         model=str(tmp_path), device="cpu"
@@ -89,10 +89,10 @@ def test_what_is_saved_is_served_by_the_adapters_as_it_was_trained(
 
 
 def test_a_saved_lexicon_is_trained_further_on_its_routes(folder: Path, tmp_path: Path) -> None:
-    lexicon(folder, queries="bag", device="cpu").save_pretrained(str(tmp_path))
-    again = lexicon(tmp_path, queries="bag", device="cpu")
+    lexicon(folder, queries="bag").save_pretrained(str(tmp_path))
+    again = lexicon(tmp_path, queries="bag")
     assert routes_of(again, ["query", "positive", "label"]) == {"query": "query", "positive": "document"}
-    assert routes_of(lexicon(folder, device="cpu"), ["query"]) == {}
+    assert routes_of(lexicon(folder), ["query"]) == {}
 
 
 def test_weights_without_static_queries_are_refused(folder: Path) -> None:
@@ -106,4 +106,4 @@ def test_a_model_without_a_masked_language_model_is_refused(folder: Path, tmp_pa
     tiny_masked_model(tmp_path)
     BertModel.from_pretrained(folder).save_pretrained(tmp_path)
     with pytest.raises(ContractError, match="no masked-language-model head"):
-        lexicon(tmp_path, device="cpu")
+        lexicon(tmp_path)
