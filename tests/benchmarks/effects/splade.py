@@ -24,7 +24,7 @@ from torch import Tensor
 from transformers import BertForMaskedLM
 
 from diptych_training.losses import ContrastiveLoss
-from diptych_training.losses.flops import active_terms, flops
+from diptych_training.losses.flops import Flops, active_terms
 from diptych_training.models.lexicon_head import max_logits
 
 WEIGHTS = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -51,16 +51,18 @@ class TinyLexicon(Tiny):
 
 
 class Penalized(torch.nn.Module):
-    """A loss with FLOPS of both sides, whose weight rises with the square of the steps."""
+    """A loss with FLOPS of both sides, whose weight rises with the square of the steps; of unit vectors on demand."""
 
-    def __init__(self, loss: Any, weight: float, ramp: int = STEPS // 3) -> None:
+    def __init__(self, loss: Any, weight: float, *, ramp: int, unit: bool = False) -> None:
         super().__init__()
         self.loss, self.weight, self.ramp, self.step = loss, weight, ramp, 0
+        self.penalty = Flops(normalized=unit)
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch."""
         part, self.step = min(1.0, self.step / self.ramp) ** 2, self.step + 1
-        penalty = flops(embeddings[0]) + flops(torch.cat(list(embeddings[1:])))
+        sides = (embeddings[0], torch.cat(list(embeddings[1:])))
+        penalty = sum(self.penalty.compute_loss_from_embeddings(side) for side in sides)
         found: Tensor = self.loss.compute_loss_from_embeddings(embeddings, labels) + part * self.weight * penalty
         return found
 
@@ -90,12 +92,12 @@ def run(weight: float, seed: int, **given: Any) -> Found:
     return ndcg(scores(model, world, dot=True), world.relevant[world.test]), documents, queries
 
 
-def learned(world: Lex, weight: float, seed: int, model: TinyLexicon | None = None, steps: int = STEPS) -> TinyLexicon:
+def learned(world: Lex, weight: float, seed: int) -> TinyLexicon:
     """The lexicon after its training."""
+    student = TinyLexicon.of(len(world.words), seed=seed)
     main = ContrastiveLoss(None, similarity="dot", tau=1.0, relevance=world.relevance())
-    student = model or TinyLexicon.of(len(world.words), seed=seed)
-    loss: Any = Penalized(main, weight, ramp=max(1, steps // 3))
-    trained(world, world.rows(), loss, seed=seed, model=student, steps=steps)
+    loss: Any = Penalized(main, weight, ramp=STEPS // 3)
+    trained(world, world.rows(), loss, seed=seed, model=student, steps=STEPS)
     return student
 
 
