@@ -10,8 +10,8 @@ from diptych_training.losses.hybrid_nce import Groups, HybridNCELoss
 from diptych_training.losses.mann_whitney import MannWhitneyLoss
 from diptych_training.losses.margin_mse import DualMarginMSELoss
 from diptych_training.losses.mixing import Mixing
-from diptych_training.losses.psl import PSLLoss
 from diptych_training.losses.momentum import LexLIPLoss, MomentumContrastiveLoss
+from diptych_training.losses.psl import PSLLoss
 from diptych_training.losses.soft_top_k import SoftTopKLoss
 
 __all__ = [
@@ -30,9 +30,9 @@ __all__ = [
     "LexiconBottleneckLoss",
     "MannWhitneyLoss",
     "Mixing",
-    "PSLLoss",
     "MomentumContrastiveLoss",
     "NonNegative",
+    "PSLLoss",
     "RetrievalLoss",
     "SoftTopKLoss",
     "sparse_loss",
