@@ -73,15 +73,15 @@ class Splade(RetrievalTraining[Options]):
 
     def data_steps(self) -> list[str]:
         """Mine negatives, and ask the teacher, if there is one; what stored scores are of are the candidates."""
-        teacher = self.options.teacher
+        teacher, asked = self.options.teacher, self.folder.path / "data" / "pairs.jsonl"
         if teacher is not None and teacher.scores is not None and self.folder.kept(NEGATIVES) is None:
-            scores = scores_by_query(list(teacher_scores(teacher, self.data, {}, self.watcher)))
+            scores = scores_by_query(list(teacher_scores(teacher, self.data, {}, self.watcher, asked)))
             lists = {query: self._others(query, own) for query, own in scores.items() if query in self.data.qrels}
             self.folder.keep(NEGATIVES, ({"query": query, "documents": own} for query, own in lists.items()))
         done = super().data_steps()
         if teacher is None or self.folder.kept(SCORES) is not None:
             return done
-        kept = self.folder.keep(SCORES, teacher_scores(teacher, self.data, self.negatives(), self.watcher))
+        kept = self.folder.keep(SCORES, teacher_scores(teacher, self.data, self.negatives(), self.watcher, asked))
         return [*done, f"the teacher's scores are in {kept.name}"]
 
     def model(self) -> Any:
