@@ -21,7 +21,7 @@ from diptych_adapters.models import ModelFolder
 from diptych_adapters.pipeline_steps import is_routed
 from diptych_adapters.pipelines import Pipeline, find, load, prompts_of, require
 
-MASKED = ("Transformer", "MLMTransformer", "SpladePooling")
+MASKED = ("Transformer", "MLMTransformer", "SpladePooling", "Normalize")
 WIDE = 8  # texts of a batch of the library's, of which each token takes a row as wide as the lexicon
 CHUNK = 32  # tokens pooled at once: their rows are as wide as the lexicon, and several copies are held of them
 
@@ -79,7 +79,9 @@ class LearnedSparseEncoder(Pipeline):
     def _run_masked(self) -> None:
         """Have a masked language model run up to its decoder; decoder and pooling follow in `LexiconGraph`."""
         parts: list[Any] = list(self.model.children())
-        plain = len(parts) == 2 and isinstance(parts[1], SpladePooling) and is_plain(self.model, modules=MASKED)
+        unit = [type(part).__name__ for part in parts[2:]] == ["Normalize"]
+        pooled = len(parts) == 2 + unit and isinstance(parts[1], SpladePooling)
+        plain = pooled and is_plain(self.model, modules=MASKED)
         cut = without_decoder(parts[0]) if plain and not self._options.file_name else None
         if cut is None:
             return self._run_by(None, list)
@@ -87,7 +89,7 @@ class LearnedSparseEncoder(Pipeline):
         pooling, activation = parts[1].pooling_strategy, parts[1].activation_function
 
         def head(graph: Graph) -> Graph:
-            return LexiconGraph(graph, decoder, pooling=pooling, activation=activation)
+            return LexiconGraph(graph, decoder, pooling=pooling, activation=activation, unit=unit)
 
         return self._run_by(
             Whole(body, "token_embeddings"),

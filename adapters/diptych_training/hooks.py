@@ -34,6 +34,8 @@ RECIPES = [
     _recipe("cprd", "dense", "Cprd", "A reranker's order of the hard negatives."),
     _recipe("distill", "dense", "Distill", "A reranker's distribution over each query's candidates."),
     _recipe("mw", "dense", "MannWhitney", "Scores that one threshold over all queries can cut."),
+    _recipe("splade", "sparse", "Splade", "A lexicon, kept sparse by FLOPS; queries may go without a network."),
+    _recipe("lexlip_text", "sparse", "LexLIPText", "A lexicon through a bottleneck, then against a momentum queue."),
     _recipe("tas_balanced", "dense", "TasBalanced", "A reranker's margins, in batches of one topic."),
     _recipe("dual_view", "dense", "DualView", "Instructions that turn a ranking round, both views in one batch."),
     _recipe("multi_exit", "dense", "MultiExit", "One encoder that may be left after several of its layers."),

@@ -24,10 +24,14 @@ class LexiconGraph:
         decoder: from width to words.
         pooling: max or sum over the tokens.
         activation: relu, or log1p_relu, which takes the logarithm twice.
+        unit: whether the weights of a text are brought to unit length.
     """
 
-    def __init__(self, body: Graph, decoder: torch.nn.Linear, *, pooling: str, activation: str) -> None:
-        self._body, self._pooling, self._twice = body, pooling, activation == "log1p_relu"
+    def __init__(
+        self, body: Graph, decoder: torch.nn.Linear, *, pooling: str, activation: str, unit: bool = False
+    ) -> None:
+        self._body, self._pooling, self._unit = body, pooling, unit
+        self._twice = activation == "log1p_relu"
         self._weight = decoder.weight.detach()
         if body.numerics.split()[1:2] == ["bfloat16"]:
             self._weight = self._weight.to(torch.bfloat16)
@@ -46,8 +50,10 @@ class LexiconGraph:
         with torch.inference_mode():
             for start in range(0, len(mask), step):
                 some = slice(start, start + step)
-                weights = self._pooled(torch.from_numpy(vectors[some]), torch.from_numpy(mask[some]))
-                found[some] = weights.float().cpu().numpy()
+                weights = self._pooled(torch.from_numpy(vectors[some]), torch.from_numpy(mask[some])).float()
+                if self._unit:
+                    weights = torch.nn.functional.normalize(weights, dim=1)
+                found[some] = weights.cpu().numpy()
         return found
 
     def _pooled(self, vectors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

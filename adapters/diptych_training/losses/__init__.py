@@ -1,29 +1,39 @@
 """Losses for sentence-transformers' trainers; each knows which documents of a batch are relevant to which queries."""
 
 from diptych_training.losses.base import RetrievalLoss
+from diptych_training.losses.bottleneck import LexiconBottleneckLoss
 from diptych_training.losses.cached import CachedLoss
 from diptych_training.losses.contrastive import ContrastiveLoss
 from diptych_training.losses.distillation import AR2RetrieverLoss, CPRDLoss, FocalBCELoss, KLDistillation
+from diptych_training.losses.flops import ActiveTerms, Flops, NonNegative, sparse_loss
 from diptych_training.losses.hybrid_nce import Groups, HybridNCELoss
 from diptych_training.losses.mann_whitney import MannWhitneyLoss
 from diptych_training.losses.margin_mse import DualMarginMSELoss
 from diptych_training.losses.mixing import Mixing
+from diptych_training.losses.momentum import LexLIPLoss, MomentumContrastiveLoss
 from diptych_training.losses.psl import PSLLoss
 from diptych_training.losses.soft_top_k import SoftTopKLoss
 
 __all__ = [
     "AR2RetrieverLoss",
+    "ActiveTerms",
     "CPRDLoss",
     "CachedLoss",
     "ContrastiveLoss",
     "DualMarginMSELoss",
+    "Flops",
     "FocalBCELoss",
     "Groups",
     "HybridNCELoss",
     "KLDistillation",
+    "LexLIPLoss",
+    "LexiconBottleneckLoss",
     "MannWhitneyLoss",
     "Mixing",
+    "MomentumContrastiveLoss",
+    "NonNegative",
     "PSLLoss",
     "RetrievalLoss",
     "SoftTopKLoss",
+    "sparse_loss",
 ]

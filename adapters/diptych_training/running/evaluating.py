@@ -13,6 +13,7 @@ from diptych_training.corpus import TrainingData
 
 PRIMARY = "nDCG@10"
 METRICS = {"ndcg@10": "nDCG@10", "mrr@10": "MRR@10", "recall@100": "R@100", "accuracy@1": "P@1"}
+TERMS = {"query_active_dims": "query terms", "corpus_active_dims": "document terms"}  # of lexicons
 
 
 class HeldOut(BaseEvaluator):
@@ -66,7 +67,7 @@ def by_metric(found: Mapping[str, Any]) -> dict[str, float]:
     """What an evaluator returned, under the names of measures."""
     return {
         name: float(value)
-        for end, name in METRICS.items()
+        for end, name in {**METRICS, **TERMS}.items()
         for key, value in found.items()
         if key == end or key.endswith(f"_{end}")
     }

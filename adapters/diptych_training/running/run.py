@@ -78,7 +78,7 @@ def fit(
     untrained = Untrained(model) if options.untrained_share else None
     if options.lora is not None:
         lora.adapt(model, options.lora)
-    told = [*callbacks(watcher, folder, metric, options.patience), *further]
+    told = [*further, *callbacks(watcher, folder, metric, options.patience)]  # what is added to logs comes first
     given = {"data_collator": collator} if collator is not None else {}
     trainer = made.trainer(
         model=model, args=asked, train_dataset=rows, loss=loss, evaluator=evaluator, callbacks=told, **given

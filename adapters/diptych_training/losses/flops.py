@@ -1,0 +1,113 @@
+"""FLOPS: how many terms an inverted index would have to multiply, as a penalty with a gradient.
+
+`FLOPS(W) = sum over terms v of (mean over texts b of |W_bv|)^2`. Paria et al., "Minimizing FLOPs to Learn Efficient
+Sparse Representations", ICLR 2020; with SPLADE's queries and documents weighed apart, Formal et al., "SPLADE v2", 2021.
+It is 0 for weights that are all 0 alone, and least, of all ways to lay out the same mass, where every term has as much.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from sentence_transformers.sparse_encoder.losses import SpladeLoss
+from torch import Tensor
+from transformers import TrainerCallback
+
+
+def flops(weights: Tensor) -> Tensor:
+    """FLOPS of term weights `[B, V]`; a scalar."""
+    return weights.abs().mean(0).square().sum()
+
+
+def active_terms(weights: Tensor) -> Tensor:
+    """How many terms each text has `[B]`."""
+    return (weights != 0).sum(1)
+
+
+class Flops(torch.nn.Module):
+    """The penalty as sentence-transformers' SpladeLoss wants it; it counts the terms of what it sees.
+
+    Args:
+        normalized: of the weights at unit length, as LexLIP has it: what a weight of the penalty means then does not
+            depend on the scale of the lexicon.
+    """
+
+    def __init__(self, *, normalized: bool = False) -> None:
+        super().__init__()
+        self.normalized = normalized
+        self._terms = self._texts = 0
+
+    def compute_loss_from_embeddings(self, embeddings: Tensor) -> Tensor:
+        """FLOPS of term weights `[B, V]`, in float32."""
+        weights = (embeddings.to_dense() if embeddings.is_sparse else embeddings).float()
+        self._terms, self._texts = self._terms + int(active_terms(weights).sum()), self._texts + len(weights)
+        return flops(torch.nn.functional.normalize(weights, dim=1) if self.normalized else weights)
+
+    def taken_mean(self) -> float | None:
+        """The mean number of terms of the texts seen since the last call; None without any."""
+        terms, texts = self._terms, self._texts
+        self._terms = self._texts = 0
+        return terms / texts if texts else None
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What the model card says of it."""
+        return {"normalized": self.normalized}
+
+
+def sparse_loss(
+    model: Any, main: torch.nn.Module, *, query_weight: float, document_weight: float, normalized: bool = False
+) -> SpladeLoss:
+    """A main loss with both penalties, as the trainer of sparse encoders takes it.
+
+    Args:
+        model: SparseEncoder that is trained.
+        main: a loss over embeddings, such as `ContrastiveLoss(model, similarity="dot", tau=1)`.
+        query_weight, document_weight: of the penalties once the ramp is over; a weight of 0 still counts terms.
+        normalized: see `Flops`.
+    """
+    return SpladeLoss(
+        model,
+        main,
+        document_regularizer_weight=document_weight,
+        query_regularizer_weight=query_weight,
+        document_regularizer=Flops(normalized=normalized),
+        query_regularizer=Flops(normalized=normalized),
+    )
+
+
+class ActiveTerms(TrainerCallback):  # type: ignore[misc]
+    """Adds to what the trainer logs the mean numbers of terms of the queries and documents of its batches.
+
+    Args:
+        loss: of `sparse_loss`.
+    """
+
+    def __init__(self, loss: SpladeLoss) -> None:
+        self._counted = {"query": loss.query_regularizer, "document": loss.document_regularizer}
+        self.last: dict[str, float] = {}
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        """Put the means since the last time into `logs`."""
+        if logs is None or "loss" not in logs:
+            return
+        found = {f"{side}_active_terms": counted.taken_mean() for side, counted in self._counted.items()}
+        self.last = {name: round(mean, 1) for name, mean in found.items() if mean is not None}
+        logs.update(self.last)
+
+
+class NonNegative(TrainerCallback):  # type: ignore[misc]
+    """Keeps trained static term weights at 0 or above: after each step what fell below is 0.
+
+    Args:
+        parameters: of the static side.
+    """
+
+    def __init__(self, *parameters: torch.nn.Parameter) -> None:
+        self._parameters = parameters
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Cut what is below 0."""
+        with torch.no_grad():
+            for parameter in self._parameters:
+                parameter.clamp_(min=0)

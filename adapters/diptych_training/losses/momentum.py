@@ -1,0 +1,194 @@
+"""LexLIP's second phase for text: lexicon vectors against a queue of those of a slower twin of the encoder.
+
+The twin follows the encoder, `twin = m twin + (1 - m) encoder` before each step; the queues keep what it made of the
+last documents and queries. Loss: the mean of both directions' cross-entropy over what the twin makes of the batch and
+what is in the queue, similarities divided by tau; FLOPS on top, ramped up as SPLADE's. He et al., "Momentum Contrast",
+CVPR 2020; Luo et al., "LexLIP", ICCV 2023: unit vectors, tau .05, m .99, 11,520 in the queue, FLOPS .002.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from sentence_transformers.sparse_encoder.losses import SpladeLoss
+from torch import Tensor
+
+from diptych.errors import ContractError
+from diptych_training.losses.base import Features, RetrievalLoss
+from diptych_training.losses.contrastive import contrastive
+from diptych_training.losses.flops import Flops
+from diptych_training.relevance import Relevance
+
+
+class Queue:
+    """The last vectors that were put in, the oldest going first; with the id of each, -1 where unknown.
+
+    Args:
+        size: how many; each takes four bytes a word of the lexicon.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.vectors, self.ids = torch.empty(0, 0), torch.empty(0, dtype=torch.int64)
+
+    def put(self, vectors: Tensor, ids: Tensor) -> None:
+        """Add `vectors [n, V]` with their `ids [n]`."""
+        self.vectors = torch.cat([self.like(vectors), vectors.detach()])[-self.size :]
+        self.ids = torch.cat([self.ids.to(ids.device), ids])[-self.size :]
+
+    def like(self, vectors: Tensor) -> Tensor:
+        """What is in it, `[held, V]`: where `vectors [n, V]` are, and as wide also when it is empty."""
+        return self.vectors.to(vectors) if len(self.vectors) else vectors.new_empty(0, vectors.shape[1])
+
+
+class MomentumContrastiveLoss(RetrievalLoss):
+    """Both directions' contrast with the twin's vectors of the batch and of the queue; what is relevant is no negative.
+
+    Requirements: (query, positive, negative_1, ...) columns; labels: none, or ids `[B, 2 + H]`.
+
+    Args:
+        model: that is trained; the twin is a copy of it as it is at the first batch. Neither twin nor queue is kept in
+            checkpoints: where a killed training goes on, they start anew.
+        tau: temperature.
+        momentum: m of the twin.
+        queue: vectors that are kept of each side.
+        relevance, similarity: see `RetrievalLoss`.
+
+    Raises:
+        ContractError: a number that makes no sense.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        tau: float = 0.05,
+        momentum: float = 0.99,
+        queue: int = 1024,
+        relevance: Relevance | None = None,
+        similarity: str = "cosine",
+    ) -> None:
+        super().__init__(model, relevance=relevance, similarity=similarity)
+        if not (0 <= momentum < 1 and queue >= 1 and tau > 0):
+            got = f"momentum {momentum}, queue {queue}, tau {tau}"
+            where, expected = "MomentumContrastiveLoss", "0 <= momentum < 1, queue >= 1, tau > 0"
+            raise ContractError("unusable options", where=where, got=got, expected=expected)
+        self.tau, self.momentum = tau, momentum
+        self.queries, self.documents = Queue(queue), Queue(queue)
+        # In a list, so that the twin is no part of what is trained or kept, and nothing switches its dropout on.
+        self._twin = [copy.deepcopy(model).requires_grad_(False).eval()]
+        self._seen: list[Tensor] = []
+        self._began = False
+
+    @property
+    def twin(self) -> Any:
+        """The slower encoder."""
+        return self._twin[0]
+
+    def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
+        """The loss of a batch."""
+        features = [dict(column) for column in sentence_features]
+        self.look_at(features)
+        return super().forward(features, labels)
+
+    def look_at(self, features: Sequence[Features]) -> None:
+        """Move the twin, and have it encode the batch that `compute_loss_from_embeddings` is to get next."""
+        self.twin.to(next(self.model.parameters()).device)
+        if self.training:
+            self._follow(self.momentum if self._began else 0.0)
+            self._began = True
+        with torch.no_grad():
+            self._seen = [self.twin(dict(column))["sentence_embedding"] for column in features]
+
+    def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
+        """The loss of a batch that the twin has seen.
+
+        Raises:
+            ContractError: it has not.
+        """
+        if [seen.shape for seen in self._seen] != [column.shape for column in embeddings]:
+            where, do = "MomentumContrastiveLoss", "call look_at with the batch first, as forward does"
+            raise ContractError("the twin has not seen this batch", where=where, do=do)
+        queries, documents = self.prepared(embeddings)
+        slow_queries, slow_documents = self.prepared(self._seen)
+        known = self.candidates(embeddings, labels)
+        own = known.documents[known.own]
+        held = self.relevance(known.queries, self.documents.ids) | _same(own, self.documents.ids)
+        there = self._contrast(queries, slow_documents, known.positive, known.negative, self.documents, held)
+        asked = self.relevance(self.queries.ids, own).T | _same(known.queries, self.queries.ids)
+        sisters = known.sisters.T
+        back = self._contrast(documents[known.own], slow_queries, sisters, ~sisters, self.queries, asked)
+        if self.training:
+            self.queries.put(slow_queries, known.queries)
+            self.documents.put(slow_documents, known.documents)
+        self._seen = []
+        return (there + back) / 2
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What the model card says of it."""
+        return {
+            "tau": self.tau,
+            "momentum": self.momentum,
+            "queue": self.queries.size,
+            "similarity": self.similarity,
+        }
+
+    def _contrast(
+        self, asking: Tensor, pool: Tensor, positive: Tensor, negative: Tensor, queue: Queue, left_out: Tensor
+    ) -> Tensor:
+        """One direction; `left_out` `[B, held]` says what of the queue is relevant."""
+        scores = asking @ torch.cat([pool, queue.like(pool)]).T / self.tau
+        wider = torch.cat([positive, torch.zeros_like(left_out)], 1)
+        return contrastive(scores, wider, torch.cat([negative, ~left_out], 1))
+
+    @torch.no_grad()
+    def _follow(self, momentum: float) -> None:
+        for slow, fast in zip(self.twin.parameters(), self.model.parameters(), strict=True):
+            slow.lerp_(fast.detach().to(slow), 1 - momentum)
+
+
+class LexLIPLoss(SpladeLoss):
+    """`MomentumContrastiveLoss` with FLOPS of unit vectors, as SpladeLoss, so that the ramp of its weights applies.
+
+    Requirements: those of `MomentumContrastiveLoss`.
+
+    Args:
+        model: SparseEncoder that is trained.
+        flops_weight: of both sides' penalties, at unit length.
+        tau, momentum, queue, relevance: see `MomentumContrastiveLoss`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        flops_weight: float = 0.002,
+        tau: float = 0.05,
+        momentum: float = 0.99,
+        queue: int = 1024,
+        relevance: Relevance | None = None,
+    ) -> None:
+        main = MomentumContrastiveLoss(model, tau=tau, momentum=momentum, queue=queue, relevance=relevance)
+        super().__init__(
+            model,
+            main,
+            document_regularizer_weight=flops_weight,
+            query_regularizer_weight=flops_weight,
+            document_regularizer=Flops(normalized=True),
+            query_regularizer=Flops(normalized=True),
+        )
+
+    def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Mapping[str, Tensor]:
+        """The parts of a batch's loss by name; the trainer adds them."""
+        features = [dict(column) for column in sentence_features]
+        self.loss.look_at(features)
+        parts: Mapping[str, Tensor] = super().forward(features, labels)
+        return parts
+
+
+def _same(ids: Tensor, held: Tensor) -> Tensor:
+    """Bool `[n, held]`: whether they are one; unknown ones are not."""
+    return (ids[:, None] == held.to(ids.device)[None]) & (ids >= 0)[:, None]

@@ -1,0 +1,142 @@
+"""`lexlip_text`: a lexicon of unit vectors, first through a bottleneck without queries, then against a momentum queue.
+
+Luo et al., "LexLIP: Lexicon-Bottlenecked Language-Image Pre-Training", ICCV 2023, for text alone; see
+docs/methods/lexlip_text.md.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+from sentence_transformers.sparse_encoder.callbacks.splade_callbacks import SpladeRegularizerWeightSchedulerCallback
+
+from diptych.protocols import Kind
+from diptych.training import Registration
+from diptych_training.losses import LexiconBottleneckLoss, LexLIPLoss
+from diptych_training.losses.flops import ActiveTerms
+from diptych_training.models.lexicon import lexicon
+from diptych_training.models.lexicon_head import blockwise
+from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section, Share, TrainingOptions
+from diptych_training.recipes.base import RetrievalTraining
+from diptych_training.running import Fitted, RunFolder, fit
+
+FIRST = "bottleneck"
+Weight = Annotated[float, Field(ge=0)]
+Ramp = Annotated[float, Field(gt=0, le=1)]
+
+
+class FirstTrainingOptions(TrainingOptions):
+    """How the first phase is trained."""
+
+    epochs: AboveZero = Field(20.0, description="Passes over the documents.")
+
+
+class BottleneckOptions(Section):
+    """The first phase: masked words, through a few words of the lexicon. It sees the documents and no query."""
+
+    encoder_masked: Share = Field(0.3, description="Share of a text's tokens that the encoder does not see.")
+    decoder_masked: Share = Field(0.5, description="Share that the decoder does not see, the encoder's among them.")
+    decoder_layers: Positive = Field(2, description="Of the weak decoder, which is not kept.")
+    training: FirstTrainingOptions = Field(default_factory=FirstTrainingOptions)
+
+
+class LossOptions(Section):
+    """The second phase; see `diptych_training.losses.momentum.MomentumContrastiveLoss`."""
+
+    tau: AboveZero = Field(0.05, description="Temperature: cosines are divided by it.")
+    momentum: Share = Field(0.99, description="Of the twin, which follows the encoder by 1 minus this.")
+    queue: Positive = Field(1024, description="The twin's vectors that are kept of each side; 11,520 in the paper.")
+
+
+class SparsityOptions(Section):
+    """FLOPS of unit vectors, of both sides."""
+
+    flops: Weight = Field(0.002, description="Its weight.")
+    ramp: Ramp = Field(0.3, description="Share of the steps in which the weight rises, with the square of the steps.")
+
+
+class Options(RetrievalOptions):
+    """Options of `lexlip_text`."""
+
+    bottleneck: BottleneckOptions | None = Field(
+        default_factory=BottleneckOptions, description="The first phase; null leaves it out."
+    )
+    loss: LossOptions = Field(default_factory=LossOptions)
+    sparsity: SparsityOptions = Field(default_factory=SparsityOptions)
+
+
+class LexLIPText(RetrievalTraining[Options]):
+    """Trains a lexicon of unit vectors in two phases."""
+
+    name: ClassVar[str] = "lexlip_text"
+    kind: ClassVar[Kind] = "sparse"
+
+    def data_steps(self) -> list[str]:
+        """The first phase, then negatives of what it gave."""
+        options = self.options.bottleneck
+        if options is None or self.folder.kept(FIRST) is not None:
+            return super().data_steps()
+        steps = self.first_phase(options)
+        self.folder.keep(FIRST, [{"steps": steps}])
+        sentence = f"the first phase took {steps:,} steps over {len(self.data.documents):,} documents"
+        return [sentence, *super().data_steps()]
+
+    def first_phase(self, options: BottleneckOptions) -> int:
+        """Train the masked language model and save it in a folder of its own; returns the steps."""
+        from transformers import set_seed
+
+        set_seed(self.options.seed)
+        model = lexicon(self.family.load(self.options.model, options.training))
+        shares = options.model_dump(exclude={"training"})
+        loss = LexiconBottleneckLoss(model, seed=self.options.seed, **shares)
+        folder = RunFolder(FIRST, self.options.model_copy(update={"output": self._first}))
+        fitted = fit(
+            model,
+            self.texts(),
+            loss,
+            made=self.family,
+            options=options.training,
+            folder=folder,
+            watcher=self.watcher,
+            seed=self.options.seed,
+        )
+        model.save_pretrained(str(self._first), create_model_card=False)
+        shutil.rmtree(folder.checkpoints, ignore_errors=True)
+        return fitted.steps
+
+    def texts(self) -> Any:
+        """One column: the documents that have a text."""
+        import datasets
+
+        return datasets.Dataset.from_dict({"text": [text for text in self.data.documents.values() if text]})
+
+    def model(self) -> Any:
+        """The lexicon as the first phase left it, its vectors brought to unit length."""
+        source = str(self._first) if self.folder.kept(FIRST) is not None else self.options.model
+        return lexicon(self.family.load(source, self.options.training), normalize=True)
+
+    def fit(self, model: Any) -> Fitted:
+        """The second phase."""
+        rows, loss = self.rows(), self.loss(model)
+        ramp = SpladeRegularizerWeightSchedulerCallback(loss, warmup_ratio=self.options.sparsity.ramp)
+        if self.folder.kept(FIRST) is not None:
+            self.remarks.append("What was measured before is the model after its first phase.")
+        with blockwise(model), blockwise(loss.loss.twin):
+            return self.fitted(model, rows, loss, further=[ramp, ActiveTerms(loss)])
+
+    def loss(self, model: Any) -> Any:
+        """Both directions against the twin's batch and queue, and FLOPS."""
+        given = self.options.loss.model_dump()
+        return LexLIPLoss(model, flops_weight=self.options.sparsity.flops, relevance=self.data.relevance(), **given)
+
+    def export(self, model: Any) -> list[Registration]:
+        """Save it as what the adapter of masked language models serves."""
+        (saved,) = super().export(model)
+        return [Registration("splade", saved.options)]
+
+    @property
+    def _first(self) -> Path:
+        return self.folder.path / FIRST

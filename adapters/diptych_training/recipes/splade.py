@@ -1,0 +1,136 @@
+"""`splade`: a lexicon, term weights over a vocabulary, contrastively or by a teacher, kept sparse by FLOPS.
+
+Formal et al., "SPLADE v2" and "From Distillation to Hard Negative Sampling", 2021 and 2022; see docs/methods/splade.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+from sentence_transformers.sparse_encoder.callbacks.splade_callbacks import SpladeRegularizerWeightSchedulerCallback
+
+from diptych.protocols import Kind
+from diptych.training import Registration
+from diptych_training.losses import ContrastiveLoss, DualMarginMSELoss, KLDistillation
+from diptych_training.losses.flops import ActiveTerms, NonNegative, sparse_loss
+from diptych_training.models.lexicon import inverse_frequencies, lexicon, routes_of, static_weights
+from diptych_training.models.lexicon_head import blockwise
+from diptych_training.options import AboveZero, RetrievalOptions, Section
+from diptych_training.recipes.base import NEGATIVES, RetrievalTraining, scores_by_query
+from diptych_training.recipes.distilling import SCORES
+from diptych_training.recipes.teachers import TeacherOptions, teacher_scores
+from diptych_training.rows import margin_rows, scored_rows
+from diptych_training.running import Fitted
+
+Weight = Annotated[float, Field(ge=0)]
+Ramp = Annotated[float, Field(gt=0, le=1)]
+
+
+class LossOptions(Section):
+    """The main loss, by dot products."""
+
+    kind: Literal["contrastive", "kl", "margin_mse"] = Field(
+        "contrastive", description="contrastive needs no teacher; kl and margin_mse hand on a teacher's scores."
+    )
+    tau: AboveZero = Field(1.0, description="Temperature: dot products are divided by it; not of margin_mse.")
+    temperature: AboveZero = Field(1.0, description="Of both distributions of kl.")
+
+
+class SparsityOptions(Section):
+    """FLOPS: the square of a term's mean weight, over all terms; more of it, fewer terms."""
+
+    query: Weight = Field(0.1, description="Weight of the queries' FLOPS.")
+    document: Weight = Field(0.08, description="Weight of the documents' FLOPS.")
+    ramp: Ramp = Field(0.3, description="Share of the steps in which the weights rise, with the square of the steps.")
+
+
+class Options(RetrievalOptions):
+    """Options of `splade`."""
+
+    queries: Literal["encoder", "bag", "static"] = Field(
+        "encoder",
+        description="How queries are encoded: as documents are; as their tokens, each with weight 1; or as their "
+        "tokens with trained weights. The latter two ask no network.",
+    )
+    loss: LossOptions = Field(default_factory=LossOptions)
+    sparsity: SparsityOptions = Field(default_factory=SparsityOptions)
+    teacher: TeacherOptions | None = Field(None, description="Whose scores kl and margin_mse hand on.")
+
+    @model_validator(mode="after")
+    def _taught(self) -> Self:
+        if (self.loss.kind == "contrastive") != (self.teacher is None):
+            raise ValueError("kl and margin_mse want a teacher, contrastive wants none")
+        return self
+
+
+class Splade(RetrievalTraining[Options]):
+    """Trains a lexicon."""
+
+    name: ClassVar[str] = "splade"
+    kind: ClassVar[Kind] = "sparse"
+
+    def data_steps(self) -> list[str]:
+        """Mine negatives, and ask the teacher, if there is one; what stored scores are of are the candidates."""
+        teacher, asked = self.options.teacher, self.folder.path / "data" / "pairs.jsonl"
+        if teacher is not None and teacher.scores is not None and self.folder.kept(NEGATIVES) is None:
+            scores = scores_by_query(list(teacher_scores(teacher, self.data, {}, self.watcher, asked)))
+            lists = {query: self._others(query, own) for query, own in scores.items() if query in self.data.qrels}
+            self.folder.keep(NEGATIVES, ({"query": query, "documents": own} for query, own in lists.items()))
+        done = super().data_steps()
+        if teacher is None or self.folder.kept(SCORES) is not None:
+            return done
+        kept = self.folder.keep(SCORES, teacher_scores(teacher, self.data, self.negatives(), self.watcher, asked))
+        return [*done, f"the teacher's scores are in {kept.name}"]
+
+    def model(self) -> Any:
+        """The lexicon; static queries start from how rare each token is in the documents."""
+        base, queries = super().model(), self.options.queries
+        texts = (text for text in self.data.documents.values() if text)
+        new = queries == "static" and not routes_of(base, ["query"])
+        return lexicon(base, queries=queries, idf=inverse_frequencies(texts, base.tokenizer) if new else None)
+
+    def fit(self, model: Any) -> Fitted:
+        """Train on the rows, with the ramp of both penalties."""
+        rows, loss = self.rows(), self.loss(model)
+        ramp = SpladeRegularizerWeightSchedulerCallback(loss, warmup_ratio=self.options.sparsity.ramp)
+        further = [ramp, ActiveTerms(loss), NonNegative(*static_weights(model))]
+        changes = {"router_mapping": routes_of(model, rows.column_names)}
+        with blockwise(model):
+            return self.fitted(model, rows, loss, further=further, changes=changes)
+
+    def loss(self, model: Any) -> Any:
+        """The main loss and both penalties."""
+        sparsity = self.options.sparsity
+        main = self.main_loss(model)
+        return sparse_loss(model, main, query_weight=sparsity.query, document_weight=sparsity.document)
+
+    def main_loss(self, model: Any) -> Any:
+        """What is learned, beside to be sparse."""
+        loss = self.options.loss
+        if loss.kind == "margin_mse":
+            return DualMarginMSELoss(model, similarity="dot")
+        if loss.kind == "kl":
+            return KLDistillation(model, tau=loss.tau, temperature=loss.temperature, similarity="dot")
+        return ContrastiveLoss(model, tau=loss.tau, similarity="dot", relevance=self.data.relevance())
+
+    def rows(self) -> Any:
+        """A row for each judged pair; with a teacher its scores, for margins a row for each negative."""
+        if self.options.teacher is None:
+            return super().rows()
+        scores = scores_by_query(list(self.folder.kept(SCORES) or ()))
+        if self.options.loss.kind == "margin_mse":
+            return margin_rows(self.data, self.negatives(), scores).rows
+        count = self.options.negatives.per_query
+        return scored_rows(self.data, self.negatives(), scores, per_query=count, seed=self.options.seed)
+
+    def export(self, model: Any) -> list[Registration]:
+        """Save it; one with a way of its own for queries is served by the adapter of such models."""
+        (saved,) = super().export(model)
+        return [saved if routes_of(model, ["query"]) else Registration("splade", saved.options)]
+
+    def _others(self, query: str, scores: Mapping[str, float]) -> list[str]:
+        """The documents that a teacher scored and nobody judged, the best first."""
+        judged, there = self.data.qrels[query], self.data.documents
+        return sorted((name for name in scores if name not in judged and there.get(name)), key=lambda d: -scores[d])

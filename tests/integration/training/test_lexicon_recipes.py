@@ -1,0 +1,142 @@
+"""The recipes of lexicons, from files to a collection that is searched by what was trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diptych import Collection, Document, Registry
+from diptych.config import load_config
+from diptych.errors import ConfigError
+from diptych.training import TrainReport, load_recipe, register
+from tiny_lexicon import WORDS, tiny_masked_model
+
+DOCUMENTS = 32
+TRAINING = {"epochs": 10, "batch_size": 16, "learning_rate": 5e-3, "device": "cpu", "evaluate_every": 30}
+
+
+class Silent:
+    """A watcher that keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def begin(self, stage: str, total: int | None) -> None: ...
+
+    def advance(self, stage: str, n: int) -> None: ...
+
+    def say(self, sentence: str) -> None:
+        self.said.append(sentence)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Documents of a word for their subject and others that mean nothing; queries that call the subject otherwise."""
+    tiny_masked_model(tmp_path / "bert", spread=0.1)
+    random = np.random.default_rng(0)
+    documents = [
+        {"_id": f"d{n}", "text": f"{WORDS[n % 16]} {' '.join(random.choice(WORDS[40:], 6))}"} for n in range(DOCUMENTS)
+    ]
+    queries = [{"_id": f"q{n}", "text": f"{WORDS[16 + n % 16]} {WORDS[40 + n % 5]}"} for n in range(48)]
+    relevant = [
+        (query, document) for query in range(48) for document in range(DOCUMENTS) if query % 16 == document % 16
+    ]
+    for name, rows in (("corpus", documents), ("queries", queries)):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    lines = ["query-id\tcorpus-id\tscore", *(f"q{query}\td{document}\t1" for query, document in relevant)]
+    (tmp_path / "train.tsv").write_text("\n".join(lines))
+    scores = [
+        {
+            "query": f"q{q}",
+            "scores": {f"d{d}": 6.0 if q % 16 == d % 16 else random.uniform(0, 3) for d in range(DOCUMENTS)},
+        }
+        for q in range(48)
+    ]
+    (tmp_path / "scores.jsonl").write_text("\n".join(map(json.dumps, scores)))
+    return tmp_path
+
+
+def trained(folder: Path, recipe: str, **options: Any) -> TrainReport:
+    data = {
+        name: str(folder / file)
+        for name, file in (("corpus", "corpus.jsonl"), ("queries", "queries.jsonl"), ("qrels", "train.tsv"))
+    }
+    given = {
+        "model": str(folder / "bert"),
+        "output": str(folder / "run"),
+        "data": data,
+        "training": TRAINING,
+        **options,
+    }
+    return load_recipe({"recipe": recipe, **given}, Registry()).make(Silent()).train()
+
+
+def found(folder: Path, report: TrainReport) -> tuple[float, dict[str, Any]]:
+    """Precision of the first two hits in a collection that the trained model fills and searches, and its slot."""
+    config = folder / "diptych.yaml"
+    config.write_text("store: edge:./store\ncollection: c\nslots:\n  lexical: {adapter: bm25, language: english}\n")
+    assert register(config, report.models[0], Registry()) == "slots.lexical"
+    rows = [json.loads(line) for line in (folder / "corpus.jsonl").read_text().splitlines()]
+    with Collection.open(load_config(config)) as collection:
+        collection.populate([Document(row["_id"], row["text"]) for row in rows], report_path=folder / "report.jsonl")
+        hits = collection.search_batch([WORDS[16 + n] for n in range(16)], limit=2)
+    right = [int(hit.document.id[1:]) % 16 == n for n, own in enumerate(hits) for hit in own]
+    return float(np.mean(right)), {"adapter": load_config(config).slots["lexical"].adapter}
+
+
+@pytest.mark.parametrize(
+    ("queries", "adapter"),
+    [("encoder", "splade"), ("bag", "sentence-transformers-sparse"), ("static", "sentence-transformers-sparse")],
+)
+def test_splade_learns_what_words_mean_and_is_searched(folder: Path, queries: str, adapter: str) -> None:
+    report = trained(folder, "splade", queries=queries, sparsity={"query": 0.01, "document": 0.01})
+    before, after = report.measured["before"], report.measured["after"]
+    assert after["nDCG@10"] > before["nDCG@10"] + 0.2
+    assert after["document terms"] < before["document terms"]
+    assert report.models[0].adapter == adapter
+    log = [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
+    steps = [entry for entry in log if "loss" in entry]
+    assert all(0 < entry["document_active_terms"] <= 65 and entry["query_active_terms"] > 0 for entry in steps)
+    assert steps[0]["document_regularizer_weight"] < steps[-1]["document_regularizer_weight"] == 0.01
+    precision, slot = found(folder, report)
+    assert precision > 0.8
+    assert slot["adapter"] == adapter
+
+
+@pytest.mark.parametrize("kind", ["kl", "margin_mse"])
+def test_splade_learns_from_stored_scores(folder: Path, kind: str) -> None:
+    options = {
+        "loss": {"kind": kind},
+        "teacher": {"scores": str(folder / "scores.jsonl")},
+        "negatives": {"per_query": 3},
+    }
+    report = trained(folder, "splade", sparsity={"query": 0.003, "document": 0.003}, **options)
+    assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"] + 0.2
+
+
+def test_lexlip_trains_in_two_phases_and_is_served_at_unit_length(folder: Path) -> None:
+    first = {"training": {**TRAINING, "epochs": 3}}
+    report = trained(folder, "lexlip_text", bottleneck=first, loss={"queue": 32, "momentum": 0.9})
+    assert (folder / "run" / "bottleneck" / "model.safetensors").exists()
+    assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"] + 0.2
+    assert report.models[0].adapter == "splade"
+    precision, _ = found(folder, report)
+    assert precision > 0.8
+    from diptych_adapters.splade import SpladeEncoder
+
+    (vector,) = SpladeEncoder.of(**report.models[0].options, device="cpu").encode_document([WORDS[3]])
+    assert np.linalg.norm(vector.values) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_lexlip_without_its_first_phase_keeps_none(folder: Path) -> None:
+    trained(folder, "lexlip_text", bottleneck=None, training={**TRAINING, "epochs": 1})
+    assert not (folder / "run" / "bottleneck").exists()
+
+
+def test_a_teacher_and_a_loss_that_has_none_are_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="contrastive wants none"):
+        trained(folder, "splade", teacher={"scores": str(folder / "scores.jsonl")})

@@ -1,0 +1,110 @@
+"""LexLIP's bottleneck: what is masked, what flows through it, and that it is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from diptych.errors import ContractError
+from diptych_training.losses import LexiconBottleneckLoss
+from diptych_training.models.bottleneck import WeakDecoder
+from diptych_training.models.lexicon import lexicon
+from diptych_training.models.lexicon_head import max_logits
+from given_embeddings import drawn
+from tiny_lexicon import SPECIAL, WORDS, tiny_masked_model
+
+TEXTS = [" ".join(WORDS[n : n + 1 + n % 12]) for n in range(24)]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Any:
+    return lexicon(tiny_masked_model(tmp_path))
+
+
+def test_gaps_leave_special_tokens_and_the_decoder_has_more_of_them(model: Any) -> None:
+    features = model.preprocess(TEXTS * 20)
+    ids, mask = features["input_ids"], features["attention_mask"].bool()
+    encoder, decoder = LexiconBottleneckLoss(model).gaps(ids, mask)
+    free = mask & (ids >= len(SPECIAL))
+    assert not (encoder & ~decoder).any()
+    assert not (decoder & ~free).any()
+    assert encoder.any(1).all()
+    long = free.sum(1) > 8
+    shares = [(gaps & free)[long].sum().item() / free[long].sum().item() for gaps in (encoder, decoder)]
+    assert shares == pytest.approx([0.3, 0.5], abs=0.04)
+
+
+def test_a_seed_draws_the_same_gaps_again(model: Any) -> None:
+    features = model.preprocess(TEXTS)
+    ids, mask = features["input_ids"], features["attention_mask"].bool()
+    first, again, other = (LexiconBottleneckLoss(model, seed=seed).gaps(ids, mask) for seed in (1, 1, 2))
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1], again[1])
+    assert not torch.equal(first[1], other[1])
+
+
+def test_no_gap_is_seen_by_who_fills_it(model: Any) -> None:
+    """Other words in the gaps change neither side's guesses, only what is right."""
+    loss = LexiconBottleneckLoss(model).eval()
+    model.eval()
+    features = model.preprocess(TEXTS)
+    ids, mask = features["input_ids"], features["attention_mask"].bool()
+    hidden, _ = loss.gaps(ids, mask)
+    other = {**features, "input_ids": torch.where(hidden, len(SPECIAL), ids)}
+    assert torch.equal(loss.vectors(features, hidden), loss.vectors(other, hidden))
+
+
+def test_nothing_flows_back_into_the_embeddings_of_the_mixture(model: Any) -> None:
+    """Through the mixture the decoder's loss reaches the encoder by its distribution alone."""
+    table = model[0].auto_model.get_input_embeddings().weight
+    distribution = drawn(1, 3, len(table)).softmax(1).requires_grad_()
+    decoder = WeakDecoder(table.shape[1], 32)
+    decoder(drawn(2, 3, 6, table.shape[1]), distribution @ table.detach(), torch.ones(3, 6).bool()).sum().backward()
+    assert distribution.grad is not None
+    assert (distribution.grad != 0).any()
+    assert table.grad is None
+
+
+def test_pads_change_nothing_for_the_decoder() -> None:
+    decoder = WeakDecoder(8, 32).eval()
+    words, mixture = drawn(1, 2, 5, 8), drawn(2, 2, 8)
+    longer = torch.cat([words, drawn(3, 2, 4, 8)], 1)
+    mask = torch.arange(9)[None].expand(2, -1) < 5
+    alone = decoder(words, mixture, torch.ones(2, 5).bool())
+    assert torch.allclose(decoder(longer, mixture, mask)[:, :5], alone, atol=1e-5)
+
+
+def test_a_trained_decoder_needs_the_texts_own_words(model: Any) -> None:
+    """After training, another text's mixture makes it guess worse: the bottleneck says what the text is about."""
+    torch.manual_seed(0)
+    loss = LexiconBottleneckLoss(model, encoder_masked=0.3, decoder_masked=0.6)
+    features = model.preprocess([" ".join([word] * 8) for word in WORDS[:32]])
+    optimizer = torch.optim.AdamW(loss.parameters(), lr=5e-3)
+    values = []
+    for _ in range(150):
+        optimizer.zero_grad()
+        parts = loss([features])
+        sum(parts.values()).backward()  # type: ignore[union-attr]
+        optimizer.step()
+        values.append(parts["decoder_loss"].item())
+    assert sum(values[-10:]) < 0.7 * sum(values[:10])
+    everything, hidden = features["attention_mask"].bool(), features["input_ids"] >= len(SPECIAL)
+    table = model[0].auto_model.get_input_embeddings()
+    guessed = []
+    for shift in (0, 1):
+        seen, _ = loss.gaps(features["input_ids"], everything)
+        head = model[0].auto_model.get_output_embeddings()
+        mixture = max_logits(loss.vectors(features, seen), head, everything).softmax(1).roll(shift, 0) @ table.weight
+        blank = table(features["input_ids"].masked_fill(hidden, model.tokenizer.mask_token_id))
+        written = loss.decoder.eval()(blank, mixture, everything) @ table.weight.T
+        guessed.append((written.argmax(2) == features["input_ids"])[hidden].float().mean().item())
+    assert guessed[0] > 0.5
+    assert guessed[1] < 0.1
+
+
+def test_shares_that_are_none_are_refused(model: Any) -> None:
+    with pytest.raises(ContractError, match=r"(?s)unusable shares.*encoder 0\.6, decoder 0\.5"):
+        LexiconBottleneckLoss(model, encoder_masked=0.6)

@@ -1,0 +1,109 @@
+"""Lexicons to train keep what an inverted index needs of them: weights of at least 0 that pads do not change."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from diptych.errors import ContractError
+from diptych_adapters.sparse_encoders import LearnedSparseEncoder
+from diptych_adapters.splade import SpladeEncoder
+from diptych_training.models.lexicon import inverse_frequencies, lexicon, routes_of, static_weights
+from tiny_lexicon import WORDS, tiny_masked_model
+
+TEXT = st.lists(st.sampled_from(WORDS), min_size=0, max_size=25).map(" ".join)
+LONG = " ".join(WORDS[:25])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_masked_model(tmp_path_factory.mktemp("tiny") / "bert")
+
+
+@pytest.fixture(scope="module", params=["encoder", "encoder at unit length", "bag", "static"])
+def model(request: pytest.FixtureRequest, folder: Path) -> Any:
+    kind, _, unit = request.param.partition(" ")
+    return lexicon(folder, queries=kind, normalize=bool(unit)).eval()
+
+
+def rows(model: Any, side: str, texts: list[str]) -> Any:
+    return getattr(model, f"encode_{side}")(texts, convert_to_sparse_tensor=False)
+
+
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=TEXT)
+def test_weights_are_at_least_zero_and_pads_change_nothing(model: Any, text: str) -> None:
+    for side in ("query", "document"):
+        alone, beside = rows(model, side, [text])[0], rows(model, side, [text, LONG])[0]
+        assert (alone >= 0).all()
+        assert torch.allclose(alone, beside, atol=1e-5)
+
+
+def test_the_query_of_a_bag_is_its_tokens_without_special_ones(folder: Path) -> None:
+    model = lexicon(folder, queries="bag")
+    (row,) = rows(model, "query", [f"{WORDS[3]} {WORDS[7]} {WORDS[3]} unheard"])
+    tokens = model.tokenizer.convert_ids_to_tokens(row.nonzero()[:, 0].tolist())
+    assert sorted(tokens) == sorted([WORDS[3], WORDS[7]])
+    assert set(row[row > 0].tolist()) == {1.0}
+    assert not static_weights(model)
+
+
+def test_static_queries_start_from_inverse_document_frequencies(folder: Path) -> None:
+    tokenizer = lexicon(folder).tokenizer
+    texts = [f"{WORDS[0]} {WORDS[1]} {WORDS[1]}", WORDS[0], f"{WORDS[0]} {WORDS[2]}"]
+    idf = inverse_frequencies(texts, tokenizer)
+    model = lexicon(folder, queries="static", idf=idf)
+    (row,) = rows(model, "query", [f"{WORDS[0]} {WORDS[1]}"])
+    found = [float(row[tokenizer.convert_tokens_to_ids(word)]) for word in WORDS[:2]]
+    assert found == pytest.approx([math.log(1 + 0.5 / 3.5), math.log(1 + 2.5 / 1.5)], abs=1e-6)
+    assert len(static_weights(model)) == 1
+
+
+def test_lexlips_vectors_have_unit_length(folder: Path) -> None:
+    model = lexicon(folder, normalize=True).eval()
+    assert torch.allclose(rows(model, "document", [LONG, WORDS[0]]).norm(dim=1), torch.ones(2), atol=1e-5)
+
+
+@pytest.mark.parametrize("queries", ["encoder", "bag", "static"])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_what_is_saved_is_served_by_the_adapters_as_it_was_trained(
+    queries: Any, normalize: bool, folder: Path, tmp_path: Path
+) -> None:
+    model = lexicon(folder, queries=queries, normalize=normalize).eval()
+    model.save_pretrained(str(tmp_path))
+    served: Any = (SpladeEncoder if queries == "encoder" else LearnedSparseEncoder).of(
+        model=str(tmp_path), device="cpu"
+    )
+    for side in ("query", "document"):
+        wanted = rows(model, side, [LONG, WORDS[5]])
+        for row, vector in zip(wanted, getattr(served, f"encode_{side}")([LONG, WORDS[5]]), strict=True):
+            found = torch.zeros(65)
+            found[torch.tensor(vector.indices.astype("int64"))] = torch.tensor(vector.values)
+            assert torch.allclose(found, row, atol=1e-4)
+
+
+def test_a_saved_lexicon_is_trained_further_on_its_routes(folder: Path, tmp_path: Path) -> None:
+    lexicon(folder, queries="bag").save_pretrained(str(tmp_path))
+    again = lexicon(tmp_path, queries="bag")
+    assert routes_of(again, ["query", "positive", "label"]) == {"query": "query", "positive": "document"}
+    assert routes_of(lexicon(folder), ["query"]) == {}
+
+
+def test_weights_without_static_queries_are_refused(folder: Path) -> None:
+    with pytest.raises(ContractError, match=r"(?s)weights without static queries.*bag"):
+        lexicon(folder, queries="bag", idf=torch.ones(65))
+
+
+def test_a_model_without_a_masked_language_model_is_refused(folder: Path, tmp_path: Path) -> None:
+    from transformers import BertModel
+
+    tiny_masked_model(tmp_path)
+    BertModel.from_pretrained(folder).save_pretrained(tmp_path)
+    with pytest.raises(ContractError, match="no masked-language-model head"):
+        lexicon(tmp_path)

@@ -1,0 +1,136 @@
+"""The momentum twin and its queue: what LexLIP's second phase contrasts with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from diptych.errors import ContractError
+from diptych_training.losses import ContrastiveLoss, LexLIPLoss, MomentumContrastiveLoss
+from diptych_training.losses.contrastive import contrastive
+from diptych_training.losses.flops import flops
+from diptych_training.losses.momentum import Queue
+from diptych_training.relevance import Relevance
+from given_embeddings import columns, drawn
+
+
+class Scaled(torch.nn.Module):
+    """Hands on what it is given, times one parameter and made non-negative."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.ones(6))
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"sentence_embedding": (features["given"] * self.factor).relu()}
+
+
+def batch(seed: int, rows: int = 4, width: int = 2) -> list[dict[str, Tensor]]:
+    return columns(*(drawn(10 * seed + column, rows, 6) for column in range(width)))
+
+
+def test_with_an_equal_twin_and_an_empty_queue_it_is_the_symmetric_loss() -> None:
+    model = Scaled()
+    wanted = ContrastiveLoss(model, symmetric=True)(batch(1)).item()
+    assert MomentumContrastiveLoss(model)(batch(1)).item() == pytest.approx(wanted, abs=1e-5)
+
+
+def test_the_twin_follows_slowly_and_has_no_gradient() -> None:
+    model = Scaled()
+    loss = MomentumContrastiveLoss(model, momentum=0.9)
+    loss(batch(1))
+    with torch.no_grad():
+        model.factor.fill_(2.0)
+    loss(batch(1)).backward()
+    assert torch.allclose(loss.twin.factor, torch.full((6,), 0.9 * 1 + 0.1 * 2))
+    assert loss.twin.factor.grad is None
+    assert model.factor.grad is not None
+    assert {name for name, _ in loss.named_parameters()} == {"model.factor"}
+
+
+def test_the_queue_is_a_negative_in_the_next_batch() -> None:
+    model = Scaled()
+    loss = MomentumContrastiveLoss(model, momentum=0.0, tau=0.5)
+    loss(batch(1))
+    found = loss(batch(2)).item()
+    old, new = ([normalize(model(column)["sentence_embedding"]) for column in batch(seed)] for seed in (1, 2))
+    positive = torch.eye(4, 8, dtype=torch.bool)
+    ways = [(new[0], [new[1], old[1]]), (new[1], [new[0], old[0]])]
+    wanted = [contrastive(asking @ torch.cat(pool).T / 0.5, positive, ~positive).item() for asking, pool in ways]
+    assert found == pytest.approx(sum(wanted) / 2, abs=1e-5)
+
+
+def test_what_is_relevant_in_the_queue_is_no_negative() -> None:
+    labels, later = torch.tensor([[0, 0], [1, 1]]), torch.tensor([[2, 2], [3, 3]])
+    values = []
+    for pairs in ([], [(2, 0), (2, 1), (3, 0), (3, 1), (0, 2), (0, 3), (1, 2), (1, 3)]):
+        loss = MomentumContrastiveLoss(Scaled(), relevance=Relevance(pairs))
+        loss(batch(1, 2), labels)
+        values.append(loss(batch(2, 2), later).item())
+    alone = MomentumContrastiveLoss(Scaled())(batch(2, 2), later).item()
+    assert values[1] == pytest.approx(alone, abs=1e-5)
+    assert values[0] > alone
+
+
+def test_the_own_document_of_an_earlier_batch_is_no_negative() -> None:
+    loss = MomentumContrastiveLoss(Scaled(), momentum=0.0)
+    labels = torch.tensor([[0, 0], [1, 1]])
+    first = loss(batch(1, 2), labels).item()
+    second = loss(batch(1, 2), labels)
+    assert second.item() >= first - 1e-5
+    blind = MomentumContrastiveLoss(Scaled(), momentum=0.0)
+    blind(batch(1, 2))
+    assert blind(batch(1, 2)) > second
+
+
+def test_the_twin_starts_as_what_the_model_is_at_the_first_batch() -> None:
+    """As it was loaded from a checkpoint, where a killed training goes on."""
+    model = Scaled()
+    loss = MomentumContrastiveLoss(model)
+    with torch.no_grad():
+        model.factor.fill_(2.0)
+    loss(batch(1))
+    assert torch.equal(loss.twin.factor, model.factor)
+
+
+def test_in_evaluation_neither_twin_nor_queue_change() -> None:
+    model = Scaled()
+    loss = MomentumContrastiveLoss(model, momentum=0.5).eval()
+    with torch.no_grad():
+        model.factor.fill_(3.0)
+    values = {round(loss(batch(1)).item(), 5) for _ in range(2)}
+    assert len(values) == 1
+    assert torch.equal(loss.twin.factor, torch.ones(6))
+
+
+def test_a_queue_forgets_the_oldest() -> None:
+    queue = Queue(3)
+    for n in range(4):
+        queue.put(torch.full((2, 2), float(n)), torch.tensor([2 * n, 2 * n + 1]))
+    assert queue.ids.tolist() == [5, 6, 7]
+    assert queue.vectors[:, 0].tolist() == [2.0, 3.0, 3.0]
+
+
+def test_lexlips_loss_adds_flops_of_unit_vectors() -> None:
+    model: Any = Scaled()
+    loss = LexLIPLoss(model, flops_weight=0.5)
+    parts = loss(batch(3, width=3))
+    documents = torch.cat([model(column)["sentence_embedding"] for column in batch(3, width=3)[1:]])
+    penalty = 0.5 * flops(normalize(documents)).item()
+    main = MomentumContrastiveLoss(Scaled())(batch(3, width=3)).item()
+    assert parts["document_regularizer_loss"].item() == pytest.approx(penalty, abs=1e-6)
+    assert parts["base_loss"].item() == pytest.approx(main, abs=1e-5)
+
+
+def test_a_batch_that_the_twin_has_not_seen_is_refused() -> None:
+    with pytest.raises(ContractError, match="twin has not seen this batch"):
+        MomentumContrastiveLoss(Scaled()).compute_loss_from_embeddings([drawn(1, 2, 6), drawn(2, 2, 6)])
+
+
+def test_options_that_mean_nothing_are_refused() -> None:
+    with pytest.raises(ContractError, match=r"(?s)unusable options.*momentum 1"):
+        MomentumContrastiveLoss(Scaled(), momentum=1.0)
