@@ -68,7 +68,7 @@ def line(one: Effect) -> str:
 def number(value: Any) -> str:
     """Three decimals, fewer for what is large."""
     size = abs(float(value))
-    return f"{value:.3f}" if size < 10 else f"{value:.1f}" if size < 1000 else f"{value:,.0f}"
+    return f"{round(float(value), 3) + 0.0:.3f}" if size < 10 else f"{value:.1f}" if size < 1000 else f"{value:,.0f}"
 
 
 def _all(found: Mapping[str, Any]) -> Iterator[tuple[str, Effect]]:
