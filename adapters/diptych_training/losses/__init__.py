@@ -5,11 +5,13 @@ from diptych_training.losses.cached import CachedLoss
 from diptych_training.losses.contrastive import ContrastiveLoss
 from diptych_training.losses.distillation import AR2RetrieverLoss, CPRDLoss, FocalBCELoss, KLDistillation
 from diptych_training.losses.hybrid_nce import Groups, HybridNCELoss
+from diptych_training.losses.listwise import ListwiseLoss
 from diptych_training.losses.mann_whitney import MannWhitneyLoss
 from diptych_training.losses.margin_mse import DualMarginMSELoss
 from diptych_training.losses.mixing import Mixing
 from diptych_training.losses.psl import PSLLoss
 from diptych_training.losses.soft_top_k import SoftTopKLoss
+from diptych_training.losses.taught import TaughtLoss
 
 __all__ = [
     "AR2RetrieverLoss",
@@ -21,9 +23,11 @@ __all__ = [
     "Groups",
     "HybridNCELoss",
     "KLDistillation",
+    "ListwiseLoss",
     "MannWhitneyLoss",
     "Mixing",
     "PSLLoss",
     "RetrievalLoss",
     "SoftTopKLoss",
+    "TaughtLoss",
 ]
