@@ -18,8 +18,10 @@ import torch
 from numpy.typing import NDArray
 
 from diptych.errors import ContractError
+from diptych.protocols import Kind
 from diptych_training.losses import AR2RetrieverLoss, ListwiseLoss, TaughtLoss
 from diptych_training.losses.distillation import Form
+from diptych_training.running import family
 from diptych_training.teaching import LiveTeacher
 
 Mined = Mapping[int, list[int]]  # for each query with a relevant document its negatives, hardest first
@@ -149,27 +151,15 @@ class AR2:
 
     def train_ranker(self, mined: Mined, steps: int, *, seed: int) -> float:
         """Steps of the ranker on the mined negatives; the mean loss. The retriever is not touched."""
-        from sentence_transformers import CrossEncoderTrainer, CrossEncoderTrainingArguments
-
         rows = self._rows(mined)
         texts = [[self.documents[place] for place in row[1:]] for row in rows]
         columns = {"query": [self.queries[row[0]] for row in rows], "documents": texts}
         labels = [[1.0] + [0.0] * (len(row) - 2) for row in rows]
-        trainer = (CrossEncoderTrainer, CrossEncoderTrainingArguments)
-        return self._train(
-            trainer,
-            self.ranker,
-            {**columns, "label": labels},
-            ListwiseLoss(self.ranker),
-            self._ranker_plan,
-            steps,
-            seed,
-        )
+        data, loss = {**columns, "label": labels}, ListwiseLoss(self.ranker)
+        return self._train("reranker", self.ranker, data, loss, self._ranker_plan, steps, seed)
 
     def train_retriever(self, mined: Mined, steps: int, *, seed: int) -> float:
         """Steps of the retriever against the ranker as it is; the mean loss. The ranker is not touched."""
-        from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-
         rows, game = self._rows(mined), self.game
         names = ["query", "positive", *(f"negative_{n}" for n in range(1, game.negatives + 1))]
         sides = [self.queries, *[self.documents] * (game.negatives + 1)]
@@ -178,9 +168,8 @@ class AR2:
         }
         teacher = LiveTeacher(Scoring(self.ranker, game.precision), self.queries, self.documents)
         inner = AR2RetrieverLoss(self.retriever, tau=game.tau, adv_weight=game.adv_weight, form=game.form)
-        trainer = (SentenceTransformerTrainer, SentenceTransformerTrainingArguments)
         loss, data = TaughtLoss(inner, teacher), {**columns, "label": rows}
-        return self._train(trainer, self.retriever, data, loss, self._retriever_plan, steps, seed)
+        return self._train("dense", self.retriever, data, loss, self._retriever_plan, steps, seed)
 
     def preference(self, ranker: Any, mined: Mined) -> float:
         """How likely a ranker takes a mined negative for better than the relevant document, on average."""
@@ -198,15 +187,16 @@ class AR2:
         return [[query, own, *mined[query]] for query in mined for own in self.relevant[query]]
 
     def _train(
-        self, kind: tuple[Any, Any], model: Any, columns: dict[str, Any], loss: Any, plan: Any, steps: int, seed: int
+        self, kind: Kind, model: Any, columns: dict[str, Any], loss: Any, plan: Any, steps: int, seed: int
     ) -> float:
         from datasets import Dataset
+        from transformers import PrinterCallback
 
         if not steps:
             return 0.0
-        trainer, arguments = kind
+        library = family(kind)
         with tempfile.TemporaryDirectory() as folder:
-            given = arguments(
+            given = library.arguments(
                 output_dir=folder,
                 max_steps=steps,
                 per_device_train_batch_size=self.game.batch_size,
@@ -219,9 +209,9 @@ class AR2:
                 max_grad_norm=2.0,
                 seed=seed,
             )
-            made = trainer(
-                model=model, args=given, train_dataset=Dataset.from_dict(columns), loss=loss, optimizers=plan
-            )
+            data = Dataset.from_dict(columns)
+            made = library.trainer(model=model, args=given, train_dataset=data, loss=loss, optimizers=plan)
+            made.remove_callback(PrinterCallback)
             found: float = made.train().training_loss
         return found
 

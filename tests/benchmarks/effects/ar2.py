@@ -23,14 +23,15 @@ from effects.tiny import saved
 
 from diptych_training.adversarial import AR2, Game, Round, mine
 from diptych_training.losses import ContrastiveLoss, RetrievalLoss
+from diptych_training.running import family
 
-WARM, BATCH, K = 200, 32, 20
+WARM, BATCH, K = 200, 16, 20
 GAME = Game(
     rounds=3,
-    ranker_steps=50,
+    ranker_steps=40,
     retriever_steps=50,
-    warm_ranker_steps=300,
-    negatives=7,
+    warm_ranker_steps=250,
+    negatives=5,
     batch_size=BATCH,
     ranker_rate=1e-3,
     retriever_rate=3e-4,
@@ -90,13 +91,13 @@ def run(seed: int, *, adv_weight: float = 0.5) -> Found:
 def contrast(world: Lex, model: Any, rows: list[list[int]], steps: int, *, rate: float, seed: int) -> None:
     """Steps of InfoNCE over rows (query, document, negatives), with what is relevant known, as AR2's own trainings."""
     from datasets import Dataset
-    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from transformers import PrinterCallback
 
     loss: RetrievalLoss = ContrastiveLoss(model, relevance=world.relevance())
     columns: dict[str, Any] = {"query": [world.queries[row[0]] for row in rows], "label": rows}
     columns |= {f"document_{n}": [world.documents[row[n]] for row in rows] for n in range(1, len(rows[0]))}
     with tempfile.TemporaryDirectory() as folder:
-        given = SentenceTransformerTrainingArguments(
+        given = family("dense").arguments(
             output_dir=folder,
             max_steps=steps,
             per_device_train_batch_size=BATCH,
@@ -108,8 +109,10 @@ def contrast(world: Lex, model: Any, rows: list[list[int]], steps: int, *, rate:
             disable_tqdm=True,
             seed=seed,
         )
-        trainer = SentenceTransformerTrainer
-        trainer(model=model, args=given, train_dataset=Dataset.from_dict(columns), loss=loss).train()
+        data = Dataset.from_dict(columns)
+        trainer = family("dense").trainer(model=model, args=given, train_dataset=data, loss=loss)
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
 
 
 def found(world: Lex, model: Any) -> Doubles:
