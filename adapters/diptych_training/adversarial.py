@@ -140,14 +140,12 @@ class AR2:
 
     def state(self) -> dict[str, Any]:
         """Moments and rates of both optimisers, to go on from with `load_state`; models are kept by themselves."""
-        plans = (self._retriever_plan, self._ranker_plan)
-        return {f"{n}.{m}": part.state_dict() for n, plan in enumerate(plans) for m, part in enumerate(plan)}
+        return {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state`."""
-        for n, plan in enumerate((self._retriever_plan, self._ranker_plan)):
-            for m, part in enumerate(plan):
-                part.load_state_dict(state[f"{n}.{m}"])
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
 
     def train_ranker(self, mined: Mined, steps: int, *, seed: int) -> float:
         """Steps of the ranker on the mined negatives; the mean loss. The retriever is not touched."""
@@ -181,6 +179,10 @@ class AR2:
         """The share of mined negatives that are judged relevant."""
         flags = [place in self.relevant[query] for query, own in mined.items() for place in own]
         return sum(flags) / len(flags)
+
+    def _parts(self) -> dict[str, Any]:
+        plans = {"retriever": self._retriever_plan, "ranker": self._ranker_plan}
+        return {f"{side}.{n}": part for side, plan in plans.items() for n, part in enumerate(plan)}
 
     def _rows(self, mined: Mined) -> list[list[int]]:
         """Query, relevant document, negatives: a row for each judged pair."""
@@ -253,7 +255,7 @@ def mine(
     asked = list(relevant)
     encode = {"normalize_embeddings": True, "show_progress_bar": False, "convert_to_tensor": True}
     vectors = retriever.encode_document(list(documents), **encode).float().cpu()
-    found = {}
+    found: dict[int, list[int]] = {}
     for start in range(0, len(asked), CHUNK):
         part = asked[start : start + CHUNK]
         scores = retriever.encode_query([queries[n] for n in part], **encode).float().cpu() @ vectors.T

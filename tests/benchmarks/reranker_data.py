@@ -100,8 +100,9 @@ def sentences_as_queries(
     documents: Mapping[str, tuple[str, str]], count: int, random: np.random.Generator
 ) -> list[tuple[str, str, tuple[str, ...]]]:
     """Sentences of documents (title, text) by id, each with its document without that sentence, and the id."""
-    rows = []
-    for name in random.permutation(np.array(list(documents), dtype=object))[: 2 * count]:
+    rows: list[tuple[str, str, tuple[str, ...]]] = []
+    names = list(documents)
+    for name in [names[n] for n in random.permutation(len(names))[: 2 * count]]:
         title, text = documents[name]
         sentences = re.split(r"(?<=[.!?])\s+(?=[A-Z0-9])", text)
         fit = [n for n, s in enumerate(sentences) if SHORTEST <= len(s.split()) <= LONGEST and len(sentences) > 3]
@@ -117,5 +118,5 @@ def titles_as_queries(
 ) -> list[tuple[str, str, tuple[str, ...]]]:
     """Titles with the text of their documents, and the ids; their negatives are to be texts without titles too."""
     names = [name for name, (title, text) in documents.items() if len(title.split()) > 4 and text.strip()]
-    chosen = random.permutation(np.array(names, dtype=object))[:count]
+    chosen = [names[n] for n in random.permutation(len(names))[:count]]
     return [(documents[name][0], documents[name][1], (name,)) for name in chosen]

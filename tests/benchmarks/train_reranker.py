@@ -146,7 +146,7 @@ def score(folder: Path, pairs: Sequence[tuple[str, str]], length: int) -> NDArra
     with torch.autocast("cpu", torch.bfloat16):
         found = model.predict(list(pairs), batch_size=32, show_progress_bar=False, convert_to_tensor=True)
     print(f"{folder.name}: {len(pairs) / (time.process_time() - began):.1f} pairs/s scored", flush=True)
-    return found.float().numpy()
+    return np.asarray(found.float().numpy(), np.float32)
 
 
 def fused(own: Mapping[str, tuple[float, float]], rest: Sequence[tuple[str, float]], depth: int, weight: float) -> Any:
@@ -185,8 +185,9 @@ def one_seed(experiment: Experiment, start: Path, seed: int) -> dict[str, Any]:
     depth, weight = max(found, key=lambda key: found[key])
     table = {f"{d}/{w}": round(value, 4) for (d, w), value in found.items() if w in (0.0, weight, 1.0)}
     scores = experiment.scored(model, "test", experiment.test, depth)
-    report = lambda w, name: measured(experiment, experiment.test, experiment.test_judged, scores, depth, w, name)  # noqa: E731
-    runs = [report(0.0, "hybrid"), report(weight, "interpolated"), report(1.0, "reranker alone")]
+    asked = (experiment, experiment.test, experiment.test_judged, scores, depth)
+    ways = {"hybrid": 0.0, "interpolated": weight, "reranker alone": 1.0}
+    runs = [measured(*asked, w, name) for name, w in ways.items()]
     differences = compare(runs, "hybrid", METRIC).differences
     tests = {d.name: [round(v, 4) for v in (d.mean, d.low, d.high, d.p_value)] for d in differences}
     means = {run.name: round(run.means[METRIC], 4) for run in runs}

@@ -68,7 +68,9 @@ class ListwiseLoss(torch.nn.Module):
         size = self.mini_batch_size or len(pairs)
         parts = [pairs[start : start + size] for start in range(0, len(pairs), size)]
         scores = torch.cat([self._scores(part, prompt, task) for part in parts]).float()
-        rows = torch.nn.utils.rnn.pad_sequence(scores.split(counts), batch_first=True, padding_value=-torch.inf)
+        rows = torch.nn.utils.rnn.pad_sequence(
+            list(torch.split(scores, counts)), batch_first=True, padding_value=-torch.inf
+        )
         given = [own.to(scores.device).float() for own in labels]
         known = torch.nn.utils.rnn.pad_sequence(given, batch_first=True, padding_value=-torch.inf)
         return listwise(rows, self._distribution(known))

@@ -39,21 +39,21 @@ def test_an_exchange_of_the_two_runs_changes_the_sign() -> None:
 def test_it_is_the_mean_over_queries_of_the_mean_over_their_documents(seed: int) -> None:
     shuffle = random.Random(seed)
     queries = [f"q{n}" for n in range(6)]
-    runs = [
+    before, after = (
         Run(name, {q: [(d, -float(r)) for r, d in enumerate(shuffle.sample(NAMES, 8))] for q in queries})
         for name in ("before", "after")
-    ]
+    )
     first = Qrels({q: dict.fromkeys(shuffle.sample(NAMES, 4), 2) for q in queries})
     second = Qrels({q: {d: shuffle.choice((0, 1)) for d in own} for q, own in first.judgements.items()})
     expected = []
     for query in queries:
         changes = []
         for document, grade in second.judgements[query].items():
-            mrr, again = (1 / (1 + [d for d, _ in run.rankings[query]].index(document)) for run in runs)
+            mrr, again = (1 / (1 + [d for d, _ in run.rankings[query]].index(document)) for run in (before, after))
             changes += [_followir(mrr, again)] * (grade == 0)
         expected += [sum(changes) / len(changes)] if changes else []
-    assert p_mrr(*runs, first, second) == pytest.approx(sum(expected) / len(expected))
-    assert list(p_mrr_per_query(*runs, first, second).values()) == pytest.approx(expected)
+    assert p_mrr(before, after, first, second) == pytest.approx(sum(expected) / len(expected))
+    assert list(p_mrr_per_query(before, after, first, second).values()) == pytest.approx(expected)
 
 
 def _followir(before: float, after: float) -> float:
