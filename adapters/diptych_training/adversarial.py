@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import ContractError
 from diptych.protocols import Kind
+from diptych_training.data.model_source import ModelSource
 from diptych_training.losses import AR2RetrieverLoss, ListwiseLoss, TaughtLoss
 from diptych_training.losses.distillation import Form
 from diptych_training.running import family
@@ -252,17 +253,15 @@ def mine(
     negatives: int,
 ) -> dict[int, list[int]]:
     """For each query its `negatives` most similar documents that are not judged relevant, exactly, best first."""
-    asked = list(relevant)
-    encode = {"normalize_embeddings": True, "show_progress_bar": False, "convert_to_tensor": True}
-    vectors = retriever.encode_document(list(documents), **encode).float().cpu()
+    source, asked = ModelSource(retriever, {str(n): text for n, text in enumerate(documents)}), list(relevant)
+    depth = negatives + max(map(len, relevant.values()))
     found: dict[int, list[int]] = {}
     for start in range(0, len(asked), CHUNK):
         part = asked[start : start + CHUNK]
-        scores = retriever.encode_query([queries[n] for n in part], **encode).float().cpu() @ vectors.T
-        for row, query in enumerate(part):
-            scores[row, list(relevant[query])] = -torch.inf
-        best = scores.topk(negatives, dim=1).indices.tolist()
-        found |= dict(zip(part, best, strict=True))
+        rankings = source.find([queries[query] for query in part], [[] for _ in part], depth)
+        for query, own in zip(part, rankings, strict=True):
+            places = (int(name) for name, _ in own.ranking)
+            found[query] = [place for place in places if place not in relevant[query]][:negatives]
     return found
 
 

@@ -77,11 +77,13 @@ class CrossEncoding(RetrievalTraining[Options]):
         if self.folder.kept(CANDIDATES) is None:
             queries = [*self.data.qrels, *self.held.qrels]
             depth = max(self.options.negatives.last_rank, self.options.candidates)
-            found = first_stage(self.options.data, self.data, queries, depth, self._retriever)
-            self.folder.keep(CANDIDATES, ({"query": query, "documents": own} for query, own in found.items()))
-            done.append(f"the first stage found candidates of {len(found):,} queries")
+            candidates = first_stage(self.options, self.data, queries, depth, self._retriever)
+            self.folder.keep(CANDIDATES, ({"query": query, "documents": own} for query, own in candidates.items()))
+            done.append(f"the first stage found candidates of {len(candidates):,} queries")
         if self.options.teacher is not None and self.folder.kept(SCORES) is None:
-            self.folder.keep(SCORES, teacher_scores(self.options.teacher, self.data, self.negatives(), self.watcher))
+            asked = self.folder.path / "data" / "pairs.jsonl"
+            found = teacher_scores(self.options.teacher, self.data, self.negatives(), self.watcher, asked)
+            self.folder.keep(SCORES, found)
             done.append("the teacher scored the candidates")
         return done
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
 
 from diptych import Collection
 from diptych_training.corpus import TrainingData
-from diptych_training.data.exact import nearest
-from diptych_training.options import DataOptions
+from diptych_training.data.model_source import ModelSource
+from diptych_training.data.sources import CandidateSource, CollectionSource
+from diptych_training.options import RetrievalOptions
 from diptych_training.rows import Lists, Scores, pairs
+
+BATCH = 256  # queries that the first stage is asked at once
 
 
 class Row(TypedDict):
@@ -24,25 +27,34 @@ class Row(TypedDict):
 
 
 def first_stage(
-    options: DataOptions, data: TrainingData, queries: Sequence[str], depth: int, retriever: Any
+    options: RetrievalOptions, data: TrainingData, queries: Sequence[str], depth: int, retriever: Callable[[], Any]
 ) -> dict[str, list[str]]:
     """The first `depth` documents of each query: by the live collection that `data` names, else by a retriever.
 
     Args:
-        options: of the recipe.
+        options: of the recipe; `negatives.slot` asks one slot of the collection, the whole pipeline else.
         data: queries and documents.
         queries: whose candidates are wanted, by id.
         depth: how many.
-        retriever: gives a dense or sparse encoder; called when there is no collection.
+        retriever: gives a dense or sparse model; called when there is no collection.
+
+    Raises:
+        SearchError, ConfigError, StoreError, CollectionError: the collection cannot be searched as asked.
     """
-    texts = {query: data.queries[query] for query in queries}
-    if options.collection is None:
-        found = nearest(retriever(), texts, data.documents, depth)
-        return {query: [name for name, _ in own] for query, own in found.items()}
-    with Collection.open(options.collection) as collection:
-        hits = collection.search_batch(list(texts.values()), limit=depth, with_payload=False)
-    known = data.documents
-    return {query: [hit.id for hit in own if hit.id in known] for query, own in zip(texts, hits, strict=True)}
+    if options.data.collection is None:
+        return _found(ModelSource(retriever(), data.documents), data, queries, depth)
+    with Collection.open(options.data.collection) as collection:
+        return _found(CollectionSource(collection, slot=options.negatives.slot), data, queries, depth)
+
+
+def _found(source: CandidateSource, data: TrainingData, queries: Sequence[str], depth: int) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for start in range(0, len(queries), BATCH):
+        part = queries[start : start + BATCH]
+        rankings = source.find([data.queries[query] for query in part], [[] for _ in part], depth)
+        for query, own in zip(part, rankings, strict=True):
+            found[query] = [name for name, _ in own.ranking if name in data.documents]
+    return found
 
 
 def list_rows(
