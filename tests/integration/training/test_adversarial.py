@@ -10,7 +10,7 @@ import torch
 
 from diptych.errors import ContractError
 from diptych_training.adversarial import AR2, Game, mine
-from tiny_models import WORDS, tiny_cross_encoder, tiny_encoder
+from tiny_models import WORDS, cross_encoder, encoder
 
 QUERIES = [f"{WORDS[n]} {WORDS[n + 1]}" for n in range(12)]
 DOCUMENTS = [f"{WORDS[n % 12]} {WORDS[(n + 1) % 12 + 12 * (n // 12 % 2)]} {WORDS[20 + n % 20]}" for n in range(48)]
@@ -29,7 +29,7 @@ GAME = Game(
 
 @pytest.fixture
 def played(tmp_path: Path) -> AR2:
-    models = tiny_encoder(tmp_path / "retriever"), tiny_cross_encoder(tmp_path / "ranker", seed=1)
+    models = encoder(tmp_path / "retriever"), cross_encoder(tmp_path / "ranker", seed=1)
     return AR2(*models, QUERIES, DOCUMENTS, RELEVANT, game=GAME)
 
 
@@ -70,7 +70,7 @@ def test_every_round_mines_anew_and_reports_what_it_saw(played: AR2) -> None:
 def test_the_same_seed_plays_the_same_game(tmp_path: Path) -> None:
     games = []
     for name in ("one", "other"):
-        models = tiny_encoder(tmp_path / name), tiny_cross_encoder(tmp_path / f"{name}-ranker", seed=1)
+        models = encoder(tmp_path / name), cross_encoder(tmp_path / f"{name}-ranker", seed=1)
         games.append(list(AR2(*models, QUERIES, DOCUMENTS, RELEVANT, game=GAME, seed=3).rounds()))
     assert games[0] == games[1]
 

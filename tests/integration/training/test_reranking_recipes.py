@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from diptych.training import TrainReport, load_recipe, register
 from diptych_training.corpus import TrainingData
 from diptych_training.recipes.cross_encoder import CrossEncoding
 from diptych_training.recipes.reranking import Reranking, as_pairs, list_rows
-from tiny_models import WORDS, tiny_bert, tiny_encoder
+from tiny_models import WORDS, bert, encoder
 
 GOOD, BAD = WORDS[39], WORDS[38]
 QUERIES = {f"q{n}": WORDS[n] for n in range(16)}
@@ -53,8 +52,8 @@ def world(tmp_path: Path) -> Path:
     )
     rows = "".join(f"{query}\t{name}\t1\n" for query, own in QRELS.items() for name in own)
     (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + rows)
-    tiny_encoder(tmp_path / "made").save_pretrained(str(tmp_path / "retriever"))
-    shutil.copytree(tiny_bert(tmp_path / "other", seed=1), tmp_path / "bert")
+    encoder(tmp_path / "made").save_pretrained(str(tmp_path / "retriever"))
+    bert(tmp_path / "bert", seed=1)
     return tmp_path
 
 
