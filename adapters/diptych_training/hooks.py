@@ -31,6 +31,8 @@ def _recipe(name: str, kind: Kind, made: str, summary: str) -> RecipeSpec:
 
 
 RECIPES = [
+    _recipe("ar2", "dense", "Adversarial", "A retriever and a ranker that train each other, round by round."),
+    _recipe("cross_encoder", "reranker", "CrossEncoding", "A reranker, from what the first stage finds."),
     _recipe("cprd", "dense", "Cprd", "A reranker's order of the hard negatives."),
     _recipe("distill", "dense", "Distill", "A reranker's distribution over each query's candidates."),
     _recipe("mw", "dense", "MannWhitney", "Scores that one threshold over all queries can cut."),

@@ -1,12 +1,13 @@
 """What a teacher says about the documents of each row, for losses that distil it.
 
 Scores come in the label column, float `[B, 1 + H]`: of the row's positive and each of its negatives. Any reranker gives
-them: `scored` asks one for the rows of a data set, once, before training.
+them: `scored` asks one for the rows of a data set, once, before training; a `LiveTeacher` is asked during training, by
+the ids of each batch (see `diptych_training.losses.TaughtLoss`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -29,6 +30,59 @@ def scored(teacher: Reranker, queries: Sequence[str], documents: Sequence[Sequen
         raise ContractError("a teacher is asked for rows of different lengths", where="scored", got=got)
     pairs = [(query, text) for query, own in zip(queries, documents, strict=True) for text in own]
     return np.asarray(teacher.predict(pairs), np.float32).reshape(len(queries), -1)
+
+
+class LiveTeacher:
+    """A reranker's scores of the pairs of a batch, by their ids; each pair is asked for once and its score kept.
+
+    Args:
+        reranker: any that the registry makes, or that has `predict`.
+        queries, documents: the text of each id, which is its place.
+        known: scores that are stored already, by (query id, document id).
+    """
+
+    def __init__(
+        self,
+        reranker: Reranker,
+        queries: Sequence[str],
+        documents: Sequence[str],
+        *,
+        known: Mapping[tuple[int, int], float] | None = None,
+    ) -> None:
+        self.reranker, self.queries, self.documents = reranker, queries, documents
+        self.known = dict(known or {})
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        """Scores float32 `[B, C]` of the C documents of each row of ids `[B, 1 + C]`: query, then documents.
+
+        Raises:
+            ContractError: an id has no text.
+        """
+        pairs = [[(row[0], document) for document in row[1:]] for row in ids.tolist()]
+        self._ask([pair for row in pairs for pair in row if pair not in self.known])
+        return torch.tensor([[self.known[pair] for pair in row] for row in pairs], dtype=torch.float32)
+
+    def forget(self) -> None:
+        """Ask anew: the reranker has been trained meanwhile."""
+        self.known.clear()
+
+    def _ask(self, pairs: Sequence[tuple[int, int]]) -> None:
+        if not pairs:
+            return
+        new = list(dict.fromkeys(pairs))
+        for sort, places, texts in zip(
+            ("query", "document"), zip(*new, strict=True), (self.queries, self.documents), strict=True
+        ):
+            if not 0 <= min(places) <= max(places) < len(texts):
+                got = f"{sort} ids from {min(places)} to {max(places)}"
+                raise ContractError(
+                    "a teacher is asked for texts it does not have",
+                    where="LiveTeacher",
+                    got=got,
+                    expected=f"0 to {len(texts) - 1}: places in its texts",
+                )
+        scores = self.reranker.predict([(self.queries[query], self.documents[document]) for query, document in new])
+        self.known |= dict(zip(new, np.asarray(scores, np.float64).tolist(), strict=True))
 
 
 def teacher_scores(labels: Tensor | None, rows: int, columns: int, *, where: str) -> Tensor:

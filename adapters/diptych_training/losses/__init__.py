@@ -7,12 +7,14 @@ from diptych_training.losses.contrastive import ContrastiveLoss
 from diptych_training.losses.distillation import AR2RetrieverLoss, CPRDLoss, FocalBCELoss, KLDistillation
 from diptych_training.losses.flops import ActiveTerms, Flops, NonNegative, sparse_loss
 from diptych_training.losses.hybrid_nce import Groups, HybridNCELoss
+from diptych_training.losses.listwise import ListwiseLoss
 from diptych_training.losses.mann_whitney import MannWhitneyLoss
 from diptych_training.losses.margin_mse import DualMarginMSELoss
 from diptych_training.losses.mixing import Mixing
 from diptych_training.losses.momentum import LexLIPLoss, MomentumContrastiveLoss
 from diptych_training.losses.psl import PSLLoss
 from diptych_training.losses.soft_top_k import SoftTopKLoss
+from diptych_training.losses.taught import TaughtLoss
 
 __all__ = [
     "AR2RetrieverLoss",
@@ -28,6 +30,7 @@ __all__ = [
     "KLDistillation",
     "LexLIPLoss",
     "LexiconBottleneckLoss",
+    "ListwiseLoss",
     "MannWhitneyLoss",
     "Mixing",
     "MomentumContrastiveLoss",
@@ -35,5 +38,6 @@ __all__ = [
     "PSLLoss",
     "RetrievalLoss",
     "SoftTopKLoss",
+    "TaughtLoss",
     "sparse_loss",
 ]

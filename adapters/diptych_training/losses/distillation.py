@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ from torch import Tensor
 from diptych.errors import ContractError
 from diptych_training.losses.base import RetrievalLoss, mean_of_rows
 from diptych_training.teaching import own_scores, teacher_scores
+
+Form: TypeAlias = Literal["expectation", "log"]
 
 
 class RowDistillation(RetrievalLoss):
@@ -136,7 +138,7 @@ class AR2RetrieverLoss(RowDistillation):
         *,
         tau: float = 0.05,
         adv_weight: float = 0.5,
-        form: Literal["expectation", "log"] = "expectation",
+        form: Form = "expectation",
         temperature: float = 1.0,
         similarity: str = "cosine",
     ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,10 +26,11 @@ from diptych.errors import EvaluationError
 if TYPE_CHECKING:
     from diptych.collection import Collection
     from diptych.config.models import EvaluateConfig
-    from diptych.evaluate import Comparison, Evaluation, Qrels
+    from diptych.evaluate import Comparison, Evaluation, Qrels, ScorePool
     from diptych.search import Pipeline
     from diptych.types import Query, Run
 
+POOLED = 500  # other documents of a query that its pool of scores holds
 DEEPEST = 1000  # ranks that a measure without a cutoff reads, as TREC's runs have
 
 
@@ -53,6 +54,9 @@ def evaluate(
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Also search exactly: what does the graph miss?")] = False,
     plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw the differences query by query.")] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Draw the share of relevant documents by score; adds pooled AUC.")
+    ] = None,
     runs: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep each run there as a TREC file.")] = None,
     per_query: Annotated[bool, typer.Option("--per-query", help="With --json: each query's values too.")] = False,
     tenant: TenantOption = None,
@@ -76,16 +80,21 @@ def evaluate(
     if runs:
         _make_folder(runs)
     with session.collection(config, None, None) as collection:
-        outcome = _evaluate(collection, found, judged, names, only or [], with_exact=exact, tenant=tenant)
+        least = POOLED if calibration else 0
+        outcome = _evaluate(collection, found, judged, names, only or [], least=least, with_exact=exact, tenant=tenant)
         note_empty_tenant(collection, tenant)
     outcome = outcome.compared(baseline, names)
     if plot and outcome.comparisons:
         _plot(outcome.comparisons[0], plot)
+    if calibration:
+        outcome = outcome.calibrated(judged, calibration)
     if runs:
         _keep(outcome.runs, runs)
     if as_json:
         return write_json(outcome.document(per_query=per_query))
-    return _show(outcome, plot)
+    _show(outcome, plot)
+    _show_pools(outcome, calibration)
+    return None
 
 
 def split_names(names: Sequence[str]) -> list[str]:
@@ -103,6 +112,7 @@ class Outcome:
     recalls: Mapping[str, float] = field(default_factory=dict)
     recall_at: int = 10
     comparisons: Sequence[Comparison] = ()
+    pools: Sequence[ScorePool] = ()
 
     def compared(self, baseline: str | None, metrics: Sequence[str]) -> Outcome:
         """With a comparison for each metric, when there is something to compare and to compare by."""
@@ -113,7 +123,15 @@ class Outcome:
         if alone or (self.single_query and baseline in (None, *names)):
             return self
         comparisons = [compare(self.evaluations, baseline or names[0], metric) for metric in metrics]
-        return Outcome(self.runs, self.evaluations, self.recalls, self.recall_at, comparisons)
+        return replace(self, comparisons=comparisons)
+
+    def calibrated(self, qrels: Qrels, path: Path) -> Outcome:
+        """With the pooled scores of each run, which are drawn too."""
+        from diptych.evaluate import ScorePool, plot_calibration
+
+        pools = [ScorePool.of(run, qrels) for run in self.runs.values()]
+        plot_calibration(pools, path)
+        return replace(self, pools=pools)
 
     @property
     def single_query(self) -> bool:
@@ -125,7 +143,9 @@ class Outcome:
         from diptych.evaluate import to_data
 
         recalls = {"at": self.recall_at, "recalls": dict(self.recalls)} if self.recalls else None
-        return {**to_data(self.evaluations, self.comparisons, per_query=per_query), "approximate_search": recalls}
+        data = to_data(self.evaluations, self.comparisons, per_query=per_query)
+        pools = {"depth": POOLED, "runs": [_pool(pool) for pool in self.pools]} if self.pools else None
+        return {**data, "approximate_search": recalls, "calibration": pools}
 
 
 def _judged(
@@ -152,6 +172,7 @@ def _evaluate(
     metrics: list[str],
     only: list[str],
     *,
+    least: int,
     with_exact: bool,
     tenant: str | None,
 ) -> Outcome:
@@ -161,7 +182,7 @@ def _evaluate(
 
     whole = Pipeline.from_config(collection.handle.search_config, collection.handle.slots)
     chosen = ablation.choose(ablation.ablation(whole), only)
-    depth, at = _depth(metrics), collection.handle.search_config.limit
+    depth, at = max(least, _depth(metrics)), collection.handle.search_config.limit
     with Bars() as bars:
 
         def answers(name: str, pipeline: Pipeline) -> Run:
@@ -207,6 +228,16 @@ def _keep(runs: Mapping[str, Run], folder: Path) -> None:
         to_trec(run, folder / f"{name.replace(' > ', '+')}.run.gz")
 
 
+def _pool(pool: ScorePool) -> dict[str, object]:
+    return {
+        "run": pool.name,
+        "pooled_auc": pool.auc,
+        "missing": pool.missing,
+        "best": asdict(pool.best),
+        "bins": [asdict(one) for one in pool.bins()],
+    }
+
+
 def _show(outcome: Outcome, plot: Path | None) -> None:
     from diptych.evaluate import table
 
@@ -223,3 +254,14 @@ def _show(outcome: Outcome, plot: Path | None) -> None:
         console.print(f"wrote {plot}", soft_wrap=True)
     elif plot:
         stderr().print("no plot: there is nothing to compare", style="yellow")
+
+
+def _show_pools(outcome: Outcome, path: Path | None) -> None:
+    console = stdout()
+    for pool in outcome.pools:
+        best = pool.best
+        lost = f"; {pool.missing} relevant documents were not returned" if pool.missing else ""
+        text = f"pooled AUC {pool.auc:.3f}, F1 {best.f1:.3f} at a threshold of {best.score:.4g}{lost}"
+        console.print(f"{pool.name}: {text}", soft_wrap=True, markup=False)
+    if path:
+        console.print(f"wrote {path}", soft_wrap=True)

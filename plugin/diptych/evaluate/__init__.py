@@ -10,8 +10,10 @@ from diptych.evaluate.ann import ann_recall, ann_recall_per_query
 from diptych.evaluate.comparison import Comparison, Difference, compare
 from diptych.evaluate.display import comparison_table, table
 from diptych.evaluate.export import to_data, to_json
+from diptych.evaluate.instructions import p_mrr, p_mrr_per_query
 from diptych.evaluate.measures import DEFAULT_METRICS
-from diptych.evaluate.plots import plot_differences
+from diptych.evaluate.plots import plot_calibration, plot_differences
+from diptych.evaluate.pooled import ScoreBin, ScorePool, Threshold, pooled_auc, pooled_f1
 from diptych.evaluate.qrels import Qrels
 from diptych.evaluate.queries import read_beir, read_queries
 from diptych.evaluate.scoring import Evaluation, evaluate
@@ -23,13 +25,21 @@ __all__ = [
     "Difference",
     "Evaluation",
     "Qrels",
+    "ScoreBin",
+    "ScorePool",
+    "Threshold",
     "ann_recall",
     "ann_recall_per_query",
     "compare",
     "comparison_table",
     "evaluate",
     "from_trec",
+    "p_mrr",
+    "p_mrr_per_query",
+    "plot_calibration",
     "plot_differences",
+    "pooled_auc",
+    "pooled_f1",
     "read_beir",
     "read_queries",
     "table",

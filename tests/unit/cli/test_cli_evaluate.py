@@ -81,6 +81,18 @@ def test_a_plot_is_written(judged: Run, tmp_path: Path) -> None:
     assert (tmp_path / "differences.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_calibration_is_drawn_and_told_of_each_run(judged: Run, tmp_path: Path) -> None:
+    options = ("evaluate", "--only", "lexical", "--only", "rrf", "--calibration", tmp_path / "scores.png")
+    answer = judged(*options)
+    assert answer.code == 0
+    assert (tmp_path / "scores.png").read_bytes().startswith(b"\x89PNG")
+    assert "rrf: pooled AUC " in answer.out
+    told = judged(*options, "--json").json()["calibration"]
+    assert [one["run"] for one in told["runs"]] == ["lexical", "rrf"]
+    assert sum(one["relevant"] for one in told["runs"][1]["bins"]) + told["runs"][1]["missing"] == len(QUERIES)
+    assert judged("evaluate", "--json").json()["calibration"] is None
+
+
 def test_a_beir_folder_brings_queries_and_judgements(judged: Run, tmp_path: Path) -> None:
     folder = tmp_path / "beir"
     (folder / "qrels").mkdir(parents=True)
@@ -98,6 +110,7 @@ def test_a_beir_folder_brings_queries_and_judgements(judged: Run, tmp_path: Path
         (["--metrics", "nDGC@10"], "nDGC@10"),
         (["--qrels", "nowhere.tsv"], "nowhere.tsv"),
         (["--plot", "differences.jpg"], "ends in .png"),
+        (["--calibration", "scores.jpg"], "ends in .png"),
         (["--runs", "qrels.tsv"], "where: --runs qrels.tsv\n  got: a file\n  expected: a folder"),
         (["--runs", "qrels.tsv/deeper"], "NotADirectoryError"),
     ],

@@ -1,0 +1,271 @@
+"""AR2's game: a retriever is rewarded for negatives that fool the ranker, and the ranker is trained on those.
+
+Zhang et al., "Adversarial Retriever-Ranker for Dense Text Retrieval", ICLR 2022. Each round mines the retriever's best
+documents anew, exactly and without those that are judged relevant, trains the ranker on them, then the retriever
+against the ranker. Both keep their optimiser from round to round.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diptych.errors import ContractError
+from diptych.protocols import Kind
+from diptych_training.data.model_source import ModelSource
+from diptych_training.losses import AR2RetrieverLoss, ListwiseLoss, TaughtLoss
+from diptych_training.losses.distillation import Form
+from diptych_training.running import family
+from diptych_training.teaching import LiveTeacher
+
+Mined = Mapping[int, list[int]]  # for each query with a relevant document its negatives, hardest first
+CHUNK = 256  # queries that are compared with all documents at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Game:
+    """How AR2 is played; the defaults are small, the authors' are 2,000 steps a round.
+
+    Args:
+        rounds: of mining and both trainings.
+        ranker_steps, retriever_steps: of a round; `warm_ranker_steps` come once before, on the first negatives.
+        negatives: mined for each query.
+        batch_size: queries of a step.
+        ranker_rate, retriever_rate: learning rates, falling to 0 over all rounds.
+        adv_weight, form, tau: see `AR2RetrieverLoss`.
+        precision: of the arithmetic, `float32` or `bfloat16`.
+    """
+
+    rounds: int = 3
+    ranker_steps: int = 50
+    retriever_steps: int = 150
+    warm_ranker_steps: int = 100
+    negatives: int = 15
+    batch_size: int = 16
+    ranker_rate: float = 1e-5
+    retriever_rate: float = 2e-5
+    adv_weight: float = 0.5
+    form: Form = "expectation"
+    tau: float = 0.05
+    precision: str = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What a round saw.
+
+    Args:
+        number: from 1.
+        hardness: how likely the ranker as it was after its warm-up takes a mined negative for better than the relevant
+            document, `sigmoid(f- - f+)`, on average. One judge for all rounds, so that rounds compare.
+        fooled: the same by the ranker after its steps of this round.
+        judged: share of the negatives that are judged relevant; always 0 unless mining is broken.
+        ranker_loss, retriever_loss: means over the round's steps.
+    """
+
+    number: int
+    hardness: float
+    fooled: float
+    judged: float
+    ranker_loss: float
+    retriever_loss: float
+
+
+class AR2:
+    """Plays the game over numbered texts; `rounds()` yields what each round saw.
+
+    Args:
+        retriever: SentenceTransformer, warmed up by a contrastive training.
+        ranker: CrossEncoder with one label; new weights do, the warm-up trains them.
+        queries, documents: texts; ids are their places.
+        relevant: for each query the documents that are judged relevant; queries without any are not trained on.
+        game: how it is played.
+        seed: of the order of rows.
+    """
+
+    def __init__(
+        self,
+        retriever: Any,
+        ranker: Any,
+        queries: Sequence[str],
+        documents: Sequence[str],
+        relevant: Mapping[int, Sequence[int]],
+        *,
+        game: Game | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.retriever, self.ranker, self.game, self.seed = retriever, ranker, game or Game(), seed
+        self.judge = ranker
+        self.queries, self.documents = queries, documents
+        self.relevant = {query: list(own) for query, own in relevant.items() if own}
+        if not self.relevant or len(documents) <= self.game.negatives + max(map(len, self.relevant.values())):
+            raise ContractError(
+                "there is nothing to play with",
+                where="AR2",
+                got=f"{len(self.relevant)} queries with relevant documents, {len(documents)} documents",
+                expected=f"a query at least, and more than {self.game.negatives} documents beside the relevant ones",
+            )
+        steps = self.game.warm_ranker_steps + self.game.rounds * self.game.ranker_steps
+        self._ranker_plan = _plan(ranker, self.game.ranker_rate, steps)
+        self._retriever_plan = _plan(retriever, self.game.retriever_rate, self.game.rounds * self.game.retriever_steps)
+
+    def rounds(self) -> Iterator[Round]:
+        """Warm the ranker up, then play round after round; the models are trained in place."""
+        self.warm()
+        for number in range(1, self.game.rounds + 1):
+            yield self.play(number)
+
+    def warm(self) -> None:
+        """Train the ranker on the first negatives; as it is then, it judges all rounds."""
+        self.train_ranker(self.mined(), self.game.warm_ranker_steps, seed=self.seed)
+        self.judge = copy.deepcopy(self.ranker)
+
+    def play(self, number: int) -> Round:
+        """One round; `warm` comes first."""
+        mined, seed = self.mined(), self.seed + number
+        ranker_loss = self.train_ranker(mined, self.game.ranker_steps, seed=seed)
+        hardness, fooled = self.preference(self.judge, mined), self.preference(self.ranker, mined)
+        retriever_loss = self.train_retriever(mined, self.game.retriever_steps, seed=seed)
+        return Round(number, hardness, fooled, self.judged(mined), ranker_loss, retriever_loss)
+
+    def mined(self) -> Mined:
+        """The retriever's negatives as it is now."""
+        return mine(self.retriever, self.queries, self.documents, self.relevant, self.game.negatives)
+
+    def state(self) -> dict[str, Any]:
+        """Moments and rates of both optimisers, to go on from with `load_state`; models are kept by themselves."""
+        return {name: part.state_dict() for name, part in self._parts().items()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def train_ranker(self, mined: Mined, steps: int, *, seed: int) -> float:
+        """Steps of the ranker on the mined negatives; the mean loss. The retriever is not touched."""
+        rows = self._rows(mined)
+        texts = [[self.documents[place] for place in row[1:]] for row in rows]
+        columns = {"query": [self.queries[row[0]] for row in rows], "documents": texts}
+        labels = [[1.0] + [0.0] * (len(row) - 2) for row in rows]
+        data, loss = {**columns, "label": labels}, ListwiseLoss(self.ranker)
+        return self._train("reranker", self.ranker, data, loss, self._ranker_plan, steps, seed)
+
+    def train_retriever(self, mined: Mined, steps: int, *, seed: int) -> float:
+        """Steps of the retriever against the ranker as it is; the mean loss. The ranker is not touched."""
+        rows, game = self._rows(mined), self.game
+        names = ["query", "positive", *(f"negative_{n}" for n in range(1, game.negatives + 1))]
+        sides = [self.queries, *[self.documents] * (game.negatives + 1)]
+        columns = {
+            name: [side[row[n]] for row in rows] for n, (name, side) in enumerate(zip(names, sides, strict=True))
+        }
+        teacher = LiveTeacher(Scoring(self.ranker, game.precision), self.queries, self.documents)
+        inner = AR2RetrieverLoss(self.retriever, tau=game.tau, adv_weight=game.adv_weight, form=game.form)
+        loss, data = TaughtLoss(inner, teacher), {**columns, "label": rows}
+        return self._train("dense", self.retriever, data, loss, self._retriever_plan, steps, seed)
+
+    def preference(self, ranker: Any, mined: Mined) -> float:
+        """How likely a ranker takes a mined negative for better than the relevant document, on average."""
+        ids = torch.tensor(self._rows(mined))
+        scores = LiveTeacher(Scoring(ranker, self.game.precision), self.queries, self.documents)(ids)
+        return float((scores[:, 1:] - scores[:, :1]).sigmoid().mean())
+
+    def judged(self, mined: Mined) -> float:
+        """The share of mined negatives that are judged relevant."""
+        flags = [place in self.relevant[query] for query, own in mined.items() for place in own]
+        return sum(flags) / len(flags)
+
+    def _parts(self) -> dict[str, Any]:
+        plans = {"retriever": self._retriever_plan, "ranker": self._ranker_plan}
+        return {f"{side}.{n}": part for side, plan in plans.items() for n, part in enumerate(plan)}
+
+    def _rows(self, mined: Mined) -> list[list[int]]:
+        """Query, relevant document, negatives: a row for each judged pair."""
+        return [[query, own, *mined[query]] for query in mined for own in self.relevant[query]]
+
+    def _train(
+        self, kind: Kind, model: Any, columns: dict[str, Any], loss: Any, plan: Any, steps: int, seed: int
+    ) -> float:
+        from datasets import Dataset
+        from transformers import PrinterCallback
+
+        if not steps:
+            return 0.0
+        library = family(kind)
+        with tempfile.TemporaryDirectory() as folder:
+            given = library.arguments(
+                output_dir=folder,
+                max_steps=steps,
+                per_device_train_batch_size=self.game.batch_size,
+                bf16=self.game.precision == "bfloat16",
+                use_cpu=model.device.type == "cpu",
+                save_strategy="no",
+                report_to="none",
+                logging_strategy="no",
+                disable_tqdm=True,
+                max_grad_norm=2.0,
+                seed=seed,
+            )
+            data = Dataset.from_dict(columns)
+            made = library.trainer(model=model, args=given, train_dataset=data, loss=loss, optimizers=plan)
+            made.remove_callback(PrinterCallback)
+            found: float = made.train().training_loss
+        return found
+
+
+class Scoring:
+    """A cross-encoder in training as a `Reranker`: scores as they are, without its activation.
+
+    Args:
+        model: CrossEncoder.
+        precision: of the arithmetic.
+    """
+
+    independent = True
+
+    def __init__(self, model: Any, precision: str = "float32") -> None:
+        self.model, self.precision, self.max_length = model, precision, model.max_seq_length
+
+    def predict(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        """Scores float32 `[n]`."""
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            found = self.model.predict(
+                list(pairs),
+                batch_size=64,
+                show_progress_bar=False,
+                convert_to_tensor=True,
+                activation_fn=torch.nn.Identity(),
+            )
+        return np.asarray(found.float().cpu().numpy(), np.float32)
+
+
+def mine(
+    retriever: Any,
+    queries: Sequence[str],
+    documents: Sequence[str],
+    relevant: Mapping[int, Sequence[int]],
+    negatives: int,
+) -> dict[int, list[int]]:
+    """For each query its `negatives` most similar documents that are not judged relevant, exactly, best first."""
+    source, asked = ModelSource(retriever, {str(n): text for n, text in enumerate(documents)}), list(relevant)
+    depth = negatives + max(map(len, relevant.values()))
+    found: dict[int, list[int]] = {}
+    for start in range(0, len(asked), CHUNK):
+        part = asked[start : start + CHUNK]
+        rankings = source.find([queries[query] for query in part], [[] for _ in part], depth)
+        for query, own in zip(part, rankings, strict=True):
+            places = (int(name) for name, _ in own.ranking)
+            found[query] = [place for place in places if place not in relevant[query]][:negatives]
+    return found
+
+
+def _plan(model: Any, rate: float, steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """An optimiser and its falling rate, for all rounds together."""
+    adam = torch.optim.AdamW(model.parameters(), lr=rate)
+    return adam, torch.optim.lr_scheduler.LambdaLR(adam, lambda step: max(0.0, 1 - step / max(1, steps)))

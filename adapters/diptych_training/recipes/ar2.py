@@ -1,0 +1,171 @@
+"""`ar2`: a dense encoder and a cross-encoder that train each other, round by round, on negatives mined anew."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import Field
+
+from diptych.training import Registration
+from diptych_training.adversarial import AR2, Game, Round
+from diptych_training.losses import ContrastiveLoss
+from diptych_training.losses.distillation import Form
+from diptych_training.options import AboveZero, NegativesOptions, Positive, RetrievalOptions, Section, TrainingOptions
+from diptych_training.recipes.base import RetrievalTraining
+from diptych_training.rows import training_rows
+from diptych_training.running import Fitted, family
+from diptych_training.running.evaluating import PRIMARY
+from diptych_training.running.run import BEFORE, measured
+
+Steps = Annotated[int, Field(ge=0)]
+
+
+class GameOptions(Section):
+    """How the two play."""
+
+    rounds: Positive = Field(3, description="Of mining and both trainings.")
+    warm_steps: Steps = Field(200, description="Contrastive steps of the retriever before; 0 for one that is trained.")
+    warm_ranker_steps: Steps = Field(200, description="Steps of the ranker before, on the first negatives.")
+    ranker_steps: Steps = Field(50, description="Of each round.")
+    retriever_steps: Steps = Field(150, description="Of each round.")
+    ranker_rate: AboveZero = Field(2e-5, description="Learning rate of the ranker.")
+    adv_weight: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="Of what fools the ranker beside what it prefers; 1 collapses."
+    )
+    form: Form = Field("expectation", description="Of the adversarial term: as published, or as released (log).")
+    tau: AboveZero = Field(0.05, description="Temperature: cosines are divided by it.")
+
+
+class Options(RetrievalOptions):
+    """Options of `ar2`."""
+
+    ranker: str | None = Field(None, description="What the cross-encoder starts from; the same model when not given.")
+    game: GameOptions = Field(default_factory=GameOptions)
+    negatives: NegativesOptions = Field(default_factory=lambda: NegativesOptions(per_query=15))
+    training: TrainingOptions = Field(default_factory=lambda: TrainingOptions(batch_size=16, learning_rate=2e-5))
+
+
+class Adversarial(RetrievalTraining[Options]):
+    """Trains a dense encoder against a cross-encoder, and keeps both."""
+
+    name: ClassVar[str] = "ar2"
+
+    def data_steps(self) -> list[str]:
+        """Nothing: each round mines by itself."""
+        return []
+
+    def loss(self, model: Any) -> Any:
+        """Of the warm-up."""
+        return ContrastiveLoss(model, tau=self.options.game.tau, relevance=self.data.relevance())
+
+    def fit(self, model: Any) -> Fitted:
+        """Warm up, then play; each round is kept, and the result is the retriever of the best one."""
+        evaluator, last = self.evaluator(), self._last()
+        if last is None:
+            self._warm(model)
+        game = self._game(model)
+        if last is None:
+            game.warm()
+            self._save(game, 0, {"measured": measured(model, evaluator)})
+        else:
+            self._load(game, last)
+        for number in range((last or 0) + 1, self.options.game.rounds + 1):
+            told = game.play(number)
+            self._save(game, number, {**asdict(told), "measured": measured(model, evaluator)})
+            self._tell(told)
+        return self._finished(model, resumed_at=last or 0)
+
+    def export(self, model: Any) -> list[Registration]:
+        """The retriever in the run's folder, the ranker of the same round beneath it."""
+        found = super().export(model)
+        shutil.copytree(self._round(self._best()) / "ranker", self.folder.path / "ranker", dirs_exist_ok=True)
+        ranker = {"model": str(self.folder.path / "ranker")}
+        return [*found, Registration(family("reranker").adapter, ranker, name="ranker")]
+
+    def _warm(self, model: Any) -> None:
+        steps = self.options.game.warm_steps
+        changes = {"max_steps": steps, "eval_steps": max(1, steps), "save_steps": max(1, steps)}
+        if steps:
+            self.fitted(model, training_rows(self.data), self.loss(model), changes=changes)
+        else:
+            self.folder.keep(BEFORE, [measured(model, self.evaluator())])
+
+    def _game(self, model: Any) -> AR2:
+        options, data = self.options.game, self.data
+        numbers = data.query_numbers, data.document_numbers
+        return AR2(
+            model,
+            family("reranker").load(
+                self.options.ranker or self.options.model,
+                self.options.training,
+                num_labels=1,
+                activation_fn=torch.nn.Identity(),
+            ),
+            list(data.queries.values()),
+            list(data.documents.values()),
+            {numbers[0][query]: [numbers[1][name] for name in data.relevant(query)] for query in data.qrels},
+            game=Game(
+                **options.model_dump(exclude={"warm_steps"}),
+                negatives=self.options.negatives.per_query,
+                batch_size=self.options.training.batch_size,
+                retriever_rate=self.options.training.learning_rate,
+                precision=self.options.training.precision,
+            ),
+            seed=self.options.seed,
+        )
+
+    def _tell(self, told: Round) -> None:
+        self.watcher.say(
+            f"round {told.number}: hardness {told.hardness:.3f}, fooled {told.fooled:.3f}, "
+            f"judged relevant among negatives {told.judged:.3f}"
+        )
+
+    def _round(self, number: int) -> Path:
+        return self.folder.checkpoints / f"round-{number}"
+
+    def _rounds(self) -> dict[int, dict[str, Any]]:
+        """What is known of each round that is kept whole, round 0 the warm-up."""
+        found = self.folder.checkpoints.glob("round-*/round.json")
+        return {int(path.parent.name.rpartition("-")[2]): json.loads(path.read_text("utf-8")) for path in found}
+
+    def _last(self) -> int | None:
+        return max(self._rounds(), default=None)
+
+    def _best(self) -> int:
+        """The round after which the retriever was best; the last one without held-out queries."""
+        values = {number: told["measured"].get(PRIMARY, 0.0) for number, told in self._rounds().items()}
+        return max(values, key=lambda number: (values[number], number))
+
+    def _save(self, game: AR2, number: int, told: dict[str, Any]) -> None:
+        folder = self._round(number)
+        shutil.rmtree(folder, ignore_errors=True)
+        for name, model in (("retriever", game.retriever), ("ranker", game.ranker), ("judge", game.judge)):
+            model.save_pretrained(str(folder / name), create_model_card=False)
+        torch.save(game.state(), folder / "state.pt")
+        (folder / "round.json").write_text(json.dumps(told), "utf-8")  # last: a round without it was not finished
+
+    def _load(self, game: AR2, number: int) -> None:
+        folder, made = self._round(number), {"dense": game.retriever, "reranker": game.ranker}
+        for (kind, model), name in zip(made.items(), ("retriever", "ranker"), strict=True):
+            kept = family(kind).load(str(folder / name), self.options.training)  # type: ignore[arg-type]
+            model.load_state_dict(kept.state_dict())
+        game.judge = family("reranker").load(str(folder / "judge"), self.options.training)
+        game.load_state(torch.load(folder / "state.pt", weights_only=True))
+
+    def _finished(self, model: Any, *, resumed_at: int) -> Fitted:
+        best, rounds, options = self._best(), self._rounds(), self.options.game
+        kept = self.family.load(str(self._round(best) / "retriever"), self.options.training)
+        model.load_state_dict(kept.state_dict())
+        hardness = ", ".join(f"{rounds[n]['hardness']:.3f}" for n in sorted(rounds) if n)
+        self.remarks.append(
+            f"Hardness of the mined negatives by round: {hardness}. The model is that after round {best}."
+        )
+        steps = options.warm_steps + options.warm_ranker_steps
+        steps += options.rounds * (options.ranker_steps + options.retriever_steps)
+        before = (self.folder.kept(BEFORE) or [{}])[0]
+        return Fitted(steps, resumed_at, before, rounds[best]["measured"])

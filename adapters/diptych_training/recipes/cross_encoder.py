@@ -1,0 +1,137 @@
+"""`cross_encoder`: a reranker, trained on what the first stage finds and may not find relevant."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+
+from diptych.protocols import Kind
+from diptych_training.losses import ListwiseLoss
+from diptych_training.options import (
+    AboveZero,
+    NegativesOptions,
+    Positive,
+    RetrievalOptions,
+    Section,
+    TrainingOptions,
+)
+from diptych_training.recipes.base import RetrievalTraining, scores_by_query
+from diptych_training.recipes.reranking import Reranking, as_pairs, first_stage, list_rows
+from diptych_training.recipes.teachers import TeacherOptions, teacher_scores
+from diptych_training.rows import Lists
+from diptych_training.running import family
+from diptych_training.running.evaluating import HeldOut
+
+CANDIDATES, SCORES = "candidates", "scores"
+
+
+class LossOptions(Section):
+    """What a row of candidates is asked for."""
+
+    kind: Literal["listwise", "bce", "lambda", "distill"] = Field(
+        "listwise",
+        description="listwise: softmax over a row; bce: each pair by itself; lambda: nDCG's gains (LambdaLoss); "
+        "distill: a teacher's distribution over a row.",
+    )
+    temperature: AboveZero = Field(1.0, description="With distill: of the teacher's scores.")
+
+
+class Options(RetrievalOptions):
+    """Options of `cross_encoder`."""
+
+    retriever: str = Field(
+        "all-MiniLM-L6-v2", description="Dense model that finds candidates where no collection is named."
+    )
+    negatives: NegativesOptions = Field(default_factory=lambda: NegativesOptions(per_query=7, last_rank=50))
+    draws: Positive = Field(1, description="Rows of each judged pair, each with other negatives of its candidates.")
+    candidates: Positive = Field(20, description="First-stage candidates of a held-out query that are reranked.")
+    loss: LossOptions = Field(default_factory=LossOptions)
+    teacher: TeacherOptions | None = Field(None, description="Who scores the rows, with loss distill.")
+    training: TrainingOptions = Field(default_factory=lambda: TrainingOptions(epochs=1, batch_size=8, max_length=256))
+
+    @model_validator(mode="after")
+    def _taught(self) -> Self:
+        if (self.loss.kind == "distill") != (self.teacher is not None):
+            raise ValueError("loss.kind distill goes with a teacher, and no other does")
+        return self
+
+
+class CrossEncoding(RetrievalTraining[Options]):
+    """Trains a cross-encoder with one label; its scores are plain numbers, no probabilities."""
+
+    name: ClassVar[str] = "cross_encoder"
+    kind: ClassVar[Kind] = "reranker"
+
+    def model(self) -> Any:
+        """The transformer with a new head of one label, or a cross-encoder that has one."""
+        return self.family.load(
+            self.options.model, self.options.training, num_labels=1, activation_fn=torch.nn.Identity()
+        )
+
+    def data_steps(self) -> list[str]:
+        """Ask the first stage for candidates, and the teacher for scores."""
+        done = []
+        if self.folder.kept(CANDIDATES) is None:
+            queries = [*self.data.qrels, *self.held.qrels]
+            depth = max(self.options.negatives.last_rank, self.options.candidates)
+            candidates = first_stage(self.options, self.data, queries, depth, self._retriever)
+            self.folder.keep(CANDIDATES, ({"query": query, "documents": own} for query, own in candidates.items()))
+            done.append(f"the first stage found candidates of {len(candidates):,} queries")
+        if self.options.teacher is not None and self.folder.kept(SCORES) is None:
+            asked = self.folder.path / "data" / "pairs.jsonl"
+            found = teacher_scores(self.options.teacher, self.data, self.negatives(), self.watcher, asked)
+            self.folder.keep(SCORES, found)
+            done.append("the teacher scored the candidates")
+        return done
+
+    def rows(self) -> Any:
+        """The data set: lists of documents for each query, or pairs with loss bce."""
+        import datasets
+
+        taught = scores_by_query(list(self.folder.kept(SCORES) or ())) if self.options.teacher else None
+        rows = list_rows(
+            self.data,
+            self.negatives(),
+            per_query=self.options.negatives.per_query,
+            draws=self.options.draws,
+            seed=self.options.seed,
+            scores=taught,
+        )
+        return datasets.Dataset.from_list(list(as_pairs(rows) if self.options.loss.kind == "bce" else rows))
+
+    def loss(self, model: Any) -> Any:
+        """As the options say."""
+        from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss, LambdaLoss
+
+        size = self.options.training.mini_batch_size
+        if self.options.loss.kind == "bce":
+            return BinaryCrossEntropyLoss(model)
+        if self.options.loss.kind == "lambda":
+            return LambdaLoss(model, mini_batch_size=size)
+        target: Literal["relevance", "scores"] = "scores" if self.options.loss.kind == "distill" else "relevance"
+        return ListwiseLoss(model, target=target, temperature=self.options.loss.temperature, mini_batch_size=size)
+
+    def negatives(self) -> Lists:
+        """The candidates of each query within the window of ranks."""
+        first, last = self.options.negatives.first_rank - 1, self.options.negatives.last_rank
+        return {query: own[first:last] for query, own in self._candidates.items()}
+
+    def evaluator(self) -> HeldOut | None:
+        """Reranks the first stage's candidates of the held-out queries."""
+        if not self.held.qrels:
+            return None
+        found = {query: own[: self.options.candidates] for query, own in self._candidates.items()}
+        reranking = Reranking(self.held, found)
+        first = reranking.first()["ndcg@10"]
+        self.remarks.append(f"nDCG@10 of the first stage's order on the held-out queries: {first:.4f}.")
+        return HeldOut(reranking)
+
+    @cached_property
+    def _candidates(self) -> dict[str, list[str]]:
+        return {row["query"]: row["documents"] for row in self.folder.kept(CANDIDATES) or ()}
+
+    def _retriever(self) -> Any:
+        return family("dense").load(self.options.retriever, TrainingOptions(device=self.options.training.device))

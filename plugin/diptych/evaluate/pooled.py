@@ -1,0 +1,158 @@
+"""Are scores comparable across queries, so that one threshold works? Pooled AUC, F1 and calibration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import EvaluationError
+from diptych.evaluate.qrels import Qrels
+from diptych.types import Run
+
+POOLED = 500  # non-relevant documents of a query, as in the Mann-Whitney loss's evaluation
+_WILSON = 1.959964  # of a 95% interval
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """What counts as found when everything scored at least `score` is returned, over all queries together."""
+
+    score: float
+    f1: float
+    precision: float
+    recall: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreBin:
+    """Documents scored from `low` up to `high`: how many, and the share that is relevant with its 95% interval."""
+
+    low: float
+    high: float
+    count: int
+    relevant: int
+    interval: tuple[float, float]
+
+    @property
+    def share(self) -> float:
+        """Relevant documents of all in the bin; NaN in an empty one."""
+        return self.relevant / self.count if self.count else math.nan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScorePool:
+    """The scores of all queries' relevant documents, and of each query's best non-relevant ones, in one pool.
+
+    After Mann-Whitney losses for dense retrieval, whose measure is this pool's AUC.
+
+    Args:
+        name: the run's name.
+        scores: float64 `[n]`.
+        relevant: bool `[n]`.
+        missing: relevant documents that the run does not return; they count as scored below everything.
+    """
+
+    name: str
+    scores: NDArray[np.float64]
+    relevant: NDArray[np.bool_]
+    missing: int = 0
+
+    @classmethod
+    def of(cls, run: Run, qrels: Qrels, *, depth: int = POOLED) -> ScorePool:
+        """From a run that is to be at least `depth` deep. Documents without a judgement are not relevant.
+
+        Raises:
+            EvaluationError: the pool has no relevant or no other document, or a score is not finite.
+        """
+        rows = [row for query in qrels.queries for row in _of_query(run, qrels, query, depth)]
+        scores, relevant = np.array([s for s, _ in rows], np.float64), np.array([r for _, r in rows], bool)
+        missing = sum(len(qrels.relevant(query)) for query in qrels.queries) - int(relevant.sum())
+        if not relevant.any() or relevant.all() or not np.isfinite(scores).all():
+            raise EvaluationError(
+                f"the scores of run {run.name!r} make no pool",
+                got=f"{int(relevant.sum())} relevant documents of {len(relevant)}",
+                expected="finite scores of relevant and of other documents, of the queries that the qrels judge",
+            )
+        return cls(run.name, scores, relevant, missing)
+
+    @property
+    def auc(self) -> float:
+        """The probability that a relevant document scores above another one, of whatever queries; a tie is half."""
+        _, places, counts = np.unique(self.scores, return_inverse=True, return_counts=True)
+        ends = np.cumsum(counts)
+        ranks = (ends - (counts - 1) / 2)[places]
+        found, others = int(self.relevant.sum()), int((~self.relevant).sum())
+        above = float(ranks[self.relevant].sum()) - found * (found + 1) / 2
+        return above / (others * (found + self.missing))
+
+    def at(self, score: float) -> Threshold:
+        """Precision, recall and F1 when everything scored at least `score` is returned."""
+        returned = self.scores >= score
+        return _threshold(score, int(returned.sum()), int(self.relevant[returned].sum()), self._all)
+
+    @property
+    def best(self) -> Threshold:
+        """The threshold of the greatest F1, the highest of equal ones. It is chosen on what it is measured on."""
+        order = np.argsort(-self.scores, kind="stable")
+        scores, hits = self.scores[order], np.cumsum(self.relevant[order])
+        ends = np.flatnonzero(np.append(np.diff(scores) < 0, True))
+        values = 2 * hits[ends] / (ends + 1 + self._all)
+        end = int(ends[int(np.argmax(values))])
+        return _threshold(float(scores[end]), end + 1, int(hits[end]), self._all)
+
+    def bins(self, count: int = 10) -> tuple[ScoreBin, ...]:
+        """The pool in `count` bins of equal width, lowest first; the last holds its upper end."""
+        if count < 1:
+            raise EvaluationError("there are no bins", got=count, expected="at least 1")
+        edges = np.linspace(self.scores.min(), self.scores.max(), count + 1)
+        places = np.clip(np.searchsorted(edges, self.scores, side="right") - 1, 0, count - 1)
+        sizes, hits = (np.bincount(places[kept], minlength=count) for kept in (slice(None), self.relevant))
+        return tuple(
+            ScoreBin(float(low), float(high), int(n), int(k), _interval(int(k), int(n)))
+            for low, high, n, k in zip(edges[:-1], edges[1:], sizes, hits, strict=True)
+        )
+
+    @property
+    def _all(self) -> int:
+        return int(self.relevant.sum()) + self.missing
+
+
+def pooled_auc(run: Run, qrels: Qrels, *, depth: int = POOLED) -> float:
+    """`ScorePool.of(...).auc`: whether scores are comparable across queries; nDCG and its like do not ask that."""
+    return ScorePool.of(run, qrels, depth=depth).auc
+
+
+def pooled_f1(run: Run, qrels: Qrels, *, depth: int = POOLED, threshold: float | None = None) -> Threshold:
+    """F1 at one threshold for all queries; without `threshold` at the best one, which is optimistic."""
+    pool = ScorePool.of(run, qrels, depth=depth)
+    return pool.best if threshold is None else pool.at(threshold)
+
+
+def _of_query(run: Run, qrels: Qrels, query: str, depth: int) -> Iterator[tuple[float, bool]]:
+    """Scores of the relevant documents of a query, and of the `depth` best others."""
+    relevant, others = qrels.relevant(query), []
+    for name, score in run.rankings.get(query, ()):
+        if name in relevant:
+            yield score, True
+        else:
+            others.append(score)
+    yield from ((score, False) for score in sorted(others, reverse=True)[:depth])
+
+
+def _threshold(score: float, returned: int, hits: int, relevant: int) -> Threshold:
+    precision = hits / returned if returned else 0.0
+    return Threshold(score, 2 * hits / (returned + relevant), precision, hits / relevant)
+
+
+def _interval(hits: int, count: int) -> tuple[float, float]:
+    """Wilson's interval of a share."""
+    if not count:
+        return 0.0, 1.0
+    share, z2 = hits / count, _WILSON**2
+    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = _WILSON / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
+    return max(0.0, middle - half), min(1.0, middle + half)

@@ -1,0 +1,124 @@
+"""AR2 beside hard negatives that are mined once; H-lex.
+
+A retriever is warmed up with in-batch negatives, a ranker of the same shape on the retriever's hard negatives. Then AR2
+plays three rounds, or the retriever trains as many steps by InfoNCE on the hard negatives of its warm-up. AR2's ranker
+steps come on top. The judge of hardness is the ranker as it was after its warm-up, the same in all rounds.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from effects.lex import Lex, lex
+from effects.running import Effect, each, effect
+from effects.scoring import Doubles, recall
+from effects.tiny import saved
+
+from diptych_training.adversarial import AR2, Game, Round, mine
+from diptych_training.losses import ContrastiveLoss, RetrievalLoss
+from diptych_training.running import family
+
+WARM, BATCH, K = 200, 16, 20
+GAME = Game(
+    rounds=3,
+    ranker_steps=40,
+    retriever_steps=50,
+    warm_ranker_steps=250,
+    negatives=5,
+    batch_size=BATCH,
+    ranker_rate=1e-3,
+    retriever_rate=3e-4,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Recall by test query after the warm-up, after static negatives, and after AR2, with its rounds."""
+
+    warm: Doubles
+    static: Doubles
+    ar2: Doubles
+    rounds: list[Round]
+
+
+def effects() -> list[Effect]:
+    """AR2 beside static negatives, its adversarial term beside none, and what its rounds saw."""
+    games, plain = each(run), each(partial(run, adv_weight=0.0))
+    both = ("H-lex", f"recall@{K}", [one.static for one in games], [one.ar2 for one in games])
+    without = ("H-lex", f"recall@{K}", [one.ar2 for one in plain], [one.ar2 for one in games])
+    first, last = ([one.rounds[n].hardness for one in games] for n in (0, -1))
+    judged = [max(own.judged for own in one.rounds) for one in games]
+    for one in games:
+        told = ", ".join(f"{own.hardness:.3f}" for own in one.rounds)
+        print(f"   recall@{K} warm {one.warm.mean():.3f}; hardness by round {told}", flush=True)
+    none = [0.0] * len(judged)
+    return [
+        effect("AR2", "beside static hard negatives, equal retriever steps", *both, page="ar2"),
+        effect("AR2", "adversarial weight 0.5 beside 0", *without, page="ar2"),
+        effect("AR2", "negatives of round 3 beside round 1", "H-lex", "hardness", first, last, page="ar2"),
+        effect("AR2", "judged relevant among negatives", "H-lex", "share", none, judged, better="equal", page="ar2"),
+    ]
+
+
+def run(seed: int, *, adv_weight: float = 0.5) -> Found:
+    """Both ways from the same warm retriever."""
+    from sentence_transformers import CrossEncoder, SentenceTransformer
+
+    world = lex(seed)
+    pairs = world.rows().tolist()
+    with tempfile.TemporaryDirectory() as place:
+        folder = str(saved(world, Path(place) / "bert", seed=seed))
+        retriever = SentenceTransformer(folder, device="cpu")
+        ranker = CrossEncoder(folder, num_labels=1, device="cpu", activation_fn=torch.nn.Identity())
+    contrast(world, retriever, pairs, WARM, rate=1e-3, seed=seed)
+    relevant = {int(query): np.flatnonzero(world.relevant[query]).tolist() for query in world.train}
+    warm, static = found(world, retriever), copy.deepcopy(retriever)
+    mined = mine(static, world.queries, world.documents, relevant, GAME.negatives)
+    rows = [[query, document, *mined[query]] for query, document in pairs]
+    contrast(world, static, rows, GAME.rounds * GAME.retriever_steps, rate=GAME.retriever_rate, seed=seed + 1)
+    game = replace(GAME, adv_weight=adv_weight)
+    rounds = list(AR2(retriever, ranker, world.queries, world.documents, relevant, game=game, seed=seed).rounds())
+    return Found(warm, found(world, static), found(world, retriever), rounds)
+
+
+def contrast(world: Lex, model: Any, rows: list[list[int]], steps: int, *, rate: float, seed: int) -> None:
+    """Steps of InfoNCE over rows (query, document, negatives), with what is relevant known, as AR2's own trainings."""
+    from datasets import Dataset
+    from transformers import PrinterCallback
+
+    loss: RetrievalLoss = ContrastiveLoss(model, relevance=world.relevance())
+    columns: dict[str, Any] = {"query": [world.queries[row[0]] for row in rows], "label": rows}
+    columns |= {f"document_{n}": [world.documents[row[n]] for row in rows] for n in range(1, len(rows[0]))}
+    with tempfile.TemporaryDirectory() as folder:
+        given = family("dense").arguments(
+            output_dir=folder,
+            max_steps=steps,
+            per_device_train_batch_size=BATCH,
+            learning_rate=rate,
+            use_cpu=True,
+            save_strategy="no",
+            report_to="none",
+            logging_strategy="no",
+            disable_tqdm=True,
+            seed=seed,
+        )
+        data = Dataset.from_dict(columns)
+        trainer = family("dense").trainer(model=model, args=given, train_dataset=data, loss=loss)
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+
+
+def found(world: Lex, model: Any) -> Doubles:
+    """Recall of each test query."""
+    queries, documents = (
+        model.encode(texts, batch_size=128, normalize_embeddings=True, show_progress_bar=False)
+        for texts in ([world.queries[n] for n in world.test], list(world.documents))
+    )
+    return recall(np.asarray(queries @ documents.T, np.float64), world.relevant[world.test], K)

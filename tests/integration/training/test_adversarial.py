@@ -1,0 +1,94 @@
+"""AR2 played by tiny real models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from diptych.errors import ContractError
+from diptych_training.adversarial import AR2, Game, mine
+from tiny_models import WORDS, cross_encoder, encoder
+
+QUERIES = [f"{WORDS[n]} {WORDS[n + 1]}" for n in range(12)]
+DOCUMENTS = [f"{WORDS[n % 12]} {WORDS[(n + 1) % 12 + 12 * (n // 12 % 2)]} {WORDS[20 + n % 20]}" for n in range(48)]
+RELEVANT = {n: [n, n + 24] for n in range(11)} | {11: []}
+GAME = Game(
+    rounds=2,
+    ranker_steps=3,
+    retriever_steps=3,
+    warm_ranker_steps=3,
+    negatives=4,
+    batch_size=8,
+    ranker_rate=1e-3,
+    retriever_rate=1e-3,
+)
+
+
+@pytest.fixture
+def played(tmp_path: Path) -> AR2:
+    models = encoder(tmp_path / "retriever"), cross_encoder(tmp_path / "ranker", seed=1)
+    return AR2(*models, QUERIES, DOCUMENTS, RELEVANT, game=GAME)
+
+
+def weights(model: Any) -> torch.Tensor:
+    return torch.cat([own.detach().flatten().clone() for own in model.parameters()])
+
+
+def test_the_mined_are_the_most_similar_documents_that_are_not_judged_relevant(played: AR2) -> None:
+    mined = mine(played.retriever, QUERIES, DOCUMENTS, played.relevant, 4)
+    vectors = played.retriever.encode(DOCUMENTS, normalize_embeddings=True)
+    for query, own in mined.items():
+        scores = vectors @ played.retriever.encode(QUERIES[query], normalize_embeddings=True)
+        others = sorted((n for n in range(48) if n not in RELEVANT[query]), key=lambda n: -scores[n])
+        assert scores[own] == pytest.approx(scores[others[:4]], abs=1e-6)
+        assert not set(own) & set(RELEVANT[query])
+    assert list(mined) == list(range(11))
+
+
+def test_each_side_leaves_the_other_alone_and_learns(played: AR2) -> None:
+    mined = mine(played.retriever, QUERIES, DOCUMENTS, played.relevant, 4)
+    before = weights(played.retriever), weights(played.ranker)
+    assert played.train_ranker(mined, 3, seed=0) > 0
+    middle = weights(played.retriever), weights(played.ranker)
+    assert torch.equal(before[0], middle[0])
+    assert not torch.equal(before[1], middle[1])
+    played.train_retriever(mined, 3, seed=0)
+    assert torch.equal(middle[1], weights(played.ranker))
+    assert not torch.equal(middle[0], weights(played.retriever))
+
+
+def test_every_round_mines_anew_and_reports_what_it_saw(played: AR2) -> None:
+    rounds = list(played.rounds())
+    assert [one.number for one in rounds] == [1, 2]
+    assert all(0 < one.hardness < 1 and 0 < one.fooled < 1 and one.judged == 0 for one in rounds)
+    assert rounds[0].hardness != rounds[1].hardness
+
+
+def test_the_same_seed_plays_the_same_game(tmp_path: Path) -> None:
+    games = []
+    for name in ("one", "other"):
+        models = encoder(tmp_path / name), cross_encoder(tmp_path / f"{name}-ranker", seed=1)
+        games.append(list(AR2(*models, QUERIES, DOCUMENTS, RELEVANT, game=GAME, seed=3).rounds()))
+    assert games[0] == games[1]
+
+
+def test_the_ranker_learns_to_prefer_what_is_relevant(played: AR2) -> None:
+    mined = mine(played.retriever, QUERIES, DOCUMENTS, played.relevant, 4)
+    before = played.preference(played.ranker, mined)
+    for seed in range(12):
+        played.train_ranker(mined, 1, seed=seed)
+    assert played.preference(played.ranker, mined) < before
+
+
+def test_the_share_of_judged_negatives_is_counted(played: AR2) -> None:
+    assert played.judged({0: [1, 2, 3, 24], 1: [0, 2, 3, 4]}) == 1 / 8
+
+
+def test_too_few_documents_to_mine_from_are_refused(played: AR2) -> None:
+    with pytest.raises(ContractError, match=r"nothing to play with\n  where: AR2\n  got: 11 queries.*, 5 documents"):
+        AR2(played.retriever, played.ranker, QUERIES, DOCUMENTS[:5], RELEVANT, game=GAME)
+    with pytest.raises(ContractError, match=r"got: 0 queries"):
+        AR2(played.retriever, played.ranker, QUERIES, DOCUMENTS, {0: []}, game=GAME)

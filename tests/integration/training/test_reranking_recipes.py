@@ -1,0 +1,237 @@
+"""The recipes `cross_encoder` and `ar2`: trained, registered and searched with, all by tiny models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import diptych_adapters.hooks
+import diptych_training.hooks
+from diptych import Collection, Registry
+from diptych.errors import ConfigError
+from diptych.training import TrainReport, load_recipe, register
+from diptych_training.corpus import TrainingData
+from diptych_training.recipes.cross_encoder import CrossEncoding
+from diptych_training.recipes.reranking import Reranking, as_pairs, list_rows
+from tiny_models import WORDS, bert, encoder
+
+GOOD, BAD = WORDS[39], WORDS[38]
+QUERIES = {f"q{n}": WORDS[n] for n in range(16)}
+RELEVANT = {f"r{n}": f"{WORDS[n]} {WORDS[20 + n % 10]} {GOOD}" for n in range(16)}
+OTHERS = {f"o{n}-{m}": f"{WORDS[n]} {WORDS[20 + m]} {BAD}" for n in range(16) for m in range(3)}
+QRELS = {f"q{n}": {f"r{n}": 1.0} for n in range(16)}
+REGISTRY = Registry(diptych_adapters.hooks, diptych_training.hooks, installed=False)
+DATA = TrainingData(QUERIES, {**RELEVANT, **OTHERS}, QRELS)
+
+
+class Silent:
+    """A watcher that keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def begin(self, stage: str, total: int | None) -> None: ...
+
+    def advance(self, stage: str, n: int) -> None: ...
+
+    def say(self, sentence: str) -> None:
+        self.said.append(sentence)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Path:
+    """A folder with the files of the data and two models."""
+    texts = "".join(json.dumps({"_id": key, "text": text}) + "\n" for key, text in DATA.documents.items())
+    (tmp_path / "corpus.jsonl").write_text(texts)
+    (tmp_path / "queries.jsonl").write_text(
+        "".join(json.dumps({"_id": key, "text": text}) + "\n" for key, text in QUERIES.items())
+    )
+    rows = "".join(f"{query}\t{name}\t1\n" for query, own in QRELS.items() for name in own)
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + rows)
+    encoder(tmp_path / "made").save_pretrained(str(tmp_path / "retriever"))
+    bert(tmp_path / "bert", seed=1)
+    return tmp_path
+
+
+def options(world: Path, name: str, **more: Any) -> dict[str, Any]:
+    files = {"queries": "queries.jsonl", "qrels": "qrels.tsv", "corpus": "corpus.jsonl"}
+    data = {**{key: str(world / file) for key, file in files.items()}, "dev": {"share": 0.25}}
+    models = {"model": str(world / "bert"), "retriever": str(world / "retriever")}
+    if name == "ar2":
+        models = {"model": str(world / "retriever"), "ranker": str(world / "bert")}
+    return {"recipe": name, "output": str(world / "run"), "data": data, **models, **more}
+
+
+def cross_encoder(world: Path, **more: Any) -> dict[str, Any]:
+    training = {"epochs": 1, "batch_size": 4, "learning_rate": 5e-3, "max_length": 32, "device": "cpu"}
+    negatives = {"per_query": 3, "last_rank": 12}
+    given: dict[str, Any] = {"draws": 8, "candidates": 12, "negatives": negatives, "training": training}
+    return options(world, "cross_encoder", **{**given, **more})
+
+
+def learned(report: TrainReport) -> bool:
+    """Whether relevant documents come first wherever the first stage found them, and did not before."""
+    kept = (Path(report.folder) / "data" / "candidates.jsonl").read_text().splitlines()
+    found = {row["query"]: row["documents"][:12] for row in map(json.loads, kept)}
+    held = list(found)[-4:]  # the held-out queries are asked for last
+    ceiling = np.mean([bool(QRELS[query].keys() & set(found[query])) for query in held])
+    before, after = (report.measured[when]["nDCG@10"] for when in ("before", "after"))
+    return bool(before < 0.9 * ceiling < after)
+
+
+def trained(given: dict[str, Any], watcher: Silent | None = None) -> TrainReport:
+    return load_recipe(given, REGISTRY).make(watcher or Silent()).train()
+
+
+def test_a_cross_encoder_is_trained_registered_and_reranks_a_search(world: Path) -> None:
+    report = trained(cross_encoder(world))
+    assert learned(report)
+    assert any("first stage's order" in remark for remark in report.remarks)
+    assert (world / "run" / "README.md").read_text().count("nDCG@10") >= 1
+    config = world / "diptych.yaml"
+    slots = "slots:\n  lexical: {adapter: bm25}\nsearch:\n  retrieve: {lexical: 20}\n  limit: 3\n"
+    config.write_text(f"store: edge:{world}/store\ncollection: words\n{slots}")
+    assert register(config, report.models[0], REGISTRY) == "search.rerank[0]"
+    with Collection.open(config, registry=REGISTRY) as collection:
+        collection.populate([{"id": key, "text": text} for key, text in DATA.documents.items()])
+        for query, text in QUERIES.items():
+            assert collection.search(text)[0].id == query.replace("q", "r")
+
+
+@pytest.mark.parametrize("kind", ["bce", "lambda", "distill"])
+def test_each_loss_teaches_what_is_relevant(kind: str, world: Path) -> None:
+    more: dict[str, Any] = {"loss": {"kind": kind}}
+    if kind == "distill":
+        scores = [{"query": q, "scores": {d: 4.0 * (d in QRELS[q]) for d in DATA.documents}} for q in QUERIES]
+        (world / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in scores))
+        more["teacher"] = {"scores": str(world / "scores.jsonl")}
+    report = trained(cross_encoder(world, **more))
+    assert learned(report)
+
+
+def test_a_teacher_goes_with_distillation_alone(world: Path) -> None:
+    with pytest.raises(ConfigError, match=r"loss.kind distill goes with a teacher"):
+        load_recipe(cross_encoder(world, loss={"kind": "distill"}), REGISTRY)
+    with pytest.raises(ConfigError, match="no other does"):
+        load_recipe(cross_encoder(world, teacher={"adapter": "fake-reranker"}), REGISTRY)
+
+
+def test_rows_hold_the_relevant_document_first_and_negatives_that_are_not_judged() -> None:
+    candidates = {query: [*DATA.documents] for query in QUERIES}
+    rows = list(list_rows(DATA, candidates, per_query=4, draws=3, seed=1))
+    assert len(rows) == 3 * len(QRELS)
+    by_text = {text: name for name, text in DATA.documents.items()}
+    for row in rows:
+        query = next(key for key, text in QUERIES.items() if text == row["query"])
+        names = [by_text[text] for text in row["documents"]]
+        assert names[0] in QRELS[query]
+        assert not set(names[1:]) & set(QRELS[query])
+        assert len(set(names)) == 5
+        assert row["label"] == [1.0, 0.0, 0.0, 0.0, 0.0]
+    assert rows[0]["documents"][1:] != rows[16]["documents"][1:]
+    assert [row["label"] for row in as_pairs(iter(rows[:1]))] == [1.0, 0.0, 0.0, 0.0, 0.0]
+
+
+def test_rows_of_a_teacher_hold_its_scores_and_leave_out_what_it_did_not_score() -> None:
+    scores = {"q0": {"r0": 3.0, "o0-1": -1.0, "o1-0": 0.5}, "q1": {"o1-1": 1.0}}
+    rows = list(list_rows(DATA, {"q0": [*OTHERS], "q1": [*OTHERS]}, per_query=2, scores=scores))
+    assert len(rows) == 1
+    assert dict(zip(rows[0]["documents"], rows[0]["label"], strict=True)) == {
+        DATA.documents[name]: score for name, score in scores["q0"].items()
+    }
+
+
+def test_the_evaluation_is_that_of_the_library() -> None:
+    from diptych.evaluate import Qrels, evaluate
+    from diptych.types import Run
+
+    class Drawn:
+        def predict(self, pairs: Any, **given: Any) -> Any:
+            return np.random.default_rng(3).random(len(pairs)).astype(np.float32)
+
+    candidates = {query: [*DATA.documents][n : n + 14] for n, query in enumerate(QUERIES)}
+    graded = TrainingData(QUERIES, DATA.documents, {q: {**own, "o0-0": 2.0} for q, own in QRELS.items()})
+    reranking = Reranking(graded, candidates)
+    asked = [(query, name) for query, own in candidates.items() for name in own]
+    values = dict(zip(asked, Drawn().predict(asked).tolist(), strict=True))
+    rankings = {q: sorted(((d, values[q, d]) for d in own), key=lambda p: -p[1]) for q, own in candidates.items()}
+    judged = Qrels({query: {name: int(grade) for name, grade in own.items()} for query, own in graded.qrels.items()})
+    means = evaluate(Run("drawn", rankings), judged, ["nDCG@10", "MRR@10"]).means
+    assert reranking(Drawn()) == pytest.approx({"ndcg@10": means["nDCG@10"], "mrr@10": means["MRR@10"]})
+
+
+def test_a_run_that_was_killed_goes_on_and_asks_the_first_stage_once(world: Path) -> None:
+    class Killed(Silent):
+        def advance(self, stage: str, n: int) -> None:
+            self.steps = getattr(self, "steps", 0) + n
+            if self.steps == 12:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(cross_encoder(world), Killed())
+    kept = world / "run" / "data" / "candidates.jsonl"
+    before = kept.stat().st_mtime_ns
+    report = trained(cross_encoder(world))
+    assert 0 < report.resumed_at < report.steps
+    assert kept.stat().st_mtime_ns == before
+
+
+GAME = {
+    "rounds": 2,
+    "warm_steps": 4,
+    "warm_ranker_steps": 4,
+    "ranker_steps": 2,
+    "retriever_steps": 2,
+    "ranker_rate": 1e-3,
+}
+
+
+def ar2(world: Path, **game: Any) -> dict[str, Any]:
+    training = {"batch_size": 4, "learning_rate": 1e-3, "max_length": 32, "device": "cpu"}
+    return options(world, "ar2", game={**GAME, **game}, negatives={"per_query": 5}, training=training)
+
+
+def test_ar2_keeps_the_retriever_of_the_best_round_and_its_ranker(world: Path) -> None:
+    watcher = Silent()
+    report = trained(ar2(world), watcher)
+    assert [model.adapter for model in report.models] == ["sentence-transformers", "cross-encoder"]
+    assert [sentence[:8] for sentence in watcher.said if sentence.startswith("round")] == ["round 1:", "round 2:"]
+    assert all("judged relevant among negatives 0.000" in said for said in watcher.said if said.startswith("round"))
+    assert "Hardness of the mined negatives by round: 0." in report.remarks[0]
+    config = world / "diptych.yaml"
+    dense = f"{{adapter: sentence-transformers, model: {world}/retriever}}"
+    config.write_text(f"store: edge:{world}/store\ncollection: words\nslots:\n  dense: {dense}\n")
+    assert [register(config, model, REGISTRY) for model in report.models] == ["slots.dense", "search.rerank[0]"]
+    with Collection.open(config, registry=REGISTRY) as collection:
+        collection.populate([{"id": key, "text": text} for key, text in DATA.documents.items()])
+        assert len(collection.search(QUERIES["q0"], limit=5)) == 5
+
+
+def test_ar2_goes_on_after_the_last_round_that_was_kept(world: Path) -> None:
+    class Killed(Silent):
+        def say(self, sentence: str) -> None:
+            super().say(sentence)
+            if sentence.startswith("round 1"):
+                raise KeyboardInterrupt
+
+    whole = trained({**ar2(world), "output": str(world / "whole")})
+    with pytest.raises(KeyboardInterrupt):
+        trained(ar2(world), Killed())
+    watcher = Silent()
+    report = trained(ar2(world), watcher)
+    assert report.resumed_at == 1
+    assert [sentence[:8] for sentence in watcher.said if sentence.startswith("round")] == ["round 2:"]
+    assert report.remarks == whole.remarks
+    assert report.measured["after"] == pytest.approx(whole.measured["after"])
+
+
+def test_the_recipe_reranks_with_the_candidates_of_its_first_stage(world: Path) -> None:
+    made = load_recipe(cross_encoder(world), REGISTRY).make(Silent())
+    assert isinstance(made, CrossEncoding)
+    assert made.prepare() == ["the first stage found candidates of 16 queries"]
+    assert made.prepare() == []
+    assert {len(own) for own in made.negatives().values()} == {12}
