@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from effects.lex import Lex, lex
-from effects.running import Effect, each, effect
-from effects.scoring import Doubles, recall
-from effects.tiny import saved
 
 from diptych_training.adversarial import AR2, Game, Round, mine
 from diptych_training.losses import ContrastiveLoss, RetrievalLoss
 from diptych_training.running import family
+from effects.lex import Lex, lex
+from effects.running import Effect, each, effect
+from effects.scoring import Doubles, recall
+from effects.tiny import saved
 
 WARM, BATCH, K = 200, 16, 20
 GAME = Game(

@@ -22,16 +22,16 @@ from functools import partial
 
 import numpy as np
 import torch
-from effects.lex import Instructed, Lex, instructed, lex
-from effects.running import Effect, each, effect
-from effects.scoring import Doubles, ndcg
-from effects.tiny import Encoder, Tiny, Words, scores, trained
 from torch import Tensor
 
 from diptych_training.data.following import flip_accuracy, p_mrr
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.relevance import Relevance
 from diptych_training.samplers import PairedViews
+from effects.lex import Instructed, Lex, instructed, lex
+from effects.running import Effect, each, effect
+from effects.scoring import Doubles, ndcg
+from effects.tiny import Encoder, Tiny, Words, scores, trained
 
 STEPS, BATCH, RATE, TAU = 1500, 32, 1e-3, 0.05
 TRAIN, LENGTH = 1500, 30

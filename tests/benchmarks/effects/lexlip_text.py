@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
-from effects.lex import Lex, lex
-from effects.running import Effect, each, effect
-from effects.scoring import Doubles, ndcg
-from effects.tiny import saved, scores, trained
-from effects.vec import shuffled
 
 from diptych_training.losses import ContrastiveLoss, LexiconBottleneckLoss
 from diptych_training.models.lexicon import lexicon
+from effects.lex import Lex, lex
+from effects.running import Effect, each, effect
+from effects.scoring import Doubles, ndcg
 from effects.splade import Penalized, TinyLexicon
+from effects.tiny import saved, scores, trained
+from effects.vec import shuffled
 
 FIRST, SECOND, BATCH, RATE = 600, 60, 32, 1e-3  # steps before and of the fine-tuning
 Start: TypeAlias = Literal["random weights", "masked words", "bottleneck"]

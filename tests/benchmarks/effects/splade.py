@@ -16,16 +16,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from effects.lex import Lex, lex
-from effects.running import SEEDS, Effect, each, effect
-from effects.scoring import Doubles, ndcg, recall
-from effects.tiny import WIDTH, Tiny, scores, shape, trained
 from torch import Tensor
 from transformers import BertForMaskedLM
 
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.losses.flops import Flops, active_terms
 from diptych_training.models.lexicon_head import max_logits
+from effects.lex import Lex, lex
+from effects.running import SEEDS, Effect, each, effect
+from effects.scoring import Doubles, ndcg, recall
+from effects.tiny import WIDTH, Tiny, scores, shape, trained
 
 WEIGHTS = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 STEPS = 150
