@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,6 @@ from typer.testing import CliRunner
 
 from diptych.cli import app
 from diptych.cli.session import Session
-
-sys.path.insert(0, str(Path(__file__).parent))
 from toy_recipe import registry, spec
 
 CONFIG = "store: edge:./qdrant\ncollection: toys\nslots:\n  dense: {adapter: fake-dense}\n"

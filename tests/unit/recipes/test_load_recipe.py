@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,8 +19,6 @@ from diptych.errors import (
     UnknownAdapter,
 )
 from diptych.training import load_recipe
-
-sys.path.insert(0, str(Path(__file__).parent))
 from toy_recipe import Options, registry, spec
 
 
