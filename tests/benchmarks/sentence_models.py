@@ -80,7 +80,7 @@ def total(value: Tensor | dict[str, Tensor]) -> Tensor:
 def embedded(model: Any, tokens: Tensor, feature: str = "sentence_embedding", batch: int = 256) -> Any:
     """A feature of texts, float32 `[n, ...]`; a list of them where the feature is one."""
     model.eval()
-    parts: list[Any] = [model(features_of(own))[feature] for own in tokens.split(batch)]
+    parts: list[Any] = [model(features_of(own))[feature] for own in torch.split(tokens, batch)]
     if isinstance(parts[0], list):
         return [torch.cat([part[place] for part in parts]) for place in range(len(parts[0]))]
     return torch.cat(parts)

@@ -130,7 +130,7 @@ def scaled(scores: Matrix) -> Matrix:
     """The best of a row 1, the hundredth 0, and below it 0."""
     best = -np.sort(-scores, axis=1)[:, :DEEP]
     low, high = best[:, -1:], best[:, :1]
-    return np.clip((scores - low) / np.maximum(high - low, 1e-6), 0, None)
+    return np.asarray(np.clip((scores - low) / np.maximum(high - low, 1e-6), 0, None))
 
 
 def bm25(texts: list[str]) -> Any:

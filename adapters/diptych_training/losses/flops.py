@@ -76,7 +76,7 @@ def sparse_loss(
     )
 
 
-class ActiveTerms(TrainerCallback):  # type: ignore[misc]
+class ActiveTerms(TrainerCallback):
     """Adds to what the trainer logs the mean numbers of terms of the queries and documents of its batches.
 
     Args:
@@ -84,7 +84,7 @@ class ActiveTerms(TrainerCallback):  # type: ignore[misc]
     """
 
     def __init__(self, loss: SpladeLoss) -> None:
-        self._counted = {"query": loss.query_regularizer, "document": loss.document_regularizer}
+        self._counted: dict[str, Any] = {"query": loss.query_regularizer, "document": loss.document_regularizer}
         self.last: dict[str, float] = {}
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
@@ -96,7 +96,7 @@ class ActiveTerms(TrainerCallback):  # type: ignore[misc]
         logs.update(self.last)
 
 
-class NonNegative(TrainerCallback):  # type: ignore[misc]
+class NonNegative(TrainerCallback):
     """Keeps trained static term weights at 0 or above: after each step what fell below is 0.
 
     Args:

@@ -9,7 +9,7 @@ CVPR 2020; Luo et al., "LexLIP", ICCV 2023: unit vectors, tau .05, m .99, 11,520
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -181,11 +181,12 @@ class LexLIPLoss(SpladeLoss):
             query_regularizer=Flops(normalized=True),
         )
 
-    def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Mapping[str, Tensor]:
+    def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> dict[str, Tensor]:
         """The parts of a batch's loss by name; the trainer adds them."""
         features = [dict(column) for column in sentence_features]
-        self.loss.look_at(features)
-        parts: Mapping[str, Tensor] = super().forward(features, labels)
+        main: Any = self.loss
+        main.look_at(features)
+        parts: dict[str, Tensor] = super().forward(features, labels)
         return parts
 
 

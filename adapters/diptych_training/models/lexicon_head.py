@@ -159,7 +159,7 @@ def _head(parts: list[Any]) -> _Head | None:
     pooling = parts[1] if len(parts) > 1 else None
     if not isinstance(pooling, SpladePooling) or pooling.pooling_strategy != "max":
         return None
-    network = getattr(parts[0], "auto_model", None)
+    network: Any = getattr(parts[0], "auto_model", None)
     decoder = network.get_output_embeddings() if hasattr(network, "get_output_embeddings") else None
     return _Head(parts[0], decoder, pooling) if isinstance(decoder, torch.nn.Linear) else None
 

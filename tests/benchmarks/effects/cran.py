@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,13 +60,13 @@ def cran() -> World:
         numbers[1::2],
         _tokens(words, queries, QUERY),
         _tokens(words, documents, DOCUMENT),
-        words.convert_ids_to_tokens(range(len(words))),
+        words.convert_ids_to_tokens(list(range(len(words)))),
     )
 
 
 def pretrained() -> Tiny:
     """The BERT with its weights, mean pooled, without dropout."""
-    none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    none: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     path = str(resolve(MODEL).path)
     with quiet():
         return Tiny(BertModel.from_pretrained(path, add_pooling_layer=False, use_safetensors=True, **none))

@@ -82,7 +82,8 @@ def run(make: type[DualHeadLoss], share: float, seed: int) -> Found:
     made = batches(world, labelled, set(rest.tolist()), seed)
     fitted(loss, made[:-4])
     scores = {name: _scores(model, world, name) for name in HEADS}
-    mix = best_mix(*(scores[name][dev] for name in HEADS), world.relevant[dev].astype(np.float64))[0].mix
+    ours, teachers = (scores[name][dev] for name in HEADS)
+    mix = best_mix(ours, teachers, world.relevant[dev].astype(np.float64))[0].mix
     relevant, (a, b) = world.relevant[world.test], [scores[name][world.test] for name in HEADS]
     agreement = float(np.mean([_agreement(loss, batch) for batch in made[-4:]]))
     return Found(ndcg(mix * a + (1 - mix) * b, relevant), (ndcg(a, relevant), ndcg(b, relevant)), mix, agreement)
@@ -127,4 +128,4 @@ def _agreement(loss: DualHeadLoss, batch: Batch) -> float:
         value = loss(list(map(features_of, batch[0])), batch[1])[name]
         grads = torch.autograd.grad(total(value), parts, allow_unused=True)
         found.append(torch.cat([g.reshape(-1) for g in grads if g is not None]))
-    return float(torch.nn.functional.cosine_similarity(*found, dim=0))
+    return float(torch.nn.functional.cosine_similarity(found[0], found[1], dim=0))

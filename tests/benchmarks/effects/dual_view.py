@@ -88,7 +88,8 @@ def run(seed: int, *, dual: bool, steps: int = STEPS) -> Measured:
 
 def _rows(world: Lex, instances: Sequence[Instructed], *, both: bool) -> tuple[Tensor, Tensor]:
     """Rows `(view, positive, negative)` and the views' tokens: both views in turn, or one of them, evenly."""
-    texts, rows = [], []
+    texts: list[str] = []
+    rows: list[tuple[int, int, int]] = []
     for number, own in enumerate(instances):
         views = [(own.wanted, own.having, own.lacking), (own.reversed, own.lacking, own.having)]
         for instruction, positive, negative in views if both else [views[number % 2]]:

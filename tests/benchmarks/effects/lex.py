@@ -148,7 +148,7 @@ def _queries(
         topic, *own = np.flatnonzero(held[random.integers(len(held))]).tolist()
         chosen = random.permutation(own)[: random.integers(1, 3)].tolist()
         wanted = frozenset([topic, *chosen])
-        fits = held[:, sorted(wanted)].all(1)
+        fits = np.asarray(held[:, sorted(wanted)].all(1))
         if positives[0] <= fits.sum() <= positives[1]:
             asked.setdefault(wanted, fits)
         if len(asked) == number:

@@ -16,15 +16,15 @@ def planted(
     """`A B^T / sqrt(rank) + noise E`, all of normal numbers, `[rows, columns]`; without noise of exactly this rank."""
     random = np.random.default_rng((seed, 13))
     left, right = random.normal(size=(rows, rank)), random.normal(size=(columns, rank))
-    return left @ right.T / np.sqrt(rank) + noise * random.normal(size=(rows, columns))
+    return np.asarray(left @ right.T / np.sqrt(rank) + noise * random.normal(size=(rows, columns)))
 
 
 def concentrated(scores: NDArray[np.float64], *, slope: float = 20.0) -> NDArray[np.float64]:
     """`sigmoid(slope (s - 1/2))` of scores that are brought to 0..1: what a sure cross-encoder makes of them."""
-    return 1 / (1 + np.exp(-logits(scores, slope=slope)))
+    return np.asarray(1 / (1 + np.exp(-logits(scores, slope=slope))))
 
 
 def logits(scores: NDArray[np.float64], *, slope: float = 20.0) -> NDArray[np.float64]:
     """What the sigmoid of `concentrated` is taken of."""
     low, high = scores.min(), scores.max()
-    return slope * ((scores - low) / (high - low) - 0.5)
+    return np.asarray(slope * ((scores - low) / (high - low) - 0.5))

@@ -58,13 +58,14 @@ def run(tokens: int, epochs: int, seed: int) -> Doubles:
     model = prototype_model(model_in(resolve(MODEL).path), chosen, tokens=tokens, seed=seed)
     tokenised = tokens_of(model, [prompt_of(tokens) + text for text in examples])
     classes = torch.arange(CLASSES).repeat_interleave(EXAMPLES)
-    model[-1].start_at(embedded(model, tokenised), classes)
+    prototypes: Any = model[-1]
+    prototypes.start_at(embedded(model, tokenised), classes)
     places = shuffled(len(examples), BATCH, max(epochs, 1) * len(examples) // BATCH, seed)
     batches: list[Batch] = [([tokenised[own]], classes[own]) for own in places]
     if epochs:
         fitted(PrototypeLoss(model), batches, rate=1e-2)
     vectors = embedded(model, tokens_of(model, [prompt_of(tokens) + text for text, _ in asked]))
-    found = cosines(vectors, model[-1].vectors.detach()).argmax(1)
+    found = cosines(vectors, prototypes.vectors.detach()).argmax(1)
     return np.asarray(found == np.array([label for _, label in asked]), np.float64)
 
 

@@ -120,8 +120,8 @@ def effect(
     differences = [b - a for a, b in zip(left, right, strict=True)]
     joined = np.mean(differences, axis=0) if same_queries else np.concatenate(differences)
     by_query = query_interval(joined) if len(differences[0]) > 1 else None
-    means = [[float(one.mean()) for one in side] for side in (left, right)]
-    return Effect(method, compared, harness, metric, *means, better, by_query, tolerance, page)
+    low, high = ([float(one.mean()) for one in side] for side in (left, right))
+    return Effect(method, compared, harness, metric, low, high, better, by_query, tolerance, page)
 
 
 def each(run: Callable[[int], Found], seeds: Sequence[int] = SEEDS) -> list[Found]:

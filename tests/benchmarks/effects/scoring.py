@@ -25,7 +25,7 @@ def recall(scores: Doubles, relevant: Mask, k: int) -> Doubles:
 
 def precision(scores: Doubles, relevant: Mask, k: int) -> Doubles:
     """P@k of each query `[queries]`."""
-    return relevant_at(scores, relevant, k).mean(1)
+    return np.asarray(relevant_at(scores, relevant, k).mean(1))
 
 
 def recall_at_own(scores: Doubles, relevant: Mask) -> Doubles:

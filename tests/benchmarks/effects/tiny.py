@@ -46,7 +46,7 @@ class Encoder(torch.nn.Module, ABC):
     def embedded(self, tokens: Tensor, batch: int = 256) -> Tensor:
         """The embeddings of many texts, without gradient."""
         self.eval()
-        return torch.cat([self.embed(part) for part in tokens.split(batch)])
+        return torch.cat([self.embed(part) for part in torch.split(tokens, batch)])
 
 
 class Words(Encoder):
@@ -79,14 +79,19 @@ class Tiny(Encoder):
     def embed(self, tokens: Tensor) -> Tensor:
         """The embeddings of texts."""
         mask = (tokens > 0).long()
-        states = self.bert(input_ids=tokens, attention_mask=mask).last_hidden_state
+        states: Tensor = self.bert(input_ids=tokens, attention_mask=mask).last_hidden_state
         return (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
 
 
 def shape(words: int, width: int = WIDTH, layers: int = 2) -> BertConfig:
     """A BERT without dropout, so that two runs differ in nothing but what is compared."""
-    none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    size = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 2 * width}
+    none: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    size: dict[str, Any] = {
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "intermediate_size": 2 * width,
+    }
     return BertConfig(vocab_size=words, max_position_embeddings=256, **size, **none)
 
 
@@ -139,7 +144,7 @@ def trained(
 def columns(model: Encoder, world: World, rows: Tensor) -> list[Tensor]:
     """The embeddings of rows `(query, document, ...)`, column by column, as losses want them."""
     places = rows[:, 1:].T.reshape(-1)
-    documents = model.embed(world.document_tokens[places]).split(len(rows))
+    documents = torch.split(model.embed(world.document_tokens[places]), len(rows))
     return [model.embed(world.query_tokens[rows[:, 0]]), *documents]
 
 

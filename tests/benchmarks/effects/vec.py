@@ -102,5 +102,5 @@ def shuffled(rows: int, size: int, steps: int, seed: int) -> list[Tensor]:
         raise ValueError(f"{rows} rows do not fill a batch of {size}")
     random, found = torch.Generator().manual_seed(seed), list[Tensor]()
     while len(found) < steps:
-        found += [part for part in torch.randperm(rows, generator=random).split(size) if len(part) == size]
+        found += [part for part in torch.split(torch.randperm(rows, generator=random), size) if len(part) == size]
     return found[:steps]

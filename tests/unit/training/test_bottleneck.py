@@ -87,7 +87,7 @@ def test_a_trained_decoder_needs_the_texts_own_words(model: Any) -> None:
     for _ in range(150):
         optimizer.zero_grad()
         parts = loss([features])
-        sum(parts.values()).backward()  # type: ignore[union-attr]
+        sum(parts.values()).backward()
         optimizer.step()
         values.append(parts["decoder_loss"].item())
     assert sum(values[-10:]) < 0.7 * sum(values[:10])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -74,7 +76,8 @@ def test_rows_with_too_few_candidates_do_not_count() -> None:
 @given(seed=st.integers(0, 10_000), k=st.integers(1, 6), alpha=st.floats(0.5, 4))
 def test_its_jacobian_is_the_published_one(seed: int, k: int, alpha: float) -> None:
     scores = drawn(seed, 1, 8).double()
-    found = torch.autograd.functional.jacobian(lambda s: soft(s[None], k, alpha)[0], scores[0])
+    jacobian: Any = torch.autograd.functional.jacobian
+    found = jacobian(lambda s: soft(s[None], k, alpha)[0], scores[0])
     share = soft(scores, k, alpha)[0]
     weight = alpha * share * (1 - share)
     wanted = weight.diag() - weight[:, None] * weight[None] / weight.sum()
