@@ -74,13 +74,9 @@ def cross_encoder(world: Path, **more: Any) -> dict[str, Any]:
 
 
 def learned(report: TrainReport) -> bool:
-    """Whether relevant documents come first wherever the first stage found them, and did not before."""
-    kept = (Path(report.folder) / "data" / "candidates.jsonl").read_text().splitlines()
-    found = {row["query"]: row["documents"][:12] for row in map(json.loads, kept)}
-    held = list(found)[-4:]  # the held-out queries are asked for last
-    ceiling = np.mean([bool(QRELS[query].keys() & set(found[query])) for query in held])
+    """Whether the held-out queries' relevant documents, which one word marks, stand far better than before."""
     before, after = (report.measured[when]["nDCG@10"] for when in ("before", "after"))
-    return bool(before < 0.9 * ceiling < after)
+    return after > before + 0.3
 
 
 def trained(given: dict[str, Any], watcher: Silent | None = None) -> TrainReport:
