@@ -69,6 +69,15 @@ class MarginRows:
     queries: NDArray[np.int64]
     margins: NDArray[np.float64]
 
+    def scaled(self, factor: float) -> MarginRows:
+        """The same rows with the teacher's scores multiplied."""
+        if factor == 1:
+            return self
+        labels = [[factor * score for score in own] for own in self.rows["label"]]
+        return MarginRows(
+            self.rows.remove_columns("label").add_column("label", labels), self.queries, factor * self.margins
+        )
+
 
 def margin_rows(data: TrainingData, negatives: Lists, scores: Scores) -> MarginRows:
     """A row for each judged pair and each of the query's negatives that the teacher scored.

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from sentence_transformers.util import maxsim_pairwise
 from torch import Tensor
 
 from diptych import Reranker
@@ -108,7 +109,17 @@ def own_scores(queries: Tensor, documents: Tensor, columns: int) -> Tensor:
     """Similarities `[B, columns]` of each query with the documents of its own row.
 
     Args:
-        queries: `[B, D]`.
-        documents: `[B * columns, D]`, column after column.
+        queries: `[B, D]`, or of tokens `[B, T, D]`.
+        documents: `[B * columns, D]`, or of tokens, column after column.
     """
+    if queries.ndim == 3:
+        parts = documents.reshape(columns, *queries.shape[:1], *documents.shape[1:])
+        return torch.stack([_of_tokens(queries, part) for part in parts], 1)
     return torch.einsum("bd,cbd->bc", queries, documents.reshape(columns, len(queries), -1))
+
+
+def _of_tokens(queries: Tensor, documents: Tensor) -> Tensor:
+    """The similarity `[B]` of each query with its own document, of tokens; see `losses.base.similarities`."""
+    asked, held = queries.any(-1), documents.any(-1)
+    found: Tensor = maxsim_pairwise(queries, documents, a_mask=asked, b_mask=held, length_normalize=True)
+    return found

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from diptych.errors import EvaluationError
+from diptych.evaluate.instructions import rank_change
 
 
 def p_mrr(before: Sequence[int], after: Sequence[int]) -> float:
     """The mean over documents that a changed instruction makes irrelevant; -1 to 1, 0 for who ignores it.
 
-    A document that falls counts 1 - before/after, one that rises after/before - 1, in ranks.
+    The same over rankings and their judgements is `diptych.evaluate.p_mrr`.
 
     Args:
         before: ranks from 1 under the original instruction.
@@ -28,8 +29,7 @@ def p_mrr(before: Sequence[int], after: Sequence[int]) -> float:
     if len(before) != len(after) or not before or min(*before, *after) < 1:
         got = f"{len(before)} and {len(after)} ranks"
         raise EvaluationError("these are no ranks of the same documents", where="p_mrr", got=got, expected="from 1")
-    pairs = zip(before, after, strict=True)
-    return float(np.mean([1 - old / new if new > old else new / old - 1 for old, new in pairs]))
+    return float(np.mean([rank_change(old, new) for old, new in zip(before, after, strict=True)]))
 
 
 def flip_accuracy(own: ArrayLike, other: ArrayLike) -> float:

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+from sentence_transformers.util import maxsim
 from torch import Tensor
 
 from diptych.errors import ContractError
 from diptych_training.relevance import Candidates, Relevance
 
 Features = dict[str, Tensor]
+SIMILARITIES = ("cosine", "dot", "maxsim")
 
 
 class RetrievalLoss(torch.nn.Module, ABC):
@@ -21,15 +23,17 @@ class RetrievalLoss(torch.nn.Module, ABC):
     Its one primitive is `compute_loss_from_embeddings`, which SpladeLoss and gradient caching call as well.
 
     Args:
-        model: SentenceTransformer or SparseEncoder that is trained.
+        model: SentenceTransformer, SparseEncoder or MultiVectorEncoder that is trained.
         relevance: what is known beside each row's own positive; see `diptych_training.relevance`.
-        similarity: `cosine`, or `dot` of the embeddings as they are.
+        similarity: `cosine`, `dot` of the embeddings as they are, or for late interaction `maxsim`: the mean over the
+            query's tokens of the best cosine among the document's.
     """
 
     def __init__(self, model: Any, *, relevance: Relevance | None = None, similarity: str = "cosine") -> None:
         super().__init__()
-        if similarity not in ("cosine", "dot"):
-            raise ContractError("unknown similarity", where=type(self).__name__, got=similarity, expected="cosine, dot")
+        if similarity not in SIMILARITIES:
+            expected = ", ".join(SIMILARITIES)
+            raise ContractError("unknown similarity", where=type(self).__name__, got=similarity, expected=expected)
         self.model, self.similarity = model, similarity
         self.relevance = relevance or Relevance()
 
@@ -40,19 +44,30 @@ class RetrievalLoss(torch.nn.Module, ABC):
             sentence_features: tokenised columns: queries, positives, then each column of negatives.
             labels: integer ids `[B, 2 + H]`, of a pool of documents `[B + M]`, or what the loss says.
         """
-        embeddings = [self.model(dict(features))["sentence_embedding"] for features in sentence_features]
+        embeddings = [self.embedded(features, place) for place, features in enumerate(sentence_features)]
         return self.compute_loss_from_embeddings(embeddings, labels)
+
+    def embedded(self, features: Features, place: int) -> Tensor:
+        """The embeddings of a column, the queries' at place 0: `[B, D]`, or of tokens `[B, T, D]`, zeros for none."""
+        if self.similarity != "maxsim":
+            found: Tensor = self.model(dict(features))["sentence_embedding"]
+            return found
+        given = dict(features)
+        told: Any = given.pop("task", "document" if place else "query")
+        output = self.model(given, task=told)
+        tokens: Tensor = output["token_embeddings"] * output["attention_mask"][..., None].to(output["token_embeddings"])
+        return tokens
 
     @abstractmethod
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
-        """The loss of a batch from the embeddings of its columns, each `[B, D]`; a scalar in float32.
+        """The loss of a batch from the embeddings of its columns, each `[B, D]`, or of tokens `[B, T, D]`; a scalar.
 
         Raises:
             ContractError: too few columns, or labels that do not fit.
         """
 
     def prepared(self, embeddings: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Queries `[B, D]` and candidates `[B (1 + H), D]` in float32, of unit length for cosine."""
+        """Queries `[B, D]` and candidates `[B (1 + H), D]` in float32, or of tokens; of unit length unless for dot."""
         if len(embeddings) < 2:
             raise ContractError(
                 "a batch without documents",
@@ -61,11 +76,15 @@ class RetrievalLoss(torch.nn.Module, ABC):
                 expected="query, positive and any number of negatives",
             )
         dense = [column.to_dense() if column.is_sparse else column for column in embeddings]
-        queries, documents = dense[0].float(), torch.cat([column.float() for column in dense[1:]])
-        if self.similarity == "cosine":
+        queries, documents = dense[0].float(), torch.cat(_as_long([column.float() for column in dense[1:]]))
+        if self.similarity != "dot":
             normal = torch.nn.functional.normalize
             return normal(queries, dim=-1), normal(documents, dim=-1)
         return queries, documents
+
+    def similarities(self, queries: Tensor, documents: Tensor) -> Tensor:
+        """The similarity of each of `queries [B, ...]` with each of `documents [M, ...]`, both prepared; `[B, M]`."""
+        return similarities(queries, documents)
 
     def candidates(self, embeddings: Sequence[Tensor], labels: Tensor | None) -> Candidates:
         """What is relevant to what in this batch."""
@@ -81,6 +100,23 @@ class RetrievalLoss(torch.nn.Module, ABC):
                 expected=f"integers [{rows + documents}]: of {rows} queries, then of {documents} documents",
             )
         return Candidates.of(rows, len(embeddings) - 1, labels, self.relevance)
+
+
+def similarities(queries: Tensor, documents: Tensor) -> Tensor:
+    """Dot products `[B, M]` of vectors; of tokens, a token of zeros being none, the mean of each query token's best."""
+    if queries.ndim == 2:
+        return queries @ documents.T
+    asked, held = queries.any(-1), documents.any(-1)
+    found: Tensor = maxsim(queries, documents, a_mask=asked, b_mask=held, length_normalize=True)
+    return found
+
+
+def _as_long(columns: list[Tensor]) -> list[Tensor]:
+    """Columns of tokens with as many as the longest has, filled up with zeros; columns of vectors as they are."""
+    if columns[0].ndim == 2:
+        return columns
+    most = max(column.shape[1] for column in columns)
+    return [torch.nn.functional.pad(column, (0, 0, 0, most - column.shape[1])) for column in columns]
 
 
 def mean_of_rows(values: Tensor, counted: Tensor) -> Tensor:

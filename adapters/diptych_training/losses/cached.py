@@ -13,6 +13,7 @@ import torch
 from sentence_transformers.base.losses.gradcache import CachedLossMixin
 from torch import Tensor
 
+from diptych.errors import ContractError
 from diptych_training.losses.base import Features, RetrievalLoss
 
 
@@ -29,6 +30,13 @@ class CachedLoss(CachedLossMixin, torch.nn.Module):
 
     def __init__(self, loss: RetrievalLoss, *, mini_batch_size: int = 32) -> None:
         super().__init__()
+        if loss.similarity == "maxsim":
+            raise ContractError(
+                "gradients of late interaction are not cached here",
+                where="CachedLoss",
+                got="similarity maxsim",
+                do="take smaller batches, or sentence-transformers' CachedMultiVectorMultipleNegativesRankingLoss",
+            )
         self.model, self.loss, self.mini_batch_size = loss.model, loss, mini_batch_size
 
     def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:

@@ -117,6 +117,9 @@ class ContrastiveLoss(RetrievalLoss):
     ) -> None:
         super().__init__(model, relevance=relevance, similarity=similarity)
         _check(tau=tau, reduction=reduction, denominator=denominator, label_smoothing=label_smoothing, blocks=blocks)
+        if mixing is not None and similarity == "maxsim":
+            do = "leave mixing out, or train vectors of whole texts"
+            raise ContractError("tokens are not mixed", where="ContrastiveLoss", got="similarity maxsim", do=do)
         self.log_scale = torch.nn.Parameter(torch.tensor(-math.log(tau)), requires_grad=learn_tau)
         self.reduction, self.denominator, self.label_smoothing = reduction, denominator, label_smoothing
         self.sample_positives = sample_positives
@@ -131,7 +134,7 @@ class ContrastiveLoss(RetrievalLoss):
         """The loss of a batch."""
         queries, documents = self.prepared(embeddings)
         known = self.candidates(embeddings, labels)
-        similarity = queries @ documents.T
+        similarity = self.similarities(queries, documents)
         found = known if self.margin is None else known.margin_filtered(similarity, self.margin)
         found = found if self.sample_positives is None else found.sampled(self.sample_positives)
         loss = self._of(*self._widened(queries, documents, similarity, found, known))
@@ -177,7 +180,7 @@ class ContrastiveLoss(RetrievalLoss):
         for block in self.blocks:
             if block != "qd":
                 left, right = pairs[block]
-                scores.append(left @ right.T)
+                scores.append(self.similarities(left, right))
                 negative.append(~self._left_out(queries, own, similarity, known))
         if self.mixing is not None and self.training:
             mixed, counted = self.mixing(queries, documents, similarity, found.negative)
@@ -192,8 +195,8 @@ class ContrastiveLoss(RetrievalLoss):
         if self.margin is None:
             return known.sisters | known.sisters.T
         limit = similarity.gather(1, known.own[:, None]).detach() + self.margin
-        alike = ((queries @ queries.T).detach() > limit) | ((queries @ own.T).detach() > limit)
-        return known.sisters | known.sisters.T | alike
+        near = [self.similarities(queries, others).detach() > limit for others in (queries, own)]
+        return known.sisters | known.sisters.T | near[0] | near[1]
 
 
 def _check(**given: Any) -> None:

@@ -197,7 +197,7 @@ class FocalBCELoss(RetrievalLoss):
         """The loss of a batch."""
         queries, documents = self.prepared(embeddings)
         found = self.candidates(embeddings, labels)
-        logits = queries @ documents.T / self.tau + self.bias
+        logits = self.similarities(queries, documents) / self.tau + self.bias
         negative = found.negative if self.negatives is None else self._hardest(logits, found.positive, found.negative)
         counted = found.positive | negative
         losses = focal_bce(logits, found.positive, self.gamma)

@@ -85,7 +85,8 @@ class HybridNCELoss(RetrievalLoss):
         """The loss of a batch."""
         queries, documents = self.prepared(embeddings)
         found = self.candidates(embeddings, labels)
-        scores, weights, negative = queries @ documents.T / self.tau, found.positive.float(), found.negative
+        scores = self.similarities(queries, documents) / self.tau
+        weights, negative = found.positive.float(), found.negative
         if self.groups is not None:
             overlap = self.groups.to(scores.device)(found.documents[found.own], found.documents)
             more = negative & (overlap >= self.iou_min) & (overlap > 0)

@@ -55,9 +55,8 @@ class MannWhitneyLoss(RetrievalLoss):
         """The loss of a batch."""
         queries, documents = self.prepared(embeddings)
         found = self.candidates(embeddings, labels)
-        return mann_whitney(
-            queries @ documents.T / self.tau, found.positive, found.negative, scope=self.scope, reduction=self.reduction
-        )
+        scores = self.similarities(queries, documents) / self.tau
+        return mann_whitney(scores, found.positive, found.negative, scope=self.scope, reduction=self.reduction)
 
 
 def mann_whitney(

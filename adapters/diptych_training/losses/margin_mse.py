@@ -75,7 +75,8 @@ class DualMarginMSELoss(RetrievalLoss):
         loss = (own[:, 0] - own[:, 1] - (pairwise[:, 0] - pairwise[:, 1])).square().mean()
         if teacher is None:
             return loss
-        return loss + self.in_batch_weight * in_batch_margins(queries @ documents.T, teacher.to(queries))
+        student = self.similarities(queries, documents)
+        return loss + self.in_batch_weight * in_batch_margins(student, teacher.to(queries))
 
 
 def in_batch_margins(student: Tensor, teacher: Tensor) -> Tensor:

@@ -96,7 +96,7 @@ class SoftTopKLoss(RetrievalLoss):
         sizes, positives = counted.sum(1), found.positive.sum(1)
         k = positives if self.k is None else torch.full_like(sizes, self.k)
         rows = (positives > 0) & (k < sizes)
-        scores = (queries @ documents.T / self.tau).masked_fill(~counted, -torch.inf)
+        scores = (self.similarities(queries, documents) / self.tau).masked_fill(~counted, -torch.inf)
         logs = log_soft_top_k(scores, torch.minimum(k, sizes - 1).to(scores), self.alpha)
         own = torch.where(found.positive, logs, torch.zeros_like(logs)).sum(1)
         return mean_of_rows(-own / positives.clamp(min=1), rows)

@@ -11,17 +11,19 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from pydantic import Field
+from sentence_transformers.sentence_transformer.modules import Normalize
 
 from diptych.errors import ConfigError
 from diptych_training.losses import DualMarginMSELoss
 from diptych_training.losses.base import Features
-from diptych_training.options import NegativesOptions, Positive, Section
+from diptych_training.options import AboveZero, NegativesOptions, Positive, Section
 from diptych_training.recipes.distilling import Distilling, TaughtOptions
 from diptych_training.rows import MarginRows, margin_rows
 from diptych_training.running import Fitted
 from diptych_training.samplers import TASBalanced
 
 CLUSTERS = "clusters"
+WITHIN = 0.95  # of the margins are brought within 1
 PER_CLUSTER = 200  # queries, as in the paper
 
 
@@ -39,6 +41,11 @@ class LossOptions(Section):
 
     in_batch: str | None = Field(
         None, description="A dense model with the same tokenizer that teaches the margins within the batch."
+    )
+    teacher_scale: AboveZero | None = Field(
+        None,
+        description="Factor of the pairwise teacher's scores. Unless given it is 1, and for a model of unit vectors, "
+        "whose margins end at 2, what brings 95 of 100 margins within 1.",
     )
     in_batch_weight: float = Field(0.75, ge=0, description="Of those beside the pairs' own.")
 
@@ -68,6 +75,7 @@ class TasBalanced(Distilling[Options]):
     def fit(self, model: Any) -> Fitted:
         """Train on pairs, drawn by topic and margin."""
         prepared = self.pairs()
+        prepared = prepared.scaled(self._teacher_scale(model, prepared))
         options = self.options.sampler
         cluster = {self.data.query_numbers[row["query"]]: row["cluster"] for row in self.folder.kept(CLUSTERS) or ()}
         sampler = TASBalanced(
@@ -94,6 +102,14 @@ class TasBalanced(Distilling[Options]):
             _in_batch(self.family.load(options.in_batch, self.options.training), model) if options.in_batch else None
         )
         return DualMarginMSELoss(model, in_batch=teacher, in_batch_weight=options.in_batch_weight)
+
+    def _teacher_scale(self, model: Any, prepared: MarginRows) -> float:
+        given = self.options.loss.teacher_scale
+        most = float(np.quantile(np.abs(prepared.margins), WITHIN))
+        if given is not None or most <= 1 or not any(isinstance(part, Normalize) for part in model):
+            return given or 1.0
+        self.remarks.append(f"the teacher's margins were divided by {most:.3g}, to fit a model of unit vectors")
+        return 1 / most
 
     def _clusters(self) -> dict[str, int]:
         from sklearn.cluster import KMeans

@@ -37,12 +37,13 @@ def p_mrr_per_query(original: Run, changed: Run, original_qrels: Qrels, changed_
     flipped = _made_irrelevant(original_qrels, changed_qrels)
     before, after = (_ranks(run, flipped) for run in (original, changed))
     return {
-        query: sum(_change(before[query][name], after[query][name]) for name in names) / len(names)
+        query: sum(rank_change(before[query][name], after[query][name]) for name in names) / len(names)
         for query, names in flipped.items()
     }
 
 
-def _change(before: int, after: int) -> float:
+def rank_change(before: int, after: int) -> float:
+    """How far a document fell from one rank to another, both from 1: from -1 (rose to the top) to 1."""
     return 1 - before / after if after >= before else after / before - 1
 
 

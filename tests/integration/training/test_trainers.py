@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from diptych_training.losses import ContrastiveLoss, CPRDLoss, MannWhitneyLoss, SoftTopKLoss
+from diptych_training.losses import ContrastiveLoss, CPRDLoss, KLDistillation, MannWhitneyLoss, SoftTopKLoss
 from diptych_training.relevance import Relevance
 from diptych_training.samplers import PairedViews
 
@@ -107,3 +107,22 @@ def test_a_lexicon_learns_with_the_loss_inside_of_splades(transformer: Path, tmp
     loss = SpladeLoss(model, inner, document_regularizer_weight=1e-3, query_regularizer_weight=1e-3)
     losses = trained(model, SparseEncoderTrainer, SparseEncoderTrainingArguments, loss, tmp_path / "out", rows())
     assert sum(losses[-4:]) < 0.7 * sum(losses[:4])
+
+
+@pytest.mark.parametrize("taught", [False, True])
+def test_late_interaction_learns_by_ids_and_by_a_teacher(taught: bool, transformer: Path, tmp_path: Path) -> None:
+    from sentence_transformers import (
+        MultiVectorEncoder,
+        MultiVectorEncoderTrainer,
+        MultiVectorEncoderTrainingArguments,
+    )
+
+    model = MultiVectorEncoder(str(transformer), device="cpu")
+    loss: Any = ContrastiveLoss(model, similarity="maxsim", relevance=Relevance([(0, 1)]))
+    data = rows()
+    if taught:
+        loss, data = KLDistillation(model, similarity="maxsim"), [{**row, "label": [3.0, -1.0]} for row in data]
+    losses = trained(
+        model, MultiVectorEncoderTrainer, MultiVectorEncoderTrainingArguments, loss, tmp_path / "out", data
+    )
+    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])

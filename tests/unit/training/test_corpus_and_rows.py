@@ -88,6 +88,9 @@ def test_margin_rows_are_pairs_of_pairs(data: TrainingData) -> None:
     assert found.margins.tolist() == [4.0, 2.5, 3.0, 1.5]
     assert found.queries.tolist() == [0, 0, 0, 0]
     assert found.rows["label"][0] == [3.0, -1.0]
+    assert found.scaled(0.5).rows["label"][0] == [1.5, -0.5]
+    assert found.scaled(0.5).margins.tolist() == [2.0, 1.25, 1.5, 0.75]
+    assert found.scaled(0.5).rows.column_names == found.rows.column_names
 
 
 def test_a_share_of_the_queries_is_held_out_and_numbers_stay(data: TrainingData) -> None:

@@ -1,0 +1,25 @@
+"""Every recipe has a page among the methods, and the methods' own page leads to every one of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from diptych_training.hooks import RECIPES
+from pages import LINK, ROOT, blocks, name
+
+METHODS = ROOT / "docs" / "methods"
+PAGES = sorted(path for path in METHODS.glob("*.md") if path.name != "README.md")
+
+
+@pytest.mark.parametrize("recipe", [spec.name for spec in RECIPES])
+def test_a_recipe_has_a_page_with_a_file_that_names_it(recipe: str) -> None:
+    page = METHODS / f"{recipe}.md"
+    assert any(f"recipe: {recipe}\n" in block for block in blocks(page, "yaml"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_the_methods_page_leads_to_it(page: Path) -> None:
+    targets = {match["target"] for match in LINK.finditer((METHODS / "README.md").read_text("utf-8"))}
+    assert page.name in targets
