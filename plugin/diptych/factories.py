@@ -47,7 +47,7 @@ def options_model(spec: AdapterSpec) -> type[BaseModel] | None:
     """The adapter's options as a pydantic model, or None when its factory's parameters are all there is."""
     if spec.options is None or not isinstance(spec.options, str):
         return spec.options
-    model = _load(spec.options, f"options of adapter {spec.name!r}")
+    model = load_object(spec.options, f"options of adapter {spec.name!r}")
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         raise AdapterFactoryError(f"the options of adapter {spec.name!r} are no pydantic model", where=spec.options)
     return model
@@ -139,10 +139,15 @@ def _cause(error: Exception, raw: object) -> Exception | None:
 
 
 def _factory(spec: AdapterSpec, where: str) -> Any:
-    return _load(spec.factory, where or f"adapter {spec.name!r}")
+    return load_object(spec.factory, where or f"adapter {spec.name!r}")
 
 
-def _load(path: str, where: str) -> Any:
+def load_object(path: str, where: str) -> Any:
+    """What `"module:attribute"` names.
+
+    Raises:
+        AdapterFactoryError: it cannot be imported.
+    """
     module, _, attribute = path.partition(":")
     try:
         return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))

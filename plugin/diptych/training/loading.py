@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +15,7 @@ from diptych.config.reading import read_yaml
 from diptych.config.source import Source
 from diptych.environment import conceal, interpolate
 from diptych.errors import AdapterFactoryError, ConfigError, DiptychError, MissingExtra
+from diptych.factories import load_object
 from diptych.specs import RecipeSpec
 from diptych.training.contracts import Recipe, Watcher
 
@@ -53,7 +52,7 @@ class RecipeFile:
         Raises:
             AdapterFactoryError: the recipe's factory raised.
         """
-        factory = _load(self.spec.factory, f"recipe {self.spec.name!r}")
+        factory = load_object(self.spec.factory, f"recipe {self.spec.name!r}")
         try:
             made: Recipe = factory(self.options, watcher)
         except DiptychError:
@@ -102,7 +101,7 @@ def options_model(spec: RecipeSpec) -> type[BaseModel]:
         package = spec.extra or " ".join(missing)
         what = f"recipe {spec.name!r} needs {', '.join(missing)}"
         raise MissingExtra(what, where=spec.options, do=f"pip install '{package}'", spec=spec)
-    model: type[BaseModel] = _load(spec.options, f"options of recipe {spec.name!r}")
+    model: type[BaseModel] = load_object(spec.options, f"options of recipe {spec.name!r}")
     return model
 
 
@@ -144,13 +143,3 @@ def _changed(raw: Mapping[str, Any], keys: list[str], value: Any) -> dict[str, A
     first, rest = keys[0], keys[1:]
     inner = raw.get(first)
     return {**raw, first: _changed(inner if isinstance(inner, Mapping) else {}, rest, value) if rest else value}
-
-
-def _load(path: str, where: str) -> Any:
-    module, _, attribute = path.partition(":")
-    try:
-        return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
-    except Exception as error:  # a module may raise anything while it is imported
-        raise AdapterFactoryError(
-            f"cannot import {path}", where=where, got=f"{type(error).__name__}: {error}", expected='"module:attribute"'
-        ) from error
