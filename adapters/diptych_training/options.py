@@ -115,7 +115,7 @@ class TrainingOptions(Section):
     max_grad_norm: AboveZero = Field(1.0, description="Gradients are clipped to this length.")
     max_length: Positive | None = Field(None, description="Tokens that are read of a text; the model's own limit else.")
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Of the arithmetic. bfloat16 takes half the time on CPUs with AMX, less on GPUs."
+        "float32", description="Of the arithmetic. bfloat16 took half the time on a CPU with AMX."
     )
     attention_dropout: Share | None = Field(
         0.0, description="Of attention weights; null is the model's own, which takes twice the time on a CPU."
