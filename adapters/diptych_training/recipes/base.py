@@ -82,6 +82,22 @@ class Training(ABC, Generic[O]):
     def fit(self, model: Any) -> Fitted:
         """Train the model in place."""
 
+    def evaluator(self) -> HeldOut | None:
+        """What measures the model while it is trained; None for nothing."""
+        return None
+
+    def fitted(self, model: Any, rows: Any, loss: Any, **more: Any) -> Fitted:
+        """`running.fit` with what this recipe has: its folder, seed, evaluator and options; `more` changes them."""
+        given = {
+            "made": self.family,
+            "options": self.options.training,
+            "folder": self.folder,
+            "watcher": self.watcher,
+            "seed": self.options.seed,
+        }
+        measuring = {} if "evaluator" in more else {"evaluator": self.evaluator()}
+        return fit(model, rows, loss, **{**given, **measuring, **more})
+
     def export(self, model: Any) -> list[Registration]:
         """Save the trained model; how it is used, the main one first."""
         model.save_pretrained(str(self.folder.path), create_model_card=False)
@@ -118,20 +134,6 @@ class RetrievalTraining(Training[R], Generic[R]):
         """Train on the rows."""
         rows = self.rows()
         return self.fitted(model, rows, self.loss(model), sampler=self.sampler(rows))
-
-    def fitted(self, model: Any, rows: Any, loss: Any, **more: Any) -> Fitted:
-        """`running.fit` with what this recipe has: its folder, seed, evaluator and options; `more` changes them."""
-        return fit(
-            model,
-            rows,
-            loss,
-            made=self.family,
-            options=self.options.training,
-            folder=self.folder,
-            watcher=self.watcher,
-            seed=self.options.seed,
-            **{"evaluator": self.evaluator(), **more},
-        )
 
     @abstractmethod
     def loss(self, model: Any) -> Any:

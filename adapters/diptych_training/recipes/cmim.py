@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from diptych import Collection, Document
+from diptych import Document
 from diptych.evaluate import Qrels, read_queries
 from diptych.training import Registration, RelativePath, read_documents
 from diptych_training.corpus import TrainingData
@@ -17,7 +17,8 @@ from diptych_training.models.information import encoder_of, with_decoder
 from diptych_training.models.saving import saved
 from diptych_training.options import AboveZero, Positive, RecipeOptions, Section
 from diptych_training.recipes.base import Training
-from diptych_training.running import Fitted, fit
+from diptych_training.recipes.negatives import documents_in
+from diptych_training.running import Fitted
 from diptych_training.running.evaluating import HeldOut, searching
 
 
@@ -78,17 +79,7 @@ class CMIM(Training[Options]):
         import datasets
 
         texts = [text for text in self.data.documents.values() if text]
-        return fit(
-            model,
-            datasets.Dataset.from_dict({"text": texts}),
-            self.loss(model),
-            made=self.family,
-            options=self.options.training,
-            folder=self.folder,
-            watcher=self.watcher,
-            seed=self.options.seed,
-            evaluator=self.evaluator(),
-        )
+        return self.fitted(model, datasets.Dataset.from_dict({"text": texts}), self.loss(model))
 
     def loss(self, model: Any) -> CMIMLoss:
         """The mutual information machine's, with its contrastive factor."""
@@ -117,5 +108,5 @@ class CMIM(Training[Options]):
     def _documents(self) -> Iterable[Document]:
         if self.options.data.corpus is not None:
             return read_documents(self.options.data.corpus)
-        with Collection.open(str(self.options.data.collection)) as collection:
-            return list(collection.documents())
+        assert self.options.data.collection is not None  # the options see to it
+        return documents_in(self.options.data.collection)

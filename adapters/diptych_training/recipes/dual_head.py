@@ -9,12 +9,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from diptych import Collection
 from diptych.evaluate import read_queries
 from diptych.training import Registration, RelativePath
 from diptych_training.corpus import TrainingData
-from diptych_training.data.model_source import ModelSource
-from diptych_training.data.sources import CandidateSource, CollectionSource
+from diptych_training.data.sources import CandidateSource
 from diptych_training.halves import Halves
 from diptych_training.losses import ContrastiveLoss, KLDistillation
 from diptych_training.losses.dual_head import DualHeadLoss, labels_of
@@ -23,6 +21,7 @@ from diptych_training.models.mixing_weights import best_mix
 from diptych_training.options import AboveZero, Positive, Section
 from diptych_training.recipes.contrastive import LossOptions
 from diptych_training.recipes.distilling import Distilling, TaughtOptions
+from diptych_training.recipes.negatives import searched
 from diptych_training.rows import Lists, Scores, columns, training_rows
 from diptych_training.running import Fitted
 from diptych_training.running.run import measured
@@ -143,11 +142,8 @@ class DualHead(Distilling[Options]):
 
     def _found(self, queries: list[str]) -> dict[str, list[str]]:
         """The best documents of these queries, by the live collection or by the model itself."""
-        collection = self.options.data.collection
-        if collection is None:
-            return self._ranked(ModelSource(self.model(), self.data.documents), queries)
-        with Collection.open(collection) as opened:
-            return self._ranked(CollectionSource(opened, slot=self.options.negatives.slot), queries)
+        with searched(self.options.data, self.data, self.model, slot=self.options.negatives.slot) as source:
+            return self._ranked(source, queries)
 
     def _ranked(self, source: CandidateSource, queries: list[str]) -> dict[str, list[str]]:
         first, count = self.options.negatives.first_rank - 1, 1 + self.options.negatives.per_query

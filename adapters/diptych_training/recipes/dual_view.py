@@ -104,23 +104,15 @@ class DualView(Training[Options]):
         """Train on the views, those of one instance in one batch."""
         import datasets
 
-        from diptych_training.running import fit
-
         found = _views_of(self.folder.kept(VIEWS) or ())
         if not found:
             raise ConfigError("no view is left to train on", where="data.instances", do="give other instances")
         loss = ContrastiveLoss(model, tau=self.options.loss.tau, relevance=self._relevance(found))
         size = self.options.training.mini_batch_size
-        return fit(
+        return self.fitted(
             model,
             datasets.Dataset.from_list(view_rows(found, self.documents)),
             CachedLoss(loss, mini_batch_size=size) if size else loss,
-            made=self.family,
-            options=self.options.training,
-            folder=self.folder,
-            watcher=self.watcher,
-            seed=self.options.seed,
-            evaluator=self.evaluator(),
             sampler=PairedViews([view.group for view in found]),
         )
 

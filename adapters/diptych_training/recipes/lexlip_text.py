@@ -21,7 +21,7 @@ from diptych_training.models.lexicon import lexicon
 from diptych_training.models.lexicon_head import blockwise
 from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section, Share, TrainingOptions
 from diptych_training.recipes.base import RetrievalTraining
-from diptych_training.running import Fitted, RunFolder, fit
+from diptych_training.running import Fitted, RunFolder
 
 FIRST = "bottleneck"
 Weight = Annotated[float, Field(ge=0)]
@@ -93,16 +93,7 @@ class LexLIPText(RetrievalTraining[Options]):
         shares = options.model_dump(exclude={"training"})
         loss = LexiconBottleneckLoss(model, seed=self.options.seed, **shares)
         folder = RunFolder(FIRST, self.options.model_copy(update={"output": self._first}))
-        fitted = fit(
-            model,
-            self.texts(),
-            loss,
-            made=self.family,
-            options=options.training,
-            folder=folder,
-            watcher=self.watcher,
-            seed=self.options.seed,
-        )
+        fitted = self.fitted(model, self.texts(), loss, options=options.training, folder=folder, evaluator=None)
         model.save_pretrained(str(self._first), create_model_card=False)
         shutil.rmtree(folder.checkpoints, ignore_errors=True)
         return fitted.steps

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from diptych import Collection, Document
@@ -15,16 +17,41 @@ from diptych_training.options import DataOptions, NegativesOptions, RetrievalOpt
 from diptych_training.rows import Lists
 
 
-def documents_of(options: DataOptions) -> list[Document] | None:
-    """The documents of the live collection that `data.collection` names; None when they are in a file.
+def documents_in(collection: Path) -> list[Document]:
+    """The documents of the live collection of a config.
 
     Raises:
         ConfigError, StoreError, CollectionError: it cannot be opened.
     """
+    with Collection.open(collection) as opened:
+        return list(opened.documents())
+
+
+def documents_of(options: DataOptions) -> list[Document] | None:
+    """The documents of the live collection that `data.collection` names; None when they are in a file."""
+    return None if options.collection is None else documents_in(options.collection)
+
+
+@contextmanager
+def searched(
+    options: DataOptions, data: TrainingData, model: Callable[[], Any], *, slot: str | None = None
+) -> Iterator[CandidateSource]:
+    """What finds candidates: the live collection that `options` names, else a model among the documents.
+
+    Args:
+        options: of the recipe's data.
+        data: the documents that a model searches.
+        model: gives it; called when there is no collection.
+        slot: of the collection; its whole pipeline for None.
+
+    Raises:
+        ConfigError, StoreError, CollectionError: the collection cannot be opened.
+    """
     if options.collection is None:
-        return None
+        yield ModelSource(model(), data.documents)
+        return
     with Collection.open(options.collection) as collection:
-        return list(collection.documents())
+        yield CollectionSource(collection, slot=slot)
 
 
 def mined(options: RetrievalOptions, data: TrainingData, model: Callable[[], Any]) -> tuple[Lists, str]:
@@ -39,10 +66,8 @@ def mined(options: RetrievalOptions, data: TrainingData, model: Callable[[], Any
         SearchError, ConfigError, StoreError, CollectionError: the collection cannot be searched as asked.
     """
     wanted = options.negatives
-    if options.data.collection is None:
-        return _mined(ModelSource(model(), data.documents), data, wanted, options.seed)
-    with Collection.open(options.data.collection) as collection:
-        return _mined(CollectionSource(collection, slot=wanted.slot), data, wanted, options.seed)
+    with searched(options.data, data, model, slot=wanted.slot) as source:
+        return _mined(source, data, wanted, options.seed)
 
 
 def _mined(source: CandidateSource, data: TrainingData, wanted: NegativesOptions, seed: int) -> tuple[Lists, str]:

@@ -22,7 +22,7 @@ from diptych_training.options import AboveZero, DataOptions, RecipeOptions, Sect
 from diptych_training.recipes.base import Training
 from diptych_training.recipes.negatives import documents_of
 from diptych_training.rows import pairs
-from diptych_training.running import Fitted, fit
+from diptych_training.running import Fitted
 from diptych_training.running.evaluating import HeldOut, searching
 
 
@@ -78,17 +78,7 @@ class PrototypeTuning(Training[Options]):
 
         texts, names = self.examples
         rows = datasets.Dataset.from_dict({"text": texts, "label": class_numbers(names, self.classes)})
-        return fit(
-            model,
-            rows,
-            PrototypeLoss(model, tau=self.options.prompt.tau),
-            made=self.family,
-            options=self.options.training,
-            folder=self.folder,
-            watcher=self.watcher,
-            seed=self.options.seed,
-            evaluator=self.evaluator(),
-        )
+        return self.fitted(model, rows, PrototypeLoss(model, tau=self.options.prompt.tau))
 
     def export(self, model: Any) -> list[Registration]:
         """One plain model: queries are texts, documents are classes."""

@@ -8,11 +8,10 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from diptych import Collection
 from diptych_training.corpus import TrainingData
-from diptych_training.data.model_source import ModelSource
-from diptych_training.data.sources import CandidateSource, CollectionSource
+from diptych_training.data.sources import CandidateSource
 from diptych_training.options import RetrievalOptions
+from diptych_training.recipes.negatives import searched
 from diptych_training.rows import Lists, Scores, pairs
 
 BATCH = 256  # queries that the first stage is asked at once
@@ -41,10 +40,8 @@ def first_stage(
     Raises:
         SearchError, ConfigError, StoreError, CollectionError: the collection cannot be searched as asked.
     """
-    if options.data.collection is None:
-        return _found(ModelSource(retriever(), data.documents), data, queries, depth)
-    with Collection.open(options.data.collection) as collection:
-        return _found(CollectionSource(collection, slot=options.negatives.slot), data, queries, depth)
+    with searched(options.data, data, retriever, slot=options.negatives.slot) as source:
+        return _found(source, data, queries, depth)
 
 
 def _found(source: CandidateSource, data: TrainingData, queries: Sequence[str], depth: int) -> dict[str, list[str]]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from diptych import Collection
 from diptych.errors import ConfigError
 from diptych_training.corpus import TrainingData
 from diptych_training.data.generators import Generator
-from diptych_training.data.model_source import ModelSource
-from diptych_training.data.sources import CandidateSource, CollectionSource
+from diptych_training.data.sources import CandidateSource
 from diptych_training.data.synthetic import Synthetic, SyntheticOptions, synthesize
 from diptych_training.options import DataOptions, SyntheticQueries
+from diptych_training.recipes.negatives import searched
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -44,10 +43,8 @@ def written(
 
     if wanted.round_trip is None:
         return made(None)
-    if options.collection is None:
-        return made(ModelSource(model(), data.documents))
-    with Collection.open(options.collection) as collection:
-        return made(CollectionSource(collection))
+    with searched(options, data, model) as source:
+        return made(source)
 
 
 def with_written(
