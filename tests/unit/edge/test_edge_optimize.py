@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from qdrant_client import models
 
 from diptych.errors import StoreError
-from diptych.stores.edge import EdgeClient
+from diptych.stores.edge import EdgeClient, optimizer
 from diptych.stores.edge.optimize import STAGES
 
 Start = Callable[[str], subprocess.Popen[str]]
@@ -234,6 +235,34 @@ def test_kills_at_random_moments_of_runs_with_writes_lose_nothing(many: EdgeClie
         with EdgeClient(many.path) as again:
             assert set(content(again)) >= acknowledged
             assert len(list(many.path.glob("collections/*/shard-*"))) == 1
+
+
+def test_what_a_dying_optimizer_still_writes_is_removed_all_the_same(many: EdgeClient) -> None:
+    many.close()
+    left = next(many.path.glob("collections/*/")) / "shard-0123"
+    left.mkdir()
+
+    def write() -> None:
+        with contextlib.suppress(OSError):  # the folder is gone
+            for number in range(3000):
+                (left / str(number)).touch()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with EdgeClient(many.path) as again:
+        assert again.count("many").count == 2000
+    writer.join()
+    assert not left.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
+def test_an_optimizer_whose_parent_is_gone_changes_nothing(many: EdgeClient) -> None:
+    many.close()
+    folder = next(many.path.glob("collections/*/shard-*"))
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    done = subprocess.run([sys.executable, optimizer.__file__, str(folder), "1"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "the process that wanted this is gone\n")
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
 def test_a_failing_optimizer_leaves_the_collection_as_it_was(many: EdgeClient, monkeypatch: pytest.MonkeyPatch) -> None:

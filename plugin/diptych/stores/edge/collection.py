@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from diptych.stores.edge.convert.config import (
 )
 from diptych.stores.edge.convert.enums import member
 from diptych.stores.edge.convert.points import Space, VectorKind
+from diptych.stores.edge.folders import remove
 from diptych.stores.edge.mending import load_mended
 from diptych.stores.edge.shard import Shard
 from diptych.stores.edge.sidecar import RECORD, SHARD, UNFINISHED, Record, sync_folder
@@ -69,7 +69,7 @@ class EdgeCollection:
         found = cls(folder, record, Shard(_loaded(folder, record), record.name))
         for left in folder.glob(f"{SHARD}*"):  # only now: were the record wrong, it might be the data
             if left.name != record.shard:
-                shutil.rmtree(left, ignore_errors=True)
+                remove(left)
         if record.pending:
             found._finish(record.pending)
         return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -17,6 +18,7 @@ from diptych.errors import StoreError
 from diptych.stores.edge.sidecar import RECORD, SHARD, UNFINISHED, Record
 
 _NAMED = re.compile(r"[A-Za-z0-9_]{1,40}-[0-9a-f]{12}")
+_TRIES, _PAUSE = 20, 0.05  # seconds
 _SERVER = "raft_state.json"
 _MARKERS = (f"{Path(UNFINISHED).stem}.tmp", f"{Path(RECORD).stem}.tmp", UNFINISHED)  # in the order of their removal
 
@@ -59,13 +61,25 @@ def scan(home: Path) -> tuple[dict[str, Path], set[Path]]:
 def sweep(folder: Path) -> None:
     """Remove a collection's folder. What says that it is rubbish goes last, in case of a kill."""
     for data in folder.glob(f"{SHARD}*"):
-        shutil.rmtree(data, ignore_errors=True)
+        remove(data)
     if any(folder.glob(f"{SHARD}*")):
         return
     with suppress(OSError):  # whatever else is in it stays, and so does the folder
         for name in _MARKERS:
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()
+
+
+def remove(data: Path) -> None:
+    """Remove a folder of data; should it resist, some more times.
+
+    The optimizer of a killed process dies a moment after that process has left its lock, and may still write.
+    """
+    for _ in range(_TRIES):
+        shutil.rmtree(data, ignore_errors=True)
+        if not data.exists():
+            return
+        time.sleep(_PAUSE)
 
 
 def folder_name(name: str) -> str:

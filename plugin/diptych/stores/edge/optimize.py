@@ -21,6 +21,7 @@ from diptych.errors import StoreError
 from diptych.stores.edge import optimizer
 from diptych.stores.edge import shard as shards
 from diptych.stores.edge.collection import EdgeCollection, new_shard_name
+from diptych.stores.edge.folders import remove
 from diptych.stores.edge.shard import Journal
 
 OnStage = Callable[[str], None]
@@ -51,7 +52,7 @@ class Optimization:
             finally:
                 for folder in (source, target):
                     if folder.name != found.record.shard:
-                        shutil.rmtree(folder, ignore_errors=True)
+                        remove(folder)
         self._enter("done")
         return changed
 
@@ -136,7 +137,7 @@ def _catch_up(target: Path, journal: Journal) -> None:
 
 def _start(folder: Path) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-P", str(Path(optimizer.__file__)), str(folder)]
+    command = [sys.executable, "-P", str(Path(optimizer.__file__)), str(folder), str(os.getpid())]
     return subprocess.Popen(
         command, env=environment, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )

@@ -1,4 +1,4 @@
-"""Builds the indexes of the shard in a folder: `python optimizer.py FOLDER`, a process of its own.
+"""Builds the indexes of the shard in a folder: `python optimizer.py FOLDER PARENT`, a process of its own.
 
 EdgeShard.optimize() keeps Python's global lock for as long as it runs, so no serving process calls it. Run by path, so
 that it imports nothing of diptych. Its exit code: 0 something was built, 3 there was nothing to build, else it failed.
@@ -18,9 +18,9 @@ NICENESS = 10  # searches of the serving process come first
 _PR_SET_PDEATHSIG = 1  # from Linux's sys/prctl.h
 
 
-def main(folder: str) -> int:
+def main(folder: str, parent: int) -> int:
     """Build what is missing; tell by the exit code whether anything was."""
-    _end_with_parent()
+    _end_with(parent)
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     shard = edge.EdgeShard.load(folder)
@@ -30,11 +30,13 @@ def main(folder: str) -> int:
     return 0 if changed else UNCHANGED
 
 
-def _end_with_parent() -> None:
+def _end_with(parent: int) -> None:
     """Be killed when the parent is: nobody else would wait for the result."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # killed before that was said
+            sys.exit("the process that wanted this is gone")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], int(sys.argv[2])))
