@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diptych_training.data.sources import Found
+from diptych_training.precision import Precision, computed_in
 
 
 class ModelSource:
@@ -15,10 +16,13 @@ class ModelSource:
         model: dense, sparse or multi-vector. Documents are encoded when this is made.
         documents: text by id; those without text are not found.
         batch_size: of encoding.
+        precision: of encoding.
     """
 
-    def __init__(self, model: Any, documents: Mapping[str, str], *, batch_size: int = 64) -> None:
-        self._model, self._batch_size = model, batch_size
+    def __init__(
+        self, model: Any, documents: Mapping[str, str], *, batch_size: int = 64, precision: Precision = "float32"
+    ) -> None:
+        self._model, self._batch_size, self._precision = model, batch_size, precision
         self._documents = {name: text for name, text in documents.items() if text}
         self._names = list(self._documents)
         self._places = {name: place for place, name in enumerate(self._names)}
@@ -45,4 +49,5 @@ class ModelSource:
         return {name: self._documents[name] for name in ids if name in self._documents}
 
     def _encoded(self, encode: Any, texts: Sequence[str]) -> Any:
-        return encode(list(texts), batch_size=self._batch_size, convert_to_tensor=True, show_progress_bar=False)
+        with computed_in(self._model, self._precision):
+            return encode(list(texts), batch_size=self._batch_size, convert_to_tensor=True, show_progress_bar=False)

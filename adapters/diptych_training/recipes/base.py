@@ -171,7 +171,7 @@ class RetrievalTraining(Training[R], Generic[R]):
     def _have_written(self) -> list[str]:
         if self.options.data.synthetic is None or self.folder.kept(SYNTHETIC) is not None:
             return []
-        found = written(self.options.data, *self._judged, self.model, self.options.seed)
+        found = written(self.options, *self._judged, self.model)
         self.folder.keep(SYNTHETIC, map(asdict, found.queries))
         return [str(found.report)]
 

@@ -129,6 +129,7 @@ class DualHead(Distilling[Options]):
         evaluator = self.evaluator()
         if evaluator is None or self.options.heads.mix is not None:
             return fitted
+        evaluator = evaluator.computed_in(self.options.training.precision)
         best, curve = best_mix(*scores_of_heads(model, evaluator.inner))
         model[-1].mix = best.mix
         ends = f"{curve[1.0]:.4f} of the supervised head alone, {curve[0.0]:.4f} of the taught one"
@@ -142,7 +143,7 @@ class DualHead(Distilling[Options]):
 
     def _found(self, queries: list[str]) -> dict[str, list[str]]:
         """The best documents of these queries, by the live collection or by the model itself."""
-        with searched(self.options.data, self.data, self.model, slot=self.options.negatives.slot) as source:
+        with searched(self.options, self.data, self.model, slot=self.options.negatives.slot) as source:
             return self._ranked(source, queries)
 
     def _ranked(self, source: CandidateSource, queries: list[str]) -> dict[str, list[str]]:

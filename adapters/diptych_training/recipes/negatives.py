@@ -34,12 +34,12 @@ def documents_of(options: DataOptions) -> list[Document] | None:
 
 @contextmanager
 def searched(
-    options: DataOptions, data: TrainingData, model: Callable[[], Any], *, slot: str | None = None
+    options: RetrievalOptions, data: TrainingData, model: Callable[[], Any], *, slot: str | None = None
 ) -> Iterator[CandidateSource]:
     """What finds candidates: the live collection that `options` names, else a model among the documents.
 
     Args:
-        options: of the recipe's data.
+        options: of the recipe; encoding is as precise as training.
         data: the documents that a model searches.
         model: gives it; called when there is no collection.
         slot: of the collection; its whole pipeline for None.
@@ -47,10 +47,10 @@ def searched(
     Raises:
         ConfigError, StoreError, CollectionError: the collection cannot be opened.
     """
-    if options.collection is None:
-        yield ModelSource(model(), data.documents)
+    if options.data.collection is None:
+        yield ModelSource(model(), data.documents, precision=options.training.precision)
         return
-    with Collection.open(options.collection) as collection:
+    with Collection.open(options.data.collection) as collection:
         yield CollectionSource(collection, slot=slot)
 
 
@@ -66,7 +66,7 @@ def mined(options: RetrievalOptions, data: TrainingData, model: Callable[[], Any
         SearchError, ConfigError, StoreError, CollectionError: the collection cannot be searched as asked.
     """
     wanted = options.negatives
-    with searched(options.data, data, model, slot=wanted.slot) as source:
+    with searched(options, data, model, slot=wanted.slot) as source:
         return _mined(source, data, wanted, options.seed)
 
 

@@ -40,7 +40,7 @@ def first_stage(
     Raises:
         SearchError, ConfigError, StoreError, CollectionError: the collection cannot be searched as asked.
     """
-    with searched(options.data, data, retriever, slot=options.negatives.slot) as source:
+    with searched(options, data, retriever, slot=options.negatives.slot) as source:
         return _found(source, data, queries, depth)
 
 

@@ -10,30 +10,27 @@ from diptych_training.corpus import TrainingData
 from diptych_training.data.generators import Generator
 from diptych_training.data.sources import CandidateSource
 from diptych_training.data.synthetic import Synthetic, SyntheticOptions, synthesize
-from diptych_training.options import DataOptions, SyntheticQueries
+from diptych_training.options import RetrievalOptions, SyntheticQueries
 from diptych_training.recipes.negatives import searched
 
 Rows = Sequence[Mapping[str, Any]]
 
 
-def written(
-    options: DataOptions, data: TrainingData, held: TrainingData, model: Callable[[], Any], seed: int
-) -> Synthetic:
+def written(options: RetrievalOptions, data: TrainingData, held: TrainingData, model: Callable[[], Any]) -> Synthetic:
     """Queries for the documents of `data`, of which none gives away a held-out query.
 
     Args:
-        options: of the recipe; their `synthetic` says who writes how many.
+        options: of the recipe; `data.synthetic` says who writes how many.
         data, held: what is trained on and what is held out.
         model: gives the model that is trained, which makes the round trip where no collection is named.
-        seed: of the sample and the generator.
 
     Raises:
         RegistryError, ContractError, RemoteError, ConfigError: the generator cannot write.
     """
-    asked = options.synthetic
+    asked = options.data.synthetic
     assert asked is not None
     given = asked.model_dump(exclude={"generator", "options", "cut"})
-    wanted = SyntheticOptions(**{**given, "styles": tuple(asked.styles), "seed": seed})
+    wanted = SyntheticOptions(**{**given, "styles": tuple(asked.styles), "seed": options.seed})
     documents = [data.document(name) for name, text in data.documents.items() if text]
     generator = Generator(asked.generator, asked.options)
     tests = [held.queries[query] for query in held.qrels]

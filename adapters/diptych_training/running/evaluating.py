@@ -10,6 +10,7 @@ from sentence_transformers.base.evaluation import BaseEvaluator
 
 from diptych.protocols import Kind
 from diptych_training.corpus import TrainingData
+from diptych_training.precision import Precision, computed_in
 
 PRIMARY = "nDCG@10"
 METRICS = {"ndcg@10": "nDCG@10", "mrr@10": "MRR@10", "recall@100": "R@100", "accuracy@1": "P@1"}
@@ -21,17 +22,23 @@ class HeldOut(BaseEvaluator):
 
     Args:
         inner: the evaluator.
+        precision: in which the model computes meanwhile.
     """
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: Any, precision: Precision = "float32") -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.inner, self.primary_metric = inner, PRIMARY
+        self.inner, self.primary_metric, self.precision = inner, PRIMARY, precision
 
     def __call__(
         self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
         """The values of a model, by measure."""
-        return by_metric(self.inner(model))
+        with computed_in(model, self.precision):
+            return by_metric(self.inner(model))
+
+    def computed_in(self, precision: Precision) -> HeldOut:
+        """The same in another precision."""
+        return HeldOut(self.inner, precision)
 
 
 def searching(held: TrainingData, kind: Kind, *, documents: int, seed: int, batch_size: int = 64) -> HeldOut | None:

@@ -70,6 +70,7 @@ def fit(
         further: callbacks beside ours.
         changes: arguments of the trainer that the `training` section has no words for.
     """
+    evaluator = evaluator and evaluator.computed_in(options.precision)
     before = _before(model, evaluator, folder)
     metric = f"eval_{PRIMARY}" if evaluator is not None else None
     asked = arguments(made, options, folder, rows=len(rows), seed=seed, metric=metric, sampler=sampler)

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.support.tiny_encoders import tiny_encoder
+from tests.support.tiny_models import cross_encoder
+
+from diptych.errors import ConfigError
+from diptych_training.data.model_source import ModelSource
+from diptych_training.precision import computed_in
+
+TEXTS = ["a heart valve", "the wing of an aircraft", "lift and drag"]
+
+
+def seen_by(model: Any, module: Any) -> list[torch.dtype]:
+    """Where the types of what `module` returns are put."""
+    types: list[torch.dtype] = []
+    module.register_forward_hook(lambda *told: types.append(told[2].dtype))
+    return types
+
+
+def first_linear(model: Any) -> Any:
+    return next(module for module in model.modules() if isinstance(module, torch.nn.Linear))
+
+
+def test_an_encoder_computes_in_bfloat16_and_returns_float32(tmp_path: Path) -> None:
+    model = tiny_encoder(tmp_path)
+    exact, types = model.encode(TEXTS), seen_by(model, first_linear(model))
+    with computed_in(model, "bfloat16"):
+        found = model.encode(TEXTS)
+    assert found.dtype == np.float32
+    assert set(types) == {torch.bfloat16}
+    assert not np.array_equal(found, exact)
+    assert np.sum(found * exact, axis=1) == pytest.approx(1, abs=0.01)
+    assert np.array_equal(model.encode(TEXTS), exact)
+
+
+def test_float32_changes_nothing(tmp_path: Path) -> None:
+    model = tiny_encoder(tmp_path)
+    exact = model.encode(TEXTS)
+    with computed_in(model, "float32"):
+        assert np.array_equal(model.encode(TEXTS), exact)
+
+
+def test_a_cross_encoder_computes_in_bfloat16(tmp_path: Path) -> None:
+    model = cross_encoder(tmp_path)
+    pairs, types = [("lift", text) for text in TEXTS], seen_by(model, first_linear(model))
+    with computed_in(model, "bfloat16"):
+        found = model.predict(pairs)
+    assert (found.dtype, set(types)) == (np.float32, {torch.bfloat16})
+    assert found == pytest.approx(model.predict(pairs), abs=0.02)
+
+
+def test_an_error_within_leaves_the_model_as_it_was(tmp_path: Path) -> None:
+    model = tiny_encoder(tmp_path)
+    exact = model.encode(TEXTS)
+    with pytest.raises(ConfigError, match="any"), computed_in(model, "bfloat16"):
+        raise ConfigError("any error")
+    assert np.array_equal(model.encode(TEXTS), exact)
+
+
+def test_candidates_are_ranked_by_scores_in_float32(tmp_path: Path) -> None:
+    documents = {str(n): text for n, text in enumerate(TEXTS)}
+    model = tiny_encoder(tmp_path)
+    types = seen_by(model, first_linear(model))
+    found = ModelSource(model, documents, precision="bfloat16").find(["drag"], [["0"]], 3)[0]
+    assert set(types) == {torch.bfloat16}
+    assert found.named["0"] == pytest.approx(dict(found.ranking)["0"])
+    scores = torch.tensor([score for _, score in found.ranking])
+    assert not torch.equal(scores, scores.bfloat16().float())
