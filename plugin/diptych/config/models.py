@@ -134,13 +134,16 @@ class RerankStage(Section):
     adapter: str = Field(description="Name of a reranker.")
     candidates: Positive = Field(50, description="How many of the previous stage it reads.")
     early_exit: EarlyExit | None = Field(None, description="When to stop before all are scored; all are unless set.")
+    weight: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="Of its score beside the previous stage's, each scaled from 0 to 1; 1 takes its own alone."
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the adapter.")
 
     @model_validator(mode="before")
     @classmethod
     def _collect_options(cls, raw: Any) -> Any:
         """Keys that are not the stage's own are the reranker's options."""
-        return _gather_options(raw, ("adapter", "candidates", "early_exit"))
+        return _gather_options(raw, ("adapter", "candidates", "early_exit", "weight"))
 
 
 class Diversify(Section):

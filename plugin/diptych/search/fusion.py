@@ -59,9 +59,15 @@ def _deviations(scores: np.ndarray) -> np.ndarray:
     return np.asarray((scores - scores.mean()) / (6 * deviation) + 0.5)
 
 
+def minmax(scores: np.ndarray) -> np.ndarray:
+    """Scores `[n]` with the lowest moved to 0 and the highest to 1; all 1 where they are equal."""
+    if not len(scores) or scores.max() == scores.min():
+        return np.ones_like(scores)
+    return np.asarray((scores - scores.min()) / (scores.max() - scores.min()))
+
+
 def _minmax(scores: np.ndarray) -> tuple[np.ndarray, float]:
-    spread = scores.max() - scores.min()
-    return ((scores - scores.min()) / spread, 0.0) if spread > 0 else (np.ones_like(scores), 0.0)
+    return minmax(scores), 0.0
 
 
 def _zscore(scores: np.ndarray) -> tuple[np.ndarray, float]:

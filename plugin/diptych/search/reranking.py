@@ -11,6 +11,7 @@ import numpy as np
 
 from diptych.errors import ContractError, SearchError
 from diptych.protocols import Pair, Reranker
+from diptych.search.fusion import minmax
 from diptych.search.stages import EarlyExit, Rerank
 from diptych.types import Floats, Hit
 from diptych.view import View
@@ -47,7 +48,9 @@ def rerank(
         scores = _scores(handle, stage, texts, lists, best)
         for found, own, left in zip(lists, scores, unscored, strict=True):
             left |= {hit.id: stage for hit in found[len(own) :]}
-        lists = [_ordered(found[: len(own)], own.tolist(), label) for found, own in zip(lists, scores, strict=True)]
+        lists = [
+            _ordered(found[: len(own)], own, label, stage.weight) for found, own in zip(lists, scores, strict=True)
+        ]
     return lists
 
 
@@ -120,11 +123,18 @@ def _is_quiet(known: Floats, new: Floats, best: int) -> bool:
     return len(known) >= best and bool(new.max() <= np.partition(known, -best)[-best])
 
 
-def _ordered(hits: Sequence[Hit], scores: Sequence[float], label: str) -> list[Hit]:
+def _ordered(hits: Sequence[Hit], scores: Floats, label: str, weight: float) -> list[Hit]:
+    final = scores if weight == 1 else weighed(scores, np.array([hit.score for hit in hits]), weight)
     scored = [
-        replace(hit, score=score, stages={**hit.stages, label: score}) for hit, score in zip(hits, scores, strict=True)
+        replace(hit, score=score, stages={**hit.stages, label: own})
+        for hit, score, own in zip(hits, final.tolist(), scores.tolist(), strict=True)
     ]
     return sorted(scored, key=lambda hit: -hit.score)
+
+
+def weighed(scores: np.ndarray, before: np.ndarray, weight: float) -> np.ndarray:
+    """`weight` of these scores and the rest of those before, each scaled from 0 to 1; equal ones count as 1. `[n]`."""
+    return np.asarray(weight * minmax(scores) + (1 - weight) * minmax(before))
 
 
 def _predict(reranker: Reranker, pairs: Sequence[Pair], where: str) -> Floats:

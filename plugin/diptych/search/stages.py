@@ -135,15 +135,27 @@ class Rerank:
         candidates: how many of the stage before it reads.
         options: of the adapter.
         early_exit: when to stop before all are scored; None scores all. Only for rerankers that are `independent`.
+        weight: of the reranker's score beside that of the stage before, each scaled from 0 to 1 over a query's
+            candidates; 1 takes the reranker's scores as they are.
     """
 
     adapter: str | Reranker
     candidates: int = 50
     options: Mapping[str, Any] = field(default_factory=dict)
     early_exit: EarlyExit | None = field(default=None, kw_only=True)
+    weight: float = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
         _require_count("candidates", self.candidates, self)
+        if not _is_number(self.weight) or not 0 <= self.weight <= 1:
+            raise SearchError("weight is out of range", where="Rerank", got=repr(self.weight), expected="0 to 1")
+        if self.weight < 1 and self.early_exit is not None:
+            raise SearchError(
+                "early_exit looks at the reranker's scores alone, which do not settle a weighed order",
+                where="Rerank",
+                got=f"weight={self.weight!r} and {self.early_exit!r}",
+                do="leave one of them out",
+            )
         if not isinstance(self.adapter, str | Reranker):
             raise SearchError(
                 "this cannot rerank",
@@ -161,7 +173,8 @@ class Rerank:
         options = f", options={dict(self.options)!r}" if self.options else ""
         adapter = repr(self.adapter) if isinstance(self.adapter, str) else f"{self.label}()"
         stops = f", early_exit={self.early_exit!r}" if self.early_exit else ""
-        return f"Rerank({adapter}, {self.candidates!r}{options}{stops})"
+        weighed = f", weight={self.weight!r}" if self.weight < 1 else ""
+        return f"Rerank({adapter}, {self.candidates!r}{options}{stops}{weighed})"
 
 
 Stage: TypeAlias = Fusion | Rescore | Diversify | Rerank

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from diptych.collection import Collection
-from diptych.search import Dbsf, Diversify, Linear, Pipeline, Rescore, Retrieve, Rrf, search
+from diptych.search import Dbsf, Diversify, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf, search
+from diptych.testing import FakeReranker
 from diptych.types import Document, Hit, SparseVector
 
 Scores: TypeAlias = dict[str, float]
@@ -218,3 +219,25 @@ def test_a_page_of_a_diversified_answer_continues_the_choice(
     pipeline = Retrieve("dense", 30) >> Diversify("dense", 0.5, 20)
     (hits,) = search(filled.handle, queries[:1], pipeline=pipeline, limit=4, offset=3)
     assert [hit.id for hit in hits] == mmr(truth, queries[0], 0.5, top(truth.dense(queries[0]), 20), 7)[3:]
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.4, 1.0])
+def test_a_weighed_reranker_shares_the_order_with_the_fusion(
+    filled: Collection, truth: Truth, queries: list[str], weight: float
+) -> None:
+    reranker = FakeReranker()
+    for query in queries:
+        fused = rrf(truth, query, 60, {})
+        hits = run(filled, query, PAIR >> Rrf() >> Rerank(reranker, 15, weight=weight), limit=15)
+        own = {hit.id: hit.stages["FakeReranker"] for hit in hits}
+        assert set(own) == set(top(fused, 15))
+        if weight == 1:
+            assert_ranked(hits, own)
+            continue
+        parts = [_scaled(own), _scaled({name: fused[name] for name in own})]
+        assert_ranked(hits, {name: weight * parts[0][name] + (1 - weight) * parts[1][name] for name in own})
+
+
+def _scaled(scores: Scores) -> Scores:
+    low, high = min(scores.values()), max(scores.values())
+    return {name: (score - low) / (high - low) if high > low else 1.0 for name, score in scores.items()}

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diptych.errors import ContractError
+from diptych.config.models import SearchConfig
+from diptych.errors import ContractError, SearchError
 from diptych.protocols import Pair
-from diptych.search import reranking
-from diptych.search.reranking import score, score_pairs
+from diptych.search import EarlyExit, Pipeline, Rerank, reranking
+from diptych.search.reranking import score, score_pairs, weighed
 from diptych.testing import FakeReranker
 
 
@@ -88,3 +89,36 @@ def test_the_fake_reranker_is_independent_of_the_batch() -> None:
 def test_what_is_no_reranker_is_said() -> None:
     with pytest.raises(ContractError, match=r"(?s)no reranker.*got: int.*max_length, independent and predict"):
         score(3, "query", ["text"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
+def test_a_weighed_order_is_the_formula_in_numbers(weight: float) -> None:
+    random = np.random.default_rng(1)
+    scores, before = random.normal(size=9).astype(np.float32), random.normal(size=9)
+    scaled = [[(x - min(side)) / (max(side) - min(side)) for x in side] for side in (scores.tolist(), before.tolist())]
+    expected = [weight * own + (1 - weight) * first for own, first in zip(*scaled, strict=True)]
+    assert weighed(scores, before, weight) == pytest.approx(expected)
+
+
+def test_equal_scores_leave_the_order_to_the_other_side() -> None:
+    falling = np.array([3.0, 2.0, 1.0])
+    assert weighed(np.zeros(3), falling, 0.5).tolist() == [1.0, 0.75, 0.5]
+    assert weighed(falling, np.zeros(3), 0.5).tolist() == [1.0, 0.75, 0.5]
+
+
+def test_a_weight_is_a_share() -> None:
+    for weight in (-0.1, 1.1, float("nan"), "half"):
+        with pytest.raises(SearchError, match=r"weight is out of range\n.*Rerank\n.*\n.*0 to 1"):
+            Rerank("mine", weight=weight)  # type: ignore[arg-type]
+
+
+def test_a_weight_and_an_early_exit_are_not_combined() -> None:
+    with pytest.raises(SearchError, match=r"(?s)do not settle a weighed order.*weight=0.5 and EarlyExit.*leave one"):
+        Rerank("mine", weight=0.5, early_exit=EarlyExit())
+
+
+def test_the_weight_comes_from_the_config_and_is_told() -> None:
+    config = SearchConfig.model_validate({"retrieve": {"dense": 9}, "rerank": [{"adapter": "a", "weight": 0.5}]})
+    pipeline = Pipeline.from_config(config, {})
+    assert pipeline.rerank == (Rerank("a", weight=0.5),)
+    assert repr(pipeline.rerank[0]) == "Rerank('a', 50, weight=0.5)"
