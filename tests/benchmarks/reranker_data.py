@@ -14,6 +14,7 @@ from scipy.sparse import csr_matrix
 
 from diptych_adapters.bm25 import Bm25
 from diptych_adapters.models import resolve
+from diptych_training.precision import computed_in
 
 DEPTH, RRF = 100, 60  # candidates of each list, and the paper's constant with ranks from 1
 SHORTEST, LONGEST = 8, 45  # words of a sentence that stands for a query
@@ -67,7 +68,9 @@ class Hybrid:
         return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
     def _encoded(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return np.asarray(self.model.encode(list(texts), batch_size=64, normalize_embeddings=True), np.float32)
+        with computed_in(self.model, "bfloat16"):
+            found = self.model.encode(list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=False)
+        return np.asarray(found, np.float32)
 
     def _matrix(self, vectors: Sequence[Any]) -> Any:
         known = [np.isin(vector.indices, self.terms) for vector in vectors]
