@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.support.tiny_encoders import tiny_encoder
-from tests.support.tiny_models import cross_encoder
 
 from diptych.errors import ConfigError
 from diptych_training.data.model_source import ModelSource
 from diptych_training.precision import computed_in
+from tiny_encoders import tiny_encoder
+from tiny_models import cross_encoder
 
 TEXTS = ["a heart valve", "the wing of an aircraft", "lift and drag"]
 
