@@ -11,9 +11,8 @@ from diptych import Collection, Document
 from diptych_training.corpus import TrainingData
 from diptych_training.data.mining import mine
 from diptych_training.data.model_source import ModelSource
-from diptych_training.data.negatives import MiningOptions
 from diptych_training.data.sources import CandidateSource, CollectionSource
-from diptych_training.options import DataOptions, NegativesOptions, RetrievalOptions
+from diptych_training.options import DataOptions, RetrievalOptions
 from diptych_training.rows import Lists
 
 
@@ -66,18 +65,8 @@ def mined(options: RetrievalOptions, data: TrainingData, model: Callable[[], Any
         SearchError, ConfigError, StoreError, CollectionError: the collection cannot be searched as asked.
     """
     wanted = options.negatives
+    queries = {query: data.queries[query] for query in data.qrels}
     with searched(options, data, model, slot=wanted.slot) as source:
-        return _mined(source, data, wanted, options.seed)
-
-
-def _mined(source: CandidateSource, data: TrainingData, wanted: NegativesOptions, seed: int) -> tuple[Lists, str]:
-    how = MiningOptions(
-        ranks=(wanted.first_rank, wanted.last_rank),
-        per_query=wanted.per_query,
-        margin=wanted.margin,
-        relative=wanted.relative,
-        seed=seed,
-    )
-    found = mine(source, {query: data.queries[query] for query in data.qrels}, data.qrels, how)
+        found = mine(source, queries, data.qrels, wanted.step(options.seed))
     lists = {query: [name for name, _ in own if name in data.documents] for query, own in found.negatives.items()}
     return lists, str(found.report)
