@@ -13,31 +13,22 @@ from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters import fingerprints
 from diptych_adapters.engines.choosing import TRIAL
-from diptych_adapters.engines.parts import is_plain
+from diptych_adapters.engines.parts import Whole, is_plain
 from diptych_adapters.model_options import UniDECOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines import Pipeline, find, load, prompts_of
 from diptych_adapters.sentence_transformers import check_dense
 
-LABELS, ASKED = "labels", "classifier_embedding"
+LABELS = "labels"
+ASKED, JOINT = "classifier_embedding", "joint_embedding"  # features
 
 
 class BothHeads(torch.nn.Module):
-    """A pipeline from ids to `[n, D + C]`: the dual encoder's embedding and the classifier's, unit length."""
+    """The last step of a pipeline: the embeddings of both heads as one feature, see `joined`."""
 
-    def __init__(self, model: SentenceTransformer) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Both embeddings side by side."""
-        features = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if token_type_ids is not None:
-            features["token_type_ids"] = token_type_ids
-        found: dict[str, torch.Tensor] = self.model(features)
-        return joined(found["sentence_embedding"], found[ASKED])
+    def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The features with `JOINT`."""
+        return {**features, JOINT: joined(features["sentence_embedding"], features[ASKED])}
 
 
 def joined(dense: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
@@ -74,8 +65,8 @@ class UniDECEncoder(Pipeline):
         self._classifier = options.head == "classifier"
         self._split, self._width = (int(one.get_embedding_dimension() or 0) for one in (self.model, self._table))
         self.dimension: int = self._width if self._classifier else self._split + self._width
-        whole = BothHeads(self.model) if is_plain(self.model, *self._prompts) else None
-        self._run_by(whole, lambda: self._by_library(list(TRIAL), ""))
+        whole = Whole(torch.nn.Sequential(self.model, BothHeads()), JOINT)
+        self._run_by(whole if is_plain(self.model, *self._prompts) else None, lambda: self._by_library(list(TRIAL), ""))
 
     @property
     def fingerprint(self) -> Fingerprint:

@@ -12,7 +12,6 @@ import numpy as np
 from diptych import Document
 from diptych.errors import ConfigError
 from diptych.evaluate import Qrels, read_queries
-from diptych.training import read_documents
 from diptych_training.options import DataOptions
 from diptych_training.relevance import Relevance
 
@@ -63,22 +62,19 @@ class TrainingData:
         return cls({}, texts, {}, titles)
 
     @classmethod
-    def read(cls, options: DataOptions, documents: Iterable[Document] | None = None) -> TrainingData:
+    def read(cls, options: DataOptions, documents: Iterable[Document]) -> TrainingData:
         """From the files that a recipe names.
 
         Args:
-            options: which files.
-            documents: instead of those of `options.corpus`, such as those of a live collection.
+            options: which files of queries and judgements.
+            documents: those that the recipe names.
 
         Raises:
             ConfigError, EvaluationError, PopulateError: a file cannot be read, or nothing in them goes together.
         """
-        found = read_documents(options.corpus) if documents is None and options.corpus else documents
-        if found is None:
-            raise ConfigError("no documents to train on", where="data", do="give corpus: FILE or collection: CONFIG")
         if options.queries is None or options.qrels is None:
-            return cls._unjudged(found)
-        return cls.of(_texts(options.queries), found, Qrels.read(options.qrels).judgements)
+            return cls._unjudged(documents)
+        return cls.of(_texts(options.queries), documents, Qrels.read(options.qrels).judgements)
 
     @cached_property
     def query_numbers(self) -> dict[str, int]:

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from diptych.training import RelativePath
+from diptych_training.data.negatives import MiningOptions
+from diptych_training.data.synthetic import SyntheticOptions
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -52,6 +54,10 @@ class SyntheticQueries(Section):
     )
     judged: Share | None = Field(None, description="It stays, too, if the generator judges the pair at least this.")
 
+    def step(self, seed: int) -> SyntheticOptions:
+        """What the data step is asked for."""
+        return SyntheticOptions(**self.model_dump(exclude={"generator", "options", "cut"}), seed=seed)
+
 
 class DataOptions(Section):
     """What is learned from."""
@@ -89,6 +95,17 @@ class NegativesOptions(Section):
         0.95, description="Leave out what scores above this share of the query's best positive; may be relevant."
     )
     slot: str | None = Field(None, description="Ask this slot of the collection alone; the whole pipeline else.")
+
+    def step(self, seed: int) -> MiningOptions:
+        """What the data step is asked for.
+
+        Raises:
+            ConfigError: ranks that are no window, or no negatives at all.
+        """
+        ranks = (self.first_rank, self.last_rank)
+        return MiningOptions(
+            ranks=ranks, per_query=self.per_query, margin=self.margin, relative=self.relative, seed=seed
+        )
 
 
 class LoraOptions(Section):

@@ -5,7 +5,7 @@ from diptych_training.losses.bottleneck import LexiconBottleneckLoss
 from diptych_training.losses.cached import CachedLoss
 from diptych_training.losses.contrastive import ContrastiveLoss
 from diptych_training.losses.distillation import AR2RetrieverLoss, CPRDLoss, FocalBCELoss, KLDistillation
-from diptych_training.losses.flops import ActiveTerms, Flops, NonNegative, sparse_loss
+from diptych_training.losses.flops import ActiveTerms, Flops, NonNegative, SparseLoss
 from diptych_training.losses.hybrid_nce import Groups, HybridNCELoss
 from diptych_training.losses.listwise import ListwiseLoss
 from diptych_training.losses.mann_whitney import MannWhitneyLoss
@@ -38,6 +38,6 @@ __all__ = [
     "PSLLoss",
     "RetrievalLoss",
     "SoftTopKLoss",
+    "SparseLoss",
     "TaughtLoss",
-    "sparse_loss",
 ]

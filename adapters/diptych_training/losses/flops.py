@@ -55,10 +55,8 @@ class Flops(torch.nn.Module):
         return {"normalized": self.normalized}
 
 
-def sparse_loss(
-    model: Any, main: torch.nn.Module, *, query_weight: float, document_weight: float, normalized: bool = False
-) -> SpladeLoss:
-    """A main loss with both penalties, as the trainer of sparse encoders takes it.
+class SparseLoss(SpladeLoss):
+    """A main loss with both penalties, as the trainer of sparse encoders takes it; the ramp of their weights applies.
 
     Args:
         model: SparseEncoder that is trained.
@@ -66,24 +64,34 @@ def sparse_loss(
         query_weight, document_weight: of the penalties once the ramp is over; a weight of 0 still counts terms.
         normalized: see `Flops`.
     """
-    return SpladeLoss(
-        model,
-        main,
-        document_regularizer_weight=document_weight,
-        query_regularizer_weight=query_weight,
-        document_regularizer=Flops(normalized=normalized),
-        query_regularizer=Flops(normalized=normalized),
-    )
+
+    def __init__(
+        self,
+        model: Any,
+        main: torch.nn.Module,
+        *,
+        query_weight: float,
+        document_weight: float,
+        normalized: bool = False,
+    ) -> None:
+        super().__init__(
+            model,
+            main,
+            document_regularizer_weight=document_weight,
+            query_regularizer_weight=query_weight,
+            document_regularizer=Flops(normalized=normalized),
+            query_regularizer=Flops(normalized=normalized),
+        )
 
 
 class ActiveTerms(TrainerCallback):
     """Adds to what the trainer logs the mean numbers of terms of the queries and documents of its batches.
 
     Args:
-        loss: of `sparse_loss`.
+        loss: its penalties count.
     """
 
-    def __init__(self, loss: SpladeLoss) -> None:
+    def __init__(self, loss: SparseLoss) -> None:
         self._counted: dict[str, Any] = {"query": loss.query_regularizer, "document": loss.document_regularizer}
         self.last: dict[str, float] = {}
 

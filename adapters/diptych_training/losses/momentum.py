@@ -13,13 +13,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from sentence_transformers.sparse_encoder.losses import SpladeLoss
 from torch import Tensor
 
 from diptych.errors import ContractError
 from diptych_training.losses.base import Features, RetrievalLoss
 from diptych_training.losses.contrastive import contrastive
-from diptych_training.losses.flops import Flops
+from diptych_training.losses.flops import SparseLoss
 from diptych_training.relevance import Relevance
 
 
@@ -150,8 +149,8 @@ class MomentumContrastiveLoss(RetrievalLoss):
             slow.lerp_(fast.detach().to(slow), 1 - momentum)
 
 
-class LexLIPLoss(SpladeLoss):
-    """`MomentumContrastiveLoss` with FLOPS of unit vectors, as SpladeLoss, so that the ramp of its weights applies.
+class LexLIPLoss(SparseLoss):
+    """`MomentumContrastiveLoss` with FLOPS of unit vectors.
 
     Requirements: those of `MomentumContrastiveLoss`.
 
@@ -172,14 +171,7 @@ class LexLIPLoss(SpladeLoss):
         relevance: Relevance | None = None,
     ) -> None:
         main = MomentumContrastiveLoss(model, tau=tau, momentum=momentum, queue=queue, relevance=relevance)
-        super().__init__(
-            model,
-            main,
-            document_regularizer_weight=flops_weight,
-            query_regularizer_weight=flops_weight,
-            document_regularizer=Flops(normalized=True),
-            query_regularizer=Flops(normalized=True),
-        )
+        super().__init__(model, main, query_weight=flops_weight, document_weight=flops_weight, normalized=True)
 
     def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> dict[str, Tensor]:
         """The parts of a batch's loss by name; the trainer adds them."""

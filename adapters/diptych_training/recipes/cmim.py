@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from diptych import Document
 from diptych.evaluate import Qrels, read_queries
-from diptych.training import Registration, RelativePath, read_documents
+from diptych.training import Registration, RelativePath
 from diptych_training.corpus import TrainingData
 from diptych_training.losses.mutual_information import CMIMLoss
 from diptych_training.models.information import encoder_of, with_decoder
 from diptych_training.models.saving import saved
 from diptych_training.options import AboveZero, Positive, RecipeOptions, Section
 from diptych_training.recipes.base import Training
-from diptych_training.recipes.negatives import documents_in
+from diptych_training.recipes.negatives import documents_of
 from diptych_training.running import Fitted
 from diptych_training.running.evaluating import HeldOut, searching
 
@@ -98,15 +96,9 @@ class CMIM(Training[Options]):
     @cached_property
     def data(self) -> TrainingData:
         """The documents, and the judged queries to measure with."""
-        options, documents = self.options.data, list(self._documents())
+        options, documents = self.options.data, documents_of(self.options.data)
         if options.queries is None or options.qrels is None:
             texts = ((document.id, f"{document.title} {document.text}".strip()) for document in documents)
             return TrainingData({}, dict(texts), {})
         queries = {query.id or "": query.text for query in read_queries(options.queries)}
         return TrainingData.of(queries, documents, Qrels.read(options.qrels).judgements)
-
-    def _documents(self) -> Iterable[Document]:
-        if self.options.data.corpus is not None:
-            return read_documents(self.options.data.corpus)
-        assert self.options.data.collection is not None  # the options see to it
-        return documents_in(self.options.data.collection)

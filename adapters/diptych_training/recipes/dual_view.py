@@ -5,16 +5,15 @@ Source: "Dual-View Training for Instruction-Following Information Retrieval"; se
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from diptych import Collection, Document
 from diptych.errors import ConfigError
-from diptych.training import RelativePath, read_documents
+from diptych.training import RelativePath
 from diptych_training.corpus import TrainingData
 from diptych_training.data.dual_view import (
     DualViews,
@@ -31,6 +30,7 @@ from diptych_training.data.sources import text_of
 from diptych_training.losses import CachedLoss, ContrastiveLoss
 from diptych_training.options import AboveZero, Positive, RecipeOptions, Section, Share
 from diptych_training.recipes.base import Training
+from diptych_training.recipes.negatives import documents_of
 from diptych_training.running import Fitted
 from diptych_training.running.evaluating import searching
 from diptych_training.running.following import Following
@@ -128,15 +128,7 @@ class DualView(Training[Options]):
     @cached_property
     def documents(self) -> Mapping[str, str]:
         """The documents' texts by id."""
-        return {document.id: text_of(document) for document in self._read()}
-
-    def _read(self) -> Iterator[Document]:
-        options = self.options.data
-        if options.collection is None:
-            yield from read_documents(str(options.corpus))
-            return
-        with Collection.open(options.collection) as collection:
-            yield from collection.documents()
+        return {document.id: text_of(document) for document in documents_of(self.options.data)}
 
     def _views(self, instances: Sequence[Instructed], *, held: bool) -> DualViews:
         if not self.options.views and not held:

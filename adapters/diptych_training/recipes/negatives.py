@@ -5,31 +5,44 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from diptych import Collection, Document
+from diptych.training import read_documents
 from diptych_training.corpus import TrainingData
 from diptych_training.data.mining import mine
 from diptych_training.data.model_source import ModelSource
-from diptych_training.data.negatives import MiningOptions
 from diptych_training.data.sources import CandidateSource, CollectionSource
-from diptych_training.options import DataOptions, NegativesOptions, RetrievalOptions
+from diptych_training.options import RetrievalOptions
 from diptych_training.rows import Lists
 
 
-def documents_in(collection: Path) -> list[Document]:
-    """The documents of the live collection of a config.
+class Places(Protocol):
+    """The options that say where documents are; one of both is given."""
+
+    @property
+    def corpus(self) -> Path | None:
+        """A source of documents."""
+        ...
+
+    @property
+    def collection(self) -> Path | None:
+        """The config of a collection."""
+        ...
+
+
+def documents_of(options: Places) -> Iterator[Document]:
+    """The documents that `data` names, one by one: those of a file or of a live collection.
 
     Raises:
-        ConfigError, StoreError, CollectionError: it cannot be opened.
+        PopulateError: the file cannot be read.
+        ConfigError, StoreError, CollectionError: the collection cannot be opened.
     """
-    with Collection.open(collection) as opened:
-        return list(opened.documents())
-
-
-def documents_of(options: DataOptions) -> list[Document] | None:
-    """The documents of the live collection that `data.collection` names; None when they are in a file."""
-    return None if options.collection is None else documents_in(options.collection)
+    if options.corpus is not None:
+        yield from read_documents(options.corpus)
+    if options.collection is not None:
+        with Collection.open(options.collection) as opened:
+            yield from opened.documents()
 
 
 @contextmanager
@@ -66,18 +79,8 @@ def mined(options: RetrievalOptions, data: TrainingData, model: Callable[[], Any
         SearchError, ConfigError, StoreError, CollectionError: the collection cannot be searched as asked.
     """
     wanted = options.negatives
+    queries = {query: data.queries[query] for query in data.qrels}
     with searched(options, data, model, slot=wanted.slot) as source:
-        return _mined(source, data, wanted, options.seed)
-
-
-def _mined(source: CandidateSource, data: TrainingData, wanted: NegativesOptions, seed: int) -> tuple[Lists, str]:
-    how = MiningOptions(
-        ranks=(wanted.first_rank, wanted.last_rank),
-        per_query=wanted.per_query,
-        margin=wanted.margin,
-        relative=wanted.relative,
-        seed=seed,
-    )
-    found = mine(source, {query: data.queries[query] for query in data.qrels}, data.qrels, how)
+        found = mine(source, queries, data.qrels, wanted.step(options.seed))
     lists = {query: [name for name, _ in own if name in data.documents] for query, own in found.negatives.items()}
     return lists, str(found.report)

@@ -14,7 +14,7 @@ from sentence_transformers.sparse_encoder.callbacks.splade_callbacks import Spla
 from diptych.protocols import Kind
 from diptych.training import Registration
 from diptych_training.losses import ContrastiveLoss, DualMarginMSELoss, KLDistillation
-from diptych_training.losses.flops import ActiveTerms, NonNegative, sparse_loss
+from diptych_training.losses.flops import ActiveTerms, NonNegative, SparseLoss
 from diptych_training.models.lexicon import inverse_frequencies, lexicon, routes_of, static_weights
 from diptych_training.models.lexicon_head import blockwise
 from diptych_training.options import AboveZero, RetrievalOptions, Section
@@ -104,7 +104,7 @@ class Splade(RetrievalTraining[Options]):
         """The main loss and both penalties."""
         sparsity = self.options.sparsity
         main = self.main_loss(model)
-        return sparse_loss(model, main, query_weight=sparsity.query, document_weight=sparsity.document)
+        return SparseLoss(model, main, query_weight=sparsity.query, document_weight=sparsity.document)
 
     def main_loss(self, model: Any) -> Any:
         """What is learned, beside to be sparse."""

@@ -9,7 +9,7 @@ from diptych.errors import ConfigError
 from diptych_training.corpus import TrainingData
 from diptych_training.data.generators import Generator
 from diptych_training.data.sources import CandidateSource
-from diptych_training.data.synthetic import Synthetic, SyntheticOptions, synthesize
+from diptych_training.data.synthetic import Synthetic, synthesize
 from diptych_training.options import RetrievalOptions, SyntheticQueries
 from diptych_training.recipes.negatives import searched
 
@@ -29,8 +29,7 @@ def written(options: RetrievalOptions, data: TrainingData, held: TrainingData, m
     """
     asked = options.data.synthetic
     assert asked is not None
-    given = asked.model_dump(exclude={"generator", "options", "cut"})
-    wanted = SyntheticOptions(**{**given, "styles": tuple(asked.styles), "seed": options.seed})
+    wanted = asked.step(options.seed)
     documents = [data.document(name) for name, text in data.documents.items() if text]
     generator = Generator(asked.generator, asked.options)
     tests = [held.queries[query] for query in held.qrels]

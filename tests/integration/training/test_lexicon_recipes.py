@@ -14,23 +14,10 @@ from diptych.config import load_config
 from diptych.errors import ConfigError
 from diptych.training import TrainReport, load_recipe, register
 from tiny_lexicon import WORDS, tiny_masked_model
+from tiny_training import Told
 
 DOCUMENTS = 32
 TRAINING = {"epochs": 10, "batch_size": 16, "learning_rate": 5e-3, "device": "cpu", "evaluate_every": 30}
-
-
-class Silent:
-    """A watcher that keeps what is said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def begin(self, stage: str, total: int | None) -> None: ...
-
-    def advance(self, stage: str, n: int) -> None: ...
-
-    def say(self, sentence: str) -> None:
-        self.said.append(sentence)
 
 
 @pytest.fixture
@@ -72,7 +59,7 @@ def trained(folder: Path, recipe: str, **options: Any) -> TrainReport:
         "training": TRAINING,
         **options,
     }
-    return load_recipe({"recipe": recipe, **given}, Registry()).make(Silent()).train()
+    return load_recipe({"recipe": recipe, **given}, Registry()).make(Told()).train()
 
 
 def found(folder: Path, report: TrainReport) -> tuple[float, dict[str, Any]]:

@@ -19,20 +19,11 @@ from diptych_adapters import hooks as adapters
 from diptych_adapters.unidec import UniDECEncoder
 from diptych_training import hooks as recipes
 from tiny_models import WORDS, bert
+from tiny_training import Told
 
 REGISTRY = Registry(adapters, recipes, installed=False)
 LABELS = {f"d{n}": f"{WORDS[n]} {WORDS[20 + n]}" for n in range(18)}  # d16 and d17 are nobody's
 POSITIVES = {f"q{n}": [f"d{n % 16}", f"d{(n + 1) % 16}"] for n in range(32)}
-
-
-class Silent:
-    """Watches nothing."""
-
-    def begin(self, stage: str, total: int | None) -> None: ...
-
-    def advance(self, stage: str, n: int) -> None: ...
-
-    def say(self, sentence: str) -> None: ...
 
 
 @pytest.fixture
@@ -62,7 +53,7 @@ def recipe(name: str, data: dict[str, str], folder: Path, **sections: Any) -> An
         "data": data,
         "training": training,
     }
-    return load_recipe({**made, **sections}, REGISTRY).make(Silent())
+    return load_recipe({**made, **sections}, REGISTRY).make(Told())
 
 
 @pytest.mark.parametrize(

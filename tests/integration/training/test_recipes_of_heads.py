@@ -16,21 +16,9 @@ from diptych.registry import Registry
 from diptych.training import TrainReport, load_recipe, read_documents
 from diptych_training import hooks
 from tiny_encoders import WORDS, tiny_encoder
+from tiny_training import Told
 
 TRAINING = {"epochs": 4, "batch_size": 8, "learning_rate": 5e-3, "device": "cpu", "evaluate_every": 4}
-
-
-class Silent:
-    """Nobody who watches."""
-
-    def begin(self, stage: str, total: int | None) -> None:
-        """A stage starts."""
-
-    def advance(self, stage: str, n: int) -> None:
-        """Steps are done."""
-
-    def say(self, sentence: str) -> None:
-        """Something to read."""
 
 
 @pytest.fixture
@@ -67,7 +55,7 @@ def asked(folder: Path, **options: Any) -> dict[str, Any]:
 
 def trained(folder: Path, recipe: str, **options: Any) -> TrainReport:
     """The report of a training."""
-    report = load_recipe({"recipe": recipe, **asked(folder, **options)}, registry()).make(Silent()).train()
+    report = load_recipe({"recipe": recipe, **asked(folder, **options)}, registry()).make(Told()).train()
     assert report.steps > 0
     assert not (folder / "run" / "checkpoints").exists()
     return report
@@ -113,7 +101,7 @@ def test_two_heads_are_one_model_and_their_weight_is_chosen(folder: Path) -> Non
 
 
 def test_queries_that_nobody_judged_have_rows_without_ids_and_held_out_ones_none(folder: Path) -> None:
-    recipe: Any = load_recipe({"recipe": "dual_head", **asked(folder, **heads(folder))}, registry()).make(Silent())
+    recipe: Any = load_recipe({"recipe": "dual_head", **asked(folder, **heads(folder))}, registry()).make(Told())
     recipe.prepare()
     rows, held = recipe.rows(), {recipe.held.queries[query] for query in recipe.held.qrels}
     labelled = {row["query"]: row["label"][0] >= 0 for row in rows}
@@ -181,9 +169,7 @@ def test_a_killed_training_goes_on_with_its_heads(folder: Path) -> None:
     class Killed(Exception):
         """Raised in the place of a kill."""
 
-    class Killing(Silent):
-        done = 0
-
+    class Killing(Told):
         def advance(self, stage: str, n: int) -> None:
             """The run ends in its seventh step."""
             self.done += n if stage == "training" else 0
@@ -195,7 +181,7 @@ def test_a_killed_training_goes_on_with_its_heads(folder: Path) -> None:
     given |= {"output": str(folder / "again")}
     with pytest.raises(Killed):
         load_recipe(given, registry()).make(Killing()).train()
-    report = load_recipe(given, registry()).make(Silent()).train()
+    report = load_recipe(given, registry()).make(Told()).train()
     assert report.resumed_at > 0
     assert report.steps == whole.steps
     for name in ("", "exit_1"):

@@ -18,6 +18,7 @@ from diptych_training.corpus import TrainingData
 from diptych_training.recipes.cross_encoder import CrossEncoding
 from diptych_training.recipes.reranking import Reranking, as_pairs, list_rows
 from tiny_models import WORDS, bert, encoder
+from tiny_training import Told
 
 GOOD, BAD = WORDS[39], WORDS[38]
 QUERIES = {f"q{n}": WORDS[n] for n in range(16)}
@@ -26,20 +27,6 @@ OTHERS = {f"o{n}-{m}": f"{WORDS[n]} {WORDS[20 + m]} {BAD}" for n in range(16) fo
 QRELS = {f"q{n}": {f"r{n}": 1.0} for n in range(16)}
 REGISTRY = Registry(diptych_adapters.hooks, diptych_training.hooks, installed=False)
 DATA = TrainingData(QUERIES, {**RELEVANT, **OTHERS}, QRELS)
-
-
-class Silent:
-    """A watcher that keeps what is said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def begin(self, stage: str, total: int | None) -> None: ...
-
-    def advance(self, stage: str, n: int) -> None: ...
-
-    def say(self, sentence: str) -> None:
-        self.said.append(sentence)
 
 
 @pytest.fixture
@@ -79,8 +66,8 @@ def learned(report: TrainReport) -> bool:
     return after > before + 0.3
 
 
-def trained(given: dict[str, Any], watcher: Silent | None = None) -> TrainReport:
-    return load_recipe(given, REGISTRY).make(watcher or Silent()).train()
+def trained(given: dict[str, Any], watcher: Told | None = None) -> TrainReport:
+    return load_recipe(given, REGISTRY).make(watcher or Told()).train()
 
 
 def test_a_cross_encoder_is_trained_registered_and_reranks_a_search(world: Path) -> None:
@@ -161,10 +148,10 @@ def test_the_evaluation_is_that_of_the_library() -> None:
 
 
 def test_a_run_that_was_killed_goes_on_and_asks_the_first_stage_once(world: Path) -> None:
-    class Killed(Silent):
+    class Killed(Told):
         def advance(self, stage: str, n: int) -> None:
-            self.steps = getattr(self, "steps", 0) + n
-            if self.steps == 12:
+            super().advance(stage, n)
+            if self.done == 12:
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -192,11 +179,12 @@ def ar2(world: Path, **game: Any) -> dict[str, Any]:
 
 
 def test_ar2_keeps_the_retriever_of_the_best_round_and_its_ranker(world: Path) -> None:
-    watcher = Silent()
+    watcher = Told()
     report = trained(ar2(world), watcher)
     assert [model.adapter for model in report.models] == ["sentence-transformers", "cross-encoder"]
-    assert [sentence[:8] for sentence in watcher.said if sentence.startswith("round")] == ["round 1:", "round 2:"]
-    assert all("judged relevant among negatives 0.000" in said for said in watcher.said if said.startswith("round"))
+    rounds = [sentence for sentence in watcher.sentences if sentence.startswith("round")]
+    assert [sentence[:8] for sentence in rounds] == ["round 1:", "round 2:"]
+    assert all("judged relevant among negatives 0.000" in sentence for sentence in rounds)
     assert "Hardness of the mined negatives by round: 0." in report.remarks[0]
     config = world / "diptych.yaml"
     dense = f"{{adapter: sentence-transformers, model: {world}/retriever}}"
@@ -208,7 +196,7 @@ def test_ar2_keeps_the_retriever_of_the_best_round_and_its_ranker(world: Path) -
 
 
 def test_ar2_goes_on_after_the_last_round_that_was_kept(world: Path) -> None:
-    class Killed(Silent):
+    class Killed(Told):
         def say(self, sentence: str) -> None:
             super().say(sentence)
             if sentence.startswith("round 1"):
@@ -217,16 +205,16 @@ def test_ar2_goes_on_after_the_last_round_that_was_kept(world: Path) -> None:
     whole = trained({**ar2(world), "output": str(world / "whole")})
     with pytest.raises(KeyboardInterrupt):
         trained(ar2(world), Killed())
-    watcher = Silent()
+    watcher = Told()
     report = trained(ar2(world), watcher)
     assert report.resumed_at == 1
-    assert [sentence[:8] for sentence in watcher.said if sentence.startswith("round")] == ["round 2:"]
+    assert [sentence[:8] for sentence in watcher.sentences if sentence.startswith("round")] == ["round 2:"]
     assert report.remarks == whole.remarks
     assert report.measured["after"] == pytest.approx(whole.measured["after"])
 
 
 def test_the_recipe_reranks_with_the_candidates_of_its_first_stage(world: Path) -> None:
-    made = load_recipe(cross_encoder(world), REGISTRY).make(Silent())
+    made = load_recipe(cross_encoder(world), REGISTRY).make(Told())
     assert isinstance(made, CrossEncoding)
     assert made.prepare() == ["the first stage found candidates of 16 queries"]
     assert made.prepare() == []

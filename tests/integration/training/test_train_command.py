@@ -18,6 +18,7 @@ import torch
 from diptych import Collection, Registry
 from diptych.errors import ConfigError
 from diptych.training import RecipeFile, TrainReport, load_recipe, read_documents
+from tiny_training import Told
 
 WORDS = [f"word{n}" for n in range(200)]
 RECIPE = """\
@@ -28,22 +29,6 @@ data: {corpus: corpus.jsonl, queries: queries.jsonl, qrels: qrels.tsv, dev: {sha
 negatives: {per_query: 2, relative: null}
 training: {epochs: 4, batch_size: 16, learning_rate: 0.003, device: cpu}
 """
-
-
-class Heard:
-    """A watcher who remembers."""
-
-    def __init__(self) -> None:
-        self.sentences: list[str] = []
-        self.done = 0
-
-    def begin(self, stage: str, total: int | None) -> None: ...
-
-    def advance(self, stage: str, n: int) -> None:
-        self.done += n
-
-    def say(self, sentence: str) -> None:
-        self.sentences.append(sentence)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +64,7 @@ def recipe(folder: Path, **changes: Any) -> RecipeFile:
 
 
 def trained(folder: Path, output: Path, **changes: Any) -> TrainReport:
-    return recipe(folder, output=str(output), **changes).make(Heard()).train()
+    return recipe(folder, output=str(output), **changes).make(Told()).train()
 
 
 @pytest.fixture(scope="module")
@@ -135,21 +120,21 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
 
 
 def test_what_is_trained_is_not_trained_again(prepared: Path, whole: TrainReport) -> None:
-    heard = Heard()
-    again = recipe(prepared, output=str(prepared / "whole")).make(heard).train()
+    told = Told()
+    again = recipe(prepared, output=str(prepared / "whole")).make(told).train()
     assert again == whole
-    assert heard.done == 0
+    assert told.done == 0
 
 
 def test_a_folder_belongs_to_one_training(prepared: Path, whole: TrainReport) -> None:
     with pytest.raises(ConfigError, match=r"holds another training(?s:.*)training.epochs: 4.0 there, 5.0 asked"):
-        recipe(prepared, output=str(prepared / "whole"), **{"training.epochs": 5}).make(Heard())
+        recipe(prepared, output=str(prepared / "whole"), **{"training.epochs": 5}).make(Told())
 
 
 def test_a_folder_with_other_files_is_not_touched(prepared: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(ConfigError, match="not empty and no training's"):
-        recipe(prepared, output=str(tmp_path)).make(Heard())
+        recipe(prepared, output=str(tmp_path)).make(Told())
 
 
 def test_a_seed_gives_the_same_model_and_another_seed_another(

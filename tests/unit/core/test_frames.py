@@ -6,6 +6,7 @@ import datetime
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,8 @@ def test_columns_may_be_numpy_arrays() -> None:
 
 
 @pytest.fixture
-def things(fakes: Registry) -> Any:
+def things(fakes: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(tmp_path)  # where the report of what was set aside goes
     slots, search = {"dense": {"adapter": "fake-dense"}}, {"retrieve": {"dense": 10}}
     config = parse_config({"store": "memory:", "collection": "things", "slots": slots, "search": search})
     with Collection.open(config, registry=fakes) as opened:

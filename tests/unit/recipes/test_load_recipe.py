@@ -19,15 +19,8 @@ from diptych.errors import (
     UnknownAdapter,
 )
 from diptych.training import load_recipe
+from tiny_training import Told
 from toy_recipe import Options, registry, spec
-
-
-class Nobody:
-    """A watcher who looks away."""
-
-    def begin(self, stage: str, total: int | None) -> None: ...
-    def advance(self, stage: str, n: int) -> None: ...
-    def say(self, sentence: str) -> None: ...
 
 
 def written(folder: Path, text: str) -> Path:
@@ -100,7 +93,7 @@ def test_a_secret_comes_from_the_environment_and_stands_in_no_error(monkeypatch:
 def test_a_factory_that_fails_is_named() -> None:
     found = load_recipe({"recipe": "toy", "model": "a", "output": "x"}, registry(spec(factory="toy_recipe:broken")))
     with pytest.raises(AdapterFactoryError, match=r"recipe 'toy' failed(?s:.*)RuntimeError: out of toys"):
-        found.make(Nobody())
+        found.make(Told())
 
 
 def test_two_plugins_with_one_recipe_are_an_error() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sentence_transformers.sparse_encoder.losses import FlopsLoss
 
 from diptych_training.losses import ContrastiveLoss
-from diptych_training.losses.flops import ActiveTerms, Flops, NonNegative, active_terms, flops, sparse_loss
+from diptych_training.losses.flops import ActiveTerms, Flops, NonNegative, SparseLoss, active_terms, flops
 from given_embeddings import Given, columns, drawn
 
 SEEDS = st.integers(0, 10_000)
@@ -76,7 +76,7 @@ def test_both_sides_have_their_weights() -> None:
     model: Any = Given()
     queries, positives, negatives = weights(1), weights(2), weights(3)
     main = ContrastiveLoss(model, similarity="dot", tau=1.0)
-    loss = sparse_loss(model, main, query_weight=0.3, document_weight=0.2)
+    loss = SparseLoss(model, main, query_weight=0.3, document_weight=0.2)
     parts = loss(columns(queries, positives, negatives))
     assert parts["query_regularizer_loss"].item() == pytest.approx(0.3 * flops(queries).item())
     documents = torch.cat([positives, negatives])

@@ -17,6 +17,7 @@ from diptych.types import Floats
 from diptych_training.data.mining import mine
 from diptych_training.data.negatives import MiningOptions
 from diptych_training.data.sources import CollectionSource, Found
+from diptych_training.options import NegativesOptions
 
 
 class Ranked:
@@ -175,3 +176,11 @@ def test_options_that_mean_nothing_are_refused() -> None:
         MiningOptions(ranks=(5, 2))
     with pytest.raises(ConfigError, match=r"(?s)too small.*per_query 0"):
         MiningOptions(per_query=0)
+
+
+def test_a_recipe_asks_for_what_the_step_makes_unasked_but_for_the_first_rank() -> None:
+    assert NegativesOptions(first_rank=2).step(seed=0) == MiningOptions()
+    asked = NegativesOptions(per_query=3, first_rank=4, last_rank=9, margin=0.5, relative=None, slot="dense")
+    assert asked.step(seed=7) == MiningOptions(ranks=(4, 9), per_query=3, margin=0.5, relative=None, seed=7)
+    with pytest.raises(ConfigError, match="ranks are no window"):
+        NegativesOptions(first_rank=3, last_rank=2).step(seed=0)

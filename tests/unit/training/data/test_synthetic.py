@@ -18,6 +18,7 @@ from diptych_training.data.leaks import Leaks, plain_words
 from diptych_training.data.sampling import sampled
 from diptych_training.data.sifting import SyntheticQuery, far_apart, once, round_trip
 from diptych_training.data.synthetic import SyntheticOptions, synthesize
+from diptych_training.options import SyntheticQueries
 
 RANDOM = np.random.default_rng(0)
 WORDS = [f"word{n}" for n in range(60)]
@@ -162,3 +163,10 @@ def test_a_round_trip_needs_a_source_and_options_ask_for_something() -> None:
         SyntheticOptions(density=0)
     with pytest.raises(ConfigError, match="a sample of no size"):
         sampled(TEXTS, -1)
+
+
+def test_a_recipe_that_says_nothing_asks_for_what_the_step_makes_unasked() -> None:
+    assert SyntheticQueries().step(seed=0) == SyntheticOptions()
+    asked = SyntheticQueries(generator="chat", documents=7, styles=("claim",), cut=False, round_trip=None, judged=0.5)
+    wanted = SyntheticOptions(documents=7, styles=("claim",), round_trip=None, judged=0.5, seed=3)
+    assert asked.step(seed=3) == wanted
