@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sentence_transformers.base.evaluation import BaseEvaluator
@@ -34,11 +35,17 @@ class HeldOut(BaseEvaluator):
     ) -> dict[str, float]:
         """The values of a model, by measure."""
         with computed_in(model, self.precision):
-            return by_metric(self.inner(model))
+            return self.measured(model)
 
-    def computed_in(self, precision: Precision) -> HeldOut:
+    def measured(self, model: Any) -> dict[str, float]:
+        """The values of a model, in the precision that it is in now."""
+        return by_metric(self.inner(model))
+
+    def computed_in(self, precision: Precision) -> Self:
         """The same in another precision."""
-        return HeldOut(self.inner, precision)
+        other = copy.copy(self)
+        other.precision = precision
+        return other
 
 
 def searching(held: TrainingData, kind: Kind, *, documents: int, seed: int, batch_size: int = 64) -> HeldOut | None:

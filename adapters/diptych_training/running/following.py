@@ -25,11 +25,9 @@ class Following(HeldOut):
         super().__init__(inner)
         self.views, self.documents = views, {name: text for name, text in documents.items() if text}
 
-    def __call__(
-        self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
-    ) -> dict[str, float]:
+    def measured(self, model: Any) -> dict[str, float]:
         """The values of a model, by measure."""
-        return {**super().__call__(model, output_path, epoch, steps), **following(model, self.views, self.documents)}
+        return {**super().measured(model), **following(model, self.views, self.documents)}
 
 
 def following(model: Any, views: Sequence[View], documents: Mapping[str, str]) -> dict[str, float]:
