@@ -13,7 +13,14 @@ EVALUATIONS = 10  # a training, unless said otherwise
 
 
 def arguments(
-    made: Family, options: TrainingOptions, folder: RunFolder, *, rows: int, seed: int, metric: str | None, sampler: Any
+    made: Family,
+    options: TrainingOptions,
+    folder: RunFolder,
+    *,
+    batches: int,
+    seed: int,
+    metric: str | None,
+    sampler: Any,
 ) -> Any:
     """The arguments of a trainer.
 
@@ -21,12 +28,12 @@ def arguments(
         made: whose arguments.
         options: what the recipe file says.
         folder: of the run.
-        rows: a batch sampler yields in an epoch.
+        batches: of an epoch.
         seed: of the run.
         metric: by which the best checkpoint is chosen; None keeps the last.
         sampler: of batches; None draws them evenly.
     """
-    steps = max(1, math.ceil(options.epochs * math.ceil(rows / options.batch_size)))
+    steps = max(1, math.ceil(options.epochs * batches))
     every = options.evaluate_every or max(1, steps // EVALUATIONS)
     chosen: dict[str, Any] = {"eval_strategy": "no"}
     if metric is not None:
@@ -55,6 +62,7 @@ def arguments(
         save_strategy="steps",
         save_steps=every,
         save_total_limit=options.keep + 1,
+        restore_callback_states_from_checkpoint=True,  # how long patience has lasted
         logging_steps=max(1, every // 5),
         report_to="none",
         disable_tqdm=True,

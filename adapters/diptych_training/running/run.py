@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,7 +74,8 @@ def fit(
     evaluator = evaluator and evaluator.computed_in(options.precision)
     before = _before(model, evaluator, folder)
     metric = f"eval_{PRIMARY}" if evaluator is not None else None
-    asked = arguments(made, options, folder, rows=len(rows), seed=seed, metric=metric, sampler=sampler)
+    batches = _batches(rows, sampler, options.batch_size, seed)
+    asked = arguments(made, options, folder, batches=batches, seed=seed, metric=metric, sampler=sampler)
     for name, value in (changes or {}).items():
         setattr(asked, name, value)
     untrained = Untrained(model) if options.untrained_share else None
@@ -98,6 +100,11 @@ def fit(
 def measured(model: Any, evaluator: HeldOut | None) -> dict[str, float]:
     """The evaluator's values of a model, by measure; {} without an evaluator."""
     return evaluator(model) if evaluator is not None else {}
+
+
+def _batches(rows: Any, sampler: Any | None, size: int, seed: int) -> int:
+    """How many an epoch has: a sampler need not give every row."""
+    return math.ceil(len(rows) / size) if sampler is None else len(sampler(rows, size, False, seed=seed))
 
 
 def _before(model: Any, evaluator: HeldOut | None, folder: RunFolder) -> dict[str, float]:

@@ -178,6 +178,29 @@ def test_a_training_stops_early_and_keeps_the_best(prepared: Path, tmp_path: Pat
     assert seen[-1] < max(seen)
 
 
+class Stopping(Told):
+    """A watcher who fails at a step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def advance(self, stage: str, n: int) -> None:
+        super().advance(stage, n)
+        if self.done == self.step:
+            raise InterruptedError("stopped by the test")
+
+
+def test_patience_that_has_begun_goes_on_where_a_training_goes_on(prepared: Path, tmp_path: Path) -> None:
+    changes = {"training.epochs": 30, "training.patience": 2, "training.evaluate_every": 5}
+    undisturbed = trained(prepared, tmp_path / "whole", **changes)
+    again = recipe(prepared, output=str(tmp_path / "again"), **changes)
+    with pytest.raises(InterruptedError):
+        again.make(Stopping(undisturbed.steps - 2)).train()
+    report = again.make(Told()).train()
+    assert (report.resumed_at, report.steps) == (undisturbed.steps - 5, undisturbed.steps)
+
+
 @pytest.mark.parametrize("name", ["mw"])
 def test_other_losses_are_other_recipes(name: str, prepared: Path, tmp_path: Path) -> None:
     report = trained(prepared, tmp_path / name, recipe=name)
@@ -201,6 +224,7 @@ def test_a_teachers_stored_scores_are_learned(name: str, prepared: Path, tmp_pat
     teacher = {"teacher": {"scores": str(tmp_path / "scores.jsonl")}, "negatives.per_query": 4, "training.epochs": 6}
     report = trained(prepared, tmp_path / "run", recipe=name, **teacher)
     assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"] + 0.02
+    assert 8 <= sum("eval_nDCG@10" in row for row in rows(tmp_path / "run/log.jsonl")) <= 16
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
