@@ -99,7 +99,8 @@ class DualHead(Distilling[Options]):
 
     def model(self) -> Any:
         """The encoder with its heads."""
-        return dual_head(super().model(), dimension=self.options.heads.dimension, mix=self.options.heads.mix or 0.5)
+        mix = self.options.heads.mix
+        return dual_head(super().model(), dimension=self.options.heads.dimension, mix=0.5 if mix is None else mix)
 
     def rows(self) -> Any:
         """Rows of judged pairs and of unlabelled queries, with ids and the teacher's scores."""
