@@ -82,18 +82,28 @@ class DataOptions(Section):
         return self
 
 
+PerQuery = Annotated[int, Field(ge=0, description="How many stand beside each positive; 0 mines none.")]
+LastRank = Annotated[int, Field(ge=1, description="How deep is searched.")]
+Relative = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        le=1,
+        description="Leave out what scores above this share of the query's best positive; may be relevant.",
+    ),
+]
+
+
 class NegativesOptions(Section):
     """Hard negatives, mined before training: from the live collection that `data` names, else by the model itself."""
 
-    per_query: Annotated[int, Field(ge=0)] = Field(1, description="How many stand beside each positive; 0 mines none.")
+    per_query: PerQuery = 1
     first_rank: Positive = Field(1, description="The best ranks may be relevant and unjudged: ranks above are skipped.")
-    last_rank: Positive = Field(100, description="How deep is searched.")
+    last_rank: LastRank = 100
     margin: AboveZero | None = Field(
         None, description="Leave out what scores less than this below the query's best positive; may be relevant."
     )
-    relative: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        0.95, description="Leave out what scores above this share of the query's best positive; may be relevant."
-    )
+    relative: Relative = 0.95
     slot: str | None = Field(None, description="Ask this slot of the collection alone; the whole pipeline else.")
 
     def step(self, seed: int) -> MiningOptions:
@@ -117,20 +127,28 @@ class LoraOptions(Section):
     modules: tuple[str, ...] = Field(("query", "key", "value"), description="Ends of the names of the layers adapted.")
 
 
+Epochs = Annotated[float, Field(gt=0, description="Passes over the rows.")]
+BatchSize = Annotated[int, Field(ge=1, description="Rows a step; each brings negatives for the others.")]
+LearningRate = Annotated[float, Field(gt=0, description="Its highest value.")]
+MaxLength = Annotated[
+    int | None, Field(ge=1, description="Tokens that are read of a text; null is the model's own limit.")
+]
+
+
 class TrainingOptions(Section):
     """How it is trained."""
 
-    epochs: AboveZero = Field(2.0, description="Passes over the rows.")
-    batch_size: Positive = Field(32, description="Rows a step; each brings negatives for the others.")
+    epochs: Epochs = 2.0
+    batch_size: BatchSize = 32
     mini_batch_size: Positive | None = Field(
         None, description="Rows that are embedded at a time (gradient caching): large batches in little memory."
     )
-    learning_rate: AboveZero = Field(5e-5, description="Its highest value.")
+    learning_rate: LearningRate = 5e-5
     warmup: Share = Field(0.1, description="Share of the steps in which the learning rate rises.")
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="How it falls afterwards.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="Of AdamW.")
     max_grad_norm: AboveZero = Field(1.0, description="Gradients are clipped to this length.")
-    max_length: Positive | None = Field(None, description="Tokens that are read of a text; the model's own limit else.")
+    max_length: MaxLength = None
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Of the arithmetic. bfloat16 took half the time on a CPU with AMX."
     )

@@ -15,7 +15,17 @@ from diptych.training import Registration
 from diptych_training.adversarial import AR2, Game, Round
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.losses.distillation import Form
-from diptych_training.options import AboveZero, NegativesOptions, Positive, RetrievalOptions, Section, TrainingOptions
+from diptych_training.options import (
+    AboveZero,
+    BatchSize,
+    LearningRate,
+    NegativesOptions,
+    PerQuery,
+    Positive,
+    RetrievalOptions,
+    Section,
+    TrainingOptions,
+)
 from diptych_training.recipes.base import RetrievalTraining
 from diptych_training.rows import training_rows
 from diptych_training.running import Fitted, family
@@ -41,13 +51,26 @@ class GameOptions(Section):
     tau: AboveZero = Field(0.05, description="Temperature: cosines are divided by it.")
 
 
+class Negatives(NegativesOptions):
+    """Those that the ranker orders."""
+
+    per_query: PerQuery = 15
+
+
+class RoundsTraining(TrainingOptions):
+    """How both are trained."""
+
+    batch_size: BatchSize = 16
+    learning_rate: LearningRate = 2e-5
+
+
 class Options(RetrievalOptions):
     """Options of `ar2`."""
 
     ranker: str | None = Field(None, description="What the cross-encoder starts from; the same model when not given.")
     game: GameOptions = Field(default_factory=GameOptions)
-    negatives: NegativesOptions = Field(default_factory=lambda: NegativesOptions(per_query=15))
-    training: TrainingOptions = Field(default_factory=lambda: TrainingOptions(batch_size=16, learning_rate=2e-5))
+    negatives: Negatives = Field(default_factory=Negatives)
+    training: RoundsTraining = Field(default_factory=RoundsTraining)
 
 
 class Adversarial(RetrievalTraining[Options]):

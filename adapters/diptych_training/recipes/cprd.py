@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from diptych_training.losses import CPRDLoss
-from diptych_training.options import AboveZero, NegativesOptions, Section
+from diptych_training.options import AboveZero, NegativesOptions, PerQuery, Section
 from diptych_training.recipes.distilling import Distilling, TaughtOptions
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -25,11 +25,17 @@ class LossOptions(Section):
     weight: AboveZero = Field(1.0, description="Of the order beside the contrastive loss.")
 
 
+class Negatives(NegativesOptions):
+    """So many that their order says something."""
+
+    per_query: PerQuery = 16
+
+
 class Options(TaughtOptions):
     """Options of `cprd`."""
 
     loss: LossOptions = Field(default_factory=LossOptions)
-    negatives: NegativesOptions = Field(default_factory=lambda: NegativesOptions(per_query=16))
+    negatives: Negatives = Field(default_factory=Negatives)
 
 
 class Cprd(Distilling[Options]):

@@ -12,7 +12,12 @@ from diptych.protocols import Kind
 from diptych_training.losses import ListwiseLoss
 from diptych_training.options import (
     AboveZero,
+    BatchSize,
+    Epochs,
+    LastRank,
+    MaxLength,
     NegativesOptions,
+    PerQuery,
     Positive,
     RetrievalOptions,
     Section,
@@ -39,18 +44,33 @@ class LossOptions(Section):
     temperature: AboveZero = Field(1.0, description="With distill: of the teacher's scores.")
 
 
+class Negatives(NegativesOptions):
+    """Of the first stage's best."""
+
+    per_query: PerQuery = 7
+    last_rank: LastRank = 50
+
+
+class RerankerTraining(TrainingOptions):
+    """How it is trained; a row is many pairs."""
+
+    epochs: Epochs = 1.0
+    batch_size: BatchSize = 8
+    max_length: MaxLength = 256
+
+
 class Options(RetrievalOptions):
     """Options of `cross_encoder`."""
 
     retriever: str = Field(
         "all-MiniLM-L6-v2", description="Dense model that finds candidates where no collection is named."
     )
-    negatives: NegativesOptions = Field(default_factory=lambda: NegativesOptions(per_query=7, last_rank=50))
+    negatives: Negatives = Field(default_factory=Negatives)
     draws: Positive = Field(1, description="Rows of each judged pair, each with other negatives of its candidates.")
     candidates: Positive = Field(20, description="First-stage candidates of a held-out query that are reranked.")
     loss: LossOptions = Field(default_factory=LossOptions)
     teacher: TeacherOptions | None = Field(None, description="Who scores the rows, with loss distill.")
-    training: TrainingOptions = Field(default_factory=lambda: TrainingOptions(epochs=1, batch_size=8, max_length=256))
+    training: RerankerTraining = Field(default_factory=RerankerTraining)
 
     @model_validator(mode="after")
     def _taught(self) -> Self:

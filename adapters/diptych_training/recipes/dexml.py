@@ -11,7 +11,7 @@ from pydantic import Field
 
 from diptych_training.losses import CachedLoss, ContrastiveLoss, SoftTopKLoss
 from diptych_training.options import AboveZero, Positive, Section
-from diptych_training.recipes.pooling import Pooling, PoolingOptions, PoolOptions
+from diptych_training.recipes.pooling import ClusterFrom, Pooling, PoolingOptions, PoolOptions, PoolSize
 
 
 class LossOptions(Section):
@@ -26,11 +26,18 @@ class LossOptions(Section):
     alpha: AboveZero = Field(2.0, description="Slope, for soft_topk.")
 
 
+class WholePool(PoolOptions):
+    """All documents, unless said otherwise."""
+
+    size: PoolSize = None
+    cluster_from: ClusterFrom = None
+
+
 class Options(PoolingOptions):
     """Options of `dexml`."""
 
     loss: LossOptions = Field(default_factory=LossOptions)
-    pool: PoolOptions = Field(default_factory=lambda: PoolOptions(size=None, cluster_from=None))
+    pool: WholePool = Field(default_factory=WholePool)
 
 
 class Dexml(Pooling[Options]):

@@ -16,10 +16,18 @@ from diptych_training.running import Fitted
 FromZero = Annotated[int, Field(ge=0)]
 
 
+PoolSize = Annotated[
+    int | None, Field(ge=1, description="Documents of a batch at most; null takes all documents each time.")
+]
+ClusterFrom = Annotated[
+    int | None, Field(ge=0, description="The first epoch whose batches are of like queries; null none.")
+]
+
+
 class PoolOptions(Section):
     """The documents that a batch is compared with; see `diptych_training.pools.LabelPool`."""
 
-    size: Positive | None = Field(3000, description="Documents of a batch at most; null takes all documents each time.")
+    size: PoolSize = 3000
     num_pos: Positive = Field(3, description="Positives of a query that come into the pool at most.")
     num_neg: FromZero = Field(6, description="Hard negatives of a query that come into the pool.")
     refresh_every: Positive = Field(5, description="Epochs after which hard negatives and clusters are looked up anew.")
@@ -27,9 +35,7 @@ class PoolOptions(Section):
     depth: Positive | None = Field(
         None, description="Hard negatives that are kept of a query; num_neg for each epoch else."
     )
-    cluster_from: FromZero | None = Field(
-        5, description="The first epoch whose batches are of like queries; null none."
-    )
+    cluster_from: ClusterFrom = 5
     cluster_size: Positive = Field(32, description="Queries of a cluster at most.")
 
 

@@ -16,7 +16,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize
 from diptych.errors import ConfigError
 from diptych_training.losses import DualMarginMSELoss
 from diptych_training.losses.base import Features
-from diptych_training.options import AboveZero, NegativesOptions, Positive, Section
+from diptych_training.options import AboveZero, NegativesOptions, PerQuery, Positive, Relative, Section
 from diptych_training.recipes.distilling import Distilling, TaughtOptions
 from diptych_training.rows import MarginRows, margin_rows
 from diptych_training.running import Fitted
@@ -50,10 +50,17 @@ class LossOptions(Section):
     in_batch_weight: float = Field(0.75, ge=0, description="Of those beside the pairs' own.")
 
 
+class Negatives(NegativesOptions):
+    """As many as margins can be balanced among; the teacher, and no limit, judges those near the positive."""
+
+    per_query: PerQuery = 8
+    relative: Relative = None
+
+
 class Options(TaughtOptions):
     """Options of `tas_balanced`."""
 
-    negatives: NegativesOptions = Field(default_factory=lambda: NegativesOptions(per_query=8, relative=None))
+    negatives: Negatives = Field(default_factory=Negatives)
     sampler: SamplerOptions = Field(default_factory=SamplerOptions)
     loss: LossOptions = Field(default_factory=LossOptions)
 

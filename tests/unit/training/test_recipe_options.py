@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from diptych import Registry
+from diptych.factories import load_object
+from diptych_training.recipes.ar2 import Options as AdversarialOptions
+from diptych_training.recipes.cprd import Options as OrderOptions
+
+RECIPES = [spec.name for spec in Registry.default().recipes.sorted()]
+DATA = {"corpus": "c", "queries": "q", "qrels": "j"}
+
+
+def options_of(name: str) -> type[BaseModel]:
+    found: type[BaseModel] = load_object(Registry.default().recipes.get(name).options, where=name)
+    return found
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_section_that_says_nothing_is_the_section_left_out(name: str) -> None:
+    seen = 0
+    for field in options_of(name).model_fields.values():
+        section: Any = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel) and field.default_factory is not None:
+            assert section() == field.get_default(call_default_factory=True)
+            seen += 1
+    assert seen > 0
+
+
+def test_one_option_of_a_section_leaves_the_recipes_own_defaults() -> None:
+    known: dict[str, Any] = {"model": "m", "output": "o", "data": DATA}
+    order = OrderOptions.model_validate(
+        {**known, "negatives": {"last_rank": 50}, "teacher": {"scores": "s"}}, strict=False
+    )
+    assert (order.negatives.per_query, order.negatives.last_rank) == (16, 50)
+    rounds = AdversarialOptions.model_validate({**known, "training": {"precision": "bfloat16"}})
+    assert (rounds.training.batch_size, rounds.training.learning_rate) == (16, 2e-5)
