@@ -4,7 +4,8 @@
 
 The recipe is `contrastive` on the 919 judged pairs of the training split, each with a negative that the model itself
 finds; `--unsupervised` first trains without judgements: the title and the last sentence of each abstract, cut out of
-it, ask for what is left. `--share` of the untrained weights is kept.
+it, ask for what is left. `--share` of the untrained weights is kept. With several seeds the mean of
+their weights is judged as well (a soup: Wortsman et al., ICML 2022).
 
 Test queries choose nothing. Prints and writes (`--json`) nDCG@10 of each seed, before and after each stage, with the
 paired interval of the difference to the untrained model over the queries, and the minutes of each stage.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +133,33 @@ def main() -> None:
     folder, untrained, rows = folder_of("scifact"), judged(MODEL, given.length), []
     for seed in given.seeds:
         rows += one_seed(folder, given.runs / str(seed), seed, given, untrained)
-        if given.json:
-            given.json.write_text(json.dumps({"machine": facts(), "rows": rows}, indent=1) + "\n")
+        keep(rows, given.json)
+    if len(given.seeds) > 1:
+        rows.append(soup([given.runs / str(seed) / "supervised" for seed in given.seeds], given, untrained))
+        keep(rows, given.json)
+
+
+def keep(rows: Sequence[Mapping[str, Any]], file: Path | None) -> None:
+    """Write what is known so far."""
+    if file:
+        file.write_text(json.dumps({"machine": facts(), "rows": rows}, indent=1) + "\n")
+
+
+def soup(models: Sequence[Path], given: argparse.Namespace, untrained: Mapping[str, Evaluation]) -> dict[str, Any]:
+    """The mean of the models' weights, judged."""
+    from sentence_transformers import SentenceTransformer
+
+    mixed, *others = (SentenceTransformer(str(model), device="cpu") for model in models)
+    weights = [other.state_dict() for other in others]
+    with torch.no_grad():
+        for name, value in mixed.state_dict().items():
+            if value.is_floating_point():
+                value.copy_(torch.stack([value, *(own[name] for own in weights)]).mean(0))
+    mixed.save_pretrained(str(given.runs / "soup"), create_model_card=False)
+    found = judged(str(given.runs / "soup"), given.length)
+    row = {"stage": "mean of the seeds", **{name: compared(untrained[name], found[name]) for name in COLLECTIONS}}
+    print(json.dumps(row), flush=True)
+    return row
 
 
 def one_seed(
