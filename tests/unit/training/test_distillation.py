@@ -127,6 +127,23 @@ def test_the_dual_loss_adds_both_teachers() -> None:
     assert both.item() == pytest.approx(wanted.item(), rel=1e-5)
 
 
+def test_an_in_batch_teacher_is_not_left_out_in_silence_where_it_has_no_tokens_to_read() -> None:
+    loss, labels = DualMarginMSELoss(Given(), in_batch=lambda features: drawn(5, 4, 8)), drawn(4, 4, 2)
+    embeddings = [drawn(seed, 4, 8) for seed in (1, 2, 3)]
+    with pytest.raises(ContractError, match=r"(?s)in-batch teacher cannot read embeddings.*CachedLoss and SpladeLoss"):
+        loss.compute_loss_from_embeddings(embeddings, labels)
+    assert loss.of(embeddings, labels, drawn(5, 4, 8)) == loss(columns(*embeddings), labels)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3])
+def test_the_in_batch_teacher_weighs_as_told(weight: float) -> None:
+    embeddings, pairwise, in_batch = [drawn(seed, 4, 8) for seed in (1, 2, 3)], drawn(4, 4, 2), drawn(5, 4, 8)
+    both = DualMarginMSELoss(Given(), in_batch=lambda features: in_batch, in_batch_weight=weight)
+    added = weight * in_batch_margins(embeddings[0] @ torch.cat(embeddings[1:]).T, in_batch)
+    alone = DualMarginMSELoss(Given())(columns(*embeddings), pairwise)
+    assert (both(columns(*embeddings), pairwise) - alone).item() == pytest.approx(added.item(), rel=1e-4, abs=1e-5)
+
+
 def test_focal_loss_with_gamma_0_is_cross_entropy_and_easy_pairs_count_less_with_more() -> None:
     logits, positive = drawn(1, 4, 6), torch.eye(4, 6) > 0
     wanted = binary_cross_entropy_with_logits(logits, positive.float(), reduction="none")
