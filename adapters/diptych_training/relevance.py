@@ -6,6 +6,7 @@ which negative, and which do not count. Every loss of `diptych_training` uses it
 
 Ids come in the label column: an integer tensor `[B, 2 + H]` of the query's id, its positive's and its H negatives'.
 Ids below 0 are unknown: such a document is relevant to its own row alone. Without such a column every document is.
+Rows of one query share their positives, whether these are judged or not.
 Where all rows of a batch share one pool of documents the ids are `[B + M]`; see `diptych_training.pools`.
 """
 
@@ -83,8 +84,8 @@ class Candidates:
         places = torch.arange(rows * columns, device=device)
         own = torch.arange(rows, device=device)
         mine = documents[own]
-        positive = relevance(queries, documents) | (own[:, None] == places[None])
-        positive |= (mine[:, None] == documents[None]) & (mine >= 0)[:, None]
+        given = (own[:, None] == places[None]) | ((mine[:, None] == documents[None]) & (mine >= 0)[:, None])
+        positive = relevance(queries, documents) | _shared(given, queries)
         kept = _first(documents)
         own = torch.where(documents[own] >= 0, _column_of(documents)[own], own)
         return cls(positive & kept[None], ~positive & kept[None], own, queries, documents)
@@ -140,6 +141,12 @@ def _ids(rows: int, columns: int, labels: Tensor | None, device: torch.device) -
             expected=f"integers {list(unknown.shape)}: query, positive and each negative",
         )
     return found[:, 0], found[:, 1:].T.reshape(-1)
+
+
+def _shared(positive: Tensor, queries: Tensor) -> Tensor:
+    """`positive` `[B, M]`, and for each row what is positive in the other rows of its query, where that is known."""
+    same = (queries[:, None] == queries[None]) & (queries >= 0)[:, None]
+    return positive | (same.float() @ positive.float() > 0)
 
 
 def _first(documents: Tensor) -> Tensor:
