@@ -93,7 +93,7 @@ class ContrastiveLoss(RetrievalLoss):
         symmetric: the mean of this loss and that of the documents with a positive asking for their queries.
         blocks: which similarities stand beside the positive: query-document, query-query, document-document,
             document-query, each of the own pair with other rows.
-        margin: negatives more similar than the own positive by this are left out; None leaves none out.
+        margin: negatives more similar than the own positive by this are left out; None takes that of `relevance`.
         mixing: hard negatives that are mixed of others; see `Mixing`.
         relevance, similarity: see `RetrievalLoss`.
     """
@@ -123,7 +123,13 @@ class ContrastiveLoss(RetrievalLoss):
         self.log_scale = torch.nn.Parameter(torch.tensor(-math.log(tau)), requires_grad=learn_tau)
         self.reduction, self.denominator, self.label_smoothing = reduction, denominator, label_smoothing
         self.sample_positives = sample_positives
-        self.symmetric, self.blocks, self.margin, self.mixing = symmetric, tuple(blocks), margin, mixing
+        self.symmetric, self.blocks, self.mixing = symmetric, tuple(blocks), mixing
+        self._margin = margin
+
+    @property
+    def margin(self) -> float | None:
+        """The own one, or that of `relevance`."""
+        return self.relevance.margin if self._margin is None else self._margin
 
     @property
     def scale(self) -> Tensor:

@@ -196,8 +196,8 @@ class FocalBCELoss(RetrievalLoss):
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch."""
         queries, documents = self.prepared(embeddings)
-        found = self.candidates(embeddings, labels)
-        logits = self.similarities(queries, documents) / self.tau + self.bias
+        similarity = self.similarities(queries, documents)
+        found, logits = self.kept(embeddings, labels, similarity), similarity / self.tau + self.bias
         negative = found.negative if self.negatives is None else self._hardest(logits, found.positive, found.negative)
         counted = found.positive | negative
         losses = focal_bce(logits, found.positive, self.gamma)
