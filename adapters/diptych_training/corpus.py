@@ -86,9 +86,9 @@ class TrainingData:
         """The number of each document, in order."""
         return {document: number for number, document in enumerate(self.documents)}
 
-    def relevance(self) -> Relevance:
-        """What the losses know of it."""
-        return Relevance.of(self.qrels, self.query_numbers, self.document_numbers)
+    def relevance(self, *, margin: float | None = None) -> Relevance:
+        """What the losses know of it, and the margin above which they take a negative for relevant."""
+        return Relevance.of(self.qrels, self.query_numbers, self.document_numbers, margin=margin)
 
     def document(self, name: str) -> Document:
         """The document of this id, its title apart from its text again."""

@@ -6,6 +6,8 @@ which negative, and which do not count. Every loss of `diptych_training` uses it
 
 Ids come in the label column: an integer tensor `[B, 2 + H]` of the query's id, its positive's and its H negatives'.
 Ids below 0 are unknown: such a document is relevant to its own row alone. Without such a column every document is.
+Rows of one query share their positives, whether these are judged or not. Where judgements are few a margin leaves out
+negatives that are likely relevant: those more similar than the row's own positive by more than it.
 Where all rows of a batch share one pool of documents the ids are `[B + M]`; see `diptych_training.pools`.
 """
 
@@ -25,12 +27,14 @@ class Relevance(torch.nn.Module):
 
     Args:
         pairs: `(query id, document id)` that are relevant, as integers from 0.
+        margin: negatives more similar than the own positive by more than this are left out; None leaves none out.
     """
 
     keys: Tensor
 
-    def __init__(self, pairs: Iterable[tuple[int, int]] = ()) -> None:
+    def __init__(self, pairs: Iterable[tuple[int, int]] = (), *, margin: float | None = None) -> None:
         super().__init__()
+        self.margin = margin
         found = torch.tensor(sorted(set(pairs)), dtype=torch.int64).reshape(-1, 2)
         if len(found) and int(found.min()) < 0:
             raise ContractError("judgements of unknown ids", where="Relevance", got=int(found.min()), expected=">= 0")
@@ -40,11 +44,17 @@ class Relevance(torch.nn.Module):
 
     @classmethod
     def of(
-        cls, qrels: Mapping[str, Mapping[str, float]], queries: Mapping[str, int], documents: Mapping[str, int]
+        cls,
+        qrels: Mapping[str, Mapping[str, float]],
+        queries: Mapping[str, int],
+        documents: Mapping[str, int],
+        *,
+        margin: float | None = None,
     ) -> Relevance:
         """From judgements by name, with the numbers of the names. Grades of 0 and less are no relevance."""
         judged = ((q, d) for q, own in qrels.items() if q in queries for d, grade in own.items() if grade > 0)
-        return cls((queries[query], documents[document]) for query, document in judged if document in documents)
+        pairs = ((queries[query], documents[document]) for query, document in judged if document in documents)
+        return cls(pairs, margin=margin)
 
     def forward(self, queries: Tensor, documents: Tensor) -> Tensor:
         """Whether each of `documents [M]` is relevant to each of `queries [B]`, bool `[B, M]`; unknown ids are not."""
@@ -83,8 +93,8 @@ class Candidates:
         places = torch.arange(rows * columns, device=device)
         own = torch.arange(rows, device=device)
         mine = documents[own]
-        positive = relevance(queries, documents) | (own[:, None] == places[None])
-        positive |= (mine[:, None] == documents[None]) & (mine >= 0)[:, None]
+        given = (own[:, None] == places[None]) | ((mine[:, None] == documents[None]) & (mine >= 0)[:, None])
+        positive = relevance(queries, documents) | _shared(given, queries)
         kept = _first(documents)
         own = torch.where(documents[own] >= 0, _column_of(documents)[own], own)
         return cls(positive & kept[None], ~positive & kept[None], own, queries, documents)
@@ -117,8 +127,12 @@ class Candidates:
         Args:
             similarity: `[B, M]`, before any temperature; no gradient goes through the choice.
         """
-        scores = similarity.detach()
-        return self.without(scores > scores.gather(1, self.own[:, None]) + margin)
+        return self.without(similarity.detach() > self.bar(similarity, margin))
+
+    def bar(self, similarity: Tensor, margin: float) -> Tensor:
+        """The similarity `[B, 1]` above which the margin takes a negative for relevant; inf without a positive."""
+        own = similarity.detach().gather(1, self.own[:, None])
+        return torch.where(self.positive.gather(1, self.own[:, None]), own + margin, torch.inf)
 
     @property
     def sisters(self) -> Tensor:
@@ -140,6 +154,12 @@ def _ids(rows: int, columns: int, labels: Tensor | None, device: torch.device) -
             expected=f"integers {list(unknown.shape)}: query, positive and each negative",
         )
     return found[:, 0], found[:, 1:].T.reshape(-1)
+
+
+def _shared(positive: Tensor, queries: Tensor) -> Tensor:
+    """`positive` `[B, M]`, and for each row what is positive in the other rows of its query, where that is known."""
+    same = (queries[:, None] == queries[None]) & (queries >= 0)[:, None]
+    return positive | (same.float() @ positive.float() > 0)
 
 
 def _first(documents: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ def training_rows(data: TrainingData, negatives: Lists | None = None, *, per_que
     Args:
         data: whose judgements are trained on.
         negatives: of each query, the hardest first; None or 0 a query for in-batch negatives alone.
-        per_query: H. A query with fewer has them repeated in turn; one without any is filled up by random documents.
+        per_query: H. A query with fewer gets random documents beside them, which are not judged for it.
         seed: of the random ones.
 
     Returns:
@@ -37,22 +37,40 @@ def training_rows(data: TrainingData, negatives: Lists | None = None, *, per_que
     return _dataset(list(_rows(data, negatives or {}, count, seed)), count)
 
 
-def scored_rows(data: TrainingData, negatives: Lists, scores: Scores, *, per_query: int, seed: int = 0) -> Any:
-    """The same rows with a teacher's scores `[1 + H]`, floats, as `label`; pairs without a score leave their row out.
+def scored_rows(data: TrainingData, negatives: Lists, scores: Scores, *, per_query: int) -> Any:
+    """The same rows with a teacher's scores `[1 + H]`, floats, as `label`.
+
+    A query with fewer scored negatives than H has them repeated in turn; pairs whose query has none, or that have no
+    score themselves, are left out (see `left_out`).
 
     Raises:
         ConfigError: no row has all its scores.
     """
+    lists = {query: _scored(negatives.get(query, ()), scores.get(query, {}), per_query) for query in data.qrels}
     queries, names, found = list(data.queries), list(data.documents), []
-    for row in _rows(data, negatives, per_query, seed):
+    for row in _rows(data, lists, per_query, 0):
         query, *documents = row["label"]
         own = scores.get(queries[query], {})
         values = [own.get(names[document]) for document in documents]
-        if None not in values:
+        if None not in values and len(lists[queries[query]]) == per_query:
             found.append({**row, "label": values})
     if not found:
         raise ConfigError("no row has a teacher's scores", where="scored_rows", do="score the mined lists first")
     return _dataset(found, per_query)
+
+
+def left_out(data: TrainingData, rows: Any) -> str | None:
+    """How many judged pairs have no row for want of a teacher's scores, in words; None where all have one."""
+    kept = set(zip(rows["query"], rows["positive"], strict=True))
+    lost = [query for query, document in pairs(data) if (data.queries[query], data.answer(query, document)) not in kept]
+    if not lost:
+        return None
+    names = list(dict.fromkeys(lost))
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return (
+        f"{len(lost):,} of {sum(1 for _ in pairs(data)):,} judged pairs were left out, since the teacher gave them or "
+        f"all negatives of their query no score (queries {shown})"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +123,12 @@ def pairs(data: TrainingData) -> Iterator[tuple[str, str]]:
     for query in data.qrels:
         for document in data.relevant(query):
             yield query, document
+
+
+def _scored(negatives: Sequence[str], scores: Mapping[str, float], count: int) -> list[str]:
+    """`count` of the negatives that have a score, in turn; none where none has."""
+    known = [name for name in negatives if name in scores]
+    return [known[place % len(known)] for place in range(count)] if known else []
 
 
 def _rows(data: TrainingData, negatives: Lists, count: int, seed: int) -> Iterator[dict[str, Any]]:

@@ -24,7 +24,7 @@ class RetrievalLoss(torch.nn.Module, ABC):
 
     Args:
         model: SentenceTransformer, SparseEncoder or MultiVectorEncoder that is trained.
-        relevance: what is known beside each row's own positive; see `diptych_training.relevance`.
+        relevance: what is known beside each row's own positive, and its margin; see `diptych_training.relevance`.
         similarity: `cosine`, `dot` of the embeddings as they are, or for late interaction `maxsim`: the mean over the
             query's tokens of the best cosine among the document's.
     """
@@ -86,8 +86,18 @@ class RetrievalLoss(torch.nn.Module, ABC):
         """The similarity of each of `queries [B, ...]` with each of `documents [M, ...]`, both prepared; `[B, M]`."""
         return similarities(queries, documents)
 
+    @property
+    def margin(self) -> float | None:
+        """That of `relevance`."""
+        return self.relevance.margin
+
+    def kept(self, embeddings: Sequence[Tensor], labels: Tensor | None, similarity: Tensor) -> Candidates:
+        """What is relevant to what in this batch, without the negatives `[B, M]` that the margin leaves out."""
+        known = self.candidates(embeddings, labels)
+        return known if self.margin is None else known.margin_filtered(similarity, self.margin)
+
     def candidates(self, embeddings: Sequence[Tensor], labels: Tensor | None) -> Candidates:
-        """What is relevant to what in this batch."""
+        """What is relevant to what in this batch, whatever the margin."""
         self.relevance.to(embeddings[0].device)
         rows, documents = len(embeddings[0]), sum(len(column) for column in embeddings[1:])
         if labels is not None and labels.shape == (rows + documents,) and not labels.is_floating_point():

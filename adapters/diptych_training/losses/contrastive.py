@@ -92,8 +92,9 @@ class ContrastiveLoss(RetrievalLoss):
         sample_positives: how many positives of a row are drawn for a step, the others left out; None takes all.
         symmetric: the mean of this loss and that of the documents with a positive asking for their queries.
         blocks: which similarities stand beside the positive: query-document, query-query, document-document,
-            document-query, each of the own pair with other rows.
-        margin: negatives more similar than the own positive by this are left out; None leaves none out.
+            document-query, each of the own pair with other rows. With a margin a row whose query or document is too
+            near is left out of all of them.
+        margin: negatives more similar than the own positive by this are left out; None takes that of `relevance`.
         mixing: hard negatives that are mixed of others; see `Mixing`.
         relevance, similarity: see `RetrievalLoss`.
     """
@@ -123,7 +124,13 @@ class ContrastiveLoss(RetrievalLoss):
         self.log_scale = torch.nn.Parameter(torch.tensor(-math.log(tau)), requires_grad=learn_tau)
         self.reduction, self.denominator, self.label_smoothing = reduction, denominator, label_smoothing
         self.sample_positives = sample_positives
-        self.symmetric, self.blocks, self.margin, self.mixing = symmetric, tuple(blocks), margin, mixing
+        self.symmetric, self.blocks, self.mixing = symmetric, tuple(blocks), mixing
+        self._margin = margin
+
+    @property
+    def margin(self) -> float | None:
+        """The own one, or that of `relevance`."""
+        return self.relevance.margin if self._margin is None else self._margin
 
     @property
     def scale(self) -> Tensor:
@@ -135,9 +142,9 @@ class ContrastiveLoss(RetrievalLoss):
         queries, documents = self.prepared(embeddings)
         known = self.candidates(embeddings, labels)
         similarity = self.similarities(queries, documents)
-        found = known if self.margin is None else known.margin_filtered(similarity, self.margin)
+        found, left_out = self._masked(queries, documents, similarity, known)
         found = found if self.sample_positives is None else found.sampled(self.sample_positives)
-        loss = self._of(*self._widened(queries, documents, similarity, found, known))
+        loss = self._of(*self._widened(queries, documents, similarity, found, left_out))
         if not self.symmetric:
             return loss
         asked = found.positive.any(0)
@@ -171,17 +178,21 @@ class ContrastiveLoss(RetrievalLoss):
         )
 
     def _widened(
-        self, queries: Tensor, documents: Tensor, similarity: Tensor, found: Candidates, known: Candidates
+        self, queries: Tensor, documents: Tensor, similarity: Tensor, found: Candidates, left_out: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores, positives and negatives with the columns of further blocks and of mixed negatives."""
-        own = documents[known.own]
+        """Scores, positives and negatives with the columns of further blocks and of mixed negatives.
+
+        Args:
+            left_out: rows that are no negatives of each other, `[B, B]`.
+        """
+        own = documents[found.own]
         pairs = {"qq": (queries, queries), "dd": (own, own), "dq": (own, queries)}
         scores, negative = [similarity], [found.negative if "qd" in self.blocks else torch.zeros_like(found.negative)]
         for block in self.blocks:
             if block != "qd":
                 left, right = pairs[block]
                 scores.append(self.similarities(left, right))
-                negative.append(~self._left_out(queries, own, similarity, known))
+                negative.append(~left_out)
         if self.mixing is not None and self.training:
             mixed, counted = self.mixing(queries, documents, similarity, found.negative)
             scores.append(mixed)
@@ -190,13 +201,23 @@ class ContrastiveLoss(RetrievalLoss):
         positive = torch.nn.functional.pad(found.positive, (0, extra))
         return torch.cat(scores, 1), positive, torch.cat(negative, 1)
 
-    def _left_out(self, queries: Tensor, own: Tensor, similarity: Tensor, known: Candidates) -> Tensor:
-        """Rows that are no negatives of each other `[B, B]`: relevant, or by query or document too alike."""
+    def _masked(
+        self, queries: Tensor, documents: Tensor, similarity: Tensor, known: Candidates
+    ) -> tuple[Candidates, Tensor]:
+        """The candidates without what is too near, and which rows are no negatives of each other `[B, B]`.
+
+        Beside further blocks a row that is too near by its query or document is left out of all blocks.
+        """
+        sisters = known.sisters | known.sisters.T
         if self.margin is None:
-            return known.sisters | known.sisters.T
-        limit = similarity.gather(1, known.own[:, None]).detach() + self.margin
-        near = [self.similarities(queries, others).detach() > limit for others in (queries, own)]
-        return known.sisters | known.sisters.T | near[0] | near[1]
+            return known, sisters
+        found, bar = known.margin_filtered(similarity, self.margin), known.bar(similarity, self.margin)
+        if self.blocks == ("qd",):
+            return found, sisters
+        near = [self.similarities(queries, others).detach() > bar for others in (queries, documents[known.own])]
+        columns = torch.nn.functional.one_hot(known.own, similarity.shape[1])
+        rows = near[0] | near[1]
+        return found.without(rows.float() @ columns.float() > 0), sisters | rows
 
 
 def _check(**given: Any) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from diptych.errors import ContractError
 from diptych_training.losses.base import RetrievalLoss, mean_of_rows
+from diptych_training.relevance import Candidates, Relevance
 from diptych_training.teaching import own_scores, teacher_scores
 
 Form: TypeAlias = Literal["expectation", "log"]
@@ -175,7 +176,8 @@ class FocalBCELoss(RetrievalLoss):
         tau: temperature.
         bias: where the trained bias starts; `-c / tau` puts the threshold at a similarity of c. It is trained at the
             model's rate, at which it hardly moves for a transformer.
-        negatives: the hardest negatives a positive that count; None takes all.
+        negatives: how many negatives a positive count, drawn anew for each batch; None takes all.
+        seed: of the draws.
     """
 
     def __init__(
@@ -186,27 +188,31 @@ class FocalBCELoss(RetrievalLoss):
         tau: float = 0.05,
         bias: float = 0.0,
         negatives: int | None = None,
-        relevance: Any = None,
+        seed: int = 0,
+        relevance: Relevance | None = None,
         similarity: str = "cosine",
     ) -> None:
         super().__init__(model, relevance=relevance, similarity=similarity)
         self.gamma, self.tau, self.negatives = gamma, tau, negatives
         self.bias = torch.nn.Parameter(torch.tensor(float(bias)))
+        self._generator = torch.Generator().manual_seed(seed)
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch."""
         queries, documents = self.prepared(embeddings)
-        found = self.candidates(embeddings, labels)
-        logits = self.similarities(queries, documents) / self.tau + self.bias
-        negative = found.negative if self.negatives is None else self._hardest(logits, found.positive, found.negative)
+        similarity = self.similarities(queries, documents)
+        found, logits = self.kept(embeddings, labels, similarity), similarity / self.tau + self.bias
+        negative = found.negative if self.negatives is None else self._drawn(found, self.negatives)
         counted = found.positive | negative
         losses = focal_bce(logits, found.positive, self.gamma)
         rows = torch.where(counted, losses, torch.zeros_like(losses)).sum(1) / counted.sum(1).clamp(min=1)
         return mean_of_rows(rows, counted.any(1))
 
-    def _hardest(self, logits: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-        ranks = logits.detach().masked_fill(~negative, -torch.inf).argsort(1, descending=True).argsort(1)
-        return negative & (ranks < (self.negatives or 0) * positive.sum(1, keepdim=True))
+    def _drawn(self, found: Candidates, number: int) -> Tensor:
+        """`number` negatives for each positive of a row, or as many as it has."""
+        lots = torch.rand(found.negative.shape, generator=self._generator).to(found.negative.device)
+        ranks = lots.masked_fill(~found.negative, 2.0).argsort(1).argsort(1)
+        return found.negative & (ranks < number * found.positive.sum(1, keepdim=True))
 
 
 def focal_bce(logits: Tensor, positive: Tensor, gamma: float) -> Tensor:

@@ -84,8 +84,8 @@ class HybridNCELoss(RetrievalLoss):
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch."""
         queries, documents = self.prepared(embeddings)
-        found = self.candidates(embeddings, labels)
-        scores = self.similarities(queries, documents) / self.tau
+        similarity = self.similarities(queries, documents)
+        found, scores = self.kept(embeddings, labels, similarity), similarity / self.tau
         weights, negative = found.positive.float(), found.negative
         if self.groups is not None:
             overlap = self.groups.to(scores.device)(found.documents[found.own], found.documents)

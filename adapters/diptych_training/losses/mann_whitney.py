@@ -54,8 +54,8 @@ class MannWhitneyLoss(RetrievalLoss):
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch."""
         queries, documents = self.prepared(embeddings)
-        found = self.candidates(embeddings, labels)
-        scores = self.similarities(queries, documents) / self.tau
+        similarity = self.similarities(queries, documents)
+        found, scores = self.kept(embeddings, labels, similarity), similarity / self.tau
         return mann_whitney(scores, found.positive, found.negative, scope=self.scope, reduction=self.reduction)
 
 

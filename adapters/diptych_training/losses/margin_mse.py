@@ -45,15 +45,27 @@ class DualMarginMSELoss(RetrievalLoss):
     def forward(self, sentence_features: Any, labels: Tensor | None = None) -> Tensor:
         """The loss of a batch; the in-batch teacher sees the same columns, without gradient."""
         features = [dict(column) for column in sentence_features]
-        embeddings = [self.model(dict(column))["sentence_embedding"] for column in features]
+        embeddings = [self.embedded(column, place) for place, column in enumerate(features)]
         if self.in_batch is None:
-            return self.compute_loss_from_embeddings(embeddings, labels)
+            return self.of(embeddings, labels, None)
         with torch.no_grad():
             teacher = self.in_batch(features)
         return self.of(embeddings, labels, teacher)
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
-        """The loss of a batch by the pairwise teacher alone."""
+        """The loss of a batch by the pairwise teacher alone.
+
+        Raises:
+            ContractError: there is an in-batch teacher, who reads tokens and not embeddings.
+        """
+        if self.in_batch is not None:
+            raise ContractError(
+                "the in-batch teacher cannot read embeddings",
+                where="DualMarginMSELoss",
+                got="embeddings, as within CachedLoss and SpladeLoss",
+                expected="tokenised columns, as forward gets them",
+                do="leave in_batch out there, or give its scores to DualMarginMSELoss.of",
+            )
         return self.of(embeddings, labels, None)
 
     def of(self, embeddings: Sequence[Tensor], labels: Tensor | None, teacher: Tensor | None) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from diptych.errors import ContractError
 from diptych_training.losses.base import Features, RetrievalLoss
 from diptych_training.losses.contrastive import contrastive
 from diptych_training.losses.flops import SparseLoss
-from diptych_training.relevance import Relevance
+from diptych_training.relevance import Candidates, Relevance
 
 
 class Queue:
@@ -116,10 +117,10 @@ class MomentumContrastiveLoss(RetrievalLoss):
         known = self.candidates(embeddings, labels)
         own = known.documents[known.own]
         held = self.relevance(known.queries, self.documents.ids) | _same(own, self.documents.ids)
-        there = self._contrast(queries, slow_documents, known.positive, known.negative, self.documents, held)
+        there = self._contrast(queries, slow_documents, known, self.documents, held)
         asked = self.relevance(self.queries.ids, own).T | _same(known.queries, self.queries.ids)
-        sisters = known.sisters.T
-        back = self._contrast(documents[known.own], slow_queries, sisters, ~sisters, self.queries, asked)
+        turned = replace(known, positive=known.sisters.T, negative=~known.sisters.T, own=torch.arange(len(own)).to(own))
+        back = self._contrast(documents[known.own], slow_queries, turned, self.queries, asked)
         if self.training:
             self.queries.put(slow_queries, known.queries)
             self.documents.put(slow_documents, known.documents)
@@ -135,13 +136,13 @@ class MomentumContrastiveLoss(RetrievalLoss):
             "similarity": self.similarity,
         }
 
-    def _contrast(
-        self, asking: Tensor, pool: Tensor, positive: Tensor, negative: Tensor, queue: Queue, left_out: Tensor
-    ) -> Tensor:
+    def _contrast(self, asking: Tensor, pool: Tensor, known: Candidates, queue: Queue, left_out: Tensor) -> Tensor:
         """One direction; `left_out` `[B, held]` says what of the queue is relevant."""
-        scores = asking @ torch.cat([pool, queue.like(pool)]).T / self.tau
-        wider = torch.cat([positive, torch.zeros_like(left_out)], 1)
-        return contrastive(scores, wider, torch.cat([negative, ~left_out], 1))
+        similarity = asking @ torch.cat([pool, queue.like(pool)]).T
+        positive = torch.cat([known.positive, torch.zeros_like(left_out)], 1)
+        wider = replace(known, positive=positive, negative=torch.cat([known.negative, ~left_out], 1))
+        found = wider if self.margin is None else wider.margin_filtered(similarity, self.margin)
+        return contrastive(similarity / self.tau, found.positive, found.negative)
 
     @torch.no_grad()
     def _follow(self, momentum: float) -> None:

@@ -29,7 +29,8 @@ class PSLLoss(RetrievalLoss):
 
     Args:
         model: with heads and table, of `diptych_training.models.unidec.with_classifier`.
-        relevance: all positives, such as `LabelPool.relevance`.
+        relevance: all positives, such as `LabelPool.relevance`; its margin is asked by the dual encoder's cosines, for
+            both.
         weight: of the dual encoder, from 0 to 1.
         tau: temperature of both.
         reduction: see `diptych_training.losses.contrastive`.
@@ -83,6 +84,7 @@ class PSLLoss(RetrievalLoss):
             asked, rows = (torch.nn.functional.normalize(one, dim=-1) for one in (asked, rows))
         parts = [queries @ documents.T, asked @ rows.T]
         take = both_ways if self.symmetric else contrastive
+        known = known if self.margin is None else known.margin_filtered(parts[0], self.margin)
         losses = [take(one / self.tau, known.positive, known.negative, reduction=self.reduction) for one in parts]
         return self.weight * losses[0] + (1 - self.weight) * losses[1]
 

@@ -90,13 +90,14 @@ class SoftTopKLoss(RetrievalLoss):
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch; rows with fewer than k + 1 candidates do not count."""
         queries, documents = self.prepared(embeddings)
-        found = self.candidates(embeddings, labels)
+        similarity = self.similarities(queries, documents)
+        found = self.kept(embeddings, labels, similarity)
         found = found if self.sample_positives is None else found.sampled(self.sample_positives)
         counted = found.positive | found.negative
         sizes, positives = counted.sum(1), found.positive.sum(1)
         k = positives if self.k is None else torch.full_like(sizes, self.k)
         rows = (positives > 0) & (k < sizes)
-        scores = (self.similarities(queries, documents) / self.tau).masked_fill(~counted, -torch.inf)
+        scores = (similarity / self.tau).masked_fill(~counted, -torch.inf)
         logs = log_soft_top_k(scores, torch.minimum(k, sizes - 1).to(scores), self.alpha)
         own = torch.where(found.positive, logs, torch.zeros_like(logs)).sum(1)
         return mean_of_rows(-own / positives.clamp(min=1), rows)

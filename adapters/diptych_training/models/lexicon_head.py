@@ -171,6 +171,10 @@ def _precision(vectors: Tensor) -> torch.dtype:
 
 
 def _maxima(vectors: Tensor, weight: Tensor) -> Tensor:
+    """The greatest products `[n, words]` in the precision given.
+
+    Rounding keeps the order, so that the maximum of rounded products is that which float32 would find among them.
+    """
     n, tokens, width = vectors.shape
     turned = vectors.reshape(n * tokens, width).T.contiguous()
     starts = range(0, len(weight), BLOCK)

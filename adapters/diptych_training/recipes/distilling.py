@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from diptych_training.options import RetrievalOptions
 from diptych_training.recipes.base import RetrievalTraining, scores_by_query
 from diptych_training.recipes.teachers import TeacherOptions, teacher_scores
-from diptych_training.rows import Scores, scored_rows
+from diptych_training.rows import Scores, left_out, scored_rows
 
 SCORES = "scores"
 
@@ -37,7 +37,9 @@ class Distilling(RetrievalTraining[T]):
     def rows(self) -> Any:
         """A row for each judged pair, with the teacher's scores."""
         count = self.options.negatives.per_query
-        return scored_rows(self.data, self.negatives(), self.scores(), per_query=count, seed=self.options.seed)
+        found = scored_rows(self.data, self.negatives(), self.scores(), per_query=count)
+        self.remarks += filter(None, [left_out(self.data, found)])
+        return found
 
     def scores(self) -> Scores:
         """What the teacher gave, by query and document."""

@@ -18,6 +18,7 @@ class LossOptions(Section):
     scope: Literal["batch", "query"] = Field(
         "batch", description="Which negatives a positive is compared with: all of the batch, or its own query's."
     )
+    margin: AboveZero | None = Field(None, description="Leave out negatives nearer than the positive by this.")
 
 
 class Options(RetrievalOptions):
@@ -33,6 +34,8 @@ class MannWhitney(RetrievalTraining[Options]):
 
     def loss(self, model: Any) -> Any:
         """Every positive against every negative of every query of the batch."""
-        loss = MannWhitneyLoss(model, relevance=self.data.relevance(), **self.options.loss.model_dump())
+        options = self.options.loss
+        relevance = self.data.relevance(margin=options.margin)
+        loss = MannWhitneyLoss(model, relevance=relevance, tau=options.tau, scope=options.scope)
         size = self.options.training.mini_batch_size
         return CachedLoss(loss, mini_batch_size=size) if size else loss

@@ -21,7 +21,7 @@ from diptych_training.options import AboveZero, RetrievalOptions, Section
 from diptych_training.recipes.base import NEGATIVES, RetrievalTraining, scores_by_query
 from diptych_training.recipes.distilling import SCORES
 from diptych_training.recipes.teachers import TeacherOptions, teacher_scores
-from diptych_training.rows import margin_rows, scored_rows
+from diptych_training.rows import left_out, margin_rows, scored_rows
 from diptych_training.running import Fitted
 
 Weight = Annotated[float, Field(ge=0)]
@@ -121,9 +121,11 @@ class Splade(RetrievalTraining[Options]):
             return super().rows()
         scores = scores_by_query(list(self.folder.kept(SCORES) or ()))
         if self.options.loss.kind == "margin_mse":
-            return margin_rows(self.data, self.negatives(), scores).rows
-        count = self.options.negatives.per_query
-        return scored_rows(self.data, self.negatives(), scores, per_query=count, seed=self.options.seed)
+            found = margin_rows(self.data, self.negatives(), scores).rows
+        else:
+            found = scored_rows(self.data, self.negatives(), scores, per_query=self.options.negatives.per_query)
+        self.remarks += filter(None, [left_out(self.data, found)])
+        return found
 
     def export(self, model: Any) -> list[Registration]:
         """Save it; one with a way of its own for queries is served by the adapter of such models."""

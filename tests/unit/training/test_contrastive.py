@@ -186,6 +186,60 @@ def test_blocks_add_the_pairs_of_other_rows() -> None:
     assert endless(columns(queries, documents)).item() == pytest.approx(wanted.item(), abs=1e-4)
 
 
+BLOCKS: list[list[str]] = [["qd"], ["qd", "qq"], ["qd", "dd"], ["qd", "dq"], ["qq"], ["qd", "qq", "dd", "dq"]]
+
+
+def multi_block(columns: list[Tensor], relevant: set[tuple[int, int]], blocks: list[str], margin: float) -> float:
+    """Query-as-Anchor's loss pair by pair, at a temperature of 0.1; the hard negatives are of the block qd."""
+    queries, own, hard = (normalize(column.double()) for column in columns)
+    losses = []
+    for i, query in enumerate(queries):
+        bar, negatives = float(query @ own[i]) + margin, []
+        for j in range(len(queries)):
+            is_mine, is_its = (i, j) in relevant, (j, i) in relevant
+            near = float(query @ own[j]) > bar or (blocks != ["qd"] and float(query @ queries[j]) > bar)
+            if j != i and not near:
+                pairs = {"qq": (query, queries[j]), "dd": (own[i], own[j]), "dq": (own[i], queries[j])}
+                negatives += [a @ b for block, (a, b) in pairs.items() if block in blocks and not (is_mine or is_its)]
+                negatives += [query @ own[j]] if "qd" in blocks and not is_mine else []
+            negatives += [query @ hard[j]] if "qd" in blocks and float(query @ hard[j]) <= bar else []
+        positives = [query @ own[j] for j in range(len(queries)) if j == i or (i, j) in relevant]
+        if negatives:  # a row without any does not count
+            low = (torch.stack(negatives) / 0.1).exp().sum()
+            losses.append(torch.stack([(low + (s / 0.1).exp()).log() - s / 0.1 for s in positives]).mean())
+    return float(torch.stack(losses).mean())
+
+
+@pytest.mark.parametrize("blocks", BLOCKS, ids="+".join)
+@pytest.mark.parametrize("margin", [None, 0.1])
+def test_several_blocks_have_one_mask_of_what_is_relevant_or_too_near(blocks: Any, margin: float | None) -> None:
+    """Row 2's document is near query 0 and far from it the other way round; query 4 is near query 3, its document not.
+
+    The document of row 1 is relevant to query 0, and not the other way round.
+    """
+    queries, documents, hard = drawn(1, 6, 8), drawn(2, 6, 8), drawn(3, 6, 8)
+    documents[2], queries[4] = queries[0] + 0.1 * documents[2], queries[3] + 0.1 * queries[4]
+    labels = torch.tensor([[n, n, 10 + n] for n in range(6)])
+    loss = ContrastiveLoss(Given(), tau=0.1, blocks=blocks, margin=margin, relevance=Relevance([(0, 1)]))
+    wanted = multi_block([queries, documents, hard], {(0, 1)}, blocks, math.inf if margin is None else margin)
+    found = loss(columns(queries, documents, hard), labels).item()
+    assert found == pytest.approx(wanted, rel=1e-5)
+
+
+def test_documents_that_ask_leave_out_the_same_pairs_by_the_margin() -> None:
+    queries, documents = drawn(1, 6, 8), drawn(2, 6, 8)
+    similarity = normalize(queries) @ normalize(documents).T
+    kept = similarity <= similarity.diagonal()[:, None] + 0.1
+    assert (~kept).sum() > 3
+    scores = (similarity / 0.05).masked_fill(~kept, -torch.inf)
+    wanted = 0.0
+    for way in (scores, scores.T):
+        counted = (~way.isinf()).sum(1) > 1  # what has a negative left
+        wanted += cross_entropy(way[counted], torch.arange(6)[counted]).item() / 2
+    loss = ContrastiveLoss(Given(), symmetric=True, margin=0.1)
+    assert loss(columns(queries, documents)).item() == pytest.approx(wanted, rel=1e-5)
+
+
 def test_a_planted_duplicate_of_the_positive_is_not_pushed_away() -> None:
     query, positive, other = drawn(1, 1, 8), drawn(2, 1, 8), drawn(3, 1, 8)
     duplicate = (0.99 * positive).requires_grad_()

@@ -12,7 +12,7 @@ from diptych import Document
 from diptych.errors import ConfigError
 from diptych_training.corpus import TrainingData, held_out
 from diptych_training.options import DataOptions
-from diptych_training.rows import margin_rows, scored_rows, training_rows
+from diptych_training.rows import left_out, margin_rows, scored_rows, training_rows
 
 
 @pytest.fixture
@@ -80,6 +80,28 @@ def test_scored_rows_carry_a_teachers_scores_and_leave_out_what_has_none(data: T
     assert rows["label"][:] == [[3.0, -1.0], [2.0, -1.0]]
     with pytest.raises(ConfigError, match="no row has a teacher's scores"):
         scored_rows(data, {"a": ["d3"]}, {}, per_query=1)
+
+
+def test_a_query_with_too_few_scored_negatives_has_them_in_turn_and_none_of_its_pairs_is_lost(
+    data: TrainingData,
+) -> None:
+    scores = {"a": {"d1": 3.0, "d0": 2.0, "d3": -1.0}, "b": {"d2": 1.0, "d0": 0.5, "d3": 0.25}}
+    rows = scored_rows(data, {"a": ["d3"], "b": ["d1", "d0", "d3"]}, scores, per_query=3)
+    assert rows["label"][:] == [[3.0, -1.0, -1.0, -1.0], [2.0, -1.0, -1.0, -1.0], [1.0, 0.5, 0.25, 0.5]]
+    assert rows["negative_3"][:] == ["about hens", "about hens", "Cats about cats"]
+    assert left_out(data, rows) is None
+
+
+def test_what_a_teachers_missing_scores_leave_out_is_told(data: TrainingData) -> None:
+    scores = {"a": {"d1": 3.0, "d3": -1.0}, "b": {"d2": 1.0, "d1": 9.0, "d3": 9.0}}
+    rows = scored_rows(data, {"a": ["d3"], "b": ["d0"]}, scores, per_query=1)
+    assert rows["label"][:] == [[3.0, -1.0]], "no random document is taken for one that was mined for b"
+    assert left_out(data, rows) == (
+        "2 of 3 judged pairs were left out, since the teacher gave them or all negatives of their query no score "
+        "(queries a, b)"
+    )
+    margins = margin_rows(data, {"a": ["d3"], "b": ["d0"]}, scores).rows
+    assert left_out(data, margins) == left_out(data, rows)
 
 
 def test_margin_rows_are_pairs_of_pairs(data: TrainingData) -> None:

@@ -16,6 +16,7 @@ from diptych.errors import ContractError
 from diptych.testing.fakes import FakeReranker
 from diptych_training.losses.distillation import AR2RetrieverLoss, CPRDLoss, FocalBCELoss, KLDistillation, focal_bce
 from diptych_training.losses.margin_mse import DualMarginMSELoss, in_batch_margins
+from diptych_training.relevance import Relevance
 from diptych_training.teaching import scored
 from given_embeddings import Given, columns, drawn
 
@@ -127,6 +128,23 @@ def test_the_dual_loss_adds_both_teachers() -> None:
     assert both.item() == pytest.approx(wanted.item(), rel=1e-5)
 
 
+def test_an_in_batch_teacher_is_not_left_out_in_silence_where_it_has_no_tokens_to_read() -> None:
+    loss, labels = DualMarginMSELoss(Given(), in_batch=lambda features: drawn(5, 4, 8)), drawn(4, 4, 2)
+    embeddings = [drawn(seed, 4, 8) for seed in (1, 2, 3)]
+    with pytest.raises(ContractError, match=r"(?s)in-batch teacher cannot read embeddings.*CachedLoss and SpladeLoss"):
+        loss.compute_loss_from_embeddings(embeddings, labels)
+    assert loss.of(embeddings, labels, drawn(5, 4, 8)) == loss(columns(*embeddings), labels)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3])
+def test_the_in_batch_teacher_weighs_as_told(weight: float) -> None:
+    embeddings, pairwise, in_batch = [drawn(seed, 4, 8) for seed in (1, 2, 3)], drawn(4, 4, 2), drawn(5, 4, 8)
+    both = DualMarginMSELoss(Given(), in_batch=lambda features: in_batch, in_batch_weight=weight)
+    added = weight * in_batch_margins(embeddings[0] @ torch.cat(embeddings[1:]).T, in_batch)
+    alone = DualMarginMSELoss(Given())(columns(*embeddings), pairwise)
+    assert (both(columns(*embeddings), pairwise) - alone).item() == pytest.approx(added.item(), rel=1e-4, abs=1e-5)
+
+
 def test_focal_loss_with_gamma_0_is_cross_entropy_and_easy_pairs_count_less_with_more() -> None:
     logits, positive = drawn(1, 4, 6), torch.eye(4, 6) > 0
     wanted = binary_cross_entropy_with_logits(logits, positive.float(), reduction="none")
@@ -137,14 +155,33 @@ def test_focal_loss_with_gamma_0_is_cross_entropy_and_easy_pairs_count_less_with
     assert focal_bce(hard, yes, 2.0) / focal_bce(hard, yes, 0.0) > 0.95
 
 
-def test_focal_loss_takes_the_hardest_negatives() -> None:
-    queries, documents = normalize(drawn(1, 3, 8)), normalize(drawn(2, 3, 8))
-    scores = queries @ documents.T
-    eye = torch.eye(3) > 0
-    hardest = scores.masked_fill(eye, -9).max(1).values
-    losses = [focal_bce(scores / 0.05, eye, 2.0)[eye], focal_bce(hardest / 0.05, torch.zeros(3) > 1, 2.0)]
-    found = FocalBCELoss(Given(), negatives=1)(columns(queries, documents))
-    assert found.item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-4)
+def test_focal_loss_draws_its_negatives_evenly_and_by_its_seed() -> None:
+    query, *documents = (normalize(drawn(seed, 1, 8)) for seed in range(5))
+    logits = query @ torch.cat(documents).T / 0.5
+    losses = focal_bce(logits, torch.tensor([[True, False, False, False]]), 2.0)[0]
+    possible = [((losses[0] + other) / 2).item() for other in losses[1:]]
+    features = columns(query, *documents)
+    loss, again = (FocalBCELoss(Given(), tau=0.5, negatives=1, seed=3) for _ in range(2))
+    found = [loss(features).item() for _ in range(120)]
+    taken = [min(range(3), key=lambda place: abs(possible[place] - value)) for value in found]
+    assert found == pytest.approx([possible[place] for place in taken], rel=1e-5)
+    assert all(25 < taken.count(place) < 55 for place in range(3))
+    assert found == [again(features).item() for _ in range(120)]
+    other = FocalBCELoss(Given(), tau=0.5, negatives=1, seed=4)
+    assert found != [other(features).item() for _ in range(120)]
+
+
+def test_focal_loss_takes_as_many_negatives_a_positive_as_told() -> None:
+    labels, zeros = torch.tensor([[0, 0], [1, 1], [2, 2], [3, 3], [4, 4], [5, 5]]), torch.zeros(6, 8)
+    relevance = Relevance([(0, 1), (2, 0), (2, 1), (2, 3)])
+    for number in (1, 2, None):
+        loss = FocalBCELoss(Given(), gamma=0.0, bias=-5.0, negatives=number, relevance=relevance)
+        counts = [(1, 5), (2, 4), (4, 2)]  # positives and negatives of a row; four rows have one positive
+        taken = [(own, rest if number is None else min(rest, number * own)) for own, rest in counts]
+        positive, negative = np.log1p(np.exp(5.0)), np.log1p(np.exp(-5.0))
+        rows = [(own * positive + rest * negative) / (own + rest) for own, rest in taken]
+        wanted = (4 * rows[0] + rows[1] + rows[2]) / 6
+        assert loss(columns(zeros, zeros), labels).item() == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.mark.parametrize("loss", [cprd(top=0.6), KLDistillation(Given()), AR2RetrieverLoss(Given())])

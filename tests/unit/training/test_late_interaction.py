@@ -14,6 +14,7 @@ from diptych.errors import ContractError
 from diptych_training.losses import (
     CachedLoss,
     ContrastiveLoss,
+    DualMarginMSELoss,
     FocalBCELoss,
     HybridNCELoss,
     KLDistillation,
@@ -90,6 +91,22 @@ def test_a_teacher_is_followed_over_tokens() -> None:
             assert column.grad is not None
             column -= 0.05 * column.grad
     assert loss.compute_loss_from_embeddings(columns, teacher) < before
+
+
+class Tokens(torch.nn.Module):
+    """Hands on tokens it is given, as an encoder for late interaction does."""
+
+    def forward(self, features: dict[str, Tensor], task: str) -> dict[str, Tensor]:
+        given = features["given"]
+        return {"token_embeddings": given, "attention_mask": given.any(-1).long()}
+
+
+def test_margins_are_those_of_tokens() -> None:
+    columns, teacher = [tokens(seed, 4, 3).float() for seed in (1, 2, 3)], torch.tensor([[0.9, 0.1]] * 4)
+    loss = DualMarginMSELoss(Tokens(), similarity="maxsim")
+    own = own_scores(columns[0], torch.cat(columns[1:]), 2)
+    wanted = (own[:, 0] - own[:, 1] - 0.8).square().mean()
+    torch.testing.assert_close(loss([{"given": column} for column in columns], teacher), wanted)
 
 
 def test_what_needs_vectors_of_whole_texts_is_refused() -> None:

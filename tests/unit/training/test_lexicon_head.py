@@ -68,6 +68,21 @@ def test_gradients_are_those_of_finite_differences() -> None:
     assert torch.autograd.gradcheck(lambda v, w, b: apply(v, w, b, mask), inputs)  # type: ignore[no-untyped-call]
 
 
+def test_under_autocast_the_maxima_are_those_that_float32_finds_among_the_rounded_logits() -> None:
+    """And what follows them, bias first, is float32: nothing is rounded twice."""
+    vectors, _, mask = parts(4)
+    decoder = torch.nn.Linear(4, 20, bias=False)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = max_logits(vectors.float(), decoder, mask)
+        logits = decoder(vectors.float())
+    assert logits.dtype == torch.bfloat16
+    assert found.dtype == torch.float32
+    assert torch.equal(found, logits.float().masked_fill(~mask[:, :, None], -torch.inf).amax(1))
+    decoder.bias = torch.nn.Parameter(drawn(5, 20) / 1000)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(max_logits(vectors.float(), decoder, mask), found + decoder.bias)
+
+
 def test_a_decoder_without_bias_will_do() -> None:
     vectors, _, mask = parts(2)
     decoder = torch.nn.Linear(4, 20, bias=False).double()

@@ -19,10 +19,11 @@ def brute(pairs: set[tuple[int, int]], labels: list[list[int]], row: int, column
     """What column `column` is to row `row`: p, n, or - where it does not count."""
     rows = len(labels)
     documents = [labels[place % rows][1 + place // rows] for place in range(3 * rows)]
-    document, query, own = documents[column], labels[row][0], documents[row]
+    document, query = documents[column], labels[row][0]
     if document >= 0 and document in documents[:column]:
         return "-"
-    positive = document == own if document >= 0 else column == row
+    asking = [row, *(other for other in range(rows) if query >= 0 and labels[other][0] == query)]
+    positive = any(document == documents[other] if document >= 0 else column == other for other in asking)
     return "p" if positive or (query, document) in pairs else "n"
 
 
@@ -36,6 +37,17 @@ def test_the_mask_is_the_join_of_ids_and_judgements(pairs: set[tuple[int, int]],
             assert bool(found.positive[row, column]) == (wanted == "p")
             assert bool(found.negative[row, column]) == (wanted == "n")
         assert found.positive[row, found.own[row]]
+
+
+def test_rows_of_one_query_are_not_each_others_negatives_where_nothing_is_judged() -> None:
+    found = Candidates.of(3, 2, torch.tensor([[5, 0, 7], [5, 1, 8], [6, 2, 9]]), Relevance())
+    assert found.positive.int().tolist() == [[1, 1, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0]]
+    assert torch.equal(found.negative, ~found.positive)
+    assert found.sisters.int().tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
+    unknown = Candidates.of(2, 1, torch.tensor([[-1, 0], [-1, 1]]), Relevance())
+    assert torch.equal(unknown.positive, torch.eye(2) > 0)
+    blank = Candidates.of(2, 1, torch.tensor([[5, -1], [5, -1]]), Relevance())
+    assert blank.positive.all()
 
 
 def test_without_ids_each_row_has_its_own_positive_alone() -> None:
