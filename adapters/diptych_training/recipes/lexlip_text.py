@@ -115,7 +115,7 @@ class LexLIPText(RetrievalTraining[Options]):
         ramp = SpladeRegularizerWeightSchedulerCallback(loss, warmup_ratio=self.options.sparsity.ramp)
         if self.folder.kept(FIRST) is not None:
             self.remarks.append("What was measured before is the model after its first phase.")
-        with blockwise(model), blockwise(loss.loss.twin):
+        with blockwise(model):  # and so is the twin, a copy of it
             return self.fitted(model, rows, loss, further=[ramp, ActiveTerms(loss)])
 
     def loss(self, model: Any) -> Any:
