@@ -6,10 +6,10 @@ import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from diptych.training import Registration
 from diptych_training.adversarial import AR2, Game, Round
@@ -48,6 +48,12 @@ class Options(RetrievalOptions):
     game: GameOptions = Field(default_factory=GameOptions)
     negatives: NegativesOptions = Field(default_factory=lambda: NegativesOptions(per_query=15))
     training: TrainingOptions = Field(default_factory=lambda: TrainingOptions(batch_size=16, learning_rate=2e-5))
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.training.lora is not None:
+            raise ValueError("training.lora is not for ar2, whose rounds train all weights of both: leave it out")
+        return self
 
 
 class Adversarial(RetrievalTraining[Options]):

@@ -96,6 +96,13 @@ def test_each_loss_teaches_what_is_relevant(kind: str, world: Path) -> None:
     assert learned(report)
 
 
+def test_a_new_head_learns_beside_adapters(world: Path) -> None:
+    given = cross_encoder(world)
+    training = {**given["training"], "learning_rate": 2e-2, "lora": {"rank": 4}}
+    report = trained({**given, "training": training})
+    assert learned(report)
+
+
 def test_a_teacher_goes_with_distillation_alone(world: Path) -> None:
     with pytest.raises(ConfigError, match=r"loss.kind distill goes with a teacher"):
         load_recipe(cross_encoder(world, loss={"kind": "distill"}), REGISTRY)
