@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from diptych_training.losses import CachedLoss, MannWhitneyLoss
+from diptych_training.losses import MannWhitneyLoss
 from diptych_training.options import AboveZero, RetrievalOptions, Section
 from diptych_training.recipes.base import RetrievalTraining
 
@@ -33,6 +33,4 @@ class MannWhitney(RetrievalTraining[Options]):
 
     def loss(self, model: Any) -> Any:
         """Every positive against every negative of every query of the batch."""
-        loss = MannWhitneyLoss(model, relevance=self.data.relevance(), **self.options.loss.model_dump())
-        size = self.options.training.mini_batch_size
-        return CachedLoss(loss, mini_batch_size=size) if size else loss
+        return MannWhitneyLoss(model, relevance=self.data.relevance(), **self.options.loss.model_dump())
