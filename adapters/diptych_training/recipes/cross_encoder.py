@@ -59,6 +59,16 @@ class Options(RetrievalOptions):
         return self
 
     @model_validator(mode="after")
+    def _ranks_alone(self) -> Self:
+        asked = self.negatives
+        if asked.margin is not None or ("relative" in asked.model_fields_set and asked.relative is not None):
+            raise ValueError(
+                "negatives.relative and negatives.margin are not for cross_encoder, which draws from a window of "
+                "ranks: leave them out, and skip the best ranks by negatives.first_rank"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _no_pieces(self) -> Self:
         if self.loss.kind == "bce" and self.training.mini_batch_size is not None:
             raise ValueError(
