@@ -16,6 +16,7 @@ from tiny_training import lines
 REGISTRY = Registry(diptych_adapters.hooks, diptych_training.hooks, installed=False)
 RECIPES = [spec.name for spec in diptych_training.hooks.RECIPES]
 TRAINING = {"epochs": 4, "batch_size": 6, "learning_rate": 5e-3, "device": "cpu", "evaluate_every": 3}
+OF_EPOCHS = ("epochs", "evaluate_every")  # which ar2 has not
 COUNT = 24  # documents and queries
 MASKED = ("splade", "lexlip_text", "cross_encoder")  # start from a masked language model
 CLASSES = ["even words", "odd words"]
@@ -45,7 +46,8 @@ def options_of(recipe: str, folder: Path, output: Path, **training: Any) -> dict
         "data": _data(recipe, folder),
         **_sections(recipe, folder),
     }
-    return {**given, "training": {**TRAINING, **given.get("training", {}), **training}}
+    known = {name: value for name, value in TRAINING.items() if recipe != "ar2" or name not in OF_EPOCHS}
+    return {**given, "training": {**known, **training}}
 
 
 def made(options: dict[str, Any], watcher: Any) -> Any:
