@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from diptych_training.data.model_source import ModelSource
 from diptych_training.losses import AR2RetrieverLoss, ListwiseLoss, TaughtLoss
 from diptych_training.losses.distillation import Form
 from diptych_training.running import family
+from diptych_training.running.arguments import SCHEDULES
 from diptych_training.teaching import LiveTeacher
 
 Mined = Mapping[int, list[int]]  # for each query with a relevant document its negatives, hardest first
@@ -38,7 +39,11 @@ class Game:
         ranker_steps, retriever_steps: of a round; `warm_ranker_steps` come once before, on the first negatives.
         negatives: mined for each query.
         batch_size: queries of a step.
-        ranker_rate, retriever_rate: learning rates, falling to 0 over all rounds.
+        ranker_rate, retriever_rate: learning rates, which rise and fall over all rounds together.
+        warmup: share of each model's steps in which its rate rises.
+        schedule: how it falls afterwards: `linear`, `cosine` or `constant`.
+        weight_decay: of AdamW, but for biases and norms.
+        max_grad_norm: gradients are clipped to this length.
         adv_weight, form, tau: see `AR2RetrieverLoss`.
         precision: of the arithmetic, `float32` or `bfloat16`.
     """
@@ -51,6 +56,10 @@ class Game:
     batch_size: int = 16
     ranker_rate: float = 1e-5
     retriever_rate: float = 2e-5
+    warmup: float = 0.0
+    schedule: str = "linear"
+    weight_decay: float = 0.01
+    max_grad_norm: float = 2.0
     adv_weight: float = 0.5
     form: Form = "expectation"
     tau: float = 0.05
@@ -66,7 +75,8 @@ class Round:
         hardness: how likely the ranker as it was after its warm-up takes a mined negative for better than the relevant
             document, `sigmoid(f- - f+)`, on average. One judge for all rounds, so that rounds compare.
         fooled: the same by the ranker after its steps of this round.
-        judged: share of the negatives that are judged relevant; always 0 unless mining is broken.
+        judged: share of the negatives that are judged relevant, by the judgements that mining leaves out: 0 says that
+            it did. What is relevant and unjudged nobody can count.
         ranker_loss, retriever_loss: means over the round's steps.
     """
 
@@ -88,6 +98,7 @@ class AR2:
         relevant: for each query the documents that are judged relevant; queries without any are not trained on.
         game: how it is played.
         seed: of the order of rows.
+        watched: gives callbacks of the trainer that trains one of both, `retriever` or `ranker`, from a step on.
     """
 
     def __init__(
@@ -100,9 +111,10 @@ class AR2:
         *,
         game: Game | None = None,
         seed: int = 0,
+        watched: Callable[[str, int], Sequence[Any]] = lambda name, behind: (),
     ) -> None:
         self.retriever, self.ranker, self.game, self.seed = retriever, ranker, game or Game(), seed
-        self.judge = ranker
+        self.judge, self.watched = ranker, watched
         self.queries, self.documents = queries, documents
         self.relevant = {query: list(own) for query, own in relevant.items() if own}
         if not self.relevant or len(documents) <= self.game.negatives + max(map(len, self.relevant.values())):
@@ -112,9 +124,9 @@ class AR2:
                 got=f"{len(self.relevant)} queries with relevant documents, {len(documents)} documents",
                 expected=f"a query at least, and more than {self.game.negatives} documents beside the relevant ones",
             )
-        steps = self.game.warm_ranker_steps + self.game.rounds * self.game.ranker_steps
-        self._ranker_plan = _plan(ranker, self.game.ranker_rate, steps)
-        self._retriever_plan = _plan(retriever, self.game.retriever_rate, self.game.rounds * self.game.retriever_steps)
+        game, steps = self.game, self.game.warm_ranker_steps + self.game.rounds * self.game.ranker_steps
+        self._ranker_plan = _plan(ranker, game, game.ranker_rate, steps)
+        self._retriever_plan = _plan(retriever, game, game.retriever_rate, game.rounds * game.retriever_steps)
 
     def rounds(self) -> Iterator[Round]:
         """Warm the ranker up, then play round after round; the models are trained in place."""
@@ -197,7 +209,7 @@ class AR2:
 
         if not steps:
             return 0.0
-        library = family(kind)
+        library, told = family(kind), self.watched("retriever" if kind == "dense" else "ranker", plan[1].last_epoch)
         with tempfile.TemporaryDirectory() as folder:
             given = library.arguments(
                 output_dir=folder,
@@ -207,13 +219,15 @@ class AR2:
                 use_cpu=model.device.type == "cpu",
                 save_strategy="no",
                 report_to="none",
-                logging_strategy="no",
+                logging_steps=max(1, steps // 5),
                 disable_tqdm=True,
-                max_grad_norm=2.0,
+                max_grad_norm=self.game.max_grad_norm,
                 seed=seed,
             )
             data = Dataset.from_dict(columns)
-            made = library.trainer(model=model, args=given, train_dataset=data, loss=loss, optimizers=plan)
+            made = library.trainer(
+                model=model, args=given, train_dataset=data, loss=loss, optimizers=plan, callbacks=[*told]
+            )
             made.remove_callback(PrinterCallback)
             found: float = made.train().training_loss
         return found
@@ -265,7 +279,15 @@ def mine(
     return found
 
 
-def _plan(model: Any, rate: float, steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """An optimiser and its falling rate, for all rounds together."""
-    adam = torch.optim.AdamW(model.parameters(), lr=rate)
-    return adam, torch.optim.lr_scheduler.LambdaLR(adam, lambda step: max(0.0, 1 - step / max(1, steps)))
+def _plan(
+    model: Any, game: Game, rate: float, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """An optimiser and its rate, for all rounds together."""
+    from transformers import get_scheduler
+
+    matrices, others = ([own for own in model.parameters() if (own.ndim > 1) is wide] for wide in (True, False))
+    groups = [{"params": matrices, "weight_decay": game.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    adam = torch.optim.AdamW(groups, lr=rate)
+    name, rising = SCHEDULES[game.schedule], round(game.warmup * steps)
+    made: Any = get_scheduler(name, adam, num_warmup_steps=rising, num_training_steps=max(1, steps))
+    return adam, made

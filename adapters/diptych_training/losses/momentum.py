@@ -79,13 +79,14 @@ class MomentumContrastiveLoss(RetrievalLoss):
         self.tau, self.momentum = tau, momentum
         self.queries, self.documents = Queue(queue), Queue(queue)
         # In a list, so that the twin is no part of what is trained or kept, and nothing switches its dropout on.
-        self._twin = [copy.deepcopy(model).requires_grad_(False).eval()]
+        self._twin: list[Any] = []
         self._seen: list[Tensor] = []
-        self._began = False
 
     @property
     def twin(self) -> Any:
-        """The slower encoder."""
+        """The slower encoder: at first a copy of the model as it is now, low-rank adapters in it and all."""
+        if not self._twin:
+            self._twin = [copy.deepcopy(self.model).requires_grad_(False).eval()]
         return self._twin[0]
 
     def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
@@ -98,8 +99,7 @@ class MomentumContrastiveLoss(RetrievalLoss):
         """Move the twin, and have it encode the batch that `compute_loss_from_embeddings` is to get next."""
         self.twin.to(next(self.model.parameters()).device)
         if self.training:
-            self._follow(self.momentum if self._began else 0.0)
-            self._began = True
+            self._follow()
         with torch.no_grad():
             self._seen = [self.twin(dict(column))["sentence_embedding"] for column in features]
 
@@ -145,9 +145,9 @@ class MomentumContrastiveLoss(RetrievalLoss):
         return contrastive(similarity / self.tau, found.positive, found.negative)
 
     @torch.no_grad()
-    def _follow(self, momentum: float) -> None:
+    def _follow(self) -> None:
         for slow, fast in zip(self.twin.parameters(), self.model.parameters(), strict=True):
-            slow.lerp_(fast.detach().to(slow), 1 - momentum)
+            slow.lerp_(fast.detach().to(slow), 1 - self.momentum)
 
 
 class LexLIPLoss(SparseLoss):

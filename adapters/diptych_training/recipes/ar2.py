@@ -6,10 +6,10 @@ import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from diptych.training import Registration
 from diptych_training.adversarial import AR2, Game, Round
@@ -29,10 +29,20 @@ from diptych_training.options import (
 from diptych_training.recipes.base import RetrievalTraining
 from diptych_training.rows import training_rows
 from diptych_training.running import Fitted, family
-from diptych_training.running.evaluating import PRIMARY
+from diptych_training.running.evaluating import PRIMARY, HeldOut
 from diptych_training.running.run import BEFORE, measured
+from diptych_training.running.watching import Telling
 
 Steps = Annotated[int, Field(ge=0)]
+NOT_HERE = {  # of the training section
+    "epochs": "game.rounds and the steps of game say how long",
+    "evaluate_every": "the retriever is measured after each round",
+    "patience": "all rounds are played, and the best one is kept",
+    "keep": "every round is kept until the best one is known",
+    "untrained_share": "rounds train both models, and a mix would be neither's",
+    "lora": "rounds train all weights",
+    "mini_batch_size": "make batch_size smaller",
+}
 
 
 class GameOptions(Section):
@@ -72,6 +82,13 @@ class Options(RetrievalOptions):
     negatives: Negatives = Field(default_factory=Negatives)
     training: RoundsTraining = Field(default_factory=RoundsTraining)
 
+    @model_validator(mode="after")
+    def _only_what_rounds_have(self) -> Self:
+        for name in sorted(self.training.model_fields_set & NOT_HERE.keys()):
+            if getattr(self.training, name) not in (None, 0):
+                raise ValueError(f"training.{name} is not for ar2: leave it out; {NOT_HERE[name]}")
+        return self
+
 
 class Adversarial(RetrievalTraining[Options]):
     """Trains a dense encoder against a cross-encoder, and keeps both."""
@@ -89,8 +106,9 @@ class Adversarial(RetrievalTraining[Options]):
     def fit(self, model: Any) -> Fitted:
         """Warm up, then play; each round is kept, and the result is the retriever of the best one."""
         evaluator, last = self.evaluator(), self._last()
+        evaluator = evaluator and evaluator.computed_in(self.options.training.precision)
         if last is None:
-            self._warm(model)
+            self._warm(model, evaluator)
         game = self._game(model)
         if last is None:
             game.warm()
@@ -110,43 +128,50 @@ class Adversarial(RetrievalTraining[Options]):
         ranker = {"model": str(self.folder.path / "ranker")}
         return [*found, Registration(family("reranker").adapter, ranker, name="ranker")]
 
-    def _warm(self, model: Any) -> None:
-        steps = self.options.game.warm_steps
-        changes = {"max_steps": steps, "eval_steps": max(1, steps), "save_steps": max(1, steps)}
+    def _warm(self, model: Any, evaluator: HeldOut | None) -> None:
+        steps, rising = self.options.game.warm_steps, self.options.training.warmup
+        changes = {"max_steps": steps, "eval_steps": steps, "save_steps": steps, "warmup_steps": round(rising * steps)}
         if steps:
             self.fitted(model, training_rows(self.data), self.loss(model), changes=changes)
         else:
-            self.folder.keep(BEFORE, [measured(model, self.evaluator())])
+            self.folder.keep(BEFORE, [measured(model, evaluator)])
 
     def _game(self, model: Any) -> AR2:
-        options, data = self.options.game, self.data
+        from transformers import set_seed
+
+        data, training = self.data, self.options.training
         numbers = data.query_numbers, data.document_numbers
+        set_seed(self.options.seed)  # of the ranker's new head, wherever a run goes on
+        name, plain = self.options.ranker or self.options.model, torch.nn.Identity()
         return AR2(
             model,
-            family("reranker").load(
-                self.options.ranker or self.options.model,
-                self.options.training,
-                num_labels=1,
-                activation_fn=torch.nn.Identity(),
-            ),
+            family("reranker").load(name, training, num_labels=1, activation_fn=plain),
             list(data.queries.values()),
             list(data.documents.values()),
             {numbers[0][query]: [numbers[1][name] for name in data.relevant(query)] for query in data.qrels},
-            game=Game(
-                **options.model_dump(exclude={"warm_steps"}),
-                negatives=self.options.negatives.per_query,
-                batch_size=self.options.training.batch_size,
-                retriever_rate=self.options.training.learning_rate,
-                precision=self.options.training.precision,
-            ),
+            game=self._as_game(),
             seed=self.options.seed,
+            watched=lambda name, behind: [Telling(self.watcher, self.folder, None, model=name, behind=behind)],
+        )
+
+    def _as_game(self) -> Game:
+        training = self.options.training
+        return Game(
+            **self.options.game.model_dump(exclude={"warm_steps"}),
+            negatives=self.options.negatives.per_query,
+            batch_size=training.batch_size,
+            retriever_rate=training.learning_rate,
+            **training.model_dump(include={"warmup", "schedule", "weight_decay", "max_grad_norm", "precision"}),
         )
 
     def _tell(self, told: Round) -> None:
-        self.watcher.say(
-            f"round {told.number}: hardness {told.hardness:.3f}, fooled {told.fooled:.3f}, "
-            f"judged relevant among negatives {told.judged:.3f}"
-        )
+        """A sentence for the watcher, and a line of the log."""
+        values = {number: own["measured"].get(PRIMARY) for number, own in self._rounds().items()}
+        known = [value for value in values.values() if value is not None]
+        held = f"; {values[told.number]:.4f} on held-out queries, best {max(known):.4f}" if known else ""
+        self.watcher.say(f"round {told.number}: hardness {told.hardness:.3f}, fooled {told.fooled:.3f}{held}")
+        measures = {f"eval_{name}": value for name, value in self._rounds()[told.number]["measured"].items()}
+        self.folder.log({"round": told.number, "hardness": told.hardness, "fooled": told.fooled, **measures})
 
     def _round(self, number: int) -> Path:
         return self.folder.checkpoints / f"round-{number}"

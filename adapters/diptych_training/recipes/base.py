@@ -9,10 +9,13 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
 
+from diptych.errors import ConfigError
 from diptych.protocols import Kind
 from diptych.training import Registration, TrainReport, Watcher
 from diptych_adapters.quiet import quiet
 from diptych_training.corpus import TrainingData, held_out
+from diptych_training.losses import CachedLoss
+from diptych_training.losses.base import RetrievalLoss
 from diptych_training.options import RecipeOptions, RetrievalOptions
 from diptych_training.recipes.negatives import documents_of, mined
 from diptych_training.recipes.synthetic import with_written, written
@@ -87,7 +90,11 @@ class Training(ABC, Generic[O]):
         return None
 
     def fitted(self, model: Any, rows: Any, loss: Any, **more: Any) -> Fitted:
-        """`running.fit` with what this recipe has: its folder, seed, evaluator and options; `more` changes them."""
+        """`running.fit` with what this recipe has: its folder, seed, evaluator and options; `more` changes them.
+
+        Raises:
+            ConfigError: `training.mini_batch_size` with a loss that cannot be taken in pieces.
+        """
         given = {
             "made": self.family,
             "options": self.options.training,
@@ -96,7 +103,22 @@ class Training(ABC, Generic[O]):
             "seed": self.options.seed,
         }
         measuring = {} if "evaluator" in more else {"evaluator": self.evaluator()}
-        return fit(model, rows, loss, **{**given, **measuring, **more})
+        return fit(model, rows, self.in_pieces(loss), **{**given, **measuring, **more})
+
+    def in_pieces(self, loss: Any) -> Any:
+        """The loss over batches that are embedded in pieces, where `training.mini_batch_size` says so.
+
+        Raises:
+            ConfigError: the loss is of no such kind.
+        """
+        size = self.options.training.mini_batch_size
+        if size is None or isinstance(loss, CachedLoss):
+            return loss
+        if not isinstance(loss, RetrievalLoss):
+            where, got = "training.mini_batch_size", f"recipe {self.name}, whose loss sees a batch as a whole"
+            do = "leave it out, and make training.batch_size smaller"
+            raise ConfigError("the loss cannot be taken in pieces", where=where, got=got, do=do)
+        return CachedLoss(loss, mini_batch_size=size)
 
     def export(self, model: Any) -> list[Registration]:
         """Save the trained model; how it is used, the main one first."""

@@ -78,6 +78,25 @@ class Options(RetrievalOptions):
             raise ValueError("loss.kind distill goes with a teacher, and no other does")
         return self
 
+    @model_validator(mode="after")
+    def _ranks_alone(self) -> Self:
+        asked = self.negatives
+        if asked.margin is not None or ("relative" in asked.model_fields_set and asked.relative is not None):
+            raise ValueError(
+                "negatives.relative and negatives.margin are not for cross_encoder, which draws from a window of "
+                "ranks: leave them out, and skip the best ranks by negatives.first_rank"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _no_pieces(self) -> Self:
+        if self.loss.kind == "bce" and self.training.mini_batch_size is not None:
+            raise ValueError(
+                "training.mini_batch_size is of no use with loss.kind bce, which takes each pair by itself: "
+                "leave it out, and make training.batch_size smaller"
+            )
+        return self
+
 
 class CrossEncoding(RetrievalTraining[Options]):
     """Trains a cross-encoder with one label; its scores are plain numbers, no probabilities."""
@@ -133,6 +152,10 @@ class CrossEncoding(RetrievalTraining[Options]):
             return LambdaLoss(model, mini_batch_size=size)
         target: Literal["relevance", "scores"] = "scores" if self.options.loss.kind == "distill" else "relevance"
         return ListwiseLoss(model, target=target, temperature=self.options.loss.temperature, mini_batch_size=size)
+
+    def in_pieces(self, loss: Any) -> Any:
+        """The loss as it is: it reads pairs in pieces by itself."""
+        return loss
 
     def negatives(self) -> Lists:
         """The candidates of each query within the window of ranks."""

@@ -27,7 +27,7 @@ from diptych_training.data.dual_view import (
 from diptych_training.data.generators import Generator
 from diptych_training.data.lines import read_lines
 from diptych_training.data.sources import text_of
-from diptych_training.losses import CachedLoss, ContrastiveLoss
+from diptych_training.losses import ContrastiveLoss
 from diptych_training.options import AboveZero, Positive, RecipeOptions, Section, Share
 from diptych_training.recipes.base import Training
 from diptych_training.recipes.negatives import documents_of
@@ -108,11 +108,10 @@ class DualView(Training[Options]):
         if not found:
             raise ConfigError("no view is left to train on", where="data.instances", do="give other instances")
         loss = ContrastiveLoss(model, tau=self.options.loss.tau, relevance=self._relevance(found))
-        size = self.options.training.mini_batch_size
         return self.fitted(
             model,
             datasets.Dataset.from_list(view_rows(found, self.documents)),
-            CachedLoss(loss, mini_batch_size=size) if size else loss,
+            loss,
             sampler=PairedViews([view.group for view in found]),
         )
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from sentence_transformers.sparse_encoder.callbacks.splade_callbacks import SpladeRegularizerWeightSchedulerCallback
 
 from diptych.protocols import Kind
@@ -21,6 +21,7 @@ from diptych_training.models.lexicon import lexicon
 from diptych_training.models.lexicon_head import blockwise
 from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section, Share, TrainingOptions
 from diptych_training.recipes.base import RetrievalTraining
+from diptych_training.recipes.splade import WHOLE
 from diptych_training.running import Fitted, RunFolder
 
 FIRST = "bottleneck"
@@ -66,6 +67,13 @@ class Options(RetrievalOptions):
     )
     loss: LossOptions = Field(default_factory=LossOptions)
     sparsity: SparsityOptions = Field(default_factory=SparsityOptions)
+
+    @model_validator(mode="after")
+    def _no_pieces(self) -> Self:
+        phases = [self.training, *([self.bottleneck.training] if self.bottleneck else [])]
+        if any(phase.mini_batch_size is not None for phase in phases):
+            raise ValueError(WHOLE)
+        return self
 
 
 class LexLIPText(RetrievalTraining[Options]):
@@ -115,7 +123,7 @@ class LexLIPText(RetrievalTraining[Options]):
         ramp = SpladeRegularizerWeightSchedulerCallback(loss, warmup_ratio=self.options.sparsity.ramp)
         if self.folder.kept(FIRST) is not None:
             self.remarks.append("What was measured before is the model after its first phase.")
-        with blockwise(model), blockwise(loss.loss.twin):
+        with blockwise(model):  # and so is the twin, a copy of it
             return self.fitted(model, rows, loss, further=[ramp, ActiveTerms(loss)])
 
     def loss(self, model: Any) -> Any:

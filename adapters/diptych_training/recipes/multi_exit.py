@@ -66,6 +66,7 @@ class MultiExit(RetrievalTraining[Options]):
     def export(self, model: Any) -> list[Registration]:
         """The deepest exit as the folder's model, the others in folders of their own, all measured."""
         folders, evaluator = export_exits(model, self.folder.path), self.evaluator()
+        evaluator = evaluator and evaluator.computed_in(self.options.training.precision)
         *inner, deepest = folders
         self.measured_exits = {f"exit_{n}": measured(exit_model(model, n), evaluator) for n in inner}
         named = [(deepest, ""), *((layer, f"exit_{layer}") for layer in reversed(inner))]

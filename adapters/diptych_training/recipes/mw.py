@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from diptych_training.losses import CachedLoss, MannWhitneyLoss
+from diptych_training.losses import MannWhitneyLoss
 from diptych_training.options import AboveZero, RetrievalOptions, Section
 from diptych_training.recipes.base import RetrievalTraining
 
@@ -36,6 +36,4 @@ class MannWhitney(RetrievalTraining[Options]):
         """Every positive against every negative of every query of the batch."""
         options = self.options.loss
         relevance = self.data.relevance(margin=options.margin)
-        loss = MannWhitneyLoss(model, relevance=relevance, tau=options.tau, scope=options.scope)
-        size = self.options.training.mini_batch_size
-        return CachedLoss(loss, mini_batch_size=size) if size else loss
+        return MannWhitneyLoss(model, relevance=relevance, tau=options.tau, scope=options.scope)

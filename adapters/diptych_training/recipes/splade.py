@@ -24,6 +24,7 @@ from diptych_training.recipes.teachers import TeacherOptions, teacher_scores
 from diptych_training.rows import left_out, margin_rows, scored_rows
 from diptych_training.running import Fitted
 
+WHOLE = "training.mini_batch_size does not go with FLOPS of a batch: leave it out, and make batch_size smaller"
 Weight = Annotated[float, Field(ge=0)]
 Ramp = Annotated[float, Field(gt=0, le=1)]
 
@@ -62,6 +63,12 @@ class Options(RetrievalOptions):
     def _taught(self) -> Self:
         if (self.loss.kind == "contrastive") != (self.teacher is None):
             raise ValueError("kl and margin_mse want a teacher, contrastive wants none")
+        return self
+
+    @model_validator(mode="after")
+    def _no_pieces(self) -> Self:
+        if self.training.mini_batch_size is not None:
+            raise ValueError(WHOLE)
         return self
 
 

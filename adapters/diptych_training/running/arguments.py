@@ -10,6 +10,7 @@ from diptych_training.running.families import Family, device
 from diptych_training.running.folder import RunFolder
 
 EVALUATIONS = 10  # a training, unless said otherwise
+SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}  # transformers' names
 
 
 def arguments(
@@ -51,7 +52,7 @@ def arguments(
         num_train_epochs=options.epochs,
         per_device_train_batch_size=options.batch_size,
         learning_rate=options.learning_rate,
-        lr_scheduler_type=_SCHEDULES[options.schedule],
+        lr_scheduler_type=SCHEDULES[options.schedule],
         warmup_steps=round(options.warmup * steps),
         weight_decay=options.weight_decay,
         max_grad_norm=options.max_grad_norm,
@@ -69,6 +70,3 @@ def arguments(
         dataloader_pin_memory=False,
         **chosen,
     )
-
-
-_SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}

@@ -5,17 +5,22 @@ Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022; peft
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from typing import Any
 
 import torch
 
 from diptych.errors import ConfigError, MissingExtra
+from diptych_adapters.fingerprints import read_json
+from diptych_adapters.models import resolve
 from diptych_training.options import LoraOptions
 
 
 def adapt(model: Any, options: LoraOptions) -> None:
     """Freeze the transformer of a sentence-transformers model and give its layers adapters, in place.
+
+    What the model's files had no weights for, such as the new head of a cross-encoder, is trained as it is.
 
     Raises:
         MissingExtra: peft is not installed.
@@ -37,9 +42,12 @@ def adapt(model: Any, options: LoraOptions) -> None:
         lora_dropout=options.dropout,
         target_modules=list(options.modules),
     )
+    new = _new_parameters(transformer)
     for parameter in transformer.parameters():
         parameter.requires_grad_(False)
     inject_adapter_in_model(config, transformer)
+    for parameter in new:
+        parameter.requires_grad_(True)
 
 
 def merge(model: Any) -> None:
@@ -54,3 +62,18 @@ def merge(model: Any) -> None:
             setattr(transformer.get_submodule(above), own, layer.get_base_layer())
     for parameter in transformer.parameters():
         parameter.requires_grad_(True)
+
+
+def _new_parameters(transformer: Any) -> list[torch.nn.Parameter]:
+    """The parameters that the model's files had no weights for, as transformers tells when it loads them again."""
+    folders = resolve(transformer.name_or_path).module_folders()
+    _, told = type(transformer).from_pretrained(
+        next(folder for folder in folders if "model_type" in read_json(folder / "config.json")),
+        config=copy.deepcopy(transformer.config),
+        output_loading_info=True,
+        device_map="meta",  # no weights are read
+        use_safetensors=True,
+        trust_remote_code=False,
+    )
+    missing = told["missing_keys"]
+    return [own for name, own in transformer.named_parameters(remove_duplicate=False) if name in missing]

@@ -20,25 +20,30 @@ class Telling(TrainerCallback):
         watcher: who is told.
         folder: of the run.
         metric: the trainer's name of what the best checkpoint is chosen by.
+        model: which of several is trained; "" where there is one.
+        behind: steps that it has taken in earlier trainings of the run.
     """
 
-    def __init__(self, watcher: Watcher, folder: RunFolder, metric: str | None) -> None:
+    def __init__(
+        self, watcher: Watcher, folder: RunFolder, metric: str | None, *, model: str = "", behind: int = 0
+    ) -> None:
         self.watcher, self.folder, self.metric = watcher, folder, metric
+        self.stage, self.behind = f"{STAGE} the {model}" if model else STAGE, behind
+        self.said = {"model": model} if model else {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """How many steps there are, and how many a run before this one has done."""
-        self.watcher.begin(STAGE, state.max_steps)
-        self.watcher.advance(STAGE, state.global_step)
+        self.watcher.begin(self.stage, state.max_steps)
+        self.watcher.advance(self.stage, state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A step more."""
-        self.watcher.advance(STAGE, 1)
+        self.watcher.advance(self.stage, 1)
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A line of the log."""
-        self.folder.log(
-            {"step": state.global_step, **{key: value for key, value in kwargs["logs"].items() if _is_plain(value)}}
-        )
+        plain = {key: value for key, value in kwargs["logs"].items() if _is_plain(value)}
+        self.folder.log({"step": self.behind + state.global_step, **self.said, **plain})
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """How good the model is on the held-out queries."""

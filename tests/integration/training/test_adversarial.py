@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,31 @@ def test_the_same_seed_plays_the_same_game(tmp_path: Path) -> None:
         models = encoder(tmp_path / name), cross_encoder(tmp_path / f"{name}-ranker", seed=1)
         games.append(list(AR2(*models, QUERIES, DOCUMENTS, RELEVANT, game=GAME, seed=3).rounds()))
     assert games[0] == games[1]
+
+
+def test_rates_rise_and_fall_over_all_rounds_and_gradients_are_clipped(tmp_path: Path) -> None:
+    from transformers import TrainerCallback
+
+    class Rates(TrainerCallback):
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            grads = [own.grad.norm() for own in given["model"].parameters() if own.grad is not None]
+            lengths.append(float(torch.stack(grads).norm()))
+            seen.append(given["optimizer"].param_groups[0]["lr"])
+
+    seen: list[float] = []
+    lengths: list[float] = []
+    behind: list[tuple[str, int]] = []
+
+    def watched(name: str, steps: int) -> list[Any]:
+        behind.append((name, steps))
+        return [Rates()] if name == "retriever" else []
+
+    game = replace(GAME, warmup=0.5, schedule="constant", max_grad_norm=0.01)
+    models = encoder(tmp_path / "retriever"), cross_encoder(tmp_path / "ranker", seed=1)
+    list(AR2(*models, QUERIES, DOCUMENTS, RELEVANT, game=game, watched=watched).rounds())
+    assert seen == pytest.approx([0, 1e-3 / 3, 2e-3 / 3, 1e-3, 1e-3, 1e-3])
+    assert max(lengths) <= 0.01 + 1e-5
+    assert behind == [("ranker", 0), ("ranker", 3), ("retriever", 0), ("ranker", 6), ("retriever", 3)]
 
 
 def test_the_ranker_learns_to_prefer_what_is_relevant(played: AR2) -> None:

@@ -87,6 +87,27 @@ def test_an_early_exit_fetches_and_the_deep_one_rescores(folder: Path) -> None:
     assert found[0] in {"d1", "d2", "d3"}
 
 
+def test_exits_are_measured_in_the_precision_of_the_rest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every layer that an exit asks computes as the training does."""
+    import torch
+
+    seen: list[bool] = []
+    linear = torch.nn.functional.linear
+
+    def watched(*given: Any, **more: Any) -> Any:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return linear(*given, **more)
+
+    options = asked(folder, exits={"layers": [1, 2]}, training={"precision": "bfloat16"})
+    recipe: Any = load_recipe({"recipe": "multi_exit", **options}, registry()).make(Told())
+    model = recipe.model()
+    monkeypatch.setattr(torch.nn.functional, "linear", watched)
+    recipe.export(model)
+    assert recipe.measured_exits["exit_1"]["nDCG@10"] > 0
+    assert seen
+    assert all(seen)
+
+
 def heads(folder: Path) -> dict[str, Any]:
     """Options of `dual_head` with all queries as unlabelled ones, and a teacher."""
     teacher = {"scores": str(folder / "scores.jsonl")}

@@ -96,11 +96,25 @@ def test_each_loss_teaches_what_is_relevant(kind: str, world: Path) -> None:
     assert learned(report)
 
 
+def test_a_new_head_learns_beside_adapters(world: Path) -> None:
+    given = cross_encoder(world)
+    training = {**given["training"], "learning_rate": 2e-2, "lora": {"rank": 4}}
+    report = trained({**given, "training": training})
+    assert learned(report)
+
+
 def test_a_teacher_goes_with_distillation_alone(world: Path) -> None:
     with pytest.raises(ConfigError, match=r"loss.kind distill goes with a teacher"):
         load_recipe(cross_encoder(world, loss={"kind": "distill"}), REGISTRY)
     with pytest.raises(ConfigError, match="no other does"):
         load_recipe(cross_encoder(world, teacher={"adapter": "fake-reranker"}), REGISTRY)
+
+
+@pytest.mark.parametrize("limit", [{"relative": 0.9}, {"margin": 0.1}])
+def test_limits_of_scores_that_are_not_looked_at_are_refused(limit: dict[str, float], world: Path) -> None:
+    with pytest.raises(ConfigError, match=r"negatives.relative and negatives.margin are not for cross_encoder"):
+        load_recipe(cross_encoder(world, negatives={"per_query": 3, **limit}), REGISTRY)
+    load_recipe(cross_encoder(world, negatives={"per_query": 3, "relative": None}), REGISTRY)
 
 
 def test_rows_hold_the_relevant_document_first_and_negatives_that_are_not_judged() -> None:
@@ -178,13 +192,22 @@ def ar2(world: Path, **game: Any) -> dict[str, Any]:
     return options(world, "ar2", game={**GAME, **game}, negatives={"per_query": 5}, training=training)
 
 
+SIDES = ("ranker", "retriever")
+
+
 def test_ar2_keeps_the_retriever_of_the_best_round_and_its_ranker(world: Path) -> None:
     watcher = Told()
     report = trained(ar2(world), watcher)
     assert [model.adapter for model in report.models] == ["sentence-transformers", "cross-encoder"]
     rounds = [sentence for sentence in watcher.sentences if sentence.startswith("round")]
     assert [sentence[:8] for sentence in rounds] == ["round 1:", "round 2:"]
-    assert all("judged relevant among negatives 0.000" in sentence for sentence in rounds)
+    values = [float(sentence.split("; ")[1].split()[0]) for sentence in rounds]
+    assert report.measured["after"]["nDCG@10"] >= max(values) - 1e-4
+    log = [json.loads(line) for line in (world / "run" / "log.jsonl").read_text().splitlines()]
+    assert [entry["round"] for entry in log if "round" in entry] == [1, 2]
+    last = {name: max(e["step"] for e in log if e.get("model") == name and "loss" in e) for name in SIDES}
+    assert last == {"ranker": 8, "retriever": 4}
+    assert watcher.done == 4 + 8 + 4
     assert "Hardness of the mined negatives by round: 0." in report.remarks[0]
     config = world / "diptych.yaml"
     dense = f"{{adapter: sentence-transformers, model: {world}/retriever}}"
@@ -193,6 +216,12 @@ def test_ar2_keeps_the_retriever_of_the_best_round_and_its_ranker(world: Path) -
     with Collection.open(config, registry=REGISTRY) as collection:
         collection.populate([{"id": key, "text": text} for key, text in DATA.documents.items()])
         assert len(collection.search(QUERIES["q0"], limit=5)) == 5
+
+
+@pytest.mark.parametrize("option", ["epochs", "patience", "evaluate_every", "keep", "untrained_share"])
+def test_ar2_refuses_what_its_rounds_do_not_have(option: str, world: Path) -> None:
+    with pytest.raises(ConfigError, match=f"training.{option} is not for ar2: leave it out"):
+        load_recipe({**ar2(world), "training": {option: 0.5 if option == "untrained_share" else 3}}, REGISTRY)
 
 
 def test_ar2_goes_on_after_the_last_round_that_was_kept(world: Path) -> None:

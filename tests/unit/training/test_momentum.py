@@ -100,6 +100,7 @@ def test_the_twin_starts_as_what_the_model_is_at_the_first_batch() -> None:
 def test_in_evaluation_neither_twin_nor_queue_change() -> None:
     model = Scaled()
     loss = MomentumContrastiveLoss(model, momentum=0.5).eval()
+    loss(batch(1))
     with torch.no_grad():
         model.factor.fill_(3.0)
     values = {round(loss(batch(1)).item(), 5) for _ in range(2)}

@@ -1,0 +1,94 @@
+"""What every recipe does alike, asked of all of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from diptych.errors import ConfigError
+from every_recipe import MASKED, RECIPES, made, options_of, write_world
+from tiny_training import Told
+
+LORA = {"rank": 2, "modules": ["query", "value"]}
+NO_ADAPTERS = {
+    "ar2": "training.lora is not for ar2",
+    "prototype_tuning": "the encoder is frozen: training.lora",
+}
+WHOLE = {
+    "ar2": "training.mini_batch_size is not for ar2",
+    "cmim": "training.mini_batch_size does not go with a decoder",
+    "cross_encoder": "training.mini_batch_size is of no use with loss.kind bce",
+    "dual_head": r"the loss cannot be taken in pieces(?s:.*)recipe dual_head(?s:.*)training.batch_size smaller",
+    "lexlip_text": "training.mini_batch_size does not go with FLOPS",
+    "multi_exit": "training.mini_batch_size does not go with several exits",
+    "prototype_tuning": "the encoder is frozen: training.lora and training.mini_batch_size",
+    "splade": "training.mini_batch_size does not go with FLOPS",
+    "unidec": "training.mini_batch_size is not for unidec",
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    write_world(folder)
+    return folder
+
+
+@pytest.mark.parametrize("recipe", sorted({*RECIPES} - {*NO_ADAPTERS}))
+def test_adapters_change_the_layers_that_they_are_for_and_what_is_new(recipe: str, world: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    report = made(options_of(recipe, world, run, lora=LORA, epochs=1), Told()).train()
+    assert report.steps > 0
+    start = run / "bottleneck" if recipe == "lexlip_text" else world / ("masked" if recipe in MASKED else "dense")
+    before, after = load_file(start / "model.safetensors"), load_file(run / "model.safetensors")
+    assert after.keys() - before.keys() == NEW.get(recipe, set())
+    changed = {name for name in after.keys() & before.keys() if not torch.allclose(after[name], before[name])}
+    assert {name.split(".")[-2] for name in changed} == {"query", "value"}
+
+
+NEW = {
+    "cross_encoder": {
+        "bert.pooler.dense.weight",
+        "bert.pooler.dense.bias",
+        "classifier.weight",
+        "classifier.bias",
+    }
+}
+
+
+@pytest.mark.parametrize("recipe", sorted(NO_ADAPTERS))
+def test_a_recipe_without_adapters_says_so(recipe: str, world: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=NO_ADAPTERS[recipe]):
+        made(options_of(recipe, world, tmp_path / "run", lora=LORA), Told())
+
+
+@pytest.mark.parametrize("recipe", ["contrastive", "cprd", "dexml", "distill", "dual_view", "mw", "tas_balanced"])
+def test_batches_in_pieces_end_with_the_same_weights(recipe: str, world: Path, tmp_path: Path) -> None:
+    """But for dropout, which every piece draws anew."""
+    start = Path(shutil.copytree(world / "dense", tmp_path / "dense"))
+    config = json.loads((start / "config.json").read_text())
+    (start / "config.json").write_text(json.dumps({**config, "hidden_dropout_prob": 0.0}))
+    ends: list[dict[str, torch.Tensor]] = []
+    for size in (None, 4):
+        run = tmp_path / f"pieces-{size}"
+        given = options_of(recipe, world, run, mini_batch_size=size, epochs=1)
+        made({**given, "model": str(start), **NO_NEGATIVES.get(recipe, {})}, Told()).train()
+        ends.append(load_file(run / "model.safetensors"))
+    for name, value in ends[0].items():
+        torch.testing.assert_close(ends[1][name], value, rtol=1e-3, atol=1e-4)
+
+
+NO_NEGATIVES: dict[str, dict[str, Any]] = {name: {"negatives": {"per_query": 0}} for name in ("contrastive", "mw")}
+
+
+@pytest.mark.parametrize("recipe", sorted(WHOLE))
+def test_a_recipe_whose_loss_needs_the_whole_batch_says_so(recipe: str, world: Path, tmp_path: Path) -> None:
+    more = {"loss": {"kind": "bce"}} if recipe == "cross_encoder" else {}
+    with pytest.raises(ConfigError, match=WHOLE[recipe]):
+        made({**options_of(recipe, world, tmp_path / "run", mini_batch_size=4), **more}, Told()).train()
