@@ -9,6 +9,7 @@ import numpy as np
 
 from diptych_training.data.dual_view import View
 from diptych_training.data.following import flip_accuracy, p_mrr
+from diptych_training.precision import Precision, computed_in
 from diptych_training.running.evaluating import HeldOut
 
 
@@ -19,17 +20,26 @@ class Following(HeldOut):
         inner: the search, an evaluator of sentence-transformers.
         views: in pairs, as `dual_views` gives them.
         documents: text by id; ranks are among all of them.
+        precision: in which the model computes meanwhile.
     """
 
-    def __init__(self, inner: Any, views: Sequence[View], documents: Mapping[str, str]) -> None:
-        super().__init__(inner)
+    def __init__(
+        self, inner: Any, views: Sequence[View], documents: Mapping[str, str], precision: Precision = "float32"
+    ) -> None:
+        super().__init__(inner, precision)
         self.views, self.documents = views, {name: text for name, text in documents.items() if text}
 
     def __call__(
         self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
         """The values of a model, by measure."""
-        return {**super().__call__(model, output_path, epoch, steps), **following(model, self.views, self.documents)}
+        found = super().__call__(model, output_path, epoch, steps)
+        with computed_in(model, self.precision):
+            return {**found, **following(model, self.views, self.documents)}
+
+    def computed_in(self, precision: Precision) -> Following:
+        """The same in another precision."""
+        return Following(self.inner, self.views, self.documents, precision)
 
 
 def following(model: Any, views: Sequence[View], documents: Mapping[str, str]) -> dict[str, float]:
