@@ -47,16 +47,24 @@ class SyntheticQueries(Section):
     cut: bool = Field(
         True, description="A query that stands in its document word for word is left out of the document that is read."
     )
-    near: AboveZero = Field(0.95, description="Queries of one document with a higher cosine are duplicates.")
+    near: AboveZero = Field(
+        0.95, description="Queries of one document with a higher cosine, by counts of words, are duplicates."
+    )
     leak_words: Positive = Field(5, description="Words in a row that no query may share with a held-out one.")
     round_trip: Positive | None = Field(
         3, description="A query stays if its document is among the first so many that are found; null asks nobody."
     )
     judged: Share | None = Field(None, description="It stays, too, if the generator judges the pair at least this.")
+    double_to: Positive | None = Field(
+        None,
+        description="Double `documents`, up to so many, while the held-out queries gain; each time is a training more.",
+    )
+    gain: AboveZero = Field(0.005, description="With double_to: of nDCG@10, less than which ends the doubling.")
 
     def step(self, seed: int) -> SyntheticOptions:
         """What the data step is asked for."""
-        return SyntheticOptions(**self.model_dump(exclude={"generator", "options", "cut"}), seed=seed)
+        ours = {"generator", "options", "cut", "double_to", "gain"}
+        return SyntheticOptions(**self.model_dump(exclude=ours), seed=seed)
 
 
 class DataOptions(Section):
@@ -79,6 +87,9 @@ class DataOptions(Section):
             raise ValueError("give queries and qrels, or synthetic, which writes queries")
         if self.queries is None and self.dev.qrels is not None and self.dev.queries is None:
             raise ValueError("give dev.queries beside dev.qrels")
+        judged = self.dev.qrels is not None or (self.queries is not None and self.dev.share > 0)
+        if self.synthetic is not None and self.synthetic.double_to is not None and not judged:
+            raise ValueError("synthetic.double_to wants judged queries to be held out: give queries and qrels, or dev")
         return self
 
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from diptych.errors import ConfigError
 from diptych.protocols import Kind
@@ -17,6 +17,7 @@ from diptych_training.corpus import TrainingData, held_out
 from diptych_training.losses import CachedLoss
 from diptych_training.losses.base import RetrievalLoss
 from diptych_training.options import RecipeOptions, RetrievalOptions
+from diptych_training.recipes.doubling import enough
 from diptych_training.recipes.negatives import documents_of, mined
 from diptych_training.recipes.synthetic import with_written, written
 from diptych_training.rows import Lists, training_rows
@@ -171,6 +172,10 @@ class RetrievalTraining(Training[R], Generic[R]):
         """Of batches; None draws them evenly."""
         return None
 
+    def searcher(self) -> Any:
+        """The model that finds documents where no collection is named: the one that is trained."""
+        return self.model()
+
     def evaluator(self) -> HeldOut | None:
         """Of the held-out queries."""
         dev = self.options.data.dev
@@ -191,11 +196,20 @@ class RetrievalTraining(Training[R], Generic[R]):
         return self._split[1]
 
     def _have_written(self) -> list[str]:
-        if self.options.data.synthetic is None or self.folder.kept(SYNTHETIC) is not None:
+        asked, data = self.options.data.synthetic, self._judged[0]
+        if asked is None or self.folder.kept(SYNTHETIC) is not None:
             return []
-        found = written(self.options, *self._judged, self.model)
+        if asked.double_to is not None:
+            count = sum(1 for text in data.documents.values() if text)
+            rows, sentence = enough(self.options, asked, self._again, count, SYNTHETIC)
+            self.folder.keep(SYNTHETIC, rows)
+            return [sentence]
+        found = written(self.options, *self._judged, self.searcher)
         self.folder.keep(SYNTHETIC, map(asdict, found.queries))
         return [str(found.report)]
+
+    def _again(self, options: R) -> Self:
+        return type(self)(options, self.watcher)
 
     @cached_property
     def _judged(self) -> tuple[TrainingData, TrainingData]:

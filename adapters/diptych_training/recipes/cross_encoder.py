@@ -116,7 +116,7 @@ class CrossEncoding(RetrievalTraining[Options]):
         if self.folder.kept(CANDIDATES) is None:
             queries = [*self.data.qrels, *self.held.qrels]
             depth = max(self.options.negatives.last_rank, self.options.candidates)
-            candidates = first_stage(self.options, self.data, queries, depth, self._retriever)
+            candidates = first_stage(self.options, self.data, queries, depth, self.searcher)
             self.folder.keep(CANDIDATES, ({"query": query, "documents": own} for query, own in candidates.items()))
             done.append(f"the first stage found candidates of {len(candidates):,} queries")
         if self.options.teacher is not None and self.folder.kept(SCORES) is None:
@@ -153,6 +153,10 @@ class CrossEncoding(RetrievalTraining[Options]):
         target: Literal["relevance", "scores"] = "scores" if self.options.loss.kind == "distill" else "relevance"
         return ListwiseLoss(model, target=target, temperature=self.options.loss.temperature, mini_batch_size=size)
 
+    def searcher(self) -> Any:
+        """The first stage where no collection is named."""
+        return family("dense").load(self.options.retriever, TrainingOptions(device=self.options.training.device))
+
     def in_pieces(self, loss: Any) -> Any:
         """The loss as it is: it reads pairs in pieces by itself."""
         return loss
@@ -175,6 +179,3 @@ class CrossEncoding(RetrievalTraining[Options]):
     @cached_property
     def _candidates(self) -> dict[str, list[str]]:
         return {row["query"]: row["documents"] for row in self.folder.kept(CANDIDATES) or ()}
-
-    def _retriever(self) -> Any:
-        return family("dense").load(self.options.retriever, TrainingOptions(device=self.options.training.device))

@@ -81,7 +81,12 @@ class RunFolder:
 
     def kept(self, name: str) -> list[dict[str, Any]] | None:
         """What `keep` wrote under this name, None when it has not."""
-        path = self.path / "data" / f"{name}.jsonl"
+        return self.rows(self.path, name)
+
+    @staticmethod
+    def rows(folder: Path, name: str) -> list[dict[str, Any]] | None:
+        """What was kept under this name in the folder of any run; None when nothing was."""
+        path = folder / "data" / f"{name}.jsonl"
         return list(_lines(path)) if path.exists() else None
 
     def log(self, entry: Mapping[str, Any]) -> None:

@@ -92,3 +92,44 @@ def test_a_recipe_whose_loss_needs_the_whole_batch_says_so(recipe: str, world: P
     more = {"loss": {"kind": "bce"}} if recipe == "cross_encoder" else {}
     with pytest.raises(ConfigError, match=WHOLE[recipe]):
         made({**options_of(recipe, world, tmp_path / "run", mini_batch_size=4), **more}, Told()).train()
+
+
+WRITTEN = {"styles": ["keywords", "first"], "documents": 6, "density": 2, "round_trip": 5}
+
+
+def test_documents_with_written_queries_are_doubled_while_it_helps(world: Path, tmp_path: Path) -> None:
+    given = options_of("contrastive", world, tmp_path / "run", epochs=1)
+    given["data"] |= {"synthetic": {**WRITTEN, "double_to": 100, "gain": 1e-9, "round_trip": None}}
+    recipe = made({**given, "negatives": {"per_query": 0}}, Told())
+    [sentence] = recipe.prepare()
+    trials = {int(path.name.rpartition("-")[2]): path for path in (tmp_path / "run" / "trials").iterdir()}
+    scores = {amount: ndcg(path) for amount, path in sorted(trials.items())}
+    amounts = list(scores)
+    assert amounts == [6, 12, 24][: len(amounts)]
+    assert len(amounts) == 3 or scores[amounts[-1]] < scores[amounts[-2]] + 1e-9
+    best = max(amounts, key=lambda amount: (scores[amount], -amount))
+    assert f"{scores[6]:.4f} of 6, {scores[12]:.4f} of 12" in sentence
+    assert sentence.endswith(f"{best} are taken")
+    kept = "data/synthetic.jsonl"
+    assert (tmp_path / "run" / kept).read_text() == (trials[best] / kept).read_text()
+    assert recipe.prepare() == []
+
+
+def ndcg(run: Path) -> float:
+    value: float = json.loads((run / "report.json").read_text())["measured"]["after"]["nDCG@10"]
+    return value
+
+
+def test_doubling_wants_queries_that_are_held_out(world: Path, tmp_path: Path) -> None:
+    given = options_of("contrastive", world, tmp_path / "run")
+    given["data"] |= {"synthetic": {**WRITTEN, "double_to": 12}, "dev": {"share": 0}}
+    with pytest.raises(ConfigError, match="double_to wants judged queries to be held out"):
+        made(given, Told())
+
+
+def test_a_rerankers_first_stage_is_asked_for_the_round_trip(world: Path, tmp_path: Path) -> None:
+    given = options_of("cross_encoder", world, tmp_path / "run")
+    given["data"] |= {"synthetic": WRITTEN}
+    recipe = made(given, Told())
+    recipe.prepare()
+    assert 0 < len(recipe.folder.kept("synthetic")) <= 12
