@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -226,6 +227,30 @@ def test_focal_loss_takes_as_many_negatives_a_positive_as_told() -> None:
 def test_gradients_are_those_of_finite_differences(loss: CPRDLoss | KLDistillation | AR2RetrieverLoss) -> None:
     student, teacher = drawn(8, 2, 5).double().requires_grad_(), drawn(9, 2, 5).double()
     assert torch.autograd.gradcheck(lambda s: loss.of_rows(s, teacher), student)
+
+
+@pytest.mark.parametrize("make", [KLDistillation, CPRDLoss, AR2RetrieverLoss])
+def test_the_students_cosines_are_divided_by_tau(make: Any) -> None:
+    embeddings, teacher = [drawn(seed, 3, 8) for seed in range(4)], drawn(9, 3, 3)
+    own = [normalize(column) for column in embeddings]
+    cosines = torch.stack([(own[0] * column).sum(1) for column in own[1:]], 1)
+    loss = make(Given(), tau=0.3)
+    found = loss(columns(*embeddings), teacher).item()
+    assert found == pytest.approx(loss.of_rows(cosines / 0.3, teacher).item(), rel=1e-5)
+    assert found != pytest.approx(loss.of_rows(cosines, teacher).item(), rel=1e-2)
+
+
+def test_ar2_is_the_reward_over_the_negatives_and_the_rest_a_cross_entropy_with_the_softened_ranker() -> None:
+    student, teacher = drawn(1, 4, 6).double(), 2 * drawn(2, 4, 6).double()
+    adversarial = distilled = 0.0
+    for g, f in zip(student.numpy(), teacher.numpy(), strict=True):
+        chances = np.exp(g[1:]) / np.exp(g[1:]).sum()
+        adversarial += float(chances @ np.log(np.exp(f[0]) / (np.exp(f[0]) + np.exp(f[1:])))) / 4
+        wanted = np.exp(f / 2) / np.exp(f / 2).sum()
+        distilled -= float(wanted @ np.log(np.exp(g) / np.exp(g).sum())) / 4
+    for weight in (0.3, 1.0):
+        found = AR2RetrieverLoss(Given(), adv_weight=weight, temperature=2.0).of_rows(student, teacher)
+        assert found.item() == pytest.approx(weight * adversarial + (1 - weight) * distilled)
 
 
 def test_no_gradient_reaches_the_teacher() -> None:
