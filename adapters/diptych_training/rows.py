@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import ConfigError
 from diptych_training.corpus import TrainingData
+from diptych_training.losses.dual_head import labels_of
 
 Lists = Mapping[str, Sequence[str]]  # for each query the ids of some documents, the hardest first
 Scores = Mapping[str, Mapping[str, float]]  # for each query what a teacher gives some documents
@@ -37,8 +38,8 @@ def training_rows(data: TrainingData, negatives: Lists | None = None, *, per_que
     return _dataset(list(_rows(data, negatives or {}, count, seed)), count)
 
 
-def scored_rows(data: TrainingData, negatives: Lists, scores: Scores, *, per_query: int) -> Any:
-    """The same rows with a teacher's scores `[1 + H]`, floats, as `label`.
+def scored_rows(data: TrainingData, negatives: Lists, scores: Scores, *, per_query: int, ids: bool = False) -> Any:
+    """The same rows with a teacher's scores `[1 + H]`, floats, as `label`; with `ids` behind the ids `[2 + H]`.
 
     A query with fewer scored negatives than H has them repeated in turn; pairs whose query has none, or that have no
     score themselves, are left out (see `left_out`).
@@ -51,9 +52,9 @@ def scored_rows(data: TrainingData, negatives: Lists, scores: Scores, *, per_que
     for row in _rows(data, lists, per_query, 0):
         query, *documents = row["label"]
         own = scores.get(queries[query], {})
-        values = [own.get(names[document]) for document in documents]
-        if None not in values and len(lists[queries[query]]) == per_query:
-            found.append({**row, "label": values})
+        values = [own[name] for name in (names[document] for document in documents) if name in own]
+        if len(values) == len(documents) and len(lists[queries[query]]) == per_query:
+            found.append({**row, "label": labels_of(row["label"], values) if ids else values})
     if not found:
         raise ConfigError("no row has a teacher's scores", where="scored_rows", do="score the mined lists first")
     return _dataset(found, per_query)

@@ -4,7 +4,8 @@ from diptych_training.losses.base import RetrievalLoss
 from diptych_training.losses.bottleneck import LexiconBottleneckLoss
 from diptych_training.losses.cached import CachedLoss
 from diptych_training.losses.contrastive import ContrastiveLoss
-from diptych_training.losses.distillation import AR2RetrieverLoss, CPRDLoss, FocalBCELoss, KLDistillation
+from diptych_training.losses.cprd import CPRDLoss
+from diptych_training.losses.distillation import AR2RetrieverLoss, FocalBCELoss, KLDistillation
 from diptych_training.losses.flops import ActiveTerms, Flops, NonNegative, SparseLoss
 from diptych_training.losses.hybrid_nce import Groups, HybridNCELoss
 from diptych_training.losses.listwise import ListwiseLoss

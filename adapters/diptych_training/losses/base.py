@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from sentence_transformers.util import maxsim
@@ -28,6 +28,8 @@ class RetrievalLoss(torch.nn.Module, ABC):
         similarity: `cosine`, `dot` of the embeddings as they are, or for late interaction `maxsim`: the mean over the
             query's tokens of the best cosine among the document's.
     """
+
+    takes_ids: ClassVar[bool] = False  # in labels that hold a teacher's scores, before these
 
     def __init__(self, model: Any, *, relevance: Relevance | None = None, similarity: str = "cosine") -> None:
         super().__init__()

@@ -6,7 +6,7 @@ positive and each negative (see `diptych_training.teaching`).
 | loss | what is handed on | source |
 |---|---|---|
 | `KLDistillation` | the distribution over the row | Hinton et al. 2015 |
-| `CPRDLoss` | the order of the negatives alone | CPRD: Contrastive Partial Ranking Distillation |
+| `diptych_training.losses.CPRDLoss` | the order of the negatives alone | CPRD |
 | `AR2RetrieverLoss` | what fools the ranker, and its distribution | AR2: Zhang et al., ICLR 2022 |
 """
 
@@ -33,11 +33,13 @@ class RowDistillation(RetrievalLoss):
     Args:
         model: that is trained.
         tau: temperature of the student.
-        similarity: see `RetrievalLoss`.
+        relevance, similarity: see `RetrievalLoss`; what is within a row alone asks for no relevance.
     """
 
-    def __init__(self, model: Any, *, tau: float = 0.05, similarity: str = "cosine") -> None:
-        super().__init__(model, similarity=similarity)
+    def __init__(
+        self, model: Any, *, tau: float = 0.05, relevance: Relevance | None = None, similarity: str = "cosine"
+    ) -> None:
+        super().__init__(model, relevance=relevance, similarity=similarity)
         self.tau = tau
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
@@ -69,54 +71,6 @@ class KLDistillation(RowDistillation):
         wanted, found = ((scores / self.temperature).log_softmax(1) for scores in (teacher, student))
         divergence = torch.nn.functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
         return self.temperature**2 * divergence
-
-
-class CPRDLoss(RowDistillation):
-    """InfoNCE over the row plus the likelihood of the teacher's order of its valid negatives.
-
-    Negatives are sorted by the teacher; those that it holds for plain mismatches are invalid, their order is noise. The
-    likelihood is Plackett-Luce's (ListMLE), cut after the last valid one.
-
-    Args:
-        model, tau, similarity: see `RowDistillation`.
-        min_prob: a negative is valid while the sigmoid of the teacher's score is at least this.
-        top: instead of `min_prob`, the share of the negatives that is valid, the best; free of the teacher's scale.
-        weight: of the order beside InfoNCE.
-    """
-
-    def __init__(
-        self,
-        model: Any,
-        *,
-        tau: float = 0.07,
-        min_prob: float = 0.1,
-        top: float | None = None,
-        weight: float = 1.0,
-        similarity: str = "cosine",
-    ) -> None:
-        super().__init__(model, tau=tau, similarity=similarity)
-        self.min_prob, self.top, self.weight = min_prob, top, weight
-
-    def of_rows(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """The loss of scores `[B, 1 + H]`."""
-        infonce = -student.log_softmax(1)[:, 0].mean()
-        return infonce + self.weight * self.order(student[:, 1:], teacher[:, 1:])
-
-    def order(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """The part that is about the order of negatives `[B, H]`."""
-        sorted_, places = teacher.sort(dim=1, descending=True, stable=True)
-        scores = student.gather(1, places)
-        # log of the sum of exp over each place and all after it
-        rest = scores.flip(1).logcumsumexp(1).flip(1)
-        valid = self._valid(sorted_)
-        terms = torch.where(valid, rest - scores, torch.zeros_like(scores)).sum(1)
-        return (terms / valid.sum(1).clamp(min=1)).mean()
-
-    def _valid(self, teacher: Tensor) -> Tensor:
-        if self.top is None:
-            return teacher.sigmoid() >= self.min_prob
-        places = torch.arange(teacher.shape[1], device=teacher.device)
-        return (places < self.top * teacher.shape[1]).expand_as(teacher)
 
 
 class AR2RetrieverLoss(RowDistillation):

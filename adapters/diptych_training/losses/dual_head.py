@@ -94,7 +94,9 @@ def labels_of(ids: Sequence[int], scores: Sequence[float]) -> list[float]:
     return [*map(float, ids), *map(float, scores)]
 
 
-def split_labels(labels: Tensor | None, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+def split_labels(
+    labels: Tensor | None, rows: int, columns: int, *, where: str = "DualHeadLoss"
+) -> tuple[Tensor, Tensor]:
     """The ids `[rows, 1 + columns]` and the scores `[rows, columns]` of a label column.
 
     Raises:
@@ -104,7 +106,7 @@ def split_labels(labels: Tensor | None, rows: int, columns: int) -> tuple[Tensor
     if labels is None or tuple(labels.shape) != shape:
         raise ContractError(
             "labels are no ids and scores",
-            where="DualHeadLoss",
+            where=where,
             got="no labels" if labels is None else list(labels.shape),
             expected=f"float {list(shape)}: ids of the row, then the teacher's scores",
             do="make each label by diptych_training.losses.dual_head.labels_of(ids, scores)",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
 from diptych.errors import ContractError
@@ -22,7 +23,8 @@ class TaughtLoss(RetrievalLoss):
     Requirements: (query, positive, negative_1, ...) columns; labels: ids `[B, 2 + H]`.
 
     Args:
-        loss: `KLDistillation`, `CPRDLoss`, `AR2RetrieverLoss`, `DualMarginMSELoss`: it gets float labels `[B, 1 + H]`.
+        loss: `KLDistillation`, `CPRDLoss`, `AR2RetrieverLoss`, `DualMarginMSELoss`: it gets float labels `[B, 1 + H]`,
+            behind the ids where it takes them.
         teacher: scores by ids, such as a `diptych_training.teaching.LiveTeacher`.
     """
 
@@ -58,4 +60,5 @@ class TaughtLoss(RetrievalLoss):
                 got="no labels" if labels is None else f"{labels.dtype} {list(labels.shape)}",
                 expected=f"integers [B, {columns}]: query, positive and each negative",
             )
-        return self.teacher(labels).to(labels.device)
+        scores = self.teacher(labels).to(labels.device)
+        return torch.cat([labels.to(scores), scores], 1) if self.loss.takes_ids else scores

@@ -17,7 +17,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class LossOptions(Section):
-    """Of the partial ranking; see `diptych_training.losses.distillation.CPRDLoss`."""
+    """Of the partial ranking; see `diptych_training.losses.cprd.CPRDLoss`."""
 
     tau: AboveZero = Field(0.07, description="Temperature: cosines are divided by it.")
     min_prob: Probability = Field(0.1, description="Negatives whose score has a lower sigmoid are not ordered.")
@@ -42,7 +42,8 @@ class Cprd(Distilling[Options]):
     """Trains a dense encoder by a teacher's order."""
 
     name: ClassVar[str] = "cprd"
+    with_ids: ClassVar[bool] = True
 
     def loss(self, model: Any) -> Any:
-        """The contrastive loss over a row, and the likelihood of the teacher's order."""
-        return CPRDLoss(model, **self.options.loss.model_dump())
+        """The contrastive loss over the batch, and the likelihood of the teacher's order."""
+        return CPRDLoss(model, relevance=self.data.relevance(), **self.options.loss.model_dump())

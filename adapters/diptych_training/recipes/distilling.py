@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from diptych_training.options import RetrievalOptions
 from diptych_training.recipes.base import RetrievalTraining, scores_by_query
@@ -22,7 +22,9 @@ T = TypeVar("T", bound=TaughtOptions)
 
 
 class Distilling(RetrievalTraining[T]):
-    """A recipe whose rows carry a teacher's scores."""
+    """A recipe whose rows carry a teacher's scores, behind their ids where its loss takes these."""
+
+    with_ids: ClassVar[bool] = False
 
     def data_steps(self) -> list[str]:
         """Mine negatives, and ask the teacher for what it gives them."""
@@ -37,7 +39,7 @@ class Distilling(RetrievalTraining[T]):
     def rows(self) -> Any:
         """A row for each judged pair, with the teacher's scores."""
         count = self.options.negatives.per_query
-        found = scored_rows(self.data, self.negatives(), self.scores(), per_query=count)
+        found = scored_rows(self.data, self.negatives(), self.scores(), per_query=count, ids=self.with_ids)
         self.remarks += filter(None, [left_out(self.data, found)])
         return found
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from diptych.errors import ContractError
 from diptych_training.losses import LexiconBottleneckLoss
@@ -57,15 +58,31 @@ def test_no_gap_is_seen_by_who_fills_it(model: Any) -> None:
     assert torch.equal(loss.vectors(features, hidden), loss.vectors(other, hidden))
 
 
-def test_nothing_flows_back_into_the_embeddings_of_the_mixture(model: Any) -> None:
-    """Through the mixture the decoder's loss reaches the encoder by its distribution alone."""
-    table = model[0].auto_model.get_input_embeddings().weight
-    distribution = drawn(1, 3, len(table)).softmax(1).requires_grad_()
-    decoder = WeakDecoder(table.shape[1], 32)
-    decoder(drawn(2, 3, 6, table.shape[1]), distribution @ table.detach(), torch.ones(3, 6).bool()).sum().backward()
-    assert distribution.grad is not None
-    assert (distribution.grad != 0).any()
-    assert table.grad is None
+def test_both_losses_and_their_gradients_are_the_formula(model: Any) -> None:
+    """Through the mixture nothing flows back into the words' embeddings, which the decoder reads and writes by, too."""
+    features = model.preprocess(TEXTS)
+    ids, mask = features["input_ids"], features["attention_mask"].bool()
+    loss, network = LexiconBottleneckLoss(model, seed=5).eval(), model.eval()[0].auto_model
+    few, many = LexiconBottleneckLoss(model, seed=5).gaps(ids, mask)
+    assert few.sum() < many.sum()
+    table, blank = network.get_input_embeddings(), model.tokenizer.mask_token_id
+    logits = network(input_ids=ids.masked_fill(few, blank), attention_mask=features["attention_mask"]).logits
+    said = logits.masked_fill(~mask[:, :, None], -torch.inf).amax(1).softmax(1)
+    written = loss.decoder(table(ids.masked_fill(many, blank)), said @ table.weight.detach(), mask) @ table.weight.T
+    wanted = {
+        "encoder_loss": cross_entropy(logits[few], ids[few]),
+        "decoder_loss": cross_entropy(written[many], ids[many]),
+    }
+    found = loss([features])
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for name, value in wanted.items():
+        assert found[name].item() == pytest.approx(value.item(), rel=1e-5)
+        ours, theirs = (
+            torch.autograd.grad(part, trained, retain_graph=True, allow_unused=True) for part in (found[name], value)
+        )
+        for own, right in zip(ours, theirs, strict=True):
+            assert (own is None) == (right is None)
+            assert own is None or torch.allclose(own, right, atol=1e-6 + 1e-4 * float(right.abs().max()))
 
 
 def test_pads_change_nothing_for_the_decoder() -> None:

@@ -92,6 +92,12 @@ def test_a_query_with_too_few_scored_negatives_has_them_in_turn_and_none_of_its_
     assert left_out(data, rows) is None
 
 
+def test_scores_stand_behind_the_ids_where_a_loss_takes_both(data: TrainingData) -> None:
+    scores = {"a": {"d1": 3.0, "d0": 2.0, "d3": -1.0}}
+    rows = scored_rows(data, {"a": ["d3"]}, scores, per_query=1, ids=True)
+    assert rows["label"][:] == [[0.0, 1.0, 3.0, 3.0, -1.0], [0.0, 0.0, 3.0, 2.0, -1.0]]
+
+
 def test_what_a_teachers_missing_scores_leave_out_is_told(data: TrainingData) -> None:
     scores = {"a": {"d1": 3.0, "d3": -1.0}, "b": {"d2": 1.0, "d1": 9.0, "d3": 9.0}}
     rows = scored_rows(data, {"a": ["d3"], "b": ["d0"]}, scores, per_query=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from diptych.errors import ContractError
 from diptych.testing.fakes import FakeReranker
-from diptych_training.losses.distillation import AR2RetrieverLoss, CPRDLoss, FocalBCELoss, KLDistillation, focal_bce
+from diptych_training.losses import ContrastiveLoss
+from diptych_training.losses.cprd import CPRDLoss
+from diptych_training.losses.distillation import AR2RetrieverLoss, FocalBCELoss, KLDistillation, focal_bce
+from diptych_training.losses.dual_head import labels_of
 from diptych_training.losses.margin_mse import DualMarginMSELoss, in_batch_margins
 from diptych_training.relevance import Relevance
 from diptych_training.teaching import scored
@@ -58,6 +62,41 @@ def test_cprd_without_a_valid_negative_is_infonce() -> None:
     scores = drawn(3, 4, 5)
     wanted = torch.nn.functional.cross_entropy(scores, torch.zeros(4, dtype=torch.int64))
     assert cprd().of_rows(scores, torch.full((4, 5), -50.0)).item() == pytest.approx(wanted.item())
+
+
+def likelihood(student: Tensor, teacher: Tensor) -> float:
+    """Of the teacher's order of its valid negatives, place by place, as the mean over rows of minus its mean log."""
+    rows = []
+    for scores, wanted in zip(student.tolist(), teacher.tolist(), strict=True):
+        order = sorted(range(len(wanted)), key=lambda place: -wanted[place])
+        valid = [place for place, own in enumerate(order) if 1 / (1 + np.exp(-wanted[own])) >= 0.1]
+        terms = [np.log(sum(np.exp(scores[k]) for k in order[j:])) - scores[order[j]] for j in valid]
+        rows.append(sum(terms) / max(1, len(terms)))
+    return float(np.mean(rows))
+
+
+def test_cprd_within_a_row_is_infonce_and_its_weight_of_the_order() -> None:
+    student, teacher = drawn(1, 4, 6).double(), 3 * drawn(2, 4, 6).double()
+    wanted = torch.nn.functional.cross_entropy(student, torch.zeros(4, dtype=torch.int64)).item()
+    for weight in (1.0, 0.3):
+        found = CPRDLoss(Given(), weight=weight).of_rows(student, teacher).item()
+        assert found == pytest.approx(wanted + weight * likelihood(student[:, 1:], teacher[:, 1:]))
+
+
+def test_cprd_with_ids_contrasts_with_the_batch_and_knows_what_is_relevant() -> None:
+    embeddings, teacher = [drawn(seed, 4, 8) for seed in range(5)], 3 * drawn(9, 4, 4)
+    ids = torch.tensor([[n, n, 10 + n, 20 + n, 30 + n] for n in range(4)])
+    relevance = Relevance([(0, 1), (2, 13)])
+    own = [normalize(column) for column in embeddings]
+    students = torch.stack([(own[0] * column).sum(1) for column in own[1:]], 1) / 0.2
+    contrast = ContrastiveLoss(Given(), tau=0.2, relevance=relevance)(columns(*embeddings), ids)
+    labels = torch.tensor([labels_of(*row) for row in zip(ids.tolist(), teacher.tolist(), strict=True)])
+    for weight in (1.0, 0.3):
+        loss = CPRDLoss(Given(), tau=0.2, weight=weight, relevance=relevance)
+        wanted = contrast.item() + weight * likelihood(students[:, 1:], teacher[:, 1:])
+        assert loss(columns(*embeddings), labels).item() == pytest.approx(wanted, rel=1e-5)
+    with pytest.raises(ContractError, match=r"(?s)no ids and scores.*CPRDLoss.*\[4, 5\].*float \[4, 9\].*labels_of"):
+        CPRDLoss(Given())(columns(*embeddings), ids)
 
 
 def test_kl_is_0_for_the_teachers_own_scores_and_what_a_row_adds_to_them() -> None:
@@ -188,6 +227,30 @@ def test_focal_loss_takes_as_many_negatives_a_positive_as_told() -> None:
 def test_gradients_are_those_of_finite_differences(loss: CPRDLoss | KLDistillation | AR2RetrieverLoss) -> None:
     student, teacher = drawn(8, 2, 5).double().requires_grad_(), drawn(9, 2, 5).double()
     assert torch.autograd.gradcheck(lambda s: loss.of_rows(s, teacher), student)
+
+
+@pytest.mark.parametrize("make", [KLDistillation, CPRDLoss, AR2RetrieverLoss])
+def test_the_students_cosines_are_divided_by_tau(make: Any) -> None:
+    embeddings, teacher = [drawn(seed, 3, 8) for seed in range(4)], drawn(9, 3, 3)
+    own = [normalize(column) for column in embeddings]
+    cosines = torch.stack([(own[0] * column).sum(1) for column in own[1:]], 1)
+    loss = make(Given(), tau=0.3)
+    found = loss(columns(*embeddings), teacher).item()
+    assert found == pytest.approx(loss.of_rows(cosines / 0.3, teacher).item(), rel=1e-5)
+    assert found != pytest.approx(loss.of_rows(cosines, teacher).item(), rel=1e-2)
+
+
+def test_ar2_is_the_reward_over_the_negatives_and_the_rest_a_cross_entropy_with_the_softened_ranker() -> None:
+    student, teacher = drawn(1, 4, 6).double(), 2 * drawn(2, 4, 6).double()
+    adversarial = distilled = 0.0
+    for g, f in zip(student.numpy(), teacher.numpy(), strict=True):
+        chances = np.exp(g[1:]) / np.exp(g[1:]).sum()
+        adversarial += float(chances @ np.log(np.exp(f[0]) / (np.exp(f[0]) + np.exp(f[1:])))) / 4
+        wanted = np.exp(f / 2) / np.exp(f / 2).sum()
+        distilled -= float(wanted @ np.log(np.exp(g) / np.exp(g).sum())) / 4
+    for weight in (0.3, 1.0):
+        found = AR2RetrieverLoss(Given(), adv_weight=weight, temperature=2.0).of_rows(student, teacher)
+        assert found.item() == pytest.approx(weight * adversarial + (1 - weight) * distilled)
 
 
 def test_no_gradient_reaches_the_teacher() -> None:

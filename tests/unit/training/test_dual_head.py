@@ -65,6 +65,22 @@ def test_unlabelled_rows_have_no_part_in_the_loss_of_relevance(model: Any) -> No
     assert none.item() == 0
 
 
+def test_unless_told_the_second_head_is_distilled_at_temperature_2_with_weight_1(model: Any) -> None:
+    """`T^2 KL` over a row, by dot products over 0.05; its weight multiplies it."""
+    head_a, head_b = ([drawn(10 * head + column, 2, 8) for column in range(3)] for head in (1, 2))
+    labels = torch.tensor([labels_of([0, 0, 7], [2.0, -1.0]), labels_of([1, 1, 8], [0.5, 1.5])])
+    divergences = []
+    for row, teacher in enumerate(([2.0, -1.0], [0.5, 1.5])):
+        student = [float(head_b[0][row] @ column[row]) / 0.05 for column in head_b[1:]]
+        wanted, found = (
+            np.exp(np.array(scores) / 2) / np.exp(np.array(scores) / 2).sum() for scores in (teacher, student)
+        )
+        divergences.append(4 * float((wanted * np.log(wanted / found)).sum()))
+    for weight, loss in ((1.0, DualHeadLoss(model)), (0.25, DualHeadLoss(model, distill_weight=0.25))):
+        parts = loss.compute_losses_from_embeddings(head_a, head_b, labels)
+        assert parts["distill"].item() == pytest.approx(weight * np.mean(divergences), rel=1e-4)
+
+
 def test_a_dot_product_of_mixed_vectors_is_the_mix_of_both_scores() -> None:
     a, b, c, d = (drawn(seed, 5, 16).double() for seed in range(4))
     found = mixed(a, b, 0.3) @ mixed(c, d, 0.3).T

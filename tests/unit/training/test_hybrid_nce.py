@@ -8,9 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.functional import normalize
 
 from diptych_training.losses.contrastive import ContrastiveLoss
 from diptych_training.losses.hybrid_nce import Groups, HybridNCELoss
+from diptych_training.relevance import Relevance
 from given_embeddings import Given, columns, drawn
 
 LABELS = torch.tensor([[0, 0], [1, 1], [2, 2], [3, 3]])
@@ -55,6 +58,49 @@ def test_a_document_of_the_same_groups_is_no_negative_even_without_weight() -> N
     assert soft < masked
     wider = HybridNCELoss(Given(), beta=0, groups=GROUPS, further=0.0, iou_min=0.3)(columns(queries, documents), LABELS)
     assert wider < masked
+
+
+def by_hand(scores: Tensor, positive: Tensor, overlap: Tensor, detach: bool) -> Tensor:
+    """Hybrid-NCE row by row, with alpha 0.5, beta 0.3, lambda 0.4 and further positives from an overlap of 0.3."""
+    rows = []
+    for own, mine, shared in zip(scores, positive.tolist(), overlap.tolist(), strict=True):
+        weights = [1.0 if mine[j] else 0.4 * shared[j] if shared[j] >= 0.3 else 0.0 for j in range(len(mine))]
+        high = sum((w * own[j].exp() for j, w in enumerate(weights)), own.new_zeros(()))
+        low = own[[j for j, w in enumerate(weights) if w == 0]]
+        hardness = (0.3 * (low.detach() if detach else low)).exp()
+        negatives = (hardness / hardness.mean() * low.exp()).sum()
+        rows.append(-(high / (0.5 * high + negatives)).log())
+    return torch.stack(rows).mean()
+
+
+@pytest.mark.parametrize("detach", [True, False])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_it_is_its_formula_and_gradient_with_every_switch(detach: bool, symmetric: bool) -> None:
+    embeddings = [drawn(seed, 4, 8).double().requires_grad_() for seed in (1, 2, 3)]
+    overlap = torch.tensor([[1, 1, 1 / 3, 0], [1, 1, 1 / 3, 0], [1 / 3, 1 / 3, 1, 0], [0, 0, 0, 0]]).double()
+    overlap = torch.nn.functional.pad(overlap, (0, 4))  # the hard negatives have no groups
+    scores = normalize(embeddings[0]) @ normalize(torch.cat(embeddings[1:])).T / 0.2
+    positive = torch.eye(4, 8).double()
+    positive[0, 3] = 1  # by judgement; no document has the groups of document 3, itself included
+    wanted = by_hand(scores, positive, overlap, detach)
+    if symmetric:
+        wanted = (wanted + by_hand(scores.T[:4], positive.T[:4], overlap.T[:4], detach)) / 2
+    loss = HybridNCELoss(
+        Given(),
+        groups=GROUPS,
+        tau=0.2,
+        alpha=0.5,
+        beta=0.3,
+        further=0.4,
+        iou_min=0.3,
+        detach_weights=detach,
+        symmetric=symmetric,
+        relevance=Relevance([(0, 3)]),
+    )
+    found = loss(columns(*embeddings), torch.tensor([[n, n, 10 + n] for n in range(4)]))
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-5)
+    pairs = zip(*(torch.autograd.grad(value, embeddings) for value in (found, wanted)), strict=True)
+    assert all(torch.allclose(ours, theirs, atol=1e-6) for ours, theirs in pairs)
 
 
 @settings(deadline=None, max_examples=30)

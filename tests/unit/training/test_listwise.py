@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -57,15 +58,37 @@ def test_a_row_without_a_relevant_document_does_not_count(model: Any) -> None:
     assert ListwiseLoss(model)([QUERIES[:1], DOCUMENTS[:1]], labels([0, 0, 0])).item() == 0
 
 
-def test_with_scores_it_is_the_librarys_listnet_at_temperature_1(model: Any) -> None:
+@pytest.fixture
+def decided(tmp_path: Path) -> Any:
+    """A model whose scores of the documents of a row are far apart."""
+    found = cross_encoder(tmp_path).eval()
+    with torch.no_grad():
+        for parameter in found.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(6.0)
+        found[0].auto_model.classifier.weight.mul_(150.0)
+    return found
+
+
+def test_with_scores_it_is_the_cross_entropy_with_their_softmax_at_the_temperature(decided: Any) -> None:
     from sentence_transformers.cross_encoder.losses import ListNetLoss
 
     given = labels([2.0, 0.5, -1.0], [0.0, 3.0], [1.0, 1.5, -2.0])
-    found = ListwiseLoss(model, target="scores")([QUERIES, DOCUMENTS], given)
-    assert found.item() == pytest.approx(ListNetLoss(model)([QUERIES, DOCUMENTS], given).item(), abs=1e-5)
-    sharper = ListwiseLoss(model, target="scores", temperature=0.5)([QUERIES, DOCUMENTS], given)
-    doubled = ListwiseLoss(model, target="scores")([QUERIES, DOCUMENTS], [2 * own for own in given])
-    assert sharper.item() == pytest.approx(doubled.item(), abs=1e-5)
+    scores = [
+        np.array([decided.predict([(query, text)])[0] for text in own], np.float64)
+        for query, own in zip(QUERIES, DOCUMENTS, strict=True)
+    ]
+    assert max(np.ptp(own) for own in scores) > 1
+    for temperature in (1.0, 0.5, 4.0):
+        rows = []
+        for own, teacher in zip(scores, given, strict=True):
+            wanted = np.exp(teacher.double().numpy() / temperature)
+            rows.append(-float(wanted / wanted.sum() @ np.log(np.exp(own) / np.exp(own).sum())))
+        loss = ListwiseLoss(decided, target="scores", temperature=temperature)
+        found = loss([QUERIES, DOCUMENTS], given).item()
+        assert found == pytest.approx(np.mean(rows), rel=1e-4)
+        if temperature == 1:
+            assert found == pytest.approx(ListNetLoss(decided)([QUERIES, DOCUMENTS], given).item(), rel=1e-5)
 
 
 def test_pairs_read_two_at_a_time_give_the_same_gradient(model: Any) -> None:

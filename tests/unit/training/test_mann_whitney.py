@@ -50,6 +50,22 @@ def test_a_shift_of_one_query_moves_it_and_leaves_infonce_as_it_was() -> None:
     assert mann_whitney(shifted, EYE, ~EYE, scope="query").item() == pytest.approx(own.item())
 
 
+def test_in_the_scope_of_a_query_each_positive_meets_the_negatives_of_its_own_row() -> None:
+    scores, lots = drawn(3, 5, 9).double(), torch.rand(5, 9, generator=torch.Generator().manual_seed(4))
+    positive, negative = lots < 0.3, lots > 0.5  # between them is what does not count
+    gaps = [
+        torch.nn.functional.softplus(scores[row, low] - scores[row, high]).item()
+        for row in range(5)
+        for high in positive[row].nonzero()[:, 0].tolist()
+        for low in negative[row].nonzero()[:, 0].tolist()
+    ]
+    assert len({tuple(row) for row in negative.tolist()}) == 5
+    found = mann_whitney(scores, positive, negative, scope="query")
+    assert found.item() == pytest.approx(sum(gaps) / len(gaps))
+    published = mann_whitney(scores, positive, negative, scope="query", reduction="published")
+    assert published.item() == pytest.approx(sum(gaps) / int(positive.sum()))
+
+
 def test_gradients_are_those_of_finite_differences() -> None:
     scores = drawn(4, 3, 5).double().requires_grad_()
     positive = torch.eye(3, 5, dtype=torch.bool)

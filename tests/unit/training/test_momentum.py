@@ -121,7 +121,10 @@ def test_lexlips_loss_adds_flops_of_unit_vectors() -> None:
     loss = LexLIPLoss(model, flops_weight=0.5)
     parts = loss(batch(3, width=3))
     documents = torch.cat([model(column)["sentence_embedding"] for column in batch(3, width=3)[1:]])
+    queries = model(batch(3, width=3)[0])["sentence_embedding"]
     penalty = 0.5 * flops(normalize(documents)).item()
+    assert parts["query_regularizer_loss"].item() == pytest.approx(0.5 * flops(normalize(queries)).item(), abs=1e-6)
+    assert flops(normalize(queries)).item() != pytest.approx(flops(queries).item(), rel=0.1)
     main = MomentumContrastiveLoss(Scaled())(batch(3, width=3)).item()
     assert parts["document_regularizer_loss"].item() == pytest.approx(penalty, abs=1e-6)
     assert parts["base_loss"].item() == pytest.approx(main, abs=1e-5)

@@ -15,7 +15,7 @@ from diptych_training.losses import ContrastiveLoss
 from diptych_training.losses.multi_exit import MultiExitLoss
 from diptych_training.models.layers import layers_of
 from diptych_training.models.multi_exit import EMBEDDINGS, exit_model, export_exits, multi_exit
-from given_embeddings import Given
+from given_embeddings import Given, drawn
 from tiny_encoders import WIDTH, features_of, tiny_encoder
 
 TEXTS = ["word1 word2 word3", "word4", "word5 word6 word7 word8 word9"]
@@ -109,6 +109,22 @@ def test_distilling_pulls_early_exits_to_the_last_and_leaves_that_alone(tmp_path
     assert loss.item() > 0
     assert model[1].head["1"].linear.weight.grad.any()
     assert model[1].head["3"].linear.weight.grad is None
+
+
+def test_an_exit_is_measured_by_what_the_last_one_expects(tmp_path: Path) -> None:
+    """The divergence of P_top from P_i, in that order, as the mean over queries and over the exits below the last."""
+    model: Any = multi_exit(tiny_encoder(tmp_path / "bert"), [1, 2, 3])
+    loss = MultiExitLoss(ContrastiveLoss(model), distill_weight=1.0, distill_tau=0.3)
+    exits = [[drawn(10 * layer + column, 4, 8) for column in range(2)] for layer in range(3)]
+    chances = []
+    for queries, documents in exits:
+        a, b = (
+            own.double().numpy() / np.linalg.norm(own.double().numpy(), axis=1)[:, None] for own in (queries, documents)
+        )
+        shares = np.exp(a @ b.T / 0.3)
+        chances.append(shares / shares.sum(1)[:, None])
+    wanted = [(chances[2] * np.log(chances[2] / own)).sum(1).mean() for own in chances[:2]]
+    assert loss.divergence(exits).item() == pytest.approx(np.mean(wanted), rel=1e-5)
 
 
 def test_what_cannot_be_left_is_refused(tmp_path: Path) -> None:

@@ -55,6 +55,15 @@ def test_the_loss_falls_as_positives_climb_and_masks_them_from_each_other() -> N
     assert loss(columns(queries, *better), labels) < loss(columns(queries, *documents), labels)
 
 
+@pytest.mark.parametrize("tau", [0.05, 0.4])
+def test_the_loss_is_minus_log_p_of_cosines_over_tau(tau: float) -> None:
+    queries, documents = drawn(1, 4, 8), drawn(2, 4, 8)
+    cosines = torch.nn.functional.normalize(queries) @ torch.nn.functional.normalize(documents).T
+    wanted = -soft(cosines.double() / tau, 2, 1.5).diagonal().log().mean()
+    found = SoftTopKLoss(Given(), k=2, alpha=1.5, tau=tau)(columns(queries, documents))
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-4)
+
+
 @pytest.mark.parametrize("k", [None, 3])
 def test_gradients_stay_finite_at_sharp_temperatures(k: int | None) -> None:
     queries, documents = drawn(1, 8, 16).requires_grad_(), drawn(2, 8, 16).requires_grad_()

@@ -29,7 +29,7 @@ def test_a_live_teacher_gives_the_loss_and_gradient_of_stored_scores(make: type[
     gradients = []
     for loss, labels in (
         (TaughtLoss(make(Given()), LiveTeacher(FakeReranker(), QUERIES, DOCUMENTS)), IDS),
-        (make(Given()), stored(IDS)),
+        (make(Given()), torch.cat([IDS.float(), stored(IDS)], 1) if make.takes_ids else stored(IDS)),
     ):
         embeddings = [one.clone().requires_grad_() for one in drawings]
         loss(columns(*embeddings), labels).backward()

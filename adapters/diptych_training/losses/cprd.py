@@ -1,0 +1,88 @@
+"""CPRD: a teacher's order of a row's hard negatives beside a contrastive loss.
+
+Contrastive Partial Ranking Distillation. The teacher's scores themselves are not handed on, nor the order of what it
+holds for plain mismatches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from diptych_training.losses.contrastive import contrastive
+from diptych_training.losses.distillation import RowDistillation
+from diptych_training.losses.dual_head import split_labels
+from diptych_training.relevance import Relevance
+from diptych_training.teaching import own_scores
+
+
+class CPRDLoss(RowDistillation):
+    """The contrastive loss of the batch plus the likelihood of the teacher's order of a row's valid negatives.
+
+    Negatives are sorted by the teacher; those that it holds for plain mismatches are invalid, their order is noise. The
+    likelihood is Plackett-Luce's (ListMLE), cut after the last valid one.
+
+    Requirements: (query, positive, negative_1, ...) columns; labels: float `[B, (2 + H) + (1 + H)]`, ids and after them
+    the teacher's scores, as `diptych_training.losses.dual_head.labels_of` makes them. With scores alone, `[B, 1 + H]`,
+    nobody knows what of other rows is relevant, and the contrast is within the row.
+
+    Args:
+        model, tau, similarity: see `RowDistillation`; tau is that of both parts.
+        min_prob: a negative is valid while the sigmoid of the teacher's score is at least this.
+        top: instead of `min_prob`, the share of the negatives that is valid, the best; free of the teacher's scale.
+        weight: of the order beside the contrast.
+        relevance: see `RetrievalLoss`.
+    """
+
+    takes_ids: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        tau: float = 0.07,
+        min_prob: float = 0.1,
+        top: float | None = None,
+        weight: float = 1.0,
+        relevance: Relevance | None = None,
+        similarity: str = "cosine",
+    ) -> None:
+        super().__init__(model, tau=tau, relevance=relevance, similarity=similarity)
+        self.min_prob, self.top, self.weight = min_prob, top, weight
+
+    def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
+        """The loss of a batch."""
+        columns = len(embeddings) - 1
+        if labels is None or labels.ndim != 2 or labels.shape[1] == columns:
+            return super().compute_loss_from_embeddings(embeddings, labels)
+        queries, documents = self.prepared(embeddings)
+        ids, teacher = split_labels(labels, len(queries), columns, where="CPRDLoss")
+        similarity = self.similarities(queries, documents)
+        found = self.kept(embeddings, ids, similarity)
+        contrast = contrastive(similarity / self.tau, found.positive, found.negative)
+        own = own_scores(queries, documents, columns)[:, 1:] / self.tau
+        return contrast + self.weight * self.order(own, teacher[:, 1:].to(own))
+
+    def of_rows(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The loss of scores `[B, 1 + H]`, with contrast within the row."""
+        infonce = -student.log_softmax(1)[:, 0].mean()
+        return infonce + self.weight * self.order(student[:, 1:], teacher[:, 1:])
+
+    def order(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The part that is about the order of negatives `[B, H]`."""
+        sorted_, places = teacher.sort(dim=1, descending=True, stable=True)
+        scores = student.gather(1, places)
+        # log of the sum of exp over each place and all after it
+        rest = scores.flip(1).logcumsumexp(1).flip(1)
+        valid = self._valid(sorted_)
+        terms = torch.where(valid, rest - scores, torch.zeros_like(scores)).sum(1)
+        return (terms / valid.sum(1).clamp(min=1)).mean()
+
+    def _valid(self, teacher: Tensor) -> Tensor:
+        if self.top is None:
+            return teacher.sigmoid() >= self.min_prob
+        places = torch.arange(teacher.shape[1], device=teacher.device)
+        return (places < self.top * teacher.shape[1]).expand_as(teacher)
