@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from diptych_training.losses import CachedLoss, ContrastiveLoss, SoftTopKLoss
+from diptych_training.losses import ContrastiveLoss, SoftTopKLoss
 from diptych_training.options import AboveZero, Positive, Section
 from diptych_training.recipes.pooling import ClusterFrom, Pooling, PoolingOptions, PoolOptions, PoolSize
 
@@ -51,13 +51,10 @@ class Dexml(Pooling[Options]):
         return self.options.pool
 
     def loss(self, model: Any) -> Any:
-        """The loss over the pool, embedded in pieces when `mini_batch_size` is given."""
-        own, size = self.options.loss, self.options.training.mini_batch_size
+        """The loss over the pool."""
+        own = self.options.loss
         known: dict[str, Any] = {"relevance": self.pool.relevance, "tau": own.tau}
-        loss: Any
         if own.name == "soft_topk":
             drawn = own.sample_positives or own.k
-            loss = SoftTopKLoss(model, k=own.k, alpha=own.alpha, sample_positives=drawn, **known)
-        else:
-            loss = ContrastiveLoss(model, sample_positives=own.sample_positives or 1, **known)
-        return CachedLoss(loss, mini_batch_size=size) if size else loss
+            return SoftTopKLoss(model, k=own.k, alpha=own.alpha, sample_positives=drawn, **known)
+        return ContrastiveLoss(model, sample_positives=own.sample_positives or 1, **known)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from diptych.evaluate import read_queries
 from diptych.training import Registration, RelativePath
@@ -60,6 +60,15 @@ class Options(TaughtOptions):
         description="queries.jsonl(.gz) that nobody judged: learned from by what is mined and the teacher's scores.",
     )
     labelled_share: float = Field(0.5, gt=0, lt=1, description="Of a batch, where there are unlabelled queries.")
+
+    @model_validator(mode="after")
+    def _no_pieces(self) -> Self:
+        if self.training.mini_batch_size is not None:
+            raise ValueError(
+                "training.mini_batch_size is not for dual_head, whose two losses see a batch as a whole: leave it out, "
+                "and make training.batch_size smaller"
+            )
+        return self
 
 
 class DualHead(Distilling[Options]):

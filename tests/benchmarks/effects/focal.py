@@ -34,6 +34,7 @@ def effects() -> list[Effect]:
             "H-lex",
             metric,
             *parts(found[name], found["gamma 2"], place),
+            page="contrastive",
         )
         for name in ("InfoNCE", "gamma 0")
         for place, metric in enumerate(METRICS)

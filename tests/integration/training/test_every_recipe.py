@@ -24,7 +24,7 @@ WHOLE = {
     "ar2": "training.mini_batch_size is not for ar2",
     "cmim": "training.mini_batch_size does not go with a decoder",
     "cross_encoder": "training.mini_batch_size is of no use with loss.kind bce",
-    "dual_head": r"the loss cannot be taken in pieces(?s:.*)recipe dual_head(?s:.*)training.batch_size smaller",
+    "dual_head": "training.mini_batch_size is not for dual_head",
     "lexlip_text": "training.mini_batch_size does not go with FLOPS",
     "multi_exit": "training.mini_batch_size does not go with several exits",
     "prototype_tuning": "the encoder is frozen: training.lora and training.mini_batch_size",
