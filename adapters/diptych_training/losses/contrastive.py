@@ -95,7 +95,7 @@ class ContrastiveLoss(RetrievalLoss):
             document-query, each of the own pair with other rows. With a margin a row whose query or document is too
             near is left out of all of them.
         margin: negatives more similar than the own positive by this are left out; None takes that of `relevance`.
-        mixing: hard negatives that are mixed of others; see `Mixing`.
+        mixing: hard negatives that are mixed of others, with cosines alone; see `Mixing`.
         relevance, similarity: see `RetrievalLoss`.
     """
 
@@ -118,9 +118,10 @@ class ContrastiveLoss(RetrievalLoss):
     ) -> None:
         super().__init__(model, relevance=relevance, similarity=similarity)
         _check(tau=tau, reduction=reduction, denominator=denominator, label_smoothing=label_smoothing, blocks=blocks)
-        if mixing is not None and similarity == "maxsim":
-            do = "leave mixing out, or train vectors of whole texts"
-            raise ContractError("tokens are not mixed", where="ContrastiveLoss", got="similarity maxsim", do=do)
+        if mixing is not None and similarity != "cosine":
+            what = "tokens are not mixed" if similarity == "maxsim" else "mixes of unit length among vectors of any"
+            do = 'leave mixing out, or train vectors of whole texts by similarity="cosine"'
+            raise ContractError(what, where="ContrastiveLoss", got=f"similarity {similarity}", do=do)
         self.log_scale = torch.nn.Parameter(torch.tensor(-math.log(tau)), requires_grad=learn_tau)
         self.reduction, self.denominator, self.label_smoothing = reduction, denominator, label_smoothing
         self.sample_positives = sample_positives

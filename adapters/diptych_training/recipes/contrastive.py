@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from diptych_training.losses import CachedLoss, ContrastiveLoss
-from diptych_training.options import AboveZero, RetrievalOptions, Section, Share
+from diptych_training.losses import CachedLoss, ContrastiveLoss, HybridNCELoss, Mixing, RetrievalLoss
+from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section, Share
 from diptych_training.recipes.base import RetrievalTraining
+from diptych_training.samplers import NoDuplicates
+
+HYBRID = {"tau", "symmetric", "margin"}  # what of the loss's options Hybrid-NCE has, too
 
 
 class LossOptions(Section):
@@ -26,10 +29,41 @@ class LossOptions(Section):
     margin: AboveZero | None = Field(None, description="Leave out negatives nearer than the positive by this.")
 
 
+class MixingOptions(Section):
+    """Hard negatives mixed of others (MoCHi); see `diptych_training.losses.mixing`."""
+
+    hardest: Positive = Field(64, description="Negatives of a query that are mixed, the hardest of the batch.")
+    pairs: int = Field(64, ge=0, description="Mixes of two of them.")
+    with_query: int = Field(16, ge=0, description="Mixes of one and the query.")
+    start_step: int = Field(0, ge=0, description="Steps before mixing begins.")
+
+
+class HybridOptions(Section):
+    """Negatives that weigh by their hardness (Hybrid-NCE); see `diptych_training.losses.hybrid_nce`."""
+
+    beta: float = Field(0.1, ge=0, description="How much more hard negatives weigh; 0 weighs all alike.")
+    alpha: AboveZero = Field(1.0, description="Weight of the positives in the denominator.")
+
+
 class Options(RetrievalOptions):
     """Options of `contrastive`."""
 
     loss: LossOptions = Field(default_factory=LossOptions)
+    mixing: MixingOptions | None = Field(None, description="Mix further hard negatives of those of the batch.")
+    hybrid: HybridOptions | None = Field(None, description="Take Hybrid-NCE, which weighs negatives, for the loss.")
+    sampler: Literal["random", "no_duplicates"] = Field(
+        "random", description="no_duplicates: no document of a row is in another of its batch, or relevant to it."
+    )
+
+    @model_validator(mode="after")
+    def _hybrid_alone(self) -> Self:
+        if self.hybrid is None:
+            return self
+        changed = {name for name, value in self.loss if value != getattr(LossOptions(), name)} - HYBRID
+        refused = [f"loss.{name}" for name in sorted(changed)] + (["mixing"] if self.mixing else [])
+        if refused:
+            raise ValueError(f"hybrid is a loss of its own, without {', '.join(refused)}")
+        return self
 
 
 class Contrastive(RetrievalTraining[Options]):
@@ -39,6 +73,27 @@ class Contrastive(RetrievalTraining[Options]):
 
     def loss(self, model: Any) -> Any:
         """The family's loss, over batches that are embedded in pieces when `mini_batch_size` is given."""
-        loss = ContrastiveLoss(model, relevance=self.data.relevance(), **self.options.loss.model_dump())
-        size = self.options.training.mini_batch_size
+        loss, size = self._of_batches(model), self.options.training.mini_batch_size
         return CachedLoss(loss, mini_batch_size=size) if size else loss
+
+    def sampler(self, rows: Any) -> Any | None:
+        """Batches without duplicates, where the options ask for them."""
+        if self.options.sampler == "random":
+            return None
+        queries, documents = self.data.query_numbers, self.data.document_numbers
+        relevant = {queries[query]: [documents[one] for one in self.data.relevant(query)] for query in self.data.qrels}
+        return NoDuplicates(rows["label"][:], relevant)
+
+    def _of_batches(self, model: Any) -> RetrievalLoss:
+        options, hybrid, mixing = self.options.loss, self.options.hybrid, self.options.mixing
+        if hybrid is None:
+            mixed = Mixing(**mixing.model_dump(), seed=self.options.seed) if mixing else None
+            return ContrastiveLoss(model, relevance=self.data.relevance(), mixing=mixed, **options.model_dump())
+        return HybridNCELoss(
+            model,
+            tau=options.tau,
+            symmetric=options.symmetric,
+            alpha=hybrid.alpha,
+            beta=hybrid.beta,
+            relevance=self.data.relevance(margin=options.margin),
+        )

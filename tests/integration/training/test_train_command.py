@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from diptych import Collection, Registry
 from diptych.errors import ConfigError
 from diptych.training import RecipeFile, TrainReport, load_recipe, read_documents
+from diptych_training.recipes.contrastive import Options
 from tiny_training import Told
 
 WORDS = [f"word{n}" for n in range(200)]
@@ -211,6 +213,27 @@ def test_other_losses_are_other_recipes(name: str, prepared: Path, tmp_path: Pat
 def test_large_batches_can_be_embedded_in_pieces(prepared: Path, tmp_path: Path) -> None:
     report = trained(prepared, tmp_path / "cached", **{"training.mini_batch_size": 5})
     assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"] + 0.05
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mixing": {"hardest": 4, "pairs": 4, "with_query": 0}, "sampler": "no_duplicates"},
+        {"hybrid": {"beta": 0.5}, "loss.symmetric": True},
+    ],
+)
+def test_contrastive_mixes_and_weighs_negatives_and_keeps_duplicates_apart(
+    options: dict[str, Any], prepared: Path, tmp_path: Path
+) -> None:
+    report = trained(prepared, tmp_path / "run", **options)
+    assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"] + 0.02
+
+
+def test_hybrid_nce_refuses_the_switches_it_has_not() -> None:
+    given: dict[str, Any] = {"model": "m", "output": "o", "data": {"queries": "q", "qrels": "r", "corpus": "c"}}
+    wanted = {"hybrid": {}, "mixing": {}, "loss": {"reduction": "supcon", "tau": 0.1, "margin": 0.1}}
+    with pytest.raises(ValidationError, match=r"hybrid is a loss of its own, without loss\.reduction, mixing"):
+        Options.model_validate({**given, **wanted})
 
 
 @pytest.mark.parametrize("name", ["distill", "cprd", "tas_balanced"])

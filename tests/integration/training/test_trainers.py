@@ -8,9 +8,20 @@ from typing import Any
 import pytest
 import torch
 
-from diptych_training.losses import ContrastiveLoss, CPRDLoss, KLDistillation, MannWhitneyLoss, SoftTopKLoss
+from diptych_training.losses import (
+    ContrastiveLoss,
+    CPRDLoss,
+    FocalBCELoss,
+    Groups,
+    HybridNCELoss,
+    KLDistillation,
+    ListwiseLoss,
+    MannWhitneyLoss,
+    SoftTopKLoss,
+)
 from diptych_training.relevance import Relevance
-from diptych_training.samplers import PairedViews
+from diptych_training.samplers import NoDuplicates, PairedViews
+from tiny_models import cross_encoder
 
 WORDS = [f"word{n}" for n in range(40)]
 
@@ -61,7 +72,24 @@ def trained(
     return [entry["loss"] for entry in run.state.log_history if "loss" in entry]
 
 
-@pytest.mark.parametrize("make", [ContrastiveLoss, MannWhitneyLoss, SoftTopKLoss])
+def sampler(name: str) -> Any:
+    """Of the batches of `rows()`: pairs of rows together, or no document of a row relevant to another."""
+    return (
+        PairedViews([n // 2 for n in range(16)]) if name == "pairs" else NoDuplicates([row["label"] for row in rows()])
+    )
+
+
+def hybrid(model: Any, relevance: Relevance) -> HybridNCELoss:
+    """With the documents of two queries each in one group."""
+    return HybridNCELoss(model, relevance=relevance, groups=Groups({n: [n // 2] for n in range(16)}), symmetric=True)
+
+
+def focal(model: Any, relevance: Relevance) -> FocalBCELoss:
+    """With three drawn negatives a positive, and a threshold at a cosine of 0.5."""
+    return FocalBCELoss(model, relevance=relevance, negatives=3, tau=0.2, bias=-2.5)
+
+
+@pytest.mark.parametrize("make", [ContrastiveLoss, MannWhitneyLoss, SoftTopKLoss, hybrid, focal])
 def test_a_dense_encoder_learns_by_each_loss_with_ids(make: Any, transformer: Path, tmp_path: Path) -> None:
     from sentence_transformers import (
         SentenceTransformer,
@@ -78,9 +106,48 @@ def test_a_dense_encoder_learns_by_each_loss_with_ids(make: Any, transformer: Pa
         loss,
         tmp_path / "out",
         rows(),
-        batch_sampler=PairedViews([n // 2 for n in range(16)]),
+        batch_sampler=sampler("pairs"),
     )
     assert sum(losses[-4:]) < 0.7 * sum(losses[:4])
+
+
+def test_a_dense_encoder_learns_from_batches_without_duplicates(transformer: Path, tmp_path: Path) -> None:
+    from sentence_transformers import (
+        SentenceTransformer,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+    )
+
+    model = SentenceTransformer(str(transformer), device="cpu")
+    losses = trained(
+        model,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+        ContrastiveLoss(model),
+        tmp_path / "out",
+        rows(),
+        batch_sampler=sampler("distinct"),
+    )
+    assert sum(losses[-4:]) < 0.7 * sum(losses[:4])
+
+
+@pytest.mark.parametrize("name", ["pairs", "distinct"])
+def test_a_cross_encoder_learns_from_the_batches_of_each_sampler(name: str, tmp_path: Path) -> None:
+    from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
+
+    model = cross_encoder(tmp_path / "bert")
+    data = [{"query": row["query"], "documents": [row["positive"], row["negative"]], "label": [1, 0]} for row in rows()]
+    losses = trained(
+        model,
+        CrossEncoderTrainer,
+        CrossEncoderTrainingArguments,
+        ListwiseLoss(model),
+        tmp_path / "out",
+        data,
+        batch_sampler=sampler(name),
+    )
+    assert len(losses) >= 24
+    assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
 
 
 def test_a_dense_encoder_learns_from_a_teachers_scores(transformer: Path, tmp_path: Path) -> None:
@@ -98,19 +165,30 @@ def test_a_dense_encoder_learns_from_a_teachers_scores(transformer: Path, tmp_pa
     assert sum(losses[-4:]) < 0.7 * sum(losses[:4])
 
 
-def test_a_lexicon_learns_with_the_loss_inside_of_splades(transformer: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["pairs", "distinct"])
+def test_a_lexicon_learns_with_the_loss_inside_of_splades(name: str, transformer: Path, tmp_path: Path) -> None:
     from sentence_transformers import SparseEncoder, SparseEncoderTrainer, SparseEncoderTrainingArguments
     from sentence_transformers.sparse_encoder.losses import SpladeLoss
 
     model = SparseEncoder(str(transformer), device="cpu")
     inner = ContrastiveLoss(model, similarity="dot", tau=1.0, relevance=Relevance([(0, 1)]))
     loss = SpladeLoss(model, inner, document_regularizer_weight=1e-3, query_regularizer_weight=1e-3)
-    losses = trained(model, SparseEncoderTrainer, SparseEncoderTrainingArguments, loss, tmp_path / "out", rows())
+    losses = trained(
+        model,
+        SparseEncoderTrainer,
+        SparseEncoderTrainingArguments,
+        loss,
+        tmp_path / "out",
+        rows(),
+        batch_sampler=sampler(name),
+    )
     assert sum(losses[-4:]) < 0.7 * sum(losses[:4])
 
 
-@pytest.mark.parametrize("taught", [False, True])
-def test_late_interaction_learns_by_ids_and_by_a_teacher(taught: bool, transformer: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("taught", "name"), [(False, "distinct"), (True, "pairs")])
+def test_late_interaction_learns_by_ids_and_by_a_teacher(
+    taught: bool, name: str, transformer: Path, tmp_path: Path
+) -> None:
     from sentence_transformers import (
         MultiVectorEncoder,
         MultiVectorEncoderTrainer,
@@ -123,6 +201,12 @@ def test_late_interaction_learns_by_ids_and_by_a_teacher(taught: bool, transform
     if taught:
         loss, data = KLDistillation(model, similarity="maxsim"), [{**row, "label": [3.0, -1.0]} for row in data]
     losses = trained(
-        model, MultiVectorEncoderTrainer, MultiVectorEncoderTrainingArguments, loss, tmp_path / "out", data
+        model,
+        MultiVectorEncoderTrainer,
+        MultiVectorEncoderTrainingArguments,
+        loss,
+        tmp_path / "out",
+        data,
+        batch_sampler=sampler(name),
     )
     assert sum(losses[-4:]) < 0.8 * sum(losses[:4])

@@ -286,6 +286,11 @@ def test_options_that_mean_nothing_are_refused(options: dict[str, Any], text: st
         ContrastiveLoss(Given(), **options)
 
 
+def test_mixes_of_unit_length_are_not_put_among_longer_vectors() -> None:
+    with pytest.raises(ContractError, match=r'(?s)mixes of unit length among vectors of any.*dot.*similarity="cosine"'):
+        ContrastiveLoss(Given(), similarity="dot", mixing=Mixing())
+
+
 def test_the_model_card_gets_every_option() -> None:
     card = ContrastiveLoss(Given(), tau=0.1, margin=0.2).get_config_dict()
     assert card["tau"] == pytest.approx(0.1)
