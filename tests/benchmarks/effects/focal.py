@@ -1,6 +1,6 @@
 """Focal cross-entropy beside plain cross-entropy and beside InfoNCE, for retrieval by one threshold; H-lex.
 
-All know the judgements of the training queries. Cross-entropies take the three hardest negatives a positive of the
+All know the judgements of the training queries. Cross-entropies take three negatives a positive, drawn from the
 batch, and each loss the tau with the best F1 on the tuning seeds. The bias of the cross-entropies starts at 0 and moves
 by 2 at most in these steps, which is against them; with `bias=-0.5 / tau` it has not been measured.
 """
