@@ -22,7 +22,7 @@ from diptych_training.options import AboveZero, Positive, Section
 from diptych_training.recipes.contrastive import LossOptions
 from diptych_training.recipes.distilling import Distilling, TaughtOptions
 from diptych_training.recipes.negatives import searched
-from diptych_training.rows import Lists, Scores, columns, training_rows
+from diptych_training.rows import Lists, Scores, columns, left_out, scored_rows
 from diptych_training.running import Fitted
 from diptych_training.running.run import measured
 
@@ -114,8 +114,9 @@ class DualHead(Distilling[Options]):
     def rows(self) -> Any:
         """Rows of judged pairs and of unlabelled queries, with ids and the teacher's scores."""
         options, lists, scores = self.options.negatives, self.negatives(), self.scores()
-        pairs = training_rows(self.labelled, lists, per_query=options.per_query, seed=self.options.seed)
-        found = [*_labelled(self.labelled, pairs, scores), *_unlabelled(self.data, lists, scores, options.per_query)]
+        pairs = scored_rows(self.labelled, lists, scores, per_query=options.per_query, ids=True)
+        self.remarks += filter(None, [left_out(self.labelled, pairs)])
+        found = [*pairs, *_unlabelled(self.data, lists, scores, options.per_query)]
         import datasets
 
         names = [*columns(options.per_query), "label"]
@@ -178,18 +179,6 @@ def scores_of_heads(model: Any, task: Any) -> tuple[Any, Any, Any]:
     gains = np.array([[name in task.relevant_docs[query] for name in task.corpus_ids] for query in task.queries_ids])
     a, b = (queries[:, part] @ documents[:, part].T for part in (slice(width), slice(width, None)))
     return a, b, gains.astype(np.float32)
-
-
-def _labelled(data: TrainingData, pairs: Any, scores: Scores) -> list[dict[str, Any]]:
-    """Rows with ids, whose labels get the teacher's scores; those without all scores are left out."""
-    queries, names = list(data.queries), list(data.documents)
-    found = []
-    for row in pairs:
-        query, *documents = row["label"]
-        values = [scores.get(queries[query], {}).get(names[document]) for document in documents]
-        if None not in values:
-            found.append({**row, "label": labels_of(row["label"], [float(value or 0) for value in values])})
-    return found
 
 
 def _unlabelled(data: TrainingData, lists: Lists, scores: Scores, per_query: int) -> list[dict[str, Any]]:
