@@ -121,12 +121,15 @@ class Candidates:
         """Without the negatives where `dropped` `[B, M]` is true."""
         return replace(self, negative=self.negative & ~dropped)
 
-    def margin_filtered(self, similarity: Tensor, margin: float) -> Candidates:
+    def margin_filtered(self, similarity: Tensor, margin: float | None) -> Candidates:
         """Without negatives that are more than `margin` more similar than the row's own positive: likely relevant.
 
         Args:
             similarity: `[B, M]`, before any temperature; no gradient goes through the choice.
+            margin: None leaves none out.
         """
+        if margin is None:
+            return self
         return self.without(similarity.detach() > self.bar(similarity, margin))
 
     def bar(self, similarity: Tensor, margin: float) -> Tensor:

@@ -95,8 +95,7 @@ class RetrievalLoss(torch.nn.Module, ABC):
 
     def kept(self, embeddings: Sequence[Tensor], labels: Tensor | None, similarity: Tensor) -> Candidates:
         """What is relevant to what in this batch, without the negatives `[B, M]` that the margin leaves out."""
-        known = self.candidates(embeddings, labels)
-        return known if self.margin is None else known.margin_filtered(similarity, self.margin)
+        return self.candidates(embeddings, labels).margin_filtered(similarity, self.margin)
 
     def candidates(self, embeddings: Sequence[Tensor], labels: Tensor | None) -> Candidates:
         """What is relevant to what in this batch, whatever the margin."""

@@ -141,7 +141,7 @@ class MomentumContrastiveLoss(RetrievalLoss):
         similarity = asking @ torch.cat([pool, queue.like(pool)]).T
         positive = torch.cat([known.positive, torch.zeros_like(left_out)], 1)
         wider = replace(known, positive=positive, negative=torch.cat([known.negative, ~left_out], 1))
-        found = wider if self.margin is None else wider.margin_filtered(similarity, self.margin)
+        found = wider.margin_filtered(similarity, self.margin)
         return contrastive(similarity / self.tau, found.positive, found.negative)
 
     @torch.no_grad()

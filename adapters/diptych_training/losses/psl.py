@@ -84,7 +84,7 @@ class PSLLoss(RetrievalLoss):
             asked, rows = (torch.nn.functional.normalize(one, dim=-1) for one in (asked, rows))
         parts = [queries @ documents.T, asked @ rows.T]
         take = both_ways if self.symmetric else contrastive
-        known = known if self.margin is None else known.margin_filtered(parts[0], self.margin)
+        known = known.margin_filtered(parts[0], self.margin)
         losses = [take(one / self.tau, known.positive, known.negative, reduction=self.reduction) for one in parts]
         return self.weight * losses[0] + (1 - self.weight) * losses[1]
 
