@@ -112,6 +112,11 @@ class TrainingData:
         own = self.qrels.get(query, {})
         return sorted((document for document, grade in own.items() if grade > 0), key=lambda d: (-own[d], d))
 
+    def relevant_numbers(self) -> dict[int, list[int]]:
+        """The documents that are judged relevant to each query, all by their numbers."""
+        names = self.document_numbers
+        return {self.query_numbers[query]: [names[one] for one in self.relevant(query)] for query in self.qrels}
+
     def only(self, queries: Iterable[str]) -> TrainingData:
         """With the judgements of these queries alone; numbers stay."""
         wanted = set(queries)

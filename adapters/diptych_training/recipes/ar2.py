@@ -140,7 +140,6 @@ class Adversarial(RetrievalTraining[Options]):
         from transformers import set_seed
 
         data, training = self.data, self.options.training
-        numbers = data.query_numbers, data.document_numbers
         set_seed(self.options.seed)  # of the ranker's new head, wherever a run goes on
         name, plain = self.options.ranker or self.options.model, torch.nn.Identity()
         return AR2(
@@ -148,7 +147,7 @@ class Adversarial(RetrievalTraining[Options]):
             family("reranker").load(name, training, num_labels=1, activation_fn=plain),
             list(data.queries.values()),
             list(data.documents.values()),
-            {numbers[0][query]: [numbers[1][name] for name in data.relevant(query)] for query in data.qrels},
+            data.relevant_numbers(),
             game=self._as_game(),
             seed=self.options.seed,
             watched=lambda name, behind: [Telling(self.watcher, self.folder, None, model=name, behind=behind)],

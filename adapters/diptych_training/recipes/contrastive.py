@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from diptych_training.losses import CachedLoss, ContrastiveLoss, HybridNCELoss, Mixing, RetrievalLoss
+from diptych_training.losses import ContrastiveLoss, HybridNCELoss, Mixing, RetrievalLoss
 from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section, Share
 from diptych_training.recipes.base import RetrievalTraining
 from diptych_training.samplers import NoDuplicates
@@ -71,20 +71,8 @@ class Contrastive(RetrievalTraining[Options]):
 
     name: ClassVar[str] = "contrastive"
 
-    def loss(self, model: Any) -> Any:
-        """The family's loss, over batches that are embedded in pieces when `mini_batch_size` is given."""
-        loss, size = self._of_batches(model), self.options.training.mini_batch_size
-        return CachedLoss(loss, mini_batch_size=size) if size else loss
-
-    def sampler(self, rows: Any) -> Any | None:
-        """Batches without duplicates, where the options ask for them."""
-        if self.options.sampler == "random":
-            return None
-        queries, documents = self.data.query_numbers, self.data.document_numbers
-        relevant = {queries[query]: [documents[one] for one in self.data.relevant(query)] for query in self.data.qrels}
-        return NoDuplicates(rows["label"][:], relevant)
-
-    def _of_batches(self, model: Any) -> RetrievalLoss:
+    def loss(self, model: Any) -> RetrievalLoss:
+        """The family's loss, or Hybrid-NCE."""
         options, hybrid, mixing = self.options.loss, self.options.hybrid, self.options.mixing
         if hybrid is None:
             mixed = Mixing(**mixing.model_dump(), seed=self.options.seed) if mixing else None
@@ -97,3 +85,9 @@ class Contrastive(RetrievalTraining[Options]):
             beta=hybrid.beta,
             relevance=self.data.relevance(margin=options.margin),
         )
+
+    def sampler(self, rows: Any) -> Any | None:
+        """Batches without duplicates, where the options ask for them."""
+        if self.options.sampler == "random":
+            return None
+        return NoDuplicates(rows["label"][:], self.data.relevant_numbers())

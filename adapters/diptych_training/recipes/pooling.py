@@ -64,13 +64,9 @@ class Pooling(RetrievalTraining[P]):
     @cached_property
     def pool(self) -> LabelPool:
         """The pool of the queries that are trained."""
-        data, own = self.data, self.pooling
-        positives = {
-            data.query_numbers[query]: [data.document_numbers[one] for one in data.relevant(query)]
-            for query in data.qrels
-        }
+        positives, own = self.data.relevant_numbers(), self.pooling
         sizes = {"size": own.size, "num_pos": own.num_pos, "num_neg": own.num_neg}
-        return LabelPool(positives, documents=len(data.documents), seed=self.options.seed, **sizes)  # type: ignore[arg-type]
+        return LabelPool(positives, documents=len(self.data.documents), seed=self.options.seed, **sizes)  # type: ignore[arg-type]
 
     def rows(self) -> Any:
         """A row for each query: its text, and its number as `label`."""
