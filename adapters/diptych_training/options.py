@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -183,6 +183,15 @@ class RecipeOptions(Section):
     output: RelativePath = Field(description="Folder of the run; the trained model lies there.")
     seed: int = Field(1, description="Of everything that is drawn.")
     training: TrainingOptions = Field(default_factory=TrainingOptions)
+
+    # Behind "training.mini_batch_size": why the recipe needs a batch as a whole; "" where it does not.
+    whole: ClassVar[str] = ""
+
+    @model_validator(mode="after")
+    def _in_pieces(self) -> Self:
+        if self.whole and self.training.mini_batch_size is not None:
+            raise ValueError(f"training.mini_batch_size {self.whole}")
+        return self
 
 
 class RetrievalOptions(RecipeOptions):

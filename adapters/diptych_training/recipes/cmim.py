@@ -55,11 +55,7 @@ class Options(RecipeOptions):
     data: TextsOptions
     information: InformationOptions = Field(default_factory=InformationOptions)
 
-    @model_validator(mode="after")
-    def _no_cache(self) -> Self:
-        if self.training.mini_batch_size is not None:
-            raise ValueError("training.mini_batch_size does not go with a decoder: leave it out")
-        return self
+    whole: ClassVar[str] = "does not go with a decoder: leave it out"
 
 
 class CMIM(Training[Options]):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from diptych.evaluate import read_queries
 from diptych.training import Registration, RelativePath
@@ -61,14 +61,10 @@ class Options(TaughtOptions):
     )
     labelled_share: float = Field(0.5, gt=0, lt=1, description="Of a batch, where there are unlabelled queries.")
 
-    @model_validator(mode="after")
-    def _no_pieces(self) -> Self:
-        if self.training.mini_batch_size is not None:
-            raise ValueError(
-                "training.mini_batch_size is not for dual_head, whose two losses see a batch as a whole: leave it out, "
-                "and make training.batch_size smaller"
-            )
-        return self
+    whole: ClassVar[str] = (
+        "is not for dual_head, whose two losses see a batch as a whole: leave it out, and make "
+        "training.batch_size smaller"
+    )
 
 
 class DualHead(Distilling[Options]):

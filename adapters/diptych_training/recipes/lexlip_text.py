@@ -68,11 +68,12 @@ class Options(RetrievalOptions):
     loss: LossOptions = Field(default_factory=LossOptions)
     sparsity: SparsityOptions = Field(default_factory=SparsityOptions)
 
+    whole: ClassVar[str] = WHOLE
+
     @model_validator(mode="after")
-    def _no_pieces(self) -> Self:
-        phases = [self.training, *([self.bottleneck.training] if self.bottleneck else [])]
-        if any(phase.mini_batch_size is not None for phase in phases):
-            raise ValueError(WHOLE)
+    def _first_whole(self) -> Self:
+        if self.bottleneck is not None and self.bottleneck.training.mini_batch_size is not None:
+            raise ValueError(f"bottleneck.training.mini_batch_size {WHOLE}")
         return self
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from diptych.training import Registration, TrainReport
 from diptych_training.losses import ContrastiveLoss
@@ -39,11 +39,7 @@ class Options(RetrievalOptions):
     exits: ExitsOptions
     loss: LossOptions = Field(default_factory=LossOptions)
 
-    @model_validator(mode="after")
-    def _no_cache(self) -> Self:
-        if self.training.mini_batch_size is not None:
-            raise ValueError("training.mini_batch_size does not go with several exits: leave it out")
-        return self
+    whole: ClassVar[str] = "does not go with several exits: leave it out"
 
 
 class MultiExit(RetrievalTraining[Options]):

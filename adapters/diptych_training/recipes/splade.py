@@ -24,7 +24,7 @@ from diptych_training.recipes.teachers import TeacherOptions, teacher_scores
 from diptych_training.rows import left_out, margin_rows, scored_rows
 from diptych_training.running import Fitted
 
-WHOLE = "training.mini_batch_size does not go with FLOPS of a batch: leave it out, and make batch_size smaller"
+WHOLE = "does not go with FLOPS of a batch: leave it out, and make batch_size smaller"
 Weight = Annotated[float, Field(ge=0)]
 Ramp = Annotated[float, Field(gt=0, le=1)]
 
@@ -65,11 +65,7 @@ class Options(RetrievalOptions):
             raise ValueError("kl and margin_mse want a teacher, contrastive wants none")
         return self
 
-    @model_validator(mode="after")
-    def _no_pieces(self) -> Self:
-        if self.training.mini_batch_size is not None:
-            raise ValueError(WHOLE)
-        return self
+    whole: ClassVar[str] = WHOLE
 
 
 class Splade(RetrievalTraining[Options]):

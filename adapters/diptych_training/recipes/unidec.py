@@ -6,9 +6,9 @@ WWW 2025; see docs/methods/unidec.md.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from diptych.training import Registration
 from diptych_training.losses import PSLLoss
@@ -46,11 +46,7 @@ class Options(PoolingOptions):
     classifier: ClassifierOptions = Field(default_factory=ClassifierOptions)
     pool: PoolOptions = Field(default_factory=PoolOptions)
 
-    @model_validator(mode="after")
-    def _no_pieces(self) -> Self:
-        if self.training.mini_batch_size is not None:
-            raise ValueError("training.mini_batch_size is not for unidec: make pool.size smaller instead")
-        return self
+    whole: ClassVar[str] = "is not for unidec: make pool.size smaller instead"
 
 
 class UniDec(Pooling[Options]):
