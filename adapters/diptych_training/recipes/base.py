@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
 
 from diptych.errors import ConfigError
 from diptych.protocols import Kind
@@ -16,7 +17,7 @@ from diptych_adapters.quiet import quiet
 from diptych_training.corpus import TrainingData, held_out
 from diptych_training.losses import CachedLoss
 from diptych_training.losses.base import RetrievalLoss
-from diptych_training.options import RecipeOptions, RetrievalOptions
+from diptych_training.options import RecipeOptions, RetrievalOptions, SyntheticQueries
 from diptych_training.recipes.doubling import enough
 from diptych_training.recipes.negatives import documents_of, mined
 from diptych_training.recipes.synthetic import with_written, written
@@ -27,7 +28,7 @@ from diptych_training.running.evaluating import HeldOut, searching
 
 O = TypeVar("O", bound=RecipeOptions)  # noqa: E741
 R = TypeVar("R", bound=RetrievalOptions)
-NEGATIVES, SYNTHETIC = "negatives", "synthetic"
+NEGATIVES, SYNTHETIC, BEST = "negatives", "synthetic", "best"
 
 
 class Training(ABC, Generic[O]):
@@ -61,22 +62,21 @@ class Training(ABC, Generic[O]):
 
     def train(self) -> TrainReport:
         """The whole run; what was done before is not done again."""
-        from transformers import set_seed
-
         done = self.folder.report()
         if done is not None:
             self.watcher.say(f"{self.folder.path} is trained; delete it, or name another output, to train anew")
             return done
         started = time.monotonic()
         self.prepare()
-        with quiet():
-            set_seed(self.options.seed)
-            model = self.model()
-            fitted = self.fit(model)
-            models = self.export(model)
-        report = self._report(fitted, models, time.monotonic() - started)
+        same = self.same()
+        report = self._trained() if same is None else self.folder.take_over(same)
+        report = replace(report, seconds=time.monotonic() - started)
         write_card(report, self.options)
         return self.folder.finish(report)
+
+    def same(self) -> Path | None:
+        """The folder of a run that is done and was the same training; None where there is none."""
+        return None
 
     def model(self) -> Any:
         """The model before it is trained."""
@@ -126,7 +126,17 @@ class Training(ABC, Generic[O]):
         model.save_pretrained(str(self.folder.path), create_model_card=False)
         return [Registration(self.family.adapter, {"model": str(self.folder.path)})]
 
-    def _report(self, fitted: Fitted, models: list[Registration], seconds: float) -> TrainReport:
+    def _trained(self) -> TrainReport:
+        from transformers import set_seed
+
+        with quiet():
+            set_seed(self.options.seed)
+            model = self.model()
+            fitted = self.fit(model)
+            models = self.export(model)
+        return self._report(fitted, models)
+
+    def _report(self, fitted: Fitted, models: list[Registration]) -> TrainReport:
         measured = {"before": fitted.before, "after": fitted.after} if fitted.after else {}
         return TrainReport(
             self.name,
@@ -135,7 +145,6 @@ class Training(ABC, Generic[O]):
             tuple(models),
             measured=measured,
             steps=fitted.steps,
-            seconds=seconds,
             resumed_at=fitted.resumed_at,
             remarks=tuple(self.remarks),
         )
@@ -172,6 +181,12 @@ class RetrievalTraining(Training[R], Generic[R]):
         """Of batches; None draws them evenly."""
         return None
 
+    def same(self) -> Path | None:
+        """The training of the amount of synthetic queries that did best, which had the same rows and the same seed."""
+        best = self.folder.kept(BEST)
+        folder = self.folder.path / best[0]["trial"] if best else None
+        return folder if folder and RunFolder.reported(folder) else None
+
     def searcher(self) -> Any:
         """The model that finds documents where no collection is named: the one that is trained."""
         return self.model()
@@ -196,20 +211,21 @@ class RetrievalTraining(Training[R], Generic[R]):
         return self._split[1]
 
     def _have_written(self) -> list[str]:
-        asked, data = self.options.data.synthetic, self._judged[0]
+        asked = self.options.data.synthetic
         if asked is None or self.folder.kept(SYNTHETIC) is not None:
             return []
         if asked.double_to is not None:
-            count = sum(1 for text in data.documents.values() if text)
-            rows, sentence = enough(self.options, asked, self._again, count, SYNTHETIC)
-            self.folder.keep(SYNTHETIC, rows)
-            return [sentence]
+            return [self._have_doubled(asked)]
         found = written(self.options, *self._judged, self.searcher)
         self.folder.keep(SYNTHETIC, map(asdict, found.queries))
         return [str(found.report)]
 
-    def _again(self, options: R) -> Self:
-        return type(self)(options, self.watcher)
+    def _have_doubled(self, asked: SyntheticQueries) -> str:
+        count = sum(1 for text in self._judged[0].documents.values() if text)
+        best, sentence = enough(self.options, asked, lambda options: type(self)(options, self.watcher), count)
+        self.folder.keep(BEST, [{"trial": str(best.relative_to(self.folder.path))}])
+        self.folder.keep_prepared(best, SYNTHETIC)
+        return sentence
 
     @cached_property
     def _judged(self) -> tuple[TrainingData, TrainingData]:

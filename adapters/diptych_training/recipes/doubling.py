@@ -1,11 +1,13 @@
 """How many documents get synthetic queries: twice as many, and again, until the held-out queries gain little by it.
 
-Each amount is a training of its own, in a folder under `trials`, so that one that was killed goes on.
+Each amount is a training of its own, in a folder under `trials`, so that one that was killed goes on. But for the
+amount it has the options of the recipe: the one that did best is the training that was asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from diptych.errors import ConfigError
@@ -13,20 +15,18 @@ from diptych.training import Recipe, TrainReport
 from diptych_training.data.saturation import Saturation, doubled
 from diptych_training.options import RetrievalOptions, SyntheticQueries
 from diptych_training.running.evaluating import PRIMARY
-from diptych_training.running.folder import RunFolder
 
 
 def enough(
-    options: RetrievalOptions, asked: SyntheticQueries, recipe: Callable[[Any], Recipe], documents: int, kept: str
-) -> tuple[list[dict[str, Any]], str]:
-    """The queries of the amount that did best, and a sentence on all amounts.
+    options: RetrievalOptions, asked: SyntheticQueries, recipe: Callable[[Any], Recipe], documents: int
+) -> tuple[Path, str]:
+    """The folder of the training whose amount did best, and a sentence on all amounts.
 
     Args:
         options: of the recipe.
         asked: their `data.synthetic`, which says where doubling begins and ends.
         recipe: makes a training of such options.
         documents: how many there are.
-        kept: the name under which a run keeps its queries.
 
     Raises:
         ConfigError: nothing is held out.
@@ -39,8 +39,7 @@ def enough(
         return _score(recipe(trials[amount]).train())
 
     found = doubled(measure, start=min(asked.documents, most), most=most, gain=asked.gain)
-    rows = RunFolder.rows(trials[found.best].output, kept)
-    return rows or [], _told(found)
+    return trials[found.best].output, _told(found)
 
 
 def _trial(options: RetrievalOptions, asked: SyntheticQueries, amount: int) -> RetrievalOptions:

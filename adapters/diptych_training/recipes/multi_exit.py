@@ -68,6 +68,6 @@ class MultiExit(RetrievalTraining[Options]):
         named = [(deepest, ""), *((layer, f"exit_{layer}") for layer in reversed(inner))]
         return [Registration(self.family.adapter, {"model": str(folders[n])}, name) for n, name in named]
 
-    def _report(self, fitted: Fitted, models: list[Registration], seconds: float) -> TrainReport:
-        report = super()._report(fitted, models, seconds)
+    def _report(self, fitted: Fitted, models: list[Registration]) -> TrainReport:
+        report = super()._report(fitted, models)
         return replace(report, measured={**report.measured, **self.measured_exits}) if report.measured else report

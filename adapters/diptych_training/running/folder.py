@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +57,23 @@ class RunFolder:
 
     def report(self) -> TrainReport | None:
         """What a run that is done reported."""
-        if not (self.path / REPORT).exists():
+        return self.reported(self.path)
+
+    @staticmethod
+    def reported(folder: Path) -> TrainReport | None:
+        """What the run of any folder reported; None where it is not done."""
+        if not (folder / REPORT).exists():
             return None
-        raw = json.loads((self.path / REPORT).read_text("utf-8"))
+        raw = json.loads((folder / REPORT).read_text("utf-8"))
         models = tuple(Registration(**found) for found in raw.pop("models"))
         return TrainReport(**{**raw, "models": models, "remarks": tuple(raw["remarks"])})
+
+    def take_over(self, other: Path) -> TrainReport:
+        """Copy what a run that is done left in its folder, its model included; its report, with the paths of here."""
+        report = self.reported(other)
+        assert report is not None
+        shutil.copytree(other, self.path, ignore=shutil.ignore_patterns(ASKED, REPORT), dirs_exist_ok=True)
+        return replace(report, folder=str(self.path), models=tuple(self._here(own, report) for own in report.models))
 
     def finish(self, report: TrainReport) -> TrainReport:
         """Note the report; the checkpoints are deleted."""
@@ -79,6 +91,12 @@ class RunFolder:
         beside.replace(path)
         return path
 
+    def keep_prepared(self, other: Path, last: str) -> None:
+        """Keep what another run prepared; the rows of this name when all others are there."""
+        data = other / "data"
+        shutil.copytree(data, self.path / "data", ignore=shutil.ignore_patterns(f"{last}.jsonl"), dirs_exist_ok=True)
+        self.keep(last, self.rows(other, last) or [])
+
     def kept(self, name: str) -> list[dict[str, Any]] | None:
         """What `keep` wrote under this name, None when it has not."""
         return self.rows(self.path, name)
@@ -93,6 +111,15 @@ class RunFolder:
         """Add a line to the log."""
         with (self.path / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
+
+    def _here(self, model: Registration, report: TrainReport) -> Registration:
+        """A model of the folder of a report as that of this folder."""
+
+        def moved(value: object) -> object:
+            inside = isinstance(value, str) and Path(value).is_relative_to(report.folder)
+            return str(self.path / Path(str(value)).relative_to(report.folder)) if inside else value
+
+        return replace(model, options={name: moved(value) for name, value in model.options.items()})
 
     def _claim(self, asked: dict[str, Any]) -> None:
         there = self.path / ASKED

@@ -137,6 +137,34 @@ def test_documents_with_written_queries_are_doubled_while_it_helps(world: Path, 
     assert recipe.prepare() == []
 
 
+def test_a_doubled_training_is_that_of_its_best_amount_and_takes_no_step_more(world: Path, tmp_path: Path) -> None:
+    run, told = tmp_path / "run", Told()
+    given = options_of("multi_exit", world, run, epochs=1)
+    doubling = {**given["data"], "synthetic": {**WRITTEN, "double_to": 12, "round_trip": None}}
+    report = made({**given, "data": doubling}, told).train()
+    trials = {amount: run / "trials" / f"documents-{amount}" for amount in (6, 12)}
+    best = max(trials, key=lambda amount: (ndcg(trials[amount]), -amount))
+    assert told.done == sum(map(steps, trials.values()))
+    assert (report.steps, report.folder) == (steps(trials[best]), str(run))
+    assert [Path(model.options["model"]) for model in report.models] == [run, run / "exit_1"]
+    once = {**given["data"], "synthetic": {**WRITTEN, "documents": best, "round_trip": None}}
+    alone = made({**given, "data": once, "output": str(tmp_path / "alone")}, Told()).train()
+    assert (alone.measured, alone.remarks) == (report.measured, report.remarks)
+    for end in ("model.safetensors", "exit_1/model.safetensors"):
+        one, other = load_file(tmp_path / "alone" / end), load_file(run / end)
+        assert one.keys() == other.keys()
+        assert all(torch.equal(other[name], value) for name, value in one.items())
+    for name in ("negatives", "synthetic"):
+        assert (run / "data" / f"{name}.jsonl").read_text() == (tmp_path / "alone/data" / f"{name}.jsonl").read_text()
+    assert "double_to: 12" in (run / "README.md").read_text()
+    assert made({**given, "data": doubling}, Told()).train() == report
+
+
+def steps(run: Path) -> int:
+    value: int = json.loads((run / "report.json").read_text())["steps"]
+    return value
+
+
 def ndcg(run: Path) -> float:
     value: float = json.loads((run / "report.json").read_text())["measured"]["after"]["nDCG@10"]
     return value
