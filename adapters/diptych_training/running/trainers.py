@@ -43,6 +43,8 @@ class _Checkpoints:
             raise RuntimeError(f"{checkpoint_path} has other weights than the model that is trained: {names}")
         with torch.no_grad():
             for name, value in kept.items():
+                if there[name].shape != value.shape and not there[name].requires_grad:  # a queue that has grown
+                    there[name].resize_(value.shape)
                 there[name].copy_(value)
 
     def _load_best_model(self) -> None:
