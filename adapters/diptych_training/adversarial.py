@@ -75,15 +75,12 @@ class Round:
         hardness: how likely the ranker as it was after its warm-up takes a mined negative for better than the relevant
             document, `sigmoid(f- - f+)`, on average. One judge for all rounds, so that rounds compare.
         fooled: the same by the ranker after its steps of this round.
-        judged: share of the negatives that are judged relevant, by the judgements that mining leaves out: 0 says that
-            it did. What is relevant and unjudged nobody can count.
         ranker_loss, retriever_loss: means over the round's steps.
     """
 
     number: int
     hardness: float
     fooled: float
-    judged: float
     ranker_loss: float
     retriever_loss: float
 
@@ -145,7 +142,7 @@ class AR2:
         ranker_loss = self.train_ranker(mined, self.game.ranker_steps, seed=seed)
         hardness, fooled = self.preference(self.judge, mined), self.preference(self.ranker, mined)
         retriever_loss = self.train_retriever(mined, self.game.retriever_steps, seed=seed)
-        return Round(number, hardness, fooled, self.judged(mined), ranker_loss, retriever_loss)
+        return Round(number, hardness, fooled, ranker_loss, retriever_loss)
 
     def mined(self) -> Mined:
         """The retriever's negatives as it is now."""
@@ -187,11 +184,6 @@ class AR2:
         ids = torch.tensor(self._rows(mined))
         scores = LiveTeacher(Scoring(ranker, self.game.precision), self.queries, self.documents)(ids)
         return float((scores[:, 1:] - scores[:, :1]).sigmoid().mean())
-
-    def judged(self, mined: Mined) -> float:
-        """The share of mined negatives that are judged relevant."""
-        flags = [place in self.relevant[query] for query, own in mined.items() for place in own]
-        return sum(flags) / len(flags)
 
     def _parts(self) -> dict[str, Any]:
         plans = {"retriever": self._retriever_plan, "ranker": self._ranker_plan}

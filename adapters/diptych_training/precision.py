@@ -31,11 +31,24 @@ def computed_in(model: Any, precision: Precision) -> Iterator[None]:
             found = whole(*args, **kwargs)
         return _widened(found)
 
-    model.forward = forward
+    with forward_kept(model):
+        model.forward = forward
+        yield
+
+
+@contextmanager
+def forward_kept(model: Any) -> Iterator[None]:
+    """Within, `model.forward` may be wrapped; afterwards it is again what it was, wrapped by someone else or not.
+
+    Trainers wrap it to compute in bfloat16, and leave it so.
+    """
+    before = vars(model).get("forward")
     try:
         yield
     finally:
-        del model.forward
+        vars(model).pop("forward", None)
+        if before is not None:
+            model.forward = before
 
 
 def _widened(found: Any) -> Any:

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sentence_transformers.base.sampler import DefaultBatchSampler
-from transformers import TrainerCallback
 
 from diptych.types import Floats
 from diptych_training.pools import LabelPool, Rows
+from diptych_training.recurring import Recurring
 
 Vectors = NDArray[np.floating[Any]]
 LOGGER = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class ClusteredBatches(DefaultBatchSampler):
         return whole + (rest > 0 and not self.drop_last)
 
 
-class Refresh(TrainerCallback):
+class Refresh(Recurring[dict[str, NDArray[Any]]]):
     """Every few epochs embeds queries and documents with the model as it is, for new hard negatives and clusters.
 
     What it found is kept in `folder`, if given, and read again by a training that goes on after a kill.
@@ -140,16 +140,6 @@ class Refresh(TrainerCallback):
         self.model, self.queries, self.documents, self.pool, self.batches = model, queries, documents, pool, batches
         self.every, self.mine_from, self.cluster_from, self.cluster_size = every, mine_from, cluster_from, cluster_size
         self.depth, self.batch_size, self.folder, self.seed = depth or pool.num_neg * every, batch_size, folder, seed
-        self._done = -1
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        """Look up again, if it is time."""
-        epoch = int(state.epoch or 0)
-        due = [one for one in range(epoch + 1) if self._starts(one)]
-        if due and due[-1] > self._done:
-            self._done = due[-1]
-            found = self._kept(due[-1]) if (state.epoch or 0) > due[-1] else None  # else it is of another training
-            self.take(found or self._found(due[-1], bf16=bool(getattr(args, "bf16", False))), epoch)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Tell what the pools left out."""
@@ -159,7 +149,7 @@ class Refresh(TrainerCallback):
         level = logging.WARNING if share > 0.05 else logging.INFO
         LOGGER.log(level, "pools of %d documents left out %.1f%% of the positives so far", self.pool.size, 100 * share)
 
-    def take(self, found: Mapping[str, NDArray[Any]], epoch: int) -> None:
+    def take(self, found: dict[str, NDArray[Any]], epoch: int) -> None:
         """Use negatives `[n, depth]`, filled up with -1, and clusters `[n]`, from this epoch on."""
         if epoch >= self.mine_from:
             numbers = list(self.pool.positives)
@@ -170,11 +160,13 @@ class Refresh(TrainerCallback):
             clusters = found["clusters"]
             self.batches.groups = [np.flatnonzero(clusters == one) for one in range(int(clusters.max()) + 1)]
 
-    def _starts(self, epoch: int) -> bool:
+    def starts(self, epoch: int) -> bool:
+        """Whether it is time."""
         first = min(self.mine_from, self.cluster_from if self.batches is not None else self.mine_from)
         return epoch in (self.mine_from, self.cluster_from) or (epoch >= first and (epoch - first) % self.every == 0)
 
-    def _found(self, epoch: int, *, bf16: bool) -> dict[str, NDArray[Any]]:
+    def found(self, epoch: int, *, bf16: bool) -> dict[str, NDArray[Any]]:
+        """Negatives `[n, depth]` and clusters `[n]` by the model as it is."""
         queries, documents = self._embedded(bf16=bf16)
         mined = hard_negatives(queries, documents, self.pool.positives, self.depth)
         negatives = np.full((len(mined), self.depth), -1, np.int64)
@@ -201,7 +193,8 @@ class Refresh(TrainerCallback):
     def _random(self, epoch: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, epoch))
 
-    def _kept(self, epoch: int) -> dict[str, NDArray[Any]] | None:
+    def kept(self, epoch: int) -> dict[str, NDArray[Any]] | None:
+        """The same as it was kept."""
         file = self.folder / FILE.format(epoch) if self.folder is not None else None
         if file is None or not file.is_file():
             return None

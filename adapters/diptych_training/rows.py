@@ -66,12 +66,16 @@ def left_out(data: TrainingData, rows: Any) -> str | None:
     lost = [query for query, document in pairs(data) if (data.queries[query], data.answer(query, document)) not in kept]
     if not lost:
         return None
-    names = list(dict.fromkeys(lost))
-    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
     return (
         f"{len(lost):,} of {sum(1 for _ in pairs(data)):,} judged pairs were left out, since the teacher gave them or "
-        f"all negatives of their query no score (queries {shown})"
+        f"all negatives of their query no score ({named(lost)})"
     )
+
+
+def named(queries: Sequence[str]) -> str:
+    """The first of some queries in words, each once."""
+    names = list(dict.fromkeys(queries))
+    return f"queries {', '.join(names[:5])}" + (", ..." if len(names) > 5 else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ class TASBalanced:
 
     A cluster is drawn, then queries of it without repetition, topped up from another when it is smaller than the batch;
     for each query one of its non-empty bins, evenly, and in it a pair. Bins are of equal width between the query's own
-    least and greatest margin; equal margins are one bin. Queries with fewer than two pairs are left out.
+    least and greatest margin; equal margins are one bin. Queries with fewer than two pairs are left out: `single` says
+    which.
 
     Hofstätter et al., "Efficiently Teaching an Effective Dense Retriever with Balanced Topic Aware Sampling", SIGIR
     2021.
@@ -55,8 +56,10 @@ class TASBalanced:
             got = f"{len(asked)} queries, {len(topics)} clusters, {len(scores)} margins"
             raise ContractError("columns of different lengths", where="TASBalanced", got=got, expected="one a row")
         self.clusters_per_batch, self.rows = clusters_per_batch, len(asked)
-        self.pairs = {query: _binned(own, scores[own], bins) for query, own in _grouped(asked).items() if len(own) > 1}
-        topic_of = {query: int(topics[own[0]]) for query, own in _grouped(asked).items()}
+        rows_of = _grouped(asked)
+        self.pairs = {query: _binned(own, scores[own], bins) for query, own in rows_of.items() if len(own) > 1}
+        self.single = [query for query in rows_of if query not in self.pairs]
+        topic_of = {query: int(topics[own[0]]) for query, own in rows_of.items()}
         kept = list(self.pairs)
         if not kept:
             raise ContractError("no query has two pairs", where="TASBalanced", got=f"{len(asked)} rows")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -31,9 +32,10 @@ from diptych_training.rows import training_rows
 from diptych_training.running import Fitted, family
 from diptych_training.running.evaluating import PRIMARY, HeldOut
 from diptych_training.running.run import BEFORE, measured
-from diptych_training.running.watching import Telling
+from diptych_training.running.watching import Draw, Telling, drawing
 
 Steps = Annotated[int, Field(ge=0)]
+ROUND = "round"
 NOT_HERE = {  # of the training section
     "epochs": "game.rounds and the steps of game say how long",
     "evaluate_every": "the retriever is measured after each round",
@@ -109,16 +111,8 @@ class Adversarial(RetrievalTraining[Options]):
         evaluator = evaluator and evaluator.computed_in(self.options.training.precision)
         if last is None:
             self._warm(model, evaluator)
-        game = self._game(model)
-        if last is None:
-            game.warm()
-            self._save(game, 0, {"measured": measured(model, evaluator)})
-        else:
-            self._load(game, last)
-        for number in range((last or 0) + 1, self.options.game.rounds + 1):
-            told = game.play(number)
-            self._save(game, number, {**asdict(told), "measured": measured(model, evaluator)})
-            self._tell(told)
+        with drawing(self.folder) as draw:
+            self._play(self._game(model, draw), last, evaluator, draw)
         return self._finished(model, resumed_at=last or 0)
 
     def export(self, model: Any) -> list[Registration]:
@@ -128,6 +122,19 @@ class Adversarial(RetrievalTraining[Options]):
         ranker = {"model": str(self.folder.path / "ranker")}
         return [*found, Registration(family("reranker").adapter, ranker, name="ranker")]
 
+    def _play(self, game: AR2, last: int | None, evaluator: HeldOut | None, draw: Draw) -> None:
+        """The rounds after the last one that is kept; without any, the ranker's warm-up before."""
+        if last is None:
+            game.warm()
+            self._save(game, 0, {"measured": measured(game.retriever, evaluator)})
+            draw(ROUND, self._rounds()[0]["measured"], 0)
+        else:
+            self._load(game, last)
+        for number in range((last or 0) + 1, self.options.game.rounds + 1):
+            told = game.play(number)
+            self._save(game, number, {**asdict(told), "measured": measured(game.retriever, evaluator)})
+            self._tell(told, draw)
+
     def _warm(self, model: Any, evaluator: HeldOut | None) -> None:
         steps, rising = self.options.game.warm_steps, self.options.training.warmup
         changes = {"max_steps": steps, "eval_steps": steps, "save_steps": steps, "warmup_steps": round(rising * steps)}
@@ -136,7 +143,7 @@ class Adversarial(RetrievalTraining[Options]):
         else:
             self.folder.keep(BEFORE, [measured(model, evaluator)])
 
-    def _game(self, model: Any) -> AR2:
+    def _game(self, model: Any, draw: Draw) -> AR2:
         from transformers import set_seed
 
         data, training = self.data, self.options.training
@@ -150,7 +157,9 @@ class Adversarial(RetrievalTraining[Options]):
             data.relevant_numbers(),
             game=self._as_game(),
             seed=self.options.seed,
-            watched=lambda name, behind: [Telling(self.watcher, self.folder, None, model=name, behind=behind)],
+            watched=lambda name, behind: [
+                Telling(self.watcher, self.folder, None, model=name, behind=behind, draw=partial(draw, name))
+            ],
         )
 
     def _as_game(self) -> Game:
@@ -163,14 +172,15 @@ class Adversarial(RetrievalTraining[Options]):
             **training.model_dump(include={"warmup", "schedule", "weight_decay", "max_grad_norm", "precision"}),
         )
 
-    def _tell(self, told: Round) -> None:
-        """A sentence for the watcher, and a line of the log."""
-        values = {number: own["measured"].get(PRIMARY) for number, own in self._rounds().items()}
-        known = [value for value in values.values() if value is not None]
-        held = f"; {values[told.number]:.4f} on held-out queries, best {max(known):.4f}" if known else ""
+    def _tell(self, told: Round, draw: Draw) -> None:
+        """A line of the log, points of the curves, and a sentence for the watcher."""
+        rounds = self._rounds()
+        seen, measures = {"hardness": told.hardness, "fooled": told.fooled}, rounds[told.number]["measured"]
+        self.folder.log({ROUND: told.number, **seen, **{f"eval_{name}": value for name, value in measures.items()}})
+        draw(ROUND, {**seen, **measures}, told.number)
+        known = [own["measured"][PRIMARY] for own in rounds.values() if PRIMARY in own["measured"]]
+        held = f"; {measures[PRIMARY]:.4f} on held-out queries, best {max(known):.4f}" if known else ""
         self.watcher.say(f"round {told.number}: hardness {told.hardness:.3f}, fooled {told.fooled:.3f}{held}")
-        measures = {f"eval_{name}": value for name, value in self._rounds()[told.number]["measured"].items()}
-        self.folder.log({"round": told.number, "hardness": told.hardness, "fooled": told.fooled, **measures})
 
     def _round(self, number: int) -> Path:
         return self.folder.checkpoints / f"round-{number}"

@@ -18,7 +18,7 @@ from diptych_training.losses import DualMarginMSELoss
 from diptych_training.losses.base import Features
 from diptych_training.options import AboveZero, NegativesOptions, PerQuery, Positive, Relative, Section
 from diptych_training.recipes.distilling import Distilling, TaughtOptions
-from diptych_training.rows import MarginRows, margin_rows
+from diptych_training.rows import MarginRows, left_out, margin_rows, named
 from diptych_training.running import Fitted
 from diptych_training.samplers import TASBalanced
 
@@ -92,6 +92,7 @@ class TasBalanced(Distilling[Options]):
             bins=options.bins,
             clusters_per_batch=options.clusters_per_batch,
         )
+        self.remarks += filter(None, [left_out(self.data, prepared.rows), self._single(sampler)])
         return self.fitted(model, prepared.rows, self.loss(model), sampler=sampler)
 
     def pairs(self) -> MarginRows:
@@ -109,6 +110,16 @@ class TasBalanced(Distilling[Options]):
             _in_batch(self.family.load(options.in_batch, self.options.training), model) if options.in_batch else None
         )
         return DualMarginMSELoss(model, in_batch=teacher, in_batch_weight=options.in_batch_weight)
+
+    def _single(self, sampler: TASBalanced) -> str | None:
+        """How many queries no batch draws for want of a second pair, in words; None where each is drawn."""
+        if not sampler.single:
+            return None
+        names, count = list(self.data.queries), len(sampler.pairs) + len(sampler.single)
+        return (
+            f"{len(sampler.single):,} of {count:,} queries were left out, since they have one pair and two are drawn "
+            f"among ({named([names[query] for query in sampler.single])})"
+        )
 
     def _teacher_scale(self, model: Any, prepared: MarginRows) -> float:
         given = self.options.loss.teacher_scale

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from diptych_training.precision import forward_kept
+
 WEIGHTS = "training.safetensors"
 
 
@@ -27,6 +29,11 @@ class _Checkpoints:
     model: Any
     loss: Any
     state: Any
+
+    def train(self, *given: Any, **named: Any) -> Any:
+        """As the trainer's own; the model's `forward` is not left wrapped for bfloat16."""
+        with forward_kept(self.model):
+            return super().train(*given, **named)  # type: ignore[misc]
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """None: it reads texts, with progress bars of its own, for a card that is not used."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeAlias
 
 from transformers import TrainerCallback
 
@@ -11,6 +13,7 @@ from diptych.training import Watcher
 from diptych_training.running.folder import RunFolder
 
 STAGE = "training"
+Draw: TypeAlias = Callable[[str, Mapping[str, Any], int], None]  # the group of curves, a value of each, and the step
 
 
 class Telling(TrainerCallback):
@@ -22,12 +25,20 @@ class Telling(TrainerCallback):
         metric: the trainer's name of what the best checkpoint is chosen by.
         model: which of several is trained; "" where there is one.
         behind: steps that it has taken in earlier trainings of the run.
+        draw: is given what is logged, and the step.
     """
 
     def __init__(
-        self, watcher: Watcher, folder: RunFolder, metric: str | None, *, model: str = "", behind: int = 0
+        self,
+        watcher: Watcher,
+        folder: RunFolder,
+        metric: str | None,
+        *,
+        model: str = "",
+        behind: int = 0,
+        draw: Callable[[Mapping[str, Any], int], None] | None = None,
     ) -> None:
-        self.watcher, self.folder, self.metric = watcher, folder, metric
+        self.watcher, self.folder, self.metric, self.draw = watcher, folder, metric, draw
         self.stage, self.behind = f"{STAGE} the {model}" if model else STAGE, behind
         self.said = {"model": model} if model else {}
 
@@ -43,7 +54,10 @@ class Telling(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A line of the log."""
         plain = {key: value for key, value in kwargs["logs"].items() if _is_plain(value)}
-        self.folder.log({"step": self.behind + state.global_step, **self.said, **plain})
+        step = self.behind + state.global_step
+        self.folder.log({"step": step, **self.said, **plain})
+        if self.draw is not None:
+            self.draw(plain, step)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """How good the model is on the held-out queries."""
@@ -67,6 +81,29 @@ def callbacks(watcher: Watcher, folder: RunFolder, metric: str | None, patience:
         writer: Any = SummaryWriter(logdir=str(folder.path / "logs"))
         found.append(TensorBoardCallback(tb_writer=writer))  # type: ignore[no-untyped-call]
     return found
+
+
+@contextmanager
+def drawing(folder: RunFolder) -> Iterator[Draw]:
+    """Draws curves `group/name` for TensorBoard into the run's `logs`, those of trainings that follow each other.
+
+    Nothing is drawn where TensorBoard's writer is not installed.
+    """
+    if not importlib.util.find_spec("tensorboardX"):
+        yield lambda group, values, step: None
+        return
+    from tensorboardX import SummaryWriter
+
+    # A file of its own: the writer of a training that began in the same second has the same name else.
+    with SummaryWriter(logdir=str(folder.path / "logs"), filename_suffix=".all") as writer:
+
+        def draw(group: str, values: Mapping[str, Any], step: int) -> None:
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    writer.add_scalar(f"{group}/{name}", value, step)
+            writer.flush()
+
+        yield draw
 
 
 def _is_plain(value: object) -> bool:

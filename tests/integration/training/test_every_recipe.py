@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from diptych.errors import ConfigError
-from every_recipe import MASKED, RECIPES, made, options_of, write_world
+from diptych.training import load_recipe
+from every_recipe import MASKED, RECIPES, REGISTRY, made, options_of, write_world
 from tiny_training import Told
 
 LORA = {"rank": 2, "modules": ["query", "value"]}
@@ -92,6 +93,27 @@ def test_a_recipe_whose_loss_needs_the_whole_batch_says_so(recipe: str, world: P
     more = {"loss": {"kind": "bce"}} if recipe == "cross_encoder" else {}
     with pytest.raises(ConfigError, match=WHOLE[recipe]):
         made({**options_of(recipe, world, tmp_path / "run", mini_batch_size=4), **more}, Told()).train()
+
+
+def test_every_step_is_computed_in_bfloat16_before_and_after_evaluations(world: Path, tmp_path: Path) -> None:
+    from diptych_training.recipes.contrastive import Contrastive
+
+    class Watched(Contrastive):
+        def model(self) -> Any:
+            model = super().model()
+            layer = next(module for module in model.modules() if isinstance(module, torch.nn.Linear))
+            layer.register_forward_hook(lambda own, given, found: seen.append((own.training, found.dtype)))
+            models.append(model)
+            return model
+
+    seen: list[tuple[bool, torch.dtype]] = []
+    models: list[Any] = []
+    options = load_recipe(options_of("contrastive", world, tmp_path / "run", precision="bfloat16"), REGISTRY).options
+    Watched(options, Told()).train()  # type: ignore[arg-type]
+    assert {training for training, _ in seen} == {True, False}
+    assert {kind for _, kind in seen} == {torch.bfloat16}
+    models[-1].encode(["word1"])
+    assert seen[-1][1] == torch.float32, "what was wrapped for the training is unwrapped after it"
 
 
 WRITTEN = {"styles": ["keywords", "first"], "documents": 6, "density": 2, "round_trip": 5}

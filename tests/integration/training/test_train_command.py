@@ -254,7 +254,22 @@ def test_a_teachers_stored_scores_are_learned(name: str, prepared: Path, tmp_pat
     assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"] + 0.02
     assert 8 <= sum("eval_nDCG@10" in row for row in rows(tmp_path / "run/log.jsonl")) <= 16
     told = [remark for remark in report.remarks if "judged pairs were left out" in remark]
-    assert len(told) == (name != "tas_balanced"), "the first query has no scores"
+    assert len(told) == 1, "the first query has no scores"
+    assert told[0].endswith("(queries q0)")
+
+
+def test_queries_that_balanced_batches_never_draw_are_told_of(prepared: Path, tmp_path: Path) -> None:
+    judged = [(f"q{n}", f"d{m}") for n in range(40) for m in ([n] if n in (3, 5) else [n, n + 40])]
+    scores = [{"query": f"q{n}", "scores": {f"d{m}": m / 10 for m in range(150)}} for n in range(40) if n != 7]
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(f"{q}\t{d}\t1\n" for q, d in judged))
+    (tmp_path / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in scores))
+    changes = {"teacher": {"scores": str(tmp_path / "scores.jsonl")}, "negatives.per_query": 1, "data.dev.share": 0}
+    changes |= {"data.qrels": str(tmp_path / "qrels.tsv"), "training.epochs": 1}
+    report = trained(prepared, tmp_path / "run", recipe="tas_balanced", **changes)
+    unscored, single, *_ = report.remarks
+    assert unscored.startswith("2 of 78 judged pairs were left out")
+    assert unscored.endswith("(queries q7)")
+    assert single == "2 of 39 queries were left out, since they have one pair and two are drawn among (queries q3, q5)"
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

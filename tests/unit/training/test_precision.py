@@ -63,6 +63,22 @@ def test_an_error_within_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     assert np.array_equal(model.encode(TEXTS), exact)
 
 
+def test_a_forward_that_someone_else_has_wrapped_stays_wrapped(tmp_path: Path) -> None:
+    model = tiny_encoder(tmp_path)
+    plain, calls = model.forward, []
+
+    def wrapped(*given: Any, **named: Any) -> Any:
+        calls.append(1)
+        return plain(*given, **named)
+
+    model.forward = wrapped  # as accelerate does while it trains in bfloat16
+    with computed_in(model, "bfloat16"):
+        model.encode(TEXTS)
+    assert model.forward is wrapped
+    model.encode(TEXTS)
+    assert len(calls) == 2
+
+
 def test_candidates_are_ranked_by_scores_in_float32(tmp_path: Path) -> None:
     documents = {str(n): text for n, text in enumerate(TEXTS)}
     model = tiny_encoder(tmp_path)

@@ -48,6 +48,7 @@ def at(sampler: Batches | GroupedBatches, epoch: int) -> list[list[int]]:
 def test_equal_margins_are_one_bin_and_single_pairs_are_left_out() -> None:
     sampler = TASBalanced([1, 1, 2, 3, 3], [0, 0, 0, 0, 0], [1.0, 1.0, 5.0, 2.0, 3.0])
     assert set(sampler.pairs) == {1, 3}
+    assert sampler.single == [2]
     assert [own.tolist() for own in sampler.pairs[1]] == [[0, 1]]
     with pytest.raises(ContractError, match="no query has two pairs"):
         TASBalanced([1, 2], [0, 0])
