@@ -188,7 +188,9 @@ SURE, UNSURE = [0.6, 0.61, 0.62, 0.6, 0.61], [0.6, 0.41, 0.62, 0.4, 0.61]
         (made([0.4, 0.41, 0.42, 0.4, 0.41], better="lower"), "shown"),
         (made([0.5] * 5), "not shown"),
         (made([0.505] * 5, better="equal"), "shown"),
-        (made([0.5, 0.5, 0.5, 0.5, 0.52], better="equal"), "opposite"),
+        (made([0.5, 0.5, 0.5, 0.5, 0.52], better="equal"), "not shown"),
+        (made(SURE, better="equal"), "opposite"),
+        (made([0.4, 0.41, 0.42, 0.4, 0.41], better="equal"), "opposite"),
     ],
 )
 def test_an_effect_is_shown_when_all_its_intervals_lie_on_the_side_that_is_claimed(one: Effect, verdict: str) -> None:
