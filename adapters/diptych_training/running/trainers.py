@@ -1,8 +1,9 @@
-"""sentence-transformers' trainers with checkpoints of ours: weights alone, as safetensors, and nothing pickled beside.
+"""sentence-transformers' trainers with checkpoints of ours: weights are kept as safetensors, and read as such.
 
 The libraries' own save a model as a folder and load it as one, which loses what no folder has words for: adapters of
 peft, heads of a wrapper, parameters of a loss such as a learned temperature. A best checkpoint that does not load is an
-error here, not a line in a log.
+error here, not a line in a log. Beside the weights the trainer keeps its optimizer's state in torch's own format, which
+a training that goes on reads with `weights_only`; checkpoints are deleted when it is done.
 """
 
 from __future__ import annotations
