@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import ConfigError
+from diptych.errors import ConfigError, ContractError
 from diptych_training.corpus import TrainingData
 from diptych_training.losses.dual_head import labels_of
 
@@ -121,6 +121,40 @@ def margin_rows(data: TrainingData, negatives: Lists, scores: Scores) -> MarginR
     if not found:
         raise ConfigError("no pair has a teacher's scores", where="margin_rows", do="score the mined lists first")
     return MarginRows(_dataset(found, 1), np.array(queries), np.array(margins))
+
+
+class MovingRows:
+    """Rows that can be exchanged while a training reads them; samplers see their number alone.
+
+    Args:
+        rows: a `datasets.Dataset` to begin with.
+    """
+
+    def __init__(self, rows: Any) -> None:
+        import datasets
+
+        self.rows = rows
+        self.dataset = datasets.Dataset.from_dict({"row": range(len(rows))}).with_transform(self)
+
+    def __call__(self, asked: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
+        """The rows of these numbers as they are now."""
+        found: dict[str, list[Any]] = self.rows[asked["row"]]
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: `datasets` hashes whatever makes its rows, and would hash all of them."""
+        return {}
+
+    def exchange(self, rows: Any) -> None:
+        """Others from now on.
+
+        Raises:
+            ContractError: they are more or fewer.
+        """
+        if len(rows) != len(self.rows):
+            got, expected = f"{len(rows)} rows", f"{len(self.rows)}, as there were"
+            raise ContractError("other rows are not as many", where="MovingRows", got=got, expected=expected)
+        self.rows = rows
 
 
 def pairs(data: TrainingData) -> Iterator[tuple[str, str]]:

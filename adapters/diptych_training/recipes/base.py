@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -227,6 +227,6 @@ class RetrievalTraining(Training[R], Generic[R]):
         return with_written(asked, *self._judged, rows, self.options.data.dev.share, self.options.seed)
 
 
-def scores_by_query(rows: list[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+def scores_by_query(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Kept rows `{"query", "scores": {document: score}}` as a mapping."""
     return {row["query"]: row["scores"] for row in rows}

@@ -10,8 +10,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from diptych_training.losses import CPRDLoss
-from diptych_training.options import AboveZero, NegativesOptions, PerQuery, Section
-from diptych_training.recipes.distilling import Distilling, TaughtOptions
+from diptych_training.options import AboveZero, PerQuery, Section
+from diptych_training.recipes.renewing import RenewedNegatives, Renewing, RenewingOptions
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -25,20 +25,20 @@ class LossOptions(Section):
     weight: AboveZero = Field(1.0, description="Of the order beside the contrastive loss.")
 
 
-class Negatives(NegativesOptions):
+class Negatives(RenewedNegatives):
     """So many that their order says something."""
 
     per_query: PerQuery = 16
 
 
-class Options(TaughtOptions):
+class Options(RenewingOptions):
     """Options of `cprd`."""
 
     loss: LossOptions = Field(default_factory=LossOptions)
     negatives: Negatives = Field(default_factory=Negatives)
 
 
-class Cprd(Distilling[Options]):
+class Cprd(Renewing[Options]):
     """Trains a dense encoder by a teacher's order."""
 
     name: ClassVar[str] = "cprd"

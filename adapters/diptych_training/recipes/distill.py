@@ -8,7 +8,7 @@ from pydantic import Field
 
 from diptych_training.losses import KLDistillation
 from diptych_training.options import AboveZero, Section
-from diptych_training.recipes.distilling import Distilling, TaughtOptions
+from diptych_training.recipes.renewing import RefreshEvery, RenewedNegatives, Renewing, RenewingOptions
 
 
 class LossOptions(Section):
@@ -18,13 +18,20 @@ class LossOptions(Section):
     temperature: AboveZero = Field(1.0, description="Of both distributions; higher looks at the lower ranks more.")
 
 
-class Options(TaughtOptions):
+class Negatives(RenewedNegatives):
+    """Mined once unless said otherwise."""
+
+    refresh_every: RefreshEvery = 0
+
+
+class Options(RenewingOptions):
     """Options of `distill`."""
 
     loss: LossOptions = Field(default_factory=LossOptions)
+    negatives: Negatives = Field(default_factory=Negatives)
 
 
-class Distill(Distilling[Options]):
+class Distill(Renewing[Options]):
     """Trains a dense encoder by a teacher's distribution."""
 
     name: ClassVar[str] = "distill"

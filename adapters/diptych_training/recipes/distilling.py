@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar, TypeVar
 
 from diptych_training.options import RetrievalOptions
 from diptych_training.recipes.base import RetrievalTraining, scores_by_query
 from diptych_training.recipes.teachers import TeacherOptions, teacher_scores
-from diptych_training.rows import Scores, left_out, scored_rows
+from diptych_training.rows import Lists, Scores, left_out, scored_rows
 
 SCORES = "scores"
 
@@ -31,17 +32,23 @@ class Distilling(RetrievalTraining[T]):
         done = super().data_steps()
         if self.folder.kept(SCORES) is not None:
             return done
-        asked = self.folder.path / "data" / "pairs.jsonl"
-        found = teacher_scores(self.options.teacher, self.data, self.negatives(), self.watcher, asked)
-        self.folder.keep(SCORES, found)
+        self.folder.keep(SCORES, self.asked(self.negatives()))
         return [*done, f"the teacher scored documents of {len(self.scores()):,} queries"]
 
     def rows(self) -> Any:
         """A row for each judged pair, with the teacher's scores."""
-        count = self.options.negatives.per_query
-        found = scored_rows(self.data, self.negatives(), self.scores(), per_query=count, ids=self.with_ids)
+        found = self.rows_of(self.negatives(), self.scores())
         self.remarks += filter(None, [left_out(self.data, found)])
         return found
+
+    def rows_of(self, lists: Lists, scores: Scores) -> Any:
+        """The same of any negatives and scores."""
+        return scored_rows(self.data, lists, scores, per_query=self.options.negatives.per_query, ids=self.with_ids)
+
+    def asked(self, lists: Lists) -> Iterator[dict[str, Any]]:
+        """What the teacher gives the documents of these lists and what is relevant; no pair is asked for twice."""
+        path = self.folder.path / "data" / "pairs.jsonl"
+        return teacher_scores(self.options.teacher, self.data, lists, self.watcher, path)
 
     def scores(self) -> Scores:
         """What the teacher gave, by query and document."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from diptych.training import read_documents
 from diptych_training.corpus import TrainingData
 from diptych_training.data.mining import mine
 from diptych_training.data.model_source import ModelSource
+from diptych_training.data.negatives import Mined, MiningOptions
 from diptych_training.data.sources import CandidateSource, CollectionSource
 from diptych_training.options import RetrievalOptions
 from diptych_training.rows import Lists
@@ -79,8 +81,22 @@ def mined(options: RetrievalOptions, data: TrainingData, model: Callable[[], Any
         SearchError, ConfigError, StoreError, CollectionError: the collection cannot be searched as asked.
     """
     wanted = options.negatives
-    queries = {query: data.queries[query] for query in data.qrels}
     with searched(options, data, model, slot=wanted.slot) as source:
-        found = mine(source, queries, data.qrels, wanted.step(options.seed))
-    lists = {query: [name for name, _ in own if name in data.documents] for query, own in found.negatives.items()}
-    return lists, str(found.report)
+        found = _mined(source, data, wanted.step(options.seed))
+    return _lists(found, data), str(found.report)
+
+
+def mined_by(model: Any, options: RetrievalOptions, data: TrainingData) -> Lists:
+    """All that a model as it is now finds within the limits of `options` for each judged query, the hardest first."""
+    wanted = replace(options.negatives.step(options.seed), per_query=options.negatives.last_rank)
+    source = ModelSource(model, data.documents, precision=options.training.precision)
+    return _lists(_mined(source, data, wanted), data)
+
+
+def _mined(source: CandidateSource, data: TrainingData, options: MiningOptions) -> Mined:
+    return mine(source, {query: data.queries[query] for query in data.qrels}, data.qrels, options)
+
+
+def _lists(found: Mined, data: TrainingData) -> dict[str, list[str]]:
+    """Of documents that are trained on; a live collection may have others."""
+    return {query: [name for name, _ in own if name in data.documents] for query, own in found.negatives.items()}

@@ -21,7 +21,7 @@ STAGE = "asking the teacher"
 
 
 class TeacherOptions(Section):
-    """Who says how relevant a document is: a reranker that is asked once, before training, or a file of scores."""
+    """Who says how relevant a document is: a reranker that is asked once for each pair, or a file of scores."""
 
     adapter: str | None = Field(None, description="A registered reranker; `diptych adapters` lists them.")
     options: dict[str, Any] = Field(default_factory=dict, description="Its options, such as `model`.")

@@ -1,0 +1,181 @@
+"""Negatives that the model mines anew while it is trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from diptych.training import TrainReport, load_recipe
+from diptych_training.corpus import TrainingData
+from diptych_training.recipes.cprd import Cprd
+from every_recipe import REGISTRY, options_of, write_world
+from tiny_models import cross_encoder
+from tiny_training import Told, lines
+
+EPOCHS, BATCHES = 4, 3
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    write_world(folder)
+    cross_encoder(folder / "made", seed=1).save_pretrained(str(folder / "reranker"))
+    return folder
+
+
+def options(world: Path, output: Path, *, recipe: str = "cprd", **changes: Any) -> Any:
+    given = options_of(recipe, world, output)
+    return load_recipe({**given, **changes}, REGISTRY).options
+
+
+def reranker(world: Path) -> dict[str, Any]:
+    return {"adapter": "cross-encoder", "options": {"model": str(world / "reranker"), "device": "cpu"}}
+
+
+class Watched(Cprd):
+    """Keeps the ranking of all documents for each query, as it is whenever negatives are mined."""
+
+    ranked: list[dict[str, list[str]]]
+
+    def train(self) -> TrainReport:
+        self.ranked = []
+        return super().train()
+
+    def renewed(self, model: Any) -> Any:
+        self.ranked.append(ranked(model, self.data))
+        return super().renewed(model)
+
+
+def ranked(model: Any, data: TrainingData) -> dict[str, list[str]]:
+    names = list(data.documents)
+    queries = model.encode_query([data.queries[query] for query in data.qrels], show_progress_bar=False)
+    scores = queries @ model.encode_document(list(data.documents.values()), show_progress_bar=False).T
+    return {query: [names[place] for place in (-own).argsort()] for query, own in zip(data.qrels, scores, strict=True)}
+
+
+def kept(run: Path, epoch: int) -> dict[str, list[str]]:
+    rows = [json.loads(line) for line in (run / "data" / f"negatives-{epoch}.jsonl").read_text().splitlines()]
+    return {row["query"]: row["documents"] for row in rows}
+
+
+def test_each_epoch_has_the_negatives_of_the_model_as_it_is_then(world: Path, tmp_path: Path) -> None:
+    recipe = Watched(options(world, tmp_path / "run"), Told())
+    recipe.train()
+    assert len(recipe.ranked) == EPOCHS - 1
+    for epoch, found in enumerate(recipe.ranked, 1):
+        others = {query: [name for name in own if name not in recipe.data.qrels[query]] for query, own in found.items()}
+        assert kept(tmp_path / "run", epoch) == {query: own[:2] for query, own in others.items()}
+    assert kept(tmp_path / "run", 1) != kept(tmp_path / "run", EPOCHS - 1)
+    assert kept(tmp_path / "run", 1) != recipe.negatives()
+    assert any("of the negatives that were mined anew are others" in said for said in recipe.watcher.sentences)  # type: ignore[attr-defined]
+
+
+def test_the_rows_of_each_batch_are_those_of_its_epoch_with_the_teachers_scores(world: Path, tmp_path: Path) -> None:
+    class Seeing(Watched):
+        def loss(self, model: Any) -> Any:
+            loss = super().loss(model)
+            loss.register_forward_pre_hook(lambda own, given: labels.append(given[1]))
+            return loss
+
+    labels: list[torch.Tensor] = []
+    recipe = Seeing(options(world, tmp_path / "run"), Told())
+    recipe.train()
+    assert len(labels) == EPOCHS * BATCHES
+    names, queries = list(recipe.data.documents), list(recipe.data.queries)
+    lists = [recipe.negatives(), *(kept(tmp_path / "run", epoch) for epoch in range(1, EPOCHS))]
+    scores = recipe.scores()
+    for step, batch in enumerate(labels):
+        for row in batch.tolist():
+            query, *documents = (int(number) for number in row[:4])
+            own = [names[document] for document in documents]
+            assert own[1:] == lists[step // BATCHES][queries[query]]
+            assert row[4:] == pytest.approx([scores[queries[query]][name] for name in own])
+
+
+def test_a_reranker_is_asked_for_what_is_new_and_for_nothing_twice(world: Path, tmp_path: Path) -> None:
+    recipe = Watched(options(world, tmp_path / "run", teacher=reranker(world), negatives={"per_query": 3}), Told())
+    recipe.train()
+    pairs = [json.loads(line) for line in (tmp_path / "run" / "data" / "pairs.jsonl").read_text().splitlines()[1:]]
+    asked = [(pair["query"], pair["document"]) for pair in pairs]
+    every = [recipe.negatives(), *(kept(tmp_path / "run", epoch) for epoch in range(1, EPOCHS))]
+    wanted = {(query, name) for lists in every for query, own in lists.items() for name in own}
+    relevant = {(query, name) for query in recipe.data.qrels for name in recipe.data.relevant(query)}
+    assert sorted(asked) == sorted(wanted | relevant)
+    assert len(wanted) > sum(map(len, recipe.negatives().values()))
+
+
+class Stopping(Told):
+    """Fails at a step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def advance(self, stage: str, n: int) -> None:
+        self.done += n if stage == "training" else 0
+        if self.done == self.step:
+            raise InterruptedError("stopped by the test")
+
+
+@pytest.mark.parametrize("step", [6, 8])
+def test_a_training_that_goes_on_within_an_epoch_has_that_epochs_negatives(
+    step: int, world: Path, tmp_path: Path
+) -> None:
+    training = {**options_of("cprd", world, tmp_path)["training"], "evaluate_every": 5}  # an epoch has three steps
+    given: dict[str, Any] = {"teacher": reranker(world), "training": training}
+    ends = []
+    for name in ("whole", "again"):
+        asked = options(world, tmp_path / name, **given)
+        if name == "again":
+            with pytest.raises(InterruptedError):
+                Cprd(asked, Stopping(step)).train()
+        report = Cprd(asked, Told()).train()
+        assert report.resumed_at == (5 if name == "again" else 0)
+        ends.append(load_file(tmp_path / name / "model.safetensors"))
+    for name, value in ends[0].items():
+        torch.testing.assert_close(ends[1][name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_stored_scores_keep_what_was_mined_where_nothing_new_has_one(world: Path, tmp_path: Path) -> None:
+    given = options(world, tmp_path / "first", negatives={"per_query": 2, "relative": None, "last_rank": 2})
+    recipe = Cprd(given, Told())
+    recipe.prepare()
+    first = recipe.negatives()
+    scores = [{"query": query, "scores": dict.fromkeys([*own, f"d{query[1:]}"], 1.0)} for query, own in first.items()]
+    lines(tmp_path / "scores.jsonl", [row for row in scores if row["query"] != next(iter(first))])
+    negatives = {"per_query": 2, "relative": None, "last_rank": 2, "refresh_every": 1}
+    teacher = {"scores": str(tmp_path / "scores.jsonl")}
+    again = Watched(options(world, tmp_path / "run", negatives=negatives, teacher=teacher), Told())
+    report = again.train()
+    assert "judged pairs were left out" in report.remarks[0]
+    found = kept(tmp_path / "run", EPOCHS - 1)
+    assert found.keys() == {*first} - {next(iter(first))}
+    new = {query: [name for name in own[:2] if name in first[query]] for query, own in again.ranked[-1].items()}
+    assert found == {query: new[query] or first[query] for query in found}
+    assert any(not own for own in new.values())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "stored", "given", "every"),
+    [
+        ("cprd", False, None, 1),
+        ("cprd", True, None, 0),
+        ("cprd", True, 2, 2),
+        ("cprd", False, 0, 0),
+        ("distill", False, 0, 0),
+        ("distill", False, 3, 3),
+    ],
+)
+def test_cprd_mines_every_epoch_unless_scores_are_stored(
+    recipe: str, stored: bool, given: int | None, every: int, world: Path, tmp_path: Path
+) -> None:
+    teacher = {"scores": str(world / "scores.jsonl")} if stored else reranker(world)
+    assert options(world, tmp_path, recipe=recipe, teacher=teacher, negatives={"refresh_every": given}).every == every
+    if given is None or recipe == "distill":
+        plain = options(world, tmp_path, recipe=recipe, teacher=teacher, negatives={"per_query": 2})
+        assert plain.every == (every if recipe == "cprd" else 0)
