@@ -10,6 +10,7 @@ from typing import Any
 from diptych.protocols import Kind
 from diptych_adapters.models import ModelFolder, check_safe, resolve
 from diptych_training.options import TrainingOptions
+from diptych_training.running.columns import settle_prompts
 from diptych_training.running.trainers import with_own_checkpoints
 
 _NAMES = {
@@ -63,6 +64,8 @@ class Family:
         )
         if options.max_length is not None:
             model.max_seq_length = options.max_length
+        if self.kind != "reranker":
+            settle_prompts(model)
         return model
 
 
