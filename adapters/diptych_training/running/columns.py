@@ -9,17 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from diptych_training.options import Prompts
+
 QUERY, DOCUMENT = "query", "document"
 NAMES = {QUERY: (QUERY,), DOCUMENT: (DOCUMENT, "passage", "corpus")}  # of prompts, as adapters look for them
 DOCUMENTS = (DOCUMENT, "positive", "negative_")  # how names of columns of documents begin
 
 
-def settle_prompts(model: Any) -> None:
-    """Put the model's prompt for documents under the name `document`, in place, whichever name it has for it.
+def settle_prompts(model: Any, asked: Prompts | None = None) -> None:
+    """Put the prompts that are asked for, else the model's own, under the names `query` and `document`, in place.
 
     sentence-transformers' `encode_document` takes an empty `document` for one, and never looks at `passage`.
     """
-    model.prompts = {**(model.prompts or {}), **prompts_of_sides(model)}
+    given = asked.model_dump(exclude_none=True) if asked is not None else {}
+    others = NAMES[DOCUMENT][1:] if DOCUMENT in given else ()
+    own = {name: text for name, text in (model.prompts or {}).items() if name not in others}
+    model.prompts = {**own, **prompts_of_sides(model), **given}
 
 
 def prompts_of_sides(model: Any) -> dict[str, str]:

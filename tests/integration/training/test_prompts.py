@@ -12,6 +12,7 @@ import pytest
 from sentence_transformers import SentenceTransformer, SparseEncoder
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from diptych.errors import ConfigError
 from every_recipe import MASKED, RECIPES, made, options_of, write_world
 from tiny_encoders import WORDS
 from tiny_training import Told
@@ -73,3 +74,38 @@ def texts_in_training() -> Iterator[set[str]]:
 def saved_prompts(folder: Path) -> dict[str, str]:
     found: dict[str, str] = json.loads((folder / "config_sentence_transformers.json").read_text())["prompts"]
     return found
+
+
+def test_prompts_of_the_recipe_take_the_place_of_the_models_own(world: Path, tmp_path: Path) -> None:
+    given = options_of("contrastive", world, tmp_path / "run", epochs=1)
+    given |= {"model": str(world / "prompted-dense"), "prompts": {"query": "word33 ", "document": ""}}
+    recipe = made(given, Told())
+    assert recipe.searcher().prompts == {"query": "word33 ", "document": ""}, "negatives are mined behind them"
+    with texts_in_training() as seen:
+        recipe.train()
+    assert {text.split()[0] == "word33" for text in seen if text not in DOCUMENTS} == {True}
+    assert seen & DOCUMENTS
+    assert saved_prompts(tmp_path / "run") == {"query": "word33 ", "document": ""}
+
+
+def test_an_untold_prompt_stays_the_models_own(world: Path, tmp_path: Path) -> None:
+    given = options_of("contrastive", world, tmp_path / "run")
+    given |= {"model": str(world / "prompted-dense"), "prompts": {"query": ""}}
+    assert made(given, Told()).model().prompts == {"query": "", "document": PASSAGE, "passage": PASSAGE}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "why"),
+    [("cross_encoder", "which reads pairs: leave them out"), ("prototype_tuning", "which learns its own")],
+)
+def test_a_recipe_without_prompts_says_so(recipe: str, why: str, world: Path, tmp_path: Path) -> None:
+    given = {**options_of(recipe, world, tmp_path / "run"), "prompts": {"query": "word30 "}}
+    with pytest.raises(ConfigError, match=f"prompts are not for {recipe}, {why}"):
+        made(given, Told())
+
+
+def test_an_in_batch_teacher_behind_other_prompts_is_refused(world: Path, tmp_path: Path) -> None:
+    given = options_of("tas_balanced", world, tmp_path / "run", epochs=1)
+    given["loss"] = {"in_batch": str(world / "prompted-dense")}
+    with pytest.raises(ConfigError, match="the in-batch teacher stands behind other prompts"):
+        made(given, Told()).train()
