@@ -176,21 +176,37 @@ class TrainingOptions(Section):
     lora: LoraOptions | None = Field(None, description="Train low-rank adapters instead of all weights.")
 
 
+class Prompts(Section):
+    """What stands before each text: as it is mined, trained, measured, and served from the folder."""
+
+    query: str | None = Field(None, description="Before each query; the model's own when not given, '' for none.")
+    document: str | None = Field(None, description="Before each document; the model's own when not given, '' for none.")
+
+
 class RecipeOptions(Section):
     """What every recipe file says."""
 
     model: str = Field(min_length=1, description="What is trained: folder, hub name, or a model carried by a wheel.")
     output: RelativePath = Field(description="Folder of the run; the trained model lies there.")
     seed: int = Field(1, description="Of everything that is drawn.")
+    prompts: Prompts = Field(default_factory=Prompts)
     training: TrainingOptions = Field(default_factory=TrainingOptions)
 
     # Behind "training.mini_batch_size": why the recipe needs a batch as a whole; "" where it does not.
     whole: ClassVar[str] = ""
+    # Behind "prompts": why the recipe's model has none; "" where it does.
+    unprompted: ClassVar[str] = ""
 
     @model_validator(mode="after")
     def _in_pieces(self) -> Self:
         if self.whole and self.training.mini_batch_size is not None:
             raise ValueError(f"training.mini_batch_size {self.whole}")
+        return self
+
+    @model_validator(mode="after")
+    def _with_prompts(self) -> Self:
+        if self.unprompted and self.prompts != Prompts():
+            raise ValueError(f"prompts {self.unprompted}: leave them out")
         return self
 
 

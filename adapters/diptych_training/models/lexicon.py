@@ -59,7 +59,10 @@ def lexicon(
     if queries != "encoder" and not routed:
         side = _static(model.tokenizer, idf, frozen=queries == "bag")
         made = [Router.for_query_document(query_modules=[side], document_modules=parts), *extra]
-    return model if made == parts else SparseEncoder(modules=made, similarity_fn_name="dot", device=str(model.device))
+    if made == parts:
+        return model
+    prompts: Any = model.prompts
+    return SparseEncoder(modules=made, similarity_fn_name="dot", device=str(model.device), prompts=dict(prompts))
 
 
 def inverse_frequencies(texts: Iterable[str], tokenizer: Any) -> Tensor:

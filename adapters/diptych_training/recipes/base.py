@@ -80,7 +80,7 @@ class Training(ABC, Generic[O]):
 
     def model(self) -> Any:
         """The model before it is trained."""
-        return self.family.load(self.options.model, self.options.training)
+        return self.family.load(self.options.model, self.options.training, prompts=self.options.prompts)
 
     @abstractmethod
     def fit(self, model: Any) -> Fitted:

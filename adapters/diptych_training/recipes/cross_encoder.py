@@ -72,6 +72,8 @@ class Options(RetrievalOptions):
     teacher: TeacherOptions | None = Field(None, description="Who scores the rows, with loss distill.")
     training: RerankerTraining = Field(default_factory=RerankerTraining)
 
+    unprompted: ClassVar[str] = "are not for cross_encoder, which reads pairs"
+
     @model_validator(mode="after")
     def _taught(self) -> Self:
         if (self.loss.kind == "distill") != (self.teacher is not None):

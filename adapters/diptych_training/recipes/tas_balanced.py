@@ -20,6 +20,7 @@ from diptych_training.options import AboveZero, NegativesOptions, PerQuery, Posi
 from diptych_training.recipes.distilling import Distilling, TaughtOptions
 from diptych_training.rows import MarginRows, left_out, margin_rows, named
 from diptych_training.running import Fitted
+from diptych_training.running.columns import prompts_of_sides
 from diptych_training.samplers import TASBalanced
 
 CLUSTERS = "clusters"
@@ -146,6 +147,14 @@ def _in_batch(teacher: Any, student: Any) -> Any:
             "the in-batch teacher reads other tokens than the model that is trained",
             where="loss.in_batch",
             expected="a model with the same tokenizer",
+        )
+    if prompts_of_sides(teacher) != prompts_of_sides(student):
+        raise ConfigError(
+            "the in-batch teacher stands behind other prompts than the model that is trained",
+            where="loss.in_batch",
+            got=prompts_of_sides(teacher),
+            expected=prompts_of_sides(student),
+            do="give the model the teacher's prompts: prompts.query and prompts.document",
         )
     teacher.eval()
 

@@ -14,6 +14,7 @@ from diptych_training.options import TrainingOptions
 from diptych_training.running import lora
 from diptych_training.running.arguments import arguments
 from diptych_training.running.averaging import Untrained
+from diptych_training.running.columns import prompts_of_columns
 from diptych_training.running.evaluating import PRIMARY, HeldOut
 from diptych_training.running.families import Family
 from diptych_training.running.folder import RunFolder
@@ -75,7 +76,10 @@ def fit(
     before = _before(model, evaluator, folder)
     metric = f"eval_{PRIMARY}" if evaluator is not None else None
     batches = _batches(rows, sampler, options.batch_size, seed)
-    asked = arguments(made, options, folder, batches=batches, seed=seed, metric=metric, sampler=sampler)
+    prompts = {} if made.kind == "reranker" else prompts_of_columns(model, rows.column_names)
+    asked = arguments(
+        made, options, folder, batches=batches, seed=seed, metric=metric, sampler=sampler, prompts=prompts
+    )
     for name, value in (changes or {}).items():
         setattr(asked, name, value)
     untrained = Untrained(model) if options.untrained_share else None
