@@ -98,8 +98,8 @@ class Adversarial(RetrievalTraining[Options]):
     name: ClassVar[str] = "ar2"
 
     def data_steps(self) -> list[str]:
-        """Nothing: each round mines by itself."""
-        return []
+        """Have synthetic queries written, if asked for; each round mines by itself."""
+        return self._have_written()
 
     def loss(self, model: Any) -> Any:
         """Of the warm-up."""

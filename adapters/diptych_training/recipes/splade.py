@@ -90,7 +90,8 @@ class Splade(RetrievalTraining[Options]):
     def model(self) -> Any:
         """The lexicon; static queries start from how rare each token is in the documents."""
         base, queries = super().model(), self.options.queries
-        texts = (text for text in self.data.documents.values() if text)
+        documents = self._judged[0].documents  # `data` may still have to ask this model for queries
+        texts = (text for text in documents.values() if text)
         new = queries == "static" and not routes_of(base, ["query"])
         return lexicon(base, queries=queries, idf=inverse_frequencies(texts, base.tokenizer) if new else None)
 

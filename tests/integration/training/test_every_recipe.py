@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from diptych.errors import ConfigError
 from diptych.training import load_recipe
+from diptych_training.running import RunFolder
 from every_recipe import MASKED, RECIPES, REGISTRY, made, options_of, write_world
 from tiny_training import Told
 
@@ -147,6 +148,21 @@ def test_doubling_wants_queries_that_are_held_out(world: Path, tmp_path: Path) -
     given["data"] |= {"synthetic": {**WRITTEN, "double_to": 12}, "dev": {"share": 0}}
     with pytest.raises(ConfigError, match="double_to wants judged queries to be held out"):
         made(given, Told())
+
+
+RETRIEVAL = sorted({*RECIPES} - {"cmim", "dual_view", "prototype_tuning"})
+
+
+@pytest.mark.parametrize("recipe", RETRIEVAL)
+def test_queries_are_written_for_every_recipe_of_judged_queries_with_a_round_trip(
+    recipe: str, world: Path, tmp_path: Path
+) -> None:
+    given = options_of(recipe, world, tmp_path / "run")
+    given["data"] |= {"synthetic": WRITTEN}
+    made(given, Told()).prepare()
+    rows = RunFolder.rows(tmp_path / "run", "synthetic")
+    assert rows is not None
+    assert 0 < len(rows) <= 12
 
 
 def test_a_rerankers_first_stage_is_asked_for_the_round_trip(world: Path, tmp_path: Path) -> None:
