@@ -45,7 +45,9 @@ class SyntheticQueries(Section):
         ("question", "keywords"), description="What the generator is asked for."
     )
     cut: bool = Field(
-        True, description="A query that stands in its document word for word is left out of the document that is read."
+        True,
+        description="A query that stands in its document word for word is left out of the document that is read; not "
+        "in ar2, dexml and unidec, whose queries share the documents.",
     )
     near: AboveZero = Field(
         0.95, description="Queries of one document with a higher cosine, by counts of words, are duplicates."
@@ -199,3 +201,16 @@ class RetrievalOptions(RecipeOptions):
 
     data: DataOptions
     negatives: NegativesOptions = Field(default_factory=NegativesOptions)
+
+    # Whether all queries of a batch read the same documents, so that none can be cut out of its own.
+    shared: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _cut_where_it_can_be(self) -> Self:
+        asked = self.data.synthetic
+        if self.shared and asked is not None and asked.cut and "cut" in asked.model_fields_set:
+            raise ValueError(
+                "data.synthetic.cut is not for this recipe, in which all queries read the same documents: leave it "
+                "out, or make it false"
+            )
+        return self

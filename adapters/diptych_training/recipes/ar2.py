@@ -84,6 +84,8 @@ class Options(RetrievalOptions):
     negatives: Negatives = Field(default_factory=Negatives)
     training: RoundsTraining = Field(default_factory=RoundsTraining)
 
+    shared: ClassVar[bool] = True
+
     @model_validator(mode="after")
     def _only_what_rounds_have(self) -> Self:
         for name in sorted(self.training.model_fields_set & NOT_HERE.keys()):

@@ -83,7 +83,8 @@ def list_rows(
                 continue
             names = [positive, *(pool[n] for n in random.permutation(len(pool))[:per_query])]
             label = [1.0] + [0.0] * per_query if known is None else [float(known[name]) for name in names]
-            yield Row(query=data.queries[query], documents=[data.documents[name] for name in names], label=label)
+            texts = [data.answer(query, positive), *(data.documents[name] for name in names[1:])]
+            yield Row(query=data.queries[query], documents=texts, label=label)
 
 
 def as_pairs(rows: Iterator[Row]) -> Iterator[dict[str, Any]]:

@@ -165,6 +165,16 @@ def test_queries_are_written_for_every_recipe_of_judged_queries_with_a_round_tri
     assert 0 < len(rows) <= 12
 
 
+@pytest.mark.parametrize("recipe", ["ar2", "dexml", "unidec"])
+def test_a_query_is_not_cut_out_of_a_document_that_others_read(recipe: str, world: Path, tmp_path: Path) -> None:
+    given = options_of(recipe, world, tmp_path / "run")
+    given["data"] |= {"synthetic": {**WRITTEN, "cut": True}}
+    with pytest.raises(ConfigError, match=r"data.synthetic.cut is not for this recipe"):
+        made(given, Told())
+    given["data"] |= {"synthetic": {**WRITTEN, "cut": False}}
+    made(given, Told())
+
+
 def test_a_rerankers_first_stage_is_asked_for_the_round_trip(world: Path, tmp_path: Path) -> None:
     given = options_of("cross_encoder", world, tmp_path / "run")
     given["data"] |= {"synthetic": WRITTEN}
