@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -107,6 +108,9 @@ Relative = Annotated[
 ]
 
 
+MINED = ("first_rank", "last_rank", "margin", "relative", "slot")  # how negatives are looked for
+
+
 class NegativesOptions(Section):
     """Hard negatives, mined before training: from the live collection that `data` names, else by the model itself."""
 
@@ -118,6 +122,11 @@ class NegativesOptions(Section):
     )
     relative: Relative = 0.95
     slot: str | None = Field(None, description="Ask this slot of the collection alone; the whole pipeline else.")
+
+    def asked(self, names: Collection[str] = MINED) -> list[str]:
+        """Which of these options are given a value, as `negatives.<name>`."""
+        given = [name for name in MINED if name in names and name in self.model_fields_set]
+        return [f"negatives.{name}" for name in given if getattr(self, name) is not None]
 
     def step(self, seed: int) -> MiningOptions:
         """What the data step is asked for.

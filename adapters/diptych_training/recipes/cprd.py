@@ -10,8 +10,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from diptych_training.losses import CPRDLoss
-from diptych_training.options import AboveZero, NegativesOptions, PerQuery, Section
-from diptych_training.recipes.distilling import Distilling, TaughtOptions
+from diptych_training.options import AboveZero, Section
+from diptych_training.recipes.distilling import Distilling, Taught, TaughtNegatives, TaughtOptions
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -25,10 +25,10 @@ class LossOptions(Section):
     weight: AboveZero = Field(1.0, description="Of the order beside the contrastive loss.")
 
 
-class Negatives(NegativesOptions):
+class Negatives(TaughtNegatives):
     """So many that their order says something."""
 
-    per_query: PerQuery = 16
+    per_query: Taught = 16
 
 
 class Options(TaughtOptions):

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from diptych_training.losses import KLDistillation
 from diptych_training.options import AboveZero, Section
-from diptych_training.recipes.distilling import Distilling, TaughtOptions
+from diptych_training.recipes.distilling import Distilling, Taught, TaughtNegatives, TaughtOptions
 
 
 class LossOptions(Section):
@@ -18,9 +18,16 @@ class LossOptions(Section):
     temperature: AboveZero = Field(1.0, description="Of both distributions; higher looks at the lower ranks more.")
 
 
+class Negatives(TaughtNegatives):
+    """So many that the scores are a distribution."""
+
+    per_query: Taught = 8
+
+
 class Options(TaughtOptions):
     """Options of `distill`."""
 
+    negatives: Negatives = Field(default_factory=Negatives)
     loss: LossOptions = Field(default_factory=LossOptions)
 
 

@@ -33,7 +33,7 @@ def test_a_section_that_says_nothing_is_the_section_left_out(name: str) -> None:
 def test_one_option_of_a_section_leaves_the_recipes_own_defaults() -> None:
     known: dict[str, Any] = {"model": "m", "output": "o", "data": DATA}
     order = OrderOptions.model_validate(
-        {**known, "negatives": {"last_rank": 50}, "teacher": {"scores": "s"}}, strict=False
+        {**known, "negatives": {"last_rank": 50}, "teacher": {"adapter": "a"}}, strict=False
     )
     assert (order.negatives.per_query, order.negatives.last_rank) == (16, 50)
     rounds = AdversarialOptions.model_validate({**known, "training": {"precision": "bfloat16"}})
