@@ -97,6 +97,7 @@ class DataOptions(Section):
 
 
 PerQuery = Annotated[int, Field(ge=0, description="How many stand beside each positive; 0 mines none.")]
+Beside = Annotated[int, Field(ge=1, description="How many stand beside each positive; one at least.")]
 LastRank = Annotated[int, Field(ge=1, description="How deep is searched.")]
 Relative = Annotated[
     float | None,

@@ -19,9 +19,9 @@ from diptych_training.losses.distillation import Form
 from diptych_training.options import (
     AboveZero,
     BatchSize,
+    Beside,
     LearningRate,
     NegativesOptions,
-    PerQuery,
     Positive,
     RetrievalOptions,
     Section,
@@ -66,7 +66,7 @@ class GameOptions(Section):
 class Negatives(NegativesOptions):
     """Those that the ranker orders."""
 
-    per_query: PerQuery = 15
+    per_query: Beside = 15
 
 
 class RoundsTraining(TrainingOptions):

@@ -10,8 +10,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from diptych_training.losses import CPRDLoss
-from diptych_training.options import AboveZero, Section
-from diptych_training.recipes.distilling import Distilling, Taught, TaughtNegatives, TaughtOptions
+from diptych_training.options import AboveZero, Beside, Section
+from diptych_training.recipes.distilling import Distilling, TaughtNegatives, TaughtOptions
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -28,7 +28,7 @@ class LossOptions(Section):
 class Negatives(TaughtNegatives):
     """So many that their order says something."""
 
-    per_query: Taught = 16
+    per_query: Beside = 16
 
 
 class Options(TaughtOptions):

@@ -13,11 +13,11 @@ from diptych_training.losses import ListwiseLoss
 from diptych_training.options import (
     AboveZero,
     BatchSize,
+    Beside,
     Epochs,
     LastRank,
     MaxLength,
     NegativesOptions,
-    PerQuery,
     Positive,
     RetrievalOptions,
     Section,
@@ -47,7 +47,7 @@ class LossOptions(Section):
 class Negatives(NegativesOptions):
     """Of the first stage's best."""
 
-    per_query: PerQuery = 7
+    per_query: Beside = 7
     last_rank: LastRank = 50
 
 

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from diptych_training.losses import KLDistillation
-from diptych_training.options import AboveZero, Section
-from diptych_training.recipes.distilling import Distilling, Taught, TaughtNegatives, TaughtOptions
+from diptych_training.options import AboveZero, Beside, Section
+from diptych_training.recipes.distilling import Distilling, TaughtNegatives, TaughtOptions
 
 
 class LossOptions(Section):
@@ -21,7 +21,7 @@ class LossOptions(Section):
 class Negatives(TaughtNegatives):
     """So many that the scores are a distribution."""
 
-    per_query: Taught = 8
+    per_query: Beside = 8
 
 
 class Options(TaughtOptions):

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import Field, model_validator
 
 from diptych_training.corpus import TrainingData
-from diptych_training.options import NegativesOptions, RetrievalOptions
+from diptych_training.options import Beside, NegativesOptions, RetrievalOptions
 from diptych_training.recipes.base import NEGATIVES, RetrievalTraining, scores_by_query
 from diptych_training.recipes.teachers import TeacherOptions, teacher_scores
 from diptych_training.rows import Scores, left_out, scored_rows
 
 SCORES = "scores"
-Taught = Annotated[int, Field(ge=1, description="How many stand beside each positive.")]
 
 
 class TaughtNegatives(NegativesOptions):
     """One at least: a teacher that compares nothing teaches nothing."""
 
-    per_query: Taught = 1
+    per_query: Beside = 1
 
 
 class TaughtOptions(RetrievalOptions):
@@ -102,7 +101,7 @@ def refuse_mining(teacher: TeacherOptions | None, negatives: NegativesOptions) -
     """
     if teacher is not None and teacher.scores is not None and (asked := negatives.asked()):
         raise ValueError(
-            f"{', '.join(asked)}: nothing is mined with teacher.scores, whose documents are the candidates; leave it out"
+            f"{', '.join(asked)}: none is mined with teacher.scores, whose documents are the candidates: leave it out"
         )
 
 

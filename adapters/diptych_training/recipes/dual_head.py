@@ -18,9 +18,9 @@ from diptych_training.losses import ContrastiveLoss, KLDistillation
 from diptych_training.losses.dual_head import DualHeadLoss, labels_of
 from diptych_training.models.dual_head import dual_head, export_dual_head
 from diptych_training.models.mixing_weights import best_mix
-from diptych_training.options import AboveZero, Positive, Section
+from diptych_training.options import AboveZero, Beside, Positive, Section
 from diptych_training.recipes.contrastive import LossOptions
-from diptych_training.recipes.distilling import Distilling, Taught, TaughtNegatives, TaughtOptions
+from diptych_training.recipes.distilling import Distilling, TaughtNegatives, TaughtOptions
 from diptych_training.recipes.negatives import searched
 from diptych_training.rows import Lists, Scores, columns, left_out, scored_rows
 from diptych_training.running import Fitted
@@ -52,7 +52,7 @@ class DistillOptions(Section):
 class Negatives(TaughtNegatives):
     """So many that the scores are a distribution."""
 
-    per_query: Taught = 7
+    per_query: Beside = 7
 
 
 class Options(TaughtOptions):

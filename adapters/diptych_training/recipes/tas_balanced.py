@@ -16,8 +16,8 @@ from sentence_transformers.sentence_transformer.modules import Normalize
 from diptych.errors import ConfigError
 from diptych_training.losses import DualMarginMSELoss
 from diptych_training.losses.base import Features
-from diptych_training.options import AboveZero, Positive, Relative, Section
-from diptych_training.recipes.distilling import Distilling, Taught, TaughtNegatives, TaughtOptions
+from diptych_training.options import AboveZero, Beside, Positive, Relative, Section
+from diptych_training.recipes.distilling import Distilling, TaughtNegatives, TaughtOptions
 from diptych_training.rows import MarginRows, left_out, margin_rows, named
 from diptych_training.running import Fitted
 from diptych_training.samplers import TASBalanced
@@ -53,7 +53,7 @@ class LossOptions(Section):
 class Negatives(TaughtNegatives):
     """As many as margins can be balanced among; the teacher, and no limit, judges those near the positive."""
 
-    per_query: Taught = 8
+    per_query: Beside = 8
     relative: Relative = None
 
 
@@ -143,7 +143,7 @@ def _first(names: Sequence[str], count: int) -> Sequence[str]:
 
 
 def _spread(names: Sequence[str], count: int) -> Sequence[str]:
-    """`count` at even steps through what a teacher ordered: margins of all sizes are balanced, not the smallest alone."""
+    """`count` at even steps through what a teacher ordered, for margins of all sizes, not the smallest alone."""
     return names if len(names) <= count else [names[place * len(names) // count] for place in range(count)]
 
 

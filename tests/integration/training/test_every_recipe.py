@@ -199,7 +199,7 @@ def test_what_scores_are_stored_of_are_the_candidates(recipe: str, world: Path, 
     rows = made_of.rows()
     assert len(rows) == len(made_of.data.qrels)
     assert made_of.remarks == []
-    with pytest.raises(ConfigError, match=r"negatives.last_rank: nothing is mined with teacher.scores"):
+    with pytest.raises(ConfigError, match=r"negatives.last_rank: none is mined with teacher.scores"):
         made({**given, "negatives": {"last_rank": 50}}, Told())
 
 
@@ -213,6 +213,26 @@ def test_queries_without_judgements_are_learned_from_by_what_scores_are_stored_o
     made_of.prepare()
     row = made_of.rows()[-1]
     assert [row[name] for name in ("query", "positive", "negative_1")] == [WORDS[3], *words_of(8, 7)]
+
+
+COMPARED = ["ar2", "cprd", "cross_encoder", "distill", "dual_head", "splade", "tas_balanced"]
+
+
+@pytest.mark.parametrize("recipe", COMPARED)
+def test_a_recipe_that_compares_refuses_to_compare_nothing(recipe: str, world: Path, tmp_path: Path) -> None:
+    given = {**options_of(recipe, world, tmp_path / "run"), **TAUGHT.get(recipe, {})}
+    given |= {"teacher": {"scores": str(world / "scores.jsonl")}} if recipe == "splade" else {}
+    with pytest.raises(ConfigError, match=r"negatives.per_query"):
+        made({**given, "negatives": {"per_query": 0}}, Told())
+    made({**given, "negatives": {"per_query": 1}}, Told())
+
+
+@pytest.mark.parametrize("pool", [{"size": None}, {"size": 12}])
+def test_the_k_best_are_fewer_than_what_is_compared(pool: dict[str, Any], world: Path, tmp_path: Path) -> None:
+    most = pool["size"] or COUNT
+    given = {**options_of("dexml", world, tmp_path / "run"), "pool": pool}
+    with pytest.raises(ConfigError, match=rf"among the k best(?s:.*){most}, and {most} documents"):
+        made({**given, "loss": {"name": "soft_topk", "k": most}}, Told()).prepare()
 
 
 def words_of(*documents: int) -> list[str]:

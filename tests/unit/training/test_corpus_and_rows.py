@@ -71,7 +71,10 @@ def test_a_query_that_stands_in_its_document_is_cut_out_of_it() -> None:
     assert cut["positive"][:] == ["Cats They sleep. They purr.", "Dogs bark.", whole]
     assert data.document("d0") == documents[0]
     listed = list_rows(replace(data, cut=frozenset("ab")), {"a": ["d1"], "b": ["d0"]}, per_query=1)
-    assert [row["documents"] for row in listed] == [["Cats They sleep. They purr.", "Dogs bark."], ["Dogs bark.", whole]]
+    assert [row["documents"] for row in listed] == [
+        ["Cats They sleep. They purr.", "Dogs bark."],
+        ["Dogs bark.", whole],
+    ]
 
 
 def test_a_teacher_reads_what_the_student_reads() -> None:
