@@ -124,6 +124,14 @@ class NegativesOptions(Section):
     relative: Relative = 0.95
     slot: str | None = Field(None, description="Ask this slot of the collection alone; the whole pipeline else.")
 
+    @model_validator(mode="after")
+    def _window(self) -> Self:
+        if self.first_rank > self.last_rank:
+            raise ValueError(
+                f"first_rank {self.first_rank} is behind last_rank {self.last_rank}: give the ranks of a window"
+            )
+        return self
+
     def asked(self, names: Collection[str] = MINED) -> list[str]:
         """Which of these options are given a value, as `negatives.<name>`."""
         given = [name for name in MINED if name in names and name in self.model_fields_set]

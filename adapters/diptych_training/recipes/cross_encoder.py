@@ -24,7 +24,7 @@ from diptych_training.options import (
     TrainingOptions,
 )
 from diptych_training.recipes.base import RetrievalTraining, scores_by_query
-from diptych_training.recipes.reranking import Reranking, as_pairs, first_stage, list_rows
+from diptych_training.recipes.reranking import Reranking, as_pairs, first_stage, list_rows, too_few
 from diptych_training.recipes.teachers import TeacherOptions, teacher_scores
 from diptych_training.rows import Lists
 from diptych_training.running import family
@@ -131,7 +131,7 @@ class CrossEncoding(RetrievalTraining[Options]):
         import datasets
 
         taught = scores_by_query(list(self.folder.kept(SCORES) or ())) if self.options.teacher else None
-        rows = list_rows(
+        found = list_rows(
             self.data,
             self.negatives(),
             per_query=self.options.negatives.per_query,
@@ -139,7 +139,9 @@ class CrossEncoding(RetrievalTraining[Options]):
             seed=self.options.seed,
             scores=taught,
         )
-        return datasets.Dataset.from_list(list(as_pairs(rows) if self.options.loss.kind == "bce" else rows))
+        rows = list(found)
+        self.remarks += filter(None, [too_few(self.data, rows)])
+        return datasets.Dataset.from_list(list(as_pairs(rows)) if self.options.loss.kind == "bce" else rows)
 
     def loss(self, model: Any) -> Any:
         """As the options say."""

@@ -3,10 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from diptych import Registry
 from diptych.factories import load_object
+from diptych_training.options import NegativesOptions
 from diptych_training.recipes.ar2 import Options as AdversarialOptions
 from diptych_training.recipes.cprd import Options as OrderOptions
 
@@ -28,6 +29,11 @@ def test_a_section_that_says_nothing_is_the_section_left_out(name: str) -> None:
             assert section() == field.get_default(call_default_factory=True)
             seen += 1
     assert seen > 0
+
+
+def test_ranks_that_are_no_window_are_refused_when_options_are_read() -> None:
+    with pytest.raises(ValidationError, match="first_rank 9 is behind last_rank 3"):
+        NegativesOptions(first_rank=9, last_rank=3)
 
 
 def test_one_option_of_a_section_leaves_the_recipes_own_defaults() -> None:
