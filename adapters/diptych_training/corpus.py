@@ -107,6 +107,10 @@ class TrainingData:
             return text
         return " ".join(text.replace(self.queries[query], " ", 1).split()) or text
 
+    def read_beside(self, query: str, name: str) -> str:
+        """What is read of a document beside a query: its answer where it is relevant, else its text."""
+        return self.answer(query, name) if self.qrels.get(query, {}).get(name, 0) > 0 else self.documents[name]
+
     def relevant(self, query: str) -> list[str]:
         """The documents that are judged relevant to a query, the highest grade first."""
         own = self.qrels.get(query, {})

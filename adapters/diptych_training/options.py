@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -45,7 +46,9 @@ class SyntheticQueries(Section):
         ("question", "keywords"), description="What the generator is asked for."
     )
     cut: bool = Field(
-        True, description="A query that stands in its document word for word is left out of the document that is read."
+        True,
+        description="A query that stands in its document word for word is left out of the document that is read; not "
+        "in ar2, dexml and unidec, whose queries share the documents.",
     )
     near: AboveZero = Field(
         0.95, description="Queries of one document with a higher cosine, by counts of words, are duplicates."
@@ -94,6 +97,7 @@ class DataOptions(Section):
 
 
 PerQuery = Annotated[int, Field(ge=0, description="How many stand beside each positive; 0 mines none.")]
+Beside = Annotated[int, Field(ge=1, description="How many stand beside each positive; one at least.")]
 LastRank = Annotated[int, Field(ge=1, description="How deep is searched.")]
 Relative = Annotated[
     float | None,
@@ -103,6 +107,9 @@ Relative = Annotated[
         description="Leave out what scores above this share of the query's best positive; may be relevant.",
     ),
 ]
+
+
+MINED = ("first_rank", "last_rank", "margin", "relative", "slot")  # how negatives are looked for
 
 
 class NegativesOptions(Section):
@@ -116,6 +123,19 @@ class NegativesOptions(Section):
     )
     relative: Relative = 0.95
     slot: str | None = Field(None, description="Ask this slot of the collection alone; the whole pipeline else.")
+
+    @model_validator(mode="after")
+    def _window(self) -> Self:
+        if self.first_rank > self.last_rank:
+            raise ValueError(
+                f"first_rank {self.first_rank} is behind last_rank {self.last_rank}: give the ranks of a window"
+            )
+        return self
+
+    def asked(self, names: Collection[str] = MINED) -> list[str]:
+        """Which of these options are given a value, as `negatives.<name>`."""
+        given = [name for name in MINED if name in names and name in self.model_fields_set]
+        return [f"negatives.{name}" for name in given if getattr(self, name) is not None]
 
     def step(self, seed: int) -> MiningOptions:
         """What the data step is asked for.
@@ -215,3 +235,16 @@ class RetrievalOptions(RecipeOptions):
 
     data: DataOptions
     negatives: NegativesOptions = Field(default_factory=NegativesOptions)
+
+    # Whether all queries of a batch read the same documents, so that none can be cut out of its own.
+    shared: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _cut_where_it_can_be(self) -> Self:
+        asked = self.data.synthetic
+        if self.shared and asked is not None and asked.cut and "cut" in asked.model_fields_set:
+            raise ValueError(
+                "data.synthetic.cut is not for this recipe, in which all queries read the same documents: leave it "
+                "out, or make it false"
+            )
+        return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -42,6 +42,8 @@ class PoolOptions(Section):
 
 class PoolingOptions(RetrievalOptions):
     """Options of recipes with a pool."""
+
+    shared: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _negatives_of_the_pool(self) -> Self:

@@ -16,8 +16,8 @@ from sentence_transformers.sentence_transformer.modules import Normalize
 from diptych.errors import ConfigError
 from diptych_training.losses import DualMarginMSELoss
 from diptych_training.losses.base import Features
-from diptych_training.options import AboveZero, NegativesOptions, PerQuery, Positive, Relative, Section
-from diptych_training.recipes.distilling import Distilling, TaughtOptions
+from diptych_training.options import AboveZero, Beside, Positive, Relative, Section
+from diptych_training.recipes.distilling import Distilling, TaughtNegatives, TaughtOptions
 from diptych_training.rows import MarginRows, left_out, margin_rows, named
 from diptych_training.running import Fitted
 from diptych_training.running.columns import prompts_of_sides
@@ -51,10 +51,10 @@ class LossOptions(Section):
     in_batch_weight: float = Field(0.75, ge=0, description="Of those beside the pairs' own.")
 
 
-class Negatives(NegativesOptions):
+class Negatives(TaughtNegatives):
     """As many as margins can be balanced among; the teacher, and no limit, judges those near the positive."""
 
-    per_query: PerQuery = 8
+    per_query: Beside = 8
     relative: Relative = None
 
 
@@ -98,11 +98,9 @@ class TasBalanced(Distilling[Options]):
 
     def pairs(self) -> MarginRows:
         """Each positive with each negative of its query, and what the teacher gives them."""
-        return margin_rows(
-            self.data,
-            {q: own[: self.options.negatives.per_query] for q, own in self.negatives().items()},
-            self.scores(),
-        )
+        count, stored = self.options.negatives.per_query, self.teacher.scores is not None
+        chosen = _spread if stored else _first
+        return margin_rows(self.data, {q: chosen(own, count) for q, own in self.negatives().items()}, self.scores())
 
     def loss(self, model: Any) -> Any:
         """Squared differences of margins."""
@@ -138,6 +136,16 @@ class TasBalanced(Distilling[Options]):
         vectors = self.model().encode_query([self.data.queries[query] for query in queries], show_progress_bar=False)
         found = KMeans(min(count, len(queries)), random_state=self.options.seed, n_init=1).fit_predict(vectors)
         return dict(zip(queries, found.tolist(), strict=True))
+
+
+def _first(names: Sequence[str], count: int) -> Sequence[str]:
+    """The hardest."""
+    return names[:count]
+
+
+def _spread(names: Sequence[str], count: int) -> Sequence[str]:
+    """`count` at even steps through what a teacher ordered, for margins of all sizes, not the smallest alone."""
+    return names if len(names) <= count else [names[place * len(names) // count] for place in range(count)]
 
 
 def _in_batch(teacher: Any, student: Any) -> Any:

@@ -64,6 +64,7 @@ def teacher_scores(
         wanted,
         data.queries,
         data.documents,
+        read=data.read_beside,
         name=f"{options.adapter} {json.dumps(options.options, sort_keys=True, default=str)}",
         path=path,
         pairs=options.pairs,

@@ -13,8 +13,10 @@ from safetensors.torch import load_file
 
 from diptych.errors import ConfigError
 from diptych.training import load_recipe
-from every_recipe import MASKED, RECIPES, REGISTRY, made, options_of, write_world
-from tiny_training import Told
+from diptych_training.running import RunFolder
+from every_recipe import COUNT, MASKED, RECIPES, REGISTRY, made, options_of, write_world
+from tiny_encoders import WORDS
+from tiny_training import Told, lines
 
 LORA = {"rank": 2, "modules": ["query", "value"]}
 NO_ADAPTERS = {
@@ -147,6 +149,94 @@ def test_doubling_wants_queries_that_are_held_out(world: Path, tmp_path: Path) -
     given["data"] |= {"synthetic": {**WRITTEN, "double_to": 12}, "dev": {"share": 0}}
     with pytest.raises(ConfigError, match="double_to wants judged queries to be held out"):
         made(given, Told())
+
+
+RETRIEVAL = sorted({*RECIPES} - {"cmim", "dual_view", "prototype_tuning"})
+
+
+@pytest.mark.parametrize("recipe", RETRIEVAL)
+def test_queries_are_written_for_every_recipe_of_judged_queries_with_a_round_trip(
+    recipe: str, world: Path, tmp_path: Path
+) -> None:
+    given = options_of(recipe, world, tmp_path / "run")
+    given["data"] |= {"synthetic": WRITTEN}
+    made(given, Told()).prepare()
+    rows = RunFolder.rows(tmp_path / "run", "synthetic")
+    assert rows is not None
+    assert 0 < len(rows) <= 12
+
+
+@pytest.mark.parametrize("recipe", ["ar2", "dexml", "unidec"])
+def test_a_query_is_not_cut_out_of_a_document_that_others_read(recipe: str, world: Path, tmp_path: Path) -> None:
+    given = options_of(recipe, world, tmp_path / "run")
+    given["data"] |= {"synthetic": {**WRITTEN, "cut": True}}
+    with pytest.raises(ConfigError, match=r"data.synthetic.cut is not for this recipe"):
+        made(given, Told())
+    given["data"] |= {"synthetic": {**WRITTEN, "cut": False}}
+    made(given, Told())
+
+
+TAUGHT: dict[str, dict[str, Any]] = {
+    "cprd": {},
+    "distill": {},
+    "dual_head": {},
+    "splade": {"loss": {"kind": "kl"}},
+    "tas_balanced": {},
+}
+
+
+@pytest.mark.parametrize("recipe", sorted(TAUGHT))
+def test_what_scores_are_stored_of_are_the_candidates(recipe: str, world: Path, tmp_path: Path) -> None:
+    """However unlike they are to what the model would find."""
+    far = {f"q{n}": [f"d{(n + k) % COUNT}" for k in (9, 10, 11, 12)] for n in range(COUNT)}
+    scores = {query: {f"d{query[1:]}": 4.0, **{d: 1.0 / k for k, d in enumerate(own, 1)}} for query, own in far.items()}
+    lines(tmp_path / "own.jsonl", [{"query": query, "scores": own} for query, own in scores.items()])
+    stored = {"teacher": {"scores": str(tmp_path / "own.jsonl")}, "negatives": {"per_query": 3}}
+    given = {**options_of(recipe, world, tmp_path / "run"), **TAUGHT[recipe], **stored}
+    made_of = made(given, Told())
+    made_of.prepare()
+    assert made_of.negatives() == {query: own for query, own in far.items() if query in made_of.data.qrels}
+    rows = made_of.rows()
+    assert len(rows) == len(made_of.data.qrels)
+    assert made_of.remarks == []
+    with pytest.raises(ConfigError, match=r"negatives.last_rank: none is mined with teacher.scores"):
+        made({**given, "negatives": {"last_rank": 50}}, Told())
+
+
+def test_queries_without_judgements_are_learned_from_by_what_scores_are_stored_of(world: Path, tmp_path: Path) -> None:
+    lines(tmp_path / "more.jsonl", [{"_id": "u", "text": WORDS[3]}])
+    own = [{"query": "u", "scores": {"d9": 0.5, "d8": 2.0, "d7": 1.0}}]
+    known = (world / "scores.jsonl").read_text().splitlines()
+    lines(tmp_path / "own.jsonl", [*map(json.loads, known), *own])
+    given = {**options_of("dual_head", world, tmp_path / "run"), "unlabelled": str(tmp_path / "more.jsonl")}
+    made_of = made({**given, "teacher": {"scores": str(tmp_path / "own.jsonl")}}, Told())
+    made_of.prepare()
+    row = made_of.rows()[-1]
+    assert [row[name] for name in ("query", "positive", "negative_1")] == [WORDS[3], *words_of(8, 7)]
+
+
+COMPARED = ["ar2", "cprd", "cross_encoder", "distill", "dual_head", "splade", "tas_balanced"]
+
+
+@pytest.mark.parametrize("recipe", COMPARED)
+def test_a_recipe_that_compares_refuses_to_compare_nothing(recipe: str, world: Path, tmp_path: Path) -> None:
+    given = {**options_of(recipe, world, tmp_path / "run"), **TAUGHT.get(recipe, {})}
+    given |= {"teacher": {"scores": str(world / "scores.jsonl")}} if recipe == "splade" else {}
+    with pytest.raises(ConfigError, match=r"negatives.per_query"):
+        made({**given, "negatives": {"per_query": 0}}, Told())
+    made({**given, "negatives": {"per_query": 1}}, Told())
+
+
+@pytest.mark.parametrize("pool", [{"size": None}, {"size": 12}])
+def test_the_k_best_are_fewer_than_what_is_compared(pool: dict[str, Any], world: Path, tmp_path: Path) -> None:
+    most = pool["size"] or COUNT
+    given = {**options_of("dexml", world, tmp_path / "run"), "pool": pool}
+    with pytest.raises(ConfigError, match=rf"among the k best(?s:.*){most}, and {most} documents"):
+        made({**given, "loss": {"name": "soft_topk", "k": most}}, Told()).prepare()
+
+
+def words_of(*documents: int) -> list[str]:
+    return [" ".join(WORDS[n : n + 3]) for n in documents]
 
 
 def test_a_rerankers_first_stage_is_asked_for_the_round_trip(world: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,12 @@ from pydantic import ValidationError
 
 from diptych import Document
 from diptych.errors import ConfigError
+from diptych.testing import FakeReranker
+from diptych.types import Floats
 from diptych_training.corpus import TrainingData, held_out
+from diptych_training.data.scoring import score_lists
 from diptych_training.options import DataOptions
+from diptych_training.recipes.reranking import list_rows
 from diptych_training.rows import left_out, margin_rows, scored_rows, training_rows
 
 
@@ -65,6 +70,25 @@ def test_a_query_that_stands_in_its_document_is_cut_out_of_it() -> None:
     cut = training_rows(replace(data, cut=frozenset("ab")))
     assert cut["positive"][:] == ["Cats They sleep. They purr.", "Dogs bark.", whole]
     assert data.document("d0") == documents[0]
+    listed = list_rows(replace(data, cut=frozenset("ab")), {"a": ["d1"], "b": ["d0"]}, per_query=1)
+    assert [row["documents"] for row in listed] == [
+        ["Cats They sleep. They purr.", "Dogs bark."],
+        ["Dogs bark.", whole],
+    ]
+
+
+def test_a_teacher_reads_what_the_student_reads() -> None:
+    documents = [Document("d0", "They eat mice. They purr."), Document("d1", "They eat mice. Dogs bark.")]
+    data = TrainingData.of({"a": "They eat mice."}, documents, {"a": {"d0": 1}})
+    cut, asked = replace(data, cut=frozenset("a")), list[str]()
+
+    class Asked(FakeReranker):
+        def predict(self, pairs: Sequence[tuple[str, str]]) -> Floats:
+            asked.extend(text for _, text in pairs)
+            return super().predict(pairs)
+
+    score_lists(Asked(), {"a": ["d0", "d1"]}, cut.queries, cut.documents, read=cut.read_beside)
+    assert sorted(asked) == ["They eat mice. Dogs bark.", "They purr."]
 
 
 def test_relevance_knows_all_pairs_by_their_numbers(data: TrainingData) -> None:
