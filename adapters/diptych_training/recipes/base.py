@@ -183,7 +183,16 @@ class RetrievalTraining(Training[R], Generic[R]):
 
     def negatives(self) -> Lists:
         """What was mined, by query."""
-        return {row["query"]: row["documents"] for row in self.folder.kept(NEGATIVES) or ()}
+        return self.lists(NEGATIVES)
+
+    def lists(self, kept: str) -> dict[str, list[str]]:
+        """Documents by query that were kept under a name, without those that have gone since; a remark tells of these."""
+        rows = self.folder.kept(kept) or ()
+        gone = {name for row in rows for name in row["documents"]} - self.data.documents.keys()
+        told = f"{len(gone):,} documents of data/{kept}.jsonl are no longer there, and were left out"
+        if gone and told not in self.remarks:
+            self.remarks.append(told)
+        return {row["query"]: [name for name in row["documents"] if name not in gone] for row in rows}
 
     @property
     def data(self) -> TrainingData:

@@ -53,14 +53,14 @@ def with_written(
     Args:
         asked: whether queries are cut out of their documents.
         data, held: of judged queries.
-        rows: `{"id", "text", "document"}` as `written` gave them.
+        rows: `{"id", "text", "document"}` as `written` gave them; documents that have gone since are not asked for.
         share, seed: of what is held out of the synthetic ones.
 
     Raises:
         ConfigError: there is no query at all.
     """
     texts = {row["id"]: row["text"] for row in rows}
-    qrels = {row["id"]: {row["document"]: 1.0} for row in rows}
+    qrels = {row["id"]: {row["document"]: 1.0} for row in rows if data.documents.get(row["document"])}
     queries = {**held.queries, **data.queries, **texts}
     cut = frozenset(texts) if asked.cut else frozenset[str]()
     both = TrainingData(queries, data.documents, {**data.qrels, **qrels}, data.titles, cut)

@@ -215,6 +215,25 @@ def test_queries_without_judgements_are_learned_from_by_what_scores_are_stored_o
     assert [row[name] for name in ("query", "positive", "negative_1")] == [WORDS[3], *words_of(8, 7)]
 
 
+@pytest.mark.parametrize("recipe", ["contrastive", "cross_encoder", "distill", "dual_head"])
+def test_a_document_that_is_gone_when_the_training_starts_is_left_out_with_a_remark(
+    recipe: str, world: Path, tmp_path: Path
+) -> None:
+    there = Path(shutil.copytree(world, tmp_path / "world"))
+    given = options_of(recipe, there, tmp_path / "run", epochs=1)
+    given["data"] |= {"synthetic": {**WRITTEN, "round_trip": None}} if recipe == "contrastive" else {}
+    first = made(given, Told())
+    first.prepare()
+    gone = next(iter(first.negatives().values()))[0]
+    documents = [json.loads(line) for line in (there / "corpus.jsonl").read_text().splitlines()]
+    lines(there / "corpus.jsonl", [row for row in documents if row["_id"] != gone])
+    again = made(given, Told())
+    rows = again.rows()
+    assert len(rows) > 0
+    assert any("1 documents of data/" in remark and "no longer there" in remark for remark in again.remarks)
+    assert all(gone not in own for own in again.negatives().values())
+
+
 COMPARED = ["ar2", "cprd", "cross_encoder", "distill", "dual_head", "splade", "tas_balanced"]
 
 
