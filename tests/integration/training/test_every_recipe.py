@@ -32,6 +32,7 @@ WHOLE = {
     "multi_exit": "training.mini_batch_size does not go with several exits",
     "prototype_tuning": "the encoder is frozen: training.lora and training.mini_batch_size",
     "splade": "training.mini_batch_size does not go with FLOPS",
+    "tas_balanced": "training.mini_batch_size does not go with loss.in_batch",
     "unidec": "training.mini_batch_size is not for unidec",
 }
 
@@ -92,7 +93,8 @@ NO_NEGATIVES: dict[str, dict[str, Any]] = {name: {"negatives": {"per_query": 0}}
 
 @pytest.mark.parametrize("recipe", sorted(WHOLE))
 def test_a_recipe_whose_loss_needs_the_whole_batch_says_so(recipe: str, world: Path, tmp_path: Path) -> None:
-    more = {"loss": {"kind": "bce"}} if recipe == "cross_encoder" else {}
+    losses = {"cross_encoder": {"kind": "bce"}, "tas_balanced": {"in_batch": str(world / "dense")}}
+    more = {"loss": losses[recipe]} if recipe in losses else {}
     with pytest.raises(ConfigError, match=WHOLE[recipe]):
         made({**options_of(recipe, world, tmp_path / "run", mini_batch_size=4), **more}, Told()).train()
 
