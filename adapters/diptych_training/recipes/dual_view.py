@@ -83,6 +83,10 @@ class Options(RecipeOptions):
     )
     loss: LossOptions = Field(default_factory=LossOptions)
 
+    def holds_out(self) -> bool:
+        """Whether any instances are held out."""
+        return self.data.share > 0
+
 
 class DualView(Training[Options]):
     """Trains a dense encoder on dual views."""
@@ -122,7 +126,10 @@ class DualView(Training[Options]):
         asked = {str(place): view.text for place, view in enumerate(held)}
         data = TrainingData(asked, self.documents, judged)
         inner = searching(data, self.kind, documents=self.options.data.documents, seed=self.options.seed)
-        return Following(inner.inner, held, self.documents) if inner else None
+        if inner is None:
+            return None
+        searched = dict(zip(inner.inner.corpus_ids, inner.inner.corpus, strict=True))
+        return Following(inner.inner, held, searched)
 
     @cached_property
     def documents(self) -> Mapping[str, str]:

@@ -236,6 +236,45 @@ def test_a_document_that_is_gone_when_the_training_starts_is_left_out_with_a_rem
     assert all(gone not in own for own in again.negatives().values())
 
 
+@pytest.mark.parametrize("recipe", sorted({*RECIPES} - {"ar2"}))
+def test_nobody_waits_for_a_gain_of_nothing(recipe: str, world: Path, tmp_path: Path) -> None:
+    given = options_of(recipe, world, tmp_path / "run", patience=2)
+    nothing: dict[str, Any] = {"cmim": {"queries": None, "qrels": None}, "dual_view": {"share": 0}}
+    with pytest.raises(ConfigError, match=r"training.patience waits for a gain on what is held out"):
+        made({**given, "data": {**given["data"], **nothing.get(recipe, {"dev": {"share": 0}})}}, Told())
+    made(given, Told())
+
+
+def test_a_first_phase_without_queries_waits_for_nothing(world: Path, tmp_path: Path) -> None:
+    given = options_of("lexlip_text", world, tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"bottleneck.training.patience"):
+        made({**given, "bottleneck": {"training": {"patience": 2}}}, Told())
+
+
+@pytest.mark.parametrize("recipe", sorted({*RETRIEVAL} - {"dexml", "unidec"}))
+def test_a_slot_is_of_a_collection(recipe: str, world: Path, tmp_path: Path) -> None:
+    given = {**options_of(recipe, world, tmp_path / "run"), "negatives": {"slot": "dense"}}
+    with pytest.raises(ConfigError, match=r"negatives.slot"):
+        made(given, Told())
+
+
+@pytest.mark.parametrize("option", [{"first_rank": 2}, {"last_rank": 30}, {"margin": 0.1}, {"relative": 0.9}])
+def test_rounds_refuse_how_others_mine(option: dict[str, Any], world: Path, tmp_path: Path) -> None:
+    given = {**options_of("ar2", world, tmp_path / "run"), "negatives": option}
+    with pytest.raises(ConfigError, match=rf"negatives.{next(iter(option))}: rounds take the retriever's best"):
+        made(given, Told())
+
+
+def test_instructions_are_measured_among_as_many_documents_as_are_searched(world: Path, tmp_path: Path) -> None:
+    given = options_of("dual_view", world, tmp_path / "run")
+    given["data"] |= {"documents": 3}
+    recipe = made(given, Told())
+    recipe.prepare()
+    found = recipe.evaluator()
+    assert set(found.documents) == set(found.inner.corpus_ids)
+    assert len(found.documents) < COUNT
+
+
 COMPARED = ["ar2", "cprd", "cross_encoder", "distill", "dual_head", "splade", "tas_balanced"]
 
 
