@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from diptych.errors import ConfigError
+from diptych.errors import ConfigError, DocumentError
 from diptych.training import load_recipe
 from diptych_training.running import RunFolder
 from every_recipe import COUNT, MASKED, RECIPES, REGISTRY, made, options_of, write_world
@@ -273,6 +273,19 @@ def test_instructions_are_measured_among_as_many_documents_as_are_searched(world
     found = recipe.evaluator()
     assert set(found.documents) == set(found.inner.corpus_ids)
     assert len(found.documents) < COUNT
+
+
+def test_synthetic_queries_that_are_held_out_have_documents_of_their_own(world: Path, tmp_path: Path) -> None:
+    given = options_of("contrastive", world, tmp_path / "run")
+    texts = [f"{WORDS[n]} {WORDS[n + 1]}. {WORDS[n + 2]} {WORDS[n + 3]}." for n in range(COUNT)]
+    lines(tmp_path / "corpus.jsonl", [{"_id": f"d{n}", "text": text} for n, text in enumerate(texts)])
+    written = {"styles": ["claim"], "documents": COUNT, "density": 2, "round_trip": None}
+    given["data"] = {"corpus": str(tmp_path / "corpus.jsonl"), "dev": {"share": 0.3}, "synthetic": written}
+    recipe = made(given, Told())
+    trained, held = ({name for own in part.qrels.values() for name in own} for part in (recipe.data, recipe.held))
+    assert len(recipe.data.qrels) > len(trained) > 0, "several queries of a document"
+    assert len(held) == round(0.3 * len(trained | held))
+    assert not trained & held
 
 
 COMPARED = ["ar2", "cprd", "cross_encoder", "distill", "dual_head", "splade", "tas_balanced"]
