@@ -288,6 +288,18 @@ def test_synthetic_queries_that_are_held_out_have_documents_of_their_own(world: 
     assert not trained & held
 
 
+@pytest.mark.parametrize("wrong", [{"positive": "gone"}, {"others": ["d3", "gone"]}])
+def test_an_instance_of_a_document_that_is_not_there_is_named_with_its_line(
+    wrong: dict[str, Any], world: Path, tmp_path: Path
+) -> None:
+    first, second, *others = map(json.loads, (world / "instances.jsonl").read_text().splitlines())
+    lines(tmp_path / "instances.jsonl", [first, {**second, **wrong}, *others])
+    given = options_of("dual_view", world, tmp_path / "run")
+    given["data"] |= {"instances": str(tmp_path / "instances.jsonl")}
+    with pytest.raises(DocumentError, match=r"not there(?s:.*)instances.jsonl:2(?s:.*)'gone'"):
+        made(given, Told()).prepare()
+
+
 COMPARED = ["ar2", "cprd", "cross_encoder", "distill", "dual_head", "splade", "tas_balanced"]
 
 
