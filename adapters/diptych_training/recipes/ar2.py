@@ -93,7 +93,7 @@ class Options(RetrievalOptions):
                 raise ValueError(f"training.{name} is not for ar2: leave it out; {NOT_HERE[name]}")
         if asked := self.negatives.asked():
             raise ValueError(
-                f"{', '.join(asked)}: rounds take the retriever's best documents that are not judged relevant: leave it out"
+                f"{', '.join(asked)}: rounds take the retriever's best that are not judged relevant: leave it out"
             )
         return self
 

@@ -188,7 +188,7 @@ class RetrievalTraining(Training[R], Generic[R]):
         return self.lists(NEGATIVES)
 
     def lists(self, kept: str) -> dict[str, list[str]]:
-        """Documents by query that were kept under a name, without those that have gone since; a remark tells of these."""
+        """Documents by query kept under a name, without those that have gone since; a remark tells of these."""
         rows = self.folder.kept(kept) or ()
         gone = {name for row in rows for name in row["documents"]} - self.data.documents.keys()
         told = f"{len(gone):,} documents of data/{kept}.jsonl are no longer there, and were left out"

@@ -62,9 +62,7 @@ class Options(RetrievalOptions):
         if (self.loss.kind == "contrastive") != (self.teacher is None):
             raise ValueError("kl and margin_mse want a teacher, contrastive wants none")
         if self.teacher is not None and self.negatives.per_query == 0:
-            raise ValueError(
-                "negatives.per_query is 0, and kl and margin_mse compare with negatives: take 1 or more"
-            )
+            raise ValueError("negatives.per_query is 0, and kl and margin_mse compare with negatives: take 1 or more")
         refuse_mining(self.teacher, self.negatives)
         return self
 
