@@ -45,7 +45,7 @@ class TrainingData:
         """
         texts, titles = _read(documents)
         kept = {query: _present(own, texts) for query, own in qrels.items() if query in queries}
-        data = cls(queries, texts, {query: own for query, own in kept.items() if any(own.values())}, titles)
+        data = cls(queries, texts, {query: own for query, own in kept.items() if _any_relevant(own)}, titles)
         if not data.qrels:
             raise ConfigError(
                 "there is nothing to train on",
@@ -146,7 +146,7 @@ def held_out(data: TrainingData, options: DataOptions, seed: int) -> tuple[Train
         return data.split(dev.share, seed)
     queries = _texts(file)
     judged = {query: _present(own, data.documents) for query, own in Qrels.read(dev.qrels).judgements.items()}
-    kept = {query: own for query, own in judged.items() if query in queries and any(own.values())}
+    kept = {query: own for query, own in judged.items() if query in queries and _any_relevant(own)}
     held = TrainingData({**data.queries, **queries}, data.documents, kept, data.titles)
     return data.only(set(data.qrels) - set(kept)), held
 
@@ -168,6 +168,11 @@ def _texts(queries: Path) -> dict[str, str]:
 
 def _present(judged: Mapping[str, float], documents: Mapping[str, str]) -> dict[str, float]:
     return {document: grade for document, grade in judged.items() if documents.get(document)}
+
+
+def _any_relevant(judged: Mapping[str, float]) -> bool:
+    """Whether a grade is above 0: TREC has grades below it."""
+    return any(grade > 0 for grade in judged.values())
 
 
 def file_name(path: Path) -> str:

@@ -34,6 +34,10 @@ class DevOptions(Section):
         20_000, description="Documents searched at each evaluation: all judged ones, others drawn up to this many."
     )
 
+    def holds_out(self) -> bool:
+        """Whether any are."""
+        return self.qrels is not None or self.share > 0
+
 
 class SyntheticQueries(Section):
     """Queries that a generator writes for the documents, beside the judged ones or instead of them."""
@@ -229,6 +233,19 @@ class RecipeOptions(Section):
             raise ValueError(f"prompts {self.unprompted}: leave them out")
         return self
 
+    def holds_out(self) -> bool:
+        """Whether there is anything to measure by while it is trained."""
+        return True
+
+    @model_validator(mode="after")
+    def _patient(self) -> Self:
+        if self.training.patience is not None and not self.holds_out():
+            raise ValueError(
+                "training.patience waits for a gain on what is held out, and nothing is: leave it out, or hold "
+                "something out under data"
+            )
+        return self
+
 
 class RetrievalOptions(RecipeOptions):
     """What recipes say that learn from judged queries."""
@@ -238,6 +255,16 @@ class RetrievalOptions(RecipeOptions):
 
     # Whether all queries of a batch read the same documents, so that none can be cut out of its own.
     shared: ClassVar[bool] = False
+
+    def holds_out(self) -> bool:
+        """Whether any queries are held out."""
+        return self.data.dev.holds_out()
+
+    @model_validator(mode="after")
+    def _slot_of_a_collection(self) -> Self:
+        if self.negatives.slot is not None and self.data.collection is None:
+            raise ValueError("negatives.slot is of a collection: name one as data.collection, or leave it out")
+        return self
 
     @model_validator(mode="after")
     def _cut_where_it_can_be(self) -> Self:

@@ -91,6 +91,10 @@ class Options(RetrievalOptions):
         for name in sorted(self.training.model_fields_set & NOT_HERE.keys()):
             if getattr(self.training, name) not in (None, 0):
                 raise ValueError(f"training.{name} is not for ar2: leave it out; {NOT_HERE[name]}")
+        if asked := self.negatives.asked():
+            raise ValueError(
+                f"{', '.join(asked)}: rounds take the retriever's best that are not judged relevant: leave it out"
+            )
         return self
 
 

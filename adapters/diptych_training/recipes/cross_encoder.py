@@ -182,4 +182,4 @@ class CrossEncoding(RetrievalTraining[Options]):
 
     @cached_property
     def _candidates(self) -> dict[str, list[str]]:
-        return {row["query"]: row["documents"] for row in self.folder.kept(CANDIDATES) or ()}
+        return self.lists(CANDIDATES)

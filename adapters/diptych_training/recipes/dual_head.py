@@ -109,8 +109,7 @@ class DualHead(Distilling[Options]):
 
     def negatives(self) -> Lists:
         """What was mined, and what was found for queries without judgements, by query."""
-        more = {row["query"]: row["documents"] for row in self.folder.kept(CANDIDATES) or ()}
-        return {**super().negatives(), **more}
+        return {**super().negatives(), **self.lists(CANDIDATES)}
 
     def model(self) -> Any:
         """The encoder with its heads."""

@@ -74,6 +74,8 @@ class Options(RetrievalOptions):
     def _first_whole(self) -> Self:
         if self.bottleneck is not None and self.bottleneck.training.mini_batch_size is not None:
             raise ValueError(f"bottleneck.training.mini_batch_size {WHOLE}")
+        if self.bottleneck is not None and self.bottleneck.training.patience is not None:
+            raise ValueError("bottleneck.training.patience: the first phase measures nothing, leave it out")
         return self
 
 

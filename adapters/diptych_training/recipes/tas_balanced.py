@@ -6,11 +6,11 @@ Source: Hofstätter et al., SIGIR 2021; see docs/methods/tas_balanced.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from sentence_transformers.sentence_transformer.modules import Normalize
 
 from diptych.errors import ConfigError
@@ -64,6 +64,15 @@ class Options(TaughtOptions):
     negatives: Negatives = Field(default_factory=Negatives)
     sampler: SamplerOptions = Field(default_factory=SamplerOptions)
     loss: LossOptions = Field(default_factory=LossOptions)
+
+    @model_validator(mode="after")
+    def _whole_batch(self) -> Self:
+        if self.loss.in_batch is not None and self.training.mini_batch_size is not None:
+            raise ValueError(
+                "training.mini_batch_size does not go with loss.in_batch, whose teacher sees a batch as a whole: leave "
+                "one of both out"
+            )
+        return self
 
 
 class TasBalanced(Distilling[Options]):

@@ -17,7 +17,7 @@ from diptych_training.corpus import TrainingData, held_out
 from diptych_training.data.scoring import score_lists
 from diptych_training.options import DataOptions
 from diptych_training.recipes.reranking import list_rows
-from diptych_training.rows import left_out, margin_rows, scored_rows, training_rows
+from diptych_training.rows import left_out, margin_rows, scored_rows, training_rows, without_negatives
 
 
 @pytest.fixture
@@ -89,6 +89,29 @@ def test_a_teacher_reads_what_the_student_reads() -> None:
 
     score_lists(Asked(), {"a": ["d0", "d1"]}, cut.queries, cut.documents, read=cut.read_beside)
     assert sorted(asked) == ["They eat mice. Dogs bark.", "They purr."]
+
+
+def test_a_query_that_is_judged_below_zero_alone_has_nothing_relevant(tmp_path: Path) -> None:
+    documents = [Document("d0", "cats"), Document("d1", "dogs")]
+    texts, qrels = {"a": "pets", "b": "birds"}, {"a": {"d0": -2}, "b": {"d1": 1, "d0": -2}}
+    assert set(TrainingData.of(texts, documents, qrels).qrels) == {"b"}
+    (tmp_path / "dev.tsv").write_text("query-id\tcorpus-id\tscore\na\td0\t-2\nb\td1\t1\n")
+    (tmp_path / "dev.jsonl").write_text('{"_id": "a", "text": "pets"}\n{"_id": "b", "text": "birds"}\n')
+    dev = {"qrels": tmp_path / "dev.tsv", "queries": tmp_path / "dev.jsonl"}
+    options = DataOptions.model_validate({"queries": "q", "qrels": "r", "corpus": "c", "dev": dev})
+    assert set(held_out(TrainingData.of(texts, documents, {"a": {"d1": 1}}), options, seed=1)[1].qrels) == {"b"}
+
+
+def test_a_query_that_judges_all_documents_has_no_negative_and_is_left_out() -> None:
+    documents = [Document("d0", "cats"), Document("d1", "dogs")]
+    data = TrainingData.of({"a": "pets", "b": "birds"}, documents, {"a": {"d0": 1, "d1": 0}, "b": {"d1": 1}})
+    rows = training_rows(data, {"a": []}, per_query=1)
+    assert rows["query"][:] == ["birds"]
+    assert without_negatives(data, rows) == (
+        "1 of 2 judged pairs were left out, since their query judges all documents, and none was mined (queries a)"
+    )
+    with pytest.raises(ConfigError, match=r"no judged pair has a row(?s:.*)which judge all 2 documents"):
+        training_rows(data.only("a"), {"a": []}, per_query=1)
 
 
 def test_relevance_knows_all_pairs_by_their_numbers(data: TrainingData) -> None:
