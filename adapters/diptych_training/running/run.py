@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,7 @@ def fit(
     collator: Any | None = None,
     further: Sequence[Any] = (),
     changes: Mapping[str, Any] | None = None,
+    new: Iterable[Any] = (),
 ) -> Fitted:
     """Train `model` in place.
 
@@ -71,6 +72,8 @@ def fit(
         collator: instead of the trainer's own.
         further: callbacks beside ours.
         changes: arguments of the trainer that the `training` section has no words for.
+        new: parameters that the recipe has added to the model. `untrained_share` leaves them alone, and those that the
+            model's files had no weights for.
     """
     evaluator = evaluator and evaluator.computed_in(options.precision)
     before = _before(model, evaluator, folder)
@@ -82,7 +85,7 @@ def fit(
     )
     for name, value in (changes or {}).items():
         setattr(asked, name, value)
-    untrained = Untrained(model) if options.untrained_share else None
+    untrained = _untrained(model, new) if options.untrained_share else None
     if options.lora is not None:
         lora.adapt(model, options.lora)
     told = [*further, *callbacks(watcher, folder, metric, options.patience)]  # what is added to logs comes first
@@ -99,6 +102,12 @@ def fit(
         untrained.mix_into(model, options.untrained_share)
     resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     return Fitted(trainer.state.global_step, resumed, before, measured(model, evaluator))
+
+
+def _untrained(model: Any, new: Iterable[Any]) -> Untrained:
+    """The weights as they are, without those that nobody has trained yet."""
+    transformer = model.transformers_model
+    return Untrained(model, [*(lora.new_parameters(transformer) if transformer is not None else ()), *new])
 
 
 def measured(model: Any, evaluator: HeldOut | None) -> dict[str, float]:
