@@ -15,7 +15,7 @@ from diptych_training.running import lora
 from diptych_training.running.arguments import arguments
 from diptych_training.running.averaging import Untrained
 from diptych_training.running.columns import prompts_of_columns
-from diptych_training.running.evaluating import PRIMARY, HeldOut
+from diptych_training.running.evaluating import HeldOut
 from diptych_training.running.families import Family
 from diptych_training.running.folder import RunFolder
 from diptych_training.running.watching import callbacks
@@ -67,7 +67,7 @@ def fit(
         folder: where checkpoints are kept and looked for.
         watcher: who is told.
         seed: of batches, dropout and everything else.
-        evaluator: by whose nDCG@10 the best checkpoint is kept; None keeps the last.
+        evaluator: by whose primary metric the best checkpoint is kept; None keeps the last.
         sampler: of batches; see `diptych_training.samplers`.
         collator: instead of the trainer's own.
         further: callbacks beside ours.
@@ -77,7 +77,7 @@ def fit(
     """
     evaluator = evaluator and evaluator.computed_in(options.precision)
     before = _before(model, evaluator, folder)
-    metric = f"eval_{PRIMARY}" if evaluator is not None else None
+    metric = f"eval_{evaluator.primary_metric}" if evaluator is not None else None
     batches = _batches(rows, sampler, options.batch_size, seed)
     prompts = {} if made.kind == "reranker" else prompts_of_columns(model, rows.column_names)
     asked = arguments(
