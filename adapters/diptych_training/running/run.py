@@ -14,7 +14,7 @@ from diptych_training.options import TrainingOptions
 from diptych_training.running import lora
 from diptych_training.running.arguments import arguments
 from diptych_training.running.averaging import Untrained
-from diptych_training.running.columns import prompts_of_columns
+from diptych_training.running.columns import prompts_of_columns, routes_of
 from diptych_training.running.evaluating import HeldOut
 from diptych_training.running.families import Family
 from diptych_training.running.folder import RunFolder
@@ -83,6 +83,7 @@ def fit(
     asked = arguments(
         made, options, folder, batches=batches, seed=seed, metric=metric, sampler=sampler, prompts=prompts
     )
+    asked.router_mapping = routes_of(model, rows.column_names) if made.kind != "reranker" else {}
     for name, value in (changes or {}).items():
         setattr(asked, name, value)
     untrained = _untrained(model, new) if options.untrained_share else None
