@@ -15,6 +15,10 @@ from diptych_training.losses.dual_head import labels_of
 
 Lists = Mapping[str, Sequence[str]]  # for each query the ids of some documents, the hardest first
 Scores = Mapping[str, Mapping[str, float]]  # for each query what a teacher gives some documents
+SCORE = (
+    "give scores of each query's relevant documents and of its negatives, by the ids of queries and documents; the "
+    "negatives are in data/negatives.jsonl of the run's folder after diptych train --prepare"
+)
 
 
 def columns(negatives: int) -> list[str]:
@@ -68,7 +72,7 @@ def scored_rows(data: TrainingData, negatives: Lists, scores: Scores, *, per_que
         if len(values) == len(documents) and len(lists[queries[query]]) == per_query:
             found.append({**row, "label": labels_of(row["label"], values) if ids else values})
     if not found:
-        raise ConfigError("no row has a teacher's scores", where="scored_rows", do="score the mined lists first")
+        raise ConfigError("no row has a teacher's scores", where="teacher.scores", do=SCORE)
     return _dataset(found, per_query)
 
 
@@ -137,7 +141,7 @@ def margin_rows(data: TrainingData, negatives: Lists, scores: Scores) -> MarginR
                 queries.append(data.query_numbers[query])
                 margins.append(label[0] - label[1])
     if not found:
-        raise ConfigError("no pair has a teacher's scores", where="margin_rows", do="score the mined lists first")
+        raise ConfigError("no pair has a teacher's scores", where="teacher.scores", do=SCORE)
     return MarginRows(_dataset(found, 1), np.array(queries), np.array(margins))
 
 

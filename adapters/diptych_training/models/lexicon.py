@@ -81,13 +81,6 @@ def static_weights(model: SparseEncoder) -> list[torch.nn.Parameter]:
     return [module.weight for module in found if module.weight.requires_grad]
 
 
-def routes_of(model: SparseEncoder, columns: Iterable[str]) -> dict[str, str]:
-    """Which way each column of a data set goes, as the trainer's `router_mapping`; {} for a model without a Router."""
-    if not any(isinstance(part, Router) for part in model.children()):
-        return {}
-    return {column: "query" if column == "query" else "document" for column in columns if column != "label"}
-
-
 def _loaded(folder: Path) -> SparseEncoder:
     return SparseEncoder(str(folder), device="cpu", local_files_only=True, model_kwargs={"use_safetensors": True})
 

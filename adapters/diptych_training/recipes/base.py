@@ -86,6 +86,10 @@ class Training(ABC, Generic[O]):
     def fit(self, model: Any) -> Fitted:
         """Train the model in place."""
 
+    def new(self, model: Any) -> list[Any]:
+        """The parameters that this recipe has added to what it loaded, and that began at random."""
+        return []
+
     def evaluator(self) -> HeldOut | None:
         """What measures the model while it is trained; None for nothing."""
         return None
@@ -102,6 +106,7 @@ class Training(ABC, Generic[O]):
             "folder": self.folder,
             "watcher": self.watcher,
             "seed": self.options.seed,
+            "new": self.new(model),
         }
         measuring = {} if "evaluator" in more else {"evaluator": self.evaluator()}
         return fit(model, rows, self.in_pieces(loss), **{**given, **measuring, **more})

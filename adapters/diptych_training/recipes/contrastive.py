@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from diptych_training.losses import ContrastiveLoss, FocalBCELoss, HybridNCELoss, Mixing, RetrievalLoss, harder
 from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section, Share
 from diptych_training.recipes.base import RetrievalTraining
+from diptych_training.running.evaluating import HeldOut, pooled
 from diptych_training.samplers import NoDuplicates
 
 OWN = {"hybrid": {"tau", "symmetric", "margin"}, "focal": {"tau", "margin"}}  # what of `loss` other losses have, too
@@ -89,6 +90,11 @@ class Contrastive(RetrievalTraining[Options]):
         if mixing is None and not queue:
             return found
         return harder(found, mixing=Mixing(**mixing.model_dump(), seed=seed) if mixing else None, queue=queue)
+
+    def evaluator(self) -> HeldOut | None:
+        """Of the threshold, too, where focal cross-entropy trains for one."""
+        found = super().evaluator()
+        return found if self.options.focal is None else pooled(found, self.held)
 
     def _base(self, model: Any) -> RetrievalLoss:
         options, hybrid, focal = self.options.loss, self.options.hybrid, self.options.focal

@@ -14,13 +14,14 @@ from diptych.protocols import Kind
 from diptych.training import Registration
 from diptych_training.losses import ContrastiveLoss, DualMarginMSELoss, KLDistillation
 from diptych_training.losses.flops import ActiveTerms, NonNegative, SparseLoss
-from diptych_training.models.lexicon import inverse_frequencies, lexicon, routes_of, static_weights
+from diptych_training.models.lexicon import inverse_frequencies, lexicon, static_weights
 from diptych_training.models.lexicon_head import blockwise
 from diptych_training.options import AboveZero, RetrievalOptions, Section
 from diptych_training.recipes.distilling import Asking, refuse_mining
 from diptych_training.recipes.teachers import TeacherOptions
 from diptych_training.rows import left_out, margin_rows, scored_rows
 from diptych_training.running import Fitted
+from diptych_training.running.columns import routes_of
 
 WHOLE = "does not go with FLOPS of a batch: leave it out, and make batch_size smaller"
 Weight = Annotated[float, Field(ge=0)]
@@ -93,9 +94,8 @@ class Splade(Asking[Options]):
         rows, loss = self.rows(), self.loss(model)
         ramp = SpladeRegularizerWeightSchedulerCallback(loss, warmup_ratio=self.options.sparsity.ramp)
         further = [ramp, ActiveTerms(loss), NonNegative(*static_weights(model))]
-        changes = {"router_mapping": routes_of(model, rows.column_names)}
         with blockwise(model):
-            return self.fitted(model, rows, loss, further=further, changes=changes)
+            return self.fitted(model, rows, loss, further=further)
 
     def loss(self, model: Any) -> Any:
         """The main loss and both penalties."""

@@ -70,6 +70,7 @@ def arguments(
         save_total_limit=options.keep + 1,
         restore_callback_states_from_checkpoint=True,  # how long patience has lasted
         logging_steps=max(1, every // 5),
+        logging_nan_inf_filter=False,  # which logs 0 for a loss that is none
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=False,

@@ -1,4 +1,4 @@
-"""Behind which of the model's prompts each column of a data set is encoded.
+"""How each column of a data set is encoded: behind which prompt, and by which way of a model with a Router.
 
 A text is encoded in training as it is when it is mined, measured and served: a query behind the model's prompt for
 queries, a document behind that for documents.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from sentence_transformers.base.modules import Router
 
 from diptych_training.options import Prompts
 
@@ -37,6 +39,13 @@ def prompts_of_columns(model: Any, columns: Iterable[str]) -> dict[str, str]:
     """The prompt of each column that has one, as the trainer's `prompts`; a column that is no side has none."""
     own, sides = prompts_of_sides(model), {column: side_of(column) for column in columns}
     return {column: own[side] for column, side in sides.items() if side is not None and own[side]}
+
+
+def routes_of(model: Any, columns: Iterable[str]) -> dict[str, str]:
+    """Which way each column of a data set goes, as the trainer's `router_mapping`; {} for a model without a Router."""
+    if not any(isinstance(part, Router) for part in model.children()):
+        return {}
+    return {column: QUERY if column == QUERY else DOCUMENT for column in columns if column != "label"}
 
 
 def side_of(column: str) -> str | None:

@@ -330,3 +330,33 @@ def test_a_rerankers_first_stage_is_asked_for_the_round_trip(world: Path, tmp_pa
     recipe = made(given, Told())
     recipe.prepare()
     assert 0 < len(recipe.folder.kept("synthetic")) <= 12
+
+
+@pytest.mark.parametrize(
+    ("recipe", "new"), [("cross_encoder", "classifier."), ("unidec", "2_Dense"), ("contrastive", "")]
+)
+def test_a_share_of_the_untrained_model_leaves_alone_what_began_at_random(
+    recipe: str, new: str, world: Path, tmp_path: Path
+) -> None:
+    plain, mixed = (
+        made(
+            options_of(recipe, world, tmp_path / f"{share}", epochs=1, evaluate_every=100, untrained_share=share),
+            Told(),
+        )
+        for share in (0, 0.5)
+    )
+    folders = [Path(recipe.train().folder) for recipe in (plain, mixed)]
+    changed = {name for name, value in weights(folders[0]).items() if not torch.equal(value, weights(folders[1])[name])}
+    assert any("query" in name for name in changed)
+    assert not new or (any(name.startswith(new) for name in weights(folders[0])))
+    assert not any(name.startswith(new) for name in changed if new)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """All weights of a saved model, by file and name."""
+    files = sorted(folder.glob("**/model.safetensors"))
+    found: dict[str, torch.Tensor] = {}
+    for file in files:
+        above = "" if file.parent == folder else f"{file.parent.relative_to(folder)}/"
+        found |= {f"{above}{name}": value for name, value in load_file(file).items()}
+    return found
