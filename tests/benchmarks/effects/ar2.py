@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 import tempfile
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +43,21 @@ GAME = Game(
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Recall by test query after the warm-up, after static negatives, and after AR2, with its rounds."""
+    """Recall by test query after the warm-up, static negatives, AR2, and AR2 without its term; AR2's rounds."""
 
     warm: Doubles
     static: Doubles
     ar2: Doubles
+    calm: Doubles
     rounds: list[Round]
 
 
 def effects() -> list[Effect]:
     """AR2 beside static negatives, its adversarial term beside none, and what its rounds saw."""
-    games, plain = each(run), each(partial(run, adv_weight=0.0))
-    both = ("H-lex", f"recall@{K}", [one.static for one in games], [one.ar2 for one in games])
-    without = ("H-lex", f"recall@{K}", [one.ar2 for one in plain], [one.ar2 for one in games])
+    games = each(run)
+    ar2 = [one.ar2 for one in games]
+    both = ("H-lex", f"recall@{K}", [one.static for one in games], ar2)
+    without = ("H-lex", f"recall@{K}", [one.calm for one in games], ar2)
     first, last = ([one.rounds[n].hardness for one in games] for n in (0, -1))
     judged = [max(own.judged for own in one.rounds) for one in games]
     for one in games:
@@ -71,8 +72,8 @@ def effects() -> list[Effect]:
     ]
 
 
-def run(seed: int, *, adv_weight: float = 0.5) -> Found:
-    """Both ways from the same warm retriever."""
+def run(seed: int) -> Found:
+    """All ways from the same warm retriever, both games with the same warm ranker."""
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
     world = lex(seed, **WORLD)
@@ -87,9 +88,21 @@ def run(seed: int, *, adv_weight: float = 0.5) -> Found:
     mined = mine(static, world.queries, world.documents, relevant, GAME.negatives)
     rows = [[query, document, *mined[query]] for query, document in pairs]
     contrast(world, static, rows, GAME.rounds * GAME.retriever_steps, rate=GAME.retriever_rate, seed=seed + 1)
-    game = replace(GAME, adv_weight=adv_weight)
-    rounds = list(AR2(retriever, ranker, world.queries, world.documents, relevant, game=game, seed=seed).rounds())
-    return Found(warm, found(world, static), found(world, retriever), rounds)
+    game = AR2(retriever, ranker, world.queries, world.documents, relevant, game=GAME, seed=seed)
+    game.warm()
+    calm = _calm(game)
+    rounds = [game.play(number) for number in range(1, GAME.rounds + 1)]
+    for number in range(1, GAME.rounds + 1):
+        calm.play(number)
+    return Found(warm, found(world, static), found(world, retriever), found(world, calm.retriever), rounds)
+
+
+def _calm(warm: AR2) -> AR2:
+    """The same game after its warm-up, with models of its own and without the adversarial term."""
+    models = copy.deepcopy(warm.retriever), copy.deepcopy(warm.ranker)
+    own = AR2(*models, warm.queries, warm.documents, warm.relevant, game=replace(GAME, adv_weight=0.0), seed=warm.seed)
+    own.load_state(warm.state())
+    return own
 
 
 def contrast(world: Lex, model: Any, rows: list[list[int]], steps: int, *, rate: float, seed: int) -> None:
