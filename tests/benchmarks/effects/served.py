@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diptych.protocols import Similarity
 from diptych.types import Floats
 from diptych_training.data.in_memory import EncoderSource
 from effects.tiny import Encoder
@@ -25,7 +26,7 @@ class Served:
         world: whose words are known; a word that is none of them is left out.
     """
 
-    similarity = "cosine"
+    similarity: Similarity = "cosine"
 
     def __init__(self, model: Encoder, world: World) -> None:
         self.model, self.places = model, {word: place for place, word in enumerate(world.words)}
