@@ -19,6 +19,7 @@ from effects.lex import Lex, instructed, lex
 from effects.run import METHODS, chosen, keep, read, scripts
 from effects.running import Effect, best, effect, student_interval
 from effects.scoring import best_f1, kendall, ndcg, pooled_auc, precision, recall, recall_at_own
+from effects.served import source_of
 from effects.table import BEGIN, END, line, put_into, table, write_into, written
 
 RANDOM = np.random.default_rng(0)
@@ -106,6 +107,14 @@ def test_a_small_model_learns_and_a_seed_gives_its_scores_again(world: Lex, make
     learnt = found(40)
     assert ndcg(learnt, relevant).mean() > ndcg(found(0), relevant).mean() + 0.05
     assert np.array_equal(found(40), learnt)
+
+
+def test_a_small_model_that_is_served_finds_what_its_scores_say(world: Lex) -> None:
+    model = tiny.Words(len(world.words), seed=0)
+    found = source_of(model, world).find([world.queries[place] for place in world.test], [["d3"]] * 20, 5)
+    for row, own in zip(tiny.scores(model, world), found, strict=True):
+        assert [name for name, _ in own.ranking] == [f"d{place}" for place in np.argsort(-row)[:5]]
+        assert own.named["d3"] == pytest.approx(row[3], abs=1e-6)
 
 
 def test_tables_find_relevant_pairs_that_they_were_not_given() -> None:
