@@ -24,6 +24,7 @@ from diptych_training.losses import AR2RetrieverLoss, ListwiseLoss, TaughtLoss
 from diptych_training.losses.distillation import Form
 from diptych_training.running import family
 from diptych_training.running.arguments import SCHEDULES
+from diptych_training.running.columns import prompts_of_columns
 from diptych_training.teaching import LiveTeacher
 
 Mined = Mapping[int, list[int]]  # for each query with a relevant document its negatives, hardest first
@@ -217,6 +218,8 @@ class AR2:
                 seed=seed,
             )
             data = Dataset.from_dict(columns)
+            if kind == "dense":
+                given.prompts = prompts_of_columns(model, columns)
             made = library.trainer(
                 model=model, args=given, train_dataset=data, loss=loss, optimizers=plan, callbacks=[*told]
             )

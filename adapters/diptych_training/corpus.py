@@ -45,7 +45,7 @@ class TrainingData:
         """
         texts, titles = _read(documents)
         kept = {query: _present(own, texts) for query, own in qrels.items() if query in queries}
-        data = cls(queries, texts, {query: own for query, own in kept.items() if any(own.values())}, titles)
+        data = cls(queries, texts, {query: own for query, own in kept.items() if _any_relevant(own)}, titles)
         if not data.qrels:
             raise ConfigError(
                 "there is nothing to train on",
@@ -107,6 +107,10 @@ class TrainingData:
             return text
         return " ".join(text.replace(self.queries[query], " ", 1).split()) or text
 
+    def read_beside(self, query: str, name: str) -> str:
+        """What is read of a document beside a query: its answer where it is relevant, else its text."""
+        return self.answer(query, name) if self.qrels.get(query, {}).get(name, 0) > 0 else self.documents[name]
+
     def relevant(self, query: str) -> list[str]:
         """The documents that are judged relevant to a query, the highest grade first."""
         own = self.qrels.get(query, {})
@@ -142,7 +146,7 @@ def held_out(data: TrainingData, options: DataOptions, seed: int) -> tuple[Train
         return data.split(dev.share, seed)
     queries = _texts(file)
     judged = {query: _present(own, data.documents) for query, own in Qrels.read(dev.qrels).judgements.items()}
-    kept = {query: own for query, own in judged.items() if query in queries and any(own.values())}
+    kept = {query: own for query, own in judged.items() if query in queries and _any_relevant(own)}
     held = TrainingData({**data.queries, **queries}, data.documents, kept, data.titles)
     return data.only(set(data.qrels) - set(kept)), held
 
@@ -164,6 +168,11 @@ def _texts(queries: Path) -> dict[str, str]:
 
 def _present(judged: Mapping[str, float], documents: Mapping[str, str]) -> dict[str, float]:
     return {document: grade for document, grade in judged.items() if documents.get(document)}
+
+
+def _any_relevant(judged: Mapping[str, float]) -> bool:
+    """Whether a grade is above 0: TREC has grades below it."""
+    return any(grade > 0 for grade in judged.values())
 
 
 def file_name(path: Path) -> str:

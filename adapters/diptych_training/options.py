@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -33,6 +34,10 @@ class DevOptions(Section):
         20_000, description="Documents searched at each evaluation: all judged ones, others drawn up to this many."
     )
 
+    def holds_out(self) -> bool:
+        """Whether any are."""
+        return self.qrels is not None or self.share > 0
+
 
 class SyntheticQueries(Section):
     """Queries that a generator writes for the documents, beside the judged ones or instead of them."""
@@ -45,7 +50,9 @@ class SyntheticQueries(Section):
         ("question", "keywords"), description="What the generator is asked for."
     )
     cut: bool = Field(
-        True, description="A query that stands in its document word for word is left out of the document that is read."
+        True,
+        description="A query that stands in its document word for word is left out of the document that is read; not "
+        "in ar2, dexml and unidec, whose queries share the documents.",
     )
     near: AboveZero = Field(
         0.95, description="Queries of one document with a higher cosine, by counts of words, are duplicates."
@@ -94,6 +101,7 @@ class DataOptions(Section):
 
 
 PerQuery = Annotated[int, Field(ge=0, description="How many stand beside each positive; 0 mines none.")]
+Beside = Annotated[int, Field(ge=1, description="How many stand beside each positive; one at least.")]
 LastRank = Annotated[int, Field(ge=1, description="How deep is searched.")]
 Relative = Annotated[
     float | None,
@@ -103,6 +111,9 @@ Relative = Annotated[
         description="Leave out what scores above this share of the query's best positive; may be relevant.",
     ),
 ]
+
+
+MINED = ("first_rank", "last_rank", "margin", "relative", "slot")  # how negatives are looked for
 
 
 class NegativesOptions(Section):
@@ -116,6 +127,19 @@ class NegativesOptions(Section):
     )
     relative: Relative = 0.95
     slot: str | None = Field(None, description="Ask this slot of the collection alone; the whole pipeline else.")
+
+    @model_validator(mode="after")
+    def _window(self) -> Self:
+        if self.first_rank > self.last_rank:
+            raise ValueError(
+                f"first_rank {self.first_rank} is behind last_rank {self.last_rank}: give the ranks of a window"
+            )
+        return self
+
+    def asked(self, names: Collection[str] = MINED) -> list[str]:
+        """Which of these options are given a value, as `negatives.<name>`."""
+        given = [name for name in MINED if name in names and name in self.model_fields_set]
+        return [f"negatives.{name}" for name in given if getattr(self, name) is not None]
 
     def step(self, seed: int) -> MiningOptions:
         """What the data step is asked for.
@@ -176,21 +200,50 @@ class TrainingOptions(Section):
     lora: LoraOptions | None = Field(None, description="Train low-rank adapters instead of all weights.")
 
 
+class Prompts(Section):
+    """What stands before each text: as it is mined, trained, measured, and served from the folder."""
+
+    query: str | None = Field(None, description="Before each query; the model's own when not given, '' for none.")
+    document: str | None = Field(None, description="Before each document; the model's own when not given, '' for none.")
+
+
 class RecipeOptions(Section):
     """What every recipe file says."""
 
     model: str = Field(min_length=1, description="What is trained: folder, hub name, or a model carried by a wheel.")
     output: RelativePath = Field(description="Folder of the run; the trained model lies there.")
     seed: int = Field(1, description="Of everything that is drawn.")
+    prompts: Prompts = Field(default_factory=Prompts)
     training: TrainingOptions = Field(default_factory=TrainingOptions)
 
     # Behind "training.mini_batch_size": why the recipe needs a batch as a whole; "" where it does not.
     whole: ClassVar[str] = ""
+    # Behind "prompts": why the recipe's model has none; "" where it does.
+    unprompted: ClassVar[str] = ""
 
     @model_validator(mode="after")
     def _in_pieces(self) -> Self:
         if self.whole and self.training.mini_batch_size is not None:
             raise ValueError(f"training.mini_batch_size {self.whole}")
+        return self
+
+    @model_validator(mode="after")
+    def _with_prompts(self) -> Self:
+        if self.unprompted and self.prompts != Prompts():
+            raise ValueError(f"prompts {self.unprompted}: leave them out")
+        return self
+
+    def holds_out(self) -> bool:
+        """Whether there is anything to measure by while it is trained."""
+        return True
+
+    @model_validator(mode="after")
+    def _patient(self) -> Self:
+        if self.training.patience is not None and not self.holds_out():
+            raise ValueError(
+                "training.patience waits for a gain on what is held out, and nothing is: leave it out, or hold "
+                "something out under data"
+            )
         return self
 
 
@@ -199,3 +252,26 @@ class RetrievalOptions(RecipeOptions):
 
     data: DataOptions
     negatives: NegativesOptions = Field(default_factory=NegativesOptions)
+
+    # Whether all queries of a batch read the same documents, so that none can be cut out of its own.
+    shared: ClassVar[bool] = False
+
+    def holds_out(self) -> bool:
+        """Whether any queries are held out."""
+        return self.data.dev.holds_out()
+
+    @model_validator(mode="after")
+    def _slot_of_a_collection(self) -> Self:
+        if self.negatives.slot is not None and self.data.collection is None:
+            raise ValueError("negatives.slot is of a collection: name one as data.collection, or leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _cut_where_it_can_be(self) -> Self:
+        asked = self.data.synthetic
+        if self.shared and asked is not None and asked.cut and "cut" in asked.model_fields_set:
+            raise ValueError(
+                "data.synthetic.cut is not for this recipe, in which all queries read the same documents: leave it "
+                "out, or make it false"
+            )
+        return self

@@ -140,7 +140,7 @@ class PoolCollator:
         asked = [str(rows[place]["query"]) for place in drawn.kept]
         for name, texts in (("query", asked), ("document", [self.texts[one] for one in drawn.documents])):
             features = self.preprocess(texts, prompt=self.prompts.get(name), task=name)
-            batch |= {f"{name}_{key}": value for key, value in features.items()}
+            batch |= {f"{name}_{key}": value for key, value in features.items()} | {f"{name}_task": name}
         ids = [*(numbers[place] for place in drawn.kept), *drawn.documents.tolist()]
         return batch | {"label": torch.tensor(ids, dtype=torch.int64)}
 

@@ -121,6 +121,20 @@ class Candidates:
         """Without the negatives where `dropped` `[B, M]` is true."""
         return replace(self, negative=self.negative & ~dropped)
 
+    def with_negatives(self, counted: Tensor) -> Candidates:
+        """With further columns `[B, N]` of no known document, negatives where `counted`."""
+        unknown = torch.full((counted.shape[1],), -1).to(self.documents)
+        positive = torch.cat([self.positive, torch.zeros_like(counted)], 1)
+        negative, documents = torch.cat([self.negative, counted], 1), torch.cat([self.documents, unknown])
+        return replace(self, positive=positive, negative=negative, documents=documents)
+
+    def beside(self, documents: Tensor, relevance: Relevance) -> Candidates:
+        """With further columns of documents that belong to no row: negatives, unless relevant, or here already."""
+        documents = documents.to(self.documents)
+        new = _first(torch.cat([self.documents, documents]))[len(self.documents) :]
+        wider = self.with_negatives(new[None] & ~relevance(self.queries, documents))
+        return replace(wider, documents=torch.cat([self.documents, documents]))
+
     def margin_filtered(self, similarity: Tensor, margin: float | None) -> Candidates:
         """Without negatives that are more than `margin` more similar than the row's own positive: likely relevant.
 

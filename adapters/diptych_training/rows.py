@@ -15,6 +15,10 @@ from diptych_training.losses.dual_head import labels_of
 
 Lists = Mapping[str, Sequence[str]]  # for each query the ids of some documents, the hardest first
 Scores = Mapping[str, Mapping[str, float]]  # for each query what a teacher gives some documents
+SCORE = (
+    "give scores of each query's relevant documents and of its negatives, by the ids of queries and documents; the "
+    "negatives are in data/negatives.jsonl of the run's folder after diptych train --prepare"
+)
 
 
 def columns(negatives: int) -> list[str]:
@@ -28,14 +32,26 @@ def training_rows(data: TrainingData, negatives: Lists | None = None, *, per_que
     Args:
         data: whose judgements are trained on.
         negatives: of each query, the hardest first; None or 0 a query for in-batch negatives alone.
-        per_query: H. A query with fewer gets random documents beside them, which are not judged for it.
+        per_query: H. A query with fewer gets random documents beside them, which are not judged for it; one that
+            has none and judges all documents is left out (see `without_negatives`).
         seed: of the random ones.
 
     Returns:
         A `datasets.Dataset`.
+
+    Raises:
+        ConfigError: no query has a negative.
     """
     count = per_query if negatives is not None else 0
-    return _dataset(list(_rows(data, negatives or {}, count, seed)), count)
+    found = list(_rows(data, negatives or {}, count, seed))
+    if not found:
+        raise ConfigError(
+            "no judged pair has a row",
+            where="training_rows",
+            got=f"{len(data.qrels):,} queries, which judge all {len(data.documents):,} documents",
+            do="give more documents, or take no negatives: negatives.per_query 0",
+        )
+    return _dataset(found, count)
 
 
 def scored_rows(data: TrainingData, negatives: Lists, scores: Scores, *, per_query: int, ids: bool = False) -> Any:
@@ -56,20 +72,26 @@ def scored_rows(data: TrainingData, negatives: Lists, scores: Scores, *, per_que
         if len(values) == len(documents) and len(lists[queries[query]]) == per_query:
             found.append({**row, "label": labels_of(row["label"], values) if ids else values})
     if not found:
-        raise ConfigError("no row has a teacher's scores", where="scored_rows", do="score the mined lists first")
+        raise ConfigError("no row has a teacher's scores", where="teacher.scores", do=SCORE)
     return _dataset(found, per_query)
 
 
 def left_out(data: TrainingData, rows: Any) -> str | None:
     """How many judged pairs have no row for want of a teacher's scores, in words; None where all have one."""
+    return _left_out(data, rows, "the teacher gave them or all negatives of their query no score")
+
+
+def without_negatives(data: TrainingData, rows: Any) -> str | None:
+    """How many judged pairs have no row since their query judges all documents, in words; None where all have one."""
+    return _left_out(data, rows, "their query judges all documents, and none was mined")
+
+
+def _left_out(data: TrainingData, rows: Any, why: str) -> str | None:
     kept = set(zip(rows["query"], rows["positive"], strict=True))
     lost = [query for query, document in pairs(data) if (data.queries[query], data.answer(query, document)) not in kept]
     if not lost:
         return None
-    return (
-        f"{len(lost):,} of {sum(1 for _ in pairs(data)):,} judged pairs were left out, since the teacher gave them or "
-        f"all negatives of their query no score ({named(lost)})"
-    )
+    return f"{len(lost):,} of {sum(1 for _ in pairs(data)):,} judged pairs were left out, since {why} ({named(lost)})"
 
 
 def named(queries: Sequence[str]) -> str:
@@ -119,7 +141,7 @@ def margin_rows(data: TrainingData, negatives: Lists, scores: Scores) -> MarginR
                 queries.append(data.query_numbers[query])
                 margins.append(label[0] - label[1])
     if not found:
-        raise ConfigError("no pair has a teacher's scores", where="margin_rows", do="score the mined lists first")
+        raise ConfigError("no pair has a teacher's scores", where="teacher.scores", do=SCORE)
     return MarginRows(_dataset(found, 1), np.array(queries), np.array(margins))
 
 
@@ -175,6 +197,8 @@ def _rows(data: TrainingData, negatives: Lists, count: int, seed: int) -> Iterat
     everything = list(data.documents)
     for query, document in pairs(data):
         others = _chosen(data, query, list(negatives.get(query, ())), count, random, everything)
+        if len(others) < count:
+            continue
         texts = [data.queries[query], data.answer(query, document), *(data.documents[name] for name in others)]
         ids = [data.query_numbers[query], *(data.document_numbers[name] for name in (document, *others))]
         yield {**dict(zip(columns(count), texts, strict=True)), "label": ids}
@@ -183,13 +207,13 @@ def _rows(data: TrainingData, negatives: Lists, count: int, seed: int) -> Iterat
 def _chosen(
     data: TrainingData, query: str, mined: list[str], count: int, random: np.random.Generator, everything: list[str]
 ) -> list[str]:
-    """`count` negatives of a query."""
+    """`count` negatives of a query; none where none was mined and every document is judged."""
     known = data.qrels[query]
     while len(mined) < count and len(known) + len(mined) < len(everything):
         name = everything[int(random.integers(len(everything)))]
         if name not in known and name not in mined and data.documents[name]:
             mined.append(name)
-    return [mined[place % len(mined)] for place in range(count)]
+    return [mined[place % len(mined)] for place in range(count)] if mined else []
 
 
 def _dataset(rows: list[dict[str, Any]], negatives: int) -> Any:

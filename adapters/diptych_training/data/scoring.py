@@ -27,6 +27,7 @@ def score_lists(
     queries: Mapping[str, str],
     documents: Mapping[str, str],
     *,
+    read: Callable[[str, str], str] | None = None,
     name: str = "",
     path: Path | None = None,
     pairs: int = PAIRS,
@@ -38,6 +39,7 @@ def score_lists(
         teacher: any reranker.
         lists: document ids by query id.
         queries, documents: text by id.
+        read: gives the text of a document beside a query, both by id; the document's own for None.
         name: of the teacher, with its options; what another one scored is not taken.
         path: where scores are kept and found again; None keeps none.
         pairs: about so many are scored between two writes.
@@ -47,11 +49,12 @@ def score_lists(
         ConfigError: the file holds another teacher's scores.
     """
     kept = _kept(path, name) if path else {}
-    keys = {(q, d): pair_key(queries[q], documents[d]) for q, own in lists.items() for d in own}
+    texts_of = read or (lambda _, document: documents[document])
+    keys = {(q, d): pair_key(queries[q], texts_of(q, d)) for q, own in lists.items() for d in own}
     scored_pairs(sum(key in kept for key in keys.values()))
     missing = {q: [d for d in dict.fromkeys(own) if keys[q, d] not in kept] for q, own in lists.items()}
     for part in _parts({query: own for query, own in missing.items() if own}, pairs):
-        texts = [[documents[document] for document in own] for _, own in part]
+        texts = [[texts_of(query, document) for document in own] for query, own in part]
         found = scored(teacher, [queries[query] for query, _ in part], texts)
         rows = [
             {"query": q, "document": d, "pair": keys[q, d], "score": float(score)}

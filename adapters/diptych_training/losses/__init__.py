@@ -7,6 +7,7 @@ from diptych_training.losses.contrastive import ContrastiveLoss
 from diptych_training.losses.cprd import CPRDLoss
 from diptych_training.losses.distillation import AR2RetrieverLoss, FocalBCELoss, KLDistillation
 from diptych_training.losses.flops import ActiveTerms, Flops, NonNegative, SparseLoss
+from diptych_training.losses.harder import harder
 from diptych_training.losses.hybrid_nce import Groups, HybridNCELoss
 from diptych_training.losses.listwise import ListwiseLoss
 from diptych_training.losses.mann_whitney import MannWhitneyLoss
@@ -41,4 +42,5 @@ __all__ = [
     "SoftTopKLoss",
     "SparseLoss",
     "TaughtLoss",
+    "harder",
 ]

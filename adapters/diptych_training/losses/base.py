@@ -30,6 +30,8 @@ class RetrievalLoss(torch.nn.Module, ABC):
     """
 
     takes_ids: ClassVar[bool] = False  # in labels that hold a teacher's scores, before these
+    takes_further: ClassVar[bool] = False  # negatives beside those of the batch; see `harder`
+    more_negatives: Any  # `Further`, or None
 
     def __init__(self, model: Any, *, relevance: Relevance | None = None, similarity: str = "cosine") -> None:
         super().__init__()
@@ -38,6 +40,7 @@ class RetrievalLoss(torch.nn.Module, ABC):
             raise ContractError("unknown similarity", where=type(self).__name__, got=similarity, expected=expected)
         self.model, self.similarity = model, similarity
         self.relevance = relevance or Relevance()
+        self.more_negatives = None
 
     def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch.
@@ -93,9 +96,28 @@ class RetrievalLoss(torch.nn.Module, ABC):
         """That of `relevance`."""
         return self.relevance.margin
 
-    def kept(self, embeddings: Sequence[Tensor], labels: Tensor | None, similarity: Tensor) -> Candidates:
-        """What is relevant to what in this batch, without the negatives `[B, M]` that the margin leaves out."""
-        return self.candidates(embeddings, labels).margin_filtered(similarity, self.margin)
+    def masked(self, embeddings: Sequence[Tensor], labels: Tensor | None) -> tuple[Tensor, Candidates]:
+        """Similarities `[B, M]`, and what of them is relevant or a negative, without what the margin leaves out."""
+        queries, documents = self.prepared(embeddings)
+        documents, known = self.with_earlier(documents, self.candidates(embeddings, labels))
+        similarity = self.similarities(queries, documents)
+        return self.with_mixed(queries, documents, similarity, known.margin_filtered(similarity, self.margin))
+
+    def with_earlier(self, documents: Tensor, known: Candidates) -> tuple[Tensor, Candidates]:
+        """Prepared documents and candidates, with those of earlier batches behind, if any are kept."""
+        if self.more_negatives is None or not self.training:
+            return documents, known
+        found: tuple[Tensor, Candidates] = self.more_negatives.beside(documents, known, self.relevance)
+        return found
+
+    def with_mixed(
+        self, queries: Tensor, documents: Tensor, similarity: Tensor, found: Candidates
+    ) -> tuple[Tensor, Candidates]:
+        """Similarities and candidates, with mixed negatives behind, if any are."""
+        if self.more_negatives is None or not self.training:
+            return similarity, found
+        wider: tuple[Tensor, Candidates] = self.more_negatives.mixed(queries, documents, similarity, found)
+        return wider
 
     def candidates(self, embeddings: Sequence[Tensor], labels: Tensor | None) -> Candidates:
         """What is relevant to what in this batch, whatever the margin."""

@@ -20,14 +20,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
 from diptych.errors import ContractError
 from diptych_training.losses.base import RetrievalLoss, logsumexp_where, mean_of_rows
-from diptych_training.losses.mixing import Mixing
 from diptych_training.relevance import Candidates, Relevance
 
 Reduction: TypeAlias = Literal["decoupled", "supcon", "balanced"]
@@ -95,9 +94,10 @@ class ContrastiveLoss(RetrievalLoss):
             document-query, each of the own pair with other rows. With a margin a row whose query or document is too
             near is left out of all of them.
         margin: negatives more similar than the own positive by this are left out; None takes that of `relevance`.
-        mixing: hard negatives that are mixed of others, with cosines alone; see `Mixing`.
         relevance, similarity: see `RetrievalLoss`.
     """
+
+    takes_further: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -112,20 +112,15 @@ class ContrastiveLoss(RetrievalLoss):
         symmetric: bool = False,
         blocks: Sequence[Block] = ("qd",),
         margin: float | None = None,
-        mixing: Mixing | None = None,
         relevance: Relevance | None = None,
         similarity: str = "cosine",
     ) -> None:
         super().__init__(model, relevance=relevance, similarity=similarity)
         _check(tau=tau, reduction=reduction, denominator=denominator, label_smoothing=label_smoothing, blocks=blocks)
-        if mixing is not None and similarity != "cosine":
-            what = "tokens are not mixed" if similarity == "maxsim" else "mixes of unit length among vectors of any"
-            do = 'leave mixing out, or train vectors of whole texts by similarity="cosine"'
-            raise ContractError(what, where="ContrastiveLoss", got=f"similarity {similarity}", do=do)
         self.log_scale = torch.nn.Parameter(torch.tensor(-math.log(tau)), requires_grad=learn_tau)
         self.reduction, self.denominator, self.label_smoothing = reduction, denominator, label_smoothing
         self.sample_positives = sample_positives
-        self.symmetric, self.blocks, self.mixing = symmetric, tuple(blocks), mixing
+        self.symmetric, self.blocks = symmetric, tuple(blocks)
         self._margin = margin
 
     @property
@@ -141,7 +136,7 @@ class ContrastiveLoss(RetrievalLoss):
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch."""
         queries, documents = self.prepared(embeddings)
-        known = self.candidates(embeddings, labels)
+        documents, known = self.with_earlier(documents, self.candidates(embeddings, labels))
         similarity = self.similarities(queries, documents)
         found, left_out = self._masked(queries, documents, similarity, known)
         found = found if self.sample_positives is None else found.sampled(self.sample_positives)
@@ -164,7 +159,7 @@ class ContrastiveLoss(RetrievalLoss):
             "symmetric": self.symmetric,
             "blocks": list(self.blocks),
             "margin": self.margin,
-            "mixing": repr(self.mixing) if self.mixing else None,
+            "further": repr(self.more_negatives) if self.more_negatives else None,
             "similarity": self.similarity,
         }
 
@@ -181,26 +176,21 @@ class ContrastiveLoss(RetrievalLoss):
     def _widened(
         self, queries: Tensor, documents: Tensor, similarity: Tensor, found: Candidates, left_out: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores, positives and negatives with the columns of further blocks and of mixed negatives.
+        """Scores, positives and negatives with the columns of mixed negatives and of further blocks.
 
         Args:
             left_out: rows that are no negatives of each other, `[B, B]`.
         """
         own = documents[found.own]
         pairs = {"qq": (queries, queries), "dd": (own, own), "dq": (own, queries)}
-        scores, negative = [similarity], [found.negative if "qd" in self.blocks else torch.zeros_like(found.negative)]
+        scores, wider = self.with_mixed(queries, documents, similarity, found)
+        if "qd" not in self.blocks:
+            wider = wider.without(torch.arange(scores.shape[1], device=scores.device)[None] < similarity.shape[1])
         for block in self.blocks:
             if block != "qd":
                 left, right = pairs[block]
-                scores.append(self.similarities(left, right))
-                negative.append(~left_out)
-        if self.mixing is not None and self.training:
-            mixed, counted = self.mixing(queries, documents, similarity, found.negative)
-            scores.append(mixed)
-            negative.append(counted)
-        extra = sum(part.shape[1] for part in scores[1:])
-        positive = torch.nn.functional.pad(found.positive, (0, extra))
-        return torch.cat(scores, 1), positive, torch.cat(negative, 1)
+                scores, wider = torch.cat([scores, self.similarities(left, right)], 1), wider.with_negatives(~left_out)
+        return scores, wider.positive, wider.negative
 
     def _masked(
         self, queries: Tensor, documents: Tensor, similarity: Tensor, known: Candidates

@@ -38,6 +38,7 @@ class CPRDLoss(RowDistillation):
     """
 
     takes_ids: ClassVar[bool] = True
+    takes_further: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -60,8 +61,7 @@ class CPRDLoss(RowDistillation):
             return super().compute_loss_from_embeddings(embeddings, labels)
         queries, documents = self.prepared(embeddings)
         ids, teacher = split_labels(labels, len(queries), columns, where="CPRDLoss")
-        similarity = self.similarities(queries, documents)
-        found = self.kept(embeddings, ids, similarity)
+        similarity, found = self.masked(embeddings, ids)
         contrast = contrastive(similarity / self.tau, found.positive, found.negative)
         own = own_scores(queries, documents, columns)[:, 1:] / self.tau
         return contrast + self.weight * self.order(own, teacher[:, 1:].to(own))

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from diptych.errors import ContractError
 from diptych_training.losses.base import RetrievalLoss, mean_of_rows
+from diptych_training.losses.draws import Draws
 from diptych_training.relevance import Candidates, Relevance
 from diptych_training.teaching import own_scores, teacher_scores
 
@@ -134,6 +135,8 @@ class FocalBCELoss(RetrievalLoss):
         seed: of the draws.
     """
 
+    takes_further: ClassVar[bool] = True
+
     def __init__(
         self,
         model: Any,
@@ -149,13 +152,12 @@ class FocalBCELoss(RetrievalLoss):
         super().__init__(model, relevance=relevance, similarity=similarity)
         self.gamma, self.tau, self.negatives = gamma, tau, negatives
         self.bias = torch.nn.Parameter(torch.tensor(float(bias)))
-        self._generator = torch.Generator().manual_seed(seed)
+        self._draws = Draws(seed)
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch."""
-        queries, documents = self.prepared(embeddings)
-        similarity = self.similarities(queries, documents)
-        found, logits = self.kept(embeddings, labels, similarity), similarity / self.tau + self.bias
+        similarity, found = self.masked(embeddings, labels)
+        logits = similarity / self.tau + self.bias
         negative = found.negative if self.negatives is None else self._drawn(found, self.negatives)
         counted = found.positive | negative
         losses = focal_bce(logits, found.positive, self.gamma)
@@ -164,7 +166,7 @@ class FocalBCELoss(RetrievalLoss):
 
     def _drawn(self, found: Candidates, number: int) -> Tensor:
         """`number` negatives for each positive of a row, or as many as it has."""
-        lots = torch.rand(found.negative.shape, generator=self._generator).to(found.negative.device)
+        lots = torch.rand(found.negative.shape, generator=self._draws()).to(found.negative.device)
         ranks = lots.masked_fill(~found.negative, 2.0).argsort(1).argsort(1)
         return found.negative & (ranks < number * found.positive.sum(1, keepdim=True))
 

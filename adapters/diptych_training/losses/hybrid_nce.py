@@ -8,7 +8,7 @@ Requirements: (query, positive) or (query, positive, negative_1, ...) columns, w
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -62,6 +62,8 @@ class HybridNCELoss(RetrievalLoss):
         relevance, similarity: see `RetrievalLoss`.
     """
 
+    takes_further: ClassVar[bool] = True
+
     def __init__(
         self,
         model: Any,
@@ -83,9 +85,8 @@ class HybridNCELoss(RetrievalLoss):
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch."""
-        queries, documents = self.prepared(embeddings)
-        similarity = self.similarities(queries, documents)
-        found, scores = self.kept(embeddings, labels, similarity), similarity / self.tau
+        similarity, found = self.masked(embeddings, labels)
+        scores = similarity / self.tau
         weights, negative = found.positive.float(), found.negative
         if self.groups is not None:
             overlap = self.groups.to(scores.device)(found.documents[found.own], found.documents)

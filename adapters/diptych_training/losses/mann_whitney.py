@@ -9,7 +9,7 @@ Requirements: (query, positive) or (query, positive, negative_1, ...) columns; l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -32,6 +32,8 @@ class MannWhitneyLoss(RetrievalLoss):
         relevance, similarity: see `RetrievalLoss`.
     """
 
+    takes_further: ClassVar[bool] = True
+
     def __init__(
         self,
         model: Any,
@@ -53,10 +55,10 @@ class MannWhitneyLoss(RetrievalLoss):
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch."""
-        queries, documents = self.prepared(embeddings)
-        similarity = self.similarities(queries, documents)
-        found, scores = self.kept(embeddings, labels, similarity), similarity / self.tau
-        return mann_whitney(scores, found.positive, found.negative, scope=self.scope, reduction=self.reduction)
+        similarity, found = self.masked(embeddings, labels)
+        return mann_whitney(
+            similarity / self.tau, found.positive, found.negative, scope=self.scope, reduction=self.reduction
+        )
 
 
 def mann_whitney(

@@ -20,28 +20,8 @@ from diptych.errors import ContractError
 from diptych_training.losses.base import Features, RetrievalLoss
 from diptych_training.losses.contrastive import contrastive
 from diptych_training.losses.flops import SparseLoss
+from diptych_training.losses.queue import Queue
 from diptych_training.relevance import Candidates, Relevance
-
-
-class Queue:
-    """The last vectors that were put in, the oldest going first; with the id of each, -1 where unknown.
-
-    Args:
-        size: how many; each takes four bytes a word of the lexicon.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.vectors, self.ids = torch.empty(0, 0), torch.empty(0, dtype=torch.int64)
-
-    def put(self, vectors: Tensor, ids: Tensor) -> None:
-        """Add `vectors [n, V]` with their `ids [n]`."""
-        self.vectors = torch.cat([self.like(vectors), vectors.detach()])[-self.size :]
-        self.ids = torch.cat([self.ids.to(ids.device), ids])[-self.size :]
-
-    def like(self, vectors: Tensor) -> Tensor:
-        """What is in it, `[held, V]`: where `vectors [n, V]` are, and as wide also when it is empty."""
-        return self.vectors.to(vectors) if len(self.vectors) else vectors.new_empty(0, vectors.shape[1])
 
 
 class MomentumContrastiveLoss(RetrievalLoss):
@@ -77,10 +57,20 @@ class MomentumContrastiveLoss(RetrievalLoss):
             where, expected = "MomentumContrastiveLoss", "0 <= momentum < 1, queue >= 1, tau > 0"
             raise ContractError("unusable options", where=where, got=got, expected=expected)
         self.tau, self.momentum = tau, momentum
-        self.queries, self.documents = Queue(queue), Queue(queue)
-        # In a list, so that the twin is no part of what is trained or kept, and nothing switches its dropout on.
+        # In a tuple and a list: queues and twin are no part of what is trained or kept, and dropout stays off.
+        self._queues = (Queue(queue), Queue(queue))
         self._twin: list[Any] = []
         self._seen: list[Tensor] = []
+
+    @property
+    def queries(self) -> Queue:
+        """The twin's vectors of the last queries."""
+        return self._queues[0]
+
+    @property
+    def documents(self) -> Queue:
+        """The twin's vectors of the last documents."""
+        return self._queues[1]
 
     @property
     def twin(self) -> Any:

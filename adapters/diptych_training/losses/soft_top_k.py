@@ -8,7 +8,7 @@ Requirements: (query, positive) or (query, positive, negative_1, ...) columns; l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -73,6 +73,8 @@ class SoftTopKLoss(RetrievalLoss):
         relevance, similarity: see `RetrievalLoss`.
     """
 
+    takes_further: ClassVar[bool] = True
+
     def __init__(
         self,
         model: Any,
@@ -89,9 +91,7 @@ class SoftTopKLoss(RetrievalLoss):
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch; rows with fewer than k + 1 candidates do not count."""
-        queries, documents = self.prepared(embeddings)
-        similarity = self.similarities(queries, documents)
-        found = self.kept(embeddings, labels, similarity)
+        similarity, found = self.masked(embeddings, labels)
         found = found if self.sample_positives is None else found.sampled(self.sample_positives)
         counted = found.positive | found.negative
         sizes, positives = counted.sum(1), found.positive.sum(1)

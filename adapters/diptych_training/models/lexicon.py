@@ -59,7 +59,10 @@ def lexicon(
     if queries != "encoder" and not routed:
         side = _static(model.tokenizer, idf, frozen=queries == "bag")
         made = [Router.for_query_document(query_modules=[side], document_modules=parts), *extra]
-    return model if made == parts else SparseEncoder(modules=made, similarity_fn_name="dot", device=str(model.device))
+    if made == parts:
+        return model
+    prompts: Any = model.prompts
+    return SparseEncoder(modules=made, similarity_fn_name="dot", device=str(model.device), prompts=dict(prompts))
 
 
 def inverse_frequencies(texts: Iterable[str], tokenizer: Any) -> Tensor:
@@ -76,13 +79,6 @@ def static_weights(model: SparseEncoder) -> list[torch.nn.Parameter]:
     """The trained weights of static sides, to be kept at 0 or above."""
     found = [module for module in model.modules() if isinstance(module, SparseStaticEmbedding)]
     return [module.weight for module in found if module.weight.requires_grad]
-
-
-def routes_of(model: SparseEncoder, columns: Iterable[str]) -> dict[str, str]:
-    """Which way each column of a data set goes, as the trainer's `router_mapping`; {} for a model without a Router."""
-    if not any(isinstance(part, Router) for part in model.children()):
-        return {}
-    return {column: "query" if column == "query" else "document" for column in columns if column != "label"}
 
 
 def _loaded(folder: Path) -> SparseEncoder:

@@ -85,6 +85,12 @@ def with_classifier(
     return _pipeline([*encoder, asked, head, Normalize(), LabelTable(labels, narrow)], model)
 
 
+def added_to(model: SentenceTransformer) -> list[torch.nn.Parameter]:
+    """The parameters that `with_classifier` gave a model: of both heads and of the table."""
+    asked, head, _, table = list(model.children())[-4:]
+    return [own for part in (asked, head, table) for own in part.parameters()]
+
+
 def table_of(model: Any) -> LabelTable:
     """The table of a model.
 

@@ -19,9 +19,9 @@ from diptych_training.losses.distillation import Form
 from diptych_training.options import (
     AboveZero,
     BatchSize,
+    Beside,
     LearningRate,
     NegativesOptions,
-    PerQuery,
     Positive,
     RetrievalOptions,
     Section,
@@ -66,7 +66,7 @@ class GameOptions(Section):
 class Negatives(NegativesOptions):
     """Those that the ranker orders."""
 
-    per_query: PerQuery = 15
+    per_query: Beside = 15
 
 
 class RoundsTraining(TrainingOptions):
@@ -84,11 +84,17 @@ class Options(RetrievalOptions):
     negatives: Negatives = Field(default_factory=Negatives)
     training: RoundsTraining = Field(default_factory=RoundsTraining)
 
+    shared: ClassVar[bool] = True
+
     @model_validator(mode="after")
     def _only_what_rounds_have(self) -> Self:
         for name in sorted(self.training.model_fields_set & NOT_HERE.keys()):
             if getattr(self.training, name) not in (None, 0):
                 raise ValueError(f"training.{name} is not for ar2: leave it out; {NOT_HERE[name]}")
+        if asked := self.negatives.asked():
+            raise ValueError(
+                f"{', '.join(asked)}: rounds take the retriever's best that are not judged relevant: leave it out"
+            )
         return self
 
 
@@ -98,8 +104,8 @@ class Adversarial(RetrievalTraining[Options]):
     name: ClassVar[str] = "ar2"
 
     def data_steps(self) -> list[str]:
-        """Nothing: each round mines by itself."""
-        return []
+        """Have synthetic queries written, if asked for; each round mines by itself."""
+        return self._have_written()
 
     def loss(self, model: Any) -> Any:
         """Of the warm-up."""

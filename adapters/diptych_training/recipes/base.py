@@ -21,7 +21,7 @@ from diptych_training.options import RecipeOptions, RetrievalOptions, SyntheticQ
 from diptych_training.recipes.doubling import enough
 from diptych_training.recipes.negatives import documents_of, mined
 from diptych_training.recipes.synthetic import with_written, written
-from diptych_training.rows import Lists, training_rows
+from diptych_training.rows import Lists, training_rows, without_negatives
 from diptych_training.running import Family, Fitted, RunFolder, family, fit
 from diptych_training.running.card import write_card
 from diptych_training.running.evaluating import HeldOut, searching
@@ -80,11 +80,15 @@ class Training(ABC, Generic[O]):
 
     def model(self) -> Any:
         """The model before it is trained."""
-        return self.family.load(self.options.model, self.options.training)
+        return self.family.load(self.options.model, self.options.training, prompts=self.options.prompts)
 
     @abstractmethod
     def fit(self, model: Any) -> Fitted:
         """Train the model in place."""
+
+    def new(self, model: Any) -> list[Any]:
+        """The parameters that this recipe has added to what it loaded, and that began at random."""
+        return []
 
     def evaluator(self) -> HeldOut | None:
         """What measures the model while it is trained; None for nothing."""
@@ -102,6 +106,7 @@ class Training(ABC, Generic[O]):
             "folder": self.folder,
             "watcher": self.watcher,
             "seed": self.options.seed,
+            "new": self.new(model),
         }
         measuring = {} if "evaluator" in more else {"evaluator": self.evaluator()}
         return fit(model, rows, self.in_pieces(loss), **{**given, **measuring, **more})
@@ -175,7 +180,9 @@ class RetrievalTraining(Training[R], Generic[R]):
         """The data set: a row for each judged pair, with negatives and ids."""
         options = self.options.negatives
         lists = self.negatives() if options.per_query else None
-        return training_rows(self.data, lists, per_query=options.per_query, seed=self.options.seed)
+        found = training_rows(self.data, lists, per_query=options.per_query, seed=self.options.seed)
+        self.remarks += filter(None, [without_negatives(self.data, found)])
+        return found
 
     def sampler(self, rows: Any) -> Any | None:
         """Of batches; None draws them evenly."""
@@ -198,7 +205,16 @@ class RetrievalTraining(Training[R], Generic[R]):
 
     def negatives(self) -> Lists:
         """What was mined, by query."""
-        return {row["query"]: row["documents"] for row in self.folder.kept(NEGATIVES) or ()}
+        return self.lists(NEGATIVES)
+
+    def lists(self, kept: str) -> dict[str, list[str]]:
+        """Documents by query kept under a name, without those that have gone since; a remark tells of these."""
+        rows = self.folder.kept(kept) or ()
+        gone = {name for row in rows for name in row["documents"]} - self.data.documents.keys()
+        told = f"{len(gone):,} documents of data/{kept}.jsonl are no longer there, and were left out"
+        if gone and told not in self.remarks:
+            self.remarks.append(told)
+        return {row["query"]: [name for name in row["documents"] if name not in gone] for row in rows}
 
     @property
     def data(self) -> TrainingData:

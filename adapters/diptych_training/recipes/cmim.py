@@ -57,6 +57,10 @@ class Options(RecipeOptions):
 
     whole: ClassVar[str] = "does not go with a decoder: leave it out"
 
+    def holds_out(self) -> bool:
+        """Whether there are judged queries."""
+        return self.data.qrels is not None
+
 
 class CMIM(Training[Options]):
     """Trains a dense encoder on texts alone."""

@@ -6,12 +6,13 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from diptych_training.losses import ContrastiveLoss, HybridNCELoss, Mixing, RetrievalLoss
+from diptych_training.losses import ContrastiveLoss, FocalBCELoss, HybridNCELoss, Mixing, RetrievalLoss, harder
 from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section, Share
 from diptych_training.recipes.base import RetrievalTraining
+from diptych_training.running.evaluating import HeldOut, pooled
 from diptych_training.samplers import NoDuplicates
 
-HYBRID = {"tau", "symmetric", "margin"}  # what of the loss's options Hybrid-NCE has, too
+OWN = {"hybrid": {"tau", "symmetric", "margin"}, "focal": {"tau", "margin"}}  # what of `loss` other losses have, too
 
 
 class LossOptions(Section):
@@ -32,7 +33,7 @@ class LossOptions(Section):
 class MixingOptions(Section):
     """Hard negatives mixed of others (MoCHi); see `diptych_training.losses.mixing`."""
 
-    hardest: Positive = Field(64, description="Negatives of a query that are mixed, the hardest of the batch.")
+    hardest: Positive = Field(64, description="Negatives of a query that are mixed, the hardest of batch and queue.")
     pairs: int = Field(64, ge=0, description="Mixes of two of them.")
     with_query: int = Field(16, ge=0, description="Mixes of one and the query.")
     start_step: int = Field(0, ge=0, description="Steps before mixing begins.")
@@ -45,24 +46,35 @@ class HybridOptions(Section):
     alpha: AboveZero = Field(1.0, description="Weight of the positives in the denominator.")
 
 
+class FocalOptions(Section):
+    """Each pair by itself, for retrieval by a threshold; see `diptych_training.losses.distillation.FocalBCELoss`."""
+
+    gamma: float = Field(2.0, ge=0, description="How little easy pairs count; 0 is plain cross-entropy.")
+    bias: float = Field(0.0, description="Where the trained bias starts; -c / tau puts the threshold at cosine c.")
+    negatives: Positive | None = Field(None, description="Negatives a positive, drawn for each batch; null takes all.")
+
+
 class Options(RetrievalOptions):
     """Options of `contrastive`."""
 
     loss: LossOptions = Field(default_factory=LossOptions)
-    mixing: MixingOptions | None = Field(None, description="Mix further hard negatives of those of the batch.")
+    mixing: MixingOptions | None = Field(None, description="Mix further hard negatives of those there are.")
+    queue: int = Field(0, ge=0, description="Documents of earlier batches that are further negatives.")
     hybrid: HybridOptions | None = Field(None, description="Take Hybrid-NCE, which weighs negatives, for the loss.")
+    focal: FocalOptions | None = Field(None, description="Take focal cross-entropy of each pair for the loss.")
     sampler: Literal["random", "no_duplicates"] = Field(
         "random", description="no_duplicates: no document of a row is in another of its batch, or relevant to it."
     )
 
     @model_validator(mode="after")
-    def _hybrid_alone(self) -> Self:
-        if self.hybrid is None:
-            return self
-        changed = {name for name, value in self.loss if value != getattr(LossOptions(), name)} - HYBRID
-        refused = [f"loss.{name}" for name in sorted(changed)] + (["mixing"] if self.mixing else [])
-        if refused:
-            raise ValueError(f"hybrid is a loss of its own, without {', '.join(refused)}")
+    def _one_loss(self) -> Self:
+        chosen = [name for name in OWN if getattr(self, name) is not None]
+        if len(chosen) > 1:
+            raise ValueError(f"{' and '.join(chosen)} are losses of their own: take one")
+        changed = {name for name, value in self.loss if value != getattr(LossOptions(), name)}
+        for name in chosen:
+            if refused := [f"loss.{option}" for option in sorted(changed - OWN[name])]:
+                raise ValueError(f"{name} is a loss of its own, without {', '.join(refused)}")
         return self
 
 
@@ -72,19 +84,28 @@ class Contrastive(RetrievalTraining[Options]):
     name: ClassVar[str] = "contrastive"
 
     def loss(self, model: Any) -> RetrievalLoss:
-        """The family's loss, or Hybrid-NCE."""
-        options, hybrid, mixing = self.options.loss, self.options.hybrid, self.options.mixing
-        if hybrid is None:
-            mixed = Mixing(**mixing.model_dump(), seed=self.options.seed) if mixing else None
-            return ContrastiveLoss(model, relevance=self.data.relevance(), mixing=mixed, **options.model_dump())
-        return HybridNCELoss(
-            model,
-            tau=options.tau,
-            symmetric=options.symmetric,
-            alpha=hybrid.alpha,
-            beta=hybrid.beta,
-            relevance=self.data.relevance(margin=options.margin),
-        )
+        """The family's loss, Hybrid-NCE or focal cross-entropy, with what further negatives are asked for."""
+        mixing, queue, seed = self.options.mixing, self.options.queue, self.options.seed
+        found = self._base(model)
+        if mixing is None and not queue:
+            return found
+        return harder(found, mixing=Mixing(**mixing.model_dump(), seed=seed) if mixing else None, queue=queue)
+
+    def evaluator(self) -> HeldOut | None:
+        """Of the threshold, too, where focal cross-entropy trains for one."""
+        found = super().evaluator()
+        return found if self.options.focal is None else pooled(found, self.held)
+
+    def _base(self, model: Any) -> RetrievalLoss:
+        options, hybrid, focal = self.options.loss, self.options.hybrid, self.options.focal
+        relevance = self.data.relevance(margin=options.margin)
+        if hybrid is not None:
+            own = {"symmetric": options.symmetric, **hybrid.model_dump()}
+            return HybridNCELoss(model, tau=options.tau, relevance=relevance, **own)
+        if focal is not None:
+            own = {"seed": self.options.seed, **focal.model_dump()}
+            return FocalBCELoss(model, tau=options.tau, relevance=relevance, **own)
+        return ContrastiveLoss(model, relevance=relevance, **options.model_dump(exclude={"margin"}))
 
     def sampler(self, rows: Any) -> Any | None:
         """Batches without duplicates, where the options ask for them."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from diptych_training.losses import CPRDLoss
-from diptych_training.options import AboveZero, PerQuery, Section
+from diptych_training.options import AboveZero, Beside, Section
 from diptych_training.recipes.renewing import RenewedNegatives, Renewing, RenewingOptions
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -28,7 +28,7 @@ class LossOptions(Section):
 class Negatives(RenewedNegatives):
     """So many that their order says something."""
 
-    per_query: PerQuery = 16
+    per_query: Beside = 16
 
 
 class Options(RenewingOptions):

@@ -13,18 +13,18 @@ from diptych_training.losses import ListwiseLoss
 from diptych_training.options import (
     AboveZero,
     BatchSize,
+    Beside,
     Epochs,
     LastRank,
     MaxLength,
     NegativesOptions,
-    PerQuery,
     Positive,
     RetrievalOptions,
     Section,
     TrainingOptions,
 )
 from diptych_training.recipes.base import RetrievalTraining, scores_by_query
-from diptych_training.recipes.reranking import Reranking, as_pairs, first_stage, list_rows
+from diptych_training.recipes.reranking import Reranking, as_pairs, first_stage, list_rows, too_few
 from diptych_training.recipes.teachers import TeacherOptions, teacher_scores
 from diptych_training.rows import Lists
 from diptych_training.running import family
@@ -47,7 +47,7 @@ class LossOptions(Section):
 class Negatives(NegativesOptions):
     """Of the first stage's best."""
 
-    per_query: PerQuery = 7
+    per_query: Beside = 7
     last_rank: LastRank = 50
 
 
@@ -71,6 +71,8 @@ class Options(RetrievalOptions):
     loss: LossOptions = Field(default_factory=LossOptions)
     teacher: TeacherOptions | None = Field(None, description="Who scores the rows, with loss distill.")
     training: RerankerTraining = Field(default_factory=RerankerTraining)
+
+    unprompted: ClassVar[str] = "are not for cross_encoder, which reads pairs"
 
     @model_validator(mode="after")
     def _taught(self) -> Self:
@@ -131,7 +133,7 @@ class CrossEncoding(RetrievalTraining[Options]):
         import datasets
 
         taught = scores_by_query(list(self.folder.kept(SCORES) or ())) if self.options.teacher else None
-        rows = list_rows(
+        found = list_rows(
             self.data,
             self.negatives(),
             per_query=self.options.negatives.per_query,
@@ -139,7 +141,9 @@ class CrossEncoding(RetrievalTraining[Options]):
             seed=self.options.seed,
             scores=taught,
         )
-        return datasets.Dataset.from_list(list(as_pairs(rows) if self.options.loss.kind == "bce" else rows))
+        rows = list(found)
+        self.remarks += filter(None, [too_few(self.data, rows)])
+        return datasets.Dataset.from_list(list(as_pairs(rows)) if self.options.loss.kind == "bce" else rows)
 
     def loss(self, model: Any) -> Any:
         """As the options say."""
@@ -178,4 +182,4 @@ class CrossEncoding(RetrievalTraining[Options]):
 
     @cached_property
     def _candidates(self) -> dict[str, list[str]]:
-        return {row["query"]: row["documents"] for row in self.folder.kept(CANDIDATES) or ()}
+        return self.lists(CANDIDATES)

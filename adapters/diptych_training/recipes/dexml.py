@@ -5,10 +5,12 @@ Source: Gupta et al., "Dual-Encoders for Extreme Multi-Label Classification", IC
 
 from __future__ import annotations
 
+import sys
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from diptych.errors import ConfigError
 from diptych_training.losses import ContrastiveLoss, SoftTopKLoss
 from diptych_training.options import AboveZero, Positive, Section
 from diptych_training.recipes.pooling import ClusterFrom, Pooling, PoolingOptions, PoolOptions, PoolSize
@@ -49,6 +51,22 @@ class Dexml(Pooling[Options]):
     def pooling(self) -> PoolOptions:  # type: ignore[override]
         """The pool: all documents, unless said otherwise."""
         return self.options.pool
+
+    def data_steps(self) -> list[str]:
+        """Those of all recipes with a pool, of which soft top-k leaves some documents out.
+
+        Raises:
+            ConfigError: all documents of a batch are among the k best.
+        """
+        k, most = self.options.loss.k, min(len(self._judged[0].documents), self.pooling.size or sys.maxsize)
+        if self.options.loss.name == "soft_topk" and k >= most:
+            raise ConfigError(
+                "all documents are among the k best, and nothing is learned",
+                where="loss.k",
+                got=f"{k}, and {most:,} documents that a query is compared with",
+                expected="fewer than these",
+            )
+        return super().data_steps()
 
     def loss(self, model: Any) -> Any:
         """The loss over the pool."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from diptych_training.losses import KLDistillation
-from diptych_training.options import AboveZero, Section
+from diptych_training.options import AboveZero, Beside, Section
 from diptych_training.recipes.renewing import RefreshEvery, RenewedNegatives, Renewing, RenewingOptions
 
 
@@ -19,8 +19,9 @@ class LossOptions(Section):
 
 
 class Negatives(RenewedNegatives):
-    """Mined once unless said otherwise."""
+    """So many that the scores are a distribution; mined once unless said otherwise."""
 
+    per_query: Beside = 8
     refresh_every: RefreshEvery = 0
 
 

@@ -18,9 +18,9 @@ from diptych_training.losses import ContrastiveLoss, KLDistillation
 from diptych_training.losses.dual_head import DualHeadLoss, labels_of
 from diptych_training.models.dual_head import dual_head, export_dual_head
 from diptych_training.models.mixing_weights import best_mix
-from diptych_training.options import AboveZero, Positive, Section
+from diptych_training.options import AboveZero, Beside, Positive, Section
 from diptych_training.recipes.contrastive import LossOptions
-from diptych_training.recipes.distilling import Distilling, TaughtOptions
+from diptych_training.recipes.distilling import Distilling, TaughtNegatives, TaughtOptions
 from diptych_training.recipes.negatives import searched
 from diptych_training.rows import Lists, Scores, columns, left_out, scored_rows
 from diptych_training.running import Fitted
@@ -49,9 +49,16 @@ class DistillOptions(Section):
     weight: AboveZero = Field(1.0, description="Of the loss beside the supervised one.")
 
 
+class Negatives(TaughtNegatives):
+    """So many that the scores are a distribution."""
+
+    per_query: Beside = 7
+
+
 class Options(TaughtOptions):
     """Options of `dual_head`."""
 
+    negatives: Negatives = Field(default_factory=Negatives)
     heads: HeadsOptions = Field(default_factory=HeadsOptions)
     supervised: LossOptions = Field(default_factory=LossOptions)
     distill: DistillOptions = Field(default_factory=DistillOptions)
@@ -89,9 +96,12 @@ class DualHead(Distilling[Options]):
         return replace(self.labelled, queries={**self.labelled.queries, **more}, qrels=judged)
 
     def prepare(self) -> list[str]:
-        """Find candidates for the queries that nobody judged; mine negatives of the others, and ask the teacher."""
+        """Find candidates for the queries that nobody judged; mine negatives of the others, and ask the teacher.
+
+        Where scores are stored, nothing is looked for: what they are of are the candidates.
+        """
         wanted = [query for query, judged in self.data.qrels.items() if not judged]
-        if not wanted or self.folder.kept(CANDIDATES) is not None:
+        if not wanted or self.teacher.scores is not None or self.folder.kept(CANDIDATES) is not None:
             return super().prepare()
         found = self._found(wanted)
         self.folder.keep(CANDIDATES, ({"query": query, "documents": own} for query, own in found.items()))
@@ -99,8 +109,7 @@ class DualHead(Distilling[Options]):
 
     def negatives(self) -> Lists:
         """What was mined, and what was found for queries without judgements, by query."""
-        more = {row["query"]: row["documents"] for row in self.folder.kept(CANDIDATES) or ()}
-        return {**super().negatives(), **more}
+        return {**super().negatives(), **self.lists(CANDIDATES)}
 
     def model(self) -> Any:
         """The encoder with its heads."""
@@ -178,7 +187,7 @@ def scores_of_heads(model: Any, task: Any) -> tuple[Any, Any, Any]:
 
 
 def _unlabelled(data: TrainingData, lists: Lists, scores: Scores, per_query: int) -> list[dict[str, Any]]:
-    """A row for each query without judgements: its best candidates, in the order in which they were found."""
+    """A row for each query without judgements: its best candidates, in the order of its list."""
     found = []
     for query in (query for query, judged in data.qrels.items() if not judged):
         own = scores.get(query, {})

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from diptych.errors import ConfigError
+from diptych.errors import ConfigError, DocumentError
 from diptych.training import RelativePath
 from diptych_training.corpus import TrainingData
 from diptych_training.data.dual_view import (
@@ -83,6 +83,10 @@ class Options(RecipeOptions):
     )
     loss: LossOptions = Field(default_factory=LossOptions)
 
+    def holds_out(self) -> bool:
+        """Whether any instances are held out."""
+        return self.data.share > 0
+
 
 class DualView(Training[Options]):
     """Trains a dense encoder on dual views."""
@@ -122,12 +126,26 @@ class DualView(Training[Options]):
         asked = {str(place): view.text for place, view in enumerate(held)}
         data = TrainingData(asked, self.documents, judged)
         inner = searching(data, self.kind, documents=self.options.data.documents, seed=self.options.seed)
-        return Following(inner.inner, held, self.documents) if inner else None
+        if inner is None:
+            return None
+        searched = dict(zip(inner.inner.corpus_ids, inner.inner.corpus, strict=True))
+        return Following(inner.inner, held, searched)
 
     @cached_property
     def documents(self) -> Mapping[str, str]:
         """The documents' texts by id."""
         return {document.id: text_of(document) for document in documents_of(self.options.data)}
+
+    def _instance(self, row: Mapping[str, Any], where: str) -> Instructed:
+        """An instance whose documents are all there."""
+        found = Instructed.from_mapping(row, where=where)
+        for name in (found.positive, found.negative, *found.others):
+            if name not in self.documents:
+                do = "give the corpus that the instances were made of, or leave the line out"
+                raise DocumentError(
+                    "an instance names a document that is not there", where=where, got=repr(name), do=do
+                )
+        return found
 
     def _views(self, instances: Sequence[Instructed], *, held: bool) -> DualViews:
         if not self.options.views and not held:
@@ -145,7 +163,7 @@ class DualView(Training[Options]):
     def _split(self) -> tuple[list[Instructed], list[Instructed]]:
         """Instances to train on and to hold out; those of one query are on one side. Drawn by the seed."""
         path = self.options.data.instances
-        found = [Instructed.from_mapping(row, where=f"{path}:{n}") for n, row in enumerate(read_lines(path), 1)]
+        found = [self._instance(row, f"{path}:{number}") for number, row in enumerate(read_lines(path), 1)]
         queries = sorted({own.query for own in found})
         random = np.random.default_rng(self.options.seed)
         count = round(self.options.data.share * len(queries))

@@ -74,6 +74,8 @@ class Options(RetrievalOptions):
     def _first_whole(self) -> Self:
         if self.bottleneck is not None and self.bottleneck.training.mini_batch_size is not None:
             raise ValueError(f"bottleneck.training.mini_batch_size {WHOLE}")
+        if self.bottleneck is not None and self.bottleneck.training.patience is not None:
+            raise ValueError("bottleneck.training.patience: the first phase measures nothing, leave it out")
         return self
 
 
@@ -98,7 +100,7 @@ class LexLIPText(RetrievalTraining[Options]):
         from transformers import set_seed
 
         set_seed(self.options.seed)
-        model = lexicon(self.family.load(self.options.model, options.training))
+        model = lexicon(self.family.load(self.options.model, options.training, prompts=self.options.prompts))
         shares = options.model_dump(exclude={"training"})
         loss = LexiconBottleneckLoss(model, seed=self.options.seed, **shares)
         folder = RunFolder(FIRST, self.options.model_copy(update={"output": self._first}))
@@ -116,7 +118,8 @@ class LexLIPText(RetrievalTraining[Options]):
     def model(self) -> Any:
         """The lexicon as the first phase left it, its vectors brought to unit length."""
         source = str(self._first) if self.folder.kept(FIRST) is not None else self.options.model
-        return lexicon(self.family.load(source, self.options.training), normalize=True)
+        loaded = self.family.load(source, self.options.training, prompts=self.options.prompts)
+        return lexicon(loaded, normalize=True)
 
     def fit(self, model: Any) -> Fitted:
         """The second phase."""

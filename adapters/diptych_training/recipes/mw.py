@@ -9,6 +9,7 @@ from pydantic import Field
 from diptych_training.losses import MannWhitneyLoss
 from diptych_training.options import AboveZero, RetrievalOptions, Section
 from diptych_training.recipes.base import RetrievalTraining
+from diptych_training.running.evaluating import HeldOut, pooled
 
 
 class LossOptions(Section):
@@ -31,6 +32,10 @@ class MannWhitney(RetrievalTraining[Options]):
     """Trains a dense encoder for one threshold over all queries."""
 
     name: ClassVar[str] = "mw"
+
+    def evaluator(self) -> HeldOut | None:
+        """Of the threshold, beside the search."""
+        return pooled(super().evaluator(), self.held)
 
     def loss(self, model: Any) -> Any:
         """Every positive against every negative of every query of the batch."""

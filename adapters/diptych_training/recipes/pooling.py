@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,7 @@ from diptych_training.pools import LabelPool, PoolCollator
 from diptych_training.recipes.base import RetrievalTraining
 from diptych_training.refreshing import Clustered, Refresh
 from diptych_training.running import Fitted
+from diptych_training.running.columns import prompts_of_sides
 
 FromZero = Annotated[int, Field(ge=0)]
 
@@ -41,6 +42,8 @@ class PoolOptions(Section):
 
 class PoolingOptions(RetrievalOptions):
     """Options of recipes with a pool."""
+
+    shared: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _negatives_of_the_pool(self) -> Self:
@@ -80,7 +83,7 @@ class Pooling(RetrievalTraining[P]):
         """Train on the queries."""
         rows, batches = self.rows(), Clustered()
         texts = list(self.data.documents.values())
-        prompts = {name: text for name, text in (model.prompts or {}).items() if text}
+        prompts = {side: text for side, text in prompts_of_sides(model).items() if text}
         fitted = self.fitted(
             model,
             rows,

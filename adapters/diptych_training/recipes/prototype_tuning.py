@@ -48,6 +48,12 @@ class Options(RecipeOptions):
     prompt: PromptOptions = Field(default_factory=PromptOptions)
     training: Tuning = Field(default_factory=Tuning)
 
+    unprompted: ClassVar[str] = "are not for prototype_tuning, which learns its own"
+
+    def holds_out(self) -> bool:
+        """Whether any texts are held out."""
+        return self.data.dev.holds_out()
+
     @model_validator(mode="after")
     def _frozen(self) -> Self:
         if self.training.lora is not None or self.training.mini_batch_size is not None:

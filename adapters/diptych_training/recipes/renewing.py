@@ -6,9 +6,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
-from diptych_training.options import NegativesOptions
 from diptych_training.recipes.base import scores_by_query
-from diptych_training.recipes.distilling import Distilling, TaughtOptions
+from diptych_training.recipes.distilling import Distilling, TaughtNegatives, TaughtOptions
 from diptych_training.recipes.negatives import mined_by
 from diptych_training.recurring import Recurring
 from diptych_training.rows import Lists, MovingRows, Scores
@@ -25,7 +24,7 @@ RefreshEvery = Annotated[
 ]
 
 
-class RenewedNegatives(NegativesOptions):
+class RenewedNegatives(TaughtNegatives):
     """Hard negatives: those of the first epoch mined before training, later ones by the model as it is."""
 
     refresh_every: RefreshEvery = None
@@ -70,7 +69,7 @@ class Renewing(Distilling[N]):
         count = self.options.negatives.per_query
         lists = {query: found.get(query, [])[:count] or own for query, own in first.items()}
         self._tell(first, lists)
-        return lists, scores if stored else scores_by_query(self.asked(lists))
+        return lists, scores if stored else scores_by_query(self.asked(self.teacher, lists))
 
     def _tell(self, first: Lists, lists: Lists) -> None:
         new = sum(len({*own} - {*first[query]}) for query, own in lists.items())

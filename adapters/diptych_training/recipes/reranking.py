@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
 
+from diptych.errors import ConfigError
 from diptych_training.corpus import TrainingData
 from diptych_training.data.sources import CandidateSource
 from diptych_training.options import RetrievalOptions
 from diptych_training.recipes.negatives import searched
-from diptych_training.rows import Lists, Scores, pairs
+from diptych_training.rows import Lists, Scores, named, pairs
 
 BATCH = 256  # queries that the first stage is asked at once
 
@@ -83,14 +84,39 @@ def list_rows(
                 continue
             names = [positive, *(pool[n] for n in random.permutation(len(pool))[:per_query])]
             label = [1.0] + [0.0] * per_query if known is None else [float(known[name]) for name in names]
-            yield Row(query=data.queries[query], documents=[data.documents[name] for name in names], label=label)
+            texts = [data.answer(query, positive), *(data.documents[name] for name in names[1:])]
+            yield Row(query=data.queries[query], documents=texts, label=label)
 
 
-def as_pairs(rows: Iterator[Row]) -> Iterator[dict[str, Any]]:
+def as_pairs(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
     """The same, a row for each pair: query, document, label."""
     for row in rows:
         for document, label in zip(row["documents"], row["label"], strict=True):
             yield {"query": row["query"], "document": document, "label": label}
+
+
+def too_few(data: TrainingData, rows: Sequence[Row]) -> str | None:
+    """How many judged pairs have no row for want of candidates or of scores, in words; None where all have one.
+
+    Raises:
+        ConfigError: none has one.
+    """
+    kept = {(row["query"], row["documents"][0]) for row in rows}
+    asked = list(pairs(data))
+    lost = [query for query, name in asked if (data.queries[query], data.answer(query, name)) not in kept]
+    if not lost:
+        return None
+    if not kept:
+        raise ConfigError(
+            "no judged pair has a row",
+            where="negatives",
+            got=f"{len(asked):,} judged pairs, fewer unjudged candidates (with a teacher's scores) than per_query",
+            do="make negatives.per_query smaller or negatives.last_rank larger",
+        )
+    return (
+        f"{len(lost):,} of {len(asked):,} judged pairs were left out, since their query has fewer unjudged candidates "
+        f"than negatives.per_query, or the teacher gave no score ({named(lost)})"
+    )
 
 
 class Reranking:

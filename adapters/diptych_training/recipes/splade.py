@@ -5,7 +5,6 @@ Formal et al., "SPLADE v2" and "From Distillation to Hard Negative Sampling", 20
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -15,14 +14,14 @@ from diptych.protocols import Kind
 from diptych.training import Registration
 from diptych_training.losses import ContrastiveLoss, DualMarginMSELoss, KLDistillation
 from diptych_training.losses.flops import ActiveTerms, NonNegative, SparseLoss
-from diptych_training.models.lexicon import inverse_frequencies, lexicon, routes_of, static_weights
+from diptych_training.models.lexicon import inverse_frequencies, lexicon, static_weights
 from diptych_training.models.lexicon_head import blockwise
 from diptych_training.options import AboveZero, RetrievalOptions, Section
-from diptych_training.recipes.base import NEGATIVES, RetrievalTraining, scores_by_query
-from diptych_training.recipes.distilling import SCORES
-from diptych_training.recipes.teachers import TeacherOptions, teacher_scores
+from diptych_training.recipes.distilling import Asking, refuse_mining
+from diptych_training.recipes.teachers import TeacherOptions
 from diptych_training.rows import left_out, margin_rows, scored_rows
 from diptych_training.running import Fitted
+from diptych_training.running.columns import routes_of
 
 WHOLE = "does not go with FLOPS of a batch: leave it out, and make batch_size smaller"
 Weight = Annotated[float, Field(ge=0)]
@@ -63,34 +62,30 @@ class Options(RetrievalOptions):
     def _taught(self) -> Self:
         if (self.loss.kind == "contrastive") != (self.teacher is None):
             raise ValueError("kl and margin_mse want a teacher, contrastive wants none")
+        if self.teacher is not None and self.negatives.per_query == 0:
+            raise ValueError("negatives.per_query is 0, and kl and margin_mse compare with negatives: take 1 or more")
+        refuse_mining(self.teacher, self.negatives)
         return self
 
     whole: ClassVar[str] = WHOLE
 
 
-class Splade(RetrievalTraining[Options]):
+class Splade(Asking[Options]):
     """Trains a lexicon."""
 
     name: ClassVar[str] = "splade"
     kind: ClassVar[Kind] = "sparse"
 
-    def data_steps(self) -> list[str]:
-        """Mine negatives, and ask the teacher, if there is one; what stored scores are of are the candidates."""
-        teacher, asked = self.options.teacher, self.folder.path / "data" / "pairs.jsonl"
-        if teacher is not None and teacher.scores is not None and self.folder.kept(NEGATIVES) is None:
-            scores = scores_by_query(list(teacher_scores(teacher, self.data, {}, self.watcher, asked)))
-            lists = {query: self._others(query, own) for query, own in scores.items() if query in self.data.qrels}
-            self.folder.keep(NEGATIVES, ({"query": query, "documents": own} for query, own in lists.items()))
-        done = super().data_steps()
-        if teacher is None or self.folder.kept(SCORES) is not None:
-            return done
-        kept = self.folder.keep(SCORES, teacher_scores(teacher, self.data, self.negatives(), self.watcher, asked))
-        return [*done, f"the teacher's scores are in {kept.name}"]
+    @property
+    def teacher(self) -> TeacherOptions | None:
+        """That of the options."""
+        return self.options.teacher
 
     def model(self) -> Any:
         """The lexicon; static queries start from how rare each token is in the documents."""
         base, queries = super().model(), self.options.queries
-        texts = (text for text in self.data.documents.values() if text)
+        documents = self._judged[0].documents  # `data` may still have to ask this model for queries
+        texts = (text for text in documents.values() if text)
         new = queries == "static" and not routes_of(base, ["query"])
         return lexicon(base, queries=queries, idf=inverse_frequencies(texts, base.tokenizer) if new else None)
 
@@ -99,9 +94,8 @@ class Splade(RetrievalTraining[Options]):
         rows, loss = self.rows(), self.loss(model)
         ramp = SpladeRegularizerWeightSchedulerCallback(loss, warmup_ratio=self.options.sparsity.ramp)
         further = [ramp, ActiveTerms(loss), NonNegative(*static_weights(model))]
-        changes = {"router_mapping": routes_of(model, rows.column_names)}
         with blockwise(model):
-            return self.fitted(model, rows, loss, further=further, changes=changes)
+            return self.fitted(model, rows, loss, further=further)
 
     def loss(self, model: Any) -> Any:
         """The main loss and both penalties."""
@@ -122,7 +116,7 @@ class Splade(RetrievalTraining[Options]):
         """A row for each judged pair; with a teacher its scores, for margins a row for each negative."""
         if self.options.teacher is None:
             return super().rows()
-        scores = scores_by_query(list(self.folder.kept(SCORES) or ()))
+        scores = self.scores()
         if self.options.loss.kind == "margin_mse":
             found = margin_rows(self.data, self.negatives(), scores).rows
         else:
@@ -134,8 +128,3 @@ class Splade(RetrievalTraining[Options]):
         """Save it; one with a way of its own for queries is served by the adapter of such models."""
         (saved,) = super().export(model)
         return [saved if routes_of(model, ["query"]) else Registration("splade", saved.options)]
-
-    def _others(self, query: str, scores: Mapping[str, float]) -> list[str]:
-        """The documents that a teacher scored and nobody judged, the best first."""
-        judged, there = self.data.qrels[query], self.data.documents
-        return sorted((name for name in scores if name not in judged and there.get(name)), key=lambda d: -scores[d])

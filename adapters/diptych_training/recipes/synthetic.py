@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from diptych.errors import ConfigError
 from diptych_training.corpus import TrainingData
 from diptych_training.data.generators import Generator
@@ -48,19 +50,20 @@ def with_written(
 ) -> tuple[TrainingData, TrainingData]:
     """What is trained on with synthetic queries beside the judged ones, and what is held out.
 
-    Where no query is judged, a share of the synthetic ones is held out.
+    Where no query is judged, the synthetic ones of a share of the documents are held out: another query of a document
+    that is trained would be no new one.
 
     Args:
         asked: whether queries are cut out of their documents.
         data, held: of judged queries.
-        rows: `{"id", "text", "document"}` as `written` gave them.
-        share, seed: of what is held out of the synthetic ones.
+        rows: `{"id", "text", "document"}` as `written` gave them; documents that have gone since are not asked for.
+        share, seed: of the documents whose synthetic queries are held out.
 
     Raises:
         ConfigError: there is no query at all.
     """
     texts = {row["id"]: row["text"] for row in rows}
-    qrels = {row["id"]: {row["document"]: 1.0} for row in rows}
+    qrels = {row["id"]: {row["document"]: 1.0} for row in rows if data.documents.get(row["document"])}
     queries = {**held.queries, **data.queries, **texts}
     cut = frozenset(texts) if asked.cut else frozenset[str]()
     both = TrainingData(queries, data.documents, {**data.qrels, **qrels}, data.titles, cut)
@@ -72,4 +75,13 @@ def with_written(
         )
     if data.qrels or held.qrels:
         return both, held
-    return both.split(share, seed)
+    return _by_document(both, share, seed)
+
+
+def _by_document(both: TrainingData, share: float, seed: int) -> tuple[TrainingData, TrainingData]:
+    """For training and to be held out: all queries of a share of the documents, drawn by `seed`."""
+    documents = sorted({name for own in both.qrels.values() for name in own})
+    count = max(1, round(share * len(documents))) if share else 0
+    drawn = set(np.random.default_rng(seed).permutation(documents)[:count].tolist())
+    held = {query for query, own in both.qrels.items() if not drawn.isdisjoint(own)}
+    return both.only(query for query in both.qrels if query not in held), both.only(held)

@@ -6,20 +6,21 @@ Source: Hofstätter et al., SIGIR 2021; see docs/methods/tas_balanced.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from sentence_transformers.sentence_transformer.modules import Normalize
 
 from diptych.errors import ConfigError
 from diptych_training.losses import DualMarginMSELoss
 from diptych_training.losses.base import Features
-from diptych_training.options import AboveZero, NegativesOptions, PerQuery, Positive, Relative, Section
-from diptych_training.recipes.distilling import Distilling, TaughtOptions
+from diptych_training.options import AboveZero, Beside, Positive, Relative, Section
+from diptych_training.recipes.distilling import Distilling, TaughtNegatives, TaughtOptions
 from diptych_training.rows import MarginRows, left_out, margin_rows, named
 from diptych_training.running import Fitted
+from diptych_training.running.columns import prompts_of_sides
 from diptych_training.samplers import TASBalanced
 
 CLUSTERS = "clusters"
@@ -50,10 +51,10 @@ class LossOptions(Section):
     in_batch_weight: float = Field(0.75, ge=0, description="Of those beside the pairs' own.")
 
 
-class Negatives(NegativesOptions):
+class Negatives(TaughtNegatives):
     """As many as margins can be balanced among; the teacher, and no limit, judges those near the positive."""
 
-    per_query: PerQuery = 8
+    per_query: Beside = 8
     relative: Relative = None
 
 
@@ -63,6 +64,15 @@ class Options(TaughtOptions):
     negatives: Negatives = Field(default_factory=Negatives)
     sampler: SamplerOptions = Field(default_factory=SamplerOptions)
     loss: LossOptions = Field(default_factory=LossOptions)
+
+    @model_validator(mode="after")
+    def _whole_batch(self) -> Self:
+        if self.loss.in_batch is not None and self.training.mini_batch_size is not None:
+            raise ValueError(
+                "training.mini_batch_size does not go with loss.in_batch, whose teacher sees a batch as a whole: leave "
+                "one of both out"
+            )
+        return self
 
 
 class TasBalanced(Distilling[Options]):
@@ -97,11 +107,9 @@ class TasBalanced(Distilling[Options]):
 
     def pairs(self) -> MarginRows:
         """Each positive with each negative of its query, and what the teacher gives them."""
-        return margin_rows(
-            self.data,
-            {q: own[: self.options.negatives.per_query] for q, own in self.negatives().items()},
-            self.scores(),
-        )
+        count, stored = self.options.negatives.per_query, self.teacher.scores is not None
+        chosen = _spread if stored else _first
+        return margin_rows(self.data, {q: chosen(own, count) for q, own in self.negatives().items()}, self.scores())
 
     def loss(self, model: Any) -> Any:
         """Squared differences of margins."""
@@ -139,6 +147,16 @@ class TasBalanced(Distilling[Options]):
         return dict(zip(queries, found.tolist(), strict=True))
 
 
+def _first(names: Sequence[str], count: int) -> Sequence[str]:
+    """The hardest."""
+    return names[:count]
+
+
+def _spread(names: Sequence[str], count: int) -> Sequence[str]:
+    """`count` at even steps through what a teacher ordered, for margins of all sizes, not the smallest alone."""
+    return names if len(names) <= count else [names[place * len(names) // count] for place in range(count)]
+
+
 def _in_batch(teacher: Any, student: Any) -> Any:
     """A teacher over the student's tokens: scores `[B, 2 B]` of all positives, then of all negatives."""
     if teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab():
@@ -146,6 +164,14 @@ def _in_batch(teacher: Any, student: Any) -> Any:
             "the in-batch teacher reads other tokens than the model that is trained",
             where="loss.in_batch",
             expected="a model with the same tokenizer",
+        )
+    if prompts_of_sides(teacher) != prompts_of_sides(student):
+        raise ConfigError(
+            "the in-batch teacher stands behind other prompts than the model that is trained",
+            where="loss.in_batch",
+            got=prompts_of_sides(teacher),
+            expected=prompts_of_sides(student),
+            do="give the model the teacher's prompts: prompts.query and prompts.document",
         )
     teacher.eval()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -50,7 +51,7 @@ def teacher_scores(
         path: where each pair's score is kept at once, so that a run that was killed asks for no pair again.
 
     Raises:
-        ConfigError: a line of the stored scores is none.
+        ConfigError: the stored scores cannot be read, or a line or a score of them is none.
         UnknownAdapter, MissingExtra, AdapterFactoryError: the reranker cannot be made.
     """
     if options.scores is not None:
@@ -64,6 +65,7 @@ def teacher_scores(
         wanted,
         data.queries,
         data.documents,
+        read=data.read_beside,
         name=f"{options.adapter} {json.dumps(options.options, sort_keys=True, default=str)}",
         path=path,
         pairs=options.pairs,
@@ -72,8 +74,13 @@ def teacher_scores(
     yield from ({"query": query, "scores": own} for query, own in found.items())
 
 
-def _stored(path: Any) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
+def _stored(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        file = path.open(encoding="utf-8")
+    except OSError as error:
+        got = f"{path}: {error.strerror}"
+        raise ConfigError("the stored scores cannot be read", where="teacher.scores", got=got) from error
+    with file:
         for number, line in enumerate(file, 1):
             try:
                 row: Any = json.loads(line)
@@ -82,4 +89,12 @@ def _stored(path: Any) -> Iterator[dict[str, Any]]:
             if not isinstance(row, Mapping) or not isinstance(row.get("scores"), Mapping) or "query" not in row:
                 expected = '{"query": id, "scores": {document id: score}}'
                 raise ConfigError("a line holds no scores", where=f"{path}:{number}", got=line[:80], expected=expected)
-            yield {"query": str(row["query"]), "scores": dict(row["scores"])}
+            own = row["scores"]
+            if unusable := [name for name, score in own.items() if not _is_finite(score)]:
+                got = f"{own[unusable[0]]!r} of document {unusable[0]}"
+                raise ConfigError("a score is no finite number", where=f"{path}:{number}", got=got, expected="a number")
+            yield {"query": str(row["query"]), "scores": dict(own)}
+
+
+def _is_finite(score: object) -> bool:
+    return isinstance(score, int | float) and not isinstance(score, bool) and math.isfinite(score)

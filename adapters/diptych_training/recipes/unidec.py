@@ -12,7 +12,7 @@ from pydantic import Field
 
 from diptych.training import Registration
 from diptych_training.losses import PSLLoss
-from diptych_training.models.unidec import HEADS, TABLE, export, with_classifier
+from diptych_training.models.unidec import HEADS, TABLE, added_to, export, with_classifier
 from diptych_training.options import AboveZero, Positive, Section, Share
 from diptych_training.recipes.pooling import Pooling, PoolingOptions, PoolOptions
 
@@ -77,6 +77,10 @@ class UniDec(Pooling[Options]):
             classifier_similarity=classifier.similarity,
             dropout=own.dropout,
         )
+
+    def new(self, model: Any) -> list[Any]:
+        """The table and both heads."""
+        return added_to(model)
 
     def changes(self) -> dict[str, Any]:
         """Learning rates of heads and table."""

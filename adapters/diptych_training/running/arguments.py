@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from diptych_training.options import TrainingOptions
@@ -22,6 +23,7 @@ def arguments(
     seed: int,
     metric: str | None,
     sampler: Any,
+    prompts: Mapping[str, str],
 ) -> Any:
     """The arguments of a trainer.
 
@@ -33,6 +35,7 @@ def arguments(
         seed: of the run.
         metric: by which the best checkpoint is chosen; None keeps the last.
         sampler: of batches; None draws them evenly.
+        prompts: of the columns that have one.
     """
     steps = max(1, math.ceil(options.epochs * batches))
     every = options.evaluate_every or max(1, steps // EVALUATIONS)
@@ -45,6 +48,8 @@ def arguments(
             "metric_for_best_model": metric,
             "greater_is_better": True,
         }
+    if prompts:
+        chosen["prompts"] = dict(prompts)
     if sampler is not None:
         chosen["batch_sampler"] = sampler
     return made.arguments(
@@ -65,6 +70,7 @@ def arguments(
         save_total_limit=options.keep + 1,
         restore_callback_states_from_checkpoint=True,  # how long patience has lasted
         logging_steps=max(1, every // 5),
+        logging_nan_inf_filter=False,  # which logs 0 for a loss that is none
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=False,

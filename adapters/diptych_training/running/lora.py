@@ -42,7 +42,7 @@ def adapt(model: Any, options: LoraOptions) -> None:
         lora_dropout=options.dropout,
         target_modules=list(options.modules),
     )
-    new = _new_parameters(transformer)
+    new = new_parameters(transformer)
     for parameter in transformer.parameters():
         parameter.requires_grad_(False)
     inject_adapter_in_model(config, transformer)
@@ -64,7 +64,7 @@ def merge(model: Any) -> None:
         parameter.requires_grad_(True)
 
 
-def _new_parameters(transformer: Any) -> list[torch.nn.Parameter]:
+def new_parameters(transformer: Any) -> list[torch.nn.Parameter]:
     """The parameters that the model's files had no weights for, as transformers tells when it loads them again."""
     folders = resolve(transformer.name_or_path).module_folders()
     _, told = type(transformer).from_pretrained(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ from diptych_training.options import TrainingOptions
 from diptych_training.running import lora
 from diptych_training.running.arguments import arguments
 from diptych_training.running.averaging import Untrained
-from diptych_training.running.evaluating import PRIMARY, HeldOut
+from diptych_training.running.columns import prompts_of_columns, routes_of
+from diptych_training.running.evaluating import HeldOut
 from diptych_training.running.families import Family
 from diptych_training.running.folder import RunFolder
 from diptych_training.running.watching import callbacks
@@ -53,6 +54,7 @@ def fit(
     collator: Any | None = None,
     further: Sequence[Any] = (),
     changes: Mapping[str, Any] | None = None,
+    new: Iterable[Any] = (),
 ) -> Fitted:
     """Train `model` in place.
 
@@ -65,20 +67,26 @@ def fit(
         folder: where checkpoints are kept and looked for.
         watcher: who is told.
         seed: of batches, dropout and everything else.
-        evaluator: by whose nDCG@10 the best checkpoint is kept; None keeps the last.
+        evaluator: by whose primary metric the best checkpoint is kept; None keeps the last.
         sampler: of batches; see `diptych_training.samplers`.
         collator: instead of the trainer's own.
         further: callbacks beside ours.
         changes: arguments of the trainer that the `training` section has no words for.
+        new: parameters that the recipe has added to the model. `untrained_share` leaves them alone, and those that the
+            model's files had no weights for.
     """
     evaluator = evaluator and evaluator.computed_in(options.precision)
     before = _before(model, evaluator, folder)
-    metric = f"eval_{PRIMARY}" if evaluator is not None else None
+    metric = f"eval_{evaluator.primary_metric}" if evaluator is not None else None
     batches = _batches(rows, sampler, options.batch_size, seed)
-    asked = arguments(made, options, folder, batches=batches, seed=seed, metric=metric, sampler=sampler)
+    prompts = {} if made.kind == "reranker" else prompts_of_columns(model, rows.column_names)
+    asked = arguments(
+        made, options, folder, batches=batches, seed=seed, metric=metric, sampler=sampler, prompts=prompts
+    )
+    asked.router_mapping = routes_of(model, rows.column_names) if made.kind != "reranker" else {}
     for name, value in (changes or {}).items():
         setattr(asked, name, value)
-    untrained = Untrained(model) if options.untrained_share else None
+    untrained = _untrained(model, new) if options.untrained_share else None
     if options.lora is not None:
         lora.adapt(model, options.lora)
     told = [*further, *callbacks(watcher, folder, metric, options.patience)]  # what is added to logs comes first
@@ -95,6 +103,12 @@ def fit(
         untrained.mix_into(model, options.untrained_share)
     resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     return Fitted(trainer.state.global_step, resumed, before, measured(model, evaluator))
+
+
+def _untrained(model: Any, new: Iterable[Any]) -> Untrained:
+    """The weights as they are, without those that nobody has trained yet."""
+    transformer = model.transformers_model
+    return Untrained(model, [*(lora.new_parameters(transformer) if transformer is not None else ()), *new])
 
 
 def measured(model: Any, evaluator: HeldOut | None) -> dict[str, float]:

@@ -1,8 +1,10 @@
-"""sentence-transformers' trainers with checkpoints of ours: weights alone, as safetensors, and nothing pickled beside.
+"""sentence-transformers' trainers with checkpoints of ours: weights are kept as safetensors, and read as such.
 
 The libraries' own save a model as a folder and load it as one, which loses what no folder has words for: adapters of
 peft, heads of a wrapper, parameters of a loss such as a learned temperature. A best checkpoint that does not load is an
-error here, not a line in a log.
+error here, not a line in a log. So is a loss or a weight that is no number, before it gets into a checkpoint. Beside
+the weights the trainer keeps its optimizer's state in torch's own format, which a training that goes on reads with
+`weights_only`; checkpoints are deleted when it is done.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from diptych.errors import ConfigError
 from diptych_training.precision import forward_kept
 
 WEIGHTS = "training.safetensors"
@@ -35,13 +38,28 @@ class _Checkpoints:
         with forward_kept(self.model):
             return super().train(*given, **named)  # type: ignore[misc]
 
+    def training_step(self, *given: Any, **named: Any) -> torch.Tensor:
+        """As the trainer's own.
+
+        Raises:
+            ConfigError: the loss is no finite number.
+        """
+        loss: torch.Tensor = super().training_step(*given, **named)  # type: ignore[misc]
+        if not torch.isfinite(loss):
+            raise _diverged("the loss is no finite number", self.state.global_step + 1, float(loss))
+        return loss
+
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """None: it reads texts, with progress bars of its own, for a card that is not used."""
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        weights = self._weights()
+        trained = {name: value for name, value in weights.items() if isinstance(value, torch.nn.Parameter)}
+        if broken := [name for name, value in trained.items() if not torch.isfinite(value).all()]:
+            raise _diverged("weights are no finite numbers", self.state.global_step, ", ".join(broken[:3]))
         folder = Path(str(output_dir))
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.detach().contiguous() for name, value in self._weights().items()}, folder / WEIGHTS)
+        save_file({name: value.detach().contiguous() for name, value in weights.items()}, folder / WEIGHTS)
 
     def _load_from_checkpoint(self, checkpoint_path: str) -> None:
         kept, there = load_file(Path(checkpoint_path) / WEIGHTS), self._weights()
@@ -50,6 +68,8 @@ class _Checkpoints:
             raise RuntimeError(f"{checkpoint_path} has other weights than the model that is trained: {names}")
         with torch.no_grad():
             for name, value in kept.items():
+                if there[name].shape != value.shape and not there[name].requires_grad:  # a queue that has grown
+                    there[name].resize_(value.shape)
                 there[name].copy_(value)
 
     def _load_best_model(self) -> None:
@@ -65,3 +85,11 @@ class _Checkpoints:
                     found[f"{part}.{name}"] = value
                     seen.add(value.data_ptr())
         return found
+
+
+def _diverged(what: str, step: int, got: object) -> ConfigError:
+    do = (
+        "lower training.learning_rate, or look for scores and texts that are none; checkpoints before this step are "
+        "kept, so name another output, or delete the folder"
+    )
+    return ConfigError(what, where=f"training, step {step}", got=got, do=do)

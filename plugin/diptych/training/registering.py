@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml import YAML
 
 from diptych.config import check_adapters, load_config, parse_config
+from diptych.config.models import RerankStage
 from diptych.config.problems import nearest
 from diptych.errors import ConfigError
 from diptych.training.contracts import Registration
@@ -77,7 +78,7 @@ def _reranker(raw: Any, trained: Registration, config: Path) -> str:
     stages = raw.setdefault("search", {}).setdefault("rerank", [])
     if not stages:
         stages.append({})
-    stages[0] = _section(stages[0], trained, config, ("candidates", "early_exit"))
+    stages[0] = _section(stages[0], trained, config, tuple(RerankStage.model_fields))
     return "search.rerank[0]"
 
 

@@ -43,9 +43,9 @@ def effects() -> list[Effect]:
     return rows
 
 
-def run(make: Callable[..., Any], seed: int) -> dict[str, Doubles]:
+def run(make: Callable[..., Any], seed: int, *, positives: tuple[int, int] = (5, 12)) -> dict[str, Doubles]:
     """The measures of each test query; recall@n is at its own number of relevant documents."""
-    world = lex(seed, topics=25, attributes=20, documents=DOCUMENTS, train=220, test=80, positives=(5, 12))
+    world = lex(seed, topics=25, attributes=20, documents=DOCUMENTS, train=220, test=80, positives=positives)
     pool = pool_of(world, None, seed)
     model = fitted(Words(len(world.words), seed=seed), make(relevance=pool.relevance), world, pool, seed=seed)
     found, relevant = scores(model, world), world.relevant[world.test]

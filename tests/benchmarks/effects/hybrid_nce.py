@@ -19,12 +19,12 @@ def effects() -> list[Effect]:
     """The sweep, then the groups."""
     plain = each(run)
     found = []
-    for beta in (0.1, 0.5, 1.0):
+    for beta in (0.1, 0.25, 0.5, 1.0):
         hard = each(partial(run, beta=beta))
         found.append(
             effect("Hybrid-NCE", f"beta {beta} beside 0", "H-lex", "recall@10", plain, hard, page="contrastive")
         )
-    for further in (0.0,):
+    for further in (0.0, 0.2):
         grouped = each(partial(run, further=further))
         what = f"like documents as positives of weight {further} beside none"
         found.append(effect("Hybrid-NCE", what, "H-lex", "recall@10", plain, grouped, page="contrastive"))

@@ -74,12 +74,13 @@ class Effect:
         claimed.
 
         `opposite`: both lie wholly on the other side. `not shown`: anything else. For `equal` it is shown when no seed
-        differs by more than the tolerance, and opposite when one does.
+        differs by more than the tolerance, and else opposite when all intervals lie wholly on one side of 0.
         """
-        if self.better == "equal":
-            return "shown" if np.abs(self._differences()).max() <= self.tolerance else "opposite"
-        sign = 1 if self.better == "higher" else -1
+        sign = -1 if self.better == "lower" else 1
         ends = [sign * end for interval in (self.seeds, self.queries) if interval is not None for end in interval]
+        if self.better == "equal":
+            alike = np.abs(self._differences()).max() <= self.tolerance
+            return "shown" if alike else "opposite" if min(ends) > 0 or max(ends) < 0 else "not shown"
         return "shown" if min(ends) > 0 else "opposite" if max(ends) < 0 else "not shown"
 
     def to_data(self) -> dict[str, Any]:

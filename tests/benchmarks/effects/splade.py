@@ -141,8 +141,16 @@ def draw(points: Sequence[dict[str, float]], path: Path) -> None:
     axes.plot([point["document terms"] for point in points], [point["nDCG@10"] for point in points], "o-", markersize=4)
     for point in points:
         place = (point["document terms"], point["nDCG@10"])
-        axes.annotate(f"{point['weight']:g}", place, xytext=(3, -10), textcoords="offset points", fontsize=7)
-    axes.set(xscale="log", ylim=(0, 1), ylabel="nDCG@10", xlabel="terms a document; at the points the weight of FLOPS")
+        beside = (4, -10) if place[1] > 0.2 else (4, 4)
+        axes.annotate(f"{point['weight']:g}", place, xytext=beside, textcoords="offset points", fontsize=7)
+    axes.set_xscale("symlog", linthresh=1)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set(
+        xlim=(0, 1000),
+        ylim=(0, 1.05),
+        ylabel="nDCG@10",
+        xlabel="terms a document; beside the points the weight of FLOPS",
+    )
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=90)
 

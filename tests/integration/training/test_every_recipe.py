@@ -11,10 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from diptych.errors import ConfigError
+from diptych.errors import ConfigError, DocumentError
 from diptych.training import load_recipe
-from every_recipe import MASKED, RECIPES, REGISTRY, made, options_of, write_world
-from tiny_training import Told
+from diptych_training.running import RunFolder
+from every_recipe import COUNT, MASKED, RECIPES, REGISTRY, made, options_of, write_world
+from tiny_encoders import WORDS
+from tiny_training import Told, lines
 
 LORA = {"rank": 2, "modules": ["query", "value"]}
 NO_ADAPTERS = {
@@ -30,6 +32,7 @@ WHOLE = {
     "multi_exit": "training.mini_batch_size does not go with several exits",
     "prototype_tuning": "the encoder is frozen: training.lora and training.mini_batch_size",
     "splade": "training.mini_batch_size does not go with FLOPS",
+    "tas_balanced": "training.mini_batch_size does not go with loss.in_batch",
     "unidec": "training.mini_batch_size is not for unidec",
 }
 
@@ -90,7 +93,8 @@ NO_NEGATIVES: dict[str, dict[str, Any]] = {name: {"negatives": {"per_query": 0}}
 
 @pytest.mark.parametrize("recipe", sorted(WHOLE))
 def test_a_recipe_whose_loss_needs_the_whole_batch_says_so(recipe: str, world: Path, tmp_path: Path) -> None:
-    more = {"loss": {"kind": "bce"}} if recipe == "cross_encoder" else {}
+    losses = {"cross_encoder": {"kind": "bce"}, "tas_balanced": {"in_batch": str(world / "dense")}}
+    more = {"loss": losses[recipe]} if recipe in losses else {}
     with pytest.raises(ConfigError, match=WHOLE[recipe]):
         made({**options_of(recipe, world, tmp_path / "run", mini_batch_size=4), **more}, Told()).train()
 
@@ -177,9 +181,210 @@ def test_doubling_wants_queries_that_are_held_out(world: Path, tmp_path: Path) -
         made(given, Told())
 
 
+RETRIEVAL = sorted({*RECIPES} - {"cmim", "dual_view", "prototype_tuning"})
+
+
+@pytest.mark.parametrize("recipe", RETRIEVAL)
+def test_queries_are_written_for_every_recipe_of_judged_queries_with_a_round_trip(
+    recipe: str, world: Path, tmp_path: Path
+) -> None:
+    given = options_of(recipe, world, tmp_path / "run")
+    given["data"] |= {"synthetic": WRITTEN}
+    made(given, Told()).prepare()
+    rows = RunFolder.rows(tmp_path / "run", "synthetic")
+    assert rows is not None
+    assert 0 < len(rows) <= 12
+
+
+@pytest.mark.parametrize("recipe", ["ar2", "dexml", "unidec"])
+def test_a_query_is_not_cut_out_of_a_document_that_others_read(recipe: str, world: Path, tmp_path: Path) -> None:
+    given = options_of(recipe, world, tmp_path / "run")
+    given["data"] |= {"synthetic": {**WRITTEN, "cut": True}}
+    with pytest.raises(ConfigError, match=r"data.synthetic.cut is not for this recipe"):
+        made(given, Told())
+    given["data"] |= {"synthetic": {**WRITTEN, "cut": False}}
+    made(given, Told())
+
+
+TAUGHT: dict[str, dict[str, Any]] = {
+    "cprd": {},
+    "distill": {},
+    "dual_head": {},
+    "splade": {"loss": {"kind": "kl"}},
+    "tas_balanced": {},
+}
+
+
+@pytest.mark.parametrize("recipe", sorted(TAUGHT))
+def test_what_scores_are_stored_of_are_the_candidates(recipe: str, world: Path, tmp_path: Path) -> None:
+    """However unlike they are to what the model would find."""
+    far = {f"q{n}": [f"d{(n + k) % COUNT}" for k in (9, 10, 11, 12)] for n in range(COUNT)}
+    scores = {query: {f"d{query[1:]}": 4.0, **{d: 1.0 / k for k, d in enumerate(own, 1)}} for query, own in far.items()}
+    lines(tmp_path / "own.jsonl", [{"query": query, "scores": own} for query, own in scores.items()])
+    stored = {"teacher": {"scores": str(tmp_path / "own.jsonl")}, "negatives": {"per_query": 3}}
+    given = {**options_of(recipe, world, tmp_path / "run"), **TAUGHT[recipe], **stored}
+    made_of = made(given, Told())
+    made_of.prepare()
+    assert made_of.negatives() == {query: own for query, own in far.items() if query in made_of.data.qrels}
+    rows = made_of.rows()
+    assert len(rows) == len(made_of.data.qrels)
+    assert made_of.remarks == []
+    with pytest.raises(ConfigError, match=r"negatives.last_rank: none is mined with teacher.scores"):
+        made({**given, "negatives": {"last_rank": 50}}, Told())
+
+
+def test_queries_without_judgements_are_learned_from_by_what_scores_are_stored_of(world: Path, tmp_path: Path) -> None:
+    lines(tmp_path / "more.jsonl", [{"_id": "u", "text": WORDS[3]}])
+    own = [{"query": "u", "scores": {"d9": 0.5, "d8": 2.0, "d7": 1.0}}]
+    known = (world / "scores.jsonl").read_text().splitlines()
+    lines(tmp_path / "own.jsonl", [*map(json.loads, known), *own])
+    given = {**options_of("dual_head", world, tmp_path / "run"), "unlabelled": str(tmp_path / "more.jsonl")}
+    made_of = made({**given, "teacher": {"scores": str(tmp_path / "own.jsonl")}}, Told())
+    made_of.prepare()
+    row = made_of.rows()[-1]
+    assert [row[name] for name in ("query", "positive", "negative_1")] == [WORDS[3], *words_of(8, 7)]
+
+
+@pytest.mark.parametrize("recipe", ["contrastive", "cross_encoder", "distill", "dual_head"])
+def test_a_document_that_is_gone_when_the_training_starts_is_left_out_with_a_remark(
+    recipe: str, world: Path, tmp_path: Path
+) -> None:
+    there = Path(shutil.copytree(world, tmp_path / "world"))
+    given = options_of(recipe, there, tmp_path / "run", epochs=1)
+    given["data"] |= {"synthetic": {**WRITTEN, "round_trip": None}} if recipe == "contrastive" else {}
+    first = made(given, Told())
+    first.prepare()
+    gone = next(iter(first.negatives().values()))[0]
+    documents = [json.loads(line) for line in (there / "corpus.jsonl").read_text().splitlines()]
+    lines(there / "corpus.jsonl", [row for row in documents if row["_id"] != gone])
+    again = made(given, Told())
+    rows = again.rows()
+    assert len(rows) > 0
+    assert any("1 documents of data/" in remark and "no longer there" in remark for remark in again.remarks)
+    assert all(gone not in own for own in again.negatives().values())
+
+
+@pytest.mark.parametrize("recipe", sorted({*RECIPES} - {"ar2"}))
+def test_nobody_waits_for_a_gain_of_nothing(recipe: str, world: Path, tmp_path: Path) -> None:
+    given = options_of(recipe, world, tmp_path / "run", patience=2)
+    nothing: dict[str, Any] = {"cmim": {"queries": None, "qrels": None}, "dual_view": {"share": 0}}
+    with pytest.raises(ConfigError, match=r"training.patience waits for a gain on what is held out"):
+        made({**given, "data": {**given["data"], **nothing.get(recipe, {"dev": {"share": 0}})}}, Told())
+    made(given, Told())
+
+
+def test_a_first_phase_without_queries_waits_for_nothing(world: Path, tmp_path: Path) -> None:
+    given = options_of("lexlip_text", world, tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"bottleneck.training.patience"):
+        made({**given, "bottleneck": {"training": {"patience": 2}}}, Told())
+
+
+@pytest.mark.parametrize("recipe", sorted({*RETRIEVAL} - {"dexml", "unidec"}))
+def test_a_slot_is_of_a_collection(recipe: str, world: Path, tmp_path: Path) -> None:
+    given = {**options_of(recipe, world, tmp_path / "run"), "negatives": {"slot": "dense"}}
+    with pytest.raises(ConfigError, match=r"negatives.slot"):
+        made(given, Told())
+
+
+@pytest.mark.parametrize("option", [{"first_rank": 2}, {"last_rank": 30}, {"margin": 0.1}, {"relative": 0.9}])
+def test_rounds_refuse_how_others_mine(option: dict[str, Any], world: Path, tmp_path: Path) -> None:
+    given = {**options_of("ar2", world, tmp_path / "run"), "negatives": option}
+    with pytest.raises(ConfigError, match=rf"negatives.{next(iter(option))}: rounds take the retriever's best"):
+        made(given, Told())
+
+
+def test_instructions_are_measured_among_as_many_documents_as_are_searched(world: Path, tmp_path: Path) -> None:
+    given = options_of("dual_view", world, tmp_path / "run")
+    given["data"] |= {"documents": 3}
+    recipe = made(given, Told())
+    recipe.prepare()
+    found = recipe.evaluator()
+    assert set(found.documents) == set(found.inner.corpus_ids)
+    assert len(found.documents) < COUNT
+
+
+def test_synthetic_queries_that_are_held_out_have_documents_of_their_own(world: Path, tmp_path: Path) -> None:
+    given = options_of("contrastive", world, tmp_path / "run")
+    texts = [f"{WORDS[n]} {WORDS[n + 1]}. {WORDS[n + 2]} {WORDS[n + 3]}." for n in range(COUNT)]
+    lines(tmp_path / "corpus.jsonl", [{"_id": f"d{n}", "text": text} for n, text in enumerate(texts)])
+    written = {"styles": ["claim"], "documents": COUNT, "density": 2, "round_trip": None}
+    given["data"] = {"corpus": str(tmp_path / "corpus.jsonl"), "dev": {"share": 0.3}, "synthetic": written}
+    recipe = made(given, Told())
+    trained, held = ({name for own in part.qrels.values() for name in own} for part in (recipe.data, recipe.held))
+    assert len(recipe.data.qrels) > len(trained) > 0, "several queries of a document"
+    assert len(held) == round(0.3 * len(trained | held))
+    assert not trained & held
+
+
+@pytest.mark.parametrize("wrong", [{"positive": "gone"}, {"others": ["d3", "gone"]}])
+def test_an_instance_of_a_document_that_is_not_there_is_named_with_its_line(
+    wrong: dict[str, Any], world: Path, tmp_path: Path
+) -> None:
+    first, second, *others = map(json.loads, (world / "instances.jsonl").read_text().splitlines())
+    lines(tmp_path / "instances.jsonl", [first, {**second, **wrong}, *others])
+    given = options_of("dual_view", world, tmp_path / "run")
+    given["data"] |= {"instances": str(tmp_path / "instances.jsonl")}
+    with pytest.raises(DocumentError, match=r"not there(?s:.*)instances.jsonl:2(?s:.*)'gone'"):
+        made(given, Told()).prepare()
+
+
+COMPARED = ["ar2", "cprd", "cross_encoder", "distill", "dual_head", "splade", "tas_balanced"]
+
+
+@pytest.mark.parametrize("recipe", COMPARED)
+def test_a_recipe_that_compares_refuses_to_compare_nothing(recipe: str, world: Path, tmp_path: Path) -> None:
+    given = {**options_of(recipe, world, tmp_path / "run"), **TAUGHT.get(recipe, {})}
+    given |= {"teacher": {"scores": str(world / "scores.jsonl")}} if recipe == "splade" else {}
+    with pytest.raises(ConfigError, match=r"negatives.per_query"):
+        made({**given, "negatives": {"per_query": 0}}, Told())
+    made({**given, "negatives": {"per_query": 1}}, Told())
+
+
+@pytest.mark.parametrize("pool", [{"size": None}, {"size": 12}])
+def test_the_k_best_are_fewer_than_what_is_compared(pool: dict[str, Any], world: Path, tmp_path: Path) -> None:
+    most = pool["size"] or COUNT
+    given = {**options_of("dexml", world, tmp_path / "run"), "pool": pool}
+    with pytest.raises(ConfigError, match=rf"among the k best(?s:.*){most}, and {most} documents"):
+        made({**given, "loss": {"name": "soft_topk", "k": most}}, Told()).prepare()
+
+
+def words_of(*documents: int) -> list[str]:
+    return [" ".join(WORDS[n : n + 3]) for n in documents]
+
+
 def test_a_rerankers_first_stage_is_asked_for_the_round_trip(world: Path, tmp_path: Path) -> None:
     given = options_of("cross_encoder", world, tmp_path / "run")
     given["data"] |= {"synthetic": WRITTEN}
     recipe = made(given, Told())
     recipe.prepare()
     assert 0 < len(recipe.folder.kept("synthetic")) <= 12
+
+
+@pytest.mark.parametrize(
+    ("recipe", "new"), [("cross_encoder", "classifier."), ("unidec", "2_Dense"), ("contrastive", "")]
+)
+def test_a_share_of_the_untrained_model_leaves_alone_what_began_at_random(
+    recipe: str, new: str, world: Path, tmp_path: Path
+) -> None:
+    plain, mixed = (
+        made(
+            options_of(recipe, world, tmp_path / f"{share}", epochs=1, evaluate_every=100, untrained_share=share),
+            Told(),
+        )
+        for share in (0, 0.5)
+    )
+    folders = [Path(recipe.train().folder) for recipe in (plain, mixed)]
+    changed = {name for name, value in weights(folders[0]).items() if not torch.equal(value, weights(folders[1])[name])}
+    assert any("query" in name for name in changed)
+    assert not new or (any(name.startswith(new) for name in weights(folders[0])))
+    assert not any(name.startswith(new) for name in changed if new)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """All weights of a saved model, by file and name."""
+    files = sorted(folder.glob("**/model.safetensors"))
+    found: dict[str, torch.Tensor] = {}
+    for file in files:
+        above = "" if file.parent == folder else f"{file.parent.relative_to(folder)}/"
+        found |= {f"{above}{name}": value for name, value in load_file(file).items()}
+    return found

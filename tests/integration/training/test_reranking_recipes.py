@@ -254,6 +254,24 @@ def test_ar2_goes_on_after_the_last_round_that_was_kept(world: Path) -> None:
     assert report.measured["after"] == pytest.approx(whole.measured["after"])
 
 
+def test_pairs_with_too_few_candidates_are_told_of_and_none_at_all_is_an_error(world: Path) -> None:
+    few = cross_encoder(world, negatives={"per_query": 4, "last_rank": 5}, draws=1)
+    made = load_recipe(few, REGISTRY).make(Told())
+    assert isinstance(made, CrossEncoding)
+    lost, *others = made.data.qrels
+    found = {lost: [*OTHERS][:2], **{query: [*OTHERS][:9] for query in others}}
+    made.folder.keep("candidates", [{"query": query, "documents": own} for query, own in found.items()])
+    assert len(made.rows()) == len(others)
+    assert made.remarks == [
+        f"1 of {1 + len(others)} judged pairs were left out, since their query has fewer unjudged candidates than "
+        f"negatives.per_query, or the teacher gave no score (queries {lost})"
+    ]
+    made.folder.keep("candidates", [])
+    empty = load_recipe(few, REGISTRY).make(Told())
+    with pytest.raises(ConfigError, match=r"no judged pair has a row(?s:.*)make negatives.per_query smaller"):
+        empty.train()
+
+
 def test_the_recipe_reranks_with_the_candidates_of_its_first_stage(world: Path) -> None:
     made = load_recipe(cross_encoder(world), REGISTRY).make(Told())
     assert isinstance(made, CrossEncoding)

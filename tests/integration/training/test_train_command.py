@@ -219,21 +219,26 @@ def test_large_batches_can_be_embedded_in_pieces(prepared: Path, tmp_path: Path)
     "options",
     [
         {"mixing": {"hardest": 4, "pairs": 4, "with_query": 0}, "sampler": "no_duplicates"},
-        {"hybrid": {"beta": 0.5}, "loss.symmetric": True},
+        {"hybrid": {"beta": 0.5}, "loss.symmetric": True, "mixing": {"hardest": 4, "pairs": 4}, "queue": 16},
+        {"focal": {"gamma": 1.0, "bias": -5.0, "negatives": 4}, "loss.tau": 0.1},
     ],
 )
-def test_contrastive_mixes_and_weighs_negatives_and_keeps_duplicates_apart(
+def test_contrastive_takes_other_losses_further_negatives_and_batches_without_duplicates(
     options: dict[str, Any], prepared: Path, tmp_path: Path
 ) -> None:
     report = trained(prepared, tmp_path / "run", **options)
     assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"] + 0.02
 
 
-def test_hybrid_nce_refuses_the_switches_it_has_not() -> None:
+def test_losses_of_their_own_refuse_the_switches_they_have_not() -> None:
     given: dict[str, Any] = {"model": "m", "output": "o", "data": {"queries": "q", "qrels": "r", "corpus": "c"}}
-    wanted = {"hybrid": {}, "mixing": {}, "loss": {"reduction": "supcon", "tau": 0.1, "margin": 0.1}}
-    with pytest.raises(ValidationError, match=r"hybrid is a loss of its own, without loss\.reduction, mixing"):
+    wanted = {"hybrid": {}, "loss": {"reduction": "supcon", "tau": 0.1, "margin": 0.1}}
+    with pytest.raises(ValidationError, match=r"hybrid is a loss of its own, without loss\.reduction"):
         Options.model_validate({**given, **wanted})
+    with pytest.raises(ValidationError, match=r"focal is a loss of its own, without loss\.symmetric"):
+        Options.model_validate({**given, "focal": {}, "loss": {"symmetric": True}})
+    with pytest.raises(ValidationError, match="hybrid and focal are losses of their own: take one"):
+        Options.model_validate({**given, "focal": {}, "hybrid": {}})
 
 
 @pytest.mark.parametrize("name", ["distill", "cprd", "tas_balanced"])

@@ -19,6 +19,7 @@ from effects.lex import Lex, instructed, lex
 from effects.run import METHODS, chosen, keep, read, scripts
 from effects.running import Effect, best, effect, student_interval
 from effects.scoring import best_f1, kendall, ndcg, pooled_auc, precision, recall, recall_at_own
+from effects.served import source_of
 from effects.table import BEGIN, END, line, put_into, table, write_into, written
 
 RANDOM = np.random.default_rng(0)
@@ -108,6 +109,14 @@ def test_a_small_model_learns_and_a_seed_gives_its_scores_again(world: Lex, make
     assert np.array_equal(found(40), learnt)
 
 
+def test_a_small_model_that_is_served_finds_what_its_scores_say(world: Lex) -> None:
+    model = tiny.Words(len(world.words), seed=0)
+    found = source_of(model, world).find([world.queries[place] for place in world.test], [["d3"]] * 20, 5)
+    for row, own in zip(tiny.scores(model, world), found, strict=True):
+        assert [name for name, _ in own.ranking] == [f"d{place}" for place in np.argsort(-row)[:5]]
+        assert own.named["d3"] == pytest.approx(row[3], abs=1e-6)
+
+
 def test_tables_find_relevant_pairs_that_they_were_not_given() -> None:
     relevant = vec.planted(0, queries=100, documents=200)
     pairs = vec.noisy(relevant, 0, per_query=10)
@@ -188,7 +197,9 @@ SURE, UNSURE = [0.6, 0.61, 0.62, 0.6, 0.61], [0.6, 0.41, 0.62, 0.4, 0.61]
         (made([0.4, 0.41, 0.42, 0.4, 0.41], better="lower"), "shown"),
         (made([0.5] * 5), "not shown"),
         (made([0.505] * 5, better="equal"), "shown"),
-        (made([0.5, 0.5, 0.5, 0.5, 0.52], better="equal"), "opposite"),
+        (made([0.5, 0.5, 0.5, 0.5, 0.52], better="equal"), "not shown"),
+        (made(SURE, better="equal"), "opposite"),
+        (made([0.4, 0.41, 0.42, 0.4, 0.41], better="equal"), "opposite"),
     ],
 )
 def test_an_effect_is_shown_when_all_its_intervals_lie_on_the_side_that_is_claimed(one: Effect, verdict: str) -> None:

@@ -77,6 +77,19 @@ def test_a_reranker_becomes_the_first_stage_of_reranking(config: Path, adapters:
     assert [stage.options for stage in stages] == [{"model": "/models/y"}]
 
 
+def test_what_a_stage_says_of_itself_stays_when_its_reranker_is_another(config: Path, adapters: Registry) -> None:
+    stage = (
+        "{adapter: fastembed-reranker, model: m, threads: 2, candidates: 30, early_exit: {patience: 3}, weight: 0.4}"
+    )
+    config.write_text(f"{CONFIG}  rerank:\n    - {stage}\n")
+    before = load_config(config).search.rerank[0]
+    register(config, Registration("cross-encoder", {"model": "/models/y"}), adapters)
+    after = load_config(config).search.rerank[0]
+    changed = {"adapter": "cross-encoder", "options": {"model": "/models/y"}}
+    assert after == before.model_copy(update=changed)
+    assert after.weight == 0.4
+
+
 def test_a_model_that_fits_no_slot_asks_for_a_name(config: Path, adapters: Registry) -> None:
     with pytest.raises(ConfigError, match=r"which slot(?s:.*)no multivector slot(?s:.*)--slot NAME"):
         register(config, trained(config.parent, "sentence-transformers-multivector"), adapters)

@@ -14,7 +14,6 @@ from torch.nn.functional import cross_entropy, normalize
 
 from diptych.errors import ContractError
 from diptych_training.losses.contrastive import ContrastiveLoss, contrastive
-from diptych_training.losses.mixing import Mixing
 from diptych_training.relevance import Relevance
 from given_embeddings import Given, columns, drawn
 
@@ -259,19 +258,6 @@ def test_a_learned_temperature_has_a_gradient_and_a_limit() -> None:
     assert loss.scale.item() == 100.0
 
 
-def test_no_mixed_negatives_is_the_loss_itself_and_some_make_it_harder() -> None:
-    embeddings = columns(drawn(1, 6, 16), drawn(2, 6, 16))
-    plain = ContrastiveLoss(Given())(embeddings)
-    none = ContrastiveLoss(Given(), mixing=Mixing(pairs=0, with_query=0))(embeddings)
-    some = ContrastiveLoss(Given(), mixing=Mixing(hardest=3, pairs=4, with_query=2))(embeddings)
-    later = ContrastiveLoss(Given(), mixing=Mixing(start_step=1))
-    assert torch.equal(plain, none)
-    assert some > plain
-    assert torch.equal(later(embeddings), plain)
-    assert later(embeddings) > plain
-    assert torch.equal(later.eval()(embeddings), plain)
-
-
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -284,11 +270,6 @@ def test_no_mixed_negatives_is_the_loss_itself_and_some_make_it_harder() -> None
 def test_options_that_mean_nothing_are_refused(options: dict[str, Any], text: str) -> None:
     with pytest.raises(ContractError, match=f"unusable .*{text}"):
         ContrastiveLoss(Given(), **options)
-
-
-def test_mixes_of_unit_length_are_not_put_among_longer_vectors() -> None:
-    with pytest.raises(ContractError, match=r'(?s)mixes of unit length among vectors of any.*dot.*similarity="cosine"'):
-        ContrastiveLoss(Given(), similarity="dot", mixing=Mixing())
 
 
 def test_the_model_card_gets_every_option() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,13 @@ from pydantic import ValidationError
 
 from diptych import Document
 from diptych.errors import ConfigError
+from diptych.testing import FakeReranker
+from diptych.types import Floats
 from diptych_training.corpus import TrainingData, held_out
+from diptych_training.data.scoring import score_lists
 from diptych_training.options import DataOptions
-from diptych_training.rows import left_out, margin_rows, scored_rows, training_rows
+from diptych_training.recipes.reranking import list_rows
+from diptych_training.rows import left_out, margin_rows, scored_rows, training_rows, without_negatives
 
 
 @pytest.fixture
@@ -65,6 +70,48 @@ def test_a_query_that_stands_in_its_document_is_cut_out_of_it() -> None:
     cut = training_rows(replace(data, cut=frozenset("ab")))
     assert cut["positive"][:] == ["Cats They sleep. They purr.", "Dogs bark.", whole]
     assert data.document("d0") == documents[0]
+    listed = list_rows(replace(data, cut=frozenset("ab")), {"a": ["d1"], "b": ["d0"]}, per_query=1)
+    assert [row["documents"] for row in listed] == [
+        ["Cats They sleep. They purr.", "Dogs bark."],
+        ["Dogs bark.", whole],
+    ]
+
+
+def test_a_teacher_reads_what_the_student_reads() -> None:
+    documents = [Document("d0", "They eat mice. They purr."), Document("d1", "They eat mice. Dogs bark.")]
+    data = TrainingData.of({"a": "They eat mice."}, documents, {"a": {"d0": 1}})
+    cut, asked = replace(data, cut=frozenset("a")), list[str]()
+
+    class Asked(FakeReranker):
+        def predict(self, pairs: Sequence[tuple[str, str]]) -> Floats:
+            asked.extend(text for _, text in pairs)
+            return super().predict(pairs)
+
+    score_lists(Asked(), {"a": ["d0", "d1"]}, cut.queries, cut.documents, read=cut.read_beside)
+    assert sorted(asked) == ["They eat mice. Dogs bark.", "They purr."]
+
+
+def test_a_query_that_is_judged_below_zero_alone_has_nothing_relevant(tmp_path: Path) -> None:
+    documents = [Document("d0", "cats"), Document("d1", "dogs")]
+    texts, qrels = {"a": "pets", "b": "birds"}, {"a": {"d0": -2}, "b": {"d1": 1, "d0": -2}}
+    assert set(TrainingData.of(texts, documents, qrels).qrels) == {"b"}
+    (tmp_path / "dev.tsv").write_text("query-id\tcorpus-id\tscore\na\td0\t-2\nb\td1\t1\n")
+    (tmp_path / "dev.jsonl").write_text('{"_id": "a", "text": "pets"}\n{"_id": "b", "text": "birds"}\n')
+    dev = {"qrels": tmp_path / "dev.tsv", "queries": tmp_path / "dev.jsonl"}
+    options = DataOptions.model_validate({"queries": "q", "qrels": "r", "corpus": "c", "dev": dev})
+    assert set(held_out(TrainingData.of(texts, documents, {"a": {"d1": 1}}), options, seed=1)[1].qrels) == {"b"}
+
+
+def test_a_query_that_judges_all_documents_has_no_negative_and_is_left_out() -> None:
+    documents = [Document("d0", "cats"), Document("d1", "dogs")]
+    data = TrainingData.of({"a": "pets", "b": "birds"}, documents, {"a": {"d0": 1, "d1": 0}, "b": {"d1": 1}})
+    rows = training_rows(data, {"a": []}, per_query=1)
+    assert rows["query"][:] == ["birds"]
+    assert without_negatives(data, rows) == (
+        "1 of 2 judged pairs were left out, since their query judges all documents, and none was mined (queries a)"
+    )
+    with pytest.raises(ConfigError, match=r"no judged pair has a row(?s:.*)which judge all 2 documents"):
+        training_rows(data.only("a"), {"a": []}, per_query=1)
 
 
 def test_relevance_knows_all_pairs_by_their_numbers(data: TrainingData) -> None:
@@ -78,7 +125,7 @@ def test_scored_rows_carry_a_teachers_scores_and_leave_out_what_has_none(data: T
     scores = {"a": {"d1": 3.0, "d0": 2.0, "d3": -1.0}, "b": {"d2": 1.0}}
     rows = scored_rows(data, {"a": ["d3"], "b": ["d0"]}, scores, per_query=1)
     assert rows["label"][:] == [[3.0, -1.0], [2.0, -1.0]]
-    with pytest.raises(ConfigError, match="no row has a teacher's scores"):
+    with pytest.raises(ConfigError, match=r"no row has a teacher's scores(?s:.*)data/negatives.jsonl"):
         scored_rows(data, {"a": ["d3"]}, {}, per_query=1)
 
 

@@ -21,6 +21,7 @@ from diptych_training.losses import (
     MannWhitneyLoss,
     Mixing,
     SoftTopKLoss,
+    harder,
 )
 from diptych_training.losses.base import similarities
 from diptych_training.teaching import own_scores
@@ -111,6 +112,8 @@ def test_margins_are_those_of_tokens() -> None:
 
 def test_what_needs_vectors_of_whole_texts_is_refused() -> None:
     with pytest.raises(ContractError, match="tokens are not mixed"):
-        ContrastiveLoss(Given(), similarity="maxsim", mixing=Mixing())
+        harder(ContrastiveLoss(Given(), similarity="maxsim"), mixing=Mixing())
+    with pytest.raises(ContractError, match="tokens are not mixed or kept"):
+        harder(ContrastiveLoss(Given(), similarity="maxsim"), queue=8)
     with pytest.raises(ContractError, match="late interaction are not cached"):
         CachedLoss(ContrastiveLoss(Given(), similarity="maxsim"))

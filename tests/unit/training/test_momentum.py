@@ -13,7 +13,6 @@ from diptych.errors import ContractError
 from diptych_training.losses import ContrastiveLoss, LexLIPLoss, MomentumContrastiveLoss
 from diptych_training.losses.contrastive import contrastive
 from diptych_training.losses.flops import flops
-from diptych_training.losses.momentum import Queue
 from diptych_training.relevance import Relevance
 from given_embeddings import columns, drawn
 
@@ -106,14 +105,6 @@ def test_in_evaluation_neither_twin_nor_queue_change() -> None:
     values = {round(loss(batch(1)).item(), 5) for _ in range(2)}
     assert len(values) == 1
     assert torch.equal(loss.twin.factor, torch.ones(6))
-
-
-def test_a_queue_forgets_the_oldest() -> None:
-    queue = Queue(3)
-    for n in range(4):
-        queue.put(torch.full((2, 2), float(n)), torch.tensor([2 * n, 2 * n + 1]))
-    assert queue.ids.tolist() == [5, 6, 7]
-    assert queue.vectors[:, 0].tolist() == [2.0, 3.0, 3.0]
 
 
 def test_lexlips_loss_adds_flops_of_unit_vectors() -> None:

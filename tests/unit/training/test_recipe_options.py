@@ -3,10 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from diptych import Registry
 from diptych.factories import load_object
+from diptych_training.options import NegativesOptions
 from diptych_training.recipes.ar2 import Options as AdversarialOptions
 from diptych_training.recipes.cprd import Options as OrderOptions
 
@@ -30,10 +31,15 @@ def test_a_section_that_says_nothing_is_the_section_left_out(name: str) -> None:
     assert seen > 0
 
 
+def test_ranks_that_are_no_window_are_refused_when_options_are_read() -> None:
+    with pytest.raises(ValidationError, match="first_rank 9 is behind last_rank 3"):
+        NegativesOptions(first_rank=9, last_rank=3)
+
+
 def test_one_option_of_a_section_leaves_the_recipes_own_defaults() -> None:
     known: dict[str, Any] = {"model": "m", "output": "o", "data": DATA}
     order = OrderOptions.model_validate(
-        {**known, "negatives": {"last_rank": 50}, "teacher": {"scores": "s"}}, strict=False
+        {**known, "negatives": {"last_rank": 50}, "teacher": {"adapter": "a"}}, strict=False
     )
     assert (order.negatives.per_query, order.negatives.last_rank) == (16, 50)
     rounds = AdversarialOptions.model_validate({**known, "training": {"precision": "bfloat16"}})

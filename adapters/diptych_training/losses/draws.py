@@ -1,0 +1,24 @@
+"""Random numbers of a loss, the same again where a killed training goes on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SPREAD = 1_000_003  # from the seed of one draw to that of the next
+
+
+class Draws(torch.nn.Module):
+    """A generator for each draw, seeded by `seed` and its number, which is a buffer: checkpoints have it."""
+
+    number: Tensor
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.seed = seed
+        self.register_buffer("number", torch.tensor(0))
+
+    def forward(self) -> torch.Generator:
+        """The next one."""
+        self.number += 1
+        return torch.Generator().manual_seed(self.seed + SPREAD * int(self.number))

@@ -1,0 +1,55 @@
+"""How each column of a data set is encoded: behind which prompt, and by which way of a model with a Router.
+
+A text is encoded in training as it is when it is mined, measured and served: a query behind the model's prompt for
+queries, a document behind that for documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sentence_transformers.base.modules import Router
+
+from diptych_training.options import Prompts
+
+QUERY, DOCUMENT = "query", "document"
+NAMES = {QUERY: (QUERY,), DOCUMENT: (DOCUMENT, "passage", "corpus")}  # of prompts, as adapters look for them
+DOCUMENTS = (DOCUMENT, "positive", "negative_")  # how names of columns of documents begin
+
+
+def settle_prompts(model: Any, asked: Prompts | None = None) -> None:
+    """Put the prompts that are asked for, else the model's own, under the names `query` and `document`, in place.
+
+    sentence-transformers' `encode_document` takes an empty `document` for one, and never looks at `passage`.
+    """
+    given = asked.model_dump(exclude_none=True) if asked is not None else {}
+    others = NAMES[DOCUMENT][1:] if DOCUMENT in given else ()
+    own = {name: text for name, text in (model.prompts or {}).items() if name not in others}
+    model.prompts = {**own, **prompts_of_sides(model), **given}
+
+
+def prompts_of_sides(model: Any) -> dict[str, str]:
+    """The model's prompts of `query` and `document`, "" for none."""
+    own: Mapping[str, str | None] = getattr(model, "prompts", None) or {}
+    return {side: next((own[name] or "" for name in names if own.get(name)), "") for side, names in NAMES.items()}
+
+
+def prompts_of_columns(model: Any, columns: Iterable[str]) -> dict[str, str]:
+    """The prompt of each column that has one, as the trainer's `prompts`; a column that is no side has none."""
+    own, sides = prompts_of_sides(model), {column: side_of(column) for column in columns}
+    return {column: own[side] for column, side in sides.items() if side is not None and own[side]}
+
+
+def routes_of(model: Any, columns: Iterable[str]) -> dict[str, str]:
+    """Which way each column of a data set goes, as the trainer's `router_mapping`; {} for a model without a Router."""
+    if not any(isinstance(part, Router) for part in model.children()):
+        return {}
+    return {column: QUERY if column == QUERY else DOCUMENT for column in columns if column != "label"}
+
+
+def side_of(column: str) -> str | None:
+    """`query` or `document`; None for a column that is neither, such as labels, or texts of no side."""
+    if column == QUERY:
+        return QUERY
+    return DOCUMENT if column.startswith(DOCUMENTS) else None

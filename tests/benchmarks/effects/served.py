@@ -1,0 +1,52 @@
+"""A small encoder of a harness as the product's own steps ask one: texts in, vectors out.
+
+source = EncoderSource(Served(trained(world, ...), world), dict(enumerate(...)))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diptych.protocols import Similarity
+from diptych.types import Floats
+from diptych_training.data.in_memory import EncoderSource
+from effects.tiny import Encoder
+from effects.world import World
+
+
+class Served:
+    """A `DenseEncoder`, compared by cosine.
+
+    Args:
+        model: that embeds tokens.
+        world: whose words are known; a word that is none of them is left out.
+    """
+
+    similarity: Similarity = "cosine"
+
+    def __init__(self, model: Encoder, world: World) -> None:
+        self.model, self.places = model, {word: place for place, word in enumerate(world.words)}
+        self.dimension = len(self.encode_query([world.queries[0]])[0])
+
+    def encode_query(self, inputs: Sequence[str]) -> Floats:
+        """Vectors float32 `[n, dimension]`."""
+        return np.asarray(self.model.embedded(tokens_of(inputs, self.places)).numpy(), np.float32)
+
+    def encode_document(self, inputs: Sequence[str]) -> Floats:
+        """As queries."""
+        return self.encode_query(inputs)
+
+
+def source_of(model: Encoder, world: World) -> EncoderSource:
+    """What the model finds among all documents of the world, under the names `d12`."""
+    return EncoderSource(Served(model, world), {f"d{place}": text for place, text in enumerate(world.documents)})
+
+
+def tokens_of(texts: Sequence[str], places: dict[str, int]) -> Tensor:
+    """The words of texts by their places, int64 `[n, longest]`, 0 where there is none."""
+    rows = [torch.tensor([places[word] for word in text.split() if word in places]) for text in texts]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)

@@ -1,0 +1,192 @@
+"""Synthetic queries: how much is enough, whether the stop rule and its curve tell, and what the round trip does; H-lex.
+
+`synthesize` asks a planted generator, which writes a topic with one or two attributes for a document and is wrong in
+three of ten: one attribute is none of the document's. No more than six queries fit a document. All amounts train a
+static encoder of random vectors by as many steps; where a trained retriever is asked for, it has learned from 200 of
+the training queries before, and the other 200 are the held-out ones of the stop rule. Nothing is tuned: a gain of .005
+and the first 3 documents are defaults.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+from diptych import Document, Registry, hookimpl
+from diptych.generation import QueryRequest
+from diptych_training.data.generators import Generator
+from diptych_training.data.saturation import doubled, fitted
+from diptych_training.data.synthetic import Synthetic, SyntheticOptions, synthesize
+from diptych_training.losses import ContrastiveLoss
+from diptych_training.relevance import Relevance
+from effects.lex import Lex, lex
+from effects.running import Effect, each, effect
+from effects.scoring import Doubles, ndcg
+from effects.served import source_of, tokens_of
+from effects.tiny import Encoder, Words, scores, trained
+
+AMOUNTS, DENSITIES, SOME, WRONG, JUDGED = (125, 250, 500, 1000, 2000), (1, 2, 4, 8), 500, 0.3, 200
+TRIPS = (3, 10)
+
+
+class Planted:
+    """The generator `planted`: knows what each document holds.
+
+    Args:
+        world: its documents are called `d12`.
+    """
+
+    def __init__(self, world: Lex) -> None:
+        self.world, self.topics = world, sum(word.startswith("topic") for word in world.words)
+        self.attributes = sum(word.startswith("attribute") for word in world.words)
+
+    @hookimpl
+    def diptych_generate_queries(self, request: QueryRequest) -> list[list[str]] | None:
+        """`question` asks for one attribute, `keywords` for two."""
+        if request.generator != "planted":
+            return None
+        asked = 1 if request.style == "question" else 2
+        return [self._of(int(document.id[1:]), asked, request) for document in request.documents]
+
+    def _of(self, document: int, asked: int, request: QueryRequest) -> list[str]:
+        random = np.random.default_rng((request.seed, 71, document, asked))
+        topic, *own = sorted(self.world.held[document])
+        others = np.setdiff1d(self.topics + np.arange(self.attributes), own)
+        said = []
+        for _ in range(request.count):
+            chosen = random.choice(own, asked, replace=False)
+            if random.random() < WRONG:
+                chosen[0] = random.choice(others)
+            said.append(f"topic{topic} " + " ".join(f"attribute{word - self.topics}" for word in sorted(chosen)))
+        return said
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """nDCG@10 by test query before and after, its mean over the held-out ones after, and the share of wrong queries."""
+
+    before: Doubles
+    after: Doubles
+    dev: float
+    wrong: float
+
+
+def effects() -> list[Effect]:
+    """More documents, more queries a document, the stop rule and its curve, weak and trained, the round trip."""
+    amounts = {n: each(partial(run, documents=n, density=2)) for n in AMOUNTS}
+    densities = {n: amounts[SOME] if n == 2 else each(partial(run, documents=SOME, density=n)) for n in DENSITIES}
+    strong = each(partial(run, documents=SOME, density=2, judged=True))
+    trips = {n: each(partial(run, documents=SOME, density=4, judged=True, trip=n)) for n in (None, *TRIPS)}
+    return [
+        *_doublings(amounts, "documents with 2 queries each"),
+        *_doublings(densities, f"queries for each of {SOME} documents"),
+        *_stop(amounts),
+        *_gains(amounts[SOME], strong),
+        *_round_trip(trips),
+    ]
+
+
+def _doublings(found: Mapping[int, list[Found]], of: str) -> list[Effect]:
+    after = {amount: [one.after for one in own] for amount, own in found.items()}
+    return [_effect(f"{more:,} {of} beside {less:,}", after[less], after[more]) for less, more in pairwise(after)]
+
+
+def _stop(amounts: Mapping[int, list[Found]]) -> list[Effect]:
+    """Where the rule ends beside the most, and the curve's word for the most beside what it is."""
+    means = [[float(own[seed].after.mean()) for own in amounts.values()] for seed in range(len(amounts[SOME]))]
+    ends = []
+    for seed, own in enumerate(means):
+        rule = doubled(partial(_dev, amounts, seed), start=AMOUNTS[0], most=AMOUNTS[-1])
+        ends.append(own[AMOUNTS.index(rule.best)])
+        print(f"   seed {seed}: stopped by {rule.stopped} at {rule.amounts[-1]}, best {rule.best}", flush=True)
+    curves = [fitted(AMOUNTS[:-1], own[:-1]) for own in means]
+    for curve in curves:
+        print(f"   {curve}", flush=True)
+    told, most = [curve(AMOUNTS[-1]) for curve in curves], [own[-1] for own in means]
+    name = f"{AMOUNTS[-1]:,} documents"
+    return [
+        _effect(f"where the stop rule ends beside {name}", most, ends, better="equal", tolerance=0.02),
+        _effect(f"curve through fewer, at {name}, beside measured", most, told, better="equal", tolerance=0.02),
+    ]
+
+
+def _dev(amounts: Mapping[int, list[Found]], seed: int, amount: int) -> float:
+    return amounts[amount][seed].dev
+
+
+def _gains(weak: list[Found], strong: list[Found]) -> list[Effect]:
+    rows = [
+        _effect(f"{SOME} documents beside none, {name}", [one.before for one in own], [one.after for one in own])
+        for name, own in (("random vectors", weak), (f"trained by {JUDGED} judged queries", strong))
+    ]
+    gains = [[one.after - one.before for one in own] for own in (strong, weak)]
+    return [*rows, _effect("gain of random vectors beside that of a trained retriever", *gains)]
+
+
+def _round_trip(trips: Mapping[int | None, list[Found]]) -> list[Effect]:
+    rows = []
+    for trip in TRIPS:
+        what, sides = f"round trip within {trip} beside none, a trained retriever", (trips[None], trips[trip])
+        wrong: list[Any] = [[one.wrong for one in own] for own in sides]
+        rows.append(_effect(what, *([one.after for one in own] for own in sides)))
+        rows.append(_effect(what, *wrong, metric="wrong queries", better="lower"))
+    return rows
+
+
+def _effect(what: str, baseline: Any, found: Any, *, metric: str = "nDCG@10", **claimed: Any) -> Effect:
+    return effect("Synthetic queries", what, "H-lex", metric, baseline, found, page="synthetic_queries", **claimed)
+
+
+def run(seed: int, *, documents: int, density: int, judged: bool = False, trip: int | None = None) -> Found:
+    """One training by synthetic queries.
+
+    Args:
+        seed: of all.
+        documents, density: how many get how many queries.
+        judged: whether the retriever has learned from judged queries before.
+        trip: the round trip asks the retriever, before it learns, for so many documents; None asks nobody.
+    """
+    world = lex(seed)
+    model: Encoder = Words(len(world.words), seed=seed)
+    if judged:
+        known = replace(world, train=world.train[:JUDGED])
+        trained(known, known.rows(), ContrastiveLoss(None, relevance=known.relevance()), seed=seed, model=model)
+    before = ndcg(scores(model, world), world.relevant[world.test])
+    written = synthetic(world, model, documents, density, trip, seed)
+    model = learned(world, written, copy.deepcopy(model), seed)
+    held = world.train[JUDGED:]
+    dev = float(ndcg(scores(model, world, held), world.relevant[held]).mean())
+    return Found(before, ndcg(scores(model, world), world.relevant[world.test]), dev, wrong_of(world, written))
+
+
+def synthetic(world: Lex, model: Encoder, documents: int, density: int, trip: int | None, seed: int) -> Synthetic:
+    """What stays of the written queries; none is a test query or a held-out one."""
+    options = SyntheticOptions(documents=documents, density=density, round_trip=trip, seed=seed)
+    texts = [Document(f"d{place}", text) for place, text in enumerate(world.documents)]
+    generator = Generator("planted", registry=Registry(Planted(world), installed=False))
+    asked = [world.queries[place] for place in (*world.train[JUDGED:], *world.test)]
+    source = None if trip is None else source_of(model, world)
+    return synthesize(texts, generator, options, source=source, test_queries=asked)
+
+
+def learned(world: Lex, written: Synthetic, model: Encoder, seed: int) -> Encoder:
+    """The model after a training by written queries, each with its document."""
+    places = {word: place for place, word in enumerate(world.words)}
+    asked = replace(world, query_tokens=tokens_of([query.text for query in written.queries], places))
+    rows = torch.tensor([[n, int(query.document[1:])] for n, query in enumerate(written.queries)])
+    relevance = Relevance((query, document) for query, document in rows.tolist())
+    return trained(asked, rows, ContrastiveLoss(None, relevance=relevance), seed=seed + 1000, model=model)
+
+
+def wrong_of(world: Lex, written: Synthetic) -> float:
+    """The share of the queries whose document is not what they ask for."""
+    held = [set(world.documents[int(query.document[1:])].split()) for query in written.queries]
+    fits = [set(query.text.split()) <= own for query, own in zip(written.queries, held, strict=True)]
+    return 1 - float(np.mean(fits))
