@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from diptych import Collection, Document
 from diptych.training import read_documents
 from diptych_training.corpus import TrainingData
-from diptych_training.data.mining import mine
+from diptych_training.data.mining import BATCH, mine
 from diptych_training.data.model_source import ModelSource
 from diptych_training.data.negatives import Mined, MiningOptions
 from diptych_training.data.sources import CandidateSource, CollectionSource
@@ -87,10 +86,22 @@ def mined(options: RetrievalOptions, data: TrainingData, model: Callable[[], Any
 
 
 def mined_by(model: Any, options: RetrievalOptions, data: TrainingData) -> Lists:
-    """All that a model as it is now finds within the limits of `options` for each judged query, the hardest first."""
-    wanted = replace(options.negatives.step(options.seed), per_query=options.negatives.last_rank)
+    """Hard negatives of each judged query by a model as it is now, the hardest first."""
     source = ModelSource(model, data.documents, precision=options.training.precision)
-    return _lists(_mined(source, data, wanted), data)
+    return _lists(_mined(source, data, options.negatives.step(options.seed)), data)
+
+
+def ranked_by(model: Any, options: RetrievalOptions, data: TrainingData, lists: Lists) -> dict[str, list[str]]:
+    """The documents of each query's list, those first that a model as it is now finds most similar."""
+    named = {name: data.documents[name] for own in lists.values() for name in own}
+    source, asked = ModelSource(model, named, precision=options.training.precision), list(lists)
+    ranked: dict[str, list[str]] = {}
+    for start in range(0, len(asked), BATCH):
+        part = asked[start : start + BATCH]
+        found = source.find([data.queries[query] for query in part], [lists[query] for query in part], 1)
+        for query, own in zip(part, found, strict=True):
+            ranked[query] = [name for name, _ in sorted(own.named.items(), key=lambda pair: -pair[1])]
+    return ranked
 
 
 def _mined(source: CandidateSource, data: TrainingData, options: MiningOptions) -> Mined:

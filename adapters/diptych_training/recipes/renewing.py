@@ -8,7 +8,7 @@ from pydantic import Field
 
 from diptych_training.recipes.base import scores_by_query
 from diptych_training.recipes.distilling import Distilling, TaughtNegatives, TaughtOptions
-from diptych_training.recipes.negatives import mined_by
+from diptych_training.recipes.negatives import mined_by, ranked_by
 from diptych_training.recurring import Recurring
 from diptych_training.rows import Lists, MovingRows, Scores
 from diptych_training.running import Fitted
@@ -18,8 +18,8 @@ RefreshEvery = Annotated[
     int | None,
     Field(
         ge=0,
-        description="Epochs after which the model as it is mines anew, and the teacher is asked; 0 never. null is 1, "
-        "and 0 with a teacher's stored scores, which new documents may lack.",
+        description="Epochs after which the model as it is mines anew, and the teacher is asked; with stored scores, "
+        "takes the most similar of what these are of. 0 never; null is 1, and 0 with stored scores.",
     ),
 ]
 
@@ -58,23 +58,25 @@ class Renewing(Distilling[N]):
     def renewed(self, model: Any) -> tuple[Lists, Scores]:
         """Negatives by the model as it is, the hardest first, and what the teacher gives them and what is relevant.
 
-        Where scores are stored, those that have one. A query without any keeps what was mined before training, so that
-        the same pairs have rows.
+        Where scores are stored, the documents that have one are the candidates. A query for which nothing is found
+        keeps what was mined before training, so that the same pairs have rows.
         """
-        found, scores = mined_by(model, self.options, self.data), self.scores()
-        stored = self.options.teacher.scores is not None
+        scores, count = self.scores(), self.options.negatives.per_query
         first = {q: own for q, own in self.negatives().items() if any(name in scores.get(q, {}) for name in own)}
-        if stored:
-            found = {query: [name for name in own if name in scores.get(query, {})] for query, own in found.items()}
-        count = self.options.negatives.per_query
-        lists = {query: found.get(query, [])[:count] or own for query, own in first.items()}
-        self._tell(first, lists)
-        return lists, scores if stored else scores_by_query(self.asked(self.teacher, lists))
+        if self.teacher.scores is not None:
+            ranked = ranked_by(model, self.options, self.data, first)
+            return self._told(first, {query: own[:count] for query, own in ranked.items()}), scores
+        found = mined_by(model, self.options, self.data)
+        lists = self._told(first, {query: found.get(query) or own for query, own in first.items()})
+        return lists, scores_by_query(self.asked(self.teacher, lists))
 
-    def _tell(self, first: Lists, lists: Lists) -> None:
-        new = sum(len({*own} - {*first[query]}) for query, own in lists.items())
+    def _told(self, first: Lists, lists: Lists) -> Lists:
+        """The lists, after the watcher has been told how many of them are new."""
+        count = self.options.negatives.per_query
+        new = sum(len({*own} - {*first[query][:count]}) for query, own in lists.items())
         share = new / sum(map(len, lists.values()))
-        self.watcher.say(f"{share:.0%} of the negatives that were mined anew are others than before training")
+        self.watcher.say(f"{share:.0%} of the negatives by the model as it is are others than before training")
+        return lists
 
 
 class Renewal(Recurring[tuple[Lists, Scores]]):

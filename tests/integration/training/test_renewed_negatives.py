@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from diptych.training import TrainReport, load_recipe
 from diptych_training.corpus import TrainingData
 from diptych_training.recipes.cprd import Cprd
-from every_recipe import REGISTRY, options_of, write_world
+from every_recipe import COUNT, REGISTRY, options_of, write_world
 from tiny_models import cross_encoder
 from tiny_training import Told, lines
 
@@ -71,8 +71,8 @@ def test_each_epoch_has_the_negatives_of_the_model_as_it_is_then(world: Path, tm
         others = {query: [name for name in own if name not in recipe.data.qrels[query]] for query, own in found.items()}
         assert kept(tmp_path / "run", epoch) == {query: own[:2] for query, own in others.items()}
     assert kept(tmp_path / "run", 1) != kept(tmp_path / "run", EPOCHS - 1)
-    assert kept(tmp_path / "run", 1) != recipe.negatives()
-    assert any("of the negatives that were mined anew are others" in said for said in recipe.watcher.sentences)  # type: ignore[attr-defined]
+    assert kept(tmp_path / "run", 1) != {query: own[:2] for query, own in recipe.negatives().items()}
+    assert any("of the negatives by the model as it is are others" in said for said in recipe.watcher.sentences)  # type: ignore[attr-defined]
 
 
 def test_the_rows_of_each_batch_are_those_of_its_epoch_with_the_teachers_scores(world: Path, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_the_rows_of_each_batch_are_those_of_its_epoch_with_the_teachers_scores(
         for row in batch.tolist():
             query, *documents = (int(number) for number in row[:4])
             own = [names[document] for document in documents]
-            assert own[1:] == lists[step // BATCHES][queries[query]]
+            assert own[1:] == lists[step // BATCHES][queries[query]][:2]
             assert row[4:] == pytest.approx([scores[queries[query]][name] for name in own])
 
 
@@ -141,23 +141,22 @@ def test_a_training_that_goes_on_within_an_epoch_has_that_epochs_negatives(
         torch.testing.assert_close(ends[1][name], value, rtol=1e-4, atol=1e-5)
 
 
-def test_stored_scores_keep_what_was_mined_where_nothing_new_has_one(world: Path, tmp_path: Path) -> None:
-    given = options(world, tmp_path / "first", negatives={"per_query": 2, "relative": None, "last_rank": 2})
-    recipe = Cprd(given, Told())
-    recipe.prepare()
-    first = recipe.negatives()
-    scores = [{"query": query, "scores": dict.fromkeys([*own, f"d{query[1:]}"], 1.0)} for query, own in first.items()]
-    lines(tmp_path / "scores.jsonl", [row for row in scores if row["query"] != next(iter(first))])
-    negatives = {"per_query": 2, "relative": None, "last_rank": 2, "refresh_every": 1}
-    teacher = {"scores": str(tmp_path / "scores.jsonl")}
-    again = Watched(options(world, tmp_path / "run", negatives=negatives, teacher=teacher), Told())
-    report = again.train()
+def test_what_scores_are_stored_of_is_taken_by_the_similarity_of_the_model_as_it_is(
+    world: Path, tmp_path: Path
+) -> None:
+    candidates = {n: [f"d{(n + step) % COUNT}" for step in (1, 4, 7, 11, 16)] for n in range(COUNT) if n != 2}
+    scores = {f"q{n}": dict.fromkeys([f"d{n}", *own], 1.0) for n, own in candidates.items()}
+    lines(tmp_path / "scores.jsonl", [{"query": query, "scores": own} for query, own in scores.items()])
+    negatives = {"per_query": 2, "refresh_every": 1}
+    given: dict[str, Any] = {"negatives": negatives, "teacher": {"scores": str(tmp_path / "scores.jsonl")}}
+    recipe = Watched(options(world, tmp_path / "run", **given), Told())
+    report = recipe.train()
     assert "judged pairs were left out" in report.remarks[0]
-    found = kept(tmp_path / "run", EPOCHS - 1)
-    assert found.keys() == {*first} - {next(iter(first))}
-    new = {query: [name for name in own[:2] if name in first[query]] for query, own in again.ranked[-1].items()}
-    assert found == {query: new[query] or first[query] for query in found}
-    assert any(not own for own in new.values())
+    assert len(recipe.ranked) == EPOCHS - 1
+    for epoch, found in enumerate(recipe.ranked, 1):
+        numbers = {query: int(query[1:]) for query in found if query != "q2"}
+        own = {query: [name for name in found[query] if name in candidates[n]] for query, n in numbers.items()}
+        assert kept(tmp_path / "run", epoch) == {query: names[:2] for query, names in own.items()}
 
 
 @pytest.mark.parametrize(
