@@ -163,6 +163,7 @@ class RetrievalTraining(Training[R], Generic[R]):
         done = self._have_written()
         if self.options.negatives.per_query == 0 or self.folder.kept(NEGATIVES) is not None:
             return done
+        self.watcher.begin("mining negatives", None)
         lists, sentence = mined(self.options, self.data, self.model)
         self.folder.keep(NEGATIVES, ({"query": query, "documents": list(own)} for query, own in lists.items()))
         return [*done, sentence]
@@ -232,6 +233,7 @@ class RetrievalTraining(Training[R], Generic[R]):
             return []
         if asked.double_to is not None:
             return [self._have_doubled(asked)]
+        self.watcher.begin("writing queries", None)
         found = written(self.options, *self._judged, self.searcher)
         self.folder.keep(SYNTHETIC, map(asdict, found.queries))
         return [str(found.report)]

@@ -118,6 +118,7 @@ class CrossEncoding(RetrievalTraining[Options]):
         if self.folder.kept(CANDIDATES) is None:
             queries = [*self.data.qrels, *self.held.qrels]
             depth = max(self.options.negatives.last_rank, self.options.candidates)
+            self.watcher.begin("finding candidates", None)
             candidates = first_stage(self.options, self.data, queries, depth, self.searcher)
             self.folder.keep(CANDIDATES, ({"query": query, "documents": own} for query, own in candidates.items()))
             done.append(f"the first stage found candidates of {len(candidates):,} queries")

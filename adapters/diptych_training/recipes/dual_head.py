@@ -103,6 +103,7 @@ class DualHead(Distilling[Options]):
         wanted = [query for query, judged in self.data.qrels.items() if not judged]
         if not wanted or self.teacher.scores is not None or self.folder.kept(CANDIDATES) is not None:
             return super().prepare()
+        self.watcher.begin("finding candidates", None)
         found = self._found(wanted)
         self.folder.keep(CANDIDATES, ({"query": query, "documents": own} for query, own in found.items()))
         return [f"found candidates for {len(found):,} queries without judgements", *super().prepare()]

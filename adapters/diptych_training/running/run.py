@@ -76,7 +76,7 @@ def fit(
             model's files had no weights for.
     """
     evaluator = evaluator and evaluator.computed_in(options.precision)
-    before = _before(model, evaluator, folder)
+    before = _before(model, evaluator, folder, watcher)
     metric = f"eval_{evaluator.primary_metric}" if evaluator is not None else None
     batches = _batches(rows, sampler, options.batch_size, seed)
     prompts = {} if made.kind == "reranker" else prompts_of_columns(model, rows.column_names)
@@ -121,10 +121,12 @@ def _batches(rows: Any, sampler: Any | None, size: int, seed: int) -> int:
     return math.ceil(len(rows) / size) if sampler is None else len(sampler(rows, size, False, seed=seed))
 
 
-def _before(model: Any, evaluator: HeldOut | None, folder: RunFolder) -> dict[str, float]:
+def _before(model: Any, evaluator: HeldOut | None, folder: RunFolder, watcher: Watcher) -> dict[str, float]:
     """The values of the untrained model, measured once for all runs of the folder."""
     kept = folder.kept(BEFORE)
     if kept is None:
+        if evaluator is not None:
+            watcher.begin("measuring the untrained model", None)
         kept = [measured(model, evaluator)]
         folder.keep(BEFORE, kept)
     return kept[0]

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 
 class Watched(Bars):
-    """Bars for the stages of a training; sentences go to standard error."""
+    """Bars for the stages of a training, one after the other; sentences go to standard error."""
+
+    def begin(self, stage: str, total: int | None) -> None:
+        """A stage starts, and those before it are over."""
+        self._finish(*self._tasks)
+        self._tasks[stage] = self._bars.add_task(stage, total=total)
 
     def say(self, sentence: str) -> None:
         """Something that a person wants to read while it runs."""

@@ -1,14 +1,13 @@
 """SPLADE on H-lex: what a rising weight of FLOPS does to terms and ranking, and words that no document says.
 
 A lexicon over 683 words is trained from random weights, with the contrast of queries and documents by dot product and
-FLOPS on both sides, of one weight, ramped up over the first third of the steps. With
-`python tests/benchmarks/effects/splade.py docs/images/splade-flops.png` the curve is drawn.
+FLOPS on both sides, of one weight, ramped up over the first third of the steps. `tests/benchmarks/splade_plot.py` draws
+the curve.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -153,8 +152,3 @@ def draw(points: Sequence[dict[str, float]], path: Path) -> None:
     )
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=90)
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    draw(curve(), Path(sys.argv[1]))

@@ -193,6 +193,23 @@ class Stopping(Told):
             raise InterruptedError("stopped by the test")
 
 
+class Listing(Told):
+    """A watcher that keeps the names of stages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages: list[str] = []
+
+    def begin(self, stage: str, total: int | None) -> None:
+        self.stages.append(stage)
+
+
+def test_whoever_watches_is_told_of_each_stage(prepared: Path, tmp_path: Path) -> None:
+    listing = Listing()
+    recipe(prepared, output=str(tmp_path / "run"), **{"training.epochs": 1}).make(listing).train()
+    assert listing.stages == ["mining negatives", "measuring the untrained model", "training"]
+
+
 def test_patience_that_has_begun_goes_on_where_a_training_goes_on(prepared: Path, tmp_path: Path) -> None:
     changes = {"training.epochs": 30, "training.patience": 2, "training.evaluate_every": 5}
     undisturbed = trained(prepared, tmp_path / "whole", **changes)
