@@ -146,7 +146,9 @@ def margin_rows(data: TrainingData, negatives: Lists, scores: Scores) -> MarginR
 
 
 class MovingRows:
-    """Rows that can be exchanged while a training reads them; samplers see their number alone.
+    """Rows that can be exchanged while a training reads them; `dataset` has their columns, and numbers beneath.
+
+    Samplers see how many there are, and no more.
 
     Args:
         rows: a `datasets.Dataset` to begin with.
@@ -156,11 +158,12 @@ class MovingRows:
         import datasets
 
         self.rows = rows
-        self.dataset = datasets.Dataset.from_dict({"row": range(len(rows))}).with_transform(self)
+        numbers = {name: range(len(rows)) for name in rows.column_names}
+        self.dataset = datasets.Dataset.from_dict(numbers).with_transform(self)
 
     def __call__(self, asked: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
         """The rows of these numbers as they are now."""
-        found: dict[str, list[Any]] = self.rows[asked["row"]]
+        found: dict[str, list[Any]] = self.rows[next(iter(asked.values()))]
         return found
 
     def __getstate__(self) -> dict[str, Any]:

@@ -109,6 +109,20 @@ def test_a_reranker_is_asked_for_what_is_new_and_for_nothing_twice(world: Path, 
     assert len(wanted) > sum(map(len, recipe.negatives().values()))
 
 
+def test_rows_that_could_be_exchanged_train_as_those_that_stay_behind_the_models_prompts(
+    world: Path, tmp_path: Path
+) -> None:
+    ends = []
+    for every, prompts in ((0, True), (99, True), (99, False)):
+        changes: dict[str, Any] = {"negatives": {"per_query": 2, "refresh_every": every}}
+        changes |= {"prompts": {"query": "word1 word2 ", "document": "word3 "}} if prompts else {}
+        output = tmp_path / f"{every}-{prompts}"
+        Cprd(options(world, output, **changes), Told()).train()
+        ends.append(load_file(output / "model.safetensors"))
+    assert all(torch.equal(ends[1][name], value) for name, value in ends[0].items())
+    assert not all(torch.equal(ends[2][name], value) for name, value in ends[0].items())
+
+
 class Stopping(Told):
     """Fails at a step."""
 
