@@ -193,7 +193,7 @@ class TrainingOptions(Section):
     untrained_share: Share = Field(
         0.0, description="Share of the untrained model in the weights that are saved; keeps what it can do elsewhere."
     )
-    evaluate_every: Positive | None = Field(None, description="Steps between evaluations; ten a training else.")
+    evaluate_every: Positive | None = Field(None, description="Steps between evaluations; at most ten a training else.")
     patience: Positive | None = Field(None, description="Stop after so many evaluations without a better one.")
     keep: Positive = Field(2, description="Checkpoints kept beside the best.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where; a GPU if there is one.")

@@ -151,7 +151,7 @@ class Training(ABC, Generic[O]):
             measured=measured,
             steps=fitted.steps,
             resumed_at=fitted.resumed_at,
-            remarks=tuple(self.remarks),
+            remarks=(*self.remarks, *fitted.chosen),
         )
 
 

@@ -10,7 +10,7 @@ from diptych_training.options import TrainingOptions
 from diptych_training.running.families import Family, device
 from diptych_training.running.folder import RunFolder
 
-EVALUATIONS = 10  # a training, unless said otherwise
+EVALUATIONS = 10  # a training at most, unless said otherwise
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}  # transformers' names
 
 
@@ -38,7 +38,7 @@ def arguments(
         prompts: of the columns that have one.
     """
     steps = max(1, math.ceil(options.epochs * batches))
-    every = options.evaluate_every or max(1, steps // EVALUATIONS)
+    every = options.evaluate_every or math.ceil(steps / EVALUATIONS)
     chosen: dict[str, Any] = {"eval_strategy": "no"}
     if metric is not None:
         chosen = {

@@ -31,12 +31,14 @@ class Fitted:
         steps: of the optimizer, those of earlier runs included.
         resumed_at: the step of the checkpoint that it went on from; 0 for none.
         before, after: values by metric on the held-out queries; empty without any.
+        chosen: what was kept and what the values cannot tell, a sentence each.
     """
 
     steps: int
     resumed_at: int
     before: Mapping[str, float]
     after: Mapping[str, float]
+    chosen: tuple[str, ...] = ()
 
 
 def fit(
@@ -102,7 +104,17 @@ def fit(
     if untrained is not None:
         untrained.mix_into(model, options.untrained_share)
     resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-    return Fitted(trainer.state.global_step, resumed, before, measured(model, evaluator))
+    after = measured(model, evaluator)
+    chosen = _chosen(trainer.state, str(evaluator.primary_metric), before, after) if evaluator is not None else ()
+    return Fitted(trainer.state.global_step, resumed, before, after, chosen)
+
+
+def _chosen(state: Any, metric: str, before: Mapping[str, float], after: Mapping[str, float]) -> tuple[str, ...]:
+    """Which checkpoint was kept, and whether the held-out queries tell it from the untrained model."""
+    kept = f"Kept are the weights of step {state.best_global_step} of {state.global_step}, by {metric}."
+    if before[metric] != after[metric]:
+        return (kept,)
+    return kept, f"{metric} is {after[metric]:.4f} before and after: the held-out queries do not tell what was learned."
 
 
 def _untrained(model: Any, new: Iterable[Any]) -> Untrained:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -44,6 +45,8 @@ class Telling(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """How many steps there are, and how many a run before this one has done."""
+        if state.global_step:
+            self.watcher.say(f"goes on from step {state.global_step} of {state.max_steps}")
         self.watcher.begin(self.stage, state.max_steps)
         self.watcher.advance(self.stage, state.global_step)
 
@@ -63,8 +66,26 @@ class Telling(TrainerCallback):
         """How good the model is on the held-out queries."""
         value = kwargs["metrics"].get(self.metric)
         if value is not None:
-            best = max(value, state.best_metric or value)
-            self.watcher.say(f"step {state.global_step}: {value:.4f} on held-out queries, best {best:.4f}")
+            name, best = str(self.metric).removeprefix("eval_"), max(value, state.best_metric or value)
+            self.watcher.say(f"step {state.global_step}: {name} {value:.4f} on held-out queries, best {best:.4f}")
+
+
+class LastOfEqual(TrainerCallback):
+    """Of checkpoints with one value the last is the best: the first may be from before anything was learned.
+
+    Comes behind early stopping, for which an equal value is no gain.
+
+    Args:
+        metric: the trainer's name of what the best checkpoint is chosen by.
+    """
+
+    def __init__(self, metric: str) -> None:
+        self.metric = metric
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Let an equal value be above the best, which the trainer compares with next."""
+        if kwargs["metrics"].get(self.metric) == state.best_metric is not None:
+            state.best_metric = math.nextafter(state.best_metric, -math.inf)
 
 
 def callbacks(watcher: Watcher, folder: RunFolder, metric: str | None, patience: int | None) -> list[Any]:
@@ -74,6 +95,8 @@ def callbacks(watcher: Watcher, folder: RunFolder, metric: str | None, patience:
     found: list[Any] = [Telling(watcher, folder, metric)]
     if patience is not None and metric is not None:
         found.append(EarlyStoppingCallback(early_stopping_patience=patience))
+    if metric is not None:
+        found.append(LastOfEqual(metric))
     if importlib.util.find_spec("tensorboardX"):
         from tensorboardX import SummaryWriter
         from transformers.integrations.integration_utils import TensorBoardCallback

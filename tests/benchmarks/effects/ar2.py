@@ -6,12 +6,16 @@ steps come on top. The judge of hardness is the ranker as it was after its warm-
 
 Made small before anything was measured, so that all seeds take some minutes: 600 documents of 15 topics, 100 training
 and 60 test queries, a BERT 32 wide, rounds of 30 steps. Nothing is tuned.
+
+What fools a ranker best is relevant and not judged. In games of their own one relevant document of each query is
+judged, and how many of the negatives of each round are relevant is counted by all judgements.
 """
 
 from __future__ import annotations
 
 import copy
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +23,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from diptych_training.adversarial import AR2, Game, Round, mine
+from diptych_training.adversarial import AR2, Game, Mined, Round, mine
 from diptych_training.losses import ContrastiveLoss, RetrievalLoss
+from diptych_training.relevance import Relevance
 from diptych_training.running import family
 from effects.lex import Lex, lex
 from effects.running import Effect, each, effect
 from effects.scoring import Doubles, recall
 from effects.tiny import saved
 
+Relevant = Mapping[int, list[int]]
 WARM, BATCH, K, WIDTH = 150, 16, 20, 32
 WORLD: dict[str, Any] = {"topics": 15, "documents": 600, "train": 100, "test": 60}
 GAME = Game(
@@ -59,6 +65,9 @@ def effects() -> list[Effect]:
     both = ("H-lex", f"recall@{K}", [one.static for one in games], ar2)
     without = ("H-lex", f"recall@{K}", [one.calm for one in games], ar2)
     first, last = ([one.rounds[n].hardness for one in games] for n in (0, -1))
+    shares = each(unjudged)
+    early, late = ([own[n] for own in shares] for n in (0, -1))
+    hidden = ("H-lex", "share of negatives that are relevant", early, late)
     for one in games:
         told = ", ".join(f"{own.hardness:.3f}" for own in one.rounds)
         print(f"   recall@{K} warm {one.warm.mean():.3f}; hardness by round {told}", flush=True)
@@ -66,25 +75,20 @@ def effects() -> list[Effect]:
         effect("AR2", "beside static hard negatives, equal retriever steps", *both, page="ar2"),
         effect("AR2", "adversarial weight 0.5 beside 0", *without, page="ar2"),
         effect("AR2", "negatives of round 3 beside round 1", "H-lex", "hardness", first, last, page="ar2"),
+        effect("AR2", "round 3 beside round 1, one judgement a query", *hidden, better="lower", page="ar2"),
     ]
 
 
 def run(seed: int) -> Found:
     """All ways from the same warm retriever, both games with the same warm ranker."""
-    from sentence_transformers import CrossEncoder, SentenceTransformer
-
     world = lex(seed, **WORLD)
-    pairs = world.rows().tolist()
-    with tempfile.TemporaryDirectory() as place:
-        folder = str(saved(world, Path(place) / "bert", seed=seed, width=WIDTH))
-        retriever = SentenceTransformer(folder, device="cpu")
-        ranker = CrossEncoder(folder, num_labels=1, device="cpu", activation_fn=torch.nn.Identity())
-    contrast(world, retriever, pairs, WARM, rate=1e-3, seed=seed)
     relevant = {int(query): np.flatnonzero(world.relevant[query]).tolist() for query in world.train}
+    retriever, ranker = warmed(world, relevant, seed)
     warm, static = found(world, retriever), copy.deepcopy(retriever)
     mined = mine(static, world.queries, world.documents, relevant, GAME.negatives)
-    rows = [[query, document, *mined[query]] for query, document in pairs]
-    contrast(world, static, rows, GAME.rounds * GAME.retriever_steps, rate=GAME.retriever_rate, seed=seed + 1)
+    rows = [[query, document, *mined[query]] for query, document in pairs(relevant)]
+    steps = GAME.rounds * GAME.retriever_steps
+    contrast(world, static, rows, relevant, steps, rate=GAME.retriever_rate, seed=seed + 1)
     game = AR2(retriever, ranker, world.queries, world.documents, relevant, game=GAME, seed=seed)
     game.warm()
     calm = _calm(game)
@@ -102,12 +106,54 @@ def _calm(warm: AR2) -> AR2:
     return own
 
 
-def contrast(world: Lex, model: Any, rows: list[list[int]], steps: int, *, rate: float, seed: int) -> None:
+class Counting(AR2):
+    """A game that counts which share of the negatives of each round is relevant, by all judgements of the world."""
+
+    def __init__(self, world: Lex, relevant: Relevant, seed: int) -> None:
+        super().__init__(*warmed(world, relevant, seed), world.queries, world.documents, relevant, game=GAME, seed=seed)
+        self.truth, self.shares = world.relevant, list[float]()
+
+    def mined(self) -> Mined:
+        """As `AR2`; the first is that of the warm-up."""
+        mined = super().mined()
+        self.shares.append(float(np.mean([self.truth[query, own] for query, own in mined.items()])))
+        return mined
+
+
+def unjudged(seed: int) -> list[float]:
+    """The share of relevant documents among the negatives of each round, where one a query is judged."""
+    world = lex(seed, **WORLD)
+    game = Counting(world, {int(query): [int(world.relevant[query].argmax())] for query in world.train}, seed)
+    list(game.rounds())
+    return game.shares[1:]
+
+
+def warmed(world: Lex, relevant: Relevant, seed: int) -> tuple[Any, Any]:
+    """A retriever that has had its warm-up, and a ranker of the same first weights."""
+    from sentence_transformers import CrossEncoder, SentenceTransformer
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = str(saved(world, Path(place) / "bert", seed=seed, width=WIDTH))
+        retriever = SentenceTransformer(folder, device="cpu")
+        ranker = CrossEncoder(folder, num_labels=1, device="cpu", activation_fn=torch.nn.Identity())
+    contrast(world, retriever, pairs(relevant), relevant, WARM, rate=1e-3, seed=seed)
+    return retriever, ranker
+
+
+def pairs(relevant: Relevant) -> list[list[int]]:
+    """Each query with each of its relevant documents."""
+    return [[query, document] for query, own in relevant.items() for document in own]
+
+
+def contrast(
+    world: Lex, model: Any, rows: list[list[int]], relevant: Relevant, steps: int, *, rate: float, seed: int
+) -> None:
     """Steps of InfoNCE over rows (query, document, negatives), with what is relevant known, as AR2's own trainings."""
     from datasets import Dataset
     from transformers import PrinterCallback
 
-    loss: RetrievalLoss = ContrastiveLoss(model, relevance=world.relevance())
+    known = Relevance((query, document) for query, own in relevant.items() for document in own)
+    loss: RetrievalLoss = ContrastiveLoss(model, relevance=known)
     columns: dict[str, Any] = {"query": [world.queries[row[0]] for row in rows], "label": rows}
     columns |= {f"document_{n}": [world.documents[row[n]] for row in rows] for n in range(1, len(rows[0]))}
     with tempfile.TemporaryDirectory() as folder:

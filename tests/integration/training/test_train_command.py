@@ -20,6 +20,7 @@ from diptych import Collection, Registry
 from diptych.errors import ConfigError
 from diptych.training import RecipeFile, TrainReport, load_recipe, read_documents
 from diptych_training.recipes.contrastive import Options
+from diptych_training.running.evaluating import HeldOut
 from tiny_training import Told
 
 WORDS = [f"word{n}" for n in range(200)]
@@ -291,3 +292,19 @@ def test_queries_that_balanced_batches_never_draw_are_told_of(prepared: Path, tm
 
 def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_held_out_queries_that_tell_nothing_leave_what_was_learned_last(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HeldOut, "measured", lambda self, model: {"nDCG@10": 1.0})
+    report = trained(prepared, tmp_path / "run", **{"training.evaluate_every": 2})
+    blind = trained(prepared, tmp_path / "blind", **{"data.dev.share": 0.0})
+    last = report.steps - report.steps % 2
+    assert report.remarks == (
+        f"Kept are the weights of step {last} of {report.steps}, by nDCG@10.",
+        "nDCG@10 is 1.0000 before and after: the held-out queries do not tell what was learned.",
+    )
+    before, after = weights(prepared / "bert"), weights(report.folder)
+    assert any(not torch.equal(value, after[name]) for name, value in before.items() if name in after)
+    assert blind.remarks == ()
