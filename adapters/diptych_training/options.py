@@ -166,7 +166,8 @@ Epochs = Annotated[float, Field(gt=0, description="Passes over the rows.")]
 BatchSize = Annotated[int, Field(ge=1, description="Rows a step; each brings negatives for the others.")]
 LearningRate = Annotated[float, Field(gt=0, description="Its highest value.")]
 MaxLength = Annotated[
-    int | None, Field(ge=1, description="Tokens that are read of a text; null is the model's own limit.")
+    int | None,
+    Field(ge=1, description="Tokens read of a text, by the saved model, too; null is its own limit."),
 ]
 
 

@@ -71,13 +71,16 @@ def flat_options(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any], bool
 
 
 def _flat(schema: dict[str, Any], whole: dict[str, Any], above: str) -> list[tuple[str, dict[str, Any], bool]]:
-    """Every option with its dotted name, those of sections after the section itself."""
+    """Every option with its dotted name, behind a row for its section where that is off unless given."""
     found: list[tuple[str, dict[str, Any], bool]] = []
     for name, facts in schema.get("properties", {}).items():
         section = _section(facts, whole)
         if section is None:
             found.append((f"{above}{name}", facts, name in schema.get("required", [])))
         else:
+            if facts.get("default", ...) is None:
+                told = f"Off unless given. {facts.get('description', '')}".rstrip()
+                found.append((f"{above}{name}", {"type": "section", "description": told}, False))
             found += _flat(section, whole, f"{above}{name}.")
     return found
 

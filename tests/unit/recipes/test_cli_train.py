@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from diptych import Registry
 from diptych.cli import app
 from diptych.cli.session import Session
 from toy_recipe import registry, spec
@@ -74,3 +75,12 @@ def test_options_of_a_recipe_are_shown_with_their_dotted_names(folder: Path) -> 
     assert "required" in lines["model"]
     assert "2.0" in lines["training.epochs"]
     assert "Passes." in lines["training.epochs"]
+
+
+def test_a_section_that_is_off_unless_given_says_so(folder: Path) -> None:
+    answer = CliRunner().invoke(
+        app, ["recipes", "contrastive"], obj=Session(Registry.default()), env={"COLUMNS": "200"}
+    )
+    lines = [line.split() for line in answer.stdout.splitlines()]
+    sections = [line[0] for line in lines if line[1:5] == ["section", "Off", "unless", "given."]]
+    assert sections == ["training.lora", "data.synthetic", "mixing", "hybrid", "focal"]
