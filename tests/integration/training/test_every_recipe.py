@@ -174,6 +174,26 @@ def ndcg(run: Path) -> float:
     return value
 
 
+JUDGED = sorted({*RECIPES} - {"dual_view"})
+
+
+@pytest.mark.parametrize("recipe", JUDGED)
+def test_judgements_that_are_left_out_are_said_by_prepare(recipe: str, world: Path, tmp_path: Path) -> None:
+    given = options_of(recipe, world, tmp_path / "run")
+    first = Path(given["data"]["qrels"]).read_text().splitlines()[1].split("\t")[1]
+    qrels = Path(shutil.copy(given["data"]["qrels"], tmp_path / "qrels.tsv"))
+    qrels.write_text(f"{qrels.read_text()}lost\t{first}\t1\nq0\tno-such-doc\t1\n")
+    training = made({**given, "data": {**given["data"], "qrels": str(qrels)}}, Told())
+    told = (
+        f"2 of {COUNT + 2} judgements left out: 1 query is not in queries.jsonl (lost), "
+        "1 document not in the corpus (no-such-doc)"
+    )
+    assert training.prepare()[0] == told
+    if recipe == "contrastive":
+        assert training.train().remarks.count(told) == 1
+        assert training.prepare() == [], "a run that is done has said it"
+
+
 def test_doubling_wants_queries_that_are_held_out(world: Path, tmp_path: Path) -> None:
     given = options_of("contrastive", world, tmp_path / "run")
     given["data"] |= {"synthetic": {**WRITTEN, "double_to": 12}, "dev": {"share": 0}}

@@ -176,6 +176,27 @@ def test_a_share_of_the_queries_is_held_out_and_numbers_stay(data: TrainingData)
     assert data.split(0.0, seed=1)[1].qrels == {}
 
 
+def test_judgements_of_what_is_not_there_are_told_of(tmp_path: Path) -> None:
+    (tmp_path / "queries.jsonl").write_text('{"_id": "s1", "text": "pets"}\n{"_id": "s2", "text": "birds"}\n')
+    rows = "s1\td0\t1\ns2\td1\t1\ns999999\td0\t1\ns1\tno-such-doc\t1\n"
+    (tmp_path / "qrels.tsv").write_text(f"query-id\tcorpus-id\tscore\n{rows}")
+    (tmp_path / "dev.tsv").write_text("query-id\tcorpus-id\tscore\ns2\td1\t1\ns2\tempty\t1\ns7\td1\t1\ns8\td1\t1\n")
+    files = {name: tmp_path / file for name, file in (("queries", "queries.jsonl"), ("qrels", "qrels.tsv"))}
+    options = DataOptions.model_validate({**files, "corpus": "c", "dev": {"qrels": tmp_path / "dev.tsv"}})
+    documents = [Document("d0", "cats"), Document("d1", "owls"), Document("empty", " ")]
+    trained, held = held_out(TrainingData.read(options, documents), options, seed=1)
+    assert trained.remarks == (
+        "2 of 4 judgements left out: 1 query is not in queries.jsonl (s999999), "
+        "1 document not in the corpus (no-such-doc)",
+    )
+    assert held.remarks == (
+        "3 of 4 held-out judgements left out: 2 queries are not in queries.jsonl (s7, s8), "
+        "1 document without text (empty)",
+    )
+    whole = {"a": {"d0": 1}, "b": {"d1": 0}}
+    assert TrainingData.of({"a": "pets", "b": "birds"}, documents, whole).remarks == ()
+
+
 def test_nothing_to_train_on_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"nothing to train on(?s:.*)1 queries, 1 documents"):
         TrainingData.of({"a": "pets"}, [Document("d0", "cats")], {"a": {"d1": 1}})
