@@ -74,7 +74,8 @@ class TrainingData:
             raise ConfigError(
                 "there is nothing to train on",
                 where="data",
-                got=f"{len(queries)} queries, {len(texts)} documents, no pair of them that is judged relevant",
+                got=f"{len(queries)} queries, {len(texts)} documents, no pair of them that is judged relevant"
+                f"{judged.apart(names)}",
                 do="take queries, corpus and qrels of one data set",
             )
         return data
@@ -91,7 +92,7 @@ class TrainingData:
 
         Args:
             options: which files of queries and judgements.
-            documents: those that the recipe names.
+            documents: those that `options` name.
 
         Raises:
             ConfigError, EvaluationError, PopulateError: a file cannot be read, or nothing in them goes together.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -61,6 +61,15 @@ class Judged:
         why = ", ".join(filter(None, causes))
         return f"{len(lost):,} of {len(pairs):,} {names.judgements} left out: {why}"
 
+    def apart(self, names: Names) -> str:
+        """Why no judgement is of a query and a document that are there, in words, with an id of each side."""
+        documents = [document for own in self.grades.values() for document in own]
+        sides = (
+            _apart("query", self.grades, names.qrels, self.queries, names.queries),
+            _apart("document", documents, names.qrels, self.documents, names.documents),
+        )
+        return "".join(f"; {side}" for side in sides if side)
+
     def _present(self, own: Mapping[str, float]) -> dict[str, float]:
         return {document: grade for document, grade in own.items() if self.documents.get(document)}
 
@@ -74,3 +83,10 @@ def named(ids: Iterable[str]) -> str:
 def _counted(ids: Iterable[str], one: str, more: str, where: str) -> str:
     found = list(dict.fromkeys(ids))
     return f"{len(found):,} {one if len(found) == 1 else more} {where} ({named(found)})" if found else ""
+
+
+def _apart(what: str, judged: Iterable[str], qrels: str, there: Mapping[str, str], place: str) -> str:
+    found: Sequence[str] = list(judged)
+    if not found or not there or any(one in there for one in found):
+        return ""
+    return f"no {what} of {qrels} (such as {found[0]!r}) is in {place} (which has {next(iter(there))!r})"

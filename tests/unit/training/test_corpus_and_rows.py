@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,14 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from diptych import Document
-from diptych.errors import ConfigError
+from diptych import Collection, Document
+from diptych.errors import CollectionNotFound, ConfigError
 from diptych.testing import FakeReranker
 from diptych.types import Floats
 from diptych_training.corpus import TrainingData, held_out
 from diptych_training.data.scoring import score_lists
 from diptych_training.options import DataOptions
+from diptych_training.recipes.negatives import documents_of
 from diptych_training.recipes.reranking import list_rows
 from diptych_training.rows import left_out, margin_rows, scored_rows, training_rows, without_negatives
 
@@ -200,6 +202,44 @@ def test_judgements_of_what_is_not_there_are_told_of(tmp_path: Path) -> None:
 def test_nothing_to_train_on_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"nothing to train on(?s:.*)1 queries, 1 documents"):
         TrainingData.of({"a": "pets"}, [Document("d0", "cats")], {"a": {"d1": 1}})
+
+
+def test_nothing_to_train_on_names_the_files_that_do_not_go_together(tmp_path: Path) -> None:
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "d0", "text": "cats"}\n')
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\ns1\td0\t1\n")
+    given = {"queries": tmp_path / "corpus.jsonl", "qrels": tmp_path / "qrels.tsv", "corpus": "c"}
+    options = DataOptions.model_validate(given)
+    apart = r"no query of qrels\.tsv \(such as 's1'\) is in corpus\.jsonl \(which has 'd0'\)$"
+    with pytest.raises(ConfigError, match=f"nothing to train on(?s:.*)(?m:{apart})"):
+        TrainingData.read(options, [Document("d0", "cats")])
+    both = r"\(which has 'd0'\); no document of qrels\.tsv \(such as 'd0'\) is in the corpus \(which has 'x7'\)"
+    with pytest.raises(ConfigError, match=both):
+        TrainingData.read(options, [Document("x7", "cats")])
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> DataOptions:
+    """Options that name a collection in a store that is not there yet."""
+    config = tmp_path / "diptych.yaml"
+    config.write_text("store: edge:./qdrant\ncollection: packages\nslots:\n  words: {adapter: bm25}\n")
+    return DataOptions.model_validate({"queries": "q", "qrels": "r", "collection": config})
+
+
+def test_a_store_that_is_not_there_is_said_to_be_filled_first_and_is_not_made(
+    live: DataOptions, tmp_path: Path
+) -> None:
+    with pytest.raises(CollectionNotFound, match=r"no embedded store(?s:.*)fill it first: diptych populate"):
+        list(documents_of(live))
+    assert not (tmp_path / "qdrant").exists()
+
+
+def test_a_collection_without_documents_is_said_to_be_filled_first(live: DataOptions, tmp_path: Path) -> None:
+    assert live.collection is not None
+    with Collection.open(live.collection, "others") as others:
+        others.populate([{"id": "d0", "text": "cats"}], report_path=tmp_path / "aside.jsonl")
+    told = f"collection 'packages' of {live.collection} has no documents"
+    with pytest.raises(ConfigError, match=rf"{re.escape(told)}(?s:.*)fill it first: diptych populate"):
+        list(documents_of(live))
 
 
 def test_judgements_of_their_own_are_held_out_of_the_training(data: TrainingData, tmp_path: Path) -> None:
