@@ -74,15 +74,15 @@ class Judged:
         return {document: grade for document, grade in own.items() if self.documents.get(document)}
 
 
-def named(ids: Iterable[str]) -> str:
-    """The first of some ids, each once."""
+def first_of(ids: Iterable[str]) -> str:
+    """The first of some ids in words, each once."""
     found = list(dict.fromkeys(ids))
     return ", ".join(found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
 
 
 def _counted(ids: Iterable[str], one: str, more: str, where: str) -> str:
     found = list(dict.fromkeys(ids))
-    return f"{len(found):,} {one if len(found) == 1 else more} {where} ({named(found)})" if found else ""
+    return f"{len(found):,} {one if len(found) == 1 else more} {where} ({first_of(found)})" if found else ""
 
 
 def _apart(what: str, judged: Iterable[str], qrels: str, there: Mapping[str, str], place: str) -> str:
