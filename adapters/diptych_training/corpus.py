@@ -6,16 +6,35 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from diptych import Document
 from diptych.errors import ConfigError
 from diptych.evaluate import Qrels, read_queries
+from diptych_training.judgements import Grades, Judged, Names
 from diptych_training.options import DataOptions
 from diptych_training.relevance import Relevance
 
-Judged = Mapping[str, Mapping[str, float]]
+
+class Sources(Protocol):
+    """The options that say where queries, judgements and documents are."""
+
+    @property
+    def queries(self) -> Path | None:
+        """A file of queries."""
+        ...
+
+    @property
+    def qrels(self) -> Path | None:
+        """A file of judgements."""
+        ...
+
+    @property
+    def collection(self) -> Path | None:
+        """The config of a collection; else the documents are a file's."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -28,29 +47,35 @@ class TrainingData:
         qrels: for each query the grades of its judged documents; above 0 is relevant.
         titles: of documents that have one.
         cut: queries that are left out of their documents where these have them word for word.
+        remarks: what a reader of the figures should know of how they were read.
     """
 
     queries: Mapping[str, str]
     documents: Mapping[str, str]
-    qrels: Judged
+    qrels: Grades
     titles: Mapping[str, str] = field(default_factory=dict)
     cut: frozenset[str] = frozenset()
+    remarks: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, queries: Mapping[str, str], documents: Iterable[Document], qrels: Judged) -> TrainingData:
-        """From documents as a collection holds them.
+    def of(
+        cls, queries: Mapping[str, str], documents: Iterable[Document], qrels: Grades, *, names: Names | None = None
+    ) -> TrainingData:
+        """From documents as a collection holds them; a remark tells of judgements of what is not there.
 
         Raises:
             ConfigError: no query is judged relevant to any of the documents.
         """
         texts, titles = _read(documents)
-        kept = {query: _present(own, texts) for query, own in qrels.items() if query in queries}
-        data = cls(queries, texts, {query: own for query, own in kept.items() if _any_relevant(own)}, titles)
+        names = names or Names()
+        judged = Judged(qrels, queries, texts)
+        data = cls(queries, texts, judged.kept(), titles, remarks=_remarks(judged, names))
         if not data.qrels:
             raise ConfigError(
                 "there is nothing to train on",
                 where="data",
-                got=f"{len(queries)} queries, {len(texts)} documents, no pair of them that is judged relevant",
+                got=f"{len(queries)} queries, {len(texts)} documents, no pair of them that is judged relevant"
+                f"{judged.apart(names)}",
                 do="take queries, corpus and qrels of one data set",
             )
         return data
@@ -62,19 +87,20 @@ class TrainingData:
         return cls({}, texts, {}, titles)
 
     @classmethod
-    def read(cls, options: DataOptions, documents: Iterable[Document]) -> TrainingData:
+    def read(cls, options: Sources, documents: Iterable[Document]) -> TrainingData:
         """From the files that a recipe names.
 
         Args:
             options: which files of queries and judgements.
-            documents: those that the recipe names.
+            documents: those that `options` name.
 
         Raises:
             ConfigError, EvaluationError, PopulateError: a file cannot be read, or nothing in them goes together.
         """
         if options.queries is None or options.qrels is None:
             return cls._unjudged(documents)
-        return cls.of(_texts(options.queries), documents, Qrels.read(options.qrels).judgements)
+        names = Names(options.queries.name, _place(options), options.qrels.name)
+        return cls.of(_texts(options.queries), documents, Qrels.read(options.qrels).judgements, names=names)
 
     @cached_property
     def query_numbers(self) -> dict[str, int]:
@@ -145,9 +171,10 @@ def held_out(data: TrainingData, options: DataOptions, seed: int) -> tuple[Train
     if dev.qrels is None or file is None:
         return data.split(dev.share, seed)
     queries = _texts(file)
-    judged = {query: _present(own, data.documents) for query, own in Qrels.read(dev.qrels).judgements.items()}
-    kept = {query: own for query, own in judged.items() if query in queries and _any_relevant(own)}
-    held = TrainingData({**data.queries, **queries}, data.documents, kept, data.titles)
+    judged = Judged(Qrels.read(dev.qrels).judgements, queries, data.documents)
+    told = _remarks(judged, Names(file.name, _place(options), dev.qrels.name, "held-out judgements"))
+    kept = judged.kept()
+    held = TrainingData({**data.queries, **queries}, data.documents, kept, data.titles, remarks=told)
     return data.only(set(data.qrels) - set(kept)), held
 
 
@@ -166,13 +193,13 @@ def _texts(queries: Path) -> dict[str, str]:
     return {query.id or "": query.text for query in read_queries(queries)}
 
 
-def _present(judged: Mapping[str, float], documents: Mapping[str, str]) -> dict[str, float]:
-    return {document: grade for document, grade in judged.items() if documents.get(document)}
+def _place(options: Sources) -> str:
+    return "the corpus" if options.collection is None else "the collection"
 
 
-def _any_relevant(judged: Mapping[str, float]) -> bool:
-    """Whether a grade is above 0: TREC has grades below it."""
-    return any(grade > 0 for grade in judged.values())
+def _remarks(judged: Judged, names: Names) -> tuple[str, ...]:
+    told = judged.left_out(names)
+    return (told,) if told else ()
 
 
 def file_name(path: Path) -> str:

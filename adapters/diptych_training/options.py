@@ -208,6 +208,11 @@ class Prompts(Section):
     document: str | None = Field(None, description="Before each document; the model's own when not given, '' for none.")
 
 
+# Of the training section, what no data step reads: they load models and encode texts, and train nothing.
+STEPS = ("epochs", "batch_size", "mini_batch_size", "learning_rate", "warmup", "schedule", "weight_decay")
+OF_TRAINING = (*STEPS, "max_grad_norm", "untrained_share", "evaluate_every", "patience", "keep")
+
+
 class RecipeOptions(Section):
     """What every recipe file says."""
 
@@ -238,6 +243,10 @@ class RecipeOptions(Section):
         """Whether there is anything to measure by while it is trained."""
         return True
 
+    def later(self) -> frozenset[str]:
+        """Options and sections that no data step reads, which may still change when the data is prepared."""
+        return frozenset({"loss", *(f"training.{name}" for name in OF_TRAINING)})
+
     @model_validator(mode="after")
     def _patient(self) -> Self:
         if self.training.patience is not None and not self.holds_out():
@@ -260,6 +269,11 @@ class RetrievalOptions(RecipeOptions):
     def holds_out(self) -> bool:
         """Whether any queries are held out."""
         return self.data.dev.holds_out()
+
+    def later(self) -> frozenset[str]:
+        """None where queries are doubled: then whole trainings are a data step."""
+        doubles = self.data.synthetic is not None and self.data.synthetic.double_to is not None
+        return frozenset() if doubles else super().later()
 
     @model_validator(mode="after")
     def _slot_of_a_collection(self) -> Self:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import ConfigError, ContractError
 from diptych_training.corpus import TrainingData
+from diptych_training.judgements import first_of
 from diptych_training.losses.dual_head import labels_of
 
 Lists = Mapping[str, Sequence[str]]  # for each query the ids of some documents, the hardest first
@@ -96,8 +97,7 @@ def _left_out(data: TrainingData, rows: Any, why: str) -> str | None:
 
 def named(queries: Sequence[str]) -> str:
     """The first of some queries in words, each once."""
-    names = list(dict.fromkeys(queries))
-    return f"queries {', '.join(names[:5])}" + (", ..." if len(names) > 5 else "")
+    return f"queries {first_of(queries)}"
 
 
 @dataclass(frozen=True, slots=True)

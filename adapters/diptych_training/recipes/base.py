@@ -52,9 +52,18 @@ class Training(ABC, Generic[O]):
         self.remarks: list[str] = []
 
     def prepare(self) -> list[str]:
-        """The data steps, each once; a sentence on each."""
+        """The data steps, each once; a sentence on each, behind what is to be known of the judgements."""
         with quiet():
-            return self.data_steps()
+            return [*self.left_out(), *self.data_steps()]
+
+    def judged(self) -> Iterable[TrainingData]:
+        """What is learned from judgements, and what is held out; nothing where there are none."""
+        return ()
+
+    def left_out(self) -> list[str]:
+        """What is to be known of the judgements, a sentence each; a run that is done has said it."""
+        parts = () if self.folder.report() else self.judged()
+        return list(dict.fromkeys(remark for part in parts for remark in part.remarks))
 
     def data_steps(self) -> list[str]:
         """Make what is not kept yet, and keep it; a sentence on each step."""
@@ -151,12 +160,16 @@ class Training(ABC, Generic[O]):
             measured=measured,
             steps=fitted.steps,
             resumed_at=fitted.resumed_at,
-            remarks=(*self.remarks, *fitted.chosen),
+            remarks=(*self.left_out(), *self.remarks, *fitted.chosen),
         )
 
 
 class RetrievalTraining(Training[R], Generic[R]):
     """A recipe that learns from judged queries and mined negatives: a subclass says which loss, and may say more."""
+
+    def judged(self) -> Iterable[TrainingData]:
+        """What is trained on and what is held out, without what is written."""
+        return self._judged
 
     def data_steps(self) -> list[str]:
         """Have synthetic queries written and mine negatives, as far as the options ask for them."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from diptych.evaluate import Qrels, read_queries
 from diptych.training import Registration, RelativePath
 from diptych_training.corpus import TrainingData
 from diptych_training.losses.mutual_information import CMIMLoss
@@ -67,6 +67,10 @@ class CMIM(Training[Options]):
 
     name: ClassVar[str] = "cmim"
 
+    def judged(self) -> Iterable[TrainingData]:
+        """The judged queries to measure with."""
+        return (self.data,)
+
     def model(self) -> Any:
         """The encoder with a decoder."""
         given = self.options.information
@@ -96,9 +100,4 @@ class CMIM(Training[Options]):
     @cached_property
     def data(self) -> TrainingData:
         """The documents, and the judged queries to measure with."""
-        options, documents = self.options.data, documents_of(self.options.data)
-        if options.queries is None or options.qrels is None:
-            texts = ((document.id, f"{document.title} {document.text}".strip()) for document in documents)
-            return TrainingData({}, dict(texts), {})
-        queries = {query.id or "": query.text for query in read_queries(options.queries)}
-        return TrainingData.of(queries, documents, Qrels.read(options.qrels).judgements)
+        return TrainingData.read(self.options.data, documents_of(self.options.data))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from diptych import Collection, Document
+from diptych.errors import ConfigError
 from diptych.training import read_documents
 from diptych_training.corpus import TrainingData
 from diptych_training.data.mining import BATCH, mine
@@ -37,13 +38,12 @@ def documents_of(options: Places) -> Iterator[Document]:
 
     Raises:
         PopulateError: the file cannot be read.
-        ConfigError, StoreError, CollectionError: the collection cannot be opened.
+        ConfigError, StoreError, CollectionError: the collection cannot be opened, or holds no document.
     """
     if options.corpus is not None:
         yield from read_documents(options.corpus)
     if options.collection is not None:
-        with Collection.open(options.collection) as opened:
-            yield from opened.documents()
+        yield from _live(options.collection)
 
 
 @contextmanager
@@ -102,6 +102,20 @@ def ranked_by(model: Any, options: RetrievalOptions, data: TrainingData, lists: 
         for query, own in zip(part, found, strict=True):
             ranked[query] = [name for name, _ in sorted(own.named.items(), key=lambda pair: -pair[1])]
     return ranked
+
+
+def _live(config: Path) -> Iterator[Document]:
+    with Collection.open(config, create=False) as opened:
+        documents = iter(opened.documents())
+        first = next(documents, None)
+        if first is None:
+            raise ConfigError(
+                f"collection {opened.name!r} of {config} has no documents",
+                where="data.collection",
+                do="fill it first: diptych populate SOURCE",
+            )
+        yield first
+        yield from documents
 
 
 def _mined(source: CandidateSource, data: TrainingData, options: MiningOptions) -> Mined:

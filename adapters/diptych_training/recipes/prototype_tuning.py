@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
@@ -67,6 +68,10 @@ class PrototypeTuning(Training[Options]):
     """Trains a soft prompt and prototypes."""
 
     name: ClassVar[str] = "prototype_tuning"
+
+    def judged(self) -> Iterable[TrainingData]:
+        """The texts that are trained on and those that are held out."""
+        return self._split
 
     def model(self) -> Any:
         """The frozen encoder with its prompt; each class begins at the mean of its examples."""

@@ -2,7 +2,7 @@
 
 | in the folder | what it is |
 |---|---|
-| `recipe.json` | the recipe's options; a folder belongs to one training |
+| `recipe.json` | the recipe's options; a folder belongs to one training once there is more in it |
 | `data/` | what was prepared, as JSON lines |
 | `checkpoints/` | of the run; gone when it is done |
 | `log.jsonl`, `logs/` | losses and metrics by step; the latter for TensorBoard |
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -126,19 +126,41 @@ class RunFolder:
 
     def _claim(self, asked: dict[str, Any], options: RecipeOptions) -> None:
         there = self.path / ASKED
-        if there.exists():
-            found = _filled(json.loads(there.read_text("utf-8")), options)
-            if found != asked:
+        if self._holds_more():
+            if not there.exists():
                 raise ConfigError(
-                    "the folder holds another training",
-                    where=self.path,
-                    got=_difference(found, asked),
-                    do="delete it, or name another output",
+                    "the folder is not empty and no training's", where=self.path, do="name another output"
                 )
-        elif self.path.exists() and any(self.path.iterdir()):
-            raise ConfigError("the folder is not empty and no training's", where=self.path, do="name another output")
+            found = _filled(json.loads(there.read_text("utf-8")), options)
+            self._compare(found, asked, frozenset() if self._begun() else options.later())
+            if found != asked:
+                self._forget_log()
         self.path.mkdir(parents=True, exist_ok=True)
         self._write(ASKED, asked)
+
+    def _compare(self, found: dict[str, Any], asked: dict[str, Any], later: frozenset[str]) -> None:
+        one, other = _without(found, later), _without(asked, later)
+        if one != other:
+            raise ConfigError(
+                "the folder holds another training",
+                where=self.path,
+                got=_difference(one, other),
+                do="delete it, or name another output",
+            )
+
+    def _holds_more(self) -> bool:
+        """Whether there is more than what was asked: an end before anything was made binds nobody."""
+        return self.path.exists() and any(path.name not in (ASKED, f"{ASKED}.new") for path in self.path.iterdir())
+
+    def _begun(self) -> bool:
+        """Whether weights were trained, and not only data prepared."""
+        kept = self.checkpoints.exists() and any(self.checkpoints.iterdir())
+        return kept or (self.path / REPORT).exists()
+
+    def _forget_log(self) -> None:
+        """What was logged is of other options, of which no checkpoint is left."""
+        (self.path / LOG).unlink(missing_ok=True)
+        shutil.rmtree(self.path / "logs", ignore_errors=True)
 
     def _write(self, name: str, value: Any) -> None:
         beside = self.path / f"{name}.new"
@@ -170,6 +192,15 @@ def _filled(found: Mapping[str, Any], options: BaseModel) -> dict[str, Any]:
         elif isinstance(own, BaseModel) and isinstance(filled.get(name), Mapping):
             filled[name] = _filled(filled[name], own)
     return filled
+
+
+def _without(asked: Mapping[str, Any], names: Collection[str], above: str = "") -> dict[str, Any]:
+    """What was asked but for options, or sections, of these names: `training.epochs`."""
+    kept = {key: value for key, value in asked.items() if f"{above}{key}" not in names}
+    return {
+        key: _without(value, names, f"{above}{key}.") if isinstance(value, Mapping) else value
+        for key, value in kept.items()
+    }
 
 
 def _difference(found: Mapping[str, Any], asked: Mapping[str, Any], above: str = "") -> str:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from diptych.errors import ConfigError, DocumentError
+from diptych.errors import ConfigError, DiptychError, DocumentError
 from diptych.training import load_recipe
 from diptych_training.running import RunFolder
 from every_recipe import COUNT, MASKED, RECIPES, REGISTRY, made, options_of, write_world
@@ -172,6 +172,48 @@ def steps(run: Path) -> int:
 def ndcg(run: Path) -> float:
     value: float = json.loads((run / "report.json").read_text())["measured"]["after"]["nDCG@10"]
     return value
+
+
+JUDGED = sorted({*RECIPES} - {"dual_view"})
+
+
+@pytest.mark.parametrize("recipe", JUDGED)
+def test_judgements_that_are_left_out_are_said_by_prepare(recipe: str, world: Path, tmp_path: Path) -> None:
+    given = options_of(recipe, world, tmp_path / "run")
+    first = Path(given["data"]["qrels"]).read_text().splitlines()[1].split("\t")[1]
+    qrels = Path(shutil.copy(given["data"]["qrels"], tmp_path / "qrels.tsv"))
+    qrels.write_text(f"{qrels.read_text()}lost\t{first}\t1\nq0\tno-such-doc\t1\n")
+    training = made({**given, "data": {**given["data"], "qrels": str(qrels)}}, Told())
+    told = (
+        f"2 of {COUNT + 2} judgements left out: 1 query is not in queries.jsonl (lost), "
+        "1 document not in the corpus (no-such-doc)"
+    )
+    assert training.prepare()[0] == told
+    if recipe == "contrastive":
+        assert training.train().remarks.count(told) == 1
+        assert training.prepare() == [], "a run that is done has said it"
+
+
+@pytest.mark.parametrize("recipe", JUDGED)
+def test_a_recipe_whose_data_could_not_be_read_can_be_corrected(recipe: str, world: Path, tmp_path: Path) -> None:
+    given = options_of(recipe, world, tmp_path / "run")
+    with pytest.raises(DiptychError, match="no-such-file"):
+        made({**given, "data": {**given["data"], "queries": str(tmp_path / "no-such-file.jsonl")}}, Told()).prepare()
+    made(given, Told())
+
+
+def test_lists_that_were_prepared_are_trained_with_other_options(world: Path, tmp_path: Path) -> None:
+    given = options_of("contrastive", world, tmp_path / "run", epochs=1)
+    made(given, Told()).prepare()
+    negatives = tmp_path / "run" / "data" / "negatives.jsonl"
+    before = (negatives.read_bytes(), negatives.stat().st_mtime_ns)
+    longer = options_of("contrastive", world, tmp_path / "run", epochs=2, learning_rate=1e-3)
+    alone = options_of("contrastive", world, tmp_path / "alone", epochs=2, learning_rate=1e-3)
+    report, fresh = made(longer, Told()).train(), made(alone, Told()).train()
+    assert (negatives.read_bytes(), negatives.stat().st_mtime_ns) == before
+    assert (report.steps, report.measured) == (fresh.steps, fresh.measured)
+    with pytest.raises(ConfigError, match=r"holds another training(?s:.*)training.epochs: 2.0 there, 1.0 asked"):
+        made(given, Told())
 
 
 def test_doubling_wants_queries_that_are_held_out(world: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,14 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from diptych import Document
-from diptych.errors import ConfigError
+from diptych import Collection, Document
+from diptych.errors import CollectionNotFound, ConfigError
 from diptych.testing import FakeReranker
 from diptych.types import Floats
 from diptych_training.corpus import TrainingData, held_out
 from diptych_training.data.scoring import score_lists
 from diptych_training.options import DataOptions
+from diptych_training.recipes.negatives import documents_of
 from diptych_training.recipes.reranking import list_rows
 from diptych_training.rows import left_out, margin_rows, scored_rows, training_rows, without_negatives
 
@@ -176,9 +178,68 @@ def test_a_share_of_the_queries_is_held_out_and_numbers_stay(data: TrainingData)
     assert data.split(0.0, seed=1)[1].qrels == {}
 
 
+def test_judgements_of_what_is_not_there_are_told_of(tmp_path: Path) -> None:
+    (tmp_path / "queries.jsonl").write_text('{"_id": "s1", "text": "pets"}\n{"_id": "s2", "text": "birds"}\n')
+    rows = "s1\td0\t1\ns2\td1\t1\ns999999\td0\t1\ns1\tno-such-doc\t1\n"
+    (tmp_path / "qrels.tsv").write_text(f"query-id\tcorpus-id\tscore\n{rows}")
+    (tmp_path / "dev.tsv").write_text("query-id\tcorpus-id\tscore\ns2\td1\t1\ns2\tempty\t1\ns7\td1\t1\ns8\td1\t1\n")
+    files = {name: tmp_path / file for name, file in (("queries", "queries.jsonl"), ("qrels", "qrels.tsv"))}
+    options = DataOptions.model_validate({**files, "corpus": "c", "dev": {"qrels": tmp_path / "dev.tsv"}})
+    documents = [Document("d0", "cats"), Document("d1", "owls"), Document("empty", " ")]
+    trained, held = held_out(TrainingData.read(options, documents), options, seed=1)
+    assert trained.remarks == (
+        "2 of 4 judgements left out: 1 query is not in queries.jsonl (s999999), "
+        "1 document not in the corpus (no-such-doc)",
+    )
+    assert held.remarks == (
+        "3 of 4 held-out judgements left out: 2 queries are not in queries.jsonl (s7, s8), "
+        "1 document without text (empty)",
+    )
+    whole = {"a": {"d0": 1}, "b": {"d1": 0}}
+    assert TrainingData.of({"a": "pets", "b": "birds"}, documents, whole).remarks == ()
+
+
 def test_nothing_to_train_on_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"nothing to train on(?s:.*)1 queries, 1 documents"):
         TrainingData.of({"a": "pets"}, [Document("d0", "cats")], {"a": {"d1": 1}})
+
+
+def test_nothing_to_train_on_names_the_files_that_do_not_go_together(tmp_path: Path) -> None:
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "d0", "text": "cats"}\n')
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\ns1\td0\t1\n")
+    given = {"queries": tmp_path / "corpus.jsonl", "qrels": tmp_path / "qrels.tsv", "corpus": "c"}
+    options = DataOptions.model_validate(given)
+    apart = r"no query of qrels\.tsv \(such as 's1'\) is in corpus\.jsonl \(which has 'd0'\)$"
+    with pytest.raises(ConfigError, match=f"nothing to train on(?s:.*)(?m:{apart})"):
+        TrainingData.read(options, [Document("d0", "cats")])
+    both = r"\(which has 'd0'\); no document of qrels\.tsv \(such as 'd0'\) is in the corpus \(which has 'x7'\)"
+    with pytest.raises(ConfigError, match=both):
+        TrainingData.read(options, [Document("x7", "cats")])
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> DataOptions:
+    """Options that name a collection in a store that is not there yet."""
+    config = tmp_path / "diptych.yaml"
+    config.write_text("store: edge:./qdrant\ncollection: packages\nslots:\n  words: {adapter: bm25}\n")
+    return DataOptions.model_validate({"queries": "q", "qrels": "r", "collection": config})
+
+
+def test_a_store_that_is_not_there_is_said_to_be_filled_first_and_is_not_made(
+    live: DataOptions, tmp_path: Path
+) -> None:
+    with pytest.raises(CollectionNotFound, match=r"no embedded store(?s:.*)fill it first: diptych populate"):
+        list(documents_of(live))
+    assert not (tmp_path / "qdrant").exists()
+
+
+def test_a_collection_without_documents_is_said_to_be_filled_first(live: DataOptions, tmp_path: Path) -> None:
+    assert live.collection is not None
+    with Collection.open(live.collection, "others") as others:
+        others.populate([{"id": "d0", "text": "cats"}], report_path=tmp_path / "aside.jsonl")
+    told = f"collection 'packages' of {live.collection} has no documents"
+    with pytest.raises(ConfigError, match=rf"{re.escape(told)}(?s:.*)fill it first: diptych populate"):
+        list(documents_of(live))
 
 
 def test_judgements_of_their_own_are_held_out_of_the_training(data: TrainingData, tmp_path: Path) -> None:
