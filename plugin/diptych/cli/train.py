@@ -16,6 +16,7 @@ from diptych.cli.swapping import duration, say
 from diptych.errors import ConfigError
 
 if TYPE_CHECKING:
+    from diptych.protocols import Kind
     from diptych.training import Registration, TrainReport
 
 
@@ -67,7 +68,9 @@ def train(
     with Watched() as bars:
         from diptych.training import load_recipe
 
-        made = load_recipe(recipe, session.registry, changes=_changes(changes or ())).make(bars)
+        read = load_recipe(recipe, session.registry, changes=_changes(changes or ()))
+        _check(into, None if model else read.spec.kind, slot, session)
+        made = read.make(bars)
         for sentence in made.prepare():
             bars.say(sentence)
         report = None if prepare else made.train()
@@ -91,6 +94,17 @@ def _changes(given: list[str] | tuple[()]) -> dict[str, Any]:
             raise ConfigError("this replaces no option", where="--set", got=repr(text), expected="OPTION=VALUE")
         found[name] = YAML(typ="safe", pure=True).load(value)
     return found
+
+
+def _check(into: Path | None, kind: Kind | None, slot: str | None, session: Session) -> None:
+    """Refuse, before anything is done, a config that the model cannot go into; kind None is not known yet."""
+    from diptych.config import check_adapters, load_config
+    from diptych.training import slot_for
+
+    if into and kind:
+        slot_for(into, kind, session.registry, slot=slot)
+    elif into:
+        check_adapters(load_config(into), session.registry)
 
 
 def _put(report: TrainReport, config: Path, slot: str | None, model: str | None, session: Session) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from diptych.training.contracts import Recipe, Registration, TrainReport, Watcher
 from diptych.training.documents import read_documents
 from diptych.training.loading import RecipeFile, RelativePath, load_recipe
-from diptych.training.registering import register
+from diptych.training.registering import register, slot_for
 
 __all__ = [
     "Recipe",
@@ -20,4 +20,5 @@ __all__ = [
     "load_recipe",
     "read_documents",
     "register",
+    "slot_for",
 ]

@@ -59,6 +59,24 @@ def test_a_model_that_was_not_made_is_an_error(folder: Path) -> None:
     assert (folder / "diptych.yaml").read_text() == CONFIG
 
 
+@pytest.mark.parametrize(
+    ("recipe", "arguments", "message"),
+    [
+        ("toy", ["--into", "nope.yaml"], "there is no config file"),
+        ("toy", ["--into", "nope.yaml", "--model", "small"], "there is no config file"),
+        ("other", ["--into", "diptych.yaml"], "which slot the trained sparse model is for"),
+    ],
+)
+def test_a_config_that_the_model_cannot_go_into_is_refused_before_anything_is_trained(
+    recipe: str, arguments: list[str], message: str, folder: Path
+) -> None:
+    answer = run("train", "recipe.yaml", "--set", f"recipe={recipe}", *arguments)
+    assert answer.exit_code == 1
+    assert message in answer.stderr
+    assert "prepared" not in answer.stderr
+    assert not (folder / "run").exists()
+
+
 def test_a_change_without_a_value_is_an_error(folder: Path) -> None:
     assert "expected: OPTION=VALUE" in run("train", "recipe.yaml", "--set", "epochs").stderr
 
