@@ -152,6 +152,7 @@ class Training(ABC, Generic[O]):
             steps=fitted.steps,
             resumed_at=fitted.resumed_at,
             remarks=tuple(self.remarks),
+            chosen_by=fitted.chosen_by,
         )
 
 

@@ -15,7 +15,7 @@ from diptych_training.running import lora
 from diptych_training.running.arguments import arguments
 from diptych_training.running.averaging import Untrained
 from diptych_training.running.columns import prompts_of_columns, routes_of
-from diptych_training.running.evaluating import HeldOut
+from diptych_training.running.evaluating import PRIMARY, HeldOut
 from diptych_training.running.families import Family
 from diptych_training.running.folder import RunFolder
 from diptych_training.running.watching import callbacks
@@ -31,12 +31,14 @@ class Fitted:
         steps: of the optimizer, those of earlier runs included.
         resumed_at: the step of the checkpoint that it went on from; 0 for none.
         before, after: values by metric on the held-out queries; empty without any.
+        chosen_by: the metric that chose among checkpoints.
     """
 
     steps: int
     resumed_at: int
     before: Mapping[str, float]
     after: Mapping[str, float]
+    chosen_by: str = PRIMARY
 
 
 def fit(
@@ -102,7 +104,8 @@ def fit(
     if untrained is not None:
         untrained.mix_into(model, options.untrained_share)
     resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-    return Fitted(trainer.state.global_step, resumed, before, measured(model, evaluator))
+    chosen_by = evaluator.primary_metric if evaluator is not None else PRIMARY
+    return Fitted(trainer.state.global_step, resumed, before, measured(model, evaluator), chosen_by)
 
 
 def _untrained(model: Any, new: Iterable[Any]) -> Untrained:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diptych.cli.into import at_once, check, put
 from diptych.cli.options import DebugOption, JsonOption
 from diptych.cli.output import stderr, stdout, table, write_json
 from diptych.cli.progress import Bars
@@ -16,8 +17,7 @@ from diptych.cli.swapping import duration, say
 from diptych.errors import ConfigError
 
 if TYPE_CHECKING:
-    from diptych.protocols import Kind
-    from diptych.training import Registration, TrainReport
+    from diptych.training import TrainReport
 
 
 class Watched(Bars):
@@ -69,14 +69,14 @@ def train(
         from diptych.training import load_recipe
 
         read = load_recipe(recipe, session.registry, changes=_changes(changes or ()))
-        _check(into, None if model else read.spec.kind, slot, session)
+        check(into, None if model else read.spec.kind, slot, session)
         made = read.make(bars)
         for sentence in made.prepare():
             bars.say(sentence)
         report = None if prepare else made.train()
     if report is None:
         return None
-    written = _put(report, into, slot, model, session) if into else ""
+    written = put(report, into, slot, model, session) if into else ""
     if as_json:
         return write_json({**dataclasses.asdict(report), "config": str(into or ""), "changed": written})
     _show(report)
@@ -94,31 +94,6 @@ def _changes(given: list[str] | tuple[()]) -> dict[str, Any]:
             raise ConfigError("this replaces no option", where="--set", got=repr(text), expected="OPTION=VALUE")
         found[name] = YAML(typ="safe", pure=True).load(value)
     return found
-
-
-def _check(into: Path | None, kind: Kind | None, slot: str | None, session: Session) -> None:
-    """Refuse, before anything is done, a config that the model cannot go into; kind None is not known yet."""
-    from diptych.config import check_adapters, load_config
-    from diptych.training import slot_for
-
-    if into and kind:
-        slot_for(into, kind, session.registry, slot=slot)
-    elif into:
-        check_adapters(load_config(into), session.registry)
-
-
-def _put(report: TrainReport, config: Path, slot: str | None, model: str | None, session: Session) -> str:
-    from diptych.training import register
-
-    return register(config, _chosen(report, model), session.registry, slot=slot)
-
-
-def _chosen(report: TrainReport, name: str | None) -> Registration:
-    for found in report.models:
-        if name is None or found.name == name:
-            return found
-    names = ", ".join(found.name or "(the main one)" for found in report.models)
-    raise ConfigError(f"the training made no model {name!r}", where="--model", expected=names)
 
 
 def _show(report: TrainReport) -> None:
@@ -141,4 +116,6 @@ def _show_next(report: TrainReport, into: Path | None, written: str) -> None:
         options = ", ".join(f"{key}: {value}" for key, value in found.options.items())
         say(console, f"{found.name or 'model'}: {{adapter: {found.adapter}, {options}}}")
     if into:
-        say(console, f"changed {written} of {into}; next: diptych plan --config {into}")
+        say(
+            console, f"changed {written} of {into}{'' if at_once(written) else f'; next: diptych plan --config {into}'}"
+        )

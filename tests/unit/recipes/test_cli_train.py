@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,18 @@ import pytest
 from typer.testing import CliRunner
 
 from diptych.cli import app
+from diptych.cli.into import doubt
 from diptych.cli.session import Session
+from diptych.training import TrainReport
 from toy_recipe import registry, spec
 
 CONFIG = "store: edge:./qdrant\ncollection: toys\nslots:\n  dense: {adapter: fake-dense}\n"
+
+SPECS = [
+    spec(),
+    spec("other", kind="sparse"),
+    spec("reranking", kind="reranker", factory="toy_recipe:ToyReranker"),
+]
 
 
 @pytest.fixture
@@ -25,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str) -> Any:
-    return CliRunner().invoke(app, list(arguments), obj=Session(registry(spec(), spec("other", kind="sparse"))))
+    return CliRunner().invoke(app, list(arguments), obj=Session(registry(*SPECS)))
 
 
 def test_training_says_what_was_measured_and_how_the_model_is_used(folder: Path) -> None:
@@ -77,14 +86,41 @@ def test_a_config_that_the_model_cannot_go_into_is_refused_before_anything_is_tr
     assert not (folder / "run").exists()
 
 
+def test_a_model_that_did_not_get_better_goes_into_the_config_with_a_warning(folder: Path) -> None:
+    answer = run("train", "recipe.yaml", "--into", "diptych.yaml", "--set", "after=0.25", "--json")
+    told = "do not say that it got better: nDCG@10 is 0.2500 after training and 0.2500 before training"
+    assert told in answer.stderr
+    assert json.loads(answer.stdout)["changed"] == "slots.dense"
+
+
+def test_a_model_that_got_better_goes_into_the_config_without_a_warning(folder: Path) -> None:
+    assert "warning" not in run("train", "recipe.yaml", "--into", "diptych.yaml").stderr
+
+
+def test_a_reranker_is_compared_with_the_first_stage_and_takes_effect_at_once(folder: Path) -> None:
+    answer = run("train", "recipe.yaml", "--into", "diptych.yaml", "--set", "recipe=reranking")
+    assert "nDCG@10 is 0.2157 after training and 1.0000 in the first stage's order" in answer.stderr
+    assert "search.rerank[0] takes effect at once, without plan or apply" in answer.stderr
+    assert "diptych plan" not in answer.stdout
+
+
+def test_what_chose_the_checkpoint_says_whether_it_got_better() -> None:
+    values = {"before": {"nDCG@10": 0.5, "pooled AUC": 0.6}, "after": {"nDCG@10": 0.4, "pooled AUC": 0.7}}
+    report = TrainReport("toy", "dense", "run", (), measured=values)
+    assert doubt(report).endswith("nDCG@10 is 0.4000 after training and 0.5000 before training")
+    assert doubt(dataclasses.replace(report, chosen_by="pooled AUC")) == ""
+    assert doubt(dataclasses.replace(report, measured={})) == ""
+
+
 def test_a_change_without_a_value_is_an_error(folder: Path) -> None:
     assert "expected: OPTION=VALUE" in run("train", "recipe.yaml", "--set", "epochs").stderr
 
 
 def test_recipes_are_listed_with_their_kind(folder: Path) -> None:
     lines = run("recipes").stdout.splitlines()
-    assert [line.split()[:2] for line in lines[1:]] == [["toy", "dense"], ["other", "sparse"]]
-    assert [row["name"] for row in json.loads(run("recipes", "--json").stdout)] == ["toy", "other"]
+    kinds = [["toy", "dense"], ["reranking", "reranker"], ["other", "sparse"]]
+    assert [line.split()[:2] for line in lines[1:]] == kinds
+    assert [row["name"] for row in json.loads(run("recipes", "--json").stdout)] == ["toy", "reranking", "other"]
 
 
 def test_options_of_a_recipe_are_shown_with_their_dotted_names(folder: Path) -> None:
