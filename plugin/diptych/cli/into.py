@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 BASELINES = {"first stage": "in the first stage's order", "before": "before training"}  # the first that was measured
 
+REFUSED = (
+    "until diptych apply has made the vectors anew, whatever opens {config} to search is refused, since another "
+    "encoder made the vectors; what has it open goes on"
+)
+
 
 def check(into: Path | None, kind: Kind | None, slot: str | None, session: Session) -> None:
     """Refuse, before anything is done, a config that the model cannot go into; kind None is not known yet."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.into import at_once, check, put
+from diptych.cli.into import REFUSED, at_once, check, put
 from diptych.cli.options import DebugOption, JsonOption
 from diptych.cli.output import stderr, stdout, table, write_json
 from diptych.cli.progress import Bars
@@ -116,6 +116,7 @@ def _show_next(report: TrainReport, into: Path | None, written: str) -> None:
         options = ", ".join(f"{key}: {value}" for key, value in found.options.items())
         say(console, f"{found.name or 'model'}: {{adapter: {found.adapter}, {options}}}")
     if into:
-        say(
-            console, f"changed {written} of {into}{'' if at_once(written) else f'; next: diptych plan --config {into}'}"
-        )
+        say(console, f"changed {written} of {into}")
+    if into and not at_once(written):
+        say(console, f"next: diptych plan --config {into} && diptych apply --config {into}")
+        say(console, REFUSED.format(config=into))

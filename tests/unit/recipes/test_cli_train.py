@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from diptych import Collection
 from diptych.cli import app
 from diptych.cli.into import doubt
 from diptych.cli.session import Session
+from diptych.errors import FingerprintMismatch
 from diptych.training import TrainReport
 from toy_recipe import registry, spec
 
@@ -23,6 +25,7 @@ SPECS = [
     spec("other", kind="sparse"),
     spec("reranking", kind="reranker", factory="toy_recipe:ToyReranker"),
 ]
+REGISTRY = registry(*SPECS)
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str) -> Any:
-    return CliRunner().invoke(app, list(arguments), obj=Session(registry(*SPECS)))
+    return CliRunner().invoke(app, list(arguments), obj=Session(REGISTRY))
 
 
 def test_training_says_what_was_measured_and_how_the_model_is_used(folder: Path) -> None:
@@ -94,7 +97,18 @@ def test_a_model_that_did_not_get_better_goes_into_the_config_with_a_warning(fol
 
 
 def test_a_model_that_got_better_goes_into_the_config_without_a_warning(folder: Path) -> None:
-    assert "warning" not in run("train", "recipe.yaml", "--into", "diptych.yaml").stderr
+    answer = run("train", "recipe.yaml", "--into", "diptych.yaml")
+    assert "warning" not in answer.stderr
+    assert "next: diptych plan --config diptych.yaml" in answer.stdout
+
+
+def test_a_config_with_a_new_encoder_is_refused_until_it_is_applied_and_that_is_said(folder: Path) -> None:
+    with Collection.open("diptych.yaml", registry=REGISTRY) as collection:
+        collection.populate([{"id": "1", "text": "a toy"}])
+    told = run("train", "recipe.yaml", "--into", "diptych.yaml").stdout
+    assert "until diptych apply has made the vectors anew, whatever opens diptych.yaml to search is refused" in told
+    with pytest.raises(FingerprintMismatch, match="made the vectors"):
+        Collection.open("diptych.yaml", registry=REGISTRY)
 
 
 def test_a_reranker_is_compared_with_the_first_stage_and_takes_effect_at_once(folder: Path) -> None:
@@ -102,6 +116,7 @@ def test_a_reranker_is_compared_with_the_first_stage_and_takes_effect_at_once(fo
     assert "nDCG@10 is 0.2157 after training and 1.0000 in the first stage's order" in answer.stderr
     assert "search.rerank[0] takes effect at once, without plan or apply" in answer.stderr
     assert "diptych plan" not in answer.stdout
+    assert "until diptych apply" not in answer.stdout
 
 
 def test_what_chose_the_checkpoint_says_whether_it_got_better() -> None:
