@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diptych.cli.output import stderr
 from diptych.cli.session import Session
-from diptych.cli.swapping import say
+from diptych.cli.swapping import encoder_text, say
 from diptych.errors import ConfigError
 
 if TYPE_CHECKING:
+    from diptych.config import Config
     from diptych.protocols import Kind
     from diptych.training import Registration, TrainReport
 
@@ -33,22 +35,48 @@ def check(into: Path | None, kind: Kind | None, slot: str | None, session: Sessi
         check_adapters(load_config(into), session.registry)
 
 
-def put(report: TrainReport, config: Path, slot: str | None, model: str | None, session: Session) -> str:
+def put(report: TrainReport, config: Path, slot: str | None, model: str | None, session: Session) -> Change:
     """Put a trained model into the config, whatever it was measured at; a doubt is said on standard error."""
+    from diptych.config import load_config
     from diptych.training import register
 
-    chosen = _chosen(report, model)
-    written = register(config, chosen, session.registry, slot=slot)
+    chosen, before = _chosen(report, model), load_config(config)
+    place = register(config, chosen, session.registry, slot=slot)
+    change = Change(place, _encoder(before, place), _encoder(load_config(config), place))
     doubted = doubt(report) if chosen is report.models[0] else ""
-    effect = f"{written} takes effect at once, without plan or apply: what opens {config} from now on reranks by it"
-    for sentence in filter(None, [doubted, effect if at_once(written) else ""]):
+    effect = f"{place} takes effect at once, without plan or apply: what opens {config} from now on reranks by it"
+    for sentence in filter(None, [doubted, effect if change.at_once else ""]):
         say(stderr(), sentence, "yellow")
-    return written
+    return change
 
 
-def at_once(written: str) -> bool:
-    """Whether what was changed is no slot, so that nothing has to be applied before it answers."""
-    return written.startswith("search.")
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became what in a config, written as `slots.lexical (bm25 -> splade, model: ./runs/x)`.
+
+    Args:
+        place: such as `slots.dense`.
+        before, after: adapter and options, without secrets; "nothing" where none stood.
+    """
+
+    place: str
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        return f"{self.place} ({self.before} -> {self.after})"
+
+    @property
+    def at_once(self) -> bool:
+        """Whether it is no slot, so that nothing has to be applied before it answers."""
+        return self.place.startswith("search.")
+
+
+def _encoder(config: Config, place: str) -> str:
+    """Adapter and options at a place of the config."""
+    stages = config.search.rerank
+    found = config.slots.get(place.removeprefix("slots.")) or (stages[0] if stages and "[0]" in place else None)
+    return encoder_text(found.adapter, found.options) if found else "nothing"
 
 
 def doubt(report: TrainReport) -> str:

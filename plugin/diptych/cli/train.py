@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.into import REFUSED, at_once, check, put
+from diptych.cli.into import REFUSED, Change, check, put
 from diptych.cli.options import DebugOption, JsonOption
 from diptych.cli.output import stderr, stdout, table, write_json
 from diptych.cli.progress import Bars
@@ -76,11 +76,13 @@ def train(
         report = None if prepare else made.train()
     if report is None:
         return None
-    written = put(report, into, slot, model, session) if into else ""
+    change = put(report, into, slot, model, session) if into else None
     if as_json:
-        return write_json({**dataclasses.asdict(report), "config": str(into or ""), "changed": written})
+        return write_json(
+            {**dataclasses.asdict(report), "config": str(into or ""), "changed": change.place if change else ""}
+        )
     _show(report)
-    return _show_next(report, into, written)
+    return _show_next(report, into, change)
 
 
 def _changes(given: list[str] | tuple[()]) -> dict[str, Any]:
@@ -110,13 +112,13 @@ def _show(report: TrainReport) -> None:
         say(stderr(), remark, "yellow")
 
 
-def _show_next(report: TrainReport, into: Path | None, written: str) -> None:
+def _show_next(report: TrainReport, into: Path | None, change: Change | None) -> None:
     console = stdout()
     for found in report.models:
         options = ", ".join(f"{key}: {value}" for key, value in found.options.items())
         say(console, f"{found.name or 'model'}: {{adapter: {found.adapter}, {options}}}")
-    if into:
-        say(console, f"changed {written} of {into}")
-    if into and not at_once(written):
+    if change:
+        say(console, f"changed {change} of {into}")
+    if change and not change.at_once:
         say(console, f"next: diptych plan --config {into} && diptych apply --config {into}")
         say(console, REFUSED.format(config=into))

@@ -99,6 +99,7 @@ def test_a_model_that_did_not_get_better_goes_into_the_config_with_a_warning(fol
 def test_a_model_that_got_better_goes_into_the_config_without_a_warning(folder: Path) -> None:
     answer = run("train", "recipe.yaml", "--into", "diptych.yaml")
     assert "warning" not in answer.stderr
+    assert "changed slots.dense (fake-dense -> fake-dense, seed: 7) of diptych.yaml" in answer.stdout
     assert "next: diptych plan --config diptych.yaml" in answer.stdout
 
 
@@ -115,6 +116,7 @@ def test_a_reranker_is_compared_with_the_first_stage_and_takes_effect_at_once(fo
     answer = run("train", "recipe.yaml", "--into", "diptych.yaml", "--set", "recipe=reranking")
     assert "nDCG@10 is 0.2157 after training and 1.0000 in the first stage's order" in answer.stderr
     assert "search.rerank[0] takes effect at once, without plan or apply" in answer.stderr
+    assert "changed search.rerank[0] (nothing -> fake-reranker) of diptych.yaml" in answer.stdout
     assert "diptych plan" not in answer.stdout
     assert "until diptych apply" not in answer.stdout
 
