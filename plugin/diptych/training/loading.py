@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
 
 from diptych.config.problems import Problem, problems_of, raise_problems
-from diptych.config.reading import read_yaml
+from diptych.config.reading import Sort, read_yaml
 from diptych.config.source import Source
 from diptych.environment import conceal, interpolate
 from diptych.errors import AdapterFactoryError, ConfigError, DiptychError, MissingExtra
@@ -21,6 +21,11 @@ from diptych.training.contracts import Recipe, Watcher
 
 if TYPE_CHECKING:
     from diptych.registry import Registry
+
+RECIPE = Sort(
+    "recipe",
+    "write one: `recipe: NAME` and its options; `diptych recipes` lists names, `diptych recipes NAME` the options",
+)
 
 
 def _from_folder(path: Path, info: ValidationInfo) -> Path:
@@ -81,7 +86,7 @@ def load_recipe(
         UnknownAdapter: no plugin brings the recipe.
         MissingExtra: what it needs is not installed.
     """
-    raw, source = (dict(given), Source()) if isinstance(given, Mapping) else read_yaml(given)
+    raw, source = (dict(given), Source()) if isinstance(given, Mapping) else read_yaml(given, RECIPE)
     for name, value in (changes or {}).items():
         raw = _changed(raw, name.split("."), value)
     spec = registry.recipes.get(_name(raw, source), where=source.where(("recipe",)))

@@ -68,6 +68,17 @@ def test_what_cannot_be_used_is_named_with_its_line(text: str, message: str, tmp
         load_recipe(written(tmp_path, text), registry(spec()))
 
 
+def test_a_recipe_file_that_is_missing_or_empty_is_called_one_and_shown_how_to_begin(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"there is no recipe file(?s:.*)nope\.yaml(?s:.*)`recipe: NAME` and its options"
+    ):
+        load_recipe(tmp_path / "nope.yaml", registry(spec()))
+    with pytest.raises(ConfigError, match=r"the recipe file is empty(?s:.*)`diptych recipes` lists names"):
+        load_recipe(written(tmp_path, ""), registry(spec()))
+    with pytest.raises(ConfigError, match="the recipe file is not YAML"):
+        load_recipe(written(tmp_path, "recipe: [toy\n"), registry(spec()))
+
+
 def test_an_unknown_recipe_is_an_error_with_the_nearest(tmp_path: Path) -> None:
     path = written(tmp_path, "recipe: toyy\nmodel: a\noutput: x\n")
     with pytest.raises(
