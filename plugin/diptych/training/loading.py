@@ -79,7 +79,8 @@ def load_recipe(
     Args:
         given: a YAML file, or what would stand in one.
         registry: where recipes come from.
-        changes: options that replace those of the file, by dotted name: `{"training.epochs": 1}`.
+        changes: options that replace those of the file, by dotted name: `{"training.epochs": 1}`; errors call them
+            `--set training.epochs`.
 
     Raises:
         ConfigError: the file cannot be read, or has an option that the recipe does not take.
@@ -89,6 +90,7 @@ def load_recipe(
     raw, source = (dict(given), Source()) if isinstance(given, Mapping) else read_yaml(given, RECIPE)
     for name, value in (changes or {}).items():
         raw = _changed(raw, name.split("."), value)
+    source = replace(source, given={tuple(name.split(".")): f"--set {name}" for name in changes or {}})
     spec = registry.recipes.get(_name(raw, source), where=source.where(("recipe",)))
     options = {key: value for key, value in raw.items() if key != "recipe"}
     return RecipeFile(spec, _validated(options_model(spec), options, source), source.path)

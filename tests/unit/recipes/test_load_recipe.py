@@ -79,6 +79,31 @@ def test_a_recipe_file_that_is_missing_or_empty_is_called_one_and_shown_how_to_b
         load_recipe(written(tmp_path, "recipe: [toy\n"), registry(spec()))
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("traning.epochs", 1, r"unknown key 'traning'\n  where: --set traning\.epochs\n(?s:.*)did you mean 'training'"),
+        ("training.epochs", 0, r"unusable value\n  where: --set training\.epochs\n"),
+        ("training", {"epochs": 0}, r"unusable value\n  where: --set training\n"),
+        ("model", "b", r"unknown key 'epoch'\n  where: \S+recipe\.yaml, line 4, training\.epoch\n"),
+        ("training.epochs", 1, r"unknown key 'epoch'\n  where: \S+recipe\.yaml, line 4, training\.epoch\n"),
+    ],
+)
+def test_a_change_that_cannot_be_used_is_named_as_one_and_what_stands_in_the_file_by_its_line(
+    name: str, value: Any, message: str, tmp_path: Path
+) -> None:
+    ending = "training: {epoch: 1}\n" if "'epoch'" in message else "training: {epochs: 1}\n"
+    path = written(tmp_path, f"recipe: toy\nmodel: a\noutput: x\n{ending}")
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(path, registry(spec()), changes={name: value})
+
+
+def test_a_recipe_that_a_change_names_is_named_as_one(tmp_path: Path) -> None:
+    path = written(tmp_path, "recipe: toy\nmodel: a\noutput: x\n")
+    with pytest.raises(UnknownAdapter, match="where: --set recipe"):
+        load_recipe(path, registry(spec()), changes={"recipe": "toyy"})
+
+
 def test_an_unknown_recipe_is_an_error_with_the_nearest(tmp_path: Path) -> None:
     path = written(tmp_path, "recipe: toyy\nmodel: a\noutput: x\n")
     with pytest.raises(
