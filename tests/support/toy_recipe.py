@@ -53,7 +53,11 @@ class Toy:
 
 
 class ToyReranker(Toy):
-    """The same of a reranker, which had the first stage's order to better."""
+    """The same of a reranker, which had the first stage's order to better; it shows what it prepared."""
+
+    def examples(self) -> list[str]:
+        """A line."""
+        return ["query q1: a toy"]
 
     def train(self) -> TrainReport:
         """Nothing."""

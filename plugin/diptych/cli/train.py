@@ -66,13 +66,15 @@ def train(
     session: Session = context.obj
     report: TrainReport | None = None
     with Watched() as bars:
-        from diptych.training import load_recipe
+        from diptych.training import Shown, load_recipe
 
         read = load_recipe(recipe, session.registry, changes=_changes(changes or ()))
         check(into, None if model else read.spec.kind, slot, session)
         made = read.make(bars)
         for sentence in made.prepare():
             bars.say(sentence)
+        for line in made.examples() if prepare and isinstance(made, Shown) else ():
+            bars.say(line)
         report = None if prepare else made.train()
     if report is None:
         return None

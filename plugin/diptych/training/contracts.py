@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Watcher(Protocol):
@@ -80,4 +80,13 @@ class Recipe(Protocol):
 
     def train(self) -> TrainReport:
         """Prepare what is not prepared, train, measure and save; go on where the same training was killed."""
+        ...
+
+
+@runtime_checkable
+class Shown(Protocol):
+    """A recipe that can show what it prepared; no recipe has to."""
+
+    def examples(self) -> Sequence[str]:
+        """Where it lies, and some of it; a line each, to be read by a person who has prepared and not trained."""
         ...

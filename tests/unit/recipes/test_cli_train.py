@@ -58,6 +58,12 @@ def test_preparing_trains_nothing(folder: Path) -> None:
     assert not (folder / "run").exists()
 
 
+def test_what_was_prepared_is_shown_by_a_recipe_that_can_and_only_when_nothing_is_trained(folder: Path) -> None:
+    reranking = ["train", "recipe.yaml", "--set", "recipe=reranking"]
+    assert "query q1: a toy" in run(*reranking, "--prepare").stderr
+    assert "query q1: a toy" not in run(*reranking).stderr
+
+
 def test_a_trained_model_goes_into_a_config_and_one_of_several_by_its_name(folder: Path) -> None:
     answer = run("train", "recipe.yaml", "--into", "diptych.yaml", "--model", "small", "--json")
     assert json.loads(answer.stdout)["changed"] == "slots.dense"
