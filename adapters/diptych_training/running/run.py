@@ -104,7 +104,7 @@ def fit(
     if untrained is not None:
         untrained.mix_into(model, options.untrained_share)
     resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-    chosen_by = evaluator.primary_metric if evaluator is not None else PRIMARY
+    chosen_by = str(evaluator.primary_metric) if evaluator is not None else PRIMARY
     return Fitted(trainer.state.global_step, resumed, before, measured(model, evaluator), chosen_by)
 
 
