@@ -55,7 +55,7 @@ class Toy:
 class ToyReranker(Toy):
     """The same of a reranker, which had the first stage's order to better; it shows what it prepared."""
 
-    def examples(self) -> list[str]:
+    def prepared_examples(self) -> list[str]:
         """A line."""
         return ["query q1: a toy"]
 

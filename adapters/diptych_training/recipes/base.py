@@ -61,7 +61,7 @@ class Training(ABC, Generic[O]):
         """Make what is not kept yet, and keep it; a sentence on each step."""
         return []
 
-    def examples(self) -> list[str]:
+    def prepared_examples(self) -> list[str]:
         """Where what was prepared lies, and some of it; a line each."""
         return lying_in(self.folder.path / "data")
 
@@ -174,9 +174,9 @@ class RetrievalTraining(Training[R], Generic[R]):
         self.folder.keep(NEGATIVES, ({"query": query, "documents": list(own)} for query, own in lists.items()))
         return [*done, sentence]
 
-    def examples(self) -> list[str]:
+    def prepared_examples(self) -> list[str]:
         """Beside where it lies some queries, each with a relevant document and its hardest negative."""
-        return [*super().examples(), *examples(self.data, self.negatives())]
+        return [*super().prepared_examples(), *examples(self.data, self.negatives())]
 
     def fit(self, model: Any) -> Fitted:
         """Train on the rows."""

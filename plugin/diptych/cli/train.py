@@ -73,7 +73,7 @@ def train(
         made = read.make(bars)
         for sentence in made.prepare():
             bars.say(sentence)
-        for line in made.examples() if prepare and isinstance(made, Shown) else ():
+        for line in made.prepared_examples() if prepare and isinstance(made, Shown) else ():
             bars.say(line)
         report = None if prepare else made.train()
     if report is None:

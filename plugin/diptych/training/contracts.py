@@ -87,6 +87,6 @@ class Recipe(Protocol):
 class Shown(Protocol):
     """A recipe that can show what it prepared; no recipe has to."""
 
-    def examples(self) -> Sequence[str]:
+    def prepared_examples(self) -> Sequence[str]:
         """Where it lies, and some of it; a line each, to be read by a person who has prepared and not trained."""
         ...

@@ -277,7 +277,7 @@ def test_the_recipe_reranks_with_the_candidates_of_its_first_stage(world: Path) 
     assert isinstance(made, CrossEncoding)
     assert made.prepare() == ["the first stage found candidates of 16 queries"]
     assert made.prepare() == []
-    place, query, relevant, negative, *others = made.examples()
+    place, query, relevant, negative, *others = made.prepared_examples()
     assert place == f"what was prepared lies in {world / 'run' / 'data'}: candidates.jsonl"
     number = query.removeprefix("query q").partition(":")[0]
     assert query == f"query q{number}: {QUERIES[f'q{number}']}"
