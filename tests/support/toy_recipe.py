@@ -27,6 +27,7 @@ class Options(BaseModel):
     model: str = Field(description="What is trained.")
     output: RelativePath = Field(description="The folder of the run.")
     training: Inner = Inner()
+    after: float = Field(0.5, description="nDCG@10 that training ends at.")
 
 
 class Toy:
@@ -47,8 +48,22 @@ class Toy:
         self.watcher.begin("training", 1)
         self.watcher.advance("training", 1)
         models = (Registration("fake-dense", {"seed": 7}), Registration("fake-dense", {"seed": 8}, "small"))
-        values = {"before": {"nDCG@10": 0.25}, "after": {"nDCG@10": 0.5}}
+        values = {"before": {"nDCG@10": 0.25}, "after": {"nDCG@10": self.options.after}}
         return TrainReport("toy", "dense", str(folder), models, measured=values, steps=1, remarks=("it is a toy",))
+
+
+class ToyReranker(Toy):
+    """The same of a reranker, which had the first stage's order to better; it shows what it prepared."""
+
+    def prepared_examples(self) -> list[str]:
+        """A line."""
+        return ["query q1: a toy"]
+
+    def train(self) -> TrainReport:
+        """Nothing."""
+        values = {"first stage": {"nDCG@10": 1.0}, "before": {"nDCG@10": 0.1}, "after": {"nDCG@10": 0.2157}}
+        models = (Registration("fake-reranker", {}),)
+        return TrainReport("reranking", "reranker", str(self.options.output), models, measured=values)
 
 
 def broken(options: Options, watcher: Watcher) -> Any:

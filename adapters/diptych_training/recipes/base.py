@@ -19,6 +19,7 @@ from diptych_training.losses import CachedLoss
 from diptych_training.losses.base import RetrievalLoss
 from diptych_training.options import RecipeOptions, RetrievalOptions, SyntheticQueries
 from diptych_training.recipes.doubling import enough
+from diptych_training.recipes.looking import examples, lying_in
 from diptych_training.recipes.negatives import documents_of, mined
 from diptych_training.recipes.synthetic import with_written, written
 from diptych_training.rows import Lists, training_rows, without_negatives
@@ -68,6 +69,10 @@ class Training(ABC, Generic[O]):
     def data_steps(self) -> list[str]:
         """Make what is not kept yet, and keep it; a sentence on each step."""
         return []
+
+    def prepared_examples(self) -> list[str]:
+        """Where what was prepared lies, and some of it; a line each."""
+        return lying_in(self.folder.path / "data")
 
     def train(self) -> TrainReport:
         """The whole run; what was done before is not done again."""
@@ -161,6 +166,7 @@ class Training(ABC, Generic[O]):
             steps=fitted.steps,
             resumed_at=fitted.resumed_at,
             remarks=(*self.left_out(), *self.remarks, *fitted.chosen),
+            chosen_by=fitted.chosen_by,
         )
 
 
@@ -180,6 +186,10 @@ class RetrievalTraining(Training[R], Generic[R]):
         lists, sentence = mined(self.options, self.data, self.model)
         self.folder.keep(NEGATIVES, ({"query": query, "documents": list(own)} for query, own in lists.items()))
         return [*done, sentence]
+
+    def prepared_examples(self) -> list[str]:
+        """Beside where it lies some queries, each with a relevant document and its hardest negative."""
+        return [*super().prepared_examples(), *examples(self.data, self.negatives())]
 
     def fit(self, model: Any) -> Fitted:
         """Train on the rows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
@@ -9,6 +10,7 @@ import torch
 from pydantic import Field, model_validator
 
 from diptych.protocols import Kind
+from diptych.training import Registration, TrainReport
 from diptych_training.losses import ListwiseLoss
 from diptych_training.options import (
     AboveZero,
@@ -27,10 +29,10 @@ from diptych_training.recipes.base import RetrievalTraining, scores_by_query
 from diptych_training.recipes.reranking import Reranking, as_pairs, first_stage, list_rows, too_few
 from diptych_training.recipes.teachers import TeacherOptions, teacher_scores
 from diptych_training.rows import Lists
-from diptych_training.running import family
-from diptych_training.running.evaluating import HeldOut
+from diptych_training.running import Fitted, family
+from diptych_training.running.evaluating import HeldOut, by_metric
 
-CANDIDATES, SCORES = "candidates", "scores"
+CANDIDATES, SCORES, FIRST_STAGE = "candidates", "scores", "first stage"
 
 
 class LossOptions(Section):
@@ -173,13 +175,19 @@ class CrossEncoding(RetrievalTraining[Options]):
 
     def evaluator(self) -> HeldOut | None:
         """Reranks the first stage's candidates of the held-out queries."""
-        if not self.held.qrels:
-            return None
+        return HeldOut(self._reranking) if self.held.qrels else None
+
+    def _report(self, fitted: Fitted, models: list[Registration]) -> TrainReport:
+        """Beside the model's values those of the order that it is given, which it is there to better."""
+        report = super()._report(fitted, models)
+        if not report.measured:
+            return report
+        return replace(report, measured={FIRST_STAGE: by_metric(self._reranking.first()), **report.measured})
+
+    @cached_property
+    def _reranking(self) -> Reranking:
         found = {query: own[: self.options.candidates] for query, own in self._candidates.items()}
-        reranking = Reranking(self.held, found)
-        first = reranking.first()["ndcg@10"]
-        self.remarks.append(f"nDCG@10 of the first stage's order on the held-out queries: {first:.4f}.")
-        return HeldOut(reranking)
+        return Reranking(self.held, found)
 
     @cached_property
     def _candidates(self) -> dict[str, list[str]]:

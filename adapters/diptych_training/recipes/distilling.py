@@ -26,7 +26,10 @@ class TaughtNegatives(NegativesOptions):
 class TaughtOptions(RetrievalOptions):
     """Options of recipes with a teacher."""
 
-    teacher: TeacherOptions
+    teacher: TeacherOptions = Field(
+        description="Who scores the documents: `{adapter: cross-encoder, options: {model: ./my-reranker}}`, which is "
+        "asked, or `{scores: scores.jsonl}`, which is stored."
+    )
     negatives: TaughtNegatives = Field(default_factory=TaughtNegatives)
 
     @model_validator(mode="after")

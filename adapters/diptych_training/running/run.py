@@ -15,7 +15,7 @@ from diptych_training.running import lora
 from diptych_training.running.arguments import arguments
 from diptych_training.running.averaging import Untrained
 from diptych_training.running.columns import prompts_of_columns, routes_of
-from diptych_training.running.evaluating import HeldOut
+from diptych_training.running.evaluating import PRIMARY, HeldOut
 from diptych_training.running.families import Family
 from diptych_training.running.folder import RunFolder
 from diptych_training.running.watching import callbacks
@@ -32,6 +32,7 @@ class Fitted:
         resumed_at: the step of the checkpoint that it went on from; 0 for none.
         before, after: values by metric on the held-out queries; empty without any.
         chosen: what was kept and what the values cannot tell, a sentence each.
+        chosen_by: the metric that chose among checkpoints.
     """
 
     steps: int
@@ -39,6 +40,7 @@ class Fitted:
     before: Mapping[str, float]
     after: Mapping[str, float]
     chosen: tuple[str, ...] = ()
+    chosen_by: str = PRIMARY
 
 
 def fit(
@@ -105,8 +107,9 @@ def fit(
         untrained.mix_into(model, options.untrained_share)
     resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     after = measured(model, evaluator)
-    chosen = _chosen(trainer.state, str(evaluator.primary_metric), before, after) if evaluator is not None else ()
-    return Fitted(trainer.state.global_step, resumed, before, after, chosen)
+    chosen_by = str(evaluator.primary_metric) if evaluator is not None else PRIMARY
+    chosen = _chosen(trainer.state, chosen_by, before, after) if evaluator is not None else ()
+    return Fitted(trainer.state.global_step, resumed, before, after, chosen, chosen_by)
 
 
 def _chosen(state: Any, metric: str, before: Mapping[str, float], after: Mapping[str, float]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diptych.cli.into import REFUSED, Change, check, put
 from diptych.cli.options import DebugOption, JsonOption
 from diptych.cli.output import stderr, stdout, table, write_json
 from diptych.cli.progress import Bars
@@ -16,7 +17,7 @@ from diptych.cli.swapping import duration, say
 from diptych.errors import ConfigError
 
 if TYPE_CHECKING:
-    from diptych.training import Registration, TrainReport
+    from diptych.training import TrainReport
 
 
 class Watched(Bars):
@@ -65,19 +66,25 @@ def train(
     session: Session = context.obj
     report: TrainReport | None = None
     with Watched() as bars:
-        from diptych.training import load_recipe
+        from diptych.training import Shown, load_recipe
 
-        made = load_recipe(recipe, session.registry, changes=_changes(changes or ())).make(bars)
+        read = load_recipe(recipe, session.registry, changes=_changes(changes or ()))
+        check(into, None if model else read.spec.kind, slot, session)
+        made = read.make(bars)
         for sentence in made.prepare():
             bars.say(sentence)
+        for line in made.prepared_examples() if prepare and isinstance(made, Shown) else ():
+            bars.say(line)
         report = None if prepare else made.train()
     if report is None:
         return None
-    written = _put(report, into, slot, model, session) if into else ""
+    change = put(report, into, slot, model, session) if into else None
     if as_json:
-        return write_json({**dataclasses.asdict(report), "config": str(into or ""), "changed": written})
+        return write_json(
+            {**dataclasses.asdict(report), "config": str(into or ""), "changed": change.place if change else ""}
+        )
     _show(report)
-    return _show_next(report, into, written)
+    return _show_next(report, into, change)
 
 
 def _changes(given: list[str] | tuple[()]) -> dict[str, Any]:
@@ -91,20 +98,6 @@ def _changes(given: list[str] | tuple[()]) -> dict[str, Any]:
             raise ConfigError("this replaces no option", where="--set", got=repr(text), expected="OPTION=VALUE")
         found[name] = YAML(typ="safe", pure=True).load(value)
     return found
-
-
-def _put(report: TrainReport, config: Path, slot: str | None, model: str | None, session: Session) -> str:
-    from diptych.training import register
-
-    return register(config, _chosen(report, model), session.registry, slot=slot)
-
-
-def _chosen(report: TrainReport, name: str | None) -> Registration:
-    for found in report.models:
-        if name is None or found.name == name:
-            return found
-    names = ", ".join(found.name or "(the main one)" for found in report.models)
-    raise ConfigError(f"the training made no model {name!r}", where="--model", expected=names)
 
 
 def _show(report: TrainReport) -> None:
@@ -121,10 +114,13 @@ def _show(report: TrainReport) -> None:
         say(stderr(), remark, "yellow")
 
 
-def _show_next(report: TrainReport, into: Path | None, written: str) -> None:
+def _show_next(report: TrainReport, into: Path | None, change: Change | None) -> None:
     console = stdout()
     for found in report.models:
         options = ", ".join(f"{key}: {value}" for key, value in found.options.items())
         say(console, f"{found.name or 'model'}: {{adapter: {found.adapter}, {options}}}")
-    if into:
-        say(console, f"changed {written} of {into}; next: diptych plan --config {into}")
+    if change:
+        say(console, f"changed {change} of {into}")
+    if change and not change.at_once:
+        say(console, f"next: diptych plan --config {into} && diptych apply --config {into}")
+        say(console, REFUSED.format(config=into))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,56 +20,76 @@ _BARE_COLON = re.compile(r"\s*(?:- )?([\w.-]+):\s+([^\s\"'{\[|>&*!#][^\"]*?:(?:\
 MAX_BYTES = 1_000_000  # a config is small; a corpus given in its place must not be parsed as YAML
 
 
-def read_yaml(path: str | Path) -> tuple[dict[str, Any], Source]:
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """What a file is to be, for the errors of whoever gave another or none.
+
+    Args:
+        name: such as `config`.
+        start: how somebody comes by one.
+    """
+
+    name: str
+    start: str
+
+
+CONFIG = Sort("config", "`diptych init` writes one; --config names another")
+
+
+def read_yaml(path: str | Path, sort: Sort = CONFIG) -> tuple[dict[str, Any], Source]:
     """The mapping that the file holds, and where each key stands.
+
+    Args:
+        path: of the file.
+        sort: what errors call it.
 
     Raises:
         ConfigError: no such file, not UTF-8, bad YAML (with its line), a duplicate key, empty, or not a mapping.
     """
     path = Path(path)
-    node, values = _parse(_read_text(path), path)
+    node, values = _parse(_read_text(path, sort), path, sort)
     if values is None:
-        raise ConfigError("the config file is empty", where=path, do="`diptych init` writes one to start from")
+        raise ConfigError(f"the {sort.name} file is empty", where=path, do=sort.start)
     if not isinstance(values, dict):
-        raise ConfigError("the config is not a mapping", where=path, got=_kind(values), expected="key: value lines")
+        raise ConfigError(
+            f"the {sort.name} is not a mapping", where=path, got=_kind(values), expected="key: value lines"
+        )
     lines: dict[Location, int] = {}
     _collect_lines(node, (), lines, set())
     return values, Source(path, lines)
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, sort: Sort) -> str:
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise ConfigError("the config file is too large", where=path, expected=f"at most {MAX_BYTES:,} bytes")
+            raise ConfigError(f"the {sort.name} file is too large", where=path, expected=f"at most {MAX_BYTES:,} bytes")
         return path.read_text("utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(
-            "there is no config file", where=path, do="`diptych init` writes one; --config names another"
-        ) from None
+        raise ConfigError(f"there is no {sort.name} file", where=path, do=sort.start) from None
     except OSError as error:
-        raise ConfigError("cannot read the config file", where=path, got=error.strerror or str(error)) from error
+        raise ConfigError(f"cannot read the {sort.name} file", where=path, got=error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
-        raise ConfigError("the config file is not UTF-8 text", where=path, got=f"byte {error.start}") from error
+        raise ConfigError(f"the {sort.name} file is not UTF-8 text", where=path, got=f"byte {error.start}") from error
 
 
-def _parse(text: str, path: Path) -> tuple[Node | None, Any]:
+def _parse(text: str, path: Path, sort: Sort) -> tuple[Node | None, Any]:
     """The node graph, which knows lines, and the plain values built from it."""
     yaml = YAML(typ="safe", pure=True)
     try:
         node = yaml.compose(text)
         if node is None:
             return None, None
-        _refuse_cycles(node, path, (), set())
+        _refuse_cycles(node, path, sort, (), set())
         return node, yaml.constructor.construct_document(node)
     except YAMLError as error:
-        raise _bad_yaml(error, path, text) from error
+        raise _bad_yaml(error, path, text, sort) from error
     except RecursionError:
-        raise ConfigError("the config file is nested too deeply", where=path) from None
+        raise ConfigError(f"the {sort.name} file is nested too deeply", where=path) from None
     except ValueError as error:  # such as the date 2024-99-99
-        raise ConfigError("the config file holds a value that is no value", where=path, got=str(error)) from error
+        raise ConfigError(f"the {sort.name} file holds a value that is no value", where=path, got=str(error)) from error
 
 
-def _bad_yaml(error: YAMLError, path: Path, text: str) -> ConfigError:
+def _bad_yaml(error: YAMLError, path: Path, text: str, sort: Sort) -> ConfigError:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
     problem = str(getattr(error, "problem", None) or error).splitlines()[0]
@@ -79,7 +100,7 @@ def _bad_yaml(error: YAMLError, path: Path, text: str) -> ConfigError:
     hint = "indent with spaces, not tabs" if "\\t" in problem else "check quotes, colons and indentation there"
     if mark and problem.startswith("mapping values"):
         hint = _to_quote(text.splitlines()[mark.line]) or hint
-    return ConfigError("the config file is not YAML", where=where, got=f"{context} {problem}".strip(), do=hint)
+    return ConfigError(f"the {sort.name} file is not YAML", where=where, got=f"{context} {problem}".strip(), do=hint)
 
 
 def _to_quote(line: str) -> str:
@@ -90,12 +111,12 @@ def _to_quote(line: str) -> str:
     return f"quote the value of {found[1]}" if is_secret(found[1]) else f'quote it: "{found[2].strip()}"'
 
 
-def _refuse_cycles(node: Node, path: Path, above: tuple[int, ...], done: set[int]) -> None:
+def _refuse_cycles(node: Node, path: Path, sort: Sort, above: tuple[int, ...], done: set[int]) -> None:
     if id(node) in above:
         where = f"{path}, line {node.start_mark.line + 1}"
-        raise ConfigError("an alias in the config contains itself", where=where, do="write the value out")
+        raise ConfigError(f"an alias in the {sort.name} contains itself", where=where, do="write the value out")
     for child in _children(node) if id(node) not in done else ():
-        _refuse_cycles(child, path, (*above, id(node)), done)
+        _refuse_cycles(child, path, sort, (*above, id(node)), done)
     done.add(id(node))
 
 

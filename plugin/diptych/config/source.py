@@ -14,11 +14,14 @@ Location: TypeAlias = tuple[str | int, ...]  # the keys and indexes that lead to
 class Source:
     """A config file and the line of each key in it; a mapping given from Python has neither.
 
+    `given` is what stands in the place of the file's values, and where that came from: `--set training.epochs`.
+
     Two sources are always equal: configs that say the same are the same, wherever they came from.
     """
 
     path: Path | None = field(default=None, compare=False)
     lines: Mapping[Location, int] = field(default_factory=dict, compare=False)
+    given: Mapping[Location, str] = field(default_factory=dict, compare=False)
 
     @property
     def name(self) -> str:
@@ -35,10 +38,18 @@ class Source:
         return next((self.lines[known] for known in _upwards(location) if known in self.lines), None)
 
     def where(self, location: Location) -> str:
-        """`diptych.yaml, line 7, slots.dense.adapter`."""
+        """`diptych.yaml, line 7, slots.dense.adapter`, or the place outside the file that the value was given at."""
+        if elsewhere := self._given(location):
+            return elsewhere
         line = self.line(location)
         parts = [self.name, f"line {line}" if line else "", dotted(location)]
         return ", ".join(part for part in parts if part)
+
+    def _given(self, location: Location) -> str:
+        """Where the value was given, or what is below it and the file does not have; empty for one of the file."""
+        within = [self.given[known] for known in _upwards(location) if known in self.given]
+        below = [text for known, text in self.given.items() if location and known[: len(location)] == location]
+        return next(iter([*within, *(below if location not in self.lines else [])]), "")
 
 
 def dotted(location: Location) -> str:

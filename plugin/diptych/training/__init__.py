@@ -5,19 +5,21 @@ Recipes are guests, found by the hook `diptych_register_recipes`; nothing here i
 
 from __future__ import annotations
 
-from diptych.training.contracts import Recipe, Registration, TrainReport, Watcher
+from diptych.training.contracts import Recipe, Registration, Shown, TrainReport, Watcher
 from diptych.training.documents import read_documents
 from diptych.training.loading import RecipeFile, RelativePath, load_recipe
-from diptych.training.registering import register
+from diptych.training.registering import register, slot_for
 
 __all__ = [
     "Recipe",
     "RecipeFile",
     "Registration",
     "RelativePath",
+    "Shown",
     "TrainReport",
     "Watcher",
     "load_recipe",
     "read_documents",
     "register",
+    "slot_for",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Watcher(Protocol):
@@ -47,11 +47,13 @@ class TrainReport:
         kind: of what was trained: dense, sparse, multivector or reranker.
         folder: of the run, absolute; the main model lies there.
         models: how what was trained is used; the main one first.
-        measured: values by metric on the queries held out, of the model before and after: `{"before": {...}, ...}`.
+        measured: values by metric on the queries held out, of the model before and after: `{"before": {...}, ...}`;
+            of a reranker, under "first stage", those of the order that it is given, too.
         steps: of the optimizer, all runs together.
         seconds: of this run.
         resumed_at: the step from which it went on; 0 for a run from the start.
         remarks: what a reader of the figures should know, one sentence each.
+        chosen_by: the metric that chose among checkpoints; higher is better.
     """
 
     recipe: str
@@ -63,6 +65,7 @@ class TrainReport:
     seconds: float = 0.0
     resumed_at: int = 0
     remarks: tuple[str, ...] = ()
+    chosen_by: str = "nDCG@10"
 
 
 class Recipe(Protocol):
@@ -77,4 +80,13 @@ class Recipe(Protocol):
 
     def train(self) -> TrainReport:
         """Prepare what is not prepared, train, measure and save; go on where the same training was killed."""
+        ...
+
+
+@runtime_checkable
+class Shown(Protocol):
+    """A recipe that can show what it prepared; no recipe has to."""
+
+    def prepared_examples(self) -> Sequence[str]:
+        """Where it lies, and some of it; a line each, to be read by a person who has prepared and not trained."""
         ...

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
 
 from diptych.config.problems import Problem, problems_of, raise_problems
-from diptych.config.reading import read_yaml
+from diptych.config.reading import Sort, read_yaml
 from diptych.config.source import Source
 from diptych.environment import conceal, interpolate
 from diptych.errors import AdapterFactoryError, ConfigError, DiptychError, MissingExtra
@@ -21,6 +21,11 @@ from diptych.training.contracts import Recipe, Watcher
 
 if TYPE_CHECKING:
     from diptych.registry import Registry
+
+RECIPE = Sort(
+    "recipe",
+    "write one: `recipe: NAME` and its options; `diptych recipes` lists names, `diptych recipes NAME` the options",
+)
 
 
 def _from_folder(path: Path, info: ValidationInfo) -> Path:
@@ -74,16 +79,18 @@ def load_recipe(
     Args:
         given: a YAML file, or what would stand in one.
         registry: where recipes come from.
-        changes: options that replace those of the file, by dotted name: `{"training.epochs": 1}`.
+        changes: options that replace those of the file, by dotted name: `{"training.epochs": 1}`; errors call them
+            `--set training.epochs`.
 
     Raises:
         ConfigError: the file cannot be read, or has an option that the recipe does not take.
         UnknownAdapter: no plugin brings the recipe.
         MissingExtra: what it needs is not installed.
     """
-    raw, source = (dict(given), Source()) if isinstance(given, Mapping) else read_yaml(given)
+    raw, source = (dict(given), Source()) if isinstance(given, Mapping) else read_yaml(given, RECIPE)
     for name, value in (changes or {}).items():
         raw = _changed(raw, name.split("."), value)
+    source = replace(source, given={tuple(name.split(".")): f"--set {name}" for name in changes or {}})
     spec = registry.recipes.get(_name(raw, source), where=source.where(("recipe",)))
     options = {key: value for key, value in raw.items() if key != "recipe"}
     return RecipeFile(spec, _validated(options_model(spec), options, source), source.path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml import YAML
 
 from diptych.config import check_adapters, load_config, parse_config
-from diptych.config.models import RerankStage
+from diptych.config.models import RerankStage, SlotConfig
 from diptych.config.problems import nearest
 from diptych.errors import ConfigError
+from diptych.protocols import Kind
 from diptych.training.contracts import Registration
 
 if TYPE_CHECKING:
@@ -40,12 +41,12 @@ def register(config: Path, trained: Registration, registry: Registry, *, slot: s
     Raises:
         ConfigError: the config cannot be read or written, or it is not clear which slot is meant.
     """
-    check_adapters(load_config(config), registry)
+    kind = registry.spec(trained.adapter).kind
+    name = slot_for(config, kind, registry, slot=slot)
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 120
     raw: MutableMapping[str, Any] = yaml.load(config.read_text("utf-8-sig"))
-    kind = registry.spec(trained.adapter).kind
-    place = _reranker(raw, trained, config) if kind == "reranker" else _slot(raw, trained, config, registry, slot)
+    place = _reranker(raw, trained, config) if name is None else _slot(raw, trained, config, name)
     text = StringIO()
     yaml.dump(raw, text)
     check_adapters(parse_config(YAML(typ="safe", pure=True).load(text.getvalue())), registry)
@@ -53,25 +54,35 @@ def register(config: Path, trained: Registration, registry: Registry, *, slot: s
     return place
 
 
-def _slot(raw: Any, trained: Registration, config: Path, registry: Registry, wanted: str | None) -> str:
+def slot_for(config: Path, kind: Kind, registry: Registry, *, slot: str | None = None) -> str | None:
+    """The slot of a config file that a model of this kind would go to; None for a reranker, which has none.
+
+    Raises:
+        ConfigError: the config cannot be read, or it is not clear which slot is meant.
+    """
+    read = load_config(config)
+    check_adapters(read, registry)
+    return None if kind == "reranker" else slot or _only(read.slots, kind, config, registry)
+
+
+def _slot(raw: Any, trained: Registration, config: Path, name: str) -> str:
     slots = raw.setdefault("slots", {})
-    name = wanted or _only(slots, registry.spec(trained.adapter).kind, config, registry)
     slots[name] = _section(slots.get(name) or {}, trained, config, ("storage",))
     return f"slots.{name}"
 
 
-def _only(slots: Any, kind: str, config: Path, registry: Registry) -> str:
+def _only(slots: Mapping[str, SlotConfig], kind: Kind, config: Path, registry: Registry) -> str:
     """The one slot whose adapter is of this kind."""
-    fitting = [name for name, slot in slots.items() if registry.spec(str(slot.get("adapter"))).kind == kind]
+    fitting = [name for name, slot in slots.items() if registry.spec(slot.adapter).kind == kind]
     if len(fitting) != 1:
         raise ConfigError(
             f"it is not clear which slot the trained {kind} model is for",
             where=config,
-            got=", ".join(map(str, fitting)) or f"no {kind} slot",
+            got=", ".join(fitting) or f"no {kind} slot",
             expected="one",
             do=f"name it: --slot NAME {nearest(kind, slots)}".strip(),
         )
-    return str(fitting[0])
+    return fitting[0]
 
 
 def _reranker(raw: Any, trained: Registration, config: Path) -> str:

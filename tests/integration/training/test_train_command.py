@@ -225,6 +225,7 @@ def test_patience_that_has_begun_goes_on_where_a_training_goes_on(prepared: Path
 def test_other_losses_are_other_recipes(name: str, prepared: Path, tmp_path: Path) -> None:
     report = trained(prepared, tmp_path / name, recipe=name)
     assert report.recipe == name
+    assert report.chosen_by == "pooled AUC"
     assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,22 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from diptych import Registry
+from diptych import Collection, Registry
 from diptych.cli import app
+from diptych.cli.into import doubt
 from diptych.cli.session import Session
+from diptych.errors import FingerprintMismatch
+from diptych.training import TrainReport
 from toy_recipe import registry, spec
 
 CONFIG = "store: edge:./qdrant\ncollection: toys\nslots:\n  dense: {adapter: fake-dense}\n"
+
+SPECS = [
+    spec(),
+    spec("other", kind="sparse"),
+    spec("reranking", kind="reranker", factory="toy_recipe:ToyReranker"),
+]
+REGISTRY = registry(*SPECS)
 
 
 @pytest.fixture
@@ -26,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str) -> Any:
-    return CliRunner().invoke(app, list(arguments), obj=Session(registry(spec(), spec("other", kind="sparse"))))
+    return CliRunner().invoke(app, list(arguments), obj=Session(REGISTRY))
 
 
 def test_training_says_what_was_measured_and_how_the_model_is_used(folder: Path) -> None:
@@ -47,6 +58,12 @@ def test_preparing_trains_nothing(folder: Path) -> None:
     assert not (folder / "run").exists()
 
 
+def test_what_was_prepared_is_shown_by_a_recipe_that_can_and_only_when_nothing_is_trained(folder: Path) -> None:
+    reranking = ["train", "recipe.yaml", "--set", "recipe=reranking"]
+    assert "query q1: a toy" in run(*reranking, "--prepare").stderr
+    assert "query q1: a toy" not in run(*reranking).stderr
+
+
 def test_a_trained_model_goes_into_a_config_and_one_of_several_by_its_name(folder: Path) -> None:
     answer = run("train", "recipe.yaml", "--into", "diptych.yaml", "--model", "small", "--json")
     assert json.loads(answer.stdout)["changed"] == "slots.dense"
@@ -60,14 +77,73 @@ def test_a_model_that_was_not_made_is_an_error(folder: Path) -> None:
     assert (folder / "diptych.yaml").read_text() == CONFIG
 
 
+@pytest.mark.parametrize(
+    ("recipe", "arguments", "message"),
+    [
+        ("toy", ["--into", "nope.yaml"], "there is no config file"),
+        ("toy", ["--into", "nope.yaml", "--model", "small"], "there is no config file"),
+        ("other", ["--into", "diptych.yaml"], "which slot the trained sparse model is for"),
+    ],
+)
+def test_a_config_that_the_model_cannot_go_into_is_refused_before_anything_is_trained(
+    recipe: str, arguments: list[str], message: str, folder: Path
+) -> None:
+    answer = run("train", "recipe.yaml", "--set", f"recipe={recipe}", *arguments)
+    assert answer.exit_code == 1
+    assert message in answer.stderr
+    assert "prepared" not in answer.stderr
+    assert not (folder / "run").exists()
+
+
+def test_a_model_that_did_not_get_better_goes_into_the_config_with_a_warning(folder: Path) -> None:
+    answer = run("train", "recipe.yaml", "--into", "diptych.yaml", "--set", "after=0.25", "--json")
+    told = "do not say that it got better: nDCG@10 is 0.2500 after training and 0.2500 before training"
+    assert told in answer.stderr
+    assert json.loads(answer.stdout)["changed"] == "slots.dense"
+
+
+def test_a_model_that_got_better_goes_into_the_config_without_a_warning(folder: Path) -> None:
+    answer = run("train", "recipe.yaml", "--into", "diptych.yaml")
+    assert "warning" not in answer.stderr
+    assert "changed slots.dense (fake-dense -> fake-dense, seed: 7) of diptych.yaml" in answer.stdout
+    assert "next: diptych plan --config diptych.yaml" in answer.stdout
+
+
+def test_a_config_with_a_new_encoder_is_refused_until_it_is_applied_and_that_is_said(folder: Path) -> None:
+    with Collection.open("diptych.yaml", registry=REGISTRY) as collection:
+        collection.populate([{"id": "1", "text": "a toy"}])
+    told = run("train", "recipe.yaml", "--into", "diptych.yaml").stdout
+    assert "until diptych apply has made the vectors anew, whatever opens diptych.yaml to search is refused" in told
+    with pytest.raises(FingerprintMismatch, match="made the vectors"):
+        Collection.open("diptych.yaml", registry=REGISTRY)
+
+
+def test_a_reranker_is_compared_with_the_first_stage_and_takes_effect_at_once(folder: Path) -> None:
+    answer = run("train", "recipe.yaml", "--into", "diptych.yaml", "--set", "recipe=reranking")
+    assert "nDCG@10 is 0.2157 after training and 1.0000 in the first stage's order" in answer.stderr
+    assert "search.rerank[0] takes effect at once, without plan or apply" in answer.stderr
+    assert "changed search.rerank[0] (nothing -> fake-reranker) of diptych.yaml" in answer.stdout
+    assert "diptych plan" not in answer.stdout
+    assert "until diptych apply" not in answer.stdout
+
+
+def test_what_chose_the_checkpoint_says_whether_it_got_better() -> None:
+    values = {"before": {"nDCG@10": 0.5, "pooled AUC": 0.6}, "after": {"nDCG@10": 0.4, "pooled AUC": 0.7}}
+    report = TrainReport("toy", "dense", "run", (), measured=values)
+    assert doubt(report).endswith("nDCG@10 is 0.4000 after training and 0.5000 before training")
+    assert doubt(dataclasses.replace(report, chosen_by="pooled AUC")) == ""
+    assert doubt(dataclasses.replace(report, measured={})) == ""
+
+
 def test_a_change_without_a_value_is_an_error(folder: Path) -> None:
     assert "expected: OPTION=VALUE" in run("train", "recipe.yaml", "--set", "epochs").stderr
 
 
 def test_recipes_are_listed_with_their_kind(folder: Path) -> None:
     lines = run("recipes").stdout.splitlines()
-    assert [line.split()[:2] for line in lines[1:]] == [["toy", "dense"], ["other", "sparse"]]
-    assert [row["name"] for row in json.loads(run("recipes", "--json").stdout)] == ["toy", "other"]
+    kinds = [["toy", "dense"], ["reranking", "reranker"], ["other", "sparse"]]
+    assert [line.split()[:2] for line in lines[1:]] == kinds
+    assert [row["name"] for row in json.loads(run("recipes", "--json").stdout)] == ["toy", "reranking", "other"]
 
 
 def test_options_of_a_recipe_are_shown_with_their_dotted_names(folder: Path) -> None:

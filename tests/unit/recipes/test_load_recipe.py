@@ -68,6 +68,42 @@ def test_what_cannot_be_used_is_named_with_its_line(text: str, message: str, tmp
         load_recipe(written(tmp_path, text), registry(spec()))
 
 
+def test_a_recipe_file_that_is_missing_or_empty_is_called_one_and_shown_how_to_begin(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"there is no recipe file(?s:.*)nope\.yaml(?s:.*)`recipe: NAME` and its options"
+    ):
+        load_recipe(tmp_path / "nope.yaml", registry(spec()))
+    with pytest.raises(ConfigError, match=r"the recipe file is empty(?s:.*)`diptych recipes` lists names"):
+        load_recipe(written(tmp_path, ""), registry(spec()))
+    with pytest.raises(ConfigError, match="the recipe file is not YAML"):
+        load_recipe(written(tmp_path, "recipe: [toy\n"), registry(spec()))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("traning.epochs", 1, r"unknown key 'traning'\n  where: --set traning\.epochs\n(?s:.*)did you mean 'training'"),
+        ("training.epochs", 0, r"unusable value\n  where: --set training\.epochs\n"),
+        ("training", {"epochs": 0}, r"unusable value\n  where: --set training\n"),
+        ("model", "b", r"unknown key 'epoch'\n  where: \S+recipe\.yaml, line 4, training\.epoch\n"),
+        ("training.epochs", 1, r"unknown key 'epoch'\n  where: \S+recipe\.yaml, line 4, training\.epoch\n"),
+    ],
+)
+def test_a_change_that_cannot_be_used_is_named_as_one_and_what_stands_in_the_file_by_its_line(
+    name: str, value: Any, message: str, tmp_path: Path
+) -> None:
+    ending = "training: {epoch: 1}\n" if "'epoch'" in message else "training: {epochs: 1}\n"
+    path = written(tmp_path, f"recipe: toy\nmodel: a\noutput: x\n{ending}")
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(path, registry(spec()), changes={name: value})
+
+
+def test_a_recipe_that_a_change_names_is_named_as_one(tmp_path: Path) -> None:
+    path = written(tmp_path, "recipe: toy\nmodel: a\noutput: x\n")
+    with pytest.raises(UnknownAdapter, match="where: --set recipe"):
+        load_recipe(path, registry(spec()), changes={"recipe": "toyy"})
+
+
 def test_an_unknown_recipe_is_an_error_with_the_nearest(tmp_path: Path) -> None:
     path = written(tmp_path, "recipe: toyy\nmodel: a\noutput: x\n")
     with pytest.raises(

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
 
 from diptych import Registry
+from diptych.errors import ConfigError
 from diptych.factories import load_object
+from diptych.training import load_recipe
 from diptych_training.options import NegativesOptions
 from diptych_training.recipes.ar2 import Options as AdversarialOptions
 from diptych_training.recipes.cprd import Options as OrderOptions
@@ -44,3 +48,15 @@ def test_one_option_of_a_section_leaves_the_recipes_own_defaults() -> None:
     assert (order.negatives.per_query, order.negatives.last_rank) == (16, 50)
     rounds = AdversarialOptions.model_validate({**known, "training": {"precision": "bfloat16"}})
     assert (rounds.training.batch_size, rounds.training.learning_rate) == (16, 2e-5)
+
+
+@pytest.mark.parametrize("name", ["distill", "cprd", "tas_balanced", "dual_head"])
+def test_a_teacher_that_is_missing_is_asked_for_in_both_forms_and_both_can_be_used(name: str) -> None:
+    given = {"recipe": name, "model": "m", "output": "o", "data": DATA}
+    with pytest.raises(ConfigError, match="'teacher' is missing") as caught:
+        load_recipe(given, Registry.default())
+    forms = re.findall(r"`(\{.+?\})`", caught.value.do)
+    teachers = [YAML(typ="safe").load(form) for form in forms]
+    assert [sorted(teacher) for teacher in teachers] == [["adapter", "options"], ["scores"]]
+    for teacher in teachers:
+        load_recipe({**given, "teacher": teacher}, Registry.default())
