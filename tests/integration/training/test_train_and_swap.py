@@ -23,7 +23,7 @@ evaluate:
   qrels: gate.tsv
 cache: {{enabled: false}}
 """
-TRAINING = {"epochs": 8, "batch_size": 16, "learning_rate": 5e-3, "max_length": 16}
+TRAINING = {"epochs": 12, "evaluate_every": 4, "batch_size": 16, "learning_rate": 5e-3, "max_length": 16}
 
 
 @pytest.fixture
