@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,11 @@ def without_negatives(data: TrainingData, rows: Any) -> str | None:
 
 
 def _left_out(data: TrainingData, rows: Any, why: str) -> str | None:
-    kept = set(zip(rows["query"], rows["positive"], strict=True))
+    return without_row(data, set(zip(rows["query"], rows["positive"], strict=True)), why)
+
+
+def without_row(data: TrainingData, kept: Set[tuple[str, str]], why: str) -> str | None:
+    """How many judged pairs are not among these of texts, why, and of which queries; None where all are."""
     lost = [query for query, document in pairs(data) if (data.queries[query], data.answer(query, document)) not in kept]
     if not lost:
         return None

@@ -48,7 +48,7 @@ def mine(
     wanted = options or MiningOptions()
     relevant = {query: [d for d, grade in qrels.get(query, {}).items() if grade > 0] for query in queries}
     asked = [query for query in queries if relevant[query]]
-    work = [own for batch in _batches(asked) for own in _mined(source, queries, relevant, batch, wanted, teacher)]
+    work = [own for batch in batches(asked) for own in _mined(source, queries, relevant, batch, wanted, teacher)]
     return _together(work, wanted, tuple(query for query in queries if not relevant[query]))
 
 
@@ -171,5 +171,6 @@ def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    yield from (ids[at : at + BATCH] for at in range(0, len(ids), BATCH))
+def batches(ids: Sequence[str], size: int = BATCH) -> Iterator[Sequence[str]]:
+    """So many queries at a time."""
+    yield from (ids[at : at + size] for at in range(0, len(ids), size))

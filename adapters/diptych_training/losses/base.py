@@ -98,8 +98,11 @@ class RetrievalLoss(torch.nn.Module, ABC):
 
     def masked(self, embeddings: Sequence[Tensor], labels: Tensor | None) -> tuple[Tensor, Candidates]:
         """Similarities `[B, M]`, and what of them is relevant or a negative, without what the margin leaves out."""
-        queries, documents = self.prepared(embeddings)
-        documents, known = self.with_earlier(documents, self.candidates(embeddings, labels))
+        return self.scored(*self.prepared(embeddings), self.candidates(embeddings, labels))
+
+    def scored(self, queries: Tensor, documents: Tensor, known: Candidates) -> tuple[Tensor, Candidates]:
+        """The same of queries and documents that are prepared."""
+        documents, known = self.with_earlier(documents, known)
         similarity = self.similarities(queries, documents)
         return self.with_mixed(queries, documents, similarity, known.margin_filtered(similarity, self.margin))
 

@@ -61,7 +61,7 @@ class CPRDLoss(RowDistillation):
             return super().compute_loss_from_embeddings(embeddings, labels)
         queries, documents = self.prepared(embeddings)
         ids, teacher = split_labels(labels, len(queries), columns, where="CPRDLoss")
-        similarity, found = self.masked(embeddings, ids)
+        similarity, found = self.scored(queries, documents, self.candidates(embeddings, ids))
         contrast = contrastive(similarity / self.tau, found.positive, found.negative)
         own = own_scores(queries, documents, columns)[:, 1:] / self.tau
         return contrast + self.weight * self.order(own, teacher[:, 1:].to(own))

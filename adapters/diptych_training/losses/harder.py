@@ -57,9 +57,10 @@ class Further(torch.nn.Module):
 
     def beside(self, documents: Tensor, known: Candidates, relevance: Relevance) -> tuple[Tensor, Candidates]:
         """The batch's documents `[M, D]`, of unit length for cosines, with the queue's behind; they go into it then."""
+        if not self.queue.size:
+            return documents, known
         wider, found = torch.cat([documents, self.queue.like(documents)]), known.beside(self.queue.ids, relevance)
-        if self.queue.size:
-            self.queue.put(documents, known.documents)
+        self.queue.put(documents, known.documents)
         return wider, found
 
     def mixed(

@@ -11,7 +11,7 @@ from diptych import Collection, Document
 from diptych.errors import ConfigError
 from diptych.training import read_documents
 from diptych_training.corpus import TrainingData
-from diptych_training.data.mining import BATCH, mine
+from diptych_training.data.mining import batches, mine
 from diptych_training.data.model_source import ModelSource
 from diptych_training.data.negatives import Mined, MiningOptions
 from diptych_training.data.sources import CandidateSource, CollectionSource
@@ -96,8 +96,7 @@ def ranked_by(model: Any, options: RetrievalOptions, data: TrainingData, lists: 
     named = {name: data.documents[name] for own in lists.values() for name in own}
     source, asked = ModelSource(model, named, precision=options.training.precision), list(lists)
     ranked: dict[str, list[str]] = {}
-    for start in range(0, len(asked), BATCH):
-        part = asked[start : start + BATCH]
+    for part in batches(asked):
         found = source.find([data.queries[query] for query in part], [lists[query] for query in part], 1)
         for query, own in zip(part, found, strict=True):
             ranked[query] = [name for name, _ in sorted(own.named.items(), key=lambda pair: -pair[1])]

@@ -10,10 +10,11 @@ import numpy as np
 
 from diptych.errors import ConfigError
 from diptych_training.corpus import TrainingData
+from diptych_training.data.mining import batches
 from diptych_training.data.sources import CandidateSource
 from diptych_training.options import RetrievalOptions
 from diptych_training.recipes.negatives import searched
-from diptych_training.rows import Lists, Scores, named, pairs
+from diptych_training.rows import Lists, Scores, pairs, without_row
 
 BATCH = 256  # queries that the first stage is asked at once
 
@@ -47,8 +48,7 @@ def first_stage(
 
 def _found(source: CandidateSource, data: TrainingData, queries: Sequence[str], depth: int) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for start in range(0, len(queries), BATCH):
-        part = queries[start : start + BATCH]
+    for part in batches(queries, BATCH):
         rankings = source.find([data.queries[query] for query in part], [[] for _ in part], depth)
         for query, own in zip(part, rankings, strict=True):
             found[query] = [name for name, _ in own.ranking if name in data.documents]
@@ -101,22 +101,20 @@ def too_few(data: TrainingData, rows: Sequence[Row]) -> str | None:
     Raises:
         ConfigError: none has one.
     """
-    kept = {(row["query"], row["documents"][0]) for row in rows}
-    asked = list(pairs(data))
-    lost = [query for query, name in asked if (data.queries[query], data.answer(query, name)) not in kept]
-    if not lost:
-        return None
-    if not kept:
+    told = without_row(
+        data,
+        {(row["query"], row["documents"][0]) for row in rows},
+        "their query has fewer unjudged candidates than negatives.per_query, or the teacher gave no score",
+    )
+    if told is not None and not rows:
+        count = sum(1 for _ in pairs(data))
         raise ConfigError(
             "no judged pair has a row",
             where="negatives",
-            got=f"{len(asked):,} judged pairs, fewer unjudged candidates (with a teacher's scores) than per_query",
+            got=f"{count:,} judged pairs, fewer unjudged candidates (with a teacher's scores) than per_query",
             do="make negatives.per_query smaller or negatives.last_rank larger",
         )
-    return (
-        f"{len(lost):,} of {len(asked):,} judged pairs were left out, since their query has fewer unjudged candidates "
-        f"than negatives.per_query, or the teacher gave no score ({named(lost)})"
-    )
+    return told
 
 
 class Reranking:

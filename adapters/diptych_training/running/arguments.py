@@ -24,6 +24,7 @@ def arguments(
     metric: str | None,
     sampler: Any,
     prompts: Mapping[str, str],
+    router_mapping: Mapping[str, str],
 ) -> Any:
     """The arguments of a trainer.
 
@@ -36,6 +37,7 @@ def arguments(
         metric: by which the best checkpoint is chosen; None keeps the last.
         sampler: of batches; None draws them evenly.
         prompts: of the columns that have one.
+        router_mapping: which way each column goes, of a model with a Router.
     """
     steps = max(1, math.ceil(options.epochs * batches))
     every = options.evaluate_every or math.ceil(steps / EVALUATIONS)
@@ -48,8 +50,9 @@ def arguments(
             "metric_for_best_model": metric,
             "greater_is_better": True,
         }
-    if prompts:
-        chosen["prompts"] = dict(prompts)
+    for name, given in (("prompts", prompts), ("router_mapping", router_mapping)):
+        if given:
+            chosen[name] = dict(given)
     if sampler is not None:
         chosen["batch_sampler"] = sampler
     return made.arguments(

@@ -83,11 +83,9 @@ def fit(
     before = _before(model, evaluator, folder, watcher)
     metric = f"eval_{evaluator.primary_metric}" if evaluator is not None else None
     batches = _batches(rows, sampler, options.batch_size, seed)
-    prompts = {} if made.kind == "reranker" else prompts_of_columns(model, rows.column_names)
-    asked = arguments(
-        made, options, folder, batches=batches, seed=seed, metric=metric, sampler=sampler, prompts=prompts
-    )
-    asked.router_mapping = routes_of(model, rows.column_names) if made.kind != "reranker" else {}
+    columns = () if made.kind == "reranker" else rows.column_names  # a reranker reads pairs, no column by itself
+    encoded = {"prompts": prompts_of_columns(model, columns), "router_mapping": routes_of(model, columns)}
+    asked = arguments(made, options, folder, batches=batches, seed=seed, metric=metric, sampler=sampler, **encoded)
     for name, value in (changes or {}).items():
         setattr(asked, name, value)
     untrained = _untrained(model, new) if options.untrained_share else None

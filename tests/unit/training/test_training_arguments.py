@@ -20,7 +20,14 @@ FOLDER: Any = SimpleNamespace(checkpoints=Path("run/checkpoints"))
 
 def made(options: dict[str, Any], **given: Any) -> Any:
     """The trainer's arguments for 50 batches an epoch."""
-    defaults: dict[str, Any] = {"batches": 50, "seed": 7, "metric": None, "sampler": None, "prompts": {}}
+    defaults: dict[str, Any] = {
+        "batches": 50,
+        "seed": 7,
+        "metric": None,
+        "sampler": None,
+        "prompts": {},
+        "router_mapping": {},
+    }
     chosen = TrainingOptions(**{"device": "cpu", **options})
     return arguments(family("dense"), chosen, FOLDER, **{**defaults, **given})
 
