@@ -18,8 +18,9 @@ lint: $(VENV)/.test
 types: $(VENV)/.test
 	$(BIN)/mypy
 
+# After a worker that died, the rest of its file is never handed out and the run would not end: so it ends then and says where.
 tests: $(VENV)/.test
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
 
 # Into docs/performance.md. ONLY=encode,populate picks steps; AGAIN=1 measures anew, QUICK=1 tries, MILLION=1 goes to a million
 # points, RENDER=1 only writes the page again.

@@ -6,10 +6,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from diptych.populate.ahead import Abandoned, read_ahead
+from interrupting import interrupted
 
 
 def counted(read: list[int], *, until: int = 50, error: BaseException | None = None) -> Iterator[int]:
@@ -86,6 +88,11 @@ def test_a_source_that_fails_abandons_the_work_and_leaves_no_thread(error: BaseE
 
 
 def test_ctrl_c_after_the_source_was_read_ends_the_work_too() -> None:
+    assert interrupted(Path(__file__)) == "stopped after [0, 1, 2, 3]"
+
+
+def main() -> None:
+    """In a process of its own: read all, work on some, press Ctrl-C."""
     got: list[int] = []
     stopped = threading.Event()
 
@@ -96,7 +103,11 @@ def test_ctrl_c_after_the_source_was_read_ends_the_work_too() -> None:
                 os.kill(os.getpid(), signal.SIGINT)
             stopped.wait(0.2 if entry < 3 else 60)
 
-    with pytest.raises(KeyboardInterrupt):
+    try:
         read_ahead(range(20), work, room=30, stopped=stopped)
-    assert stopped.is_set()
-    assert got == [0, 1, 2, 3]
+    except KeyboardInterrupt:
+        print("stopped" if stopped.is_set() else "not stopped", "after", got)
+
+
+if __name__ == "__main__":
+    main()
