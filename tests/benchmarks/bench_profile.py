@@ -24,6 +24,7 @@ from corpora import folder_of, read_texts
 from diptych_adapters.engines import openvino_graph, quantizing
 from diptych_adapters.engines.batches import BUDGETS, Budget, batches, padded
 from diptych_adapters.engines.parts import Whole
+from diptych_adapters.engines.processor import beside_int8
 from diptych_adapters.engines.tokens import Row, Tokens
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 from figures import Figure, Result
@@ -50,7 +51,7 @@ def profile(precision: str, texts: Sequence[str], rounds: int) -> list[Figure]:
     rows = tokens.rows(texts)
     plain = openvino_graph.converted(Whole(encoder.model, "sentence_embedding"), typed=False)
     model = quantizing.quantized(plain, rows[:128], tokens.pad) if precision == "int8" else plain
-    request = compiled(model, counting=True)
+    request = compiled(model, precision, counting=True)
     work = 2 * sum(int(np.prod(node.input_value(1).get_shape())) for node in quantizing._linear(plain))
     work *= sum(row.shape[1] for row in rows)
     shares: dict[str, list[float]] = {name: [] for name in ("GEMM", "attention", "rest of the graph", "tokeniser")}
@@ -83,9 +84,10 @@ def counted(request: Any, rows: Sequence[Row], pad: int) -> dict[str, float]:
     return found
 
 
-def compiled(model: Any, *, counting: bool = False) -> Any:
+def compiled(model: Any, precision: str, *, counting: bool = False) -> Any:
+    precision = beside_int8() if precision == "int8" else precision
     settings = {
-        "INFERENCE_PRECISION_HINT": "bf16",
+        "INFERENCE_PRECISION_HINT": openvino_graph.HINTS[precision],
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERF_COUNT": counting,
@@ -108,7 +110,7 @@ def peak(precision: str) -> float:
     weights = opset13.constant(matrix)
     right = opset13.fake_quantize(weights, *ends, *ends, 255) if quantized else weights
     product = opset13.matmul(left, right, False, True)
-    request = compiled(Model([opset13.reduce_max(product, np.array([1, 2]), False)], [given]))
+    request = compiled(Model([opset13.reduce_max(product, np.array([1, 2]), False)], [given]), precision)
     values = random.standard_normal((1, rows, inputs)).astype(np.float32)
     return 2 * rows * inputs * outputs / min(seconds(lambda: request.infer([values])) for _ in range(12))
 

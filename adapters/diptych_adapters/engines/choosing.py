@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from diptych.types import Floats
-from diptych_adapters.engines import onnx_graph, openvino_graph, quantizing
+from diptych_adapters.engines import onnx_graph, openvino_graph, processor, quantizing
 from diptych_adapters.engines.general import GENERAL
 from diptych_adapters.engines.keeping import recalled, remember
 from diptych_adapters.engines.runner import Graph, Inputs, Runner
@@ -82,6 +82,8 @@ def runner_for(job: Job, texts: Inputs = ()) -> Runner | None:
         ModelError: the backend that is asked for cannot run the part, or answers otherwise than the library.
         MissingExtra: it is not installed.
     """
+    if _on_cpu(job):
+        processor.warn_if_slower(job.options.precision or "float32")
     if job.options.backend == "auto":
         return _fastest(job)
     made = job.runner(graph_of(job, job.options.backend, texts))
@@ -140,6 +142,10 @@ def unfit(options: TorchOptions, got: str) -> ModelError:
     )
 
 
+def _on_cpu(job: Job) -> bool:
+    return next(job.whole.parameters()).device.type == "cpu"
+
+
 def _openvino(job: Job, precision: str, texts: Inputs) -> Graph:
     def plain() -> Any:
         return openvino_graph.kept(job.key, lambda: openvino_graph.converted(job.whole, typed=job.typed))
@@ -147,7 +153,7 @@ def _openvino(job: Job, precision: str, texts: Inputs) -> Graph:
     if precision != "int8":
         return openvino_graph.OpenVinoGraph(plain(), precision=precision)
     if not texts:
-        return openvino_graph.OpenVinoGraph(plain(), precision="bfloat16")
+        return openvino_graph.OpenVinoGraph(plain(), precision=processor.beside_int8())
     rows = job.tokens.rows([*texts, *job.trial, *(() if job.typed else GENERAL)])
     key = f"{job.key} int8 {[row.tolist() for row in rows]}"
     model = openvino_graph.kept(key, lambda: quantizing.quantized(plain(), rows, job.tokens.pad))
@@ -163,7 +169,7 @@ def _of_file(backend: str, file: Path) -> Graph:
 
 def _fastest(job: Job) -> Runner | None:
     """The fastest of the installed backends that answer as the library does; measured once, and remembered."""
-    on_cpu = next(job.whole.parameters()).device.type == "cpu"
+    on_cpu = _on_cpu(job)
     backends = AUTO if on_cpu else AUTO[:1]
     installed = [name for name in backends if all(importlib.util.find_spec(one) for one in _PACKAGES[name])]
     versions = [version(_PACKAGES[name][0]) for name in installed]

@@ -16,10 +16,11 @@ from diptych.errors import MissingExtra
 from diptych.types import Floats
 from diptych_adapters.engines import keeping
 from diptych_adapters.engines.feeding import CHANNELS, MASK, fed, input_names
+from diptych_adapters.engines.processor import beside_int8
 from diptych_adapters.quiet import quiet
 
-EDITION = 2  # of the conversion: counted up when the same part gives another model
-HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "bf16"}
+EDITION = 3  # of the conversion: counted up when the same part gives another model
+HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 WANTED = "sentence_embedding"  # of an exported model that has more than one answer
 
 
@@ -29,13 +30,13 @@ class OpenVinoGraph:
     Args:
         model: OpenVINO's, of `converted` or read from a file.
         precision: of the arithmetic. A processor without it computes in float32, and `numerics` says so. With int8 it
-            is that of what is not quantized, bfloat16 where the processor has it.
+            is that of what is not quantized, bfloat16 where the processor is fast in it.
         name: what `numerics` calls the precision of a model that was exported elsewhere.
     """
 
     def __init__(self, model: Any, *, precision: str, name: str = "") -> None:
         settings = {
-            "INFERENCE_PRECISION_HINT": HINTS[precision],
+            "INFERENCE_PRECISION_HINT": HINTS[beside_int8() if precision == "int8" else precision],
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
@@ -44,7 +45,7 @@ class OpenVinoGraph:
         self._names = [next(name for name in (*CHANNELS, MASK) if name in names) for names in inputs]
         self._answer = next((i for i, one in enumerate(self._compiled.outputs) if WANTED in one.names), 0)
         runs_in = str(self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
-        known = {hint: name for name, hint in HINTS.items() if name != "int8"}
+        known = {hint: name for name, hint in HINTS.items()}
         runs_as = "int8" if precision == "int8" else known.get(runs_in, runs_in)
         self._numerics = f"openvino {name or runs_as} cpu"
         self._requests = threading.local()
