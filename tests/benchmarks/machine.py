@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,15 @@ def facts() -> dict[str, Any]:
         "load average of a minute": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "commit": commit(),
     }
+
+
+def arithmetic(machine: Mapping[str, Any]) -> str:
+    """The widest arithmetic of a machine's processor, by which results are told apart."""
+    flags = str(machine.get("arithmetic", "")).split()
+    for prefix, name in (("amx", "AMX"), ("avx512", "AVX-512"), ("avx2", "AVX2")):
+        if any(flag.startswith(prefix) for flag in flags):
+            return name
+    return str(machine.get("cpu") or "this machine")
 
 
 def versions(packages: Iterable[str] = OURS) -> dict[str, str]:

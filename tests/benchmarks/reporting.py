@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from figures import Figure, Result
 from growth_plot import plot_growth
+from machine import arithmetic
 
 INTRODUCTION = """\
 # Performance
@@ -28,7 +30,9 @@ environments of their own below `.venv-bench` first: some minutes and 6 GB, once
 How to read it: both sides of a ratio are measured in turn, round by round, on the same cores with the same number of
 threads, after a round that does not count. A ratio is taken within a round; one marked × is above 1 where diptych is
 faster. Given are the median of the rounds and, in brackets, the least and the most. *Wanted* is what the project set
-itself before measuring; what is missed is printed as missed.
+itself before measuring; what is missed is printed as missed. *On* is the arithmetic of the processor, which decides
+what bfloat16 and int8 gain: AMX multiplies matrices in both, AVX-512 in int8 alone, if at all. Results from one kind
+of processor leave those from another.
 """
 NOTHING = "\nNothing was measured yet.\n"
 IMAGE = Path("images") / "growth.png"
@@ -37,7 +41,7 @@ IMAGE = Path("images") / "growth.png"
 def write_page(found: Mapping[str, Any], docs: Path) -> None:
     """The page, and the plot when there is growth to show."""
     docs.mkdir(parents=True, exist_ok=True)
-    plotted = plot_growth([figure for result in _results(found) for figure in result.figures], docs / IMAGE)
+    plotted = plot_growth(_grown(_results(found)), docs / IMAGE)
     (docs / "performance.md").write_text(page(found, plotted=plotted), encoding="utf-8")
 
 
@@ -59,21 +63,43 @@ def _results(found: Mapping[str, Any]) -> list[Result]:
     return [Result.of(data) for data in found.values() if "failed" not in data]
 
 
+def _grown(results: Sequence[Result]) -> list[Figure]:
+    """The figures by size; ways are told apart by the processor where several have measured some."""
+    on = {arithmetic(result.machine) for result in results if any(figure.at for figure in result.figures)}
+    return [
+        replace(figure, way=f"{figure.way}, {arithmetic(result.machine)}") if len(on) > 1 else figure
+        for result in results
+        for figure in result.figures
+    ]
+
+
 def _overview(results: Sequence[Result]) -> str:
     rows = [
-        [result.title, figure.name, figure.side, figure.wanted, _spread(figure), "yes" if figure.met else "**missed**"]
+        [
+            result.title,
+            figure.name,
+            figure.side,
+            arithmetic(result.machine),
+            figure.wanted,
+            _spread(figure),
+            "yes" if figure.met else "**missed**",
+        ]
         for result in results
         for figure in result.figures
         if figure.wanted
     ]
-    return "## What was wanted\n\n" + _table(("of", "figure", "way", "wanted", "measured", "met"), rows)
+    return "## What was wanted\n\n" + _table(("of", "figure", "way", "on", "wanted", "measured", "met"), rows)
 
 
 def _section(result: Result) -> str:
     rows = [
         [figure.name, figure.side, _spread(figure), figure.wanted, str(len(figure.values))] for figure in result.figures
     ]
-    parts = [f"\n## {result.title}\n", *(f"- {note}" for note in result.notes), *_origin(result)]
+    parts = [
+        f"\n## {result.title}, on {arithmetic(result.machine)}\n",
+        *(f"- {note}" for note in result.notes),
+        *_origin(result),
+    ]
     if rows:
         parts.append("\n" + _table(("figure", "way", "median [least, most]", "wanted", "rounds"), rows))
     return "\n".join(parts)

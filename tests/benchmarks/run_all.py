@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from machine import commit
+from machine import arithmetic, commit, facts
 from peers.venvs import ROOT
 from reporting import write_page
 
@@ -170,22 +170,18 @@ def _run(command: Sequence[str], log: Path) -> int:
 
 
 def collected(results: Path, kept: Path, options: argparse.Namespace) -> Mapping[str, Any]:
-    """All results by step, the new ones over those that were kept before; written to `kept`."""
-    before = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-    fresh = (
-        {}
-        if options.render
-        else {
-            step.name: json.loads((results / f"{step.name}.json").read_text(encoding="utf-8"))
-            for step in STEPS
-            if (results / f"{step.name}.json").exists()
-        }
-    )
-    both = {**before, **fresh}
-    found = {step.name: both[step.name] for step in STEPS if step.name in both}
+    """All results, the new ones over those of the same step and arithmetic that were kept before; written to `kept`."""
+    found = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    for step in [] if options.render else STEPS:
+        file = results / f"{step.name}.json"
+        if file.exists():
+            data = json.loads(file.read_text(encoding="utf-8"))
+            found[f"{step.name}, {arithmetic(data.get('machine') or facts())}"] = data
+    order = [step.name for step in STEPS]
+    ordered = sorted(found, key=lambda key: (order.index(key.partition(", ")[0]), key))
     if found:
-        kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    return found
+        kept.write_text(json.dumps({key: found[key] for key in ordered}, indent=1) + "\n", encoding="utf-8")
+    return {key: found[key] for key in ordered}
 
 
 if __name__ == "__main__":

@@ -9,13 +9,11 @@ from typing import Any
 
 from figures import Figure, Result
 from peers.venvs import ROOT
-from reporting import page, write_page
+from reporting import _grown, _results, page, write_page
 
 
-def data(*figures: Figure) -> dict[str, Any]:
-    result = Result(
-        "Speed", figures, ["a small run"], {"ours": {"torch": "2"}}, 2, "bench.py", "today", {"cpu": "fast"}
-    )
+def data(*figures: Figure, cpu: str = "fast") -> dict[str, Any]:
+    result = Result("Speed", figures, ["a small run"], {"ours": {"torch": "2"}}, 2, "bench.py", "today", {"cpu": cpu})
     return {**asdict(result), "figures": [figure.to_data() for figure in figures]}
 
 
@@ -24,8 +22,8 @@ def test_what_is_missed_is_printed_as_missed_and_what_is_met_as_met() -> None:
         "one": data(Figure("speed", "a", "x", [1, 2, 3], "b", ">= 2"), Figure("speed", "c", "x", [1], "b", ">= 2")),
     }
     text = page(found, plotted=False)
-    assert "| Speed | speed | a against b | >= 2 | 2× [1, 3] | yes |" in text
-    assert "| Speed | speed | c against b | >= 2 | 1× | **missed** |" in text
+    assert "| Speed | speed | a against b | fast | >= 2 | 2× [1, 3] | yes |" in text
+    assert "| Speed | speed | c against b | fast | >= 2 | 1× | **missed** |" in text
 
 
 def test_a_result_tells_threads_command_date_machine_and_versions() -> None:
@@ -51,6 +49,17 @@ def test_growth_is_plotted_when_there_are_two_sizes_of_a_way(tmp_path: Path) -> 
     write_page({"one": data(*sizes.values())}, tmp_path)
     assert (tmp_path / "images" / "growth.png").read_bytes().startswith(b"\x89PNG")
     assert "images/growth.png" in (tmp_path / "performance.md").read_text()
+
+
+def test_what_two_processors_have_measured_stands_side_by_side(tmp_path: Path) -> None:
+    sizes = [Figure("time", "Edge", "ms", [1.0], at=n) for n in (1000, 10_000)]
+    found = {"one": data(Figure("rate", "a", "1/s", [7.0]), *sizes), "two": data(*sizes, cpu="slow")}
+    assert [line for line in page(found, plotted=False).splitlines() if line.startswith("## Speed")] == [
+        "## Speed, on fast",
+        "## Speed, on slow",
+    ]
+    ways = [figure.way for figure in _grown(_results(found)) if figure.at == 1000]
+    assert ways == ["Edge, fast", "Edge, slow"]
 
 
 def test_the_page_in_the_docs_says_what_its_figures_say() -> None:

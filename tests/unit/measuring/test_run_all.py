@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import bench_gpu
+from machine import arithmetic, facts
 from peers.talking import PeerError, loaded
 from peers.vectors import WORDS, passages
 from run_all import Step, chosen, collected, is_current, measured, parsed
@@ -31,11 +32,23 @@ def step(folder: Path, body: str) -> Step:
 
 def test_a_step_leaves_its_result_and_it_is_collected_over_what_was_kept_before(tmp_path: Path) -> None:
     options, kept = parsed([]), tmp_path / "performance.json"
-    kept.write_text(json.dumps({"gpu": {"title": "before"}, "encode": {"title": "before"}}))
+    here = arithmetic(facts())
+    before = {name: {"title": "before"} for name in (f"gpu, {here}", f"encode, {here}", "encode, another")}
+    kept.write_text(json.dumps(before))
     assert measured(step(tmp_path, GOOD), tmp_path, options)
     found = collected(tmp_path, kept, options)
-    assert [(name, result["title"]) for name, result in found.items()] == [("encode", "Toy"), ("gpu", "before")]
+    titles = {name: result["title"] for name, result in found.items()}
+    assert titles == {f"encode, {here}": "Toy", "encode, another": "before", f"gpu, {here}": "before"}
+    assert list(found)[-1] == f"gpu, {here}"
     assert json.loads(kept.read_text()) == found
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [("avx2 avx512f amx_bf16", "AMX"), ("avx2 avx512f", "AVX-512"), ("avx2", "AVX2"), ("not known", "M4")],
+)
+def test_results_are_told_apart_by_the_widest_arithmetic(flags: str, name: str) -> None:
+    assert arithmetic({"cpu": "M4", "arithmetic": flags}) == name
 
 
 def test_a_step_that_fails_is_noted_with_its_exit_code_and_its_words_are_kept(tmp_path: Path) -> None:
