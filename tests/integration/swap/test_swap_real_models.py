@@ -23,7 +23,7 @@ from loads import Load
 MINILM: Mapping[str, Any] = {"adapter": "sentence-transformers", "model": "all-MiniLM-L6-v2"}
 SHORT: Mapping[str, Any] = {**MINILM, "truncate_dim": 256}
 EXACT = models.SearchParams(exact=True)
-DOCUMENTS, QUERIES = 128, 8
+DOCUMENTS, QUERIES = 64, 8
 
 
 class Scores:
@@ -51,7 +51,7 @@ class Scores:
 
 def config(store: Path, slot: Mapping[str, Any]) -> Config:
     gate = {"sample": 16}
-    raw = {"store": f"edge:{store}", "collection": "c", "slots": {"dense": dict(slot)}, "populate": {"chunk": 128}}
+    raw = {"store": f"edge:{store}", "collection": "c", "slots": {"dense": dict(slot)}, "populate": {"chunk": 64}}
     return parse_config({**raw, "swap": {"gate": gate}, "cache": {"enabled": False}})
 
 
