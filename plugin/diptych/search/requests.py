@@ -6,9 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel
 from qdrant_client import models
 
 from diptych.config.models import CANDIDATES
@@ -19,12 +18,12 @@ from diptych.search.fusion import PointId
 from diptych.search.inputs import Inputs, using
 from diptych.search.pipeline import Retrieve
 from diptych.search.stages import Dbsf, Fusion, Linear, Rrf
+from diptych.stores.unchecked import unchecked_in_part
 from diptych.tenancy import narrowed
 
-Model = TypeVar("Model", bound=BaseModel)
 TIE_BREAK = 1e-5
 _BY_ORIGINALS = models.SearchParams(quantization=models.QuantizationSearchParams(ignore=True))
-_PREFETCH, _REQUEST = models.Prefetch(), models.QueryRequest()
+_make_prefetch, _make_request = unchecked_in_part(models.Prefetch), unchecked_in_part(models.QueryRequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,16 +180,8 @@ def _nest(
 
 
 def _prefetch(**fields: Any) -> models.Prefetch:
-    return _unchecked(_PREFETCH, fields)
+    return _make_prefetch(fields)
 
 
 def _request(**fields: Any) -> models.QueryRequest:
-    return _unchecked(_REQUEST, fields)
-
-
-def _unchecked(blank: Model, fields: dict[str, Any]) -> Model:
-    """A copy of `blank` with these fields, as they are: checking each of their floats costs more than Edge's search."""
-    made = blank.model_copy()
-    made.__dict__.update(fields)
-    made.model_fields_set.update(fields)
-    return made
+    return _make_request(fields)  # checking each of its floats costs more than Edge's search

@@ -35,7 +35,7 @@ class Gate:
         _here.depth -= 1
         with self._changed:
             self._readers -= 1
-            if not self._readers:
+            if self._wanted and not self._readers:
                 self._changed.notify_all()
 
     @contextmanager

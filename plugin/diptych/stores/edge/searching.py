@@ -15,8 +15,8 @@ from diptych.stores.edge.base import EdgeBase
 from diptych.stores.edge.convert import answers
 from diptych.stores.edge.convert.examples import Examples
 from diptych.stores.edge.convert.queries import Lookup, edge_request
-from diptych.stores.edge.convert.unchecked import unchecked
 from diptych.stores.edge.shard import Shard
+from diptych.stores.unchecked import unchecked
 
 
 class Searching(EdgeBase):

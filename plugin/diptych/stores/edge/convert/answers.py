@@ -9,7 +9,7 @@ import qdrant_edge as edge
 from qdrant_client import models
 from qdrant_client.http.models import QueryResponse
 
-from diptych.stores.edge.convert.unchecked import unchecked
+from diptych.stores.unchecked import unchecked
 
 
 def query_response(points: Sequence[Any]) -> QueryResponse:

@@ -25,3 +25,15 @@ def unchecked(model: type[Model]) -> Callable[[dict[str, Any]], Model]:
         return made
 
     return make
+
+
+def unchecked_in_part(model: type[Model]) -> Callable[[dict[str, Any]], Model]:
+    """Makes a `model` of some of its fields; the others have their defaults, and count as not set."""
+    make, blank, put_names = unchecked(model), model().__dict__, BaseModel.__dict__[_SLOTS[1]].__set__
+
+    def make_in_part(values: dict[str, Any]) -> Model:
+        made = make(blank | values)
+        put_names(made, set(values))
+        return made
+
+    return make_in_part
