@@ -93,6 +93,7 @@ def test_ctrl_c_after_the_source_was_read_ends_the_work_too() -> None:
 
 def main() -> None:
     """In a process of its own: read all, work on some, press Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # heard, whatever a test before has left
     got: list[int] = []
     stopped = threading.Event()
 

@@ -49,6 +49,7 @@ def test_ctrl_c_tells_the_work_to_stop_and_is_raised_when_it_has() -> None:
 
 def main() -> None:
     """In a process of its own: work in the background that Ctrl-C stops."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # heard, whatever a test before has left
     stopped, ended = threading.Event(), threading.Event()
 
     def work() -> None:
