@@ -24,7 +24,6 @@ from corpora import folder_of, read_texts
 from diptych_adapters.engines import openvino_graph, quantizing
 from diptych_adapters.engines.batches import BUDGETS, Budget, batches, padded
 from diptych_adapters.engines.parts import Whole
-from diptych_adapters.engines.processor import beside_int8
 from diptych_adapters.engines.tokens import Row, Tokens
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 from figures import Figure, Result
@@ -85,9 +84,8 @@ def counted(request: Any, rows: Sequence[Row], pad: int) -> dict[str, float]:
 
 
 def compiled(model: Any, precision: str, *, counting: bool = False) -> Any:
-    precision = beside_int8() if precision == "int8" else precision
     settings = {
-        "INFERENCE_PRECISION_HINT": openvino_graph.HINTS[precision],
+        "INFERENCE_PRECISION_HINT": openvino_graph.hint(precision),
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERF_COUNT": counting,

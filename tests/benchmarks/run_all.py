@@ -178,10 +178,10 @@ def collected(results: Path, kept: Path, options: argparse.Namespace) -> Mapping
             data = json.loads(file.read_text(encoding="utf-8"))
             found[f"{step.name}, {arithmetic(data.get('machine') or facts())}"] = data
     order = [step.name for step in STEPS]
-    ordered = sorted(found, key=lambda key: (order.index(key.partition(", ")[0]), key))
+    found = {key: found[key] for key in sorted(found, key=lambda key: (order.index(key.partition(", ")[0]), key))}
     if found:
-        kept.write_text(json.dumps({key: found[key] for key in ordered}, indent=1) + "\n", encoding="utf-8")
-    return {key: found[key] for key in ordered}
+        kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return found
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class OpenVinoGraph:
 
     def __init__(self, model: Any, *, precision: str, name: str = "") -> None:
         settings = {
-            "INFERENCE_PRECISION_HINT": HINTS[beside_int8() if precision == "int8" else precision],
+            "INFERENCE_PRECISION_HINT": hint(precision),
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
@@ -62,6 +62,11 @@ class OpenVinoGraph:
             request = self._requests.own = self._compiled.create_infer_request()
         answers = request.infer(fed(self._names, inputs, mask), share_inputs=True)
         return np.array(answers[self._answer], np.float32)
+
+
+def hint(precision: str) -> str:
+    """What OpenVINO calls the precision in which a model of this one computes what is not quantized."""
+    return HINTS[beside_int8() if precision == "int8" else precision]
 
 
 def openvino() -> Any:
