@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from qdrant_client import models
 
@@ -48,7 +48,12 @@ class Load:
 
     def wait_for(self, more: int, seconds: float = 30) -> None:
         """Until so many more answers came, or one failed."""
-        wanted, until = len(self.answers) + more, time.monotonic() + seconds
-        while len(self.answers) < wanted and not self.errors:
-            assert time.monotonic() < until
+        wanted = len(self.answers) + more
+        self.until(lambda: len(self.answers) >= wanted, seconds)
+
+    def until(self, reached: Callable[[], bool], seconds: float = 30) -> None:
+        """Until this is so, or an answer failed."""
+        end = time.monotonic() + seconds
+        while not reached() and not self.errors:
+            assert time.monotonic() < end
             time.sleep(0.005)

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,12 @@ def first_ten(collection: Collection, queries: list[str]) -> list[list[str]]:
     return [[hit.id for hit in hits] for hits in collection.search_batch(queries, params=EXACT)]
 
 
+def has_followed(one: Collection, other: Collection) -> bool:
+    """Whether one answers by the encoders of the other: it loads them first, and answers by its own meanwhile."""
+    mine, others = one.handle.metadata, other.handle.metadata
+    return mine is not None and others is not None and mine.live == others.live
+
+
 def swapped(
     store: Path, documents: list[Mapping[str, Any]], queries: list[str], targets: Mapping[str, Mapping[str, Any]]
 ) -> None:
@@ -75,6 +82,7 @@ def swapped(
             with serving, Load(serving, asked, params=EXACT) as load:
                 load.wait_for(5, 120)
                 report = live.apply(config(store, target))
+                load.until(partial(has_followed, serving, live), 120)
                 load.wait_for(5, 120)
                 scores.add(name, live.handle.slot("dense").encoder)
                 live.rollback()
