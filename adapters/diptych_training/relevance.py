@@ -151,6 +151,12 @@ class Candidates:
         own = similarity.detach().gather(1, self.own[:, None])
         return torch.where(self.positive.gather(1, self.own[:, None]), own + margin, torch.inf)
 
+    def of_rows(self, columns: int) -> Tensor:
+        """Bool `[B, columns]`: whether each document of a row is relevant to the row's own query."""
+        rows, places = len(self.queries), torch.arange(len(self.documents), device=self.documents.device)
+        first = torch.where(self.documents >= 0, _column_of(self.documents), places)
+        return self.positive[:, first].reshape(rows, columns, rows).diagonal(dim1=0, dim2=2).T
+
     @property
     def sisters(self) -> Tensor:
         """Bool `[B, B]`: whether the own positive of row j is relevant to query i; true on the diagonal."""

@@ -18,12 +18,15 @@ from diptych_training.losses.dual_head import split_labels
 from diptych_training.relevance import Relevance
 from diptych_training.teaching import own_scores
 
+NOTHING = -1e6  # a score whose exp is 0, with a gradient that is 0 too
+
 
 class CPRDLoss(RowDistillation):
     """The contrastive loss of the batch plus the likelihood of the teacher's order of a row's valid negatives.
 
-    Negatives are sorted by the teacher; those that it holds for plain mismatches are invalid, their order is noise. The
-    likelihood is Plackett-Luce's (ListMLE), cut after the last valid one.
+    Negatives are sorted by the teacher; those that it holds for plain mismatches are invalid, their order is noise, and
+    those that are judged relevant have no place in it. The likelihood is Plackett-Luce's (ListMLE), cut after the last
+    valid one.
 
     Requirements: (query, positive, negative_1, ...) columns; labels: float `[B, (2 + H) + (1 + H)]`, ids and after them
     the teacher's scores, as `diptych_training.losses.dual_head.labels_of` makes them. With scores alone, `[B, 1 + H]`,
@@ -61,28 +64,31 @@ class CPRDLoss(RowDistillation):
             return super().compute_loss_from_embeddings(embeddings, labels)
         queries, documents = self.prepared(embeddings)
         ids, teacher = split_labels(labels, len(queries), columns, where="CPRDLoss")
-        similarity, found = self.scored(queries, documents, self.candidates(embeddings, ids))
+        known = self.candidates(embeddings, ids)
+        similarity, found = self.scored(queries, documents, known)
         contrast = contrastive(similarity / self.tau, found.positive, found.negative)
         own = own_scores(queries, documents, columns)[:, 1:] / self.tau
-        return contrast + self.weight * self.order(own, teacher[:, 1:].to(own))
+        counted = ~known.of_rows(columns)[:, 1:]
+        return contrast + self.weight * self.order(own, teacher[:, 1:].to(own), counted)
 
     def of_rows(self, student: Tensor, teacher: Tensor) -> Tensor:
         """The loss of scores `[B, 1 + H]`, with contrast within the row."""
         infonce = -student.log_softmax(1)[:, 0].mean()
         return infonce + self.weight * self.order(student[:, 1:], teacher[:, 1:])
 
-    def order(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """The part that is about the order of negatives `[B, H]`."""
-        sorted_, places = teacher.sort(dim=1, descending=True, stable=True)
-        scores = student.gather(1, places)
+    def order(self, student: Tensor, teacher: Tensor, counted: Tensor | None = None) -> Tensor:
+        """The part that is about the order of negatives `[B, H]`; of those that are `counted`, where that is given."""
+        counted = torch.ones_like(student, dtype=torch.bool) if counted is None else counted
+        sorted_, places = teacher.masked_fill(~counted, -torch.inf).sort(dim=1, descending=True, stable=True)
+        scores = student.masked_fill(~counted, NOTHING).gather(1, places)
         # log of the sum of exp over each place and all after it
         rest = scores.flip(1).logcumsumexp(1).flip(1)
-        valid = self._valid(sorted_)
+        valid = self._valid(sorted_, counted.sum(1, keepdim=True))
         terms = torch.where(valid, rest - scores, torch.zeros_like(scores)).sum(1)
         return (terms / valid.sum(1).clamp(min=1)).mean()
 
-    def _valid(self, teacher: Tensor) -> Tensor:
-        if self.top is None:
-            return teacher.sigmoid() >= self.min_prob
+    def _valid(self, teacher: Tensor, counted: Tensor) -> Tensor:
         places = torch.arange(teacher.shape[1], device=teacher.device)
-        return (places < self.top * teacher.shape[1]).expand_as(teacher)
+        if self.top is None:
+            return (teacher.sigmoid() >= self.min_prob) & (places < counted)
+        return places < self.top * counted

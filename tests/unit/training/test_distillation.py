@@ -99,6 +99,26 @@ def test_cprd_with_ids_contrasts_with_the_batch_and_knows_what_is_relevant() -> 
         CPRDLoss(Given())(columns(*embeddings), ids)
 
 
+@pytest.mark.parametrize("options", [{}, {"min_prob": 0.0}, {"top": 0.5}], ids=["valid", "all", "the best"])
+def test_cprd_does_not_order_a_negative_that_is_judged_relevant(options: dict[str, Any]) -> None:
+    embeddings, teacher = [drawn(seed, 1, 8) for seed in range(6)], torch.tensor([[4.0, 3.0, 2.0, 1.0, 0.5]])
+    ids = torch.tensor([[0, 0, 10, 20, 30, 40]])
+    labels = torch.tensor([labels_of(ids[0].tolist(), teacher[0].tolist())])
+
+    def order(relevance: Relevance, kept: list[int], ids: Tensor, labels: Tensor) -> float:
+        given = columns(*(embeddings[n] for n in kept))
+        whole = CPRDLoss(Given(), relevance=relevance, **options)(given, labels)
+        return float(whole) - float(ContrastiveLoss(Given(), tau=0.07, relevance=relevance)(given, ids))
+
+    without = torch.tensor([labels_of([0, 0, 10, 30, 40], [4.0, 3.0, 1.0, 0.5])])
+    wanted = order(Relevance(), [0, 1, 2, 4, 5], ids[:, [0, 1, 2, 4, 5]], without)
+    assert order(Relevance([(0, 20)]), [0, 1, 2, 3, 4, 5], ids, labels) == pytest.approx(wanted, rel=1e-4)
+    again = ids.clone()  # the row's own positive once more among its negatives
+    again[0, 3] = 0
+    labels[0, 3] = 0.0
+    assert order(Relevance(), [0, 1, 2, 3, 4, 5], again, labels) == pytest.approx(wanted, rel=1e-4)
+
+
 def test_kl_is_0_for_the_teachers_own_scores_and_what_a_row_adds_to_them() -> None:
     scores = drawn(4, 3, 5).double()
     loss = KLDistillation(Given(), temperature=2.0)
