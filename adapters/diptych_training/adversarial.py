@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import ContractError
 from diptych.protocols import Kind
-from diptych_training.data.model_source import ModelSource
+from diptych_training.data.exact_mining import excluded, mine
 from diptych_training.losses import AR2RetrieverLoss, ListwiseLoss, TaughtLoss
 from diptych_training.losses.distillation import Form
 from diptych_training.running import family
@@ -28,7 +28,6 @@ from diptych_training.running.columns import prompts_of_columns
 from diptych_training.teaching import LiveTeacher
 
 Mined = Mapping[int, list[int]]  # for each query with a relevant document its negatives, hardest first
-CHUNK = 256  # queries that are compared with all documents at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +114,12 @@ class AR2:
         self.judge, self.watched = ranker, watched
         self.queries, self.documents = queries, documents
         self.relevant = {query: list(own) for query, own in relevant.items() if own}
-        if not self.relevant or len(documents) <= self.game.negatives + max(map(len, self.relevant.values())):
+        if not self._enough():
             raise ContractError(
                 "there is nothing to play with",
                 where="AR2",
                 got=f"{len(self.relevant)} queries with relevant documents, {len(documents)} documents",
-                expected=f"a query at least, and more than {self.game.negatives} documents beside the relevant ones",
+                expected=f"a query at least, and over {self.game.negatives} documents beside relevant ones and copies",
             )
         game, steps = self.game, self.game.warm_ranker_steps + self.game.rounds * self.game.ranker_steps
         self._ranker_plan = _plan(ranker, game, game.ranker_rate, steps)
@@ -185,6 +184,14 @@ class AR2:
         ids = torch.tensor(self._rows(mined))
         scores = LiveTeacher(Scoring(ranker, self.game.precision), self.queries, self.documents)(ids)
         return float((scores[:, 1:] - scores[:, :1]).sigmoid().mean())
+
+    def _enough(self) -> bool:
+        """Whether there are queries, and documents to mine beside those that are relevant and their copies."""
+        places = [place for own in self.relevant.values() for place in own]
+        if not places or max(places) >= len(self.documents):
+            return False
+        most = max(map(len, excluded(self.documents, self.relevant).values()))
+        return len(self.documents) > self.game.negatives + most
 
     def _parts(self) -> dict[str, Any]:
         plans = {"retriever": self._retriever_plan, "ranker": self._ranker_plan}
@@ -252,26 +259,6 @@ class Scoring:
                 activation_fn=torch.nn.Identity(),
             )
         return np.asarray(found.float().cpu().numpy(), np.float32)
-
-
-def mine(
-    retriever: Any,
-    queries: Sequence[str],
-    documents: Sequence[str],
-    relevant: Mapping[int, Sequence[int]],
-    negatives: int,
-) -> dict[int, list[int]]:
-    """For each query its `negatives` most similar documents that are not judged relevant, exactly, best first."""
-    source, asked = ModelSource(retriever, {str(n): text for n, text in enumerate(documents)}), list(relevant)
-    depth = negatives + max(map(len, relevant.values()))
-    found: dict[int, list[int]] = {}
-    for start in range(0, len(asked), CHUNK):
-        part = asked[start : start + CHUNK]
-        rankings = source.find([queries[query] for query in part], [[] for _ in part], depth)
-        for query, own in zip(part, rankings, strict=True):
-            places = (int(name) for name, _ in own.ranking)
-            found[query] = [place for place in places if place not in relevant[query]][:negatives]
-    return found
 
 
 def _plan(

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from diptych.errors import ContractError
-from diptych_training.adversarial import AR2, Game, mine
+from diptych_training.adversarial import AR2, Game
+from diptych_training.data.exact_mining import mine
 from tiny_models import WORDS, cross_encoder, encoder
 
 QUERIES = [f"{WORDS[n]} {WORDS[n + 1]}" for n in range(12)]
@@ -47,6 +48,16 @@ def test_the_mined_are_the_most_similar_documents_that_are_not_judged_relevant(p
         assert scores[own] == pytest.approx(scores[others[:4]], abs=1e-6)
         assert not set(own) & set(RELEVANT[query])
     assert list(mined) == list(range(11))
+
+
+def test_a_copy_of_a_relevant_document_is_not_mined(played: AR2) -> None:
+    copied = [*DOCUMENTS, *DOCUMENTS[:3] * 5]
+    mined = mine(played.retriever, QUERIES, copied, played.relevant, 4)
+    for query, own in mined.items():
+        assert len(own) == 4
+        assert not {copied[place] for place in own} & {copied[place] for place in RELEVANT[query]}
+    with pytest.raises(ContractError, match="nothing to play with"):
+        AR2(played.retriever, played.ranker, QUERIES, DOCUMENTS[:6] + DOCUMENTS[:1] * 20, {0: [0]}, game=Game())
 
 
 def test_each_side_leaves_the_other_alone_and_learns(played: AR2) -> None:
