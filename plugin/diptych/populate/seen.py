@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import sqlite3
 from enum import Enum, auto
 from types import TracebackType
 from typing import Self
 
 CACHE_KIB = 65_536  # of the table in memory; the rest lies in a file that the system deletes with the process
+NEWEST = 8192  # ids in a dictionary until they are put down together: a statement for each would wait for Python's lock
+FILTER_BITS = 1 << 27  # 16 MiB once they are all in use; up to some ten million ids it knows nearly every new one
+KEY, HELD = 16, 33  # bytes of a digest, and of what is held of an id: a mark, the content hash, the point's digest
+MENTIONED = bytes(HELD)
 
 
 class Meeting(Enum):
@@ -29,9 +34,11 @@ class SeenIds:
         self._base = sqlite3.connect("", isolation_level=None)  # "" is SQLite's private temporary file
         for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{CACHE_KIB}"):
             self._base.execute(f"PRAGMA {pragma}")
-        self._base.execute("CREATE TABLE seen (id BLOB PRIMARY KEY, content BLOB, point BLOB) WITHOUT ROWID")
+        self._base.execute("CREATE TABLE seen (id BLOB PRIMARY KEY, held BLOB) WITHOUT ROWID")
         self._base.execute("CREATE TABLE points (point BLOB PRIMARY KEY, id BLOB) WITHOUT ROWID")
         self._base.execute("BEGIN")
+        self._newest: dict[bytes, bytes] = {}
+        self._filter = _Filter()
 
     def __enter__(self) -> Self:
         return self
@@ -40,19 +47,16 @@ class SeenIds:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._base.close()
+        self._filter.close()
 
     def claim(self, identifier: str, content_hash: str, point: int | str) -> Meeting:
         """Take the id for this content, unless a document before has it."""
         key, content = _digest(identifier), bytes.fromhex(content_hash)
-        taken = self._base.execute(
-            "INSERT INTO seen VALUES (?, ?, ?) ON CONFLICT DO UPDATE "
-            "SET content = excluded.content, point = excluded.point WHERE content IS NULL",
-            (key, content, _digest(str(point))),
-        )
-        if taken.rowcount:
+        known = self._meet(key)
+        if known in (None, MENTIONED):
+            self._hold(key, b"\x01" + content + _digest(str(point)))
             return Meeting.FIRST
-        ((known,),) = self._base.execute("SELECT content FROM seen WHERE id = ?", (key,))
-        return Meeting.SAME if known == content else Meeting.OTHER_CONTENT
+        return Meeting.SAME if known[1 : 1 + KEY] == content else Meeting.OTHER_CONTENT
 
     def claim_point(self, point: int | str, identifier: str) -> bool:
         """Take the point for a document; False when another document of this run has it."""
@@ -63,13 +67,62 @@ class SeenIds:
 
     def mention(self, identifier: str) -> None:
         """Note that the source has this id, though what it has there cannot be indexed."""
-        self._base.execute("INSERT OR IGNORE INTO seen VALUES (?, NULL, NULL)", (_digest(identifier),))
+        key = _digest(identifier)
+        if self._meet(key) is None:
+            self._hold(key, MENTIONED)
 
     def accounts_for(self, identifier: str, point: int | str | None) -> bool:
         """Whether this run's source has the document, and would put it at this very point; None stands for any."""
-        rows = self._base.execute("SELECT point FROM seen WHERE id = ?", (_digest(identifier),)).fetchall()
-        return bool(rows) and (point is None or rows[0][0] in (None, _digest(str(point))))
+        known = self._known(_digest(identifier))
+        return known is not None and (point is None or known == MENTIONED or known[1 + KEY :] == _digest(str(point)))
+
+    def _meet(self, key: bytes) -> bytes | None:
+        """What is held of an id, which is held from now on."""
+        return self._known(key) if self._filter.add(key) else None
+
+    def _known(self, key: bytes) -> bytes | None:
+        if (held := self._newest.get(key)) is not None:
+            return held
+        row = self._base.execute("SELECT held FROM seen WHERE id = ?", (key,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def _hold(self, key: bytes, held: bytes) -> None:
+        self._newest[key] = held
+        if len(self._newest) >= NEWEST:
+            rows = b"".join(key + self._newest[key] for key in sorted(self._newest))
+            self._base.execute(
+                "WITH RECURSIVE row(at) AS (SELECT 1 UNION ALL SELECT at + :all FROM row WHERE at + :all <= :bytes) "
+                "INSERT OR REPLACE INTO seen SELECT substr(:rows, at, :key), substr(:rows, at + :key, :held) FROM row",
+                {"rows": rows, "all": KEY + HELD, "bytes": len(rows), "key": KEY, "held": HELD},
+            )
+            self._newest.clear()
+
+
+class _Filter:
+    """Tells ids that are certainly new; of a few others too it says that they may have been met.
+
+    Source: B. Bloom, Space/time trade-offs in hash coding with allowable errors (1970), with four bits a key.
+    """
+
+    def __init__(self) -> None:
+        self._bits = mmap.mmap(-1, FILTER_BITS // 8)  # pages become memory when they are first written to
+
+    def add(self, key: bytes) -> bool:
+        """Put a key in; whether it may have been in before."""
+        bits, met, place = self._bits, True, int.from_bytes(key[:8], "little")
+        step = int.from_bytes(key[8:], "little") | 1
+        for _ in range(4):
+            byte, bit = (place & (FILTER_BITS - 1)) >> 3, 1 << (place & 7)
+            if not bits[byte] & bit:
+                bits[byte] |= bit
+                met = False
+            place += step
+        return met
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._bits.close()
 
 
 def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=KEY).digest()

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from diptych.populate import seen as seen_ids
 from diptych.populate.seen import Meeting, SeenIds
 
 ONE, TWO = "0" * 32, "f" * 32
@@ -17,7 +18,11 @@ def test_an_id_is_met_first_then_the_same_or_with_other_content() -> None:
         assert seen.claim("b", ONE, 2) is Meeting.FIRST
 
 
-def test_it_agrees_with_a_dictionary_over_many_ids() -> None:
+@pytest.mark.parametrize("newest", [1, 7, 8192], ids=["each at once", "some at a time", "all in memory"])
+@pytest.mark.parametrize("bits", [64, 1 << 27], ids=["a filter that is full", "a filter with room"])
+def test_it_agrees_with_a_dictionary_over_many_ids(monkeypatch: pytest.MonkeyPatch, newest: int, bits: int) -> None:
+    monkeypatch.setattr(seen_ids, "NEWEST", newest)
+    monkeypatch.setattr(seen_ids, "FILTER_BITS", bits)
     chance = random.Random(3)
     known: dict[str, str] = {}
     with SeenIds() as seen:
@@ -26,7 +31,20 @@ def test_it_agrees_with_a_dictionary_over_many_ids() -> None:
             expected = Meeting.FIRST if identifier not in known else Meeting.OTHER_CONTENT
             if known.setdefault(identifier, content) == content and expected is not Meeting.FIRST:
                 expected = Meeting.SAME
-            assert seen.claim(identifier, content, 1) is expected
+            assert seen.claim(identifier, content, identifier) is expected
+        assert all(seen.accounts_for(identifier, identifier) for identifier in known)
+        assert not any(seen.accounts_for(f"id{number}", None) for number in range(2000, 2100))
+
+
+def test_an_id_that_was_put_down_as_mentioned_can_be_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seen_ids, "NEWEST", 1)
+    with SeenIds() as seen:
+        seen.mention("a")
+        assert seen.claim("a", ONE, 7) is Meeting.FIRST
+        seen.mention("a")
+        assert seen.claim("a", TWO, 7) is Meeting.OTHER_CONTENT
+        assert seen.accounts_for("a", 7)
+        assert not seen.accounts_for("a", 8)
 
 
 def test_a_mentioned_id_is_accounted_for_wherever_its_point_lies_and_can_still_be_claimed() -> None:
