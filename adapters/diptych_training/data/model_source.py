@@ -17,6 +17,8 @@ class ModelSource:
         documents: text by id; those without text are not found.
         batch_size: of encoding.
         precision: of encoding.
+
+    `vectors` are the model's of the documents that have text, in their order: a tensor on its device.
     """
 
     def __init__(
@@ -26,13 +28,13 @@ class ModelSource:
         self._documents = {name: text for name, text in documents.items() if text}
         self._names = list(self._documents)
         self._places = {name: place for place, name in enumerate(self._names)}
-        self._held = self._encoded(model.encode_document, list(self._documents.values()))
+        self.vectors = self._encoded(model.encode_document, list(self._documents.values()))
 
     def find(self, queries: Sequence[str], named: Sequence[Sequence[str]], depth: int) -> list[Found]:
         """As `CandidateSource`."""
         if not queries:
             return []
-        scores = self._model.similarity(self._encoded(self._model.encode_query, queries), self._held)
+        scores = self._model.similarity(self._encoded(self._model.encode_query, queries), self.vectors)
         values, places = scores.topk(min(depth, len(self._names)), dim=1)
         rankings = zip(values.tolist(), places.tolist(), strict=True)
         known = [[name for name in own if name in self._places] for own in named]

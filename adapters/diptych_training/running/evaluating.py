@@ -66,14 +66,15 @@ class Pooled(HeldOut):
 
     def measured(self, model: Any) -> dict[str, float]:
         """The values of a model, by measure: the greatest F1 at one threshold, and that threshold, among them."""
-        pool = self.pool(model)
-        return {**super().measured(model), AUC: pool.auc, "F1": pool.best.f1, "threshold": pool.best.score}
-
-    def pool(self, model: Any) -> ScorePool:
-        """The scores of each query's relevant documents and of its best others."""
         texts = dict(zip(self.inner.corpus_ids, self.inner.corpus, strict=True))
-        asked = {query: [name for name in self.held.relevant(query) if name in texts] for query in self.held.qrels}
         source = ModelSource(model, texts, batch_size=self.batch_size)
+        searched, pool = self.inner(model, corpus_embeddings=source.vectors), self._pool(source)
+        return {**by_metric(searched), AUC: pool.auc, "F1": pool.best.f1, "threshold": pool.best.score}
+
+    def _pool(self, source: ModelSource) -> ScorePool:
+        """The scores of each query's relevant documents and of its best others."""
+        known = set(self.inner.corpus_ids)
+        asked = {query: [name for name in self.held.relevant(query) if name in known] for query in self.held.qrels}
         depth = POOLED + max(map(len, asked.values()))
         found = source.find([self.held.queries[query] for query in asked], list(asked.values()), depth)
         rows: list[tuple[float, bool]] = []

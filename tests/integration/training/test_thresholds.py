@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
+from diptych_training.running.evaluating import HeldOut, Pooled
 from every_recipe import made, options_of, write_world
+from tiny_models import encoder
 from tiny_training import Told
 
 
@@ -35,3 +37,24 @@ def test_the_threshold_is_measured_and_auc_chooses_the_checkpoint(
     found = scores >= after["threshold"] - 1e-6
     assert after["F1"] == pytest.approx(2 * (found & relevant).sum() / (found.sum() + relevant.sum()))
     assert "nDCG@10" in after
+
+
+def test_documents_are_encoded_once_for_the_search_and_the_threshold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_world(tmp_path)
+    trained = made(options_of("mw", tmp_path, tmp_path / "run", epochs=1), Told())
+    measure, model = trained.evaluator(), encoder(tmp_path / "model")
+    assert isinstance(measure, Pooled)
+    plain = HeldOut(measure.inner)(model)
+    encoded: list[str] = []
+    real = model.encode_document
+
+    def counted(texts: list[str], **options: Any) -> Any:
+        encoded.extend(texts)
+        return real(texts, **options)
+
+    monkeypatch.setattr(model, "encode_document", counted)
+    found = measure(model)
+    assert sorted(encoded) == sorted(measure.inner.corpus)
+    assert {name: found[name] for name in plain} == pytest.approx(plain)
