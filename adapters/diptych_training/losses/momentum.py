@@ -30,8 +30,7 @@ class MomentumContrastiveLoss(RetrievalLoss):
     Requirements: (query, positive, negative_1, ...) columns; labels: none, or ids `[B, 2 + H]`.
 
     Args:
-        model: that is trained; the twin is a copy of it as it is at the first batch. Neither twin nor queue is kept in
-            checkpoints: where a killed training goes on, they start anew.
+        model: that is trained; the twin is a copy of it as it is at the first batch.
         tau: temperature.
         momentum: m of the twin.
         queue: vectors that are kept of each side.
@@ -57,7 +56,7 @@ class MomentumContrastiveLoss(RetrievalLoss):
             where, expected = "MomentumContrastiveLoss", "0 <= momentum < 1, queue >= 1, tau > 0"
             raise ContractError("unusable options", where=where, got=got, expected=expected)
         self.tau, self.momentum = tau, momentum
-        # In a tuple and a list: queues and twin are no part of what is trained or kept, and dropout stays off.
+        # In a tuple and a list: queues and twin are no part of what is trained, and dropout stays off.
         self._queues = (Queue(queue), Queue(queue))
         self._twin: list[Any] = []
         self._seen: list[Tensor] = []
@@ -78,6 +77,11 @@ class MomentumContrastiveLoss(RetrievalLoss):
         if not self._twin:
             self._twin = [copy.deepcopy(self.model).requires_grad_(False).eval()]
         return self._twin[0]
+
+    @property
+    def kept_aside(self) -> dict[str, torch.nn.Module]:
+        """What checkpoints have beside what is trained, for a killed training to go on with."""
+        return {"twin": self.twin, "queries": self.queries, "documents": self.documents}
 
     def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch."""

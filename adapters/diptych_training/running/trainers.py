@@ -76,15 +76,24 @@ class _Checkpoints:
         self._load_from_checkpoint(self.state.best_model_checkpoint)
 
     def _weights(self) -> dict[str, torch.Tensor]:
-        """Parameters and buffers of the model and of the loss around it, those that share memory once."""
+        """Parameters and buffers of the model, of the loss and of what that keeps aside; shared memory once."""
         found, seen = {}, set()
-        for part, module in (("model", self.model), ("loss", self.loss)):
+        for part, module in {"model": self.model, "loss": self.loss, **_aside(self.loss)}.items():
             own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
             for name, value in own.items():
                 if value.data_ptr() not in seen or not value.numel():
                     found[f"{part}.{name}"] = value
                     seen.add(value.data_ptr())
         return found
+
+
+def _aside(loss: Any) -> dict[str, torch.nn.Module]:
+    """What the parts of a loss keep aside, by a name for each: modules in `kept_aside`, of which none is trained."""
+    return {
+        f"loss.{part}.{name}": module
+        for part, own in loss.named_modules()
+        for name, module in getattr(own, "kept_aside", {}).items()
+    }
 
 
 def _diverged(what: str, step: int, got: object) -> ConfigError:
