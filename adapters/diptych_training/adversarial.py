@@ -155,7 +155,7 @@ class AR2:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state`."""
         for name, part in self._parts().items():
-            part.load_state_dict(state[name])
+            part.load_state_dict(copy.deepcopy(state[name]))  # an optimiser works in what it is given
 
     def train_ranker(self, mined: Mined, steps: int, *, seed: int) -> float:
         """Steps of the ranker on the mined negatives; the mean loss. The retriever is not touched."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,16 @@ def test_every_round_mines_anew_and_reports_what_it_saw(played: AR2) -> None:
     assert [one.number for one in rounds] == [1, 2]
     assert all(0 < one.hardness < 1 and 0 < one.fooled < 1 for one in rounds)
     assert rounds[0].hardness != rounds[1].hardness
+
+
+def test_a_state_stays_as_it_is_while_who_loaded_it_plays_on(played: AR2) -> None:
+    played.warm()
+    kept = played.state()
+    before = copy.deepcopy(kept)
+    played.load_state(kept)
+    played.play(1)
+    for side, state in before["ranker.0"]["state"].items():
+        assert torch.equal(kept["ranker.0"]["state"][side]["exp_avg"], state["exp_avg"])
 
 
 def test_no_row_that_either_is_trained_on_has_a_judged_document_for_a_negative(tmp_path: Path) -> None:
