@@ -72,6 +72,8 @@ def _public(options: RecipeOptions) -> Any:
 def _shortened(value: Any) -> Any:
     if isinstance(value, Path):
         return file_name(value)
+    if isinstance(value, str):  # a text such as a prompt may begin with a slash, too
+        return file_name(Path(value)) if Path(value).is_absolute() and Path(value).exists() else value
     if isinstance(value, dict):
         return {key: _shortened(item) for key, item in value.items()}
     return [_shortened(item) for item in value] if isinstance(value, list | tuple) else value

@@ -40,6 +40,7 @@ def test_a_killed_training_ends_as_one_that_was_not(recipe: str, world: Path, ki
     whole = made(options_of(recipe, world, tmp_path / "whole"), Told()).train()
     report = made(options_of(recipe, world, killed / recipe), Told()).train()
     assert 0 < report.resumed_at < report.steps == whole.steps
+    assert str(world) not in (Path(whole.folder) / "README.md").read_text("utf-8")  # a card is shared
     ends = sorted(path.relative_to(whole.folder) for path in Path(whole.folder).rglob("*.safetensors"))
     assert ends
     for end in ends:
