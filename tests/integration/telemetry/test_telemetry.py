@@ -16,6 +16,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.util._once import Once
 
 from diptych import Collection, Registry
 from diptych.config import Config
@@ -31,11 +32,18 @@ PIPELINE = Retrieve("dense") + Retrieve("lexical") >> Rrf() >> Rerank("fake-rera
 
 @pytest.fixture(scope="module")
 def exporter() -> Iterator[InMemorySpanExporter]:
-    """OpenTelemetry, as an application sets it up once for its process."""
+    """OpenTelemetry, as an application sets it up once for its process; gone with this file.
+
+    A provider that is left behind after its end has every later search of this process logged as a warning. There is
+    no public way to take one away.
+    """
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
-    yield exporter
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trace, "_TRACER_PROVIDER", None)
+        patch.setattr(trace, "_TRACER_PROVIDER_SET_ONCE", Once())
+        trace.set_tracer_provider(provider)
+        yield exporter
     provider.shutdown()
 
 
