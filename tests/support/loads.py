@@ -12,6 +12,9 @@ from diptych import Collection
 from diptych.types import Hit
 
 
+PAUSE = 0.001  # between two queries: none would keep Python's lock from the others most of the time
+
+
 class Load:
     """Asks one query after another in a thread of its own, and keeps the answers and what went wrong."""
 
@@ -30,7 +33,7 @@ class Load:
         self._thread = threading.Thread(target=self._run, name="load")
 
     def _run(self) -> None:
-        while not self._over.is_set():
+        while not self._over.wait(PAUSE):
             number = (len(self.answers) + len(self.errors)) % len(self._queries)
             try:
                 hits = self._collection.search(self._queries[number], limit=self._limit, params=self._params)
