@@ -28,7 +28,7 @@ from corpora import folder_of
 from figures import Result
 from machine import cores
 from peers import encoding, populating, querying, towers
-from variants import FASTEST
+from variants import fastest
 
 WHAT: Mapping[str, Callable[[argparse.Namespace], Result]] = {
     "encode": encoding.measure,
@@ -49,7 +49,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--model", default="", help="for sparse and pairs, instead of the one that is taken there")
-    parser.add_argument("--ways", default="", help=f"variants of diptych; populate and query take {FASTEST!r} else")
+    parser.add_argument("--ways", default="", help=f"variants of diptych; populate and query take {fastest()!r} else")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     options.corpora = list(dict.fromkeys(folder_of(name) for name in options.corpus.split(",")))

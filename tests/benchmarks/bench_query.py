@@ -36,6 +36,7 @@ from diptych.payloads import to_payload
 from diptych.types import Document, Floats
 from figures import RATIO, Figure, Result
 from machine import cores, versions
+from variants import fastest
 
 CALLERS = 16
 WAYS = ("one caller", "one coroutine", f"{CALLERS} coroutines", f"{CALLERS} threads")
@@ -186,8 +187,8 @@ def main() -> None:
     parser.add_argument("--corpus", default="cranfield", help="a collection below $DIPTYCH_DATA, or a path")
     parser.add_argument("--points", type=int, default=1400)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--backend", default="torch")
-    parser.add_argument("--precision")
+    parser.add_argument("--backend", default="openvino")
+    parser.add_argument("--precision", default=fastest().split()[-1])
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(cores())

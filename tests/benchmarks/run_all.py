@@ -64,7 +64,7 @@ STEPS = (
     ),
     Step(
         "concurrency",
-        "bench_query.py --points 1400 --backend openvino --precision bfloat16 --rounds 5",
+        "bench_query.py --points 1400 --rounds 5",
         "--points 200 --rounds 1",
     ),
     Step(
