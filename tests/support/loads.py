@@ -11,7 +11,6 @@ from qdrant_client import models
 from diptych import Collection
 from diptych.types import Hit
 
-
 PAUSE = 0.001  # between two queries: none would keep Python's lock from the others most of the time
 
 
