@@ -33,6 +33,7 @@ from diptych.collection import Collection
 from diptych.config import parse_config
 from diptych.evaluate import read_beir
 from diptych.payloads import to_payload
+from diptych.sampling import wanted
 from diptych.types import Document, Floats
 from figures import RATIO, Figure, Result
 from machine import cores, versions
@@ -60,8 +61,10 @@ def fill(collection: Collection, documents: Sequence[Document], points: int) -> 
     """The documents with their vectors, and jittered copies of them up to the number of points."""
     handle, random = collection.handle, np.random.default_rng(0)
     handle.create({})
-    slot = handle.slot("dense")
-    own: Floats = np.stack(slot.encode("document", [f"{d.title} {d.text}".strip() for d in documents]))  # type: ignore[arg-type]
+    slot, texts = handle.slot("dense"), [f"{d.title} {d.text}".strip() for d in documents]
+    if sample := wanted(slot.encoder):
+        slot.encoder.look_at(texts[:sample])
+    own: Floats = np.stack(slot.encode("document", texts))  # type: ignore[arg-type]
     make = models.PointStruct.model_construct
     for first in range(0, points, len(own)):
         rows = own[: points - first]

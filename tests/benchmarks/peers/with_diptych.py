@@ -16,6 +16,7 @@ from diptych import Collection, hookimpl
 from diptych.config.models import Config
 from diptych.payloads import to_payload
 from diptych.registry import Registry
+from diptych.sampling import wanted
 from diptych.specs import AdapterSpec
 from diptych.types import Document
 from machine import OURS
@@ -60,13 +61,17 @@ class Peer:
         self._folder: Any = None
 
     def encode(self, inputs: Sequence[Any]) -> Any:
-        sample = int(getattr(self._encoder, "sample", 0))
-        if sample and self._kind != "cross-encoder" and not self._shown:
-            self._encoder.look_at(inputs[:sample])  # as the host shows them, in the round that does not count
-            self._shown = True
+        self._show(inputs)
         if self._kind == "cross-encoder":
             return self._encoder.predict([(query, document) for query, document in inputs])
         return self._encoder.encode_document(inputs)
+
+    def _show(self, texts: Sequence[Any]) -> None:
+        """Show it what it is to be quantized on, as the host does, in the round that does not count."""
+        sample = wanted(self._encoder)
+        if sample and self._kind != "cross-encoder" and not self._shown:
+            self._encoder.look_at(texts[:sample])
+            self._shown = True
 
     def array(self, found: Any) -> Any:
         """Sparse vectors as rows of a dense matrix, to compare them."""
@@ -97,6 +102,7 @@ class Peer:
 
     def fill(self, texts: Sequence[str], vectors: Any) -> None:
         """Points as populate writes them, then the index, as populate makes it at its end."""
+        self._show(texts)
         handle, client = self._collection.handle, self._collection.client
         handle.create({})
         make: Any = models.PointStruct.model_construct  # as it is, without pydantic's look at every number
