@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_two_lines.py --documents 200 --queries 30 --rounds 3
 
 Both sides are the framework's quick start on qdrant-client's local mode, in one process with the same threads, by
-turns: once with its own sentence-transformers embedder, once with diptych's (OpenVINO, bfloat16), the same weights,
+turns: once with its own sentence-transformers embedder, once with diptych's (OpenVINO; bfloat16 with AMX, else float32), the same weights,
 loaded before. Timed are bringing all documents into a new collection, and queries from text to ten documents, each
 asked once a round. A round before does not count. Printed: the ratio of documents a second, and of the median time of
 a query.
@@ -27,6 +27,7 @@ from corpora import folder_of, read_texts
 from diptych.evaluate import read_beir
 from figures import RATIO, Figure, Result
 from machine import cores, versions
+from variants import fastest
 
 SIDES = ("before", "two_lines")
 LIMIT = 10
@@ -79,7 +80,8 @@ def main() -> None:
     queries = [query.text for query in read_beir(corpus)[0]][: options.queries]
     figures = [f for name in options.frameworks.split(",") for f in measured(name, texts, queries, options.rounds)]
     notes = [
-        f"{len(texts)} documents and {len(queries)} queries of {corpus.name}; the framework's own store on both sides."
+        f"{len(texts)} documents and {len(queries)} queries of {corpus.name}; the framework's own store on both sides; "
+        f"{fastest(seen=False)}."
     ]
     Result("Two changed lines in a framework", figures, notes, {"diptych": versions()}, cores()).write(options.json)
 

@@ -5,7 +5,7 @@
 Three ways through each framework, judged by nDCG@10, Recall@100 and a paired interval against the first:
 
 - before: its quick start, sentence-transformers' all-MiniLM-L6-v2 into its own Qdrant store in memory;
-- two lines: the same store, the same model through diptych (OpenVINO, bfloat16);
+- two lines: the same store, the same model through diptych (OpenVINO; bfloat16 with AMX, else float32);
 - collection: a diptych collection behind the framework's interface, the same model fused with BM25 by RRF.
 
 Nothing is timed here: bench_peers.py does that. `--frameworks` picks some.
@@ -27,15 +27,15 @@ from corpora import folder_of, read_texts
 from diptych import Collection, Run
 from diptych.config import parse_config
 from diptych.evaluate import compare, comparison_table, evaluate, read_beir, table
+from variants import VARIANTS, fastest
 
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 DEEP = 100
 METRICS = ["nDCG@10", "R@100"]
-DENSE: dict[str, str] = {
+DENSE: dict[str, Any] = {
     "adapter": "sentence-transformers",
     "model": "all-MiniLM-L6-v2",
-    "backend": "openvino",
-    "precision": "bfloat16",
+    **VARIANTS[fastest(seen=False)].options,
 }
 OPTIONS: dict[str, Any] = {name: value for name, value in DENSE.items() if name != "adapter"}
 SLOTS: dict[str, Any] = {"dense": DENSE, "lexical": {"adapter": "bm25", "language": "english"}}
