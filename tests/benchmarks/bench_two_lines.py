@@ -3,10 +3,10 @@
     python tests/benchmarks/bench_two_lines.py --documents 200 --queries 30 --rounds 3
 
 Both sides are the framework's quick start on qdrant-client's local mode, in one process with the same threads, by
-turns: once with its own sentence-transformers embedder, once with diptych's (OpenVINO; bfloat16 with AMX, else float32), the same weights,
-loaded before. Timed are bringing all documents into a new collection, and queries from text to ten documents, each
-asked once a round. A round before does not count. Printed: the ratio of documents a second, and of the median time of
-a query.
+turns: once with its own sentence-transformers embedder, once with diptych's (OpenVINO; bfloat16 with AMX, else
+float32), the same weights, loaded before. Timed are bringing all documents into a new collection, and queries from text
+to ten documents, each asked once a round. A round before does not count. Printed: the ratio of documents a second, and
+of the median time of a query.
 """
 
 from __future__ import annotations
