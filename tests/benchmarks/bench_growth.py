@@ -3,13 +3,14 @@
     python tests/benchmarks/bench_growth.py --sizes 1000,10000,100000 --rounds 3
     python tests/benchmarks/bench_growth.py --sizes 1000,10000,100000,1000000 --quantization     half an hour
 
-Made-up documents of 12 words and 384 numbers each into Edge, by an encoder that draws its vectors; beside it the same
-points straight into qdrant_edge. A process for each size and side, so peak memory is its own. The cost of a point is
-the wall time of populate without the encoder's own seconds and without building the index, which is reported for itself
-(it is another process; its memory too). Then queries, after a round of them that does not count: the median time, and
-recall@10 against a full scan, by Qdrant's default width of the graph search and by wider ones (`ef`). Quantized is with
-scalar quantization and a graph of 32 links a point instead of 16, found among 200 neighbours instead of 100, which the
-shorter vectors pay for; twice as many points are taken then, and their original vectors decide.
+Made-up documents of 12 words and 384 numbers each into Edge, by an encoder that reads its vectors from a file that was
+drawn before; beside it the same points straight into qdrant_edge. A process for each size and side, so peak memory is
+its own. The cost of a point is the wall time of populate without the encoder's own seconds and without building the
+index, which is reported for itself (it is another process; its memory too). Then queries, after a round of them that
+does not count: the median time, and recall@10 against a full scan, by Qdrant's default width of the graph search and by
+wider ones (`ef`). Quantized is with scalar quantization and a graph of 32 links a point instead of 16, found among 200
+neighbours instead of 100, which the shorter vectors pay for; twice as many points are taken then, and their original
+vectors decide.
 
 The vectors are clustered as embeddings are: 1,000 centres, around them a spread in 32 directions that all share, and a
 little noise. Of uniform noise in 384 dimensions all points are about equally far away; recall on it says nothing.
@@ -32,13 +33,14 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import pytest
 import qdrant_edge as edge
 from qdrant_client import models
 
 from diptych.payloads.ids import hashed_point
 from diptych.populate import populate
 from diptych.stores.edge import EdgeClient
-from drawn_corpus import BLOCK, WIDTH, WORDS, Documents, Drawn, block, drawn, opened
+from drawn_corpus import BLOCK, TABLE, WIDTH, WORDS, Documents, Drawn, block, drawn, opened, vectors, write_table
 from figures import Figure, Result
 from machine import versions
 
@@ -137,7 +139,7 @@ def bare(size: int, quantized: bool) -> dict[str, float]:
         for first in range(0, size, PIECE):
             drawing, drawn_by = time.perf_counter(), time.thread_time()
             numbers = range(first, min(first + PIECE, size))
-            rows = [(hashed_point(str(n)), n, block(n // BLOCK)[n % BLOCK]) for n in numbers]
+            rows = [(hashed_point(str(n)), n, row) for n, row in zip(numbers, vectors(numbers), strict=True)]
             own += time.perf_counter() - drawing
             worked += time.thread_time() - drawn_by
             points = [edge.Point(*point(*row)) for row in rows]
@@ -172,6 +174,13 @@ def child(side: str, size: int, quantized: bool) -> dict[str, float]:
 
 def growth(sizes: Sequence[int], rounds: int, quantized: bool) -> list[Figure]:
     """Figures of each size; those that take long are measured once."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv(TABLE, str(Path(folder) / "vectors"))
+        write_table(Path(folder) / "vectors", max(sizes))
+        return _measured(sizes, rounds, quantized)
+
+
+def _measured(sizes: Sequence[int], rounds: int, quantized: bool) -> list[Figure]:
     figures, costs, times = [], dict[int, float](), dict[int, float]()
     for size in sizes:
         ways: dict[str, list[dict[str, float]]] = {"populate": [], "bare": [], "quantized": []}
