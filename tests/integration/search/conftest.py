@@ -31,10 +31,14 @@ def corpus() -> list[Document]:
     random = np.random.default_rng(7)
     lengths = [n for n in range(7, 600) if all(n % factor for factor in range(2, n))][:100]
     rare = [f"rare{n}" for n in range(3000)]
+
+    def one_of(words: list[str]) -> str:
+        return words[random.integers(0, len(words))]  # as `choice`, which makes an array of all words each time
+
     return [
         Document(
             f"d{n}",
-            " ".join(random.choice(WORDS if random.random() < 0.3 else rare) for _ in range(lengths[n])),
+            " ".join(one_of(WORDS if random.random() < 0.3 else rare) for _ in range(lengths[n])),
             metadata={
                 "parity": "odd" if n % 2 else "even",
                 "n": n,

@@ -186,7 +186,8 @@ def corpus(size: int) -> list[Document]:
     common, rare = [f"word{n}" for n in range(60)], [f"rare{n}" for n in range(400)]
 
     def words(count: int) -> str:
-        return " ".join(random.choice(common if random.random() < 0.5 else rare) for _ in range(count))
+        chosen = (common if random.random() < 0.5 else rare for _ in range(count))
+        return " ".join(words[random.integers(0, len(words))] for words in chosen)  # as `choice`, at a hundredth
 
     return [Document(f"d{n}", f"{words(8)}. {words(int(random.integers(10, 40)))}.") for n in range(size)]
 
