@@ -1,6 +1,6 @@
 """A real encoder: all-MiniLM-L6-v2 trained on SciFact, judged on SciFact's test queries and on three other collections.
 
-    python tests/benchmarks/train_encoder.py --seeds 1 2 3        # wants DIPTYCH_DATA
+    python tests/benchmarks/train_encoder.py --seeds 1 2 3 --share 0.25        # wants DIPTYCH_DATA
 
 The recipe is `contrastive` on the 919 judged pairs of the training split, each with a negative that the model itself
 finds; `--unsupervised` first trains without judgements: the title and the last sentence of each abstract, cut out of

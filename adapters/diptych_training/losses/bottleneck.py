@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy, linear
 
 from diptych.errors import ContractError
 from diptych_training.losses.base import Features
+from diptych_training.losses.draws import Draws
 from diptych_training.models.bottleneck import WeakDecoder
 from diptych_training.models.lexicon_head import max_logits, undecoded
 
@@ -59,7 +60,7 @@ class LexiconBottleneckLoss(torch.nn.Module):
             raise ContractError("no masked language model", where=where, got=got, expected="...ForMaskedLM")
         self.decoder = WeakDecoder.beside(self.network, layers=decoder_layers)
         self._mask_id, self._special = model.tokenizer.mask_token_id, sorted(model.tokenizer.all_special_ids)
-        self._random = torch.Generator().manual_seed(seed)
+        self._draws = Draws(seed)
 
     @property
     def network(self) -> Any:
@@ -91,7 +92,7 @@ class LexiconBottleneckLoss(torch.nn.Module):
         Special tokens are always seen.
         """
         free = mask & ~torch.isin(ids, torch.tensor(self._special, device=ids.device))
-        drawn = torch.rand(ids.shape, generator=self._random).to(ids.device).masked_fill(~free, 2.0)
+        drawn = torch.rand(ids.shape, generator=self._draws()).to(ids.device).masked_fill(~free, 2.0)
         least = drawn == drawn.min(1, keepdim=True).values
         encoder, decoder = ((least | (drawn < share)) & free for share in self.shares)
         return encoder, decoder

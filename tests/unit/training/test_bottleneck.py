@@ -47,6 +47,20 @@ def test_a_seed_draws_the_same_gaps_again(model: Any) -> None:
     assert not torch.equal(first[1], other[1])
 
 
+def test_a_training_that_goes_on_draws_the_gaps_that_would_have_come(model: Any) -> None:
+    features = model.preprocess(TEXTS)
+    ids, mask = features["input_ids"], features["attention_mask"].bool()
+    whole = LexiconBottleneckLoss(model, seed=1)
+    first = whole.gaps(ids, mask)
+    kept = {name: value.clone() for name, value in whole.named_buffers()}  # as checkpoints have them
+    wanted = whole.gaps(ids, mask)
+    assert not torch.equal(first[0], wanted[0])
+    later = LexiconBottleneckLoss(model, seed=1)
+    for name, value in later.named_buffers():
+        value.copy_(kept[name])
+    assert all(torch.equal(own, other) for own, other in zip(later.gaps(ids, mask), wanted, strict=True))
+
+
 def test_no_gap_is_seen_by_who_fills_it(model: Any) -> None:
     """Other words in the gaps change neither side's guesses, only what is right."""
     loss = LexiconBottleneckLoss(model).eval()
