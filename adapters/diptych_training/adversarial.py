@@ -1,8 +1,8 @@
 """AR2's game: a retriever is rewarded for negatives that fool the ranker, and the ranker is trained on those.
 
 Zhang et al., "Adversarial Retriever-Ranker for Dense Text Retrieval", ICLR 2022. Each round mines the retriever's best
-documents anew, exactly and without those that are judged relevant, trains the ranker on them, then the retriever
-against the ranker. Both keep their optimiser from round to round.
+documents anew, exactly and without those that are judged relevant or copies of them, trains the ranker on them, then
+the retriever against the ranker. Both keep their optimiser from round to round.
 """
 
 from __future__ import annotations
@@ -114,13 +114,7 @@ class AR2:
         self.judge, self.watched = ranker, watched
         self.queries, self.documents = queries, documents
         self.relevant = {query: list(own) for query, own in relevant.items() if own}
-        if not self._enough():
-            raise ContractError(
-                "there is nothing to play with",
-                where="AR2",
-                got=f"{len(self.relevant)} queries with relevant documents, {len(documents)} documents",
-                expected=f"a query at least, and over {self.game.negatives} documents beside relevant ones and copies",
-            )
+        self._require_enough()
         game, steps = self.game, self.game.warm_ranker_steps + self.game.rounds * self.game.ranker_steps
         self._ranker_plan = _plan(ranker, game, game.ranker_rate, steps)
         self._retriever_plan = _plan(retriever, game, game.retriever_rate, game.rounds * game.retriever_steps)
@@ -150,7 +144,7 @@ class AR2:
 
     def state(self) -> dict[str, Any]:
         """Moments and rates of both optimisers, to go on from with `load_state`; models are kept by themselves."""
-        return {name: part.state_dict() for name, part in self._parts().items()}
+        return {name: copy.deepcopy(part.state_dict()) for name, part in self._parts().items()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state`."""
@@ -185,13 +179,21 @@ class AR2:
         scores = LiveTeacher(Scoring(ranker, self.game.precision), self.queries, self.documents)(ids)
         return float((scores[:, 1:] - scores[:, :1]).sigmoid().mean())
 
-    def _enough(self) -> bool:
-        """Whether there are queries, and documents to mine beside those that are relevant and their copies."""
-        places = [place for own in self.relevant.values() for place in own]
-        if not places or max(places) >= len(self.documents):
-            return False
-        most = max(map(len, excluded(self.documents, self.relevant).values()))
-        return len(self.documents) > self.game.negatives + most
+    def _require_enough(self) -> None:
+        """Raise ContractError without a query to play for, or with too few documents to mine for one."""
+        places, there = [place for own in self.relevant.values() for place in own], sum(map(bool, self.documents))
+        if places and max(places) >= len(self.documents):
+            expected = f"places below {len(self.documents)}"
+            raise ContractError("a relevant document is not there", where="AR2", got=max(places), expected=expected)
+        most = max(map(len, excluded(self.documents, self.relevant).values()), default=0)
+        if not places or there <= self.game.negatives + most:
+            raise ContractError(
+                "there is nothing to play with",
+                where="AR2",
+                got=f"{len(self.relevant)} queries with relevant documents, {there} documents, "
+                f"{most} of them relevant to one query or copies of such",
+                expected=f"a query at least, and over {self.game.negatives} documents beside relevant ones and copies",
+            )
 
     def _parts(self) -> dict[str, Any]:
         plans = {"retriever": self._retriever_plan, "ranker": self._ranker_plan}

@@ -79,7 +79,8 @@ class AR2RetrieverLoss(RowDistillation):
 
     `reward_i = log(e^f+ / (e^f+ + e^f_i))`, f the ranker's scores. The adversarial term is the expectation of the
     reward under the softmax over the negatives, or as the authors released it the sum of `reward_i log p_i` over the
-    row.
+    row. It asks for no judgements: negatives that are judged relevant must not be in the rows (see
+    `diptych_training.data.exact_mining`).
 
     Args:
         model, tau, similarity: see `RowDistillation`.

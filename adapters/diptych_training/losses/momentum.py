@@ -9,7 +9,7 @@ CVPR 2020; Luo et al., "LexLIP", ICCV 2023: unit vectors, tau .05, m .99, 11,520
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -60,6 +60,7 @@ class MomentumContrastiveLoss(RetrievalLoss):
         self._queues = (Queue(queue), Queue(queue))
         self._twin: list[Any] = []
         self._seen: list[Tensor] = []
+        self._kept: dict[str, Tensor] = {}
 
     @property
     def queries(self) -> Queue:
@@ -76,12 +77,27 @@ class MomentumContrastiveLoss(RetrievalLoss):
         """The slower encoder: at first a copy of the model as it is now, low-rank adapters in it and all."""
         if not self._twin:
             self._twin = [copy.deepcopy(self.model).requires_grad_(False).eval()]
+            self._restore()
         return self._twin[0]
 
-    @property
-    def kept_aside(self) -> dict[str, torch.nn.Module]:
-        """What checkpoints have beside what is trained, for a killed training to go on with."""
-        return {"twin": self.twin, "queries": self.queries, "documents": self.documents}
+    def state_aside(self) -> dict[str, Tensor]:
+        """What checkpoints have beside what is trained: twin and queues."""
+        own = {"queries": self.queries, "documents": self.documents, "twin": self.twin}
+        return {f"{part}.{name}": value for part, module in own.items() for name, value in _tensors(module).items()}
+
+    def load_aside(self, state: Mapping[str, Tensor]) -> None:
+        """Go on with a state of `state_aside`, the twin as soon as it is made; with an empty one both begin anew."""
+        self._kept = dict(state)
+        for name, queue in (("queries", self.queries), ("documents", self.documents)) if state else ():
+            queue.vectors, queue.ids = state[f"{name}.vectors"], state[f"{name}.ids"]
+        if self._twin:
+            self._restore()
+
+    def _restore(self) -> None:
+        kept, self._kept = self._kept, {}
+        with torch.no_grad():
+            for name, value in _tensors(self._twin[0]).items() if kept else ():
+                value.copy_(kept[f"twin.{name}"])
 
     def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
         """The loss of a batch."""
@@ -175,6 +191,11 @@ class LexLIPLoss(SparseLoss):
         main.look_at(features)
         parts: dict[str, Tensor] = super().forward(features, labels)
         return parts
+
+
+def _tensors(module: torch.nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, those that are shared once."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
 def _same(ids: Tensor, held: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def _shortened(value: Any) -> Any:
     if isinstance(value, Path):
         return file_name(value)
     if isinstance(value, str):  # a text such as a prompt may begin with a slash, too
-        return file_name(Path(value)) if Path(value).is_absolute() and Path(value).exists() else value
+        return file_name(Path(value)) if value.startswith(os.sep) and os.path.exists(value) else value
     if isinstance(value, dict):
         return {key: _shortened(item) for key, item in value.items()}
     return [_shortened(item) for item in value] if isinstance(value, list | tuple) else value

@@ -55,19 +55,18 @@ class Pooled(HeldOut):
     """Beside the search: whether one threshold serves all queries. Pooled AUC chooses checkpoints.
 
     Args:
-        inner: the search, an evaluator of sentence-transformers for dense models.
+        inner: the search, an evaluator of sentence-transformers for dense models, of documents that all have text.
         held: the judged queries.
-        batch_size: of encoding.
     """
 
-    def __init__(self, inner: Any, held: TrainingData, *, batch_size: int = 64) -> None:
+    def __init__(self, inner: Any, held: TrainingData) -> None:
         super().__init__(inner)
-        self.primary_metric, self.held, self.batch_size = AUC, held, batch_size
+        self.primary_metric, self.held = AUC, held
 
     def measured(self, model: Any) -> dict[str, float]:
         """The values of a model, by measure: the greatest F1 at one threshold, and that threshold, among them."""
         texts = dict(zip(self.inner.corpus_ids, self.inner.corpus, strict=True))
-        source = ModelSource(model, texts, batch_size=self.batch_size)
+        source = ModelSource(model, texts, batch_size=self.inner.batch_size)
         searched, pool = self.inner(model, corpus_embeddings=source.vectors), self._pool(source)
         return {**by_metric(searched), AUC: pool.auc, "F1": pool.best.f1, "threshold": pool.best.score}
 

@@ -19,6 +19,7 @@ from diptych.errors import ConfigError
 from diptych_training.precision import forward_kept
 
 WEIGHTS = "training.safetensors"
+ASIDE = "aside."  # begins the names of what losses keep aside
 
 
 def with_own_checkpoints(trainer: Any) -> Any:
@@ -59,26 +60,35 @@ class _Checkpoints:
             raise _diverged("weights are no finite numbers", self.state.global_step, ", ".join(broken[:3]))
         folder = Path(str(output_dir))
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.detach().contiguous() for name, value in weights.items()}, folder / WEIGHTS)
+        kept = {f"{ASIDE}{part}.{name}": v for part, own in _aside(self.loss) for name, v in own.state_aside().items()}
+        save_file({name: value.detach().contiguous() for name, value in (weights | kept).items()}, folder / WEIGHTS)
 
     def _load_from_checkpoint(self, checkpoint_path: str) -> None:
-        kept, there = load_file(Path(checkpoint_path) / WEIGHTS), self._weights()
+        found, there = load_file(Path(checkpoint_path) / WEIGHTS), self._weights()
+        kept = {name: value for name, value in found.items() if not name.startswith(ASIDE)}
         if kept.keys() != there.keys():
-            names = ", ".join(sorted(kept.keys() ^ there.keys())[:3])
-            raise RuntimeError(f"{checkpoint_path} has other weights than the model that is trained: {names}")
+            raise ConfigError(
+                "a checkpoint has other weights than the model that is trained",
+                where=checkpoint_path,
+                got=", ".join(sorted(kept.keys() ^ there.keys())[:3]),
+                do="delete the folder of the run, or name another output",
+            )
         with torch.no_grad():
             for name, value in kept.items():
                 if there[name].shape != value.shape and not there[name].requires_grad:  # a queue that has grown
                     there[name].resize_(value.shape)
                 there[name].copy_(value)
+        for part, own in _aside(self.loss):
+            begin = f"{ASIDE}{part}."
+            own.load_aside({name.removeprefix(begin): v for name, v in found.items() if name.startswith(begin)})
 
     def _load_best_model(self) -> None:
         self._load_from_checkpoint(self.state.best_model_checkpoint)
 
     def _weights(self) -> dict[str, torch.Tensor]:
-        """Parameters and buffers of the model, of the loss and of what that keeps aside; shared memory once."""
+        """Parameters and buffers of the model and of the loss around it, those that share memory once."""
         found, seen = {}, set()
-        for part, module in {"model": self.model, "loss": self.loss, **_aside(self.loss)}.items():
+        for part, module in (("model", self.model), ("loss", self.loss)):
             own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
             for name, value in own.items():
                 if value.data_ptr() not in seen or not value.numel():
@@ -87,13 +97,9 @@ class _Checkpoints:
         return found
 
 
-def _aside(loss: Any) -> dict[str, torch.nn.Module]:
-    """What the parts of a loss keep aside, by a name for each: modules in `kept_aside`, of which none is trained."""
-    return {
-        f"loss.{part}.{name}": module
-        for part, own in loss.named_modules()
-        for name, module in getattr(own, "kept_aside", {}).items()
-    }
+def _aside(loss: Any) -> list[tuple[str, Any]]:
+    """The parts of a loss, by name, that keep aside what is not trained and yet needed by a training that goes on."""
+    return [(part, own) for part, own in loss.named_modules() if hasattr(own, "state_aside")]
 
 
 def _diverged(what: str, step: int, got: object) -> ConfigError:

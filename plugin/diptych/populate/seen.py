@@ -11,7 +11,7 @@ from typing import Self
 
 CACHE_KIB = 65_536  # of the table in memory; the rest lies in a file that the system deletes with the process
 NEWEST = 8192  # ids in a dictionary until they are put down together: a statement for each would wait for Python's lock
-FILTER_BITS = 1 << 27  # 16 MiB once they are all in use; up to some ten million ids it knows nearly every new one
+FILTER_BITS = 1 << 27  # 16 MiB, in use after some thousand ids; up to ten million it knows nearly every new one
 KEY, HELD = 16, 33  # bytes of a digest, and of what is held of an id: a mark, the content hash, the point's digest
 MENTIONED = bytes(HELD)
 
@@ -25,8 +25,9 @@ class Meeting(Enum):
 
 
 class SeenIds:
-    """A table on disk: a 16-byte digest of a document's id, its content hash and its point; about 60 bytes a document.
+    """The newest in a dictionary, the others in a table on disk: about 60 bytes a document.
 
+    Held are a 16-byte digest of its id, its content hash and a digest of its point.
     Serves one thread, the one that made it.
     """
 
@@ -89,7 +90,7 @@ class SeenIds:
     def _hold(self, key: bytes, held: bytes) -> None:
         self._newest[key] = held
         if len(self._newest) >= NEWEST:
-            rows = b"".join(key + self._newest[key] for key in sorted(self._newest))
+            rows = b"".join(one + self._newest[one] for one in sorted(self._newest))
             self._base.execute(
                 "WITH RECURSIVE row(at) AS (SELECT 1 UNION ALL SELECT at + :all FROM row WHERE at + :all <= :bytes) "
                 "INSERT OR REPLACE INTO seen SELECT substr(:rows, at, :key), substr(:rows, at + :key, :held) FROM row",

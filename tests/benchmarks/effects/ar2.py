@@ -103,7 +103,7 @@ def _calm(warm: AR2) -> AR2:
     """The same game after its warm-up, with models of its own and without the adversarial term."""
     models = copy.deepcopy(warm.retriever), copy.deepcopy(warm.ranker)
     own = AR2(*models, warm.queries, warm.documents, warm.relevant, game=replace(GAME, adv_weight=0.0), seed=warm.seed)
-    own.load_state(copy.deepcopy(warm.state()))  # an optimiser takes over the tensors that it is given
+    own.load_state(warm.state())
     return own
 
 

@@ -101,7 +101,7 @@ def test_cprd_with_ids_contrasts_with_the_batch_and_knows_what_is_relevant() -> 
 
 @pytest.mark.parametrize("options", [{}, {"min_prob": 0.0}, {"top": 0.5}], ids=["valid", "all", "the best"])
 def test_cprd_does_not_order_a_negative_that_is_judged_relevant(options: dict[str, Any]) -> None:
-    embeddings, teacher = [drawn(seed, 1, 8) for seed in range(6)], torch.tensor([[4.0, 3.0, 2.0, 1.0, 0.5]])
+    embeddings, teacher = [drawn(seed, 1, 8) for seed in range(6)], torch.tensor([[4.0, 3.0, 2.0, 1.0, -5.0]])
     ids = torch.tensor([[0, 0, 10, 20, 30, 40]])
     labels = torch.tensor([labels_of(ids[0].tolist(), teacher[0].tolist())])
 
@@ -110,13 +110,24 @@ def test_cprd_does_not_order_a_negative_that_is_judged_relevant(options: dict[st
         whole = CPRDLoss(Given(), relevance=relevance, **options)(given, labels)
         return float(whole) - float(ContrastiveLoss(Given(), tau=0.07, relevance=relevance)(given, ids))
 
-    without = torch.tensor([labels_of([0, 0, 10, 30, 40], [4.0, 3.0, 1.0, 0.5])])
+    without = torch.tensor([labels_of([0, 0, 10, 30, 40], [4.0, 3.0, 1.0, -5.0])])
     wanted = order(Relevance(), [0, 1, 2, 4, 5], ids[:, [0, 1, 2, 4, 5]], without)
     assert order(Relevance([(0, 20)]), [0, 1, 2, 3, 4, 5], ids, labels) == pytest.approx(wanted, rel=1e-4)
     again = ids.clone()  # the row's own positive once more among its negatives
     again[0, 3] = 0
     labels[0, 3] = 0.0
     assert order(Relevance(), [0, 1, 2, 3, 4, 5], again, labels) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_cprd_of_a_row_whose_negatives_are_all_judged_relevant_is_the_contrast() -> None:
+    embeddings = [drawn(seed, 2, 8).requires_grad_() for seed in range(4)]
+    ids = torch.tensor([[0, 0, 10, 20], [1, 1, 11, 21]])
+    labels = torch.tensor([labels_of(row, [3.0, 2.0, 1.0]) for row in ids.tolist()])
+    relevance = Relevance([(query, document + query) for query in (0, 1) for document in (10, 20)])
+    found = CPRDLoss(Given(), relevance=relevance)(columns(*embeddings), labels)
+    wanted = ContrastiveLoss(Given(), tau=0.07, relevance=relevance)(columns(*embeddings), ids)
+    assert found.item() == pytest.approx(wanted.item())
+    assert all(torch.isfinite(own).all() for own in torch.autograd.grad(found, embeddings))
 
 
 def test_kl_is_0_for_the_teachers_own_scores_and_what_a_row_adds_to_them() -> None:

@@ -87,13 +87,49 @@ def test_the_own_document_of_an_earlier_batch_is_no_negative() -> None:
 
 
 def test_the_twin_starts_as_what_the_model_is_at_the_first_batch() -> None:
-    """As it was loaded from a checkpoint, where a killed training goes on."""
     model = Scaled()
     loss = MomentumContrastiveLoss(model)
     with torch.no_grad():
         model.factor.fill_(2.0)
     loss(batch(1))
     assert torch.equal(loss.twin.factor, model.factor)
+
+
+def test_a_loss_goes_on_with_the_twin_and_the_queues_of_another() -> None:
+    model = Scaled()
+    first = MomentumContrastiveLoss(model, momentum=0.5)
+    first(batch(1))
+    with torch.no_grad():
+        model.factor.fill_(3.0)
+    first(batch(2))
+    kept = {name: value.clone() for name, value in first.state_aside().items()}
+    wanted = first(batch(3)).item()
+    later = MomentumContrastiveLoss(model, momentum=0.5)
+    anew = later(batch(3)).item()
+    later.load_aside(kept)
+    assert later(batch(3)).item() == pytest.approx(wanted)
+    assert anew != pytest.approx(wanted)
+
+
+def test_the_twin_that_goes_on_computes_as_the_model_does_at_the_first_batch() -> None:
+    """What a trainer wraps the model in, such as autocast, comes after a checkpoint was loaded."""
+    model = Scaled()
+    kept = MomentumContrastiveLoss(model).state_aside()
+    loss, calls = MomentumContrastiveLoss(model), list[str]()
+    loss.load_aside({name: value.clone() for name, value in kept.items()})
+    real = model.forward
+    model.forward = lambda features: calls.append("wrapped") or real(features)  # type: ignore[method-assign,func-returns-value]
+    loss(batch(1))
+    assert "forward" in vars(loss.twin)
+
+
+def test_a_checkpoint_without_a_twin_lets_twin_and_queues_begin_anew() -> None:
+    loss = MomentumContrastiveLoss(Scaled())
+    loss.load_aside({})
+    with torch.no_grad():
+        loss.model.factor.fill_(2.0)
+    loss(batch(1))
+    assert torch.equal(loss.twin.factor, loss.model.factor)
 
 
 def test_in_evaluation_neither_twin_nor_queue_change() -> None:

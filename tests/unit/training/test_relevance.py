@@ -39,6 +39,18 @@ def test_the_mask_is_the_join_of_ids_and_judgements(pairs: set[tuple[int, int]],
         assert found.positive[row, found.own[row]]
 
 
+@settings(deadline=None)
+@given(pairs=PAIRS, labels=IDS)
+def test_a_document_of_a_row_is_relevant_to_it_wherever_its_first_column_is(
+    pairs: set[tuple[int, int]], labels: list[list[int]]
+) -> None:
+    found = Candidates.of(len(labels), 3, torch.tensor(labels), Relevance(pairs)).of_rows(3)
+    for row, (query, positive, *negatives) in enumerate(labels):
+        same = [own[1] for own in labels if own[0] == query >= 0] + [positive]
+        known = [document >= 0 and (document in same or (query, document) in pairs) for document in negatives]
+        assert found[row].tolist() == [True, *known]
+
+
 def test_rows_of_one_query_are_not_each_others_negatives_where_nothing_is_judged() -> None:
     found = Candidates.of(3, 2, torch.tensor([[5, 0, 7], [5, 1, 8], [6, 2, 9]]), Relevance())
     assert found.positive.int().tolist() == [[1, 1, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0]]

@@ -1,0 +1,75 @@
+"""What a checkpoint has, and what is read of one that has more or less."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from diptych.errors import ConfigError
+from diptych_training.losses import MomentumContrastiveLoss
+from diptych_training.running.trainers import WEIGHTS, with_own_checkpoints
+from given_embeddings import columns, drawn
+
+
+class Scaled(torch.nn.Module):
+    """Hands on what it is given, times one parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.ones(6))
+
+    def forward(self, features: dict[str, Any]) -> dict[str, Any]:
+        return {"sentence_embedding": features["given"] * self.factor}
+
+
+class Bare:
+    """As much of a trainer as checkpoints ask for."""
+
+    def __init__(self) -> None:
+        self.model = Scaled()
+        self.loss = MomentumContrastiveLoss(self.model, momentum=0.5)
+        self.state = SimpleNamespace(global_step=1)
+
+    def step(self, seed: int) -> float:
+        found: torch.Tensor = self.loss(columns(*(drawn(seed + column, 4, 6) for column in range(2))))
+        with torch.no_grad():
+            self.model.factor.add_(0.5)
+        return found.item()
+
+
+Trainer = with_own_checkpoints(Bare)
+
+
+def test_a_training_goes_on_with_what_its_loss_keeps_aside(tmp_path: Path) -> None:
+    first = Trainer()
+    for seed in (0, 10):
+        first.step(seed)
+    first._save(str(tmp_path))
+    later = Trainer()
+    later._load_from_checkpoint(str(tmp_path))
+    assert later.step(20) == pytest.approx(first.step(20))
+
+
+def test_a_checkpoint_of_an_earlier_version_is_read_and_the_twin_begins_as_its_model(tmp_path: Path) -> None:
+    first = Trainer()
+    first.step(0)
+    first._save(str(tmp_path))
+    kept = {name: value for name, value in load_file(tmp_path / WEIGHTS).items() if not name.startswith("aside.")}
+    save_file(kept, tmp_path / WEIGHTS)
+    later = Trainer()
+    later._load_from_checkpoint(str(tmp_path))
+    assert torch.equal(later.loss.twin.factor, first.model.factor)
+    assert not len(later.loss.documents.ids)
+
+
+def test_a_checkpoint_of_another_model_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    first = Trainer()
+    first._save(str(tmp_path))
+    save_file({**load_file(tmp_path / WEIGHTS), "model.other": torch.ones(1)}, tmp_path / WEIGHTS)
+    with pytest.raises(ConfigError, match=r"other weights.*\n  where: .*\n  got: model.other\n  do: delete the folder"):
+        Trainer()._load_from_checkpoint(str(tmp_path))
