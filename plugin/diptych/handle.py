@@ -272,7 +272,12 @@ class CollectionHandle:
             self._looking.release()
 
     def _look_now(self) -> None:
-        metadata = self.read()
+        try:
+            metadata = self.read()
+        except DiptychError:
+            raise
+        except Exception:
+            return None  # the store does not answer, and the search says so better
         if self.metadata is not None and metadata.live == self.metadata.live:
             return self.install(metadata)
         # No daemon, as the thread that looks is: one that loads a model while Python ends makes it abort.
@@ -284,10 +289,9 @@ class CollectionHandle:
     def _tried(self, step: Callable[[], None]) -> None:
         try:
             step()
-        except DiptychError as error:
-            warnings.warn(f"collection {self.name!r} cannot be followed: {error}", FollowWarning, stacklevel=1)
-        except Exception:
-            return  # the store does not answer, and the search says so better
+        except Exception as error:
+            what = error if isinstance(error, DiptychError) else f"{type(error).__name__}: {error}"
+            warnings.warn(f"collection {self.name!r} cannot be followed: {what}", FollowWarning, stacklevel=1)
 
     def _fits(self, view: View) -> bool:
         return view.slots.keys() == self.view.slots.keys()
