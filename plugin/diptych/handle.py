@@ -156,7 +156,8 @@ class CollectionHandle:
             if load and any(slot.loaded for slot in self.view.slots.values()):
                 for slot in view.slots.values():
                     slot.load()
-            if known is not None and known.search == metadata.search and self._fits(view):
+            same_slots = view.slots.keys() == self.view.slots.keys()
+            if known is not None and known.search == metadata.search and same_slots:
                 view = replace(view, search_config=self.view.search_config)
             self.view = view
 
@@ -281,8 +282,8 @@ class CollectionHandle:
         if self.metadata is not None and metadata.live == self.metadata.live:
             return self.install(metadata)
         # No daemon, as the thread that looks is: one that loads a model while Python ends makes it abort.
-        install = partial(self.install, metadata)
-        loading = threading.Thread(target=self._tried, args=(install,), name=f"load-{self.name}", daemon=False)
+        args = (partial(self.install, metadata),)
+        loading = threading.Thread(target=self._tried, args=args, name=f"load-{self.name}", daemon=False)
         loading.start()
         return loading.join()
 
@@ -292,9 +293,6 @@ class CollectionHandle:
         except Exception as error:
             what = error if isinstance(error, DiptychError) else f"{type(error).__name__}: {error}"
             warnings.warn(f"collection {self.name!r} cannot be followed: {what}", FollowWarning, stacklevel=1)
-
-    def _fits(self, view: View) -> bool:
-        return view.slots.keys() == self.view.slots.keys()
 
     def _slot(self, name: str, generation: Generation, asking: Asking | None) -> Slot:
         """The slot of a generation; one that is known already is used again, with its encoder."""

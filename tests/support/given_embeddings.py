@@ -17,3 +17,14 @@ def columns(*embeddings: Tensor) -> list[dict[str, Tensor]]:
 
 def drawn(seed: int, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+class Scaled(torch.nn.Module):
+    """Hands on what it is given, times one parameter and made non-negative."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.ones(6))
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"sentence_embedding": (features["given"] * self.factor).relu()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -13,18 +12,7 @@ from safetensors.torch import load_file, save_file
 from diptych.errors import ConfigError
 from diptych_training.losses import MomentumContrastiveLoss
 from diptych_training.running.trainers import WEIGHTS, with_own_checkpoints
-from given_embeddings import columns, drawn
-
-
-class Scaled(torch.nn.Module):
-    """Hands on what it is given, times one parameter."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.factor = torch.nn.Parameter(torch.ones(6))
-
-    def forward(self, features: dict[str, Any]) -> dict[str, Any]:
-        return {"sentence_embedding": features["given"] * self.factor}
+from given_embeddings import Scaled, columns, drawn
 
 
 class Bare:

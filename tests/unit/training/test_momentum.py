@@ -14,18 +14,7 @@ from diptych_training.losses import ContrastiveLoss, LexLIPLoss, MomentumContras
 from diptych_training.losses.contrastive import contrastive
 from diptych_training.losses.flops import flops
 from diptych_training.relevance import Relevance
-from given_embeddings import columns, drawn
-
-
-class Scaled(torch.nn.Module):
-    """Hands on what it is given, times one parameter and made non-negative."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.factor = torch.nn.Parameter(torch.ones(6))
-
-    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"sentence_embedding": (features["given"] * self.factor).relu()}
+from given_embeddings import Scaled, columns, drawn
 
 
 def batch(seed: int, rows: int = 4, width: int = 2) -> list[dict[str, Tensor]]:
