@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from corpora import folder_of, read_texts
-from diptych_adapters.engines import openvino_graph, quantizing
-from diptych_adapters.engines.batches import BUDGETS, Budget, batches, padded
+from diptych_adapters.engines import openvino_graph, processor, quantizing
+from diptych_adapters.engines.batches import BUDGETS, Budget, batches, padded, whole_vectors
 from diptych_adapters.engines.parts import Whole
 from diptych_adapters.engines.tokens import Row, Tokens
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
@@ -49,7 +49,8 @@ def profile(precision: str, texts: Sequence[str], rounds: int) -> list[Figure]:
     tokens = Tokens(encoder.model.tokenizer, encoder.max_length)
     rows = tokens.rows(texts)
     plain = openvino_graph.converted(Whole(encoder.model, "sentence_embedding"), typed=False)
-    model = quantizing.quantized(plain, rows[:128], tokens.pad) if precision == "int8" else plain
+    scores = processor.beside_int8() == "float32"
+    model = quantizing.quantized(plain, rows[:128], tokens.pad, scores=scores) if precision == "int8" else plain
     request = compiled(model, precision, counting=True)
     work = 2 * sum(int(np.prod(node.input_value(1).get_shape())) for node in quantizing._linear(plain))
     work *= sum(row.shape[1] for row in rows)
@@ -58,7 +59,8 @@ def profile(precision: str, texts: Sequence[str], rounds: int) -> list[Figure]:
     encoder.encode_document(texts)
     for _ in range(rounds):
         taken = seconds(lambda: encoder.encode_document(texts))
-        inside = {**counted(request, rows, tokens.pad), "tokeniser": seconds(lambda: tokens.rows(texts))}
+        inside = counted(request, rows, tokens)
+        inside["tokeniser"] = seconds(lambda: tokens.rows(texts))
         for name, values in shares.items():
             values.append(inside[name] / taken)
         whole.append(taken)
@@ -71,11 +73,13 @@ def profile(precision: str, texts: Sequence[str], rounds: int) -> list[Figure]:
     return [*found, Figure("documents", way, "1/s", [len(texts) / taken for taken in whole])]
 
 
-def counted(request: Any, rows: Sequence[Row], pad: int) -> dict[str, float]:
+def counted(request: Any, rows: Sequence[Row], tokens: Tokens) -> dict[str, float]:
     """Seconds of the graph's parts over all rows."""
     found = dict.fromkeys(("GEMM", "attention", "rest of the graph"), 0.0)
     for _, places in batches([row.shape[1] for row in rows], Budget(BUDGETS[1:])):
-        given, mask = padded([rows[place] for place in places], pad)
+        longest = max(rows[place].shape[1] for place in places)
+        width = whole_vectors(longest, tokens.max_length)
+        given, mask = padded([rows[place] for place in places], tokens.pad, width=width)
         request.infer({"input_ids": given[0], "attention_mask": mask})
         for node in request.get_profiling_info():
             if node.status.name == "EXECUTED":

@@ -15,6 +15,8 @@ LARGE = (8192, 16384, 32768, 65536)  # on a GPU
 TRIALS = 2  # batches of each budget that are timed before one is chosen
 NARROW = 0.8  # of a batch's longest row: shorter ones wait for the next batch, once this one has `FEW` rows
 FEW = 8
+VECTOR = 16  # tokens: OpenVINO's attention computes those beyond a multiple of it one by one
+WASTE = 1 / 16  # of a batch's longest row, which may be added to come to a multiple
 FULL = 0.75  # of the budget: a batch that holds less tells nothing of it
 
 
@@ -67,13 +69,30 @@ def batches(lengths: Sequence[int], budget: Budget, most: int | None = None) -> 
         start += len(rows)
 
 
-def padded(rows: Sequence[Row], pad: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows filled up, ids with `pad`, int64 `[channels, n, longest]`, and the attention mask, int64 `[n, longest]`."""
-    longest = max(row.shape[1] for row in rows)
-    inputs = np.zeros((rows[0].shape[0], len(rows), longest), np.int64)
+def padded(rows: Sequence[Row], pad: int, *, width: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows filled up, ids with `pad`, int64 `[channels, n, tokens]`, and the attention mask, int64 `[n, tokens]`.
+
+    Args:
+        rows: of ids, `[channels, tokens_i]`.
+        pad: the id that fills rows up.
+        width: tokens of all rows; those of the longest one if that has more.
+    """
+    width = max(width, max(row.shape[1] for row in rows))
+    inputs = np.zeros((rows[0].shape[0], len(rows), width), np.int64)
     inputs[0] = pad
-    mask = np.zeros((len(rows), longest), np.int64)
+    mask = np.zeros((len(rows), width), np.int64)
     for place, row in enumerate(rows):
         inputs[:, place, : row.shape[1]] = row
         mask[place, : row.shape[1]] = 1
     return inputs, mask
+
+
+def whole_vectors(longest: int, most: int | None) -> int:
+    """The tokens to which a batch is filled up for attention in whole vectors: few more than its longest row's, or 0.
+
+    Args:
+        longest: tokens of that row.
+        most: tokens that the model reads of a text; a row with more might be one too long for it.
+    """
+    width = -(-longest // VECTOR) * VECTOR
+    return width if width - longest <= WASTE * longest and width <= (most or 0) else 0

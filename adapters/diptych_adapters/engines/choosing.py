@@ -155,8 +155,9 @@ def _openvino(job: Job, precision: str, texts: Inputs) -> Graph:
     if not texts:
         return openvino_graph.OpenVinoGraph(plain(), precision=processor.beside_int8())
     rows = job.tokens.rows([*texts, *job.trial, *(() if job.typed else GENERAL)])
-    key = f"{job.key} int8 {[row.tolist() for row in rows]}"
-    model = openvino_graph.kept(key, lambda: quantizing.quantized(plain(), rows, job.tokens.pad))
+    scores = processor.beside_int8() == "float32"  # bfloat16 is fast enough there, and loses less
+    key = f"{job.key} int8{' scores' * scores} {[row.tolist() for row in rows]}"
+    model = openvino_graph.kept(key, lambda: quantizing.quantized(plain(), rows, job.tokens.pad, scores=scores))
     return openvino_graph.OpenVinoGraph(model, precision="int8")
 
 

