@@ -78,7 +78,7 @@ STEPS = (
     Step("edge", "bench_edge.py --points 100000", "--points 2000 --queries 200"),
     Step(
         "share",
-        "bench_populate.py --encoders openvino:bfloat16,openvino:int8 --rounds 3",
+        "bench_populate.py --rounds 3",
         "--documents 40 --rounds 1",
     ),
     Step(
