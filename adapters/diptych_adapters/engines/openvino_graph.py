@@ -127,7 +127,7 @@ def converted(whole: torch.nn.Module, *, typed: bool) -> Any:
 
 
 def _with_finite_masks(model: Any) -> None:
-    """Masks of attention as numbers: of a token that sees none, as padding far from a text, OpenVINO makes no number."""
+    """Masks of attention as numbers: of a token that sees none, such as padding far from a text, OpenVINO makes NaN."""
     from openvino import opset13 as ops
 
     for node in model.get_ordered_ops():

@@ -71,7 +71,8 @@ def _attentions(model: Any) -> Iterator[Any]:
 def _scale(node: Any) -> float:
     """What an attention multiplies its scores by; 0 if only a run tells."""
     if node.get_input_size() < 5:
-        return float(node.input_value(0).get_partial_shape()[-1].get_length() ** -0.5)
+        width = node.input_value(0).get_partial_shape()[-1]
+        return float(width.get_length() ** -0.5) if width.is_static else 0.0
     given = node.input_value(4).get_node()
     while given.get_type_name() == "Convert":
         given = given.input_value(0).get_node()

@@ -25,7 +25,7 @@ TEXTS = ["", " ", "Übersicht 漢字 🎵\x00\n", "a", *(f"text number {n} " * (
 class Sums:
     """A graph that gives the sum of a row's ids, that of their squares, and how many they are."""
 
-    numerics = "sums"
+    numerics: str = "sums"
 
     def __init__(self) -> None:
         self.shapes: list[tuple[int, ...]] = []
@@ -79,6 +79,16 @@ def test_texts_of_all_lengths_are_put_together_so_that_little_is_padding(folder:
     assert (
         sum(rows * tokens for rows, tokens in graph.shapes) < 1.12 * found[:, 2].sum()
     )  # 1.06 and less by small budgets
+
+
+def test_openvino_gets_whole_vectors_of_tokens_where_few_are_missing(folder: Path) -> None:
+    graph = Sums()
+    graph.numerics = "openvino float32 cpu"
+    runner = made(folder, graph)
+    for size in (25, 29, 62, 150, 240):  # and two special tokens
+        text = ["word " * size]
+        np.testing.assert_array_equal(runner.encode(text), sums(folder, text))
+    assert [tokens for _, tokens in graph.shapes] == [27, 32, 64, 160, 256]
 
 
 def test_no_more_texts_go_through_at_once_than_are_allowed(folder: Path) -> None:
