@@ -4,7 +4,8 @@
 
 all-MiniLM-L6-v2 by OpenVINO, int8 and bfloat16. The graph's parts are those that OpenVINO counts for its own nodes:
 fully connected layers are GEMM, fused subgraphs (scores, softmax and context) are attention, all others the rest.
-Tokeniser: the ids of all documents, as `Tokens` makes them. Host: what is left of the time of `encode_document`. The
+Tokeniser: the ids of all documents, as `Tokens` makes them. Host: what is left of the time of `encode_document`,
+which may come out below 0, since what is counted is another run. The
 peak is the best of several runs of one large fully connected layer in the same precision, compiled by OpenVINO too, in
 the same run; its share is what the linear layers' operations a second of the whole encoding are of that.
 """
@@ -23,6 +24,8 @@ import torch
 from corpora import folder_of, read_texts
 from diptych_adapters.engines import openvino_graph, processor, quantizing
 from diptych_adapters.engines.batches import BUDGETS, Budget, batches, padded, whole_vectors
+from diptych_adapters.engines.choosing import TRIAL
+from diptych_adapters.engines.general import GENERAL
 from diptych_adapters.engines.parts import Whole
 from diptych_adapters.engines.tokens import Row, Tokens
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
@@ -50,7 +53,8 @@ def profile(precision: str, texts: Sequence[str], rounds: int) -> list[Figure]:
     rows = tokens.rows(texts)
     plain = openvino_graph.converted(Whole(encoder.model, "sentence_embedding"), typed=False)
     scores = processor.beside_int8() == "float32"
-    model = quantizing.quantized(plain, rows[:128], tokens.pad, scores=scores) if precision == "int8" else plain
+    shown = tokens.rows([*texts[:128], *TRIAL, *GENERAL])  # as the encoder was
+    model = quantizing.quantized(plain, shown, tokens.pad, scores=scores) if precision == "int8" else plain
     request = compiled(model, precision, counting=True)
     work = 2 * sum(int(np.prod(node.input_value(1).get_shape())) for node in quantizing._linear(plain))
     work *= sum(row.shape[1] for row in rows)

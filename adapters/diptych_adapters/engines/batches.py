@@ -15,7 +15,7 @@ LARGE = (8192, 16384, 32768, 65536)  # on a GPU
 TRIALS = 2  # batches of each budget that are timed before one is chosen
 NARROW = 0.8  # of a batch's longest row: shorter ones wait for the next batch, once this one has `FEW` rows
 FEW = 8
-VECTOR = 16  # tokens: OpenVINO's attention computes those beyond a multiple of it one by one
+VECTOR = 16  # tokens: OpenVINO's attention computes those beyond a multiple one by one, as measured with AVX-512
 WASTE = 1 / 16  # of a batch's longest row, which may be added to come to a multiple
 FULL = 0.75  # of the budget: a batch that holds less tells nothing of it
 
@@ -89,6 +89,8 @@ def padded(rows: Sequence[Row], pad: int, *, width: int = 0) -> tuple[NDArray[np
 
 def whole_vectors(longest: int, most: int | None) -> int:
     """The tokens to which a batch is filled up for attention in whole vectors: few more than its longest row's, or 0.
+
+    So a batch may have a sixteenth more than its budget.
 
     Args:
         longest: tokens of that row.

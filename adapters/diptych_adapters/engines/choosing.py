@@ -154,7 +154,7 @@ def _openvino(job: Job, precision: str, texts: Inputs) -> Graph:
         return openvino_graph.OpenVinoGraph(plain(), precision=precision)
     if not texts:
         return openvino_graph.OpenVinoGraph(plain(), precision=processor.beside_int8())
-    rows = job.tokens.rows([*texts, *job.trial, *(() if job.typed else GENERAL)])
+    rows = job.tokens.rows([*texts, *job.trial, *(GENERAL if isinstance(job.trial[0], str) else ())])
     scores = processor.beside_int8() == "float32"  # bfloat16 is fast enough there, and loses less
     key = f"{job.key} int8{' scores' * scores} {[row.tolist() for row in rows]}"
     model = openvino_graph.kept(key, lambda: quantizing.quantized(plain(), rows, job.tokens.pad, scores=scores))
@@ -165,6 +165,7 @@ def _of_file(backend: str, file: Path) -> Graph:
     if backend == "onnx":
         return onnx_graph.OnnxGraph(file, precision=file.stem)
     model = openvino_graph.openvino().Core().read_model(file)
+    openvino_graph.with_finite_masks(model)
     return openvino_graph.OpenVinoGraph(model, precision="float32", name=file.stem)
 
 
@@ -174,7 +175,7 @@ def _fastest(job: Job) -> Runner | None:
     backends = AUTO if on_cpu else AUTO[:1]
     installed = [name for name in backends if all(importlib.util.find_spec(one) for one in _PACKAGES[name])]
     versions = [version(_PACKAGES[name][0]) for name in installed]
-    key = f"{job.key} {versions} {platform.processor()} {torch.get_num_threads()}"
+    key = f"{job.key} {openvino_graph.EDITION} {versions} {platform.processor()} {torch.get_num_threads()}"
     known = recalled("auto", key)
     if known in installed and (made := _fit(job, known)) is not None:
         return made

@@ -122,12 +122,12 @@ def converted(whole: torch.nn.Module, *, typed: bool) -> Any:
         place.get_node().set_partial_shape(ov.PartialShape([-1, -1]))
         place.get_tensor().set_names({name})
     model.validate_nodes_and_infer_types()
-    _with_finite_masks(model)
+    with_finite_masks(model)
     return model
 
 
-def _with_finite_masks(model: Any) -> None:
-    """Masks of attention as numbers: of a token that sees none, such as padding far from a text, OpenVINO makes NaN."""
+def with_finite_masks(model: Any) -> None:
+    """Make numbers of masks: of a token that sees none, such as padding far from a text, OpenVINO makes NaN."""
     from openvino import opset13 as ops
 
     for node in model.get_ordered_ops():

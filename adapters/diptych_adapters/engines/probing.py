@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych_adapters.engines.batches import padded
+from diptych_adapters.engines.batches import Budget, batches, padded
 from diptych_adapters.engines.feeding import fed, input_names
 from diptych_adapters.engines.openvino_graph import openvino
 from diptych_adapters.engines.tokens import Row
 
 Place = tuple[str, int]  # an output of a node: the node's name, and which of its outputs
-ROWS = 8  # texts that are read together
+TOKENS = 1024  # that are read together: what each layer reads of them is held at once, a GiB in a model of 24 layers
+LONGEST = 512  # tokens of a text that are read
 
 
 def place_of(output: Any) -> Place:
@@ -30,7 +31,7 @@ def probed(
     Args:
         model: of `openvino_graph.converted`; it is not changed.
         places: outputs of its nodes.
-        rows: token ids of texts, the longest are read first.
+        rows: token ids of texts, the longest are read first, and of each its beginning.
         pad: the id that fills rows up.
     """
     ov = openvino()
@@ -41,8 +42,8 @@ def probed(
         ov.Model(outputs, probe.get_parameters()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
     names = input_names(typed=rows[0].shape[0] > 1)
-    order = sorted(rows, key=lambda row: -row.shape[1])
-    for start in range(0, len(order), ROWS):
-        given, mask = padded(order[start : start + ROWS], pad)
+    lengths = [min(row.shape[1], LONGEST) for row in rows]
+    for _, chosen in batches(lengths, Budget((TOKENS,))):
+        given, mask = padded([rows[place][:, :LONGEST] for place in chosen], pad)
         answers = compiled(fed(names, given, mask))
         yield [np.asarray(answers[place], np.float32) for place in range(len(places))], mask.astype(bool)

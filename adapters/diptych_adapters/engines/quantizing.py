@@ -22,7 +22,7 @@ from diptych_adapters.engines.quantizing_scores import quantize_scores
 from diptych_adapters.engines.tokens import Row
 
 SMOOTHING = 0.8  # the paper's alpha: 1 moves all of a channel's size into the weights
-LOSS = 1e-3  # share of an output's energy that its error may have; MiniLM's worst layer that is quantized has 7e-4
+LOSS = 1e-3  # share of an output's energy that its error may have
 APART = (0, 1, 2, 4, 8)  # channels that may keep their precision, the fewest that do
 KEPT = 64  # tokens of them on which a layer's loss is measured
 TINY = 1e-5
@@ -104,7 +104,8 @@ def _measured(model: Any, places: Sequence[Place], rows: Sequence[Row], pad: int
     random = np.random.default_rng(0)
     for answers, seen in probed(model, places, rows, pad):
         for place, values in zip(places, answers, strict=True):
-            _note(found, place, values[seen] if values.ndim == 3 else values.reshape(-1, values.shape[-1]), random)
+            of_tokens = values.shape[:2] == seen.shape  # else it is of rows, or of places that all rows share
+            _note(found, place, values[seen] if of_tokens else values.reshape(-1, values.shape[-1]), random)
     return found
 
 
@@ -187,5 +188,5 @@ def _loss(values: Floats, matrices: Sequence[Floats], plan: Plan) -> float:
         weights = left * plan.scale
         unit = np.maximum(np.abs(weights).max(1, keepdims=True), TINY) / 127
         error = taken @ (np.round(weights / unit) * unit).T - values @ left.T
-        losses.append(float((error**2).sum() / ((values @ matrix.T) ** 2).sum()))
+        losses.append(float((error**2).sum() / max(TINY, float(((values @ matrix.T) ** 2).sum()))))
     return max(losses)

@@ -2,7 +2,7 @@
 
 Queries and keys have one scale each, from the largest number seen, and are quantized where the linear layers give them,
 so that one byte a number is written and moved. The weights that softmax makes of the scores, and the values, stay as
-they are: in int8 they cost MiniLM ten times as much (cosine .994 in the mean instead of .998).
+they are: see decision 0016, and tests/benchmarks/compare_int8.py for what each costs.
 """
 
 from __future__ import annotations
@@ -12,28 +12,39 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diptych.types import Floats
 from diptych_adapters.engines.probing import place_of, probed
 from diptych_adapters.engines.tokens import Row
 
-ERROR = 0.1  # of a score, root of the mean square: its weight is off by as many parts of itself; MiniLM's worst has .05
+ERROR = 0.1  # of a score, root of the mean square: its weight is off by as many parts of itself
 KEPT = 64  # tokens of a text on whose scores the error is measured
+TEXTS = 32  # whose tokens are kept for it
 MOVES = ("Reshape", "Transpose")
 LEVELS = 255  # symmetric
 
 
 @dataclass(slots=True)
 class Side:
-    """The queries of a layer, or its keys: their largest number, and some of them, each `[heads, tokens, width]`."""
+    """The queries of a layer, or its keys: their largest number, and some of them, each `[heads, tokens, width]`.
+
+    `odd` is set where they are no `[n, heads, tokens, width]`.
+    """
 
     largest: float = 0.0
     some: list[Floats] = field(default_factory=list)
+    odd: bool = False
 
-    def note(self, values: Floats) -> None:
-        """Takes those of a text into account, `[heads, tokens, width]`."""
-        self.largest = max(self.largest, float(np.abs(values).max()))
-        self.some.append(values[:, :KEPT].copy())
+    def note(self, values: Floats, seen: NDArray[np.bool_]) -> None:
+        """Takes those of some texts into account; `seen` says which tokens are no padding, `[n, tokens]`."""
+        if values.ndim != 4 or (len(values), values.shape[2]) != seen.shape:
+            self.odd = True
+            return
+        for text, tokens in zip(values, seen, strict=True):
+            self.largest = max(self.largest, float(np.abs(text[:, tokens]).max()))
+            if len(self.some) < TEXTS:
+                self.some.append(text[:, tokens][:, :KEPT].copy())
 
     def taken(self, values: Floats) -> Floats:
         """What int8 keeps of some."""
@@ -54,7 +65,7 @@ def quantize_scores(model: Any, rows: Sequence[Row], pad: int) -> None:
         return
     for node, (queries, keys) in zip(nodes, _measured(model, nodes, rows, pad), strict=True):
         scale = _scale(node)
-        if queries.largest and keys.largest and _error(queries, keys, scale) <= ERROR:
+        if _alike(queries, keys) and _error(queries, keys, scale) <= ERROR:
             _quantize(node, queries.largest, keys.largest, scale)
     model.validate_nodes_and_infer_types()
 
@@ -64,7 +75,7 @@ def _attentions(model: Any) -> Iterator[Any]:
     for node in model.get_ordered_ops():
         if node.get_type_name() != "ScaledDotProductAttention" or node.get_attributes()["causal"]:
             continue
-        if node.get_input_size() > 3 and _scale(node):
+        if node.get_input_size() in (4, 5) and _scale(node):
             yield node
 
 
@@ -84,9 +95,15 @@ def _measured(model: Any, nodes: Sequence[Any], rows: Sequence[Row], pad: int) -
     places = [place_of(node.input_value(port)) for node in nodes for port in (0, 1)]
     for answers, seen in probed(model, places, rows, pad):
         for side, values in zip(sides, answers, strict=True):
-            for text, tokens in zip(values, seen, strict=True):
-                side.note(text[:, tokens])
+            side.note(values, seen)
     return list(zip(sides[::2], sides[1::2], strict=True))
+
+
+def _alike(queries: Side, keys: Side) -> bool:
+    """Whether each query has its key, and neither are all 0."""
+    if queries.odd or keys.odd or not queries.largest or not keys.largest:
+        return False
+    return all(left.shape == right.shape for left, right in zip(queries.some, keys.some, strict=True))
 
 
 def _error(queries: Side, keys: Side, scale: float) -> float:
@@ -115,7 +132,13 @@ def _before_moves(node: Any, port: int, largest: float, gives: float) -> None:
     """Quantization of an input before it is split into heads, numbers up to `largest`, which become up to `gives`."""
     from openvino import opset13 as ops
 
-    while node.input_value(port).get_node().get_type_name() in MOVES:
+    while _moved_for_one(node.input_value(port)):
         node, port = node.input_value(port).get_node(), 0
     ends = [ops.constant(np.float32(end)) for end in (-largest, largest, -gives, gives)]
     node.input(port).replace_source_output(ops.fake_quantize(node.input_value(port), *ends, LEVELS).output(0))
+
+
+def _moved_for_one(output: Any) -> bool:
+    """Whether these are moved numbers that nobody else reads, but for their shape."""
+    readers = [reader.get_node().get_type_name() for reader in output.get_target_inputs()]
+    return output.get_node().get_type_name() in MOVES and len(readers) - readers.count("ShapeOf") == 1

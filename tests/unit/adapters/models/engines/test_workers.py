@@ -28,7 +28,7 @@ def alone(tiny: Callable[[str], Path]) -> SentenceTransformerEncoder:
     return SentenceTransformerEncoder.of(model=str(tiny("mean")), device="cpu")
 
 
-@pytest.fixture(params=[{"processes": 2}, {"device": ["cpu", "cpu"]}], ids=["processes", "devices"])
+@pytest.fixture(scope="module", params=[{"processes": 2}, {"device": ["cpu", "cpu"]}], ids=["processes", "devices"])
 def several(request: pytest.FixtureRequest, tiny: Callable[[str], Path]) -> Iterator[Any]:
     made: Any = Registry.default().create("sentence-transformers", {"model": str(tiny("mean")), **request.param})
     yield made
