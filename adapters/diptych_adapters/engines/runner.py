@@ -18,6 +18,7 @@ from diptych_adapters.engines.tokens import Row, Tokens
 Answer = TypeVar("Answer")
 Inputs = Sequence[str] | Sequence[Pair]
 CHUNK = 2048  # inputs that are sorted together; the next ones are tokenised meanwhile
+PIECE = 256  # of fewer inputs on a GPU, which would wait for the tokenizer: populate hands over 512 at once
 
 
 class Graph(Protocol):
@@ -49,7 +50,8 @@ class Runner:
 
     def __init__(self, tokens: Tokens, graph: Graph, *, most: int | None = None) -> None:
         self.tokens, self.graph, self._most = tokens, graph, most
-        self._budget = Budget(BUDGETS if graph.numerics.endswith("cpu") else LARGE)
+        on_cpu = graph.numerics.endswith("cpu")
+        self._budget, self._least = Budget(BUDGETS if on_cpu else LARGE), CHUNK if on_cpu else PIECE
         self._in_vectors = graph.numerics.startswith("openvino")
 
     def encode(self, inputs: Inputs, prompt: str = "") -> Floats:
@@ -73,7 +75,8 @@ class Runner:
 
     def _tokenised(self, inputs: Inputs, prompt: str) -> Iterator[list[Row]]:
         """The ids of chunk after chunk; the next chunk is tokenised while the caller works on one."""
-        parts = [inputs[start : start + CHUNK] for start in range(0, len(inputs), CHUNK)]
+        size = CHUNK if len(inputs) > CHUNK else self._least
+        parts = [inputs[start : start + size] for start in range(0, len(inputs), size)]
         if len(parts) <= 1:
             yield from (self.tokens.rows(part, prompt) for part in parts)
             return

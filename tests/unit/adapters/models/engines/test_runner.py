@@ -64,6 +64,33 @@ def test_chunks_change_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     np.testing.assert_array_equal(made(folder).encode(TEXTS), sums(folder, TEXTS))
 
 
+@pytest.mark.parametrize(
+    ("numerics", "asked", "parts"),
+    [
+        ("torch float32 cpu", 600, [600]),
+        ("torch float16 cuda", 600, [256, 256, 88]),
+        ("torch float16 cuda", 100, [100]),
+        ("torch float16 cuda", 2100, [2048, 52]),
+    ],
+)
+def test_a_gpu_begins_before_all_of_few_texts_are_tokenised(
+    folder: Path, numerics: str, asked: int, parts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph, sizes = Sums(), list[int]()
+    graph.numerics = numerics
+    ours = made(folder, graph)
+    rows = ours.tokens.rows
+
+    def noted(inputs: Sequence[str], prompt: str = "") -> list[NDArray[np.int64]]:
+        sizes.append(len(inputs))
+        return rows(inputs, prompt)
+
+    monkeypatch.setattr(ours.tokens, "rows", noted)
+    texts = [f"text {n} " * (n % 7 + 1) for n in range(asked)]
+    np.testing.assert_array_equal(ours.encode(texts), sums(folder, texts))
+    assert sizes == parts
+
+
 def test_a_prompt_stands_before_each_text(folder: Path) -> None:
     expected = sums(folder, [f"query: {text}" for text in TEXTS])
     np.testing.assert_array_equal(made(folder).encode(TEXTS, "query: "), expected)
@@ -84,10 +111,10 @@ def test_texts_of_all_lengths_are_put_together_so_that_little_is_padding(folder:
 def test_openvino_gets_whole_vectors_of_tokens_where_few_are_missing(folder: Path) -> None:
     graph = Sums()
     graph.numerics = "openvino float32 cpu"
-    runner = made(folder, graph)
+    ours = made(folder, graph)
     for size in (25, 29, 62, 150, 240):  # and two special tokens
         text = ["word " * size]
-        np.testing.assert_array_equal(runner.encode(text), sums(folder, text))
+        np.testing.assert_array_equal(ours.encode(text), sums(folder, text))
     assert [tokens for _, tokens in graph.shapes] == [27, 32, 64, 160, 256]
 
 
