@@ -25,6 +25,7 @@ import numpy as np
 from diptych.errors import AdapterFactoryError, DiptychError
 from diptych.protocols import Pair
 from diptych.types import Floats
+from diptych_adapters.engines.cores import keep_to, shares
 
 LEAST = 16  # inputs that are given to a process at once
 TURNS = 4  # of each process for one call, so that all end at about the same time
@@ -38,11 +39,11 @@ class Worker:
     Args:
         factory: "module:class" of the adapter.
         options: of the adapter, as keywords.
-        threads: that torch may use; None leaves that to torch.
+        cores: that it keeps to, a thread of torch on each; None leaves both to the system.
     """
 
-    def __init__(self, factory: str, options: dict[str, Any], threads: int | None) -> None:
-        self._begin = (factory, options, threads)
+    def __init__(self, factory: str, options: dict[str, Any], cores: Sequence[int] | None) -> None:
+        self._begin = (factory, options, cores)
         self._lock = threading.Lock()
         self._seen: Any = None
         self._process = self._started()
@@ -172,8 +173,8 @@ def _joined(parts: Sequence[Any]) -> Floats | list[Any]:
     return [one for part in parts for one in part]
 
 
-def _threads(number: int | None) -> dict[str, str]:
-    return {"OMP_NUM_THREADS": str(number)} if number else {}
+def _threads(cores: Sequence[int] | None) -> dict[str, str]:
+    return {"OMP_NUM_THREADS": str(len(cores))} if cores else {}
 
 
 def spread(
@@ -194,9 +195,8 @@ def spread(
         workers = [Worker(factory, {**options, "device": other}, None) for other in devices[1:]]
         return Spread(made, workers, takes_part=True)
     if processes > 1:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         own = {**options, "processes": 1}
-        workers = [Worker(factory, own, max(1, cores // processes)) for _ in range(processes)]
+        workers = [Worker(factory, own, cores) for cores in shares(processes)]
         return Spread(made, workers, takes_part=False)
     return made
 
@@ -220,11 +220,13 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     asked, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
-    factory, options, threads = pickle.load(asked)
+    factory, options, cores = pickle.load(asked)
+    if cores:
+        keep_to(cores)  # before anything is loaded, so that it lies in the memory beside them
     import torch
 
-    if threads:
-        torch.set_num_threads(threads)
+    if cores:
+        torch.set_num_threads(len(cores))
     module, _, name = factory.partition(":")
     made: Any = None
     while True:

@@ -17,6 +17,7 @@ from diptych import Registry
 from diptych.errors import AdapterFactoryError, DiptychError
 from diptych.protocols import DenseEncoder, Reranker
 from diptych_adapters.cross_encoder import CrossEncoderReranker
+from diptych_adapters.engines.cores import shares, usable
 from diptych_adapters.engines.workers import Spread, Worker
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 
@@ -57,9 +58,16 @@ def test_processes_stay_between_calls_and_one_that_is_killed_is_begun_again(
     assert several._workers[0]._process.pid != before[0]
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to cores")
+def test_processes_that_share_the_cpu_keep_to_cores_of_their_own(several: Any) -> None:
+    several.encode_document(TEXTS)
+    bound = [sorted(os.sched_getaffinity(worker._process.pid)) for worker in several._workers]
+    assert bound == (list(map(sorted, shares(2))) if len(bound) == 2 else [usable()])
+
+
 def test_an_error_of_a_worker_arrives_as_it_is(tmp_path: Path) -> None:
     worker = Worker(
-        "diptych_adapters.sentence_transformers:SentenceTransformerEncoder", {"model": str(tmp_path / "none")}, 1
+        "diptych_adapters.sentence_transformers:SentenceTransformerEncoder", {"model": str(tmp_path / "none")}, [0]
     )
     with pytest.raises(DiptychError, match="there is no such model folder"):
         worker.call("encode_document", ["a"])
