@@ -4,8 +4,8 @@
 
 all-MiniLM-L6-v2 by OpenVINO. `layers`: the linear layers, those that would lose much left out. `channels`: such layers
 too, but for single channels. `scores`: products of queries and keys, too. `filled up`: batches as the runner fills them
-up, which is what `precision: int8` runs. `values`: the products of softmax's weights with the values, too, which it
-does not. What is not int8 computes in float32.
+up, which is what `precision: int8` runs without AMX. `values`: the products of softmax's weights with the values, too,
+which it does not. What is not int8 computes in float32.
 """
 
 from __future__ import annotations

@@ -4,47 +4,73 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-NODES = Path("/sys/devices/system/node")
+SYSTEM, TASKS = Path("/sys/devices/system"), Path("/proc/self/task")
 
 
-def shares(processes: int, cores: Iterable[int] | None = None, nodes: Path = NODES) -> list[list[int]]:
-    """The cores of each process; of more processes than cores, several have the same.
+def shares(processes: int, cores: Iterable[int] | None = None, system: Path = SYSTEM) -> list[list[int]]:
+    """The cores of each process, as Linux counts them: both threads of one stay together where the numbers allow it.
+
+    Fewer processes than nodes have cores of several; of more processes than cores, several have the same.
 
     Args:
         processes: how many there are.
         cores: those that are shared out; those that this process may use unless given.
-        nodes: where Linux tells which core is on which node.
+        system: where Linux tells which core is on which node.
     """
-    known = {core: place for place, core in enumerate(_by_node(nodes))}
-    order = sorted(usable() if cores is None else cores, key=lambda core: (known.get(core, len(known)), core))
-    if processes > len(order):
-        return [[order[place % len(order)]] for place in range(processes)]
-    return [own.tolist() for own in np.array_split(order, processes)]
+    nodes = _by_node(usable() if cores is None else cores, system)
+    if processes < len(nodes):
+        nodes = [[core for node in nodes for core in node]]
+    counts = [1] * len(nodes)
+    for _ in range(processes - len(nodes)):  # the node whose processes have the most cores takes one more
+        counts[max(range(len(nodes)), key=lambda place: len(nodes[place]) / counts[place])] += 1
+    return [own for node, count in zip(nodes, counts, strict=True) for own in _split(node, count)]
 
 
 def usable() -> list[int]:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
+    """The cores that this process may use: a thread of it may have been bound to one of them."""
+    if not hasattr(os, "sched_getaffinity"):
+        return list(range(os.cpu_count() or 1))
+    return sorted({core for found in _each_thread(os.sched_getaffinity) for core in found})
 
 
 def keep_to(cores: Sequence[int]) -> None:
-    """Run on these cores from now on, where the system lets a process say so."""
+    """Run on these cores from now on, every thread that is there, where the system lets a process say so."""
     if hasattr(os, "sched_setaffinity"):
-        with contextlib.suppress(OSError):  # cores may have been taken away meanwhile
-            os.sched_setaffinity(0, cores)
+        list(_each_thread(lambda thread: os.sched_setaffinity(thread, cores)))
 
 
-def _by_node(nodes: Path) -> list[int]:
-    """All cores, node after node; none where nothing is told."""
-    files = sorted(nodes.glob("node[0-9]*/cpulist"), key=lambda file: int(file.parent.name.removeprefix("node")))
-    return [core for file in files for core in _listed(file.read_text(encoding="ascii"))]
+def _each_thread(ask: Callable[[int], set[int] | None]) -> Iterator[set[int]]:
+    """What is told of each thread of this process; of none that has just ended, nor where cores were taken away."""
+    threads = [int(task.name) for task in TASKS.iterdir()] if TASKS.is_dir() else [0]
+    for thread in threads:
+        with contextlib.suppress(OSError):
+            yield ask(thread) or set()
+
+
+def _by_node(cores: Iterable[int], system: Path) -> list[list[int]]:
+    """The cores of each node that has some, threads of one core beside each other."""
+    files = sorted(system.glob("node/node[0-9]*/cpulist"), key=lambda file: int(file.parent.name.removeprefix("node")))
+    node = {core: place for place, file in enumerate(files) for core in _listed(file.read_text(encoding="ascii"))}
+    found: dict[int, list[int]] = {}
+    for core in sorted(cores, key=lambda core: (node.get(core, len(files)), _physical(core, system), core)):
+        found.setdefault(node.get(core, len(files)), []).append(core)
+    return list(found.values())
+
+
+def _physical(core: int, system: Path) -> int:
+    file = system / "cpu" / f"cpu{core}" / "topology" / "core_id"
+    return int(file.read_text(encoding="ascii")) if file.is_file() else core
+
+
+def _split(cores: Sequence[int], processes: int) -> list[list[int]]:
+    if processes > len(cores):
+        return [[cores[place % len(cores)]] for place in range(processes)]
+    return [sorted(own.tolist()) for own in np.array_split(cores, processes)]
 
 
 def _listed(text: str) -> list[int]:

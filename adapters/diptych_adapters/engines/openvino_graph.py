@@ -19,7 +19,7 @@ from diptych_adapters.engines.feeding import CHANNELS, MASK, fed, input_names
 from diptych_adapters.engines.processor import beside_int8
 from diptych_adapters.quiet import quiet
 
-EDITION = 4  # of the conversion: counted up when the same part gives another model
+EDITION = 5  # of the conversion: counted up when the same part gives another model
 HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 HIDDEN = -6e4  # added to the score of a token that is not to be seen: every precision has it
 WANTED = "sentence_embedding"  # of an exported model that has more than one answer
@@ -135,5 +135,5 @@ def with_finite_masks(model: Any) -> None:
             continue
         if node.input_value(3).get_element_type() == openvino().Type.boolean:
             numbers = ops.select(node.input_value(3), *(ops.constant(np.float32(value)) for value in (0, HIDDEN)))
-            node.input(3).replace_source_output(numbers.output(0))
+            node.input(3).replace_source_output(ops.convert_like(numbers, node.input_value(0)).output(0))
     model.validate_nodes_and_infer_types()

@@ -24,7 +24,7 @@ from diptych_adapters.engines.tokens import Row
 SMOOTHING = 0.8  # the paper's alpha: 1 moves all of a channel's size into the weights
 LOSS = 1e-3  # share of an output's energy that its error may have
 APART = (0, 1, 2, 4, 8)  # channels that may keep their precision, the fewest that do
-KEPT = 64  # tokens of them on which a layer's loss is measured
+KEPT = 8  # tokens of a text on which a layer's loss is measured
 TINY = 1e-5
 
 
@@ -104,15 +104,16 @@ def _measured(model: Any, places: Sequence[Place], rows: Sequence[Row], pad: int
     random = np.random.default_rng(0)
     for answers, seen in probed(model, places, rows, pad):
         for place, values in zip(places, answers, strict=True):
-            of_tokens = values.shape[:2] == seen.shape  # else it is of rows, or of places that all rows share
-            _note(found, place, values[seen] if of_tokens else values.reshape(-1, values.shape[-1]), random)
+            of_tokens = values.ndim == 3 and values.shape[:2] == seen.shape  # else of rows, or of places rows share
+            own = values[seen] if of_tokens else values.reshape(-1, values.shape[-1])
+            _note(found, place, own, random.integers(0, len(own), min(KEPT * len(seen), len(own))))
     return found
 
 
-def _note(found: dict[Place, Activations], place: Place, values: Floats, random: Any) -> None:
+def _note(found: dict[Place, Activations], place: Place, values: Floats, kept: NDArray[np.int64]) -> None:
     seen = found.setdefault(place, Activations(values.min(0), values.max(0)))
     seen.low, seen.high = np.minimum(seen.low, values.min(0)), np.maximum(seen.high, values.max(0))
-    seen.some.append(values[random.integers(0, len(values), min(KEPT, len(values)))])
+    seen.some.append(values[kept])
 
 
 def _plan(measured: Activations, matrices: Sequence[Floats]) -> Plan | None:

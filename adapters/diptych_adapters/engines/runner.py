@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -18,7 +19,7 @@ from diptych_adapters.engines.tokens import Row, Tokens
 Answer = TypeVar("Answer")
 Inputs = Sequence[str] | Sequence[Pair]
 CHUNK = 2048  # inputs that are sorted together; the next ones are tokenised meanwhile
-PIECE = 256  # of fewer inputs on a GPU, which would wait for the tokenizer: populate hands over 512 at once
+FIRST = 256  # inputs that a GPU begins with, which would wait for the tokenizer: populate hands over 512 at once
 
 
 class Graph(Protocol):
@@ -51,7 +52,7 @@ class Runner:
     def __init__(self, tokens: Tokens, graph: Graph, *, most: int | None = None) -> None:
         self.tokens, self.graph, self._most = tokens, graph, most
         on_cpu = graph.numerics.endswith("cpu")
-        self._budget, self._least = Budget(BUDGETS if on_cpu else LARGE), CHUNK if on_cpu else PIECE
+        self._budget, self._first = Budget(BUDGETS if on_cpu else LARGE), CHUNK if on_cpu else FIRST
         self._in_vectors = graph.numerics.startswith("openvino")
 
     def encode(self, inputs: Inputs, prompt: str = "") -> Floats:
@@ -75,8 +76,8 @@ class Runner:
 
     def _tokenised(self, inputs: Inputs, prompt: str) -> Iterator[list[Row]]:
         """The ids of chunk after chunk; the next chunk is tokenised while the caller works on one."""
-        size = CHUNK if len(inputs) > CHUNK else self._least
-        parts = [inputs[start : start + size] for start in range(0, len(inputs), size)]
+        starts = [0, *range(self._first, len(inputs), CHUNK)]
+        parts = [inputs[start:end] for start, end in pairwise([*starts, len(inputs)])] if len(inputs) else []
         if len(parts) <= 1:
             yield from (self.tokens.rows(part, prompt) for part in parts)
             return

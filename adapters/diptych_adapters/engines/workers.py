@@ -29,6 +29,7 @@ from diptych_adapters.engines.cores import keep_to, shares
 
 LEAST = 16  # inputs that are given to a process at once
 TURNS = 4  # of each process for one call, so that all end at about the same time
+BROKEN = (OSError, EOFError, pickle.UnpicklingError)  # what a pipe to a process that ended gives
 SHARED = ("encode_document", "predict")
 FACTS = ("dimension", "similarity", "uses_idf", "max_length", "independent", "sample", "encode_query", "decode")
 
@@ -57,33 +58,35 @@ class Worker:
             DiptychError: what the adapter raised.
         """
         with self._lock:
+            try:
+                answer = self._ask(method, args)
+            except BROKEN:
+                answer = self._ask_again(method, args)
             if method == "look_at":
                 self._seen = args
-            try:
-                return self._ask(method, args)
-            except (OSError, EOFError, pickle.UnpicklingError):
-                self._restart()
-            try:
-                return self._ask(method, args)
-            except (OSError, EOFError, pickle.UnpicklingError) as error:
-                self.close()
-                raise AdapterFactoryError(
-                    "a worker process ended, and so did the one begun in its place",
-                    where=f"{self._begin[0]}, device {self._begin[1].get('device') or 'cpu'}",
-                    got=f"exit status {self._process.wait()}",
-                    do="see what it printed; take fewer processes if memory is short",
-                ) from error
+            return answer
 
     def close(self) -> None:
         """End the process."""
         self._ended()
 
-    def _restart(self) -> None:
+    def _ask_again(self, method: str, args: tuple[Any, ...]) -> Any:
+        """As `_ask`, of a process begun in place of one that ended; it sees again what that one has seen."""
         self.close()
         self._process = self._started()
         self._ended = weakref.finalize(self, _end, [self._process])
-        if self._seen is not None:
-            self._ask("look_at", self._seen)
+        try:
+            if self._seen is not None and method != "look_at":
+                self._ask("look_at", self._seen)
+            return self._ask(method, args)
+        except BROKEN as error:
+            self.close()
+            raise AdapterFactoryError(
+                "a worker process ended, and so did the one begun in its place",
+                where=f"{self._begin[0]}, device {self._begin[1].get('device') or 'cpu'}",
+                got=f"exit status {self._process.wait()}",
+                do="see what it printed; take fewer processes if memory is short",
+            ) from error
 
     def _started(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
@@ -97,6 +100,8 @@ class Worker:
         return process
 
     def _ask(self, method: str, args: tuple[Any, ...]) -> Any:
+        if self._process.stdin is None or self._process.stdin.closed:
+            raise EOFError("the process was ended")
         _send(self._process.stdin, (method, args))
         ok, answer = pickle.load(self._process.stdout)  # type: ignore[arg-type]
         if ok:
@@ -144,9 +149,9 @@ class Spread:
         def call(inputs: Sequence[str] | Sequence[Pair]) -> Any:
             if len(inputs) <= LEAST:
                 return own(inputs)
-            shares = [own] if self._takes_part else []
-            shares += [partial(worker.call, name) for worker in self._workers]
-            size = max(LEAST, -(-len(inputs) // (TURNS * len(shares))))
+            takers = [own] if self._takes_part else []
+            takers += [partial(worker.call, name) for worker in self._workers]
+            size = max(LEAST, -(-len(inputs) // (TURNS * len(takers))))
             pieces = iter([(start, inputs[start : start + size]) for start in range(0, len(inputs), size)])
             found: dict[int, Any] = {}
             taking = threading.Lock()
@@ -155,7 +160,7 @@ class Spread:
                 while (piece := _next(pieces, taking)) is not None:
                     found[piece[0]] = encode(piece[1])
 
-            for done in [self._pool.submit(work, share) for share in shares]:
+            for done in [self._pool.submit(work, taker) for taker in takers]:
                 done.result()
             return _joined([found[start] for start in sorted(found)])
 
@@ -222,7 +227,7 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
     factory, options, cores = pickle.load(asked)
     if cores:
-        keep_to(cores)  # before anything is loaded, so that it lies in the memory beside them
+        keep_to(cores)  # before a model is loaded, so that what it allocates lies in the memory beside them
     import torch
 
     if cores:

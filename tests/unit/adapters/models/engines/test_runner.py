@@ -68,12 +68,13 @@ def test_chunks_change_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     ("numerics", "asked", "parts"),
     [
         ("torch float32 cpu", 600, [600]),
-        ("torch float16 cuda", 600, [256, 256, 88]),
+        ("torch float32 cpu", 2100, [2048, 52]),
+        ("torch float16 cuda", 600, [256, 344]),
         ("torch float16 cuda", 100, [100]),
-        ("torch float16 cuda", 2100, [2048, 52]),
+        ("torch float16 cuda", 2400, [256, 2048, 96]),
     ],
 )
-def test_a_gpu_begins_before_all_of_few_texts_are_tokenised(
+def test_a_gpu_begins_once_some_texts_are_tokenised(
     folder: Path, numerics: str, asked: int, parts: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graph, sizes = Sums(), list[int]()

@@ -82,6 +82,23 @@ def test_a_worker_that_cannot_live_is_an_error_that_says_so(tmp_path: Path, monk
         worker.call("encode_document", ["a"])
 
 
+def test_a_worker_that_dies_of_what_it_is_shown_is_an_error_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mortal.py").write_text(
+        "import os\nclass Mortal:\n    of = classmethod(lambda cls: cls())\n"
+        "    def look_at(self, texts):\n        texts == ['poison'] and os._exit(3)\n        self.seen = texts\n"
+        "    def encode_document(self, texts):\n        return self.seen\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    worker = Worker("mortal:Mortal", {}, None)
+    worker.call("look_at", ["first"])
+    with pytest.raises(AdapterFactoryError, match=r"(?s)a worker process ended.*exit status 3"):
+        worker.call("look_at", ["poison"])
+    assert worker.call("encode_document", ["a"]) == ["first"]  # begun again, it was shown what had done no harm
+    worker.close()
+
+
 def test_a_script_without_a_main_guard_may_use_several_processes(tiny: Callable[[str], Path], tmp_path: Path) -> None:
     import subprocess
     import sys
