@@ -23,7 +23,7 @@ import torch
 
 from corpora import folder_of, read_texts
 from diptych_adapters.engines import openvino_graph, processor, quantizing
-from diptych_adapters.engines.batches import BUDGETS, Budget, batches, padded, whole_vectors
+from diptych_adapters.engines.batches import BUDGETS, Budget, batches, padded_to_vectors
 from diptych_adapters.engines.choosing import TRIAL
 from diptych_adapters.engines.general import GENERAL
 from diptych_adapters.engines.parts import Whole
@@ -81,9 +81,7 @@ def counted(request: Any, rows: Sequence[Row], tokens: Tokens) -> dict[str, floa
     """Seconds of the graph's parts over all rows."""
     found = dict.fromkeys(("GEMM", "attention", "rest of the graph"), 0.0)
     for _, places in batches([row.shape[1] for row in rows], Budget(BUDGETS[1:])):
-        longest = max(rows[place].shape[1] for place in places)
-        width = whole_vectors(longest, tokens.max_length)
-        given, mask = padded([rows[place] for place in places], tokens.pad, width=width)
+        given, mask = padded_to_vectors([rows[place] for place in places], tokens.pad, tokens.max_length)
         request.infer({"input_ids": given[0], "attention_mask": mask})
         for node in request.get_profiling_info():
             if node.status.name == "EXECUTED":

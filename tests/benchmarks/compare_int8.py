@@ -69,7 +69,7 @@ def made(plain: Any, rows: Sequence[Row], pad: int) -> dict[str, Any]:
     scores = quantizing.quantized(plain, rows, pad, scores=True)
     values = with_values(scores.clone(), rows, pad)
     found = {"float32": plain, "layers": layers, "channels": channels, "scores": scores}
-    return {**found, **dict.fromkeys(FILLED[:1], scores), FILLED[1]: values}
+    return {**found, "filled up": scores, "values": values}
 
 
 def with_values(model: Any, rows: Sequence[Row], pad: int) -> Any:

@@ -87,6 +87,11 @@ def padded(rows: Sequence[Row], pad: int, *, width: int = 0) -> tuple[NDArray[np
     return inputs, mask
 
 
+def padded_to_vectors(rows: Sequence[Row], pad: int, most: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """As `padded`, to whole vectors where few tokens are missing; `most` is what the model reads of a text."""
+    return padded(rows, pad, width=whole_vectors(max(row.shape[1] for row in rows), most))
+
+
 def whole_vectors(longest: int, most: int | None) -> int:
     """The tokens to which a batch is filled up for attention in whole vectors: few more than its longest row's, or 0.
 

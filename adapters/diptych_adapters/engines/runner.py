@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from diptych.protocols import Pair
 from diptych.types import Floats
-from diptych_adapters.engines.batches import BUDGETS, LARGE, Budget, batches, padded, whole_vectors
+from diptych_adapters.engines.batches import BUDGETS, LARGE, Budget, batches, padded, padded_to_vectors
 from diptych_adapters.engines.tokens import Row, Tokens
 
 Answer = TypeVar("Answer")
@@ -97,6 +97,6 @@ class Runner:
             yield places, answers
 
     def _padded(self, rows: Sequence[Row]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        longest = max(row.shape[1] for row in rows)
-        width = whole_vectors(longest, self.tokens.max_length) if self._in_vectors else longest
-        return padded(rows, self.tokens.pad, width=width)
+        if self._in_vectors:
+            return padded_to_vectors(rows, self.tokens.pad, self.tokens.max_length)
+        return padded(rows, self.tokens.pad)
