@@ -64,7 +64,7 @@ def fitted(
     for columns, labels in batches:
         adam.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            total(loss(list(map(features_of, columns)), labels)).backward()  # type: ignore[no-untyped-call]
+            total(loss(list(map(features_of, columns)), labels)).backward()
         torch.nn.utils.clip_grad_norm_(parts, clip)
         adam.step()
         plan.step()

@@ -43,8 +43,8 @@ class Recorder(points_service_pb2_grpc.PointsServicer, collections_service_pb2_g
 @pytest.fixture
 def listening() -> Iterator[tuple[Recorder, str]]:
     recorder, server = Recorder(), grpc.server(ThreadPoolExecutor(2))
-    points_service_pb2_grpc.add_PointsServicer_to_server(recorder, server)  # type: ignore[no-untyped-call]
-    collections_service_pb2_grpc.add_CollectionsServicer_to_server(recorder, server)  # type: ignore[no-untyped-call]
+    points_service_pb2_grpc.add_PointsServicer_to_server(recorder, server)
+    collections_service_pb2_grpc.add_CollectionsServicer_to_server(recorder, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield recorder, f"127.0.0.1:{port}"

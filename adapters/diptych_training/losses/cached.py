@@ -50,7 +50,7 @@ class CachedLoss(CachedLossMixin, torch.nn.Module):
         """The loss from the pieces of each column, and its gradient up to them."""
         loss = self.loss.compute_loss_from_embeddings([torch.cat(column) for column in reps], labels)
         if with_backward:
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             return loss.detach()
         return loss
 

@@ -57,7 +57,7 @@ def log_soft_top_k(scores: Tensor, k: Tensor, alpha: float) -> Tensor:
         k: `[B]`, above 0 and below the number of scores that count.
         alpha: slope.
     """
-    found: Tensor = _LogSoftTopK.apply(scores, k, alpha)  # type: ignore[no-untyped-call]
+    found: Tensor = _LogSoftTopK.apply(scores, k, alpha)
     return found
 
 

@@ -64,7 +64,7 @@ class MaxLogits(torch.autograd.Function):
 
 def max_logits(vectors: Tensor, decoder: torch.nn.Linear, mask: Tensor) -> Tensor:
     """The greatest logit of each word over the tokens of each text; see `MaxLogits`."""
-    found: Tensor = MaxLogits.apply(vectors, decoder.weight, decoder.bias, mask.bool())  # type: ignore[no-untyped-call]
+    found: Tensor = MaxLogits.apply(vectors, decoder.weight, decoder.bias, mask.bool())
     return found
 
 

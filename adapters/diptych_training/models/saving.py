@@ -21,7 +21,7 @@ class TrainedModule(Module):
     """A module of sentence-transformers with weights, which a checkpoint keeps as safetensors."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
         """Write configuration and weights into a folder; pickled weights are not offered."""

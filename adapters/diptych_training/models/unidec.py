@@ -38,7 +38,7 @@ class LabelTable(Module):
     config_keys: list[str] = ["labels", "dimension"]  # noqa: RUF012  # as the library declares it
 
     def __init__(self, labels: int, dimension: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.labels, self.dimension = labels, dimension
         self.weight = torch.nn.Parameter(torch.nn.init.xavier_uniform_(torch.empty(labels, dimension)))
 

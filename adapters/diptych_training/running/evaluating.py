@@ -30,7 +30,7 @@ class HeldOut(BaseEvaluator):
     """
 
     def __init__(self, inner: Any, precision: Precision = "float32") -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.inner, self.primary_metric, self.precision = inner, PRIMARY, precision
 
     def __call__(

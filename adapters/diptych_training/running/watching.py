@@ -102,7 +102,7 @@ def callbacks(watcher: Watcher, folder: RunFolder, metric: str | None, patience:
         from transformers.integrations.integration_utils import TensorBoardCallback
 
         writer: Any = SummaryWriter(logdir=str(folder.path / "logs"))
-        found.append(TensorBoardCallback(tb_writer=writer))  # type: ignore[no-untyped-call]
+        found.append(TensorBoardCallback(tb_writer=writer))
     return found
 
 

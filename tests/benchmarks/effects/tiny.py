@@ -134,7 +134,7 @@ def trained(
         value = loss.compute_loss_from_embeddings(
             columns(student, world, own), own if labels is None else labels(places)
         )
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         adam.step()
         plan.step()

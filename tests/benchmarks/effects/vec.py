@@ -87,7 +87,7 @@ def fitted(
     adam = torch.optim.Adam(trained, lr=rate)
     for places in shuffled(len(rows), size, steps, seed):
         adam.zero_grad()
-        loss.compute_loss_from_embeddings(tables.columns(rows[places]), given[places]).backward()  # type: ignore[no-untyped-call]
+        loss.compute_loss_from_embeddings(tables.columns(rows[places]), given[places]).backward()
         adam.step()
     return tables.scores()
 

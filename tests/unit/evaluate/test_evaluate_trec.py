@@ -40,7 +40,7 @@ def test_a_file_evaluates_as_the_run_and_as_ir_measures_reads_it(graded: Qrels, 
     assert evaluate(from_trec(tmp_path / "run.trec"), graded).means == ours.means
     measures = [ir_measures.parse_measure(name) for name in ("nDCG@10", "AP", "P@10", "R@100")]
     judged = {query: dict(grades) for query, grades in graded.judgements.items()}
-    read = ir_measures.read_trec_run(str(tmp_path / "run.trec"))  # type: ignore[no-untyped-call]
+    read = ir_measures.read_trec_run(str(tmp_path / "run.trec"))
     theirs = ir_measures.calc_aggregate(measures, judged, read)
     assert list(theirs.values()) == pytest.approx(
         [ours.means[{"AP": "MAP", "R@100": "Recall@100"}.get(str(m), str(m))] for m in theirs]

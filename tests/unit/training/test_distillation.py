@@ -141,7 +141,7 @@ def test_the_adversarial_term_pulls_up_what_fools_the_ranker() -> None:
     teacher = torch.tensor([[2.0, 1.9, -3.0, 0.5]])
     for form in ("expectation", "log"):
         student = torch.zeros(1, 4, requires_grad=True)
-        AR2RetrieverLoss(Given(), adv_weight=1.0, form=form).of_rows(student, teacher).backward()  # type: ignore[no-untyped-call]
+        AR2RetrieverLoss(Given(), adv_weight=1.0, form=form).of_rows(student, teacher).backward()
         assert student.grad is not None
         descent = -student.grad[0, 1:]
         assert descent.argsort().tolist() == teacher[0, 1:].argsort().tolist()
@@ -325,7 +325,7 @@ def test_without_the_adversarial_term_ar2_pulls_as_kl_does() -> None:
     teacher, gradients = drawn(2, 3, 5).double(), []
     for loss in (KLDistillation(Given()), AR2RetrieverLoss(Given(), adv_weight=0.0)):
         student = drawn(1, 3, 5).double().requires_grad_()
-        loss.of_rows(student, teacher).backward()  # type: ignore[no-untyped-call]
+        loss.of_rows(student, teacher).backward()
         assert student.grad is not None
         gradients.append(student.grad)
     assert torch.allclose(gradients[0], gradients[1])
@@ -349,7 +349,7 @@ def test_the_order_of_the_invalid_changes_no_gradient_either(seed: int) -> None:
     gradients = []
     for order in (teacher, shuffled):
         student = drawn(seed + 2, 3, 10).double().requires_grad_()
-        cprd().order(student, order).backward()  # type: ignore[no-untyped-call]
+        cprd().order(student, order).backward()
         assert student.grad is not None
         gradients.append(student.grad)
     assert torch.allclose(gradients[0], gradients[1])

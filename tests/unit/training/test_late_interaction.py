@@ -86,7 +86,7 @@ def test_a_teacher_is_followed_over_tokens() -> None:
     teacher = torch.tensor([[3.0, -1.0]] * 4)
     loss = KLDistillation(Given(), similarity="maxsim")
     before = loss.compute_loss_from_embeddings(columns, teacher)
-    before.backward()  # type: ignore[no-untyped-call]
+    before.backward()
     with torch.no_grad():
         for column in columns:
             assert column.grad is not None
