@@ -1,10 +1,10 @@
-# Two commands do everything on a machine that has Python 3.11 to 3.13, make and PyPI: `make demo` and `make test`.
+# Everything runs on a machine that has Python 3.11 to 3.13, make and PyPI: `make demo`, `make test` and `make test-slow`.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint types tests bench versions docs clean
+.PHONY: demo test test-slow lint types tests bench versions docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/debian/demo.py
@@ -19,8 +19,14 @@ types: $(VENV)/.test
 	$(BIN)/mypy
 
 # After a worker that died, the rest of its file is never handed out and the run would not end: so it ends then and says where.
+PYTEST = $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --max-worker-restart 0 --durations 40
+
 tests: $(VENV)/.test
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
+	$(PYTEST) -m "not slow"
+
+# Examples, the commands and programs of the pages, Ray, real models, trainings and kills.
+test-slow: $(VENV)/.test
+	$(PYTEST) -m slow
 
 # Into docs/performance.md. ONLY=encode,populate picks steps; AGAIN=1 measures anew, QUICK=1 tries, MILLION=1 goes to a million
 # points, RENDER=1 only writes the page again.

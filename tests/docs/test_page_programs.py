@@ -10,6 +10,8 @@ import pytest
 
 from pages import blocks, name, with_blocks, write_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("page", with_blocks("python"), ids=name)
 def test_the_python_of_a_page_runs_from_top_to_bottom(page: Path, tmp_path: Path) -> None:

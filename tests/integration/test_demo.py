@@ -10,6 +10,8 @@ import pytest
 
 from example_runs import EXAMPLES, run
 
+pytestmark = pytest.mark.slow
+
 EXPECTED = {"BM25": 0.800, "MiniLM": 0.816, "MiniLM, exact": 0.816, "BM25 + MiniLM (RRF)": 0.828}
 LATE = {"... then late interaction": 0.886}
 ROW = re.compile(r"^│ (?P<name>[^│]+?) +│ +(?P<ndcg>0\.\d{3}) │", re.MULTILINE)
@@ -23,7 +25,6 @@ def figures(output: str) -> dict[str, float]:
     return {match["name"]: float(match["ndcg"]) for match in ROW.finditer(output)}
 
 
-@pytest.mark.slow
 def test_the_demo_gives_its_figures_and_encodes_nothing_the_second_time(tmp_path: Path) -> None:
     folder = tmp_path / "debian"
     shutil.copytree(EXAMPLES / "debian", folder, ignore=shutil.ignore_patterns("qdrant"))

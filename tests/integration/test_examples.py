@@ -8,6 +8,8 @@ import pytest
 
 from example_runs import EXAMPLES, changed_lines, run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_an_example_runs_and_says_something(script: Path, tmp_path: Path) -> None:

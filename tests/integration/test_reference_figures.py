@@ -20,6 +20,8 @@ from diptych.populate import open_source
 from diptych.search import Pipeline, Rescore, Retrieve, Rrf
 from diptych.types import Run
 
+pytestmark = pytest.mark.slow
+
 MINILM = "all-MiniLM-L6-v2"
 SLOTS: dict[str, dict[str, Any]] = {
     "dense": {"adapter": "sentence-transformers", "model": MINILM},
@@ -66,7 +68,6 @@ def test_cranfield(data: Path, tmp_path: Path) -> None:
     assert measure(data / "cranfield", tmp_path / "store", list(expected)) == pytest.approx(expected, abs=0.01)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(2400)
 @pytest.mark.skipif(not os.environ.get("DIPTYCH_SLOW"), reason="takes many minutes: set DIPTYCH_SLOW=1")
 def test_scifact(data: Path, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from qdrant_client import models
 
 from diptych.stores.edge import EdgeClient
 
+pytestmark = pytest.mark.slow
+
 SIZE, BATCH = 600, 20
 PROGRAM = f"""
 import sys

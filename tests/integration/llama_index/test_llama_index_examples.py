@@ -10,6 +10,8 @@ import pytest
 
 from example_runs import EXAMPLES, changed_lines, run
 
+pytestmark = pytest.mark.slow
+
 FOLDER = EXAMPLES / "llama_index"
 if not os.environ.get("CI"):  # where a missing package is an error
     pytest.importorskip("sentence_transformers")

@@ -24,6 +24,8 @@ from diptych.populate.ray_engine import RayEngine
 from diptych.stores import open_store
 from ray_parts import DEADLY, registry
 
+pytestmark = pytest.mark.slow
+
 Contents = Callable[[QdrantBase], dict[Any, tuple[Any, Any]]]
 PROGRAM = """
 import dataclasses, json, os, sys
@@ -91,7 +93,6 @@ def told(report: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in report.items() if name not in differing}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("store", ["edge", "server"])
 def test_ray_leaves_what_threads_leave_although_a_worker_is_killed(
     store: str, tmp_path: Path, small_server: Callable[..., Any], contents: Contents
@@ -124,7 +125,6 @@ def assert_same(found: dict[Any, Any], expected: dict[Any, Any]) -> None:
         assert found[point][1]["lexical.1"][1] == pytest.approx(vectors["lexical.1"][1], abs=1e-6)
 
 
-@pytest.mark.slow
 def test_an_encoder_that_fails_in_a_worker_ends_the_run_with_its_words(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     (tmp_path / "grave").touch()

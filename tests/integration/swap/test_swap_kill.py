@@ -28,6 +28,8 @@ from qdrant_client import models
 from diptych.guard import TEXTS
 from diptych.stores.edge import EdgeClient
 
+pytestmark = pytest.mark.slow
+
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the tests fork")
 SCRIPT = Path(__file__).with_name("kill_process.py")
 CHUNK = 8

@@ -21,6 +21,8 @@ from diptych.evaluate import Qrels, read_queries
 from diptych.types import Floats, Hit
 from loads import Load
 
+pytestmark = pytest.mark.slow
+
 MINILM: Mapping[str, Any] = {"adapter": "sentence-transformers", "model": "all-MiniLM-L6-v2"}
 SHORT: Mapping[str, Any] = {**MINILM, "truncate_dim": 256}
 EXACT = models.SearchParams(exact=True)
@@ -121,7 +123,6 @@ def test_real_models_are_swapped_under_load_without_a_failed_or_a_mixed_answer(
     swapped(tmp_path / "store", documents_of(debian, DOCUMENTS), queries, targets)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(2400)
 @pytest.mark.skipif(not os.environ.get("DIPTYCH_SLOW"), reason="takes minutes: set DIPTYCH_SLOW=1")
 def test_cranfield_is_swapped_under_load_and_all_its_queries_are_answered_as_before_after_rollback(

@@ -18,6 +18,8 @@ from every_recipe import COUNT, MASKED, RECIPES, REGISTRY, made, options_of, wri
 from tiny_encoders import WORDS
 from tiny_training import Told, lines
 
+pytestmark = pytest.mark.slow
+
 LORA = {"rank": 2, "modules": ["query", "value"]}
 NO_ADAPTERS = {
     "ar2": "training.lora is not for ar2",

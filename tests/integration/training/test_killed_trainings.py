@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 from every_recipe import RECIPES, made, options_of, write_world
 from tiny_training import Told
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:

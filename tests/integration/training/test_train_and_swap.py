@@ -13,6 +13,8 @@ from diptych.evaluate import Qrels, read_queries
 from diptych.training import load_recipe, register
 from tiny_training import Told, tiny_bert, write
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """\
 store: edge:./qdrant
 collection: words

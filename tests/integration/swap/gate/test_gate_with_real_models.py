@@ -17,6 +17,8 @@ from diptych.swap.gate import GateReport, Judged, run_gate
 from diptych.types import Document
 from diptych.view import View
 
+pytestmark = pytest.mark.slow
+
 MINILM = {"adapter": "sentence-transformers", "model": "all-MiniLM-L6-v2"}
 DOCUMENTS, QUERIES, SAMPLE = 100, 60, 50
 
@@ -67,7 +69,6 @@ def changed(folder: Path, change: Callable[[Any], None]) -> str:
     return str(folder)
 
 
-@pytest.mark.slow
 def test_minilm_may_replace_itself_and_its_shuffled_weights_may_not(
     swapping: Callable[..., Any], documents: list[Document], judged: Judged, shuffled: str
 ) -> None:
