@@ -1,6 +1,7 @@
 """Haystack over diptych: embedders for any encoder, and a document store, retriever and ranker over a `Collection`.
 
-Haystack itself sends telemetry unless HAYSTACK_TELEMETRY_ENABLED=False is in the environment; nothing here does.
+Haystack's own usage reports are off (`diptych.vendor_telemetry`) unless HAYSTACK_TELEMETRY_ENABLED=True is in the
+environment.
 """
 
 from __future__ import annotations

@@ -1,0 +1,47 @@
+"""Switches off the usage reports of the libraries beneath diptych, before any of them is imported.
+
+| library | what it does unless told not to |
+|---|---|
+| onnxruntime 1.32 | keeps a device id and an event database in the cache folder, sends events |
+| openvino (openvino-telemetry) | keeps an id in the home folder, sends an event at import |
+| haystack | keeps an id in the home folder, sends an event when a pipeline runs |
+| ray | sends cluster facts while a cluster runs |
+| huggingface_hub, transformers | add facts about the machine to their requests |
+| transformers | asks a public service to convert weights of hub models that are not safetensors |
+
+A variable that is set already is left as it is. DIPTYCH_VENDOR_TELEMETRY=on leaves every library as its maker ships it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+SWITCH = "DIPTYCH_VENDOR_TELEMETRY"
+VARIABLES = {
+    "ORT_DISABLE_TELEMETRY": "1",
+    "HAYSTACK_TELEMETRY_ENABLED": "False",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DISABLE_SAFETENSORS_CONVERSION": "1",
+}
+REPORTERS = ("openvino_telemetry",)  # packages that do nothing else; their users run without them
+
+
+def switch_off() -> None:
+    """Set what the libraries read when they are imported, for this process and those that it starts.
+
+    A library that the application imported before diptych has started its reports: those that can still be stopped
+    are, unless the application had decided otherwise.
+    """
+    if os.environ.get(SWITCH, "").lower() in ("on", "1", "true"):
+        return
+    undecided = VARIABLES.keys() - os.environ.keys()
+    for name in undecided:
+        os.environ[name] = VARIABLES[name]
+    for name in REPORTERS:
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # None: importing it raises ModuleNotFoundError
+    if "ORT_DISABLE_TELEMETRY" in undecided and (runtime := sys.modules.get("onnxruntime")):
+        getattr(runtime, "disable_telemetry_events", lambda: None)()
+    if "HAYSTACK_TELEMETRY_ENABLED" in undecided and (reports := sys.modules.get("haystack.telemetry._telemetry")):
+        vars(reports)["telemetry"] = None
