@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -10,6 +11,9 @@ from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, DebugOpt
 from diptych.cli.output import stderr, stdout, write_json
 from diptych.cli.session import Session
 from diptych.cli.swapping import say
+
+if TYPE_CHECKING:
+    from diptych.swap import StepBack
 
 
 def finish(
@@ -20,7 +24,9 @@ def finish(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Drop the vectors from before the last cut-over: their disk and memory are free again, and there is no way back.
+    """Drop the vectors kept from before the last cut-over, which frees their disk and memory and ends the way back.
+
+    Running it again does nothing.
 
     [dim]Examples:[/dim]
 
@@ -33,8 +39,14 @@ def finish(
         done = opened.finish()
     if as_json:
         return write_json(dataclasses.asdict(done))
-    dropped = ", ".join(done.dropped) or ("nothing" if done.warnings else "no vector, since none was kept")
-    say(stdout(), f"{done.collection}: {done.outcome}, dropped {dropped}", "bold")
+    say(stdout(), f"{done.collection}: {_sentence(done)}", "bold")
     for warning in done.warnings:
         say(stderr(), f"warning: {warning}", "yellow")
     return None
+
+
+def _sentence(done: StepBack) -> str:
+    if done.outcome == "nothing to finish":
+        return "nothing to finish, no earlier vectors are kept"
+    dropped = ", ".join(done.dropped) or ("nothing" if done.warnings else "no vector, since none was kept")
+    return f"{done.outcome}, dropped {dropped}"

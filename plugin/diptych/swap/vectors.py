@@ -41,10 +41,10 @@ def orphans(client: QdrantBase, name: str, metadata: CollectionMetadata) -> dict
     return {v: kind for v, kind in metadata.leftover.items() if v in there and v not in metadata.needed()}
 
 
-def drop_orphans(client: QdrantBase, name: str, metadata: CollectionMetadata) -> None:
-    """Drop the vectors that no state knows."""
-    for vector, kind in sorted(orphans(client, name, metadata).items()):
-        drop(client, name, vector, kind)
+def drop_orphans(client: QdrantBase, name: str, metadata: CollectionMetadata) -> tuple[str, ...]:
+    """Drop the vectors that no state needs; which ones could be dropped."""
+    found = sorted(orphans(client, name, metadata).items())
+    return tuple(vector for vector, kind in found if drop(client, name, vector, kind))
 
 
 def taken(client: QdrantBase, name: str, vector: str, kind: Kind) -> bool:

@@ -17,9 +17,14 @@ from diptych.swap.vectors import drop_all, drop_orphans, restore_shared
 
 @dataclass(frozen=True, slots=True)
 class StepBack:
-    """What was done, `rolled back`, `abandoned` or `finished`; what answers now, and which vectors were dropped.
+    """What `rollback` or `finish` did.
 
-    `warnings`: what to look at, such as points that what answers now does not find.
+    Args:
+        collection: its name.
+        outcome: `rolled back`, `abandoned`, `finished`, or `nothing to finish` when no earlier vectors were kept.
+        live: what answers now, by slot.
+        dropped: vectors that were dropped.
+        warnings: what to look at, such as points that what answers now does not find.
     """
 
     collection: str
@@ -53,23 +58,28 @@ def rollback(handle: CollectionHandle, *, why: str = "", anyway: bool = False) -
 
 
 def finish(handle: CollectionHandle) -> StepBack:
-    """Drop the vectors of the generation before; populates write only the live ones from then on.
+    """Drop the vectors of the previous generation; from then on populates write only the live ones.
+
+    Running it again is harmless: the outcome is then `nothing to finish`, or `finished` when a killed run had left
+    vectors to drop.
 
     Raises:
-        ApplyRunning: a process is applying a swap just now.
-        SwapError: nothing waits to be finished.
+        ApplyRunning: another process is applying a swap.
+        SwapError: a swap is under way that has not cut over yet, and no earlier vectors are kept.
     """
     with Lease(handle.client, handle.name) as lease:
         before = handle.read()
-        drop_orphans(handle.client, handle.name, before)
-        if before.previous is None:
+        dropped = drop_orphans(handle.client, handle.name, before)
+        if before.previous is not None:
+            return _done(handle, before, finished(before), "finished", lease)
+        if before.swap is not None:
             raise SwapError(
-                "there is nothing to finish",
+                "there is nothing to finish: the swap under way has not cut over yet",
                 where=f"collection {handle.name!r}",
-                got="no earlier generation is kept",
-                do="diptych status shows where everything is",
+                got="no earlier vectors are kept",
+                do="cut over first: diptych apply; or give the swap up: diptych rollback",
             )
-        return _done(handle, before, finished(before), "finished", lease)
+        return StepBack(handle.name, "finished" if dropped else "nothing to finish", _encoders(before), dropped)
 
 
 def _done(
@@ -82,9 +92,12 @@ def _done(
     handle.install(after)
     needless = unused(before, after)
     dropped = drop_all(handle.client, handle.name, needless.values())
-    live = {name: f"{own.adapter}, generation {own.number}" for name, own in after.live.slots.items()}
     warnings = (*_gaps(handle, before, after), *_kept(needless.keys() - set(dropped)))
-    return StepBack(handle.name, outcome, live, dropped, warnings)
+    return StepBack(handle.name, outcome, _encoders(after), dropped, warnings)
+
+
+def _encoders(metadata: CollectionMetadata) -> dict[str, str]:
+    return {name: f"{own.adapter}, generation {own.number}" for name, own in metadata.live.slots.items()}
 
 
 def _load(handle: CollectionHandle, after: CollectionMetadata) -> None:

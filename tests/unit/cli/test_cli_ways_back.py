@@ -88,7 +88,25 @@ def test_finish_drops_the_old_vectors_and_then_there_is_no_way_back(edited: Run)
     assert answer.out == "animals: finished, dropped dense.1\n"
     assert edited("rollback").code == 1
     assert "there is nothing to roll back to" in edited("rollback").err
-    assert "there is nothing to finish" in edited("finish").err
+
+
+def test_finish_once_more_says_that_there_is_nothing_to_finish_and_is_no_failure(edited: Run) -> None:
+    edited("apply")
+    edited("finish")
+    answer = edited("finish")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out == "animals: nothing to finish, no earlier vectors are kept\n"
+    document = edited("finish", "--json").json()
+    assert (document["outcome"], document["dropped"]) == ("nothing to finish", [])
+    assert document["live"] == {"dense": "fake-dense, generation 2", "lexical": "fake-sparse, generation 1"}
+
+
+def test_finish_before_the_first_cut_over_names_the_swap_under_way(edited: Run) -> None:
+    edited("apply", "--no-cut-over")
+    answer = edited("finish")
+    assert answer.code == 1
+    assert "there is nothing to finish: the swap under way has not cut over yet" in answer.err
+    assert "do: cut over first: diptych apply; or give the swap up: diptych rollback" in answer.err
 
 
 def test_ways_back_need_no_config(edited: Run, config: Path) -> None:
