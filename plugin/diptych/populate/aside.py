@@ -35,6 +35,7 @@ class Aside:
     """
 
     _written: ClassVar[set[Path]] = set()  # by runs of this process
+    _places: ClassVar[threading.Lock] = threading.Lock()  # runs at the same time try, take and clear the same path
 
     def __init__(self, path: Path, *, keep: bool = False) -> None:
         self.path, self._keep = path, keep
@@ -46,16 +47,19 @@ class Aside:
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
-        _require_place(self.path)
+        with Aside._places:
+            _require_place(self.path)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
-            self._file.close()
-        elif kind is None and not self._taken() and _is_report(self.path):
-            self.path.unlink()
+            return self._file.close()
+        with Aside._places:
+            if kind is None and not self._taken() and _is_report(self.path):
+                self.path.unlink(missing_ok=True)
+        return None
 
     @property
     def report_file(self) -> str:
@@ -77,11 +81,12 @@ class Aside:
     def _opened(self) -> IO[str]:
         """The file, under a name that no other run of this process has used."""
         stem, number = self.path.stem, 1
-        while self._taken():
-            number += 1
-            self.path = self.path.with_stem(f"{stem}-{number}")
-        Aside._written.add(self.path.resolve())
-        return self.path.open("w", encoding="utf-8", buffering=1)
+        with Aside._places:
+            while self._taken():
+                number += 1
+                self.path = self.path.with_stem(f"{stem}-{number}")
+            Aside._written.add(self.path.resolve())
+            return self.path.open("w", encoding="utf-8", buffering=1)
 
     def _taken(self) -> bool:
         return self._keep and self.path.resolve() in Aside._written and self.path.exists()
@@ -89,7 +94,7 @@ class Aside:
 
 def _require_place(path: Path) -> None:
     """Raise PopulateError unless a report can be written to `path` without loss of anything but an older report."""
-    if path.is_file() and path.stat().st_size and not _is_report(path):
+    if _holds_something(path) and not _is_report(path):
         raise PopulateError(
             "the report would overwrite another file",
             where=str(path),
@@ -107,8 +112,15 @@ def _require_place(path: Path) -> None:
             got=f"{type(error).__name__}: {error}",
             do="name a file that can be written: --report FILE, report_path",
         ) from error
-    if not existed:
-        path.unlink()
+    if not existed and not _holds_something(path):  # another process may have begun its report there
+        path.unlink(missing_ok=True)
+
+
+def _holds_something(path: Path) -> bool:
+    try:
+        return path.is_file() and path.stat().st_size > 0
+    except FileNotFoundError:  # another process was trying the place
+        return False
 
 
 def _is_report(path: Path) -> bool:

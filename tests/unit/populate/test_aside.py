@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -68,3 +71,31 @@ def test_a_second_run_of_the_process_can_leave_the_report_of_the_first(tmp_path:
     with Aside(path, keep=True):
         pass
     assert path.exists()
+
+
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_runs_at_the_same_time_try_and_use_the_same_path_without_harm(tmp_path: Path) -> None:
+    path, written = tmp_path / "report.jsonl", list[str]()
+
+    def run(number: int) -> None:
+        for turn in range(300):
+            with Aside(path, keep=True) as aside:
+                if turn % 100 == 99 - number:
+                    aside.add(f"{number}.{turn}", 0, "bad")
+                    written.append(aside.report_file)
+
+    with ThreadPoolExecutor(4) as pool:
+        for one in [pool.submit(run, number) for number in range(4)]:
+            one.result()
+    assert len(written) == len(set(written)) == 12
+    kept = {json.loads(line)["id"] for name in written for line in Path(name).read_text().splitlines()}
+    assert len(kept) == 12
