@@ -11,6 +11,8 @@ from qdrant_client import models
 from diptych.errors import CollectionNotFound, PopulateError
 from diptych.populate.store import PointId, Refused, Store, plain_id
 
+TRIES = 20  # writes of a single point that is deleted and written anew all the time
+
 
 class LivePoints(Store):
     """The calls that a back-fill makes. A point that was deleted meanwhile is no error: it is told and left out."""
@@ -63,25 +65,47 @@ class LivePoints(Store):
     def _without_gone(
         self, wanted: Mapping[Any, Any], call: Callable[[Sequence[Any]], Callable[[], object]]
     ) -> set[PointId]:
-        """Write what is wanted of each point; should the store refuse, it is without the points that are gone."""
+        """Write what is wanted of each point that is still there; which of the points are gone.
+
+        A store refuses the whole request for one missing point. That point may be back before anybody looks, because
+        its document was deleted and written anew: then smaller requests are tried, which fewer such changes hit.
+        """
         gone: set[PointId] = set()
-        left = dict(wanted)
+        left, tries = dict(wanted), 0
         while left:
             try:
                 self._again("write to", call(list(left.values())))
+                break
             except (Refused, PopulateError) as error:
                 missing = left.keys() - self._there(list(left))
-                if not missing or isinstance(error.__cause__, CollectionNotFound):
+                deleted = isinstance(error.__cause__, CollectionNotFound)
+                if deleted or not (missing or names_missing_point(error)):
                     raise _refused(self.name, error) from error
-                gone |= missing
-                left = {point: own for point, own in left.items() if point not in missing}
-            else:
-                break
+            gone |= missing
+            left = {point: own for point, own in left.items() if point not in missing}
+            if missing:
+                continue
+            if len(left) > 1:
+                return gone.union(*(self._without_gone(half, call) for half in _halves(left)))
+            tries += 1
+            if tries == TRIES:  # whoever writes it that often writes the new vector too, or a repair fills it
+                return gone | left.keys()
         return gone
 
     def _there(self, points: Sequence[PointId]) -> set[PointId]:
         retrieve = partial(self.client.retrieve, self.name, points, with_payload=False, with_vectors=False)
         return {plain_id(record.id) for record in self._again("read from", retrieve)}
+
+
+def names_missing_point(error: Exception) -> bool:
+    """Whether a store refused a write because a point is not there; each of the clients says so in its own way."""
+    cause = error.__cause__
+    return isinstance(cause, KeyError) or "no point" in str(cause).lower()
+
+
+def _halves(points: Mapping[Any, Any]) -> list[dict[Any, Any]]:
+    items = list(points.items())
+    return [dict(items[: len(items) // 2]), dict(items[len(items) // 2 :])]
 
 
 def _refused(name: str, error: Exception) -> Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -14,7 +15,8 @@ from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection, hookimpl
-from diptych.errors import DiptychError, SwapError
+from diptych.errors import DiptychError, PopulateError, SwapError
+from diptych.handle import CollectionHandle
 from diptych.payloads import point_id
 from diptych.populate import Progress
 from diptych.specs import AdapterSpec
@@ -146,6 +148,112 @@ def test_500_writes_while_applying_leave_nothing_missing_and_nothing_stale(
     assert applying.handle.slots["dense"].vector == "dense.1"
     answer = applying.search("number77 version0", limit=1)
     assert "77" not in writer.expected or answer[0].id
+
+
+class Flickering:
+    """Deletes a point just before a write that names it and puts it back before anybody looks, so many times."""
+
+    def __init__(self, client: QdrantBase, patch: pytest.MonkeyPatch, times: int) -> None:
+        self._client, self._left, self.flickers = client, times, 0
+        for name in ("update_vectors", "batch_update_points"):
+            patch.setattr(client, name, self._around(getattr(client, name)))
+
+    def _around(self, write: Callable[..., object]) -> Callable[..., object]:
+        def call(name: str, points: list[Any], *args: Any, **kwargs: Any) -> object:
+            if self._left <= 0:
+                return write(name, points, *args, **kwargs)
+            identifier = getattr(points[0], "id", None) or points[0].set_payload.points[0]
+            (record,) = self._client.retrieve(name, [identifier], with_vectors=True)
+            self._client.delete(name, models.PointIdsList(points=[identifier]))
+            self._left, self.flickers = self._left - 1, self.flickers + 1
+            try:
+                return write(name, points, *args, **kwargs)
+            finally:
+                back = models.PointStruct(id=record.id, vector=record.vector, payload=record.payload)
+                self._client.upsert(name, [back])
+
+        return call
+
+
+@pytest.mark.parametrize("times", [1, 3, 100])
+def test_a_point_that_is_deleted_and_written_anew_between_two_looks_is_filled(
+    client: QdrantBase, config: Make, opened: Open, faults: Faults, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    found = opened(client, config(OLD))
+    found.populate(corpus(40))
+    flickering = Flickering(client, monkeypatch, times)
+    assert found.apply(config(NEW)).outcome == "cut over"
+    assert flickering.flickers == times
+    assert faults(client, "dense.2", NEW_ENCODER) == []
+
+
+def test_a_text_index_is_filled_although_a_point_is_deleted_and_written_anew(
+    edge: QdrantBase, config: Make, everything: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Collection(CollectionHandle(edge, "c", config(OLD), everything))
+    found.populate(corpus(20))
+    flickering = Flickering(edge, monkeypatch, 3)
+    assert found.apply(config({**OLD, "words": {"adapter": "qdrant-text-index"}})).outcome == "cut over"
+    assert flickering.flickers == 3
+    records, _ = edge.scroll("c", limit=100)
+    assert all((record.payload or {})["_words"] == (record.payload or {})["text"] for record in records)
+
+
+def test_a_write_that_the_store_refuses_for_another_reason_still_ends_the_apply(
+    client: QdrantBase, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = opened(client, config(OLD))
+    found.populate(corpus(20))
+    calls = []
+
+    def refuse(*_: object, **__: object) -> None:
+        calls.append(1)
+        raise ValueError("could not broadcast input array")
+
+    monkeypatch.setattr(client, "update_vectors", refuse)
+    with pytest.raises(PopulateError, match=r"(?s)refuses the new vectors.*could not broadcast"):
+        found.apply(config(NEW))
+    assert len(calls) == 1
+
+
+SWAPS_WHILE_CHURNING = int(os.environ.get("DIPTYCH_CHURN_SWAPS", "3"))
+
+
+def test_swaps_in_a_row_while_the_same_documents_are_deleted_and_written_anew_lose_nothing(
+    edge: QdrantBase, config: Make, opened: Open, faults: Faults
+) -> None:
+    """Two threads delete and rewrite a few documents again and again; DIPTYCH_CHURN_SWAPS says how many swaps."""
+    client = edge
+    applying = opened(client, config(OLD))
+    applying.populate(corpus(120))
+    churning, over = opened(client, config(OLD)), threading.Event()
+    rounds = [0, 0]
+
+    def churn(own: int) -> None:
+        mine = [document(number) for number in range(own, 120, 2)]
+        ids = [point_id(one, churning.handle.registry) for one in mine]
+        chance = random.Random(own)
+        while not over.is_set():
+            rows = chance.sample(range(len(mine)), 6)
+            client.delete("c", models.PointIdsList(points=[ids[row] for row in rows]))
+            churning.populate([mine[row] for row in rows])
+            rounds[own] += 1
+
+    with ThreadPoolExecutor(2) as pool:
+        churners = [pool.submit(churn, own) for own in (0, 1)]
+        try:
+            for seed in range(1, SWAPS_WHILE_CHURNING + 1):
+                wanted = {"dense": {**NEW["dense"], "seed": seed, "delay": 0.005}}
+                assert applying.apply(config(wanted), ApplyOptions(gate=False)).outcome == "cut over"
+        finally:
+            over.set()
+        for one in churners:
+            one.result()
+    assert min(rounds) > SWAPS_WHILE_CHURNING
+    assert texts(client) == {one.id: one.text for one in corpus(120)}
+    for vector, (_, generation) in applying.handle.read().written().items():
+        seed = generation.options.get("seed", 0)
+        assert faults(client, vector, FakeDenseEncoder(dimension=16, seed=seed)) == []
 
 
 class Stages(Progress):
