@@ -7,7 +7,7 @@ Requirements: (query, positive) or (query, positive, negative_1, ...) columns; l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -57,8 +57,8 @@ def log_soft_top_k(scores: Tensor, k: Tensor, alpha: float) -> Tensor:
         k: `[B]`, above 0 and below the number of scores that count.
         alpha: slope.
     """
-    found: Tensor = _LogSoftTopK.apply(scores, k, alpha)
-    return found
+    apply: Callable[..., Tensor] = _LogSoftTopK.apply  # annotated in some releases of torch only
+    return apply(scores, k, alpha)
 
 
 class SoftTopKLoss(RetrievalLoss):

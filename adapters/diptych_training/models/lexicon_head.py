@@ -8,7 +8,7 @@ gradient goes to the one token that gave each term, of the terms that have one. 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -64,8 +64,8 @@ class MaxLogits(torch.autograd.Function):
 
 def max_logits(vectors: Tensor, decoder: torch.nn.Linear, mask: Tensor) -> Tensor:
     """The greatest logit of each word over the tokens of each text; see `MaxLogits`."""
-    found: Tensor = MaxLogits.apply(vectors, decoder.weight, decoder.bias, mask.bool())
-    return found
+    apply: Callable[..., Tensor] = MaxLogits.apply  # annotated in some releases of torch only
+    return apply(vectors, decoder.weight, decoder.bias, mask.bool())
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def test_maxima_and_gradients_are_those_of_all_logits(seed: int) -> None:
 def test_gradients_are_those_of_finite_differences() -> None:
     vectors, decoder, mask = parts(1)
     inputs = (vectors, decoder.weight, decoder.bias)
-    apply = lexicon_head.MaxLogits.apply
+    apply: Callable[..., Tensor] = lexicon_head.MaxLogits.apply
     assert torch.autograd.gradcheck(lambda v, w, b: apply(v, w, b, mask), inputs)
 
 
