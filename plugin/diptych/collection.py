@@ -166,6 +166,8 @@ class Collection(Searching):
         documents: Iterable[Document | Mapping[str, Any] | Rejected] | frames.Frame,
         *,
         sync: bool = False,
+        dry_run: bool = False,
+        max_deleted: float | None = None,
         progress: Progress | None = None,
         report_path: Path | None = None,
         engine: Engine | None = None,
@@ -173,6 +175,8 @@ class Collection(Searching):
     ) -> PopulateReport:
         """Bring the documents in: new and changed ones are encoded, the others left. See `diptych.populate`.
 
+        `sync` deletes the documents that are no more among them, unless that is a larger share of the collection than
+        `max_deleted`, or than the config allows: SyncRefused. `dry_run` counts what a run would do and writes nothing.
         What the report warns of is also in the log, as `diptych.populate`. A data frame is read by its columns `id` or
         `_id`, `text` and `title`; see `diptych.frames` for others.
         """
@@ -181,6 +185,8 @@ class Collection(Searching):
             self.handle,
             rows,
             sync=sync,
+            dry_run=dry_run,
+            max_deleted=max_deleted,
             progress=progress,
             report_path=report_path,
             engine=engine,

@@ -22,6 +22,7 @@
     │   └── FingerprintMismatch  the encoder at hand did not make the vectors in the collection
     ├── DocumentError            one bad document; populate sets it aside and goes on
     ├── PopulateError            populate stopped; what was acknowledged is kept
+    │   └── SyncRefused          a sync would delete too large a share of the documents
     ├── CopyError                a copy of a collection that cannot be made, gone on with or verified
     ├── SwapError                a swap that cannot be planned, applied, rolled back or finished as asked
     │   ├── ApplyRunning         another process applies a swap to the collection
@@ -144,6 +145,13 @@ class DocumentError(DiptychError):
 
 class PopulateError(DiptychError):
     """Populate stopped. What the store acknowledged is kept; running it again goes on from there."""
+
+
+class SyncRefused(PopulateError):
+    """A sync would delete a larger share of the documents than `populate.max_deleted` allows. It deleted nothing.
+
+    `context` has `deleted` (how many would go), `held` (of how many), `max_deleted` and `examples` of their ids.
+    """
 
 
 class CopyError(DiptychError):

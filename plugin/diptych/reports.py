@@ -24,7 +24,8 @@ class PopulateReport:
     `encoded` counts vectors by slot; `cache_hits` those of them that were not computed but taken from the embedding
     cache, for the slots that use it. `started` is when it began, in nanoseconds since 1970; 0 is unknown. By slot,
     `encode_times` has when encoding began and ended, `encode_seconds` how much of that time the encoder was at work;
-    what other processes encoded is not in them.
+    what other processes encoded is not in them. `deleted_examples` are some ids of the documents that a sync deleted.
+    With `dry_run` the counts say what a run would do, and nothing was written.
     """
 
     collection: str
@@ -44,6 +45,8 @@ class PopulateReport:
     started: int = 0
     encode_seconds: Mapping[str, float] = field(default_factory=dict)
     encode_times: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    deleted_examples: tuple[str, ...] = ()
+    dry_run: bool = False
 
     @property
     def complete(self) -> bool:

@@ -61,7 +61,7 @@ def test_one_shard_key_for_all_goes_with_writes_and_searches(small_server: Calla
     server = small_server()
     with Collection.open(config(server, shard_key="team-7", shards=2), registry=fakes) as collection:
         collection.populate(DOCUMENTS)
-        collection.populate(DOCUMENTS[:3], sync=True)
+        collection.populate(DOCUMENTS[:3], sync=True, max_deleted=1)
         collection.search("words")
     ((_, made),) = asked(server, "PUT", "/collections/c")
     assert (made["sharding_method"], made["shard_number"]) == ("custom", 2)
@@ -114,7 +114,7 @@ def test_points_that_exist_are_changed_and_deleted_under_the_keys_that_they_have
         client.batch_update_points("c", operations)
         make = models.PointVectors.model_construct
         client.update_vectors("c", [make(id=i, vector={"dense.1": [1.0] * 8}) for i in ids])
-        collection.populate(DOCUMENTS[:1], sync=True)
+        collection.populate(DOCUMENTS[:1], sync=True, max_deleted=1)
     tenant = {str(r.id): r.payload["tenant"] for r in server.store.scroll("c", limit=100)[0]}
     assert list(tenant.values()) == ["eu"]
     ((query, batch),) = asked(server, "POST", "/collections/c/points/batch")

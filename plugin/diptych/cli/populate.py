@@ -26,6 +26,7 @@ from diptych.cli.running import SET_ASIDE
 from diptych.cli.session import Session
 
 if TYPE_CHECKING:
+    from diptych.collection import Collection
     from diptych.populate import Source
     from diptych.reports import PopulateReport
 
@@ -47,6 +48,12 @@ def populate(
     id_column: Annotated[str | None, typer.Option(help="csv, parquet: the column with the id.")] = None,
     text_column: Annotated[str | None, typer.Option(help="csv, parquet: the column with the text.")] = None,
     sync: Annotated[bool, typer.Option("--sync", help="Also delete documents that the sources have no more.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Let --sync delete however many, not only populate.max_deleted of them.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only count what is new, changed and gone; encode and write nothing.")
+    ] = False,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where documents that were set aside are written.")
     ] = None,
@@ -65,11 +72,15 @@ def populate(
 
     Running it again after a crash goes on where it stopped. Leaves with 3 when documents were set aside.
 
+    --sync deletes nothing, and leaves with 1, when more would go than populate.max_deleted (20%) of the collection.
+
     [dim]Examples:[/dim]
 
       diptych populate corpus.jsonl.gz
 
       diptych populate articles.csv --id-column doi --text-column abstract
+
+      diptych populate notes/ --sync --dry-run
 
       diptych populate notes/ --sync
 
@@ -88,13 +99,22 @@ def populate(
     opened = [open_source(path, format=format, id_column=id_column, text_column=text_column) for path in sources]
     session: Session = context.obj
     try:
-        with session.collection(config, None, None, create=True) as collection, Bars() as bars:
+        with _opened(session, config, dry_run) as collection, Bars() as bars:
             documents = together(counted(opened))
             result = bring_in(  # not by the collection, which would log what is printed below
-                collection.handle, documents, sync=sync, progress=bars, report_path=report, engine=chosen, tenant=tenant
+                collection.handle,
+                documents,
+                sync=sync,
+                dry_run=dry_run,
+                max_deleted=1 if yes else None,
+                progress=bars,
+                report_path=report,
+                engine=chosen,
+                tenant=tenant,
             )
     except KeyboardInterrupt:
-        stderr().print("what was written stays; run it again to go on")
+        if not dry_run:
+            stderr().print("what was written stays; run it again to go on")
         raise
     if as_json:
         write_json({**dataclasses.asdict(result), "complete": result.complete})
@@ -102,6 +122,21 @@ def populate(
         _show(result)
     if not result.complete:
         raise typer.Exit(SET_ASIDE)
+
+
+def _opened(session: Session, path: Path, dry_run: bool) -> Collection:
+    """The config's collection; for a dry run, an embedded store that is not made yet is an empty one in memory."""
+    if not dry_run:
+        return session.collection(path, None, None, create=True)
+    from diptych.collection import Collection
+    from diptych.environment import interpolate
+
+    config = session.config(path)
+    scheme, _, rest = interpolate(config.store, where="store").partition(":")
+    folder = Path(rest).expanduser()
+    if scheme == "edge" and (not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))):
+        config = config.model_copy(update={"store": "memory:"})
+    return Collection.open(config, registry=session.registry, create=False)
 
 
 def counted(sources: Sequence[Source]) -> Sequence[Source]:
@@ -156,18 +191,26 @@ def _countable(source: Source) -> bool:
 
 def _show(report: PopulateReport) -> None:
     console = stdout()
-    console.print(f"{report.collection}: {_counts(report)} in {report.seconds:.1f} s", style="bold", soft_wrap=True)
+    name = f"{report.collection}, dry run" if report.dry_run else report.collection
+    console.print(f"{name}: {_counts(report)} in {report.seconds:.1f} s", style="bold", soft_wrap=True)
+    if report.deleted_examples:
+        verb = "to delete" if report.dry_run else "deleted"
+        more = ", …" if report.deleted > len(report.deleted_examples) else ""
+        console.print(printable(f"{verb}: {', '.join(report.deleted_examples)}{more}", limit=400), soft_wrap=True)
     encoded = {slot: n for slot, n in report.encoded.items() if n}
     if encoded:
         counts = (f"{slot} {n:,}{from_cache(report.cache_hits.get(slot))}" for slot, n in encoded.items())
         console.print(f"encoded: {', '.join(counts)}")
+    elif report.dry_run:
+        console.print("nothing was encoded, written or deleted")
     elif report.complete and report.read:
         console.print("nothing to encode: the collection is up to date")
     warnings = stderr()
     for warning in report.warnings:
         warnings.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     if not report.complete:
-        warnings.print(f"{report.set_aside:,} set aside, with reasons in {report.report_file}", style="yellow")
+        place = f", with reasons in {report.report_file}" if report.report_file else ""
+        warnings.print(f"{report.set_aside:,} set aside{place}", style="yellow", soft_wrap=True)
         for document in report.examples[:5]:
             line = f"  {document.id or f'number {document.position}'}: {document.reason}"
             warnings.print(printable(line, limit=200), soft_wrap=True)

@@ -196,6 +196,9 @@ class PopulateConfig(Section):
     max_characters: Positive = Field(1_000_000, description="Longer documents are set aside.")
     chunk: Positive = Field(1024, description="Documents a crash can cost at most.")
     retries: Annotated[int, Field(ge=0)] = Field(5, description="Tries after a store error, with growing pauses.")
+    max_deleted: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.2, description="Share of the collection's documents that a sync may delete without --yes; 1 allows all."
+    )
     indexes: dict[str, IndexType] = Field(default_factory=dict, description="Payload indexes: field to schema type.")
 
 

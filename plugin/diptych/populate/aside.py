@@ -30,14 +30,14 @@ class Aside:
     """Counts what is set aside and writes it down, a JSON line each: id, position in the source, reason.
 
     Args:
-        path: of the file.
+        path: of the file; None writes none.
         keep: whether a file that another run of this process wrote stays.
     """
 
     _written: ClassVar[set[Path]] = set()  # by runs of this process
     _places: ClassVar[threading.Lock] = threading.Lock()  # runs at the same time try, take and clear the same path
 
-    def __init__(self, path: Path, *, keep: bool = False) -> None:
+    def __init__(self, path: Path | None, *, keep: bool = False) -> None:
         self.path, self._keep = path, keep
         self.count = 0
         self.unidentified = 0
@@ -47,8 +47,9 @@ class Aside:
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
-        with Aside._places:
-            _require_place(self.path)
+        if self.path is not None:
+            with Aside._places:
+                _require_place(self.path)
         return self
 
     def __exit__(
@@ -57,14 +58,14 @@ class Aside:
         if self._file is not None:
             return self._file.close()
         with Aside._places:
-            if kind is None and not self._taken() and _is_report(self.path):
+            if kind is None and self.path is not None and not self._taken(self.path) and _is_report(self.path):
                 self.path.unlink(missing_ok=True)
         return None
 
     @property
     def report_file(self) -> str:
         """Path of the file, empty when nothing was set aside."""
-        return str(self.path) if self.count else ""
+        return str(self.path) if self.count and self.path is not None else ""
 
     def add(self, identifier: str, position: int, reason: str) -> None:
         """Set one document aside."""
@@ -73,23 +74,24 @@ class Aside:
             self.count += 1
             if len(self.examples) < EXAMPLES:
                 self.examples.append(entry)
-            if self._file is None:
-                self._file = self._opened()
-            line = {"id": identifier, "position": position, "reason": reason}
-            self._file.write(json.dumps(line) + "\n")
+            if self._file is None and self.path is not None:
+                self.path, self._file = self._opened(self.path)
+            if self._file is not None:
+                line = {"id": identifier, "position": position, "reason": reason}
+                self._file.write(json.dumps(line) + "\n")
 
-    def _opened(self) -> IO[str]:
+    def _opened(self, path: Path) -> tuple[Path, IO[str]]:
         """The file, under a name that no other run of this process has used."""
-        stem, number = self.path.stem, 1
+        stem, number = path.stem, 1
         with Aside._places:
-            while self._taken():
+            while self._taken(path):
                 number += 1
-                self.path = self.path.with_stem(f"{stem}-{number}")
-            Aside._written.add(self.path.resolve())
-            return self.path.open("w", encoding="utf-8", buffering=1)
+                path = path.with_stem(f"{stem}-{number}")
+            Aside._written.add(path.resolve())
+            return path, path.open("w", encoding="utf-8", buffering=1)
 
-    def _taken(self) -> bool:
-        return self._keep and self.path.resolve() in Aside._written and self.path.exists()
+    def _taken(self, path: Path) -> bool:
+        return self._keep and path.resolve() in Aside._written and path.exists()
 
 
 def _require_place(path: Path) -> None:

@@ -64,11 +64,19 @@ class Indexer:
         work = partial(self._encode, targets, size, fresh, stopped)
         read_ahead(batches, work, room=max(1, chunk // LOOKUP), stopped=stopped)
 
+    def compare(self, items: Iterable[Item], *, fresh: bool) -> None:
+        """Count what is new, changed and unchanged; nothing is encoded or written."""
+        for item in items if fresh else self.wanted(batched(items, LOOKUP)):
+            if item.new:
+                self._tally.new += 1
+            else:
+                self._tally.changed += 1
+
     def _encode(
         self, targets: Targets, size: int, fresh: bool, stopped: threading.Event, batches: Iterator[list[Item]]
     ) -> None:
         """Have the engine encode and write what is new or changed, in pieces of `size`."""
-        wanted = chain.from_iterable(batches) if fresh else self._wanted(batches)
+        wanted = chain.from_iterable(batches) if fresh else self.wanted(batches)
         pieces = batched(wanted, size)
         first = next(pieces, None)
         if first is None:
@@ -96,8 +104,8 @@ class Indexer:
         self._tally.changed += done.changed
         self._progress.advance("index", done.new + done.changed + len(done.refused))
 
-    def _wanted(self, batches: Iterable[list[Item]]) -> Iterator[Item]:
-        """The items that the collection does not hold as they are."""
+    def wanted(self, batches: Iterable[list[Item]]) -> Iterator[Item]:
+        """The items that the collection does not hold as they are; the others are counted."""
         for batch in map(self._placed, batches):
             held = self._store.owned([item.point for item in batch])
             for item in batch:

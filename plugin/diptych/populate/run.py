@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
@@ -20,10 +20,11 @@ from diptych.populate.intake import Intake, Item, Tally
 from diptych.populate.progress import Progress, Unwatched
 from diptych.populate.rejected import Rejected
 from diptych.populate.seen import SeenIds
+from diptych.populate.sources import length_of, require_documents
 from diptych.populate.spool import Spool
 from diptych.populate.statistics import Measure, drift_warnings
 from diptych.populate.store import Store
-from diptych.populate.sync import delete_gone, obstacle
+from diptych.populate.sync import Sync, share_of
 from diptych.populate.turns import turn
 from diptych.protocols import Calibrated
 from diptych.reports import PopulateReport
@@ -46,6 +47,8 @@ def populate(
     report_path: Path | None = None,
     engine: Engine | None = None,
     tenant: str | None = None,
+    dry_run: bool = False,
+    max_deleted: float | None = None,
 ) -> PopulateReport:
     """Fill the collection: new and changed documents are encoded and written, unchanged ones left alone.
 
@@ -54,26 +57,35 @@ def populate(
     Args:
         handle: the collection; it is created when it does not exist.
         documents: anything that can be iterated; see `open_source` for files. Bounded memory however many.
-        sync: also delete the documents that the source has no more; of `tenant` alone where it is named.
+        sync: also delete the documents that the source has no more; of `tenant` alone where it is named. It reads the
+            source first, to write nothing when it would delete too many.
         progress: who is told how far the stages are.
         report_path: where set-aside documents are written; `diptych-set-aside-<collection>.jsonl` unless given, and the
             next free `-2.jsonl` where another run of this process has written it.
         engine: who encodes and writes; threads of this process unless given, see `diptych.populate.ray_engine`.
         tenant: whose documents they all are: those that name no tenant get it, those of another are set aside.
+        dry_run: only count what a run would do. Nothing is encoded, nothing is written, and set-aside documents are
+            written down only where `report_path` is given.
+        max_deleted: share of the collection's documents that `sync` may delete, instead of the config's; 1 allows all.
 
     Raises:
+        SyncRefused: `sync` would delete more than that; it deleted nothing.
         PopulateError: store, source or an encoder failed for good. What was acknowledged is kept; run again.
         ContractError: an encoder returned what its contract forbids.
         TenantError: a tenant where there are none; `sync` without one where they are required.
     """
     _require_tenant(handle, tenant, sync)
-    path = report_path or Path(f"diptych-set-aside-{handle.name}.jsonl")
+    share = share_of(max_deleted, handle.populate_config.max_deleted)
+    path = report_path or (None if dry_run else Path(f"diptych-set-aside-{handle.name}.jsonl"))
     with ExitStack() as stack:
         stack.enter_context(turn(handle))
         aside = stack.enter_context(Aside(path, keep=report_path is None))
-        run = _Run(handle, progress or Unwatched(), aside, stack, engine, tenant)
+        run = _Run(handle, progress or Unwatched(), aside, stack, engine, tenant, share if sync else None)
+        if dry_run:
+            run.compare(documents)
+            return replace(run.report(), dry_run=True)
         try:
-            watched(handle.registry, handle.name, "populate", lambda: run.fill(documents, sync=sync))
+            watched(handle.registry, handle.name, "populate", lambda: run.fill(documents))
         except DiptychError as error:
             error.add_note(run.kept())
             raise
@@ -91,17 +103,19 @@ class _Run:
         stack: ExitStack,
         engine: Engine | None,
         tenant: str | None,
+        max_deleted: float | None,
     ) -> None:
         self._handle, self._progress, self._stack, self._tenant = handle, progress, stack, tenant
         self._started, self._began = time.perf_counter(), time.time_ns()
         self._seen, self._aside = stack.enter_context(SeenIds()), aside
-        self._tally, self._deleted, self._warnings = Tally(), 0, list[str]()
+        self._tally, self._warnings = Tally(), list[str]()
         self._expected: int | None = None  # documents to index, as far as it can be told beforehand
         self._stopped = threading.Event()
         self._store = Store.of(handle, self._stopped)
+        self._sync = None if max_deleted is None else Sync(self._store, tenant, max_deleted)
         self._indexer = Indexer(handle, self._store, self._aside, self._tally, progress, engine)
 
-    def fill(self, documents: Iterable[object], *, sync: bool) -> None:
+    def fill(self, documents: Iterable[object]) -> None:
         """Read everything, write what is new, then delete, warn and optimise."""
         self._require_collection()
         if self._handle.exists:
@@ -113,12 +127,24 @@ class _Run:
         if not self._handle.exists:
             self._warnings.append("no document can be indexed, so the collection was not created")
             return
-        if not self._tally.read and not sync:
+        if self._sync is not None:
+            self._warnings += self._sync.delete(self._seen, self._tally.read, self._aside)
+        elif not self._tally.read:
             self._warnings.append("nothing was read: the source is empty")
-        if sync:
-            self._sync()
         self._warn_of_drift(measure)
         self._optimize()
+
+    def compare(self, documents: Iterable[object]) -> None:
+        """Read everything and count what `fill` would write and delete."""
+        self._require_collection()
+        require_documents(documents)
+        intake = Intake(self._handle, self._seen, self._aside, self._tally, tenant=self._tenant)
+        unwatched = Indexer(self._handle, self._store, self._aside, self._tally, Unwatched())
+        unwatched.compare(intake.items(self._watched("read", documents)), fresh=not self._handle.exists)
+        if self._sync is not None and self._handle.exists:
+            self._warnings += self._sync.compare(self._seen, self._tally.read, self._aside)
+        elif not self._tally.read:
+            self._warnings.append("nothing was read: the source is empty")
 
     def kept(self) -> str:
         """What a failed run has done, in a sentence."""
@@ -135,7 +161,7 @@ class _Run:
             changed=tally.changed,
             unchanged=tally.unchanged,
             duplicates=tally.duplicates,
-            deleted=self._deleted,
+            deleted=self._sync.deleted if self._sync else 0,
             set_aside=aside.count,
             examples=tuple(aside.examples),
             report_file=aside.report_file,
@@ -146,6 +172,7 @@ class _Run:
             started=self._began,
             encode_seconds={name: found.seconds for name, found in busy.items()},
             encode_times={name: (found.began, found.ended) for name, found in busy.items()},
+            deleted_examples=tuple(self._sync.examples) if self._sync else (),
         )
 
     def _require_collection(self) -> None:
@@ -161,25 +188,37 @@ class _Run:
             )
 
     def _items(self, documents: Iterable[object]) -> tuple[Iterator[Item], Measure]:
-        """The items to index, and the measure: complete for a new collection, growing in passing for an old one."""
+        """The items to index, and the measure: complete for a new collection, growing in passing for an old one.
+
+        A source is read ahead, or spooled, for the statistics of a new collection or the sync of an old one.
+        """
+        require_documents(documents)
         measure = Measure(_calibrated(self._handle))
-        _require_many(documents)
         intake = Intake(self._handle, self._seen, self._aside, self._tally, tenant=self._tenant)
-        if self._handle.exists or not measure.slots:
+        ahead = self._sync is not None if self._handle.exists else bool(measure.slots)
+        if not ahead:
             return measure.watch(intake.items(self._watched("read", documents))), measure
         if iter(documents) is documents:
             spool = self._stack.enter_context(Spool())
             self._expected = spool.fill(measure.watch(intake.items(self._watched("measure", documents))))
+            self._check_sync(self._seen, self._tally, self._aside)
             return spool.items(), measure
         with SeenIds() as seen:
-            trial = Intake(self._handle, seen, None, Tally(), tenant=self._tenant)
+            tally, aside = Tally(), Aside(None)
+            trial = Intake(self._handle, seen, aside, tally, tenant=self._tenant)
             self._expected = sum(1 for _ in measure.watch(trial.items(self._watched("measure", documents))))
+            self._check_sync(seen, tally, aside)
         return intake.items(self._watched("read", documents)), measure
+
+    def _check_sync(self, seen: SeenIds, tally: Tally, aside: Aside) -> None:
+        """Raise SyncRefused before anything is written where a sync would delete too many."""
+        if self._sync is not None and self._handle.exists:
+            self._sync.check(seen, tally.read, aside)
 
     def _watched(self, stage: str, documents: Iterable[object]) -> Iterator[object]:
         """The documents, with progress; a source that breaks is an error of ours."""
         try:
-            total = _length(documents)
+            total = length_of(documents)
             self._progress.begin(stage, total)
             self._expected = total if self._expected is None else self._expected
             read = 0
@@ -227,13 +266,6 @@ class _Run:
             show(encoder, self._handle.texts, self._handle.view.reading)
         return items
 
-    def _sync(self) -> None:
-        reason = obstacle(self._tally.read, self._aside)
-        if reason:
-            self._warnings.append(reason)
-        else:
-            self._deleted = delete_gone(self._store, self._seen, self._tenant)
-
     def _warn_of_drift(self, measure: Measure) -> None:
         if measure.slots:
             self._warnings += drift_warnings(measure.slots, measure.sums, self._store.count())
@@ -250,26 +282,6 @@ def _calibrated(handle: CollectionHandle) -> dict[str, Slot]:
         return {name: slot for name, slot in handle.slots.items() if slot.needs_calibration}
     slots = {name: slot for name, slot in handle.slots.items() if slot.generation and slot.generation.statistics}
     return {name: slot for name, slot in slots.items() if isinstance(slot.encoder, Calibrated)}
-
-
-def _length(documents: object) -> int | None:
-    """How many documents there are; None when that is not known. What is wrong with a source shows when it is read."""
-    try:
-        return len(documents) if isinstance(documents, Sized) else None
-    except Exception:
-        return None
-
-
-def _require_many(documents: object) -> None:
-    """Raise PopulateError for what can be iterated but holds no documents, such as a path or a single document."""
-    if isinstance(documents, Iterable) and not isinstance(documents, str | bytes | Mapping):
-        return
-    raise PopulateError(
-        "populate takes documents",
-        got=type(documents).__name__,
-        expected="an iterable of Document or mapping",
-        do="put a single document into a list; read files with diptych.populate.open_source(path)",
-    )
 
 
 def _require_tenant(handle: CollectionHandle, tenant: str | None, sync: bool) -> None:

@@ -147,18 +147,19 @@ class Store:
         selector = models.PointIdsList(points=list(points))
         self._again("delete from", lambda: self.client.delete(self.name, selector, wait=True))
 
-    def documents(self, tenant: str | None = None) -> Iterator[tuple[PointId, str]]:
-        """Point id and document id of every point that diptych wrote, page by page; of one tenant's where it is named.
+    def documents(self, tenant: str | None = None) -> Iterator[tuple[PointId, str, str | None]]:
+        """Point id, document id and tenant of every point that diptych wrote, page by page; or of one tenant's alone.
 
         In an adopted collection, of every point that has a text.
         """
         layout = self.layout
-        fields = [OWN] if layout == NATIVE else [*id_fields(layout), *text_fields(layout)]
+        own_fields = [OWN] if layout == NATIVE else [*id_fields(layout), *text_fields(layout)]
+        fields = [*own_fields, *self.tenant_fields]
         chosen = scope(self.tenancy, layout, tenant, f"collection {self.name!r}") if tenant is not None else None
         for record in self.scrolled(chosen, fields):
-            own = (record.payload or {}).get(OWN) if layout == NATIVE else self._own(record)
+            own = self._own(record)
             if own and "id" in own and own.get("text", True):
-                yield plain_id(record.id), str(own["id"])
+                yield plain_id(record.id), str(own["id"]), own.get("tenant")
 
     def count(self) -> int:
         """How many points there are."""

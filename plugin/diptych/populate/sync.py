@@ -1,13 +1,75 @@
-"""`--sync`: delete from the collection what the source has no more."""
+"""`--sync`: delete from the collection what the source has no more, unless that is too much of it.
+
+A wrong file looks like a source that has lost nearly everything. So the share of documents that would go is looked at
+before anything is written, and again before anything is deleted.
+"""
 
 from __future__ import annotations
 
+import json
+import tempfile
+from collections import Counter
+from fractions import Fraction
+from types import TracebackType
+from typing import Self
+
+from diptych.errors import PopulateError, SyncRefused
 from diptych.payloads import points_are_free
 from diptych.populate.aside import Aside
 from diptych.populate.seen import SeenIds
 from diptych.populate.statistics import batched
 from diptych.populate.store import PAGE, Store
 from diptych.tenancy import identity
+
+EXAMPLES = 5  # ids that an error or a report names
+
+
+class Sync:
+    """The deleting of one run: how much it may delete, and what it has deleted, or would delete.
+
+    Args:
+        store, tenant: the collection, and whose documents count where one tenant is named.
+        share: of the documents that may be deleted.
+    """
+
+    def __init__(self, store: Store, tenant: str | None, share: float) -> None:
+        self._store, self._tenant, self._share = store, tenant, share
+        self._held: Counter[str | None] | None = None  # documents by tenant before the run has written any
+        self.deleted, self.examples = 0, list[str]()
+
+    def check(self, seen: SeenIds, read: int, aside: Aside) -> None:
+        """Raise SyncRefused when the source lacks too many documents of the collection."""
+        if obstacle(read, aside):
+            return
+        with Gone(self._store, seen, self._tenant) as gone:
+            if refusal := gone.refusal(self._share):
+                raise refusal
+            self._held = gone.held
+
+    def delete(self, seen: SeenIds, read: int, aside: Aside) -> list[str]:
+        """Delete what the source does not have; the warning where nothing may be deleted.
+
+        Points that diptych did not write stay, and those of other tenants where one is named.
+
+        Raises:
+            SyncRefused: it lacks too many documents, which it had when it was read first.
+        """
+        if reason := obstacle(read, aside):
+            return [reason]
+        with Gone(self._store, seen, self._tenant) as gone:
+            if refusal := gone.refusal(self._share, self._held):
+                raise refusal
+            self.deleted, self.examples = gone.delete(self._store), gone.examples
+        return []
+
+    def compare(self, seen: SeenIds, read: int, aside: Aside) -> list[str]:
+        """Count what `delete` would delete; the warning where it would delete nothing."""
+        if reason := obstacle(read, aside):
+            return [reason]
+        with Gone(self._store, seen, self._tenant) as gone:
+            self.deleted, self.examples = gone.points, gone.examples
+            refusal = gone.refusal(self._share)
+        return [f"the sync would be refused: {refusal.expected}"] if refusal else []
 
 
 def obstacle(read: int, aside: Aside) -> str:
@@ -27,19 +89,116 @@ def _unidentified(aside: Aside) -> str:
     return f"{aside.unidentified:,} entries of the source{place} have no readable id"
 
 
-def delete_gone(store: Store, seen: SeenIds, tenant: str | None = None) -> int:
-    """Delete the points of documents that the source does not have, or has at another point; how many there were.
+def share_of(max_deleted: float | None, configured: float) -> float:
+    """The share of documents that a sync may delete: what the caller says, or else the config.
 
-    Points that diptych did not write stay, and those of other tenants where one is named.
+    Raises:
+        PopulateError: it is no share.
     """
-    free, tenancy, layout = points_are_free(store.layout), store.tenancy, store.layout
-    gone = (
-        point
-        for point, document in store.documents(tenant)
-        if not seen.accounts_for(identity(document, tenant, tenancy, layout), None if free else point)
-    )
-    deleted = 0
-    for batch in batched(gone, PAGE):
-        store.delete(batch)
-        deleted += len(batch)
-    return deleted
+    if max_deleted is None:
+        return configured
+    if isinstance(max_deleted, bool) or not 0 <= max_deleted <= 1:
+        raise PopulateError(
+            "max_deleted is no share", got=repr(max_deleted), expected="a number from 0 to 1, such as 0.2; 1 allows all"
+        )
+    return max_deleted
+
+
+def most_deleted(held: int, share: float) -> int:
+    """How many of `held` documents a sync may delete where `share` of them may go.
+
+    A single document may always go from a small collection, unless it is the last one or the share is 0.
+    """
+    if share >= 1:
+        return held
+    least = 1 if share > 0 and held > 1 else 0
+    return max(least, int(Fraction(str(share)) * held))
+
+
+class Gone:
+    """The documents of a collection that a source does not have, or has at another point. A context manager.
+
+    Points lie in a temporary file, so that memory does not grow with them. Documents are counted by tenant; one whose
+    point moved is not gone, though its old point is to be deleted.
+    """
+
+    def __init__(self, store: Store, seen: SeenIds, tenant: str | None) -> None:
+        self._where = f"collection {store.name!r}" + (f", tenant {tenant!r}" if tenant is not None else "")
+        self._file = tempfile.TemporaryFile("w+", encoding="ascii", prefix="diptych-gone-")  # noqa: SIM115
+        self.held: Counter[str | None] = Counter()
+        self.gone: Counter[str | None] = Counter()
+        self.points, self.examples = 0, list[str]()
+        self._find(store, seen, tenant)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def _find(self, store: Store, seen: SeenIds, tenant: str | None) -> None:
+        free = points_are_free(store.layout)
+        for point, document, owner in store.documents(tenant):
+            name = identity(document, tenant, store.tenancy, store.layout)
+            self.held[owner] += 1
+            if seen.accounts_for(name, None if free else point):
+                continue
+            self.points += 1
+            self._file.write(json.dumps(point) + "\n")
+            if not seen.accounts_for(name, None):
+                self.gone[owner] += 1
+                if len(self.examples) < EXAMPLES:
+                    self.examples.append(document)
+
+    @property
+    def documents(self) -> int:
+        """How many documents would be lost."""
+        return self.gone.total()
+
+    def refusal(self, share: float, held: Counter[str | None] | None = None) -> SyncRefused | None:
+        """The error where more would go than `share` of the collection, or of a tenant's documents; else None.
+
+        Args:
+            share: of the documents that may go.
+            held: how many there were before the run, where that wrote documents since.
+        """
+        before = held or self.held
+        if self.documents > most_deleted(before.total(), share):
+            return self._refusal(self.documents, before.total(), share, self._where)
+        for tenant, gone in self.gone.items():
+            if tenant is not None and gone > most_deleted(before[tenant], share):
+                return self._refusal(gone, before[tenant], share, f"{self._where}, documents of tenant {tenant!r}")
+        return None
+
+    def _refusal(self, gone: int, held: int, share: float, where: str) -> SyncRefused:
+        more = ", …" if self.documents > len(self.examples) else ""
+        error = SyncRefused(
+            f"sync would delete {gone:,} of {held:,} documents, more than populate.max_deleted allows; it deleted none",
+            where=where,
+            got=f"not in the source: {', '.join(map(_shown, self.examples))}{more}",
+            expected=f"at most {most_deleted(held, share):,} of {held:,} deleted, max_deleted {share:g}",
+            do="see that the source is the right one (diptych populate --dry-run --sync); to delete them all the same: "
+            "--yes, in Python max_deleted=1",
+            deleted=gone,
+            held=held,
+            max_deleted=share,
+            examples=tuple(self.examples),
+        )
+        if gone == held:
+            error.add_note("no id of the source is in the collection: is it read from the right column, --id-column?")
+        return error
+
+    def delete(self, store: Store) -> int:
+        """Delete the points; how many there were."""
+        deleted = 0
+        self._file.seek(0)
+        for batch in batched(map(json.loads, self._file), PAGE):
+            store.delete(batch)
+            deleted += len(batch)
+        return deleted
+
+
+def _shown(identifier: str) -> str:
+    return repr(identifier if len(identifier) <= 60 else identifier[:59] + "…")

@@ -187,7 +187,7 @@ def test_sync_deletes_what_the_source_has_no_more_and_nothing_else(
     adopted: Collection, filled: QdrantBase, foreign: Any, texts: list[Any]
 ) -> None:
     kept = [hit.document for hit in adopted.search(QUERY, limit=30)]
-    report = adopted.populate(kept, sync=True)
+    report = adopted.populate(kept, sync=True, max_deleted=1)
     assert (report.unchanged, report.deleted) == (30, 50)
     assert filled.count("c").count == 30
 

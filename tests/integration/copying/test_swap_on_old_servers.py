@@ -196,7 +196,7 @@ def test_writes_until_the_alias_moves_are_brought_over(aliased: QdrantBase) -> N
 
     def write() -> None:
         new: list[Any] = [{"id": "late", "text": "word1 late"}, {"id": "3", "text": "word5 changed"}, *DOCUMENTS[10:]]
-        populate(CollectionHandle(aliased, "c.1", config(), handle.registry), new, sync=True)
+        populate(CollectionHandle(aliased, "c.1", config(), handle.registry), new, sync=True, max_deleted=1)
 
     progress = Watching("comparing, pass 1", write)
     report = apply(handle, config(32), UNGATED, progress=progress)

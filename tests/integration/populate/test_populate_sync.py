@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +10,11 @@ from qdrant_client.client_base import QdrantBase
 
 import diptych
 from diptych import Document
-from diptych.errors import PopulateError
+from diptych.errors import PopulateError, SyncRefused
 from diptych.handle import CollectionHandle
 from diptych.populate import Rejected, populate
 from diptych.populate.store import PAGE
+from diptych.populate.sync import most_deleted
 
 OpenHandle = Callable[..., CollectionHandle]
 SLOTS = {"dense": {"adapter": "fake-dense", "dimension": 4}}
@@ -29,7 +31,7 @@ def ids(client: QdrantBase) -> set[str]:
 
 def test_sync_deletes_what_is_gone_and_only_that(client: QdrantBase, open_handle: OpenHandle) -> None:
     populate(open_handle(client, SLOTS), corpus(*range(20)))
-    report = populate(open_handle(client, SLOTS), corpus(*range(5, 25)), sync=True)
+    report = populate(open_handle(client, SLOTS), corpus(*range(5, 25)), sync=True, max_deleted=0.25)
     assert (report.deleted, report.unchanged, report.new) == (5, 15, 5)
     assert ids(client) == {str(i) for i in range(5, 25)}
 
@@ -44,7 +46,7 @@ def test_sync_goes_through_more_points_than_one_page(memory: QdrantBase, open_ha
     size = 2 * PAGE + 7
     populate(open_handle(memory, SLOTS, chunk=1024), corpus(*range(size)))
     kept = range(0, size, 3)
-    report = populate(open_handle(memory, SLOTS, chunk=1024), corpus(*kept), sync=True)
+    report = populate(open_handle(memory, SLOTS, chunk=1024), corpus(*kept), sync=True, max_deleted=1)
     assert report.deleted == size - len(kept)
     assert ids(memory) == {str(i) for i in kept}
 
@@ -106,3 +108,137 @@ class NumberedPoints:
     @diptych.hookimpl
     def diptych_point_id(self, document: Document) -> int:
         return int(document.id)
+
+
+@pytest.mark.parametrize("once", [False, True], ids=["a source that can be read again", "one that cannot"])
+def test_a_wrong_source_is_refused_before_anything_is_written_or_deleted(
+    client: QdrantBase, open_handle: OpenHandle, contents: Callable[[QdrantBase], Any], once: bool
+) -> None:
+    populate(open_handle(client, SLOTS), corpus(*range(40)))
+    before = contents(client)
+    wrong = corpus(3, *range(1000, 1300))  # more than the collection has, so that a share of the sum would be small
+    with pytest.raises(SyncRefused, match=r"39 of 40 documents") as caught:
+        populate(open_handle(client, SLOTS), iter(wrong) if once else wrong, sync=True)
+    assert contents(client) == before
+    error = caught.value
+    assert (error.context["deleted"], error.context["held"], error.context["max_deleted"]) == (39, 40, 0.2)
+    examples: Any = error.context["examples"]
+    assert len(examples) == 5
+    assert set(examples) < {str(i) for i in range(40)} - {"3"}
+    assert all(repr(identifier) in error.got for identifier in examples)
+    assert "at most 8 of 40" in error.expected
+
+
+def test_a_refused_sync_goes_through_when_it_is_wanted(memory: QdrantBase, open_handle: OpenHandle) -> None:
+    populate(open_handle(memory, SLOTS), corpus(*range(40)))
+    with pytest.raises(SyncRefused):
+        populate(open_handle(memory, SLOTS), corpus(1, 2), sync=True)
+    report = populate(open_handle(memory, SLOTS), corpus(1, 2), sync=True, max_deleted=1)
+    assert (report.deleted, report.unchanged) == (38, 2)
+    assert len(set(report.deleted_examples) - {"1", "2"}) == 5
+
+
+def test_ids_that_are_all_others_are_told_apart_from_a_file_that_lost_documents(
+    memory: QdrantBase, open_handle: OpenHandle
+) -> None:
+    populate(open_handle(memory, SLOTS), corpus(*range(20)))
+    with pytest.raises(SyncRefused) as caught:
+        populate(open_handle(memory, SLOTS), [{"id": f"n{i}", "text": "words"} for i in range(20)], sync=True)
+    assert "no id of the source is in the collection" in caught.value.__notes__[0]
+
+
+def test_a_source_that_loses_its_documents_between_two_readings_deletes_nothing(
+    memory: QdrantBase, open_handle: OpenHandle
+) -> None:
+    class Shrinking:
+        readings = 0
+
+        def __iter__(self) -> Iterator[Any]:
+            self.readings += 1  # when the first document is asked for
+            yield from corpus(*range(20)) if self.readings == 1 else corpus(1, 77)
+
+    populate(open_handle(memory, SLOTS), corpus(*range(20)))
+    with pytest.raises(SyncRefused, match="19 of 20"):
+        populate(open_handle(memory, SLOTS), Shrinking(), sync=True)
+    assert ids(memory) == {str(i) for i in [*range(20), 77]}
+
+
+@pytest.mark.parametrize(
+    ("held", "share", "most"),
+    [
+        (8000, 0.2, 1600),
+        (100, 0.29, 29),  # 0.29 * 100 is 28.999999999999996
+        (4, 0.2, 1),
+        (2, 0.2, 1),
+        (1, 0.2, 0),
+        (0, 0.2, 0),
+        (1, 1, 1),
+        (1000, 0, 0),
+        (9, 1.0, 9),
+    ],
+)
+def test_a_single_document_of_several_may_always_go(held: int, share: float, most: int) -> None:
+    assert most_deleted(held, share) == most
+
+
+def test_the_config_says_how_many_may_go(memory: QdrantBase, open_handle: OpenHandle) -> None:
+    populate(open_handle(memory, SLOTS), corpus(*range(10)))
+    with pytest.raises(SyncRefused):
+        populate(open_handle(memory, SLOTS, max_deleted=0), corpus(*range(9)), sync=True)
+    assert populate(open_handle(memory, SLOTS, max_deleted=0.6), corpus(*range(4)), sync=True).deleted == 6
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, 20, float("nan"), True])
+def test_a_share_that_is_none_is_refused(memory: QdrantBase, open_handle: OpenHandle, share: Any) -> None:
+    with pytest.raises(PopulateError, match="max_deleted is no share"):
+        populate(open_handle(memory, SLOTS), corpus(1), sync=True, max_deleted=share)
+
+
+class TestDryRun:
+    def test_it_counts_what_the_run_does_then_and_writes_nothing(
+        self, client: QdrantBase, open_handle: OpenHandle, contents: Callable[[QdrantBase], Any], tmp_path: Path
+    ) -> None:
+        populate(open_handle(client, SLOTS), corpus(*range(20)))
+        before = contents(client)
+        source = [*corpus(*range(2, 25)), corpus(4)[0], {"id": 7, "text": ""}]
+        source[0] = {"id": 2, "text": "other words"}
+        trial = populate(open_handle(client, SLOTS), source, sync=True, dry_run=True)
+        assert contents(client) == before
+        assert trial.dry_run
+        assert trial.encoded == {"dense": 0}
+        assert not list(tmp_path.glob("diptych-set-aside*"))
+        assert [one.reason for one in trial.examples] == ["empty document"]
+        run = populate(open_handle(client, SLOTS), source, sync=True)
+        assert not run.dry_run
+        names = ("read", "new", "changed", "unchanged", "duplicates", "deleted", "set_aside", "deleted_examples")
+        assert [getattr(trial, name) for name in names] == [getattr(run, name) for name in names]
+        assert (run.new, run.changed, run.unchanged, run.duplicates, run.deleted, run.set_aside) == (5, 1, 17, 1, 2, 1)
+
+    def test_of_a_collection_that_is_not_there_everything_is_new_and_it_stays_away(
+        self, client: QdrantBase, open_handle: OpenHandle
+    ) -> None:
+        slots = {**SLOTS, "lexical": {"adapter": "fake-calibrated"}}
+        report = populate(open_handle(client, slots), corpus(1, 2, 1), sync=True, dry_run=True)
+        assert (report.read, report.new, report.duplicates, report.deleted) == (3, 2, 1, 0)
+        assert not client.collection_exists("c")
+
+    def test_it_loads_no_encoder(self, memory: QdrantBase, open_handle: OpenHandle) -> None:
+        slots = {"dense": {"adapter": "fake-dense", "dimension": 4}, "words": {"adapter": "fake-calibrated"}}
+        populate(open_handle(memory, slots), corpus(1, 2))
+        for source in (corpus(1, 3), iter(corpus(1, 3))):
+            handle = open_handle(memory, slots)
+            assert populate(handle, source, sync=True, dry_run=True).new == 1
+            assert not any(slot.loaded for slot in handle.slots.values())
+
+    def test_it_says_when_the_sync_would_be_refused(self, memory: QdrantBase, open_handle: OpenHandle) -> None:
+        populate(open_handle(memory, SLOTS), corpus(*range(10)))
+        report = populate(open_handle(memory, SLOTS), corpus(1, 11), sync=True, dry_run=True)
+        assert report.deleted == 9
+        assert report.warnings == ("the sync would be refused: at most 2 of 10 deleted, max_deleted 0.2",)
+
+    def test_the_report_of_a_run_before_stays(
+        self, memory: QdrantBase, open_handle: OpenHandle, tmp_path: Path
+    ) -> None:
+        report = populate(open_handle(memory, SLOTS), [{"id": 1, "text": ""}, *corpus(2)])
+        populate(open_handle(memory, SLOTS), corpus(2), dry_run=True)
+        assert Path(report.report_file).exists()

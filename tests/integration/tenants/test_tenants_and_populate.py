@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from diptych.errors import TenantError
+from diptych.errors import SyncRefused, TenantError
 
 from .conftest import Open, documents
 
@@ -65,10 +65,34 @@ def test_a_tenants_populate_names_what_has_no_name_and_leaves_others_alone(opene
 def test_sync_deletes_what_one_tenant_has_no_more(opened: Open) -> None:
     collection = opened()
     collection.populate(documents())
-    report = collection.populate(documents("a")[:3], sync=True, tenant="a")
+    report = collection.populate(documents("a")[:3], sync=True, tenant="a", max_deleted=1)
     assert (report.deleted, report.unchanged) == (5, 3)
     assert [collection.for_tenant(tenant).count() for tenant in ("a", "b", "c")] == [3, 8, 8]
-    assert collection.for_tenant("b").populate(documents("b")[:1], sync=True).deleted == 7
+    assert collection.for_tenant("b").populate(documents("b")[:1], sync=True, max_deleted=1).deleted == 7
+
+
+def test_how_many_a_sync_may_delete_is_a_share_of_the_tenants_documents(opened: Open) -> None:
+    collection = opened()
+    collection.populate(documents())
+    with pytest.raises(SyncRefused, match=r"2 of 8 documents[^$]*tenant 'a'"):  # of 24 it would be few
+        collection.for_tenant("a").populate(documents("a")[:6], sync=True)
+    with pytest.raises(SyncRefused, match="8 of 8 documents"):
+        collection.populate([{"id": "other", "text": "red"}], tenant="a", sync=True)
+    assert [collection.for_tenant(tenant).count() for tenant in ("a", "b", "c")] == [8, 8, 8]
+    trial = collection.for_tenant("a").populate(documents("a")[:6], sync=True, dry_run=True)
+    assert (trial.deleted, trial.unchanged, len(trial.warnings)) == (2, 6, 1)
+    assert collection.for_tenant("a").populate(documents("a")[:7], sync=True).deleted == 1
+
+
+def test_a_source_without_a_small_tenant_does_not_delete_all_of_its_documents(opened: Open) -> None:
+    collection = opened(tenant=OPTIONAL)
+    large = [{"id": f"l{n}", "text": "red", "customer": "large"} for n in range(40)]
+    small = [{"id": f"s{n}", "text": "blue", "customer": "small"} for n in range(3)]
+    collection.populate([*large, *small])
+    with pytest.raises(SyncRefused, match=r"3 of 3 documents[^$]*tenant 'small'"):  # 3 of 43 would be few
+        collection.populate(large, sync=True)
+    assert collection.count() == 43
+    assert collection.populate([*large[2:], *small[1:]], sync=True).deleted == 3
 
 
 def test_sync_keeps_what_a_tenants_source_has_in_an_unreadable_form(opened: Open) -> None:
@@ -102,4 +126,4 @@ def test_where_no_tenant_is_required_a_question_without_one_is_about_all(opened:
     collection.populate([*documents("a", "b")[:9], {"id": "own", "text": "red of nobody"}])
     assert len(collection.search("red", limit=50)) == 9
     assert {hit.document.metadata["customer"] for hit in collection.search("red", tenant="a")} == {"a"}
-    assert collection.populate([{"id": "own", "text": "red of nobody"}], sync=True).deleted == 8
+    assert collection.populate([{"id": "own", "text": "red of nobody"}], sync=True, max_deleted=1).deleted == 8

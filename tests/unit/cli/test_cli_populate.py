@@ -68,9 +68,46 @@ def test_several_sources_are_one_corpus_and_sync_deletes_what_none_of_them_has(
     other = tmp_path / "other.csv"
     other.write_text("id,text\nfox,the fox is quick\n")
     assert run("populate", corpus, other, "--json").json()["new"] == 5
-    report = run("populate", other, "--sync", "--json").json()
+    report = run("populate", other, "--sync", "--yes", "--json").json()
     assert (report["unchanged"], report["deleted"]) == (1, 4)
     assert run("info", "--json").json()["documents"] == 1
+
+
+def test_a_sync_with_the_wrong_file_deletes_nothing_and_says_how_many_it_would(
+    run: Run, config: Path, tmp_path: Path
+) -> None:
+    lines = [json.dumps({"id": f"p{n}", "text": f"word{n}"}) + "\n" for n in range(8)]
+    (tmp_path / "right.jsonl").write_text("".join(lines))
+    (tmp_path / "wrong.jsonl").write_text("".join([lines[0], '{"id": "new", "text": "other"}\n']))
+    run("populate", "right.jsonl")
+    answer = run("populate", "wrong.jsonl", "--sync")
+    assert (answer.code, answer.out) == (1, "")
+    for part in ("would delete 7 of 8 documents", "'p", "at most 1 of 8", "--yes", "0 documents were acknowledged"):
+        assert part in answer.err
+    error = run("populate", "wrong.jsonl", "--sync", "--json").error()
+    assert error["kind"] == "SyncRefused"
+    assert run("info", "--json").json()["documents"] == 8
+    assert run("populate", "wrong.jsonl", "--sync", "-y").code == 0
+    assert run("info", "--json").json()["documents"] == 2
+
+
+def test_a_dry_run_counts_and_writes_nothing(run: Run, config: Path, corpus: Path, tmp_path: Path) -> None:
+    first = run("populate", corpus, "--dry-run", "--sync")
+    assert (first.code, first.err) == (0, "")
+    assert first.out.startswith("animals, dry run: 4 read: 4 new in ")
+    assert "nothing was encoded, written or deleted" in first.out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["animals.jsonl", "diptych.yaml"]
+    run("populate", corpus)
+    lines = corpus.read_text().splitlines()
+    corpus.write_text("\n".join([*lines[1:3], '{"id": "hen", "text": "hens"}', '{"id": "bad", "text": ""}']))
+    answer = run("populate", corpus, "--dry-run", "--sync")
+    assert answer.code == 3
+    assert "4 read: 1 changed, 2 unchanged, 1 set aside, 1 deleted" in answer.out
+    assert "to delete: cat" in answer.out
+    assert "bad: empty document" in answer.err
+    report = run("populate", corpus, "--dry-run", "--sync", "--json").json()
+    assert (report["dry_run"], report["deleted"], report["deleted_examples"]) == (True, 1, ["cat"])
+    assert run("info", "--json").json()["documents"] == 4
 
 
 def test_standard_input_is_a_source(run: Run, config: Path) -> None:
