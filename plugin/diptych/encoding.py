@@ -7,7 +7,8 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from diptych.errors import ContractError
+from diptych.errors import AdapterCrashed, ContractError
+from diptych.panics import contained
 from diptych.protocols import Kind
 from diptych.types import Floats, SparseVector
 
@@ -20,9 +21,11 @@ def encode(encoder: Any, kind: Kind, side: Side, inputs: Sequence[str], *, where
 
     Raises:
         ContractError: wrong count, shape, dimension or type.
+        AdapterCrashed: its native code panicked.
     """
-    raw = getattr(encoder, f"encode_{side}")(list(inputs))
     where = f"{where}, encode_{side} of {type(encoder).__name__}"
+    with contained(AdapterCrashed, "the encoder crashed", where=where):
+        raw = getattr(encoder, f"encode_{side}")(list(inputs))
     if len(raw) != len(inputs):
         raise ContractError(
             "wrong number of vectors", where=where, got=len(raw), expected=f"{len(inputs)}, one an input"

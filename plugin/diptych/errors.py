@@ -10,6 +10,7 @@
     │   ├── MissingExtra         the packages an adapter needs are not installed
     │   └── AdapterFactoryError  the factory raised, or made something that breaks its contract
     ├── ContractError            an encoder or reranker returned what its contract forbids
+    ├── AdapterCrashed           native code of an encoder or reranker panicked in the middle of a call
     ├── RemoteError              an encoder's HTTP endpoint failed, refused or answered nonsense
     ├── StoreError
     │   ├── StoreURLError        a store URL that nobody answers for
@@ -97,6 +98,10 @@ class AdapterFactoryError(RegistryError):
 
 class ContractError(DiptychError):
     """An encoder or reranker returned something that its contract forbids."""
+
+
+class AdapterCrashed(DiptychError):
+    """Native code of an encoder or reranker panicked, or tried to end the process, in the middle of a call."""
 
 
 class RemoteError(DiptychError):

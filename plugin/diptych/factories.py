@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from diptych.environment import conceal, interpolate, refers
 from diptych.errors import AdapterFactoryError, AdapterOptionsError, DiptychError
+from diptych.panics import contained
 from diptych.protocols import CONTRACTS, Adapter, Similarity
 from diptych.requirements import check_requirements
 from diptych.specs import AdapterSpec
@@ -30,7 +31,8 @@ def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str) -> Adapte
     factory = _factory(spec, where)
     given = validate_options(spec, interpolate(dict(options), where=where), where=where, raw=options)
     try:
-        adapter = factory(**given)
+        with contained(AdapterFactoryError, f"the factory of adapter {spec.name!r} crashed", where=where):
+            adapter = factory(**given)
     except DiptychError:
         raise
     except Exception as error:
@@ -150,7 +152,10 @@ def load_object(path: str, where: str) -> Any:
     """
     module, _, attribute = path.partition(":")
     try:
-        return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+        with contained(AdapterFactoryError, f"the import of {path} crashed", where=where):
+            return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+    except AdapterFactoryError:
+        raise
     except Exception as error:  # a module may raise anything while it is imported
         raise AdapterFactoryError(
             f"cannot import {path}", where=where, got=f"{type(error).__name__}: {error}", expected='"module:attribute"'

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from diptych.errors import AdapterCrashed
 from diptych.keeping import read_metadata
 from diptych.metadata import Reading
+from diptych.panics import contained
 from diptych.payloads import from_payload
 from diptych.protocols import Sampling
 from diptych.types import Document
@@ -61,7 +63,8 @@ def show(encoder: Any, texts: Texts | None, reading: Reading) -> None:
     """Show an encoder the texts that it wants to see, if there are any yet."""
     size = wanted(encoder)
     if size and texts is not None and (found := texts(size, reading)):
-        encoder.look_at(found)
+        with contained(AdapterCrashed, "the encoder crashed", where=f"look_at of {type(encoder).__name__}"):
+            encoder.look_at(found)
 
 
 def first_for(encoders: Iterable[Any], items: Iterable[T]) -> tuple[list[T], Iterator[T]]:

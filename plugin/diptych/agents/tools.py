@@ -30,6 +30,7 @@ from diptych.agents.shapes import (
 )
 from diptych.collection import Collection
 from diptych.errors import DiptychError, TenantError
+from diptych.panics import is_panic
 from diptych.reports import PopulateReport
 from diptych.search import Pipeline
 from diptych.search.filters import read_filter
@@ -149,7 +150,9 @@ def _told() -> Iterator[None]:
         yield
     except DiptychError as error:
         raise ToolError(str(error)) from error
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
         LOG.exception("a tool failed")
         raise ToolError("an unexpected error; the server's log has it") from error
 

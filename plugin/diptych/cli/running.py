@@ -14,6 +14,7 @@ import typer
 from diptych.cli.helping import PlainCommand
 from diptych.cli.output import stderr, write_error
 from diptych.errors import DiptychError, GateFailed
+from diptych.panics import is_panic
 
 FAILED, SET_ASIDE, PENDING, GATE_CLOSED, INTERRUPTED, PIPE_CLOSED = 1, 3, 4, 5, 130, 141
 
@@ -45,7 +46,7 @@ def _handled(*, as_json: bool, debug: bool) -> Iterator[None]:
         _raise_when(debug)
         write_error(error, as_json=as_json)
         raise typer.Exit(GATE_CLOSED if isinstance(error, GateFailed) else FAILED) from error
-    except Exception as error:
+    except BaseException as error:
         if debug or _is_control_flow(error):
             raise
         write_error(_unexpected(error), as_json=as_json)
@@ -58,12 +59,14 @@ def _raise_when(debug: bool) -> None:
         raise
 
 
-def _is_control_flow(error: Exception) -> bool:
-    """Whether typer or click raised it to show usage errors or to leave with a code."""
+def _is_control_flow(error: BaseException) -> bool:
+    """Whether typer, click or Python raised it to show usage errors or to leave with a code."""
+    if not isinstance(error, Exception):
+        return not is_panic(error)
     return hasattr(error, "exit_code") or type(error).__name__ == "Abort"
 
 
-def _unexpected(error: Exception) -> DiptychError:
+def _unexpected(error: BaseException) -> DiptychError:
     return DiptychError(
         "an unexpected error: a fault in diptych or in an adapter",
         got=f"{type(error).__name__}: {error}",

@@ -81,7 +81,10 @@ class Pipeline:
         return self._threads[name]
 
     def _upload(self) -> None:
-        self._begin()
+        try:
+            self._begin()
+        except BaseException as error:
+            self._fail(error)  # and go on: whoever puts pieces waits for room
         while (job := self._jobs.get()) is not None:
             if self._failure is None and not self._stopped.is_set():
                 self._finish(*job)
@@ -92,8 +95,11 @@ class Pipeline:
             with contextlib.suppress(CancelledError):
                 self._deliver(piece, {name: future.result() for name, future in futures.items()})
         except BaseException as error:
-            self._failure = error
-            self._stopped.set()
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = error
+        self._stopped.set()
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

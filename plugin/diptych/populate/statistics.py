@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TypeVar
 
 from diptych.errors import DiptychError, PopulateError
+from diptych.panics import contained
 from diptych.populate.aside import reason_of
 from diptych.populate.intake import Item
 from diptych.protocols import Statistics
@@ -45,7 +46,8 @@ def summed(sums: Statistics, slot: Slot, inputs: list[str]) -> dict[str, float]:
 
 def _measured(slot: Slot, inputs: list[str]) -> Statistics:
     try:
-        found: Statistics = slot.encoder.measure(inputs)
+        with contained(PopulateError, "an encoder crashed while it measured the corpus", where=slot.where):
+            found: Statistics = slot.encoder.measure(inputs)
     except DiptychError:
         raise
     except Exception as error:

@@ -10,11 +10,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from diptych.errors import CollectionNotFound, StoreUnavailable
+from diptych.panics import as_error, is_panic
 
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
 MOST = 64  # done together, so that none waits long for the others
 THREADS = 16  # that answer one by one what could not be answered together
+PATIENCE = 2.0  # seconds a batch may take before what waits is no longer held up by it
 _FOR_ALL = (CollectionNotFound, StoreUnavailable)  # nobody gets an answer then
 
 
@@ -23,16 +25,22 @@ class Gathering(Generic[Ask, Answer]):
 
     Whoever comes while nobody is at work is served at once, without waiting for others. What is asked meanwhile waits,
     and is then answered together: the more callers, the larger the batches. Where a batch fails, each of it is asked
-    again alone, so that nobody gets another's error.
+    again alone, so that nobody gets another's error. Whatever `work` raises, panics of native code and SystemExit
+    included, every caller gets an answer or an error, and the next ones are served.
+
+    One thread at a time has the turn: it answers what waits. A turn whose batch takes longer than `patience` goes to
+    another thread, so that a call which hangs, or a thread that was ended, holds up nobody else.
 
     Args:
         work: one answer for each of what is asked, in order.
+        patience: seconds that a batch may take before others go on without it.
     """
 
-    def __init__(self, work: Callable[[Sequence[Ask]], Sequence[Answer]]) -> None:
-        self._work = work
+    def __init__(self, work: Callable[[Sequence[Ask]], Sequence[Answer]], *, patience: float = PATIENCE) -> None:
+        self._work, self._patience = work, patience
         self._waiting: deque[tuple[Ask, Future[Answer]]] = deque()
-        self._busy = False
+        self._turn: object | None = None  # of whoever is at work
+        self._since, self._looks = 0.0, False
         self._lock, self._here = threading.Lock(), threading.local()
         # Its threads are made when needed, and end when this is let go.
         self._pool = ThreadPoolExecutor(THREADS, "diptych-search")
@@ -41,34 +49,80 @@ class Gathering(Generic[Ask, Answer]):
         """The answer, whoever else asks. Raises what `work` raises."""
         if getattr(self._here, "works", False):  # a caller inside of `work`, who would wait for himself
             return self._work([ask])[0]
-        with self._lock:
-            idle, self._busy = not self._busy, True
-        if not idle:
-            return self.later(ask).result()
+        turn = object()
         try:
-            return self._worked([ask])[0]
+            if self._took(turn):
+                return self._worked([ask])[0]
+        except BaseException as error:
+            if is_panic(error):
+                raise as_error(error) from error
+            raise
         finally:
-            self._pass_on()
+            self._pass_on(turn)
+        return self.later(ask).result()
 
     def later(self, ask: Ask) -> Future[Answer]:
         """The answer, when it is there. Who no longer wants it cancels the future."""
         future: Future[Answer] = Future()
+        turn = object()
         with self._lock:
             self._waiting.append((ask, future))
-            idle, self._busy = not self._busy, True
-        if idle:
-            self._pool.submit(self._drain)
+        if self._took(turn):
+            self._start(turn)
+        else:
+            self._look_later()
         return future
 
-    def _pass_on(self) -> None:
+    def _took(self, turn: object) -> bool:
+        """Take the turn, unless somebody has it who may still be expected to end."""
         with self._lock:
-            self._busy = bool(self._waiting)
-        if self._busy:
-            self._pool.submit(self._drain)
+            if self._turn is not None and time.monotonic() - self._since < self._patience:
+                return False
+            self._turn, self._since = turn, time.monotonic()
+            return True
 
-    def _drain(self) -> None:
-        """Answer what waits, and what comes meanwhile."""
-        while batch := self._taken():
+    def _pass_on(self, turn: object) -> None:
+        with self._lock:
+            if self._turn is not turn:
+                return
+            if not self._waiting:
+                self._turn = None
+                return
+        self._start(turn)
+
+    def _start(self, turn: object) -> None:
+        """Answer what waits in a thread of the pool, or in this one where Python is ending and starts no thread."""
+        try:
+            self._pool.submit(self._drain, turn)
+        except RuntimeError:
+            self._drain(turn)
+
+    def _look_later(self) -> None:
+        """See to it that somebody looks after what waits, should the turn not end in time."""
+        with self._lock:
+            if self._looks:
+                return
+            self._looks = True
+        timer = threading.Timer(self._patience, self._look)
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError:  # no thread can be started: the next one that comes looks
+            self._looks = False
+
+    def _look(self) -> None:
+        turn = object()
+        self._looks = False
+        if not self._waiting:
+            return
+        if self._took(turn):
+            self._start(turn)
+        if self._waiting:
+            self._look_later()
+
+    def _drain(self, turn: object) -> None:
+        """Answer what waits, and what comes meanwhile, as long as this thread has the turn."""
+        while batch := self._taken(turn):
             self._answer([(ask, future) for ask, future in batch if future.set_running_or_notify_cancel()])
             self._let_ask_again(len(batch))
 
@@ -78,24 +132,36 @@ class Gathering(Generic[Ask, Answer]):
             if len(self._waiting) < answered:
                 time.sleep(0)  # no time, only Python's lock
 
-    def _taken(self) -> list[tuple[Ask, Future[Answer]]]:
+    def _taken(self, turn: object) -> list[tuple[Ask, Future[Answer]]]:
         with self._lock:
+            if self._turn is not turn:
+                return []
             batch = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
-            self._busy = bool(batch)
+            self._turn, self._since = turn if batch else None, time.monotonic()
             return batch
 
     def _answer(self, batch: Sequence[tuple[Ask, Future[Answer]]]) -> None:
         try:
             answers = self._worked([ask for ask, _ in batch]) if batch else ()
-        except Exception as error:
-            for ask, future in batch:
-                if len(batch) == 1 or isinstance(error, _FOR_ALL):
-                    future.set_exception(error)
-                else:
-                    self._pool.submit(self._answer, [(ask, future)])
+            told = list(zip(batch, answers, strict=True))
+        except BaseException as error:  # a thread of the pool: whatever it is belongs to those who wait
+            self._failed(batch, error)
             return
-        for (_, future), answer in zip(batch, answers, strict=True):
+        for (_, future), answer in told:
             future.set_result(answer)
+
+    def _failed(self, batch: Sequence[tuple[Ask, Future[Answer]]], error: BaseException) -> None:
+        shared = len(batch) > 1 and not isinstance(error, _FOR_ALL)
+        for ask, future in batch:
+            if not (shared and self._asked_alone(ask, future)):
+                future.set_exception(as_error(error))
+
+    def _asked_alone(self, ask: Ask, future: Future[Answer]) -> bool:
+        try:
+            self._pool.submit(self._answer, [(ask, future)])
+        except RuntimeError:  # Python is ending
+            return False
+        return True
 
     def _worked(self, asks: Sequence[Ask]) -> Sequence[Answer]:
         self._here.works = True

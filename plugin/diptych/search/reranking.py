@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych.errors import ContractError, SearchError
+from diptych.errors import AdapterCrashed, ContractError, SearchError
+from diptych.panics import contained
 from diptych.protocols import Pair, Reranker
 from diptych.search.fusion import minmax
 from diptych.search.stages import EarlyExit, Rerank
@@ -140,7 +141,8 @@ def weighed(scores: np.ndarray, before: np.ndarray, weight: float) -> np.ndarray
 def _predict(reranker: Reranker, pairs: Sequence[Pair], where: str) -> Floats:
     if not pairs:
         return np.zeros(0, np.float32)
-    scores: Any = reranker.predict(pairs)
+    with contained(AdapterCrashed, "the reranker crashed", where=where):
+        scores: Any = reranker.predict(pairs)
     if not isinstance(scores, np.ndarray) or scores.dtype != np.float32 or scores.ndim != 1:
         got = f"{scores.dtype} {list(scores.shape)}" if isinstance(scores, np.ndarray) else type(scores).__name__
         raise ContractError("the scores are not a float32 array", where=where, got=got, expected="numpy float32 [n]")

@@ -1,4 +1,4 @@
-"""`warm`: what the first query would have to wait for, done before it comes."""
+"""`warm`: what the first query would have to wait for, done before it comes; `check`: whether queries work now."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from diptych.canaries import TEXTS
 from diptych.handle import CollectionHandle
 from diptych.search.asked import Asked, Options
 from diptych.search.found import found_together
+from diptych.search.pipeline import Pipeline
 from diptych.search.run import current, finished
+from diptych.search.storing import ask
 from diptych.tenancy import whole
 from diptych.view import View
 
@@ -28,9 +30,32 @@ def warm(handle: CollectionHandle) -> None:
     current(handle, lambda: _search(handle.now()))
 
 
-def _search(view: View) -> None:
+def check(handle: CollectionHandle) -> None:
+    """Search for one hit, without rerankers: cheap enough to be done every few seconds while a service runs.
+
+    Encoders behind a network cost money and have limits, so a pipeline with one only asks the store.
+
+    Raises:
+        CollectionNotFound, StoreUnavailable, SearchError, ContractError, AdapterCrashed: queries fail now.
+    """
+    current(handle, lambda: _check(handle.now()))
+
+
+def _check(view: View) -> None:
+    pipeline = replace(Pipeline.from_config(view.search_config, view.slots), rerank=())
+    if any((view.slots[name].asker or view.slots[name]).spec.remote for name in pipeline.slots):
+        ask(view, lambda: view.client.count(view.name, exact=False))
+    else:
+        found_together([Asked.of(_unremembered(view), QUERIES[:1], Options(pipeline, 1))])
+
+
+def _unremembered(view: View) -> View:
     config = view.search_config.model_copy(update={"remember": 0})
-    view = replace(whole(view), search_config=config, kept={})
+    return replace(whole(view), search_config=config, kept={})
+
+
+def _search(view: View) -> None:
+    view = _unremembered(view)
     for texts in (*([text] for text in QUERIES), QUERIES):
         asked = Asked.of(view, texts, Options())
         finished(asked, found_together([asked])[0])

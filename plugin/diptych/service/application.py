@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeAlias
@@ -24,12 +23,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from diptych.errors import DiptychError
+from diptych.panics import as_error, is_panic
 from diptych.service.batches import Batches
 from diptych.service.embeddings import embeddings, model, models
 from diptych.service.gate import Gate
 from diptych.service.keys import Keys
 from diptych.service.limits import Limits
 from diptych.service.metrics import Metrics
+from diptych.service.readiness import Readiness
 from diptych.service.refusals import LOG, Refused, refusal_of
 from diptych.service.rerank import rerank
 from diptych.service.searching import search
@@ -38,7 +39,6 @@ from diptych.service.serving import Serving, json_of
 from diptych.service.watching import Watch
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
-AGAIN = 5.0  # seconds until what could not be warmed is tried again
 
 
 def application(
@@ -59,7 +59,8 @@ def application(
         hosts: names by which it may be called; any unless given.
     """
     metrics = Metrics()
-    serving = Serving(served, keys or Keys(), limits or Limits(), metrics, Batches(metrics), set(served.names))
+    readiness = Readiness(served, lambda ready: metrics.ready.set(ready))
+    serving = Serving(served, keys or Keys(), limits or Limits(), metrics, Batches(metrics), readiness)
     app = Starlette(
         routes=ROUTES,
         middleware=[
@@ -80,9 +81,9 @@ async def healthz(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """`GET /readyz`: 200 once everything has been warmed, before that 503."""
-    waiting = Serving.of(request).waiting
-    return json_of({"status": "starting" if waiting else "ready"}, 503 if waiting else 200)
+    """`GET /readyz`: 200 while everything that is served can answer, else 503."""
+    state = Serving.of(request).readiness.state
+    return json_of({"status": state}, 200 if state == "ready" else 503)
 
 
 async def metrics(request: Request) -> Response:
@@ -97,8 +98,12 @@ def _answered(handler: Handler) -> Handler:
     async def answer(request: Request) -> Response:
         try:
             return await handler(request)
-        except Exception as error:
-            refused = refusal_of(error)
+        except BaseException as error:
+            if not isinstance(error, Exception) and not is_panic(error):
+                raise
+            refused = refusal_of(as_error(error))
+            if refused.status >= 500 and refused.status != 501:
+                Serving.of(request).readiness.suspect()
             if refused.status >= 500 and isinstance(error, DiptychError):
                 LOG.warning("%s: %s (%s)", type(error).__name__, error.what, error.where)  # `got` may be a text
             return refused.response()
@@ -137,31 +142,9 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
 @asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     serving: Serving = app.state.serving
-    stopped = threading.Event()
-    warming = threading.Thread(target=_warm, args=(serving, stopped), name="diptych-warm")
-    warming.start()
+    serving.readiness.start()
     try:
         yield
     finally:
-        stopped.set()
-        await run_in_threadpool(warming.join)
+        await run_in_threadpool(serving.readiness.stop)
         await run_in_threadpool(serving.served.close)
-
-
-def _warm(serving: Serving, stopped: threading.Event) -> None:
-    """Warm what is served until all of it is, or the service ends."""
-    told: set[str] = set()
-    while serving.waiting and not stopped.is_set():
-        for name in sorted(serving.waiting):
-            try:
-                serving.served.warm(name)
-                serving.waiting.discard(name)
-            except Exception as error:
-                if str(error) not in told:
-                    LOG.warning("%s: not ready: %s", name or "--adapter", error)
-                told.add(str(error))
-            if stopped.is_set():
-                return
-        if serving.waiting:
-            stopped.wait(AGAIN)
-    serving.metrics.ready.set(not serving.waiting)

@@ -22,6 +22,7 @@ _STATUS: tuple[tuple[type[DiptychError], int], ...] = (
     (errors.MissingExtra, 501),
     (errors.StoreUnsupported, 501),
     (errors.RemoteError, 502),
+    (errors.AdapterCrashed, 500),
     (errors.StoreUnavailable, 503),
     (errors.StoreLocked, 503),
     (errors.FingerprintMismatch, 500),

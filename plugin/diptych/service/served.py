@@ -22,6 +22,8 @@ from diptych.protocols import Kind
 from diptych.registry import Registry
 from diptych.requirements import check_requirements
 from diptych.search import Pipeline
+from diptych.search.reranking import score_pairs
+from diptych.search.warming import check
 from diptych.slots import Slot
 from diptych.specs import AdapterSpec
 
@@ -200,10 +202,20 @@ class Served:
             self.collections[name].warm()
             return
         for model in (model for model in self.models() if model.collection == name):
-            if model.kind == "reranker":
-                model.encoders.reranker(model.name).predict([(_TEXT, _TEXT)])
-            else:
-                model.encoders[model.name].encode_query([_TEXT])
+            _tried(model)
+
+    def check(self, name: str) -> None:
+        """Ask the store and the local encoders of a collection or config for as little as possible.
+
+        Raises:
+            DiptychError: its queries would fail now.
+        """
+        if name in self.collections:
+            check(self.collections[name].handle)
+            return
+        for model in (model for model in self.models() if model.collection == name):
+            if model.kind != "reranker" and not model.encoders.slot(model.name).spec.remote:
+                _tried(model)
 
     @property
     def names(self) -> list[str]:
@@ -270,6 +282,18 @@ def _require_usable(spec: AdapterSpec, options: Mapping[str, Any]) -> None:
             raise
         expected = f"{where}:MODEL" if missing == "model" else "a slot of a config, which can give it"
         raise AdapterOptionsError(error.what, where=where, expected=expected, do=error.do, key=missing) from error
+
+
+def _tried(model: Model) -> None:
+    """Have the model read a word.
+
+    Raises:
+        DiptychError: it cannot.
+    """
+    if model.kind == "reranker":
+        score_pairs(model.encoders.reranker(model.name), [[(_TEXT, _TEXT)]], where=f"model {model.id!r}")
+    else:
+        model.encoders[model.name].encode_query([_TEXT])
 
 
 def _qualified(model: Model) -> Model:

@@ -14,6 +14,7 @@ from diptych.service.batches import Batches
 from diptych.service.keys import Keys
 from diptych.service.limits import Limits
 from diptych.service.metrics import Metrics
+from diptych.service.readiness import Readiness
 from diptych.service.served import Served
 
 
@@ -26,7 +27,7 @@ class Serving:
     limits: Limits
     metrics: Metrics
     batches: Batches
-    waiting: set[str] = field(default_factory=set)  # collections that are not warm yet
+    readiness: Readiness
     started: int = field(default_factory=lambda: int(time.time()))
 
     @classmethod

@@ -202,7 +202,7 @@ class Lease:
                 try:
                     self.require()
                     self._write()
-                except Exception:  # the work itself meets what is wrong, and says it
+                except BaseException:  # the work itself meets what is wrong, and says it; the beat must go on
                     continue
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from diptych import Collection, Registry
 from diptych.config import parse_config
-from diptych.service import application as module
+from diptych.service import readiness as module
 from diptych.service.application import application
 from diptych.service.keys import Keys
 from diptych.service.served import Served

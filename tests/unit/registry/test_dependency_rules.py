@@ -24,7 +24,7 @@ FORBIDDEN_TO_HOST = ("torch", "sentence_transformers", "transformers", "diptych_
 # From the ground up; a name stands for the module or the package. A line may import its own line and those above.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", "vendor_telemetry", "lazy_fastembed"),
-    ("protocols", "environment"),
+    ("protocols", "environment", "panics"),
     ("specs", "catalogue", "generation"),
     ("requirements",),
     ("factories", "config"),

@@ -9,14 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from diptych.errors import StoreUnavailable
+from diptych.errors import AdapterCrashed, StoreUnavailable
 from diptych.search.gathering import MOST, Gathering
+
+
+class PanicException(BaseException):
+    """As pyo3 raises it where Rust code panics."""
 
 
 class Work:
     """Doubles numbers; the first call waits until `go` is set. `refuse` says which asks make a call fail."""
 
-    def __init__(self, refuse: Callable[[int], Exception | None] = lambda ask: None) -> None:
+    def __init__(self, refuse: Callable[[int], BaseException | None] = lambda ask: None) -> None:
         self.batches: list[list[int]] = []
         self.threads: list[threading.Thread] = []
         self.begun, self.go, self.refuse = threading.Event(), threading.Event(), refuse
@@ -35,7 +39,7 @@ class Work:
 
 def busy(work: Work) -> Gathering[int, int]:
     """A gathering at work on 0, until `work.go` is set."""
-    gathering = Gathering(work)
+    gathering = Gathering(work, patience=300)
     gathering.later(0)
     assert work.begun.wait(20)
     return gathering
@@ -66,7 +70,7 @@ def test_what_is_asked_while_others_are_at_work_is_answered_together() -> None:
 
 def test_a_thread_that_comes_while_others_are_at_work_joins_them() -> None:
     work = Work()
-    gathering = Gathering(work)
+    gathering = Gathering(work, patience=300)
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(gathering.now, 1)
         assert work.begun.wait(20)
@@ -181,3 +185,59 @@ def test_hundreds_of_callers_from_threads_all_get_their_own_answer() -> None:
     gathering = Gathering(free())
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(gathering.now, range(800))) == [2 * ask for ask in range(800)]
+
+
+@pytest.mark.parametrize("raised", [PanicException("index out of bounds"), SystemExit(3), KeyboardInterrupt()])
+def test_every_waiter_gets_an_error_whatever_ends_the_work_and_the_next_are_served(raised: BaseException) -> None:
+    work = Work(lambda ask: raised if ask < 3 else None)
+    gathering = busy(work)
+    futures = [gathering.later(ask) for ask in (1, 2, 3)]
+    work.go.set()
+    for future in futures[:2]:
+        with pytest.raises(AdapterCrashed, match=type(raised).__name__):
+            future.result(20)
+    assert futures[2].result(20) == 6
+    assert [gathering.now(4), gathering.later(5).result(20)] == [8, 10]
+
+
+def test_a_panic_in_a_callers_own_thread_is_an_error_and_the_next_are_served() -> None:
+    work = Work(lambda ask: PanicException("no") if ask == 1 else None)
+    work.go.set()
+    gathering = Gathering(work)
+    with pytest.raises(AdapterCrashed, match="PanicException: no"):
+        gathering.now(1)
+    assert [gathering.now(2), gathering.later(3).result(20)] == [4, 6]
+
+
+@pytest.mark.parametrize("leaving", [KeyboardInterrupt, SystemExit])
+def test_ctrl_c_ends_the_callers_own_call_and_those_who_wait_are_answered(leaving: type[BaseException]) -> None:
+    work = Work(lambda ask: leaving() if ask == 1 else None)
+    gathering = Gathering(work, patience=300)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(gathering.now, 1)
+        assert work.begun.wait(20)
+        waits = gathering.later(2)
+        work.go.set()
+        with pytest.raises(leaving):
+            first.result(20)
+    assert waits.result(20) == 4
+    assert gathering.now(3) == 6
+
+
+def test_too_few_answers_are_an_error_of_each_and_the_next_are_served() -> None:
+    gathering: Gathering[int, int] = Gathering(lambda asks: [2 * ask for ask in asks if ask != 1])
+    with pytest.raises(ValueError, match="shorter"):
+        gathering.later(1).result(20)
+    assert gathering.now(2) == 4
+
+
+def test_a_call_that_hangs_holds_up_nobody_else() -> None:
+    work = Work()
+    gathering = Gathering(work, patience=0.2)
+    hangs = gathering.later(0)
+    assert work.begun.wait(20)
+    assert [future.result(20) for future in [gathering.later(ask) for ask in (1, 2, 3)]] == [2, 4, 6]
+    assert gathering.now(4) == 8
+    assert not hangs.done()
+    work.go.set()
+    assert hangs.result(20) == 0

@@ -7,6 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from diptych.errors import CollectionError, DiptychError, SearchError, StoreError
+from diptych.panics import contained
+
+PANICKED = "Qdrant Edge panicked"
+MEND = "open the collection again; if it recurs, run diptych doctor"
 
 Build = Callable[[re.Match[str], str, bool], DiptychError]
 
@@ -15,7 +19,8 @@ Build = Callable[[re.Match[str], str, bool], DiptychError]
 def told(collection: str, *, reading: bool) -> Iterator[None]:
     """Raises what Edge raises within as one of our errors."""
     try:
-        yield
+        with contained(StoreError, PANICKED, where=f"collection {collection!r}", do=MEND):
+            yield
     except DiptychError:
         raise
     except Exception as raw:

@@ -13,6 +13,7 @@ from diptych.stores.edge.arguments import check_arguments
 from diptych.stores.edge.base import EdgeBase
 from diptych.stores.edge.collection import EdgeCollection
 from diptych.stores.edge.describe import needs_optimizing
+from diptych.stores.edge.faults import told
 from diptych.stores.edge.optimize import OnStage, Optimization
 
 
@@ -65,7 +66,8 @@ class Optimizing(EdgeBase):
 
         def work() -> None:
             try:
-                changed = run.run()
+                with told(found.record.name, reading=False):
+                    changed = run.run()
             except BaseException as error:  # the future hands it to whoever waits
                 self._end(found)
                 future.set_exception(error)

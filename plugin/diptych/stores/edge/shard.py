@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import qdrant_edge as edge
 
 from diptych.errors import DiptychError, StoreError
-from diptych.stores.edge.faults import explain
+from diptych.panics import contained
+from diptych.stores.edge.faults import MEND, PANICKED, explain
 from diptych.stores.edge.gate import Gate
 
 Answer = TypeVar("Answer")
@@ -93,7 +94,8 @@ class Shard:
         if not self._open:
             raise StoreError("the collection is closed", where=f"collection {self.collection!r}")
         try:
-            return act(self._edge)
+            with contained(StoreError, PANICKED, where=f"collection {self.collection!r}", do=MEND):
+                return act(self._edge)
         except DiptychError:
             raise
         except Exception as raw:
@@ -127,7 +129,10 @@ class Journal:
 def load(folder: Path, config: Any = None) -> Any:
     """The EdgeShard in `folder`, with other settings when `config` is given."""
     try:
-        return edge.EdgeShard.load(str(folder), config)
+        with contained(StoreError, PANICKED, where=folder, do=MEND):
+            return edge.EdgeShard.load(str(folder), config)
+    except DiptychError:
+        raise
     except Exception as raw:
         raise StoreError("the embedded store cannot open a collection", where=folder, got=raw) from raw
 
@@ -135,6 +140,9 @@ def load(folder: Path, config: Any = None) -> Any:
 def create(folder: Path, config: Any) -> Any:
     """A new EdgeShard in `folder`."""
     try:
-        return edge.EdgeShard.create(str(folder), config)
+        with contained(StoreError, PANICKED, where=folder, do=MEND):
+            return edge.EdgeShard.create(str(folder), config)
+    except DiptychError:
+        raise
     except Exception as raw:
         raise StoreError("the embedded store cannot create a collection", where=folder, got=raw) from raw
