@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from threading import RLock
+from typing import NoReturn
 
 from pydantic import TypeAdapter
 from qdrant_client import models
@@ -117,17 +119,31 @@ class Catalog:
         """The collections that are open now."""
         return list(self._opened.values())
 
+    @property
+    def in_place(self) -> bool:
+        """Whether the folder is still the one that was opened."""
+        return self._lock.in_place
+
+    def leave_to_parent(self) -> None:
+        """In a forked process: forget all of it, unflushed and unclosed, because it is the parent's."""
+        self._mutex, self._closed, self._opened = RLock(), True, {}
+        self._lock.leave_to_parent()
+
     def close(self) -> None:
         """Flush and close everything and let others in; a second call does nothing."""
         with self._mutex:
             self._closed = True
-            while self._opened:
-                self._opened.popitem()[1].close()
-            self._lock.release()
+            gone = not self._lock.in_place  # what a removed folder held cannot be flushed, nor is it wanted
+            try:
+                while self._opened:
+                    with suppress(Exception) if gone else nullcontext():
+                        self._opened.popitem()[1].close()
+            finally:
+                self._lock.release()
 
     def _check_open(self) -> None:
         if self._closed:
-            raise StoreError("the embedded store is closed", where=f"edge:{self.root}", do="open a new EdgeClient")
+            raise closed(self.root)
 
     def _check_lost(self, name: str) -> None:
         folder = self._home / folder_name(name)
@@ -137,6 +153,22 @@ class Catalog:
     def _missing(self, name: str) -> CollectionNotFound:
         known = ", ".join([*self.names(), *self.aliases]) or "the store is empty"
         return CollectionNotFound(f"there is no collection {name!r}", where=f"edge:{self.root}", expected=known)
+
+
+class ClosedCatalog:
+    """Stands in for the catalog of a client that was closed: any use raises StoreError."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise closed(self._root)
+
+
+def closed(root: Path) -> StoreError:
+    """The error of a client that was closed, or that a forked process has from its parent."""
+    do = "open a new EdgeClient; after a fork the client is the parent's alone"
+    return StoreError("the embedded store is closed", where=f"edge:{root}", do=do)
 
 
 def check_name(name: str, kind: str) -> None:

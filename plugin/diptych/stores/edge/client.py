@@ -5,9 +5,8 @@ from __future__ import annotations
 import weakref
 from importlib.metadata import version
 from pathlib import Path
-from threading import RLock
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
@@ -16,7 +15,8 @@ from qdrant_client.migrate.migrate import migrate
 from diptych.stores.edge.admin import Collections
 from diptych.stores.edge.aliases import Aliases
 from diptych.stores.edge.arguments import check_arguments
-from diptych.stores.edge.catalog import Catalog
+from diptych.stores.edge.catalog import ClosedCatalog
+from diptych.stores.edge.engine import Engine
 from diptych.stores.edge.grouping import Grouping
 from diptych.stores.edge.matrix import Matrix
 from diptych.stores.edge.optimizing import Optimizing
@@ -25,30 +25,35 @@ from diptych.stores.edge.unsupported import refuse_server_methods
 from diptych.stores.edge.uploading import Uploading
 from diptych.stores.edge.writing import Writing
 
+if TYPE_CHECKING:
+    from diptych.stores.edge.catalog import Catalog
+
 
 class EdgeClient(Collections, Aliases, Schema, Writing, Uploading, Grouping, Matrix, Optimizing):
     """A Qdrant in a folder, for one process: the same calls as `QdrantClient`, the real engine, no server.
 
     `path` holds any number of collections. Calls from several threads are safe; what a write call has returned from
     is in the engine's write-ahead log and survives a kill. What only a server can do raises `StoreUnsupported`.
+    Clients of one path share the engine, which is closed with the last of them. After a fork they are the parent's.
 
     Args:
         create: make a store where there is none; if false, that is an error and nothing is made.
 
     Raises:
-        StoreLocked: another client, of this process or another, has the path open.
+        StoreLocked: another process has the path open.
         StoreError: the path cannot be opened, holds no store that may be made, or one of somebody else or with damage.
     """
 
     def __init__(self, path: str | Path, *, create: bool = True) -> None:
         self.path = Path(path).expanduser().resolve()
-        self._catalog = Catalog(self.path, create=create)
-        self._futures, self._starting = {}, RLock()
-        self._finalizer = weakref.finalize(self, self._catalog.close)
+        engine = Engine.join(self.path, create=create)
+        self._catalog, self._futures, self._starting = engine.catalog, engine.futures, engine.starting
+        self._finalizer = weakref.finalize(self, engine.leave)
 
     def close(self, **kwargs: Any) -> None:
-        """Flush, close and let others open the path; a second call does nothing."""
+        """Close this client; the last one of the process flushes and lets others open the path. May be repeated."""
         check_arguments("close", {name: value for name, value in kwargs.items() if name != "grpc_grace"})
+        self._catalog = cast("Catalog", ClosedCatalog(self.path))
         self._finalizer()
 
     def info(self) -> models.VersionInfo:

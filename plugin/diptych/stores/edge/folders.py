@@ -19,6 +19,7 @@ from diptych.stores.edge.sidecar import RECORD, SHARD, UNFINISHED, Record
 
 _NAMED = re.compile(r"[A-Za-z0-9_]{1,40}-[0-9a-f]{12}")
 _TRIES, _PAUSE = 20, 0.05  # seconds
+COLLECTIONS = "collections"
 _SERVER = "raft_state.json"
 _MARKERS = (f"{Path(UNFINISHED).stem}.tmp", f"{Path(RECORD).stem}.tmp", UNFINISHED)  # in the order of their removal
 
@@ -29,7 +30,7 @@ def prepare(root: Path, *, create: bool) -> Path:
     Raises:
         StoreError: `root` holds what no EdgeClient wrote, or is no store while `create` is false.
     """
-    home = root / "collections"
+    home = root / COLLECTIONS
     if not create and not home.is_dir():
         raise StoreError("there is no embedded store here", where=f"edge:{root}", do="check the path of the store")
     if strange := [str(path.relative_to(root)) for path in _strangers(root, home)]:

@@ -1,8 +1,10 @@
-"""One process, one client for a path: a lock file that dies with its holder."""
+"""One process for a path: a lock file that dies with its holder."""
 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -10,31 +12,67 @@ import portalocker
 
 from diptych.errors import StoreLocked
 
+LOCK = ".lock"
+PATIENCE = 2.0  # seconds: the lock of a killed process is freed only when the system has taken its memory apart
+_PAUSE = 0.02
+
 
 class PathLock:
     """Holds `PATH/.lock` from now to `release()`; the operating system frees it when the process ends, however.
 
+    Args:
+        patience: seconds to try for. A holder that was killed keeps the lock until the system has cleared it away.
+
     Raises:
-        StoreLocked: another client holds it; the text says which process.
+        StoreLocked: another process holds it; the text says which.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._file: IO[str] = open(root / ".lock", "a+", encoding="ascii")  # noqa: SIM115 - held open to hold the lock
+    def __init__(self, root: Path, *, patience: float = PATIENCE) -> None:
+        self._path = root / LOCK
+        self._file: IO[str] = open(self._path, "a+", encoding="ascii")  # noqa: SIM115 - held open to hold the lock
         try:
-            portalocker.lock(self._file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
-        except portalocker.LockException as error:
-            holder = _holder(self._file)
+            if not tried_until(time.monotonic() + patience, self._take):
+                raise _locked(root, _holder(self._file))
+        except BaseException:
             self._file.close()
-            raise _locked(root, holder) from error
+            raise
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
         self._file.flush()
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the locked file is still the one that others would lock: the folder may have been replaced."""
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), self._path.stat())
+        except (OSError, ValueError):
+            return False
 
     def release(self) -> None:
         """Let others in; a second call does nothing."""
         if not self._file.closed:
             portalocker.unlock(self._file)
             self._file.close()
+
+    def leave_to_parent(self) -> None:
+        """In a forked process: close the copy of the file, which leaves the lock with the parent alone."""
+        self._file.close()
+
+    def _take(self) -> bool:
+        try:
+            portalocker.lock(self._file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+        except portalocker.LockException:
+            return False
+        return True
+
+
+def tried_until(end: float, attempt: Callable[[], bool]) -> bool:
+    """Repeat `attempt` until it succeeds, or until the monotonic clock shows `end`; whether it did."""
+    while not attempt():
+        if time.monotonic() >= end:
+            return False
+        time.sleep(_PAUSE)
+    return True
 
 
 def _holder(file: IO[str]) -> int | None:
@@ -44,14 +82,11 @@ def _holder(file: IO[str]) -> int | None:
 
 
 def _locked(root: Path, holder: int | None) -> StoreLocked:
-    here = holder == os.getpid()
-    who = "another EdgeClient of this process" if here else f"process {holder or 'unknown'}"
-    do = "close that client, or share it" if here else "wait until it ends, or end it"
     return StoreLocked(
         "the embedded store is open elsewhere",
         where=f"edge:{root}",
-        got=f"held by {who}",
-        expected="one client at a time",
-        do=f"{do}; for several processes use a server: store: http(s)://...",
+        got=f"held by process {holder or 'unknown'}",
+        expected="one process with the engine",
+        do="wait until it ends, or end it; for several processes use a server: store: http(s)://...",
         holder=holder,
     )

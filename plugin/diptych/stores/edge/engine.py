@@ -1,0 +1,104 @@
+"""The engine of a path in this process: opened once, shared by every client of the path, closed with the last one."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from threading import RLock
+
+from diptych.stores.edge.catalog import Catalog
+from diptych.stores.edge.collection import EdgeCollection
+from diptych.stores.edge.folders import COLLECTIONS
+from diptych.stores.edge.lock import LOCK
+
+
+class Engine:
+    """An open store: its catalog, and the optimisations that are running in it."""
+
+    def __init__(self, path: Path, *, create: bool) -> None:
+        self.path, self.catalog = path, Catalog(path, create=create)
+        self.futures: dict[EdgeCollection, Future[bool]] = {}
+        self.starting = RLock()
+        self._users, self._process = 0, os.getpid()
+
+    @classmethod
+    def join(cls, path: Path, *, create: bool) -> Engine:
+        """The engine of `path` for one more user, who calls `leave` once.
+
+        Raises:
+            StoreLocked: another process has it.
+            StoreError: see `Catalog`.
+        """
+        with _opening_of(path):
+            found = _ENGINES.get(path)
+            if found is None or not found.catalog.in_place:  # the folder was removed or replaced under an open client
+                found = _ENGINES[path] = cls(path, create=create)
+            found._users += 1
+            return found
+
+    def leave(self) -> None:
+        """One user less; the last one flushes, closes and lets other processes in."""
+        if os.getpid() != self._process:
+            return  # a forked process has a copy of this object, and no part in the store
+        with _opening_of(self.path):
+            self._users -= 1
+            if not self._users:
+                if _ENGINES.get(self.path) is self:
+                    del _ENGINES[self.path]
+                self.catalog.close()
+
+    def leave_to_parent(self) -> None:
+        """In a forked process: let go of the parent's store without touching it."""
+        for collection in self.catalog.opened():
+            keep_for_ever(collection.shard)
+        self.catalog.leave_to_parent()
+
+
+_ENGINES: dict[Path, Engine] = {}
+_OPENING: dict[Path, RLock] = {}  # opening one store may take long, and does not hold up another
+_GUARD = RLock()
+
+
+def _opening_of(path: Path) -> RLock:
+    with _GUARD:
+        return _OPENING.setdefault(path, RLock())
+
+
+def keep_for_ever(thing: object) -> None:
+    """Never collect `thing`, not even when Python ends: what its destructor would close or flush is another's."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+def _after_fork() -> None:
+    """The child of a fork has copies of the parent's engines and files. The parent alone may use them.
+
+    Were the files left open, they would hold the store's locks after the parent's end.
+    """
+    global _GUARD
+    inherited, paths = list(_ENGINES.values()), list(_OPENING)
+    _ENGINES.clear()
+    _OPENING.clear()
+    _GUARD = RLock()  # another thread of the parent may have held it
+    for engine in inherited:
+        engine.leave_to_parent()
+    for path in paths:  # also those that another thread was opening just then
+        _close_files(path)
+
+
+def _close_files(root: Path) -> None:
+    """Close this process's files of a store, where the system lists them (Linux)."""
+    with suppress(OSError):
+        for name in os.listdir("/proc/self/fd"):
+            with suppress(OSError):  # the listing itself is closed by now
+                file = Path(os.readlink(f"/proc/self/fd/{name}"))
+                if file == root / LOCK or file.is_relative_to(root / COLLECTIONS):
+                    os.close(int(name))
+
+
+_register: Callable[..., None] | None = getattr(os, "register_at_fork", None)  # no Windows
+if _register is not None:
+    _register(after_in_child=_after_fork)
