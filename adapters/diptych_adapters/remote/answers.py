@@ -22,7 +22,7 @@ def items(endpoint: Endpoint, path: str, answer: Any, *names: str) -> list[Any]:
     if isinstance(found, list) and (not names or isinstance(answer, Mapping)):
         return found
     expected = f"a list under {' or '.join(names)}" if names else "a list"
-    raise endpoint.error("the endpoint's answer has another form", path, got=repr(answer)[:200], expected=expected)
+    raise endpoint.error("the endpoint's answer has another form", path, got=as_text(answer), expected=expected)
 
 
 def in_order(endpoint: Endpoint, path: str, found: Sequence[Any], name: str, count: int) -> list[Any]:
@@ -33,7 +33,7 @@ def in_order(endpoint: Endpoint, path: str, found: Sequence[Any], name: str, cou
         ContractError: not one for each of `count` inputs.
     """
     if not all(isinstance(item, Mapping) and name in item for item in found):
-        raise endpoint.error("the endpoint's answer has another form", path, got=repr(found[:2])[:200], expected=name)
+        raise endpoint.error("the endpoint's answer has another form", path, got=as_text(found), expected=name)
     positions = [item.get("index", place) for place, item in enumerate(found)]
     if sorted(positions, key=str) != sorted(range(count), key=str):
         raise ContractError(
@@ -55,15 +55,42 @@ def matrix(endpoint: Endpoint, path: str, rows: Sequence[Any], count: int, dimen
     where = f"{endpoint.url}{path}"
     if len(rows) != count:
         raise ContractError("wrong number of vectors", where=where, got=len(rows), expected=f"{count}, one an input")
-    widths = {np.size(row) for row in rows}
+    widths = {len(row) if isinstance(row, list | np.ndarray) else 1 for row in rows}
     if len(widths) > 1 or (dimension is not None and widths - {dimension}):
         expected = f"{dimension}, as declared" if dimension else "one dimension"
-        raise ContractError("wrong dimension", where=where, got=f"vectors of {sorted(widths)}", expected=expected)
+        got = f"vectors of {str(sorted(widths)[:10])[:80]}"
+        raise ContractError("wrong dimension", where=where, got=got, expected=expected)
+    found = _numbers(rows)
+    if found is None or found.ndim > 2 or found.size != count * (widths or {0}).pop():
+        got = next((row for row in rows if _numbers(row) is None), rows[0])
+        raise endpoint.error("a vector holds something else than numbers", path, got=as_text(got))
+    return found.reshape(count, -1 if count else dimension or 0)
+
+
+def _numbers(rows: Any) -> Floats | None:
+    """The numbers as float32; None when something is none. A null becomes NaN, a number beyond float32 infinite."""
     try:
-        found = np.array(rows, np.float32).reshape(count, -1 if count else dimension or 0)
-    except (TypeError, ValueError):
-        raise endpoint.error("a vector holds something else than numbers", path, got=repr(rows[0])[:200]) from None
-    return found
+        found = np.array(rows)
+        if found.dtype == object:  # nulls, or integers of any length
+            found = np.array(rows, np.float64) if _are_numbers(found) else found
+        if found.dtype.kind not in "fiu" and found.size:
+            return None
+        with np.errstate(over="ignore"):
+            return found.astype(np.float32)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _are_numbers(found: np.ndarray[Any, Any]) -> bool:
+    return all(value is None or type(value) in (int, float) for value in found.flat)
+
+
+def as_text(value: Any) -> str:
+    """The value as an error shows it."""
+    try:
+        return repr(value)
+    except RecursionError:
+        return f"a deeply nested {type(value).__name__}"
 
 
 def batches(texts: Sequence[str], size: int, *, prompt: str = "", longest: int | None = None) -> Iterator[list[str]]:

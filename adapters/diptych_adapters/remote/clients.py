@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import httpx
 
 
 class Clients:
-    """At most `most` clients, made when they are needed and kept with their connections.
+    """At most `most` clients of one event loop, made when they are needed and kept with their connections.
 
-    One client shared by threads is not safe with httpcore 1.0: while a thread waits for its answer, another one can
-    take the readable socket for one that the server has closed, and close it, so that the first waits for nothing until
-    its timeout.
+    A client whose request failed or was given up is closed: its connection may be in any state.
     """
 
-    def __init__(self, make: Callable[[], httpx.Client], *, most: int) -> None:
-        self._make, self._idle = make, list[httpx.Client]()
-        self._room, self._lock = threading.Semaphore(most), threading.Lock()
+    def __init__(self, make: Callable[[], httpx.AsyncClient], *, most: int) -> None:
+        self._make, self._idle, self._room = make, list[httpx.AsyncClient](), asyncio.Semaphore(most)
 
-    @contextmanager
-    def one(self) -> Iterator[httpx.Client]:
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[httpx.AsyncClient]:
         """A client that nobody else uses meanwhile; waits while all are in use."""
-        with self._room:
-            with self._lock:
-                client = self._idle.pop() if self._idle else None
-            client = client or self._make()
+        async with self._room:
+            client = self._idle.pop() if self._idle else self._make()
             try:
                 yield client
-            finally:
-                with self._lock:
-                    self._idle.append(client)
+            except BaseException:
+                await client.aclose()
+                raise
+            self._idle.append(client)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the clients that are not in use."""
-        with self._lock:
-            idle, self._idle = self._idle, []
+        idle, self._idle = self._idle, []
         for client in idle:
-            client.close()
+            await client.aclose()

@@ -103,7 +103,7 @@ class OpenAIEncoder(_RemoteDense):
         try:
             return np.frombuffer(base64.b64decode(row, validate=True), "<f4")
         except (binascii.Error, ValueError):
-            raise self.endpoint.error("a vector is not base64 of float32", self.path, got=row[:80]) from None
+            raise self.endpoint.error("a vector is not base64 of float32", self.path, got=row) from None
 
 
 class TeiEncoder(_RemoteDense):

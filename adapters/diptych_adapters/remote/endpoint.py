@@ -1,29 +1,32 @@
-"""`Endpoint`: JSON over HTTP with retries, several requests at once, and errors that show no key."""
+"""`Endpoint`: JSON over HTTP with deadlines, retries, several requests at once, and errors that show no key."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-import threading
 import weakref
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, TypeVar
 
 import httpx
 
 from diptych.errors import RemoteError
 from diptych_adapters.remote.clients import Clients
+from diptych_adapters.remote.event_loop import EventLoop
+from diptych_adapters.remote.exchange import Answer, Broken, TooLarge, exchange
 from diptych_adapters.remote.options import RemoteOptions
 from diptych_adapters.remote.retrying import Again, is_worth_retrying, retry_after, retrying
 from diptych_adapters.remote.secrets import Key, checked_url
 
 _SHOWN = 200  # characters of an answer that an error shows
+_CONNECT = 10.0  # seconds in which a connection is made, if at all, and TLS again
 
 
 class Endpoint:
     """A server that is asked by POST.
 
-    Redirects are not followed: a POST would change its method or carry the key to another host.
+    Redirects are not followed: a POST would change its method or carry the key to another host. Cookies are not kept.
 
     Args:
         options: address, key, patience.
@@ -38,8 +41,9 @@ class Endpoint:
         self.url = checked_url(options.base_url, where=where)
         self._name, self._options = name, options
         self._key = Key.from_environment(options.api_key_env, header=options.api_key_header, where=where)
-        self._clients = Clients(_maker(options, self._key), most=options.max_concurrency)
-        weakref.finalize(self, self._clients.close)
+        self._make = _maker(options, self._key)
+        self._clients: dict[EventLoop, Clients] = {}  # a forked process has its own loop, and must not share sockets
+        weakref.finalize(self, _close, self._clients)
 
     def __repr__(self) -> str:
         return f"Endpoint({self.url!r})"
@@ -48,108 +52,188 @@ class Endpoint:
         """The JSON answer to one request.
 
         Raises:
-            RemoteError: no answer after all retries, a refusal, a redirect, or an answer that is not JSON; attributes
-                `status` and `attempts` in its `context`.
+            RemoteError: no answer in time or after all retries, a refusal, a redirect, an answer that is too large or
+                not JSON; attributes `status` and `attempts` in its `context`.
         """
-        return self._patiently("POST", path, body, threading.Event())
+        return self._json(_run(self._patiently("POST", path, self._written(body, path))), path)
 
     def get(self, path: str) -> Any:
         """The JSON answer to a GET; errors as in `post`."""
-        return self._patiently("GET", path, None, threading.Event())
+        return self._json(_run(self._patiently("GET", path, None)), path)
 
     def post_each(self, path: str, bodies: Sequence[Any]) -> list[Any]:
         """The answers to several requests in their order, `max_concurrency` at a time; the first failure ends all."""
-        if len(bodies) <= 1:
-            return [self.post(path, body) for body in bodies]
-        cancelled = threading.Event()
-        with ThreadPoolExecutor(min(self._options.max_concurrency, len(bodies)), "diptych-remote") as pool:
-            futures = [pool.submit(self._patiently, "POST", path, body, cancelled) for body in bodies]
-            try:
-                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-                for future in done:
-                    future.result()
-                return [future.result() for future in futures]
-            finally:
-                cancelled.set()
-                pool.shutdown(wait=False, cancel_futures=True)
+        written = [self._written(body, path) for body in bodies]
+        answers = _run(self._each(path, written)) if written else []
+        return [self._json(answer, path) for answer in answers]
 
     def error(
         self, what: str, path: str, *, got: object = "", expected: object = "", do: str = "", **context: object
     ) -> RemoteError:
-        """A RemoteError about this endpoint, its texts without the key."""
-        shown = self._key.redact(" ".join(str(got).split()))
+        """A RemoteError about this endpoint. `got` may be long: it is cut here, once the key is out of it."""
+        shown = _printable(" ".join(self._key.redact(str(got)).split()))[:_SHOWN]
         where = f"{self.url}{path} (adapter {self._name!r})"
         return RemoteError(what, where=where, got=shown, expected=expected, do=do, **context)
 
-    def _patiently(self, method: str, path: str, body: Any, cancelled: threading.Event) -> Any:
-        options = self._options
-        attempts = retrying(
-            retries=options.retries, backoff=options.backoff, longest=options.max_retry_wait, cancelled=cancelled
+    def _written(self, body: Any, path: str) -> bytes:
+        try:
+            return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            problem = type(error).__name__
+        raise self.error(
+            "a text or option cannot be sent as JSON", path, got=problem, expected="UTF-8 text and finite numbers"
         )
-        try:
-            return attempts(self._once, method, path, body)
-        except Again as last:
-            failure = last.error
-        count = attempts.statistics["attempt_number"]
-        raise RemoteError(
-            f"{failure.what}, {count} attempts" if count > 1 else failure.what,
-            where=failure.where, got=failure.got, expected=failure.expected, do=failure.do,
-            **failure.context, attempts=count,
-        )  # fmt: skip
 
-    def _once(self, method: str, path: str, body: Any) -> Any:
-        failure: Exception
+    async def _each(self, path: str, bodies: Sequence[bytes]) -> list[Answer]:
+        room = asyncio.Semaphore(self._options.max_concurrency)
+
+        async def one(body: bytes) -> Answer:
+            async with room:
+                return await self._patiently("POST", path, body)
+
+        tasks = [asyncio.ensure_future(one(body)) for body in bodies]
         try:
-            with self._clients.one() as client:
-                response = client.request(method, self.url + path, json=body)
-            return self._answer(response, path)
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _patiently(self, method: str, path: str, body: bytes | None) -> Answer:
+        """The answer to one request, with all its retries within `deadline` seconds."""
+        options, failures = self._options, list[RemoteError]()
+
+        async def attempt() -> Answer:
+            try:
+                return await self._once(method, path, body)
+            except Again as again:
+                failures.append(again.error)
+                raise
+
+        attempts = retrying(options)
+        try:
+            async with asyncio.timeout(options.deadline):
+                return await attempts(attempt)
+        except Again:
+            failure = failures[-1]
+        except TimeoutError:
+            failure = self._overdue(path, failures)
+        raise _counted(failure, attempts.statistics["attempt_number"])
+
+    async def _once(self, method: str, path: str, body: bytes | None) -> Answer:
+        """One attempt. Its time counts from when a connection is free to when the last byte has come."""
+        options, failure = self._options, Exception()
+        clients = self._clients.setdefault(EventLoop.of_process(), Clients(self._make, most=options.max_concurrency))
+        try:
+            async with clients.one() as client, asyncio.timeout(options.timeout):
+                answer = await exchange(client, method, self.url + path, body, most=options.most_bytes)
+            return self._checked(answer, path)
+        except TimeoutError:
+            failure = Again(self._late(path))
+        except Broken as error:
+            failure = Again(self.error("the endpoint's answer is incomplete", path, got=error))
+        except TooLarge:
+            failure = self._too_large(path)
         except httpx.TransportError as error:
             failure = Again(self._silent(error, path))
         except httpx.HTTPError as error:
             failure = self.error("the request failed", path, got=f"{type(error).__name__}: {error}")
         raise failure  # outside of the except block, so that it does not drag the request along
 
-    def _answer(self, response: httpx.Response, path: str) -> Any:
-        if response.is_success:
-            return self._json(response, path)
-        status, text = response.status_code, response.text
-        if response.is_redirect:
-            target = response.headers.get("location", "")
+    def _checked(self, answer: Answer, path: str) -> Answer:
+        """The answer, when it is a success."""
+        status = answer.status
+        if 200 <= status < 300:
+            return answer
+        if 300 <= status < 400 and "location" in answer.headers:
             raise self.error(
-                "the endpoint redirects, and redirects are not followed", path, got=f"{status} to {target[:_SHOWN]}",
+                "the endpoint redirects, and redirects are not followed", path,
+                got=f"{status} to {answer.headers['location']}",
                 do="set base_url to the address that answers", status=status,
             )  # fmt: skip
         failure = self.error(
-            f"the endpoint answered {status}", path, got=text[:_SHOWN], do=_advice(status), status=status
+            f"the endpoint answered {status}", path, got=answer.text, do=_advice(status), status=status
         )
-        if is_worth_retrying(status, text):
-            raise Again(failure, retry_after=retry_after(response.headers.get("retry-after")))
+        if is_worth_retrying(status, answer.text):
+            raise Again(failure, retry_after=retry_after(answer.headers.get("retry-after")))
         raise failure
 
-    def _json(self, response: httpx.Response, path: str) -> Any:
+    def _json(self, answer: Answer, path: str) -> Any:
         try:
-            return json.loads(response.content)
-        except ValueError:
-            shown = response.text[:_SHOWN]
-        raise self.error(
-            "the endpoint's answer is not JSON", path, got=shown, do="is base_url right?", status=response.status_code
-        )
+            return json.loads(answer.content)
+        except (ValueError, RecursionError) as error:
+            deep = isinstance(error, RecursionError)
+        what = "the endpoint's answer is nested too deeply" if deep else "the endpoint's answer is not JSON"
+        raise self.error(what, path, got=answer.text, do="is base_url right?", status=answer.status)
+
+    def _too_large(self, path: str) -> RemoteError:
+        return self.error(
+            "the endpoint's answer is too large", path, expected=f"at most {self._options.most_bytes:,} bytes",
+            do="give a smaller `batch_size` or a larger `max_answer_size`; is base_url right?",
+        )  # fmt: skip
+
+    def _late(self, path: str) -> RemoteError:
+        return self.error(
+            f"no complete answer within {self._options.timeout:g} s", path,
+            do="give it a longer `timeout` or a smaller `batch_size`",
+        )  # fmt: skip
+
+    def _overdue(self, path: str, failures: Sequence[RemoteError]) -> RemoteError:
+        """The request's time is up, during an attempt, a wait between two, or before there was a free connection."""
+        last = f"before: {failures[-1].what}" if failures else "all `max_concurrency` requests are under way"
+        return self.error(
+            f"no answer within its deadline of {self._options.deadline:g} s", path, got=last,
+            do="is the endpoint overloaded? give it a longer `deadline`",
+        )  # fmt: skip
 
     def _silent(self, error: httpx.TransportError, path: str) -> RemoteError:
         late = isinstance(error, httpx.TimeoutException)
         return self.error(
-            f"no answer within {self._options.timeout:g} s" if late else "the endpoint does not answer",
+            "no connection in time" if late else "the endpoint does not answer",
             path,
             got=f"{type(error).__name__}: {error}".rstrip(": "),
-            do="give it a longer `timeout` or a smaller `batch_size`" if late else "is it running, is base_url right?",
+            do="is it running, is base_url right?",
         )
 
 
-def _maker(options: RemoteOptions, key: Key) -> Callable[[], httpx.Client]:
+T = TypeVar("T")
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    return EventLoop.of_process().run(work)
+
+
+def _close(clients: dict[EventLoop, Clients]) -> None:
+    for loop, own in clients.items():
+        loop.start(own.close())
+
+
+def _maker(options: RemoteOptions, key: Key) -> Callable[[], httpx.AsyncClient]:
     """Makes clients; certificates are read once for all of them."""
     context = httpx.create_ssl_context()
-    timeout = httpx.Timeout(options.timeout, connect=min(options.timeout, 10.0))
-    return lambda: httpx.Client(auth=key, timeout=timeout, verify=context, follow_redirects=False)
+    # So that connecting ends by itself: httpcore leaves a socket open when it is cancelled within a TLS handshake.
+    timeout = httpx.Timeout(None, connect=min(options.timeout / 2, _CONNECT))
+    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+    return lambda: httpx.AsyncClient(
+        auth=key,
+        timeout=timeout,
+        verify=context,
+        cookies=no_cookies,
+        follow_redirects=False,
+        headers={"accept-encoding": "gzip"},
+    )
+
+
+def _counted(failure: RemoteError, attempts: int) -> RemoteError:
+    return RemoteError(
+        f"{failure.what}, {attempts} attempts" if attempts > 1 else failure.what,
+        where=failure.where, got=failure.got, expected=failure.expected, do=failure.do,
+        **failure.context, attempts=attempts,
+    )  # fmt: skip
+
+
+def _printable(text: str) -> str:
+    """Without what would move a terminal's cursor or cannot be written as UTF-8."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _advice(status: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ByteSize, ConfigDict, Field
 
 OPENAI_URL = "https://api.openai.com/v1"
 
@@ -24,15 +24,31 @@ class RemoteOptions(BaseModel):
     )
     batch_size: int = Field(32, ge=1, description="Texts in one request.")
     max_concurrency: int = Field(4, ge=1, le=64, description="Requests that are under way at once.")
-    timeout: float = Field(60.0, gt=0, description="Seconds to wait for an answer.")
-    retries: int = Field(5, ge=0, description="Further attempts after 429, 5xx and broken connections.")
+    timeout: float = Field(
+        60.0, gt=0, le=86_400, description="Seconds for one attempt, from connecting to the answer's last byte."
+    )
+    deadline: float = Field(
+        300.0, gt=0, le=86_400, description="Seconds for one request with all its retries and waits."
+    )
+    retries: int = Field(5, ge=0, le=1000, description="Further attempts after 429, 5xx and broken connections.")
     backoff: float = Field(
-        0.5, ge=0, description="Longest wait in seconds before the first retry; it doubles each time."
+        0.5, ge=0, le=86_400, description="Longest wait in seconds before the first retry; it doubles each time."
     )
     max_retry_wait: float = Field(
-        60.0, ge=0, description="Longest wait in seconds before a retry; a Retry-After above it ends the attempts."
+        60.0,
+        ge=0,
+        le=86_400,
+        description="Longest wait in seconds before a retry; a Retry-After above it ends the attempts.",
+    )
+    max_answer_size: ByteSize | None = Field(
+        None, ge=1, description="Longest answer that is read; 16MB or 128KB for each text of a batch when not given."
     )
     max_characters: int | None = Field(None, ge=1, description="Cut longer texts before they are sent.")
+
+    @property
+    def most_bytes(self) -> int:
+        """The longest answer that is read, as sent and unpacked."""
+        return self.max_answer_size or max(16_000_000, 128_000 * self.batch_size)
 
 
 class _Sides(BaseModel):

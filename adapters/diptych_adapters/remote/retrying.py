@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
-import threading
 import time
-from concurrent.futures import CancelledError
 
 import tenacity
 
 from diptych.errors import RemoteError
+from diptych_adapters.remote.options import RemoteOptions
 
 _WORTH_RETRYING = frozenset({408, 425, 429, *range(500, 600)}) - {501, 505}
 _HOPELESS = "insufficient_quota"  # OpenAI says 429 also when the account has no money left
@@ -37,34 +37,32 @@ def retry_after(value: str | None, *, now: float | None = None) -> float:
     except ValueError:
         pass
     try:
-        moment = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+        moment = email.utils.parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, OverflowError, OSError):
         return 0.0
-    return max(0.0, moment.timestamp() - (time.time() if now is None else now))
+    return max(0.0, moment - (time.time() if now is None else now))
 
 
-def retrying(*, retries: int, backoff: float, longest: float, cancelled: threading.Event) -> tenacity.Retrying:
+def retrying(options: RemoteOptions) -> tenacity.AsyncRetrying:
     """Retries `Again` with exponential, jittered waits, no shorter than the server asked for.
 
-    Ends after `retries` further attempts, or when the server asks for more patience than `longest` seconds.
-
-    Raises:
-        CancelledError: `cancelled` was set while it waited.
+    Ends after `retries` further attempts, or when the server asks for more patience than `max_retry_wait` or than the
+    `deadline` leaves.
     """
-    jittered = tenacity.wait_random_exponential(multiplier=backoff, max=longest)
+    jittered = tenacity.wait_random_exponential(multiplier=options.backoff, max=options.max_retry_wait)
 
     def asked(state: tenacity.RetryCallState) -> float:
         failure = state.outcome.exception() if state.outcome else None
         return failure.retry_after if isinstance(failure, Again) else 0.0
 
-    def sleep(seconds: float) -> None:
-        if cancelled.wait(seconds):
-            raise CancelledError
+    def is_over(state: tenacity.RetryCallState) -> bool:
+        left = options.deadline - (state.seconds_since_start or 0.0)
+        return state.attempt_number > options.retries or asked(state) > min(options.max_retry_wait, left)
 
-    return tenacity.Retrying(
+    return tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception_type(Again),
-        stop=lambda state: state.attempt_number > retries or asked(state) > longest,
+        stop=is_over,
         wait=lambda state: max(asked(state), jittered(state)),
-        sleep=sleep,
+        sleep=asyncio.sleep,
         reraise=True,
     )

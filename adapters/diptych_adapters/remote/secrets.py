@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Generator
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 
 from diptych.errors import ConfigError
 
 _ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
+_TELLING = 8  # characters of a key that are hidden wherever they stand
+HIDDEN = "***"
 _SENDABLE = re.compile(r"[!-~]+")
 
 
@@ -58,14 +61,28 @@ class Key(httpx.Auth):
         yield request
 
     def redact(self, text: str) -> str:
-        """`text` without the key."""
-        return text.replace(self._secret, "***") if self._secret else text
+        """`text` without the key or a beginning of it, which a server that cuts its own texts may show."""
+        for form in self._forms:
+            first, *others = text.split(form[:_TELLING])
+            text = first + "".join(HIDDEN + rest[_shared(rest, form[_TELLING:]) :] for rest in others)
+        return text
+
+    @property
+    def _forms(self) -> set[str]:
+        """How an answer may write the key: bare, in JSON, in an address, in Python."""
+        secret = self._secret
+        return {secret, json.dumps(secret)[1:-1], quote(secret, safe=""), repr(secret)[1:-1]} if secret else set()
 
     def __reduce__(self) -> str:
         raise TypeError("a key is not pickled; make the adapter again where it is needed")
 
     def __repr__(self) -> str:
         return "Key(***)" if self._secret else "Key()"
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def checked_url(url: str, *, where: str) -> str:

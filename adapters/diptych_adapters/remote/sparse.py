@@ -12,7 +12,7 @@ from diptych.errors import ContractError, RemoteError
 from diptych.protocols import Fingerprint
 from diptych.types import SparseVector
 from diptych_adapters.remote import tei
-from diptych_adapters.remote.answers import batches, items
+from diptych_adapters.remote.answers import as_text, batches, items
 from diptych_adapters.remote.endpoint import Endpoint
 from diptych_adapters.remote.options import TeiSparseOptions
 
@@ -67,12 +67,14 @@ class TeiSparseEncoder:
 
     def _vector(self, row: Any) -> SparseVector:
         try:
-            weights = {int(item["index"]): item["value"] for item in row}
+            weights = {item["index"]: item["value"] for item in row}
+            if not all(type(term) is int and type(weight) in (int, float) for term, weight in weights.items()):
+                raise TypeError
             vector = SparseVector.from_mapping(weights)
         except (TypeError, KeyError, ValueError, OverflowError):
             expected = "a list of {index, value}"
             raise self.endpoint.error(
-                "a sparse vector has another form", _PATH, got=repr(row)[:200], expected=expected
+                "a sparse vector has another form", _PATH, got=as_text(row), expected=expected
             ) from None
         if len(weights) != len(row):
             raise ContractError("a sparse vector names a term twice", where=f"{self.endpoint.url}{_PATH}")

@@ -6,6 +6,7 @@ from typing import Any
 
 from diptych.errors import RemoteError
 from diptych.protocols import Fingerprint
+from diptych_adapters.remote.answers import as_text
 from diptych_adapters.remote.endpoint import Endpoint
 from diptych_adapters.remote.identity import document_facts, space, text_facts
 from diptych_adapters.remote.options import TeiOptions, TeiRerankerOptions, TeiSparseOptions
@@ -25,7 +26,9 @@ def fingerprint(
     """Of the served model, how long texts are cut, and `facts`; the server's precision is numerics."""
     info = _info(endpoint)
     model = [info.get(name) for name in _MODEL_FACTS] if info else endpoint.url.partition("://")[2]
-    precision = str(info.get("model_dtype") or "")
+    precision = info.get("model_dtype") or ""
+    if not isinstance(precision, str) or not all(isinstance(fact, str | int | dict | None) for fact in model):
+        raise endpoint.error("the server tells nothing usable about its model", "/info", got=as_text(info))
     known = (adapter, model, truncation(options))
     documents = space(*known, document_facts(options), facts)
     return Fingerprint(space(*known, text_facts(options), facts), precision, documents)

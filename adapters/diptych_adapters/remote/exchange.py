@@ -1,0 +1,118 @@
+"""One request and its answer, of which no more is read or unpacked than fits."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+
+ERROR_BYTES = 65_536  # of a refusal, which may be a web page or never end
+_INFLATED = 262_144  # bytes that are unpacked at once
+_ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
+
+
+class TooLarge(Exception):
+    """The answer is longer than anybody expects."""
+
+
+class Broken(Exception):
+    """The answer is incomplete or cannot be unpacked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server answered."""
+
+    status: int
+    headers: httpx.Headers
+    content: bytes
+
+    @property
+    def text(self) -> str:
+        """The content as text, for errors."""
+        return self.content.decode("utf-8", "replace")
+
+
+async def exchange(client: httpx.AsyncClient, method: str, url: str, content: bytes | None, *, most: int) -> Answer:
+    """The answer to one request. Of a redirect no body is read, of a refusal the first `ERROR_BYTES`.
+
+    Raises:
+        TooLarge: a successful answer of more than `most` bytes, packed or unpacked.
+        Broken: a compressed body that ends early, is damaged, or was not asked for.
+        httpx.HTTPError: the request failed.
+    """
+    headers = {"content-type": "application/json"} if content is not None else {}
+    async with client.stream(method, url, content=content, headers=headers) as response:
+        if response.is_redirect:
+            return Answer(response.status_code, response.headers, b"")
+        if response.is_success:
+            body = await _read(response, most)
+            if len(body) > most:
+                raise TooLarge
+            return Answer(response.status_code, response.headers, bytes(body))
+        return Answer(response.status_code, response.headers, await _beginning(response))
+
+
+async def _beginning(response: httpx.Response) -> bytes:
+    """What a refusal says; nothing when it cannot be unpacked, since the status says enough."""
+    try:
+        return bytes((await _read(response, ERROR_BYTES))[:ERROR_BYTES])
+    except Broken:
+        return b""
+
+
+async def _read(response: httpx.Response, most: int) -> bytearray:
+    """The unpacked body; a little more than `most` bytes of a longer one."""
+    body, decoder = bytearray(), _decoder(response)
+    async for chunk in response.aiter_raw():
+        for part in decoder.unpacked(chunk):
+            body += part
+            if len(body) > most:
+                return body
+    decoder.finish()
+    return body
+
+
+class _Plain:
+    def unpacked(self, chunk: bytes) -> Iterator[bytes]:
+        """The chunk as it is."""
+        yield chunk
+
+    def finish(self) -> None:
+        """Nothing is left over."""
+
+
+class _Gzip(_Plain):
+    """Unpacks gzip and deflate in steps, so that a small chunk cannot fill the memory."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(_ZLIB_OR_GZIP)
+        self._begun = False
+
+    def unpacked(self, chunk: bytes) -> Iterator[bytes]:
+        self._begun, more = True, True
+        while chunk or more:
+            if self._stream.eof:  # gzip allows several members, one after the other
+                self._stream = zlib.decompressobj(_ZLIB_OR_GZIP)
+            try:
+                part = self._stream.decompress(chunk, _INFLATED)
+            except zlib.error as error:
+                raise Broken(f"its compressed body is damaged: {error}") from None
+            yield part
+            chunk = self._stream.unconsumed_tail or self._stream.unused_data
+            more = len(part) == _INFLATED  # zlib may hold back output although it has read all of its input
+
+    def finish(self) -> None:
+        if self._begun and not self._stream.eof:
+            raise Broken("its compressed body ends early")
+
+
+def _decoder(response: httpx.Response) -> _Plain:
+    coding = response.headers.get("content-encoding", "identity").strip().lower()
+    if coding in ("identity", ""):
+        return _Plain()
+    if coding in ("gzip", "x-gzip", "deflate"):
+        return _Gzip()
+    raise Broken(f"its body is compressed as {coding[:40]!r}, which was not asked for")
