@@ -11,6 +11,7 @@ from typing import Any
 
 from diptych import Collection, Registry
 from diptych.config import parse_config
+from diptych.service.limits import Bounds
 from diptych.service.running import address, listen, server_of
 
 ANIMALS = {
@@ -43,10 +44,10 @@ def animals(folder: Path, registry: Registry, *, name: str = "animals", **change
 
 
 @contextmanager
-def served(app: Any) -> Iterator[str]:
+def served(app: Any, bounds: Bounds | None = None) -> Iterator[str]:
     """The URL of an application that runs in a thread until the end of the block."""
     with listen("127.0.0.1", 0) as listening:
-        server = server_of(app, grace=10)
+        server = server_of(app, grace=10, bounds=bounds)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

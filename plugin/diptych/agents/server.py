@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from diptych.errors import MissingExtra
@@ -18,10 +18,12 @@ from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import Tool, ToolAnnotations
 
 from diptych import __version__
+from diptych.agents.posts import Posts
 from diptych.agents.tools import Tools
 from diptych.errors import ConfigError
 from diptych.service.gate import Gate
 from diptych.service.keys import Keys
+from diptych.service.limits import Limits
 from diptych.service.served import Served
 
 PATH = "/mcp"
@@ -31,7 +33,7 @@ _READS = ToolAnnotations(read_only_hint=True, idempotent_hint=True, destructive_
 _WRITES = ToolAnnotations(read_only_hint=False, idempotent_hint=True, destructive_hint=True, open_world_hint=False)
 
 
-def mcp_server(served: Served, *, allow_populate: bool = False, tenant: str | None = None) -> MCPServer[Any]:
+def mcp_server(served: Served, *, allow_populate: bool = False, tenant: str | None = None) -> AgentServer:
     """The server with its tools: `search`, `explain`, `info`, and `populate` if it is allowed.
 
     Args:
@@ -40,7 +42,7 @@ def mcp_server(served: Served, *, allow_populate: bool = False, tenant: str | No
         tenant: whose documents alone are served; without, each call names one where one is needed.
     """
     tools = Tools(served, tenant=tenant)
-    made: MCPServer[Any] = _Strict(
+    made = AgentServer(
         "diptych", title="diptych", instructions=_instructions(served), version=__version__, log_level="WARNING"
     )
     made.add_tool(tools.search, title="Search a collection", annotations=_READS)
@@ -51,11 +53,21 @@ def mcp_server(served: Served, *, allow_populate: bool = False, tenant: str | No
     return made
 
 
-class _Strict(MCPServer[Any]):
-    """A server that refuses arguments that its tools do not have, rather than answer as if they were not there."""
+class AgentServer(MCPServer[Any]):
+    """A server that refuses arguments that its tools do not have, rather than answer as if they were not there.
+
+    `under_way` counts the calls of tools that are being answered. `listed` is called once, when a client has been
+    answered and asks for the tools: what it starts does not delay the first answer.
+    """
+
+    under_way = 0
+    listed: Callable[[], None] | None = None
 
     async def list_tools(self) -> list[Tool]:
         """The tools, whose schemas say that they take nothing else."""
+        if self.listed is not None:
+            start, self.listed = self.listed, None
+            start()
         found = await super().list_tools()
         for tool in found:
             tool.input_schema["additionalProperties"] = False
@@ -70,7 +82,11 @@ class _Strict(MCPServer[Any]):
         known = {tool.name: tool.input_schema.get("properties", {}) for tool in await self.list_tools()}.get(name)
         if unknown := [] if known is None else [key for key in arguments if key not in known]:
             raise ToolError(f"{name} takes no argument {unknown[0]!r}\n  expected: {', '.join(known or ())}")
-        return await super().call_tool(name, arguments, context)
+        self.under_way += 1
+        try:
+            return await super().call_tool(name, arguments, context)
+        finally:
+            self.under_way -= 1
 
 
 def http_application(
@@ -81,6 +97,7 @@ def http_application(
     hosts: Sequence[str] = (),
     origins: Sequence[str] = (),
     concurrent: int = 64,
+    limits: Limits | None = None,
 ) -> Gate:
     """The server as an ASGI application at `/mcp`, which checks key, Host and Origin.
 
@@ -91,6 +108,7 @@ def http_application(
         hosts: further names by which it may be called.
         origins: web pages that may ask, beside those of this machine.
         concurrent: requests that are under way at once.
+        limits: how large a body may be, and how slow.
 
     Raises:
         ConfigError: nobody could know by which name it is called.
@@ -110,7 +128,9 @@ def http_application(
     app = server.streamable_http_app(
         streamable_http_path=PATH, stateless_http=True, json_response=True, transport_security=security, host=host
     )
-    return Gate(app, keys=keys, concurrent=concurrent)
+    limits = limits or Limits()
+    posts = Posts(app, most=limits.body, seconds=limits.body_seconds)
+    return Gate(posts, keys=keys, concurrent=concurrent)
 
 
 def _instructions(served: Served) -> str:

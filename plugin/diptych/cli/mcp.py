@@ -15,9 +15,12 @@ from diptych.cli.serving import (
     LOCAL,
     CollectionsOption,
     ConfigsOption,
+    ConnectionsOption,
     GraceOption,
+    HeaderSecondsOption,
     HostOption,
     HostsOption,
+    IdleSecondsOption,
     InsecureOption,
     KeysOption,
     OriginsOption,
@@ -26,6 +29,9 @@ from diptych.cli.serving import (
 )
 from diptych.cli.session import Session
 from diptych.errors import ConfigError
+from diptych.service.limits import Bounds
+
+BOUNDS = Bounds()
 
 
 class Transports(StrEnum):
@@ -55,6 +61,9 @@ def mcp(
     insecure: InsecureOption = False,
     allowed_hosts: HostsOption = None,
     allowed_origin: OriginsOption = None,
+    max_connections: ConnectionsOption = BOUNDS.connections,
+    header_seconds: HeaderSecondsOption = BOUNDS.header_seconds,
+    idle_seconds: IdleSecondsOption = BOUNDS.idle_seconds,
     grace: GraceOption = 30,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -78,20 +87,23 @@ def mcp(
         raise ConfigError("--allow-populate needs configs", got=f"--store {store}", do="name a config by -c FILE")
     with closing(opened(session, configs, store, collections, create=allow_populate)) as served:
         from diptych.agents.server import http_application, mcp_server
+        from diptych.agents.stdio import serve_stdio
         from diptych.service.keys import Keys, require_key
 
         server = mcp_server(served, allow_populate=allow_populate, tenant=tenant)
+        server.listed = served.warm_in_background
         if transport is Transports.STDIO:
             if sys.stdin.isatty():
                 stderr().print("waiting for a client on standard input; one usually starts this command itself")
-            return server.run("stdio")
+            return serve_stdio(server, served.close, grace=grace)
         keys = Keys.from_environment(api_keys_env)
         require_key(host, keys, insecure=insecure)
         app = http_application(server, keys=keys, host=host, hosts=allowed_hosts or (), origins=allowed_origin or ())
-        return _over_http(app, host, port, grace=grace, as_json=as_json)
+        bounds = Bounds(max_connections, header_seconds, idle_seconds)
+        return _over_http(app, host, port, grace=grace, bounds=bounds, as_json=as_json)
 
 
-def _over_http(app: Any, host: str, port: int, *, grace: int, as_json: bool) -> None:
+def _over_http(app: Any, host: str, port: int, *, grace: int, bounds: Bounds, as_json: bool) -> None:
     from diptych.agents.server import PATH
     from diptych.service.running import address, listen, log_to_stderr, run
 
@@ -103,4 +115,4 @@ def _over_http(app: Any, host: str, port: int, *, grace: int, as_json: bool) -> 
             sys.stdout.flush()
         else:
             stderr().print(f"listening on {url}", style="bold")
-        run(app, listening, grace=grace)
+        run(app, listening, grace=grace, bounds=bounds)

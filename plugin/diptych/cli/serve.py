@@ -15,9 +15,12 @@ from diptych.cli.serving import (
     LOCAL,
     CollectionsOption,
     ConfigsOption,
+    ConnectionsOption,
     GraceOption,
+    HeaderSecondsOption,
     HostOption,
     HostsOption,
+    IdleSecondsOption,
     InsecureOption,
     KeysOption,
     OriginsOption,
@@ -26,13 +29,13 @@ from diptych.cli.serving import (
 )
 from diptych.cli.session import Session
 from diptych.errors import ConfigError
-from diptych.service.limits import Limits
+from diptych.service.limits import Bounds, Limits
 
 if TYPE_CHECKING:
     from diptych.service.served import Served
 
 
-MOST = Limits()
+MOST, BOUNDS = Limits(), Bounds()
 
 
 def serve(
@@ -61,6 +64,9 @@ def serve(
     max_concurrent: Annotated[
         int, typer.Option(min=1, metavar="N", help="Requests at once, at most.")
     ] = MOST.concurrent,
+    max_connections: ConnectionsOption = BOUNDS.connections,
+    header_seconds: HeaderSecondsOption = BOUNDS.header_seconds,
+    idle_seconds: IdleSecondsOption = BOUNDS.idle_seconds,
     grace: GraceOption = 30,
     quiet: Annotated[bool, typer.Option("--quiet", help="Write no line for each request.")] = False,
     as_json: JsonOption = False,
@@ -95,7 +101,7 @@ def serve(
         app = application(served, keys=keys, limits=limits, origins=cors_origin or (), hosts=names)
         log_to_stderr(logging.WARNING if quiet else logging.INFO)
         _announce(address(listening, host), served, as_json=as_json)
-        run(app, listening, grace=grace)
+        run(app, listening, grace=grace, bounds=Bounds(max_connections, header_seconds, idle_seconds))
 
 
 def _served(

@@ -42,6 +42,15 @@ InsecureOption: TypeAlias = Annotated[
 GraceOption: TypeAlias = Annotated[
     int, typer.Option(min=1, metavar="SECONDS", help="After SIGTERM: time for running requests to end.")
 ]
+ConnectionsOption: TypeAlias = Annotated[
+    int, typer.Option("--max-connections", min=1, metavar="N", help="Connections at once, at most.")
+]
+HeaderSecondsOption: TypeAlias = Annotated[
+    float, typer.Option("--header-seconds", min=0.1, metavar="SECONDS", help="Time for the headers of a request.")
+]
+IdleSecondsOption: TypeAlias = Annotated[
+    int, typer.Option("--idle-seconds", min=1, metavar="SECONDS", help="Time that an idle connection is kept.")
+]
 LOCAL = "127.0.0.1"
 
 

@@ -1,8 +1,10 @@
-"""`Limits`: how much one request may ask, and how many may ask at once."""
+"""`Limits`: how much one request may ask, and how many may ask at once; `Bounds`: what connections may take."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+SPARE = 128  # descriptors left for stores, models and logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +26,33 @@ class Limits:
     hits: int = 10_000
     concurrent: int = 256
     body_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What clients may have of a server before they have asked anything.
+
+    Args:
+        connections: open at once; beyond it the one that has been idle longest is closed, or else the new one refused.
+        header_seconds: until the headers of a request have come, from the connection or the request's first byte.
+        idle_seconds: that a connection is kept between two requests.
+    """
+
+    connections: int = 1000
+    header_seconds: float = 10.0
+    idle_seconds: int = 60
+
+    def fitting(self) -> Bounds:
+        """With as many connections as the process may have descriptors; the soft limit is raised where it can be."""
+        try:
+            import resource
+        except ImportError:  # Windows has no such limit
+            return self
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = self.connections + SPARE
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        if soft == resource.RLIM_INFINITY or soft >= wanted:
+            return self
+        return replace(self, connections=max(soft - SPARE, soft // 2, 1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import logging
 import signal
 import socket
@@ -13,9 +15,13 @@ from typing import Any
 import uvicorn
 
 from diptych.errors import ConfigError
+from diptych.service.connections import SELDOM, bounded, close_longest_idle
+from diptych.service.ending import Ending
 from diptych.service.keys import Keys, is_loopback
+from diptych.service.limits import Bounds
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
+BACKLOG = 512  # connections that wait to be accepted, and how often asyncio tries at once where it has no descriptor
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -26,7 +32,7 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
+        return socket.create_server((host.strip("[]"), port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise ConfigError(
             "this address cannot be listened on",
@@ -51,10 +57,46 @@ def called(host: str, further: Sequence[str], keys: Keys) -> list[str]:
     return [*LOCAL, host.strip("[]"), *further] if is_loopback(host) or further else []
 
 
-def server_of(app: Any, *, grace: int = 30) -> uvicorn.Server:
+class Server(uvicorn.Server):
+    """uvicorn's server, which survives a lack of descriptors and ends when it should.
+
+    Args:
+        config: uvicorn's.
+        ending: told of signals.
+    """
+
+    def __init__(self, config: uvicorn.Config, ending: Ending) -> None:
+        super().__init__(config)
+        self._ending = ending
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        asyncio.get_running_loop().set_exception_handler(self._failed)
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM or Ctrl-C: end in order, and in any case in time."""
+        self._ending.begin(sig)
+        super().handle_exit(sig, frame)
+
+    def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Something failed in the event loop; of a lack of descriptors it says so hundreds of times in a second."""
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            close_longest_idle(self.server_state.connections)
+            SELDOM.warning("descriptors", "no connection can be accepted: %s", error.strerror)
+        else:
+            loop.default_exception_handler(context)
+
+
+def server_of(app: Any, *, grace: int = 30, bounds: Bounds | None = None) -> Server:
     """uvicorn over an application: it logs no request, and gives those under way `grace` seconds when it ends."""
+    bounds = (bounds or Bounds()).fitting()
     config = uvicorn.Config(
         app,
+        http=bounded(bounds),
+        timeout_keep_alive=bounds.idle_seconds,
+        backlog=BACKLOG,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -63,16 +105,18 @@ def server_of(app: Any, *, grace: int = 30) -> uvicorn.Server:
         timeout_graceful_shutdown=grace,
         proxy_headers=False,
     )
-    return uvicorn.Server(config)
+    return Server(config, Ending(grace))
 
 
-def run(app: Any, listening: socket.socket, *, grace: int) -> None:
+def run(app: Any, listening: socket.socket, *, grace: int, bounds: Bounds | None = None) -> None:
     """Serve until SIGTERM or Ctrl-C: then no new requests, and those under way have `grace` seconds to end.
+
+    The process has ended a second after that, or a second after another signal, whatever an encoder does.
 
     After SIGTERM it leaves with 0, through SystemExit, once the application has closed what it holds.
     """
     signal.signal(signal.SIGTERM, _leave)  # uvicorn gives the signal back once it is done
-    server_of(app, grace=grace).run(sockets=[listening])
+    server_of(app, grace=grace, bounds=bounds).run(sockets=[listening])
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:

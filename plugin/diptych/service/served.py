@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,16 @@ class Served:
             return
         for model in (model for model in self.models() if model.collection == name):
             _tried(model)
+
+    def warm_in_background(self) -> None:
+        """Begin to load what everything needs. What cannot be loaded is told to whoever asks for it."""
+
+        def warm() -> None:
+            for name in self.names:
+                with suppress(Exception):
+                    self.warm(name)
+
+        threading.Thread(target=warm, name="diptych-warm", daemon=False).start()
 
     def check(self, name: str) -> None:
         """Ask the store and the local encoders of a collection or config for as little as possible.

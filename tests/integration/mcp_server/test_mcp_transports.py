@@ -22,7 +22,8 @@ from mcp.client.streamable_http import streamable_http_client
 from diptych import Collection, Registry
 from diptych.cli.app import main
 from diptych.cli.session import Session
-from serving import ANIMALS
+from diptych.testing import fakes_plugin
+from serving import ANIMALS, until
 
 CONFIG = """\
 store: edge:./qdrant
@@ -210,3 +211,69 @@ def test_options_that_do_not_fit_say_so(
     assert "none" in said(capsys)["what"]
     monkeypatch.setitem(sys.modules, "mcp", None)
     assert said(capsys)["do"] == "pip install 'diptych[mcp]'"
+
+
+def test_over_http_streams_are_refused_and_so_take_no_room(folder: Path) -> None:
+    with over_http(folder) as (url, _), httpx2.Client(timeout=60) as client:
+        for _ in range(100):
+            answer = client.get(url, headers={"Accept": "text/event-stream"})
+            assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+        assert client.post(url, json=INITIALIZE, headers=ACCEPT).status_code == 200
+
+
+def test_over_http_a_body_that_is_too_large_is_refused(folder: Path) -> None:
+    with over_http(folder) as (url, _):
+        answer = httpx2.post(url, content=b" " * 20_000_000, headers={**ACCEPT, "Content-Type": "application/json"})
+        assert answer.status_code == 413
+
+
+@contextmanager
+def talking(folder: Path, *args: str) -> Iterator[tuple[Any, subprocess.Popen[str]]]:
+    """A server over stdio whose standard input stays open: a function that asks it, and the process."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "mcp", *args],
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        writes, reads = process.stdin, process.stdout
+
+        def ask(message: Any) -> Any:
+            writes.write(json.dumps(message) + "\n")
+            writes.flush()
+            return json.loads(reads.readline())
+
+        try:
+            yield ask, process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_over_stdio_a_signal_ends_the_server_though_its_input_stays_open(
+    folder: Path, fakes: Registry, number: int, code: int
+) -> None:
+    with talking(folder) as (ask, process):
+        assert ask(INITIALIZE)["result"]["serverInfo"]["name"] == "diptych"
+        process.send_signal(number)
+        assert process.wait(30) == code
+    with Collection.open(folder / "diptych.yaml", registry=fakes, create=False) as again:
+        assert again.count() == 4
+
+
+def test_over_stdio_initialize_is_answered_before_models_are_loaded(folder: Path) -> None:
+    log = folder / "calls.jsonl"
+    text = CONFIG.replace("{adapter: fake-dense}", f"{{adapter: fake-dense, log: {log}}}")
+    (folder / "diptych.yaml").write_text(text.replace("edge:./qdrant", "edge:./other"))
+    with Collection.open(folder / "diptych.yaml", registry=Registry(fakes_plugin, installed=False)) as collection:
+        collection.populate([{"id": "cat", "text": "the cat sleeps"}])
+    log.unlink()
+    with talking(folder) as (ask, _):
+        assert ask(INITIALIZE)["id"] == 1
+        assert not log.exists()
+        assert ask({"jsonrpc": "2.0", "id": 2, "method": "tools/list", "params": {}})["id"] == 2
+        until(log.exists)  # and then they are, before anybody searches

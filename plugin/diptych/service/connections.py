@@ -1,0 +1,112 @@
+"""Connections of clients that may be slow, idle or too many: bounds on time and number, and no delayed packets."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from diptych.service.limits import Bounds
+
+TOLD = 60.0  # seconds between two log lines that say the same
+LOG = logging.getLogger("diptych.service")
+_BUSY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 1\r\n"
+    b"Content-Length: 21\r\nConnection: close\r\n\r\ntoo many connections\n"
+)
+
+
+class Connection(H11Protocol):
+    """uvicorn's HTTP/1.1 with bounds. Subclasses set `bounds`; see `bounded`."""
+
+    bounds: ClassVar[Bounds] = Bounds()
+    since = 0.0  # when it became idle, by the loop's clock
+    _due: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client connected: answer without delay, and close it, or an idle one, where there are too many."""
+        super().connection_made(transport)
+        self.since = self.loop.time()
+        own = transport.get_extra_info("socket")
+        if own is not None and own.family in (socket.AF_INET, socket.AF_INET6):
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if len(self.connections) > self.bounds.connections and not close_longest_idle(self.connections, but=self):
+            SELDOM.warning("connections", "a connection was refused: all %d are busy", self.bounds.connections)
+            transport.write(_BUSY)
+            transport.close()
+            return
+        self._expect_headers()
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes came; those of unfinished headers give no more time."""
+        super().data_received(data)
+        if self.idle:
+            self._expect_headers()
+        else:
+            self._cancel()
+
+    def on_response_complete(self) -> None:
+        """An answer has been sent; the connection is idle from now on."""
+        self.since = self.loop.time()
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client went away, or was closed."""
+        self._cancel()
+        super().connection_lost(exc)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is under way."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _expect_headers(self) -> None:
+        if self._due is None:
+            self._due = self.loop.call_later(self.bounds.header_seconds, self._too_slow)
+
+    def _cancel(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+
+    def _too_slow(self) -> None:
+        self._due = None
+        if self.idle:
+            self.transport.abort()
+
+
+def bounded(bounds: Bounds) -> type[Connection]:
+    """The protocol of connections within these bounds."""
+    return type("BoundedConnection", (Connection,), {"bounds": bounds})
+
+
+def close_longest_idle(connections: set[Any], *, but: object = None) -> bool:
+    """Close the connection that has had no request under way for longest; whether there was one."""
+    idle = [own for own in connections if own is not but and own.idle]
+    if not idle:
+        return False
+    chosen = min(idle, key=lambda own: own.since)
+    connections.discard(chosen)  # it is lost only at the loop's next turn, and another may be chosen before
+    chosen.transport.abort()
+    return True
+
+
+class Seldom:
+    """Logs what may happen thousands of times in a second once in a while."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+
+    def warning(self, topic: str, message: str, *values: object) -> None:
+        """Log a warning, unless one of this topic was logged within the last minute."""
+        now = time.monotonic()
+        if now - self._last.get(topic, -TOLD) >= TOLD:
+            self._last[topic] = now
+            LOG.warning(message, *values)
+
+
+SELDOM = Seldom()

@@ -1,0 +1,69 @@
+"""`Ending`: a server that was told to end does end, whatever its encoders do."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+CLOSING = 1.0  # seconds for closing stores after the grace of requests, or after a second signal
+INTERRUPTED = 130  # exit code after Ctrl-C
+LOG = logging.getLogger("diptych.service")
+
+
+class Ending:
+    """Ends the process at a bounded time after the first signal, and a second after the next one.
+
+    What was acknowledged is in the store's write-ahead log, so an end by force loses nothing.
+
+    Args:
+        grace: seconds that requests under way have.
+        orderly: called in a thread of its own after the first signal; the process ends when it has returned.
+    """
+
+    def __init__(self, grace: float, *, orderly: Callable[[], None] | None = None) -> None:
+        self._grace, self._orderly, self._begun = grace, orderly, False
+
+    def begin(self, number: int) -> None:
+        """A signal came. To be called by its handler, in the main thread."""
+        code = INTERRUPTED if number == signal.SIGINT else 0
+        if self._orderly is not None and not self._begun:
+            threading.Thread(target=_run, args=(self._orderly, code), name="diptych-end", daemon=True).start()
+        self.bound(code)
+
+    def bound(self, code: int = 0) -> None:
+        """See to it that the process ends in time. The main thread calls it."""
+        seconds = CLOSING if self._begun else self._grace + CLOSING
+        self._begun = True
+        timer = threading.Timer(seconds, leave, (code, "what was still under way is cut off"))
+        timer.daemon = True
+        timer.start()
+        _leave_by_the_kernel(seconds + CLOSING)
+
+
+def leave(code: int, reason: str = "") -> None:
+    """End the process now, without waiting for any thread."""
+    if reason:
+        LOG.warning("the end: %s", reason)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+def _run(work: Callable[[], None], code: int) -> None:
+    try:
+        work()
+    finally:
+        leave(code)
+
+
+def _leave_by_the_kernel(seconds: float) -> None:
+    """Have the kernel end the process then: no thread of Python runs while native code keeps Python's lock."""
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -1,0 +1,249 @@
+"""Clients that connect and are slow, idle or too many, and packets that go at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from diptych import Registry
+from diptych.service.application import application
+from diptych.service.connections import SELDOM
+from diptych.service.limits import Bounds
+from diptych.service.served import Served
+from serving import animals, served, until
+
+
+async def hello(request: Request) -> PlainTextResponse:
+    return PlainTextResponse("hello")
+
+
+async def waits(request: Request) -> PlainTextResponse:
+    await asyncio.sleep(5)
+    return PlainTextResponse("late")
+
+
+def small() -> Starlette:
+    return Starlette(routes=[Route("/", hello, methods=["GET", "POST"]), Route("/waits", waits)])
+
+
+def connected(url: str) -> socket.socket:
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    return socket.create_connection((parts.hostname, parts.port), timeout=30)
+
+
+def received(own: socket.socket, *, until: bytes) -> bytes:
+    """What comes, up to these bytes."""
+    found = b""
+    while until not in found:
+        found += own.recv(4096)
+    return found
+
+
+def is_closed(own: socket.socket) -> bool:
+    """Whether the server closes the connection within the socket's time-out."""
+    try:
+        return own.recv(4096) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_packets_of_an_answer_are_not_delayed() -> None:
+    seen: list[int] = []
+
+    async def look(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            transport = send.__self__.transport
+            seen.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        await small()(scope, receive, send)
+
+    with served(look) as url:
+        assert httpx.get(url).text == "hello"
+    assert seen == [1]
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n"])
+def test_headers_that_do_not_come_end_the_connection(begun: bytes) -> None:
+    with served(small(), Bounds(header_seconds=0.3)) as url, connected(url) as own:
+        own.sendall(begun)
+        assert is_closed(own)
+
+
+def test_headers_that_drip_end_the_connection() -> None:
+    with served(small(), Bounds(header_seconds=0.5)) as url, connected(url) as own:
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            for byte in b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 10_000:
+                own.sendall(bytes([byte]))
+                time.sleep(0.02)
+                if time.monotonic() - began > 20:
+                    break
+        assert time.monotonic() - began < 20
+
+
+def test_a_kept_connection_answers_again_and_is_closed_when_it_is_idle() -> None:
+    request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with served(small(), Bounds(header_seconds=1, idle_seconds=1)) as url, connected(url) as own:
+        for _ in range(3):
+            own.sendall(request)
+            assert received(own, until=b"hello").startswith(b"HTTP/1.1 200")
+        own.sendall(request[:10])  # the second request begins, and its rest never comes
+        while not is_closed(own):
+            pass
+
+
+def test_idle_connections_make_room_and_nobody_is_locked_out() -> None:
+    with served(small(), Bounds(connections=8)) as url, ExitStack() as stack:
+        idle = [stack.enter_context(connected(url)) for _ in range(40)]
+        assert httpx.get(url).text == "hello"
+        assert is_closed(idle[0])
+
+
+def test_where_all_connections_are_busy_a_new_one_is_refused() -> None:
+    with served(small(), Bounds(connections=4)) as url, ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(connected(url)).sendall(b"GET /waits HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(0.3)
+        answer = stack.enter_context(connected(url)).recv(4096)
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b"Retry-After" in answer
+
+
+@contextmanager
+def few_descriptors(left: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1 + left, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_a_lack_of_descriptors_is_survived_and_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    SELDOM._last.clear()
+    caplog.set_level(logging.INFO)
+    with served(small(), Bounds(connections=500)) as url:
+        with few_descriptors(24), ExitStack() as stack:
+            with contextlib.suppress(OSError):
+                for _ in range(200):
+                    stack.enter_context(connected(url))
+            time.sleep(2.5)
+        own = [record for record in caplog.records if record.name in ("asyncio", "diptych.service", "uvicorn.error")]
+        assert len([record for record in own if "cannot" in record.getMessage() or "accept" in record.getMessage()]) < 3
+        until(lambda: httpx.get(url).text == "hello")
+
+
+def test_bounds_fit_the_descriptors_that_a_process_may_have() -> None:
+    code = (
+        "import resource\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (256, 512))\n"
+        "from diptych.service.limits import Bounds\n"
+        "print(Bounds(connections=1000).fitting().connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["384", "512"]
+
+
+HANGING = """\
+import sys
+import panicking
+from diptych import Registry
+from diptych.cli import main
+from diptych.cli.session import Session
+from diptych.testing import fakes_plugin
+main(sys.argv[1:], session=Session(Registry(fakes_plugin, panicking, installed=False)))
+"""
+
+
+@contextmanager
+def hanging(folder: Path, registry: Registry, *args: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A service whose encoder hangs in a request, and that is ready to be told to end."""
+    slots = {"dense": {"adapter": "panicking", "on": str(folder)}}
+    animals(folder, registry, slots=slots, search={}).close()
+    config = {
+        "store": f"edge:{folder / 'qdrant'}",
+        "collection": "animals",
+        "slots": slots,
+        "cache": {"enabled": False},
+    }
+    (folder / "diptych.yaml").write_text(json.dumps(config))
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", HANGING, *args], cwd=folder, env=env, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            text = ""
+            while not text.endswith("}\n"):
+                text += process.stdout.readline()
+            yield json.loads(text)["url"], process
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def panicky() -> Registry:
+    import panicking
+    from diptych.testing import fakes_plugin
+
+    return Registry(fakes_plugin, panicking, installed=False)
+
+
+def hang(folder: Path, url: str) -> None:
+    """Have a request wait in the encoder for ever."""
+    until(lambda: httpx.get(f"{url}/readyz").status_code == 200)
+    (folder / "hang").touch()
+    with contextlib.suppress(httpx.TimeoutException):
+        httpx.post(f"{url}/search", json={"query": "who hangs"}, timeout=1)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_the_end_is_bounded_by_the_grace_though_an_encoder_hangs(
+    tmp_path: Path, panicky: Registry, number: int, code: int
+) -> None:
+    args = ("serve", "--port", "0", "--json", "--grace", "1")
+    with hanging(tmp_path, panicky, *args) as (url, process):
+        hang(tmp_path, url)
+        process.send_signal(number)
+        assert process.wait(30) == code  # without a bound it never ends
+
+
+def test_a_second_ctrl_c_ends_a_service_at_once(tmp_path: Path, panicky: Registry) -> None:
+    args = ("serve", "--port", "0", "--json", "--grace", "3600")
+    with hanging(tmp_path, panicky, *args) as (url, process):
+        hang(tmp_path, url)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+
+
+def test_the_service_itself_is_reached_while_idle_clients_hold_connections(tmp_path: Path, fakes: Registry) -> None:
+    app = application(Served([animals(tmp_path, fakes)], registry=fakes))
+    with served(app, Bounds(connections=16)) as url, ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(connected(url))
+        assert httpx.post(f"{url}/search", json={"query": "cat"}, timeout=60).status_code == 200
