@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from diptych.cli.filters import parse_filter
+from diptych.cli.filters import note_missing_keys, parse_filter
 from diptych.cli.hits import note_empty_tenant, snippet
 from diptych.cli.options import (
     CONFIG,
@@ -70,6 +70,7 @@ def explain(
             found = opened.explain(query, ids=ids, **asked)
         if not found:
             note_empty_tenant(opened, tenant)
+            note_missing_keys(opened, wanted, tenant)
     if as_json:
         return write_json({"query": query, "explanations": [_document(item) for item in found]})
     console = stdout()

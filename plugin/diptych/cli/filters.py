@@ -7,10 +7,13 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from diptych.cli.output import printable, stderr
 from diptych.errors import SearchError
 
 if TYPE_CHECKING:
     from qdrant_client import models
+
+    from diptych.collection import Collection
 
 
 def parse_filter(text: str | None, where: Sequence[str]) -> models.Filter | None:
@@ -29,22 +32,40 @@ def parse_filter(text: str | None, where: Sequence[str]) -> models.Filter | None
     return models.Filter(must=[*given, *map(_condition, where)])
 
 
-def _condition(text: str) -> models.FieldCondition:
-    """`KEY=VALUE` as Qdrant compares it: fractions as a range, since its matches know text, integers and truth only."""
+def note_missing_keys(collection: Collection, filter: models.Filter | None, tenant: str | None) -> None:
+    """Where nothing was found with a filter: say on standard error which of its keys no document has."""
+    from diptych.search.filter_keys import missing_keys
+
+    for key in missing_keys(collection.handle, filter, tenant=tenant):
+        text = f"warning: no document has {printable(key)!r}, which the filter asks for"
+        stderr().print(text, style="yellow", soft_wrap=True)
+
+
+def _condition(text: str) -> models.FieldCondition | models.Filter:
+    """`KEY=VALUE` as Qdrant compares it. What reads like a number or truth may be text in the documents too."""
     from qdrant_client import models
 
-    key, value = _pair(text)
-    if isinstance(value, float):
-        return models.FieldCondition(key=key, range=models.Range(gte=value, lte=value))
-    return models.FieldCondition(key=key, match=models.MatchValue(value=value))
+    key, value, written = _pair(text)
+    as_text = models.FieldCondition(key=key, match=models.MatchValue(value=written))
+    if isinstance(value, str):
+        return as_text
+    if isinstance(value, bool):
+        return models.Filter(should=[models.FieldCondition(key=key, match=models.MatchValue(value=value)), as_text])
+    # Qdrant's matches know text, integers and truth only, and 3 does not match 3.0; a range reads it as a float.
+    same = models.FieldCondition(key=key, range=models.Range(gte=value, lte=value))
+    exact = models.FieldCondition(key=key, match=models.MatchValue(value=value)) if isinstance(value, int) else None
+    ways = [exact, same if exact is None or abs(value) <= _EXACT_IN_A_FLOAT else None, as_text]
+    return models.Filter(should=[way for way in ways if way is not None])
 
 
+_EXACT_IN_A_FLOAT = 2**53
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?")  # JSON's, short of infinity
 
 
-def _pair(text: str) -> tuple[str, str | int | float | bool]:
+def _pair(text: str) -> tuple[str, str | int | float | bool, str]:
+    """Key, value as JSON reads it, and value as it is written."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise SearchError("--where is not KEY=VALUE", got=text, expected="such as section=mail")
     typed = value in ("true", "false") or _NUMBER.fullmatch(value)
-    return key, json.loads(value) if typed else value
+    return key, json.loads(value) if typed else value, value

@@ -24,6 +24,7 @@ from diptych.cli.output import printable, stderr, stdout, write_json
 from diptych.cli.progress import Bars
 from diptych.cli.running import SET_ASIDE
 from diptych.cli.session import Session
+from diptych.errors import PopulateError
 
 if TYPE_CHECKING:
     from diptych.collection import Collection
@@ -45,8 +46,16 @@ def populate(
     format: Annotated[
         str | None, typer.Option(metavar="FORMAT", help="jsonl, csv, parquet, beir or files; told from the name.")
     ] = None,
-    id_column: Annotated[str | None, typer.Option(help="csv, parquet: the column with the id.")] = None,
-    text_column: Annotated[str | None, typer.Option(help="csv, parquet: the column with the text.")] = None,
+    id_column: Annotated[str | None, typer.Option(metavar="NAME", help="The column, or JSON key, with the id.")] = None,
+    text_column: Annotated[str | None, typer.Option(metavar="NAME", help="The one with the text.")] = None,
+    title_column: Annotated[str | None, typer.Option(metavar="NAME", help="The one with the title.")] = None,
+    types: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=TYPE,...",
+            help="csv: text, integer, float or bool, not told from the cells; *=text for all columns.",
+        ),
+    ] = None,
     sync: Annotated[bool, typer.Option("--sync", help="Also delete documents that the sources have no more.")] = False,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Let --sync delete however many, not only populate.max_deleted of them.")
@@ -96,7 +105,9 @@ def populate(
         from diptych.populate.ray_engine import RayEngine
 
         chosen = RayEngine(workers=workers, cpus=worker_cpus, gpus=worker_gpus)
-    opened = [open_source(path, format=format, id_column=id_column, text_column=text_column) for path in sources]
+    columns = {"id_column": id_column, "text_column": text_column, "title_column": title_column}
+    kinds = parse_types(types or [])
+    opened = [open_source(path, format=format, types=kinds, **columns) for path in sources]
     session: Session = context.obj
     try:
         with _opened(session, config, dry_run) as collection, Bars() as bars:
@@ -122,6 +133,21 @@ def populate(
         _show(result)
     if not result.complete:
         raise typer.Exit(SET_ASIDE)
+
+
+def parse_types(given: Sequence[str]) -> dict[str, str]:
+    """`--types year=integer,zip=text` as column and type.
+
+    Raises:
+        PopulateError: a part is not COLUMN=TYPE.
+    """
+    found = {}
+    for part in (part for text in given for part in text.split(",")):
+        name, equals, kind = part.strip().rpartition("=")
+        if not equals or not name or not kind:
+            raise PopulateError("--types is not COLUMN=TYPE", got=repr(part), expected="such as year=integer,zip=text")
+        found[name] = kind
+    return found
 
 
 def _opened(session: Session, path: Path, dry_run: bool) -> Collection:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.filters import parse_filter
+from diptych.cli.filters import note_missing_keys, parse_filter
 from diptych.cli.hits import note_empty_tenant, show_groups, show_hits
 from diptych.cli.options import (
     CONFIG,
@@ -98,6 +98,7 @@ def search(
         seconds = time.perf_counter() - begin
         if not any(groups or found):
             note_empty_tenant(opened, tenant)
+            note_missing_keys(opened, wanted, tenant)
     if groups is not None:
         return show_groups(opened.name, texts, groups, seconds, as_json=as_json)
     return show_hits(opened.name, texts, found, seconds, offset=offset, as_json=as_json)

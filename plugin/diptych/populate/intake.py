@@ -12,10 +12,13 @@ from diptych.metadata import Layout
 from diptych.payloads import NATIVE, point_id, to_payload, written_as
 from diptych.populate.aside import Aside, reason_of
 from diptych.populate.plain import checked_point_id, plain_document
+from diptych.populate.readers import Row
 from diptych.populate.rejected import Rejected
 from diptych.populate.seen import Meeting, SeenIds
 from diptych.tenancy import identity, settled, tenant_of
 from diptych.types import Document
+
+_TEXT_INDEXES = ("keyword", "text", "uuid", "datetime", "geo")  # payload indexes that hold no numbers or truth
 
 
 @dataclass(slots=True)
@@ -68,6 +71,9 @@ class Intake:
         self._handle, self._seen, self._aside, self._tally, self._tenant = handle, seen, aside, tally, tenant
         self._layout, self._tenancy = handle.view.layout, handle.view.tenancy
         self._copies = {slot.vector for slot in handle.slots.values() if slot.kind == "text_index"}
+        indexes = handle.populate_config.indexes
+        self._texts = {field for field, kind in indexes.items() if kind in _TEXT_INDEXES}
+        self._texts |= {self._tenancy.field} if self._tenancy else set()
         self._chosen_points = bool(handle.registry.hook.diptych_point_id.get_hookimpls())
 
     def items(self, documents: Iterable[object]) -> Iterator[Item]:
@@ -104,7 +110,7 @@ class Intake:
         return Item(document, content_hash, self._input(document), point, position)
 
     def _checked(self, raw: object) -> Document:
-        document = settled(plain_document(_document(raw)), self._tenancy, self._tenant)
+        document = settled(plain_document(_document(self._comparable(raw))), self._tenancy, self._tenant)
         length, limit = len(document.text) + len(document.title), self._handle.populate_config.max_characters
         if length > limit:
             raise DocumentError("too long", got=f"{length} characters", expected=f"at most {limit}, max_characters")
@@ -116,6 +122,13 @@ class Intake:
         if not self._input(document):
             raise DocumentError("nothing to encode: the parts that encoders read are empty")
         return document
+
+    def _comparable(self, raw: object) -> object:
+        """The cells of a CSV file as text where the collection compares texts: its tenant, and indexes of text."""
+        if not isinstance(raw, Row) or not raw.written:
+            return raw
+        texts = {key: raw.written[key] for key in self._texts & raw.keys() & raw.written.keys()}
+        return {**raw, **texts} if texts else raw
 
     def _input(self, document: Document) -> str:
         return self._handle.document_input(document.title, document.text)

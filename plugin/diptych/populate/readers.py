@@ -10,12 +10,14 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from diptych.config.problems import nearest
 from diptych.errors import PopulateError
+from diptych.populate import cell_types
+from diptych.populate.columns import Columns
 from diptych.populate.markdown import parse_markdown
 from diptych.populate.rejected import Rejected
 
@@ -23,18 +25,19 @@ Raw = Mapping[str, Any] | Rejected
 TEXT_FILES = (".md", ".markdown", ".txt")
 SPLIT_ARRAY = "jq -c '.[]' FILE | diptych populate -"
 VENDORED = "node_modules"
+FIRST = 100  # objects of JSON lines that tell which keys there are
 _ROWS = 1024  # of parquet at a time
 _LONGEST_CELL = 2**31 - 1  # csv's own limit of 131,072 characters would end the reading
 
 
 class Row(dict[str, Any]):
-    """An entry that knows its place, such as `corpus.jsonl:17`."""
+    """An entry that knows its place, such as `corpus.jsonl:17`, and its cells as a CSV file has them."""
 
-    __slots__ = ("where",)
+    __slots__ = ("where", "written")
 
-    def __init__(self, values: Mapping[str, Any], where: str) -> None:
+    def __init__(self, values: Mapping[str, Any], where: str, written: Mapping[str, str] | None = None) -> None:
         super().__init__(values)
-        self.where = where
+        self.where, self.written = where, written or {}
 
 
 def read_json_lines(path: Path) -> Iterator[Raw]:
@@ -78,59 +81,102 @@ def _opens_array(line: bytes) -> bool:
     return start.startswith(b"[") and start[1:].lstrip()[:1] in (b"", b"{")
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Names of the columns that hold id and text, when they are not called so."""
-
-    id: str | None = None
-    text: str | None = None
-
-    def read_csv(self, path: Path) -> Iterator[Raw]:
-        """The rows of a CSV file with a header, or of a tab-separated one; empty cells are left out."""
-        csv.field_size_limit(_LONGEST_CELL)
-        with _opened(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="") as text:
-            rows = csv.DictReader(text, delimiter="\t" if ".tsv" in path.suffixes else ",")
-            self._require(rows.fieldnames or (), path)
-            for row in rows:
-                where = f"{path.name}:{rows.line_num}"
-                if None in row:
-                    yield Rejected(where, "the row has more cells than the header")
-                else:
-                    yield Row(self._renamed({key: cell for key, cell in row.items() if cell}), where)
-
-    def read_parquet(self, path: Path) -> Iterator[Raw]:
-        """The rows of a Parquet file; nulls are left out, and NaN, which is pandas' null."""
-        import pyarrow.parquet
-
-        with pyarrow.parquet.ParquetFile(path) as file:
-            self._require(file.schema_arrow.names, path)
-            rows = (row for batch in file.iter_batches(_ROWS) for row in batch.to_pylist())
-            for number, row in enumerate(rows, 1):
-                cells = {key: cell for key, cell in row.items() if not _is_null(cell)}
-                yield Row(self._renamed(cells), f"{path.name}:{number}")
-
-    def _renamed(self, row: dict[str, Any]) -> dict[str, Any]:
-        for wanted, column in (("id", self.id), ("text", self.text)):
-            if column is not None and column in row:
-                row[wanted] = row.pop(column)
-        return row
-
-    def _require(self, names: Iterable[str], path: Path) -> None:
-        names = tuple(names)
-        for flag, column, usual in (("id", self.id, ("id", "_id")), ("text", self.text, ("text", "title"))):
-            if column is not None and column not in names:
-                raise _no_column(f"the table has no column {column!r}", names, path, nearest(column, names), column)
-            if column is None and not set(usual) & set(names):
-                what = f"the table has no {flag} column"
-                do = f"name the column that holds the {flag}: --{flag}-column NAME, {flag}_column"
-                raise _no_column(what, names, path, do, " or ".join(usual))
+def keys_of(rows: Iterable[Raw]) -> tuple[str, ...]:
+    """The keys of the first objects, those of lines that are none left out."""
+    objects = (row for row in islice(rows, FIRST) if isinstance(row, Row))
+    return tuple(dict.fromkeys(key for row in objects for key in row))
 
 
-def _no_column(what: str, names: tuple[str, ...], path: Path, do: str, expected: str) -> PopulateError:
-    found = ", ".join(names) or "no columns"
-    if len(names) == 1 and (other := next((c for c in ";|\t" if c in names[0]), "")):
-        do = f"the columns look separated by {other!r}; write the table with commas, or with tabs as .tsv"
-    return PopulateError(what, where=str(path), got=found, expected=expected, do=do)
+def renamed(rows: Iterable[Raw], columns: Columns) -> Iterator[Raw]:
+    """The objects with id, text and title under these names."""
+    for row in rows:
+        yield Row(columns.renamed(row), row.where) if isinstance(row, Row) else row
+
+
+def csv_names(path: Path) -> tuple[str, ...]:
+    """The names in the header of a CSV file."""
+    with _csv_lines(path) as lines:
+        return tuple(next(lines, ()))
+
+
+def csv_types(path: Path) -> dict[str, str]:
+    """The types of the columns that are not text, from all cells of a CSV file."""
+    with _csv_lines(path) as lines:
+        return cell_types.told(next(lines, []), lines)
+
+
+def read_csv(path: Path, columns: Columns, kinds: Mapping[str, str], named: Mapping[str, str]) -> Iterator[Raw]:
+    """The rows of a CSV file with a header, or of a tab-separated one; empty cells are left out.
+
+    Args:
+        path: of the file.
+        columns: where id, text and title are, which are always text.
+        kinds: types of columns that were found; a cell that does not have it stays text.
+        named: types of columns that the user named; a row whose cell does not have it is rejected.
+    """
+    texts = {columns.id, columns.text, columns.title, "id", "_id", "text", "title"}
+    with _csv_lines(path) as lines:
+        names = tuple(next(lines, ()))
+        columns.require(names, str(path))
+        every = named.get(cell_types.EVERY)
+        chosen = {name: named.get(name, every) for name in names if name not in texts}
+        for cells in lines:
+            where = f"{path.name}:{lines.line_num}"
+            if len(cells) > len(names):
+                yield Rejected(where, "the row has more cells than the header")
+            elif cells:
+                yield _row(dict(zip(names, cells, strict=False)), where, columns, kinds, chosen)
+
+
+def _row(
+    cells: Mapping[str, str],
+    where: str,
+    columns: Columns,
+    kinds: Mapping[str, str],
+    chosen: Mapping[str, str | None],
+) -> Raw:
+    values: dict[str, Any] = {}
+    for name, cell in cells.items():
+        if not cell:
+            continue
+        kind = chosen.get(name)
+        if kind is None:
+            told = kinds.get(name) if name in chosen else None
+            values[name] = cell if told is None else cell_types.as_told(cell, told)
+        elif (value := cell_types.typed(cell, kind)) is not None:
+            values[name] = value
+        else:
+            identifier = columns.renamed(cells)
+            reason = f"column {name!r} holds no {kind}: {cell[:40]!r}"
+            return Rejected(where, reason, id=str(identifier.get("_id", identifier.get("id", ""))))
+    return Row(columns.renamed(values), where, cells)
+
+
+@contextmanager
+def _csv_lines(path: Path) -> Iterator[Any]:
+    """The lines of a CSV file as lists of cells; the reader of the standard library, which counts lines."""
+    csv.field_size_limit(_LONGEST_CELL)
+    with _opened(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="") as text:
+        yield csv.reader(text, delimiter="\t" if ".tsv" in path.suffixes else ",")
+
+
+def parquet_names(path: Path) -> tuple[str, ...]:
+    """The names of a Parquet file's columns."""
+    import pyarrow.parquet
+
+    return tuple(pyarrow.parquet.read_schema(path).names)
+
+
+def read_parquet(path: Path, columns: Columns) -> Iterator[Raw]:
+    """The rows of a Parquet file; nulls are left out, and NaN, which is pandas' null."""
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        columns.require(file.schema_arrow.names, str(path))
+        rows = (row for batch in file.iter_batches(_ROWS) for row in batch.to_pylist())
+        for number, row in enumerate(rows, 1):
+            cells = {key: cell for key, cell in row.items() if not _is_null(cell)}
+            yield Row(columns.renamed(cells), f"{path.name}:{number}")
 
 
 def require_pyarrow() -> None:

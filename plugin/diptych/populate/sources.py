@@ -16,11 +16,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from diptych.errors import PopulateError
-from diptych.populate import readers
+from diptych.populate import cell_types, readers
+from diptych.populate.columns import Columns
 from diptych.populate.rejected import Rejected
 
 Raw: TypeAlias = Mapping[str, Any] | Rejected
@@ -66,64 +69,126 @@ class CountedSource(FileSource):
         return self.count(self.path)
 
 
+@dataclass(frozen=True)
+class CsvSource:
+    """A CSV file. The types of its columns are told at the first reading and hold for all others."""
+
+    path: Path
+    columns: Columns
+    named: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return str(self.path)
+
+    def __iter__(self) -> Iterator[Raw]:
+        """The documents, from the first on."""
+        return readers.read_csv(self.path, self.columns, self._told, self.named)
+
+    @cached_property
+    def _told(self) -> Mapping[str, str]:
+        """Types that were found; none in what can be read only once, such as a pipe."""
+        return readers.csv_types(self.path) if self.path.is_file() and cell_types.EVERY not in self.named else {}
+
+
 class StandardInput:
     """JSON lines from standard input. An iterator: it can be read once."""
 
     name = "standard input"
 
-    def __init__(self) -> None:
-        self._lines = readers.json_lines(sys.stdin.buffer, self.name)
+    def __init__(self, columns: Columns = Columns()) -> None:  # noqa: B008 frozen
+        lines = readers.json_lines(sys.stdin.buffer, self.name)
+        first = list(islice(lines, readers.FIRST))
+        if names := readers.keys_of(first):
+            columns.require(names, self.name, table="source")
+        self._rows = readers.renamed(chain(first, lines), columns)
 
     def __iter__(self) -> Iterator[Raw]:
         return self
 
     def __next__(self) -> Raw:
-        return next(self._lines)
+        return next(self._rows)
 
 
 def open_source(
-    path: str | Path, *, format: str | None = None, id_column: str | None = None, text_column: str | None = None
+    path: str | Path,
+    *,
+    format: str | None = None,
+    id_column: str | None = None,
+    text_column: str | None = None,
+    title_column: str | None = None,
+    types: Mapping[str, str] | None = None,
 ) -> Source:
     """The documents at `path`.
 
     Args:
         path: a file, a folder, or `-` for standard input.
         format: jsonl, csv, parquet, beir or files; told from the name unless given.
-        id_column, text_column: of csv and parquet, when they are not called `id` (or `_id`) and `text`.
+        id_column, text_column, title_column: columns of csv and parquet, or keys of JSON lines, that are not called
+            `id` (or `_id`), `text` and `title`.
+        types: of csv: column to text, integer, float or bool, where they are not to be told from the cells; `*` stands
+            for all others.
 
     Raises:
-        PopulateError: there is nothing, or nothing that can be read; also a missing extra.
+        PopulateError: there is nothing, or nothing that can be read, or not the columns; also a missing extra.
     """
+    columns = Columns(id_column, text_column, title_column)
     if str(path) == "-":
-        return StandardInput()
+        _require_table("jsonl", columns, types, "standard input")
+        return StandardInput(columns)
     found = Path(path)
     if not found.exists():
         raise PopulateError(
             "there is no such source", got=str(path), expected="a file, a folder, or - for standard input"
         )
-    return _open(found, format or _format_of(found), readers.Columns(id_column, text_column))
+    kind = format or _format_of(found)
+    _require_table(kind, columns, types, str(found))
+    return _open(found, kind, columns, types or {})
+
+
+def _require_table(format: str, columns: Columns, types: Mapping[str, str] | None, where: str) -> None:
+    """Raise PopulateError for columns of what has none, and for types of what has its own."""
+    if format == "files" and columns != Columns():
+        raise PopulateError("texts in files have no columns", where=where, do="leave --id-column and the like out")
+    if types and format != "csv":
+        what = "types of columns can be named for csv alone"
+        raise PopulateError(what, where=where, got=f"format {format}", do="leave --types out; other formats have types")
 
 
 FORMATS = ("jsonl", "csv", "parquet", "beir", "files")
 _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 
 
-def _open(path: Path, format: str, columns: readers.Columns) -> Source:
+def _open(path: Path, format: str, columns: Columns, types: Mapping[str, str]) -> Source:
     if path.is_dir() and format in ("jsonl", "csv", "parquet"):
         raise PopulateError(f"a folder is no {format} file", where=str(path), expected="format beir or files")
     match format:
         case "jsonl":
-            return CountedSource(path, readers.read_json_lines, readers.count_lines)
+            return _json_lines(path, columns)
         case "beir":
-            return CountedSource(_beir_corpus(path), readers.read_json_lines, readers.count_lines)
+            return _json_lines(_beir_corpus(path), columns)
         case "csv":
-            return FileSource(path, columns.read_csv)
+            if path.is_file():  # a pipe can be read only once, and its header comes with its rows
+                names = readers.csv_names(path)
+                columns.require(names, str(path))
+                types = cell_types.checked_types(types, names, str(path))
+            return CsvSource(path, columns, types)
         case "parquet":
             readers.require_pyarrow()
-            return CountedSource(path, columns.read_parquet, readers.count_parquet)
+            columns.require(readers.parquet_names(path), str(path))
+            return CountedSource(path, partial(readers.read_parquet, columns=columns), readers.count_parquet)
         case "files":
             return CountedSource(path, readers.read_files, readers.count_files)
     raise PopulateError("unknown format of a source", where=str(path), got=repr(format), expected=", ".join(FORMATS))
+
+
+def _json_lines(path: Path, columns: Columns) -> Source:
+    if path.is_file() and (names := readers.keys_of(readers.read_json_lines(path))):
+        columns.require(names, str(path), table="source")
+    if columns == Columns():
+        return CountedSource(path, readers.read_json_lines, readers.count_lines)
+    return CountedSource(path, lambda at: readers.renamed(readers.read_json_lines(at), columns), readers.count_lines)
 
 
 def _format_of(path: Path) -> str:

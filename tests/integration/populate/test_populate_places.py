@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qdrant_client.client_base import QdrantBase
 
+from diptych.config.models import Config
 from diptych.handle import CollectionHandle
 from diptych.populate import open_source, populate
 
@@ -43,3 +44,20 @@ def test_a_file_that_is_not_utf_8_keeps_its_old_point_and_lets_others_be_deleted
     assert [entry.id for entry in report.examples] == ["a.txt"]
     found, _ = memory.scroll("c", limit=10)
     assert {(point.payload or {})["_diptych"]["id"] for point in found} == {"a.txt", "c.txt"}
+
+
+def test_cells_of_a_csv_file_are_text_where_the_collection_compares_texts(
+    memory: QdrantBase, open_handle: OpenHandle, tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_text("id,text,year,code,customer\n1,one,1897,17,42\n")
+    raw = {
+        "collection": "c",
+        "slots": SLOTS,
+        "populate": {"indexes": {"code": "keyword", "year": "integer"}},
+        "tenant": {"field": "customer"},
+    }
+    handle = CollectionHandle(memory, "c", Config.model_validate(raw), open_handle(memory, SLOTS).registry)
+    assert populate(handle, open_source(tmp_path / "t.csv")).set_aside == 0
+    ((found,), _) = memory.scroll("c", limit=10)
+    kept = {key: (found.payload or {})[key] for key in ("year", "code", "customer")}
+    assert kept == {"year": 1897, "code": "17", "customer": "42"}

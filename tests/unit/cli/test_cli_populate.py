@@ -119,6 +119,14 @@ def test_standard_input_is_a_source(run: Run, config: Path) -> None:
     ("arguments", "code", "text"),
     [
         (["nowhere.jsonl"], 1, "there is no such source"),
+        (
+            ["animals.jsonl", "--id-column", "key"],
+            1,
+            "the source has no column 'key'\n  where: animals.jsonl\n  got: id, text",
+        ),
+        (["animals.jsonl", "--title-column", "texte"], 1, "do: did you mean 'text'?"),
+        (["animals.jsonl", "--types", "n=integer"], 1, "types of columns can be named for csv alone"),
+        (["animals.jsonl", "--types", "integer"], 1, "--types is not COLUMN=TYPE"),
         (["animals.jsonl", "--format", "xml"], 1, "xml"),
         ([], 2, "SOURCE"),
         (["animals.jsonl", "-c", "other.yaml"], 1, "there is no config file"),
@@ -130,6 +138,20 @@ def test_what_cannot_be_populated_is_said(
     answer = run("populate", *arguments)
     assert answer.code == code
     assert text in answer.err
+
+
+def test_a_wrong_column_is_told_before_the_config_is_even_read(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("key,text\n1,words\n")
+    answer = run("populate", "t.csv", "--id-column", "ky")
+    assert answer.code == 1
+    assert "got: key, text" in answer.err
+
+
+def test_types_are_named_by_column(run: Run, config: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,text,a,b,c\n1,words,1,2,3\n")
+    assert run("populate", "t.csv", "--types", "a=text, b=float", "--types", "*=integer").code == 0
+    (hit,) = run("search", "words", "--json").json()["queries"][0]["hits"]
+    assert hit["metadata"] == {"a": "1", "b": 2.0, "c": 3}
 
 
 def test_a_missing_extra_is_named_with_what_to_install(run: Run, corpus: Path, tmp_path: Path) -> None:

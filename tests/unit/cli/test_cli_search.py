@@ -121,8 +121,11 @@ def test_filter_and_where_must_both_hold() -> None:
     assert found is not None
     assert isinstance(found.must, list)
     assert isinstance(found.must[0], models.Filter)
-    values = [condition.match.value for condition in found.must[1:]]  # type: ignore[union-attr]
-    assert values == [True, -3, "x=y"]
+    truth, number, text = found.must[1:]
+    assert [way.match.value for way in truth.should] == [True, "true"]  # type: ignore[union-attr]
+    assert [way.match and way.match.value for way in number.should] == [-3, None, "-3"]  # type: ignore[union-attr]
+    assert number.should[1].range == models.Range(gte=-3, lte=-3)  # type: ignore[union-attr,index]
+    assert text.match.value == "x=y"  # type: ignore[union-attr]
     assert parse_filter(None, []) is None
 
 
@@ -133,6 +136,37 @@ def test_where_compares_numbers_as_numbers_and_the_rest_as_text(filled: Run, tmp
     for condition, expected in (("n=1.0", ["ant"]), ("n=1e0", ["ant"]), ("n=1.5", []), ("n=007", ["elk"])):
         hits = filled("search", "ants elks", "--where", condition, "--json").json()["queries"][0]["hits"]
         assert [hit["id"] for hit in hits] == expected, condition
+
+
+def test_where_finds_numbers_of_a_csv_file_and_what_looks_like_numbers(filled: Run, tmp_path: Path) -> None:
+    table = tmp_path / "books.csv"
+    table.write_text(
+        "id,text,year,price,zip,new\ndracula,a count,1897,9.50,01234,true\ndune,a planet,1965,12.00,90210,false\n"
+    )
+    assert filled("populate", table).code == 0
+    for condition, expected in (
+        ("year=1897", ["dracula"]),
+        ("price=12", ["dune"]),
+        ("price=9.5", ["dracula"]),
+        ("zip=90210", ["dune"]),  # text, since another zip code begins with 0
+        ("zip=01234", ["dracula"]),
+        ("new=true", ["dracula"]),
+    ):
+        hits = filled("search", "count planet", "--where", condition, "--json").json()["queries"][0]["hits"]
+        assert [hit["id"] for hit in hits] == expected, condition
+    later = {"must": [{"key": "year", "range": {"gt": 1900}}]}
+    hits = filled("search", "count planet", "--filter", json.dumps(later), "--json").json()["queries"][0]["hits"]
+    assert [hit["id"] for hit in hits] == ["dune"]
+
+
+@pytest.mark.parametrize("command", [["search"], ["search", "--json"], ["explain"], ["search", "--group-by", "kind"]])
+def test_a_filter_on_a_key_that_no_document_has_is_told_beside_the_answer(filled: Run, command: list[str]) -> None:
+    slip = json.dumps({"should": [{"key": "legz", "match": {"value": 2}}, {"key": "kind", "match": {"value": "fish"}}]})
+    name, *options = command
+    answer = filled(name, "night", "--filter", slip, *options)
+    assert (answer.code, answer.err) == (0, "warning: no document has 'legz', which the filter asks for\n")
+    no_fish = json.dumps({"must": [{"key": "kind", "match": {"value": "fish"}}]})
+    assert filled(name, "night", "--filter", no_fish, *options).err == ""
 
 
 def test_hits_come_in_groups_of_a_value(filled: Run, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,7 +77,7 @@ def test_an_unreadable_file_of_a_folder_still_has_its_id(tmp_path: Path) -> None
     ],
 )
 def test_a_table_without_its_columns_says_how_to_name_them(
-    tmp_path: Path, header: str, options: dict[str, str], message: str
+    tmp_path: Path, header: str, options: dict[str, Any], message: str
 ) -> None:
     path = write(tmp_path / "c.csv", f"{header}\n1,2\n")
     with pytest.raises(PopulateError, match=message):

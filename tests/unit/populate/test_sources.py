@@ -95,7 +95,7 @@ def test_tables_are_read_by_their_header_and_empty_cells_left_out(tmp_path: Path
 def test_columns_of_other_names_become_id_and_text(tmp_path: Path) -> None:
     path = write(tmp_path / "c.csv", "doi,abstract,year\n10/1,words,2020\n")
     rows = list(open_source(path, id_column="doi", text_column="abstract"))
-    assert rows == [{"id": "10/1", "text": "words", "year": "2020"}]
+    assert rows == [{"id": "10/1", "text": "words", "year": 2020}]
 
 
 @pytest.mark.parametrize(
@@ -201,3 +201,66 @@ def test_a_source_that_cannot_be_opened_says_why(tmp_path: Path, name: str, form
     write(tmp_path / "corpus.jsonl", LINES)
     with pytest.raises(PopulateError, match=message):
         open_source(tmp_path / name, format=format)
+
+
+def tables(folder: Path) -> Iterator[Path]:
+    """One document in each format that has columns or keys."""
+    import pyarrow
+    from pyarrow import parquet
+
+    row = {"doi": "10/1", "abstract": "words", "heading": "Title", "year": 1897, "id": "old", "_id": "older"}
+    yield write(folder / "c.jsonl", json.dumps(row) + "\n")
+    yield write(folder / "beir" / "corpus.jsonl.gz", json.dumps(row) + "\n").parent
+    yield write(folder / "c.csv", ",".join(row) + "\n" + ",".join(map(str, row.values())) + "\n")
+    parquet.write_table(pyarrow.table({key: [value] for key, value in row.items()}), folder / "c.parquet")
+    yield folder / "c.parquet"
+
+
+def test_columns_of_other_names_are_read_in_every_format_that_has_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow")
+    names = {"id_column": "doi", "text_column": "abstract", "title_column": "heading"}
+    wanted = {"year": 1897, "id": "10/1", "text": "words", "title": "Title"}
+    for path in tables(tmp_path):
+        source = open_source(path, **names)  # type: ignore[arg-type]
+        assert list(source) == list(source) == [wanted], path
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((tmp_path / "c.jsonl").read_bytes())))
+    assert list(open_source("-", **names)) == [wanted]  # type: ignore[arg-type]
+
+
+def test_a_wrong_column_is_told_with_those_that_are_there_before_anything_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow")
+    for path in tables(tmp_path):
+        for option in ("id_column", "text_column", "title_column"):
+            with pytest.raises(
+                PopulateError, match=r"no column 'dio'(.|\n)*got: doi, abstract, heading, year"
+            ) as error:
+                open_source(path, **{option: "dio"})  # type: ignore[arg-type]
+            assert "did you mean 'doi'" in error.value.do
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((tmp_path / "c.jsonl").read_bytes())))
+    with pytest.raises(PopulateError, match="the source has no column 'dio'"):
+        open_source("-", id_column="dio")
+
+
+def test_json_lines_none_of_which_has_an_id_are_refused_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.jsonl", "not json\n" + '{"key": "a", "text": "one"}\n' * 200)
+    with pytest.raises(
+        PopulateError, match=r"the source has no id column\n.*\n  got: key, text\n(.|\n)*--id-column NAME"
+    ):
+        open_source(path)
+    write(path, '{"key": "a", "text": "one"}\n' + LINES)
+    assert len(list(open_source(path))) == 3
+
+
+def test_an_object_without_the_named_key_gets_no_other_id(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.jsonl", '{"doi": "1", "text": "x"}\n{"id": "2", "text": "y"}\n')
+    assert list(open_source(path, id_column="doi")) == [{"text": "x", "id": "1"}, {"text": "y"}]
+
+
+def test_texts_in_files_have_no_columns(tmp_path: Path) -> None:
+    write(tmp_path / "notes" / "a.txt", "words")
+    with pytest.raises(PopulateError, match="texts in files have no columns"):
+        open_source(tmp_path / "notes", id_column="name")
