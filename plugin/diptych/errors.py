@@ -16,6 +16,8 @@
     │   ├── StoreURLError        a store URL that nobody answers for
     │   ├── StoreLocked          another process has the embedded store open
     │   ├── StoreUnavailable     the store does not answer
+    │   ├── StoreDamaged         files of the embedded store are not as they were left; the text says how to repair it
+    │   ├── StoreFull            the disk has too little space; `context` has the bytes `needed` and `free`
     │   └── StoreUnsupported     this store cannot do that; the text names one that can
     ├── CollectionError
     │   ├── CollectionNotFound
@@ -122,6 +124,14 @@ class StoreLocked(StoreError):
 
 class StoreUnavailable(StoreError):
     """The store does not answer."""
+
+
+class StoreDamaged(StoreError):
+    """Files of the embedded store are missing or not as they were left. `diptych doctor --repair` mends that."""
+
+
+class StoreFull(StoreError):
+    """The disk of the embedded store has too little space; `context` has the bytes `needed` and `free`."""
 
 
 class StoreUnsupported(StoreError):

@@ -17,6 +17,8 @@ from diptych.errors import (
     FingerprintMismatch,
     PopulateError,
     RegistryError,
+    StoreDamaged,
+    StoreFull,
     StoreLocked,
     StoreUnsupported,
     SwapError,
@@ -35,7 +37,7 @@ FIRST_PAUSE = 0.5  # seconds; each further pause is twice as long, with jitter
 LONGEST_PAUSE = 30.0
 PAGE = 1024  # points read or deleted in one call
 _PERMANENT = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError)
-_OURS = (CollectionError, RegistryError, StoreLocked, StoreUnsupported)
+_OURS = (CollectionError, RegistryError, StoreLocked, StoreUnsupported, StoreDamaged, StoreFull)
 _WORTH_ANOTHER_TRY = {408, 425, 429}
 
 _GRPC_PERMANENT = {"INVALID_ARGUMENT", "NOT_FOUND", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED"}
@@ -195,8 +197,8 @@ class Store:
     def _again(self, verb: str, call: Callable[[], T]) -> T:
         try:
             return self._retrying(call)
-        except (FingerprintMismatch, RegistryError, SwapError):
-            raise  # an encoder's fault, or a lost lease, met while looking
+        except (FingerprintMismatch, RegistryError, SwapError, StoreDamaged, StoreFull):
+            raise  # an encoder's fault, or a lost lease, met while looking; or the embedded store says what to do
         except Exception as error:
             if verb == "write to" and refuses_content(error):
                 raise Refused from error

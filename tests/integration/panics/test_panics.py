@@ -6,7 +6,7 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -102,7 +102,7 @@ def test_a_panic_of_the_embedded_store_is_a_store_error_and_others_read_on() -> 
     def panics(opened: Any) -> Any:
         raise panicking.PanicException("poisoned")
 
-    shard = Shard({"answer": 42}, "animals")
+    shard = Shard({"answer": 42}, "animals", cast(Any, None))  # reading writes nothing down
     with pytest.raises(StoreError, match="Qdrant Edge panicked"):
         shard.read(panics)
     assert shard.read(lambda opened: opened["answer"]) == 42

@@ -292,7 +292,7 @@ def test_deleting_the_collection_ends_a_run(many: EdgeClient) -> None:
 
 def test_a_full_disk_is_told_before_anything_is_copied(many: EdgeClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1 << 20))
-    with pytest.raises(StoreError, match=r"(?s)too little disk space.*1 MiB free.*make room"):
+    with pytest.raises(StoreError, match=r"(?s)too little disk space.*1\.0 MiB free.*make room"):
         many.optimize("many")
 
 

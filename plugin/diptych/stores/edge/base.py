@@ -23,12 +23,20 @@ class EdgeBase(QdrantBase):
     def _find(self, collection_name: str) -> EdgeCollection:
         return self._catalog.find(collection_name)
 
-    def _write(self, collection: EdgeCollection, build: Callable[[], Any]) -> models.UpdateResult:
-        """Apply the operation that `build` makes; what Edge finds wrong with either is told as ours."""
+    def _write(self, collection: EdgeCollection, build: Callable[[], Any], *, size: int = 0) -> models.UpdateResult:
+        """Apply the operation that `build` makes, of about `size` bytes; Edge's errors are told as ours.
+
+        Raises:
+            StoreFull: the disk has too little space.
+        """
         with told(collection.record.name, reading=False):
             operation = build()
-        collection.shard.write(operation)
+        if collection.shard.write(operation, size=size):
+            self._tend(collection)
         return self._done()
+
+    def _tend(self, collection: EdgeCollection) -> None:
+        """Do what is due now and then in a collection that is written to."""
 
     def _done(self) -> models.UpdateResult:
         return models.UpdateResult(operation_id=next(self._operations), status=models.UpdateStatus.COMPLETED)

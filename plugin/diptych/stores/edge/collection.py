@@ -25,6 +25,9 @@ from diptych.stores.edge.convert.config import (
 from diptych.stores.edge.convert.enums import member
 from diptych.stores.edge.convert.points import Space, VectorKind
 from diptych.stores.edge.folders import remove
+from diptych.stores.edge.health.inspection import begin, inspect
+from diptych.stores.edge.health.ledger import Ledger
+from diptych.stores.edge.health.wal import log_end
 from diptych.stores.edge.mending import load_mended
 from diptych.stores.edge.shard import Shard
 from diptych.stores.edge.sidecar import RECORD, SHARD, UNFINISHED, Record, sync_folder
@@ -48,6 +51,7 @@ class EdgeCollection:
         self.space = _space(record.config)
         self._records, self.maintenance = RLock(), RLock()
         self.run: Run | None = None
+        self.kept_deleted = 0  # deleted points that the last optimisation has left
         self.needs: tuple[tuple[int, Record], bool] | None = None  # an index, as of a number of writes and a record
 
     @classmethod
@@ -55,18 +59,32 @@ class EdgeCollection:
         """A new collection. Its record is `unfinished.json` until all is there, so that a kill leaves known rubbish."""
         record = Record(name, new_shard_name(), config)
         record.write(folder, UNFINISHED)
-        opened = shards.create(folder / record.shard, edge_config(config))
+        place = folder / record.shard
+        opened = shards.create(place, edge_config(config))
         if not has_vectors(config):
             opened.update(edge.UpdateOperation.delete_vector_name(PLACEHOLDER))
+        opened.flush()
+        shard = Shard(opened, name, Ledger(place, log_end(place) - 1, opened))
         (folder / UNFINISHED).replace(folder / RECORD)
         sync_folder(folder)
-        return cls(folder, record, Shard(opened, name))
+        return cls(folder, record, shard)
 
     @classmethod
     def load(cls, folder: Path) -> EdgeCollection:
-        """The collection in `folder`; what a crash left unfinished there is finished or removed."""
+        """The collection in `folder`; what a crash left unfinished there is finished or removed.
+
+        Raises:
+            StoreDamaged, StoreFull: its files are damaged, or the disk is full.
+        """
         record = Record.read(folder)
-        found = cls(folder, record, Shard(_loaded(folder, record), record.name))
+        place = folder / record.shard
+        findings = inspect(place, changing=record.pending is not None)
+        opened = _loaded(place, record.pending)
+        try:
+            found = cls(folder, record, Shard(opened, record.name, begin(place, opened, findings)))
+        except BaseException:
+            opened.close()
+            raise
         for left in folder.glob(f"{SHARD}*"):  # only now: were the record wrong, it might be the data
             if left.name != record.shard:
                 remove(left)
@@ -109,8 +127,9 @@ class EdgeCollection:
 
     def _finish(self, pending: dict[str, Any]) -> None:
         try:
+            self.shard.flush()  # all before it is in the segments, so that a lost log can be begun anew after it
             self.shard.write(_operation(pending))
-            self.shard.flush()  # else opening would do it over from the log, and a kill just then would not be known
+            self.shard.rebase()  # unflushed, opening would do it over from the log; a kill just then would not be known
             self.change(lambda record: _changed(record, pending))
         finally:
             if self.record.pending:
@@ -122,8 +141,7 @@ def new_shard_name() -> str:
     return f"{SHARD}{uuid4().hex[:12]}"
 
 
-def _loaded(folder: Path, record: Record) -> Any:
-    place, pending = folder / record.shard, record.pending
+def _loaded(place: Path, pending: dict[str, Any] | None) -> Any:
     return shards.load(place) if pending is None else load_mended(place, pending.get("drop") or pending["add"])
 
 

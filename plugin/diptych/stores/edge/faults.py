@@ -10,7 +10,7 @@ from diptych.errors import CollectionError, DiptychError, SearchError, StoreErro
 from diptych.panics import contained
 
 PANICKED = "Qdrant Edge panicked"
-MEND = "open the collection again; if it recurs, run diptych doctor"
+MEND = "open the collection again; if it recurs: diptych doctor --repair"
 
 Build = Callable[[re.Match[str], str, bool], DiptychError]
 

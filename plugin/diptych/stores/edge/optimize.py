@@ -8,7 +8,6 @@ data: a crash before it leaves the original with all acknowledged writes, a cras
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +21,10 @@ from diptych.stores.edge import optimizer
 from diptych.stores.edge import shard as shards
 from diptych.stores.edge.collection import EdgeCollection, new_shard_name
 from diptych.stores.edge.folders import remove
+from diptych.stores.edge.health import space
+from diptych.stores.edge.health.copies import copy_data
+from diptych.stores.edge.health.inspection import Findings, begin
+from diptych.stores.edge.health.wal import allocated, log_end, newest_version, restart_log
 from diptych.stores.edge.shard import Journal
 
 OnStage = Callable[[str], None]
@@ -89,11 +92,13 @@ class Optimization:
         try:
             journal.replay(fresh)
             fresh.flush()
+            ledger = begin(target, fresh, Findings(None, -1, -1))
             self._collection.change(lambda record: replace(record, shard=target.name, stale=False))
         except BaseException:
             if self._collection.record.shard != target.name:
                 fresh.close()
             raise
+        self._collection.shard.succeed(ledger)
         return fresh
 
     def _build(self, folder: Path) -> bool:
@@ -144,17 +149,12 @@ def _start(folder: Path) -> subprocess.Popen[str]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("temp_segments"))
+    """Copy a shard that is flushed, with an empty log."""
+    copy_data(source, target)
+    restart_log(target, max(log_end(source), newest_version(source) + 1))
 
 
 def _check_space(source: Path) -> None:
-    needed = 3 * sum(file.stat().st_size for file in source.rglob("*") if file.is_file())  # the copy, and its new index
-    free = shutil.disk_usage(source).free
-    if free < needed:
-        raise StoreError(
-            "too little disk space to optimise aside",
-            where=source,
-            got=f"{free >> 20} MiB free",
-            expected=f"{needed >> 20} MiB",
-            do="make room; the collection works without, more slowly",
-        )
+    needed = 3 * allocated(source) + space.TO_WRITE  # the copy, its new index, and the old one for a moment
+    do = "make room; the collection works without, more slowly"
+    space.require_space(source, needed, "to optimise aside", do=do)

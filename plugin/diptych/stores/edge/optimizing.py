@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import Future
 from threading import RLock, Thread
 from typing import Any
@@ -12,9 +13,11 @@ from qdrant_client import models
 from diptych.stores.edge.arguments import check_arguments
 from diptych.stores.edge.base import EdgeBase
 from diptych.stores.edge.collection import EdgeCollection
-from diptych.stores.edge.describe import needs_optimizing
+from diptych.stores.edge.describe import deleted_points, needs_optimizing, wasteful
 from diptych.stores.edge.faults import told
 from diptych.stores.edge.optimize import OnStage, Optimization
+
+logger = logging.getLogger(__name__)
 
 
 class Optimizing(EdgeBase):
@@ -42,6 +45,12 @@ class Optimizing(EdgeBase):
             future.result()
         return future
 
+    def _tend(self, collection: EdgeCollection) -> None:
+        """Give back the space of deleted points: a process that lives long would fill the disk with them."""
+        with self._starting:
+            if collection not in self._futures and wasteful(collection):
+                self._start(collection, None).add_done_callback(_log_failure)
+
     def needs_optimizing(self, collection_name: str) -> bool:
         """Whether so many vectors lack an index that `optimize` would build one."""
         return needs_optimizing(self._find(collection_name))
@@ -68,6 +77,7 @@ class Optimizing(EdgeBase):
             try:
                 with told(found.record.name, reading=False):
                     changed = run.run()
+                    found.kept_deleted = deleted_points(found)
             except BaseException as error:  # the future hands it to whoever waits
                 self._end(found)
                 future.set_exception(error)
@@ -82,6 +92,12 @@ class Optimizing(EdgeBase):
         with self._starting:
             found.run = None
             del self._futures[found]
+
+
+def _log_failure(done: Future[bool]) -> None:
+    """Nobody waits for an optimisation that began by itself. The collection is as it was, and it is tried again."""
+    if (error := done.exception()) is not None:
+        logger.warning("the collection could not be optimised: %s", error)
 
 
 def _running(found: EdgeCollection) -> list[models.Optimization]:

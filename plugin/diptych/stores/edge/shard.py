@@ -11,10 +11,12 @@ from typing import Any, TypeVar
 
 import qdrant_edge as edge
 
-from diptych.errors import DiptychError, StoreError
+from diptych.errors import DiptychError, StoreDamaged, StoreError
 from diptych.panics import contained
-from diptych.stores.edge.faults import MEND, PANICKED, explain
+from diptych.stores.edge.faults import PANICKED, reason, told
 from diptych.stores.edge.gate import Gate
+from diptych.stores.edge.health.inspection import REPAIR
+from diptych.stores.edge.health.ledger import Ledger, trim_log
 
 Answer = TypeVar("Answer")
 
@@ -22,11 +24,12 @@ Answer = TypeVar("Answer")
 class Shard:
     """Reads go on together, writes one after another, an exchange alone.
 
-    `writes` counts them. While a journal is kept each write is recorded, so that it can be done again elsewhere.
+    `writes` counts them, and `ledger` notes each on disk. While a journal is kept each write is recorded, to be done
+    again elsewhere.
     """
 
-    def __init__(self, opened: Any, collection: str) -> None:
-        self._edge, self.collection = opened, collection
+    def __init__(self, opened: Any, collection: str, ledger: Ledger) -> None:
+        self._edge, self.collection, self.ledger = opened, collection, ledger
         self._gate, self._writes = Gate(), RLock()
         self._journal: Journal | None = None
         self._open, self.writes = True, 0
@@ -39,18 +42,46 @@ class Shard:
         finally:
             self._gate.leave()
 
-    def write(self, operation: Any) -> None:
-        """Apply an operation. When this returns it is in Edge's write-ahead log."""
+    def write(self, operation: Any, *, size: int = 0) -> bool:
+        """Apply an operation of about `size` bytes. When this returns it is in Edge's write-ahead log.
+
+        Now and then it also flushes, and then returns True.
+
+        Raises:
+            StoreFull: the disk has too little space for it.
+        """
         with self._writes:
+            if self._open:
+                self.ledger.admit(size)
             self.writes += 1
             if self._journal is not None:
                 self._journal.append(operation)
             self._call(lambda opened: opened.update(operation), reading=False)
+            self.ledger.acknowledge(self._edge)
+            if not self.ledger.due():
+                return False
+            self._tidy()
+            return True
 
     def flush(self) -> None:
         """Put into the segments what the write-ahead log holds, so that opening need not do it over."""
         with self._writes:
             self._call(lambda opened: opened.flush(), reading=False)
+            self.ledger.flushed()
+
+    def rebase(self) -> None:
+        """Flush, and take the files as they are now for those that are to be there."""
+        with self._writes:
+            self.flush()
+            self.ledger.rebase()
+
+    def _tidy(self) -> None:
+        """Flush; a log that has outgrown its collection is begun anew, for which the shard is loaded again."""
+        self.flush()
+        if self.ledger.overgrown():
+            folder = self.ledger.shard
+            self.exchange(folder, lambda: restarted(folder))
+            self.ledger.flushed()
 
     @contextmanager
     def journaling(self, copy: Callable[[], None]) -> Iterator[Journal]:
@@ -82,24 +113,27 @@ class Shard:
         """Close and load again with other settings, or as before when Edge refuses them; everyone waits for it."""
         self.exchange(folder, lambda: load(folder, config))
 
+    def succeed(self, ledger: Ledger) -> None:
+        """Go on with the ledger of another folder, whose EdgeShard is about to be put in."""
+        self.ledger.abandon()
+        self.ledger = ledger
+
     def close(self) -> None:
         """Flush and close; a second call does nothing."""
         with self._writes, self._gate.alone():
             if self._open:
                 self._open = False
-                self._edge.flush()
-                self._edge.close()
+                with told(self.collection, reading=False):
+                    points = int(self._edge.info().points_count)
+                    self._edge.flush()
+                    self._edge.close()
+                self.ledger.close(points)
 
     def _call(self, act: Callable[[Any], Answer], *, reading: bool) -> Answer:
         if not self._open:
             raise StoreError("the collection is closed", where=f"collection {self.collection!r}")
-        try:
-            with contained(StoreError, PANICKED, where=f"collection {self.collection!r}", do=MEND):
-                return act(self._edge)
-        except DiptychError:
-            raise
-        except Exception as raw:
-            raise explain(raw, self.collection, reading=reading) from raw
+        with told(self.collection, reading=reading):
+            return act(self._edge)
 
 
 class Journal:
@@ -129,20 +163,27 @@ class Journal:
 def load(folder: Path, config: Any = None) -> Any:
     """The EdgeShard in `folder`, with other settings when `config` is given."""
     try:
-        with contained(StoreError, PANICKED, where=folder, do=MEND):
+        with contained(StoreDamaged, PANICKED, where=folder, do=REPAIR):
             return edge.EdgeShard.load(str(folder), config)
     except DiptychError:
         raise
     except Exception as raw:
-        raise StoreError("the embedded store cannot open a collection", where=folder, got=raw) from raw
+        what = "the embedded store cannot open a collection"
+        raise StoreDamaged(what, where=folder, got=reason(raw), do=REPAIR) from raw
 
 
 def create(folder: Path, config: Any) -> Any:
     """A new EdgeShard in `folder`."""
     try:
-        with contained(StoreError, PANICKED, where=folder, do=MEND):
+        with contained(StoreError, PANICKED, where=folder):
             return edge.EdgeShard.create(str(folder), config)
     except DiptychError:
         raise
     except Exception as raw:
-        raise StoreError("the embedded store cannot create a collection", where=folder, got=raw) from raw
+        raise StoreError("the embedded store cannot create a collection", where=folder, got=reason(raw)) from raw
+
+
+def restarted(folder: Path) -> Any:
+    """The EdgeShard in `folder`, which was closed, with an empty log."""
+    trim_log(folder)
+    return load(folder)

@@ -106,15 +106,21 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     replace_file(path, json.dumps(content, ensure_ascii=False))
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Put a file of this text in place: the old one or this one is there, whatever happens."""
+def replace_file(path: Path, text: str, *, durable: bool = True) -> None:
+    """Put a file of this text in place: the old one or this one is there, whatever happens to the process.
+
+    Args:
+        durable: also whatever happens to the machine.
+    """
     beside = path.with_suffix(".tmp")
     with beside.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
     beside.replace(path)
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -14,7 +14,7 @@ from qdrant_client import models
 from diptych.errors import CollectionError
 from diptych.stores.edge.arguments import check_arguments
 from diptych.stores.edge.base import EdgeBase
-from diptych.stores.edge.writing import upsert_operation
+from diptych.stores.edge.writing import rough_size, upsert_operation
 
 PIECE = 1000  # points an operation: large enough for Edge's speed, small enough for its log
 
@@ -34,7 +34,8 @@ class Uploading(EdgeBase):
         check_arguments("upload_points", kwargs)
         found = self._find(collection_name)
         for piece in _pieces(points):
-            self._write(found, partial(upsert_operation, found, piece, update_filter, update_mode))
+            build = partial(upsert_operation, found, piece, update_filter, update_mode)
+            self._write(found, build, size=rough_size(piece))
 
     def upload_collection(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import qdrant_edge as edge
@@ -18,6 +19,8 @@ from diptych.stores.edge.convert.points import edge_point_vectors, edge_points, 
 from diptych.stores.edge.faults import told
 
 Operation = edge.UpdateOperation
+_LOOKED_AT = 8  # points of an operation whose size is estimated
+_NUMBER = 6  # bytes of a number of a vector in the log
 Selector: TypeAlias = Any  # list of ids, Filter, FilterSelector or PointIdsList
 
 
@@ -39,7 +42,8 @@ class Writing(EdgeBase):
         """
         check_arguments("upsert", kwargs)
         found = self._find(collection_name)
-        return self._write(found, lambda: upsert_operation(found, points, update_filter, update_mode))
+        build = partial(upsert_operation, found, points, update_filter, update_mode)
+        return self._write(found, build, size=rough_size(points))
 
     def update_vectors(
         self,
@@ -51,7 +55,7 @@ class Writing(EdgeBase):
         """Replace the given vectors of points that exist; their other vectors and payload stay."""
         check_arguments("update_vectors", kwargs)
         found = self._find(collection_name)
-        return self._write(found, lambda: _update_vectors(found, points, update_filter))
+        return self._write(found, partial(_update_vectors, found, points, update_filter), size=rough_size(points))
 
     def delete_vectors(
         self, collection_name: str, vectors: Sequence[str], points: Selector, **kwargs: Any
@@ -114,6 +118,31 @@ def upsert_operation(
     """Edge's operation of an upsert, checked."""
     converted = edge_points(points, found.space)
     return Operation.upsert_points(converted, edge_filter(update_filter), member(edge.UpdateMode, update_mode))
+
+
+def rough_size(points: models.Batch | Sequence[Any]) -> int:
+    """About how many bytes points are in the log, told by some of them; too much rather than too little."""
+    if isinstance(points, models.Batch):
+        vectors, payloads, count = points.vectors, points.payloads, len(points.ids)
+        return 2 * (_weight(vectors) + len(str(payloads or ""))) if count <= _LOOKED_AT else count * (4 << 10)
+    step = max(1, len(points) // _LOOKED_AT)
+    largest = max(
+        (_weight(point.vector) + len(str(getattr(point, "payload", ""))) for point in points[::step]), default=0
+    )
+    return 2 * largest * len(points)
+
+
+def _weight(vector: Any) -> int:
+    """Bytes of a vector, or of all the vectors in a container."""
+    if isinstance(vector, dict):
+        return sum(map(_weight, vector.values()))
+    if isinstance(vector, models.SparseVector):
+        return 2 * _NUMBER * len(vector.indices)
+    if hasattr(vector, "size"):
+        return _NUMBER * int(vector.size)
+    if isinstance(vector, list | tuple):
+        return sum(map(_weight, vector)) if vector and not isinstance(vector[0], int | float) else _NUMBER * len(vector)
+    return _NUMBER
 
 
 def _update_vectors(

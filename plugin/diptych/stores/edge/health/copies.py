@@ -1,0 +1,59 @@
+"""Copies of a shard's data: Edge's files are mostly holes, which a plain copy would fill."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+from diptych.stores.edge.health.ledger import MARK
+from diptych.stores.edge.health.seal import SEAL
+from diptych.stores.edge.health.wal import WAL
+
+_LEFT = shutil.ignore_patterns(WAL, f"{WAL}.*", "temp_segments", SEAL, MARK)
+_PIECE = 1 << 20
+
+
+def copy_data(source: Path, target: Path) -> None:
+    """Copy segments and settings, not the log nor what is said about the files."""
+    shutil.copytree(source, target, ignore=_LEFT, copy_function=copy_sparse)
+
+
+def copy_sparse(source: str, target: str) -> str:
+    """Copy a file, with its holes where the system tells of them."""
+    with open(source, "rb") as reading, open(target, "wb") as writing:
+        size = os.fstat(reading.fileno()).st_size
+        start = _seek(reading.fileno(), 0, "SEEK_DATA")
+        while start is not None:
+            end = _seek(reading.fileno(), start, "SEEK_HOLE") or size
+            _copy_range(reading.fileno(), writing.fileno(), start, end)
+            start = _seek(reading.fileno(), end, "SEEK_DATA") if end < size else None
+        writing.truncate(size)
+    return target
+
+
+def _seek(descriptor: int, offset: int, what: str) -> int | None:
+    """The next data or hole from `offset` on; where the system knows neither, all is data."""
+    whence = getattr(os, what, None)
+    if whence is None:
+        return offset if what == "SEEK_DATA" else None
+    try:
+        return os.lseek(descriptor, offset, whence)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return None
+        return offset if what == "SEEK_DATA" else None
+
+
+def _copy_range(reading: int, writing: int, start: int, end: int) -> None:
+    os.lseek(reading, start, os.SEEK_SET)
+    os.lseek(writing, start, os.SEEK_SET)
+    while start < end:
+        piece = os.read(reading, min(_PIECE, end - start))
+        if not piece:
+            return
+        view = memoryview(piece)
+        while view:
+            view = view[os.write(writing, view) :]
+        start += len(piece)

@@ -1,0 +1,146 @@
+"""Looks at a shard before and after Edge opens it.
+
+Edge opens damaged shards in silence: with its log lost it ignores new operations, and it removes a segment without
+`version.info`. So what can be seen from outside is looked at first, while nothing has been changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import StoreDamaged
+from diptych.stores.edge.health import space
+from diptych.stores.edge.health.ledger import Ledger, probe, read_mark
+from diptych.stores.edge.health.seal import Seal, broken, read_seal
+from diptych.stores.edge.health.wal import (
+    SEGMENTS,
+    WAL,
+    BrokenLog,
+    allocated,
+    finish_restart,
+    is_replayed,
+    log_end,
+    newest_version,
+    restart_log,
+)
+
+SHOWN = 3  # problems in an error
+REPAIR = "stop what uses the store, then: diptych doctor --repair; it keeps what can be read, populate adds the rest"
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the files of a shard say it should hold. `last` and `points` are -1 where nothing says so."""
+
+    seal: Seal | None
+    last: int
+    points: int
+
+
+def inspect(shard: Path, *, changing: bool = False, free: space.Free = space.free_bytes) -> Findings:
+    """Look at the files of a shard that is closed.
+
+    Args:
+        changing: adding or dropping a vector was begun and need not have ended, so files may have come or gone.
+        free: tells the free space of a folder's disk.
+
+    Raises:
+        StoreDamaged: files are missing or are not what was left there.
+        StoreFull: there is too little disk space.
+    """
+    finish_restart(shard)
+    if changing:
+        _catch_up(shard)
+    seal, mark = read_seal(shard), read_mark(shard)
+    clean = seal is not None and seal.clean and not changing
+    last = max(seal.last if seal else -1, mark[0] if mark and not clean else -1)
+    problems = [*_segments(shard), *_log(shard, last)]
+    if seal is not None and not changing:
+        problems += broken(shard, seal)
+    if problems:
+        raise damage(shard, problems)
+    space.require_space(shard, space.TO_OPEN + allocated(shard / WAL), "to open the collection", free=free)
+    points = seal.points if clean and seal else mark[1] if mark and mark[0] == log_end(shard) - 1 else -1
+    return Findings(seal if clean else None, last, points)
+
+
+def _catch_up(shard: Path) -> None:
+    """A change of vectors reaches the segments at once, and the log of it the disk only later: begin anew after it."""
+    try:
+        version = newest_version(shard)
+        if log_end(shard) <= version and is_replayed(shard):
+            restart_log(shard, version + 1)
+    except (OSError, ValueError, KeyError, BrokenLog):
+        return  # told below
+
+
+def begin(shard: Path, opened: Any, found: Findings) -> Ledger:
+    """The ledger of a shard that Edge has just opened, once that agrees with what its files said.
+
+    Raises:
+        StoreDamaged: acknowledged operations or points are lost, or new ones would be.
+    """
+    points = int(opened.info().points_count)
+    if points < found.points or (found.seal and points != found.points):
+        raise damage(shard, [f"it has {points:,} points, not {found.points:,}"])
+    if found.seal is not None:
+        return Ledger(shard, found.last, opened, found.seal)
+    number = probe(opened)
+    if number is None:
+        raise damage(shard, ["the log was lost: its numbers begin anew, so Edge would ignore what is written"])
+    if number <= found.last:
+        raise damage(shard, [f"the log has lost {found.last - number + 1:,} acknowledged changes"])
+    return Ledger(shard, number, opened)
+
+
+def damage(shard: Path, problems: list[str]) -> StoreDamaged:
+    """The error of a shard whose files are not as they were left."""
+    more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    return StoreDamaged(
+        "the data of a collection are damaged; they were left alone",
+        where=shard,
+        got="; ".join(problems[:SHOWN]) + more,
+        expected="the files as they were left",
+        do=REPAIR,
+        problems=tuple(problems),
+    )
+
+
+def _segments(shard: Path) -> Iterator[str]:
+    folders = [path for path in (shard / SEGMENTS).glob("*") if path.is_dir() and not path.name.startswith(".")]
+    if not folders:
+        yield f"{SEGMENTS} holds no segment" if shard.is_dir() else "the folder is missing"
+    for folder in folders:
+        if not (folder / "version.info").exists():
+            yield f"{SEGMENTS}/{folder.name}/version.info is missing"
+        if not _is_json(folder / "segment.json"):
+            yield f"{SEGMENTS}/{folder.name}/segment.json is missing or damaged"
+    if folders and (shard / "edge_config.json").exists() and not _is_json(shard / "edge_config.json"):
+        yield "edge_config.json is damaged"
+
+
+def _log(shard: Path, last: int) -> Iterator[str]:
+    try:
+        end = log_end(shard)
+    except (BrokenLog, OSError) as error:
+        yield f"the write-ahead log: {error}"
+        return
+    if end <= last:
+        yield f"the write-ahead log ends {last - end + 1:,} changes before the last one that was acknowledged"
+    try:
+        version = newest_version(shard)
+    except (OSError, ValueError, KeyError):
+        return  # said above
+    if end <= version:
+        yield f"the write-ahead log ends at change {end - 1:,}, the data at {version:,}"
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        return isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,34 @@
+"""Free space, looked at before Edge writes through its memory maps: on a full disk that kills the process (SIGBUS)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from diptych.errors import StoreFull
+
+Free = Callable[[Path], int]
+TO_OPEN = 16 << 20  # bytes that are to stay free beside what opening itself takes
+TO_WRITE = 32 << 20  # the same for a write
+COPIES = 4  # a point that is written stands in the log, the segment and its indexes, and for a moment in an old version
+
+
+def free_bytes(folder: Path) -> int:
+    """Free space of the file system that holds `folder`."""
+    return shutil.disk_usage(folder).free
+
+
+def require_space(folder: Path, needed: int, purpose: str, *, free: Free = free_bytes, do: str = "") -> None:
+    """Raise StoreFull unless `needed` bytes are free."""
+    found = free(folder)
+    if found < needed:
+        raise StoreFull(
+            f"too little disk space {purpose}",
+            where=folder,
+            got=f"{found / (1 << 20):,.1f} MiB free",
+            expected=f"{needed / (1 << 20):,.1f} MiB",
+            do=do or "make room on that disk and go on: what was acknowledged is kept",
+            needed=needed,
+            free=found,
+        )

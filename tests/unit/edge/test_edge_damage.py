@@ -1,0 +1,291 @@
+"""Files that are lost or damaged while a store is closed are noticed at opening, before anything is changed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qdrant_client import models
+
+from diptych.errors import StoreError
+from diptych.stores.edge import EdgeClient
+from diptych.stores.edge.health import ledger, space
+from diptych.stores.edge.health.wal import log_end, newest_version
+
+Start = Callable[[str], subprocess.Popen[str]]
+SIZE = 660
+FILL = """
+    params = models.VectorParams(size=16, distance=models.Distance.COSINE)
+    client = EdgeClient(folder)
+    early = models.OptimizersConfigDiff(indexing_threshold=1)
+    client.create_collection("docs", {"d": params}, optimizers_config=early)
+    rng = np.random.default_rng(0)
+    def write(first, last):
+        points = [
+            models.PointStruct(id=i, vector={"d": rng.normal(size=16).tolist()}, payload={"i": i})
+            for i in range(first, last)
+        ]
+        client.upsert("docs", points)
+    write(0, 600)
+    client.optimize("docs")
+    for first in range(600, 660, 20):
+        write(first, first + 20)
+    """
+KILL = """
+    os.kill(os.getpid(), signal.SIGKILL)
+    """
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """A collection `docs` of two segments, `closed` and `killed`: the latter has changes in its log alone."""
+    made = {name: tmp_path_factory.mktemp(name) / "store" for name in ("closed", "killed")}
+    for name, folder in made.items():
+        head = (
+            "import os, signal\nimport numpy as np\nfrom qdrant_client import models\n"
+            f"from diptych.stores.edge import EdgeClient\nfolder = {str(folder)!r}\n"
+        )
+        end = KILL if name == "killed" else "\nclient.close()\n"
+        program = head + textwrap.dedent(FILL) + textwrap.dedent(end)
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+        assert done.returncode == (-9 if name == "killed" else 0), done.stderr
+    return made
+
+
+@pytest.fixture(params=["closed", "killed"])
+def store(request: pytest.FixtureRequest, stores: Mapping[str, Path], tmp_path: Path) -> Path:
+    """A copy of one of the stores."""
+    folder = tmp_path / "store"
+    shutil.copytree(stores[request.param], folder)
+    return folder
+
+
+def shard_of(store: Path) -> Path:
+    return next(store.glob("collections/*/shard-*"))
+
+
+def files(store: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
+
+
+def refused(store: Path, match: str = "are damaged") -> StoreError:
+    with EdgeClient(store) as client, pytest.raises(StoreError, match=match) as error:
+        client.count("docs")
+    assert "diptych doctor --repair" in error.value.do
+    return error.value
+
+
+def test_a_store_without_damage_opens_and_takes_changes(store: Path) -> None:
+    for number in range(3):
+        with EdgeClient(store) as client:
+            assert client.count("docs").count == SIZE + number
+            client.upsert("docs", [models.PointStruct(id=9000 + number, vector={"d": [1.0] * 16}, payload={})])
+            assert client.retrieve("docs", [9000 + number])
+
+
+@pytest.mark.parametrize("lost", ["folder", "files", "last file"])
+def test_a_lost_log_is_told_and_nothing_is_changed(store: Path, lost: str) -> None:
+    """Edge would count from 0 again, acknowledge changes, and ignore them."""
+    wal = shard_of(store) / "wal"
+    if lost == "folder":
+        shutil.rmtree(wal)
+    else:
+        logs = sorted(path for path in wal.iterdir() if path.name != "first-index")
+        for path in logs if lost == "files" else logs[-1:]:
+            path.unlink()
+    left = log_end(shard_of(store)) if any(wal.glob("open-*")) or any(wal.glob("closed-*")) else 0
+    if left > newest_version(shard_of(store)) and left > (ledger.read_mark(shard_of(store)) or (-1, 0))[0]:
+        return  # an empty file, which nobody misses
+    before = files(store)
+    for _ in range(2):
+        assert "log" in refused(store).got
+        assert files(store).items() >= {k: v for k, v in before.items() if k != ".lock"}.items()
+
+
+def test_changed_bytes_in_the_log_are_told(stores: Mapping[str, Path], tmp_path: Path) -> None:
+    """Edge reads a log as far as the checksums are right, and forgets the rest."""
+    for number, place in enumerate((20, 600, 3000)):
+        folder = tmp_path / str(number)
+        shutil.copytree(stores["killed"], folder)
+        path = next(
+            path for path in sorted(shard_of(folder).glob("wal/open-*")) if path.read_bytes()[8:16].strip(b"\0")
+        )
+        content = bytearray(path.read_bytes())
+        content[place] ^= 0x55
+        path.write_bytes(content)
+        refused(folder)
+        refused(folder)
+
+
+@pytest.mark.parametrize("name", ["version.info", "segment.json"])
+def test_a_segment_that_edge_would_throw_away_is_told_and_kept(store: Path, name: str) -> None:
+    largest = max(shard_of(store).glob("segments/*"), key=lambda path: (path / "vector_index-d").exists())
+    content = (largest / name).read_bytes()
+    (largest / name).unlink()
+    assert name in refused(store).got
+    (largest / name).write_bytes(content)
+    with EdgeClient(store) as client:
+        assert client.count("docs").count == SIZE
+
+
+def test_a_changed_bit_in_a_small_file_is_told(stores: Mapping[str, Path], tmp_path: Path) -> None:
+    """Those of deleted vectors, for one, which would make vectors of zeros out of good ones."""
+    for number, name in enumerate(("deleted.dat", "id_tracker.versions", "id_tracker.deleted", "status.dat")):
+        folder = tmp_path / str(number)
+        shutil.copytree(stores["closed"], folder)
+        path = next(shard_of(folder).glob(f"segments/**/{name}"))
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+        assert name in refused(folder).got
+
+
+def test_a_shortened_file_is_told_whether_closed_or_killed(store: Path) -> None:
+    for path in shard_of(store).glob("segments/*/vector_storage-d/matrix.dat"):
+        path.write_bytes(path.read_bytes()[:-64])
+    assert "matrix.dat" in refused(store).got
+
+
+def test_points_that_are_gone_are_told_after_a_kill(stores: Mapping[str, Path], tmp_path: Path) -> None:
+    """The mark says how many points there were after the last acknowledged change."""
+    folder = tmp_path / "store"
+    shutil.copytree(stores["killed"], folder)
+    for path in shard_of(folder).glob("segments/*/id_tracker.deleted"):
+        content = bytearray(path.read_bytes())
+        content[:8] = b"\xff" * 8
+        path.write_bytes(content)
+    assert "points" in refused(folder).got
+
+
+def test_a_store_of_an_earlier_release_opens(store: Path) -> None:
+    """It has neither seal nor mark. A lost log is told all the same."""
+    for name in ("diptych-seal.json", "diptych-mark"):
+        (shard_of(store) / name).unlink(missing_ok=True)
+    copy = store.with_name("copy")
+    shutil.copytree(store, copy)
+    with EdgeClient(store) as client:
+        assert client.count("docs").count == SIZE
+    shutil.rmtree(shard_of(copy) / "wal")
+    refused(copy)
+
+
+def test_a_closed_store_has_an_empty_log(docs: EdgeClient) -> None:
+    docs.close()
+    logs = sum(path.stat().st_size for path in docs.path.glob("collections/*/*/wal/*"))
+    assert logs < 1000
+    with EdgeClient(docs.path) as again:
+        assert again.count("docs").count == 4
+
+
+def test_a_kill_while_the_log_is_begun_anew_loses_nothing(stores: Mapping[str, Path], tmp_path: Path) -> None:
+    for number, left in enumerate((["wal.new"], ["wal.new", "wal.old"], ["wal.old"])):
+        folder = tmp_path / str(number)
+        shutil.copytree(stores["closed"], folder)
+        shard = shard_of(folder)
+        shutil.copytree(shard / "wal", shard / "wal.new")
+        if "wal.old" in left:
+            (shard / "wal").rename(shard / "wal.old")
+        if "wal.new" not in left:
+            (shard / "wal.new").rename(shard / "wal")
+        with EdgeClient(folder) as client:
+            assert client.count("docs").count == SIZE
+
+
+class Disk:
+    """Free space that a test decides on."""
+
+    def __init__(self) -> None:
+        self.free = 1 << 40
+
+    def __call__(self, folder: Path) -> int:
+        assert folder.exists()
+        return self.free
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    made = Disk()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": made(Path(path))}))
+    return made
+
+
+def test_a_full_disk_is_told_at_opening_and_before_each_write(docs: EdgeClient, disk: Disk) -> None:
+    """Edge would be killed by SIGBUS, and take the process with it."""
+    disk.free = space.TO_WRITE - 1
+    writes: dict[str, Callable[[], Any]] = {
+        "upsert": lambda: docs.upsert("docs", [models.PointStruct(id=8, vector={}, payload={})]),
+        "payload": lambda: docs.set_payload("docs", {"a": 1}, [1]),
+        "delete": lambda: docs.delete("docs", [1]),
+        "vector": lambda: docs.create_vector_name(
+            "docs", "late", models.SparseVectorNameConfig(sparse=models.SparseVectorConfig())
+        ),
+    }
+    for write in writes.values():
+        with pytest.raises(
+            StoreError, match=r"(?s)too little disk space to write.*32\.0 MiB free.*expected: 32"
+        ) as error:
+            write()
+        assert error.value.context["free"] == disk.free
+    assert docs.count("docs").count == 4
+    disk.free = space.TO_OPEN - 1
+    docs.close()
+    with EdgeClient(docs.path) as again, pytest.raises(StoreError, match="too little disk space to open"):
+        again.count("docs")
+    disk.free = 1 << 40
+    with EdgeClient(docs.path) as again:
+        assert again.delete("docs", [1])
+        assert again.count("docs").count == 3
+
+
+FILL_A_DISK = """
+    from diptych.errors import StoreError
+    client = EdgeClient(folder)
+    client.create_collection("docs", {"d": models.VectorParams(size=256, distance=models.Distance.DOT)})
+    written = 0
+    try:
+        while True:
+            points = [
+                models.PointStruct.model_construct(id=i, vector={"d": np.full(256, 0.5)}, payload={"text": "x" * 2000})
+                for i in range(written, written + 200)
+            ]
+            client.upsert("docs", points)
+            written += 200
+            print(written, flush=True)
+    except StoreError as error:
+        print("told", error.what, flush=True)
+    client.close()
+    with EdgeClient(folder) as again:
+        print("kept", again.count("docs").count, flush=True)
+    """
+
+
+def test_a_disk_that_fills_up_ends_in_an_error_and_not_in_a_signal(tmp_path: Path, start: Start, folder: Path) -> None:
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        writer = start(FILL_A_DISK)
+        output, complaint = writer.communicate(timeout=300)
+        lines = output.splitlines()
+        assert writer.returncode == 0, complaint
+        assert lines[-2] == "told too little disk space to write"
+        assert lines[-1] == f"kept {lines[-3]}"
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_large_write_needs_more_space(docs: EdgeClient, disk: Disk) -> None:
+    points = [
+        models.PointStruct(id=i, vector={"dense": [1.0] * 4}, payload={"text": "x" * 100_000}) for i in range(100)
+    ]
+    disk.free = space.TO_WRITE + (10 << 20)
+    with pytest.raises(StoreError, match="too little disk space to write"):
+        docs.upsert("docs", points)
+    docs.upsert("docs", points[:5])
