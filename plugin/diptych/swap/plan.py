@@ -18,7 +18,7 @@ from diptych.metadata import CollectionMetadata, Generation, Layout, Reading, ve
 from diptych.opening import reading_of, stored_search
 from diptych.payloads import from_payload
 from diptych.protocols import Calibrated, Kind
-from diptych.sampling import texts_of
+from diptych.sampling import SAMPLE, texts_of
 from diptych.slots import Slot
 from diptych.swap.asking import comparable, query_side
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compared
@@ -28,7 +28,7 @@ from diptych.swap.spread import spread_warnings
 from diptych.swap.vectors import lacking
 from diptych.types import SparseVector
 
-SAMPLE, WARM_UP = 64, 8  # documents encoded to estimate the time, after those that warm the encoder up
+WARM_UP = 8  # documents that warm the encoder up before `SAMPLE` are encoded to estimate the time
 READ = 1000  # points without a vector that are read to tell how many of them have a text
 _BYTES = {"float16": 2, "uint8": 1}
 JUDGED: tuple[Action, ...] = ("re-encode", "numerics")  # new encoders' queries can be tried on the vectors there are
