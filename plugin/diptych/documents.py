@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from qdrant_client import models
 
-from diptych.errors import CollectionError
+from diptych.errors import CollectionError, PopulateError, SearchError, brief
 from diptych.handle import CollectionHandle
 from diptych.payloads import field_of, from_payload, id_fields, named, point_id, points_are_free
 from diptych.payloads.ids import own_point
 from diptych.payloads.paths import quoted
 from diptych.populate.store import PAGE, PointId, Store, plain_id
+from diptych.search.filters import require_usable
+from diptych.search.storing import ask, is_refusal
 from diptych.tenancy import identity, narrowed, scope, tenant_of
-from diptych.types import Document
+from diptych.types import Document, is_unicode
 
 
 def get(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> list[Document]:
@@ -69,7 +71,7 @@ def documents(
 
     Raises:
         CollectionError: what is given is no filter; TenantError: no tenant where one is required.
-        PopulateError: the store does not answer.
+        SearchError: a filter that the store refuses. PopulateError: the store does not answer.
     """
     _require_filter(filter)
     own = narrowed(_scope(handle, tenant), filter)
@@ -78,8 +80,14 @@ def documents(
 
 def _scrolled(handle: CollectionHandle, filter: models.Filter | None) -> Iterator[Document]:
     store, layout = Store.of(handle, threading.Event()), handle.view.layout
-    for record in store.scrolled(filter, None):
-        yield from_payload(record.id, record.payload, layout)
+    try:
+        for record in store.scrolled(filter, None):
+            yield from_payload(record.id, record.payload, layout)
+    except PopulateError as error:
+        if filter is None or not is_refusal(error.__cause__):
+            raise
+        what = "the store refuses the filter"
+        raise SearchError(what, where=error.where, got=error.got, do="mend the filter") from error
 
 
 def count(handle: CollectionHandle, filter: models.Filter | None = None, *, tenant: str | None = None) -> int:
@@ -89,10 +97,11 @@ def count(handle: CollectionHandle, filter: models.Filter | None = None, *, tena
 
     Raises:
         CollectionError: what is given is no filter; TenantError: a filter alone where a tenant is required.
+        SearchError: a filter that the store refuses.
     """
     _require_filter(filter)
     own = None if filter is None and tenant is None else narrowed(_scope(handle, tenant), filter)
-    return handle.client.count(handle.name, own).count if handle.exists else 0
+    return ask(handle.view, lambda: handle.client.count(handle.name, own).count) if handle.exists else 0
 
 
 def having(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> models.Filter:
@@ -142,8 +151,9 @@ def _points(handle: CollectionHandle, ids: Sequence[str], tenant: str | None) ->
 
 def _checked(ids: Sequence[str]) -> list[str]:
     """The ids, each once."""
-    if isinstance(ids, str) or not all(isinstance(identifier, str) for identifier in ids):
-        raise CollectionError("ids are no list of texts", got=repr(ids)[:80], expected='["id", ...]')
+    texts = isinstance(ids, Iterable) and not isinstance(ids, str)
+    if not texts or not all(isinstance(identifier, str) and is_unicode(identifier) for identifier in ids):
+        raise CollectionError("ids are no list of texts", got=brief(ids), expected='["id", ...]')
     return list(dict.fromkeys(ids))
 
 
@@ -151,6 +161,8 @@ def _require_filter(filter: object) -> None:
     if filter is not None and not isinstance(filter, models.Filter):
         got = type(filter).__name__
         raise CollectionError("this is no filter", got=got, expected="qdrant_client.models.Filter or None")
+    if filter is not None:
+        require_usable(filter)
 
 
 def _batches(ids: Sequence[str]) -> Iterator[list[str]]:

@@ -42,6 +42,8 @@ Each takes what happened, then where, what was found, what was expected and what
 
 from __future__ import annotations
 
+LONGEST = 5_000  # characters of a field: what is wrong may be a whole file
+
 
 class DiptychError(Exception):
     """Base of all errors; `what`, `where`, `got`, `expected`, `do` and `context` stay readable as attributes."""
@@ -56,14 +58,34 @@ class DiptychError(Exception):
         do: str = "",
         **context: object,
     ) -> None:
-        self.what = what
-        self.where, self.got, self.expected, self.do = str(where), str(got), str(expected), do
+        self.what, self.do = _writable(what), _writable(do)
+        self.where, self.got, self.expected = (_writable(_text_of(field)) for field in (where, got, expected))
         self.context = context
         super().__init__(self._text())
 
     def _text(self) -> str:
         parts = (("where", self.where), ("got", self.got), ("expected", self.expected), ("do", self.do))
         return "\n".join([self.what, *(f"  {label}: {value}" for label, value in parts if value)])
+
+
+def brief(value: object, length: int = 80) -> str:
+    """`repr(value)`, cut; of what cannot be written, an integer of thousands of digits or an endless nest, its type."""
+    try:
+        return repr(value)[:length]
+    except (ValueError, RecursionError):
+        return f"a value of type {type(value).__name__}"
+
+
+def _text_of(field: object) -> str:
+    try:
+        return str(field)[:LONGEST]
+    except (ValueError, RecursionError):
+        return brief(field)
+
+
+def _writable(text: str) -> str:
+    """The text with lone surrogates escaped, so that no error fails where it is printed, logged or sent."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 class ConfigError(DiptychError):

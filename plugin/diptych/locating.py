@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diptych.config import Config, check_adapters, load_config, parse_config
-from diptych.errors import CollectionError, ConfigError
+from diptych.errors import CollectionError, ConfigError, brief
 from diptych.registry import Registry
 from diptych.stores import is_store_url, open_store, open_store_of
+from diptych.types import is_unicode
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -19,11 +20,14 @@ def name_of(name: str | None, config: Config | None) -> str:
     """The collection's name, as given or as the config has it.
 
     Raises:
-        CollectionError: neither names one.
+        CollectionError: neither names one, or what is named is no text.
     """
     wanted = name or (config.collection if config else None)
     if wanted is None:
         raise CollectionError("no collection is named", do='Collection.open(store, "name") or a config file')
+    if not isinstance(wanted, str) or not is_unicode(wanted) or "\0" in wanted:
+        got = brief(wanted)
+        raise CollectionError("this cannot be the name of a collection", got=got, expected="text that is valid Unicode")
     return wanted
 
 
@@ -35,9 +39,7 @@ def config_at(source: object, registry: Registry) -> Config:
     """
     found = config_of(source, registry)
     if found is None:
-        raise CollectionError(
-            "this is no config", got=repr(source)[:80], expected="a config file, a mapping or a Config"
-        )
+        raise CollectionError("this is no config", got=brief(source), expected="a config file, a mapping or a Config")
     return found
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from qdrant_client import models
 
 from diptych.config.models import Config
-from diptych.errors import CollectionError, DocumentError, TenantError
+from diptych.errors import CollectionError, DocumentError, TenantError, brief
 from diptych.metadata import CollectionMetadata, Layout, Tenancy
 from diptych.payloads import NATIVE, field_of
-from diptych.types import Document
+from diptych.types import Document, is_unicode
 from diptych.view import View
 
 
@@ -57,8 +57,8 @@ def scope(tenancy: Tenancy | None, layout: Layout, tenant: str | None, where: st
             expected="a tenant with every question",
             do='name it, tenant="..." or --tenant; or ask collection.for_tenant("...")',
         )
-    if not isinstance(tenant, str) or not tenant:
-        raise TenantError("this is no tenant", where=where, got=repr(tenant)[:80], expected="a text that is not empty")
+    if not isinstance(tenant, str) or not tenant or not is_unicode(tenant):
+        raise TenantError("this is no tenant", where=where, got=brief(tenant), expected="a text that is not empty")
     condition = models.FieldCondition(key=field_of(layout, tenancy.field), match=models.MatchValue(value=tenant))
     return models.Filter(must=[condition])
 
@@ -96,9 +96,9 @@ def settled(document: Document, tenancy: Tenancy | None, tenant: str | None) -> 
         ways = "it there, or for all documents: populate(..., tenant=...), --tenant, collection.for_tenant(...)"
         raise DocumentError(f"the document names no tenant in its metadata {field!r}", expected=ways)
     if found is not None and (not isinstance(found, str) or not found):
-        raise DocumentError(f"the tenant in {field!r} is no text", got=repr(found)[:80], expected="one text, not empty")
+        raise DocumentError(f"the tenant in {field!r} is no text", got=brief(found), expected="one text, not empty")
     if tenant is not None and found != tenant:
-        raise DocumentError(f"the document belongs to another tenant than {tenant!r}", got=repr(found)[:80])
+        raise DocumentError(f"the document belongs to another tenant than {tenant!r}", got=brief(found))
     return document
 
 

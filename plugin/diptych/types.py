@@ -20,9 +20,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.errors import ContractError, DocumentError
+from diptych.errors import ContractError, DocumentError, brief
 
 Floats: TypeAlias = NDArray[np.float32]
+LONGEST_ID = 1024  # bits of an integer; Python writes no more than 4,300 digits
 Metadata: TypeAlias = Mapping[str, Any]  # JSON values, as Qdrant payloads hold them
 
 
@@ -79,9 +80,9 @@ def _id_text(identifier: object) -> str:
     """The id as text: integers are taken as their digits; None, booleans and floats are no ids."""
     if isinstance(identifier, str):
         return identifier
-    if isinstance(identifier, int) and not isinstance(identifier, bool):
+    if isinstance(identifier, int) and not isinstance(identifier, bool) and identifier.bit_length() <= LONGEST_ID:
         return str(identifier)
-    raise DocumentError("a document has no usable id", got=repr(identifier), expected='"id" or "_id": text or integer')
+    raise DocumentError("a document has no usable id", got=brief(identifier), expected='"id" or "_id": text or integer')
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,3 +152,12 @@ class Run:
         """From the answers to `queries`, in the same order."""
         pairs = zip(queries, hits, strict=True)
         return cls(name, {query.id: [(hit.id, hit.score) for hit in found] for query, found in pairs})
+
+
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold the text; lone surrogates, as JSON's escape `\\ud800` makes them, it cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

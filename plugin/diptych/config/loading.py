@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from diptych.config.limits import check_values
 from diptych.config.models import Config
 from diptych.config.paths import resolve_paths
 from diptych.config.problems import Problem, problems_of, raise_problems
@@ -33,6 +34,7 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: it says something that no config may say; names the key.
     """
+    check_values(raw, Source())
     return _config(dict(raw), Source())
 
 

@@ -13,7 +13,9 @@ from diptych.config.fields import fields_at, kinds_at, places_of
 from diptych.config.secrets import is_secret
 from diptych.config.source import Location, Source
 from diptych.config.wording import expectation
-from diptych.errors import ConfigError
+from diptych.errors import ConfigError, brief
+
+_TOLD = 50  # problems that are told at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,14 @@ def raise_problems(problems: Sequence[Problem], source: Source) -> None:
     Raises:
         ConfigError: with `context["problems"]` when there are several.
     """
-    errors = [problem.error(source) for problem in sorted(problems, key=lambda p: source.line(p.location) or 0)]
+    ordered = sorted(problems, key=lambda p: source.line(p.location) or 0)
+    errors = [problem.error(source) for problem in ordered[:_TOLD]]
     if len(errors) == 1:
         raise errors[0]
     if errors:
         items = [f"{n}. {error}".replace("\n", "\n   ") for n, error in enumerate(errors, 1)]
-        what = "\n".join([f"{len(errors)} problems in {source.name}", *items])
+        more = [f"and {len(problems) - _TOLD} more"] if len(problems) > _TOLD else []
+        what = "\n".join([f"{len(problems)} problems in {source.name}", *items, *more])
         raise ConfigError(what, problems=tuple(errors))
 
 
@@ -106,7 +110,7 @@ def _unknown_key(location: Location, known: Sequence[str], model: type[BaseModel
     key = str(location[-1])
     elsewhere = [] if nearest(key, known) else places_of(model, key)
     do = f"{key!r} belongs under {' or '.join(elsewhere)}" if elsewhere else nearest(key, known)
-    return Problem(location, f"unknown key {key!r}", expected=", ".join(known), do=do)
+    return Problem(location, f"unknown key {brief(key)}", expected=", ".join(known), do=do)
 
 
 def shown(value: object, location: Location) -> str:
@@ -115,7 +119,7 @@ def shown(value: object, location: Location) -> str:
         return f"a {type(value).__name__} that is not shown"
     if isinstance(value, dict | list) and value:
         return "a mapping" if isinstance(value, dict) else "a list"
-    text = repr(value)
+    text = brief(value, 100)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

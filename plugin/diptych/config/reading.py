@@ -12,12 +12,14 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
+from diptych.config.limits import MAX_BYTES, LimitedComposer, check_aliases, check_values
 from diptych.config.secrets import is_secret
 from diptych.config.source import Location, Source
 from diptych.errors import ConfigError
 
 _BARE_COLON = re.compile(r"\s*(?:- )?([\w.-]+):\s+([^\s\"'{\[|>&*!#][^\"]*?:(?:\s[^\"]*?)?)\s*(?:\s#.*)?$")
-MAX_BYTES = 1_000_000  # a config is small; a corpus given in its place must not be parsed as YAML
+# What ruamel.yaml's scanner and constructors raise besides its own errors, for such as the date 2024-99-99 or !!bool x.
+_PARSER_FAULTS = (ValueError, LookupError, ArithmeticError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,9 @@ def read_yaml(path: str | Path, sort: Sort = CONFIG) -> tuple[dict[str, Any], So
         )
     lines: dict[Location, int] = {}
     _collect_lines(node, (), lines, set())
-    return values, Source(path, lines)
+    source = Source(path, lines)
+    check_values(values, source)
+    return values, source
 
 
 def _read_text(path: Path, sort: Sort) -> str:
@@ -70,23 +74,30 @@ def _read_text(path: Path, sort: Sort) -> str:
         raise ConfigError(f"cannot read the {sort.name} file", where=path, got=error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"the {sort.name} file is not UTF-8 text", where=path, got=f"byte {error.start}") from error
+    except ValueError as error:  # a null character or a lone surrogate in the path
+        raise ConfigError(
+            f"this cannot be the path of a {sort.name} file", where=ascii(str(path)), got=error
+        ) from error
 
 
 def _parse(text: str, path: Path, sort: Sort) -> tuple[Node | None, Any]:
     """The node graph, which knows lines, and the plain values built from it."""
     yaml = YAML(typ="safe", pure=True)
+    yaml.Composer = LimitedComposer
     try:
         node = yaml.compose(text)
         if node is None:
             return None, None
-        _refuse_cycles(node, path, sort, (), set())
+        check_aliases(node)
         return node, yaml.constructor.construct_document(node)
     except YAMLError as error:
         raise _bad_yaml(error, path, text, sort) from error
-    except RecursionError:
-        raise ConfigError(f"the {sort.name} file is nested too deeply", where=path) from None
-    except ValueError as error:  # such as the date 2024-99-99
-        raise ConfigError(f"the {sort.name} file holds a value that is no value", where=path, got=str(error)) from error
+    except ConfigError as error:
+        where = f"{path}, {error.where}" if error.where else path
+        raise ConfigError(error.what, where=where, expected=error.expected, do=error.do) from None
+    except _PARSER_FAULTS as error:
+        what = f"the {sort.name} file holds a value that is no value"
+        raise ConfigError(what, where=path, got=f"{type(error).__name__}: {error}"[:200]) from error
 
 
 def _bad_yaml(error: YAMLError, path: Path, text: str, sort: Sort) -> ConfigError:
@@ -109,21 +120,6 @@ def _to_quote(line: str) -> str:
     if found is None:
         return ""
     return f"quote the value of {found[1]}" if is_secret(found[1]) else f'quote it: "{found[2].strip()}"'
-
-
-def _refuse_cycles(node: Node, path: Path, sort: Sort, above: tuple[int, ...], done: set[int]) -> None:
-    if id(node) in above:
-        where = f"{path}, line {node.start_mark.line + 1}"
-        raise ConfigError(f"an alias in the {sort.name} contains itself", where=where, do="write the value out")
-    for child in _children(node) if id(node) not in done else ():
-        _refuse_cycles(child, path, sort, (*above, id(node)), done)
-    done.add(id(node))
-
-
-def _children(node: Node) -> list[Node]:
-    if isinstance(node, MappingNode):
-        return [child for pair in node.value for child in pair]
-    return list(node.value) if isinstance(node, SequenceNode) else []
 
 
 def _collect_lines(node: Node | None, at: Location, lines: dict[Location, int], seen: set[int]) -> None:

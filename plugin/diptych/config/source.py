@@ -9,6 +9,8 @@ from typing import TypeAlias
 
 Location: TypeAlias = tuple[str | int, ...]  # the keys and indexes that lead to a value: ("slots", "dense", "adapter")
 
+_LONGEST_KEY = 80  # characters of a key that errors show
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -56,7 +58,7 @@ def dotted(location: Location) -> str:
     """`search.rerank[0].adapter`."""
     text = ""
     for key in location:
-        text += f"[{key}]" if isinstance(key, int) else f".{key}"
+        text += f"[{key}]" if isinstance(key, int) else f".{str(key)[:_LONGEST_KEY]}"
     return text.removeprefix(".")
 
 

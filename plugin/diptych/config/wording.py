@@ -65,9 +65,14 @@ def _counted(number: int, what: str) -> str:
 
 def place(detail: Mapping[str, Any]) -> str:
     """Where one of pydantic's errors is, `must.0.match`, without the names that it gives to unions."""
-    return ".".join(part for part in map(str, detail["loc"]) if "[" not in part)
+    return ".".join(part[:60] for part in map(str, detail["loc"]) if "[" not in part)[:300]
 
 
 def found(detail: Mapping[str, Any]) -> str:
     """What one of pydantic's errors found there: `nothing`, or the value."""
-    return "nothing" if detail["type"] == "missing" else repr(detail["input"])[:80]
+    if detail["type"] == "missing":
+        return "nothing"
+    try:
+        return repr(detail["input"])[:80]
+    except (RecursionError, ValueError):  # nested without end, or an integer of more digits than Python writes
+        return f"a {type(detail['input']).__name__}"

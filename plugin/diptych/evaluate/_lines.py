@@ -9,6 +9,8 @@ from pathlib import Path
 
 from diptych.errors import EvaluationError
 
+LONGEST = 1_000_000  # characters of a line: a file without line ends must not fill the memory
+_LIMIT = f"at most {LONGEST:,} characters"
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -16,17 +18,24 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """`(line number from 1, line without its end)` of each line that is not blank. UTF-8, with or without a mark.
 
     Raises:
-        EvaluationError: the file cannot be opened, is no UTF-8, or its gzip stream is damaged.
+        EvaluationError: the file cannot be opened, is no UTF-8, its gzip stream is damaged, or a line is too long.
     """
     number = 0
     try:
         with path.open("rb") as probe:
             zipped = probe.read(2) == _GZIP_MAGIC
         with (gzip.open if zipped else open)(path, "rt", encoding="utf-8-sig", newline=None) as stream:
-            for number, line in enumerate(stream, 1):
+            for number, line in enumerate(iter(lambda: stream.readline(LONGEST + 1), ""), 1):
+                if len(line) > LONGEST:
+                    raise EvaluationError("a line is too long", where=place(path, number), expected=_LIMIT)
                 if line.strip():
                     yield number, line.rstrip("\r\n")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        ValueError,
+    ) as error:  # ValueError: no UTF-8, or no path
         raise EvaluationError(
             f"cannot read {path.name}",
             where=f"{path}, after line {number}" if number else path,

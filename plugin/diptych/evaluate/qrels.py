@@ -9,6 +9,8 @@ from pathlib import Path
 from diptych.errors import EvaluationError
 from diptych.evaluate._lines import numbered_lines, place
 
+_HIGHEST = 1_000_000  # trec_eval keeps grades in C's long, and its gains grow with them
+
 
 @dataclass(frozen=True, slots=True)
 class Qrels:
@@ -90,8 +92,12 @@ def _judgement(fields: list[str], width: int, where: str) -> tuple[str, str, int
             got=f"{len([field for field in fields if field])} columns",
             expected=f"{width} columns, as the first line has" if width in (3, 4) else "3 (BEIR) or 4 (TREC) columns",
         )
-    query, document, grade = fields[0], fields[-2], fields[-1]
+    query, document, text = fields[0], fields[-2], fields[-1]
     try:
-        return query, document, int(grade)
+        grade = int(text)
     except ValueError as error:
-        raise EvaluationError("a grade is no integer", where=where, got=repr(grade), expected="0, 1, 2, ...") from error
+        got = repr(text)[:80]
+        raise EvaluationError("a grade is no integer", where=where, got=got, expected="0, 1, 2, ...") from error
+    if abs(grade) > _HIGHEST:
+        raise EvaluationError("a grade is too high", where=where, got=text[:80], expected=f"at most {_HIGHEST:,}")
+    return query, document, grade

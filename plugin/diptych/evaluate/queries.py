@@ -9,7 +9,7 @@ from typing import Any
 from diptych.errors import EvaluationError
 from diptych.evaluate._lines import numbered_lines, place
 from diptych.evaluate.qrels import Qrels
-from diptych.types import Query
+from diptych.types import Query, is_unicode
 
 
 def read_queries(path: str | Path) -> list[Query]:
@@ -55,7 +55,7 @@ def read_beir(folder: str | Path, split: str = "test") -> tuple[list[Query], Qre
 def _query(line: str, where: str) -> Query:
     try:
         raw = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # besides bad JSON, numbers of thousands of digits and deep nesting
         raise EvaluationError("a line is no JSON", where=where, got=str(error), expected="one object a line") from error
     identifier, text = _member(raw, "_id", "id"), _member(raw, "text")
     if isinstance(identifier, int) and not isinstance(identifier, bool):
@@ -64,6 +64,9 @@ def _query(line: str, where: str) -> Query:
         raise EvaluationError(
             "a line is no query", where=where, got=line[:80], expected='{"_id": "q1", "text": "some words"}'
         )
+    if not is_unicode(identifier) or not is_unicode(text):
+        do = "mend its escapes between \\ud800 and \\udfff"
+        raise EvaluationError("a query is not valid Unicode", where=where, got=line[:80], do=do)
     return Query(text, identifier)
 
 

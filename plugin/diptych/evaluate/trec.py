@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,7 @@ from typing import Literal
 from diptych.errors import EvaluationError
 from diptych.evaluate._lines import numbered_lines, place
 from diptych.evaluate.rankings import Ranking, ordered, rank_scores
-from diptych.types import Run
+from diptych.types import Run, is_unicode
 
 
 def to_trec(run: Run, path: str | Path, *, scores: Literal["own", "rank"] = "own") -> None:
@@ -78,7 +79,7 @@ def _check_falling(values: list[float], where: str) -> None:
 
 
 def _word(word: str, where: str) -> str:
-    if word.split() != [word]:
+    if word.split() != [word] or not is_unicode(word):
         raise EvaluationError("TREC files are parted by spaces", where=where, got=repr(word), expected="one word")
     return word
 
@@ -94,9 +95,12 @@ def _row(line: str, where: str) -> tuple[str, str, float, str]:
         )
     query, _, document, _, score, tag = fields
     try:
-        return query, document, float(score), tag
+        value = float(score)
     except ValueError as error:
-        raise EvaluationError("a score is no number", where=where, got=repr(score)) from error
+        raise EvaluationError("a score is no number", where=where, got=repr(score)[:80]) from error
+    if not math.isfinite(value):
+        raise EvaluationError("a score is not finite", where=where, got=score[:80])
+    return query, document, value, tag
 
 
 def _sorted(scores: dict[str, float]) -> list[tuple[str, float]]:

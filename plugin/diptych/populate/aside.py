@@ -6,6 +6,7 @@ nobody named the file, a second run of the process leaves that of the first and 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from pathlib import Path
@@ -16,6 +17,16 @@ from diptych.errors import DocumentError, PopulateError
 from diptych.reports import SetAside
 
 EXAMPLES = 10  # kept in the report itself
+
+_LONGEST_NAME = 150  # bytes of UTF-8; file systems take 255, and a number may be added
+
+
+def report_file(collection: str) -> Path:
+    """Where a collection's documents are set aside unless a place is given; a long name is cut and told by its hash."""
+    name = collection.encode()
+    if len(name) > _LONGEST_NAME:
+        collection = f"{name[:_LONGEST_NAME].decode(errors='ignore')}-{hashlib.sha256(name).hexdigest()[:8]}"
+    return Path(f"diptych-set-aside-{collection}.jsonl")
 
 
 class SetsAside(Protocol):

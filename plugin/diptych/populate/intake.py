@@ -16,7 +16,7 @@ from diptych.populate.readers import Row
 from diptych.populate.rejected import Rejected
 from diptych.populate.seen import Meeting, SeenIds
 from diptych.tenancy import identity, settled, tenant_of
-from diptych.types import Document
+from diptych.types import LONGEST_ID, Document
 
 _TEXT_INDEXES = ("keyword", "text", "uuid", "datetime", "geo")  # payload indexes that hold no numbers or truth
 
@@ -170,4 +170,6 @@ def _id_of(raw: object) -> str:
     found: Any = raw.id if isinstance(raw, Document | Rejected) else None
     if isinstance(raw, Mapping):
         found = raw.get("_id", raw.get("id"))
-    return str(found) if isinstance(found, str | int) and not isinstance(found, bool) else ""
+    if isinstance(found, int) and not isinstance(found, bool) and found.bit_length() <= LONGEST_ID:
+        return str(found)
+    return found if isinstance(found, str) else ""

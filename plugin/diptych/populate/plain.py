@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.errors import DocumentError
+from diptych.errors import DocumentError, brief
 from diptych.types import Document
 
 DEEPEST = 64  # levels of metadata; Edge cannot read its own log again beyond 125, and then the collection is lost
@@ -43,9 +43,8 @@ def checked_point_id(chosen: object) -> int | str:
     try:
         return str(uuid.UUID(str(chosen)))
     except ValueError:
-        raise DocumentError(
-            "a plugin chose a point id that Qdrant does not take", got=repr(chosen), expected="unsigned integer or UUID"
-        ) from None
+        what, expected = "a plugin chose a point id that Qdrant does not take", "unsigned integer or UUID"
+        raise DocumentError(what, got=brief(chosen), expected=expected) from None
 
 
 def _value(value: object, level: int) -> Any:
@@ -62,14 +61,14 @@ def _value(value: object, level: int) -> Any:
 def _mapping(found: Mapping[Any, Any], level: int) -> dict[str, Any]:
     for key in found:
         if not isinstance(key, str):
-            raise DocumentError("a key of the metadata is not text", got=repr(key))
+            raise DocumentError("a key of the metadata is not text", got=brief(key))
         _require_unicode(key)
     return {key: _value(value, level + 1) for key, value in found.items()}
 
 
 def _integer(found: int, level: int) -> int:
     if not _SMALLEST <= found <= _LARGEST:
-        raise DocumentError("an integer of the metadata is beyond 64 bits", got=found)
+        raise DocumentError("an integer of the metadata is beyond 64 bits", got=brief(found))
     return found
 
 
@@ -95,7 +94,7 @@ _CONVERSIONS: tuple[tuple[Any, Callable[[Any, int], Any]], ...] = (
     (list | tuple, lambda found, level: [_value(value, level + 1) for value in found]),
     (datetime.date | datetime.time, lambda found, level: found.isoformat()),
     (uuid.UUID, lambda found, level: str(found)),
-    (decimal.Decimal, lambda found, level: _number(float(found), level)),
+    (decimal.Decimal, lambda found, level: _number(float(found) if found.is_finite() else math.nan, level)),
     (np.generic, lambda found, level: _value(found.item(), level + 1)),
     (np.ndarray, lambda found, level: _value(found.tolist(), level)),
 )

@@ -27,6 +27,7 @@ SPLIT_ARRAY = "jq -c '.[]' FILE | diptych populate -"
 VENDORED = "node_modules"
 FIRST = 100  # objects of JSON lines that tell which keys there are
 _ROWS = 1024  # of parquet at a time
+LONGEST_LINE = 16 * 2**20  # bytes of a JSON line, sixteen times the longest document as populate.max_characters has it
 _LONGEST_CELL = 2**31 - 1  # csv's own limit of 131,072 characters would end the reading
 
 
@@ -49,16 +50,27 @@ def read_json_lines(path: Path) -> Iterator[Raw]:
 def count_lines(path: Path) -> int:
     """Lines that are not empty."""
     with _opened(path) as file:
-        return sum(1 for line in file if line.strip())
+        return sum(1 for line in _bounded_lines(file) if line.strip())
 
 
-def json_lines(lines: Iterable[bytes], name: str) -> Iterator[Raw]:
+def _bounded_lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file; of one that is too long the first `LONGEST_LINE` + 1 bytes, and nothing of the rest."""
+    while line := file.readline(LONGEST_LINE + 1):
+        yield line
+        while len(line) > LONGEST_LINE and not line.endswith(b"\n"):
+            line = file.readline(LONGEST_LINE + 1)
+
+
+def json_lines(file: BinaryIO, name: str) -> Iterator[Raw]:
     """One object a line; empty lines are nothing."""
     first = True
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_bounded_lines(file), 1):
         if not line.strip():
             continue
         where = f"{name}:{number}"
+        if len(line) > LONGEST_LINE:
+            yield Rejected(where, f"the line is too long: at most {LONGEST_LINE:,} bytes")
+            continue
         if first and _opens_array(line):
             raise PopulateError(
                 "the source is one JSON array", where=where, expected="JSON lines: one object a line", do=SPLIT_ARRAY

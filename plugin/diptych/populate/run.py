@@ -13,7 +13,7 @@ from typing import Any
 
 from diptych.errors import CollectionNotFound, DiptychError, PopulateError
 from diptych.handle import CollectionHandle
-from diptych.populate.aside import Aside, reason_of
+from diptych.populate.aside import Aside, reason_of, report_file
 from diptych.populate.engine import Engine
 from diptych.populate.index import Indexer
 from diptych.populate.intake import Intake, Item, Tally
@@ -76,7 +76,7 @@ def populate(
     """
     _require_tenant(handle, tenant, sync)
     share = share_of(max_deleted, handle.populate_config.max_deleted)
-    path = report_path or (None if dry_run else Path(f"diptych-set-aside-{handle.name}.jsonl"))
+    path = report_path or (None if dry_run else report_file(handle.name))
     with ExitStack() as stack:
         stack.enter_context(turn(handle))
         aside = stack.enter_context(Aside(path, keep=report_path is None))

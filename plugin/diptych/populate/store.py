@@ -17,6 +17,7 @@ from diptych.errors import (
     FingerprintMismatch,
     PopulateError,
     RegistryError,
+    SearchError,
     StoreDamaged,
     StoreFull,
     StoreLocked,
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 FIRST_PAUSE = 0.5  # seconds; each further pause is twice as long, with jitter
 LONGEST_PAUSE = 30.0
 PAGE = 1024  # points read or deleted in one call
-_PERMANENT = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError)
-_OURS = (CollectionError, RegistryError, StoreLocked, StoreUnsupported, StoreDamaged, StoreFull)
+_PERMANENT = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, OverflowError, RecursionError)
+_OURS = (CollectionError, RegistryError, SearchError, StoreLocked, StoreUnsupported, StoreDamaged, StoreFull)
 _WORTH_ANOTHER_TRY = {408, 425, 429}
 
 _GRPC_PERMANENT = {"INVALID_ARGUMENT", "NOT_FOUND", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED"}

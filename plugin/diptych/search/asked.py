@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -11,17 +10,20 @@ from typing import NamedTuple
 from qdrant_client import models
 
 from diptych.config.problems import nearest
-from diptych.errors import SearchError
+from diptych.errors import SearchError, brief
 from diptych.handle import CollectionHandle
 from diptych.payloads import field_of, id_fields
+from diptych.search.filters import require_usable
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.stages import require_count
 from diptych.slots import Slot
 from diptych.tenancy import narrowed, scope
-from diptych.types import Query
+from diptych.types import Query, is_unicode
 from diptych.view import View
 
 MOST = 100_000  # hits a query can ask for; Qdrant reserves memory for them before it looks
+MOST_CHARACTERS = 1_000_000  # of a query, as of a document
+_LARGEST_SCORE = 3.4e38  # float32's
 _RESCORERS = ("multivector", "dense")
 
 
@@ -136,7 +138,12 @@ def texts_of(queries: Sequence[str | Query]) -> list[str]:
                 "a query is not text", where=f"query {position}", got=type(text).__name__, expected="str or Query"
             )
         if not text.strip():
-            raise SearchError("a query is empty", where=f"query {position}", got=repr(text))
+            raise SearchError("a query is empty", where=f"query {position}", got=repr(text[:80]))
+        if not is_unicode(text):
+            raise SearchError("a query is not valid Unicode", where=f"query {position}", got=ascii(text[:80]))
+        if len(text) > MOST_CHARACTERS:
+            got, expected = f"{len(text):,} characters", f"at most {MOST_CHARACTERS:,}"
+            raise SearchError("a query is too long", where=f"query {position}", got=got, expected=expected)
     return texts
 
 
@@ -186,7 +193,7 @@ def _require_kind(slot: Slot, kinds: Sequence[str], verb: str) -> None:
 
 def _limit(pipeline: Pipeline, limit: int | None, offset: int, default: int) -> int:
     if not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
-        raise SearchError("offset is not usable", got=repr(offset), expected="an integer, 0 or more")
+        raise SearchError("offset is not usable", got=brief(offset), expected="an integer, 0 or more")
     depth = MOST if pipeline.depth is None else min(MOST, pipeline.depth)
     if limit is None:
         limit = max(1, min(default, depth - offset))
@@ -195,7 +202,7 @@ def _limit(pipeline: Pipeline, limit: int | None, offset: int, default: int) -> 
         raise SearchError(
             "limit and offset ask for more hits than the pipeline passes on",
             where=repr(pipeline),
-            got=f"limit {limit} + offset {offset}",
+            got=f"limit {brief(limit)} + offset {brief(offset)}",
             expected=f"at most {depth}",
             do="raise the candidates of its narrowest stage" if depth < MOST else "read everything with client.scroll",
         )
@@ -204,14 +211,23 @@ def _limit(pipeline: Pipeline, limit: int | None, offset: int, default: int) -> 
 
 def _check_types(filter: object, params: object, threshold: object, with_payload: object) -> None:
     _require_model("filter", filter, models.Filter)
+    if isinstance(filter, models.Filter):
+        require_usable(filter)
     _require_model("params", params, models.SearchParams)
-    if threshold is not None and not (isinstance(threshold, int | float) and math.isfinite(threshold)):
-        raise SearchError("score_threshold is no finite number", got=repr(threshold))
+    if threshold is not None and not _is_finite(threshold):
+        raise SearchError("score_threshold is no finite number", got=type(threshold).__name__, expected="a number")
     if isinstance(with_payload, bool):
         return
     keys = with_payload if isinstance(with_payload, Collection) and not isinstance(with_payload, str) else (None,)
-    if not all(isinstance(key, str) for key in keys):
-        raise SearchError("with_payload is not usable", got=repr(with_payload), expected="True, False or some keys")
+    if not all(isinstance(key, str) and is_unicode(key) for key in keys):
+        got = brief(with_payload)
+        raise SearchError("with_payload is not usable", got=got, expected="True, False or some keys")
+
+
+def _is_finite(number: object) -> bool:
+    if not isinstance(number, int | float) or isinstance(number, bool):
+        return False
+    return abs(number) <= _LARGEST_SCORE  # as no NaN is, and without turning a huge integer into a float
 
 
 def _require_model(name: str, value: object, kind: type) -> None:

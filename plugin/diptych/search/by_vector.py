@@ -49,6 +49,7 @@ def search_by_vector(
 
 
 _UNKNOWN = "(a vector)"
+_LARGEST_TERM = 2**32 - 1
 
 
 def _slot_of(asked: Asked) -> Slot:
@@ -69,8 +70,13 @@ def _input(slot: Slot, vector: ArrayLike | SparseVector) -> Input:
     if isinstance(vector, SparseVector) or slot.kind == "sparse":
         if not (isinstance(vector, SparseVector) and slot.kind == "sparse"):
             raise _unfit(slot, type(vector).__name__, "SparseVector" if slot.kind == "sparse" else "numbers")
+        _require_sparse(vector, slot)
         return models.SparseVector(indices=vector.indices.tolist(), values=vector.values.tolist())
-    found = np.asarray(vector, np.float32)
+    try:
+        with np.errstate(over="ignore"):  # what is beyond float32 is infinite, and refused below
+            found = np.asarray(vector, np.float32)
+    except (TypeError, ValueError, OverflowError):
+        raise _unfit(slot, type(vector).__name__, "an array of numbers") from None
     axes = 1 if slot.kind == "dense" else 2
     dimension = slot.generation.dimension if slot.generation else None
     if found.ndim != axes or (dimension is not None and found.shape[-1] != dimension) or not found.size:
@@ -78,6 +84,16 @@ def _input(slot: Slot, vector: ArrayLike | SparseVector) -> Input:
     if not np.isfinite(found).all():
         raise _unfit(slot, "NaN or infinity", "finite numbers")
     return found.tolist()
+
+
+def _require_sparse(vector: SparseVector, slot: Slot) -> None:
+    indices, values = vector.indices, vector.values
+    if indices.size and not (np.diff(indices.astype(np.float64)) > 0).all():
+        raise _unfit(slot, "indices in another order, or twice", "ascending indices")
+    if indices.size and not 0 <= int(indices[0]) <= int(indices[-1]) <= _LARGEST_TERM:
+        raise _unfit(slot, f"indices {indices[0]} to {indices[-1]}", f"indices from 0 to {_LARGEST_TERM}")
+    if not np.isfinite(values).all():
+        raise _unfit(slot, "NaN or infinity", "finite numbers")
 
 
 def _unfit(slot: Slot, got: str, expected: str) -> SearchError:

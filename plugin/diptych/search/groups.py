@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from diptych.errors import SearchError
+from diptych.errors import SearchError, brief
 from diptych.handle import CollectionHandle
 from diptych.payloads import to_payload
 from diptych.search.asked import Asked, Options
@@ -70,7 +70,7 @@ def search_groups(
     """
     require_count("group_size", group_size, "search_groups")
     if not isinstance(group_by, str) or not group_by:
-        raise SearchError("group_by is no payload key", got=repr(group_by), expected="such as 'section'")
+        raise SearchError("group_by is no payload key", got=brief(group_by), expected="such as 'section'")
 
     options = Options(pipeline, limit, 0, filter, score_threshold, params, with_payload, tenant)
 

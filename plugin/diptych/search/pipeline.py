@@ -9,7 +9,7 @@ from qdrant_client import models
 
 from diptych.config.models import DbsfFusion, LinearFusion, RerankStage, RrfFusion, SearchConfig
 from diptych.config.models import SearchParams as ParamsConfig
-from diptych.errors import SearchError
+from diptych.errors import SearchError, brief
 from diptych.search.stages import Dbsf, Diversify, EarlyExit, Fusion, Linear, Rerank, Rescore, Rrf, Stage, require_count
 from diptych.slots import Slot
 
@@ -149,7 +149,7 @@ class Pipeline:
         for position, (name, kinds) in enumerate(fields):
             if isinstance(stage, kinds):
                 return name, bool(self.rerank) or any(getattr(self, other) for other, _ in fields[position:])
-        raise SearchError("this is no stage", got=repr(stage), expected="such as Rrf(), Rescore(...) or Rerank(...)")
+        raise SearchError("this is no stage", got=brief(stage), expected="such as Rrf(), Rescore(...) or Rerank(...)")
 
 
 def _fusion(config: SearchConfig) -> Fusion:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from diptych.errors import SearchError
+from diptych.errors import SearchError, brief
 from diptych.protocols import Reranker
 
 
@@ -98,7 +98,7 @@ class Diversify:
         _require_count("candidates", self.candidates, self)
         if not _is_number(self.relevance) or not 0 <= self.relevance <= 1:
             raise SearchError(
-                "relevance is out of range", where="Diversify", got=repr(self.relevance), expected="0 to 1"
+                "relevance is out of range", where="Diversify", got=brief(self.relevance), expected="0 to 1"
             )
 
     def __repr__(self) -> str:
@@ -148,7 +148,7 @@ class Rerank:
     def __post_init__(self) -> None:
         _require_count("candidates", self.candidates, self)
         if not _is_number(self.weight) or not 0 <= self.weight <= 1:
-            raise SearchError("weight is out of range", where="Rerank", got=repr(self.weight), expected="0 to 1")
+            raise SearchError("weight is out of range", where="Rerank", got=brief(self.weight), expected="0 to 1")
         if self.weight < 1 and self.early_exit is not None:
             raise SearchError(
                 "early_exit looks at the reranker's scores alone, which do not settle a weighed order",
@@ -183,7 +183,7 @@ Stage: TypeAlias = Fusion | Rescore | Diversify | Rerank
 def require_count(what: str, value: object, where: str) -> None:
     """Raise SearchError unless `value` is an integer of at least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise SearchError(f"{what} is not a positive integer", where=where, got=repr(value), expected="1 or more")
+        raise SearchError(f"{what} is not a positive integer", where=where, got=brief(value), expected="1 or more")
 
 
 def _require_count(what: str, value: object, stage: object) -> None:
@@ -200,7 +200,7 @@ def _require_weights(weights: Mapping[str, float], stage: object) -> None:
             raise SearchError(
                 f"the weight of {slot!r} is not usable",
                 where=type(stage).__name__,
-                got=repr(weight),
+                got=brief(weight),
                 expected="a finite number, 0 or more",
             )
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from diptych.errors import CollectionNotFound, DiptychError, SearchError, StoreUnavailable
+from qdrant_client.http.exceptions import UnexpectedResponse
+
+from diptych.errors import CollectionNotFound, DiptychError, SearchError, StoreError, StoreUnavailable
 from diptych.view import View
 
 T = TypeVar("T")
+_NOT_THE_REQUEST = {401, 403, 408, 425, 429}  # who asks, or when
 
 
 def ask(handle: View, call: Callable[[], T]) -> T:
     """What the store answers to `call`.
 
     Raises:
-        SearchError, CollectionNotFound, StoreUnavailable: it does not, and why.
+        SearchError: what is asked cannot be answered.
+        CollectionNotFound, StoreUnavailable, StoreError: the collection or the store is at fault.
     """
     try:
         return call()
@@ -25,8 +29,17 @@ def ask(handle: View, call: Callable[[], T]) -> T:
         raise _failure(handle, error) from error
 
 
+def is_refusal(error: BaseException | None) -> bool:
+    """Whether the store finds fault with what it is asked, so that asking again changes nothing."""
+    if isinstance(error, UnexpectedResponse):
+        return 400 <= (error.status_code or 500) < 500 and error.status_code not in _NOT_THE_REQUEST
+    if callable(code := getattr(error, "code", None)):  # gRPC's, told by its shape, since grpc has no types
+        return getattr(code(), "name", "") in ("INVALID_ARGUMENT", "OUT_OF_RANGE", "NOT_FOUND")
+    return isinstance(error, SearchError | ValueError | TypeError | OverflowError | AssertionError | RecursionError)
+
+
 def _failure(handle: View, error: Exception) -> DiptychError:
-    """What the client's error means: no collection, no store, or a request it refuses."""
+    """What the client's error means: no collection, no store, a request it refuses, or a fault of its own."""
     where, got = f"collection {handle.name!r}", f"{type(error).__name__}: {error}"[:500]
     try:
         exists = handle.client.collection_exists(handle.name)
@@ -34,4 +47,6 @@ def _failure(handle: View, error: Exception) -> DiptychError:
         return StoreUnavailable("the store does not answer", where=where, got=got, do="search again once it does")
     if not exists:
         return CollectionNotFound("the collection is gone", where=where, do="fill it again: diptych populate SOURCE")
-    return SearchError("the store refuses the search", where=where, got=got)
+    if is_refusal(error):
+        return SearchError("the store refuses the search", where=where, got=got, do="mend the filter or the parameters")
+    return StoreError("the store fails at the search", where=where, got=got, do="see the store's own log")

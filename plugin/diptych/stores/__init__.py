@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 from diptych.config.tenant import placement
 from diptych.environment import interpolate
 from diptych.errors import CollectionNotFound, ConfigError, StoreUnavailable, StoreURLError
+from diptych.types import is_unicode
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -71,6 +73,7 @@ def open_store(
         CollectionNotFound, StoreError: there is no `edge:` folder, or it holds no store, and `create` is false.
     """
     url = interpolate(url, where="store")
+    _require_possible(url)
     scheme, _, rest = url.partition(":")
     own = registry.hook.diptych_open_store(url=url) if registry is not None else None
     if cluster is not None and cluster.given and (own is not None or scheme not in _SERVERS):
@@ -83,11 +86,23 @@ def open_store(
         return _edge(Path(base or ".") / Path(rest).expanduser(), create, classes)
     if scheme in _SERVERS and urlsplit(url).hostname:
         return _reachable(_server(url, api_key, timeout, cluster, classes), url)
-    raise StoreURLError(
-        "no store answers for this URL",
-        got=_without_secrets(url),
-        expected="edge:PATH, memory:, http(s)://HOST:PORT or grpc(s)://HOST:PORT",
-    )
+    raise _no_store(_without_secrets(url))
+
+
+def _require_possible(url: str) -> None:
+    """Raise StoreURLError for what can be neither an address nor a path."""
+    try:
+        possible = is_unicode(url) and url.isprintable() and len(url) <= _LONGEST_URL
+        possible = possible and (urlsplit(url).port or 1) > 0
+    except ValueError:  # a port that is no number, or half an IPv6 address
+        possible = False
+    if not possible:
+        raise _no_store(f"{url.partition(':')[0][:40]}: and what cannot be an address or a path")
+
+
+def _no_store(got: str) -> StoreURLError:
+    expected = "edge:PATH, memory:, http(s)://HOST:PORT or grpc(s)://HOST:PORT"
+    return StoreURLError("no store answers for this URL", got=got, expected=expected)
 
 
 def open_store_of(
@@ -114,9 +129,10 @@ def is_store_url(text: str) -> bool:
 
     A scheme is what RFC 3986 calls one; a single letter is a drive of Windows, and what exists is a path.
     """
-    return _SCHEME.match(text) is not None and not Path(text).exists()
+    return _SCHEME.match(text) is not None and not os.path.exists(text)  # Path.exists raises for names that cannot be
 
 
+_LONGEST_URL = 4096  # characters, as Linux's longest path
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
@@ -134,7 +150,7 @@ def _memory(classes: Classes | None) -> QdrantBase:
 def _edge(path: Path, create: bool, classes: Classes | None) -> QdrantBase:
     from diptych.stores.edge import EdgeClient
 
-    if not create and not path.is_dir():
+    if not create and not os.path.isdir(path):
         do = "fill it first: diptych populate SOURCE; or check the path"
         raise CollectionNotFound("there is no embedded store", where=f"edge:{path}", got="no such folder", do=do)
     return (classes.edge if classes else EdgeClient)(path, create=create)

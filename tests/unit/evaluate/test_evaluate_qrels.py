@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,27 @@ def test_judgements_can_be_restricted_to_some_queries() -> None:
     kept = Qrels(JUDGED, "here").restricted(["q2", "unknown"])
     assert kept == Qrels({"q2": {"d1": 1}}, "here")
     assert len(kept) == 1
+
+
+@pytest.mark.parametrize(
+    "grade", [str(2**63), str(-(2**63) - 1), "1000001", "9" * 5000, "0x1", "1.5", "nan", "1e3", "\u0661\ud7ff"]
+)
+def test_a_grade_that_no_measure_can_use_is_told(tmp_path: Path, grade: str) -> None:
+    path = tmp_path / "qrels.tsv"
+    path.write_text(f"q1\td1\t1\nq1\td2\t{grade}\n", encoding="utf-8")
+    with pytest.raises(EvaluationError, match=r"a grade is (no integer|too high)(.|\n)*line 2") as caught:
+        Qrels.read(path)
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_file_without_line_ends_does_not_fill_the_memory(tmp_path: Path) -> None:
+    path = tmp_path / "qrels.tsv.gz"
+    path.write_bytes(gzip.compress(b"q" * 50_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(EvaluationError, match="a line is too long"):
+            Qrels.read(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000_000

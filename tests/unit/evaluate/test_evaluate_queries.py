@@ -69,3 +69,24 @@ def test_a_judged_query_without_text_is_an_error(tmp_path: Path) -> None:
     (folder / "qrels" / "test.tsv").write_text(QRELS + "q9\td1\t1\n")
     with pytest.raises(EvaluationError, match=r"1 of 3 judged queries have no text\n.*\n  got: q9"):
         read_beir(folder)
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("[" * 100_000, "no JSON"),
+        ('{"_id": "q", "text": ' + "[" * 5000 + "]" * 5000 + "}", "no JSON|no query"),
+        ('{"_id": ' + "9" * 5000 + ', "text": "a"}', "no JSON"),
+        ('{"_id": "\\ud800", "text": "a"}', "not valid Unicode"),
+        ('{"_id": "q", "text": "a \\udfff"}', "not valid Unicode"),
+        ('{"_id": "q", "text": "' + "a" * 1_000_001 + '"}', "a line is too long"),
+    ],
+    ids=["deep", "deep text", "a huge id", "an id that is no Unicode", "a text that is no Unicode", "a long line"],
+)
+def test_a_hostile_line_of_queries_is_told_with_its_number(tmp_path: Path, line: str, text: str) -> None:
+    path = tmp_path / "queries.jsonl"
+    path.write_text('{"_id": "1", "text": "fine"}\n' + line + "\n")
+    with pytest.raises(EvaluationError, match=rf"({text})(.|\n)*line 2") as caught:
+        read_queries(path)
+    assert len(str(caught.value)) < 1000
+    str(caught.value).encode()

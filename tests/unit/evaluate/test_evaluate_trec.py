@@ -86,3 +86,16 @@ def test_a_bad_line_is_named_with_its_number(tmp_path: Path, text: str, message:
     (tmp_path / "run").write_text(text)
     with pytest.raises(EvaluationError, match=message):
         from_trec(tmp_path / "run")
+
+
+@pytest.mark.parametrize("score", ["nan", "inf", "-inf", "1e999"])
+def test_a_score_that_cannot_be_ordered_is_told(tmp_path: Path, score: str) -> None:
+    path = tmp_path / "run.trec"
+    path.write_text(f"q1 Q0 d1 1 2.0 t\nq1 Q0 d2 2 {score} t\n")
+    with pytest.raises(EvaluationError, match=r"a score is not finite(.|\n)*line 2"):
+        from_trec(path)
+
+
+def test_an_id_that_is_no_unicode_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match="parted by spaces"):
+        to_trec(Run("r", {"q": [("\ud800", 1.0)]}), tmp_path / "run.trec")

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import sys
+import tracemalloc
 from collections.abc import Iterator, Sized
 from pathlib import Path
 from typing import Any
@@ -264,3 +265,34 @@ def test_texts_in_files_have_no_columns(tmp_path: Path) -> None:
     write(tmp_path / "notes" / "a.txt", "words")
     with pytest.raises(PopulateError, match="texts in files have no columns"):
         open_source(tmp_path / "notes", id_column="name")
+
+
+def test_a_line_without_end_is_rejected_in_little_memory_and_the_rest_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.jsonl.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(b'{"id": "1", "text": "fine"}\n')
+        for _ in range(80):
+            file.write(b"x" * 2**20)
+        file.write(b'\n{"id": "2", "text": "fine"}\n' + b'{"id": "3", "text": "' + b"y" * 2**24)
+    tracemalloc.start()
+    try:
+        found = list(open_source(path))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [row.get("id") if isinstance(row, dict) else row.reason for row in found] == [
+        "1", "the line is too long: at most 16,777,216 bytes", "2", "the line is too long: at most 16,777,216 bytes",
+    ]  # fmt: skip
+    assert peak < 5 * 2**24
+
+
+@pytest.mark.parametrize(
+    "line", ["[" * 100_000, '{"id": ' + "9" * 5000 + "}", '{"id": "1", "text": ' + "[" * 3000 + "]" * 3000 + "}"]
+)
+def test_a_line_that_python_cannot_hold_is_rejected(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "corpus.jsonl"
+    path.write_text('{"id": "1", "text": "fine"}\n' + line + "\n")
+    first, second = open_source(path)
+    assert isinstance(first, dict)
+    assert isinstance(second, Rejected)
+    assert second.reason.startswith("not JSON")

@@ -14,6 +14,8 @@ MEND = "open the collection again; if it recurs: diptych doctor --repair"
 
 Build = Callable[[re.Match[str], str, bool], DiptychError]
 
+_INTERNAL = re.compile(r"(?i)io error|os error|\binternal\b|service error|memory|corrupt|panic|cancelled|no space")
+
 
 @contextmanager
 def told(collection: str, *, reading: bool) -> Iterator[None]:
@@ -33,7 +35,11 @@ def explain(raw: BaseException, collection: str, *, reading: bool) -> DiptychErr
     for pattern, build in _MEANINGS:
         if found := re.search(pattern, text):
             return build(found, f"collection {collection!r}", reading)
-    return StoreError("Qdrant Edge refused the operation", where=f"collection {collection!r}", got=reason(raw))
+    where = f"collection {collection!r}"
+    if reading and not _INTERNAL.search(text):
+        do = "mend the filter, the vector or the parameters"
+        return SearchError("Qdrant Edge refuses the search", where=where, got=reason(raw), do=do)
+    return StoreError("Qdrant Edge refused the operation", where=where, got=reason(raw))
 
 
 def reason(raw: BaseException) -> str:

@@ -1,0 +1,80 @@
+"""Limits of what a config may hold, so that no file or mapping costs more to read than a person could write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ruamel.yaml.composer import Composer
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+
+from diptych.config.source import Source
+from diptych.errors import ConfigError
+from diptych.json_faults import MAX_DEPTH, first_fault
+
+MAX_BYTES = 250_000  # a config is small; a corpus given in its place must not be parsed as YAML
+MAX_VALUES = 20_000  # keys and values, each alias counted as what it stands for
+
+
+class LimitedComposer(Composer):
+    """Builds the nodes of a YAML document and stops where it is too deep or too long, before the rest is read."""
+
+    _depth, _count = 0, 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """As the base class."""
+        self._depth, self._count = self._depth + 1, self._count + 1
+        if self._depth > MAX_DEPTH:
+            raise too_deep()
+        if self._count > MAX_VALUES:
+            raise too_many()
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+def too_deep() -> ConfigError:
+    """Of a config that is nested beyond what anybody reads."""
+    return ConfigError("the config is nested too deeply", expected=f"at most {MAX_DEPTH} levels")
+
+
+def too_many() -> ConfigError:
+    """Of a config that holds too much, as it stands or through its aliases."""
+    return ConfigError("the config holds too many values", expected=f"at most {MAX_VALUES:,}, aliases written out")
+
+
+def check_aliases(root: Node) -> None:
+    """Raise ConfigError where aliases contain themselves, or stand for more than a config may hold."""
+    _expanded(root, set(), {})
+
+
+def _expanded(node: Node, above: set[int], known: dict[int, int]) -> int:
+    """How many values the node is when its aliases are written out."""
+    if id(node) in above:
+        where = f"line {node.start_mark.line + 1}"
+        raise ConfigError("an alias in the config contains itself", where=where, do="write the value out")
+    if id(node) not in known:
+        above.add(id(node))
+        known[id(node)] = 1 + sum(_expanded(child, above, known) for child in children(node))
+        above.remove(id(node))
+    if known[id(node)] > MAX_VALUES:
+        raise too_many()
+    return known[id(node)]
+
+
+def children(node: Node) -> list[Node]:
+    """The nodes directly below; of a mapping its keys and values in turn."""
+    if isinstance(node, MappingNode):
+        return [child for pair in node.value for child in pair]
+    return list(node.value) if isinstance(node, SequenceNode) else []
+
+
+def check_values(raw: Mapping[str, Any], source: Source) -> None:
+    """Raise ConfigError for what no config can use: too much, numbers beyond 64 bits, text that is no Unicode.
+
+    From a file, dates, bytes and numbers that are not finite are refused, too; Python may hand over any object.
+    """
+    fault = first_fault(raw, most=MAX_VALUES, plain=source.path is not None)
+    if fault is not None:
+        where = source.where(fault.at)
+        raise ConfigError(fault.what, where=where, got=fault.got, expected=fault.expected, location=fault.at)
