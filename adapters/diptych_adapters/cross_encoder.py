@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from sentence_transformers import CrossEncoder
 
 from diptych.protocols import Pair
 from diptych.types import Floats
 from diptych_adapters.engines.choosing import PAIRS
 from diptych_adapters.engines.general import GENERAL
-from diptych_adapters.engines.parts import Whole, is_plain
+from diptych_adapters.engines.runner import Inputs
 from diptych_adapters.model_options import CrossEncoderOptions
 from diptych_adapters.models import ModelError
 from diptych_adapters.pipelines import Pipeline, find, load, require
 
-ACTIVATIONS = {"sigmoid": torch.nn.Sigmoid, "identity": torch.nn.Identity}
+if TYPE_CHECKING:
+    import torch
+
+ACTIVATIONS = {"sigmoid": "Sigmoid", "identity": "Identity"}  # and what torch calls them
 
 
 class CrossEncoderReranker(Pipeline):
@@ -31,35 +33,59 @@ class CrossEncoderReranker(Pipeline):
 
     options_model = CrossEncoderOptions
     independent = True
+    trial: ClassVar[Inputs] = PAIRS
 
     def __init__(self, options: CrossEncoderOptions) -> None:
         folder = find(options)
         architectures = ("ForSequenceClassification", "ForCausalLM")
         require("CrossEncoder", folder, architectures=architectures, instead="use a reranking model")
-        super().__init__(folder, load(CrossEncoder, folder, options), options)
-        _check_labels(self.model.num_labels, self.name)
+        super().__init__(folder, lambda: load("CrossEncoder", folder, options), options)
         self._batch_size, self._prompt = options.batch_size, options.prompt
-        self._activation = ACTIVATIONS[options.activation]() if options.activation else None
+        self._activation: str = self._facts(lambda: _facts(self.model, options, self.name))["activation"]
+        self._start()
+        self.look_at([(query, document) for query in GENERAL[:-3] for document in GENERAL[-9:]])
+
+    def _run_library(self) -> None:
+        from diptych_adapters.engines.parts import Whole, is_plain
+
         whole = Whole(self.model, "scores") if is_plain(self.model) and not self._prompt else None
         typed = "token_type_ids" in self.model.tokenizer.model_input_names
-        self._run_by(whole, self._by_library_raw, trial=PAIRS, typed=typed)
-        self.look_at([(query, document) for query in GENERAL[:-3] for document in GENERAL[-9:]])
+        self._run_by(whole, self._by_library_raw, typed=typed)
 
     def predict(self, pairs: Sequence[Pair]) -> Floats:
         """Scores float32 `[n]` in the order of `pairs`, higher is better; of a pair too long the longer text is cut."""
         if not pairs:
             return np.zeros(0, np.float32)
-        scores = self._by_runner(pairs) if self.runner else self._by_library(pairs, self._activation)
+        scores = self._by_runner(pairs) if self.runner else self._by_library(pairs, None)
         return np.ascontiguousarray(scores, np.float32)
 
     def _by_runner(self, pairs: Sequence[Pair]) -> Floats:
         assert self.runner
-        activation = self._activation or self.model.activation_fn
+        raw = self.runner.encode(pairs)[:, 0]
+        if self._activation == "Identity":
+            return raw
+        if self._activation == "Sigmoid" and not self.numerics.startswith("torch"):
+            return np.asarray(1 / (1 + np.exp(-np.maximum(raw, -700).astype(np.float64))), np.float32)
+        return self._activated(raw)
+
+    def _activated(self, raw: Floats) -> Floats:
+        import torch
+
+        activation = self._own_activation() or self.model.activation_fn
         with torch.inference_mode():
-            return activation(torch.from_numpy(self.runner.encode(pairs)[:, 0])).numpy()  # type: ignore[no-any-return]
+            return np.asarray(activation(torch.from_numpy(raw)).numpy(), np.float32)
+
+    def _own_activation(self) -> torch.nn.Module | None:
+        """What the options name; None for the model's own."""
+        import torch
+
+        name = self._options.activation if isinstance(self._options, CrossEncoderOptions) else None
+        return getattr(torch.nn, ACTIVATIONS[name])() if name else None
 
     def _by_library_raw(self) -> Floats:
         """The library's scores of the trial pairs before the activation, `[n, 1]`."""
+        import torch
+
         return self._by_library(PAIRS, torch.nn.Identity())[:, None]
 
     def _by_library(self, pairs: Sequence[Pair], activation: torch.nn.Module | None) -> Floats:
@@ -69,8 +95,14 @@ class CrossEncoderReranker(Pipeline):
                 prompt=self._prompt,
                 batch_size=self._batch_size,
                 show_progress_bar=False,
-                activation_fn=activation,
+                activation_fn=activation or self._own_activation(),
             )
+
+
+def _facts(model: Any, options: CrossEncoderOptions, name: str) -> dict[str, Any]:
+    """What the adapter must know of the library's model."""
+    _check_labels(model.num_labels, name)
+    return {"activation": ACTIVATIONS[options.activation] if options.activation else type(model.activation_fn).__name__}
 
 
 def _check_labels(labels: int, name: str) -> None:

@@ -7,14 +7,14 @@ versions are left out: a hub model and a local copy of its files have one space.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import mmap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from diptych.checked import recalled, remember, stamps
 from diptych.protocols import Fingerprint
 
 DIGITS = 12
@@ -113,7 +113,7 @@ def tokenizer_digest(folders: Iterable[Path]) -> str:
     """
     for folder in folders:
         if (folder / "tokenizer.json").is_file():
-            whole = _tokenizer_content(*_stamp(folder / "tokenizer.json"))
+            whole = _once(folder / "tokenizer.json", _tokenizer_content)
             return digest([whole, told]) if (told := _overridden(folder)) else whole
         if found := [folder / name for name in VOCABULARIES if (folder / name).is_file()]:
             return digest([file_sha256(path) for path in found])
@@ -121,8 +121,8 @@ def tokenizer_digest(folders: Iterable[Path]) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes; kept for the process as long as its size and time of change stay."""
-    return _sha256(*_stamp(path))
+    """The sha256 of a file's bytes; remembered as long as its stamp stays, see `diptych.checked`."""
+    return _once(path, _sha256)
 
 
 def digest(value: Any) -> str:
@@ -142,7 +142,7 @@ def read_json_list(path: Path) -> list[Mapping[str, Any]]:
 
 def _content(path: Path) -> list[str]:
     """What counts of one file of weights: each of its tensors, or all bytes."""
-    return _tensors(*_stamp(path)) if path.suffix == ".safetensors" else [file_sha256(path)]
+    return _once(path, _tensors) if path.suffix == ".safetensors" else [file_sha256(path)]
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -164,25 +164,17 @@ def _overridden(folder: Path) -> dict[str, Any]:
     return told | ({"truncation_side": "left"} if config.get("truncation_side") == "left" else {})
 
 
-def _stamp(path: Path) -> tuple[str, int, int]:
-    status = path.stat()
-    return str(path), status.st_mtime_ns, status.st_size
-
-
-@functools.lru_cache(maxsize=256)
-def _sha256(path: str, modified: int, size: int) -> str:
+def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@functools.lru_cache(maxsize=64)
-def _tokenizer_content(path: str, modified: int, size: int) -> str:
-    content = json.loads(Path(path).read_text("utf-8"))
+def _tokenizer_content(path: Path) -> str:
+    content = json.loads(path.read_text("utf-8"))
     return digest({key: value for key, value in content.items() if key not in ("padding", "truncation")})
 
 
-@functools.lru_cache(maxsize=64)
-def _tensors(path: str, modified: int, size: int) -> list[str]:
+def _tensors(path: Path) -> list[str]:
     """Name, type, shape and sha256 of each tensor, after the safetensors format: header length, JSON header, data."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         start = 8 + int.from_bytes(data[:8], "little")
@@ -192,6 +184,26 @@ def _tensors(path: str, modified: int, size: int) -> list[str]:
             for name, facts in header.items()
             if name != "__metadata__" and not name.endswith(COUNTERS)
         ]
+
+
+Content = TypeVar("Content", str, list[str])
+_known: dict[tuple[str, str], tuple[object, Any]] = {}
+
+
+def _once(path: Path, read: Callable[[Path], Content]) -> Content:
+    """What `read` makes of a file; remembered for this process and the next ones as long as the file stays as it is."""
+    key, state = (read.__name__, str(path.absolute())), stamps([path.absolute()])
+    if state is None:  # so young that it may change again without a trace
+        return read(path)
+    if key in _known and _known[key][0] == state:
+        return _known[key][1]  # type: ignore[no-any-return]
+    made = recalled(f"digests{read.__name__}", key[1], state)
+    if made is None:
+        made = read(path)
+        if stamps([path.absolute()]) == state:
+            remember(f"digests{read.__name__}", key[1], state, made)
+    _known[key] = state, made
+    return made  # type: ignore[no-any-return]
 
 
 def _slice_sha256(data: mmap.mmap, start: int, begin: int, end: int) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sentence_transformers import MultiVectorEncoder
 
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
@@ -37,7 +36,7 @@ class LateInteractionEncoder(Pipeline):
     def __init__(self, options: MultiVectorOptions) -> None:
         folder = find(options)
         _check_trained(folder)
-        super().__init__(folder, load(MultiVectorEncoder, folder, options), options)
+        super().__init__(folder, lambda: load("MultiVectorEncoder", folder, options), options)
         self._batch_size = options.batch_size
         self._prompts = prompts_of(self.model, options)
         ends_normal = pipeline_steps(self.model)[-1:] == ["normalize"]

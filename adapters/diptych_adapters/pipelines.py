@@ -1,27 +1,34 @@
-"""Loads sentence-transformers pipelines and tells what decides their vectors. Imports torch: import it lazily."""
+"""Loads sentence-transformers pipelines and tells what decides their vectors.
+
+Neither torch nor sentence-transformers is imported before a model is loaded, and a model that OpenVINO or ONNX Runtime
+has run before need not be loaded; see `prepared`.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar, Self
-
-import torch
-import transformers
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from diptych.protocols import Fingerprint
 from diptych.types import Floats
 from diptych_adapters import fingerprints
-from diptych_adapters.engines.choosing import Job, runner_for, unfit
+from diptych_adapters.engines import processor
+from diptych_adapters.engines.choosing import TRIAL, Job, runner_for, unfit
 from diptych_adapters.engines.runner import Inputs, Runner
 from diptych_adapters.engines.tokens import Tokens
 from diptych_adapters.engines.workers import spread
 from diptych_adapters.model_options import PromptOptions, TorchOptions
 from diptych_adapters.models import HUB_PATTERNS, ModelError, ModelFolder, check_safe, resolve
 from diptych_adapters.pipeline_steps import pipeline_steps
-from diptych_adapters.quiet import quiet
+from diptych_adapters.prepared import Prepared, identity_of, state_of, subject_of
+
+if TYPE_CHECKING:
+    import torch
 
 _loading = threading.Lock()
 _NO_LIMIT = 10**9  # tokenizers without a limit say a number far above this one
@@ -34,20 +41,41 @@ class Pipeline:
     """A sentence-transformers model behind an adapter: its folder, its options, what runs it, and a lock.
 
     The lock is for the library's own path: a fast tokenizer holds its padding and truncation settings for the call.
+
+    Args:
+        folder: of the model.
+        load: the library's model, ready to encode.
+        options: of the adapter.
     """
 
     options_model: ClassVar[type[TorchOptions]]
+    trial: ClassVar[Inputs] = TRIAL  # what a graph must answer as the library does
 
-    def __init__(self, folder: ModelFolder, model: Any, options: TorchOptions) -> None:
+    def __init__(self, folder: ModelFolder, load: Callable[[], Any], options: TorchOptions) -> None:
         self.name = folder.name
-        self.model = model
         self.runner: Runner | None = None
-        self._options, self._folder = options, folder
+        self._options, self._folder, self._load_model = options, folder, load
+        self._model: Any = None
         self._job: Job | None = None
         self._seen: list[object] = []
-        self._lock = threading.Lock()
-        self._digests = fingerprints.digests(folder.module_folders(), folder.module_folders(of_documents=True))
-        _limit_length(model, options.max_length, self.name)
+        self._lock, self._model_lock = threading.Lock(), threading.RLock()
+        self._subject, self._state = subject_of(type(self).__name__, folder, options), state_of(folder, options)
+        self._prepared = Prepared.recalled(self._subject, self._state)
+        self._digests = self._prepared.digests if self._prepared else self._read_digests()
+
+    def _read_digests(self) -> fingerprints.Digests:
+        folder = self._folder
+        return fingerprints.digests(folder.module_folders(), folder.module_folders(of_documents=True))
+
+    @property
+    def model(self) -> Any:
+        """The library's model, loaded when it is first needed."""
+        with self._model_lock:
+            if self._model is None:
+                model = self._load_model()
+                _limit_length(model, self._options.max_length, self.name)
+                self._model = model
+            return self._model
 
     @classmethod
     def of(cls, **options: Any) -> Self:
@@ -63,6 +91,8 @@ class Pipeline:
     @property
     def max_length(self) -> int | None:
         """Tokens that are read of an input, None for all."""
+        if self._prepared is not None:
+            return self._prepared.max_length
         length = getattr(self.model, "max_seq_length", None)
         return None if length is None or length > _NO_LIMIT else int(length)
 
@@ -73,13 +103,25 @@ class Pipeline:
         return fingerprints.fingerprint(
             weights=self._digests.weights,
             tokenizer=self._digests.tokenizer,
-            pooling=[*(pipeline_steps(self.model) if pooled else ()), *steps],
+            pooling=[*(self.steps if pooled else ()), *steps],
             prompts=prompts,
             max_length=self.max_length,
             dimension=dimension,
             numerics=self.numerics,
             document_weights=self._digests.documents,
         )
+
+    @property
+    def steps(self) -> list[str]:
+        """What follows the transformer; see `pipeline_steps`."""
+        return list(self._prepared.steps) if self._prepared is not None else pipeline_steps(self.model)
+
+    @property
+    def identity(self) -> str:
+        """All that decides the vectors, libraries and machine included, as one word; "" where that cannot be told."""
+        if self._state is None:
+            return ""
+        return identity_of(self._subject, self._state, self.numerics, self._seen)
 
     @property
     def numerics(self) -> str:
@@ -97,9 +139,56 @@ class Pipeline:
         Raises:
             ModelError: the quantized model answers otherwise than the library.
         """
-        if self.sample and texts and self._job is not None and list(texts) != self._seen:
-            self._take(runner_for(self._job, texts))
-            self._seen = list(texts)
+        if self.sample and texts and list(texts) != self._seen:
+            runner = self._prepared.int8_runner(texts, self.trial, self._options) if self._prepared else None
+            if runner is None and self._job is None:
+                self._run_library()
+            if runner is None and self._job is not None:
+                runner = runner_for(self._job, texts)
+            if runner is not None:
+                self._take(runner)
+                self._seen = list(texts)
+
+    def _facts(self, ask: Callable[[], dict[str, Any]]) -> Mapping[str, Any]:
+        """What the adapter asks of the library's model, as JSON values; what was answered before, if that holds."""
+        if self._prepared is None:
+            self._asked = ask()
+            return self._asked
+        return self._prepared.facts
+
+    def _start(self) -> None:
+        """Run the model: its converted graph if that is known, else what the library's model gives.
+
+        Raises:
+            ModelError: another backend than torch is asked for and cannot run it.
+        """
+        runner = self._prepared.runner(self._options) if self._prepared is not None else None
+        if runner is not None:
+            return self._take(runner)
+        self._run_library()
+        return self._remember()
+
+    def _run_library(self) -> None:
+        """Have what the options ask for run the library's model, by `_run_by`; here nothing, where that is done."""
+
+    def _remember(self) -> None:
+        """Keep what was learnt for the next process, if nothing has changed meanwhile."""
+        job, runner = self._job, self.runner
+        backend = runner.graph.numerics.split()[0] if runner is not None else ""
+        if job is None or runner is None or job.file is not None or backend not in ("openvino", "onnx"):
+            return
+        prepared = Prepared(
+            backend=backend,
+            key=job.key,
+            tokenizer=job.tokens.kept,
+            max_length=self.max_length,
+            typed=job.typed,
+            digests=self._digests,
+            steps=self.steps,
+            facts=self._asked if self._prepared is None else self._prepared.facts,
+        )
+        if self._state is not None and state_of(self._folder, self._options) == self._state:
+            prepared.remember(self._subject, self._state)
 
     def _run_by(self, whole: torch.nn.Module | None, library: Callable[[], Iterable[Floats]], **more: Any) -> None:
         """Have the backend of the options run `whole`, if that is to be had; see `engines.choosing.Job`.
@@ -118,6 +207,8 @@ class Pipeline:
                 numerics=numerics(self.model),
                 library=library,
                 file=self._exported(),
+                state=self._state,
+                trial=self.trial,
                 **more,
             )
             self._take(runner_for(self._job))
@@ -126,8 +217,8 @@ class Pipeline:
         """Tells converted models apart: all that decides their answers."""
         code = sorted(self._folder.path.glob("*.py")) if self._options.trust_remote_code else []
         files = [file for file in (self._folder.path / "config.json", *code) if file.is_file()]
-        said = [self._digests.weights, self._digests.tokenizer, type(self).__name__, *pipeline_steps(self.model)]
-        said += [*map(fingerprints.file_sha256, files), str(self.max_length), transformers.__version__]
+        said = [self._digests.weights, self._digests.tokenizer, type(self).__name__, *self.steps]
+        said += [*map(fingerprints.file_sha256, files), str(self.max_length), version("transformers")]
         return " ".join(said)
 
     def _exported(self) -> Path | None:
@@ -173,14 +264,18 @@ def find(options: TorchOptions, *, organization: str = "") -> ModelFolder:
     return folder
 
 
-def load(kind: type[Any], folder: ModelFolder, options: TorchOptions, **more: Any) -> Any:
-    """The torch model of class `kind` in `folder`, ready to encode; other backends' models are made of it.
+def load(kind: str, folder: ModelFolder, options: TorchOptions, **more: Any) -> Any:
+    """The torch model of the library's class `kind` in `folder`, ready to encode; other backends' are made of it.
 
     Args:
         more: constructor arguments of that class alone.
     """
+    processor.import_torch()
+    from diptych_adapters.quiet import quiet
+
+    made = getattr(import_module("sentence_transformers"), kind)
     with _loading, quiet():
-        return kind(
+        return made(
             str(folder.path),
             device=options.device if options.backend in ("torch", "auto") else "cpu",
             trust_remote_code=options.trust_remote_code,
@@ -192,6 +287,8 @@ def load(kind: type[Any], folder: ModelFolder, options: TorchOptions, **more: An
 
 def model_kwargs(options: TorchOptions) -> dict[str, Any]:
     """What transformers is told when it loads the weights."""
+    import torch
+
     kwargs: dict[str, Any] = {"use_safetensors": None if options.allow_pickle_weights else True}
     if options.backend != "torch":
         kwargs["dtype"] = torch.float32

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
-from sentence_transformers import SentenceTransformer
 
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters.engines.choosing import TRIAL
-from diptych_adapters.engines.parts import Whole, is_plain
 from diptych_adapters.model_options import SentenceTransformersOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipeline_steps import is_routed, pipeline_steps
@@ -33,21 +31,27 @@ class SentenceTransformerEncoder(Pipeline):
     def __init__(self, options: SentenceTransformersOptions) -> None:
         folder = find(options, organization=ORGANIZATION)
         check_dense(folder)
-        super().__init__(folder, load(SentenceTransformer, folder, options), options)
+        super().__init__(folder, lambda: load("SentenceTransformer", folder, options), options)
         self._batch_size = options.batch_size
-        self._prompts = prompts_of(self.model, options)
-        self._truncate = _truncation(self.model, options.truncate_dim, self.name)
-        self.normalized: bool = _normalized(pipeline_steps(self.model), options.normalize, self.name)
-        self.asymmetric: bool = self._prompts[0] != self._prompts[1] or is_routed(self.model)
-        self.similarity: Similarity = _similarity(self.model, self.name)
-        self.dimension: int = self._truncate or int(self.model.get_embedding_dimension())
+        facts = self._facts(lambda: _facts(self.model, options, self.name))
+        self._prompts: tuple[str, str] = (facts["prompts"][0], facts["prompts"][1])
+        self._truncate: int | None = facts["truncate"]
+        self.normalized: bool = facts["normalized"]
+        self.asymmetric: bool = facts["asymmetric"]
+        self.similarity: Similarity = facts["similarity"]
+        self.dimension: int = facts["dimension"]
+        self._start()
+
+    def _run_library(self) -> None:
+        from diptych_adapters.engines.parts import Whole, is_plain
+
         whole = Whole(self.model, "sentence_embedding") if is_plain(self.model, *self._prompts) else None
         self._run_by(whole, self._by_library_whole, rest=list(self.model.children())[1:])
 
     @property
     def fingerprint(self) -> Fingerprint:
         """Which vectors this makes; see diptych_adapters.fingerprints."""
-        steps = pipeline_steps(self.model)
+        steps = self.steps
         added = ["normalize"] if self.normalized and steps[-1:] != ["normalize"] else []
         return self.fingerprint_of(added, self._prompts, self.dimension)
 
@@ -116,8 +120,21 @@ def check_dense(folder: ModelFolder) -> None:
         )
 
 
-def _truncation(model: SentenceTransformer, truncate_dim: int | None, name: str) -> int | None:
-    own = model.truncate_dim
+def _facts(model: Any, options: SentenceTransformersOptions, name: str) -> dict[str, Any]:
+    """What the adapter must know of the library's model."""
+    prompts, truncate = prompts_of(model, options), _truncation(model, options.truncate_dim, name)
+    return {
+        "prompts": prompts,
+        "truncate": truncate,
+        "normalized": _normalized(pipeline_steps(model), options.normalize, name),
+        "asymmetric": prompts[0] != prompts[1] or is_routed(model),
+        "similarity": _similarity(model, name),
+        "dimension": truncate or int(model.get_embedding_dimension()),
+    }
+
+
+def _truncation(model: Any, truncate_dim: int | None, name: str) -> int | None:
+    own: int | None = model.truncate_dim
     full = _full_dimension(model)
     if truncate_dim is not None and truncate_dim > full:
         raise ModelError(f"truncate_dim is more than model {name!r} has", got=truncate_dim, expected=f"at most {full}")
@@ -132,12 +149,12 @@ def _normalized(steps: list[str], asked: bool | None, name: str) -> bool:
     return ends_normal if asked is None else asked
 
 
-def _full_dimension(model: SentenceTransformer) -> int:
+def _full_dimension(model: Any) -> int:
     with untruncated(model):
         return int(model.get_embedding_dimension() or 0)
 
 
-def _similarity(model: SentenceTransformer, name: str) -> Similarity:
+def _similarity(model: Any, name: str) -> Similarity:
     found = model.similarity_fn_name
     for known in get_args(Similarity):
         if found == known:

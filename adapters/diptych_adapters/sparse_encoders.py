@@ -38,7 +38,7 @@ class LearnedSparseEncoder(Pipeline):
 
     def __init__(self, options: SparseEncoderOptions) -> None:
         folder = find(options)
-        super().__init__(folder, self._load(folder, options), options)
+        super().__init__(folder, lambda: self._load(folder, options), options)
         self._batch_size = options.batch_size
         self._prompts = prompts_of(self.model, options)
         for pooling in self.model.modules():
@@ -74,7 +74,7 @@ class LearnedSparseEncoder(Pipeline):
     def _load(self, folder: ModelFolder, options: SparseEncoderOptions) -> SparseEncoder:
         instead = "use a sparse model; adapter: sentence-transformers serves dense ones"
         require("SparseEncoder", folder, architectures=("ForMaskedLM",), instead=instead)
-        return load(SparseEncoder, folder, options)  # type: ignore[no-any-return]
+        return load("SparseEncoder", folder, options)  # type: ignore[no-any-return]
 
     def _run_masked(self) -> None:
         """Have a masked language model run up to its decoder; decoder and pooling follow in `LexiconGraph`."""

@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sentence_transformers import SentenceTransformer
 
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters.batching import by_length
 from diptych_adapters.engines.choosing import TRIAL
-from diptych_adapters.engines.parts import Whole, is_plain
 from diptych_adapters.model_options import TokenVectorsOptions
 from diptych_adapters.models import ModelError
 from diptych_adapters.pipeline_steps import is_routed
@@ -35,13 +33,19 @@ class TokenVectorEncoder(Pipeline):
     def __init__(self, options: TokenVectorsOptions) -> None:
         folder = find(options, organization=ORGANIZATION)
         check_dense(folder)
-        super().__init__(folder, load(SentenceTransformer, folder, options), options)
+        super().__init__(folder, lambda: load("SentenceTransformer", folder, options), options)
         self._batch_size = options.batch_size
-        self._prompts = prompts_of(self.model, options)
         self._special = self.normalized = options.special_tokens  # without them a text can have no vector but zero
-        self.asymmetric: bool = self._prompts[0] != self._prompts[1] or is_routed(self.model)
-        self._markers = _marker_ids(self.model.tokenizer)
-        self.dimension: int = _token_dimension(self.model, self.name, options.truncate_dim)
+        facts = self._facts(lambda: _facts(self.model, options, self.name))
+        self._prompts: tuple[str, str] = (facts["prompts"][0], facts["prompts"][1])
+        self.asymmetric: bool = facts["asymmetric"]
+        self._markers: list[int] = facts["markers"]
+        self.dimension: int = facts["dimension"]
+        self._start()
+
+    def _run_library(self) -> None:
+        from diptych_adapters.engines.parts import Whole, is_plain
+
         whole = Whole(self.model, "token_embeddings") if is_plain(self.model, *self._prompts) else None
         self._run_by(whole, self._by_library, by_token=True)
 
@@ -88,12 +92,23 @@ class TokenVectorEncoder(Pipeline):
         return unit(np.ascontiguousarray(vectors[:, : self.dimension]))
 
 
+def _facts(model: Any, options: TokenVectorsOptions, name: str) -> dict[str, Any]:
+    """What the adapter must know of the library's model."""
+    prompts = prompts_of(model, options)
+    return {
+        "prompts": prompts,
+        "asymmetric": prompts[0] != prompts[1] or is_routed(model),
+        "markers": _marker_ids(model.tokenizer),
+        "dimension": _token_dimension(model, name, options.truncate_dim),
+    }
+
+
 def _marker_ids(tokenizer: Any) -> list[int]:
     """The special tokens that mark a text's place, such as [CLS]; an unknown word is a word."""
     return sorted(set(tokenizer.all_special_ids) - {tokenizer.unk_token_id, tokenizer.mask_token_id})
 
 
-def _token_dimension(model: SentenceTransformer, name: str, truncate_dim: int | None) -> int:
+def _token_dimension(model: Any, name: str, truncate_dim: int | None) -> int:
     outputs: Any = model.encode(["a"], output_value=None, show_progress_bar=False)
     output = outputs[0]
     if "token_embeddings" not in output:

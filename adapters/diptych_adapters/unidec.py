@@ -57,7 +57,7 @@ class UniDECEncoder(Pipeline):
         folder = find(options)
         check_dense(folder)
         _check(folder)
-        super().__init__(folder, load(SentenceTransformer, folder, options), options)
+        super().__init__(folder, lambda: load("SentenceTransformer", folder, options), options)
         self._prompts = prompts_of(self.model, options)
         labels = ModelFolder(folder.path / LABELS, folder.name, folder.source)
         self._digests = fingerprints.digests([*folder.module_folders(), *labels.module_folders()])

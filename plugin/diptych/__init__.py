@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from diptych import errors, lazy_fastembed, vendor_telemetry
+from diptych import errors, lazy_fastembed, lazy_models, vendor_telemetry
 from diptych.errors import DiptychError
 from diptych.hookspecs import hookimpl
 from diptych.protocols import (
@@ -62,6 +62,7 @@ _LATER = {
 # Nothing that is imported above imports a model library or qdrant-client, so this comes before any of them.
 vendor_telemetry.switch_off()
 lazy_fastembed.install()
+lazy_models.install()
 
 
 def __getattr__(name: str) -> Any:

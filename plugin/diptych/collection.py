@@ -1,4 +1,8 @@
-"""`Collection`: open, populate, search. What most programs need of diptych."""
+"""`Collection`: open, populate, search. What most programs need of diptych.
+
+What a search does not need is imported by the method that does: swaps, adoption and populate take as long to import as
+everything else.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +12,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from diptych import documents, frames, swap
-from diptych.adopt import adopt
-from diptych.adopt.adopting import SAMPLE as ADOPT_SAMPLE
+from diptych import frames
 from diptych.config import Config
 from diptych.encoders import Encoders
 from diptych.handle import CollectionHandle
 from diptych.locating import client_of, config_at, config_of, name_of
 from diptych.metadata import Layout
-from diptych.populate import Engine, Progress, Rejected, populate
 from diptych.registry import Registry
 from diptych.reports import CollectionInfo, PopulateReport, SlotInfo
+from diptych.sampling import SAMPLE
 from diptych.searching import Searching
-from diptych.swap import ApplyOptions, ApplyReport, Plan, Status, StepBack
-from diptych.swap.plan import SAMPLE
 from diptych.telling import logged
 from diptych.tenancy import require_same
 from diptych.tenant import TenantCollection
@@ -30,6 +30,9 @@ from diptych.types import Document
 if TYPE_CHECKING:
     from qdrant_client import models
     from qdrant_client.client_base import QdrantBase
+
+    from diptych.populate import Engine, Progress, Rejected
+    from diptych.swap import ApplyOptions, ApplyReport, Plan, Status, StepBack
 
 
 class Collection(Searching):
@@ -107,7 +110,7 @@ class Collection(Searching):
         store: str | QdrantBase | None = None,
         vectors: Mapping[str, str] | None = None,
         layout: Layout | None = None,
-        sample: int = ADOPT_SAMPLE,
+        sample: int = SAMPLE,
         registry: Registry | None = None,
     ) -> Collection:
         """Adopt a collection that another framework or program filled, and open it. See `diptych.adopt.adopt`.
@@ -121,6 +124,8 @@ class Collection(Searching):
         Raises:
             ConfigError, StoreError, CollectionError: see diptych.errors; FingerprintMismatch for a wrong encoder.
         """
+        from diptych.adopt import adopt
+
         registry = registry or Registry.default()
         found = config_at(config, registry)
         wanted = name or found.collection
@@ -180,6 +185,8 @@ class Collection(Searching):
         What the report warns of is also in the log, as `diptych.populate`. A data frame is read by its columns `id` or
         `_id`, `text` and `title`; see `diptych.frames` for others.
         """
+        from diptych.populate import populate
+
         rows: Any = frames.documents(documents) if frames.is_frame(documents) else documents
         report = populate(
             self.handle,
@@ -209,6 +216,8 @@ class Collection(Searching):
 
     def plan(self, config: str | Path | Config, *, again: Iterable[str] = (), sample: int = SAMPLE) -> Plan:
         """What `config` asks of the collection and what it would cost; changes nothing. See `diptych.swap.plan`."""
+        from diptych import swap
+
         return swap.plan(self.handle, self._wanted(config), again=frozenset(again), sample=sample)
 
     def apply(
@@ -220,18 +229,26 @@ class Collection(Searching):
         stopped: threading.Event | None = None,
     ) -> ApplyReport:
         """Move the collection to the encoders of `config` while it keeps answering. See `diptych.swap.apply`."""
+        from diptych import swap
+
         return swap.apply(self.handle, self._wanted(config), options, progress=progress, stopped=stopped)
 
     def rollback(self, *, why: str = "", anyway: bool = False) -> StepBack:
         """Back to what was live before the last cut-over, or out of a swap under way. See `diptych.swap.rollback`."""
+        from diptych import swap
+
         return swap.rollback(self.handle, why=why, anyway=anyway)
 
     def finish(self) -> StepBack:
         """Drop the vectors kept for a rollback. See `diptych.swap.finish`."""
+        from diptych import swap
+
         return swap.finish(self.handle)
 
     def status(self) -> Status:
         """What is live, being built and kept, and what was done. See `diptych.swap.status`."""
+        from diptych import swap
+
         return swap.status(self.handle)
 
     def _wanted(self, config: str | Path | Config) -> Config:
@@ -242,6 +259,8 @@ class Collection(Searching):
 
     def count(self, filter: models.Filter | None = None, *, tenant: str | None = None) -> int:
         """How many documents the collection holds, fit the filter, or are a tenant's; 0 before the first populate."""
+        from diptych import documents
+
         return documents.count(self.handle, filter, tenant=tenant)
 
     def info(self) -> CollectionInfo:

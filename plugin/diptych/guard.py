@@ -11,6 +11,7 @@ from typing import Any
 
 from diptych import canaries
 from diptych.canaries import TEXTS, Likeness, likenesses, sketches
+from diptych.checked import recalled, remember
 from diptych.config.models import SlotConfig
 from diptych.config.secrets import redacted
 from diptych.encoding import Side
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 SIDES: tuple[Side, Side] = ("query", "document")
+
+PASSED = "canaries"  # under which checks that passed are remembered
 
 # Lowest likeness over the canaries that counts as the same space; measured by tests/benchmarks/compare_fingerprints.py.
 MINIMUM_LIKENESS = 0.995
@@ -86,8 +89,14 @@ def minimum_likeness(now: Fingerprint, generation: Generation) -> float:
     return min(least, max(1 - 2 * (1 - steady), COARSEST))
 
 
-def check(encoder: Any, now: Fingerprint, generation: Generation, *, where: str) -> Likeness:
+def check(encoder: Any, now: Fingerprint, generation: Generation, *, where: str, remembered: bool = False) -> Likeness:
     """The likeness of the canaries now and then, once fingerprint and canaries agree.
+
+    Args:
+        encoder, now: the encoder and its fingerprint.
+        generation: what the collection says of the encoder that made its vectors.
+        where: how errors name the slot.
+        remembered: an encoder that has passed, and is `Identified` as the very one, need not encode them again.
 
     Raises:
         FingerprintMismatch: they do not; the text names both fingerprints, what differs, and the cosine.
@@ -96,9 +105,32 @@ def check(encoder: Any, now: Fingerprint, generation: Generation, *, where: str)
     if now.space != then.space:
         what = "another encoder made the vectors of this collection"
         raise mismatch(what, where, now, then, difference(now, then))
+    state = _state(encoder, now, generation) if remembered else None
+    if state is not None and (passed := _recalled(state, generation)) is not None:
+        return passed
     likeness = compare(encoder, generation, where=where)
     require_alike(likeness, now, generation, where=where)
+    if state is not None and state == _state(encoder, now, generation):
+        remember(PASSED, "".join(state), state, [likeness.query, likeness.document])
     return likeness
+
+
+def _state(encoder: Any, now: Fingerprint, generation: Generation) -> list[str] | None:
+    """What must not change for a check to hold; None where the encoder cannot tell or there are no canaries."""
+    identity = getattr(encoder, "identity", "")
+    if not isinstance(identity, str) or not identity or generation.canaries is None:
+        return None
+    then = generation.fingerprint
+    facts = (generation.canaries.model_dump_json(), minimum_likeness(now, generation))
+    return [identity, str(now), now.documents, str(then), then.documents, _digest(repr(facts))]
+
+
+def _recalled(state: list[str], generation: Generation) -> Likeness | None:
+    kept = recalled(PASSED, "".join(state), state)
+    if kept is None or generation.canaries is None:
+        return None
+    query, document = map(tuple, kept)
+    return Likeness(query, document, canaries.texts_of(generation.canaries.edition))
 
 
 def require_alike(likeness: Likeness, now: Fingerprint, generation: Generation, *, where: str) -> None:

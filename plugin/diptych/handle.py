@@ -32,7 +32,7 @@ REFRESH = 2.0  # seconds between two looks at the metadata while searches come
 class CollectionHandle:
     """A collection that is open, or about to be created by the first populate.
 
-    Its `view` is exchanged as a whole when another process, or this one, cuts over to another encoder; see `now`.
+    Its `view` is replaced as a whole when this or another process cuts over to other encoders; see `now`.
 
     Args:
         client: any Qdrant client: server, Edge or local.
@@ -121,8 +121,8 @@ class CollectionHandle:
     def now(self) -> View:
         """The view to search with.
 
-        At most every two seconds it looks whether the collection was cut over. If so, the new encoders are loaded in
-        the background while the old ones go on answering from the old vectors, and then the view is exchanged.
+        At most every two seconds it looks whether the collection was cut over. The new encoders are then loaded in the
+        background, while the old ones go on answering.
 
         Raises:
             CollectionNotFound: nothing has been populated yet.
@@ -142,15 +142,14 @@ class CollectionHandle:
             self.install(self.read())
 
     def install(self, metadata: CollectionMetadata, *, load: bool = True) -> None:
-        """Make this the view, once the encoders of slots that are new are loaded and have proved themselves.
+        """Make this the view, once the encoders of new slots are loaded and verified.
 
-        Where none was loaded so far, none is needed: each waits for its first use, as it did before; and so does every
-        one without `load`, be it that it cannot be loaded.
+        Where none was loaded before, or without `load`, each encoder waits for its first use.
         """
         with self._lock:
             known = self.view.metadata
             if known is not None and known.live == metadata.live:
-                self.view = replace(self.view, metadata=metadata, tenancy=metadata.tenancy)
+                self.view = self._renewed(metadata)
                 return
             view = self.at(metadata.live, metadata)
             if load and any(slot.loaded for slot in self.view.slots.values()):
@@ -160,6 +159,12 @@ class CollectionHandle:
             if known is not None and known.search == metadata.search and same_slots:
                 view = replace(view, search_config=self.view.search_config)
             self.view = view
+
+    def _renewed(self, metadata: CollectionMetadata) -> View:
+        """The view with newer metadata of the same slots, and with its search settings where those have changed."""
+        same = self.view.metadata is None or self.view.metadata.search == metadata.search
+        search = self.view.search_config if same else opening.stored_search(metadata)
+        return replace(self.view, metadata=metadata, tenancy=metadata.tenancy, search_config=search)
 
     def at(self, state: State, metadata: CollectionMetadata | None = None, search: SearchConfig | None = None) -> View:
         """A view of the collection as it would be, or was, with `state` live. Encoders at hand are used again."""
@@ -189,7 +194,7 @@ class CollectionHandle:
         live, asking = metadata.live.slots, metadata.live.asking
         with self._lock:
             if self.view.metadata is not None and self.view.metadata.live == metadata.live:
-                self.view = replace(self.view, metadata=metadata, tenancy=metadata.tenancy)
+                self.view = self._renewed(metadata)
             self._writers = {
                 vector: self._slot(name, generation, asking.get(name) if live.get(name) == generation else None)
                 for vector, (name, generation) in metadata.written().items()
@@ -197,11 +202,7 @@ class CollectionHandle:
             return dict(self._writers)
 
     def create(self, statistics: Mapping[str, Statistics]) -> None:
-        """Create the collection with a named vector per slot, its metadata, and payload indexes.
-
-        Args:
-            statistics: per slot that needs it, the measure of the whole corpus.
-        """
+        """Create the collection with metadata and payload indexes; `statistics` is the corpus by calibrated slot."""
         slots, search = self.slots, self.search_config
         metadata = creation.first_metadata(slots, statistics, self.view.reading, search, self.view.tenancy)
         dense, sparse = creation.vectors_of(slots, self.registry, search.retrieved(slots))
@@ -222,11 +223,10 @@ class CollectionHandle:
         creation.ensure_indexes(self.view, self.populate_config)
 
     def keep_pipeline(self) -> None:
-        """Store the config's search pipeline in the collection, so that whoever opens it by name searches alike."""
-        search = self.search_config.model_dump(mode="json")
-        if self.metadata is None or self.metadata.search == search:
+        """Store the config's search settings in a collection that has none; `apply` replaces those that are there."""
+        if self.metadata is None or self.metadata.search is not None:
             return
-        now = self.read()
+        search, now = self.search_config.model_dump(mode="json"), self.read()
         if now.swap is None and now.live == self.metadata.live:  # else the pipeline is for slots that are about to go
             # Every QdrantBase takes it; the base class only says **kwargs.
             self.client.update_collection(self.name, metadata=search_payload(search))

@@ -83,7 +83,7 @@ def _refuse_changes(slots: Mapping[str, Slot], config: Config, metadata: Collect
         _require_same_reading(config, metadata)
         for slot in slots.values():
             if slot.changed:
-                slot.verify()
+                _ = slot.encoder
             _require_same_storage(slot)
     except CollectionError as error:
         if metadata.previous is not None and describes(config, metadata.previous):

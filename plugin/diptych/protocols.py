@@ -13,7 +13,7 @@ business, since it alone knows its tokenizer; the host hands it large chunks.
 | `Reranker` | `max_length`, `independent` | `predict(pairs)` -> float32 `[n]` |
 
 Optional, found by their presence: `fingerprint` (else the host derives one from what is declared), `Calibrated`,
-`Sampling`.
+`Sampling`, `Identified`.
 """
 
 from __future__ import annotations
@@ -158,6 +158,18 @@ class Sampling(Protocol):
     def look_at(self, texts: Sequence[str]) -> None:
         """See these texts: documents as the encoder reads them."""
         ...
+
+
+@runtime_checkable
+class Identified(Protocol):
+    """An encoder that can tell whether it is the very one that was checked before, in another process.
+
+    `identity`: one word for all that decides its vectors: files of the model to their inodes, options, versions of the
+    libraries, and the machine. It differs when any of these does. While it is the same, a collection's canaries are not
+    encoded again when the collection opens. "" where it cannot be told; then they are.
+    """
+
+    identity: str
 
 
 Encoder: TypeAlias = DenseEncoder | SparseEncoder | MultiVectorEncoder

@@ -17,6 +17,7 @@ from diptych.types import Document
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
+SAMPLE = 64  # texts of a collection that are encoded again where a few must do: to verify, to estimate a time
 Texts: TypeAlias = Callable[[int, Reading], list[str]]
 T = TypeVar("T")
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from diptych import documents
-from diptych.explain import Explanation, explain
 from diptych.handle import CollectionHandle
-from diptych.scores import scores
 from diptych.search import HitGroup, Pipeline, Retrieve, search_groups
 from diptych.search.asked import Options
 from diptych.search.by_vector import search_by_vector
@@ -19,6 +16,8 @@ from diptych.types import Document, Hit, Query, SparseVector
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from qdrant_client import models
+
+    from diptych.explain import Explanation
 
 
 class Searching:
@@ -152,6 +151,8 @@ class Searching:
         tenant: str | None = None,
     ) -> list[dict[str, float]]:
         """For each query the scores of its documents, in one slot and one request. See `diptych.scores`."""
+        from diptych.scores import scores
+
         return scores(self.handle, queries, ids, slot=slot, tenant=self._named(tenant))
 
     def explain(
@@ -166,6 +167,8 @@ class Searching:
         tenant: str | None = None,
     ) -> list[Explanation]:
         """Why each hit, or each document of `ids`, stands where it stands. See `diptych.explain`."""
+        from diptych.explain import explain
+
         own = self._named(tenant)
         return explain(
             self.handle, query, ids=ids, limit=limit, filter=filter, pipeline=pipeline, params=params, tenant=own
@@ -178,6 +181,8 @@ class Searching:
             CollectionError: ids that are no texts.
             PopulateError: the store does not answer.
         """
+        from diptych import documents
+
         return documents.get(self.handle, ids, tenant=self._named(tenant))
 
     def delete(self, ids: Sequence[str], *, tenant: str | None = None) -> int:
@@ -186,6 +191,8 @@ class Searching:
         Raises:
             CollectionError, PopulateError: as `get`.
         """
+        from diptych import documents
+
         return documents.delete(self.handle, ids, tenant=self._named(tenant))
 
     def documents(self, filter: models.Filter | None = None, *, tenant: str | None = None) -> Iterator[Document]:
@@ -194,12 +201,18 @@ class Searching:
         Raises:
             CollectionError, PopulateError: as `get`.
         """
+        from diptych import documents
+
         return documents.documents(self.handle, filter, tenant=self._named(tenant))
 
     def having(self, ids: Sequence[str], *, tenant: str | None = None) -> models.Filter:
         """Qdrant's filter for the documents of these ids, to be searched or read; without any it holds for none."""
+        from diptych import documents
+
         return documents.having(self.handle, ids, tenant=self._named(tenant))
 
     def field(self, name: str) -> str:
         """The payload key under which filters find a key of the documents' metadata, or `text` or `title`."""
+        from diptych import documents
+
         return documents.field(self.handle, name)

@@ -67,6 +67,7 @@ class Slot:
         self._verify = verify
         self._encoder: Any = None
         self._shown: guard.Likeness | None = None
+        self._from_memory = False  # whether that may be of an earlier process
         self.watch = Watch()
         self._remembered = Remembered()
         self._spec: AdapterSpec | None = None
@@ -139,19 +140,21 @@ class Slot:
                 encoder = self._registry.create(self.config.adapter, self.config.options, where=self.where)
                 self._prepare(encoder)
                 if self._verify:
-                    self._check(encoder)
+                    self._check(encoder, remembered=True)
                 self._encoder = encoder
             return self._encoder
 
     def verify(self) -> guard.Likeness | None:
         """Make the encoder and compare it with the collection: how alike their canaries are, None without vectors.
 
+        They are encoded now, whatever is remembered of earlier checks.
+
         Raises:
             FingerprintMismatch: it did not make the vectors of this collection.
         """
         encoder = self.encoder
-        if not self._verify:
-            self._check(encoder)
+        if not self._verify or self._from_memory:
+            self._check(encoder, remembered=False)
         return self._shown
 
     def found(self, generation: Generation) -> None:
@@ -286,11 +289,12 @@ class Slot:
         if generation.statistics is not None and isinstance(encoder, Calibrated):
             encoder.calibrate(generation.statistics)
 
-    def _check(self, encoder: Any) -> None:
+    def _check(self, encoder: Any, *, remembered: bool) -> None:
         if self.generation is not None:
             now = guard.fingerprint_of(encoder, self.config.adapter, self.config.options)
             where = f"{self.where}{guard.config_difference(self.config, self.generation)}"
-            self._shown = guard.check(encoder, now, self.generation, where=where)
+            self._shown = guard.check(encoder, now, self.generation, where=where, remembered=remembered)
+            self._from_memory = remembered
             self.watch.proved()
 
 

@@ -6,12 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diptych import documents as found
 from diptych import frames
 from diptych.encoders import Encoders
 from diptych.errors import TenantError
 from diptych.handle import CollectionHandle
-from diptych.populate import Engine, Progress, Rejected, populate
 from diptych.reports import PopulateReport
 from diptych.searching import Searching
 from diptych.telling import logged
@@ -21,6 +19,8 @@ from diptych.types import Document
 if TYPE_CHECKING:
     from qdrant_client import models
     from qdrant_client.client_base import QdrantBase
+
+    from diptych.populate import Engine, Progress, Rejected
 
 
 class TenantCollection(Searching):
@@ -66,6 +66,8 @@ class TenantCollection(Searching):
         engine: Engine | None = None,
     ) -> PopulateReport:
         """Bring the tenant's documents in; those that name another are set aside. See `Collection.populate`."""
+        from diptych.populate import populate
+
         rows: Any = frames.documents(documents) if frames.is_frame(documents) else documents
         report = populate(
             self.handle,
@@ -90,7 +92,9 @@ class TenantCollection(Searching):
 
     def count(self, filter: models.Filter | None = None) -> int:
         """How many documents the tenant has, or fit the filter; 0 before the first populate."""
-        return found.count(self.handle, filter, tenant=self.tenant)
+        from diptych import documents
+
+        return documents.count(self.handle, filter, tenant=self.tenant)
 
     def _named(self, tenant: str | None) -> str:
         if tenant not in (None, self.tenant):

@@ -10,20 +10,23 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
+from diptych.checked import recalled as recalled_check
+from diptych.checked import remember as remember_check
 from diptych.types import Floats
 from diptych_adapters.engines import onnx_graph, openvino_graph, processor, quantizing
 from diptych_adapters.engines.general import GENERAL
 from diptych_adapters.engines.keeping import recalled, remember
 from diptych_adapters.engines.runner import Graph, Inputs, Runner
-from diptych_adapters.engines.tokens import Tokens
-from diptych_adapters.engines.torch_graph import Finished, TorchGraph
+from diptych_adapters.engines.tokens import Row, Tokens
 from diptych_adapters.model_options import TorchOptions
 from diptych_adapters.models import ModelError
+
+if TYPE_CHECKING:
+    import torch
 
 # Least likeness to the library's own answers, by precision; a lossy one is never taken unless it is asked for.
 SAME = {"float32": 0.99999, "float16": 0.999, "bfloat16": 0.99, "int8": 0.97}
@@ -50,6 +53,7 @@ class Job:
         by_token: it answers for each token, not for each row.
         file: an exported model that is run instead.
         rest: with a file that answers for each token, the modules that make the part's answer of it.
+        state: of the model's files and of the libraries; a likeness that was found in it holds. None: none is kept.
     """
 
     whole: torch.nn.Module
@@ -64,6 +68,7 @@ class Job:
     by_token: bool = False
     file: Path | None = None
     rest: Sequence[torch.nn.Module] = ()
+    state: object = None
 
     def runner(self, graph: Graph) -> Runner:
         """A runner of the part's graph."""
@@ -87,7 +92,7 @@ def runner_for(job: Job, texts: Inputs = ()) -> Runner | None:
     if job.options.backend == "auto":
         return _fastest(job)
     made = job.runner(graph_of(job, job.options.backend, texts))
-    found = likeness(made, job)
+    found = _known_likeness(made, job, texts)
     if found >= least(made):
         return made
     if job.options.backend != "torch":
@@ -99,13 +104,30 @@ def graph_of(job: Job, backend: str, texts: Inputs = ()) -> Graph:
     """The part, run by a backend."""
     precision = job.options.precision or "float32"
     if job.file is not None:
+        from diptych_adapters.engines.torch_graph import Finished
+
         return Finished(_of_file(backend, job.file), job.rest)
     if backend == "openvino":
         return _openvino(job, precision, texts)
     if backend == "onnx":
         model = onnx_graph.exported(job.key, job.whole, typed=job.typed, by_token=job.by_token)
         return onnx_graph.OnnxGraph(model, precision="float32")
+    from diptych_adapters.engines.torch_graph import TorchGraph
+
     return TorchGraph(job.whole, job.numerics, compiled=job.options.compiled)
+
+
+def _known_likeness(made: Runner, job: Job, texts: Inputs) -> float:
+    """The likeness of a runner, as it was found before where nothing has changed since."""
+    if job.state is None or job.file is not None:
+        return likeness(made, job)
+    subject = f"{job.key} {made.graph.numerics} {int8_key(job.key, job.tokens, texts, job.trial) if texts else ''}"
+    known = recalled_check("likeness", subject, job.state)
+    if isinstance(known, float):
+        return known
+    found = likeness(made, job)
+    remember_check("likeness", subject, job.state, found)
+    return found
 
 
 def likeness(made: Runner, job: Job) -> float:
@@ -154,11 +176,23 @@ def _openvino(job: Job, precision: str, texts: Inputs) -> Graph:
         return openvino_graph.OpenVinoGraph(plain(), precision=precision)
     if not texts:
         return openvino_graph.OpenVinoGraph(plain(), precision=processor.beside_int8())
-    rows = job.tokens.rows([*texts, *job.trial, *(GENERAL if isinstance(job.trial[0], str) else ())])
-    scores = processor.beside_int8() == "float32"  # bfloat16 is fast enough there, and loses less
-    key = f"{job.key} int8{' scores' * scores} {[row.tolist() for row in rows]}"
-    model = openvino_graph.kept(key, lambda: quantizing.quantized(plain(), rows, job.tokens.pad, scores=scores))
+    key, rows = int8_key(job.key, job.tokens, texts, job.trial), _measured_on(job.tokens, texts, job.trial)
+    model = openvino_graph.kept(key, lambda: quantizing.quantized(plain(), rows, job.tokens.pad, scores=_in_int8()))
     return openvino_graph.OpenVinoGraph(model, precision="int8")
+
+
+def int8_key(key: str, tokens: Tokens, texts: Inputs, trial: Inputs) -> str:
+    """Under which a model is kept in int8: that of the model itself, and the texts on which it was measured."""
+    return f"{key} int8{' scores' * _in_int8()} {[row.tolist() for row in _measured_on(tokens, texts, trial)]}"
+
+
+def _measured_on(tokens: Tokens, texts: Inputs, trial: Inputs) -> list[Row]:
+    return tokens.rows([*texts, *trial, *(GENERAL if isinstance(trial[0], str) else ())])
+
+
+def _in_int8() -> bool:
+    """Whether attention's scores are computed in int8: bfloat16 is fast enough there, and loses less."""
+    return processor.beside_int8() == "float32"
 
 
 def _of_file(backend: str, file: Path) -> Graph:
@@ -175,7 +209,7 @@ def _fastest(job: Job) -> Runner | None:
     backends = AUTO if on_cpu else AUTO[:1]
     installed = [name for name in backends if all(importlib.util.find_spec(one) for one in _PACKAGES[name])]
     versions = [version(_PACKAGES[name][0]) for name in installed]
-    key = f"{job.key} {openvino_graph.EDITION} {versions} {platform.processor()} {torch.get_num_threads()}"
+    key = f"{job.key} {openvino_graph.EDITION} {versions} {platform.processor()} {processor.threads()}"
     known = recalled("auto", key)
     if known in installed and (made := _fit(job, known)) is not None:
         return made

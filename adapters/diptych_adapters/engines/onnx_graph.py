@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import tempfile
 import warnings
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from diptych.errors import MissingExtra
@@ -17,7 +17,10 @@ from diptych.types import Floats
 from diptych_adapters.engines import keeping
 from diptych_adapters.engines.feeding import fed, input_names
 from diptych_adapters.engines.openvino_graph import WANTED
-from diptych_adapters.quiet import quiet
+from diptych_adapters.engines.processor import threads
+
+if TYPE_CHECKING:
+    import torch
 
 EDITION = 1  # of the export
 OPSET = 17
@@ -33,7 +36,7 @@ class OnnxGraph:
 
     def __init__(self, model: Path | bytes, *, precision: str) -> None:
         runtime, settings = onnxruntime(), onnxruntime().SessionOptions()
-        settings.intra_op_num_threads = torch.get_num_threads()
+        settings.intra_op_num_threads = threads()
         settings.log_severity_level = 3
         given = model if isinstance(model, bytes) else str(model)
         self._session = runtime.InferenceSession(given, settings, providers=["CPUExecutionProvider"])
@@ -71,11 +74,10 @@ def exported(key: str, whole: torch.nn.Module, *, typed: bool, by_token: bool) -
         typed: it reads types of tokens, too.
         by_token: it answers for each token, not for each row.
     """
-    _installed("onnx")
-    folder = keeping.kept_at("onnx", EDITION, torch.__version__, key)
-    if file := keeping.found_at(folder, "model.onnx"):
+    if file := found(key):
         return file
-    model = _export(whole.eval(), typed=typed, by_token=by_token)
+    _installed("onnx")
+    folder, model = _folder(key), _export(whole.eval(), typed=typed, by_token=by_token)
 
     def write(path: Path) -> tuple[str, ...]:
         (path / "model.onnx").write_bytes(model)
@@ -85,7 +87,20 @@ def exported(key: str, whole: torch.nn.Module, *, typed: bool, by_token: bool) -
     return model
 
 
+def found(key: str) -> Path | None:
+    """The file that is kept under `key`, None if there is none."""
+    return keeping.found_at(_folder(key), "model.onnx")
+
+
+def _folder(key: str) -> Path:
+    return keeping.kept_at("onnx", EDITION, version("torch"), key)
+
+
 def _export(whole: torch.nn.Module, *, typed: bool, by_token: bool) -> bytes:
+    import torch
+
+    from diptych_adapters.quiet import quiet
+
     names = input_names(typed=typed)
     example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in names)
     axes = {name: {0: "rows", 1: "tokens"} for name in names}

@@ -6,18 +6,19 @@ import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from diptych.errors import MissingExtra
 from diptych.types import Floats
 from diptych_adapters.engines import keeping
 from diptych_adapters.engines.feeding import CHANNELS, MASK, fed, input_names
-from diptych_adapters.engines.processor import beside_int8
-from diptych_adapters.quiet import quiet
+from diptych_adapters.engines.processor import beside_int8, threads
+
+if TYPE_CHECKING:
+    import torch
 
 EDITION = 5  # of the conversion: counted up when the same part gives another model
 HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -39,7 +40,7 @@ class OpenVinoGraph:
         settings = {
             "INFERENCE_PRECISION_HINT": hint(precision),
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": threads(),
         }
         self._compiled = openvino().Core().compile_model(model, "CPU", settings)
         inputs = [given.names for given in self._compiled.inputs]
@@ -87,11 +88,9 @@ def openvino() -> Any:
 
 def kept(key: str, make: Callable[[], Any]) -> Any:
     """The model that is kept under `key`, else the one made now, which is kept then."""
-    ov = openvino()
-    folder = keeping.kept_at("openvino", EDITION, ov.__version__, key)
-    if file := keeping.found_at(folder, "model.xml"):
-        return ov.Core().read_model(file)
-    model = make()
+    if (known := found(key)) is not None:
+        return known
+    ov, folder, model = openvino(), _folder(key), make()
 
     def write(path: Path) -> tuple[str, ...]:
         ov.save_model(model, path / "model.xml", compress_to_fp16=False)
@@ -101,14 +100,28 @@ def kept(key: str, make: Callable[[], Any]) -> Any:
     return model
 
 
+def found(key: str) -> Any:
+    """The model that is kept under `key`, None if there is none."""
+    file = keeping.found_at(_folder(key), "model.xml")
+    return openvino().Core().read_model(file) if file else None
+
+
+def _folder(key: str) -> Path:
+    return keeping.kept_at("openvino", EDITION, openvino().__version__, key)
+
+
 def converted(whole: torch.nn.Module, *, typed: bool) -> Any:
     """The part in OpenVINO's form, for any number of rows and tokens; `typed`: it reads types of tokens, too.
 
     By the front end itself: `openvino.convert_model` does the same, and reports its use over the network.
     """
-    ov = openvino()
+    import torch
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    from diptych_adapters.quiet import quiet
+
+    ov = openvino()
 
     names = input_names(typed=typed)
     example = {name: torch.ones(2, 8, dtype=torch.int64) for name in names}

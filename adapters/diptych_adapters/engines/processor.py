@@ -1,24 +1,82 @@
-"""What this processor computes fast: bfloat16 takes a third of the time of float32 on some, twice it on others."""
+"""What this processor computes fast: bfloat16 takes a third of the time of float32 on some, twice it on others.
+
+It is measured with torch, once for each machine; what was measured is remembered, so that no later process needs torch.
+"""
 
 from __future__ import annotations
 
+import os
+import platform
+import sys
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
+from diptych.checked import recalled, remember
+
+if TYPE_CHECKING:
+    import torch
 
 SHAPE = (128, 384, 384)  # rows, inputs and outputs of the product that is timed: .3 ms of one core
 TIMES = 60  # of which the shortest counts, that nothing else disturbed
 SLOWER = 0.9  # of float32's speed
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+INEXACT = ("bfloat16", "float16")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_THREAD_LIMIT")  # that torch reads
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def machine() -> list[str]:
+    """What tells this machine, and the share of it that this process may use, from others."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return [platform.node(), platform.machine(), str(cores), *(os.environ.get(name, "") for name in THREADS), *_kind()]
+
+
+@cache
+def _kind() -> tuple[str, ...]:
+    """What Linux tells of its first processor; nothing elsewhere, where a machine's name must do."""
+    try:
+        first = CPUINFO.read_text("utf-8", "replace").partition("\n\n")[0]
+    except OSError:
+        return ()
+    return tuple(line for line in first.splitlines() if line.startswith(("model name", "flags", "Features", "CPU ")))
+
+
+def threads() -> int:
+    """The threads that torch uses in this process, or would use if it were imported."""
+    if "torch" not in sys.modules:
+        known = recalled("threads", "torch", _here())
+        return known if isinstance(known, int) else import_torch().get_num_threads()
+    return int(sys.modules["torch"].get_num_threads())
+
+
+def import_torch() -> Any:
+    """Import torch; how many threads it begins with is remembered, unless a program imported it before."""
+    new = "torch" not in sys.modules
+    import torch
+
+    if new:
+        remember("threads", "torch", _here(), torch.get_num_threads())
+    return torch
+
+
+def _here() -> list[str]:
+    return [version("torch"), *machine()]
 
 
 @cache
 def speed(precision: str) -> float:
-    """How many times as fast as in float32 a product of matrices is; measured once in a process, in 50 ms."""
-    return measured(torch.float32, DTYPES[precision])
+    """How many times as fast as in float32 a product of matrices is; measured once on a machine, in 50 ms."""
+    if isinstance(known := recalled("speed", precision, _here()), float):
+        return known
+    import torch
+
+    found = measured(torch.float32, getattr(torch, precision))
+    remember("speed", precision, _here(), found)
+    return found
 
 
 def measured(one: torch.dtype, other: torch.dtype) -> float:
@@ -34,7 +92,7 @@ def beside_int8() -> str:
 
 def warn_if_slower(precision: str) -> None:
     """A warning where an inexact precision only costs time."""
-    if precision in DTYPES and (found := speed(precision)) < SLOWER:
+    if precision in INEXACT and (found := speed(precision)) < SLOWER:
         warnings.warn(
             f"precision {precision} is slower than float32 on this processor: {found:.1f} times its speed; "
             "leave `precision` out, or use int8",
@@ -42,20 +100,22 @@ def warn_if_slower(precision: str) -> None:
         )
 
 
-@torch.inference_mode()
 def _on_one_core(one: torch.dtype, other: torch.dtype) -> float:
+    import torch
+
     rows, inputs, outputs = SHAPE
-    left, right = torch.randn(rows, inputs), torch.randn(inputs, outputs)
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        before, after = (_shortest(left.to(dtype), right.to(dtype)) for dtype in (one, other))
+        with torch.inference_mode():
+            left, right = torch.randn(rows, inputs), torch.randn(inputs, outputs)
+            first, second = (_shortest(left.to(dtype), right.to(dtype)) for dtype in (one, other))
     finally:
-        torch.set_num_threads(threads)
-    return before / after
+        torch.set_num_threads(before)
+    return first / second
 
 
-def _shortest(left: torch.Tensor, right: torch.Tensor) -> float:
+def _shortest(left: Any, right: Any) -> float:
     taken = []
     for _ in range(TIMES):
         begin = time.perf_counter()

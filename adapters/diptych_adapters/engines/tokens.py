@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,26 @@ from diptych.protocols import Pair
 Row: TypeAlias = NDArray[np.int64]  # [channels, tokens]: ids, and for pairs the text that each token is of
 
 
+@dataclass(frozen=True, slots=True)
+class KeptTokenizer:
+    """What is needed of a fast tokenizer of transformers to make the same ids without that library.
+
+    Args:
+        text: the tokenizer as JSON.
+        pad: the id that fills rows up.
+        truncation_side: where a text that is too long is cut.
+    """
+
+    text: str
+    pad: int
+    truncation_side: str
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> Self:
+        """Of the library's tokenizer."""
+        return cls(tokenizer.backend_tokenizer.to_str(), int(tokenizer.pad_token_id), str(tokenizer.truncation_side))
+
+
 class Tokens:
     """Gives ids without padding, cut to `max_length`, special tokens included; of a pair the longer text is cut.
 
@@ -21,20 +42,21 @@ class Tokens:
     Threads may use one at once, and the work goes on outside Python's lock.
 
     Args:
-        tokenizer: the model's, of transformers.
+        tokenizer: the model's, of transformers, or what was kept of it.
         max_length: tokens that are read of a text, None for all.
         typed: the model is told which text of a pair a token is of.
     """
 
     def __init__(self, tokenizer: Any, max_length: int | None, *, typed: bool = False) -> None:
         self._typed, self.max_length = typed, max_length
-        self.pad = int(tokenizer.pad_token_id)
-        self._own = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self.kept = tokenizer if isinstance(tokenizer, KeptTokenizer) else KeptTokenizer.of(tokenizer)
+        self.pad = self.kept.pad
+        self._own = Tokenizer.from_str(self.kept.text)
         self._own.no_padding()
         if max_length is None:
             self._own.no_truncation()
         else:
-            self._own.enable_truncation(max_length, strategy="longest_first", direction=tokenizer.truncation_side)
+            self._own.enable_truncation(max_length, strategy="longest_first", direction=self.kept.truncation_side)
 
     def rows(self, inputs: Sequence[str] | Sequence[Pair], prompt: str = "") -> list[Row]:
         """The ids of each text or pair; `prompt` is put before each text."""

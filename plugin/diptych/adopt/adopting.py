@@ -25,15 +25,13 @@ from diptych.payloads import field_of, from_payload, named
 from diptych.populate.aside import reason_of
 from diptych.protocols import Statistics
 from diptych.registry import Registry
-from diptych.sampling import show
+from diptych.sampling import SAMPLE, show
 from diptych.sampling import texts_of as texts_read
 from diptych.slots import Slot
 from diptych.tenancy import tenancy_of
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
-
-SAMPLE = 64  # points whose texts are encoded again
 
 
 def adopt(

@@ -213,6 +213,8 @@ def _next(report: ApplyReport) -> Iterator[str]:
         yield f"dropped: {', '.join(report.dropped)}"
     if report.outcome == "cut over":
         yield "the old vectors are kept up: diptych rollback goes back to them, diptych finish drops them"
+    elif report.outcome == "measured":
+        yield "nothing was changed: diptych apply without --no-cut-over changes the settings"
     elif report.outcome == "filled":
         who = "vectors" if report.asking else "encoders"
         yield f"the old {who} still answer: diptych apply cuts over, diptych rollback gives it up"

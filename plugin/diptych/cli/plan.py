@@ -107,7 +107,7 @@ def _details(found: Plan) -> Iterator[str]:
         if step.query_side is not None:
             yield f"{step.slot}: {describe(step.query_side)}{_to_do(step)}"
     if found.search:
-        yield "search: the pipeline changes"
+        yield found.search_why or "search: settings that the collection was filled without"
 
 
 def _to_do(step: Step) -> str:

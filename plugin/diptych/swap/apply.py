@@ -5,27 +5,26 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
-from functools import partial
 
-from diptych.config.models import Config, SearchConfig
-from diptych.errors import DiptychError, GateFailed, SwapError
+from diptych.config.models import Config
+from diptych.errors import SwapError
 from diptych.handle import CollectionHandle
 from diptych.metadata import CollectionMetadata, Swap
-from diptych.opening import describes, stored_search
+from diptych.opening import describes
 from diptych.populate.progress import Progress, Unwatched
 from diptych.stores.upkeep import optimized
 from diptych.swap.asking import comparable, describe, query_side, switch
-from diptych.swap.background import in_background
 from diptych.swap.begin import Beginning
 from diptych.swap.changes import SWAPS, Change, changes
+from diptych.swap.decision import Decision
 from diptych.swap.filling import Filling
-from diptych.swap.gate import GateReport, Judged, coverage, run_gate
-from diptych.swap.gate_answers import warm_up
+from diptych.swap.gate import GateReport, Judged
 from diptych.swap.lease import Lease
 from diptych.swap.points import LivePoints
 from diptych.swap.reports import SHOWN, ApplyOptions, ApplyReport
 from diptych.swap.states import caught_up, changed_settings, cut_over, unused, write
-from diptych.swap.vectors import drop_all, drop_orphans, restore, restore_shared
+from diptych.swap.trial import StorageTrial
+from diptych.swap.vectors import drop_all, drop_orphans, restore_shared
 from diptych.telling import watched
 
 
@@ -51,7 +50,7 @@ def apply(
 
     Raises:
         ApplyRunning: another process, or thread, is applying a swap.
-        GateFailed: the new encoders did not pass; the old ones stay live, the new vectors stay for another try.
+        GateFailed: the new encoders or settings did not pass; the old ones stay live, new vectors stay for another try.
         SwapError: another swap is under way.
         PopulateError: store or encoder failed for good.
     """
@@ -96,10 +95,22 @@ class _Apply:
             stopped=stopped,
             warn=self._warnings.append,
         )
+        self._trial = StorageTrial(handle, lease, stopped)
+        self._decision = Decision(
+            handle,
+            config,
+            options,
+            judged=self._judged,
+            trial=self._trial,
+            stopped=stopped,
+            warn=self._warnings.append,
+            told=self._told,
+        )
 
     def run(self) -> ApplyReport:
         """From wherever the collection is to the cut-over."""
         metadata = self._handle.read()
+        self._trial.put_back_after_a_kill(metadata)
         if metadata.swap is None:
             found = changes(
                 self._config, metadata, self._handle.registry, again=self._options.again, texts=self._handle.texts
@@ -132,16 +143,19 @@ class _Apply:
         changed = [change for change in found if change.action != "keep"]
         if not changed and search == metadata.search:
             return self._report("filled gaps" if any(self._filling.encoded.values()) else "nothing to do")
-        for change in changed:
-            if change.action == "storage" and change.slot and change.live:
-                restore(self._handle.client, self._handle.name, change.slot, change.live)
-        target, why = beginning.settings(metadata.live), self._options.why
-        after = changed_settings(metadata, target, search, why, self._config.digest())
+        target = beginning.settings(metadata.live)
+        gate = self._decision.on_settings(metadata, target, self._config.search)
+        if self._stopped.is_set() or not self._options.cut_over:
+            return self._report("measured", gate)
+        restore_shared(self._handle, metadata.live, target)  # an empty collection's, of which nothing was measured
+        sentence = gate.sentence if gate else ""
+        after = changed_settings(metadata, target, search, self._options.why, self._config.digest(), sentence)
+        self._lease.require()
         keys = {**caught_up(metadata, after), **self._lease.forget()}
         write(self._handle.client, self._handle.name, after, keys)
         self._optimize()
         self._handle.install(after)
-        return self._report("changed settings")
+        return self._report("changed settings", gate)
 
     def _finish(self, metadata: CollectionMetadata) -> ApplyReport:
         swap = metadata.swap
@@ -153,7 +167,7 @@ class _Apply:
         if self._stopped.is_set():
             return self._report("filled")
         self._optimize()
-        gate = self._gate(self._handle.read(), swap)
+        gate = self._decision.on_encoders(self._handle.read(), swap)
         if self._stopped.is_set() or not self._options.cut_over:
             return self._report("filled", gate)
         return self._cut_over(gate)
@@ -177,45 +191,6 @@ class _Apply:
                 self._warnings.append(f"slot {name!r}: the old encoder goes on making the queries; {describe(found)}")
         return metadata
 
-    def _gate(self, metadata: CollectionMetadata, swap: Swap) -> GateReport | None:
-        """What the gate says; None when it does not decide and could not measure.
-
-        Raises:
-            GateFailed: no, and it decides.
-        """
-        try:
-            report = self._measured(metadata, swap)
-        except DiptychError as error:
-            if self._options.gate:
-                raise
-            self._warnings.append(f"the gate was passed over and could not measure: {error.what}")
-            return None
-        if not report.passed and self._options.gate:
-            raise self._failed(report)
-        return report
-
-    def _measured(self, metadata: CollectionMetadata, swap: Swap) -> GateReport:
-        old = self._handle.at(metadata.live, metadata, stored_search(metadata))
-        new = self._handle.at(swap.target, metadata, SearchConfig.model_validate(swap.search or {}))
-        client, name = self._handle.client, self._handle.name
-        covered = {own.vector: coverage(client, name, own) for own in swap.target.slots.values()}
-        for view in (old, new):
-            warm_up(view)
-        gate = partial(run_gate, old, new, config=self._config.swap.gate, judged=self._judged, coverage=covered)
-        return in_background(gate, self._stopped)
-
-    def _failed(self, report: GateReport) -> GateFailed:
-        return GateFailed(
-            "the new encoders did not pass the gate; the old ones stay live",
-            where=f"collection {self._handle.name!r}",
-            got="; ".join(report.reasons),
-            do="look at them; then change swap.gate and run diptych apply again, or give up: diptych rollback",
-            report=report,
-            asking=self._filling.asking,
-            left=dict(list(self._filling.filled.left.items())[:SHOWN]),
-            missing=len(self._filling.filled.left),
-        )
-
     def _cut_over(self, gate: GateReport | None) -> ApplyReport:
         client, name = self._handle.client, self._handle.name
         self._lease.require()
@@ -229,6 +204,11 @@ class _Apply:
         dropped = drop_all(client, name, unused(before, after).values())
         drop_orphans(client, name, after)
         return self._report("cut over", gate, dropped)
+
+    def _told(self) -> dict[str, object]:
+        """What is shown beside a gate that failed."""
+        left = self._filling.filled.left
+        return {"asking": self._filling.asking, "left": dict(list(left.items())[:SHOWN]), "missing": len(left)}
 
     def _optimize(self) -> None:
         if warning := optimized(self._handle.client, self._handle.name):

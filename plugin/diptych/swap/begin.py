@@ -75,6 +75,10 @@ class Beginning:
     def settings(self, live: State) -> State:
         """The live state with the config's options and storage, for changes that make no vectors."""
         slots = {c.name: self._as_configured(c.slot, c.live) for c in self.changes if c.slot and c.live}
+        for change in self.changes:
+            if change.slot is not None and slots[change.name] != change.live:
+                change.slot.generation = slots[change.name]
+                self.handle.keep(change.slot)  # it has loaded the encoder
         return State(slots=slots, asking=live.asking)
 
     def _create(self, metadata: CollectionMetadata) -> CollectionMetadata:

@@ -111,16 +111,17 @@ def fingerprint(slot: Slot) -> Fingerprint:
 
 def differences(slot: Slot, live: Generation, reading: Reading) -> Iterator[str]:
     """What config and generation say differently: `model: 'a' -> 'b'`."""
-    yield from _compared({"adapter": live.adapter, **live.options}, _said(slot))
-    yield from _compared(live.storage, storage_of(slot.config), "storage.")
-    yield from _compared(live.reading.model_dump(), reading.model_dump(), "populate.")
+    yield from compared({"adapter": live.adapter, **live.options}, _said(slot))
+    yield from compared(live.storage, storage_of(slot.config), "storage.")
+    yield from compared(live.reading.model_dump(), reading.model_dump(), "populate.")
 
 
 def _said(slot: Slot) -> dict[str, Any]:
     return {"adapter": slot.config.adapter, **slot.config.options}
 
 
-def _compared(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def compared(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """What two sets of options say differently, secrets hidden."""
     old, new = redacted(then), redacted(now)
     for key in {**then, **now}:
         if then.get(key) != now.get(key):

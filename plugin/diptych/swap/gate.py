@@ -6,7 +6,7 @@ queries for a human. Coverage, canaries and the state of the stored vectors coun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from diptych.config.models import GateConfig
@@ -24,6 +24,7 @@ PIPELINE = "pipeline"
 MOST_LOST = 0.25
 LEAST_FOUND = 0.7  # of titles or first sentences by a pipeline alone; broken encoders found .50 and .64 of them
 POOR = 0.5
+LEAST_KEPT = 0.5  # of the first 10, by the same encoders over the same vectors stored otherwise
 
 __all__ = ["Coverage", "GateReport", "Judged", "coverage", "run_gate"]
 
@@ -94,14 +95,15 @@ def run_gate(
     counts = _coverages(new, changed, coverage or {})
     step("canaries")
     canaries = tuple(check_canary(slot) for slot in changed)
-    reasons = [*_uncovered(counts, config), *_strange(canaries)]
+    fresh = _new_vectors(old, changed)
+    reasons = [*_uncovered([count for count in counts if count.vector in fresh], config), *_strange(canaries)]
     if any(canary.likeness is None for canary in canaries):
         return GateReport(tuple(reasons), counts, canaries, remarks=("nothing was searched with a wrong encoder",))
     step("stored vectors")
     points = sample_points(old.client, old.name, config.sample)
     documents = sample_documents(old, points)
     points = [document.point for document in documents] or points
-    vectors = tuple(check_stored(new, slot, points) for slot in changed)
+    vectors = tuple(check_stored(new, slot, points) for slot in changed if slot.vector in fresh)
     reasons += [problem for found in vectors for problem in found.problems()]
     base = GateReport(tuple(reasons), counts, canaries, vectors)
     if judged is not None:
@@ -120,6 +122,11 @@ def changed_slots(old: View, new: View) -> list[Slot]:
     ]
 
 
+def _new_vectors(old: View, changed: list[Slot]) -> set[str]:
+    """The changed slots' vectors that do not answer already: what those lack, they lacked before."""
+    return {slot.vector for slot in changed} - {slot.vector for slot in old.slots.values()}
+
+
 def _coverages(new: View, changed: list[Slot], known: Mapping[str, Coverage]) -> tuple[Coverage, ...]:
     generations = [slot.generation for slot in changed if slot.generation is not None]
     return tuple(
@@ -128,7 +135,7 @@ def _coverages(new: View, changed: list[Slot], known: Mapping[str, Coverage]) ->
     )
 
 
-def _uncovered(counts: tuple[Coverage, ...], config: GateConfig) -> list[str]:
+def _uncovered(counts: Sequence[Coverage], config: GateConfig) -> list[str]:
     return [
         f"{count.missing} of {count.points} points lack vector {count.vector!r}, {config.missing} may"
         for count in counts
@@ -160,7 +167,8 @@ def _without_judgements(
     )
     compared = {PIPELINE: pipelines, **{slot: (alone(slot), alone(slot)) for slot in _retrieved_by_both(old, new)}}
     overlaps = [neighbour_overlap(name, old, new, documents, pair) for name, pair in compared.items() if not silent]
-    apart = [reason for overlap in overlaps[:1] for reason in _apart(overlap, config)]
+    restored = _only_stored_otherwise(old, new)
+    apart = [reason for overlap in overlaps[:1] for reason in _apart(overlap, config, restored=restored)]
     reasons = [*(_unfound(item) if silent else [*_lost(item), *_lost(excerpt)]), *apart]
     return replace(
         base,
@@ -196,7 +204,21 @@ def _unfound(item: KnownItem) -> list[str]:
     return [f"{item.new:.1%} of {item.documents} documents are found by {item.by}, at least {LEAST_FOUND:.0%} must be"]
 
 
-def _apart(overlap: Overlap, config: GateConfig) -> list[str]:
+def _only_stored_otherwise(old: View, new: View) -> bool:
+    """Whether both views ask the same vectors the same way: then each neighbour that is missing is a loss."""
+    ours, theirs = (
+        {name: (own.vector, own.space) for name, slot in view.slots.items() if (own := slot.generation)}
+        for view in (old, new)
+    )
+    return ours == theirs and pipeline_of(old) == pipeline_of(new)
+
+
+def _apart(overlap: Overlap, config: GateConfig, *, restored: bool) -> list[str]:
+    if config.overlap is None and restored and overlap.mean < LEAST_KEPT:
+        return [
+            f"{overlap.mean:.3f} of the first 10 that the same vectors gave before are left, at least {LEAST_KEPT:g} "
+            "must be; swap.gate.overlap sets another share"
+        ]
     if config.overlap is None or overlap.mean >= config.overlap:
         return []
     return [

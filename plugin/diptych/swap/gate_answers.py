@@ -15,6 +15,7 @@ from diptych.types import Hit, Query
 from diptych.view import View
 
 BATCH = 64  # queries that are encoded and searched together
+_ANSWERS = "answers of a gate"  # of a view's `kept`
 
 
 def pipeline_of(view: View) -> Pipeline:
@@ -22,13 +23,18 @@ def pipeline_of(view: View) -> Pipeline:
     return Pipeline.from_config(view.search_config, view.slots)
 
 
+def remembering(view: View) -> View:
+    """The view, which keeps what `answers` finds: it can be compared after the storage beneath has changed."""
+    return replace(view, kept={**view.kept, _ANSWERS: {}})
+
+
 def without_common_rerankers(old: View, new: View) -> tuple[Pipeline, Pipeline]:
-    """Both pipelines; where both end in the same rerankers, without these.
+    """Both pipelines; where both end in the same rerankers and threshold, without the rerankers.
 
     They would cost more than everything else, and can only make two pipelines look more alike.
     """
     ours, theirs = pipeline_of(old), pipeline_of(new)
-    if ours.rerank != theirs.rerank:
+    if ours.rerank != theirs.rerank or old.search_config.score_threshold != new.search_config.score_threshold:
         return ours, theirs
     return replace(ours, rerank=()), replace(theirs, rerank=())
 
@@ -65,12 +71,26 @@ def answers(
 
     Args:
         view: who is asked; None answers nothing.
-        pipeline: instead of the view's own; the view's own also drops hits below its score threshold.
+        pipeline: instead of the view's own. The view's own, given or not, also drops hits below its score threshold.
         texts: whether hits carry their documents' texts and titles.
     """
     if view is None:
         return [[] for _ in queries]
-    limit = min(depth, (pipeline or pipeline_of(view)).depth or depth)
+    kept: dict[object, list[list[Hit]]] | None = view.kept.get(_ANSWERS)
+    if kept is None:
+        return _answers(view, queries, depth, pipeline, texts)
+    key = (tuple(queries), depth, repr(pipeline), texts)
+    if key not in kept:
+        kept[key] = _answers(view, queries, depth, pipeline, texts)
+    return kept[key]
+
+
+def _answers(
+    view: View, queries: Sequence[Query], depth: int, pipeline: Pipeline | None, texts: bool
+) -> list[list[Hit]]:
+    own = pipeline_of(view)
+    limit = min(depth, (pipeline or own).depth or depth)
+    pipeline = None if pipeline == own else pipeline
     payload: bool | list[str] = ["text", "title"] if texts else False
     hits: list[list[Hit]] = []
     for start in range(0, len(queries), BATCH):

@@ -1,4 +1,4 @@
-"""`Lease`: one process applies a swap at a time, and its checkpoints outlive it.
+"""`Lease`: one process applies a swap at a time, and its checkpoints and trials outlive it.
 
 Both lie in the collection's metadata under a key that only the holder writes. Qdrant knows no compare-and-set, so
 whoever takes the lease waits a moment and looks whether it is still the one that wrote last.
@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, ValidationError
 
@@ -46,8 +46,24 @@ class Checkpoint(Record):
     repairing: tuple[int | str, ...] = ()
 
 
+class Trial(Record):
+    """A live vector whose storage was changed so that the gate can measure it, and the way back.
+
+    Args:
+        wanted: the storage section that is being tried.
+        before: Qdrant's parameters from before, as `update_collection` takes them; of a `sparse` vector, `on_disk`.
+    """
+
+    wanted: dict[str, Any]
+    before: dict[str, Any]
+    sparse: bool = False
+
+
 class LeaseRecord(Record):
-    """What the metadata holds: who applies, when it was last heard of, whether it ended, and checkpoints by vector."""
+    """What the metadata holds: who applies, when it was last heard of, whether it ended, checkpoints and trials.
+
+    Checkpoints and trials are by vector.
+    """
 
     token: str
     by: str
@@ -57,6 +73,7 @@ class LeaseRecord(Record):
     at: str
     released: bool = False
     checkpoints: dict[str, Checkpoint] = Field(default_factory=dict)
+    trials: dict[str, Trial] = Field(default_factory=dict)
 
     @property
     def alive(self) -> bool:
@@ -93,6 +110,7 @@ class Lease:
         self._lock, self._over = threading.Lock(), threading.Event()
         self._beat = threading.Thread(target=self._keep_alive, name="lease", daemon=True)
         self.checkpoints: dict[str, Checkpoint] = {}
+        self.trials: dict[str, Trial] = {}
 
     def __enter__(self) -> Self:
         try:
@@ -100,6 +118,7 @@ class Lease:
                 self._refuse_if_held()
                 found = read_lease(self._client, self._name)
                 self.checkpoints = dict(found.checkpoints) if found else {}
+                self.trials = dict(found.trials) if found else {}
                 _held.add(self._token)
                 self._write()
             time.sleep(SETTLE)
@@ -156,6 +175,17 @@ class Lease:
         known = (self.checkpoints[vector].repairing for vector in vectors if vector in self.checkpoints)
         return list(dict.fromkeys(point for points in known for point in points))
 
+    def trying(self, trials: Mapping[str, Trial]) -> None:
+        """Keep which vectors are stored otherwise for a trial, so that a kill does not leave them so; none ends it.
+
+        Raises:
+            ApplyRunning: somebody else has taken the lease.
+        """
+        self.require()
+        with self._lock:
+            self.trials = dict(trials)
+            self._write()
+
     def clear(self) -> None:
         """No checkpoints any more: the work is done, and only clearing up is left."""
         with self._lock:
@@ -176,7 +206,7 @@ class Lease:
         found = read_lease(self._client, self._name)
         if found is None or found.token != self._token:
             return
-        if self.checkpoints:
+        if self.checkpoints or self.trials:
             self._write(released=True)
         else:
             self._client.update_collection(self._name, metadata={APPLY: None})
@@ -191,6 +221,7 @@ class Lease:
             at=now(),
             released=released,
             checkpoints=self.checkpoints,
+            trials=self.trials,
         )
         self._client.update_collection(self._name, metadata={APPLY: record.model_dump(mode="json")})
 

@@ -15,20 +15,20 @@ from diptych.encoding import Vector, encode
 from diptych.errors import FingerprintMismatch, RegistryError
 from diptych.handle import CollectionHandle
 from diptych.metadata import CollectionMetadata, Generation, Layout, Reading, vector_name
-from diptych.opening import reading_of
+from diptych.opening import reading_of, stored_search
 from diptych.payloads import from_payload
 from diptych.protocols import Calibrated, Kind
-from diptych.sampling import texts_of
+from diptych.sampling import SAMPLE, texts_of
 from diptych.slots import Slot
 from diptych.swap.asking import comparable, query_side
-from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes
+from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compared
 from diptych.swap.gate_coverage import coverage
 from diptych.swap.gate_judged import Judged, JudgedComparison
 from diptych.swap.spread import spread_warnings
 from diptych.swap.vectors import lacking
 from diptych.types import SparseVector
 
-SAMPLE, WARM_UP = 64, 8  # documents encoded to estimate the time, after those that warm the encoder up
+WARM_UP = 8  # documents that warm the encoder up before `SAMPLE` are encoded to estimate the time
 READ = 1000  # points without a vector that are read to tell how many of them have a text
 _BYTES = {"float16": 2, "uint8": 1}
 JUDGED: tuple[Action, ...] = ("re-encode", "numerics")  # new encoders' queries can be tried on the vectors there are
@@ -73,7 +73,8 @@ class Plan:
         collection: its name.
         documents: points it holds.
         steps: one for each slot.
-        search: whether the search pipeline differs, which takes nothing but the cut-over.
+        search: whether the search settings differ, for which nothing is encoded.
+        search_why: what differs in them.
         under_way: whether a swap was begun and waits to be gone on with.
         warnings: what to know before applying.
     """
@@ -82,6 +83,7 @@ class Plan:
     documents: int
     steps: tuple[Step, ...]
     search: bool = False
+    search_why: str = ""
     under_way: bool = False
     warnings: tuple[str, ...] = field(default_factory=tuple)
 
@@ -117,11 +119,13 @@ def plan(
     found = changes(config, metadata, handle.registry, again=again, texts=handle.texts)
     steps = tuple(_step(change, *_affected(handle, metadata, change, count), texts) for change in found)
     steps, doubts = _with_query_side(handle, metadata, config, found, steps)
-    search = metadata.search != config.search.model_dump(mode="json")
+    search = config.search.model_dump(mode="json")
+    search_why = "; ".join(compared(stored_search(metadata).model_dump(mode="json"), search, "search."))
     silent = bool(sample and count and not texts)
     params = handle.client.get_collection(handle.name).config.params
     warnings = (*_warnings(metadata, steps, silent), *doubts, *spread_warnings(config.cluster, params))
-    return Plan(handle.name, count, steps, search, metadata.swap is not None, warnings)
+    begun = metadata.swap is not None
+    return Plan(handle.name, count, steps, metadata.search != search, search_why, begun, warnings)
 
 
 def _affected(handle: CollectionHandle, metadata: CollectionMetadata, change: Change, count: int) -> tuple[int, int]:

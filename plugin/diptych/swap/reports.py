@@ -24,8 +24,8 @@ class ApplyOptions:
             judgements show that this does better.
         bridge: the old encoder is gone, so until the back-fill ends have queries go through a drift map, fitted on the
             documents encoded so far, wherever what is measured of it allows that.
-        gate: whether the gate decides; False cuts over whatever it says.
-        cut_over: False stops before it, so that the new vectors are there and the old ones answer.
+        gate: whether the gate decides; False cuts over, or changes settings, whatever it says.
+        cut_over: False stops before it: new vectors are there, and the old ones answer; settings are as they were.
         rate, parallel: instead of the config's.
     """
 
@@ -47,8 +47,8 @@ class ApplyReport:
 
     Args:
         collection: its name.
-        outcome: `nothing to do`, `filled gaps` of vectors that some points lacked, `changed settings`, `filled` when it
-            stopped before the cut-over, or `cut over`.
+        outcome: `nothing to do`, `filled gaps` of vectors that some points lacked, `changed settings`, `measured` when
+            it stopped before it changed settings, `filled` when it stopped before the cut-over, or `cut over`.
         encoded: documents encoded, by new vector; after a resume only those of this run.
         cache_hits: how many of them came from the embedding cache, by new vector.
         changed: documents that changed while they were encoded, and were encoded anew.

@@ -66,10 +66,10 @@ def cut_over(metadata: CollectionMetadata, gate: str) -> CollectionMetadata:
 
 
 def changed_settings(
-    metadata: CollectionMetadata, target: State, search: Mapping[str, Any], why: str, config: str
+    metadata: CollectionMetadata, target: State, search: Mapping[str, Any], why: str, config: str, gate: str = ""
 ) -> CollectionMetadata:
     """Other options, storage or pipeline for the same vectors."""
-    event = _event("changed settings", target, why, config)
+    event = _event("changed settings", target, why, config, gate)
     return _with(metadata, event, live=target, search=dict(search))
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
-from diptych.config.models import Stored
+from diptych.config.models import Stored, VectorStorage
 from diptych.creation import named_params
+from diptych.making import slot_config
 from diptych.metadata import CollectionMetadata, Generation, State
 from diptych.params import changeable
 from diptych.protocols import Kind
@@ -93,24 +94,25 @@ def configure(
 ) -> None:
     """Give a vector the settings that can be changed while it lives: graph, quantization, place."""
     if isinstance(params, models.SparseVectorParams):
-        return _place(client, name, vector, params.index.on_disk if params.index else None)
+        return place(client, name, vector, params.index.on_disk if params.index else None)
     diff = models.VectorParamsDiff(
         hnsw_config=params.hnsw_config, quantization_config=params.quantization_config, on_disk=params.on_disk
     )
-    return _change(client, name, vector, diff)
+    return configure_dense(client, name, vector, diff)
 
 
-def restore(client: QdrantBase, name: str, slot: Slot, generation: Generation) -> None:
-    """Change the storage of a generation's vector to what the slot's config says; what it leaves out is Qdrant's.
+def restore(client: QdrantBase, name: str, storage: VectorStorage, generation: Generation) -> None:
+    """Change the storage of a generation's vector to what `storage` says; what it leaves out is Qdrant's default.
 
     It takes no encoder, so that a rollback can be done where there is none.
     """
-    storage, first = slot.config.storage, generation.first_stage
+    first, then = generation.first_stage, generation.storage
     if generation.kind == "sparse":
-        return _place(client, name, generation.vector, _on_disk(storage, generation.storage))
-    _change(client, name, generation.vector, _difference(storage, generation.storage))
+        return place(client, name, generation.vector, _on_disk(storage, then))
+    defaults = client.get_collection(name).config.hnsw_config
+    configure_dense(client, name, generation.vector, _difference(storage, then, defaults))
     if first is not None and storage.first_stage is not None:
-        _change(client, name, first.vector, _difference(storage.first_stage, generation.storage["first_stage"]))
+        configure_dense(client, name, first.vector, _difference(storage.first_stage, then["first_stage"], defaults))
     return None
 
 
@@ -118,21 +120,27 @@ def _on_disk(wanted: Stored, then: Mapping[str, Any]) -> bool | None:
     return False if wanted.on_disk is None and then.get("on_disk") else wanted.on_disk
 
 
-def _difference(wanted: Stored, then: Mapping[str, Any]) -> models.VectorParamsDiff:
+def _difference(wanted: Stored, then: Mapping[str, Any], defaults: models.HnswConfig) -> models.VectorParamsDiff:
     """From how a vector was stored to how it shall be."""
     diff = changeable(wanted).model_copy(update={"on_disk": _on_disk(wanted, then)})
     if wanted.quantization is None and then.get("quantization"):
         diff.quantization_config = models.Disabled.DISABLED
+    given = diff.hnsw_config.model_dump(exclude_none=True) if diff.hnsw_config else {}
+    unset = {key: getattr(defaults, key, None) for key in then.get("hnsw") or {} if key not in given}
+    if unset:  # Qdrant cannot unset one of them, so it gets the collection's value
+        diff.hnsw_config = models.HnswConfigDiff(**{**unset, **given})
     return diff
 
 
-def _place(client: QdrantBase, name: str, vector: str, on_disk: bool | None) -> None:
+def place(client: QdrantBase, name: str, vector: str, on_disk: bool | None) -> None:
+    """Say whether a sparse vector's index lies on disk; None leaves it."""
     if on_disk is not None:
         params = models.SparseVectorParams(index=models.SparseIndexParams(on_disk=on_disk))
         client.update_collection(name, sparse_vectors_config={vector: params})
 
 
-def _change(client: QdrantBase, name: str, vector: str, diff: models.VectorParamsDiff) -> None:
+def configure_dense(client: QdrantBase, name: str, vector: str, diff: models.VectorParamsDiff) -> None:
+    """Change what `diff` names of a dense vector or multi-vector."""
     if diff.model_dump(exclude_none=True):
         client.update_collection(name, vectors_config={vector: diff})
 
@@ -142,7 +150,7 @@ def restore_shared(handle: CollectionHandle, before: State, after: State) -> Non
     for name, own in after.slots.items():
         then = before.slots.get(name)
         if then is not None and then.vector == own.vector and then.storage != own.storage:
-            restore(handle.client, handle.name, handle.at(after).slots[name], then)
+            restore(handle.client, handle.name, slot_config(own).storage, then)
 
 
 def drop_all(client: QdrantBase, name: str, generations: Iterable[Generation]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from diptych.populate.aside import reason_of
 from diptych.swap.gate_coverage import coverage
 from diptych.swap.lease import Lease
 from diptych.swap.states import abandoned, caught_up, finished, rolled_back, unused, write
+from diptych.swap.trial import StorageTrial
 from diptych.swap.vectors import drop_all, drop_orphans, restore_shared
 
 
@@ -50,6 +52,7 @@ def rollback(handle: CollectionHandle, *, why: str = "", anyway: bool = False) -
     """
     with Lease(handle.client, handle.name) as lease:
         before = handle.read()
+        StorageTrial(handle, lease, threading.Event()).put_back_after_a_kill(before)
         if before.swap is not None:
             after, outcome = abandoned(before, why), "abandoned"
         else:
@@ -69,6 +72,7 @@ def finish(handle: CollectionHandle) -> StepBack:
     """
     with Lease(handle.client, handle.name) as lease:
         before = handle.read()
+        StorageTrial(handle, lease, threading.Event()).put_back_after_a_kill(before)
         dropped = drop_orphans(handle.client, handle.name, before)
         if before.previous is not None:
             return _done(handle, before, finished(before), "finished", lease)

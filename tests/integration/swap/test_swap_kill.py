@@ -300,6 +300,29 @@ def test_a_step_back_killed_after_any_of_its_writes_can_be_taken_again(
         shutil.rmtree(folder)
 
 
+def test_an_apply_of_storage_alone_killed_after_any_of_its_writes_is_completed_or_undone(
+    processes: Processes, tmp_path: Path
+) -> None:
+    """The storage is changed in place before the gate: the next apply goes on, or puts it back as its config says."""
+    case = Case({"second": SECOND}, {"second": STORED})
+    start = filled(processes, tmp_path / "start", case)
+    undisturbed = copied(start, tmp_path / "undisturbed")
+    done = applied(processes, undisturbed, case)
+    expected, before = state(undisturbed), answering(start)
+    assert (done["outcome"], done["writes"] >= 4) == ("changed settings", True)
+    for last in range(1, done["writes"] + 1):
+        for config, right in ((case.after, expected), (case.before, before)):
+            folder = copied(start, tmp_path / f"{last}")
+            assert applied(processes, folder, case, last=last)["killed"]
+            assert processes.run(folder, "apply", case.config(config))["outcome"] in SETTLED
+            found = state(folder) if right is expected else answering(folder)
+            assert found == right, f"killed after write {last} of {done['writes']}"
+            shutil.rmtree(folder)
+
+
+SETTLED = ("changed settings", "nothing to do")
+
+
 def test_25_kills_at_random_moments_cost_at_most_a_chunk_each_and_change_nothing(
     processes: Processes, tmp_path: Path
 ) -> None:

@@ -51,6 +51,49 @@ def judgements(tmp_path: Path) -> tuple[str, ...]:
     return "--queries", "queries.jsonl", "--qrels", "qrels.tsv"
 
 
+WORSE = "  limit: 3\n  score_threshold: 1000\n"  # no hit is left
+
+
+def test_worse_search_settings_leave_with_5_and_the_old_ones_stay(run: Run, config: Path, corpus: Path) -> None:
+    assert run("populate", corpus).code == 0
+    edit(config, "  limit: 3\n", WORSE)
+    answer = run("apply")
+    assert answer.code == 5
+    assert "gate: not passed" in answer.out
+    assert "error: the new settings did not pass the gate; the old ones stay live" in answer.err
+    assert "or restore the config" in answer.err
+    assert run("plan", "--exit-code").code == 4
+    assert run("status", "--history", "--json").json()["history"][-1]["what"] == "created"
+
+
+def test_no_gate_changes_search_settings_whatever_it_measured(run: Run, config: Path, corpus: Path) -> None:
+    assert run("populate", corpus).code == 0
+    edit(config, "  limit: 3\n", WORSE)
+    answer = run("apply", "--no-gate")
+    assert (answer.code, "gate: not passed" in answer.out) == (0, True)
+    assert "animals: changed settings in" in answer.out
+    assert run("plan", "--exit-code").code == 0
+
+
+def test_search_settings_are_measured_by_the_judgements_of_the_options(
+    run: Run, config: Path, corpus: Path, judgements: tuple[str, ...]
+) -> None:
+    assert run("populate", corpus).code == 0
+    edit(config, "  limit: 3\n", WORSE)
+    answer = run("apply", *judgements)
+    assert answer.code == 5
+    assert "nDCG@10  1.0000 -> 0.0000 on 3 queries" in answer.out
+
+
+def test_no_cut_over_leaves_search_settings_as_they_are(run: Run, config: Path, corpus: Path) -> None:
+    assert run("populate", corpus).code == 0
+    edit(config, "  limit: 3\n", "  limit: 4\n  retrieve: {dense: 100}\n")
+    answer = run("apply", "--no-cut-over")
+    assert answer.code == 0
+    assert "nothing was changed: diptych apply without --no-cut-over changes the settings" in answer.out
+    assert run("plan", "--exit-code").code == 4
+
+
 def test_it_shows_the_plan_the_gate_and_what_was_done(edited: Run) -> None:
     answer = edited("apply", "--why", "smaller")
     assert (answer.code, answer.err) == (0, "")

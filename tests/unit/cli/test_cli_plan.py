@@ -70,7 +70,7 @@ def test_the_json_has_every_step_and_whether_anything_is_pending(filled: Run, co
             ["dense", "queries", "only", "4"],
             "dense: query_prompt: unset",
         ),
-        ("limit: 3", "limit: 5", ["dense", "as", "it", "is"], "search: the pipeline changes"),
+        ("limit: 3", "limit: 5", ["dense", "as", "it", "is"], "search.limit: 3 -> 5"),
     ],
 )
 def test_each_kind_of_change_has_its_word(

@@ -147,8 +147,14 @@ def test_storage_that_would_have_no_effect_is_refused(client: QdrantClient, fake
     assert CollectionHandle(client, "c", None, fakes).slot("dense").config.storage.on_disk is True
 
 
-def test_a_changed_pipeline_is_kept_for_those_who_open_by_name(client: QdrantClient, fakes: Registry) -> None:
+def test_a_pipeline_is_kept_for_those_who_open_by_name_where_the_collection_has_none(
+    client: QdrantClient, fakes: Registry
+) -> None:
+    """Only apply replaces one, since it has a gate."""
     handle(client, fakes).create({})
+    handle(client, fakes, search={"limit": 2}).keep_pipeline()
+    assert CollectionHandle(client, "c", None, fakes).search_config.limit == 10
+    client.update_collection("c", metadata={"diptych_search": None})
     handle(client, fakes, search={"limit": 2}).keep_pipeline()
     assert CollectionHandle(client, "c", None, fakes).search_config.limit == 2
 

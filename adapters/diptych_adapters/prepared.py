@@ -1,0 +1,133 @@
+"""What was learnt of a model when its library loaded it: enough to run its converted graph without torch.
+
+Loading a model by sentence-transformers takes seconds, most of them for importing torch. OpenVINO and ONNX Runtime need
+neither: the graph is in the user's cache, and a fast tokenizer is one of the package `tokenizers`. What else decides
+the vectors was asked of the library once, and holds as long as no file of the model, no library and no option changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any, Self
+
+import diptych
+from diptych.checked import recalled, remember, stamps
+from diptych_adapters import fingerprints
+from diptych_adapters.engines import onnx_graph, openvino_graph, processor
+from diptych_adapters.engines.choosing import int8_key
+from diptych_adapters.engines.runner import Graph, Inputs, Runner
+from diptych_adapters.engines.tokens import KeptTokenizer, Tokens
+from diptych_adapters.model_options import TorchOptions
+from diptych_adapters.models import ModelFolder
+
+EDITION = 1  # of what is kept
+FILES = 2000  # of a folder; one with more is no model's alone
+PACKAGES = ("torch", "transformers", "sentence-transformers", "tokenizers", "numpy", "openvino", "onnxruntime", "onnx")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A model that has run before.
+
+    Args:
+        backend: openvino or onnx, whose converted model is in the cache.
+        key: under which it is kept there.
+        tokenizer: the model's.
+        max_length: tokens that are read of a text, None for all.
+        typed: the graph reads types of tokens, too.
+        digests: of weights, tokenizer and the weights for documents.
+        steps: from token vectors to the result, as fingerprints name them.
+        facts: what the adapter asked of the library.
+    """
+
+    backend: str
+    key: str
+    tokenizer: KeptTokenizer
+    max_length: int | None
+    typed: bool
+    digests: fingerprints.Digests
+    steps: Sequence[str]
+    facts: Mapping[str, Any]
+
+    @classmethod
+    def recalled(cls, subject: str, state: object) -> Self | None:
+        """What is known of a model in this state, None when nothing is."""
+        kept = recalled("models", subject, state) if state is not None else None
+        if not isinstance(kept, dict):
+            return None
+        try:
+            exact = {"tokenizer": KeptTokenizer(**kept["tokenizer"]), "digests": fingerprints.Digests(*kept["digests"])}
+            return cls(**{**kept, **exact})
+        except (KeyError, TypeError):
+            return None
+
+    def remember(self, subject: str, state: object) -> None:
+        """Keep it for the next process."""
+        remember("models", subject, state, asdict(self))
+
+    def runner(self, options: TorchOptions, head: Callable[[Graph], Graph] = lambda graph: graph) -> Runner | None:
+        """What runs the model; None when its converted model is no longer in the cache."""
+        precision = options.precision or "float32"
+        processor.warn_if_slower(precision)
+        graph = self._graph(self.key, processor.beside_int8() if precision == "int8" else precision)
+        return self._runs(graph, options, head)
+
+    def int8_runner(self, texts: Inputs, trial: Inputs, options: TorchOptions) -> Runner | None:
+        """What runs the model in int8 as it was measured on these texts; None when it was not."""
+        tokens = Tokens(self.tokenizer, self.max_length, typed=self.typed)
+        return self._runs(self._graph(int8_key(self.key, tokens, texts, trial), "int8"), options)
+
+    def _runs(
+        self, graph: Graph | None, options: TorchOptions, head: Callable[[Graph], Graph] = lambda graph: graph
+    ) -> Runner | None:
+        if graph is None:
+            return None
+        most = options.batch_size if "batch_size" in options.model_fields_set else None
+        return Runner(Tokens(self.tokenizer, self.max_length, typed=self.typed), head(graph), most=most)
+
+    def _graph(self, key: str, precision: str) -> Graph | None:
+        if self.backend == "onnx":
+            file = onnx_graph.found(key)
+            return onnx_graph.OnnxGraph(file, precision=precision) if file else None
+        model = openvino_graph.found(key)
+        return None if model is None else openvino_graph.OpenVinoGraph(model, precision=precision)
+
+
+def subject_of(kind: str, folder: ModelFolder, options: TorchOptions) -> str:
+    """Tells adapters of a model apart."""
+    return json.dumps([kind, str(folder.path), options.model_dump(mode="json"), sorted(options.model_fields_set)])
+
+
+def state_of(folder: ModelFolder, options: TorchOptions) -> object:
+    """All that decides a model's vectors beside its options: files, libraries, and the machine.
+
+    None where that cannot be told: the model has code of its own, or a file changed only now.
+    """
+    if options.trust_remote_code:
+        return None
+    files = {file for file in folder.path.rglob("*") if file.is_file()}
+    files |= {file for part in folder.module_folders() for file in part.glob("*") if file.is_file()}
+    marks = stamps(files) if len(files) <= FILES else None
+    return None if marks is None else [EDITION, diptych.__version__, _versions(), processor.machine(), marks]
+
+
+def identity_of(*facts: object) -> str:
+    """One word for facts."""
+    return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()
+
+
+@cache
+def _versions() -> tuple[str, ...]:
+    return tuple(_version(package) for package in PACKAGES)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

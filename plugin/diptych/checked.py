@@ -1,0 +1,93 @@
+"""Checks that passed, remembered in the user's cache folder, so that the next process need not repeat them.
+
+A result is kept for a subject, such as a file, together with the state in which the subject was: whoever asks says the
+state of now, and hears the result only while the two are equal. One small JSON file for each subject, exchanged as a
+whole. What cannot be read or written is not remembered: the check is made again. With `DIPTYCH_CACHE=off` nothing is
+remembered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+VARIABLE, OFF = "DIPTYCH_CACHE", "off"
+SETTLED = 2 * 10**9  # nanoseconds: a file that changed later than that may change again within one tick of its clock
+MOST = 1000  # subjects of a kind; those that were checked longest ago go
+
+
+def recalled(kind: str, subject: str, state: object) -> Any:
+    """What was remembered of the subject in this very state; None when nothing was."""
+    if not _enabled():
+        return None
+    try:
+        kept = json.loads(_file(kind, subject).read_bytes())
+        return kept["value"] if kept["state"] == _spelt(state) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def remember(kind: str, subject: str, state: object, value: object) -> None:
+    """Keep a JSON value for the subject in this state, instead of what was kept for it."""
+    if not _enabled():
+        return
+    file = _file(kind, subject)
+    beside = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}")
+    with contextlib.suppress(OSError):  # a full disk or a folder that may not be written: the check is made again
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            with open(beside, "x", encoding="utf-8", opener=_private) as opened:
+                json.dump({"state": _spelt(state), "value": value}, opened)
+            beside.replace(file)
+        finally:
+            beside.unlink(missing_ok=True)
+        _forget(file.parent)
+
+
+def stamps(paths: Iterable[Path]) -> list[list[object]] | None:
+    """What changes when one of the files does: path, size, inode, and times of change to the nanosecond.
+
+    The time at which the inode changed is the system's own: a program that writes as many bytes as there were and puts
+    the old time of modification back moves it all the same. None while one of the files is too young to tell.
+    """
+    now, found = time.time_ns(), []
+    for path in sorted(paths):
+        status = path.stat()
+        if max(status.st_mtime_ns, status.st_ctime_ns) > now - SETTLED:
+            return None
+        found.append([str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev])
+    return found
+
+
+def _enabled() -> bool:
+    return os.environ.get(VARIABLE, "").lower() != OFF
+
+
+def _file(kind: str, subject: str) -> Path:
+    name = hashlib.sha256(subject.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return Path(platformdirs.user_cache_path("diptych", appauthor=False)) / "checks" / kind / f"{name}.json"
+
+
+def _spelt(state: object) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _forget(folder: Path) -> None:
+    files = [*folder.glob("*.json")]
+    if len(files) <= MOST:
+        return
+    for file in sorted(files, key=lambda file: file.stat().st_mtime)[: len(files) - MOST]:
+        file.unlink(missing_ok=True)

@@ -1,0 +1,252 @@
+"""Search settings and storage change behind the gate, too: what answers worse does not become live."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import pytest
+from qdrant_client import models
+from qdrant_client.client_base import QdrantBase
+
+from diptych import Collection, hookimpl
+from diptych.errors import GateFailed
+from diptych.evaluate import Qrels
+from diptych.metadata import APPLY
+from diptych.protocols import Fingerprint
+from diptych.specs import AdapterSpec
+from diptych.swap import ApplyOptions, Judged
+from diptych.swap.trial import StorageTrial
+from diptych.testing.fakes import FakeDenseEncoder
+from diptych.types import Document, Floats, Query
+
+Open: TypeAlias = Callable[..., Collection]
+Make: TypeAlias = Callable[..., Any]
+GOOD: dict[str, Any] = {"adapter": "fake-dense", "dimension": 64}
+SLOTS: dict[str, Any] = {"good": GOOD, "bad": {"adapter": "deaf"}}
+BOTH, ALONE = {"retrieve": {"good": 50, "bad": 50}}, {"retrieve": {"bad": 50}}
+BINARY: dict[str, Any] = {"quantization": {"kind": "binary"}}
+
+
+class Deaf(FakeDenseEncoder):
+    """Whatever it is asked, it makes the same query of it."""
+
+    def __init__(self) -> None:
+        super().__init__(dimension=16)
+        self.fingerprint = Fingerprint("deaf", "numpy")
+
+    def encode_query(self, inputs: Any) -> Floats:
+        """The vector of one word, for each."""
+        return super().encode_query(["word1"] * len(inputs))
+
+
+class BringsDeaf:
+    """A plugin."""
+
+    @hookimpl
+    def diptych_register_adapters(self) -> list[AdapterSpec]:
+        """`deaf`."""
+        return [AdapterSpec(name="deaf", kind="dense", factory=f"{__name__}:Deaf", summary="hears nothing")]
+
+
+def corpus(size: int) -> list[Document]:
+    chance = random.Random(1)
+    words = [f"word{n}" for n in range(60)]
+    return [Document(str(n), f"{' '.join(chance.sample(words, 8))} number{n}") for n in range(size)]
+
+
+def judged(size: int) -> Judged:
+    queries = [Query(document.text, document.id) for document in corpus(size)]
+    return Judged(queries, Qrels({query.id: {query.id: 1} for query in queries}))
+
+
+@pytest.fixture
+def config(config: Make) -> Make:
+    """Configs whose gate looks at 40 documents."""
+
+    def made(slots: Any, **sections: Any) -> Any:
+        gate = {"sample": 40, **sections.pop("gate", {})}
+        return config(slots, swap={"gate": gate}, **sections)
+
+    return made
+
+
+@pytest.fixture
+def filled(client: QdrantBase, config: Make, opened: Open) -> Collection:
+    """A collection of 60 documents that is searched by both slots."""
+    found = opened(client, config(SLOTS, search=BOTH), BringsDeaf())
+    found.populate(corpus(60))
+    return found
+
+
+def stored(found: Collection) -> Any:
+    return (found.handle.read().search or {})["retrieve"]
+
+
+# search settings
+
+
+def test_a_far_worse_leg_alone_does_not_replace_the_hybrid(filled: Collection, config: Make) -> None:
+    before = [hit.id for hit in filled.search("number7")]
+    with pytest.raises(GateFailed, match=r"(?s)the new settings did not pass the gate; the old ones stay live.*") as no:
+        filled.apply(config(SLOTS, search=ALONE))
+    assert "documents no longer find themselves by title or first sentence" in no.value.got
+    assert "or restore the config" in no.value.do
+    assert stored(filled) == BOTH["retrieve"]
+    assert [hit.id for hit in filled.search("number7")] == before
+    assert [event.what for event in filled.handle.read().history] == ["created"]
+
+
+def test_judgements_decide_where_there_are_some(filled: Collection, config: Make) -> None:
+    with pytest.raises(GateFailed, match="worse by more than the margin") as no:
+        filled.apply(config(SLOTS, search=ALONE), ApplyOptions(judged=judged(60)))
+    report: Any = no.value.context["report"]
+    assert report.judged.low < -0.02
+    report = filled.apply(config(SLOTS, search={"retrieve": {"good": 50}}), ApplyOptions(judged=judged(60)))
+    assert (report.outcome, report.gate.passed) == ("changed settings", True)
+    assert filled.handle.read().history[-1].gate.startswith("passed: nDCG@10")
+
+
+def test_without_the_gate_worse_settings_become_live_and_the_report_says_that_they_are_worse(
+    filled: Collection, config: Make
+) -> None:
+    report = filled.apply(config(SLOTS, search=ALONE), ApplyOptions(gate=False))
+    assert report.outcome == "changed settings"
+    assert report.gate is not None
+    assert not report.gate.passed
+    assert stored(filled) == ALONE["retrieve"]
+
+
+def test_no_cut_over_measures_settings_and_changes_none(filled: Collection, config: Make) -> None:
+    report = filled.apply(config(SLOTS, search={"retrieve": {"good": 50}}), ApplyOptions(cut_over=False))
+    assert (report.outcome, report.gate is not None) == ("measured", True)
+    assert stored(filled) == BOTH["retrieve"]
+
+
+def test_a_threshold_that_drops_every_hit_does_not_pass(filled: Collection, config: Make) -> None:
+    with pytest.raises(GateFailed, match="no longer find themselves"):
+        filled.apply(config(SLOTS, search={**BOTH, "score_threshold": 1e6}))
+
+
+def test_the_overlap_that_the_config_asks_for_holds_for_settings(filled: Collection, config: Make) -> None:
+    with pytest.raises(GateFailed, match=r"in common, at least 1 is asked for \(swap\.gate\.overlap\)"):
+        filled.apply(config(SLOTS, search={"retrieve": {"good": 50}}, gate={"overlap": 1.0}))
+
+
+def test_the_number_of_hits_alone_needs_no_gate(filled: Collection, config: Make) -> None:
+    report = filled.apply(config(SLOTS, search={**BOTH, "limit": 3}))
+    assert (report.outcome, report.gate) == ("changed settings", None)
+
+
+def test_processes_that_serve_follow_new_search_settings(
+    filled: Collection, client: QdrantBase, config: Make, opened: Open
+) -> None:
+    serving = opened(client, None, BringsDeaf())
+    assert len(serving.search("number7")) == 10
+    filled.apply(config(SLOTS, search={**BOTH, "limit": 3}))
+    assert len(filled.search("number7")) == 3
+    serving.handle.catch_up()
+    assert len(serving.search("number7")) == 3
+
+
+def test_a_populate_with_edited_search_settings_leaves_those_of_the_collection(
+    filled: Collection, client: QdrantBase, config: Make, opened: Open
+) -> None:
+    opened(client, config(SLOTS, search=ALONE), BringsDeaf()).populate(corpus(70))
+    assert stored(filled) == BOTH["retrieve"]
+    assert filled.plan(config(SLOTS, search=ALONE)).search
+
+
+def test_settings_of_an_empty_collection_change_without_a_gate(
+    filled: Collection, client: QdrantBase, config: Make
+) -> None:
+    client.delete("c", models.Filter())
+    assert filled.apply(config(SLOTS, search=ALONE)).outcome == "changed settings"
+
+
+# storage
+
+
+def params_of(client: QdrantBase, vector: str) -> models.VectorParams:
+    found = client.get_collection("c").config.params.vectors
+    assert isinstance(found, dict)
+    return found[vector]
+
+
+@pytest.fixture
+def dense(edge: QdrantBase, config: Make, opened: Open) -> Collection:
+    """A collection whose vectors lose most neighbours when each number becomes one bit."""
+    found = opened(edge, config({"dense": GOOD}))
+    found.populate(corpus(300))
+    return found
+
+
+def test_storage_that_loses_neighbours_is_put_back(dense: Collection, edge: QdrantBase, config: Make) -> None:
+    before = [(hit.id, hit.score) for hit in dense.search("word1 word2 word3")]
+    with pytest.raises(GateFailed, match="the new storage settings did not pass the gate") as no:
+        dense.apply(config({"dense": {**GOOD, "storage": BINARY}}))
+    assert "of the first 10 that the same vectors gave before are left" in no.value.got
+    assert params_of(edge, "dense.1").quantization_config is None
+    assert [(hit.id, hit.score) for hit in dense.search("word1 word2 word3")] == before
+    assert dense.handle.read().live.slots["dense"].storage == {}
+    assert APPLY not in (edge.get_collection("c").config.metadata or {})
+
+
+def test_judgements_decide_of_storage_too(dense: Collection, edge: QdrantBase, config: Make) -> None:
+    report = dense.apply(config({"dense": {**GOOD, "storage": BINARY}}), ApplyOptions(judged=judged(300)))
+    assert (report.outcome, report.gate is not None and report.gate.judged is not None) == ("changed settings", True)
+    assert params_of(edge, "dense.1").quantization_config is not None
+
+
+def test_no_cut_over_measures_storage_and_puts_it_back(dense: Collection, edge: QdrantBase, config: Make) -> None:
+    scalar = {"quantization": {"kind": "scalar"}, "hnsw": {"m": 4}, "on_disk": True}
+    report = dense.apply(config({"dense": {**GOOD, "storage": scalar}}), ApplyOptions(cut_over=False))
+    assert (report.outcome, report.gate is not None and report.gate.passed) == ("measured", True)
+    params = params_of(edge, "dense.1")
+    assert (params.quantization_config, params.on_disk) == (None, False)
+    assert params.hnsw_config is not None
+    assert params.hnsw_config.m == edge.get_collection("c").config.hnsw_config.m
+
+
+def test_a_graph_setting_that_the_config_names_no_more_goes_back_to_the_default(
+    dense: Collection, edge: QdrantBase, config: Make
+) -> None:
+    dense.apply(config({"dense": {**GOOD, "storage": {"hnsw": {"m": 4}}}}))
+    assert dense.apply(config({"dense": GOOD})).outcome == "changed settings"
+    own = params_of(edge, "dense.1").hnsw_config
+    assert own is not None
+    assert own.m == edge.get_collection("c").config.hnsw_config.m
+
+
+def test_a_swap_that_ruins_the_storage_of_another_slot_does_not_cut_over(
+    edge: QdrantBase, config: Make, opened: Open
+) -> None:
+    second = {**GOOD, "seed": 5}
+    found = opened(edge, config({"dense": GOOD, "second": second}, search={"retrieve": {"dense": 100}}))
+    found.populate(corpus(300))
+    ruined = {"dense": {**GOOD, "storage": BINARY}, "second": {**second, "seed": 6}}
+    with pytest.raises(GateFailed, match="storage settings"):
+        found.apply(config(ruined, search={"retrieve": {"dense": 100}}))
+    assert params_of(edge, "dense.1").quantization_config is None
+    assert found.rollback().outcome == "abandoned"
+
+
+@pytest.mark.parametrize("then", ["apply", "rollback", "finish"])
+def test_storage_that_a_kill_left_on_trial_is_put_back_by_whoever_comes_next(
+    dense: Collection, edge: QdrantBase, config: Make, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    dense.apply(config({"dense": GOOD, "more": {**GOOD, "seed": 3}}, search={"retrieve": {"dense": 100}}))
+    dense.finish() if then == "apply" else None
+    wanted = {"dense": {**GOOD, "storage": BINARY}, "more": {**GOOD, "seed": 3}}
+    with monkeypatch.context() as patch:
+        patch.setattr(StorageTrial, "put_back", lambda _: None)
+        with pytest.raises(GateFailed):
+            dense.apply(config(wanted, search={"retrieve": {"dense": 100}}))
+    assert params_of(edge, "dense.1").quantization_config is not None
+    if then == "apply":
+        dense.apply(config({"dense": GOOD, "more": {**GOOD, "seed": 3}}, search={"retrieve": {"dense": 100}}))
+    else:
+        getattr(dense, then)()
+    assert params_of(edge, "dense.1").quantization_config is None
+    assert APPLY not in (edge.get_collection("c").config.metadata or {})

@@ -1,0 +1,215 @@
+"""A model that OpenVINO or ONNX Runtime has run before runs again without its library, and every change is noticed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
+pytest.importorskip("openvino", reason="needs diptych[openvino]")
+
+from diptych import checked
+from diptych_adapters.cross_encoder import CrossEncoderReranker
+from diptych_adapters.model_options import SentenceTransformersOptions
+from diptych_adapters.models import resolve
+from diptych_adapters.prepared import state_of
+from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
+from diptych_adapters.token_vectors import TokenVectorEncoder
+
+TEXTS = ["convert audio files", "", "Übersicht 漢字", "play music", "video tool " * 90, "sound"]
+PAIRS = [("audio", "play music"), ("", ""), ("convert audio files", "video " * 300), ("video " * 300, "audio")]
+BACKENDS = ["openvino", "onnx"]
+
+
+@pytest.fixture(autouse=True)
+def _memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv(checked.VARIABLE)
+
+
+@pytest.fixture
+def settled(tiny: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
+    """A copy of a tiny model, long enough ago for its files to be told from later ones."""
+
+    def copied(name: str) -> Path:
+        folder = tmp_path / name
+        shutil.copytree(tiny(name), folder)
+        settle()
+        return folder
+
+    return copied
+
+
+def settle() -> None:
+    time.sleep(checked.SETTLED / 1e9 + 0.05)
+
+
+def by_library_and_without(kind: Any, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[Any, Any]:
+    """An encoder whose model was loaded by its library, and one that was not; the converted model of both is read."""
+    kind.of(**options)  # the model that is converted now may differ from the same one read back by a last digit
+    with monkeypatch.context() as patched:
+        patched.setenv(checked.VARIABLE, "off")
+        by_library = kind.of(**options)
+    without = kind.of(**options)
+    assert loaded(by_library)
+    assert not loaded(without)
+    return by_library, without
+
+
+def loaded(encoder: Any) -> bool:
+    return encoder._model is not None
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("name", "options"), [("mean", {}), ("cls", {"truncate_dim": 5, "normalize": True}), ("prompted", {})]
+)
+def test_a_dense_model_makes_the_very_same_vectors_without_its_library(
+    settled: Callable[[str], Path], name: str, options: dict[str, Any], backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    wanted = {"model": str(settled(name)), "backend": backend, **options}
+    first, second = by_library_and_without(SentenceTransformerEncoder, monkeypatch, **wanted)
+    for side in ("encode_query", "encode_document"):
+        np.testing.assert_array_equal(getattr(first, side)(TEXTS), getattr(second, side)(TEXTS))
+    facts = ("fingerprint", "dimension", "similarity", "normalized", "asymmetric", "max_length", "numerics")
+    assert [getattr(first, fact) for fact in facts] == [getattr(second, fact) for fact in facts]
+    assert second.identity
+    assert not loaded(second)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("special", [True, False])
+def test_token_vectors_are_the_very_same_without_the_library(
+    settled: Callable[[str], Path], backend: str, special: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    wanted = {"model": str(settled("mean")), "backend": backend, "special_tokens": special}
+    first, second = by_library_and_without(TokenVectorEncoder, monkeypatch, **wanted)
+    for a, b in zip(first.encode_document(TEXTS), second.encode_document(TEXTS), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert first.fingerprint == second.fingerprint
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("activation", [None, "sigmoid", "identity"])
+def test_a_reranker_gives_the_very_same_scores_without_its_library(
+    settled: Callable[[str], Path], backend: str, activation: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    wanted = {"model": str(settled("reranker")), "backend": backend, "activation": activation}
+    first, second = by_library_and_without(CrossEncoderReranker, monkeypatch, **wanted)
+    np.testing.assert_array_equal(first.predict(PAIRS), second.predict(PAIRS))
+    exact = CrossEncoderReranker.of(**{**wanted, "backend": "torch"}).predict(PAIRS)
+    np.testing.assert_allclose(second.predict(PAIRS), exact, rtol=1e-4, atol=1e-5)
+
+
+def test_int8_is_measured_once_on_the_texts_of_a_collection(settled: Callable[[str], Path]) -> None:
+    wanted = {"model": str(settled("mean")), "backend": "openvino", "precision": "int8"}
+    first, second, third = (SentenceTransformerEncoder.of(**wanted) for _ in range(3))
+    texts = ["convert audio files", "play music"] * 8
+    first.look_at(texts)
+    second.look_at(texts)
+    assert (loaded(first), loaded(second)) == (True, False)
+    np.testing.assert_allclose(first.encode_document(TEXTS), second.encode_document(TEXTS), atol=1e-6)
+    assert first.fingerprint == second.fingerprint
+    assert first.identity == second.identity != third.identity
+    third.look_at(["video tool"] * 16)
+    assert loaded(third)
+
+
+def test_auto_takes_again_what_was_the_fastest(settled: Callable[[str], Path]) -> None:
+    wanted = {"model": str(settled("mean")), "backend": "auto", "device": "cpu"}
+    first, second = (SentenceTransformerEncoder.of(**wanted) for _ in range(2))
+    assert first.numerics == second.numerics
+    assert loaded(second) == first.numerics.startswith("torch")
+    np.testing.assert_allclose(first.encode_document(TEXTS), second.encode_document(TEXTS), atol=1e-6)
+
+
+def test_the_librarys_model_is_loaded_when_it_is_asked_for(settled: Callable[[str], Path]) -> None:
+    wanted = {"model": str(settled("mean")), "backend": "openvino"}
+    first, second = (SentenceTransformerEncoder.of(**wanted) for _ in range(2))
+    vectors, second.runner = first.encode_document(TEXTS), None
+    np.testing.assert_allclose(second.encode_document(TEXTS), vectors, atol=1e-4)
+    assert loaded(second)
+
+
+def test_a_converted_model_that_is_gone_is_made_again(settled: Callable[[str], Path], tmp_path: Path) -> None:
+    wanted = {"model": str(settled("mean")), "backend": "openvino"}
+    first = SentenceTransformerEncoder.of(**wanted)
+    shutil.rmtree(tmp_path / "cache" / "diptych" / "openvino")
+    second = SentenceTransformerEncoder.of(**wanted)
+    assert loaded(second)
+    np.testing.assert_allclose(first.encode_document(TEXTS), second.encode_document(TEXTS), atol=1e-6)
+    assert not loaded(SentenceTransformerEncoder.of(**wanted))
+
+
+def test_options_have_memories_of_their_own(settled: Callable[[str], Path]) -> None:
+    folder = settled("mean")
+    SentenceTransformerEncoder.of(model=str(folder), backend="openvino")
+    for options in ({"max_length": 8}, {"truncate_dim": 4}, {"query_prompt": "x: "}, {"precision": "bfloat16"}):
+        assert loaded(SentenceTransformerEncoder.of(model=str(folder), backend="openvino", **options)), options
+
+
+def changes(folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Each way to change a model's folder: of each file a byte, its end, and it being gone; and files that come."""
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+        name, content = file.relative_to(folder), file.read_bytes()
+        yield f"{name}: one byte", lambda f=file, c=content: quietly(f, bytes([c[0] ^ 1]) + c[1:])  # type: ignore[misc]
+        yield f"{name}: longer", lambda f=file, c=content: f.write_bytes(c + b" ")  # type: ignore[misc]
+        yield f"{name}: gone", lambda f=file: f.unlink()  # type: ignore[misc]
+    yield "a file more", lambda: (folder / "added_tokens.json").write_text("{}")
+    yield "a module more", lambda: (folder / "1_Pooling" / "more.json").write_text("{}")
+    yield "code", lambda: (folder / "modeling.py").write_text("")
+
+
+def quietly(file: Path, content: bytes) -> None:
+    """Write as many bytes as there were, and put the time of modification back."""
+    status = file.stat()
+    file.write_bytes(content)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_every_change_of_a_models_folder_is_noticed(
+    tiny: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checked, "SETTLED", 0)
+    folder = tmp_path / "model"
+    options = SentenceTransformersOptions(model=str(folder), backend="openvino")
+    names = [name for name, _ in changes(tiny("prompted"))]
+    assert len(names) > 20
+    unnoticed = []
+    for number, name in enumerate(names):
+        shutil.copytree(tiny("prompted"), folder)
+        before = state_of(resolve(str(folder)), options)
+        time.sleep(0.02)  # several ticks of the clock that stamps files
+        [*changes(folder)][number][1]()
+        try:
+            after = state_of(resolve(str(folder)), options)
+        except ValueError:  # a file that is no longer JSON
+            after = None
+        if before is None or after == before:
+            unnoticed.append(name)
+        shutil.rmtree(folder)
+    assert unnoticed == []
+
+
+def test_a_changed_model_is_loaded_anew_and_has_another_fingerprint(settled: Callable[[str], Path]) -> None:
+    folder = settled("mean")
+    wanted = {"model": str(folder), "backend": "openvino"}
+    first = SentenceTransformerEncoder.of(**wanted)
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-2] ^= 0x10
+    quietly(weights, bytes(content))
+    settle()
+    second = SentenceTransformerEncoder.of(**wanted)
+    assert loaded(second)
+    assert first.fingerprint.space != second.fingerprint.space
