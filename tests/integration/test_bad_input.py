@@ -19,7 +19,8 @@ from diptych.registry import Registry
 from diptych.search import Pipeline, Retrieve, Rrf
 from diptych.specs import AdapterSpec
 from diptych.stores import open_store
-from diptych.stores.edge import EdgeClient
+from diptych.stores.edge import SharedEdgeClient
+from diptych.stores.edge.lock import PathLock
 from diptych.types import Run
 
 
@@ -61,9 +62,18 @@ class World:
         return self.collection.search(query, **options)
 
     @property
-    def edge(self) -> EdgeClient:
-        assert isinstance(self.collection.client, EdgeClient)
+    def edge(self) -> SharedEdgeClient:
+        assert isinstance(self.collection.client, SharedEdgeClient)
         return self.collection.client
+
+    def locked(self) -> Any:
+        """A store whose lock something else holds that does not answer."""
+        (self.folder / "locked").mkdir()
+        lock = PathLock(self.folder / "locked")
+        try:
+            return open_store(f"edge:{self.folder}/locked")
+        finally:
+            lock.release()
 
     def upsert(self, vector: Any) -> Any:
         return self.edge.upsert("c", [models.PointStruct(id=1, vector=vector, payload={})])
@@ -110,7 +120,7 @@ CASES: list[Case] = [
     ("unknown scheme", lambda w: open_store("ftp://x"), E.StoreURLError, "edge:PATH"),
     ("dead server", lambda w: open_store("http://127.0.0.1:9", timeout=1), E.StoreUnavailable, "does not answer"),
     ("unset variable", lambda w: open_store("http://${DIPTYCH_NONE}"), E.ConfigError, "DIPTYCH_NONE is not set"),
-    ("store in use", lambda w: open_store(f"edge:{w.folder}/store"), E.StoreLocked, "open elsewhere"),
+    ("store in use", lambda w: w.locked(), E.StoreLocked, "open elsewhere"),
     ("no collection", lambda w: Collection.open(w.edge, "d", registry=w.registry), E.CollectionNotFound, "'d'"),
     ("no name", lambda w: Collection.open(w.edge, registry=w.registry), E.CollectionError, "no collection is named"),
     ("wrong length", lambda w: w.upsert({"dense.1": [1.0, 2.0]}), E.DiptychError, "64 numbers"),

@@ -14,6 +14,7 @@ from diptych.cli import (
     cache,
     copy,
     doctor,
+    edge,
     evaluate,
     explain,
     finish,
@@ -97,6 +98,7 @@ for _name, _function in (
 ):
     command(app, _name, _function)
 app.add_typer(tune.app)
+app.add_typer(edge.app)
 
 
 def main(args: Sequence[str] | None = None, *, session: Session | None = None) -> None:

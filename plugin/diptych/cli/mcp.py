@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 from enum import StrEnum
-from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -90,10 +89,9 @@ def mcp(
         from diptych.agents.server import http_application, mcp_server
         from diptych.agents.stdio import serve_stdio
         from diptych.service.keys import Keys, require_key
-        from diptych.service.readiness import warm_in_background
 
         server = mcp_server(served, allow_populate=allow_populate, tenant=tenant)
-        server.listed = partial(warm_in_background, served)
+        server.listed = served.warm_in_background
         if transport is Transports.STDIO:
             if sys.stdin.isatty():
                 stderr().print("waiting for a client on standard input; one usually starts this command itself")

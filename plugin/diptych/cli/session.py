@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diptych.errors import StoreLocked
-
 if TYPE_CHECKING:
     from diptych.collection import Collection
     from diptych.config import Config
@@ -61,8 +59,4 @@ class Session:
         """
         from diptych.collection import Collection
 
-        try:
-            return Collection.stored(store or path, name, registry=self.registry)
-        except StoreLocked as error:
-            error.add_note("the process that has it open can do this: Collection.plan, apply, status, rollback, finish")
-            raise
+        return Collection.stored(store or path, name, registry=self.registry)

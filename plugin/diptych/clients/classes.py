@@ -10,7 +10,7 @@ from diptych.clients.calls import infers, infers_later
 from diptych.clients.inference import Resolver, unknown
 from diptych.encoders import Encoders
 from diptych.stores.cluster import ClusterClient
-from diptych.stores.edge import EdgeClient
+from diptych.stores.edge import SharedEdgeClient
 from diptych.stores.server import ServerClient
 
 _CORE_BM25 = "qdrant/bm25"  # qdrant-client's name for what the server computes
@@ -61,8 +61,8 @@ class ClusterInferenceClient(Inferring, ClusterClient):
 
 
 @infers
-class EdgeInferenceClient(Inferring, EdgeClient):
-    """An `EdgeClient` that encodes inference objects by encoders of diptych; it has no other models."""
+class EdgeInferenceClient(Inferring, SharedEdgeClient):
+    """A `SharedEdgeClient` that encodes inference objects by encoders of diptych; it has no other models."""
 
     def get_embedding_size(self, model_name: str) -> int:
         """Numbers in a vector of this model.

@@ -27,10 +27,10 @@ class PointMaker:
     """Makes points: whole, with a vector for each slot, and the text that text-index slots index."""
 
     def __init__(self, client: QdrantBase, layout: Layout = NATIVE) -> None:
-        from diptych.stores.edge import EdgeClient
+        from diptych.stores.edge import EdgeClient, SharedEdgeClient
         from diptych.stores.server import ServerClient
 
-        self._numpy = isinstance(client, EdgeClient | ServerClient)
+        self._numpy = isinstance(client, EdgeClient | SharedEdgeClient | ServerClient)
         self._layout = layout
 
     def point(self, item: Item, vectors: Mapping[str, Vector], slots: Mapping[str, Slot]) -> models.PointStruct:

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
-import orjson
 from pydantic import ValidationError
 from qdrant_client import models
 
-from diptych.config.wording import expectation, found, place, shown
+from diptych.config.wording import expectation, place
+from diptych.config.wording import found as found_there
 from diptych.errors import SearchError
 from diptych.json_faults import first_fault
 
-DEEPEST = 40  # nested objects and lists
-MOST_OBJECTS = 2_000  # conditions and what they are made of
-MOST_VALUES = 100_000  # keys and values, ids included
-CLAUSES = {"must", "should", "must_not", "conditions"}
-LONG = 100  # items of a list that are looked at before pydantic does
-SCALARS, OBJECTS = {"any", "except", "has_id"}, {*CLAUSES, "points", "interiors"}  # what may be long lists of what
-Node: TypeAlias = tuple[Any, int, str]
+MOST_VALUES = 100_000  # keys and values of a filter, ids included
 _HINT = """write JSON such as {"must": [{"key": "section", "match": {"value": "mail"}}]}"""
 
 
@@ -31,96 +25,32 @@ def read_filter(filter: str | Mapping[str, Any], *, name: str = "filter") -> mod
         name: how an error calls it.
 
     Raises:
-        SearchError: it is none, or one so large or deep that reading it would take long.
+        SearchError: it is none.
     """
-    given = _parsed(filter, name) if isinstance(filter, str) else filter
-    require_small(given, name=name)
-    require_usable(given, name)
+    if not isinstance(filter, str | Mapping):
+        raise SearchError(f"{name} is no Qdrant filter", got=type(filter).__name__, expected="an object", do=_HINT)
     try:
-        return models.Filter.model_validate(given)
+        if isinstance(filter, str):
+            found = models.Filter.model_validate_json(filter)
+        else:
+            require_usable(filter, name)
+            found = models.Filter.model_validate(dict(filter))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise SearchError(
             f"{name} is no Qdrant filter",
             where=place(first),
-            got=found(first),
+            got=found_there(first),
             expected=expectation(first, mapping="an object"),
             do=_HINT,
         ) from error
+    require_usable(found, name)
+    return found
 
 
-def require_usable(filter: object, name: str = "filter") -> None:
+def require_usable(filter: models.Filter | Mapping[str, Any], name: str = "filter") -> None:
     """Raise SearchError for what no store can compare with: numbers beyond 64 bits, text that is no Unicode."""
     fault = first_fault(filter, most=MOST_VALUES, plain=False)
     if fault is not None:
         where = ".".join(map(str, fault.at))
         raise SearchError(f"{name} cannot be used: {fault.what}", where=where, got=fault.got, expected=fault.expected)
-
-
-def require_small(filter: object, *, name: str = "filter") -> None:
-    """Raise SearchError for a filter that is too large or deep, or holds what no store takes.
-
-    pydantic tries each value as every kind of condition, and tells of all that fails: so this looks at it before.
-    """
-    objects = values = 0
-    nodes: list[Node] = [(filter, 0, "")]
-    while nodes:
-        value, depth, where = nodes.pop()
-        if depth > DEEPEST:
-            raise _too_much(name, where, f"more than {DEEPEST} objects and lists within one another")
-        if isinstance(value, Mapping):
-            objects += 1
-            _require_conditions(value, name, where)
-            nodes += [(own, depth + 1, _below(where, key)) for key, own in value.items()]
-        elif isinstance(value, list):
-            _require_fitting(value, name, where)
-            nodes += [(own, depth + 1, where) for own in value]
-        else:
-            values += 1
-        if objects > MOST_OBJECTS or values + len(nodes) > MOST_VALUES:
-            raise _too_much(name, where, f"more than {MOST_OBJECTS:,} objects or {MOST_VALUES:,} values")
-
-
-def _parsed(text: str, name: str) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise SearchError(
-            f"{name} is no Qdrant filter", got=shown(text), expected=f"JSON: {error}", do=_HINT
-        ) from error
-
-
-def _below(where: str, key: object) -> str:
-    return f"{where}.{key}"[-80:].lstrip(".")
-
-
-def _require_fitting(values: list[Any], name: str, where: str) -> None:
-    """Raise SearchError for a long list where filters have none of its type: each item would be an error."""
-    kinds = {type(value) for value in values} if len(values) > LONG else set()
-    key = where.rpartition(".")[2]
-    if len(kinds) > 1 or not kinds <= ({int, str} if key in SCALARS else {dict} if key in OBJECTS else set()):
-        raise SearchError(
-            f"{name} is no Qdrant filter",
-            where=where,
-            got=f"a list of {len(values):,}: {', '.join(sorted(kind.__name__ for kind in kinds))}",
-            expected="a list of texts or of whole numbers" if key in SCALARS else "no such list",
-            do=_HINT,
-        )
-
-
-def _require_conditions(value: Mapping[str, Any], name: str, where: str) -> None:
-    """Raise SearchError where a list of conditions holds something else."""
-    for key in CLAUSES & value.keys():
-        for number, own in enumerate(value[key]) if isinstance(value[key], list) else ():
-            if not isinstance(own, Mapping):
-                raise SearchError(
-                    f"{name} is no Qdrant filter",
-                    where=_below(where, f"{key}.{number}"),
-                    got=shown(own),
-                    expected="an object",
-                    do=_HINT,
-                )
-
-
-def _too_much(name: str, where: str, got: str) -> SearchError:
-    return SearchError(f"{name} is too large", where=where, got=got, do="split it, or store what it asks as a key")

@@ -2,7 +2,7 @@
 
 | URL | who answers |
 |---|---|
-| `edge:PATH` | Qdrant Edge, the engine inside this process |
+| `edge:PATH` | Qdrant Edge, the engine inside this process or in the one that opened the path first |
 | `http(s)://HOST:PORT`, `grpc(s)://HOST:PORT` | a Qdrant server or cluster |
 | `memory:` | qdrant-client's local mode: for tests and parity checks, gone when the process ends |
 """
@@ -68,7 +68,7 @@ def open_store(
     Raises:
         ConfigError: the store is no server and could not honour `cluster`.
         StoreURLError: nobody answers for such a URL.
-        StoreLocked: another process has the embedded store open.
+        StoreLocked: another process has the embedded store open and does not answer.
         StoreUnavailable: the server does not answer, or refuses the key.
         CollectionNotFound, StoreError: there is no `edge:` folder, or it holds no store, and `create` is false.
     """
@@ -148,12 +148,12 @@ def _memory(classes: Classes | None) -> QdrantBase:
 
 
 def _edge(path: Path, create: bool, classes: Classes | None) -> QdrantBase:
-    from diptych.stores.edge import EdgeClient
+    from diptych.stores.edge import SharedEdgeClient
 
     if not create and not os.path.isdir(path):
         do = "fill it first: diptych populate SOURCE; or check the path"
         raise CollectionNotFound("there is no embedded store", where=f"edge:{path}", got="no such folder", do=do)
-    return (classes.edge if classes else EdgeClient)(path, create=create)
+    return (classes.edge if classes else SharedEdgeClient)(path, create=create)
 
 
 def _server(

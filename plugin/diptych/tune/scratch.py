@@ -77,7 +77,7 @@ class Scratch:
             StoreError, ConfigError: that cannot be.
         """
         begin, folder = time.perf_counter(), Path(tempfile.mkdtemp(dir=self._folder.name))
-        client = self._stores.enter_context(EdgeClient(folder))
+        client = self._stores.enter_context(EdgeClient(folder, share=False))
         first, vectors = _first(storage), self._params(storage)
         optimizers = models.OptimizersConfigDiff(indexing_threshold=self._scaled(THRESHOLD))
         hnsw = models.HnswConfigDiff(full_scan_threshold=self._scaled(THRESHOLD))

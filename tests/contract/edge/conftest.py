@@ -1,4 +1,8 @@
-"""Two stores with the same content, and what it means that they answer the same."""
+"""Two stores with the same content, and what it means that they answer the same.
+
+An EdgeClient is compared with local mode, with a server where one is named, and over its own REST routes
+with another EdgeClient: by qdrant-client as it comes (`rest`) and by the client of processes that share (`remote`).
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,15 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
 from diptych.stores.edge import EdgeClient
+from diptych.stores.edge.share.address import Address, read_address
+from diptych.stores.edge.share.remote import RemoteEdgeClient
 
 DENSE = {"cos": "Cosine", "dot": "Dot", "euclid": "Euclid", "man": "Manhattan"}
 DIM = 8
@@ -41,16 +48,34 @@ INDEXES: dict[str, Any] = {
 
 @dataclass
 class Pair:
-    """An EdgeClient and the store it is compared with; every call goes to both."""
+    """An EdgeClient and the store it is compared with; every call goes to both.
+
+    `behind` is the EdgeClient that answers over REST, where that is the other store; `connect` makes a client of it.
+    """
 
     edge: EdgeClient
     other: QdrantBase
     name: str
+    behind: EdgeClient | None = None
+    connect: Callable[[Address], QdrantBase] | None = None
 
     def reopen(self) -> None:
-        """Close the EdgeClient and open its folder again."""
+        """Close the EdgeClient and open its folder again; also that behind REST, whose IDF forgets deleted points."""
         self.edge.close()
         self.edge = EdgeClient(self.edge.path)
+        if self.behind is not None and self.connect is not None:
+            self.other.close()
+            self.behind.close()
+            self.behind = EdgeClient(self.behind.path)
+            self.other = connected(self.behind, self.connect)
+
+    def close(self) -> None:
+        """Close all of it."""
+        self.edge.close()
+        self.other.delete_collection(self.name)
+        self.other.close()
+        if self.behind is not None:
+            self.behind.close()
 
     def do(self, call: Callable[[QdrantBase, str], object]) -> None:
         """The same write to both."""
@@ -209,19 +234,34 @@ def other_store(kind: str) -> QdrantBase:
     return QdrantClient(url=url)
 
 
-STORES = ["memory", pytest.param("server", marks=pytest.mark.server)]
+def connected(holder: EdgeClient, connect: Callable[[Address], QdrantBase]) -> QdrantBase:
+    """A client at the socket where `holder` answers."""
+    address = read_address(holder.path)
+    assert address is not None
+    return connect(address)
+
+
+def plain_client(address: Address) -> QdrantClient:
+    """qdrant-client as it comes, at a Unix socket."""
+    transport = httpx.HTTPTransport(uds=address.unix)
+    return QdrantClient(url="http://edge", port=None, check_compatibility=False, transport=transport, timeout=60)
+
+
+OVER_REST: dict[str, Callable[[Address], QdrantBase]] = {"rest": plain_client, "remote": RemoteEdgeClient}
+STORES = ["memory", "rest", "remote", pytest.param("server", marks=pytest.mark.server)]
 
 
 @contextmanager
 def opened(kind: str, folder: Path) -> Iterator[Pair]:
     """Both stores without a collection."""
-    other = other_store(kind)
-    with EdgeClient(folder) as edge:
-        pair = Pair(edge, other, f"diptych-{uuid4().hex[:8]}")
-        yield pair
-        pair.edge.close()
-        other.delete_collection(pair.name)
-        other.close()
+    name = f"diptych-{uuid4().hex[:8]}"
+    if kind in OVER_REST:
+        behind, connect = EdgeClient(folder.with_name(f"{folder.name}-other")), OVER_REST[kind]
+        pair = Pair(EdgeClient(folder), connected(behind, connect), name, behind, connect)
+    else:
+        pair = Pair(EdgeClient(folder), other_store(kind), name)
+    yield pair
+    pair.close()
 
 
 def fill(pair: Pair, points: list[models.PointStruct], *indexed: str) -> Pair:

@@ -1,6 +1,7 @@
-"""A swap while other processes serve and fill the collection on a server; nothing in them is set for the tests.
+"""A swap while other processes serve and fill the collection; nothing in them is set for the tests.
 
-The server is a small one with Qdrant's routes, and a real one where DIPTYCH_TEST_SERVER names it.
+It lies on a small server with Qdrant's routes, on a real one where DIPTYCH_TEST_SERVER names it, and in an embedded
+store that all of the processes have open.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
-from qdrant_client import QdrantClient
 from qdrant_client.client_base import QdrantBase
 
 from diptych.metadata import APPLY
+from diptych.stores import open_store
 from diptych.testing.fakes import FakeDenseEncoder
 
 SCRIPT = Path(__file__).with_name("swap_process.py")
@@ -72,9 +73,11 @@ class Process:
         self._process.communicate()
 
 
-@pytest.fixture(params=["small", "server"])
-def url(request: pytest.FixtureRequest, small_server: Callable[..., Any]) -> str:
-    """Where the server is."""
+@pytest.fixture(params=["small", "edge", "server"])
+def url(request: pytest.FixtureRequest, small_server: Callable[..., Any], tmp_path: Path) -> str:
+    """Where the store is."""
+    if request.param == "edge":
+        return f"edge:{tmp_path}/store"
     if request.param == "small":
         return str(small_server().url)
     found = os.environ.get("DIPTYCH_TEST_SERVER")
@@ -86,7 +89,7 @@ def url(request: pytest.FixtureRequest, small_server: Callable[..., Any]) -> str
 @pytest.fixture
 def client(url: str) -> Iterator[QdrantBase]:
     """The server, without the collection."""
-    opened = QdrantClient(url=url, check_compatibility=False)
+    opened = open_store(url)
     opened.delete_collection("c")
     yield opened
     opened.delete_collection("c")

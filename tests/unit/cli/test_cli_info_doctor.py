@@ -172,7 +172,7 @@ def test_a_key_in_the_file_itself_is_a_warning_that_does_not_show_it(run: Run, c
     assert "s3cret" not in answer.out + answer.err
 
 
-def test_a_store_that_another_process_has_open_fails_its_check(run: Run, config: Path, corpus: Path) -> None:
+def test_a_store_that_another_process_has_open_and_shares_is_fine(run: Run, config: Path, corpus: Path) -> None:
     run("populate", corpus)
     code = "from diptych.stores import open_store; s = open_store('edge:./qdrant'); print(1, flush=True); input()"
     other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -181,8 +181,22 @@ def test_a_store_that_another_process_has_open_fails_its_check(run: Run, config:
         assert other.stdout.readline() == "1\n"
         answer = run("doctor", "--json")
         other.communicate("\n")
+    assert statuses(answer)["store"] == "ok"
+
+
+def test_a_store_that_another_process_keeps_to_itself_fails_its_check(run: Run, config: Path, corpus: Path) -> None:
+    run("populate", corpus)
+    code = (
+        "from diptych.stores.edge import EdgeClient as C; s = C('./qdrant', share=False); print(1, flush=True); input()"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "1\n"
+        answer = run("doctor", "--json")
+        other.communicate("\n")
     assert statuses(answer)["store"] == "fail"
-    assert "open elsewhere" in answer.json()["checks"][-1]["found"]
+    assert "does not answer" in answer.json()["checks"][-1]["found"]
 
 
 def test_no_config_file_fails_with_how_to_make_one(run: Run) -> None:

@@ -83,7 +83,11 @@ def start(folder: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
     def launch(code: str) -> subprocess.Popen[str]:
         program = textwrap.dedent(head) + textwrap.dedent(code)
         process = subprocess.Popen(
-            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         started.append(process)
         return process

@@ -9,11 +9,11 @@ import pytest
 from qdrant_client import QdrantClient
 
 from diptych.collection import Collection
-from diptych.errors import CollectionNotFound, ConfigError, StoreError, StoreLocked, StoreUnavailable, StoreURLError
+from diptych.errors import CollectionNotFound, ConfigError, StoreError, StoreUnavailable, StoreURLError
 from diptych.hookspecs import hookimpl
 from diptych.registry import Registry
 from diptych.stores import is_store_url, open_store
-from diptych.stores.edge import EdgeClient
+from diptych.stores.edge import SharedEdgeClient
 from diptych.testing import fakes_plugin
 
 
@@ -52,16 +52,15 @@ def test_an_unset_variable_in_a_url_is_named() -> None:
 def test_memory_and_edge_open_what_they_say(tmp_path: Path) -> None:
     assert isinstance(open_store("memory:"), QdrantClient)
     with open_store("edge:store", base=tmp_path) as client:  # type: ignore[attr-defined]
-        assert isinstance(client, EdgeClient)
+        assert isinstance(client, SharedEdgeClient)
         assert (tmp_path / "store").is_dir()
 
 
-def test_an_embedded_store_has_one_owner(tmp_path: Path) -> None:
-    first = open_store(f"edge:{tmp_path}/store")
-    with pytest.raises(StoreLocked, match="open elsewhere"):
-        open_store(f"edge:{tmp_path}/store")
+def test_an_embedded_store_may_be_opened_again(tmp_path: Path) -> None:
+    first, second = open_store(f"edge:{tmp_path}/store"), open_store(f"edge:{tmp_path}/store")
     first.close()
-    open_store(f"edge:{tmp_path}/store").close()
+    assert second.get_collections().collections == []
+    second.close()
 
 
 def test_a_plugin_may_answer_for_a_url_of_its_own() -> None:

@@ -1,5 +1,6 @@
 """The embedded store: Qdrant Edge behind qdrant-client's own interface."""
 
 from diptych.stores.edge.client import EdgeClient
+from diptych.stores.edge.share import SharedEdgeClient
 
-__all__ = ["EdgeClient"]
+__all__ = ["EdgeClient", "SharedEdgeClient"]

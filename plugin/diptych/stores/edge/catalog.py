@@ -14,7 +14,7 @@ from qdrant_client import models
 from diptych.errors import CollectionError, CollectionNotFound, StoreError
 from diptych.stores.edge.collection import EdgeCollection
 from diptych.stores.edge.folders import folder_name, opening, prepare, scan, sweep, without_record
-from diptych.stores.edge.lock import PathLock
+from diptych.stores.edge.lock import PATIENCE, PathLock
 from diptych.stores.edge.sidecar import FORMAT, RECORD, UNFINISHED, read_json, sync_folder, validated, write_json
 
 ALIASES = "aliases.json"
@@ -31,11 +31,11 @@ class Catalog:
             or there is no store and `create` is false.
     """
 
-    def __init__(self, root: Path, *, create: bool) -> None:
+    def __init__(self, root: Path, *, create: bool, patience: float = PATIENCE) -> None:
         self._mutex, self._closed = RLock(), False
         self._opened: dict[str, EdgeCollection] = {}
         with opening(root):
-            self.root, self._home, self._lock = root, prepare(root, create=create), PathLock(root)
+            self.root, self._home, self._lock = root, prepare(root, create=create), PathLock(root, patience=patience)
             try:
                 self._folders, self._lost = scan(self._home)
                 self.aliases = _aliases(root / ALIASES)

@@ -16,8 +16,9 @@ from diptych.stores.edge.admin import Collections
 from diptych.stores.edge.aliases import Aliases
 from diptych.stores.edge.arguments import check_arguments
 from diptych.stores.edge.catalog import ClosedCatalog
-from diptych.stores.edge.engine import Engine
+from diptych.stores.edge.engine import Engine, Holder
 from diptych.stores.edge.grouping import Grouping
+from diptych.stores.edge.lock import PATIENCE
 from diptych.stores.edge.matrix import Matrix
 from diptych.stores.edge.optimizing import Optimizing
 from diptych.stores.edge.schema import Schema
@@ -38,17 +39,39 @@ class EdgeClient(Collections, Aliases, Schema, Writing, Uploading, Grouping, Mat
 
     Args:
         create: make a store where there is none; if false, that is an error and nothing is made.
+        patience: seconds to try for while another process holds the store, which may be ending.
+        share: whether other processes are answered over a socket: `SharedEdgeClient`, `open_store("edge:PATH")`.
 
     Raises:
         StoreLocked: another process has the path open.
         StoreError: the path cannot be opened, holds no store that may be made, or one of somebody else or with damage.
     """
 
-    def __init__(self, path: str | Path, *, create: bool = True) -> None:
+    def __init__(
+        self, path: str | Path, *, create: bool = True, patience: float = PATIENCE, share: bool = True
+    ) -> None:
         self.path = Path(path).expanduser().resolve()
-        engine = Engine.join(self.path, create=create)
-        self._catalog, self._futures, self._starting = engine.catalog, engine.futures, engine.starting
+        answer = self._answering if share else None
+        engine = Engine.join(self.path, create=create, patience=patience, answer=answer)
+        self._use(engine)
         self._finalizer = weakref.finalize(self, engine.leave)
+
+    @classmethod
+    def over(cls, engine: Engine) -> Self:
+        """A client that does not count: it lives as long as the engine does."""
+        made = cls.__new__(cls)
+        made.path = engine.path
+        made._use(engine)
+        return made
+
+    def _use(self, engine: Engine) -> None:
+        self._catalog, self._futures, self._starting = engine.catalog, engine.futures, engine.starting
+
+    @staticmethod
+    def _answering(engine: Engine) -> Holder:
+        from diptych.stores.edge.share.holder import Holder
+
+        return Holder(engine.path, lambda: EdgeClient.over(engine))
 
     def close(self, **kwargs: Any) -> None:
         """Close this client; the last one of the process flushes and lets others open the path. May be repeated."""

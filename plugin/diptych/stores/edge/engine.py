@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from threading import RLock
+from typing import Protocol
 
 from diptych.stores.edge.catalog import Catalog
 from diptych.stores.edge.collection import EdgeCollection
@@ -16,18 +18,36 @@ from diptych.stores.edge.folders import COLLECTIONS
 from diptych.stores.edge.lock import LOCK
 
 
-class Engine:
-    """An open store: its catalog, and the optimisations that are running in it."""
+class Holder(Protocol):
+    """Answers other processes."""
 
-    def __init__(self, path: Path, *, create: bool) -> None:
-        self.path, self.catalog = path, Catalog(path, create=create)
+    def close(self) -> None:
+        """End."""
+        ...
+
+    def leave_to_parent(self) -> None:
+        """In a forked process: let go of what is the parent's."""
+        ...
+
+
+class Engine:
+    """An open store: its catalog, the optimisations that are running in it, and who answers other processes."""
+
+    def __init__(self, path: Path, *, create: bool, patience: float) -> None:
+        self.path, self.catalog = path, Catalog(path, create=create, patience=patience)
         self.futures: dict[EdgeCollection, Future[bool]] = {}
         self.starting = RLock()
         self._users, self._process = 0, os.getpid()
+        self.holder: Holder | None = None
 
     @classmethod
-    def join(cls, path: Path, *, create: bool) -> Engine:
+    def join(cls, path: Path, *, create: bool, patience: float, answer: Callable[[Engine], Holder] | None) -> Engine:
         """The engine of `path` for one more user, who calls `leave` once.
+
+        Args:
+            create: make the store where there is none.
+            patience: seconds to try for, while another process has it.
+            answer: has other processes answered, if they are to be.
 
         Raises:
             StoreLocked: another process has it.
@@ -36,8 +56,10 @@ class Engine:
         with _opening_of(path):
             found = _ENGINES.get(path)
             if found is None or not found.catalog.in_place:  # the folder was removed or replaced under an open client
-                found = _ENGINES[path] = cls(path, create=create)
+                found = _ENGINES[path] = cls(path, create=create, patience=patience)
             found._users += 1
+            if answer is not None and found.holder is None:
+                found.holder = _answering(found, answer)
             return found
 
     def leave(self) -> None:
@@ -49,6 +71,8 @@ class Engine:
             if not self._users:
                 if _ENGINES.get(self.path) is self:
                     del _ENGINES[self.path]
+                if self.holder is not None:
+                    self.holder.close()
                 self.catalog.close()
 
     def leave_to_parent(self) -> None:
@@ -56,8 +80,11 @@ class Engine:
         for collection in self.catalog.opened():
             keep_for_ever(collection.shard)
         self.catalog.leave_to_parent()
+        if self.holder is not None:
+            self.holder.leave_to_parent()
 
 
+_LOGGER = logging.getLogger(__name__)
 _ENGINES: dict[Path, Engine] = {}
 _OPENING: dict[Path, RLock] = {}  # opening one store may take long, and does not hold up another
 _GUARD = RLock()
@@ -66,6 +93,15 @@ _GUARD = RLock()
 def _opening_of(path: Path) -> RLock:
     with _GUARD:
         return _OPENING.setdefault(path, RLock())
+
+
+def _answering(engine: Engine, answer: Callable[[Engine], Holder]) -> Holder | None:
+    """Who answers; None where the system has no socket for it, and the store is this process's alone."""
+    try:
+        return answer(engine)
+    except OSError as error:
+        _LOGGER.warning("edge:%s cannot be shared with other processes: %s", engine.path, error)
+        return None
 
 
 def keep_for_ever(thing: object) -> None:

@@ -33,7 +33,7 @@ class Uploading(EdgeBase):
         """Upsert any number of points; memory holds one piece of them."""
         check_arguments("upload_points", kwargs)
         found = self._find(collection_name)
-        for piece in _pieces(points):
+        for piece in pieces(points):
             build = partial(upsert_operation, found, piece, update_filter, update_mode)
             self._write(found, build, size=rough_size(piece))
 
@@ -49,20 +49,21 @@ class Uploading(EdgeBase):
     ) -> None:
         """Upsert vectors: an array `[n, dim]`, an array for each name, or an iterable; ids are UUIDs unless given."""
         check_arguments("upload_collection", kwargs)
-        names = iter(lambda: str(uuid4()), "")
-        points = (
-            models.PointStruct.model_construct(id=identifier, vector=vector, payload=load)
-            for identifier, vector, load in zip(
-                names if ids is None else ids,
-                _rows(vectors),
-                repeat(None) if payload is None else payload,
-                strict=False,
-            )
-        )
-        self.upload_points(collection_name, points, update_filter, update_mode)
+        self.upload_points(collection_name, points_of(vectors, payload, ids), update_filter, update_mode)
 
 
-def _pieces(points: Iterable[models.PointStruct]) -> Iterator[list[models.PointStruct]]:
+def points_of(
+    vectors: Any, payload: Iterable[dict[Any, Any]] | None, ids: Iterable[models.ExtendedPointId] | None
+) -> Iterator[models.PointStruct]:
+    """The points of columns; ids are UUIDs unless given."""
+    names = iter(lambda: str(uuid4()), "")
+    columns = (names if ids is None else ids, _rows(vectors), repeat(None) if payload is None else payload)
+    for identifier, vector, load in zip(*columns, strict=False):
+        yield models.PointStruct.model_construct(id=identifier, vector=vector, payload=load)
+
+
+def pieces(points: Iterable[models.PointStruct]) -> Iterator[list[models.PointStruct]]:
+    """The points, at most `PIECE` at a time."""
     stream = iter(points)
     while piece := list(islice(stream, PIECE)):
         yield piece

@@ -1,0 +1,85 @@
+"""`diptych edge`: an embedded store for programs in other processes and languages."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from diptych.cli.helping import PlainGroup
+from diptych.cli.options import DebugOption, JsonOption
+from diptych.cli.output import stderr, write_json
+from diptych.cli.running import command
+from diptych.cli.serving import KeysOption
+
+app = typer.Typer(
+    name="edge",
+    cls=PlainGroup,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Serve an embedded store to other programs.",
+)
+_LOOK = 0.5  # seconds between two looks whether the store still has a holder
+
+
+def serve(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The store's folder; made if it is not there.")],
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, metavar="N", help="Answer at this port of this machine too; 0 takes a free one."
+        ),
+    ] = None,
+    api_keys_env: KeysOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Keep an embedded store open and say where it answers Qdrant's REST API.
+
+    Any Qdrant client can be the other side. At the port, with an API key in DIPTYCH_API_KEY, requests need it in the
+    header api-key. Programs on this machine that open edge:PATH share the store with or without this command.
+
+    [dim]Examples:[/dim]
+
+      diptych edge serve ./qdrant
+
+      diptych edge serve ./qdrant --port 6333
+    """
+    from diptych.service.keys import Keys
+    from diptych.stores.edge import SharedEdgeClient
+    from diptych.stores.edge.share.ports import serve_at
+
+    keys = Keys.from_environment(api_keys_env)
+    signal.signal(signal.SIGTERM, _leave)
+    with ExitStack() as stack:
+        client = stack.enter_context(SharedEdgeClient(path))
+        places = [client.url]
+        if port is not None:
+            served = stack.enter_context(serve_at(port, client, has_key=keys.accept_key if keys else None))
+            places.append(served.url)
+        _announce(places, client, as_json=as_json)
+        while True:
+            time.sleep(_LOOK)
+            client.info()  # should the holder have ended, this process is the next
+
+
+def _announce(places: list[str], client: object, *, as_json: bool) -> None:
+    if as_json:
+        write_json({"urls": places})
+        sys.stdout.flush()
+        return
+    for place in places:
+        stderr().print(f"{client} answers at {place}", style="bold", highlight=False)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+command(app, "serve", serve)

@@ -1,0 +1,65 @@
+"""Answers as Qdrant gives them: the result in an envelope, or what was wrong and the status for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from diptych import errors
+from diptych.stores.edge.rest.routes import NoRoute
+
+_STATUS: tuple[tuple[type[BaseException], int], ...] = (
+    (errors.CollectionNotFound, 404),
+    (errors.StoreUnsupported, 400),
+    (errors.StoreLocked, 503),
+    (errors.StoreError, 500),
+    (errors.DiptychError, 400),
+    (NoRoute, 404),
+    (LookupError, 404),
+    (ValueError, 400),
+)
+_PARTS = ("what", "where", "got", "expected", "do")
+
+
+def encoded(result: Any, seconds: float) -> bytes:
+    """The JSON of a result."""
+    return orjson.dumps({"result": result, "status": "ok", "time": seconds}, default=_plain)
+
+
+def refused(error: BaseException, seconds: float) -> tuple[int, bytes]:
+    """Status and JSON of a failure. An error of ours is there in its parts too, so that it can be raised again."""
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    body: dict[str, Any] = {"status": {"error": _text(error)}, "time": seconds}
+    if isinstance(error, errors.DiptychError):
+        body["diptych"] = {"kind": type(error).__name__, **{part: getattr(error, part) for part in _PARTS}}
+    return status, orjson.dumps(body)
+
+
+def rebuilt(raw: dict[str, Any]) -> errors.DiptychError | None:
+    """The error of ours that an answer holds, if it holds one."""
+    parts = raw.get("diptych")
+    if not isinstance(parts, dict):
+        return None
+    kind = getattr(errors, str(parts.get("kind")), errors.StoreError)
+    where, got, expected, do = (str(parts.get(part, "")) for part in _PARTS[1:])
+    found: errors.DiptychError = kind(str(parts.get("what")), where=where, got=got, expected=expected, do=do)
+    return found
+
+
+def _text(error: BaseException) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_input=False, include_url=False)[0]
+        return f"Format error in JSON body: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+    if isinstance(error, NoRoute):
+        return f"the embedded store has no route {error}"
+    return str(error) if isinstance(error, ValueError | LookupError | errors.DiptychError) else type(error).__name__
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.__dict__
+    if isinstance(value, tuple | set):
+        return list(value)
+    raise TypeError(type(value).__name__)

@@ -1,0 +1,127 @@
+"""A server of Qdrant's routes in threads of this process, on a socket that is given."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diptych.stores.edge.rest.connection import Connection
+    from diptych.stores.edge.rest.routes import Routes
+
+MOST = 256  # connections at once
+_PAUSE = 0.02  # seconds
+GRACE = 30.0  # seconds for the answers that are being made when the server ends
+
+
+class RestServer:
+    """Answers on `listening` from `start()` to `close()`. Its threads keep no process alive.
+
+    Until the first connection comes, nothing of HTTP is imported.
+
+    Args:
+        listening: a socket that listens; it is closed with the server.
+        routes: makes the routes, at the first connection.
+        admits: whether a connection is taken at all, by its socket.
+        permits: whether a request is answered, by its handler with `headers`.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        routes: Callable[[], Routes],
+        *,
+        admits: Callable[[socket.socket], bool] = lambda accepted: True,
+        permits: Callable[[Any], bool] = lambda handler: True,
+    ) -> None:
+        self._listening, self._make, self._admits, self._permits = listening, routes, admits, permits
+        self._wake, self._woken = socket.socketpair()
+        self._lock, self._ending = threading.Lock(), False
+        self._connections: dict[Connection, threading.Thread] = {}
+        self._routes: Routes | None = None
+        self._accepting = threading.Thread(target=self._accept, name="edge answers", daemon=True)
+        listening.setblocking(False)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._accepting.start()
+
+    def close(self) -> None:
+        """Take no more, answer what is being answered, and close the sockets; a second call does nothing."""
+        with self._lock:
+            if self._ending:
+                return
+            self._ending = True
+        with suppress(OSError):
+            self._wake.send(b"x")
+        self._join(self._accepting)
+        with self._lock:
+            open_now = dict(self._connections)
+        for connection in open_now:
+            connection.end()
+        for thread in open_now.values():
+            self._join(thread)
+        for own in (self._listening, self._wake, self._woken):
+            own.close()
+
+    def leave_to_parent(self) -> None:
+        """In a forked process: close the copies of the sockets, or the others would not see the parent's end."""
+        self._ending = True
+        for own in (self._listening, self._wake, self._woken, *(c.socket for c in list(self._connections))):
+            descriptor = own.detach()  # its close() would wait for the files made of it
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    @staticmethod
+    def _join(thread: threading.Thread) -> None:
+        if thread.ident is not None and thread is not threading.current_thread():
+            thread.join(GRACE)
+
+    def _accept(self) -> None:
+        with selectors.DefaultSelector() as ready:
+            ready.register(self._listening, selectors.EVENT_READ)
+            ready.register(self._woken, selectors.EVENT_READ)
+            while not self._ending:
+                if any(key.fileobj is self._woken for key, _ in ready.select()):
+                    return
+                try:
+                    self._take(self._listening.accept()[0])
+                except OSError:  # whoever came has gone again, or there are no descriptors left
+                    time.sleep(_PAUSE)
+
+    def _take(self, accepted: socket.socket) -> None:
+        from diptych.stores.edge.rest.connection import Connection
+
+        accepted.setblocking(True)
+        if accepted.family in (socket.AF_INET, socket.AF_INET6):
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(accepted)
+        with self._lock:
+            if self._ending or len(self._connections) >= MOST or not self._admits(accepted):
+                accepted.close()
+                return
+            thread = threading.Thread(target=self._serve, args=(connection,), name="edge answer", daemon=True)
+            self._connections[connection] = thread
+        thread.start()
+
+    def _serve(self, connection: Connection) -> None:
+        from diptych.stores.edge.rest.connection import Handler
+
+        try:
+            with suppress(OSError):  # the other side may go at any moment
+                Handler(connection, self._shared_routes(), self._permits)
+        finally:
+            with self._lock:
+                self._connections.pop(connection, None)
+            connection.socket.close()
+
+    def _shared_routes(self) -> Routes:
+        if self._routes is None:
+            self._routes = self._make()
+        return self._routes

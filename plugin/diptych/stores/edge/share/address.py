@@ -1,0 +1,146 @@
+"""Where the holder of a store answers: a socket beside the store, and the file that names it.
+
+`PATH/.address` holds JSON: `{"unix": SOCKET, "token": TOKEN}`, or `{"port": PORT, "token": TOKEN}` where there are no
+Unix sockets. The token tells one holder from another; at a port it is also what requests must show.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import stat
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+ADDRESS, SOCKET = ".address", ".socket"
+LONGEST = 100  # bytes of a socket's path: the systems take 104 to 108 with the zero at the end
+TOKEN_HEADER = "api-key"  # as Qdrant's own clients send theirs
+HAS_UNIX = hasattr(socket, "AF_UNIX")
+_BACKLOG = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A Unix socket, or a port of this machine that asks for the token."""
+
+    unix: str = ""
+    port: int = 0
+    token: str = ""
+
+    @property
+    def url(self) -> str:
+        """As it is shown."""
+        return f"unix:{self.unix}" if self.unix else f"http://127.0.0.1:{self.port}"
+
+    def connect(self) -> socket.socket:
+        """A connection.
+
+        Raises:
+            OSError: nobody listens.
+        """
+        if not self.unix:
+            return socket.create_connection(("127.0.0.1", self.port), timeout=5)
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            made.connect(self.unix)
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+
+def read_address(root: Path) -> Address | None:
+    """The address that the last holder of a store has left; None without one that can be trusted."""
+    path = root / ADDRESS
+    try:
+        if os.name != "nt" and not _is_ours(path):
+            return None
+        raw: Any = json.loads(path.read_text(encoding="utf-8"))
+        return Address(str(raw.get("unix", "")), int(raw.get("port", 0)), str(raw.get("token", "")))
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether nobody but this user, or root, could have written it; root opens the stores of all."""
+    found = path.stat(follow_symlinks=False)
+    return (found.st_uid in (os.getuid(), 0) or os.getuid() == 0) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def listen(root: Path) -> tuple[socket.socket, Address]:
+    """A socket that listens for the store's other users, and its address, which is written beside the store.
+
+    Raises:
+        OSError: none can be had.
+    """
+    listening, address = _listening(root)
+    content = {name: value for name in ("unix", "port", "token") if (value := getattr(address, name))}
+    beside = root / f"{ADDRESS}.{os.getpid()}"
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            json.dump(content, file)
+        beside.replace(root / ADDRESS)
+    except BaseException:
+        listening.close()
+        with suppress(OSError):
+            beside.unlink()
+        raise
+    return listening, address
+
+
+def forget(root: Path, address: Address) -> None:
+    """Remove the file and the socket: nobody answers any more; those of another holder stay."""
+    if read_address(root) != address:
+        return
+    for path in (root / ADDRESS, *([Path(address.unix)] if address.unix else ())):
+        with suppress(OSError):
+            path.unlink()
+
+
+def _listening(root: Path) -> tuple[socket.socket, Address]:
+    token = secrets.token_urlsafe(32)
+    if HAS_UNIX:
+        for path in (root / SOCKET, _runtime_folder() / f"{sha256(os.fsencode(root)).hexdigest()[:16]}.socket"):
+            if len(os.fsencode(path)) <= LONGEST:
+                with suppress(OSError):  # a file system without sockets, such as some that containers share
+                    return _unix(path), Address(unix=str(path), token=token)
+    listening = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+    return listening, Address(port=listening.getsockname()[1], token=token)
+
+
+def _unix(path: Path) -> socket.socket:
+    """A socket at `path` that this user alone may connect to."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with suppress(FileNotFoundError):
+            path.unlink()  # of a holder that was killed; the lock says that there is no other
+        listening.bind(str(path))
+        path.chmod(0o600)
+        listening.listen(_BACKLOG)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def _runtime_folder() -> Path:
+    """A folder with a short path that is this user's alone.
+
+    Raises:
+        OSError: somebody else owns it, or it can be written by others.
+    """
+    given = os.environ.get("XDG_RUNTIME_DIR")
+    base = Path(given) if given and os.access(given, os.W_OK) else Path(tempfile.gettempdir())
+    folder = base / f"diptych-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.stat(follow_symlinks=False)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise PermissionError(f"{folder} is not this user's alone")
+    return folder

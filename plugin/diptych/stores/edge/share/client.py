@@ -1,0 +1,198 @@
+"""`SharedEdgeClient`: an embedded store that any number of processes have open."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import weakref
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from pathlib import Path
+from threading import RLock
+from types import TracebackType
+from typing import Any, Self
+
+from qdrant_client import models
+from qdrant_client.client_base import QdrantBase
+from qdrant_client.migrate.migrate import migrate
+
+from diptych.errors import CollectionError, StoreUnavailable
+from diptych.stores.edge.catalog import closed
+from diptych.stores.edge.client import EdgeClient
+from diptych.stores.edge.engine import keep_for_ever
+from diptych.stores.edge.optimize import OnStage
+from diptych.stores.edge.share.address import read_address
+from diptych.stores.edge.share.members import join
+from diptych.stores.edge.share.remote import HolderGone, RemoteEdgeClient
+from diptych.stores.edge.share.retries import settled
+from diptych.stores.edge.unsupported import refuse_server_methods
+from diptych.stores.edge.uploading import pieces, points_of
+
+ATTEMPTS = 20  # holders that may end under one call before the call is suspected of ending them
+_OWN = {"close", "migrate", "upload_points", "upload_collection", "over"}
+
+
+class SharedEdgeClient(QdrantBase):
+    """An `EdgeClient` for more than one process.
+
+    The first process that opens a path holds the engine and answers the others. When it ends, however it ends, the next
+    call of another process makes that one the holder; a call whose answer was lost is done again, which changes nothing
+    where it was done. After a fork the child asks the parent.
+
+    Args:
+        create: make a store where there is none; if false, that is an error and nothing is made.
+
+    Raises:
+        StoreLocked: another process holds the store and does not answer.
+        StoreError: see `EdgeClient`.
+    """
+
+    def __init__(self, path: str | Path, *, create: bool = True) -> None:
+        self.path = Path(path).expanduser().resolve()
+        self._create, self._lock, self._process = create, RLock(), os.getpid()
+        self._sides: list[EdgeClient | RemoteEdgeClient] = []  # the one in use, or none just now
+        self._closed = False
+        self._finalizer = weakref.finalize(self, _close_all, self._sides)
+        self._side()
+
+    @property
+    def is_holder(self) -> bool:
+        """Whether the engine is in this process."""
+        return isinstance(self._side(), EdgeClient)
+
+    @property
+    def url(self) -> str:
+        """Where the holder answers: `unix:SOCKET` or `http://127.0.0.1:PORT`; empty where it answers nobody."""
+        self._side()
+        address = read_address(self.path)
+        return address.url if address else ""
+
+    def close(self, **kwargs: Any) -> None:
+        """Close this client; the others, of this process or another, go on. May be repeated."""
+        self._closed = True
+        self._finalizer()
+
+    def upload_points(self, collection_name: str, points: Iterable[models.PointStruct], **kwargs: Any) -> None:
+        """Upsert any number of points; memory holds one piece of them."""
+        for piece in pieces(points):
+            self.upsert(collection_name, piece, **kwargs)
+
+    def upload_collection(
+        self,
+        collection_name: str,
+        vectors: Any,
+        payload: Iterable[dict[Any, Any]] | None = None,
+        ids: Iterable[models.ExtendedPointId] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Upsert vectors: an array `[n, dim]`, an array for each name, or an iterable; ids are UUIDs unless given."""
+        self.upload_points(collection_name, points_of(vectors, payload, ids), **kwargs)
+
+    def migrate(
+        self,
+        dest_client: QdrantBase,
+        collection_names: list[str] | None = None,
+        batch_size: int = 100,
+        recreate_on_collision: bool = False,
+    ) -> None:
+        """Copy collections into another store."""
+        migrate(self, dest_client, collection_names, recreate_on_collision, batch_size)
+
+    def get_metadata(self, collection_name: str) -> models.Payload:
+        """The metadata alone; see `EdgeClient.get_metadata`."""
+        found: models.Payload = self._call("get_metadata", {"collection_name": collection_name})
+        return found
+
+    def needs_optimizing(self, collection_name: str) -> bool:
+        """Whether so many vectors lack an index that `optimize` would build one."""
+        return bool(self._call("needs_optimizing", {"collection_name": collection_name}))
+
+    def optimize(self, collection_name: str, *, wait: bool = True, on_stage: OnStage | None = None) -> Future[bool]:
+        """Build missing indexes; see `EdgeClient.optimize`."""
+        found: Future[bool] = self._call(
+            "optimize", {"collection_name": collection_name, "wait": wait, "on_stage": on_stage}
+        )
+        return found
+
+    def _call(self, name: str, given: dict[str, Any]) -> Any:
+        """What the engine answers, wherever it is."""
+        lost = False
+        for _ in range(ATTEMPTS):
+            side = self._side()
+            try:
+                answer = getattr(side, name)(**given)
+            except HolderGone as gone:
+                lost = lost or gone.sent
+                self._leave(side)
+            except CollectionError as error:
+                if not lost:
+                    raise
+                return settled(name, given, error, side)
+            else:
+                return True if lost and name == "delete_collection" else answer
+        raise StoreUnavailable(
+            f"the holders of the embedded store end while they do {name}()",
+            where=f"edge:{self.path}",
+            got=f"{ATTEMPTS} of them",
+            do="look at what those processes say at their end",
+        )
+
+    def _side(self) -> EdgeClient | RemoteEdgeClient:
+        if self._process != os.getpid():
+            self._after_fork()
+        sides = self._sides
+        if sides:
+            return sides[0]
+        with self._lock:
+            if self._closed:
+                raise closed(self.path)
+            if not self._sides:
+                self._sides.append(join(self.path, create=self._create))
+            return self._sides[0]
+
+    def _leave(self, side: EdgeClient | RemoteEdgeClient) -> None:
+        """Look for another holder, unless another thread has begun to."""
+        with self._lock:
+            if self._sides and self._sides[0] is side:
+                self._sides.clear()
+                side.close()
+
+    def _after_fork(self) -> None:
+        """In the child: the parent's connection or engine is the parent's."""
+        keep_for_ever(self._sides)
+        self._sides, self._lock, self._process = [], RLock(), os.getpid()
+        self._finalizer = weakref.finalize(self, _close_all, self._sides)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"SharedEdgeClient({str(self.path)!r})"
+
+
+def _close_all(sides: list[EdgeClient | RemoteEdgeClient]) -> None:
+    while sides:
+        sides.pop().close()
+
+
+def _delegating(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method of this name, which asks the engine; arguments by place get their names, which both sides know."""
+    names = tuple(inspect.signature(method).parameters)[1:]
+
+    @functools.wraps(method)
+    def call(self: SharedEdgeClient, *args: Any, **given: Any) -> Any:
+        return self._call(name, {**dict(zip(names, args, strict=False)), **given})
+
+    return call
+
+
+for _name, _method in inspect.getmembers(EdgeClient, inspect.isfunction):
+    if not _name.startswith("_") and _name not in SharedEdgeClient.__dict__ and _name not in _OWN:
+        setattr(SharedEdgeClient, _name, _delegating(_name, _method))
+refuse_server_methods(SharedEdgeClient)

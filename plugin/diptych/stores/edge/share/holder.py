@@ -1,0 +1,101 @@
+"""The process that holds a store answers the others: Qdrant's routes, and those of the engine that Qdrant has not."""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Callable
+from concurrent.futures import Future
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diptych.stores.edge.share.address import TOKEN_HEADER, forget, listen
+from diptych.stores.edge.share.peers import may_ask
+
+if TYPE_CHECKING:
+    from diptych.stores.edge.client import EdgeClient
+    from diptych.stores.edge.rest.request import Request, Route
+    from diptych.stores.edge.rest.routes import Routes
+
+IDENTITY = "/edge"
+_LOOK = 5.0  # seconds that a question for the end of an optimisation waits
+
+
+class Holder:
+    """Answers at the store's address until `close`.
+
+    Args:
+        root: the store.
+        client: makes the client that answers, at the first connection.
+
+    Raises:
+        OSError: there is no socket to be had.
+    """
+
+    def __init__(self, root: Path, client: Callable[[], EdgeClient]) -> None:
+        from diptych.stores.edge.rest.server import RestServer
+
+        self._root, self._client = root, client
+        listening, self.address = listen(root)
+        permits = self._has_token if self.address.port else _anybody
+        self._server = RestServer(listening, self._routes, admits=may_ask, permits=permits)
+        self._server.start()
+
+    def close(self) -> None:
+        """End, once what is being answered has its answer."""
+        forget(self._root, self.address)
+        self._server.close()
+
+    def leave_to_parent(self) -> None:
+        """In a forked process: close the copies of the parent's sockets."""
+        self._server.leave_to_parent()
+
+    def _routes(self) -> Routes:
+        from diptych.stores.edge.rest.routes import Routes
+
+        identity = {"token": self.address.token, "process": os.getpid(), "path": str(self._root)}
+        return Routes(self._client(), {("GET", IDENTITY): lambda request: identity, **engine_routes()})
+
+    def _has_token(self, handler: Any) -> bool:
+        return hmac.compare_digest(handler.headers.get(TOKEN_HEADER) or "", self.address.token)
+
+
+def engine_routes() -> dict[tuple[str, str], Route]:
+    """What an `EdgeClient` does beside Qdrant's interface, as routes below `/edge`."""
+    numbers, runs = count(1), dict[str, tuple[str, Future[bool]]]()
+
+    def optimize(request: Request) -> str:
+        client: Any = request.client
+        number = str(next(numbers))
+        runs[number] = request.name, client.optimize(request.name, wait=False)
+        return number
+
+    def state(request: Request) -> dict[str, Any]:
+        name, number = request.names
+        _, run = runs[number]
+        try:
+            built = run.result(_LOOK)
+        except TimeoutError:
+            running = request.client.get_optimizations(name).running
+            return {"done": False, "built": False, "stage": running[0].progress.name if running else "done"}
+        except BaseException:
+            del runs[number]
+            raise
+        del runs[number]
+        return {"done": True, "built": built, "stage": "done"}
+
+    return {
+        ("GET", "/edge/collections/{}/metadata"): lambda request: _edge(request).get_metadata(request.name),
+        ("GET", "/edge/collections/{}/needs_optimizing"): lambda request: _edge(request).needs_optimizing(request.name),
+        ("POST", "/edge/collections/{}/optimize"): optimize,
+        ("GET", "/edge/collections/{}/optimize/{}"): state,
+    }
+
+
+def _edge(request: Request) -> Any:
+    return request.client
+
+
+def _anybody(handler: Any) -> bool:
+    return True  # whom the socket's file and `may_ask` have let in

@@ -1,0 +1,72 @@
+"""Finding the store: the engine itself where nobody holds it, else whoever does."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from qdrant_client.http.exceptions import ApiException, ResponseHandlingException
+
+from diptych.errors import DiptychError, StoreLocked
+from diptych.stores.edge.client import EdgeClient
+from diptych.stores.edge.share.address import read_address
+from diptych.stores.edge.share.holder import IDENTITY
+from diptych.stores.edge.share.remote import HolderGone, RemoteEdgeClient
+
+PATIENCE = 5.0  # seconds for a holder that is coming up, ending, or was killed and is being cleared away
+_PAUSE = 0.02
+_ANSWERS = 10  # seconds for the first answer of a holder
+
+
+def join(path: Path, *, create: bool) -> EdgeClient | RemoteEdgeClient:
+    """A client of the store: the holder of its lock from now on, or one that asks the holder.
+
+    Raises:
+        StoreLocked: another process holds it and does not answer.
+        StoreError: it cannot be opened.
+    """
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return EdgeClient(path, create=create, patience=0)
+        except StoreLocked as error:
+            locked = error
+        found = _reached(path)
+        if found is not None:
+            return found
+        if time.monotonic() >= end:
+            raise _silent(locked, path)
+        time.sleep(_PAUSE)
+
+
+def _reached(path: Path) -> RemoteEdgeClient | None:
+    """A client of the holder; None while there is none that answers."""
+    address = read_address(path)
+    if address is None:
+        return None
+    client = RemoteEdgeClient(address)
+    try:
+        if _token(client) == address.token:
+            return client
+    except (HolderGone, DiptychError, ApiException, ResponseHandlingException):
+        pass  # it is ending, or hangs; the lock says when it is gone
+    client.close()
+    return None
+
+
+def _token(client: RemoteEdgeClient) -> Any:
+    api: Any = client.http.client
+    answer = api.request(type_=dict[str, Any], method="GET", url=IDENTITY, timeout=_ANSWERS)
+    return answer["result"]["token"]
+
+
+def _silent(locked: StoreLocked, path: Path) -> StoreLocked:
+    return StoreLocked(
+        "the embedded store is open elsewhere, and its holder does not answer",
+        where=locked.where,
+        got=locked.got,
+        expected=f"a process of this user that answers at the socket which {path.name}/.address names",
+        do="wait until it ends, or end it: it hangs, is another user's, or opened the store with share=False",
+        **locked.context,
+    )

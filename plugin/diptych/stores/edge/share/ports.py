@@ -1,0 +1,60 @@
+"""An embedded store at a port of this machine, for programs that know no Unix sockets."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from diptych.errors import ConfigError
+from diptych.stores.edge.rest import RestServer, Routes
+from diptych.stores.edge.share.address import TOKEN_HEADER
+from diptych.stores.edge.share.holder import engine_routes
+
+if TYPE_CHECKING:
+    from diptych.stores.edge.share.client import SharedEdgeClient
+
+LOCAL = "127.0.0.1"
+_NAMES = ("localhost", LOCAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Where it answers."""
+
+    url: str
+
+
+@contextmanager
+def serve_at(port: int, client: SharedEdgeClient, *, has_key: Callable[[str], bool] | None = None) -> Iterator[Served]:
+    """Answer Qdrant's REST API at a port of this machine until the end of the block; port 0 takes a free one.
+
+    Without keys no web page is answered: neither one that calls itself this machine, nor one that says its origin.
+
+    Args:
+        has_key: whether what a request shows in the header `api-key` opens the store; None lets all requests in.
+
+    Raises:
+        ConfigError: the port is taken.
+    """
+    try:
+        listening = socket.create_server((LOCAL, port), backlog=128)
+    except OSError as error:
+        do = "choose another port"
+        raise ConfigError("this port cannot be listened on", where=f"{LOCAL}:{port}", got=error, do=do) from error
+
+    def permits(handler: Any) -> bool:
+        if has_key is not None:
+            return has_key(handler.headers.get(TOKEN_HEADER) or "")
+        name = (handler.headers.get("host") or "").rpartition(":")
+        return (name[0] or name[2]) in _NAMES and "origin" not in handler.headers
+
+    server = RestServer(listening, lambda: Routes(client, engine_routes()), permits=permits)
+    url = f"http://{LOCAL}:{listening.getsockname()[1]}"
+    server.start()
+    try:
+        yield Served(url)
+    finally:
+        server.close()

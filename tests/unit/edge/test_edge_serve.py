@@ -1,0 +1,101 @@
+"""`diptych edge serve`: plain HTTP from any language, at a socket and at a port."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+from qdrant_client import QdrantClient, models
+
+from diptych.stores.edge import SharedEdgeClient
+
+Serve = Callable[..., tuple[subprocess.Popen[str], list[str]]]
+SIZE = models.VectorParams(size=2, distance=models.Distance.DOT)
+
+
+@pytest.fixture
+def serve(folder: Path) -> Iterator[Serve]:
+    """Starts the command with further options; the process, and where it answers."""
+    started: list[subprocess.Popen[str]] = []
+
+    def launch(*options: str, **variables: str) -> tuple[subprocess.Popen[str], list[str]]:
+        command = [sys.executable, "-m", "diptych", "edge", "serve", str(folder), "--json", *options]
+        environment = {**os.environ, **variables}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        started.append(process)
+        assert process.stdout is not None
+        said = "".join(iter(process.stdout.readline, "}\n")) + "}" if process.poll() is None else ""
+        return process, json.loads(said)["urls"]
+
+    yield launch
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_any_client_reaches_the_store_at_the_socket_and_at_the_port(serve: Serve, folder: Path) -> None:
+    process, (unix, url) = serve("--port", "0")
+    with SharedEdgeClient(folder) as shared:
+        assert not shared.is_holder
+        shared.create_collection("c", SIZE)
+    with closing(QdrantClient(url=url, check_compatibility=False)) as client:
+        client.upsert("c", [models.PointStruct(id=1, vector=[1.0, 0.0], payload={"n": 1})])
+    raw = httpx.Client(transport=httpx.HTTPTransport(uds=unix.removeprefix("unix:")))
+    with raw:
+        found = raw.post("http://edge/collections/c/points/query", json={"query": [1.0, 0.0], "with_payload": True})
+    assert found.json()["result"]["points"][0]["payload"] == {"n": 1}
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    assert {path.name for path in folder.iterdir()} == {".lock", "collections"}
+
+
+def test_a_port_answers_no_web_page_and_with_a_key_nobody_without_it(serve: Serve) -> None:
+    _, (_, url) = serve("--port", "0")
+    assert httpx.get(f"{url}/collections").status_code == 200
+    assert httpx.get(f"{url}/collections", headers={"host": "evil.example"}).status_code == 403
+    assert httpx.get(f"{url}/collections", headers={"origin": "http://evil.example"}).status_code == 403
+    _, (_, keyed) = serve("--port", "0", DIPTYCH_API_KEY="s3cret")
+    assert httpx.get(f"{keyed}/collections").status_code == 403
+    assert httpx.get(f"{keyed}/collections", headers={"api-key": "s3cret"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /none HTTP/1.1\r\nhost: localhost\r\n\r\n", b"404"),
+        (b"PUT /collections/c HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\n\r\n{a}", b"400"),
+        (b'PUT /collections/c HTTP/1.1\r\nhost: localhost\r\ncontent-length: 12\r\n\r\n{"vectors":1}', b"400"),
+        (b"PUT /collections/c/points HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n[]", b"400"),
+        (b"PUT /collections/c HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n", b"411"),
+        (b"PUT /collections/c HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99999999999\r\n\r\n", b"413"),
+        (b"GET / HTTP/9.9\r\n\r\n", b"505"),
+    ],
+)
+def test_a_bad_request_is_refused_and_the_server_goes_on(
+    serve_once: tuple[str, int], request_: bytes, status: bytes
+) -> None:
+    import socket
+
+    with socket.create_connection(serve_once) as connected:
+        connected.sendall(request_)
+        assert status in connected.recv(100).split(b"\r\n")[0]
+    assert httpx.get(f"http://{serve_once[0]}:{serve_once[1]}/healthz").status_code == 200
+
+
+@pytest.fixture(scope="module")
+def serve_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    """Address and port of a store with an empty collection `c`."""
+    from diptych.stores.edge.share.ports import serve_at
+
+    with SharedEdgeClient(tmp_path_factory.mktemp("edge")) as client, serve_at(0, client) as served:
+        client.create_collection("c", SIZE)
+        host, _, port = served.url.removeprefix("http://").partition(":")
+        yield host, int(port)
