@@ -39,7 +39,8 @@ class _RemoteDense(ABC):
 
     def encode_query(self, inputs: Sequence[str]) -> Floats:
         """Vectors of queries, float32 `[n, dimension]`."""
-        return self._ask(inputs, self.options.query_prompt, self.options.query_fields, self.dimension)
+        options = self.options
+        return self._ask(inputs, options.query_prompt, options.query_fields, self.dimension, options.query_deadline)
 
     def encode_document(self, inputs: Sequence[str]) -> Floats:
         """Vectors of documents, float32 `[n, dimension]`."""
@@ -55,9 +56,17 @@ class _RemoteDense(ABC):
     @abstractmethod
     def _rows(self, answer: Any, count: int) -> list[Any]: ...
 
-    def _ask(self, inputs: Sequence[str], prompt: str, fields: Mapping[str, Any], dimension: int | None) -> Floats:
+    def _ask(
+        self,
+        inputs: Sequence[str],
+        prompt: str,
+        fields: Mapping[str, Any],
+        dimension: int | None,
+        deadline: float | None = None,
+    ) -> Floats:
         sent = list(batches(inputs, self.options.batch_size, prompt=prompt, longest=self.options.max_characters))
-        answers = self.endpoint.post_each(self.path, [{**self._body(texts), **fields} for texts in sent])
+        bodies = [{**self._body(texts), **fields} for texts in sent]
+        answers = self.endpoint.post_each(self.path, bodies, deadline=deadline)
         found = [
             matrix(self.endpoint, self.path, self._rows(answer, len(texts)), len(texts), dimension)
             for texts, answer in zip(sent, answers, strict=True)

@@ -55,16 +55,21 @@ class Endpoint:
             RemoteError: no answer in time or after all retries, a refusal, a redirect, an answer that is too large or
                 not JSON; attributes `status` and `attempts` in its `context`.
         """
-        return self._json(_run(self._patiently("POST", path, self._written(body, path))), path)
+        return self.post_each(path, [body])[0]
 
     def get(self, path: str) -> Any:
         """The JSON answer to a GET; errors as in `post`."""
-        return self._json(_run(self._patiently("GET", path, None)), path)
+        return self._json(_run(self._patiently("GET", path, None, self._options.deadline)), path)
 
-    def post_each(self, path: str, bodies: Sequence[Any]) -> list[Any]:
-        """The answers to several requests in their order, `max_concurrency` at a time; the first failure ends all."""
+    def post_each(self, path: str, bodies: Sequence[Any], *, deadline: float | None = None) -> list[Any]:
+        """The answers to several requests in their order, `max_concurrency` at a time; the first failure ends all.
+
+        Args:
+            path, bodies: what is posted where.
+            deadline: seconds for each request with its retries; those of the options unless given.
+        """
         written = [self._written(body, path) for body in bodies]
-        answers = _run(self._each(path, written)) if written else []
+        answers = _run(self._each(path, written, deadline or self._options.deadline)) if written else []
         return [self._json(answer, path) for answer in answers]
 
     def error(
@@ -84,12 +89,12 @@ class Endpoint:
             "a text or option cannot be sent as JSON", path, got=problem, expected="UTF-8 text and finite numbers"
         )
 
-    async def _each(self, path: str, bodies: Sequence[bytes]) -> list[Answer]:
+    async def _each(self, path: str, bodies: Sequence[bytes], deadline: float) -> list[Answer]:
         room = asyncio.Semaphore(self._options.max_concurrency)
 
         async def one(body: bytes) -> Answer:
             async with room:
-                return await self._patiently("POST", path, body)
+                return await self._patiently("POST", path, body, deadline)
 
         tasks = [asyncio.ensure_future(one(body)) for body in bodies]
         try:
@@ -98,9 +103,9 @@ class Endpoint:
             for task in tasks:
                 task.cancel()
 
-    async def _patiently(self, method: str, path: str, body: bytes | None) -> Answer:
+    async def _patiently(self, method: str, path: str, body: bytes | None, deadline: float) -> Answer:
         """The answer to one request, with all its retries within `deadline` seconds."""
-        options, failures = self._options, list[RemoteError]()
+        failures = list[RemoteError]()
 
         async def attempt() -> Answer:
             try:
@@ -109,14 +114,14 @@ class Endpoint:
                 failures.append(again.error)
                 raise
 
-        attempts = retrying(options)
+        attempts = retrying(self._options, deadline)
         try:
-            async with asyncio.timeout(options.deadline):
+            async with asyncio.timeout(deadline):
                 return await attempts(attempt)
         except Again:
             failure = failures[-1]
         except TimeoutError:
-            failure = self._overdue(path, failures)
+            failure = self._overdue(path, failures, deadline)
         raise _counted(failure, attempts.statistics["attempt_number"])
 
     async def _once(self, method: str, path: str, body: bytes | None) -> Answer:
@@ -177,12 +182,12 @@ class Endpoint:
             do="give it a longer `timeout` or a smaller `batch_size`",
         )  # fmt: skip
 
-    def _overdue(self, path: str, failures: Sequence[RemoteError]) -> RemoteError:
+    def _overdue(self, path: str, failures: Sequence[RemoteError], deadline: float) -> RemoteError:
         """The request's time is up, during an attempt, a wait between two, or before there was a free connection."""
         last = f"before: {failures[-1].what}" if failures else "all `max_concurrency` requests are under way"
         return self.error(
-            f"no answer within its deadline of {self._options.deadline:g} s", path, got=last,
-            do="is the endpoint overloaded? give it a longer `deadline`",
+            f"no answer within its deadline of {deadline:g} s", path, got=last,
+            do="is the endpoint overloaded? give it a longer `deadline` or `query_deadline`",
         )  # fmt: skip
 
     def _silent(self, error: httpx.TransportError, path: str) -> RemoteError:

@@ -30,6 +30,9 @@ class RemoteOptions(BaseModel):
     deadline: float = Field(
         300.0, gt=0, le=86_400, description="Seconds for one request with all its retries and waits."
     )
+    query_deadline: float = Field(
+        60.0, gt=0, le=86_400, description="The same for queries and rerankers, for which somebody waits."
+    )
     retries: int = Field(5, ge=0, le=1000, description="Further attempts after 429, 5xx and broken connections.")
     backoff: float = Field(
         0.5, ge=0, le=86_400, description="Longest wait in seconds before the first retry; it doubles each time."

@@ -33,7 +33,8 @@ class _RemoteReranker(ABC):
         places = _places_by_query(pairs, self.options.batch_size)
         bodies = [self._body(query, self._documents(pairs, rows)) for query, rows in places]
         scores = np.zeros(len(pairs), np.float32)
-        for (_, rows), answer in zip(places, self.endpoint.post_each(self._path, bodies), strict=True):
+        answers = self.endpoint.post_each(self._path, bodies, deadline=self.options.query_deadline)
+        for (_, rows), answer in zip(places, answers, strict=True):
             scores[rows] = self._scores(answer, len(rows))
         return scores
 

@@ -43,7 +43,7 @@ def retry_after(value: str | None, *, now: float | None = None) -> float:
     return max(0.0, moment - (time.time() if now is None else now))
 
 
-def retrying(options: RemoteOptions) -> tenacity.AsyncRetrying:
+def retrying(options: RemoteOptions, deadline: float) -> tenacity.AsyncRetrying:
     """Retries `Again` with exponential, jittered waits, no shorter than the server asked for.
 
     Ends after `retries` further attempts, or when the server asks for more patience than `max_retry_wait` or than the
@@ -56,7 +56,7 @@ def retrying(options: RemoteOptions) -> tenacity.AsyncRetrying:
         return failure.retry_after if isinstance(failure, Again) else 0.0
 
     def is_over(state: tenacity.RetryCallState) -> bool:
-        left = options.deadline - (state.seconds_since_start or 0.0)
+        left = deadline - (state.seconds_since_start or 0.0)
         return state.attempt_number > options.retries or asked(state) > min(options.max_retry_wait, left)
 
     return tenacity.AsyncRetrying(

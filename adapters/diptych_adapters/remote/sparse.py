@@ -35,7 +35,8 @@ class TeiSparseEncoder:
 
     def encode_query(self, inputs: Sequence[str]) -> list[SparseVector]:
         """Term weights of queries."""
-        return self._encode(inputs, self.options.query_prompt, self.options.query_fields)
+        options = self.options
+        return self._encode(inputs, options.query_prompt, options.query_fields, options.query_deadline)
 
     def encode_document(self, inputs: Sequence[str]) -> list[SparseVector]:
         """Term weights of documents."""
@@ -48,10 +49,13 @@ class TeiSparseEncoder:
         self._learn([term for term in ids if term not in self._words])
         return [(self._words[term], float(vector.values[place])) for term, place in zip(ids, order, strict=True)]
 
-    def _encode(self, inputs: Sequence[str], prompt: str, fields: Mapping[str, Any]) -> list[SparseVector]:
+    def _encode(
+        self, inputs: Sequence[str], prompt: str, fields: Mapping[str, Any], deadline: float | None = None
+    ) -> list[SparseVector]:
         sent = list(batches(inputs, self.options.batch_size, prompt=prompt, longest=self.options.max_characters))
         cut = tei.truncation(self.options)
-        answers = self.endpoint.post_each(_PATH, [{"inputs": texts, **cut, **fields} for texts in sent])
+        bodies = [{"inputs": texts, **cut, **fields} for texts in sent]
+        answers = self.endpoint.post_each(_PATH, bodies, deadline=deadline)
         return [
             vector for texts, answer in zip(sent, answers, strict=True) for vector in self._vectors(answer, len(texts))
         ]

@@ -32,7 +32,7 @@ from diptych.cli import (
     tune,
 )
 from diptych.cli.helping import PlainGroup
-from diptych.cli.running import command
+from diptych.cli.running import INTERRUPTED, command, end_now
 from diptych.cli.session import Session
 
 EPILOG = (
@@ -108,4 +108,9 @@ def main(args: Sequence[str] | None = None, *, session: Session | None = None) -
         args: instead of `sys.argv[1:]`.
         session: where the commands take adapters from; everything installed unless given.
     """
-    app(args=args, obj=session, prog_name="diptych")
+    try:
+        app(args=args, obj=session, prog_name="diptych")
+    except SystemExit as end:
+        if args is None and end.code == INTERRUPTED:  # the program itself, not a caller within another one
+            end_now(INTERRUPTED)
+        raise

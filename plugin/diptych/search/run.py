@@ -113,10 +113,10 @@ def current(handle: CollectionHandle | View, answer: Callable[[], T]) -> T:
 
 
 def gathering(asked: Asked) -> Gathering[Asked, Found]:
-    """Where single queries to this view meet."""
-    kept = asked.handle.kept
-    found: Gathering[Asked, Found] | None = kept.get("gathering")
-    return found or kept.setdefault("gathering", Gathering(found_together))
+    """Where single queries to the same slots of this view meet: an encoder that is stuck holds up nobody else."""
+    kept, key = asked.handle.kept, " ".join(["gathering", *sorted(asked.pipeline.slots)])
+    found: Gathering[Asked, Found] | None = kept.get(key)
+    return found or kept.setdefault(key, Gathering(found_together))
 
 
 def told(asked: Asked, found: Found) -> list[list[Hit]]:

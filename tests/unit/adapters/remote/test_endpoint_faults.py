@@ -22,7 +22,8 @@ from diptych_adapters.remote.sparse import TeiSparseEncoder
 from faulty_server import Script, drip, faulty_server, flood, hang, reset, send
 
 TIMEOUT, DEADLINE = 0.5, 1.5
-PATIENCE: dict[str, Any] = {"timeout": TIMEOUT, "deadline": DEADLINE, "retries": 1, "backoff": 0.001}
+WAITS = {"timeout": TIMEOUT, "deadline": DEADLINE, "query_deadline": DEADLINE}
+PATIENCE: dict[str, Any] = {**WAITS, "retries": 1, "backoff": 0.001}
 VECTORS = [[1.0, 0.0, 0.5, -2.0], [0.25, 3.0, 0.0, 1.0]]
 SCORES = [0.25, 0.75]
 GOOD = {"data": [{"index": n, "embedding": row} for n, row in enumerate(VECTORS)], "model": "m"}
