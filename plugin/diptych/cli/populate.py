@@ -52,8 +52,8 @@ def populate(
     types: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="COLUMN=TYPE,...",
-            help="csv: text, integer, float or bool, not told from the cells; *=text for all columns.",
+            metavar="COLUMN=TYPE",
+            help="csv: text, integer, float or bool, where the cells mislead; more after a comma, *=text for all.",
         ),
     ] = None,
     sync: Annotated[bool, typer.Option("--sync", help="Also delete documents that the sources have no more.")] = False,
@@ -87,7 +87,7 @@ def populate(
 
       diptych populate corpus.jsonl.gz
 
-      diptych populate articles.csv --id-column doi --text-column abstract
+      diptych populate articles.csv --id-column doi --text-column abstract --types year=integer,zip=text
 
       diptych populate notes/ --sync --dry-run
 
@@ -127,11 +127,16 @@ def populate(
         if not dry_run:
             stderr().print("what was written stays; run it again to go on")
         raise
+    show_report(result, as_json=as_json)
+
+
+def show_report(report: PopulateReport, *, as_json: bool) -> None:
+    """Say what a populate did, and leave with 3 when documents were set aside."""
     if as_json:
-        write_json({**dataclasses.asdict(result), "complete": result.complete})
+        write_json({**dataclasses.asdict(report), "complete": report.complete})
     else:
-        _show(result)
-    if not result.complete:
+        _show(report)
+    if not report.complete:
         raise typer.Exit(SET_ASIDE)
 
 

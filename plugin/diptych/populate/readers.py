@@ -25,7 +25,9 @@ Raw = Mapping[str, Any] | Rejected
 TEXT_FILES = (".md", ".markdown", ".txt")
 SPLIT_ARRAY = "jq -c '.[]' FILE | diptych populate -"
 VENDORED = "node_modules"
+HEADER = "diptych"  # the one key of the first line of an exported file, which is no document
 FIRST = 100  # objects of JSON lines that tell which keys there are
+_LONGEST_HEADER = 1 << 24
 _ROWS = 1024  # of parquet at a time
 LONGEST_LINE = 16 * 2**20  # bytes of a JSON line, sixteen times the longest document as populate.max_characters has it
 _LONGEST_CELL = 2**31 - 1  # csv's own limit of 131,072 characters would end the reading
@@ -48,9 +50,24 @@ def read_json_lines(path: Path) -> Iterator[Raw]:
 
 
 def count_lines(path: Path) -> int:
-    """Lines that are not empty."""
+    """Lines that are not empty, without the header of an exported file."""
     with _opened(path) as file:
-        return sum(1 for line in _bounded_lines(file) if line.strip())
+        return sum(1 for line in _bounded_lines(file) if line.strip()) - (header_of(path) is not None)
+
+
+def header_of(path: Path) -> dict[str, Any] | None:
+    """The first line of an exported file, which describes the collection; None in other files."""
+    with _opened(path) as file:
+        first = file.readline(_LONGEST_HEADER)
+    try:
+        found = json.loads(first)
+    except (ValueError, RecursionError):
+        return None
+    return found if _is_header(found) else None
+
+
+def _is_header(found: object) -> bool:
+    return isinstance(found, dict) and set(found) == {HEADER} and isinstance(found[HEADER], dict)
 
 
 def _bounded_lines(file: BinaryIO) -> Iterator[bytes]:
@@ -80,6 +97,8 @@ def json_lines(file: BinaryIO, name: str) -> Iterator[Raw]:
             found = json.loads(line)
         except (ValueError, RecursionError) as error:
             yield Rejected(where, f"not JSON: {error}")
+            continue
+        if number == 1 and _is_header(found):
             continue
         if isinstance(found, dict):
             yield Row(found, where)
@@ -185,9 +204,12 @@ def read_parquet(path: Path, columns: Columns) -> Iterator[Raw]:
 
     with pyarrow.parquet.ParquetFile(path) as file:
         columns.require(file.schema_arrow.names, str(path))
+        exported = HEADER.encode() in (file.schema_arrow.metadata or {})  # with metadata as JSON text
         rows = (row for batch in file.iter_batches(_ROWS) for row in batch.to_pylist())
         for number, row in enumerate(rows, 1):
             cells = {key: cell for key, cell in row.items() if not _is_null(cell)}
+            if exported and "metadata" in cells:
+                cells["metadata"] = json.loads(cells["metadata"])
             yield Row(columns.renamed(cells), f"{path.name}:{number}")
 
 

@@ -1,0 +1,174 @@
+"""`export_collection`: a collection into a file, as documents that populate reads or as points with their vectors."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qdrant_client import models
+
+from diptych.copying import layout
+from diptych.copying.begin import require_coherent
+from diptych.copying.rows import Header, document_row, point_row
+from diptych.copying.side import Side
+from diptych.errors import CopyError
+from diptych.handle import CollectionHandle
+from diptych.metadata import COPY
+from diptych.payloads import NATIVE, OWN, from_payload
+from diptych.populate.progress import Progress, Unwatched
+from diptych.populate.store import Store
+from diptych.tenancy import narrowed, scope
+from diptych.types import Document
+
+if TYPE_CHECKING:
+    from diptych.copying.parquet_rows import ParquetRows
+
+PAGE = 256
+Write = Callable[[Mapping[str, Any]], None]
+
+
+def export_collection(
+    handle: CollectionHandle,
+    path: Path | None,
+    *,
+    vectors: bool = False,
+    filter: models.Filter | None = None,
+    tenant: str | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Write a collection into a file; how many documents, or points with vectors, there were.
+
+    Args:
+        handle: the open collection; it is only read.
+        path: `*.jsonl`, `*.jsonl.gz` or `*.parquet`; None writes JSON lines to standard output. The file is there
+            when it is whole, and takes the place of one of that name.
+        vectors: points as they are, with all vectors, the settings and what the collection says of itself, so that
+            `import_collection` makes an equal one without encoding; else documents, which populate reads.
+        filter, tenant: which documents; all unless given.
+        progress: who is told how far the stage "export" is.
+
+    Raises:
+        CollectionNotFound: nothing was populated yet. TenantError: a tenant where there are none.
+        CopyError: a swap is under way, the store fails, or the name does not tell the format.
+    """
+    handle.require()
+    watcher = progress or Unwatched()
+    own = filter if tenant is None else narrowed(_scope(handle, tenant), filter)
+    number = handle.client.count(handle.name, own, exact=True).count
+    header = _header(handle, number, vectors)
+    watcher.begin("export", number)
+    written = 0
+    with _writer(path, header) as write:
+        rows = _points(handle, own) if vectors else map(document_row, _documents(handle, own))
+        for row in rows:
+            write(row)
+            written += 1
+            watcher.advance("export", 1)
+    return written
+
+
+def _scope(handle: CollectionHandle, tenant: str | None) -> models.Filter | None:
+    return scope(handle.view.tenancy, handle.view.layout, tenant, f"collection {handle.name!r}")
+
+
+def _header(handle: CollectionHandle, number: int, vectors: bool) -> Header:
+    if not vectors:
+        return Header(handle.name, number, False)
+    side = Side(handle.client, handle.name)
+    info = side.info()
+    require_coherent(side, info)
+    indexes = layout.indexes_of(side, info, handle.metadata, handle.registry)
+    told = {
+        name: schema.model_dump(mode="json") if hasattr(schema, "model_dump") else str(schema.value)
+        for name, schema in indexes.items()
+    }
+    settings = info.model_dump(mode="json")  # with nulls: their defaults are others
+    settings["config"]["metadata"] = {k: v for k, v in (info.config.metadata or {}).items() if k != COPY}
+    return Header(handle.name, number, True, settings, told)
+
+
+def _documents(handle: CollectionHandle, own: models.Filter | None) -> Iterator[Document]:
+    """The documents, whosever they are; points that hold none are left out."""
+    store, layout = Store.of(handle, threading.Event()), handle.view.layout
+    for record in store.scrolled(own, None):
+        if layout != NATIVE or OWN in (record.payload or {}):
+            yield from_payload(record.id, record.payload, layout)
+
+
+def _points(handle: CollectionHandle, own: models.Filter | None) -> Iterator[dict[str, Any]]:
+    side, offset = Side(handle.client, handle.name), None
+    while True:
+        page = side.call(
+            "read from",
+            lambda start=offset: handle.client.scroll(  # type: ignore[misc]
+                handle.name, own, limit=PAGE, offset=start, with_payload=True, with_vectors=True
+            ),
+        )
+        yield from map(point_row, page[0])
+        offset = page[1]
+        if offset is None:
+            return
+
+
+@contextmanager
+def _writer(path: Path | None, header: Header) -> Iterator[Write]:
+    """Writes rows after the header into a file that takes its name when it is whole."""
+    if path is None:
+        _json_line(sys.stdout.write, header.line())
+        yield lambda row: _json_line(sys.stdout.write, row)
+        return
+    kind = _format_of(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        with _opened(unfinished, kind, header) as write:
+            yield write
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise CopyError("the file cannot be written", where=path, got=f"{type(error).__name__}: {error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def _opened(path: Path, kind: str, header: Header) -> Iterator[Write]:
+    if kind == "parquet":
+        with _parquet(path, header) as table:
+            yield table.write
+        return
+    with (gzip.open if kind == "gz" else open)(path, "wt", encoding="utf-8") as file:
+        _json_line(file.write, header.line())
+        yield lambda row: _json_line(file.write, row)
+
+
+@contextmanager
+def _parquet(path: Path, header: Header) -> Iterator[ParquetRows]:
+    from diptych.copying.parquet_rows import ParquetRows
+
+    with ParquetRows(path, header) as table:
+        yield table
+
+
+def _json_line(write: Callable[[str], object], row: Mapping[str, Any]) -> None:
+    write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _format_of(path: Path) -> str:
+    names = path.name.lower()
+    if names.endswith((".jsonl", ".ndjson")):
+        return "jsonl"
+    if names.endswith((".jsonl.gz", ".ndjson.gz")):
+        return "gz"
+    if names.endswith(".parquet"):
+        from diptych.populate.readers import require_pyarrow
+
+        require_pyarrow()
+        return "parquet"
+    expected = ".jsonl, .jsonl.gz, .parquet; - for standard output"
+    raise CopyError("the name of the file does not tell its format", where=path, expected=expected)

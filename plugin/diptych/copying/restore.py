@@ -1,0 +1,218 @@
+"""`import_collection`: an exported collection from its file, without encoding; what cannot be read is set aside."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qdrant_client import models
+
+from diptych.copying import layout
+from diptych.copying.record import CopyRecord, carried, hash_of, record_of
+from diptych.copying.rows import Header, Shapes
+from diptych.copying.side import Side
+from diptych.creation import now, who
+from diptych.errors import CopyError, DocumentError
+from diptych.populate import readers
+from diptych.populate.aside import Aside, reason_of
+from diptych.populate.progress import Progress, Unwatched
+from diptych.populate.rejected import Rejected
+from diptych.populate.seen import SeenIds
+from diptych.populate.statistics import batched
+from diptych.reports import SetAside
+from diptych.stores.upkeep import optimized
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import did: points read, written and set aside, with the file that says why."""
+
+    collection: str
+    read: int
+    written: int
+    set_aside: int
+    examples: tuple[SetAside, ...] = ()
+    report_file: str = ""
+    seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every point of the file is in the collection."""
+        return self.set_aside == 0
+
+
+def read_header(path: Path) -> Header | None:
+    """What a file says of the collection that it was exported from; None when it was not exported.
+
+    Raises:
+        CopyError: the header is damaged, or of a newer release. PopulateError: a Parquet file without pyarrow.
+    """
+    if path.suffix.lower() == ".parquet":
+        readers.require_pyarrow()
+        from diptych.copying.parquet_rows import header_of
+
+        line = header_of(path)
+    else:
+        line = readers.header_of(path)
+    return None if line is None else Header.read(line, str(path))
+
+
+def import_collection(
+    client: QdrantBase,
+    path: Path,
+    name: str | None = None,
+    *,
+    report_path: Path | None = None,
+    progress: Progress | None = None,
+) -> ImportReport:
+    """Make a collection equal to the one that a file with vectors was exported from, in a store that has none so named.
+
+    Killed, it is run again and writes everything anew. Until it is done `Collection.open` refuses the collection.
+
+    Args:
+        client: the store.
+        path: a file of `export_collection(..., vectors=True)`.
+        name: of the collection, instead of the one that it had.
+        report_path: where points are written that cannot be read; `diptych-set-aside-<name>.jsonl` unless given.
+        progress: who is told how far the stage "import" is.
+
+    Raises:
+        CopyError: the file has no vectors, the collection exists, or the store fails for good.
+    """
+    header = read_header(path)
+    if header is None or not header.vectors:
+        do = "populate it: diptych populate FILE; or export anew: diptych export FILE --vectors"
+        raise CopyError("the file was not exported with vectors", where=path, do=do)
+    target = Side(client, name or header.collection)
+    own_report = report_path or Path(f"diptych-set-aside-{target.name}.jsonl")
+    with Aside(own_report, keep=report_path is None) as aside, SeenIds() as seen:
+        return _Import(target, path, header, aside, seen, progress or Unwatched()).run()
+
+
+class _Import:
+    """One import and what it counts."""
+
+    def __init__(
+        self, target: Side, path: Path, header: Header, aside: Aside, seen: SeenIds, progress: Progress
+    ) -> None:
+        self._target, self._path, self._header, self._aside, self._seen = target, path, header, aside, seen
+        self._progress, self._started = progress, time.perf_counter()
+        self._info = header.settings()
+        self._shapes = Shapes(self._info.config.params)
+        self._read = self._written = 0
+
+    def run(self) -> ImportReport:
+        """Make the collection, write the points, and let it say what it is."""
+        record = self._begun()
+        layout.ensure_indexes(self._target, self._indexes())
+        self._progress.begin("import", self._header.points)
+        for batch in batched(self._points(), BATCH):
+            self._target.write(batch)
+            self._written += len(batch)
+            self._progress.advance("import", len(batch))
+        wanted = carried(self._info.config.metadata or {})
+        done = {"stage": "done", "metadata": hash_of(wanted), "finished": now(), "copied": self._written}
+        self._target.note({**wanted, **record.model_copy(update=done).payload()})
+        warnings = list(self._warnings())
+        if warning := optimized(self._target.client, self._target.name):
+            warnings.append(warning)
+        return self._report(tuple(warnings))
+
+    def _begun(self) -> CopyRecord:
+        """The record of a target that is made now, or that an import of this file had begun."""
+        record = CopyRecord(
+            store=f"file:{self._path.resolve()}", collection=self._header.collection, began=now(), by=who()
+        )
+        if not self._target.exists():
+            layout.create(self._target, self._target, self._info, record.payload())
+            return record
+        found = record_of(self._target.metadata(), str(self._target))
+        if (
+            found is None
+            or found.stage == "done"
+            or (found.store, found.collection) != (record.store, record.collection)
+        ):
+            raise CopyError(
+                "the collection exists",
+                where=self._target,
+                got=f"{self._target.count():,} points",
+                expected="a store without a collection of this name",
+                do="import under another name: --collection NAME; or delete that collection with the Qdrant client",
+            )
+        return found
+
+    def _indexes(self) -> dict[str, Any]:
+        """Payload indexes as the client takes them."""
+        return {field: _schema(schema) for field, schema in self._header.indexes.items()}
+
+    def _points(self) -> Iterator[models.PointStruct]:
+        for position, row in enumerate(_rows(self._path)):
+            self._read += 1
+            try:
+                if isinstance(row, Rejected):
+                    raise DocumentError(row.reason)
+                point = self._shapes.point(row)
+                if not self._seen.claim_point(point.id, str(position)):  # type: ignore[arg-type]
+                    raise DocumentError("another line has the same point", got=repr(point.id))
+            except DocumentError as error:
+                place = row.where if isinstance(row, Rejected | readers.Row) else f"row {position + 1}"
+                self._aside.add(place, position, reason_of(error))
+                continue
+            yield point
+
+    def _warnings(self) -> Iterator[str]:
+        if self._read != self._header.points:
+            yield (
+                f"the file has {self._read:,} points and says that they are {self._header.points:,}: "
+                "it was cut off, or the collection changed while it was exported"
+            )
+
+    def _report(self, warnings: tuple[str, ...]) -> ImportReport:
+        aside = self._aside
+        return ImportReport(
+            collection=self._target.name,
+            read=self._read,
+            written=self._written,
+            set_aside=aside.count,
+            examples=tuple(aside.examples),
+            report_file=aside.report_file,
+            seconds=time.perf_counter() - self._started,
+            warnings=warnings,
+        )
+
+
+def _rows(path: Path) -> Iterable[Mapping[str, Any] | Rejected]:
+    if path.suffix.lower() == ".parquet":
+        from diptych.copying.parquet_rows import rows_of
+
+        return rows_of(path)
+    return readers.read_json_lines(path)
+
+
+def _schema(told: Any) -> Any:
+    """A payload index as it was told: a type by its name, or its parameters."""
+    if isinstance(told, str):
+        return models.PayloadSchemaType(told)
+    kind = str(told.get("type", ""))
+    return _PARAMS[kind].model_validate(told) if kind in _PARAMS else models.PayloadSchemaType(kind)
+
+
+_PARAMS: dict[str, Any] = {
+    "keyword": models.KeywordIndexParams,
+    "integer": models.IntegerIndexParams,
+    "float": models.FloatIndexParams,
+    "bool": models.BoolIndexParams,
+    "geo": models.GeoIndexParams,
+    "datetime": models.DatetimeIndexParams,
+    "text": models.TextIndexParams,
+    "uuid": models.UuidIndexParams,
+}

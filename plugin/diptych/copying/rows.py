@@ -1,0 +1,156 @@
+"""The lines of an exported file: a header that describes the collection, then documents, or points with vectors.
+
+    {"diptych": {"format": 1, "collection": "notes", "points": 2, "vectors": true, "info": {...}, "indexes": {...}}}
+    {"point": 7, "payload": {...}, "vectors": {"dense.1": [...], "lexical.1": {"indices": [...], "values": [...]}}}
+
+Without vectors each line is a document as populate reads it, and populate passes over the header.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+from qdrant_client import models
+
+from diptych.copying.points import plain_id, vectors_of
+from diptych.errors import CopyError, DocumentError
+from diptych.populate.readers import HEADER
+from diptych.types import Document
+
+FORMAT = 1
+_LARGEST = 2**64 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says of the collection that it was exported from.
+
+    Args:
+        collection: its name.
+        points: how many there were, or documents.
+        vectors: whether points with vectors follow, or documents.
+        info: settings and metadata, as Qdrant tells them.
+        indexes: payload indexes by field.
+    """
+
+    collection: str
+    points: int
+    vectors: bool
+    info: Mapping[str, Any] = field(default_factory=dict)
+    indexes: Mapping[str, Any] = field(default_factory=dict)
+
+    def line(self) -> dict[str, Any]:
+        """The header as a JSON object."""
+        own = {name: getattr(self, name) for name in ("collection", "points", "vectors", "info", "indexes")}
+        return {HEADER: {"format": FORMAT, **own}}
+
+    @classmethod
+    def read(cls, line: Mapping[str, Any], where: str) -> Header:
+        """The header of a file.
+
+        Raises:
+            CopyError: it is of a newer release, or damaged.
+        """
+        own = line.get(HEADER)
+        if not isinstance(own, Mapping) or own.get("format") != FORMAT:
+            got = repr(own.get("format") if isinstance(own, Mapping) else own)[:80]
+            raise CopyError("the header has another format", where=where, got=got, expected=str(FORMAT))
+        try:
+            found = cls(**{name: own[name] for name in ("collection", "points", "vectors", "info", "indexes")})
+            if found.vectors:
+                found.settings()
+        except (KeyError, TypeError, ValidationError) as error:
+            raise CopyError("the header is damaged", where=where, got=str(error).splitlines()[0]) from error
+        return found
+
+    def settings(self) -> models.CollectionInfo:
+        """The collection's settings."""
+        return models.CollectionInfo.model_validate(self.info)
+
+
+def document_row(document: Document) -> dict[str, Any]:
+    """A document as populate reads it."""
+    title = {"title": document.title} if document.title else {}
+    return {"id": document.id, "text": document.text, **title, "metadata": dict(document.metadata)}
+
+
+def point_row(record: models.Record) -> dict[str, Any]:
+    """A point with its payload and vectors as JSON values; the unnamed vector is called ""."""
+    vectors = {name: _plain(vector) for name, vector in vectors_of(record).items()}
+    return {"point": plain_id(record.id), "payload": record.payload or {}, "vectors": vectors}
+
+
+def _plain(vector: Any) -> Any:
+    return vector.model_dump() if isinstance(vector, models.SparseVector) else vector
+
+
+class Shapes:
+    """What the vectors of a collection look like; turns lines into points that fit."""
+
+    def __init__(self, params: models.CollectionParams) -> None:
+        dense: Any = params.vectors or {}
+        self.dense = {"": dense} if isinstance(dense, models.VectorParams) else dict(dense)
+        self.sparse = set(params.sparse_vectors or {})
+
+    def point(self, row: Any) -> models.PointStruct:
+        """The point of a line.
+
+        Raises:
+            DocumentError: something is missing, or a vector does not fit.
+        """
+        if not isinstance(row, Mapping) or "point" not in row:
+            raise DocumentError("not a point", expected='an object with "point", "payload" and "vectors"')
+        payload, vectors = ({} if (part := row.get(key)) is None else part for key in ("payload", "vectors"))
+        if not isinstance(payload, Mapping) or not isinstance(vectors, Mapping):
+            raise DocumentError("payload or vectors are no objects")
+        found = {name: self._vector(name, vector) for name, vector in vectors.items()}
+        vector: Any = found[""] if set(found) == {""} else found
+        return models.PointStruct.model_construct(id=_point_id(row["point"]), payload=dict(payload), vector=vector)
+
+    def _vector(self, name: str, vector: Any) -> Any:
+        if name in self.sparse:
+            return _sparse(name, vector)
+        params = self.dense.get(name)
+        if params is None:
+            known = ", ".join(map(repr, [*self.dense, *self.sparse]))
+            raise DocumentError(f"there is no vector {name!r}", expected=known)
+        if params.multivector_config is None:
+            return _numbers(name, vector, params.size)
+        if not isinstance(vector, list) or not vector:
+            raise DocumentError(f"vector {name!r} is no list of vectors")
+        return [_numbers(name, token, params.size) for token in vector]
+
+
+def _point_id(found: Any) -> int | str:
+    if isinstance(found, int) and not isinstance(found, bool) and 0 <= found <= _LARGEST:
+        return found
+    try:
+        return str(uuid.UUID(found))
+    except (ValueError, TypeError, AttributeError):
+        expected = "an unsigned integer or a UUID"
+        raise DocumentError("this is no point id", got=repr(found)[:80], expected=expected) from None
+
+
+def _numbers(name: str, vector: Any, size: int) -> list[float]:
+    if not isinstance(vector, list) or len(vector) != size:
+        got = f"{len(vector)} numbers" if isinstance(vector, list) else type(vector).__name__
+        raise DocumentError(f"vector {name!r} does not fit", got=got, expected=f"{size} numbers")
+    if not all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in vector):
+        raise DocumentError(f"vector {name!r} holds what is no finite number")
+    return vector
+
+
+def _sparse(name: str, vector: Any) -> models.SparseVector:
+    try:
+        found = models.SparseVector.model_validate(vector)
+    except ValidationError:
+        raise DocumentError(f"vector {name!r} is not sparse", expected='{"indices": [...], "values": [...]}') from None
+    _numbers(name, found.values, len(found.indices))
+    if len(set(found.indices)) < len(found.indices):
+        raise DocumentError(f"vector {name!r} names an index twice")
+    return found
