@@ -280,7 +280,7 @@ def test_a_line_without_end_is_rejected_in_little_memory_and_the_rest_is_read(tm
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert [row.get("id") if isinstance(row, dict) else row.reason for row in found] == [
+    assert [row.reason if isinstance(row, Rejected) else row.get("id") for row in found] == [
         "1", "the line is too long: at most 16,777,216 bytes", "2", "the line is too long: at most 16,777,216 bytes",
     ]  # fmt: skip
     assert peak < 5 * 2**24
