@@ -12,31 +12,34 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from diptych import frames
+from diptych.collection_populate import CollectionPopulate
 from diptych.config import Config
 from diptych.encoders import Encoders
 from diptych.handle import CollectionHandle
 from diptych.locating import client_of, config_at, config_of, name_of
 from diptych.metadata import Layout
 from diptych.registry import Registry
-from diptych.reports import CollectionInfo, PopulateReport, SlotInfo
+from diptych.reports import CollectionInfo, SlotInfo
 from diptych.sampling import SAMPLE
 from diptych.searching import Searching
-from diptych.telling import logged
 from diptych.tenancy import require_same
 from diptych.tenant import TenantCollection
-from diptych.types import Document
 
 if TYPE_CHECKING:
-    from qdrant_client import models
     from qdrant_client.client_base import QdrantBase
 
-    from diptych.populate import Engine, Progress, Rejected
+    from diptych.populate import Progress
+    from diptych.search.filters import FilterLike, Where
     from diptych.swap import ApplyOptions, ApplyReport, Plan, Status, StepBack
 
 
-class Collection(Searching):
-    """An open collection. A context manager: leaving it closes the store when `open` opened it."""
+class Collection(CollectionPopulate, Searching):
+    """An open collection. A context manager: leaving it closes the store when `open` opened it.
+
+    Args:
+        handle: the open collection; `Collection.open` makes one.
+        owns_client: whether `close` closes the client, too.
+    """
 
     def __init__(self, handle: CollectionHandle, *, owns_client: bool = False) -> None:
         self.handle = handle
@@ -166,43 +169,8 @@ class Collection(Searching):
         if self._owns_client:
             self.client.close()
 
-    def populate(
-        self,
-        documents: Iterable[Document | Mapping[str, Any] | Rejected] | frames.Frame,
-        *,
-        sync: bool = False,
-        dry_run: bool = False,
-        max_deleted: float | None = None,
-        progress: Progress | None = None,
-        report_path: Path | None = None,
-        engine: Engine | None = None,
-        tenant: str | None = None,
-    ) -> PopulateReport:
-        """Bring the documents in: new and changed ones are encoded, the others left. See `diptych.populate`.
-
-        `sync` deletes the documents that are no more among them, unless that is a larger share of the collection than
-        `max_deleted`, or than the config allows: SyncRefused. `dry_run` counts what a run would do and writes nothing.
-        What the report warns of is also in the log, as `diptych.populate`. A data frame is read by its columns `id` or
-        `_id`, `text` and `title`; see `diptych.frames` for others.
-        """
-        from diptych.populate import populate
-
-        rows: Any = frames.documents(documents) if frames.is_frame(documents) else documents
-        report = populate(
-            self.handle,
-            rows,
-            sync=sync,
-            dry_run=dry_run,
-            max_deleted=max_deleted,
-            progress=progress,
-            report_path=report_path,
-            engine=engine,
-            tenant=tenant,
-        )
-        return logged(report)
-
     def for_tenant(self, tenant: str) -> TenantCollection:
-        """The collection as one tenant sees it: the same questions, about that tenant's documents alone.
+        """The collection as `tenant` sees it: the same questions, about that tenant's documents alone.
 
         Raises:
             TenantError: the collection has no tenants, or this can be none.
@@ -215,7 +183,13 @@ class Collection(Searching):
         return Encoders.of(self.handle)
 
     def plan(self, config: str | Path | Config, *, again: Iterable[str] = (), sample: int = SAMPLE) -> Plan:
-        """What `config` asks of the collection and what it would cost; changes nothing. See `diptych.swap.plan`."""
+        """What a config asks of the collection and what it would cost; changes nothing. See `diptych.swap.plan`.
+
+        Args:
+            config: what is wanted, or the path of its file.
+            again: slots to re-encode although nothing differs.
+            sample: documents that are encoded to estimate time and size; 0 estimates nothing.
+        """
         from diptych import swap
 
         return swap.plan(self.handle, self._wanted(config), again=frozenset(again), sample=sample)
@@ -228,13 +202,29 @@ class Collection(Searching):
         progress: Progress | None = None,
         stopped: threading.Event | None = None,
     ) -> ApplyReport:
-        """Move the collection to the encoders of `config` while it keeps answering. See `diptych.swap.apply`."""
+        """Move the collection to the encoders and settings of a config while it answers. See `diptych.swap.apply`.
+
+        Args:
+            config: what is wanted, or the path of its file.
+            options: how it is applied.
+            progress: told how far the filling is.
+            stopped: ends the work at the next chunk when it is set; a later `apply` goes on from there.
+
+        Raises:
+            GateFailed: the new encoders or settings did not pass; the old ones stay live.
+            ApplyRunning, SwapError, PopulateError: see `diptych.swap.apply`.
+        """
         from diptych import swap
 
         return swap.apply(self.handle, self._wanted(config), options, progress=progress, stopped=stopped)
 
     def rollback(self, *, why: str = "", anyway: bool = False) -> StepBack:
-        """Back to what was live before the last cut-over, or out of a swap under way. See `diptych.swap.rollback`."""
+        """Go back to what was live before the last cut-over, or give up a swap. See `diptych.swap.rollback`.
+
+        Args:
+            why: a word for the history.
+            anyway: go back although a populate could not write the earlier vectors of some documents.
+        """
         from diptych import swap
 
         return swap.rollback(self.handle, why=why, anyway=anyway)
@@ -257,11 +247,15 @@ class Collection(Searching):
             require_same(found, self.handle.metadata)
         return found
 
-    def count(self, filter: models.Filter | None = None, *, tenant: str | None = None) -> int:
-        """How many documents the collection holds, fit the filter, or are a tenant's; 0 before the first populate."""
+    def count(self, filter: FilterLike | None = None, *, where: Where | None = None, tenant: str | None = None) -> int:
+        """How many documents the collection holds, fit a filter, or are a tenant's; 0 before the first populate.
+
+        Args:
+            filter, where, tenant: which documents are counted, as in `search`; all of them unless given.
+        """
         from diptych import documents
 
-        return documents.count(self.handle, filter, tenant=tenant)
+        return documents.count(self.handle, filter, where=where, tenant=tenant)
 
     def info(self) -> CollectionInfo:
         """What the collection holds and what made its vectors; loads no encoder."""

@@ -13,7 +13,7 @@ from diptych.payloads import field_of, from_payload, id_fields, named, point_id,
 from diptych.payloads.ids import own_point
 from diptych.payloads.paths import quoted
 from diptych.populate.store import PAGE, PointId, Store, plain_id
-from diptych.search.filters import require_usable
+from diptych.search.filters import FilterLike, Where, combined
 from diptych.search.storing import ask, is_refusal
 from diptych.tenancy import identity, narrowed, scope, tenant_of
 from diptych.types import Document, is_unicode
@@ -65,16 +65,19 @@ def _scope(handle: CollectionHandle, tenant: str | None) -> models.Filter | None
 
 
 def documents(
-    handle: CollectionHandle, filter: models.Filter | None = None, *, tenant: str | None = None
+    handle: CollectionHandle,
+    filter: FilterLike | None = None,
+    *,
+    where: Where | None = None,
+    tenant: str | None = None,
 ) -> Iterator[Document]:
-    """The documents that fit the filter, all of them for None, page by page in no order that means anything.
+    """The documents that fit `filter` and `where`, all of them for None, page by page in no order that means anything.
 
     Raises:
-        CollectionError: what is given is no filter; TenantError: no tenant where one is required.
-        SearchError: a filter that the store refuses. PopulateError: the store does not answer.
+        SearchError: `filter` or `where` cannot be used; TenantError: no tenant where one is required.
+        PopulateError: the store does not answer.
     """
-    _require_filter(filter)
-    own = narrowed(_scope(handle, tenant), filter)
+    own = narrowed(_scope(handle, tenant), combined(filter, where))
     return _scrolled(handle, own) if handle.exists else iter(())
 
 
@@ -90,17 +93,22 @@ def _scrolled(handle: CollectionHandle, filter: models.Filter | None) -> Iterato
         raise SearchError(what, where=error.where, got=error.got, do="mend the filter") from error
 
 
-def count(handle: CollectionHandle, filter: models.Filter | None = None, *, tenant: str | None = None) -> int:
-    """How many documents fit the filter, or there are for None; 0 before the first populate.
+def count(
+    handle: CollectionHandle,
+    filter: FilterLike | None = None,
+    *,
+    where: Where | None = None,
+    tenant: str | None = None,
+) -> int:
+    """How many documents fit `filter` and `where`, or there are for None; 0 before the first populate.
 
     Without filter and tenant all are counted, whosever they are.
 
     Raises:
-        CollectionError: what is given is no filter; TenantError: a filter alone where a tenant is required.
-        SearchError: a filter that the store refuses.
+        SearchError: `filter` or `where` cannot be used; TenantError: a filter alone where a tenant is required.
     """
-    _require_filter(filter)
-    own = None if filter is None and tenant is None else narrowed(_scope(handle, tenant), filter)
+    wanted = combined(filter, where)
+    own = None if wanted is None and tenant is None else narrowed(_scope(handle, tenant), wanted)
     return ask(handle.view, lambda: handle.client.count(handle.name, own).count) if handle.exists else 0
 
 
@@ -155,14 +163,6 @@ def _checked(ids: Sequence[str]) -> list[str]:
     if not texts or not all(isinstance(identifier, str) and is_unicode(identifier) for identifier in ids):
         raise CollectionError("ids are no list of texts", got=brief(ids), expected='["id", ...]')
     return list(dict.fromkeys(ids))
-
-
-def _require_filter(filter: object) -> None:
-    if filter is not None and not isinstance(filter, models.Filter):
-        got = type(filter).__name__
-        raise CollectionError("this is no filter", got=got, expected="qdrant_client.models.Filter or None")
-    if filter is not None:
-        require_usable(filter)
 
 
 def _batches(ids: Sequence[str]) -> Iterator[list[str]]:

@@ -11,6 +11,7 @@ from diptych.handle import CollectionHandle
 from diptych.payloads import from_payload, named
 from diptych.search.asked import Asked, Options
 from diptych.search.corpus import shard_key_selector
+from diptych.search.filters import FilterLike, Where
 from diptych.search.found import found_together, inputs_of
 from diptych.search.fusion import PointId, Ranking, contributions, fuse
 from diptych.search.inputs import Inputs
@@ -94,9 +95,10 @@ def explain(
     query: str | Query,
     *,
     ids: Sequence[str] | None = None,
-    pipeline: Pipeline | Retrieve | None = None,
+    pipeline: Pipeline | Retrieve | str | None = None,
     limit: int | None = None,
-    filter: models.Filter | None = None,
+    filter: FilterLike | None = None,
+    where: Where | None = None,
     params: models.SearchParams | None = None,
     tenant: str | None = None,
 ) -> list[Explanation]:
@@ -107,7 +109,7 @@ def explain(
     """
 
     def answer() -> list[Explanation]:
-        options = Options(pipeline, limit, filter=filter, params=params, tenant=tenant)
+        options = Options(pipeline, limit, filter=filter, where=where, params=params, tenant=tenant)
         return _explained(Asked.of(handle, [query], options), ids)
 
     return current(handle, answer)

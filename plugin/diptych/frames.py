@@ -1,4 +1,4 @@
-"""Documents out of a data frame, and hits as columns for one. No data frame library is imported.
+"""Documents out of a data frame, and hits or runs as columns for one. Only `to_pandas` imports a data frame library.
 
 A frame is a table of pandas, polars, pyarrow or narwhals, or a mapping of columns: `{"id": [...], "text": [...]}`.
 """
@@ -11,8 +11,8 @@ from typing import Any, Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 
-from diptych.errors import PopulateError
-from diptych.types import Document, Hit, Query
+from diptych.errors import MissingExtra, PopulateError
+from diptych.types import Document, Hit, Query, Run
 
 Columns: TypeAlias = dict[str, list[Any]]
 ROWS = 4096  # that are taken out of the frame at a time
@@ -91,6 +91,38 @@ def answers(queries: Sequence[str | Query], found: Sequence[Sequence[Hit]]) -> C
         {"query": _name_of(query), **_hit_row(rank, hit)} for query, own in pairs for rank, hit in enumerate(own, 1)
     )
     return _table(rows, _FIXED)
+
+
+def run(found: Run) -> Columns:
+    """A run as columns: `query`, `rank` from 1, `id`, `score`; for each query its documents, best first."""
+    rows = (
+        {"query": query, "rank": rank, "id": identifier, "score": score}
+        for query, ranking in found.rankings.items()
+        for rank, (identifier, score) in enumerate(ranking, 1)
+    )
+    return _table(rows, ("query", "rank", "id", "score"))
+
+
+def to_pandas(
+    found: Run | Sequence[Hit] | Sequence[Sequence[Hit]], queries: Sequence[str | Query] | None = None
+) -> Any:
+    """A `pandas.DataFrame` of a run, of the hits of one query, or of the hits of many `queries`.
+
+    Args:
+        found: a `Run`, what `search` returned, or with `queries` what `search_batch` returned for them.
+        queries: the queries of several lists of hits.
+
+    Raises:
+        MissingExtra: pandas is not installed.
+        ValueError: not one list of hits for each query.
+    """
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise MissingExtra("a data frame of pandas needs pandas", do="pip install pandas") from error
+    if isinstance(found, Run):
+        return pd.DataFrame(run(found))
+    return pd.DataFrame(hits(found) if queries is None else answers(queries, found))  # type: ignore[arg-type]
 
 
 def _document(row: Mapping[str, Any], key: Any, body: Any, head: Any, rest: Sequence[str]) -> Document:

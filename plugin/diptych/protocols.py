@@ -55,11 +55,11 @@ class DenseEncoder(Protocol):
     similarity: Similarity
 
     def encode_query(self, inputs: Sequence[str]) -> Floats:
-        """Vectors of queries, float32 `[n, dimension]`."""
+        """Vectors of the queries `inputs`, float32 `[n, dimension]`."""
         ...
 
     def encode_document(self, inputs: Sequence[str]) -> Floats:
-        """Vectors of documents, float32 `[n, dimension]`."""
+        """Vectors of the documents `inputs`, float32 `[n, dimension]`."""
         ...
 
 
@@ -71,15 +71,15 @@ class SparseEncoder(Protocol):
     uses_idf: bool
 
     def encode_query(self, inputs: Sequence[str]) -> list[SparseVector]:
-        """Term weights of queries."""
+        """Term weights of the queries `inputs`, a vector each."""
         ...
 
     def encode_document(self, inputs: Sequence[str]) -> list[SparseVector]:
-        """Term weights of documents."""
+        """Term weights of the documents `inputs`, a vector each."""
         ...
 
     def decode(self, vector: SparseVector, top_k: int | None = None) -> list[tuple[str, float]]:
-        """The vector's terms as words with their weights, heaviest first; all of them when `top_k` is None."""
+        """The terms of `vector` as words with their weights, heaviest first; all of them when `top_k` is None."""
         ...
 
 
@@ -91,11 +91,11 @@ class MultiVectorEncoder(Protocol):
     similarity: Similarity
 
     def encode_query(self, inputs: Sequence[str]) -> list[Floats]:
-        """Token vectors of queries, each float32 `[tokens_i, dimension]`."""
+        """Token vectors of the queries `inputs`, each float32 `[tokens_i, dimension]`."""
         ...
 
     def encode_document(self, inputs: Sequence[str]) -> list[Floats]:
-        """Token vectors of documents, each float32 `[tokens_i, dimension]`."""
+        """Token vectors of the documents `inputs`, each float32 `[tokens_i, dimension]`."""
         ...
 
 
@@ -141,7 +141,7 @@ class Calibrated(Protocol):
         ...
 
     def calibrate(self, statistics: Statistics) -> None:
-        """Use these sums from now on."""
+        """Use the sums `statistics` from now on."""
         ...
 
 

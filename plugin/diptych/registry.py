@@ -63,7 +63,7 @@ class Registry:
         return False
 
     def tell(self, name: str, report: object) -> list[str]:
-        """Call the hook `name` of each plugin that wants it, by itself; which failed and how, a sentence each."""
+        """Call the hook `name` of each plugin that wants it with `report`; which failed and how, a sentence each."""
         failures = []
         for implementation in getattr(self.hook, name).get_hookimpls():
             plugin, asked = implementation.plugin, self._askers.get(implementation.plugin_name)
@@ -84,13 +84,17 @@ class Registry:
     def spec(self, name: str, *, where: str = "") -> AdapterSpec:
         """The adapter of this name.
 
+        Args:
+            name: as plugins registered it.
+            where: what asks for it, for errors.
+
         Raises:
             UnknownAdapter: there is none; the text names the nearest.
         """
         return self._adapters.get(name, where=where)
 
     def source(self, name: str) -> str:
-        """The distribution or module that registered the adapter."""
+        """The distribution or module that registered the adapter `name`."""
         return self._adapters.source(name)
 
     @property
@@ -99,7 +103,12 @@ class Registry:
         return self._recipes
 
     def create(self, name: str, options: Mapping[str, Any] | None = None, *, where: str = "") -> Adapter:
-        """Make the adapter; `${NAME}` in its options is filled in from the environment here.
+        """Make the adapter.
+
+        Args:
+            name: as plugins registered it.
+            options: what its factory takes; `${NAME}` in them is filled in from the environment here.
+            where: what asks for it, for errors.
 
         Raises:
             MissingExtra, AdapterOptionsError, AdapterFactoryError: see diptych.errors.

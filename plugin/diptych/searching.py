@@ -9,6 +9,7 @@ from diptych.handle import CollectionHandle
 from diptych.search import HitGroup, Pipeline, Retrieve, search_groups
 from diptych.search.asked import Options
 from diptych.search.by_vector import search_by_vector
+from diptych.search.filters import FilterLike, Where
 from diptych.search.run import answer, answer_later
 from diptych.search.warming import warm
 from diptych.types import Document, Hit, Query, SparseVector
@@ -21,11 +22,7 @@ if TYPE_CHECKING:
 
 
 class Searching:
-    """The part of `Collection` that searches and explains, and reads and deletes by id.
-
-    In a collection with tenants `tenant` says whose documents are looked at; where the config requires one, a question
-    without it is a TenantError.
-    """
+    """The part of `Collection` that searches and explains, and reads and deletes by id."""
 
     handle: CollectionHandle
 
@@ -47,15 +44,37 @@ class Searching:
         *,
         limit: int | None = None,
         offset: int = 0,
-        filter: models.Filter | None = None,
+        filter: FilterLike | None = None,
+        where: Where | None = None,
         score_threshold: float | None = None,
-        pipeline: Pipeline | Retrieve | None = None,
+        pipeline: Pipeline | Retrieve | str | None = None,
         params: models.SearchParams | None = None,
         with_payload: bool | Sequence[str] = True,
         tenant: str | None = None,
     ) -> list[Hit]:
-        """The best documents for one query, best first. See `diptych.search`."""
-        options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload, self._named(tenant))
+        """The best documents for one query, best first.
+
+        Args:
+            query: its words, or a `Query`.
+            limit: how many hits; the config's unless given.
+            offset: how many hits to leave out at the top.
+            filter: which documents count: Qdrant's filter, or a mapping as its REST interface takes it.
+            where: the same in short; all of it must hold: `{"section": "mail", "kind": ["a", "b"], "year": {"lt": 9}}`.
+            score_threshold: hits whose final score is lower are dropped; the config's unless given.
+            pipeline: stages instead of the config's; or the name of a slot alone, such as `dense`, or of a part of the
+                config's pipeline as `diptych evaluate` shows it, such as `rrf`.
+            params: Qdrant's search parameters instead of the pipeline's, for every slot.
+            with_payload: False fetches ids alone; a list only these keys: `text`, `title` and metadata.
+            tenant: whose documents are looked at, in a collection with tenants.
+
+        Raises:
+            SearchError: something that cannot be searched as asked.
+            TenantError: no tenant where the collection requires one, or one where it has none.
+            CollectionNotFound: nothing has been populated yet.
+            FingerprintMismatch, ContractError, RegistryError: an encoder cannot serve.
+        """
+        own = self._named(tenant)
+        options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload, own, where)
         return answer(self.handle, [query], options)[0]
 
     def search_batch(
@@ -64,15 +83,22 @@ class Searching:
         *,
         limit: int | None = None,
         offset: int = 0,
-        filter: models.Filter | None = None,
+        filter: FilterLike | None = None,
+        where: Where | None = None,
         score_threshold: float | None = None,
-        pipeline: Pipeline | Retrieve | None = None,
+        pipeline: Pipeline | Retrieve | str | None = None,
         params: models.SearchParams | None = None,
         with_payload: bool | Sequence[str] = True,
         tenant: str | None = None,
     ) -> list[list[Hit]]:
-        """The best documents for each of many queries, in one go: encoded, retrieved and reranked together."""
-        options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload, self._named(tenant))
+        """The best documents for each of many queries, in one go: encoded, retrieved and reranked together.
+
+        Args:
+            queries: their words, or `Query`.
+            limit, offset, filter, where, score_threshold, pipeline, params, with_payload, tenant: as in `search`.
+        """
+        own = self._named(tenant)
+        options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload, own, where)
         return answer(self.handle, queries, options)
 
     async def asearch(
@@ -81,15 +107,22 @@ class Searching:
         *,
         limit: int | None = None,
         offset: int = 0,
-        filter: models.Filter | None = None,
+        filter: FilterLike | None = None,
+        where: Where | None = None,
         score_threshold: float | None = None,
-        pipeline: Pipeline | Retrieve | None = None,
+        pipeline: Pipeline | Retrieve | str | None = None,
         params: models.SearchParams | None = None,
         with_payload: bool | Sequence[str] = True,
         tenant: str | None = None,
     ) -> list[Hit]:
-        """`search`, while the event loop goes on. Queries that are asked at the same time are answered together."""
-        options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload, self._named(tenant))
+        """`search`, while the event loop goes on. Queries that are asked at the same time are answered together.
+
+        Args:
+            query: its words, or a `Query`.
+            limit, offset, filter, where, score_threshold, pipeline, params, with_payload, tenant: as in `search`.
+        """
+        own = self._named(tenant)
+        options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload, own, where)
         return await answer_later(self.handle, query, options)
 
     def search_by_vector(
@@ -99,18 +132,25 @@ class Searching:
         *,
         limit: int | None = None,
         offset: int = 0,
-        filter: models.Filter | None = None,
+        filter: FilterLike | None = None,
+        where: Where | None = None,
         score_threshold: float | None = None,
         params: models.SearchParams | None = None,
         with_payload: bool | Sequence[str] = True,
         tenant: str | None = None,
     ) -> list[Hit]:
-        """The best documents for a vector of a slot's space: `Retrieve("SLOT")`, perhaps `>> Diversify("SLOT")`.
+        """The best documents for a vector of a slot's space.
+
+        Args:
+            vector: `[dimension]`, `[tokens, dimension]` or sparse, as the slot's encoder makes it.
+            stages: `Retrieve("SLOT")`, perhaps `>> Diversify("SLOT")`.
+            limit, offset, filter, where, score_threshold, params, with_payload, tenant: as in `search`.
 
         Raises:
             SearchError: the vector does not fit the slot, or the stages need more than it.
         """
-        options = Options(None, limit, offset, filter, score_threshold, params, with_payload, self._named(tenant))
+        own = self._named(tenant)
+        options = Options(None, limit, offset, filter, score_threshold, params, with_payload, own, where)
         return search_by_vector(self.handle, vector, stages, options)
 
     def search_groups(
@@ -120,14 +160,23 @@ class Searching:
         group_by: str,
         group_size: int = 3,
         limit: int | None = None,
-        filter: models.Filter | None = None,
+        filter: FilterLike | None = None,
+        where: Where | None = None,
         score_threshold: float | None = None,
-        pipeline: Pipeline | Retrieve | None = None,
+        pipeline: Pipeline | Retrieve | str | None = None,
         params: models.SearchParams | None = None,
         with_payload: bool | Sequence[str] = True,
         tenant: str | None = None,
     ) -> list[HitGroup]:
-        """The best groups of hits that share a value of the payload key `group_by`. See `diptych.search`."""
+        """The best groups of hits that share a value of a payload key.
+
+        Args:
+            query: its words, or a `Query`.
+            group_by: the payload key, dots between nested ones; documents without it are in no group.
+            group_size: hits that a group has at most.
+            limit: how many groups; the config's limit unless given.
+            filter, where, score_threshold, pipeline, params, with_payload, tenant: as in `search`.
+        """
         return search_groups(
             self.handle,
             [query],
@@ -135,6 +184,7 @@ class Searching:
             group_size=group_size,
             limit=limit,
             filter=filter,
+            where=where,
             score_threshold=score_threshold,
             pipeline=pipeline,
             params=params,
@@ -150,7 +200,14 @@ class Searching:
         slot: str,
         tenant: str | None = None,
     ) -> list[dict[str, float]]:
-        """For each query the scores of its documents, in one slot and one request. See `diptych.scores`."""
+        """For each query the scores of its documents, in one slot and one request. See `diptych.scores`.
+
+        Args:
+            queries: their words, or `Query`.
+            ids: for each query, the documents to score.
+            slot: by whose vectors.
+            tenant: as in `search`.
+        """
         from diptych.scores import scores
 
         return scores(self.handle, queries, ids, slot=slot, tenant=self._named(tenant))
@@ -161,21 +218,39 @@ class Searching:
         *,
         ids: Sequence[str] | None = None,
         limit: int | None = None,
-        filter: models.Filter | None = None,
-        pipeline: Pipeline | Retrieve | None = None,
+        filter: FilterLike | None = None,
+        where: Where | None = None,
+        pipeline: Pipeline | Retrieve | str | None = None,
         params: models.SearchParams | None = None,
         tenant: str | None = None,
     ) -> list[Explanation]:
-        """Why each hit, or each document of `ids`, stands where it stands. See `diptych.explain`."""
+        """Why each hit, or each document of `ids`, stands where it stands. See `diptych.explain`.
+
+        Args:
+            query: its words, or a `Query`.
+            ids: documents to explain, hits or not; the hits unless given.
+            limit, filter, where, pipeline, params, tenant: as in `search`.
+        """
         from diptych.explain import explain
 
-        own = self._named(tenant)
         return explain(
-            self.handle, query, ids=ids, limit=limit, filter=filter, pipeline=pipeline, params=params, tenant=own
+            self.handle,
+            query,
+            ids=ids,
+            limit=limit,
+            filter=filter,
+            where=where,
+            pipeline=pipeline,
+            params=params,
+            tenant=self._named(tenant),
         )
 
     def get(self, ids: Sequence[str], *, tenant: str | None = None) -> list[Document]:
         """The documents of these ids, in their order, without those that are not there.
+
+        Args:
+            ids: the documents' own ids.
+            tenant: as in `search`.
 
         Raises:
             CollectionError: ids that are no texts.
@@ -186,7 +261,7 @@ class Searching:
         return documents.get(self.handle, ids, tenant=self._named(tenant))
 
     def delete(self, ids: Sequence[str], *, tenant: str | None = None) -> int:
-        """Delete the documents of these ids; how many of them there were.
+        """Delete the documents of these `ids`, of a `tenant` its own alone; how many of them there were.
 
         Raises:
             CollectionError, PopulateError: as `get`.
@@ -195,24 +270,30 @@ class Searching:
 
         return documents.delete(self.handle, ids, tenant=self._named(tenant))
 
-    def documents(self, filter: models.Filter | None = None, *, tenant: str | None = None) -> Iterator[Document]:
-        """The documents that fit the filter, all of them for None, read page by page.
+    def documents(
+        self, filter: FilterLike | None = None, *, where: Where | None = None, tenant: str | None = None
+    ) -> Iterator[Document]:
+        """The documents that fit, all of them without a filter, read page by page.
+
+        Args:
+            filter, where, tenant: as in `search`.
 
         Raises:
-            CollectionError, PopulateError: as `get`.
+            SearchError: `filter` or `where` cannot be used.
+            PopulateError: the store does not answer.
         """
         from diptych import documents
 
-        return documents.documents(self.handle, filter, tenant=self._named(tenant))
+        return documents.documents(self.handle, filter, where=where, tenant=self._named(tenant))
 
     def having(self, ids: Sequence[str], *, tenant: str | None = None) -> models.Filter:
-        """Qdrant's filter for the documents of these ids, to be searched or read; without any it holds for none."""
+        """Qdrant's filter for the documents of these `ids`, of a `tenant` its own; without any id it holds for none."""
         from diptych import documents
 
         return documents.having(self.handle, ids, tenant=self._named(tenant))
 
     def field(self, name: str) -> str:
-        """The payload key under which filters find a key of the documents' metadata, or `text` or `title`."""
+        """The payload key under which filters find what documents call `name`: `text`, `title` or a key of metadata."""
         from diptych import documents
 
         return documents.field(self.handle, name)

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from diptych import frames
+from diptych.collection_populate import CollectionPopulate
 from diptych.encoders import Encoders
 from diptych.errors import TenantError
 from diptych.handle import CollectionHandle
-from diptych.reports import PopulateReport
 from diptych.searching import Searching
-from diptych.telling import logged
 from diptych.tenancy import scope
-from diptych.types import Document
 
 if TYPE_CHECKING:
-    from qdrant_client import models
     from qdrant_client.client_base import QdrantBase
 
-    from diptych.populate import Engine, Progress, Rejected
+    from diptych.search.filters import FilterLike, Where
 
 
-class TenantCollection(Searching):
+class TenantCollection(CollectionPopulate, Searching):
     """The questions of a `Collection`, each about the documents of one tenant. `Collection.for_tenant` makes it.
 
     It costs nothing to make, and closes nothing: the collection that it comes from stays open.
+
+    Args:
+        handle: of the collection.
+        tenant: whose documents are read and written.
 
     Raises:
         TenantError: the collection has no tenants, or this can be none; at a question, another tenant is named.
@@ -54,47 +52,23 @@ class TenantCollection(Searching):
     def __repr__(self) -> str:
         return f"TenantCollection({self.name!r}, {self.tenant!r})"
 
-    def populate(
-        self,
-        documents: Iterable[Document | Mapping[str, Any] | Rejected] | frames.Frame,
-        *,
-        sync: bool = False,
-        dry_run: bool = False,
-        max_deleted: float | None = None,
-        progress: Progress | None = None,
-        report_path: Path | None = None,
-        engine: Engine | None = None,
-    ) -> PopulateReport:
-        """Bring the tenant's documents in; those that name another are set aside. See `Collection.populate`."""
-        from diptych.populate import populate
-
-        rows: Any = frames.documents(documents) if frames.is_frame(documents) else documents
-        report = populate(
-            self.handle,
-            rows,
-            sync=sync,
-            dry_run=dry_run,
-            max_deleted=max_deleted,
-            progress=progress,
-            report_path=report_path,
-            engine=engine,
-            tenant=self.tenant,
-        )
-        return logged(report)
-
     def for_tenant(self, tenant: str) -> TenantCollection:
-        """This view, for programs that name their tenant whatever they are given.
+        """This view, for programs that name their `tenant` whatever they are given.
 
         Raises:
             TenantError: it is another's.
         """
         return TenantCollection(self.handle, self._named(self._text(tenant)))
 
-    def count(self, filter: models.Filter | None = None) -> int:
-        """How many documents the tenant has, or fit the filter; 0 before the first populate."""
+    def count(self, filter: FilterLike | None = None, *, where: Where | None = None) -> int:
+        """How many documents the tenant has, or fit a filter; 0 before the first populate.
+
+        Args:
+            filter, where: which documents are counted, as in `search`; all of them unless given.
+        """
         from diptych import documents
 
-        return documents.count(self.handle, filter, tenant=self.tenant)
+        return documents.count(self.handle, filter, where=where, tenant=self.tenant)
 
     def _named(self, tenant: str | None) -> str:
         if tenant not in (None, self.tenant):

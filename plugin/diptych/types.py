@@ -29,7 +29,14 @@ Metadata: TypeAlias = Mapping[str, Any]  # JSON values, as Qdrant payloads hold 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text to be found: `id` unique in the collection, `metadata` JSON values that filters can use."""
+    """A text to be found.
+
+    Args:
+        id: unique in the collection.
+        text: what is encoded, with the title.
+        title: may be empty.
+        metadata: JSON values that filters can use.
+    """
 
     id: str
     text: str
@@ -38,7 +45,10 @@ class Document:
 
     @classmethod
     def from_mapping(cls, raw: Mapping[str, Any]) -> Document:
-        """Read `{"id" or "_id", "text", "title"?, "metadata"?, ...}`; other keys become metadata.
+        """A document from a mapping.
+
+        Args:
+            raw: `{"id" or "_id", "text", "title"?, "metadata"?, ...}`; other keys become metadata.
 
         Raises:
             DocumentError: no id, no text, or one of them of the wrong type.
@@ -87,7 +97,7 @@ def _id_text(identifier: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question in words; `id` ties it to relevance judgements."""
+    """A question: its `text`, and an `id` that ties it to relevance judgements."""
 
     text: str
     id: str = ""
@@ -110,7 +120,7 @@ class SparseVector:
 
     @classmethod
     def from_mapping(cls, weights: Mapping[int, float]) -> SparseVector:
-        """From `{term id: weight}`, sorted by id."""
+        """From `weights`, `{term id: weight}`, sorted by id."""
         items = sorted(weights.items())
         return cls(np.array([i for i, _ in items], np.uint32), np.array([v for _, v in items], np.float32))
 
@@ -128,7 +138,13 @@ class SparseVector:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A document found, with the score of the last stage that ranked it (higher is better)."""
+    """A document found.
+
+    Args:
+        document: with the payload that was asked for.
+        score: of the last stage that ranked it; higher is better.
+        stages: scores by stage, where several stages gave one.
+    """
 
     document: Document
     score: float
@@ -142,14 +158,19 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a system returned: for each query id, `(document id, score)` pairs, best first."""
+    """What a system returned.
+
+    Args:
+        name: of the system, for tables.
+        rankings: for each query id, `(document id, score)` pairs, best first.
+    """
 
     name: str
     rankings: Mapping[str, Sequence[tuple[str, float]]]
 
     @classmethod
     def from_hits(cls, name: str, queries: Sequence[Query], hits: Iterable[Sequence[Hit]]) -> Run:
-        """From the answers to `queries`, in the same order."""
+        """From `hits`, the answers to `queries` in the same order, under `name`."""
         pairs = zip(queries, hits, strict=True)
         return cls(name, {query.id: [(hit.id, hit.score) for hit in found] for query, found in pairs})
 

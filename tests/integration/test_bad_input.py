@@ -147,7 +147,7 @@ CASES: list[Case] = [
     ("empty query", lambda w: w.search(" "), E.SearchError, "empty"),
     ("negative offset", lambda w: w.search(offset=-1), E.SearchError, "offset"),
     ("limit below one", lambda w: w.search(limit=0), E.SearchError, "limit"),
-    ("filter is no filter", lambda w: w.search(filter={"must": 1}), E.SearchError, "Filter"),
+    ("filter is no filter", lambda w: w.search(filter={"must": 1}), E.SearchError, "filter is no Qdrant filter"),
     ("slot that is not there", lambda w: w.search(pipeline=exact("late")), E.DiptychError, r"(?s)late.*dense"),
     (
         "weight of no slot",

@@ -30,7 +30,7 @@ class DiptychVectorStore(Searches):
         SearchError: `slot` is no dense slot of the collection.
     """
 
-    def __init__(self, collection: Opened, *, slot: str | None = None, report_path: Path | None = None) -> None:
+    def __init__(self, collection: Opened, *, slot: str | None = None, report_path: str | Path | None = None) -> None:
         super().__init__(collection, slot)
         self._report_path = report_path
 

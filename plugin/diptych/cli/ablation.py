@@ -5,7 +5,7 @@ Imports the Qdrant client, so commands import it only when they run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -19,30 +19,6 @@ from diptych.search import Pipeline
 from diptych.types import Query, Run
 
 BATCH = 64  # queries searched together, and between two movements of the progress bar
-
-
-def ablation(pipeline: Pipeline) -> dict[str, Pipeline]:
-    """Each retrieved slot alone, then their fusion, then one stage more each time, up to the whole pipeline.
-
-    The names are `dense`, `lexical`, `rrf`, `rrf > late`, `rrf > late > cross-encoder`.
-    """
-    found = {branch.slot: Pipeline((branch,)) for branch in pipeline.retrieve}
-    grown, name = Pipeline(pipeline.retrieve), pipeline.retrieve[0].slot
-    for stage, label in zip(pipeline.stages, _labels(pipeline), strict=True):
-        grown = grown >> stage
-        name = label if stage is pipeline.fuse else f"{name} > {label}"
-        found[name] = grown
-    return found
-
-
-def _labels(pipeline: Pipeline) -> Iterator[str]:
-    if pipeline.fuse:
-        yield pipeline.fuse.label
-    if pipeline.rescore:
-        yield pipeline.rescore.slot
-    if pipeline.diversify:
-        yield "mmr"
-    yield from (stage.label for stage in pipeline.rerank)
 
 
 def choose(pipelines: Mapping[str, Pipeline], wanted: Sequence[str]) -> dict[str, Pipeline]:

@@ -179,9 +179,10 @@ def _evaluate(
     from diptych.cli import ablation
     from diptych.evaluate import evaluate as score
     from diptych.search import Pipeline
+    from diptych.search.names import parts
 
     whole = Pipeline.from_config(collection.handle.search_config, collection.handle.slots)
-    chosen = ablation.choose(ablation.ablation(whole), only)
+    chosen = ablation.choose(parts(whole), only)
     depth, at = max(least, _depth(metrics)), collection.handle.search_config.limit
     with Bars() as bars:
 

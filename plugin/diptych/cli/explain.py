@@ -25,7 +25,6 @@ from diptych.cli.options import (
 )
 from diptych.cli.output import printable, stdout, write_json
 from diptych.cli.progress import waiting
-from diptych.cli.search import single
 from diptych.cli.session import Session
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def explain(
         list[str] | None, typer.Option("--id", metavar="ID", help="This document, hit or not; again for more.")
     ] = None,
     only: Annotated[
-        str | None, typer.Option("--only", "--slot", metavar="SLOT", help="This slot alone, without later stages.")
+        str | None, typer.Option("--only", "--slot", metavar="NAME", help="One slot alone, or a run of evaluate.")
     ] = None,
     filter: Annotated[str | None, typer.Option(metavar="JSON", help="A Qdrant filter over the metadata.")] = None,
     tenant: TenantOption = None,
@@ -65,7 +64,7 @@ def explain(
     session: Session = context.obj
     wanted = parse_filter(filter, [])
     with session.collection(config, store, collection) as opened:
-        asked: dict[str, Any] = {"limit": limit, "filter": wanted, "pipeline": single(opened, only), "tenant": tenant}
+        asked: dict[str, Any] = {"limit": limit, "filter": wanted, "pipeline": only, "tenant": tenant}
         with waiting("explaining; encoders are loaded first"):
             found = opened.explain(query, ids=ids, **asked)
         if not found:

@@ -45,20 +45,13 @@ def _condition(text: str) -> models.FieldCondition | models.Filter:
     """`KEY=VALUE` as Qdrant compares it. What reads like a number or truth may be text in the documents too."""
     from qdrant_client import models
 
+    from diptych.search.filters import equals
+
     key, value, written = _pair(text)
-    as_text = models.FieldCondition(key=key, match=models.MatchValue(value=written))
-    if isinstance(value, str):
-        return as_text
-    if isinstance(value, bool):
-        return models.Filter(should=[models.FieldCondition(key=key, match=models.MatchValue(value=value)), as_text])
-    # Qdrant's matches know text, integers and truth only, and 3 does not match 3.0; a range reads it as a float.
-    same = models.FieldCondition(key=key, range=models.Range(gte=value, lte=value))
-    exact = models.FieldCondition(key=key, match=models.MatchValue(value=value)) if isinstance(value, int) else None
-    ways = [exact, same if exact is None or abs(value) <= _EXACT_IN_A_FLOAT else None, as_text]
-    return models.Filter(should=[way for way in ways if way is not None])
+    ways = [*equals(key, value), *(() if isinstance(value, str) else equals(key, written))]
+    return ways[0] if len(ways) == 1 else models.Filter(should=ways)
 
 
-_EXACT_IN_A_FLOAT = 2**53
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?")  # JSON's, short of infinity
 
 

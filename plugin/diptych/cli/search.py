@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from qdrant_client import models
 
     from diptych.collection import Collection
-    from diptych.search import HitGroup, Pipeline
+    from diptych.search import HitGroup
 
 
 def search(
@@ -43,7 +43,8 @@ def search(
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Hits a query, else the config's.")] = None,
     offset: Annotated[int, typer.Option(min=0, help="Hits to leave out at the top.")] = 0,
     only: Annotated[
-        str | None, typer.Option("--only", "--slot", metavar="SLOT", help="This slot alone, without later stages.")
+        str | None,
+        typer.Option("--only", "--slot", metavar="NAME", help="One slot alone, or a run of evaluate."),
     ] = None,
     filter: Annotated[str | None, typer.Option(metavar="JSON", help="A Qdrant filter over the metadata.")] = None,
     where: Annotated[
@@ -86,7 +87,7 @@ def search(
             "limit": limit,
             "filter": wanted,
             "score_threshold": threshold,
-            "pipeline": single(opened, only),
+            "pipeline": only,
             "params": search_params(opened, exact=exact, hnsw_ef=hnsw_ef),
             "tenant": tenant,
         }
@@ -118,15 +119,6 @@ def texts_of(queries: Sequence[str] | None) -> list[str]:
     if not lines:
         raise SearchError("standard input holds no query", expected="one query a line")
     return lines
-
-
-def single(collection: Collection, slot: str | None) -> Pipeline | None:
-    """The pipeline of one slot alone, None for the config's."""
-    if slot is None:
-        return None
-    from diptych.search import Pipeline
-
-    return Pipeline.of_slot(slot, collection.handle.search_config)
 
 
 def grouped(

@@ -44,7 +44,7 @@ def populate(
     *,
     sync: bool = False,
     progress: Progress | None = None,
-    report_path: Path | None = None,
+    report_path: str | Path | None = None,
     engine: Engine | None = None,
     tenant: str | None = None,
     dry_run: bool = False,
@@ -76,7 +76,7 @@ def populate(
     """
     _require_tenant(handle, tenant, sync)
     share = share_of(max_deleted, handle.populate_config.max_deleted)
-    path = report_path or (None if dry_run else report_file(handle.name))
+    path = Path(report_path) if report_path else (None if dry_run else report_file(handle.name))
     with ExitStack() as stack:
         stack.enter_context(turn(handle))
         aside = stack.enter_context(Aside(path, keep=report_path is None))

@@ -13,7 +13,8 @@ from diptych.config.problems import nearest
 from diptych.errors import SearchError, brief
 from diptych.handle import CollectionHandle
 from diptych.payloads import field_of, id_fields
-from diptych.search.filters import require_usable
+from diptych.search.filters import FilterLike, Where, combined
+from diptych.search.names import called
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.stages import require_count
 from diptych.slots import Slot
@@ -30,14 +31,15 @@ _RESCORERS = ("multivector", "dense")
 class Options(NamedTuple):
     """What a caller may say besides the queries, unchecked; see `search`."""
 
-    pipeline: Pipeline | Retrieve | None = None
+    pipeline: Pipeline | Retrieve | str | None = None
     limit: int | None = None
     offset: int = 0
-    filter: models.Filter | None = None
+    filter: FilterLike | None = None
     score_threshold: float | None = None
     params: models.SearchParams | None = None
     with_payload: bool | Sequence[str] = True
     tenant: str | None = None
+    where: Where | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,14 +80,14 @@ class Asked:
         if options.pipeline is None and threshold is None:
             threshold = config.score_threshold
         fitting = _fitting(view, options.pipeline)
-        _check_types(options.filter, options.params, threshold, options.with_payload)
+        _check_types(options.params, threshold, options.with_payload)
         return cls(
             handle=view,
             pipeline=fitting,
             texts=texts_of(queries),
             limit=_limit(fitting, options.limit, options.offset, config.limit),
             offset=options.offset,
-            filter=narrowed(own, options.filter),
+            filter=narrowed(own, combined(options.filter, options.where)),
             score_threshold=threshold,
             params=options.params,
             with_payload=options.with_payload,
@@ -147,8 +149,10 @@ def texts_of(queries: Sequence[str | Query]) -> list[str]:
     return texts
 
 
-def _fitting(handle: View, pipeline: Pipeline | Retrieve | None) -> Pipeline:
+def _fitting(handle: View, pipeline: Pipeline | Retrieve | str | None) -> Pipeline:
     """The pipeline, or the config's for None, once it is known to fit; the handle keeps the last one that did."""
+    if isinstance(pipeline, str):
+        pipeline = called(pipeline, handle)
     wanted = handle.search_config if pipeline is None else pipeline
     kept = handle.kept.get("pipeline")
     if kept is not None and kept[0] is wanted:
@@ -209,10 +213,7 @@ def _limit(pipeline: Pipeline, limit: int | None, offset: int, default: int) -> 
     return limit
 
 
-def _check_types(filter: object, params: object, threshold: object, with_payload: object) -> None:
-    _require_model("filter", filter, models.Filter)
-    if isinstance(filter, models.Filter):
-        require_usable(filter)
+def _check_types(params: object, threshold: object, with_payload: object) -> None:
     _require_model("params", params, models.SearchParams)
     if threshold is not None and not _is_finite(threshold):
         raise SearchError("score_threshold is no finite number", got=type(threshold).__name__, expected="a number")

@@ -1,9 +1,10 @@
-"""Qdrant's filters as JSON, read with errors that say what is wrong in them."""
+"""Which documents count: Qdrant's filters as JSON or mappings, and `where`, which names keys and their values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from datetime import date, datetime
+from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 from qdrant_client import models
@@ -14,7 +15,93 @@ from diptych.errors import SearchError
 from diptych.json_faults import first_fault
 
 MOST_VALUES = 100_000  # keys and values of a filter, ids included
-_HINT = """write JSON such as {"must": [{"key": "section", "match": {"value": "mail"}}]}"""
+FilterLike: TypeAlias = models.Filter | Mapping[str, Any]
+Where: TypeAlias = Mapping[str, Any]
+Bound: TypeAlias = int | float | str | date
+
+_HINT = (
+    """write JSON such as {"must": [{"key": "section", "match": {"value": "mail"}}]}, """
+    """or in short, --where section=mail, in Python where={"section": "mail"}"""
+)
+_BOUNDS = ("gt", "gte", "lt", "lte")
+_EXACT_IN_A_FLOAT = 2**53
+_VALUES = 'text, a number, True or False; a list of them; or bounds such as {"gte": 1990, "lt": 2000}'
+
+
+def combined(filter: FilterLike | None, where: Where | None = None) -> models.Filter | None:
+    """Qdrant's filter for documents that fit `filter` and all of `where`; None when there is neither.
+
+    Args:
+        filter: Qdrant's own, or the mapping that its REST interface takes.
+        where: payload keys, dots between nested ones, and what each must hold: a value, a list of values of which it
+            holds one, or a mapping of bounds, `gt`, `gte`, `lt`, `lte`, for numbers and for times.
+
+    Raises:
+        SearchError: one of them cannot be used.
+    """
+    if filter is not None and not isinstance(filter, models.Filter):
+        if not isinstance(filter, Mapping):
+            raise SearchError(
+                "unknown type of filter",
+                got=type(filter).__name__,
+                expected="qdrant_client.models.Filter, or a mapping such as its JSON",
+            )
+        filter = read_filter(filter)
+    elif filter is not None:
+        require_usable(filter)
+    if where is None:
+        return filter
+    if not isinstance(where, Mapping):
+        raise SearchError("unknown type of where", got=type(where).__name__, expected='a mapping: {"section": "mail"}')
+    made = models.Filter(must=[_condition(key, value) for key, value in where.items()])
+    require_usable(made, "where")
+    return made if filter is None else models.Filter(must=[filter, *made.must])  # type: ignore[misc]
+
+
+def equals(key: str, value: str | int | float | bool) -> list[models.FieldCondition]:
+    """The conditions of which one holds where a payload key has this value.
+
+    Qdrant's matches know text, integers and truth only, and 3 does not match 3.0; a range reads it as a float.
+    """
+    found = []
+    if isinstance(value, str | int):
+        found.append(models.FieldCondition(key=key, match=models.MatchValue(value=value)))
+    if not isinstance(value, str | bool) and (isinstance(value, float) or abs(value) <= _EXACT_IN_A_FLOAT):
+        found.append(models.FieldCondition(key=key, range=models.Range(gte=value, lte=value)))
+    return found
+
+
+def _condition(key: object, value: object) -> models.FieldCondition | models.Filter:
+    if not isinstance(key, str) or not key:
+        raise SearchError("a key of where is not usable", got=repr(key), expected="the name of a payload key")
+    if isinstance(value, Mapping):
+        return _range(key, value)
+    values: list[Any] = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
+    if not values or not all(isinstance(one, str | int | float) for one in values):
+        raise _unusable(key, value, _VALUES)
+    try:
+        found = [condition for one in values for condition in equals(key, one)]
+    except ValidationError as error:  # text that is no Unicode
+        raise _unusable(key, value, _VALUES) from error
+    return found[0] if len(found) == 1 else models.Filter(should=found)
+
+
+def _range(key: str, bounds: Mapping[Any, Any]) -> models.FieldCondition:
+    if not bounds or any(name not in _BOUNDS for name in bounds):
+        raise _unusable(key, dict(bounds), f"bounds: {', '.join(_BOUNDS)}")
+    numbers = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in bounds.values())
+    if not numbers and not all(isinstance(bound, str | date | datetime) for bound in bounds.values()):
+        raise _unusable(key, dict(bounds), "numbers, or times as text or datetime")
+    try:
+        return models.FieldCondition(
+            key=key, range=models.Range(**bounds) if numbers else models.DatetimeRange(**bounds)
+        )
+    except ValidationError as error:
+        raise _unusable(key, dict(bounds), "times such as 2026-11-27T12:00:00Z") from error
+
+
+def _unusable(key: str, value: object, expected: str) -> SearchError:
+    return SearchError("a value of where is not usable", where=f"key {key!r}", got=repr(value)[:200], expected=expected)
 
 
 def read_filter(filter: str | Mapping[str, Any], *, name: str = "filter") -> models.Filter:

@@ -11,6 +11,7 @@ from diptych.handle import CollectionHandle
 from diptych.payloads import to_payload
 from diptych.search.asked import Asked, Options
 from diptych.search.corpus import shard_key_selector
+from diptych.search.filters import FilterLike, Where
 from diptych.search.found import Clock, found_together, inputs_of
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.requests import pipeline_request
@@ -46,8 +47,9 @@ def search_groups(
     group_by: str,
     group_size: int = 3,
     limit: int | None = None,
-    pipeline: Pipeline | Retrieve | None = None,
-    filter: models.Filter | None = None,
+    pipeline: Pipeline | Retrieve | str | None = None,
+    filter: FilterLike | None = None,
+    where: Where | None = None,
     score_threshold: float | None = None,
     params: models.SearchParams | None = None,
     with_payload: bool | Sequence[str] = True,
@@ -72,7 +74,7 @@ def search_groups(
     if not isinstance(group_by, str) or not group_by:
         raise SearchError("group_by is no payload key", got=brief(group_by), expected="such as 'section'")
 
-    options = Options(pipeline, limit, 0, filter, score_threshold, params, with_payload, tenant)
+    options = Options(pipeline, limit, 0, filter, score_threshold, params, with_payload, tenant, where)
 
     def once() -> list[list[HitGroup]]:
         return _groups(Asked.of(handle, queries, options), group_by, group_size)

@@ -16,6 +16,7 @@ from diptych.payloads import NATIVE
 from diptych.payloads.paths import head
 from diptych.reports import SearchReport
 from diptych.search.asked import Asked, Options
+from diptych.search.filters import FilterLike, Where
 from diptych.search.found import Found, found_together
 from diptych.search.gathering import Gathering
 from diptych.search.pipeline import Pipeline, Retrieve
@@ -34,10 +35,11 @@ def search(
     handle: CollectionHandle | View,
     queries: Sequence[str | Query],
     *,
-    pipeline: Pipeline | Retrieve | None = None,
+    pipeline: Pipeline | Retrieve | str | None = None,
     limit: int | None = None,
     offset: int = 0,
-    filter: models.Filter | None = None,
+    filter: FilterLike | None = None,
+    where: Where | None = None,
     score_threshold: float | None = None,
     params: models.SearchParams | None = None,
     with_payload: bool | Sequence[str] = True,
@@ -50,9 +52,11 @@ def search(
     Args:
         handle: an open collection.
         queries: n texts or `Query`.
-        pipeline: stages instead of the config's.
+        pipeline: stages instead of the config's; or a name: a slot, or a part of the config's pipeline as `evaluate`
+            names it, such as `rrf`.
         limit, offset: hits a query returns, after how many it skips; the config's limit unless given.
-        filter: which points count, in every slot.
+        filter: which points count, in every slot: Qdrant's filter, or a mapping as its REST interface takes it.
+        where: the same in short: `{"section": "mail", "year": {"gte": 1990}, "kind": ["a", "b"]}`; all must hold.
         score_threshold: hits whose final score is lower are dropped.
         params: Qdrant's search parameters instead of the pipeline's, for every slot.
         with_payload: False fetches ids alone; a list of keys only these: "text", "title" and metadata.
@@ -65,7 +69,7 @@ def search(
         FingerprintMismatch: the config's encoders did not make the collection's vectors.
         ContractError: an encoder or reranker breaks its contract.
     """
-    options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload, tenant)
+    options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload, tenant, where)
     return answer(handle, queries, options)
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 from qdrant_client import models
 
 from diptych import Collection, Document, Registry, hookimpl
 from diptych.config import parse_config
-from diptych.errors import CollectionError
+from diptych.errors import CollectionError, SearchError
 from diptych.handle import CollectionHandle
 from diptych.testing import fakes_plugin
 
@@ -110,14 +109,15 @@ def test_documents_are_counted_whole_or_by_a_filter(url: str) -> None:
         things.populate(DOCUMENTS)
         sound = models.Filter(must=[models.FieldCondition(key="section", match=models.MatchValue(value="sound"))])
         assert (things.count(), things.count(sound)) == (3, 1)
-        wrong: Any = {"section": "sound"}
-        with pytest.raises(CollectionError, match=r"(?s)this is no filter.*got: dict.*qdrant_client.models.Filter"):
-            things.count(wrong)
+        assert things.count(sound.model_dump(exclude_none=True)) == things.count(where={"section": "sound"}) == 1
+        assert [one.metadata["section"] for one in things.documents(where={"section": ["sound"]})] == ["sound"]
+        with pytest.raises(SearchError, match=r"(?s)filter is no Qdrant filter.*where=\{"):
+            things.count({"section": "sound"})
 
 
 def test_what_is_no_filter_is_refused(url: str) -> None:
-    with opened(url) as things, pytest.raises(CollectionError, match=r"(?s)this is no filter.*dict"):
-        list(things.documents({"must": []}))  # type: ignore[arg-type]
+    with opened(url) as things, pytest.raises(SearchError, match=r"(?s)unknown type of filter.*got: str"):
+        list(things.documents("section=sound"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("plugins", [(), (PointsByMetadata(),)], ids=["own points", "chosen points"])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from diptych import Registry
-from diptych.cli.ablation import ablation, choose, exact
+from diptych.cli.ablation import choose, exact
 from diptych.cli.evaluate import split_names
 from diptych.collection import Collection
 from diptych.config import load_config
@@ -18,6 +18,7 @@ from diptych.errors import SearchError
 from diptych.evaluate import Qrels, from_trec, read_queries
 from diptych.evaluate import evaluate as score
 from diptych.search import Diversify, Pipeline, Rerank, Rescore, Retrieve, Rrf
+from diptych.search.names import parts
 from diptych.types import Run as Ranked
 
 Run = Callable[..., Any]
@@ -130,7 +131,7 @@ def test_missing_judgements_are_asked_for(run: Run, config: Path, corpus: Path) 
 
 def test_an_ablation_adds_one_stage_at_a_time() -> None:
     whole = Retrieve("dense") + Retrieve("lexical") >> Rrf() >> Rescore("late") >> Diversify("dense") >> Rerank("judge")
-    found = ablation(whole)
+    found = parts(whole)
     assert list(found) == ["dense", "lexical", "rrf", "rrf > late", "rrf > late > mmr", "rrf > late > mmr > judge"]
     assert found["dense"] == Pipeline((Retrieve("dense"),))
     assert found["rrf > late"] == Retrieve("dense") + Retrieve("lexical") >> Rrf() >> Rescore("late")
@@ -138,8 +139,8 @@ def test_an_ablation_adds_one_stage_at_a_time() -> None:
 
 
 def test_an_ablation_of_one_slot_is_that_slot_and_its_stages() -> None:
-    assert list(ablation(Pipeline((Retrieve("dense"),)))) == ["dense"]
-    assert list(ablation(Pipeline((Retrieve("dense"),)) >> Rerank("judge"))) == ["dense", "dense > judge"]
+    assert list(parts(Pipeline((Retrieve("dense"),)))) == ["dense"]
+    assert list(parts(Pipeline((Retrieve("dense"),)) >> Rerank("judge"))) == ["dense", "dense > judge"]
 
 
 def test_an_exact_pipeline_scans_in_every_slot() -> None:
@@ -150,7 +151,7 @@ def test_an_exact_pipeline_scans_in_every_slot() -> None:
 
 def test_a_run_that_is_not_there_is_refused_with_the_nearest() -> None:
     with pytest.raises(SearchError, match=r"(?s)no run 'denze'.*expected: 'dense'.*did you mean 'dense'"):
-        choose(ablation(Pipeline((Retrieve("dense"),))), ["denze"])
+        choose(parts(Pipeline((Retrieve("dense"),))), ["denze"])
 
 
 def test_metric_names_may_stand_with_commas_between() -> None:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diptych import Collection, Document, Hit, Query, Registry, frames
+from diptych import Collection, Document, Hit, Query, Registry, Run, frames
 from diptych.config import parse_config
-from diptych.errors import PopulateError
+from diptych.errors import MissingExtra, PopulateError
 
 WHEN = datetime.datetime(2024, 5, 1, 12, 30)
 COLUMNS: dict[str, list[Any]] = {
@@ -200,3 +200,21 @@ def test_no_data_frame_library_is_imported() -> None:
     code = "import diptych.frames, sys; print(*{'pandas', 'polars', 'pyarrow', 'narwhals'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_a_run_and_hits_become_frames_of_pandas() -> None:
+    hits = [Hit(Document("a", "one", metadata={"year": 1990}), 2.0), Hit(Document("b", "two"), 1.0)]
+    run = Run("dense", {"q1": [("a", 2.0), ("b", 1.0)], "q2": [("b", 0.5)]})
+    frame = frames.to_pandas(run)
+    assert frame.columns.tolist() == ["query", "rank", "id", "score"]
+    assert frame.values.tolist() == [["q1", 1, "a", 2.0], ["q1", 2, "b", 1.0], ["q2", 1, "b", 0.5]]
+    assert frames.to_pandas(hits).to_dict("list")["id"] == ["a", "b"]
+    several = frames.to_pandas([hits, hits[:1]], [Query("first", "q1"), "second"])
+    assert several["query"].tolist() == ["q1", "q1", "second"]
+    assert frames.to_pandas(Run("none", {})).columns.tolist() == ["query", "rank", "id", "score"]
+
+
+def test_without_pandas_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingExtra, match=r"(?s)needs pandas.*do: pip install pandas"):
+        frames.to_pandas([])

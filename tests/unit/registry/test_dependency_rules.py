@@ -59,7 +59,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("populate", "search"),
     ("evaluate", "explain", "tune", "documents", "scores"),
     ("swap", "copying", "adopt"),
-    ("locating", "searching"),
+    ("locating", "searching", "collection_populate"),
     ("encoders",),
     ("tenant",),
     ("collection", "clients", "training"),
