@@ -15,14 +15,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from diptych.errors import PopulateError
-from diptych.populate import cell_types
+from diptych.errors import DocumentError, PopulateError
+from diptych.populate import cell_types, extract
+from diptych.populate.aside import reason_of
 from diptych.populate.columns import Columns
 from diptych.populate.markdown import parse_markdown
 from diptych.populate.rejected import Rejected
 
 Raw = Mapping[str, Any] | Rejected
-TEXT_FILES = (".md", ".markdown", ".txt")
+TEXT_FILES = (".md", ".markdown", ".txt", *extract.KINDS)
 SPLIT_ARRAY = "jq -c '.[]' FILE | diptych populate -"
 VENDORED = "node_modules"
 HEADER = "diptych"  # the one key of the first line of an exported file, which is no document
@@ -227,17 +228,26 @@ def count_parquet(path: Path) -> int:
 
 
 def read_files(folder: Path) -> Iterator[Raw]:
-    """Text and Markdown files under a folder, or a single one; id is the relative path, title as in parse_markdown."""
+    """Text, Markdown, PDF, HTML and DOCX files under a folder, or a single one; the relative path is the id."""
     base = folder if folder.is_dir() else folder.parent
     for path in _text_files(folder):
         identifier = path.relative_to(base).as_posix()
         try:
-            text = path.read_text("utf-8-sig")
+            title, text = _title_and_text(path)
         except (UnicodeDecodeError, OSError) as error:
             yield Rejected(identifier, f"unreadable file: {error}", id=identifier)
-            continue
-        title, text = parse_markdown(text) if path.suffix.lower() != ".txt" else ("", text)
-        yield {"id": identifier, "text": text, "title": title}
+        except DocumentError as error:
+            yield Rejected(identifier, reason_of(error), id=identifier)
+        else:
+            yield {"id": identifier, "text": text, "title": title}
+
+
+def _title_and_text(path: Path) -> tuple[str, str]:
+    kind = path.suffix.lower()
+    if kind in extract.KINDS:
+        return extract.extract(path)
+    text = path.read_text("utf-8-sig")
+    return ("", text) if kind == ".txt" else parse_markdown(text)
 
 
 def count_files(folder: Path) -> int:

@@ -6,8 +6,8 @@
 | `*.csv`, `*.csv.gz`, also `.tsv` | csv | one a row; the header names the keys |
 | `*.parquet` | parquet | one a row; needs `diptych[parquet]` |
 | a folder with `corpus.jsonl(.gz)` | beir | that file |
-| a folder | files | one a `.txt` or `.md` file, its relative path as id |
-| `*.txt`, `*.md` | files | that one, its name as id |
+| a folder | files | one a `.txt`, `.md`, `.pdf`, `.html` or `.docx` file, its relative path as id |
+| `*.txt`, `*.md`, `*.pdf`, `*.html`, `*.docx` | files | that one, its name as id; some need `diptych[documents]` |
 | `-` | jsonl | standard input, read once |
 """
 
@@ -24,6 +24,7 @@ from typing import Any, Protocol, TypeAlias
 from diptych.errors import PopulateError
 from diptych.populate import cell_types, readers
 from diptych.populate.columns import Columns
+from diptych.populate.extract import require_package
 from diptych.populate.rejected import Rejected
 
 Raw: TypeAlias = Mapping[str, Any] | Rejected
@@ -179,6 +180,8 @@ def _open(path: Path, format: str, columns: Columns, types: Mapping[str, str]) -
             columns.require(readers.parquet_names(path), str(path))
             return CountedSource(path, partial(readers.read_parquet, columns=columns), readers.count_parquet)
         case "files":
+            if path.is_file():
+                require_package(path.suffix.lower())
             return CountedSource(path, readers.read_files, readers.count_files)
     raise PopulateError("unknown format of a source", where=str(path), got=repr(format), expected=", ".join(FORMATS))
 
