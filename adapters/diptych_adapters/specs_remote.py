@@ -23,6 +23,7 @@ def _remote(name: str, kind: Kind, factory: str, options: str, summary: str) -> 
 
 SPECS = [
     _remote("openai", "dense", "dense:OpenAIEncoder", "OpenAIOptions", "any OpenAI-compatible /v1/embeddings"),
+    _remote("cohere", "dense", "dense:CohereEncoder", "CohereOptions", "Cohere's /v2/embed"),
     _remote("tei", "dense", "dense:TeiEncoder", "TeiOptions", "text-embeddings-inference, /embed"),
     _remote(
         "tei-sparse",
@@ -34,5 +35,5 @@ SPECS = [
     _remote(
         "tei-reranker", "reranker", "rerank:TeiReranker", "TeiRerankerOptions", "text-embeddings-inference, /rerank"
     ),
-    _remote("rerank-api", "reranker", "rerank:ApiReranker", "RerankApiOptions", "Cohere, Jina or vLLM style /rerank"),
+    _remote("rerank-api", "reranker", "rerank:ApiReranker", "RerankApiOptions", "Cohere, Jina, Voyage or vLLM /rerank"),
 ]

@@ -33,7 +33,7 @@ class Reply:
 
 @contextmanager
 def json_server(answer: Callable[[Request], Reply]) -> Iterator[str]:
-    """The address of a server that gives `answer` to each POST."""
+    """The address of a server that gives `answer` to each POST and GET."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -41,7 +41,7 @@ def json_server(answer: Callable[[Request], Reply]) -> Iterator[str]:
         def do_POST(self) -> None:
             raw = self.rfile.read(int(self.headers.get("content-length") or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            reply = answer(Request(self.path, headers, json.loads(raw)))
+            reply = answer(Request(self.path, headers, json.loads(raw) if raw else None))
             content = json.dumps(reply.body).encode()
             with contextlib.suppress(OSError):  # the client did not wait
                 self.send_response(reply.status)
@@ -49,6 +49,9 @@ def json_server(answer: Callable[[Request], Reply]) -> Iterator[str]:
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(content)
+
+        def do_GET(self) -> None:
+            self.do_POST()
 
         def log_message(self, format: str, *args: Any) -> None:
             """Say nothing."""

@@ -17,14 +17,14 @@ from diptych_adapters.remote import tei
 from diptych_adapters.remote.answers import batches, in_order, items, matrix
 from diptych_adapters.remote.endpoint import Endpoint
 from diptych_adapters.remote.identity import document_facts, space, text_facts
-from diptych_adapters.remote.options import OPENAI_URL, OpenAIOptions, TeiOptions
+from diptych_adapters.remote.options import COHERE_URL, OPENAI_URL, CohereOptions, OpenAIOptions, TeiOptions
 
 
 class _RemoteDense(ABC):
     """What the dense endpoints share; a subclass says what is sent and where the vectors are in the answer."""
 
     path: ClassVar[str]
-    options: OpenAIOptions | TeiOptions
+    options: OpenAIOptions | CohereOptions | TeiOptions
     endpoint: Endpoint
 
     @property
@@ -35,7 +35,10 @@ class _RemoteDense(ABC):
     @functools.cached_property
     def dimension(self) -> int:
         """As declared, else measured by one request."""
-        return self._declared or int(self._ask(["dimension"], "", {}, None).shape[1])
+        options = self.options  # as a document, since some endpoints refuse texts that are on neither side
+        return self._declared or int(
+            self._ask(["dimension"], options.document_prompt, options.document_fields, None).shape[1]
+        )
 
     def encode_query(self, inputs: Sequence[str]) -> Floats:
         """Vectors of queries, float32 `[n, dimension]`."""
@@ -113,6 +116,39 @@ class OpenAIEncoder(_RemoteDense):
             return np.frombuffer(base64.b64decode(row, validate=True), "<f4")
         except (binascii.Error, ValueError):
             raise self.endpoint.error("a vector is not base64 of float32", self.path, got=row) from None
+
+
+class CohereEncoder(_RemoteDense):
+    """A model behind Cohere's `/v2/embed`; see `CohereOptions` for the options."""
+
+    path = "/embed"
+
+    def __init__(self, **options: Any) -> None:
+        parsed = CohereOptions(**options)
+        if parsed.api_key_env is None and parsed.base_url.rstrip("/") == COHERE_URL:
+            parsed = parsed.model_copy(update={"api_key_env": "COHERE_API_KEY"})
+        self.options: CohereOptions = parsed
+        self.endpoint = Endpoint(parsed, name="cohere")
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Of the model's name and all that is sent. Only canaries prove that the name still means this model."""
+        model = ("cohere", self.options.model, self.options.dimensions, self.options.truncate)
+        documents = space(*model, document_facts(self.options))
+        return Fingerprint(space(*model, text_facts(self.options)), documents=documents)
+
+    @property
+    def _declared(self) -> int | None:
+        return self.options.dimensions or self.options.dimension
+
+    def _body(self, texts: list[str]) -> dict[str, Any]:
+        shorter = {"output_dimension": self.options.dimensions} if self.options.dimensions else {}
+        asked = {"model": self.options.model, "texts": texts, "embedding_types": ["float"], **shorter}
+        return {**asked, "truncate": self.options.truncate}
+
+    def _rows(self, answer: Any, count: int) -> list[Any]:
+        by_type = answer.get("embeddings") if isinstance(answer, Mapping) else answer
+        return items(self.endpoint, self.path, by_type if isinstance(by_type, Mapping) else answer, "float")
 
 
 class TeiEncoder(_RemoteDense):

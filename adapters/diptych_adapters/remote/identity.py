@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from diptych_adapters.remote.options import OpenAIOptions, TeiOptions, TeiSparseOptions
+from diptych_adapters.remote.options import CohereOptions, OpenAIOptions, TeiOptions, TeiSparseOptions
 
 _TEXT_FACTS = {"query_prompt", "document_prompt", "query_fields", "document_fields", "max_characters"}
 
@@ -17,11 +17,11 @@ def space(*facts: object) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def text_facts(options: OpenAIOptions | TeiOptions | TeiSparseOptions) -> dict[str, Any]:
+def text_facts(options: OpenAIOptions | CohereOptions | TeiOptions | TeiSparseOptions) -> dict[str, Any]:
     """The options that change which text the model reads."""
     return options.model_dump(include=_TEXT_FACTS)
 
 
-def document_facts(options: OpenAIOptions | TeiOptions | TeiSparseOptions) -> dict[str, Any]:
+def document_facts(options: OpenAIOptions | CohereOptions | TeiOptions | TeiSparseOptions) -> dict[str, Any]:
     """Those of them that concern documents."""
     return {name: value for name, value in text_facts(options).items() if not name.startswith("query_")}

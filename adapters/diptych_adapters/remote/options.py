@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field
 
+COHERE_URL = "https://api.cohere.com/v2"
 OPENAI_URL = "https://api.openai.com/v1"
 
 
@@ -91,6 +92,26 @@ class OpenAIOptions(_Dense):
     )
 
 
+class CohereOptions(_Dense):
+    """Options of the `cohere` adapter."""
+
+    base_url: str = Field(COHERE_URL, description="The address up to and including `/v2`; never with a key in it.")
+    api_key_env: str | None = Field(
+        None,
+        description="NAME of the environment variable with the key; for Cohere itself COHERE_API_KEY when not given.",
+    )
+    model: str = Field(min_length=1, description="The model's name, such as `embed-v4.0`.")
+    batch_size: int = Field(96, ge=1, le=96, description="Texts in one request; Cohere takes 96 at most.")
+    dimensions: int | None = Field(None, ge=1, description="Ask the model for shorter vectors of this length.")
+    truncate: Literal["END", "START", "NONE"] = Field("END", description="The end that is cut off texts too long.")
+    query_fields: dict[str, Any] = Field(
+        default_factory=lambda: {"input_type": "search_query"}, description="Sent along with queries."
+    )
+    document_fields: dict[str, Any] = Field(
+        default_factory=lambda: {"input_type": "search_document"}, description="Sent along with documents."
+    )
+
+
 class _Tei(RemoteOptions):
     truncate: bool = Field(True, description="Let the server cut texts that are too long; else it refuses them.")
     truncation_direction: Literal["right", "left"] = Field("right", description="The end that is cut off.")
@@ -121,6 +142,9 @@ class RerankApiOptions(RemoteOptions):
     model: str = Field(min_length=1, description="The model's name, as the endpoint knows it.")
     path: str = Field("/rerank", pattern="^/", description="What follows base_url, such as `/rerank`.")
     batch_size: int = Field(100, ge=1, description="Documents in one request.")
+    count_field: Literal["top_n", "top_k"] = Field(
+        "top_n", description="What the endpoint calls the number of scores: `top_n`, at Voyage `top_k`."
+    )
     fields: dict[str, Any] = Field(
         default_factory=dict, description="Sent along, such as `{return_documents: false}` for Jina."
     )

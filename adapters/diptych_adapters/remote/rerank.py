@@ -73,9 +73,9 @@ class TeiReranker(_RemoteReranker):
 
 
 class ApiReranker(_RemoteReranker):
-    """A reranker behind an endpoint in the manner of Cohere, Jina or vLLM; see `RerankApiOptions`."""
+    """A reranker behind an endpoint in the manner of Cohere, Jina, Voyage or vLLM; see `RerankApiOptions`."""
 
-    lists, score = ("results",), "relevance_score"
+    lists, score = ("results", "data"), "relevance_score"
 
     def __init__(self, **options: Any) -> None:
         self.options: RerankApiOptions = RerankApiOptions(**options)
@@ -87,8 +87,8 @@ class ApiReranker(_RemoteReranker):
         return self.options.path
 
     def _body(self, query: str, documents: list[str]) -> dict[str, Any]:
-        asked = {"model": self.options.model, "query": query, "documents": documents, "top_n": len(documents)}
-        return asked | self.options.fields
+        asked = {"model": self.options.model, "query": query, "documents": documents}
+        return {**asked, self.options.count_field: len(documents), **self.options.fields}
 
 
 def _places_by_query(pairs: Sequence[Pair], size: int) -> list[tuple[str, list[int]]]:

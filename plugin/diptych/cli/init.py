@@ -10,8 +10,9 @@ import typer
 
 from diptych.cli.options import CONFIG, ConfigOption, DebugOption, JsonOption
 from diptych.cli.output import stdout, write_json
+from diptych.cli.providers import PROVIDERS, provider_of
 from diptych.cli.session import Session
-from diptych.cli.template import SlotChoice, parse_choice, render
+from diptych.cli.template import NONE, SlotChoice, parse_choice, render
 from diptych.errors import ConfigError
 from diptych.requirements import to_install
 
@@ -19,14 +20,16 @@ if TYPE_CHECKING:
     from diptych.registry import Registry
 
 SCHEMA = "diptych.schema.json"
+DENSE = "all-MiniLM-L6-v2"
 
 
 def init(
     context: typer.Context,
     config: ConfigOption = CONFIG,
-    dense: Annotated[
-        str, typer.Option(help="Dense encoder: MODEL, ADAPTER, ADAPTER:MODEL, or none.")
-    ] = "all-MiniLM-L6-v2",
+    dense: Annotated[str, typer.Option(help="Dense encoder: MODEL, ADAPTER, ADAPTER:MODEL, or none.")] = DENSE,
+    provider: Annotated[
+        str | None, typer.Option(help=f"Dense encoder and reranker of a service or server: {', '.join(PROVIDERS)}.")
+    ] = None,
     lexical: Annotated[str, typer.Option(help="Lexical encoder: ADAPTER, ADAPTER:MODEL, or none.")] = "bm25",
     language: Annotated[str, typer.Option(help="Language of the texts, for a lexicon that stems words.")] = "english",
     store: Annotated[str, typer.Option(help="edge:PATH, http(s)://HOST:PORT or grpc://HOST:PORT.")] = "edge:./qdrant",
@@ -44,13 +47,20 @@ def init(
 
       diptych init --dense fastembed:BAAI/bge-small-en-v1.5 --collection articles
 
+      diptych init --provider cohere
+
       diptych init --dense ./my-model --lexical none --store http://localhost:6333
     """
     session: Session = context.obj
     if config.exists() and not force:
         raise ConfigError("the config file exists", where=config, do="edit it, or overwrite it with --force")
-    slots = _slots(session.registry, dense, lexical, language)
-    text = render(store, collection, slots, schema=f"./{SCHEMA}" if schema else None)
+    if provider is not None and dense != DENSE:
+        raise ConfigError("--provider brings its dense encoder", got=f"--dense {dense}", do="give one of the two")
+    remote = provider_of(provider) if provider is not None else None
+    slots = _slots(session.registry, dense if remote is None else NONE, lexical, language)
+    slots = [remote.slot, *slots] if remote else slots
+    rerank = remote.stage if remote else ""
+    text = render(store, collection, slots, schema=f"./{SCHEMA}" if schema else None, rerank=rerank)
     _require_valid(text, config, session.registry)
     written = [_write(config, text)]
     if schema:
@@ -98,7 +108,8 @@ def _schema(registry: Registry) -> str:
 
 def _report(registry: Registry, slots: list[SlotChoice], written: list[Path], as_json: bool) -> None:
     install = [do for slot in slots if (do := to_install(registry.spec(slot.adapter), slot.options))]
-    steps = [*dict.fromkeys(install), "diptych populate SOURCE", 'diptych search "some words"']
+    keys = [f"export {slot.options['api_key_env']}=..." for slot in slots if "api_key_env" in slot.options]
+    steps = [*dict.fromkeys(install), *keys, "diptych populate SOURCE", 'diptych search "some words"']
     if as_json:
         return write_json({"written": [str(path) for path in written], "next": steps})
     console = stdout()

@@ -13,6 +13,8 @@ from diptych.specs import AdapterSpec
 
 DEFAULT_ADAPTER = "sentence-transformers"  # of a bare model name
 NONE = "none"
+_WIDE = 100  # characters of a line
+_RERANK = "rerank: [{adapter: cross-encoder, model: NAME, candidates: 50}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +26,10 @@ class SlotChoice:
     options: Mapping[str, Any]
 
     def line(self) -> str:
-        """The slot as one line of YAML."""
-        values = {"adapter": self.adapter, **self.options}
-        return f"  {self.name}: {{{', '.join(f'{key}: {scalar(value)}' for key, value in values.items())}}}"
+        """The slot as one line of YAML, or a line for each option where that would be long."""
+        values = [f"{key}: {scalar(value)}" for key, value in {"adapter": self.adapter, **self.options}.items()]
+        line = f"  {self.name}: {{{', '.join(values)}}}"
+        return line if len(line) <= _WIDE else "\n".join([f"  {self.name}:", *(f"    {value}" for value in values)])
 
 
 def parse_choice(slot: str, text: str, specs: Sequence[AdapterSpec]) -> SlotChoice | None:
@@ -68,15 +71,20 @@ def _is_model(prefix: str) -> bool:
     return prefix == "wheel" or "/" in prefix or "\\" in prefix or prefix.startswith(".")
 
 
-def render(store: str, collection: str, slots: Sequence[SlotChoice], *, schema: str | None) -> str:
+def render(store: str, collection: str, slots: Sequence[SlotChoice], *, schema: str | None, rerank: str = "") -> str:
     """The file's text.
+
+    Args:
+        store, collection, slots: what it says.
+        schema: of the file beside it, for editors.
+        rerank: a stage that reranks, which is offered in a comment.
 
     Raises:
         ConfigError: no slot is left.
     """
     if not slots:
         raise ConfigError("a collection needs a slot", do="leave --dense or --lexical at something else than none")
-    parts = [_head(schema), _store(store, collection), _slots(slots), _search(slots), _rest()]
+    parts = [_head(schema), _store(store, collection), _slots(slots), _search(slots, rerank or _RERANK), _rest()]
     return "\n".join(parts)
 
 
@@ -119,7 +127,7 @@ slots:
 """
 
 
-def _search(slots: Sequence[SlotChoice]) -> str:
+def _search(slots: Sequence[SlotChoice], rerank: str) -> str:
     retrieve = ", ".join(f"{slot.name}: 100" for slot in slots)
     fuse = "" if len(slots) > 1 else "# "
     return f"""\
@@ -129,7 +137,7 @@ search:
   # Reciprocal rank fusion needs no tuning; dbsf and linear use the scores themselves.
   {fuse}fuse: {{kind: rrf, k: 60}}
   # rescore: {{slot: late, candidates: 50}}
-  # rerank: [{{adapter: cross-encoder, model: NAME, candidates: 50}}]
+  # {rerank}
   limit: 10
 """
 

@@ -1,0 +1,146 @@
+"""The configs that `diptych init --provider` writes, against imitations of the services that they ask."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import diptych_adapters.hooks
+from diptych import Collection, Document, Registry
+from diptych.cli import app
+from diptych.cli.providers import PROVIDERS
+from diptych.cli.session import Session
+from diptych.config import load_config
+from diptych.errors import RemoteError
+from json_server import json_server, vector_of
+from provider_imitations import KEY, Imitation, imitations, score_of
+
+PAGE = Path(__file__).parents[3] / "docs" / "adapters" / "providers.md"
+TEXTS = [f"text about topic{n}" for n in range(130)]
+BUILTIN = Registry(diptych_adapters.hooks, installed=False)
+RANKED = [name for name, provider in PROVIDERS.items() if provider.reranker]
+
+
+@pytest.fixture(params=PROVIDERS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def imitation(name: str) -> Imitation:
+    return imitations()[name]
+
+
+@pytest.fixture
+def url(imitation: Imitation, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for variable in ("OPENAI", "COHERE", "JINA", "VOYAGE", "MISTRAL"):
+        monkeypatch.setenv(f"{variable}_API_KEY", KEY)
+    with json_server(imitation.answer) as address:
+        yield address
+
+
+def here(options: dict[str, Any], url: str, path: str) -> dict[str, Any]:
+    """The options, with the imitation's address in place of the provider's; the path stays."""
+    given = options.pop("base_url", path)
+    return {**options, "base_url": url + (urlsplit(given).path or ""), "backoff": 0.001}
+
+
+def encoder(name: str, url: str, **options: Any) -> Any:
+    chosen = PROVIDERS[name]
+    return BUILTIN.create(chosen.adapter, {**here(dict(chosen.options), url, _DEFAULTS.get(name, "")), **options})
+
+
+_DEFAULTS = {"openai": "https://api.openai.com/v1", "cohere": "https://api.cohere.com/v2"}
+
+
+def read_as(name: str, imitation: Imitation, text: str, *, query: bool) -> str:
+    """What the model reads of a text."""
+    options = PROVIDERS[name].options
+    prompt = options.get("query_prompt" if query else "document_prompt", "")
+    return f"{imitation.side[1 if query else 2]}: {text}" if imitation.side else prompt + text
+
+
+def test_texts_come_back_as_the_vectors_of_their_side(name: str, imitation: Imitation, url: str) -> None:
+    made = encoder(name, url)
+    for query, found in ((True, made.encode_query(TEXTS)), (False, made.encode_document(TEXTS))):
+        expected = [vector_of(read_as(name, imitation, text, query=query)) for text in TEXTS]
+        np.testing.assert_array_equal(found, np.array(expected, np.float32))
+    assert made.dimension == 8
+
+
+def test_a_rate_limit_is_waited_for(name: str, imitation: Imitation, url: str) -> None:
+    imitation.slow_down = 3
+    assert len(encoder(name, url, dimension=8).encode_document(TEXTS)) == len(TEXTS)
+
+
+def test_a_refusal_is_told_in_the_providers_words_without_the_key(
+    name: str, imitation: Imitation, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RemoteError, match=r"answered 422(.|\n)*(extra fields not permitted|must be one of)"):
+        encoder(name, url, dimension=8, query_fields={"nonsense": 1}).encode_query(["text"])
+    if imitation.keyless:
+        return
+    wrong = "key-that-is-wrong-9876543210"
+    monkeypatch.setenv(PROVIDERS[name].options["api_key_env"], wrong)
+    with pytest.raises(RemoteError, match=r"answered 401(.|\n)*invalid key \*\*\*(.|\n)*check the key") as caught:
+        encoder(name, url, dimension=8).encode_query(["text"])
+    assert wrong[:8] not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["openai", "cohere"])
+def test_shorter_vectors_can_be_asked_for(name: str, imitation: Imitation, url: str) -> None:
+    assert encoder(name, url, dimensions=4).encode_query(["text"]).shape == (1, 4)
+
+
+@pytest.mark.parametrize("name", RANKED)
+def test_rerankers_score_pairs(name: str, imitation: Imitation, url: str) -> None:
+    options = dict(PROVIDERS[name].reranker or {})
+    adapter, _ = options.pop("adapter"), options.pop("candidates")
+    pairs = [(query, text) for query in ("topic3", "text topic4 topic5") for text in TEXTS]
+    found = BUILTIN.create(adapter, here(options, url, "")).predict(pairs)
+    np.testing.assert_array_equal(found, np.array([score_of(*pair) for pair in pairs], np.float32))
+
+
+def test_the_file_of_init_fills_and_searches_with_the_reranker(
+    name: str, imitation: Imitation, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["init", "--provider", name, "--no-schema"], obj=Session(BUILTIN))
+    assert result.exit_code == 0, result.output
+    path = tmp_path / "diptych.yaml"
+    text = path.read_text().replace("  # rerank:", "  rerank:") if PROVIDERS[name].reranker else path.read_text()
+    if name in _DEFAULTS:  # whose address is the adapter's own
+        text = re.sub(rf"adapter: {name}(, |\n *)", rf'adapter: {name}\1base_url: "{_DEFAULTS[name]}"\1', text, count=1)
+    path.write_text(re.sub(r'"https?://[^/"]+', f'"{url}', text))
+    config = load_config(path)
+    with Collection.open(config, registry=BUILTIN) as collection:
+        collection.populate([Document(f"d{n}", text) for n, text in enumerate(TEXTS)])
+        hits = collection.search("topic17", limit=50)
+    ids = [hit.document.id for hit in hits]
+    assert "d17" in ids
+    assert bool(config.search.rerank) == (name in RANKED)
+    if config.search.rerank:
+        assert (ids[0], hits[0].score) == ("d17", 1.0)
+
+
+def test_an_unknown_provider_is_refused_with_those_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["init", "--provider", "coher"], obj=Session(BUILTIN))
+    assert result.exit_code == 1
+    assert "did you mean 'cohere'?" in result.stderr
+    both = CliRunner().invoke(app, ["init", "--provider", "cohere", "--dense", "fastembed:x"], obj=Session(BUILTIN))
+    assert "give one of the two" in both.stderr
+
+
+def test_the_page_shows_what_init_writes(name: str) -> None:
+    page = PAGE.read_text("utf-8")
+    assert PROVIDERS[name].slot.line() in page
+    assert PROVIDERS[name].stage in page
