@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -89,9 +90,10 @@ def mcp(
         from diptych.agents.server import http_application, mcp_server
         from diptych.agents.stdio import serve_stdio
         from diptych.service.keys import Keys, require_key
+        from diptych.service.readiness import warm_in_background
 
         server = mcp_server(served, allow_populate=allow_populate, tenant=tenant)
-        server.listed = served.warm_in_background
+        server.listed = partial(warm_in_background, served)
         if transport is Transports.STDIO:
             if sys.stdin.isatty():
                 stderr().print("waiting for a client on standard input; one usually starts this command itself")

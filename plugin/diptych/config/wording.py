@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
+from itertools import islice
 from typing import Any
 
+LONGEST = 80  # characters of a value that an error shows
 _NUMBER, _TRUTH, _MAPPING = "a number", "true or false", "a mapping: key: value lines"
 _SIZE = "a size: 500MB, 2GB, 1.5GiB"
 _PLAIN = {
@@ -70,9 +72,30 @@ def place(detail: Mapping[str, Any]) -> str:
 
 def found(detail: Mapping[str, Any]) -> str:
     """What one of pydantic's errors found there: `nothing`, or the value."""
-    if detail["type"] == "missing":
-        return "nothing"
+    return "nothing" if detail["type"] == "missing" else shown(detail["input"])
+
+
+def shown(value: object) -> str:
+    """The beginning of a value's repr. Of a large one only the beginning is looked at."""
+    text = value[:LONGEST] if isinstance(value, str | bytes) else value
+    if isinstance(text, Sized) and not isinstance(text, str | bytes) and _is_large(text):
+        return f"{type(value).__name__} of {len(text):,}"
     try:
-        return repr(detail["input"])[:80]
-    except (RecursionError, ValueError):  # nested without end, or an integer of more digits than Python writes
-        return f"a {type(detail['input']).__name__}"
+        return repr(text)[:LONGEST]
+    except (RecursionError, ValueError):  # nested without end, or a number of more digits than Python writes
+        return f"a number of {value.bit_length()} bits" if isinstance(value, int) else type(value).__name__
+
+
+def _is_large(value: object) -> bool:
+    """Whether it holds more than a hundred values, or long ones."""
+    nodes, seen = [value], 0
+    while nodes and seen <= 100:
+        node = nodes.pop()
+        seen += 1
+        if isinstance(node, Mapping):
+            nodes += [*islice(node, 100), *islice(node.values(), 100)]
+        elif isinstance(node, list | tuple | set | frozenset):
+            nodes += islice(node, 100)
+        elif isinstance(node, str | bytes):
+            seen += len(node) // 1000
+    return seen > 100

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any, TypeAlias
 
+import orjson
 from pydantic import ValidationError
 from qdrant_client import models
 
-from diptych.config.wording import expectation, place
-from diptych.config.wording import found as found_there
+from diptych.config.wording import expectation, found, place, shown
 from diptych.errors import SearchError
 from diptych.json_faults import first_fault
+from diptych.search.filter_limits import MOST_VALUES, require_small
 
-MOST_VALUES = 100_000  # keys and values of a filter, ids included
 FilterLike: TypeAlias = models.Filter | Mapping[str, Any]
 Where: TypeAlias = Mapping[str, Any]
 Bound: TypeAlias = int | float | str | date
@@ -112,30 +112,33 @@ def read_filter(filter: str | Mapping[str, Any], *, name: str = "filter") -> mod
         name: how an error calls it.
 
     Raises:
-        SearchError: it is none.
+        SearchError: it is none, or one so large or deep that reading it would take long.
     """
-    if not isinstance(filter, str | Mapping):
-        raise SearchError(f"{name} is no Qdrant filter", got=type(filter).__name__, expected="an object", do=_HINT)
+    given = _parsed(filter, name) if isinstance(filter, str) else filter
+    require_small(given, name=name)
+    require_usable(given, name)
     try:
-        if isinstance(filter, str):
-            found = models.Filter.model_validate_json(filter)
-        else:
-            require_usable(filter, name)
-            found = models.Filter.model_validate(dict(filter))
+        return models.Filter.model_validate(dict(given) if isinstance(given, Mapping) else given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise SearchError(
             f"{name} is no Qdrant filter",
             where=place(first),
-            got=found_there(first),
+            got=found(first),
             expected=expectation(first, mapping="an object"),
             do=_HINT,
         ) from error
-    require_usable(found, name)
-    return found
 
 
-def require_usable(filter: models.Filter | Mapping[str, Any], name: str = "filter") -> None:
+def _parsed(text: str, name: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        got = shown(text)
+        raise SearchError(f"{name} is no Qdrant filter", got=got, expected=f"JSON: {error}", do=_HINT) from error
+
+
+def require_usable(filter: object, name: str = "filter") -> None:
     """Raise SearchError for what no store can compare with: numbers beyond 64 bits, text that is no Unicode."""
     fault = first_fault(filter, most=MOST_VALUES, plain=False)
     if fault is not None:

@@ -66,7 +66,7 @@ def application(
         middleware=[
             Middleware(Watch, serving=serving, routes=[route.path for route in ROUTES]),
             *_cors(origins),
-            Middleware(Gate, keys=serving.keys, concurrent=serving.limits.concurrent, hosts=hosts),
+            Middleware(Gate, keys=serving.keys, concurrent=serving.limits.concurrent, hosts=hosts, origins=origins),
         ],
         exception_handlers={HTTPException: _no_such_route},
         lifespan=_lifespan,

@@ -13,7 +13,7 @@ from diptych.protocols import Pair
 from diptych.search.gathering import Gathering
 from diptych.search.reranking import score_pairs
 from diptych.service.metrics import Metrics
-from diptych.service.served import Model
+from diptych.service.model import Model
 from diptych.types import Floats
 
 _SIDES: tuple[Side, ...] = ("query", "document")

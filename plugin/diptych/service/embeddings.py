@@ -16,12 +16,13 @@ from diptych.encoding import Vector
 from diptych.errors import AdapterOptionsError
 from diptych.protocols import Kind
 from diptych.service.inputs import require_words
+from diptych.service.model import Model
 from diptych.service.requests import EmbeddingsRequest, read, require_room
-from diptych.service.served import Model
 from diptych.service.serving import Serving, json_of
 from diptych.types import Floats
 
 LISTED: tuple[Kind, ...] = ("dense", "reranker")  # kinds that a client can name
+INLINE = 50_000  # numbers and characters that are written within the event loop; more are written in a thread
 _WORDS = re.compile(r"\w+|[^\w\s]")
 
 
@@ -33,11 +34,16 @@ async def embeddings(request: Request) -> Response:
     model = serving.served.model(asked.model, "dense")
     require_words(asked.input, model.encoders[model.name].accepts, where=f"model {model.id!r}")
     cut = None if asked.dimensions is None else await asyncio.to_thread(_cut, model, asked.dimensions)
-    vectors = await serving.batches.encode(model, asked.input_type or "document", asked.input)
-    rows = _shortened(vectors, cut)
+    vectors: Sequence[Any] = await serving.batches.encode(model, asked.input_type or "document", asked.input)
+    if sum(map(len, asked.input)) + sum(vector.size for vector in vectors) <= INLINE:
+        return _answer(asked, vectors, cut)
+    return await asyncio.to_thread(_answer, asked, vectors, cut)
+
+
+def _answer(asked: EmbeddingsRequest, vectors: Sequence[Vector], cut: int | None) -> Response:
     data = [
         {"object": "embedding", "index": place, "embedding": _written(row, asked.encoding_format)}
-        for place, row in enumerate(rows)
+        for place, row in enumerate(_shortened(vectors, cut))
     ]
     return json_of({"object": "list", "data": data, "model": asked.model, "usage": _usage(asked.input)})
 

@@ -23,11 +23,22 @@ class Gate:
         keys: who may ask; anybody without.
         concurrent: requests that may be under way at once.
         hosts: names by which it may be called, any for none: against pages that a browser takes for others.
+        origins: web pages that may ask; None leaves that to the application. A browser says on whose behalf it asks,
+            and would send a simple request even where it shows the page no answer.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: Keys, concurrent: int, hosts: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: Keys,
+        concurrent: int,
+        hosts: Sequence[str] = (),
+        origins: Sequence[str] | None = None,
+    ) -> None:
         self._app, self._keys, self._concurrent = app, keys, concurrent
         self._hosts, self._inside = frozenset(map(str.lower, hosts)), 0
+        self._origins = None if origins is None or "*" in origins else frozenset(map(str.lower, origins))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -48,6 +59,10 @@ class Gate:
     def _require(self, headers: Headers, *, key: bool, room: bool) -> None:
         if self._hosts and _host(headers.get("host", "")) not in self._hosts:
             raise Refused(421, "the service is not called by this name\n  do: --allowed-host NAME", code="wrong_host")
+        origin = headers.get("origin")
+        if origin is not None and self._origins is not None and origin.lower() not in self._origins:
+            do = "--cors-origin ORIGIN, where that page may ask"
+            raise Refused(403, f"this web page may not ask the service\n  do: {do}", code="wrong_origin")
         if key and self._keys and not self._keys.accept(headers.get("authorization")):
             raise Refused(
                 401,

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from diptych.errors import DiptychError
 from diptych.panics import as_error
@@ -103,3 +104,14 @@ class _Look:
         if text not in self._reasons:
             LOG.warning("%s: not ready: %s", self._name or "--adapter", text)
         self._reasons.add(text)
+
+
+def warm_in_background(served: Served) -> None:
+    """Begin to load what everything needs. What cannot be loaded is told to whoever asks for it."""
+
+    def warm() -> None:
+        for name in served.names:
+            with suppress(Exception):
+                served.warm(name)
+
+    threading.Thread(target=warm, name="diptych-warm", daemon=False).start()

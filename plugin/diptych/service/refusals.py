@@ -25,6 +25,7 @@ _STATUS: tuple[tuple[type[DiptychError], int], ...] = (
     (errors.AdapterCrashed, 500),
     (errors.StoreUnavailable, 503),
     (errors.StoreLocked, 503),
+    (errors.StoreError, 503),
     (errors.StoreFull, 507),
     (errors.FingerprintMismatch, 500),
     (errors.CollectionError, 400),

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
+import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from starlette.requests import ClientDisconnect, Request
 
@@ -14,6 +15,9 @@ from diptych.service.limits import Limits
 from diptych.service.refusals import Refused
 
 Text = Annotated[str, Field(min_length=1)]
+MOST_FIELDS = 64  # keys of a request's object
+INPUTS = ("input", "queries", "documents")
+INLINE = 16 * 1024  # bytes of a body that is read within the event loop; more are read in a thread
 
 
 def _listed(value: Any) -> Any:
@@ -34,7 +38,7 @@ class EmbeddingsRequest(_Foreign):
     """`POST /v1/embeddings`, as OpenAI has it; `input_type` says which side of the encoder reads the texts."""
 
     model: Text
-    input: Annotated[list[Text], Field(min_length=1), BeforeValidator(_listed)]  # one text alone, too
+    input: Annotated[list[Text], Field(fail_fast=True, min_length=1), BeforeValidator(_listed)]  # one text alone, too
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, Field(ge=1)] | None = None
     input_type: Literal["query", "document"] | None = None
@@ -51,7 +55,7 @@ class RerankRequest(_Foreign):
 
     model: Text | None = None
     query: Text
-    documents: Annotated[list[Annotated[RerankDocument, BeforeValidator(_mapped)]], Field(min_length=1)]
+    documents: Annotated[list[Annotated[RerankDocument, BeforeValidator(_mapped)]], Field(fail_fast=True, min_length=1)]
     top_n: Annotated[int, Field(ge=1)] | None = None
     return_documents: bool = False
 
@@ -68,14 +72,14 @@ class SearchRequest(BaseModel):
 
     collection: str | None = None
     query: Text | None = None
-    queries: Annotated[list[Text], Field(min_length=1)] | None = None
+    queries: Annotated[list[Text], Field(fail_fast=True, min_length=1)] | None = None
     slot: str | None = None
     tenant: str | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
     offset: Annotated[int, Field(ge=0)] = 0
     filter: dict[str, Any] | None = None
     score_threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    with_payload: bool | list[str] = True
+    with_payload: bool | Annotated[list[str], Field(fail_fast=True, max_length=MOST_FIELDS)] = True
     explain: bool = False
 
     @model_validator(mode="after")
@@ -98,8 +102,9 @@ async def read(request: Request, kind: type[Asked], limits: Limits) -> Asked:
     """The request's body as `kind`.
 
     Raises:
-        Refused: it is too large, comes too slowly, or is no such request.
+        Refused: it is too large, comes too slowly, is not called JSON, or is no such request.
     """
+    _require_json(request)
     try:
         async with asyncio.timeout(limits.body_seconds):
             body = await _body(request, limits.body)
@@ -107,22 +112,61 @@ async def read(request: Request, kind: type[Asked], limits: Limits) -> Asked:
         raise Refused(408, f"the body did not come within {limits.body_seconds:g} s", code="timeout") from None
     except ClientDisconnect:
         raise Refused(400, "the client went away", code="disconnected") from None
+    if len(body) <= INLINE:
+        return parsed(body, kind, limits)
+    return await asyncio.to_thread(parsed, body, kind, limits)
+
+
+def parsed(body: bytes, kind: type[Asked], limits: Limits) -> Asked:
+    """A body as `kind`. What is wrong is looked for only up to the first fault.
+
+    Raises:
+        Refused: it is no such request, or one of too many inputs.
+    """
     try:
-        return kind.model_validate_json(body)
+        given = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        message = f"the request cannot be read\n  expected: JSON: {error}"
+        raise Refused(400, message, code="invalid_value") from None
+    if isinstance(given, dict):
+        _require_few(given, limits)
+    try:
+        return kind.model_validate(given)
     except ValidationError as error:
         raise _malformed(error) from None
+
+
+def _require_few(given: dict[str, Any], limits: Limits) -> None:
+    """Raise Refused for more keys than any request has, or more inputs than are allowed, before each is looked at."""
+    if len(given) > MOST_FIELDS:
+        message = f"the request has too many keys\n  got: {len(given)}\n  expected: at most {MOST_FIELDS}"
+        raise Refused(400, message, code="invalid_value")
+    for name, value in given.items():
+        if (
+            name in INPUTS
+            and isinstance(value, list)
+            and len(value) > limits.inputs
+            and isinstance(value[0], str | dict)
+        ):
+            raise _too_many(len(value), limits, name)
+
+
+def _require_json(request: Request) -> None:
+    """Raise Refused unless the body is said to be JSON. Any page may send a browser's user's text, but not JSON."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise Refused(
+            415,
+            f"the body is not said to be JSON\n  got: {kind[:80] or 'no Content-Type'}"
+            "\n  do: send the header Content-Type: application/json",
+            code="unsupported_media_type",
+        )
 
 
 def require_room(limits: Limits, texts: Sequence[str], *, param: str) -> None:
     """Raise Refused when these are too many or too long."""
     if len(texts) > limits.inputs:
-        raise Refused(
-            422,
-            f"too many inputs in one request\n  got: {len(texts)}\n  expected: at most {limits.inputs}\n"
-            "  do: send them in several requests",
-            code="too_many_inputs",
-            param=param,
-        )
+        raise _too_many(len(texts), limits, param)
     for position, text in enumerate(texts):
         if len(text) > limits.characters:
             raise Refused(
@@ -132,6 +176,11 @@ def require_room(limits: Limits, texts: Sequence[str], *, param: str) -> None:
                 code="input_too_long",
                 param=param,
             )
+
+
+def _too_many(count: int, limits: Limits, param: str) -> Refused:
+    message = f"too many inputs in one request\n  got: {count}\n  expected: at most {limits.inputs}"
+    return Refused(422, f"{message}\n  do: send them in several requests", code="too_many_inputs", param=param)
 
 
 async def _body(request: Request, most: int) -> bytes:
@@ -163,7 +212,7 @@ def _malformed(error: ValidationError) -> Refused:
         )
     first = details[0]
     where, expected = place(first), expectation(first, mapping="an object")
-    got = "" if first["type"] == "json_invalid" else found(first)
+    got = found(first)
     parts = (("where", where), ("got", got), ("expected", expected))
     text = "".join(f"\n  {label}: {value}" for label, value in parts if value)
     return Refused(400, f"the request cannot be read{text}", code="invalid_value", param=where or None)

@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from diptych.errors import AdapterOptionsError
+from diptych.service.model import Model
 from diptych.service.requests import RerankRequest, read, require_room
-from diptych.service.served import Model, Served
+from diptych.service.served import Served
 from diptych.service.serving import Serving, json_of
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -20,6 +21,7 @@ from diptych.service.serving import Serving
 from diptych.types import Hit
 
 EXPLAINED = 100  # hits of a request that are explained at most
+INLINE = 100  # hits that are written within the event loop; more are written in a thread
 
 
 async def search(request: Request) -> Response:
@@ -34,10 +36,18 @@ async def search(request: Request) -> Response:
     options = await asyncio.to_thread(_options, collection, asked)
     hits = await _found(collection, asked, options)
     serving.metrics.queries.labels(collection.name).inc(len(texts))
-    results = [QueryAnswer(query=text, hits=found(own)) for text, own in zip(texts, hits, strict=True)]
+    if not asked.explain and sum(map(len, hits)) <= INLINE:
+        return _written(collection, asked, hits, options)
+    return await asyncio.to_thread(_written, collection, asked, hits, options)
+
+
+def _written(
+    collection: Collection, asked: SearchRequest, hits: Sequence[list[Hit]], options: dict[str, Any]
+) -> Response:
+    results = [QueryAnswer(query=text, hits=found(own)) for text, own in zip(asked.texts, hits, strict=True)]
     if asked.explain:
         for result, own in zip(results, hits, strict=True):
-            result.explanations = await asyncio.to_thread(_explained, collection, result.query, own, options)
+            result.explanations = _explained(collection, result.query, own, options)
     answer = SearchAnswer(collection=collection.name, results=results)
     skipped = None if asked.explain else {"results": {"__all__": {"explanations"}}}
     return Response(answer.model_dump_json(exclude=skipped), media_type="application/json")
@@ -71,14 +81,15 @@ def _explained(collection: Collection, query: str, hits: list[Hit], options: dic
 
 
 def _require_few(asked: SearchRequest, default: int, limits: Limits) -> None:
-    wanted = len(asked.texts) * (asked.limit or default)
+    each = asked.offset + (asked.limit or default)
+    wanted = len(asked.texts) * each
     most = EXPLAINED if asked.explain else limits.hits
     if wanted > most:
         raise Refused(
             422,
-            f"a request for too many hits\n  got: {len(asked.texts)} queries x limit {asked.limit or default}\n"
+            f"a request for too many hits\n  got: {len(asked.texts)} queries x {each} hits, skipped ones included\n"
             f"  expected: at most {most} hits{' with explanations' if asked.explain else ''}\n"
-            "  do: lower `limit`, or send several requests",
+            "  do: lower `limit` or `offset`, or send several requests",
             code="too_many_hits",
             param="limit",
         )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,32 +21,12 @@ from diptych.protocols import Kind
 from diptych.registry import Registry
 from diptych.requirements import check_requirements
 from diptych.search import Pipeline
-from diptych.search.reranking import score_pairs
 from diptych.search.warming import check
+from diptych.service.model import Model
 from diptych.slots import Slot
 from diptych.specs import AdapterSpec
 
 _WITHIN = ("edge:", "memory:")  # stores that one client holds: collections in one of them share it
-_TEXT = "warm"
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A slot or adapter that can be asked for.
-
-    Args:
-        id: its name here: the slot's or adapter's own, or `COLLECTION/SLOT` where that would mean several.
-        kind: its contract.
-        collection: whose slot it is; "" for an adapter.
-        name: the slot's or adapter's own name.
-        encoders: make it.
-    """
-
-    id: str
-    kind: Kind
-    collection: str
-    name: str
-    encoders: Encoders
 
 
 class Served:
@@ -169,7 +147,7 @@ class Served:
         """The further adapters, the slots that serve now, and the rerankers of the pipelines."""
         found = [*self._slots(), *self._rerankers()]
         names = [model.name for model in found]
-        return [m if not m.collection or names.count(m.name) == 1 else _qualified(m) for m in found]
+        return [m if not m.collection or names.count(m.name) == 1 else m.qualified for m in found]
 
     def model(self, id: str, *kinds: Kind) -> Model:
         """The model of this name, which must be of one of `kinds`. `COLLECTION/SLOT` always names a slot.
@@ -203,17 +181,7 @@ class Served:
             self.collections[name].warm()
             return
         for model in (model for model in self.models() if model.collection == name):
-            _tried(model)
-
-    def warm_in_background(self) -> None:
-        """Begin to load what everything needs. What cannot be loaded is told to whoever asks for it."""
-
-        def warm() -> None:
-            for name in self.names:
-                with suppress(Exception):
-                    self.warm(name)
-
-        threading.Thread(target=warm, name="diptych-warm", daemon=False).start()
+            model.try_out()
 
     def check(self, name: str) -> None:
         """Ask the store and the local encoders of a collection or config for as little as possible.
@@ -226,7 +194,7 @@ class Served:
             return
         for model in (model for model in self.models() if model.collection == name):
             if model.kind != "reranker" and not model.encoders.slot(model.name).spec.remote:
-                _tried(model)
+                model.try_out()
 
     @property
     def names(self) -> list[str]:
@@ -293,22 +261,6 @@ def _require_usable(spec: AdapterSpec, options: Mapping[str, Any]) -> None:
             raise
         expected = f"{where}:MODEL" if missing == "model" else "a slot of a config, which can give it"
         raise AdapterOptionsError(error.what, where=where, expected=expected, do=error.do, key=missing) from error
-
-
-def _tried(model: Model) -> None:
-    """Have the model read a word.
-
-    Raises:
-        DiptychError: it cannot.
-    """
-    if model.kind == "reranker":
-        score_pairs(model.encoders.reranker(model.name), [[(_TEXT, _TEXT)]], where=f"model {model.id!r}")
-    else:
-        model.encoders[model.name].encode_query([_TEXT])
-
-
-def _qualified(model: Model) -> Model:
-    return Model(f"{model.collection}/{model.name}", model.kind, model.collection, model.name, model.encoders)
 
 
 def _twice(name: str) -> ConfigError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -11,15 +12,20 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from diptych import Registry
 from diptych.service.application import application
 from diptych.service.keys import Keys
 from diptych.service.limits import Limits
+from diptych.service.refusals import Refused
+from diptych.service.requests import EmbeddingsRequest, RerankRequest, SearchRequest, parsed
 from diptych.service.served import Served
 from serving import animals, served, until
 
 LIMITS = Limits(body=2000, inputs=3, characters=50, hits=20)
+
+JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +84,7 @@ def test_a_request_that_asks_too_much_says_what_is_allowed(
 
 def test_a_body_without_a_length_is_cut_off_too(locked: str) -> None:
     pieces = (b'{"query": "' if n == 0 else b"c" * 500 for n in range(10))
-    answer = httpx.post(f"{locked}/search", content=pieces, headers={"Authorization": "Bearer first"})
+    answer = httpx.post(f"{locked}/search", content=pieces, headers={"Authorization": "Bearer first", **JSON})
     assert answer.status_code == 413
 
 
@@ -86,7 +92,7 @@ def test_a_body_without_a_length_is_cut_off_too(locked: str) -> None:
     ("content", "message"), [(b"", "JSON"), (b"{", "JSON"), (b'"text"', "an object"), (b"\xff\xfe", "JSON")]
 )
 def test_what_is_no_request_says_so(locked: str, content: bytes, message: str) -> None:
-    answer = httpx.post(f"{locked}/search", content=content, headers={"Authorization": "Bearer first"})
+    answer = httpx.post(f"{locked}/search", content=content, headers={"Authorization": "Bearer first", **JSON})
     assert answer.status_code == 400
     assert message in answer.json()["error"]["message"]
 
@@ -129,6 +135,66 @@ def test_pages_of_other_sites_may_not_ask_unless_told(url: str, tmp_path: Path, 
         assert "access-control-allow-origin" not in stranger.headers
 
 
+def test_a_page_of_another_site_is_not_answered_though_its_request_needs_no_leave(url: str, fakes: Registry) -> None:
+    def status(where: str, **headers: str) -> int:
+        return httpx.post(f"{where}/rerank", json={"query": "a", "documents": ["b"]}, headers=headers).status_code
+
+    assert status(url) == status(url, **JSON) == 200
+    assert status(url, Origin="https://evil.example.org") == 403
+    assert status(url, Origin="null") == 403
+    app = application(Served(adapters=["fake-reranker"], registry=fakes), origins=["https://app.example.org"])
+    with served(app) as other:
+        assert status(other, Origin="https://app.example.org") == 200
+        assert status(other, Origin="https://evil.example.org") == 403
+    with served(application(Served(adapters=["fake-reranker"], registry=fakes), origins=["*"])) as anybody:
+        assert status(anybody, Origin="https://evil.example.org") == 200
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "text/json; charset=utf-8"])
+def test_json_that_is_not_called_so_is_refused(url: str, kind: str) -> None:
+    answer = httpx.post(f"{url}/search", content=b'{"query": "cat"}', headers={"Content-Type": kind} if kind else {})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (415, "unsupported_media_type")
+    good = {"Content-Type": "application/json; charset=utf-8"}
+    assert httpx.post(f"{url}/search", content=b'{"query": "cat"}', headers=good).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (EmbeddingsRequest, {"model": "dense", "input": ["a"] + [{}] * 1500}),
+        (RerankRequest, {"query": "a", "documents": ["a"] + [7] * 1500}),
+        (SearchRequest, {"queries": ["a"] + [None] * 1500}),
+        (SearchRequest, {"query": "a", "with_payload": list(range(1500))}),
+    ],
+)
+def test_of_many_wrong_items_only_the_first_is_looked_at(kind: type[BaseModel], body: object) -> None:
+    with pytest.raises(Refused) as raised:
+        parsed(json.dumps(body).encode(), kind, Limits())
+    assert raised.value.status == 400
+    found = raised.value.__context__
+    assert isinstance(found, ValidationError)
+    assert found.error_count() <= 2  # of a union one for each kind
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"queries": ["", ' + b'"a", ' * 300_000 + b'"a"]}',
+        b"{" + b", ".join(b'"key%d": 1' % n for n in range(100_000)) + b"}",
+        b"[" * 1_000_000,
+        b'{"query": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"query": "a", "limit": ' + b"9" * 5000 + b"}",
+        b'{"query": "a", "limit": 1e999}',
+        b'{"query": "a", "offset": 9223372036854775807}',
+        rb'{"query": "half \ud800"}',
+    ],
+)
+def test_large_deep_and_odd_bodies_are_refused(url: str, body: bytes) -> None:
+    answer = httpx.post(f"{url}/search", content=body, headers=JSON, timeout=120)
+    assert 400 <= answer.status_code < 500
+    assert len(answer.content) < 2000
+
+
 def test_a_name_that_is_not_the_services_is_not_answered(fakes: Registry) -> None:
     with served(application(Served(registry=fakes), hosts=["127.0.0.1", "localhost"])) as url:
         assert httpx.get(f"{url}/v1/models").status_code == 200
@@ -143,5 +209,5 @@ def test_a_body_that_does_not_come_is_not_waited_for(fakes: Registry) -> None:
         yield b'"cat"}'
 
     with served(application(Served(registry=fakes), limits=Limits(body_seconds=0.1))) as url:
-        answer = httpx.post(f"{url}/search", content=pieces())
+        answer = httpx.post(f"{url}/search", content=pieces(), headers=JSON)
     assert (answer.status_code, answer.json()["error"]["code"]) == (408, "timeout")

@@ -86,7 +86,7 @@ def test_a_collection_can_be_searched_without_a_config_file(filled: Run, config:
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (["night", "--filter", "{"], 1, "--filter is no Qdrant filter\n  got: '{'\n  expected: JSON: EOF while"),
+        (["night", "--filter", "{"], 1, "--filter is no Qdrant filter\n  got: '{'\n  expected: JSON: unexpected end"),
         (["night", "--filter", "[]"], 1, "--filter is no Qdrant filter\n  got: []\n  expected: an object"),
         (["night", "--filter", '{"musst": []}'], 1, "  where: musst\n  got: []\n  expected: no such key"),
         (["night", "--filter", '{"must": 5}'], 1, "  where: must\n  got: 5\n  expected: a list"),

@@ -149,7 +149,7 @@ SEARCHES: dict[str, tuple[Call, str]] = {
     "prefetch without query": (query(None, prefetch=m.Prefetch(query=V, using="dense")), "prefetches without a query"),
     "threshold without query": (query(None, score_threshold=0.5), "threshold without a query"),
     "rrf k": (query(m.RrfQuery(rrf=m.Rrf(k=0)), prefetch=[m.Prefetch(query=V, using="dense")]), "k of an RRF"),
-    "fusion of nothing": (query(m.FusionQuery(fusion=m.Fusion.RRF)), "(?s)refused.*without prefetches"),
+    "fusion of nothing": (query(m.FusionQuery(fusion=m.Fusion.RRF)), "(?s)refuse.*without prefetches"),
     "text without a field": (query(m.TextQuery(text="a")), "text query names no field"),
     "text without an index": (query(m.TextQuery(text="a"), using="t"), "(?s)index is missing.*create_payload_index"),
     "average of nothing": (
@@ -245,3 +245,25 @@ def test_large_numbers_that_are_finite_are_taken(docs: EdgeClient) -> None:
     for number, vector in enumerate(vectors):
         upsert({"dense": vector, "words": words([2**32 - 1, 0], [large, 1.0])}, 100 + number)(docs)
     assert docs.count("docs").count == 4 + len(vectors)
+
+
+BAD_FILTERS = {
+    "a latitude": m.FieldCondition(key="a", geo_radius=m.GeoRadius(center=m.GeoPoint(lon=0, lat=91), radius=1)),
+    "a path": m.FieldCondition(key="a[", match=m.MatchValue(value=1)),
+    "a number": m.FieldCondition(key="a", match=m.MatchValue(value=2**70)),
+    "a count": m.FieldCondition(key="a", values_count=m.ValuesCount(gt=-1)),
+    "an id": m.HasIdCondition(has_id=["zz"]),
+}
+
+
+@pytest.mark.parametrize("case", list(BAD_FILTERS))
+def test_a_filter_that_edge_cannot_use_is_the_askers_fault(shared_docs: EdgeClient, case: str) -> None:
+    wrong = m.Filter(must=[BAD_FILTERS[case]])
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: shared_docs.count("docs", count_filter=wrong),
+        lambda: shared_docs.scroll("docs", wrong),
+        lambda: shared_docs.query_points("docs", query_filter=wrong),
+    )
+    for call in calls:
+        with pytest.raises(SearchError):
+            call()

@@ -1,0 +1,105 @@
+"""Hostile requests, drawn by a seed: each is answered, none by a fault, and the service goes on.
+
+`DIPTYCH_FUZZ` is how many are sent to each server; 400 unless set.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from diptych import Registry
+from diptych.agents.server import http_application, mcp_server
+from diptych.service.application import application
+from diptych.service.keys import Keys
+from diptych.service.served import Served
+from hostile import damaged, filter_of, mutated, text_of
+from serving import animals, served
+
+COUNT = int(os.environ.get("DIPTYCH_FUZZ", "400"))
+JSON = {"Content-Type": "application/json"}
+BODIES: dict[str, Any] = {
+    "/search": {"query": "cat", "limit": 3, "filter": {"must": [{"key": "letter", "match": {"value": "c"}}]}},
+    "/v1/embeddings": {"model": "dense", "input": ["cat", "dog"], "encoding_format": "float"},
+    "/rerank": {"query": "cat", "documents": ["a cat", {"text": "a dog"}], "top_n": 1},
+}
+SEARCHES = {"queries": ["cat", "dog"], "offset": 1, "slot": "dense", "with_payload": ["letter"], "explain": True}
+
+
+def drawn_request(drawn: random.Random) -> tuple[str, bytes]:
+    path = drawn.choice(list(BODIES))
+    body = SEARCHES if path == "/search" and drawn.random() < 0.3 else BODIES[path]
+    if path == "/search" and drawn.random() < 0.5:
+        body = {**body, "filter": filter_of(drawn)}
+    if drawn.random() < 0.7:
+        body = mutated(drawn, body)
+    text = text_of(body)
+    return path, damaged(drawn, text) if drawn.random() < 0.15 else text
+
+
+@pytest.mark.slow
+def test_no_request_is_answered_by_a_fault_and_the_service_goes_on(
+    tmp_path: Path, fakes: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    drawn, faults, statuses = random.Random(17), [], set()
+    app = application(Served([animals(tmp_path, fakes)], adapters=["fake-reranker"], registry=fakes))
+    with served(app) as url, httpx.Client(base_url=url, timeout=60) as client:
+        for number in range(COUNT):
+            path, text = drawn_request(drawn)
+            answer = client.post(path, content=text, headers=JSON)
+            statuses.add(answer.status_code)
+            if answer.status_code >= 500:
+                faults.append((number, path, text[:500], answer.status_code, answer.text[:300]))
+        good = client.post("/search", json=BODIES["/search"])
+    assert not faults, f"{len(faults)} of {COUNT}: {faults[:5]}"
+    assert not [record for record in caplog.records if record.name.startswith("diptych")]
+    assert good.json()["results"][0]["hits"][0]["id"] == "cat"
+    assert {200, 400} <= statuses
+
+
+def drawn_call(drawn: random.Random) -> bytes:
+    tools: dict[str, Any] = {
+        "search": {"query": "cat", "limit": 2, "filter": filter_of(drawn), "text_length": 10},
+        "explain": {"query": "cat", "ids": ["cat"], "slot": "dense"},
+        "info": {"collection": "animals"},
+        "populate": {"documents": [{"id": "x", "text": "an animal", "title": "t", "metadata": {"letter": "x"}}]},
+    }
+    name = drawn.choice(list(tools))
+    arguments = mutated(drawn, tools[name]) if drawn.random() < 0.8 else tools[name]
+    call: Any = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": name, "arguments": arguments}}
+    if drawn.random() < 0.15:
+        call = mutated(drawn, call)
+    text = text_of(call)
+    return damaged(drawn, text) if drawn.random() < 0.15 else text
+
+
+@pytest.mark.slow
+def test_no_call_of_a_tool_is_answered_by_a_fault_and_the_server_goes_on(
+    tmp_path: Path, fakes: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    drawn, faults = random.Random(18), []
+    opened = Served([animals(tmp_path, fakes)], registry=fakes)
+    app = http_application(mcp_server(opened, allow_populate=True), keys=Keys(), host="127.0.0.1")
+    accepts = {**JSON, "Accept": "application/json, text/event-stream", "Mcp-Protocol-Version": "2025-06-18"}
+    with served(app) as url, httpx.Client(base_url=url, timeout=60) as client:
+        for number in range(COUNT):
+            text = drawn_call(drawn)
+            answer = client.post("/mcp", content=text, headers=accepts)
+            if answer.status_code >= 500 or "unexpected error" in answer.text or "Internal" in answer.text:
+                faults.append((number, text[:500], answer.status_code, answer.text[:300]))
+        good = {"name": "search", "arguments": {"query": "the warm cat"}}
+        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": good}
+        hits = client.post("/mcp", content=json.dumps(call), headers=accepts).json()["result"]["structuredContent"]
+    opened.close()
+    assert not faults, f"{len(faults)} of {COUNT}: {faults[:5]}"
+    assert not [record for record in caplog.records if record.name.startswith("diptych")]
+    assert hits["hits"][0]["id"] == "cat"
