@@ -6,7 +6,6 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, Field
 
-from diptych.reports import PopulateReport
 from diptych.service.answers import CollectionDescription, ExplainedDocument, FoundDocument
 
 MOST_HITS, MOST_EXPLAINED, MOST_DOCUMENTS, MOST_CHARACTERS = 100, 20, 1000, 100_000
@@ -66,33 +65,6 @@ class NewDocument(BaseModel):
     metadata: dict[str, Any] = Field(default_factory=dict, description="JSON values that filters can use.")
 
 
-class SetAsideDocument(BaseModel):
-    """A document that was not brought in, and why."""
-
-    id: str
-    reason: str
-
-
-class PopulateResult(BaseModel):
-    """How many documents were new, changed, or in the collection already."""
-
-    collection: str
-    read: int
-    new: int
-    changed: int
-    unchanged: int
-    duplicates: int = Field(description="Documents whose id came twice.")
-    set_aside: int = Field(description="Documents that cannot be indexed.")
-    examples: list[SetAsideDocument] = Field(description="The first of those that cannot be indexed.")
-
-    @classmethod
-    def of(cls, report: PopulateReport) -> PopulateResult:
-        """From the report of a populate."""
-        aside = [SetAsideDocument(id=one.id, reason=one.reason) for one in report.examples]
-        names = ("collection", "read", "new", "changed", "unchanged", "duplicates", "set_aside")
-        return cls(**{name: getattr(report, name) for name in names}, examples=aside)
-
-
 Documents: TypeAlias = Annotated[
     list[NewDocument], Field(min_length=1, max_length=MOST_DOCUMENTS, description="The documents.")
 ]
@@ -110,4 +82,11 @@ ExplainLimit: TypeAlias = Annotated[
 ]
 TextLength: TypeAlias = Annotated[
     int, Field(ge=0, description="Characters of each text that are returned; a text that is cut ends with an ellipsis.")
+]
+SyncFlag: TypeAlias = Annotated[
+    bool, Field(description="Delete the collection's other documents: these are all that it should hold.")
+]
+DryRun: TypeAlias = Annotated[bool, Field(description="Only count what would be done; write nothing.")]
+YesFlag: TypeAlias = Annotated[
+    bool, Field(description="Let `sync` delete more than the share that the config allows, mostly a fifth.")
 ]

@@ -9,32 +9,34 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mcp.server.mcpserver.exceptions import ToolError
 
 from diptych.agents.shapes import (
     CollectionName,
     Documents,
+    DryRun,
     ExplainLimit,
     ExplainResult,
     FilterJson,
     Ids,
     InfoResult,
     Limit,
-    PopulateResult,
     QueryText,
     SearchResult,
     SlotName,
+    SyncFlag,
     TenantName,
     TextLength,
+    YesFlag,
 )
 from diptych.collection import Collection
 from diptych.errors import DiptychError, TenantError
 from diptych.panics import is_panic
-from diptych.reports import PopulateReport
 from diptych.search import Pipeline
 from diptych.search.filters import read_filter
-from diptych.service.answers import CollectionDescription, FoundDocument, explained, found
+from diptych.service.answers import CollectionDescription, FoundDocument, PopulateAnswer, explained, found
 from diptych.service.inputs import accepted, require_words
 from diptych.service.served import Served, single
 from diptych.types import Document
@@ -116,8 +118,14 @@ class Tools:
             return InfoResult(collections=await asyncio.gather(*described))
 
     async def populate(
-        self, documents: Documents, collection: CollectionName = None, tenant: TenantName = None
-    ) -> PopulateResult:
+        self,
+        documents: Documents,
+        collection: CollectionName = None,
+        tenant: TenantName = None,
+        sync: SyncFlag = False,
+        dry_run: DryRun = False,
+        yes: YesFlag = False,
+    ) -> PopulateAnswer:
         """Bring documents into a collection. One with an id that is known replaces the document of that id.
 
         Documents that are in the collection already, unchanged, cost nothing: calling this again is safe.
@@ -126,9 +134,9 @@ class Tools:
             opened = self._served.collection(collection)
             _require_words(opened, [opened.handle.document_input(one.title, one.text) for one in documents])
             given = [Document(one.id, one.text, one.title, one.metadata) for one in documents]
+            options = {"sync": sync, "dry_run": dry_run, "max_deleted": 1.0 if yes else None}
             async with self._populating:
-                report = await asyncio.to_thread(_populated, opened, given, self._whose(tenant))
-            return PopulateResult.of(report)
+                return await asyncio.to_thread(_populated, opened, given, {**options, "tenant": self._whose(tenant)})
 
     def _whose(self, tenant: str | None) -> str | None:
         """The tenant of a call: the server's own, where it has one."""
@@ -177,6 +185,7 @@ def _pipeline(collection: Collection) -> str:
     return repr(Pipeline.from_config(collection.handle.search_config, collection.handle.slots))
 
 
-def _populated(collection: Collection, documents: list[Document], tenant: str | None) -> PopulateReport:
+def _populated(collection: Collection, documents: list[Document], options: dict[str, Any]) -> PopulateAnswer:
     with tempfile.TemporaryDirectory(prefix="diptych-mcp-") as folder:  # what is set aside is in the answer
-        return collection.populate(documents, report_path=Path(folder) / "set-aside.jsonl", tenant=tenant)
+        report_path = Path(folder) / "set-aside.jsonl"
+        return PopulateAnswer.of(collection.populate(documents, report_path=report_path, **options))

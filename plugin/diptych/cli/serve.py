@@ -52,6 +52,10 @@ def serve(
     ] = False,
     host: HostOption = LOCAL,
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="0 takes a free one.")] = 8000,
+    allow_writes: Annotated[
+        bool, typer.Option("--allow-writes", help="Let clients bring documents in: PUT /documents, POST /populate.")
+    ] = False,
+    max_upload: Annotated[int, typer.Option(min=1, metavar="N", help="Bytes of /populate, at most.")] = MOST.upload,
     api_keys_env: KeysOption = None,
     insecure: InsecureOption = False,
     allowed_hosts: HostsOption = None,
@@ -93,12 +97,14 @@ def serve(
 
     keys = Keys.from_environment(api_keys_env)
     require_key(host, keys, insecure=insecure)
-    limits = Limits(max_body, max_inputs, max_characters, concurrent=max_concurrent)
+    limits = Limits(max_body, max_inputs, max_characters, concurrent=max_concurrent, upload=max_upload)
     session: Session = context.obj
     with listen(host, port) as listening:
-        served = _served(session, configs, store, collections, adapters, encoders_only=encoders_only)
+        served = _served(
+            session, configs, store, collections, adapters, encoders_only=encoders_only, writes=allow_writes
+        )
         names = called(host, allowed_hosts or (), keys)
-        app = application(served, keys=keys, limits=limits, origins=cors_origin or (), hosts=names)
+        app = application(served, keys=keys, limits=limits, origins=cors_origin or (), hosts=names, writes=allow_writes)
         log_to_stderr(logging.WARNING if quiet else logging.INFO)
         _announce(address(listening, host), served, as_json=as_json)
         run(app, listening, grace=grace, bounds=Bounds(max_connections, header_seconds, idle_seconds))
@@ -112,11 +118,16 @@ def _served(
     adapters: list[str] | None,
     *,
     encoders_only: bool,
+    writes: bool,
 ) -> Served:
     from diptych.service.served import Served
 
+    if writes and (encoders_only or store is not None):
+        got = "--encoders-only" if encoders_only else f"--store {store}"
+        raise ConfigError("--allow-writes needs configs", got=got, do="name a config by -c FILE")
+
     if not encoders_only:
-        return opened(session, configs, store, collections, adapters=adapters or ())
+        return opened(session, configs, store, collections, adapters=adapters or (), create=writes)
     if store is not None:
         raise ConfigError(
             "--encoders-only opens no store", got=f"--store {store}", do="name a config, or leave one out"

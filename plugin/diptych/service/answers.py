@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from diptych.config.secrets import redacted
 from diptych.explain import Explanation, SlotScore
-from diptych.reports import CollectionInfo, SlotInfo
+from diptych.reports import CollectionInfo, PopulateReport, SlotInfo
 from diptych.types import Hit
 
 
@@ -132,6 +132,39 @@ class CollectionDescription(BaseModel):
         slots = [SlotDescription.of(slot) for slot in info.slots]
         facts = {"name": info.name, "documents": info.documents, "tenant_field": info.tenant_field}
         return cls(**facts, slots=slots, pipeline=pipeline)
+
+
+class SetAsideDocument(BaseModel):
+    """A document that was not brought in, and why."""
+
+    id: str
+    reason: str
+
+
+class PopulateAnswer(BaseModel):
+    """How many documents were new, changed, or in the collection already."""
+
+    collection: str
+    read: int
+    new: int
+    changed: int
+    unchanged: int
+    duplicates: int = Field(description="Documents whose id came twice.")
+    deleted: int = Field(description="Documents that `sync` deleted.")
+    deleted_examples: list[str] = Field(description="Ids of some of them.")
+    set_aside: int = Field(description="Documents that cannot be indexed.")
+    examples: list[SetAsideDocument] = Field(description="The first of those that cannot be indexed.")
+    warnings: list[str]
+    dry_run: bool = Field(description="Whether the counts say what would be done, and nothing was written.")
+
+    @classmethod
+    def of(cls, report: PopulateReport) -> PopulateAnswer:
+        """From the report of a populate."""
+        aside = [SetAsideDocument(id=one.id, reason=one.reason) for one in report.examples]
+        names = cls.model_fields.keys() - {"examples"}
+        facts = {name: getattr(report, name) for name in names}
+        facts |= {name: list(facts[name]) for name in ("deleted_examples", "warnings")}
+        return cls(**facts, examples=aside)
 
 
 def found(hits: Iterable[Hit]) -> list[FoundDocument]:

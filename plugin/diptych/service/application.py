@@ -30,6 +30,7 @@ from diptych.service.gate import Gate
 from diptych.service.keys import Keys
 from diptych.service.limits import Limits
 from diptych.service.metrics import Metrics
+from diptych.service.openapi import openapi
 from diptych.service.readiness import Readiness
 from diptych.service.refusals import LOG, Refused, refusal_of
 from diptych.service.rerank import rerank
@@ -37,6 +38,8 @@ from diptych.service.searching import search
 from diptych.service.served import Served
 from diptych.service.serving import Serving, json_of
 from diptych.service.watching import Watch
+from diptych.service.writes import Writes
+from diptych.service.writing import populate, put_documents
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -48,6 +51,7 @@ def application(
     limits: Limits | None = None,
     origins: Sequence[str] = (),
     hosts: Sequence[str] = (),
+    writes: bool = False,
 ) -> Starlette:
     """The service. It warms what it serves when it starts, and closes it when it ends.
 
@@ -57,14 +61,17 @@ def application(
         limits: how much one request may ask.
         origins: web pages that may ask from a browser (CORS); none unless given.
         hosts: names by which it may be called; any unless given.
+        writes: whether documents may be brought in.
     """
     metrics = Metrics()
     readiness = Readiness(served, lambda ready: metrics.ready.set(ready))
-    serving = Serving(served, keys or Keys(), limits or Limits(), metrics, Batches(metrics), readiness)
+    own = Writes() if writes else None
+    serving = Serving(served, keys or Keys(), limits or Limits(), metrics, Batches(metrics), readiness, own)
+    routes = [*ROUTES, *(WRITING if writes else ())]
     app = Starlette(
-        routes=ROUTES,
+        routes=routes,
         middleware=[
-            Middleware(Watch, serving=serving, routes=[route.path for route in ROUTES]),
+            Middleware(Watch, serving=serving, routes=[route.path for route in routes]),
             *_cors(origins),
             Middleware(Gate, keys=serving.keys, concurrent=serving.limits.concurrent, hosts=hosts, origins=origins),
         ],
@@ -90,6 +97,11 @@ async def metrics(request: Request) -> Response:
     """`GET /metrics`, for Prometheus."""
     own = Serving.of(request).metrics
     return Response(own.text(), headers={"Content-Type": own.content_type})
+
+
+async def description(request: Request) -> Response:
+    """`GET /openapi.json`: what can be asked, for generators of clients."""
+    return json_of(openapi(writes=Serving.of(request).writes is not None))
 
 
 def _answered(handler: Handler) -> Handler:
@@ -122,19 +134,25 @@ ROUTES = [
     Route("/healthz", healthz),
     Route("/readyz", readyz),
     Route("/metrics", metrics),
+    Route("/openapi.json", description),
+]
+WRITING = [
+    Route("/documents", _answered(put_documents), methods=["PUT"]),
+    Route("/populate", _answered(populate), methods=["POST"]),
 ]
 
 
 def _cors(origins: Sequence[str]) -> list[Middleware]:
     if not origins:
         return []
-    headers = ["Authorization", "Content-Type"]
-    return [Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=headers)]
+    methods, headers = ["GET", "POST", "PUT"], ["Authorization", "Content-Type"]
+    return [Middleware(CORSMiddleware, allow_origins=origins, allow_methods=methods, allow_headers=headers)]
 
 
 async def _no_such_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    known = ", ".join(f"{'/'.join(sorted((route.methods or set()) - {'HEAD'}))} {route.path}" for route in ROUTES)
+    routes = [*ROUTES, *(WRITING if Serving.of(request).writes else ())]
+    known = ", ".join(f"{'/'.join(sorted((route.methods or set()) - {'HEAD'}))} {route.path}" for route in routes)
     message = f"{error.detail}\n  where: {request.method} {request.url.path[:80]}\n  expected: {known}"
     return Refused(error.status_code, message, code="no_such_route", headers=error.headers).response()
 

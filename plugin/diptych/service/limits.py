@@ -18,6 +18,7 @@ class Limits:
         hits: that a search request may ask for or skip, all its queries together; more is 422.
         concurrent: requests that are under way at once, beside health and metrics; more is 429.
         body_seconds: until a body must have come; later is 408.
+        upload: bytes of the documents of a populate; more is 413.
     """
 
     body: int = 2 * 1024 * 1024
@@ -26,6 +27,7 @@ class Limits:
     hits: int = 10_000
     concurrent: int = 256
     body_seconds: float = 30.0
+    upload: int = 1024 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

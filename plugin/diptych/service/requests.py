@@ -16,6 +16,7 @@ from diptych.service.refusals import Refused
 
 Text = Annotated[str, Field(min_length=1)]
 MOST_FIELDS = 64  # keys of a request's object
+JSON = "application/json"
 INPUTS = ("input", "queries", "documents")
 INLINE = 16 * 1024  # bytes of a body that is read within the event loop; more are read in a thread
 
@@ -34,11 +35,18 @@ class _Foreign(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
 
+Texts = Annotated[
+    list[Text],
+    Field(fail_fast=True, min_length=1),
+    BeforeValidator(_listed, json_schema_input_type=Text | list[Text]),
+]
+
+
 class EmbeddingsRequest(_Foreign):
     """`POST /v1/embeddings`, as OpenAI has it; `input_type` says which side of the encoder reads the texts."""
 
     model: Text
-    input: Annotated[list[Text], Field(fail_fast=True, min_length=1), BeforeValidator(_listed)]  # one text alone, too
+    input: Texts  # one text alone, too
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int, Field(ge=1)] | None = None
     input_type: Literal["query", "document"] | None = None
@@ -50,12 +58,15 @@ class RerankDocument(_Foreign):
     text: str
 
 
+_Mapped = Annotated[RerankDocument, BeforeValidator(_mapped, json_schema_input_type=str | RerankDocument)]
+
+
 class RerankRequest(_Foreign):
     """`POST /rerank`, as Cohere has it."""
 
     model: Text | None = None
     query: Text
-    documents: Annotated[list[Annotated[RerankDocument, BeforeValidator(_mapped)]], Field(fail_fast=True, min_length=1)]
+    documents: Annotated[list[_Mapped], Field(fail_fast=True, min_length=1)]
     top_n: Annotated[int, Field(ge=1)] | None = None
     return_documents: bool = False
 
@@ -95,6 +106,29 @@ class SearchRequest(BaseModel):
         return [self.query] if self.query is not None else self.queries or []
 
 
+class DocumentsRequest(BaseModel):
+    """`PUT /documents`: each document has `id` and `text`, may have `title`, and `metadata` or further keys."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    documents: Annotated[list[dict[str, Any]], Field(fail_fast=True, min_length=1)]
+    collection: str | None = None
+    tenant: str | None = None
+    dry_run: bool = False
+
+
+class PopulateOptions(BaseModel):
+    """The query of `POST /populate`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    collection: str | None = None
+    tenant: str | None = None
+    sync: bool = Field(False, description="Delete the documents that are not among those of the body.")
+    dry_run: bool = Field(False, description="Count what would be done, and write nothing.")
+    yes: bool = Field(False, description="Let `sync` delete however many, not only `populate.max_deleted` of them.")
+
+
 Asked = TypeVar("Asked", bound=BaseModel)
 
 
@@ -104,7 +138,7 @@ async def read(request: Request, kind: type[Asked], limits: Limits) -> Asked:
     Raises:
         Refused: it is too large, comes too slowly, is not called JSON, or is no such request.
     """
-    _require_json(request)
+    require_kind(request, [JSON])
     try:
         async with asyncio.timeout(limits.body_seconds):
             body = await _body(request, limits.body)
@@ -142,23 +176,38 @@ def _require_few(given: dict[str, Any], limits: Limits) -> None:
         message = f"the request has too many keys\n  got: {len(given)}\n  expected: at most {MOST_FIELDS}"
         raise Refused(400, message, code="invalid_value")
     for name, value in given.items():
-        if (
-            name in INPUTS
-            and isinstance(value, list)
-            and len(value) > limits.inputs
-            and isinstance(value[0], str | dict)
-        ):
+        many = isinstance(value, list) and len(value) > limits.inputs
+        if name in INPUTS and many and isinstance(value[0], str | dict):
             raise _too_many(len(value), limits, name)
 
 
-def _require_json(request: Request) -> None:
-    """Raise Refused unless the body is said to be JSON. Any page may send a browser's user's text, but not JSON."""
+def read_query(request: Request, kind: type[Asked]) -> Asked:
+    """The query string as `kind`.
+
+    Raises:
+        Refused: it is none.
+    """
+    given = dict(request.query_params)
+    if len(given) > MOST_FIELDS:
+        raise Refused(400, "the query has too many keys", code="invalid_value")
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise _malformed(error) from None
+
+
+def require_kind(request: Request, kinds: Sequence[str]) -> None:
+    """Raise Refused unless the body is said to be of one of these media types.
+
+    Any web page may have a browser send text or a form to the service without leave, but not these.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+    json = kinds[0] == JSON and kind.startswith("application/") and kind.endswith("+json")
+    if kind not in kinds and not json:
         raise Refused(
             415,
-            f"the body is not said to be JSON\n  got: {kind[:80] or 'no Content-Type'}"
-            "\n  do: send the header Content-Type: application/json",
+            f"the body is of another type\n  got: {kind[:80] or 'no Content-Type'}"
+            f"\n  expected: {' or '.join(kinds)}\n  do: send the header Content-Type: {kinds[0]}",
             code="unsupported_media_type",
         )
 

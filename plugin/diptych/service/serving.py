@@ -16,6 +16,7 @@ from diptych.service.limits import Limits
 from diptych.service.metrics import Metrics
 from diptych.service.readiness import Readiness
 from diptych.service.served import Served
+from diptych.service.writes import Writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Serving:
     metrics: Metrics
     batches: Batches
     readiness: Readiness
+    writes: Writes | None = None  # None where nothing may be written
     started: int = field(default_factory=lambda: int(time.time()))
 
     @classmethod

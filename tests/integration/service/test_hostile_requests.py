@@ -28,6 +28,7 @@ JSON = {"Content-Type": "application/json"}
 BODIES: dict[str, Any] = {
     "/search": {"query": "cat", "limit": 3, "filter": {"must": [{"key": "letter", "match": {"value": "c"}}]}},
     "/v1/embeddings": {"model": "dense", "input": ["cat", "dog"], "encoding_format": "float"},
+    "/documents": {"documents": [{"id": "x", "text": "an animal", "letter": "x"}, {"id": "y", "text": "b"}]},
     "/rerank": {"query": "cat", "documents": ["a cat", {"text": "a dog"}], "top_n": 1},
 }
 SEARCHES = {"queries": ["cat", "dog"], "offset": 1, "slot": "dense", "with_payload": ["letter"], "explain": True}
@@ -50,11 +51,11 @@ def test_no_request_is_answered_by_a_fault_and_the_service_goes_on(
 ) -> None:
     caplog.set_level(logging.ERROR)
     drawn, faults, statuses = random.Random(17), [], set()
-    app = application(Served([animals(tmp_path, fakes)], adapters=["fake-reranker"], registry=fakes))
+    app = application(Served([animals(tmp_path, fakes)], adapters=["fake-reranker"], registry=fakes), writes=True)
     with served(app) as url, httpx.Client(base_url=url, timeout=60) as client:
         for number in range(COUNT):
             path, text = drawn_request(drawn)
-            answer = client.post(path, content=text, headers=JSON)
+            answer = client.request("PUT" if path == "/documents" else "POST", path, content=text, headers=JSON)
             statuses.add(answer.status_code)
             if answer.status_code >= 500:
                 faults.append((number, path, text[:500], answer.status_code, answer.text[:300]))

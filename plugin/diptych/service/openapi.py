@@ -1,0 +1,214 @@
+"""`openapi`: the service's OpenAPI document, made from the pydantic models that read requests and write answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, Field
+from pydantic.json_schema import models_json_schema
+
+from diptych import __version__
+from diptych.service.answers import PopulateAnswer, SearchAnswer
+from diptych.service.requests import (
+    DocumentsRequest,
+    EmbeddingsRequest,
+    PopulateOptions,
+    RerankRequest,
+    SearchRequest,
+)
+
+REFERENCE = "#/components/schemas/{model}"
+
+
+class Embedding(BaseModel):
+    """The vector of one input: numbers, or the base64 of float32 with the low byte first."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class Usage(BaseModel):
+    """Words and signs of the inputs: an estimate of tokens."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsAnswer(BaseModel):
+    """Vectors in the order of the inputs."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
+class ModelAnswer(BaseModel):
+    """A model that can be asked for."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    kind: Literal["dense", "reranker"]
+
+
+class ModelsAnswer(BaseModel):
+    """The models that can be asked for."""
+
+    object: Literal["list"]
+    data: list[ModelAnswer]
+
+
+class RerankedDocument(BaseModel):
+    """A document by its place in the request, with its score."""
+
+    index: int
+    relevance_score: float
+    document: dict[str, str] | None = Field(None, description="Where `return_documents` asks for it.")
+
+
+class RerankAnswer(BaseModel):
+    """Documents, best first."""
+
+    id: str
+    model: str
+    results: list[RerankedDocument]
+    meta: dict[str, Any]
+
+
+class StatusAnswer(BaseModel):
+    """The state of the service."""
+
+    status: Literal["ok", "ready", "starting", "failing"]
+
+
+class ErrorDetail(BaseModel):
+    """What happened and what to do."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorAnswer(BaseModel):
+    """An error, as OpenAI has it."""
+
+    error: ErrorDetail
+
+
+class Operation(NamedTuple):
+    """One method of one route."""
+
+    method: str
+    path: str
+    summary: str
+    answer: type[BaseModel] | None = None
+    asked: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
+    lines: bool = False
+    open: bool = False
+    errors: tuple[int, ...] = ()
+
+
+_REFUSALS = (400, 404, 408, 413, 415, 422, 429, 500, 503)
+_READS = (
+    Operation("post", "/search", "Search a collection", SearchAnswer, SearchRequest, errors=_REFUSALS),
+    Operation(
+        "post", "/v1/embeddings", "Vectors of texts", EmbeddingsAnswer, EmbeddingsRequest, errors=(*_REFUSALS, 502)
+    ),
+    Operation("get", "/v1/models", "What can be named as a model", ModelsAnswer),
+    Operation("get", "/v1/models/{model}", "One model", ModelAnswer, errors=(404,)),
+    *(
+        Operation("post", path, "Documents by relevance", RerankAnswer, RerankRequest, errors=(*_REFUSALS, 502))
+        for path in ("/rerank", "/v1/rerank", "/v2/rerank")
+    ),
+    Operation("get", "/healthz", "Whether the process answers", StatusAnswer, open=True),
+    Operation("get", "/readyz", "Whether all that is served can answer", StatusAnswer, open=True, errors=(503,)),
+    Operation("get", "/metrics", "Numbers for Prometheus"),
+    Operation("get", "/openapi.json", "This document"),
+)
+_WRITES = (
+    Operation(
+        "put", "/documents", "Bring some documents in", PopulateAnswer, DocumentsRequest, errors=(*_REFUSALS, 507)
+    ),
+    Operation(
+        "post",
+        "/populate",
+        "Bring in the documents of JSON lines",
+        PopulateAnswer,
+        query=PopulateOptions,
+        lines=True,
+        errors=(*_REFUSALS, 409, 507),
+    ),
+)
+
+
+def openapi(*, writes: bool = False) -> dict[str, Any]:
+    """The document, version 3.1.
+
+    Args:
+        writes: whether the routes that write are there.
+    """
+    operations = [*_READS, *(_WRITES if writes else ())]
+    models = {model for own in operations for model in (own.answer, own.asked) if model} | {ErrorAnswer}
+    ordered = sorted(models, key=lambda model: model.__name__)
+    _, schemas = models_json_schema([(model, "validation") for model in ordered], ref_template=REFERENCE)
+    paths: dict[str, dict[str, Any]] = {}
+    for own in operations:
+        paths.setdefault(own.path, {})[own.method] = _operation(own)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "diptych",
+            "version": __version__,
+            "summary": "Search in collections, encoders and rerankers",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas["$defs"],
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(own: Operation) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "summary": own.summary,
+        "operationId": f"{own.method}{own.path.title().replace('/', '').replace('{', '').replace('}', '')}",
+        "security": [] if own.open else [{}, {"key": []}],
+        "responses": {"200": _response("The answer.", own.answer)},
+    }
+    for status in own.errors:
+        answer = StatusAnswer if own.open else ErrorAnswer
+        found["responses"][str(status)] = _response("What went wrong, and what to do.", answer)
+    if own.asked is not None:
+        found["requestBody"] = {"required": True, "content": {"application/json": {"schema": _named(own.asked)}}}
+    if own.lines:
+        lines = {"schema": {"type": "string", "description": "A JSON object a line: id, text, title, further keys."}}
+        found["requestBody"] = {"required": True, "content": {"application/x-ndjson": lines}}
+    if parameters := [*_in_path(own.path), *_in_query(own.query)]:
+        found["parameters"] = parameters
+    return found
+
+
+def _response(description: str, model: type[BaseModel] | None) -> dict[str, Any]:
+    content = {"application/json": {"schema": _named(model)}} if model else {}
+    return {"description": description, "content": content} if content else {"description": description}
+
+
+def _named(model: type[BaseModel]) -> Mapping[str, str]:
+    return {"$ref": REFERENCE.format(model=model.__name__)}
+
+
+def _in_path(path: str) -> list[dict[str, Any]]:
+    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+
+
+def _in_query(model: type[BaseModel] | None) -> list[dict[str, Any]]:
+    fields = model.model_json_schema()["properties"] if model else {}
+    return [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in fields.items()]

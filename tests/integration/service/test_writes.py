@@ -1,0 +1,130 @@
+"""Documents that clients bring in, where the service allows it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from diptych import Collection, Registry
+from diptych.service.application import application
+from diptych.service.limits import Limits
+from diptych.service.served import Served
+from serving import ANIMALS, animals, served
+
+LINES = {"Content-Type": "application/x-ndjson"}
+
+
+@pytest.fixture
+def collection(tmp_path: Path, fakes: Registry) -> Collection:
+    """Closed by the service that it is served by."""
+    return animals(tmp_path, fakes)
+
+
+@pytest.fixture
+def client(collection: Collection, fakes: Registry) -> Iterator[httpx.Client]:
+    app = application(Served([collection], registry=fakes), writes=True, limits=Limits(upload=100_000))
+    with served(app) as url, httpx.Client(base_url=url, timeout=60) as made:
+        yield made
+
+
+def put(client: httpx.Client, *documents: Any, **further: Any) -> Any:
+    answer = client.put("/documents", json={"documents": documents, **further})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def populate(client: httpx.Client, rows: dict[str, str], **query: Any) -> httpx.Response:
+    lines = "".join(json.dumps({"id": key, "text": text}) + "\n" for key, text in rows.items())
+    return client.post("/populate", content=lines.encode(), params=query, headers=LINES)
+
+
+def found(client: httpx.Client, query: str) -> list[str]:
+    answer = client.post("/search", json={"query": query, "limit": 5}).json()
+    return [hit["id"] for hit in answer["results"][0]["hits"]]
+
+
+def test_documents_that_are_put_are_found_and_known_ones_are_replaced(client: httpx.Client) -> None:
+    report = put(client, {"id": "ape", "text": "the ape eats fruit", "title": "Ape", "letter": "a"})
+    assert (report["new"], report["changed"], report["collection"]) == (1, 0, "animals")
+    assert found(client, "ape fruit")[0] == "ape"
+    report = put(
+        client, {"id": "ape", "text": "the ape eats figs"}, {"id": "cat", "text": ANIMALS["cat"], "letter": "c"}
+    )
+    assert (report["new"], report["changed"], report["unchanged"]) == (0, 1, 1)
+
+
+def test_a_document_that_cannot_be_indexed_is_set_aside_with_the_reason_and_the_others_come_in(
+    client: httpx.Client, tmp_path: Path
+) -> None:
+    before = sorted(path.name for path in Path.cwd().iterdir())
+    report = put(client, {"id": "ape", "text": "an ape"}, {"id": "gnu"}, {"text": "no id"}, {"id": "yak", "text": 5})
+    assert (report["read"], report["new"], report["set_aside"]) == (4, 1, 3)
+    assert report["examples"][0]["id"] == "gnu"
+    assert "text" in report["examples"][0]["reason"]
+    assert sorted(path.name for path in Path.cwd().iterdir()) == before
+
+
+def test_a_dry_run_counts_and_writes_nothing(client: httpx.Client, collection: Collection) -> None:
+    report = put(client, {"id": "ape", "text": "an ape"}, dry_run=True)
+    assert (report["new"], report["dry_run"], collection.count()) == (1, True, 4)
+    answer = populate(client, {"cat": ANIMALS["cat"]}, sync="true", dry_run="true", yes="true").json()
+    assert (answer["deleted"], answer["dry_run"], collection.count()) == (3, True, 4)
+
+
+def test_json_lines_of_any_number_come_in(client: httpx.Client, collection: Collection) -> None:
+    report = populate(client, {str(n): f"text {n}" for n in range(500)}).json()
+    assert (report["read"], report["new"], collection.count()) == (500, 500, 504)
+    assert populate(client, {str(n): f"text {n}" for n in range(500)}).json()["unchanged"] == 500
+
+
+def test_a_sync_that_would_delete_too_many_is_refused_unless_it_is_confirmed(
+    client: httpx.Client, collection: Collection
+) -> None:
+    refused = populate(client, {"cat": ANIMALS["cat"]}, sync="true")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "sync_refused")
+    assert collection.count() == 4
+    report = populate(client, {"cat": ANIMALS["cat"]}, sync="true", yes="true").json()
+    assert (report["deleted"], collection.count()) == (3, 1)
+
+
+def test_lines_that_are_no_documents_are_set_aside_with_their_place(client: httpx.Client) -> None:
+    content = b'{"id": "ape", "text": "an ape"}\nnot json\n[1]\n{"id": "gnu", "text": "\\ud800"}\n'
+    report = client.post("/populate", content=content, headers=LINES).json()
+    assert (report["read"], report["new"], report["set_aside"]) == (4, 1, 3)
+    assert [one["id"] for one in report["examples"]][:2] == ["request.jsonl:2", "request.jsonl:3"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "headers", "status"),
+    [
+        ("PUT", "/documents", b'{"documents": []}', {"Content-Type": "application/json"}, 400),
+        ("PUT", "/documents", b'{"documents": [{}], "sync": true}', {"Content-Type": "application/json"}, 400),
+        ("PUT", "/documents", b'{"documents": [7]}', {"Content-Type": "application/json"}, 400),
+        ("PUT", "/documents", b"{}", {"Content-Type": "text/plain"}, 415),
+        ("POST", "/populate", b"{}", {"Content-Type": "text/plain"}, 415),
+        ("POST", "/populate", b"{}", {"Content-Type": "application/json"}, 415),
+        ("POST", "/populate?sinc=true", b"{}", LINES, 400),
+        ("POST", "/populate?sync=perhaps", b"{}", LINES, 400),
+        ("POST", "/populate?collection=plants", b"{}", LINES, 404),
+        ("POST", "/populate", b"[{}]", LINES, 400),
+        ("POST", "/populate", b"x" * 200_000, LINES, 413),
+    ],
+)
+def test_what_is_no_such_request_is_refused(
+    client: httpx.Client, method: str, path: str, content: bytes, headers: dict[str, str], status: int
+) -> None:
+    answer = client.request(method, path, content=content, headers=headers)
+    assert answer.status_code == status, answer.text
+    assert answer.json()["error"]["message"]
+
+
+def test_without_leave_nothing_can_be_written(collection: Collection, fakes: Registry) -> None:
+    with served(application(Served([collection], registry=fakes))) as url:
+        assert httpx.put(f"{url}/documents", json={"documents": [{"id": "a", "text": "b"}]}).status_code == 404
+        assert httpx.post(f"{url}/populate", content=b"{}", headers=LINES).status_code == 404
+        assert "/populate" not in httpx.get(f"{url}/openapi.json").json()["paths"]
