@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from diptych import errors, lazy_fastembed, lazy_models, vendor_telemetry
+from diptych import interrupts as interrupts
 from diptych.errors import DiptychError
 from diptych.hookspecs import hookimpl
 from diptych.protocols import (

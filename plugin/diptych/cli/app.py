@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
 
+from diptych import interrupts
 from diptych.cli import (
     adapters,
     adopt,
@@ -37,7 +39,7 @@ from diptych.cli import (
     tune,
 )
 from diptych.cli.helping import PlainGroup
-from diptych.cli.running import INTERRUPTED, command, end_now
+from diptych.cli.running import command
 from diptych.cli.session import Session
 
 EPILOG = (
@@ -118,9 +120,6 @@ def main(args: Sequence[str] | None = None, *, session: Session | None = None) -
         args: instead of `sys.argv[1:]`.
         session: where the commands take adapters from; everything installed unless given.
     """
-    try:
+    own = args is None  # else it is called within another program, which keeps its own Ctrl-C
+    with interrupts.leaving() if own else nullcontext():
         app(args=args, obj=session, prog_name="diptych")
-    except SystemExit as end:
-        if args is None and end.code == INTERRUPTED:  # the program itself, not a caller within another one
-            end_now(INTERRUPTED)
-        raise

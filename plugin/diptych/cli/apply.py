@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from diptych import interrupts
 from diptych.cli import plan as planning
 from diptych.cli.gate import show_gate
 from diptych.cli.options import CONFIG, ConfigOption, DebugOption, JsonOption
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from diptych.swap.source import SourceDocuments
 
 SHOWN = 5  # points without vector that are named
+RESUME = (
+    "nothing is lost and the collection answers as before: "
+    "diptych apply goes on where it stopped, diptych rollback gives it up"
+)
 
 
 def apply(
@@ -98,7 +103,8 @@ def apply(
     )
     if no_judgements:
         wanted = unjudged(wanted)
-    with session.stored(config, None, None) as opened, _resumable(), _documents(opened, source) as documents:
+    stored = session.stored(config, None, None)
+    with interrupts.resumable(RESUME), stored as opened, _documents(opened, source) as documents:
         report = _apply(opened, wanted, dataclasses.replace(options, documents=documents), as_json)
     write_json(dataclasses.asdict(report)) if as_json else _show(report)
 
@@ -143,16 +149,6 @@ def judgements(config: Config, queries: Path | None, qrels: Path | None) -> Judg
     if found is not None:
         parse_metrics([config.swap.gate.metric or found.metric])
     return found
-
-
-@contextmanager
-def _resumable() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        do = "diptych apply goes on where it stopped, diptych rollback gives it up"
-        say(stderr(), f"nothing is lost and the collection answers as before: {do}")
-        raise
 
 
 def _announce(opened: Collection, config: Config, again: frozenset[str]) -> None:

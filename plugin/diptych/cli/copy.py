@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from diptych import interrupts
 from diptych.cli.options import DebugOption, JsonOption
 from diptych.cli.output import stderr, stdout, write_json
 from diptych.cli.progress import Bars
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from diptych.config.cluster import ClusterConfig
     from diptych.copying import CopyReport
+
+RESUME = "what was copied stays; run it again to go on"
 
 
 def copy(
@@ -65,26 +68,22 @@ def copy(
     session: Session = context.obj
     ends = _End.of(source, from_api_key, session), _End.of(target, to_api_key, session)
     _require_lasting(ends[1])
-    try:
-        with _opened(ends, session) as clients, Bars() as bars:
-            from diptych.copying import copy_collection
+    with interrupts.resumable(RESUME), _opened(ends, session) as clients, Bars() as bars:
+        from diptych.copying import copy_collection
 
-            wanted = collection or ends[0].collection or _only(clients[0])
-            report = copy_collection(
-                clients[0],
-                wanted,
-                clients[1],
-                name or ends[1].collection or wanted,
-                batch=batch,
-                rate=rate,
-                verify=verify,
-                overwrite=overwrite,
-                progress=bars,
-                registry=session.registry,
-            )
-    except KeyboardInterrupt:
-        stderr().print("what was copied stays; run it again to go on")
-        raise
+        wanted = collection or ends[0].collection or _only(clients[0])
+        report = copy_collection(
+            clients[0],
+            wanted,
+            clients[1],
+            name or ends[1].collection or wanted,
+            batch=batch,
+            rate=rate,
+            verify=verify,
+            overwrite=overwrite,
+            progress=bars,
+            registry=session.registry,
+        )
     write_json(dataclasses.asdict(report)) if as_json else _show(report)
 
 

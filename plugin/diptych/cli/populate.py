@@ -6,6 +6,7 @@ import dataclasses
 import gzip
 import sys
 from collections.abc import Iterable, Iterator, Sequence, Sized
+from contextlib import nullcontext
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diptych import interrupts
 from diptych.cli.options import (
     CONFIG,
     ConfigOption,
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from diptych.collection import Collection
     from diptych.populate import Source
     from diptych.reports import PopulateReport
+
+RESUME = "what was written stays; run it again to go on"
 
 
 class Engines(StrEnum):
@@ -109,24 +113,20 @@ def populate(
     kinds = parse_types(types or [])
     opened = [open_source(path, format=format, types=kinds, **columns) for path in sources]
     session: Session = context.obj
-    try:
-        with _opened(session, config, dry_run) as collection, Bars() as bars:
-            documents = together(counted(opened))
-            result = bring_in(  # not by the collection, which would log what is printed below
-                collection.handle,
-                documents,
-                sync=sync,
-                dry_run=dry_run,
-                max_deleted=1 if yes else None,
-                progress=bars,
-                report_path=report,
-                engine=chosen,
-                tenant=tenant,
-            )
-    except KeyboardInterrupt:
-        if not dry_run:
-            stderr().print("what was written stays; run it again to go on")
-        raise
+    kept = nullcontext() if dry_run else interrupts.resumable(RESUME)
+    with kept, _opened(session, config, dry_run) as collection, Bars() as bars:
+        documents = together(counted(opened))
+        result = bring_in(  # not by the collection, which would log what is printed below
+            collection.handle,
+            documents,
+            sync=sync,
+            dry_run=dry_run,
+            max_deleted=1 if yes else None,
+            progress=bars,
+            report_path=report,
+            engine=chosen,
+            tenant=tenant,
+        )
     show_report(result, as_json=as_json)
 
 

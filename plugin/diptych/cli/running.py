@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-import signal
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import typer
 
+from diptych import interrupts
 from diptych.cli.helping import PlainCommand
 from diptych.cli.output import stderr, write_error
 from diptych.errors import DiptychError, GateFailed
@@ -34,29 +32,13 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
     app.command(name, cls=PlainCommand)(run)
 
 
-def end_now(code: int) -> None:
-    """End the process where threads go on that nobody can stop, such as one in a call that hangs.
-
-    Python would wait for them, for daemons of its thread pools too. Stores are left as after a kill, which they are
-    made for.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient Ctrl-C would only add a traceback
-    until = time.monotonic() + 0.5
-    threads = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
-    for thread in threads:
-        thread.join(max(0.0, until - time.monotonic()))
-    if any(thread.is_alive() for thread in threads):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
 @contextmanager
 def _handled(*, as_json: bool, debug: bool) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
         stderr().print("interrupted")
+        interrupts.said()
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         # Python flushes standard output once more when it ends; that must go nowhere.

@@ -1,0 +1,117 @@
+"""Ctrl-C ends the `diptych` command within two seconds, whatever it is doing; a second one ends it at once.
+
+The first is a KeyboardInterrupt, so that what is open is closed. Not everything can be waited for: an encoder finishes
+its batch in native code, a thread pool joins its threads, a library that is being imported turns the exception into an
+abort. So a thread ends the process after `GRACE` seconds, and while a module is being imported it ends at once. That is
+what a kill does, and populate, apply, copy and train go on after a kill. It leaves without Python's own shutdown, which
+waits for threads and lets native ones abort.
+
+Programs that import diptych keep their own handler: only the command installs this one, when this module is imported,
+since what comes after it takes a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import PurePath
+from types import FrameType
+
+EXIT = 130  # as shells say of a program that Ctrl-C ended
+GRACE = 1.2  # seconds for what is open to be closed
+SHOW_CURSOR = b"\r\x1b[?25h\x1b[K"  # a progress bar hides it, and clears its line no more
+IMPORTING = "<frozen importlib"
+
+_state = {"first": False, "said": False}
+_hints: list[str] = []
+
+
+def install() -> None:
+    """Handle Ctrl-C from now on, in the main thread of a process that does not ignore it."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) not in (
+        signal.SIG_IGN,
+        _interrupt,
+    ):
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def install_for_command() -> None:
+    """Handle Ctrl-C if this process is the command, by its script or `python -m diptych`: imports take a while."""
+    script = PurePath(sys.argv[0]).stem if sys.argv else ""
+    module = sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] if "-m" in sys.orig_argv else []
+    if script == "diptych" or (script == "-m" and module == ["diptych"]):
+        install()
+
+
+@contextlib.contextmanager
+def resumable(hint: str) -> Iterator[None]:
+    """While this goes on, whoever interrupts it is told the hint."""
+    _hints.append(hint)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not _state["said"]:
+            sys.stderr.write(f"{hint}\n")
+        raise
+    finally:
+        _hints.remove(hint)
+
+
+@contextlib.contextmanager
+def leaving() -> Iterator[None]:
+    """Run the command; after a Ctrl-C it ends without waiting for threads that are still at work."""
+    install()
+    try:
+        yield
+    finally:
+        if _state["first"]:
+            if not _state["said"]:
+                sys.stderr.write("interrupted\n")
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(Exception):  # a pipe that nobody reads any more
+                    stream.flush()
+            os._exit(EXIT)
+        _state["first"] = True  # from here on Python waits for threads, and an exception would only be printed
+
+
+def said() -> None:
+    """The user has been told."""
+    _state["said"] = True
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    if _state["first"] or _importing(frame):
+        _leave()
+    _state["first"] = True
+    threading.Thread(target=_leave_later, name="interrupt", daemon=True).start()
+    raise KeyboardInterrupt
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(IMPORTING):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _leave_later() -> None:
+    time.sleep(GRACE)
+    _leave()
+
+
+def _leave() -> None:
+    """End the process now. Written past Python's buffers, whose locks another thread may hold."""
+    lines = [] if _state["said"] else [*_hints, "interrupted"]
+    text = "".join(f"{line}\n" for line in lines).encode()
+    with contextlib.suppress(OSError):
+        os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + text)
+    os._exit(EXIT)
+
+
+install_for_command()

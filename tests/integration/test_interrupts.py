@@ -1,0 +1,159 @@
+"""Ctrl-C at any moment of any command: exit code 130 and no traceback, and the next run of the command goes on.
+
+DIPTYCH_INTERRUPTS says how often each command is interrupted (2). How long each took is printed (`pytest -s`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TIMES = int(os.environ.get("DIPTYCH_INTERRUPTS", "2"))
+COMMAND = Path(sys.executable).with_name("diptych")
+PENDING = 4  # the exit code of a plan with changes
+BROKEN = ("Traceback", "terminate called", "Fatal Python", "Exception ignored", "core dumped")
+IMPORTED = "_pydantic_core"  # a library that is loaded once diptych handles Ctrl-C
+WORDS = ("audio", "convert", "files", "music", "network", "picture", "print", "scan", "sound", "video")
+LEXICAL = {"lexical": {"adapter": "bm25", "language": "english"}}
+DENSE = {"dense": {"adapter": "sentence-transformers", "model": "all-MiniLM-L6-v2", "device": "cpu"}}
+
+
+class Folder:
+    """A folder with a config, a corpus and judged queries, in which commands are run."""
+
+    def __init__(self, path: Path, slots: dict[str, object], documents: int) -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+        self.configure(slots)
+        texts = [f"number{n} " + " ".join(random.Random(n).choices(WORDS, k=30)) for n in range(documents)]
+        lines = [json.dumps({"_id": str(n), "text": text}) for n, text in enumerate(texts)]
+        (path / "corpus.jsonl").write_text("\n".join(lines) + "\n")
+        queries = [json.dumps({"_id": f"q{n}", "text": " ".join(texts[n].split()[:4])}) for n in range(30)]
+        (path / "queries.jsonl").write_text("\n".join(queries) + "\n")
+        judged = [f"q{n}\t{n}\t1" for n in range(30)]
+        (path / "qrels.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *judged]) + "\n")
+
+    def configure(self, slots: dict[str, object]) -> None:
+        evaluate = {"queries": "queries.jsonl", "qrels": "qrels.tsv"}
+        config = {"store": "edge:./store", "collection": "c", "slots": slots, "evaluate": evaluate}
+        (self.path / "diptych.yaml").write_text(json.dumps(config))
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        environment = {**os.environ, "XDG_CACHE_HOME": str(self.path.parent / "cache")}
+        return subprocess.Popen(
+            [str(COMMAND), *words],
+            cwd=self.path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: str, codes: tuple[int, ...] = (0,)) -> float:
+        """Run a command to its end; the seconds that it took."""
+        begin = time.monotonic()
+        process = self.start(*words)
+        out, said = process.communicate(timeout=600)
+        assert process.returncode in codes, f"{words}: {process.returncode}\n{out}{said}"
+        return time.monotonic() - begin
+
+    def interrupt(self, after: float, *words: str, presses: int = 1) -> tuple[int, str, float]:
+        """Start a command and press Ctrl-C after so many seconds: exit code, standard error, and how long it took."""
+        process = self.start(*words)
+        until = time.monotonic() + after
+        handled = Path(f"/proc/{process.pid}/maps")
+        while process.poll() is None and (time.monotonic() < until or IMPORTED not in maps(handled)):
+            time.sleep(0.005)
+        begin = time.monotonic()
+        for _ in range(presses):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.05)
+        _, said = process.communicate(timeout=120)
+        return process.returncode, said, time.monotonic() - begin
+
+
+def maps(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        return IMPORTED  # the process has ended
+
+
+def interrupted_at_random(folder: Folder, *words: str, codes: tuple[int, ...] = (0,), restore: bool = False) -> None:
+    """Interrupt a command at random moments, once or twice at once; then it runs to its end."""
+    kept = folder.path.with_name("kept")
+    if restore:
+        shutil.copytree(folder.path, kept)
+    whole = folder.run(*words, codes=codes)
+    for number in range(TIMES):
+        if restore:
+            shutil.rmtree(folder.path)
+            shutil.copytree(kept, folder.path)
+        presses = 1 + number % 2
+        after = random.Random(f"{words} {number}").uniform(0, whole)
+        code, said, seconds = folder.interrupt(after, *words, presses=presses)
+        print(f"{words[0]}: {presses} x Ctrl-C after {after:.2f} of {whole:.2f} s took {seconds:.2f} s: {code}")
+        # -2: Python has given the signal back to the system, since it ends
+        assert code in (130, -signal.SIGINT, *codes), f"exit code {code} after {after:.2f} s\n{said}"
+        assert not any(word in said for word in BROKEN), said
+        assert code != 130 or "interrupted" in said
+    folder.run(*words, codes=codes)
+
+
+@pytest.fixture
+def lexical(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "folder", dict(LEXICAL), 2000)
+
+
+@pytest.fixture
+def dense(tmp_path: Path) -> Folder:
+    pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
+    return Folder(tmp_path / "folder", {**LEXICAL, **DENSE}, 300)
+
+
+def test_populate_and_search_by_words(lexical: Folder) -> None:
+    interrupted_at_random(lexical, "populate", "corpus.jsonl", restore=True)
+    interrupted_at_random(lexical, "search", "convert audio")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [("plan",), ("apply",)])
+def test_a_swap_by_words(lexical: Folder, words: tuple[str, ...]) -> None:
+    lexical.run("populate", "corpus.jsonl")
+    lexical.configure({"lexical": {"adapter": "bm25", "language": "german"}})
+    interrupted_at_random(lexical, *words, codes=(0, PENDING) if words == ("plan",) else (0,), restore=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("evaluate",),
+        ("copy", "diptych.yaml", "edge:./other"),
+        ("info",),
+        ("doctor",),
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_reads_a_collection(lexical: Folder, words: tuple[str, ...]) -> None:
+    lexical.run("populate", "corpus.jsonl")
+    interrupted_at_random(lexical, *words, restore=True)
+
+
+@pytest.mark.slow
+def test_commands_that_load_torch(dense: Folder) -> None:
+    interrupted_at_random(dense, "populate", "corpus.jsonl", restore=True)
+    interrupted_at_random(dense, "search", "convert audio")
+    interrupted_at_random(dense, "evaluate")
+    dense.configure({**LEXICAL, "dense": {**DENSE["dense"], "max_length": 64}})
+    shutil.rmtree(dense.path.with_name("kept"))
+    interrupted_at_random(dense, "apply", "--no-gate", restore=True)
