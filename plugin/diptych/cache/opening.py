@@ -24,7 +24,7 @@ from diptych.errors import DiptychError
 FORMAT = 1  # in the name too: releases that write different formats leave each other's files alone
 FILE = f"embeddings-{FORMAT}.sqlite"
 APPLICATION = 0x44697074  # "Dipt", where SQLite keeps whose file it is
-BUSY = 10.0  # seconds to wait for another process
+BUSY = 30.0  # seconds to wait for another process, which a busy machine may not run for many of them
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 

@@ -32,7 +32,7 @@ SCHEMA = (
 KEYS = 500  # in one statement; SQLite before 3.32 takes 999
 TOUCH = 600  # seconds after which a use is noted again: a corpus read twice in a row is not written twice
 WAL_SHARE, WAL_MOST = 8, 16_000_000  # of the bytes allowed, what is left to the log beside the file
-PATIENCE = 200  # milliseconds to wait for others until the log can be emptied
+PATIENCE = 200  # milliseconds to wait for others until the log can be emptied, while it has room
 EVICTED = 32  # a clean-up frees at least this part of the file, so that not every write needs one
 VACUUMED = 64  # pages given back at a time
 Row = tuple[bytes, bytes]  # key, packed vector
@@ -85,13 +85,15 @@ class VectorTable:
     def store(self, digest: bytes, label: str, rows: Sequence[Row]) -> None:
         """Keep the rows, in one transaction unless they are very many bytes; a key that is there stays as it is.
 
-        While another process keeps the log from being emptied nothing more is kept.
+        Where another process keeps the log from being emptied this waits for it, as for a process that writes.
+
+        Raises:
+            sqlite3.OperationalError: it waited for as long as `opening.BUSY` says.
         """
         self._shrink()
         for piece in self._fitting(rows):
             with self._lock:
-                if self._logged() > self._log // 2 and not self._empty_log():
-                    return
+                self._wait_for_log()
                 with self._writing():
                     self._make_room(piece)
                     self._insert(self._space(digest, label), piece)
@@ -231,12 +233,21 @@ class VectorTable:
         except FileNotFoundError:
             return 0
 
-    def _empty_log(self) -> bool:
-        """Bring the log into the file, waiting a moment for those who read; whether that was done.
+    def _wait_for_log(self) -> None:
+        """Have room in the log: what was never written would be encoded again, so a busy machine is waited for.
+
+        A process may be stopped for seconds within a read, which lasts microseconds otherwise.
+        """
+        if self._logged() > self._log // 2 and not self._empty_log(self._timeout):
+            seconds = self._timeout / 1000
+            raise sqlite3.OperationalError(f"another process has kept the log of the cache in use for {seconds:g} s")
+
+    def _empty_log(self, patience: int = PATIENCE) -> bool:
+        """Bring the log into the file, waiting `patience` milliseconds for those who read; whether that was done.
 
         SQLite's own way waits for nobody, so between several busy processes the log would grow for ever.
         """
-        self._base.execute(f"PRAGMA busy_timeout={PATIENCE}").fetchall()
+        self._base.execute(f"PRAGMA busy_timeout={patience}").fetchall()
         try:
             ((busy, _, _),) = self._base.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             return not busy
