@@ -141,7 +141,7 @@ class EmbeddingCache:
             return otherwise
         try:
             return work(self._table())
-        except (CacheError, OSError, sqlite3.Error) as error:
+        except Exception as error:  # of a damaged file anything may come, and it must cost no document
             self._give_up(error)
             return otherwise
 
@@ -165,7 +165,8 @@ class EmbeddingCache:
         with suppress(CacheError, OSError, sqlite3.Error):
             aside = is_damage(error) and set_aside(self.folder)
         next_time = "; the next run begins it anew" if aside else ""
-        reason = "; ".join(str(error).split("\n  "))
+        known = isinstance(error, CacheError | OSError | sqlite3.Error)
+        reason = "; ".join(str(error).split("\n  ")) if known else f"{type(error).__name__}: {error}"
         self._warnings.append(f"the embedding cache was left out{next_time}: {reason} ({self.path})")
 
 

@@ -18,18 +18,28 @@ from typing import IO
 import portalocker
 
 from diptych.cache.folder import make_folder
-from diptych.cache.table import PAGE, SCHEMA, VectorTable
+from diptych.cache.table import PAGE, SCHEMA, TABLES, VectorTable
 from diptych.errors import DiptychError
 
 FORMAT = 1  # in the name too: releases that write different formats leave each other's files alone
 FILE = f"embeddings-{FORMAT}.sqlite"
 APPLICATION = 0x44697074  # "Dipt", where SQLite keeps whose file it is
 BUSY = 30.0  # seconds to wait for another process, which a busy machine may not run for many of them
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_DAMAGED = (
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_ERROR,  # tables or columns of ours are gone
+    sqlite3.SQLITE_CONSTRAINT,  # rows contradict one another
+    sqlite3.SQLITE_MISMATCH,
+)
 
 
 class CacheError(DiptychError):
     """The embedding cache cannot be used; work goes on without it."""
+
+
+class DamagedCache(CacheError):
+    """The file is a cache of diptych, or was one."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +82,20 @@ def set_aside(folder: Path) -> bool:
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether the error says that the content of the file is broken."""
-    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+    """Whether the error says that the content of the file is broken.
+
+    A value of another type than was written, or a name that is no text, is an error of Python's.
+    """
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+    return isinstance(error, DamagedCache | TypeError | ValueError | LookupError | ArithmeticError)
 
 
 def _open(folder: Path, limit: int, clock: Callable[[], float], notice: str) -> OpenTable:
     users = _lock(folder / "users.lock", portalocker.LockFlags.SHARED)
     try:
         return OpenTable(VectorTable(_connected(folder / FILE), limit=limit, clock=clock), notice, users)
-    except sqlite3.Error as error:
+    except Exception as error:  # of a damaged file anything may come
         users.close()
         if notice or not is_damage(error):
             raise
@@ -123,6 +138,9 @@ def _create(base: sqlite3.Connection) -> None:
 def _require_ours(base: sqlite3.Connection, path: Path) -> None:
     found = tuple(base.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
     if found != (APPLICATION, FORMAT):
+        tables = {name for (name,) in base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables == TABLES:
+            raise DamagedCache("the head of the embedding cache is damaged", where=path, got=found)
         raise CacheError(
             "the file in the place of the embedding cache is a database of another program",
             where=path,

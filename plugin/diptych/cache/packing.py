@@ -31,8 +31,10 @@ def pack(key: bytes, vector: Vector) -> bytes | None:
     return _SUM.pack(zlib.crc32(body, zlib.crc32(key))) + body if body is not None else None
 
 
-def unpack(key: bytes, packed: bytes) -> Vector | None:
-    """The vector, which may be written to; None when the bytes are damaged or belong to another key."""
+def unpack(key: bytes, packed: object) -> Vector | None:
+    """The vector, which may be written to; None when the bytes are damaged, none at all, or belong to another key."""
+    if not isinstance(packed, bytes):
+        return None
     body = packed[_SUM.size :]
     if len(body) < _HEAD.size or _SUM.unpack_from(packed)[0] != zlib.crc32(body, zlib.crc32(key)):
         return None

@@ -29,6 +29,7 @@ SCHEMA = (
     "CREATE INDEX IF NOT EXISTS entries_used ON entries (used)",
     "CREATE TABLE IF NOT EXISTS vectors (id INTEGER PRIMARY KEY, packed BLOB NOT NULL)",
 )
+TABLES = {"spaces", "models", "entries", "vectors"}
 KEYS = 500  # in one statement; SQLite before 3.32 takes 999
 TOUCH = 600  # seconds after which a use is noted again: a corpus read twice in a row is not written twice
 WAL_SHARE, WAL_MOST = 8, 16_000_000  # of the bytes allowed, what is left to the log beside the file
@@ -74,7 +75,8 @@ class VectorTable:
         with self._lock:
             for piece in _pieces(keys, KEYS):
                 for key, packed, identifier, used in self._base.execute(_FIND.format(_marks(piece)), piece):
-                    found[key] = packed
+                    if isinstance(key, bytes):  # of a damaged file anything may come
+                        found[key] = packed
                     if used <= now - TOUCH:
                         stale.append((now, identifier))
             if stale:
@@ -128,7 +130,7 @@ class VectorTable:
         """Drop everything, and give the space back to the file system."""
         with self._lock:
             with self._writing():
-                for table in ("vectors", "entries", "spaces", "models"):
+                for table in sorted(TABLES):
                     self._base.execute(f"DELETE FROM {table}")
             self._vacuum(self._pragma("freelist_count"))
             self._empty_log()
@@ -146,7 +148,9 @@ class VectorTable:
                 (key, space, now, len(packed)),
             )
             if entry.rowcount:
-                self._base.execute("INSERT INTO vectors VALUES (?, ?)", (entry.lastrowid, packed))
+                self._base.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?)", (entry.lastrowid, packed))
+            elif self._base.execute(_LOST, (key,)).fetchone() != (1,):  # damage; else another process was first
+                raise ValueError("an entry of the cache has no vector")
 
     def _space(self, digest: bytes, label: str) -> int:
         self._base.execute("INSERT OR IGNORE INTO spaces (digest, label) VALUES (?, ?)", (digest, label))
@@ -260,6 +264,7 @@ class VectorTable:
 
 
 _FIND = "SELECT key, packed, id, used FROM entries JOIN vectors USING (id) WHERE key IN ({})"
+_LOST = "SELECT count(vectors.id) FROM entries LEFT JOIN vectors USING (id) WHERE key = ?"
 _USAGE = (
     "SELECT label, count(*), sum(size) FROM entries JOIN spaces ON spaces.id = space GROUP BY space ORDER BY 3 DESC"
 )

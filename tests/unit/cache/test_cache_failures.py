@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import sqlite3
 import stat
@@ -143,6 +144,71 @@ def test_damage_anywhere_costs_vectors_and_nothing_else(
             assert all(np.array_equal(np.asarray(vector), np.ones(1000)) for vector in found)
     assert (space.hits, space.misses) == (300, 0)
     assert cache.take_warnings() == []
+
+
+DAMAGES = int(os.environ.get("DIPTYCH_CACHE_DAMAGES", "60"))  # 2,000 where somebody has a minute
+
+
+def damaged(content: bytes, rng: random.Random) -> bytes:
+    """The file after one of the accidents that befall files: bits, bytes, blanks, exchanged pages, a lost end."""
+    found = bytearray(content)
+    page = table.PAGE * rng.randrange(len(found) // table.PAGE)
+    kind = rng.choice(["bits", "head", "page", "blank", "exchange", "cut"])
+    ranges = {"bits": (0, len(found), 200), "head": (0, 2000, 4), "page": (page, page + table.PAGE, 6)}
+    first, last, most = ranges.get(kind, (0, 1, 0))
+    for _ in range(rng.randint(min(1, most), most)):
+        found[rng.randrange(first, last)] = rng.randrange(256)
+    if kind == "blank":
+        found[page : page + table.PAGE] = bytes(table.PAGE)
+    if kind == "exchange":
+        other = table.PAGE * rng.randrange(len(found) // table.PAGE)
+        one, two = bytes(found[page : page + table.PAGE]), bytes(found[other : other + table.PAGE])
+        found[page : page + table.PAGE], found[other : other + table.PAGE] = two, one
+    return bytes(found[: rng.randrange(len(found))] if kind == "cut" else found)
+
+
+def test_no_damage_costs_a_document_or_gives_a_wrong_vector(filled: EmbeddingCache, namespace: MakeNamespace) -> None:
+    """The values, names and head of a database are as exposed as its pages: what comes of them are any errors."""
+    whole, rng = filled.path.read_bytes(), random.Random(7)
+    kept = 0
+    for number in range(DAMAGES):
+        folder = filled.folder.parent / f"damaged {number}"
+        folder.mkdir()
+        (folder / opening.FILE).write_bytes(damaged(whole, rng))
+        for _ in range(3):
+            with EmbeddingCache(folder, limit=16_000_000) as cache:
+                space = namespace(cache)
+                found = space.encode(TEXTS, ones)
+                assert all(np.array_equal(np.asarray(vector), np.ones(1000)) for vector in found), number
+        kept += space.hits == len(TEXTS)
+        shutil.rmtree(folder)
+    assert kept >= 0.95 * DAMAGES, "a damaged file is begun anew, so that it is of use again"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE entries SET used = x'00'",
+        "UPDATE entries SET used = 'yesterday'",
+        "UPDATE vectors SET packed = 7",
+        "DELETE FROM vectors",
+        "DELETE FROM entries",
+        "DROP TABLE spaces",
+        "ALTER TABLE entries RENAME COLUMN space TO room",
+        "PRAGMA application_id = 1",
+        "PRAGMA user_version = 77",
+    ],
+)
+def test_content_that_contradicts_itself_is_begun_anew(
+    filled: EmbeddingCache, namespace: MakeNamespace, statement: str
+) -> None:
+    with closing(sqlite3.connect(filled.path, isolation_level=None)) as base:
+        base.execute(statement)
+    for _ in range(3):
+        with EmbeddingCache(filled.folder, limit=16_000_000) as cache:
+            space = namespace(cache)
+            assert all(np.array_equal(np.asarray(vector), np.ones(1000)) for vector in space.encode(TEXTS, ones))
+    assert (space.hits, cache.take_warnings()) == (300, [])
 
 
 def test_a_damaged_file_that_somebody_has_open_is_left_until_nobody_has(
