@@ -269,13 +269,17 @@ def load(kind: str, folder: ModelFolder, options: TorchOptions, **more: Any) -> 
 
     Args:
         more: constructor arguments of that class alone.
+
+    Raises:
+        ModelError: weights are missing, too many or of another shape.
     """
     processor.import_torch()
     from diptych_adapters.quiet import quiet
+    from diptych_adapters.weights import check_complete, check_modules, recorded
 
     made = getattr(import_module("sentence_transformers"), kind)
-    with _loading, quiet():
-        return made(
+    with _loading, quiet(), recorded() as loads:
+        model = made(
             str(folder.path),
             device=options.device if options.backend in ("torch", "auto") else "cpu",
             trust_remote_code=options.trust_remote_code,
@@ -283,6 +287,9 @@ def load(kind: str, folder: ModelFolder, options: TorchOptions, **more: Any) -> 
             model_kwargs=model_kwargs(options),
             **more,
         ).eval()
+        check_complete(loads, folder, model)
+        check_modules(model, folder)
+    return model
 
 
 def model_kwargs(options: TorchOptions) -> dict[str, Any]:

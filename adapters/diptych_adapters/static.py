@@ -7,12 +7,15 @@ from typing import Any, Self
 
 import numpy as np
 from model2vec import StaticModel
+from safetensors import safe_open
 
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters import fingerprints
 from diptych_adapters.model_options import StaticOptions
 from diptych_adapters.models import ModelError, ModelFolder, resolve
+
+TABLES, BESIDE = {"embeddings", "embedding.weight"}, {"weights", "mapping"}  # keys of weights
 
 
 class StaticEncoder:
@@ -106,6 +109,7 @@ def _foreign_steps(folder: ModelFolder) -> list[str] | None:
 
 
 def _load(folder: ModelFolder, truncate_dim: int | None) -> StaticModel:
+    _check_keys(folder)
     model = StaticModel.from_pretrained(folder.path)
     if truncate_dim is not None and truncate_dim > model.dim:
         raise ModelError(
@@ -116,3 +120,23 @@ def _load(folder: ModelFolder, truncate_dim: int | None) -> StaticModel:
     if _foreign_steps(folder) is not None:
         model.unk_token_id = None
     return model
+
+
+def _check_keys(folder: ModelFolder) -> None:
+    """Refuse a file without the table, or with weights that nothing would read.
+
+    Raises:
+        ModelError: naming the keys.
+    """
+    files = [part / "model.safetensors" for part in folder.module_folders()]
+    for file in (file for file in files if file.is_file()):
+        with safe_open(file, "numpy") as weights:
+            keys = set(weights.keys())
+        if not keys & TABLES or keys - TABLES - BESIDE:
+            raise ModelError(
+                f"the weights of model {folder.name!r} are not those of a static embedding",
+                where=file,
+                got=", ".join(sorted(keys)) or "none",
+                expected=f"{' or '.join(sorted(TABLES))}, and beside it at most {' and '.join(sorted(BESIDE))}",
+                do="download or save the model again",
+            )

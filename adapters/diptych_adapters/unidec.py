@@ -18,6 +18,7 @@ from diptych_adapters.model_options import UniDECOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipelines import Pipeline, find, load, prompts_of
 from diptych_adapters.sentence_transformers import check_dense
+from diptych_adapters.weights import check_modules
 
 LABELS = "labels"
 ASKED, JOINT = "classifier_embedding", "joint_embedding"  # features
@@ -62,6 +63,7 @@ class UniDECEncoder(Pipeline):
         labels = ModelFolder(folder.path / LABELS, folder.name, folder.source)
         self._digests = fingerprints.digests([*folder.module_folders(), *labels.module_folders()])
         self._table: Any = SentenceTransformer(str(labels.path), device="cpu", local_files_only=True).eval()
+        check_modules(self._table, labels)
         self._classifier = options.head == "classifier"
         self._split, self._width = (int(one.get_embedding_dimension() or 0) for one in (self.model, self._table))
         self.dimension: int = self._width if self._classifier else self._split + self._width

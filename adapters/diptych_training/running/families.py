@@ -48,21 +48,27 @@ class Family:
             given: more for the model's class, such as `num_labels`.
 
         Raises:
-            ModelError: it is not found, or its weights are pickled.
+            ModelError: it is not found, its weights are pickled, or are not those of its config.
         """
         import torch
+
+        from diptych_adapters.weights import check_complete, check_modules, recorded
 
         folder = resolve(name)
         check_safe(folder, trust_remote_code=False, allow_pickle_weights=False)
         kwargs = {"dtype": torch.float32, **given.pop("model_kwargs", {})}
-        model = self.model(
-            str(folder.path),
-            device=device(options.device),
-            model_kwargs=kwargs,
-            config_kwargs=_dropout(folder, options),
-            trust_remote_code=False,
-            **given,
-        )
+        with recorded() as loads:
+            model = self.model(
+                str(folder.path),
+                device=device(options.device),
+                model_kwargs=kwargs,
+                config_kwargs=_dropout(folder, options),
+                trust_remote_code=False,
+                **given,
+            )
+        headless = self.kind == "reranker" and not _classifies(folder)
+        check_complete(loads, folder, model, fresh_head=headless)
+        check_modules(model, folder)
         if options.max_length is not None:
             model.max_seq_length = options.max_length
         if self.kind != "reranker":
@@ -75,6 +81,11 @@ def family(kind: Kind) -> Family:
     library, name = importlib.import_module("sentence_transformers"), _NAMES[kind]
     model, trainer, arguments = (getattr(library, f"{name}{part}") for part in ("", "Trainer", "TrainingArguments"))
     return Family(kind, model, with_own_checkpoints(trainer), arguments, _ADAPTERS[kind])
+
+
+def _classifies(folder: ModelFolder) -> bool:
+    """Whether the model has the head of a cross-encoder already."""
+    return any(str(name).endswith("ForSequenceClassification") for name in folder.config().get("architectures") or ())
 
 
 def _dropout(folder: ModelFolder, options: TrainingOptions) -> dict[str, float]:
