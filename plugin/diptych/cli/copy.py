@@ -158,7 +158,7 @@ def _same(one: _End, other: _End) -> bool:
 
 def _plain(url: str) -> str:
     scheme, _, path = url.partition(":")
-    return f"edge:{Path(path).expanduser().resolve()}" if scheme == "edge" else url.rstrip("/")
+    return f"{scheme}:{Path(path).expanduser().resolve()}" if scheme in ("edge", "local") else url.rstrip("/")
 
 
 def _only(client: QdrantBase) -> str:

@@ -25,7 +25,7 @@ from diptych.stores import Classes, open_store, open_store_of, place_of
 
 AnyClient: TypeAlias = InferenceClient | ServerInferenceClient | EdgeInferenceClient
 _CLASSES = Classes(InferenceClient, EdgeInferenceClient, ServerInferenceClient, ClusterInferenceClient)
-_OWN_URLS = ("edge", "memory", "grpc", "grpcs")  # store URLs of diptych that qdrant-client does not read
+_OWN_URLS = ("edge", "local", "memory", "grpc", "grpcs")  # store URLs of diptych that qdrant-client does not read
 _PLACES = ("url", "host", "path")
 
 

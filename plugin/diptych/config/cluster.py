@@ -13,7 +13,7 @@ from diptych.config.section import Positive, Section
 if TYPE_CHECKING:
     from diptych.config.models import Config
 
-EMBEDDED = ("edge:", "memory:")
+EMBEDDED = ("edge:", "local:", "memory:")
 
 
 class ClusterConfig(Section):

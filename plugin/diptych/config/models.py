@@ -254,7 +254,7 @@ class SwapConfig(Section):
 class Config(Section):
     """A whole `diptych.yaml`."""
 
-    store: str = Field("edge:./qdrant", description="edge:PATH, http(s)://..., grpc://... or memory:")
+    store: str = Field("edge:./qdrant", description="edge:PATH, http(s)://..., grpc://..., local:PATH or memory:")
     api_key: SecretStr | None = Field(None, description="Key of the server; write ${QDRANT_API_KEY}.")
     timeout: Positive = Field(60, description="Seconds to wait for the server.")
     collection: str = Field(min_length=1, description="Name of the collection.")

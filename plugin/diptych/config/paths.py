@@ -15,7 +15,7 @@ from typing import Any
 
 from diptych.config.models import Config, RerankStage, SlotConfig
 
-EDGE = "edge:"
+EMBEDDED = ("edge:", "local:")  # store URLs that end in a path
 
 
 def resolve_paths(config: Config, folder: Path) -> Config:
@@ -37,7 +37,8 @@ def resolve_paths(config: Config, folder: Path) -> Config:
 
 
 def _store(url: str, folder: Path) -> str:
-    return EDGE + _path(url.removeprefix(EDGE), folder) if url.startswith(EDGE) and url != EDGE else url
+    scheme, colon, path = url.partition(":")
+    return f"{scheme}:{_path(path, folder)}" if path and scheme + colon in EMBEDDED else url
 
 
 def _path(value: str, folder: Path) -> str:

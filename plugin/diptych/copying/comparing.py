@@ -40,10 +40,12 @@ class Rule:
     Args:
         datatype: in which the vector is kept.
         tolerance: allowed distance, as a share of the vector's length.
+        normalized: whether the target makes it of length 1; local mode gives back what it read from disk as it was.
     """
 
     datatype: models.Datatype | None = None
     tolerance: float = 0.0
+    normalized: bool = False
 
     @classmethod
     def of(cls, params: models.VectorParams, *, kept: bool = True) -> Rule:
@@ -57,7 +59,7 @@ class Rule:
             return cls(datatype, _TURBO[datatype][kept])
         if params.distance != models.Distance.COSINE or datatype == models.Datatype.UINT8:
             return cls(datatype)
-        return cls(datatype, 2.0**-9 if datatype == models.Datatype.FLOAT16 else NORMALIZED)
+        return cls(datatype, 2.0**-9 if datatype == models.Datatype.FLOAT16 else NORMALIZED, normalized=not kept)
 
     def difference(self, source: Any, target: Any) -> str:
         """How the target's vector differs; empty when it does not."""
@@ -71,6 +73,9 @@ class Rule:
 
     def _kept(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         """The vector as a store of this datatype gives it back."""
+        if self.normalized:
+            length = np.linalg.norm(vector, axis=-1, keepdims=True)
+            vector = np.divide(vector, length, out=vector.copy(), where=length > 0)
         if self.datatype == models.Datatype.UINT8:
             return np.trunc(np.clip(vector, 0, 255))
         if self.datatype == models.Datatype.FLOAT16:

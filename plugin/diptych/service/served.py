@@ -26,7 +26,7 @@ from diptych.service.model import Model
 from diptych.slots import Slot
 from diptych.specs import AdapterSpec
 
-_WITHIN = ("edge:", "memory:")  # stores that one client holds: collections in one of them share it
+_WITHIN = ("edge:", "local:", "memory:")  # stores that one client holds: collections in one of them share it
 
 
 class Served:

@@ -5,6 +5,7 @@
 | `edge:PATH` | Qdrant Edge, the engine inside this process or in the one that opened the path first |
 | `http(s)://HOST:PORT`, `grpc(s)://HOST:PORT` | a Qdrant server or cluster |
 | `memory:` | qdrant-client's local mode: for tests and parity checks, gone when the process ends |
+| `local:PATH` | a folder of qdrant-client's local mode, to be adopted or copied |
 """
 
 from __future__ import annotations
@@ -82,6 +83,8 @@ def open_store(
         return own  # type: ignore[no-any-return]
     if scheme == "memory":
         return _memory(classes)
+    if scheme == "local" and rest:
+        return _local(Path(base or ".") / Path(rest).expanduser(), create, classes)
     if scheme == "edge" and rest:
         return _edge(Path(base or ".") / Path(rest).expanduser(), create, classes)
     if scheme in _SERVERS and urlsplit(url).hostname:
@@ -101,7 +104,7 @@ def _require_possible(url: str) -> None:
 
 
 def _no_store(got: str) -> StoreURLError:
-    expected = "edge:PATH, memory:, http(s)://HOST:PORT or grpc(s)://HOST:PORT"
+    expected = "edge:PATH, local:PATH, memory:, http(s)://HOST:PORT or grpc(s)://HOST:PORT"
     return StoreURLError("no store answers for this URL", got=got, expected=expected)
 
 
@@ -145,6 +148,14 @@ def _memory(classes: Classes | None) -> QdrantBase:
     from qdrant_client import QdrantClient
 
     return (classes.memory if classes else QdrantClient)(":memory:")
+
+
+def _local(path: Path, create: bool, classes: Classes | None) -> QdrantBase:
+    from qdrant_client import QdrantClient
+
+    from diptych.stores.local_mode import open_local
+
+    return open_local(path, create, classes.memory if classes else QdrantClient)
 
 
 def _edge(path: Path, create: bool, classes: Classes | None) -> QdrantBase:

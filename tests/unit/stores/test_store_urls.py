@@ -19,7 +19,7 @@ from diptych.testing import fakes_plugin
 
 @pytest.mark.parametrize("url", ["", "qdrant", "ftp://host", "edge:", "http://", "grpc:", "C:\\folder"])
 def test_a_url_that_nobody_answers_for_names_those_that_work(url: str) -> None:
-    with pytest.raises(StoreURLError, match=r"(?s)no store answers.*edge:PATH, memory:"):
+    with pytest.raises(StoreURLError, match=r"(?s)no store answers.*edge:PATH, local:PATH, memory:"):
         open_store(url)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from diptych.errors import StoreError
 from diptych.stores.edge.sidecar import RECORD, SHARD, UNFINISHED, Record
+from diptych.stores.local_mode import META, is_local_folder
 
 _NAMED = re.compile(r"[A-Za-z0-9_]{1,40}-[0-9a-f]{12}")
 _TRIES, _PAUSE = 20, 0.05  # seconds
@@ -31,7 +32,7 @@ def prepare(root: Path, *, create: bool) -> Path:
         StoreError: `root` holds what no EdgeClient wrote, or is no store while `create` is false.
     """
     home = root / COLLECTIONS
-    if not create and not home.is_dir():
+    if not create and not home.is_dir() and not is_local_folder(root):
         raise StoreError("there is no embedded store here", where=f"edge:{root}", do="check the path of the store")
     if strange := [str(path.relative_to(root)) for path in _strangers(root, home)]:
         raise StoreError(
@@ -39,7 +40,9 @@ def prepare(root: Path, *, create: bool) -> Path:
             where=f"edge:{root}",
             got=", ".join(strange[:5]),
             expected="a new folder, or one that EdgeClient made",
-            do="choose another path; what a Qdrant server keeps is reached through the server: store: http(s)://...",
+            do=f"open it as qdrant-client's local mode: store: local:{root}"
+            if is_local_folder(root)
+            else "choose another path; what a Qdrant server keeps is reached through the server: store: http(s)://...",
         )
     home.mkdir(parents=True, exist_ok=True)
     return home
@@ -117,6 +120,8 @@ def _strangers(root: Path, home: Path) -> Iterator[Path]:
     """What shows that the path is somebody else's."""
     if (root / _SERVER).exists():
         yield root / _SERVER
+    if is_local_folder(root):
+        yield root / META
     if home.exists():
         yield from (path for path in sorted(home.iterdir()) if path.is_dir() and not _is_ours(path))
 

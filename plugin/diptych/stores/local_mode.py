@@ -1,0 +1,155 @@
+"""`local:PATH`: a folder of qdrant-client's local mode, looked through before its pickles are read.
+
+Local mode keeps points as pickles in SQLite files, and reading a pickle runs what it says. So each is read before by an
+unpickler that knows points, sparse vectors and the plain values of payloads, and nothing else: stand-ins take the place
+of the real classes. A folder that holds anything more is refused. Nobody else may write to it meanwhile, since
+qdrant-client reads it once more.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import io
+import json
+import pickle
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.request import pathname2url
+
+from diptych.errors import CollectionNotFound, StoreError, StoreLocked
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+META, COLLECTIONS, POINTS = "meta.json", "collection", "storage.sqlite"
+_TABLE = "CREATE TABLE points (id TEXT PRIMARY KEY, point BLOB)"
+_MODELS = "qdrant_client.http.models.models"
+
+
+class _Fixed(type):
+    """The type of classes that a pickle cannot change."""
+
+    def __setattr__(cls, name: str, value: object) -> None:
+        raise pickle.UnpicklingError(f"it changes the class {cls.__name__}")
+
+
+class _Point(metaclass=_Fixed):
+    """Stands for a model of qdrant-client while a pickle is looked through; keeps nothing."""
+
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, dict):
+            raise pickle.UnpicklingError("a model's state is no dictionary")
+
+
+class _Sparse(_Point):
+    pass
+
+
+_KNOWN: Mapping[tuple[str, str], Any] = {
+    (_MODELS, "PointStruct"): _Point,
+    (_MODELS, "SparseVector"): _Sparse,
+    ("uuid", "UUID"): uuid.UUID,
+    ("uuid", "SafeUUID"): uuid.SafeUUID,
+    ("decimal", "Decimal"): decimal.Decimal,
+    **{("datetime", kind.__name__): kind for kind in (
+        datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone
+    )},
+}  # fmt: skip
+
+
+class _Looking(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _KNOWN:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return _KNOWN[module, name]
+
+
+def is_local_folder(path: Path) -> bool:
+    """Whether qdrant-client's local mode made the folder."""
+    return (path / META).is_file() and not (path / "raft_state.json").exists()
+
+
+def open_local(path: Path, create: bool, make: Callable[..., QdrantBase]) -> QdrantBase:
+    """The client of a folder of local mode, once all that it would unpickle was looked through.
+
+    Args:
+        path: of the folder.
+        create: whether it is made where there is none.
+        make: the client's class.
+
+    Raises:
+        CollectionNotFound, StoreError: there is no such folder, or it holds more than points.
+        StoreLocked: another process has it open.
+    """
+    where = f"local:{path}"
+    if not is_local_folder(path):
+        if not create:
+            do = "check the path; qdrant-client made it by QdrantClient(path=...)"
+            raise CollectionNotFound("there is no folder of qdrant-client's local mode", where=where, do=do)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            do = "choose another path" + ("; an embedded store is opened by edge:" if _is_edge(path) else "")
+            raise StoreError("the folder belongs to something else; nothing in it was changed", where=where, do=do)
+    for file in _files(path, where):
+        _look_through(file)
+    try:
+        return make(path=str(path))
+    except Exception as error:  # qdrant-client meets damaged points with errors of every class
+        if isinstance(error, RuntimeError) and "already accessed" in str(error):
+            do = "end the other process; for several at a time use edge: or a server"
+            raise StoreLocked("another process has the folder open", where=where, do=do) from error
+        got = f"{type(error).__name__}: {error}"[:200]
+        raise StoreError("qdrant-client cannot open the folder", where=where, got=got) from error
+
+
+def _is_edge(path: Path) -> bool:
+    return (path / "collections").is_dir()
+
+
+def _files(path: Path, where: str) -> Iterator[Path]:
+    """The files of points that qdrant-client would read."""
+    if not (path / META).exists():
+        return
+    try:
+        names = list(json.loads((path / META).read_bytes())["collections"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        got = f"{type(error).__name__}: {error}"
+        raise StoreError("the folder's list of collections is damaged", where=f"{where}/{META}", got=got) from error
+    home = (path / COLLECTIONS).resolve()
+    for name in names:
+        folder = (home / name).resolve()
+        if home not in folder.parents:
+            raise StoreError("a collection lies outside of the folder", where=where, got=repr(name)[:80])
+        if (folder / POINTS).exists():
+            yield folder / POINTS
+
+
+def _look_through(file: Path) -> None:
+    """Raise StoreError where a file holds more than points."""
+    try:
+        with closing(sqlite3.connect(f"file:{pathname2url(str(file))}?mode=ro", uri=True)) as base:
+            found = base.execute("SELECT type, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+            if found != [("table", _TABLE)]:  # a view could show other points at each reading
+                raise _refused(file, f"other tables than points: {found!r}"[:200])
+            for key, blob in base.execute("SELECT id, point FROM points"):
+                point = _Looking(io.BytesIO(blob)).load()
+                if type(point) is not _Point:
+                    raise _refused(file, f"row {key!r} is a {type(point).__name__}")
+    except StoreError:
+        raise
+    except Exception as error:  # a pickle that is damaged raises errors of any class
+        raise _refused(file, f"{type(error).__name__}: {error}"[:200]) from error
+
+
+def _refused(file: Path, got: str) -> StoreError:
+    return StoreError(
+        "the folder holds more than the points of qdrant-client's local mode, or is damaged; it was not opened",
+        where=file,
+        got=got,
+        expected="pickles of points with plain payloads",
+        do="open it yourself with QdrantClient(path=...) if you trust whoever made it, and copy it from there",
+    )
