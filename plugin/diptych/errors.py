@@ -15,6 +15,7 @@
     ├── StoreError
     │   ├── StoreURLError        a store URL that nobody answers for
     │   ├── StoreLocked          another process has the embedded store open
+    │   ├── StoreReadOnly        a call would change a store that was opened with mode=ro
     │   ├── StoreUnavailable     the store does not answer
     │   ├── StoreDamaged         files of the embedded store are not as they were left; the text says how to repair it
     │   ├── StoreFull            the disk has too little space; `context` has the bytes `needed` and `free`
@@ -154,6 +155,10 @@ class StoreDamaged(StoreError):
 
 class StoreFull(StoreError):
     """The disk of the embedded store has too little space; `context` has the bytes `needed` and `free`."""
+
+
+class StoreReadOnly(StoreError):
+    """The store was opened to be read, and the call would change it."""
 
 
 class StoreUnsupported(StoreError):

@@ -26,6 +26,7 @@ _STATUS: tuple[tuple[type[DiptychError], int], ...] = (
     (errors.AdapterCrashed, 500),
     (errors.StoreUnavailable, 503),
     (errors.StoreLocked, 503),
+    (errors.StoreReadOnly, 403),
     (errors.StoreFull, 507),
     (errors.StoreError, 503),
     (errors.FingerprintMismatch, 500),

@@ -3,6 +3,7 @@
 | URL | who answers |
 |---|---|
 | `edge:PATH` | Qdrant Edge, the engine inside this process or in the one that opened the path first |
+| `edge:PATH?mode=ro` | Qdrant Edge over a copy: the folder is only read, and needs no lock |
 | `http(s)://HOST:PORT`, `grpc(s)://HOST:PORT` | a Qdrant server or cluster |
 | `memory:` | qdrant-client's local mode: for tests and parity checks, gone when the process ends |
 | `local:PATH` | a folder of qdrant-client's local mode, to be adopted or copied |
@@ -135,6 +136,7 @@ def is_store_url(text: str) -> bool:
     return _SCHEME.match(text) is not None and not os.path.exists(text)  # Path.exists raises for names that cannot be
 
 
+READ_ONLY = "?mode=ro"
 _LONGEST_URL = 4096  # characters, as Linux's longest path
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
@@ -161,10 +163,12 @@ def _local(path: Path, create: bool, classes: Classes | None) -> QdrantBase:
 def _edge(path: Path, create: bool, classes: Classes | None) -> QdrantBase:
     from diptych.stores.edge import SharedEdgeClient
 
+    read_only = path.name.endswith(READ_ONLY)
+    path = path.with_name(path.name.removesuffix(READ_ONLY)) if read_only else path
     if not create and not os.path.isdir(path):
         do = "fill it first: diptych populate SOURCE; or check the path"
         raise CollectionNotFound("there is no embedded store", where=f"edge:{path}", got="no such folder", do=do)
-    return (classes.edge if classes else SharedEdgeClient)(path, create=create)
+    return (classes.edge if classes else SharedEdgeClient)(path, create=create, read_only=read_only)
 
 
 def _server(

@@ -65,8 +65,12 @@ class Catalog:
                 self._check_lost(real)
                 raise self._missing(name)
             if real not in self._opened:
+                self._prepare(self._folders[real])
                 self._opened[real] = EdgeCollection.load(self._folders[real])
             return self._opened[real]
+
+    def _prepare(self, folder: Path) -> None:
+        """Do what has to be done before the collection in `folder` is opened."""
 
     def create(self, name: str, config: models.CreateCollection) -> None:
         """Make an empty collection.

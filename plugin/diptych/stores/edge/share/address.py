@@ -107,9 +107,10 @@ def forget(root: Path, address: Address) -> None:
 def _listening(root: Path) -> tuple[socket.socket, Address]:
     token = secrets.token_urlsafe(32)
     if HAS_UNIX:
-        for path in (root / SOCKET, _runtime_folder() / f"{sha256(os.fsencode(root)).hexdigest()[:16]}.socket"):
-            if len(os.fsencode(path)) <= LONGEST:
-                with suppress(OSError):  # a file system without sockets, such as some that containers share
+        for place in (lambda: root / SOCKET, lambda: _runtime_folder() / f"{_short_name(root)}.socket"):
+            with suppress(OSError):  # a file system without sockets, such as some that containers share
+                path = place()
+                if len(os.fsencode(path)) <= LONGEST:
                     return _unix(path), Address(unix=str(path), token=token)
     listening = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
     return listening, Address(port=listening.getsockname()[1], token=token)
@@ -128,6 +129,10 @@ def _unix(path: Path) -> socket.socket:
         listening.close()
         raise
     return listening
+
+
+def _short_name(root: Path) -> str:
+    return sha256(os.fsencode(root)).hexdigest()[:16]
 
 
 def _runtime_folder() -> Path:

@@ -22,6 +22,7 @@ from diptych.stores.edge.catalog import closed
 from diptych.stores.edge.client import EdgeClient
 from diptych.stores.edge.engine import keep_for_ever
 from diptych.stores.edge.optimize import OnStage
+from diptych.stores.edge.read_only import ReadOnlyEdgeClient
 from diptych.stores.edge.share.address import read_address
 from diptych.stores.edge.share.members import join
 from diptych.stores.edge.share.remote import HolderGone, RemoteEdgeClient
@@ -42,15 +43,16 @@ class SharedEdgeClient(QdrantBase):
 
     Args:
         create: make a store where there is none; if false, that is an error and nothing is made.
+        read_only: read a copy and share nothing; see `ReadOnlyEdgeClient`.
 
     Raises:
         StoreLocked: another process holds the store and does not answer.
         StoreError: see `EdgeClient`.
     """
 
-    def __init__(self, path: str | Path, *, create: bool = True) -> None:
+    def __init__(self, path: str | Path, *, create: bool = True, read_only: bool = False) -> None:
         self.path = Path(path).expanduser().resolve()
-        self._create, self._lock, self._process = create, RLock(), os.getpid()
+        self._create, self._read_only, self._lock, self._process = create, read_only, RLock(), os.getpid()
         self._sides: list[EdgeClient | RemoteEdgeClient] = []  # the one in use, or none just now
         self._closed = False
         self._finalizer = weakref.finalize(self, _close_all, self._sides)
@@ -148,8 +150,11 @@ class SharedEdgeClient(QdrantBase):
             if self._closed:
                 raise closed(self.path)
             if not self._sides:
-                self._sides.append(join(self.path, create=self._create))
+                self._sides.append(self._found())
             return self._sides[0]
+
+    def _found(self) -> EdgeClient | RemoteEdgeClient:
+        return ReadOnlyEdgeClient(self.path) if self._read_only else join(self.path, create=self._create)
 
     def _leave(self, side: EdgeClient | RemoteEdgeClient) -> None:
         """Look for another holder, unless another thread has begun to."""
