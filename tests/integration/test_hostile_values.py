@@ -18,7 +18,7 @@ from qdrant_client import models
 
 from diptych import Collection, Document
 from diptych.config import parse_config
-from diptych.errors import DiptychError, SearchError
+from diptych.errors import DiptychError, PopulateError, SearchError
 from diptych.registry import Registry
 from diptych.search import Retrieve
 from diptych.stores import open_store
@@ -254,3 +254,9 @@ def test_metadata_of_json_is_kept(collection: Collection, value: Any, tmp_path: 
 def test_what_is_no_document_is_set_aside(collection: Collection, raw: Any, tmp_path: Path) -> None:
     report = collection.populate([raw], report_path=tmp_path / "aside.jsonl")
     assert (report.new, report.set_aside) == (0, 1)
+
+
+@pytest.mark.parametrize("path", ["a" * 300, "\0", "\ud800", "/dev/null/x"], ids=shown)
+def test_a_report_that_cannot_be_written_is_refused(collection: Collection, path: str) -> None:
+    with pytest.raises(PopulateError, match=r"path of a report|cannot be written"):
+        collection.populate([{"id": "x"}], report_path=Path(path))

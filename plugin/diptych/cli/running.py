@@ -17,6 +17,7 @@ from diptych.cli.output import stderr, write_error
 from diptych.errors import DiptychError, GateFailed
 from diptych.panics import is_panic
 
+_LONGEST_PATH = 300  # characters that an error shows
 FAILED, SET_ASIDE, PENDING, GATE_CLOSED, INTERRUPTED, PIPE_CLOSED = 1, 3, 4, 5, 130, 141
 
 
@@ -48,6 +49,10 @@ def _handled(*, as_json: bool, debug: bool) -> Iterator[None]:
         _raise_when(debug)
         write_error(error, as_json=as_json)
         raise typer.Exit(GATE_CLOSED if isinstance(error, GateFailed) else FAILED) from error
+    except OSError as error:
+        _raise_when(debug)
+        write_error(_of_system(error), as_json=as_json)
+        raise typer.Exit(FAILED) from error
     except BaseException as error:
         if debug or _is_control_flow(error):
             raise
@@ -66,6 +71,12 @@ def _is_control_flow(error: BaseException) -> bool:
     if not isinstance(error, Exception):
         return not is_panic(error)
     return hasattr(error, "exit_code") or type(error).__name__ == "Abort"
+
+
+def _of_system(error: OSError) -> DiptychError:
+    """What the system refuses: a file that cannot be made, a name that is too long, a folder in a file's place."""
+    where = str(error.filename or "")[:_LONGEST_PATH]
+    return DiptychError("the system refuses it", where=where, got=error.strerror or f"{type(error).__name__}: {error}")
 
 
 def _unexpected(error: BaseException) -> DiptychError:

@@ -18,6 +18,7 @@ from diptych.config.source import Location, Source
 from diptych.errors import ConfigError
 
 _BARE_COLON = re.compile(r"\s*(?:- )?([\w.-]+):\s+([^\s\"'{\[|>&*!#][^\"]*?:(?:\s[^\"]*?)?)\s*(?:\s#.*)?$")
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 # What ruamel.yaml's scanner and constructors raise besides its own errors, for such as the date 2024-99-99 or !!bool x.
 _PARSER_FAULTS = (ValueError, LookupError, ArithmeticError, TypeError, AttributeError)
 
@@ -97,7 +98,8 @@ def _parse(text: str, path: Path, sort: Sort) -> tuple[Node | None, Any]:
         raise ConfigError(error.what, where=where, expected=error.expected, do=error.do) from None
     except _PARSER_FAULTS as error:
         what = f"the {sort.name} file holds a value that is no value"
-        raise ConfigError(what, where=path, got=f"{type(error).__name__}: {error}"[:200]) from error
+        told = _QUOTED.sub("'...'", f"{type(error).__name__}: {error}")  # the value itself may be a key
+        raise ConfigError(what, where=path, got=told[:200]) from None
 
 
 def _bad_yaml(error: YAMLError, path: Path, text: str, sort: Sort) -> ConfigError:

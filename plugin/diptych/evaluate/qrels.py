@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from diptych.errors import EvaluationError
+from diptych.errors import EvaluationError, brief
 from diptych.evaluate._lines import numbered_lines, place
 
 _HIGHEST = 1_000_000  # trec_eval keeps grades in C's long, and its gains grow with them
@@ -18,6 +18,14 @@ class Qrels:
 
     judgements: Mapping[str, Mapping[str, int]]
     source: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse grades that trec_eval, which is written in C, cannot hold."""
+        for query, found in self.judgements.items():
+            for document, grade in found.items():
+                if isinstance(grade, int) and abs(grade) > _HIGHEST:
+                    where, expected = f"query {query!r}, document {document!r}", f"at most {_HIGHEST:,}"
+                    raise EvaluationError("a grade is too high", where=where, got=brief(grade), expected=expected)
 
     @classmethod
     def read(cls, path: str | Path) -> Qrels:

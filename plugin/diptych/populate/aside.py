@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from pathlib import Path
 from types import TracebackType
 from typing import IO, ClassVar, Protocol, Self
 
-from diptych.errors import DocumentError, PopulateError
+from diptych.errors import DocumentError, PopulateError, brief
 from diptych.reports import SetAside
 
 EXAMPLES = 10  # kept in the report itself
@@ -105,8 +106,22 @@ class Aside:
         return self._keep and path.resolve() in Aside._written and path.exists()
 
 
+def _can_be(path: Path) -> bool:
+    """Whether a file of the name can exist: not one that is too long, holds a null character or is no Unicode."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _require_place(path: Path) -> None:
     """Raise PopulateError unless a report can be written to `path` without loss of anything but an older report."""
+    if not _can_be(path):
+        what, do = "this cannot be the path of a report", "name another file: --report FILE, report_path"
+        raise PopulateError(what, got=brief(str(path)), do=do)
     if _holds_something(path) and not _is_report(path):
         raise PopulateError(
             "the report would overwrite another file",

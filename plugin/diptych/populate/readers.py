@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from diptych.errors import DocumentError, PopulateError
+from diptych.errors import DocumentError, PopulateError, brief
 from diptych.populate import cell_types, extract
 from diptych.populate.aside import reason_of
 from diptych.populate.columns import Columns
@@ -196,14 +196,27 @@ def parquet_names(path: Path) -> tuple[str, ...]:
     """The names of a Parquet file's columns."""
     import pyarrow.parquet
 
-    return tuple(pyarrow.parquet.read_schema(path).names)
+    with _intact(path):
+        return tuple(pyarrow.parquet.read_schema(path).names)
+
+
+@contextmanager
+def _intact(path: Path) -> Iterator[None]:
+    """Raise what pyarrow finds wrong within as a PopulateError."""
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError) as error:
+        what, do = "the Parquet file cannot be read", "is it whole, is it Parquet?"
+        raise PopulateError(what, where=str(path), got=brief(str(error), 300), do=do) from error
 
 
 def read_parquet(path: Path, columns: Columns) -> Iterator[Raw]:
     """The rows of a Parquet file; nulls are left out, and NaN, which is pandas' null."""
     import pyarrow.parquet
 
-    with pyarrow.parquet.ParquetFile(path) as file:
+    with _intact(path), pyarrow.parquet.ParquetFile(path) as file:
         columns.require(file.schema_arrow.names, str(path))
         exported = HEADER.encode() in (file.schema_arrow.metadata or {})  # with metadata as JSON text
         rows = (row for batch in file.iter_batches(_ROWS) for row in batch.to_pylist())
@@ -224,7 +237,8 @@ def count_parquet(path: Path) -> int:
     """Rows of a Parquet file, from its footer."""
     import pyarrow.parquet
 
-    return int(pyarrow.parquet.read_metadata(path).num_rows)
+    with _intact(path):
+        return int(pyarrow.parquet.read_metadata(path).num_rows)
 
 
 def read_files(folder: Path) -> Iterator[Raw]:

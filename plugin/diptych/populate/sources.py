@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from diptych.errors import PopulateError
+from diptych.errors import PopulateError, brief
 from diptych.populate import cell_types, readers
 from diptych.populate.columns import Columns
 from diptych.populate.extract import require_package
@@ -138,11 +139,11 @@ def open_source(
     if str(path) == "-":
         _require_table("jsonl", columns, types, "standard input")
         return StandardInput(columns)
-    found = Path(path)
-    if not found.exists():
+    if not isinstance(path, str | os.PathLike) or not os.path.exists(path):  # Path.exists raises for some names
         raise PopulateError(
-            "there is no such source", got=str(path), expected="a file, a folder, or - for standard input"
+            "there is no such source", got=brief(path), expected="a file, a folder, or - for standard input"
         )
+    found = Path(path)
     kind = format or _format_of(found)
     _require_table(kind, columns, types, str(found))
     return _open(found, kind, columns, types or {})

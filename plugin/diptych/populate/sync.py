@@ -13,7 +13,7 @@ from fractions import Fraction
 from types import TracebackType
 from typing import Self
 
-from diptych.errors import PopulateError, SyncRefused
+from diptych.errors import PopulateError, SyncRefused, brief
 from diptych.payloads import points_are_free
 from diptych.populate.aside import Aside
 from diptych.populate.seen import SeenIds
@@ -97,9 +97,11 @@ def share_of(max_deleted: float | None, configured: float) -> float:
     """
     if max_deleted is None:
         return configured
-    if isinstance(max_deleted, bool) or not 0 <= max_deleted <= 1:
+    if not isinstance(max_deleted, int | float) or isinstance(max_deleted, bool) or not 0 <= max_deleted <= 1:
         raise PopulateError(
-            "max_deleted is no share", got=repr(max_deleted), expected="a number from 0 to 1, such as 0.2; 1 allows all"
+            "max_deleted is no share",
+            got=brief(max_deleted),
+            expected="a number from 0 to 1, such as 0.2; 1 allows all",
         )
     return max_deleted
 

@@ -124,3 +124,9 @@ def test_a_file_without_line_ends_does_not_fill_the_memory(tmp_path: Path) -> No
     finally:
         tracemalloc.stop()
     assert peak < 20_000_000
+
+
+@pytest.mark.parametrize("grade", [2**63, -(2**70), 16**5000], ids=["2**63", "-2**70", "16**5000"])
+def test_grades_given_in_python_are_limited_too(grade: int) -> None:
+    with pytest.raises(EvaluationError, match="a grade is too high"):
+        Qrels({"q": {"d": grade}})

@@ -296,3 +296,17 @@ def test_a_line_that_python_cannot_hold_is_rejected(tmp_path: Path, line: str) -
     assert isinstance(first, dict)
     assert isinstance(second, Rejected)
     assert second.reason.startswith("not JSON")
+
+
+@pytest.mark.parametrize("path", ["a" * 300, "\0", "\ud800", "", 5, None, "x" * 5000], ids=repr)
+def test_a_path_that_cannot_be_is_no_source(path: Any) -> None:
+    with pytest.raises(PopulateError, match=r"no such source|does not tell its format"):
+        open_source(path)
+
+
+def test_a_damaged_parquet_file_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.parquet"
+    for content in (b"", b"PAR1", b"PAR1" + bytes(500) + b"PAR1"):
+        path.write_bytes(content)
+        with pytest.raises(PopulateError, match="Parquet file cannot be read"):
+            list(open_source(path))
