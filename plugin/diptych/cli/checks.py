@@ -7,12 +7,14 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from diptych.cli.check import Check, failed
 from diptych.cli.session import Session
+from diptych.cli.store_health import repair_store, verify_store
 from diptych.cli.swapping import moment
 from diptych.errors import DiptychError
 from diptych.requirements import missing, missing_wheel, to_install
@@ -25,52 +27,53 @@ if TYPE_CHECKING:
     from diptych.registry import Registry
     from diptych.slots import Slot
 
-Status = Literal["ok", "warn", "fail"]
 OFFLINE = "HF_HUB_OFFLINE"  # a variable that the hub's libraries read when they are imported
 PACKAGES = ("diptych", "qdrant-client", "qdrant-edge-py", "numpy", "pydantic")
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """What one check found, and what to do about it."""
+def run_checks(
+    path: Path,
+    session: Session,
+    *,
+    models: bool,
+    download: bool,
+    verify: bool = False,
+    sample: int | None = None,
+    repair: bool = False,
+) -> Iterator[Check]:
+    """The checks one by one, so that they can be shown while slow ones run.
 
-    name: str
-    status: Status
-    found: str
-    do: str = ""
-
-
-def run_checks(path: Path, session: Session, *, models: bool, download: bool) -> Iterator[Check]:
-    """The checks one by one, so that they can be shown while slow ones run."""
+    Args:
+        models: load each of them.
+        download: let them be fetched.
+        verify: look at every point, and encode `sample` documents again, all of them for None.
+        repair: rebuild a damaged embedded collection first, and mend what `verify` finds.
+    """
     if not download:
         os.environ.setdefault(OFFLINE, "1")  # now: qdrant_client imports the hub's library where FastEmbed is there
     yield Check("versions", "ok", _versions())
     try:
         registry = session.registry
     except DiptychError as error:
-        yield _failed("plugins", error)
+        yield failed("plugins", error)
         return
     yield _plugins(registry)
     try:
         config = session.config(path)
     except DiptychError as error:
-        yield _failed("config", error)
+        yield failed("config", error)
         return
     yield Check("config", "ok", f"{path} is valid")
     yield from _key(config)
     yield from _extras(config, registry)
-    yield from _store(config, session, models=models, download=download)
+    if repair:
+        yield from repair_store(config, session)
+    yield from _store(config, session, models=models, download=download, verify=(verify or repair, sample, repair))
 
 
 def _versions() -> str:
     found = [f"{name} {metadata.version(name)}" for name in PACKAGES]
     return ", ".join([f"Python {platform.python_version()}", *found])
-
-
-def _failed(name: str, error: Exception) -> Check:
-    text = str(error) if isinstance(error, DiptychError) else f"{type(error).__name__}: {error}"
-    what, *rest = text.splitlines()
-    return Check(name, "fail", what, "\n".join(line.strip() for line in rest))
 
 
 def _unfetched(check: Check) -> Check:
@@ -121,7 +124,9 @@ def _wheel(user: SlotConfig | RerankStage, registry: Registry) -> str:
     return missing_wheel(registry.spec(user.adapter), user.options)
 
 
-def _store(config: Config, session: Session, *, models: bool, download: bool) -> Iterator[Check]:
+def _store(
+    config: Config, session: Session, *, models: bool, download: bool, verify: tuple[bool, int | None, bool]
+) -> Iterator[Check]:
     from diptych.collection import Collection
 
     with ExitStack() as stack:
@@ -129,7 +134,7 @@ def _store(config: Config, session: Session, *, models: bool, download: bool) ->
             collection = stack.enter_context(Collection.open(config, registry=session.registry, verify=False))
             documents = collection.count()
         except Exception as error:  # whatever it is, a diagnosis goes on and says it
-            yield _failed("store", error)
+            yield failed("store", error)
             return
         yield Check("store", "ok", f"{_place(config.store)} answers")
         if documents:
@@ -140,6 +145,8 @@ def _store(config: Config, session: Session, *, models: bool, download: bool) ->
             yield from _changes(config, metadata)
         if models:
             yield from _models(collection, download)
+        if verify[0] and documents:
+            yield from verify_store(collection, sample=verify[1], repair=verify[2])
 
 
 def _changes(config: Config, metadata: CollectionMetadata) -> Iterator[Check]:
@@ -180,7 +187,7 @@ def _model(name: str, slot: Slot, download: bool) -> Check:
     try:
         likeness = slot.verify()
     except Exception as error:  # an adapter of others may raise anything
-        check = _failed(name, error)
+        check = failed(name, error)
         return check if download else _unfetched(check)
     shown = f" (canary likeness {likeness.lowest:.4f})" if likeness and likeness.query else ""
     proof = f"and made this collection's vectors{shown}" if slot.generation else "and keeps its contract"

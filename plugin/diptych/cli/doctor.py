@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli.checks import Check, run_checks
+from diptych.cli.check import Check
+from diptych.cli.checks import run_checks
 from diptych.cli.options import CONFIG, ConfigOption, DebugOption, JsonOption
 from diptych.cli.output import printable, stdout, write_json
 from diptych.cli.running import FAILED
@@ -22,6 +23,16 @@ def doctor(
     config: ConfigOption = CONFIG,
     models: Annotated[bool, typer.Option(help="Load each model, the slowest of the checks.")] = True,
     download: Annotated[bool, typer.Option("--download", help="Let models be fetched that are not here yet.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Look at every point, and encode some documents again to compare.")
+    ] = False,
+    sample: Annotated[
+        int, typer.Option(help="How many documents --verify encodes again; 0 for all of them.", min=0)
+    ] = 64,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Rebuild a damaged embedded collection, and mend what --verify would find."),
+    ] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -34,10 +45,14 @@ def doctor(
       diptych doctor
 
       diptych doctor --no-models --json
+
+      diptych doctor --verify --sample 0
     """
     session: Session = context.obj
     checks = []
-    for check in run_checks(config, session, models=models, download=download):
+    for check in run_checks(
+        config, session, models=models, download=download, verify=verify, sample=sample or None, repair=repair
+    ):
         checks.append(check)
         if not as_json:
             _show(check)

@@ -179,3 +179,23 @@ def test_a_payload_too_deep_for_the_log_is_refused_before_it_is_written(tmp_path
     with EdgeClient(tmp_path) as client:
         assert client.count("c").count == 1
         assert client.retrieve("c", [1])[0].payload == {"b": {"c": [1, {"d": 2}]}}
+
+
+def test_a_kill_right_after_a_collection_was_made_leaves_it_as_it_was(start: Start, folder: Path) -> None:
+    """Its first operation has the number 0, and a new shard says of itself that it has got so far."""
+    for writes in (0, 1):
+        code = f"""
+            client = EdgeClient(folder)
+            client.create_collection("docs{writes}", {{"d": models.VectorParams(size=2, distance=models.Distance.DOT)}})
+            for i in range({writes}):
+                client.upsert("docs{writes}", [models.PointStruct(id=i, vector={{"d": [1.0, 2.0]}}, payload={{}})])
+            os.kill(os.getpid(), signal.SIGKILL)
+            """
+        assert start(code).wait(120) == -9
+        for number in range(2):
+            with EdgeClient(folder) as client:
+                assert client.count(f"docs{writes}").count == writes + number
+                client.upsert(
+                    f"docs{writes}", [models.PointStruct(id=9 + number, vector={"d": [1.0, 2.0]}, payload={})]
+                )
+                assert client.count(f"docs{writes}").count == writes + number + 1

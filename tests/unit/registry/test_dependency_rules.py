@@ -57,7 +57,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "testing",
     ),
     ("populate", "search"),
-    ("evaluate", "explain", "tune", "documents", "scores"),
+    ("evaluate", "explain", "tune", "documents", "scores", "verify"),
     ("swap", "copying", "adopt"),
     ("locating", "searching", "collection_populate"),
     ("encoders",),

@@ -11,9 +11,10 @@ from typing import NoReturn
 from pydantic import TypeAdapter
 from qdrant_client import models
 
-from diptych.errors import CollectionError, CollectionNotFound, StoreError
+from diptych.errors import CollectionError, CollectionNotFound, StoreDamaged, StoreError
 from diptych.stores.edge.collection import EdgeCollection
 from diptych.stores.edge.folders import folder_name, opening, prepare, scan, sweep, without_record
+from diptych.stores.edge.health.repair import RepairReport, repair
 from diptych.stores.edge.lock import PATIENCE, PathLock
 from diptych.stores.edge.sidecar import FORMAT, RECORD, UNFINISHED, read_json, sync_folder, validated, write_json
 
@@ -111,6 +112,20 @@ class Catalog:
             opened.close()
         sweep(folder)
         return True
+
+    def repair(self, name: str) -> RepairReport | None:
+        """Rebuild a collection whose data are damaged from what can be read; None where it opens as it is.
+
+        Raises:
+            CollectionNotFound: there is none of this name.
+            StoreError: its record is damaged, or the disk has too little space.
+        """
+        with self._mutex:
+            try:
+                self.find(name)
+            except StoreDamaged:
+                return repair(self._folders[self.aliases.get(name, name)])
+        return None
 
     def set_aliases(self, aliases: dict[str, str]) -> None:
         """Replace all aliases at once."""

@@ -21,6 +21,7 @@ from diptych.stores.local_mode import META, is_local_folder
 _NAMED = re.compile(r"[A-Za-z0-9_]{1,40}-[0-9a-f]{12}")
 _TRIES, _PAUSE = 20, 0.05  # seconds
 COLLECTIONS = "collections"
+DAMAGED = ".damaged-"  # how the folders of data begin that a repair could not read all of
 _SERVER = "raft_state.json"
 _MARKERS = (f"{Path(UNFINISHED).stem}.tmp", f"{Path(RECORD).stem}.tmp", UNFINISHED)  # in the order of their removal
 
@@ -64,7 +65,7 @@ def scan(home: Path) -> tuple[dict[str, Path], set[Path]]:
 
 def sweep(folder: Path) -> None:
     """Remove a collection's folder. What says that it is rubbish goes last, in case of a kill."""
-    for data in folder.glob(f"{SHARD}*"):
+    for data in (*folder.glob(f"{SHARD}*"), *folder.glob(f"{DAMAGED}*")):
         remove(data)
     if any(folder.glob(f"{SHARD}*")):
         return

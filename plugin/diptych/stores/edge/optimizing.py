@@ -15,6 +15,7 @@ from diptych.stores.edge.base import EdgeBase
 from diptych.stores.edge.collection import EdgeCollection
 from diptych.stores.edge.describe import deleted_points, needs_optimizing, wasteful
 from diptych.stores.edge.faults import told
+from diptych.stores.edge.health.repair import RepairReport
 from diptych.stores.edge.optimize import OnStage, Optimization
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,21 @@ class Optimizing(EdgeBase):
             idle_segments=info.segments_count - waits,
         )
         return models.OptimizationsResponse(summary=summary, running=_running(found))
+
+    def repair(self, collection_name: str) -> RepairReport | None:
+        """Rebuild a collection that is refused as damaged from what can be read of it; None where it opens as it is.
+
+        Indexes are built anew by the next `optimize`. See `RepairReport` for what could not be read.
+        """
+        return self._catalog.repair(collection_name)
+
+    def changed_files(self, collection_name: str) -> list[str]:
+        """Large files that have changed since the collection was closed; small ones are compared at each opening.
+
+        Reads all of them. Empty also where nothing can be told: it was killed, or has been written to since.
+        """
+        ledger = self._find(collection_name).shard.ledger
+        return list(ledger.changed_files())
 
     def _start(self, found: EdgeCollection, on_stage: OnStage | None) -> Future[bool]:
         future: Future[bool] = Future()

@@ -20,6 +20,12 @@ def copy_data(source: Path, target: Path) -> None:
     shutil.copytree(source, target, ignore=_LEFT, copy_function=copy_sparse)
 
 
+def copy_log(source: Path, target: Path) -> None:
+    """Copy the log."""
+    if (source / WAL).is_dir():
+        shutil.copytree(source / WAL, target / WAL, copy_function=copy_sparse)
+
+
 def copy_sparse(source: str, target: str) -> str:
     """Copy a file, with its holes where the system tells of them."""
     with open(source, "rb") as reading, open(target, "wb") as writing:

@@ -117,9 +117,9 @@ def _segments(shard: Path) -> Iterator[str]:
     for folder in folders:
         if not (folder / "version.info").exists():
             yield f"{SEGMENTS}/{folder.name}/version.info is missing"
-        if not _is_json(folder / "segment.json"):
+        if not is_json(folder / "segment.json"):
             yield f"{SEGMENTS}/{folder.name}/segment.json is missing or damaged"
-    if folders and (shard / "edge_config.json").exists() and not _is_json(shard / "edge_config.json"):
+    if folders and (shard / "edge_config.json").exists() and not is_json(shard / "edge_config.json"):
         yield "edge_config.json is damaged"
 
 
@@ -135,11 +135,12 @@ def _log(shard: Path, last: int) -> Iterator[str]:
         version = newest_version(shard)
     except (OSError, ValueError, KeyError):
         return  # said above
-    if end <= version:
+    if end <= version and version:  # 0 is the version of a new shard, too
         yield f"the write-ahead log ends at change {end - 1:,}, the data at {version:,}"
 
 
-def _is_json(path: Path) -> bool:
+def is_json(path: Path) -> bool:
+    """Whether a file holds a JSON object."""
     try:
         return isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
     except (OSError, ValueError):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import struct
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import qdrant_edge as edge
 
 from diptych.stores.edge.health import space
-from diptych.stores.edge.health.seal import SEAL, Seal, contents, sizes, write_seal
+from diptych.stores.edge.health.seal import SEAL, Seal, changed_bulk, contents, sizes, write_seal
 from diptych.stores.edge.health.wal import WAL, BrokenLog, allocated, log_end, newest_version, restart_log
 
 MARK = "diptych-mark"
@@ -67,6 +68,11 @@ class Ledger:
         """Whether the log takes more than the data, which is so for small collections: Edge keeps 32 to 64 MB of it."""
         return self._log > max(FLUSH_BYTES, allocated(self.shard) - self._log)
 
+    def changed_files(self) -> Iterator[str]:
+        """Large files that are not as they were sealed, as long as nothing has been written since."""
+        if self.sealed is not None and self.last == self._first:
+            yield from changed_bulk(self.shard, self.sealed)
+
     def rebase(self) -> None:
         """Take the files as they are now for those that are to be there; named vectors have come or gone."""
         found = Seal(clean=False, last=self.last, points=0, files=sizes(self.shard))
@@ -113,9 +119,10 @@ def trim_log(shard: Path) -> int:
 
 def probe(opened: Any) -> int | None:
     """The number that Edge gave an operation that changes nothing; None when the segments have passed over it."""
-    before = version_of(opened)
-    opened.update(edge.UpdateOperation.delete_field_index(PROBE))
-    after = version_of(opened)
+    before = after = version_of(opened)
+    for _ in range(2 if not before else 1):  # a new shard has version 0, and still has it after operation 0
+        opened.update(edge.UpdateOperation.delete_field_index(PROBE))
+        after = version_of(opened)
     return after if after > before else None
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException
 
+from diptych.errors import StoreDamaged, StoreLocked
 from diptych.stores.edge.optimize import OnStage
 from diptych.stores.edge.rest.answers import rebuilt
 from diptych.stores.edge.share.address import TOKEN_HEADER, Address
@@ -103,6 +104,26 @@ class RemoteEdgeClient(QdrantClient):
                 return done
         done.set_result(False)
         return done
+
+    def repair(self, collection_name: str) -> None:
+        """Nothing where the collection opens: only the process that holds the engine can rebuild one.
+
+        Raises:
+            StoreLocked: it is damaged.
+        """
+        try:
+            self.get_collection(collection_name)
+        except StoreDamaged as error:
+            raise StoreLocked(
+                "another process holds the store, so the damaged collection cannot be repaired",
+                where=error.where,
+                got=error.got,
+                do="stop that process, such as diptych serve, then: diptych doctor --repair",
+            ) from error
+
+    def changed_files(self, collection_name: str) -> list[str]:
+        """Empty: the holder has changed the files since it opened them."""
+        return []
 
     @property
     def _points(self) -> Any:

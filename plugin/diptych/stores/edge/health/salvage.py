@@ -1,0 +1,87 @@
+"""Copies what can be read of a damaged shard into a new one: `python -m diptych.stores.edge.health.salvage REQUEST`.
+
+A process of its own, because reading damaged files may end it: Edge panics, or the system sends it a signal.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import qdrant_edge as edge
+
+from diptych.panics import is_panic
+from diptych.stores.edge.convert.config import PLACEHOLDER, edge_config, has_vectors
+from diptych.stores.edge.convert.indexes import index_infos, index_schema
+from diptych.stores.edge.sidecar import Record
+
+PAGE = 256  # points read at once
+LISTED = 1000  # unreadable points that are named
+
+
+def main(request: str) -> int:
+    """Do what the request says, and print what was found as JSON."""
+    asked = json.loads(request)
+    record = Record.read(Path(asked["collection"]))
+    target = _target(Path(asked["target"]), record)
+    source = edge.EdgeShard.load(asked["source"]) if asked["source"] else target  # without a source an empty one
+    lost: list[int | str] = []
+    read = 0
+    for name, info in index_infos(source.info().payload_schema).items():
+        target.update(edge.UpdateOperation.create_field_index(name, index_schema(info.params or info.data_type)))
+    for ids in _pages(source):
+        records = list(_readable(source, ids, lost))
+        read += len(records)
+        if records:
+            points = [edge.Point(found.id, found.vector or {}, found.payload or {}) for found in records]
+            target.update(edge.UpdateOperation.upsert_points(points))
+    target.flush()
+    count = target.info().points_count
+    target.close()
+    sys.stdout.write(json.dumps({"read": read, "points": count, "lost": lost[:LISTED], "lost_count": len(lost)}) + "\n")
+    return 0
+
+
+def _target(folder: Path, record: Record) -> Any:
+    if (folder / "edge_config.json").exists():
+        return edge.EdgeShard.load(str(folder))
+    folder.mkdir(exist_ok=True)
+    made = edge.EdgeShard.create(str(folder), edge_config(record.config))
+    if not has_vectors(record.config):
+        made.update(edge.UpdateOperation.delete_vector_name(PLACEHOLDER))
+    return made
+
+
+def _pages(source: Any) -> Iterator[list[Any]]:
+    offset = None
+    while True:
+        request = edge.ScrollRequest(offset=offset, limit=PAGE, with_payload=False, with_vector=False)
+        found, offset = source.scroll(request)
+        if found:
+            yield [record.id for record in found]
+        if offset is None:
+            return
+
+
+def _readable(source: Any, ids: list[Any], lost: list[int | str]) -> Iterator[Any]:
+    """The points of these ids; should that fail, one by one, and those that cannot be read are noted."""
+    try:
+        yield from source.retrieve(ids, True, True)
+        return
+    except BaseException as error:
+        if not (isinstance(error, Exception) or is_panic(error)):
+            raise
+    for identifier in ids:
+        try:
+            yield from source.retrieve([identifier], True, True)
+        except BaseException as error:
+            if not (isinstance(error, Exception) or is_panic(error)):
+                raise
+            lost.append(identifier if isinstance(identifier, int) else str(identifier))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,181 @@
+"""`verify` finds points that are not what was written, on an embedded store and on one that stands for a server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qdrant_client import models
+from typer.testing import CliRunner
+
+from diptych import Collection, Registry
+from diptych.cli import app
+from diptych.cli.session import Session
+from diptych.config import parse_config
+from diptych.errors import StoreDamaged
+from diptych.testing import fakes_plugin
+from diptych.verify import VerifyReport, mend, verify
+
+SLOTS = {
+    "dense": {"adapter": "fake-dense"},
+    "words": {"adapter": "fake-sparse"},
+    "tokens": {"adapter": "fake-multivector"},
+}
+COUNT = 300
+DOCUMENTS = [
+    {
+        "id": f"d{n}",
+        "title": f"title {n}",
+        "text": f"document {n} tells of item {n * 7} and of ünïcödé {n % 13}",
+        "year": 1900 + n,
+        "score": n / 7,
+        "tags": ["a", str(n)],
+        "nested": {"deep": [n, None, True, 1.0]},
+    }
+    for n in range(COUNT)
+]
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry(fakes_plugin, installed=False)
+
+
+@pytest.fixture(params=["edge", "memory"])
+def collection(request: pytest.FixtureRequest, tmp_path: Path, registry: Registry) -> Iterator[Collection]:
+    store = f"edge:{tmp_path / 'store'}" if request.param == "edge" else "memory:"
+    config = parse_config({"store": store, "collection": "docs", "slots": SLOTS, "cache": {"enabled": False}})
+    with Collection.open(config, registry=registry) as made:
+        made.populate(DOCUMENTS)
+        yield made
+
+
+def point_of(collection: Collection, identifier: str) -> models.Record:
+    records = collection.handle.client.scroll("docs", limit=COUNT, with_payload=True, with_vectors=True)[0]
+    return next(record for record in records if (record.payload or {})["_diptych"]["id"] == identifier)
+
+
+def vector_of(collection: Collection, slot: str) -> str:
+    return collection.handle.slot(slot).vector
+
+
+def faults(report: VerifyReport) -> dict[str, set[str]]:
+    found = {name: set(ids.values()) for name, ids in report.vectors.items()}
+    return {**found, **({"payload": set(report.altered.values())} if report.altered else {})}
+
+
+def test_what_was_just_populated_is_right(collection: Collection) -> None:
+    for sample in (16, None):
+        report = verify(collection.handle, sample=sample)
+        assert report.passed, report.lines()
+        assert (report.points, report.sampled) == (COUNT, sample or COUNT)
+
+
+def test_missing_empty_and_wrong_vectors_are_found_and_mended(collection: Collection) -> None:
+    client, dense, words, tokens = (
+        collection.handle.client, *(vector_of(collection, slot) for slot in ("dense", "words", "tokens")),
+    )  # fmt: skip
+    client.update_vectors("docs", [models.PointVectors(id=point_of(collection, "d3").id, vector={dense: [0.0] * 64})])
+    client.delete_vectors("docs", [words], [point_of(collection, "d4").id])
+    other: Any = point_of(collection, "d6").vector
+    for slot in (dense, words, tokens):
+        client.update_vectors(
+            "docs", [models.PointVectors(id=point_of(collection, "d5").id, vector={slot: other[slot]})]
+        )
+    report = verify(collection.handle, sample=None)
+    assert faults(report) == {"dense": {"d3", "d5"}, "words": {"d4", "d5"}, "tokens": {"d5"}}
+    assert report.faulty == 3
+    assert mend(collection.handle, report) == (3, 0)
+    assert verify(collection.handle, sample=None).passed
+    assert collection.populate(DOCUMENTS).unchanged == COUNT
+
+
+def test_missing_and_empty_vectors_are_found_whatever_the_sample(collection: Collection) -> None:
+    client, dense, words = collection.handle.client, vector_of(collection, "dense"), vector_of(collection, "words")
+    client.update_vectors("docs", [models.PointVectors(id=point_of(collection, "d3").id, vector={dense: [0.0] * 64})])
+    client.delete_vectors("docs", [words], [point_of(collection, "d4").id])
+    assert faults(verify(collection.handle, sample=1)) == {"dense": {"d3"}, "words": {"d4"}}
+
+
+def test_an_altered_payload_is_found_and_written_anew_by_populate(collection: Collection) -> None:
+    client = collection.handle.client
+    client.set_payload("docs", {"text": "something else"}, [point_of(collection, "d8").id])
+    client.set_payload("docs", {"year": 7}, [point_of(collection, "d9").id])
+    report = verify(collection.handle)
+    assert set(report.altered.values()) == {"d8", "d9"}
+    assert mend(collection.handle, report) == (0, 2)
+    done = collection.populate(DOCUMENTS)
+    assert (done.changed, done.unchanged) == (2, COUNT - 2)
+    assert verify(collection.handle, sample=None).passed
+
+
+Doctor = Callable[..., tuple[int, dict[str, Any]]]
+
+
+@pytest.fixture
+def doctor(tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Doctor:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "diptych.yaml").write_text(
+        json.dumps({"store": f"edge:{tmp_path / 'store'}", "collection": "docs", "slots": SLOTS})
+    )
+    monkeypatch.setenv("DIPTYCH_CACHE_DIR", str(tmp_path / "cache"))
+
+    def run(*args: str) -> tuple[int, dict[str, Any]]:
+        result = CliRunner().invoke(app, ["doctor", "--json", *args], obj=Session(registry))
+        checks = {check["name"]: check for check in json.loads(result.stdout)["checks"]}
+        return result.exit_code, checks
+
+    return run
+
+
+@pytest.fixture
+def store(tmp_path: Path, registry: Registry) -> Path:
+    """A populated store in a folder, closed."""
+    config = parse_config({"store": f"edge:{tmp_path / 'store'}", "collection": "docs", "slots": SLOTS})
+    with Collection.open(config, registry=registry) as made:
+        made.populate(DOCUMENTS)
+    return tmp_path / "store"
+
+
+def test_doctor_says_what_is_damaged_repairs_it_and_populate_adds_the_rest(
+    doctor: Doctor, store: Path, registry: Registry
+) -> None:
+    code, checks = doctor("--verify", "--sample", "0")
+    assert (code, checks["verify"]["status"]) == (0, "ok")
+    assert "300 documents, 300 of them encoded again" in checks["verify"]["found"]
+    shutil.rmtree(next(store.glob("collections/*/shard-*/wal")))
+    config = parse_config({"store": f"edge:{store}", "collection": "docs", "slots": SLOTS})
+    with pytest.raises(StoreDamaged, match="doctor --repair"):
+        Collection.open(config, registry=registry)
+    code, checks = doctor()
+    assert (code, checks["store"]["status"]) == (1, "fail")
+    assert "doctor --repair" in checks["store"]["do"]
+    code, checks = doctor("--repair")
+    assert code == 0, checks
+    assert checks["repair"]["found"] == "the collection was rebuilt with 300 of 300 points"
+    assert checks["verify"]["status"] == "ok"
+    with Collection.open(config, registry=registry) as collection:
+        assert collection.populate(DOCUMENTS).unchanged == COUNT
+    assert "repair" not in doctor("--repair")[1]
+
+
+def test_doctor_mends_vectors_that_do_not_fit(doctor: Doctor, store: Path, registry: Registry) -> None:
+    config = parse_config({"store": f"edge:{store}", "collection": "docs", "slots": SLOTS})
+    with Collection.open(config, registry=registry) as collection:
+        dense = vector_of(collection, "dense")
+        vectors = [
+            models.PointVectors(id=point_of(collection, name).id, vector={dense: [0.0] * 64}) for name in ("d1", "d2")
+        ]
+        collection.handle.client.update_vectors("docs", vectors)
+    code, checks = doctor("--verify")
+    assert (code, checks["verify"]["status"]) == (1, "fail")
+    assert "dense: vectors of 2 documents ('d" in checks["verify"]["found"]
+    assert checks["verify"]["do"] == "diptych doctor --repair"
+    code, checks = doctor("--repair")
+    assert (code, checks["verify"]["status"]) == (0, "warn")
+    assert "2 points have new vectors" in checks["verify"]["found"]
+    assert doctor("--verify")[1]["verify"]["status"] == "ok"
