@@ -19,6 +19,7 @@ from diptych.cli.providers import PROVIDERS
 from diptych.cli.session import Session
 from diptych.config import load_config
 from diptych.errors import RemoteError
+from diptych.protocols import Reranker
 from json_server import json_server, vector_of
 from provider_imitations import KEY, Imitation, imitations, score_of
 
@@ -105,7 +106,9 @@ def test_rerankers_score_pairs(name: str, imitation: Imitation, url: str) -> Non
     options = dict(PROVIDERS[name].reranker or {})
     adapter, _ = options.pop("adapter"), options.pop("candidates")
     pairs = [(query, text) for query in ("topic3", "text topic4 topic5") for text in TEXTS]
-    found = BUILTIN.create(adapter, here(options, url, "")).predict(pairs)
+    reranker = BUILTIN.create(adapter, here(options, url, ""))
+    assert isinstance(reranker, Reranker)
+    found = reranker.predict(pairs)
     np.testing.assert_array_equal(found, np.array([score_of(*pair) for pair in pairs], np.float32))
 
 
