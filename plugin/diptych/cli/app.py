@@ -10,6 +10,7 @@ import typer
 
 from diptych import interrupts
 from diptych.cli import (
+    adapter,
     adapters,
     adopt,
     apply,
@@ -17,6 +18,7 @@ from diptych.cli import (
     collections,
     copy,
     delete,
+    demo,
     doctor,
     edge,
     evaluate,
@@ -82,6 +84,7 @@ def _root(
 
 
 for _name, _function in (
+    ("demo", demo.demo),
     ("init", init.init),
     ("doctor", doctor.doctor),
     ("populate", populate.populate),
@@ -109,6 +112,7 @@ for _name, _function in (
     ("adapters", adapters.adapters),
 ):
     command(app, _name, _function)
+app.add_typer(adapter.app)
 app.add_typer(tune.app)
 app.add_typer(edge.app)
 

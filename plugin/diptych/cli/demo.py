@@ -1,0 +1,129 @@
+"""`diptych demo`: 2,000 package descriptions in a folder, searched and measured, without a checkout."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diptych.cli.options import DebugOption
+from diptych.cli.output import printable, stdout
+from diptych.cli.populate import show_report
+from diptych.cli.progress import Bars, waiting
+from diptych.cli.session import Session
+from diptych.errors import ConfigError
+
+if TYPE_CHECKING:
+    from diptych.collection import Collection
+
+FILES = ("corpus.jsonl.gz", "queries.jsonl.gz", "qrels/test.tsv", "README.md")
+QUESTIONS = (
+    "convert audio files between formats",
+    "draw molecules in three dimensions",
+    "watch who uses my network bandwidth",
+)
+_WORDS = """\
+# Find a Debian package by what it does. Paths start at this file's folder.
+store: edge:./qdrant                      # Qdrant's engine inside this process; later https://... with an api_key
+collection: debian
+slots:
+  words: {adapter: bm25, language: english}
+"""
+_DENSE = "  dense: {adapter: sentence-transformers, model: all-MiniLM-L6-v2}\n"
+_REST = """\
+search:
+  limit: 3
+evaluate:
+  queries: queries.jsonl.gz
+  qrels: qrels/test.tsv
+"""
+
+
+def demo(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to; made if it is not there.")] = Path(
+        "diptych-demo"
+    ),
+    dense: Annotated[
+        bool, typer.Option("--dense", help="BM25 and a dense model, from diptych[demo]; takes minutes on few cores.")
+    ] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Fill a collection with 2,000 descriptions of Debian packages, ask it questions, and measure the answers.
+
+    Everything stays in the folder and on this machine. Running it again encodes nothing.
+
+    [dim]Examples:[/dim]
+
+      diptych demo
+
+      diptych demo packages --dense
+    """
+    config = _prepared(folder, _WORDS + (_DENSE if dense else "") + _REST)
+    session: Session = context.obj
+    console = stdout()
+    with session.collection(config, None, None, create=True) as collection:
+        from diptych.populate import open_source
+        from diptych.populate import populate as bring_in
+
+        with Bars() as bars:
+            report = bring_in(collection.handle, open_source(folder / FILES[0]), progress=bars)
+        show_report(report, as_json=False)
+        _ask(collection)
+        _measure(collection, folder)
+    console.print("\nnow you:", style="bold")
+    for command in ('search "your words"', 'explain "your words"', "info"):
+        console.print(f"  diptych {command} -c {config}", soft_wrap=True)
+
+
+def _ask(collection: Collection) -> None:
+    console = stdout()
+    with waiting("searching"):
+        found = collection.search_batch(QUESTIONS)
+    for question, hits in zip(QUESTIONS, found, strict=True):
+        console.print(f"\n{question}", style="bold")
+        for hit in hits:
+            shown = printable(f"{hit.id}: {hit.document.text}", limit=90)
+            console.print(f"  {hit.score:7.3f}  {shown}", soft_wrap=True)
+
+
+def _measure(collection: Collection, folder: Path) -> None:
+    console = stdout()
+    if importlib.util.find_spec("ir_measures") is None:
+        console.print('\nto measure the answers: pip install "diptych[eval]"')
+        return
+    from diptych.evaluate import Qrels, evaluate, read_queries
+    from diptych.types import Run
+
+    queries = read_queries(folder / FILES[1])
+    with waiting(f"{len(queries)} queries, each with a judged answer"):
+        run = Run.from_hits("demo", queries, collection.search_batch(queries, limit=10))
+        scores = evaluate(run, Qrels.read(folder / FILES[2]), ("nDCG@10", "MRR@10")).means
+    shown = ", ".join(f"{measure} {score:.3f}" for measure, score in scores.items())
+    console.print(f"\n{len(queries)} queries, each with a judged answer: {shown}")
+
+
+def _prepared(folder: Path, wanted: str) -> Path:
+    """The config file in a folder with the data, made unless it is there."""
+    config = folder / "diptych.yaml"
+    if folder.exists() and not (folder / FILES[0]).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError("the folder holds something else", where=folder, do="name another one: diptych demo FOLDER")
+    data = _data()
+    for name in FILES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if not (folder / name).exists():
+            shutil.copyfile(data / name, folder / name)
+    if config.exists() and config.read_text(encoding="utf-8") != wanted:
+        do = f"name another folder: diptych demo FOLDER; or use it: diptych search -c {config}"
+        raise ConfigError("the folder has another config", where=config, do=do)
+    config.write_text(wanted, encoding="utf-8")
+    return config
+
+
+def _data() -> Path:
+    """The data of the demo: in the wheel, or in the checkout that an editable install runs from."""
+    here = Path(__file__).parents[1] / "demo_data"
+    return here if here.is_dir() else Path(__file__).parents[3] / "examples" / "debian"
