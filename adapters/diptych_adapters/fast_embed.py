@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import threading
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,19 @@ class FastEmbedModel:
         try:
             return int(next(iter(self.model.embed(["a"]))).shape[-1])
         except Exception as error:  # numpy and onnxruntime each raise their own
+            outputs = _among(self.outputs())
             raise ModelError(
                 f"model {self.name!r} does not work as configured",
                 where=self.folder / self.description.model_file,
                 got=f"{type(error).__name__}: {error}",
                 expected="input_ids (and attention_mask) in, token vectors or pooled vectors out",
-                do="name the graph's output; take pooling: disabled for one that is pooled already",
+                do=f"name the graph's output{outputs}; take pooling: disabled for one that is pooled already",
             ) from error
+
+    def outputs(self) -> list[str]:
+        """The outputs of the graph with their shapes, [] of a model that is none."""
+        session: Any = getattr(self._inner, "model", None)
+        return [shown(one) for one in session.get_outputs()] if hasattr(session, "get_outputs") else []
 
     def fingerprint_of(self, steps: list[str], prompts: tuple[str, str], dimension: int) -> Fingerprint:
         """The fingerprint of this model; `steps` are those that the adapter asked of FastEmbed."""
@@ -86,6 +93,16 @@ class FastEmbedModel:
     def _provider(self) -> str:
         session: Any = getattr(self._inner, "model", None)
         return str(session.get_providers()[0]) if hasattr(session, "get_providers") else "numpy"
+
+
+def shown(output: Any) -> str:
+    """An output of a graph in words, such as `last_hidden_state [batch, tokens, 384]`."""
+    sizes = ", ".join("?" if size is None else str(size) for size in output.shape)
+    return f"{output.name} [{sizes}]"
+
+
+def _among(outputs: list[str]) -> str:
+    return f": {', '.join(outputs)}" if outputs else ""
 
 
 def is_folder(model: str) -> bool:
@@ -139,14 +156,32 @@ def _open(kind: type[Any], name: str, path: str | None, options: FastEmbedOption
             **more,
         )
     except Exception as error:  # onnxruntime and the hub raise classes of many kinds
+        outputs = _outputs_of_folder(path, options) if path else ""
         raise ModelError(
             f"FastEmbed cannot open model {options.model!r}",
             where=path or "",
             got=f"{type(error).__name__}: {error}",
-            do="give path: a local folder with its ONNX and tokenizer files, or check the network",
+            expected=f"one of the graph's outputs{outputs}" if outputs else "",
+            do="name one of them as output"
+            if outputs
+            else "give path: a local folder with its ONNX and tokenizer files, or check the network",
         ) from error
     finally:
         logger.enable("fastembed")
+
+
+def _outputs_of_folder(path: str, options: FastEmbedOptions) -> str:
+    """The outputs of the graph in a folder, where the options name none of them; else ""."""
+    named, file = getattr(options, "output", None), Path(path) / (getattr(options, "model_file", None) or "")
+    graphs = [file] if file.is_file() else sorted(Path(path).rglob("*.onnx"))
+    if not named or len(graphs) != 1:
+        return ""
+    try:
+        session: Any = import_module("onnxruntime").InferenceSession(graphs[0], providers=["CPUExecutionProvider"])
+    except Exception:  # the graph itself is what cannot be opened, and the error in hand says so
+        return ""
+    outputs = session.get_outputs()
+    return "" if named in [one.name for one in outputs] else _among([shown(one) for one in outputs])
 
 
 def _check_listed(kind: type[Any], name: str) -> None:

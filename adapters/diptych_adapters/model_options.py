@@ -196,7 +196,11 @@ class FastEmbedDenseOptions(FastEmbedOptions):
         "mean", description="Of a local folder: token vectors to one; disabled when the ONNX graph pools itself."
     )
     normalize: bool = Field(True, description="Of a local folder: make vectors unit length.")
-    output: str | None = Field(None, description="Of a local folder: the graph's output to take; the first else.")
+    output: str | None = Field(
+        None,
+        description="Of a local folder: the graph's output to take; the first else. "
+        "A wrong name is answered by all names and shapes.",
+    )
     model_file: str | None = Field(None, description="Of a local folder: its ONNX file, when it has more than one.")
 
 
