@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -267,3 +268,24 @@ def test_a_filter_that_edge_cannot_use_is_the_askers_fault(shared_docs: EdgeClie
     for call in calls:
         with pytest.raises(SearchError):
             call()
+
+
+@pytest.mark.parametrize(
+    "name", ["\ud800", "\0", "a" * 256, "\u00fc" * 130, "", "..", "a/b"], ids=lambda name: ascii(name)[:20]
+)
+def test_a_name_that_no_folder_or_server_takes_is_refused(tmp_path: Path, name: str) -> None:
+    vector = m.VectorParams(size=4, distance=m.Distance.COSINE)
+    with EdgeClient(tmp_path) as client:
+        client.create_collection("c", vectors_config={"a": vector})
+        alias = m.CreateAliasOperation(create_alias=m.CreateAlias(collection_name="c", alias_name=name))
+        refused: list[Callable[[], Any]] = [
+            lambda: client.create_collection(name, vectors_config={"a": vector}),
+            lambda: client.create_collection("d", vectors_config={name or "..": vector}),
+            lambda: client.update_collection_aliases([alias]),
+        ]
+        for ask in refused:
+            with pytest.raises(CollectionError, match="cannot be the name of"):
+                ask()
+        assert not client.collection_exists(name)
+        with pytest.raises(CollectionNotFound):
+            client.get_collection(name)

@@ -10,6 +10,7 @@ from qdrant_client import models
 from diptych.errors import CollectionError
 from diptych.stores.edge.arguments import check_arguments
 from diptych.stores.edge.base import EdgeBase
+from diptych.stores.edge.catalog import check_name
 
 
 class Aliases(EdgeBase):
@@ -56,6 +57,7 @@ class Aliases(EdgeBase):
             aliases[renamed.new_alias_name] = aliases.pop(renamed.old_alias_name)
 
     def _check_free(self, alias: str) -> None:
+        check_name(alias, "alias")
         if alias in self._catalog.names():
             raise CollectionError(f"there is a collection {alias!r} already", do="choose another name for the alias")
 

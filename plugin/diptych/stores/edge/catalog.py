@@ -11,12 +11,13 @@ from typing import NoReturn
 from pydantic import TypeAdapter
 from qdrant_client import models
 
-from diptych.errors import CollectionError, CollectionNotFound, StoreDamaged, StoreError
+from diptych.errors import CollectionError, CollectionNotFound, StoreDamaged, StoreError, brief
 from diptych.stores.edge.collection import EdgeCollection
 from diptych.stores.edge.folders import folder_name, opening, prepare, scan, sweep, without_record
 from diptych.stores.edge.health.repair import RepairReport, repair
 from diptych.stores.edge.lock import PATIENCE, PathLock
 from diptych.stores.edge.sidecar import FORMAT, RECORD, UNFINISHED, read_json, sync_folder, validated, write_json
+from diptych.types import is_unicode
 
 ALIASES = "aliases.json"
 _ALIASES = TypeAdapter(dict[str, str])
@@ -191,13 +192,13 @@ def closed(root: Path) -> StoreError:
 
 
 def check_name(name: str, kind: str) -> None:
-    """Refuse what a server refuses as the name of a collection or vector."""
-    bad = sorted(_FORBIDDEN & set(name))
-    limit = 255 if kind == "collection" else 200
-    if bad or name in ("", ".", "..") or len(name.encode()) > limit:
+    """Refuse what a server refuses as the name of a collection, alias or vector."""
+    limit = 200 if kind == "vector" else 255
+    usable = isinstance(name, str) and is_unicode(name) and name not in ("", ".", "..")
+    if not usable or _FORBIDDEN & set(name) or len(name.encode()) > limit:
         raise CollectionError(
-            f"this cannot be the name of a {kind}",
-            got=repr(name),
+            f"this cannot be the name of {'an' if kind == 'alias' else 'a'} {kind}",
+            got=brief(name),
             expected=f"1 to {limit} bytes, none of {' '.join(sorted(_FORBIDDEN - set(chr(0) + chr(31))))}",
         )
 

@@ -90,7 +90,7 @@ def remove(data: Path) -> None:
 def folder_name(name: str) -> str:
     """A safe folder for a collection of any name; the record inside knows the name."""
     plain = "".join(letter if letter.isalnum() and letter.isascii() else "_" for letter in name[:40])
-    return f"{plain}-{sha256(name.encode()).hexdigest()[:12]}"
+    return f"{plain}-{sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
 
 
 def without_record(folder: Path) -> StoreError:
