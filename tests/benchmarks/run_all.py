@@ -75,6 +75,11 @@ STEPS = (
     Step("sparse", "bench_peers.py sparse --documents 60 --rounds 3", FEW),
     Step("pairs", "bench_peers.py pairs --documents 200 --rounds 3", FEW),
     Step("overhead", "bench_search_overhead.py --points 100000", "--points 2000 --queries 200"),
+    Step(
+        "service",
+        "bench_service.py --points 20000 --queries 500 --rounds 5",
+        "--points 200 --queries 20 --rounds 1",
+    ),
     Step("edge", "bench_edge.py --points 100000", "--points 2000 --queries 200"),
     Step(
         "share",

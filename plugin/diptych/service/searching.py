@@ -33,7 +33,10 @@ async def search(request: Request) -> Response:
     collection = serving.served.collection(asked.collection)
     require_words(texts, accepted(collection), where=f"collection {collection.name!r}")
     _require_few(asked, collection.handle.search_config.limit, serving.limits)
-    options = await asyncio.to_thread(_options, collection, asked)
+    if asked.slot is None and asked.filter is None:  # nothing to look up and little to read: a thread would cost more
+        options = _options(collection, asked)
+    else:
+        options = await asyncio.to_thread(_options, collection, asked)
     hits = await _found(collection, asked, options)
     serving.metrics.queries.labels(collection.name).inc(len(texts))
     if not asked.explain and sum(map(len, hits)) <= INLINE:
