@@ -64,7 +64,7 @@ def application(
         writes: whether documents may be brought in.
     """
     metrics = Metrics()
-    readiness = Readiness(served, lambda ready: metrics.ready.set(ready))
+    readiness = Readiness(served, lambda ready: metrics.ready.set(ready), may_be_empty=writes)
     own = Writes() if writes else None
     serving = Serving(served, keys or Keys(), limits or Limits(), metrics, Batches(metrics), readiness, own)
     routes = [*ROUTES, *(WRITING if writes else ())]

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from diptych.errors import DiptychError
+from diptych.errors import CollectionNotFound, DiptychError
 from diptych.panics import as_error
 from diptych.service.served import Served
 
@@ -24,11 +24,15 @@ class Readiness:
     Args:
         served: what is looked after.
         tell: is told after each look whether all is ready.
+        may_be_empty: whether a collection that nobody has filled yet is ready: it waits for writes.
     """
 
-    def __init__(self, served: Served, tell: Callable[[bool], None] = lambda ready: None) -> None:
+    def __init__(
+        self, served: Served, tell: Callable[[bool], None] = lambda ready: None, *, may_be_empty: bool = False
+    ) -> None:
         self._stopped, self._tell = threading.Event(), tell
-        self._looks = [_Look(served, name, self._stopped, self._told) for name in served.names]
+        fine: tuple[type[Exception], ...] = (CollectionNotFound,) if may_be_empty else ()
+        self._looks = [_Look(served, name, self._stopped, self._told, fine) for name in served.names]
 
     @property
     def state(self) -> str:
@@ -63,8 +67,15 @@ class Readiness:
 class _Look:
     """Looks after one collection, or the encoders of one config."""
 
-    def __init__(self, served: Served, name: str, stopped: threading.Event, told: Callable[[], None]) -> None:
-        self._served, self._name, self._stopped, self._told = served, name, stopped, told
+    def __init__(
+        self,
+        served: Served,
+        name: str,
+        stopped: threading.Event,
+        told: Callable[[], None],
+        fine: tuple[type[Exception], ...],
+    ) -> None:
+        self._served, self._name, self._stopped, self._told, self._fine = served, name, stopped, told, fine
         self._works, self._began, self._reasons = False, 0.0, set[str]()
         self.was_ready = False
         self.due = threading.Event()
@@ -88,7 +99,8 @@ class _Look:
     def _look(self, ask: Callable[[str], None]) -> None:
         self._began = time.monotonic()
         try:
-            ask(self._name)
+            with suppress(*self._fine):
+                ask(self._name)
         except BaseException as error:  # whatever it is, the next look comes
             self._works = False
             self._log(as_error(error))

@@ -11,10 +11,11 @@ import httpx
 import pytest
 
 from diptych import Collection, Registry
+from diptych.config import parse_config
 from diptych.service.application import application
 from diptych.service.limits import Limits
 from diptych.service.served import Served
-from serving import ANIMALS, animals, served
+from serving import ANIMALS, animals, served, until
 
 LINES = {"Content-Type": "application/x-ndjson"}
 
@@ -128,3 +129,13 @@ def test_without_leave_nothing_can_be_written(collection: Collection, fakes: Reg
         assert httpx.put(f"{url}/documents", json={"documents": [{"id": "a", "text": "b"}]}).status_code == 404
         assert httpx.post(f"{url}/populate", content=b"{}", headers=LINES).status_code == 404
         assert "/populate" not in httpx.get(f"{url}/openapi.json").json()["paths"]
+
+
+def test_a_collection_that_is_not_there_yet_is_ready_for_its_first_documents(tmp_path: Path, fakes: Registry) -> None:
+    config = {"store": f"edge:{tmp_path / 'new'}", "collection": "new", "slots": {"dense": {"adapter": "fake-dense"}}}
+    opened = Collection.open(parse_config(config), registry=fakes)
+    with served(application(Served([opened], registry=fakes), writes=True)) as url:
+        until(lambda: httpx.get(f"{url}/readyz").status_code == 200)
+        with httpx.Client(base_url=url, timeout=60) as client:
+            assert put(client, {"id": "a", "text": "an ape"})["new"] == 1
+            assert found(client, "ape") == ["a"]
