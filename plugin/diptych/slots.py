@@ -15,6 +15,7 @@ from diptych.describing import described
 from diptych.drift_maps import Map
 from diptych.encoding import Side, Vector, encode, require_finite
 from diptych.metadata import Asking, Generation, Reading, vector_name
+from diptych.phases import phase
 from diptych.protocols import Calibrated, Kind, Similarity, Statistics
 from diptych.registry import Registry
 from diptych.remembering import Remembered
@@ -137,10 +138,12 @@ class Slot:
         """
         with self._lock:
             if self._encoder is None:
-                encoder = self._registry.create(self.config.adapter, self.config.options, where=self.where)
-                self._prepare(encoder)
+                with phase(f"{self.where}: load {self.config.adapter}"):
+                    encoder = self._registry.create(self.config.adapter, self.config.options, where=self.where)
+                    self._prepare(encoder)
                 if self._verify:
-                    self._check(encoder, remembered=True)
+                    with phase(f"{self.where}: compare fingerprint and canaries"):
+                        self._check(encoder, remembered=True)
                 self._encoder = encoder
             return self._encoder
 

@@ -41,6 +41,8 @@ from diptych.cli import (
     tune,
 )
 from diptych.cli.helping import PlainGroup
+from diptych.cli.logs import Level
+from diptych.cli.logs import show as show_logs
 from diptych.cli.running import command
 from diptych.cli.session import Session
 
@@ -75,12 +77,18 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
     ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log on standard error what is done, and how long each phase takes.")
+    ] = False,
+    log_level: Annotated[Level | None, typer.Option(help="Log from this level on; --verbose is info.")] = None,
 ) -> None:
     """Plug dense encoders, sparse lexicons, late interaction and rerankers into Qdrant.
 
     One file, diptych.yaml, says which encoders fill and query a collection.
     """
     context.obj = context.obj or Session()
+    if level := log_level or (Level.info if verbose else None):
+        show_logs(level)
 
 
 for _name, _function in (

@@ -16,7 +16,7 @@ from diptych.cli.gate import show_gate
 from diptych.cli.options import CONFIG, ConfigOption, DebugOption, JsonOption
 from diptych.cli.output import printable, stderr, stdout, write_json
 from diptych.cli.populate import from_cache, together
-from diptych.cli.progress import Bars
+from diptych.cli.progress import Bars, waiting
 from diptych.cli.session import Session
 from diptych.cli.swapping import ReEncodeOption, WhyOption, say, slots_to_encode, under_way, unjudged
 from diptych.errors import GateFailed
@@ -86,10 +86,11 @@ def apply(
 
       diptych apply --no-cut-over
     """
-    from diptych.swap import ApplyOptions
-
     session: Session = context.obj
-    wanted = session.config(config)
+    with waiting("reading the config"):
+        from diptych.swap import ApplyOptions
+
+        wanted = session.config(config)
     options = ApplyOptions(
         why=why,
         again=slots_to_encode(re_encode, wanted),
@@ -103,7 +104,8 @@ def apply(
     )
     if no_judgements:
         wanted = unjudged(wanted)
-    stored = session.stored(config, None, None)
+    with waiting("opening the collection"):
+        stored = session.stored(config, None, None)
     with interrupts.resumable(RESUME), stored as opened, _documents(opened, source) as documents:
         report = _apply(opened, wanted, dataclasses.replace(options, documents=documents), as_json)
     write_json(dataclasses.asdict(report)) if as_json else _show(report)
@@ -155,7 +157,9 @@ def _announce(opened: Collection, config: Config, again: frozenset[str]) -> None
     """What is about to be done: the plan, or that a swap is gone on with."""
     swap = opened.handle.read().swap
     if swap is None:
-        planning.show(opened.plan(unjudged(config), again=again, sample=0))
+        with waiting("comparing with the collection"):
+            found = opened.plan(unjudged(config), again=again, sample=0)
+        planning.show(found)
     elif begun := under_way(opened.handle.read(), config):
         say(stdout(), begun.partition(": ")[0])
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from diptych.errors import DiptychError
 
+_drawing: list[Console] = []  # the consoles that draw bars at the moment
 PIPED_WIDTH = 1000  # so that each row is one line for grep and friends
 
 
@@ -24,8 +26,20 @@ def stdout() -> Console:
 
 
 def stderr() -> Console:
-    """The console of progress, warnings and errors."""
+    """The console of progress, warnings and errors; while bars are drawn, the one that draws them."""
+    if _drawing:
+        return _drawing[-1]
     return Console(stderr=True, markup=False, emoji=False, highlight=False)
+
+
+@contextmanager
+def drawing(console: Console) -> Iterator[None]:
+    """While this goes on, what is written to standard error goes through this console, above the bars that it draws."""
+    _drawing.append(console)
+    try:
+        yield
+    finally:
+        _drawing.remove(console)
 
 
 def write_json(value: Any, *, to_stderr: bool = False) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from diptych.cli.options import CONFIG, ConfigOption, DebugOption, JsonOption
 from diptych.cli.output import stderr, stdout, table, write_json
+from diptych.cli.progress import waiting
 from diptych.cli.running import PENDING
 from diptych.cli.session import Session
 from diptych.cli.swapping import ReEncodeOption, duration, say, size, slots_to_encode, under_way, unjudged
@@ -55,9 +56,11 @@ def plan(
       diptych plan --exit-code --sample 0 --json
     """
     session: Session = context.obj
-    wanted = session.config(config)
-    again = slots_to_encode(re_encode, wanted)
-    with session.stored(config, None, None) as opened:
+    with waiting("opening the collection"):
+        wanted = session.config(config)
+        again = slots_to_encode(re_encode, wanted)
+        stored = session.stored(config, None, None)
+    with stored as opened, waiting("comparing with the collection"):
         found = opened.plan(wanted if sample else unjudged(wanted), again=again, sample=sample)
         begun = under_way(opened.handle.read(), wanted)
     if as_json:

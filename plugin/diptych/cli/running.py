@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from diptych.cli.helping import PlainCommand
 from diptych.cli.output import stderr, write_error
 from diptych.errors import DiptychError, GateFailed
 from diptych.panics import is_panic
+from diptych.phases import LOG
 
 _LONGEST_PATH = 300  # characters that an error shows
 FAILED, SET_ASIDE, PENDING, GATE_CLOSED, INTERRUPTED, PIPE_CLOSED = 1, 3, 4, 5, 130, 141
@@ -27,8 +29,10 @@ def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
     @functools.wraps(function)
     def run(*args: Any, **options: Any) -> None:
         with _handled(as_json=bool(options.get("as_json")), debug=bool(options.get("debug"))):
+            begin = time.perf_counter()
             function(*args, **options)
             sys.stdout.flush()
+            LOG.info("diptych %s: %.2f s, and what came before to import", name, time.perf_counter() - begin)
 
     app.command(name, cls=PlainCommand)(run)
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diptych.phases import phase
+
 if TYPE_CHECKING:
     from diptych.collection import Collection
     from diptych.config import Config
@@ -47,9 +49,11 @@ class Session:
         Raises:
             ConfigError, StoreError, CollectionError: see diptych.collection.
         """
-        from diptych.collection import Collection
+        with phase("import what searches and fills collections"):
+            from diptych.collection import Collection
 
-        return Collection.open(store or path, name, registry=self.registry, verify=verify, create=create)
+        with phase("open the collection"):
+            return Collection.open(store or path, name, registry=self.registry, verify=verify, create=create)
 
     def stored(self, path: Path, store: str | None, name: str | None) -> Collection:
         """The collection with the encoders that it has, whatever the config file wants.
@@ -59,4 +63,5 @@ class Session:
         """
         from diptych.collection import Collection
 
-        return Collection.stored(store or path, name, registry=self.registry)
+        with phase("open the collection"):
+            return Collection.stored(store or path, name, registry=self.registry)

@@ -25,6 +25,7 @@ class Watched(Bars):
 
     def begin(self, stage: str, total: int | None) -> None:
         """A stage starts, and those before it are over."""
+        self._show("")
         self._finish(*self._tasks)
         self._tasks[stage] = self._bars.add_task(stage, total=total)
 
@@ -65,7 +66,7 @@ def train(
     """
     session: Session = context.obj
     report: TrainReport | None = None
-    with Watched() as bars:
+    with Watched("reading the recipe") as bars:
         from diptych.training import Shown, load_recipe
 
         read = load_recipe(recipe, session.registry, changes=_changes(changes or ()))

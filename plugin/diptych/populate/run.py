@@ -13,6 +13,7 @@ from typing import Any
 
 from diptych.errors import CollectionNotFound, DiptychError, PopulateError
 from diptych.handle import CollectionHandle
+from diptych.phases import phase
 from diptych.populate.aside import Aside, reason_of, report_file
 from diptych.populate.engine import Engine
 from diptych.populate.index import Indexer
@@ -272,7 +273,9 @@ class _Run:
 
     def _optimize(self) -> None:
         """An embedded store ends optimised, also when a run before was killed just before that."""
-        if warning := optimized(self._handle.client, self._handle.name):
+        with phase("optimise the store"):
+            warning = optimized(self._handle.client, self._handle.name)
+        if warning:
             self._warnings.append(warning)
 
 

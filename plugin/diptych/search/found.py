@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from diptych.phases import LOG
 from diptych.search.asked import Asked
 from diptych.search.inputs import Inputs, encode_inputs
 from diptych.search.retrieval import require_fusible, retrieve
@@ -83,3 +84,4 @@ class Clock:
         """The step ends now."""
         now = time.perf_counter()
         self._seconds[step], self._last = now - self._last, now
+        LOG.debug("search, %s: %.4f s", step, self._seconds[step])

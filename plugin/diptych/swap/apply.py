@@ -11,6 +11,7 @@ from diptych.errors import SwapError
 from diptych.handle import CollectionHandle
 from diptych.metadata import CollectionMetadata, Swap
 from diptych.opening import describes
+from diptych.phases import phase
 from diptych.populate.progress import Progress, Unwatched
 from diptych.stores.upkeep import optimized
 from diptych.swap.asking import comparable, describe, query_side, switch
@@ -144,7 +145,8 @@ class _Apply:
         if not changed and search == metadata.search:
             return self._report("filled gaps" if any(self._filling.encoded.values()) else "nothing to do")
         target = beginning.settings(metadata.live)
-        gate = self._decision.on_settings(metadata, target, self._config.search)
+        with phase("gate: compare the new settings with the old ones"):
+            gate = self._decision.on_settings(metadata, target, self._config.search)
         if self._stopped.is_set() or not self._options.cut_over:
             return self._report("measured", gate)
         restore_shared(self._handle, metadata.live, target)  # an empty collection's, of which nothing was measured
@@ -161,13 +163,15 @@ class _Apply:
         swap = metadata.swap
         assert swap is not None, "what is finished was begun"
         slots = {own.vector: self._handle.building(name, own) for name, own in swap.building.items()}
-        for group in self._filling.groups(slots):
-            self._filling.fill(group)
-        self._filling.repair(metadata, swap.target, slots)  # vectors that are used again; others may have left gaps
+        with phase("fill the new vectors"):
+            for group in self._filling.groups(slots):
+                self._filling.fill(group)
+            self._filling.repair(metadata, swap.target, slots)  # vectors that are used again may have gaps
         if self._stopped.is_set():
             return self._report("filled")
         self._optimize()
-        gate = self._decision.on_encoders(self._handle.read(), swap)
+        with phase("gate: compare the new pipeline with the old one"):
+            gate = self._decision.on_encoders(self._handle.read(), swap)
         if self._stopped.is_set() or not self._options.cut_over:
             return self._report("filled", gate)
         return self._cut_over(gate)
@@ -211,7 +215,9 @@ class _Apply:
         return {"asking": self._filling.asking, "left": dict(list(left.items())[:SHOWN]), "missing": len(left)}
 
     def _optimize(self) -> None:
-        if warning := optimized(self._handle.client, self._handle.name):
+        with phase("optimise the store"):
+            warning = optimized(self._handle.client, self._handle.name)
+        if warning:
             self._warnings.append(warning)
 
     def _report(self, outcome: str, gate: GateReport | None = None, dropped: tuple[str, ...] = ()) -> ApplyReport:

@@ -23,7 +23,17 @@ FORBIDDEN_TO_HOST = ("torch", "sentence_transformers", "transformers", "diptych_
 # Design section 2 as docs/decisions/0001 has it: work is done on a handle, and the public Collection stands above.
 # From the ground up; a name stands for the module or the package. A line may import its own line and those above.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("types", "errors", "interrupts", "json_faults", "vendor_telemetry", "lazy_fastembed", "lazy_models", "checked"),
+    (
+        "types",
+        "errors",
+        "interrupts",
+        "phases",
+        "json_faults",
+        "vendor_telemetry",
+        "lazy_fastembed",
+        "lazy_models",
+        "checked",
+    ),
     ("protocols", "environment", "panics"),
     ("specs", "catalogue", "generation"),
     ("requirements",),

@@ -1,0 +1,50 @@
+"""What a command does at the moment, and how long each phase took.
+
+For the log (`diptych --verbose`, or the logger `diptych.phases` of a program), and for whoever watches: a terminal.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+LOG = logging.getLogger("diptych.phases")
+_running: list[str] = []
+_watchers: list[Callable[[str], None]] = []
+
+
+@contextmanager
+def phase(what: str) -> Iterator[None]:
+    """Something that may take a while.
+
+    Args:
+        what: names slots and adapters, never options or URLs, which may hold secrets.
+    """
+    begin = time.perf_counter()
+    LOG.debug("%s ...", what)
+    _running.append(what)
+    _tell()
+    try:
+        yield
+    finally:
+        LOG.info("%s: %.2f s", what, time.perf_counter() - begin)
+        _running.remove(what)
+        _tell()
+
+
+@contextmanager
+def watched(watcher: Callable[[str], None]) -> Iterator[None]:
+    """While this goes on, `watcher` is told which phase is running, "" for none."""
+    _watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _watchers.remove(watcher)
+
+
+def _tell() -> None:
+    now = _running[-1] if _running else ""
+    for watcher in [*_watchers]:
+        watcher(now)

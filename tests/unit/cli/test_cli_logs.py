@@ -1,0 +1,163 @@
+"""`--verbose` and `--log-level`: what is logged, where, and that no secret is in it; a terminal sees what is done."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diptych.cli import logs
+from diptych.phases import phase, watched
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_they_were() -> Iterator[None]:
+    kept = [(logging.getLogger(name), {**vars(logging.getLogger(name))}) for name in logs.LOGGERS]
+    yield
+    for logger, attributes in kept:
+        logger.handlers, logger.propagate = attributes["handlers"], attributes["propagate"]
+        logger.setLevel(attributes["level"])
+
+
+@pytest.fixture
+def filled(run: Run, config: Path, corpus: Path) -> Run:
+    assert run("populate", str(corpus)).code == 0
+    return run
+
+
+def test_without_it_nothing_is_logged(filled: Run) -> None:
+    assert filled("search", "cats").err == ""
+
+
+@pytest.mark.parametrize("words", [("--verbose",), ("-v",), ("--log-level", "info")])
+def test_verbose_tells_the_phases_with_their_seconds_on_standard_error(filled: Run, words: tuple[str, ...]) -> None:
+    answer = filled(*words, "search", "cats", "--json")
+    assert answer.code == 0
+    assert answer.json()["queries"]
+    for what in ("open the collection", r"slot 'dense': load fake-dense", "compare fingerprint and canaries"):
+        assert re.search(rf"INFO +diptych\.phases: .*{what}.*: \d+\.\d\d s\n", answer.err), what
+    assert "DEBUG" not in answer.err
+
+
+def test_debug_tells_more_and_error_nothing(filled: Run) -> None:
+    assert "search, encode: " in filled("--log-level", "debug", "search", "cats").err
+    assert filled("--log-level", "error", "search", "cats").err == ""
+
+
+def test_a_level_that_is_none_is_wrong_usage(run: Run) -> None:
+    assert run("--log-level", "loud", "search", "cats").code == 2
+
+
+def test_no_secret_is_logged(filled: Run, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "s3cret-value")
+    text = config.read_text()
+    config.write_text(text.replace("fake-dense}", "fake-dense, expand: {api_key: '${SECRET}', token: plain-s3cret}}"))
+    for command in (("search", "cats"), ("plan",), ("doctor",)):
+        answer = filled("--log-level", "debug", *command)
+        assert "s3cret" not in answer.err, command
+
+
+def test_phases_within_phases_are_told_to_whoever_watches() -> None:
+    told: list[str] = []
+    with watched(told.append):
+        with phase("outer"), phase("inner"):
+            told.append("work")
+        with pytest.raises(ValueError, match="broken"), phase("failing"):
+            raise ValueError("broken")
+    with phase("unseen"):
+        pass
+    assert told == ["outer", "inner", "work", "outer", "", "failing", ""]
+
+
+PROGRAM = """
+import time
+from diptych.cli.output import stderr
+from diptych.cli.progress import Bars, waiting
+from diptych.phases import phase
+import logging, sys, warnings
+from diptych.cli import logs
+logs.show(logs.Level.info)
+with waiting("opening it"):
+    time.sleep(0.3)
+    with phase("a phase of it"):
+        time.sleep(0.3)
+with Bars("loading it") as bars:
+    time.sleep(0.3)
+    bars.begin("fill", 10)
+    for n in range(10):
+        bars.advance("fill", 1)
+        logging.getLogger("diptych").warning("line %d", n)
+        stderr().print(f"said {n}")
+        print(f"printed {n}", file=sys.stderr)
+        warnings.warn(f"warned {n}")
+        time.sleep(0.05)
+    with phase("a last phase"):
+        time.sleep(0.3)
+"""
+
+
+def screen(code: str) -> str:
+    """What a program writes to a terminal of 100 columns."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "100", "LINES": "40", "TERM": "xterm"}
+    process = subprocess.Popen(
+        [sys.executable, "-W", "always", "-c", code], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+    )
+    os.close(theirs)
+    found = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:  # Linux: the other side was closed
+            break
+        if not piece:
+            break
+        found += piece
+    os.close(ours)
+    assert process.wait() == 0, found.decode()
+    return found.decode()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
+def test_a_terminal_sees_each_phase_and_bars_are_never_garbled() -> None:
+    raw = screen(PROGRAM)
+    for text in ("opening it", "a phase of it", "loading it", "encoding", "a last phase"):
+        assert text in raw, text
+    lines = displayed(raw)
+    for n in range(10):
+        for kind in ("said", "printed"):
+            assert f"{kind} {n}" in lines  # alone on its line
+        assert sum(line.endswith(f"diptych: line {n}") for line in lines) == 1
+        assert sum(f"UserWarning: warned {n}" in line for line in lines) == 1
+    assert sum("encoding" in line for line in lines) == 1
+    assert sum("10/10" in line for line in lines) == 1
+
+
+def displayed(raw: str) -> list[str]:
+    """The lines that stay on a terminal: of its commands, those that rich gives to draw bars."""
+    lines, row, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", raw):
+        if part == "\r":
+            column = 0
+        elif part == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif part.startswith("\x1b"):
+            if part.endswith("A"):
+                row -= int(part[2:-1] or 1)
+            elif part.endswith("K"):
+                lines[row] = "" if part[2:-1] == "2" else lines[row][:column]
+        else:
+            lines[row] = lines[row][:column].ljust(column) + part + lines[row][column + len(part) :]
+            column += len(part)
+    return [line.rstrip() for line in lines]
