@@ -51,6 +51,7 @@ class Step:
 
 FEW = "--documents 40 --rounds 2"
 STEPS = (
+    Step("start", "bench_start.py --rounds 5", "--documents 40 --rounds 2"),
     Step("encode", "bench_peers.py encode --documents 200 --rounds 5", FEW),
     Step("queries-alone", "bench_encode.py --documents 100 --rounds 3", FEW),
     Step("profile", "bench_profile.py --documents 200 --rounds 5", FEW),

@@ -80,7 +80,9 @@ def _root(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Log on standard error what is done, and how long each phase takes.")
     ] = False,
-    log_level: Annotated[Level | None, typer.Option(help="Log from this level on; --verbose is info.")] = None,
+    log_level: Annotated[
+        Level | None, typer.Option(metavar="LEVEL", help="Log from debug, info, warning or error on.")
+    ] = None,
 ) -> None:
     """Plug dense encoders, sparse lexicons, late interaction and rerankers into Qdrant.
 
