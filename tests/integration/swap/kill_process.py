@@ -87,7 +87,8 @@ def work(task: Mapping[str, Any]) -> dict[str, Any]:
     config = Config.model_validate({"collection": "c", **task["config"]})
     with Mortal("store") as client:
         if task["do"] == "populate":
-            populate(CollectionHandle(client, "c", config, REGISTRY), task["corpus"])
+            handle = CollectionHandle(client, "c", config, REGISTRY)
+            populate(handle, task["corpus"], sync=bool(task.get("sync")), max_deleted=1.0)
             return {}
         opened = Collection.stored(client, "c", registry=REGISTRY)
         opened.handle.populate_config = config.populate

@@ -7,64 +7,22 @@ random moment.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
-import random
 import re
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from qdrant_client import models
 
 from diptych.guard import TEXTS
 from diptych.stores.edge import EdgeClient
+from killed import CHUNK, Processes, copied, corpus, fake, plain
 
-pytestmark = pytest.mark.slow
-
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the tests fork")
-SCRIPT = Path(__file__).with_name("kill_process.py")
-CHUNK = 8
-
-
-class Processes:
-    """Runs tasks in processes of their own, one after another."""
-
-    def __init__(self) -> None:
-        self._server = subprocess.Popen(
-            [sys.executable, SCRIPT],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "DIPTYCH_CACHE": "off"},
-        )
-
-    def run(self, folder: Path, do: str, config: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-        """What the process said, and whether it was `killed`."""
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        config = {"populate": {"chunk": CHUNK}, **config}
-        self._server.stdin.write(json.dumps({"folder": str(folder), "do": do, "config": config, **more}) + "\n")
-        self._server.stdin.flush()
-        found: dict[str, Any] = json.loads(self._server.stdout.readline())
-        assert "failed" not in found, found["failed"]
-        return found
-
-    def close(self) -> None:
-        """End the process that forks."""
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        self._server.stdin.close()
-        self._server.wait()
-        self._server.stdout.close()
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="the tests fork")]
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +30,6 @@ def processes() -> Iterator[Processes]:
     made = Processes()
     yield made
     made.close()
-
-
-def corpus(size: int) -> list[dict[str, Any]]:
-    return [{"id": i, "text": f"word{i % 17} word{i % 23} number{i}"} for i in range(size)]
-
-
-def fake(kind: str, log: str = "log", **options: Any) -> dict[str, Any]:
-    return {"adapter": f"fake-{kind}", "log": log, **options}
 
 
 DENSE, OTHER = fake("dense", dimension=16), fake("dense", dimension=24, seed=1, log="log.dense")
@@ -148,31 +98,6 @@ def filled(processes: Processes, folder: Path, case: Case) -> Path:
     return folder
 
 
-def copied(folder: Path, target: Path) -> Path:
-    shutil.copytree(folder, target, copy_function=copy_without_holes)
-    return target
-
-
-def copy_without_holes(source: str, target: str) -> None:
-    """A copy that takes no more room than what it is of: the engine keeps a thousand times what it writes to."""
-    with open(source, "rb") as read, open(target, "wb") as written:
-        size = os.fstat(read.fileno()).st_size
-        written.truncate(size)
-        end = 0
-        while (begin := _data(read.fileno(), end, size)) < size:
-            end = os.lseek(read.fileno(), begin, os.SEEK_HOLE)
-            written.seek(begin)
-            written.write(os.pread(read.fileno(), end - begin, begin))
-
-
-def _data(file: int, offset: int, size: int) -> int:
-    """Where something is written, from there on; `size` where nothing is."""
-    try:
-        return os.lseek(file, offset, os.SEEK_DATA)
-    except OSError:
-        return size
-
-
 def encoded(folder: Path) -> dict[str, list[str]]:
     """The documents that the new encoders read, by slot."""
     logs = {path.suffix[1:]: path.read_text().splitlines() for path in folder.glob("log.*")}
@@ -190,7 +115,7 @@ def state(folder: Path) -> Any:
         info = client.get_collection("c")
         params = info.config.params
     metadata = {key: value for key, value in (info.config.metadata or {}).items() if value is not None}
-    vectors = {point.id: _plain(point.vector) for point in points}
+    vectors = {point.id: plain(point.vector) for point in points}
     payloads = {point.id: point.payload for point in points}
     return vectors, payloads, sorted(info.payload_schema), repr(params), _timeless(metadata)
 
@@ -201,14 +126,6 @@ def _timeless(metadata: dict[str, Any]) -> str:
     events = [{**event, "gate": bool(event["gate"])} for event in own["history"] if "the map" not in event["why"]]
     told = json.dumps({**metadata, "diptych": {**own, "history": events}}, sort_keys=True)
     return re.sub(r'"(when|began)": "[^"]*"', "", told)
-
-
-def _plain(vectors: Any) -> Any:
-    if isinstance(vectors, dict):
-        return {name: _plain(vector) for name, vector in sorted(vectors.items())}
-    if isinstance(vectors, models.SparseVector):
-        return [vectors.indices, np.array(vectors.values, np.float32).tolist()]
-    return np.array(vectors, np.float32).tolist()
 
 
 THOROUGH = bool(os.environ.get("DIPTYCH_SLOW"))  # else of most swaps only some writes are the last
@@ -321,30 +238,6 @@ def test_an_apply_of_storage_alone_killed_after_any_of_its_writes_is_completed_o
 
 
 SETTLED = ("changed settings", "nothing to do")
-
-
-def test_25_kills_at_random_moments_cost_at_most_a_chunk_each_and_change_nothing(
-    processes: Processes, tmp_path: Path
-) -> None:
-    size, chance = 240, random.Random(7)
-    slow = {"dense": {**OTHER, "delay": 0.003}, "lexical": {**COUNTS, "delay": 0.001}}
-    case = Case({"dense": DENSE, "lexical": LEXICAL}, slow, documents=corpus(size))
-    start = filled(processes, tmp_path / "start", case)
-    undisturbed = copied(start, tmp_path / "undisturbed")
-    begin = time.perf_counter()
-    finished(processes, undisturbed, case)
-    whole = time.perf_counter() - begin
-    expected, total = state(undisturbed), 0
-    for round_ in itertools.count():
-        folder, kills = copied(start, tmp_path / f"killed-{round_}"), 0
-        while applied(processes, folder, case, seconds=chance.uniform(0.1, 0.8) * whole)["killed"]:
-            kills += 1
-        assert state(folder) == expected
-        for slot in ("dense", "lexical"):
-            assert size <= len(encoded(folder)[slot]) <= size + kills * CHUNK
-        total += kills
-        if total >= 25:
-            return
 
 
 def answering(folder: Path) -> Any:
