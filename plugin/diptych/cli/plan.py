@@ -24,6 +24,7 @@ ACTIONS = {
     "add": "add",
     "drop": "drop",
     "re-encode": "re-encode",
+    "recalibrate": "calibrate anew",
     "reuse": "use kept vectors",
     "re-prompt": "queries only",
     "storage": "storage only",

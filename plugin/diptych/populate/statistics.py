@@ -82,8 +82,8 @@ def drift_warnings(slots: Mapping[str, Slot], sums: Mapping[str, Statistics], po
             if abs(change) > TOLERANCE:
                 found.append(
                     f"slot {name!r}: the average of {key!r} per document is {change:+.0%} against the value that the "
-                    "collection was calibrated with; the weights of its vectors still use the old one. Populate under "
-                    "another `collection:` name to calibrate anew."
+                    "collection was calibrated with; the weights of its vectors still use the old one. `diptych plan` "
+                    "shows what it costs to calibrate anew, `diptych apply` does it."
                 )
     return found
 

@@ -16,6 +16,7 @@ from diptych.populate.progress import Progress, Unwatched
 from diptych.stores.upkeep import optimized
 from diptych.swap.asking import comparable, describe, query_side, switch
 from diptych.swap.begin import Beginning
+from diptych.swap.calibration import CorpusSample
 from diptych.swap.changes import SWAPS, Change, changes
 from diptych.swap.decision import Decision
 from diptych.swap.filling import Filling
@@ -114,7 +115,12 @@ class _Apply:
         self._trial.put_back_after_a_kill(metadata)
         if metadata.swap is None:
             found = changes(
-                self._config, metadata, self._handle.registry, again=self._options.again, texts=self._handle.texts
+                self._config,
+                metadata,
+                self._handle.registry,
+                again=self._options.again,
+                texts=self._handle.texts,
+                corpus=CorpusSample(self._handle, metadata.layout),
             )
             beginning = Beginning(
                 self._handle,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from diptych import guard
@@ -15,10 +15,14 @@ from diptych.protocols import Calibrated, Fingerprint
 from diptych.registry import Registry
 from diptych.sampling import Texts
 from diptych.slots import Slot
+from diptych.swap.calibration import CorpusSample
 
-Action: TypeAlias = Literal["add", "drop", "re-encode", "reuse", "re-prompt", "storage", "numerics", "keep"]
-ENCODES: tuple[Action, ...] = ("add", "re-encode")
-SWAPS: tuple[Action, ...] = ("add", "drop", "re-encode", "reuse", "re-prompt")
+Action: TypeAlias = Literal[
+    "add", "drop", "re-encode", "recalibrate", "reuse", "re-prompt", "storage", "numerics", "keep"
+]
+ENCODES: tuple[Action, ...] = ("add", "re-encode", "recalibrate")
+SWAPS: tuple[Action, ...] = (*ENCODES, "drop", "reuse", "re-prompt")
+STAYS: tuple[Action, ...] = ("storage", "numerics", "keep")  # the same vectors go on answering
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,8 @@ class Change:
 
     Args:
         name: the slot.
-        action: what it takes. `add`, `re-encode`: new vectors. `reuse`: an earlier generation's vectors are still kept.
+        action: what it takes. `add`, `re-encode`: new vectors. `recalibrate`: new vectors by the same encoder, calibrated
+            on the corpus as it is now. `reuse`: an earlier generation's vectors are still kept.
             `re-prompt`: only queries change. `storage`: Qdrant keeps the same vectors otherwise. `numerics`: options
             that only add noise. `keep`: nothing. `drop`: the config has no such slot.
         why: what differs.
@@ -53,12 +58,14 @@ def changes(
     *,
     again: frozenset[str] = frozenset(),
     texts: Texts | None = None,
+    corpus: CorpusSample | None = None,
 ) -> list[Change]:
     """What each slot of config or collection takes, those of the config first.
 
     Args:
         again: slots to re-encode although nothing differs.
         texts: of the collection, for encoders that want to see some.
+        corpus: shows whether calibrated encoders still fit it; None takes them as they are.
 
     Raises:
         RegistryError: an encoder cannot be made.
@@ -67,7 +74,8 @@ def changes(
     found = []
     for name, wanted in config.slots.items():
         slot = Slot(name, wanted, None, registry, texts=texts)
-        found.append(_change(slot, live.get(name), metadata, reading, name in again))
+        change = _change(slot, live.get(name), metadata, reading, name in again)
+        found.append(change if corpus is None else _recalibrated(change, corpus))
     dropped = [name for name in live if name not in config.slots]
     return found + [Change(name, "drop", "the config has no such slot", None, live[name]) for name in dropped]
 
@@ -95,6 +103,17 @@ def _change(slot: Slot, live: Generation | None, metadata: CollectionMetadata, r
         return Change(slot.name, "storage", why, slot, live, None, likeness.lowest)
     action = "numerics" if why or now.numerics != live.numerics else "keep"
     return Change(slot.name, action, why, slot, live, None, likeness.lowest)
+
+
+def _recalibrated(change: Change, corpus: CorpusSample) -> Change:
+    """The change; where the slot's vectors would stay and the corpus has drifted from under them, new vectors."""
+    slot, live = change.slot, change.live
+    if change.action not in STAYS or slot is None or live is None or live.statistics is None:
+        return change
+    if not isinstance(slot.encoder, Calibrated):
+        return change
+    moved = corpus.drift(slot.encoder, live.statistics, live.reading)
+    return replace(change, action="recalibrate", why="; ".join(filter(None, (moved, change.why)))) if moved else change
 
 
 def compare(slot: Slot, live: Generation) -> guard.Likeness:

@@ -21,6 +21,7 @@ from diptych.protocols import Calibrated, Kind
 from diptych.sampling import SAMPLE, texts_of
 from diptych.slots import Slot
 from diptych.swap.asking import comparable, query_side
+from diptych.swap.calibration import CorpusSample
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compared
 from diptych.swap.gate_coverage import coverage
 from diptych.swap.gate_judged import Judged, JudgedComparison
@@ -116,7 +117,8 @@ def plan(
     metadata = handle.read()
     count = handle.client.count(handle.name, exact=True).count
     texts = _sample(handle, metadata, config, sample)
-    found = changes(config, metadata, handle.registry, again=again, texts=handle.texts)
+    corpus = CorpusSample(handle, metadata.layout)
+    found = changes(config, metadata, handle.registry, again=again, texts=handle.texts, corpus=corpus)
     steps = tuple(_step(change, *_affected(handle, metadata, change, count), texts) for change in found)
     steps, doubts = _with_query_side(handle, metadata, config, found, steps)
     search = config.search.model_dump(mode="json")
