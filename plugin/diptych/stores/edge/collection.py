@@ -27,6 +27,7 @@ from diptych.stores.edge.convert.points import Space, VectorKind
 from diptych.stores.edge.folders import remove
 from diptych.stores.edge.health.inspection import begin, inspect
 from diptych.stores.edge.health.ledger import Ledger
+from diptych.stores.edge.health.seal import break_seal
 from diptych.stores.edge.health.wal import log_end
 from diptych.stores.edge.mending import load_mended
 from diptych.stores.edge.shard import Shard
@@ -79,6 +80,7 @@ class EdgeCollection:
         record = Record.read(folder)
         place = folder / record.shard
         findings = inspect(place, changing=record.pending is not None)
+        break_seal(place, findings.seal)
         opened = _loaded(place, record.pending)
         try:
             found = cls(folder, record, Shard(opened, record.name, begin(place, opened, findings)))

@@ -11,7 +11,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -77,6 +77,12 @@ def write_seal(shard: Path, seal: Seal, *, durable: bool) -> None:
     """Replace the seal. One that is not durable is there after a kill of the process, not after one of the machine."""
     text = json.dumps({"format": FORMAT, **_SEAL.dump_python(seal, mode="json")})
     replace_file(shard / SEAL, text, durable=durable)
+
+
+def break_seal(shard: Path, seal: Seal | None) -> None:
+    """Say that the shard is open, before Edge opens it: that alone changes files, and a kill may come at any moment."""
+    if seal is not None and seal.clean:
+        write_seal(shard, replace(seal, clean=False), durable=False)
 
 
 def sizes(shard: Path) -> dict[str, File]:
