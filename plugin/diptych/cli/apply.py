@@ -161,7 +161,7 @@ def _announce(opened: Collection, config: Config, again: frozenset[str]) -> None
             found = opened.plan(unjudged(config), again=again, sample=0)
         planning.show(found)
     elif begun := under_way(opened.handle.read(), config):
-        say(stdout(), begun.partition(": ")[0])
+        say(stdout(), begun.partition("; ")[0])
 
 
 def _show_failed(name: str, error: GateFailed, as_json: bool) -> None:
@@ -199,7 +199,7 @@ def _outcome(report: ApplyReport) -> str:
         if count
     )
     made = f", encoded: {encoded}" if encoded else ""
-    changed = f", of which {report.changed:,} again because they changed meanwhile" if report.changed else ""
+    changed = f", {report.changed:,} of them again because they changed meanwhile" if report.changed else ""
     return f"{report.collection}: {report.outcome} in {report.seconds:.1f} s{made}{changed}"
 
 
@@ -212,17 +212,17 @@ def _next(report: ApplyReport) -> Iterator[str]:
     if report.dropped:
         yield f"dropped: {', '.join(report.dropped)}"
     if report.outcome == "cut over":
-        yield "the old vectors are kept up: diptych rollback goes back to them, diptych finish drops them"
+        yield "the old vectors are still updated; to undo: diptych rollback; to drop them: diptych finish"
     elif report.outcome == "measured":
         yield "nothing was changed: diptych apply without --no-cut-over changes the settings"
     elif report.outcome == "filled":
         who = "vectors" if report.asking else "encoders"
-        yield f"the old {who} still answer: diptych apply cuts over, diptych rollback gives it up"
+        yield f"the old {who} still answer; to cut over: diptych apply; to give up: diptych rollback"
 
 
 def _left(left: Mapping[int | str, str], missing: int) -> None:
     if not missing:
         return
-    say(stderr(), f"{missing:,} points are without the new vector", "yellow")
+    say(stderr(), f"{missing:,} points have no new vector", "yellow")
     for point, reason in list(left.items())[:SHOWN]:
         say(stderr(), printable(f"  {point}: {reason}", limit=200))

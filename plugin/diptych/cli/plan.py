@@ -103,11 +103,11 @@ def _details(found: Plan) -> Iterator[str]:
 
     for step in found.steps:
         if step.encode and step.action not in ENCODES:
-            yield f"{step.slot}: {step.encode:,} documents lack the vector, which is made for them"
+            yield f"{step.slot}: {step.encode:,} documents have no vector yet and get one"
         if step.why and step.action != "keep":
             yield f"{step.slot}: {step.why}"
         if step.action == "numerics" and step.likeness is not None:
-            yield f"{step.slot}: canary cosine {step.likeness:.5f} to the vectors that are there"
+            yield f"{step.slot}: test texts encode as before, lowest cosine {step.likeness:.5f}"
         if step.query_side is not None:
             yield f"{step.slot}: {describe(step.query_side)}{_to_do(step)}"
     if found.search:
@@ -118,8 +118,9 @@ def _to_do(step: Step) -> str:
     """What follows from the measurement, where the vectors are made anew."""
     if step.query_side is None or step.action == "numerics":
         return ""
-    at_once = "diptych apply --switch-queries asks by the new one at once"
-    return f": {at_once if step.query_side.low > 0 else 'the old one asks until then'}"
+    if step.query_side.low > 0:
+        return "; diptych apply --switch-queries lets the new one encode queries at once"
+    return "; the old one encodes queries until the new vectors are ready, by which the gate measures the new one"
 
 
 def _table(found: Plan) -> Table:
@@ -145,7 +146,7 @@ def _row(step: Step) -> tuple[str, ...]:
 
 def _advice(found: Plan) -> str:
     if not found.pending:
-        return "nothing to do: the collection is as the config says"
+        return "nothing to do: the collection matches the config"
     rates = [step.rate for step in found.steps if step.rate]
-    timed = ", timed on a sample on this machine" if rates else ""
-    return f"to do it: diptych apply{timed}"
+    timed = " (times are estimated from a sample on this machine)" if rates else ""
+    return f"to apply: diptych apply{timed}"

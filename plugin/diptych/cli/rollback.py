@@ -44,7 +44,7 @@ def rollback(
     if as_json:
         return write_json(dataclasses.asdict(done))
     console = stdout()
-    say(console, f"{done.collection}: {done.outcome}; what answers now:", "bold")
+    say(console, f"{done.collection}: {done.outcome}; live now:", "bold")
     for slot, encoder in done.live.items():
         say(console, f"  {slot}: {encoder}")
     if done.dropped:

@@ -79,7 +79,7 @@ def _show(console: Console, found: Status, options: Options) -> None:
     for line in _what_next(found):
         say(console, line)
     if found.orphans:
-        say(stderr(), f"warning: nothing knows {', '.join(found.orphans)}; the next apply drops them", "yellow")
+        say(stderr(), f"warning: no generation uses {', '.join(found.orphans)}; the next apply drops them", "yellow")
 
 
 def _state(own: VectorStatus) -> str:
@@ -92,20 +92,20 @@ def _what_next(found: Status) -> Iterator[str]:
     if found.swap:
         yield from _swap(found.swap)
     elif behind:
-        missed = f"{behind} misses documents, since a populate could not write it"
-        yield f"{missed}: diptych rollback --anyway goes back all the same, diptych finish drops it"
+        missed = f"{behind} lacks documents that a populate could not write"
+        yield f"{missed}; to go back anyway: diptych rollback --anyway; to drop it: diptych finish"
     elif kept:
         names = ", ".join(own.vector for own in kept)
-        yield f"kept for a way back: diptych rollback goes back to {names}, diptych finish drops it"
+        yield f"{names} is kept for a rollback; to go back: diptych rollback; to drop it: diptych finish"
 
 
 def _swap(swap: SwapStatus) -> Iterator[str]:
     why = f" ({swap.why})" if swap.why else ""
-    yield f"a swap is under way, begun {moment(swap.began)} by {swap.by}{why}"
+    yield f"a swap is under way, started {moment(swap.began)} by {swap.by}{why}"
     if swap.running:
-        yield f"{swap.holder} is applying it, last heard of {moment(swap.last_heard)}"
+        yield f"{swap.holder} is applying it; last sign of life {moment(swap.last_heard)}"
     else:
-        yield "nobody is applying it: diptych apply goes on with it, diptych rollback gives it up"
+        yield "no process is applying it; to continue: diptych apply; to give up: diptych rollback"
 
 
 def _history(console: Console, events: tuple[Event, ...]) -> None:

@@ -94,10 +94,10 @@ def under_way(metadata: CollectionMetadata, config: Config) -> str:
     swap = metadata.swap
     if swap is None:
         return ""
-    begun = f"a swap is under way, begun {moment(swap.began)} by {swap.by}"
+    begun = f"a swap is under way, started {moment(swap.began)} by {swap.by}"
     if describes(config, swap.target):
-        return f"{begun}: diptych apply goes on where it stopped, diptych rollback gives it up"
-    return f"{begun}, to another config than this: restore that one to go on, or give it up by diptych rollback"
+        return f"{begun}; to continue: diptych apply; to give up: diptych rollback"
+    return f"{begun}, with another config; restore that config to continue; to give up: diptych rollback"
 
 
 def stale_config(session: Session, path: Path, live: State) -> str:
@@ -110,7 +110,7 @@ def stale_config(session: Session, path: Path, live: State) -> str:
         return ""
     if describes(config, live):
         return ""
-    return f"{path} still names other encoders than these: put them into it, or it is refused when it is used to search"
+    return f"{path} names other encoders than those that are live now: edit it before you search or populate with it"
 
 
 def moment(text: str) -> str:

@@ -198,7 +198,9 @@ class _Apply:
             if found.low > 0:
                 metadata = switch(self._handle, name, new, found)
             else:
-                self._warnings.append(f"slot {name!r}: the old encoder goes on making the queries; {describe(found)}")
+                self._warnings.append(
+                    f"slot {name!r}: the old encoder encodes queries until the cut-over: {describe(found)}"
+                )
         return metadata
 
     def _cut_over(self, gate: GateReport | None) -> ApplyReport:

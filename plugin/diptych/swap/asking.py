@@ -97,6 +97,7 @@ def _told(asking: Asking) -> str:
 def describe(found: JudgedComparison) -> str:
     """The measurement in a line."""
     return (
-        f"{found.metric} on the old vectors {found.old:.3f} by the old encoder's queries, {found.new:.3f} by the new "
-        f"one's, difference {found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}], {found.queries} queries"
+        f"over the vectors that are there, {found.metric} is {found.old:.3f} with queries by the old encoder and "
+        f"{found.new:.3f} with queries by the new one (difference {found.difference:+.3f} "
+        f"[{found.low:+.3f}, {found.high:+.3f}], {found.queries} queries)"
     )

@@ -31,8 +31,8 @@ class Change:
 
     Args:
         name: the slot.
-        action: what it takes. `add`, `re-encode`: new vectors. `recalibrate`: new vectors by the same encoder, calibrated
-            on the corpus as it is now. `reuse`: an earlier generation's vectors are still kept.
+        action: what it takes. `add`, `re-encode`: new vectors. `recalibrate`: new vectors by the same encoder,
+            calibrated on the corpus as it is now. `reuse`: an earlier generation's vectors are still kept.
             `re-prompt`: only queries change. `storage`: Qdrant keeps the same vectors otherwise. `numerics`: options
             that only add noise. `keep`: nothing. `drop`: the config has no such slot.
         why: what differs.

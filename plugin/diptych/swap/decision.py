@@ -129,7 +129,7 @@ class Decision:
         except DiptychError as error:
             if self._options.gate:
                 raise
-            self._warn(f"the gate was passed over and could not measure: {error.what}")
+            self._warn(f"the gate does not decide, and could not measure: {error.what}")
             return None
         if not report.passed and self._options.gate:
             raise self._failed(what, report)
@@ -147,7 +147,7 @@ class Decision:
             f"the new {what} did not pass the gate; the old ones stay live",
             where=f"collection {self._handle.name!r}",
             got="; ".join(report.reasons),
-            do=f"look at them; then change swap.gate and run diptych apply again, or {give_up}",
+            do=f"change swap.gate and run diptych apply again, or {give_up}",
             report=report,
             **self._told(),
         )

@@ -272,7 +272,7 @@ def _warnings(metadata: CollectionMetadata, steps: Sequence[Step], silent: bool)
     if swaps and metadata.previous is not None:
         kept = ", ".join(sorted(metadata.previous.vectors() - metadata.live.vectors()))
         if kept and not any(step.action == "reuse" for step in steps):
-            found.append(f"{kept} of the generation before will be dropped at the cut-over: no more rollback to it")
+            found.append(f"the cut-over will drop {kept}, which is kept for a rollback")
     if any(step.action in ENCODES for step in steps) and silent:
-        found.append("the sampled points hold no text to encode: apply needs the documents, --source FILE")
+        found.append("the sampled points hold no text: give apply the documents with --source FILE")
     return found

@@ -118,10 +118,10 @@ def _load(handle: CollectionHandle, after: CollectionMetadata) -> None:
             slot.load()
         except Exception as error:
             raise SwapError(
-                "an encoder that would answer then cannot be loaded, so nothing was changed",
+                "nothing was changed: an encoder that would be live again cannot be loaded",
                 where=f"collection {handle.name!r}, {slot.where}",
                 got=f"{error.what}: {error.got}" if isinstance(error, DiptychError) and error.got else reason_of(error),
-                do="mend what it needs; the command diptych rollback loads no encoder and goes back in any case",
+                do="install what it needs; the command diptych rollback loads no encoder and goes back in any case",
             ) from error
         handle.keep(slot)
 
@@ -139,11 +139,11 @@ def _gaps(handle: CollectionHandle, before: CollectionMetadata, after: Collectio
         if found.missing:
             yield (
                 f"slot {name!r} does not find {found.missing:,} of {found.points:,} points, which have no "
-                f"{own.vector!r}; diptych apply fills them when the config names the encoders that answer now"
+                f"{own.vector!r}; to fill them, put the live encoders into the config and run diptych apply"
             )
 
 
 def _kept(vectors: Collection[str]) -> Iterator[str]:
     if vectors:
         names = ", ".join(sorted(vectors))
-        yield f"this server cannot drop a vector, so {names} stays; the next swap makes a collection without it"
+        yield f"this server cannot drop a vector: {names} stays until the next swap makes a collection without it"

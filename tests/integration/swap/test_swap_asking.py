@@ -75,7 +75,7 @@ def test_queries_switch_at_once_where_judgements_show_that_it_helps(registry: Re
     assert report.asking == {"dense": status(handle).vectors[0].asking}
     assert handle.read().live.slots["dense"].vector == "dense.1", "documents are asked for in the old vectors still"
     asking = status(handle).vectors[0].asking
-    assert "by the new one's" in asking
+    assert "with queries by the new one" in asking
     assert handle.read().history[-1].what == "switched queries"
     exact = FakeDenseEncoder(dimension=WIDTH)
     scores = exact.encode_query([documents[5]["text"]]) @ exact.encode_document([d["text"] for d in documents]).T
@@ -91,7 +91,7 @@ def test_queries_stay_where_switching_was_not_shown_to_help(registry: Registry) 
     populate(handle, documents)
     options = ApplyOptions(switch_queries=True, cut_over=False, judged=judged(documents))
     report = apply(handle, config("turned"), options)
-    assert any("the old encoder goes on making the queries" in warning for warning in report.warnings)
+    assert any("the old encoder encodes queries until the cut-over" in warning for warning in report.warnings)
     assert report.asking == {}
     assert status(handle).vectors[0].asking == ""
 

@@ -202,7 +202,7 @@ def test_a_stop_during_the_gate_leaves_the_old_encoder_live(
         stopped.set()
         return run_gate(*given, **options)
 
-    monkeypatch.setattr(APPLYING, "run_gate", interrupted)
+    monkeypatch.setattr("diptych.swap.decision.run_gate", interrupted)
     assert found.apply(config({"dense": OTHER}), stopped=stopped).outcome == "filled"
     assert found.handle.read().live.slots["dense"].vector == "dense.1"
 

@@ -52,7 +52,7 @@ def test_a_rollback_says_how_many_points_it_does_not_find_any_more_and_apply_fil
     assert found.rollback().warnings == ()
     written_by_others(client, "dense.2")
     (warning,) = found.rollback().warnings
-    assert "slot 'dense' does not find 1 of 21 points, which have no 'dense.1'; diptych apply fills them" in warning
+    assert "slot 'dense' does not find 1 of 21 points, which have no 'dense.1'; to fill them, put the live" in warning
     assert live(found) == {"dense": "dense.1"}
     found.apply(config({"dense": DENSE}))
     assert faults(client, "dense.1", OLD_ENCODER) == []

@@ -104,7 +104,7 @@ def test_it_shows_the_plan_the_gate_and_what_was_done(edited: Run) -> None:
     assert re.search(r"found by .* among the first 10: 100.0% -> 100.0% of 4,", answer.out)
     assert "no judgements: quality is not measured" in answer.out
     assert "encoded: dense.2 4" in answer.out
-    assert "diptych rollback goes back to them, diptych finish drops them" in lines[-1]
+    assert "to undo: diptych rollback; to drop them: diptych finish" in lines[-1]
     assert live(edited) == ["dense.2", "lexical.1"]
     assert "dense.2, generation 2" in edited("info").out
     assert edited("search", "hunts mice", "--only", "dense").out.split("\t")[3] == "owl"
@@ -217,10 +217,10 @@ def test_no_cut_over_fills_and_leaves_the_old_ones_live(edited: Run) -> None:
     answer = edited("apply", "--no-cut-over")
     assert answer.code == 0
     assert "animals: filled in" in answer.out
-    assert "the old encoders still answer: diptych apply cuts over" in answer.out
+    assert "the old encoders still answer; to cut over: diptych apply" in answer.out
     assert live(edited) == ["dense.1", "lexical.1"]
     again = edited("apply")
-    assert "a swap is under way, begun" in again.out.splitlines()[0]
+    assert "a swap is under way, started" in again.out.splitlines()[0]
     assert "animals: cut over" in again.out
     assert live(edited) == ["dense.2", "lexical.1"]
 
@@ -237,10 +237,10 @@ def test_texts_that_payloads_do_not_hold_come_from_the_source(
 ) -> None:
     with Collection.stored(config, registry=registry) as collection:
         collection.client.delete_payload("animals", ["text"], models.Filter())
-    assert "apply needs the documents, --source FILE" in edited("plan").err
+    assert "give apply the documents with --source FILE" in edited("plan").err
     answer = edited("apply")
     assert answer.code == 5
-    assert "4 points are without the new vector" in answer.err
+    assert "4 points have no new vector" in answer.err
     assert "no text in the payload" in answer.err
     answer = edited("apply", "--source", corpus)
     assert answer.code == 0
@@ -257,14 +257,16 @@ def test_queries_are_switched_at_once_where_plan_measured_that_to_be_better(
     edit(config, misled, "fake-dense}")
     evaluate = "evaluate: {queries: queries.jsonl, qrels: qrels.tsv, metrics: [nDCG@1]}\n"
     config.write_text(config.read_text() + evaluate)
-    assert "diptych apply --switch-queries asks by the new one at once" in run("plan").out
+    assert "diptych apply --switch-queries lets the new one encode queries at once" in run("plan").out
     answer = run("apply", "--switch-queries", "--no-cut-over")
     assert answer.code == 0
-    assert "dense: queries by fake-dense: nDCG@1 on the old vectors 0.000" in answer.out
-    assert "the old vectors still answer: diptych apply cuts over" in answer.out
-    assert "dense: queries by fake-dense: nDCG@1 on the old vectors 0.000" in run("status").out
+    assert "dense: queries by fake-dense: over the vectors that are there, nDCG@1 is 0.000" in answer.out
+    assert "the old vectors still answer; to cut over: diptych apply" in answer.out
+    assert "dense: queries by fake-dense: over the vectors that are there, nDCG@1 is 0.000" in run("status").out
     assert run("search", "hunts mice", "--only", "dense").out.split("\t")[3] == "owl"
-    assert "dense: until the cut-over queries by fake-dense: nDCG@1" in run("apply").out
+    assert (
+        "dense: until the cut-over queries by fake-dense: over the vectors that are there, nDCG@1" in run("apply").out
+    )
 
 
 SLOW = """
@@ -292,10 +294,10 @@ def test_ctrl_c_loses_nothing_and_the_next_apply_goes_on(run: Run, tmp_path: Pat
     out, error = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert error == (
-        "nothing is lost and the collection answers as before: diptych apply goes on where it stopped, "
-        "diptych rollback gives it up\ninterrupted\n"
+        "nothing is lost and the collection answers as before; to continue: diptych apply; "
+        "to give up: diptych rollback\ninterrupted\n"
     )
-    assert "nobody is applying it: diptych apply goes on with it" in run("status").out
+    assert "no process is applying it; to continue: diptych apply" in run("status").out
     missing = run("status", "--json").json()["vectors"][1]["missing"]
     assert 0 < missing < 120
     assert missing <= run("apply", "--json").json()["encoded"]["dense.2"] <= missing + 8

@@ -72,7 +72,7 @@ def test_queries_go_through_the_map_and_every_command_says_so(edited: Run, tmp_p
     assert told.startswith("dense: queries by fake-dense through a drift map: 256 of 300 documents encoded: ")
     assert "the same with 50 real queries" in told
     assert "nDCG@10" in told
-    assert answer.out.splitlines()[-1].startswith("the old vectors still answer: diptych apply cuts over")
+    assert answer.out.splitlines()[-1].startswith("the old vectors still answer; to cut over: diptych apply")
     assert told in edited("status").out.splitlines()
     assert edited("search", "banor demit").code == 0
     answer = edited("apply", "--no-gate")

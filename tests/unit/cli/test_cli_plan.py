@@ -30,7 +30,7 @@ def test_an_unchanged_config_has_nothing_to_do(filled: Run) -> None:
     answer = filled("plan")
     assert (answer.code, answer.err) == (0, "")
     assert "animals: 4 documents" in answer.out
-    assert "nothing to do: the collection is as the config says" in answer.out
+    assert "nothing to do: the collection matches the config" in answer.out
 
 
 def test_another_encoder_is_re_encoded_and_the_reason_and_the_cost_are_told(filled: Run, config: Path) -> None:
@@ -42,7 +42,7 @@ def test_another_encoder_is_re_encoded_and_the_reason_and_the_cost_are_told(fill
     assert "under 1 s" in row
     assert "+1.5 kB" in row  # 4 documents, each 64 floats and 128 bytes of graph
     assert "dense: seed: unset -> 1" in answer.out
-    assert "to do it: diptych apply, timed on a sample on this machine" in answer.out
+    assert "to apply: diptych apply (times are estimated from a sample on this machine)" in answer.out
 
 
 def test_the_json_has_every_step_and_whether_anything_is_pending(filled: Run, config: Path) -> None:
@@ -81,7 +81,7 @@ def test_each_kind_of_change_has_its_word(
     assert (answer.code, answer.err) == (0, "")
     assert row in [line.split() for line in answer.out.splitlines()]
     assert detail in answer.out
-    assert "to do it: diptych apply" in answer.out
+    assert "to apply: diptych apply" in answer.out
 
 
 def test_without_a_sample_nothing_is_estimated(filled: Run, config: Path) -> None:
@@ -107,7 +107,7 @@ def test_documents_that_lack_a_vector_are_to_be_filled_and_pending(filled: Run) 
     answer = filled("plan", "--exit-code", "--sample", 0)
     assert answer.code == 4
     assert ["dense", "fill", "gaps", "3", "3"] in [line.split() for line in answer.out.splitlines()]
-    assert "dense: 3 documents lack the vector, which is made for them" in answer.out
+    assert "dense: 3 documents have no vector yet and get one" in answer.out
     assert "animals: filled gaps" in filled("apply").out
     assert filled("plan", "--exit-code").code == 0
 

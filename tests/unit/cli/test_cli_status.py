@@ -43,9 +43,9 @@ def test_a_swap_under_way_is_shown_with_who_began_it(filled: Run, config: Path) 
     filled("apply", "--no-cut-over", "--why", "smaller")
     assert ["dense", "dense.2", "building", "0", "fake-dense,", "seed:", "1"] in rows(filled)
     text = filled("status").out
-    assert "a swap is under way, begun 20" in text
+    assert "a swap is under way, started 20" in text
     assert "(smaller)" in text
-    assert "nobody is applying it: diptych apply goes on with it, diptych rollback gives it up" in text
+    assert "no process is applying it; to continue: diptych apply; to give up: diptych rollback" in text
     assert filled("status", "--json").json()["swap"]["running"] is False
 
 
@@ -54,7 +54,7 @@ def test_what_is_kept_is_shown_with_the_ways_on(filled: Run, config: Path) -> No
     filled("apply")
     assert ["dense", "dense.1", "kept", "0", "fake-dense"] in rows(filled)
     text = filled("status").out
-    assert "kept for a way back: diptych rollback goes back to dense.1, diptych finish drops it" in text
+    assert "dense.1 is kept for a rollback; to go back: diptych rollback; to drop it: diptych finish" in text
     filled("finish")
     assert "kept" not in filled("status").out
 

@@ -38,11 +38,11 @@ def test_rollback_goes_back_at_once_and_says_that_the_config_is_ahead(edited: Ru
     answer = edited("rollback", "--why", "users find less")
     assert answer.code == 0
     assert answer.out.splitlines() == [
-        "animals: rolled back; what answers now:",
+        "animals: rolled back; live now:",
         "  dense: fake-dense, generation 1",
         "  lexical: fake-sparse, generation 1",
     ]
-    assert "warning: diptych.yaml still names other encoders than these" in answer.err
+    assert "warning: diptych.yaml names other encoders than those that are live now" in answer.err
     assert live(edited) == ["dense.1", "lexical.1"]
     assert edited("status", "--history", "--json").json()["history"][-1]["why"] == "users find less"
 
@@ -74,7 +74,7 @@ def test_a_second_rollback_goes_forward_again(edited: Run) -> None:
 def test_rollback_gives_up_a_swap_under_way(edited: Run) -> None:
     edited("apply", "--no-cut-over")
     answer = edited("rollback")
-    assert answer.out.splitlines()[0] == "animals: abandoned; what answers now:"
+    assert answer.out.splitlines()[0] == "animals: abandoned; live now:"
     assert "dropped: dense.2" in answer.out
     found = edited("status", "--json").json()
     assert [own["vector"] for own in found["vectors"]] == ["dense.1", "lexical.1"]
@@ -132,7 +132,7 @@ def test_rollback_to_vectors_that_a_populate_could_not_write_is_refused_unless_i
     edited("apply")
     with EdgeClient("qdrant") as client:
         client.update_collection("animals", metadata={behind_key("dense.1"): True})
-    assert "dense.1 misses documents, since a populate could not write it" in edited("status").out
+    assert "dense.1 lacks documents that a populate could not write" in edited("status").out
     answer = edited("rollback")
     assert (answer.code, live(edited)) == (1, ["dense.2", "lexical.1"])
     assert "diptych rollback --anyway" in answer.err
