@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
 SHOWN = 5  # points without vector that are named
 RESUME = (
-    "nothing is lost and the collection answers as before: "
-    "diptych apply goes on where it stopped, diptych rollback gives it up"
+    "nothing is lost and the collection answers as before; to continue: diptych apply; to give up: diptych rollback"
 )
 
 
