@@ -87,6 +87,6 @@ def _locked(root: Path, holder: int | None) -> StoreLocked:
         where=f"edge:{root}",
         got=f"held by process {holder or 'unknown'}",
         expected="one process with the engine",
-        do="wait until it ends, or end it; for several processes use a server: store: http(s)://...",
+        do="wait until it ends, or end it; what opens edge:PATH, as SharedEdgeClient does, shares the store with it",
         holder=holder,
     )

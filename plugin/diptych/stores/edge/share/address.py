@@ -107,9 +107,9 @@ def forget(root: Path, address: Address) -> None:
 def _listening(root: Path) -> tuple[socket.socket, Address]:
     token = secrets.token_urlsafe(32)
     if HAS_UNIX:
-        for place in (lambda: root / SOCKET, lambda: _runtime_folder() / f"{_short_name(root)}.socket"):
+        for place in (_beside, _in_runtime_folder):
             with suppress(OSError):  # a file system without sockets, such as some that containers share
-                path = place()
+                path = place(root)
                 if len(os.fsencode(path)) <= LONGEST:
                     return _unix(path), Address(unix=str(path), token=token)
     listening = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
@@ -131,8 +131,12 @@ def _unix(path: Path) -> socket.socket:
     return listening
 
 
-def _short_name(root: Path) -> str:
-    return sha256(os.fsencode(root)).hexdigest()[:16]
+def _beside(root: Path) -> Path:
+    return root / SOCKET
+
+
+def _in_runtime_folder(root: Path) -> Path:
+    return _runtime_folder() / f"{sha256(os.fsencode(root)).hexdigest()[:16]}.socket"
 
 
 def _runtime_folder() -> Path:

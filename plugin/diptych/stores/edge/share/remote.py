@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException
 
-from diptych.errors import StoreDamaged, StoreLocked
+from diptych.errors import StoreDamaged, StoreLocked, StoreUnavailable
 from diptych.stores.edge.optimize import OnStage
 from diptych.stores.edge.rest.answers import rebuilt
 from diptych.stores.edge.share.address import TOKEN_HEADER, Address
@@ -150,12 +150,20 @@ def _asked(request: httpx.Request, send: Callable[[httpx.Request], httpx.Respons
             raise HolderGone(sent=False) from error
         if isinstance(error.source, _LOST):
             raise HolderGone(sent=True) from error
-        raise
+        raise _no_answer(error) from error
     if answer.status_code >= 400:
         error_of_ours = rebuilt(answer.json())
         if error_of_ours is not None:
             raise error_of_ours
     return answer
+
+
+def _no_answer(error: ResponseHandlingException) -> StoreUnavailable:
+    return StoreUnavailable(
+        "the process that holds the embedded store gives no answer that can be used",
+        got=f"{type(error.source).__name__}: {error.source}"[:200],
+        do="look whether it hangs, or runs another version of diptych",
+    )
 
 
 class _Json:
