@@ -31,6 +31,18 @@ WRITE = """
     """
 
 
+def test_a_kill_right_after_a_collection_was_made_leaves_it_whole(start: Start, folder: Path) -> None:
+    made = """
+    client = EdgeClient(folder)
+    client.create_collection("new", models.VectorParams(size=2, distance="Dot"))
+    os.kill(os.getpid(), signal.SIGKILL)
+    """
+    start(made).wait()
+    with EdgeClient(folder) as client:
+        client.upsert("new", [models.PointStruct(id=1, vector=[1.0, 0.0])])
+        assert client.count("new").count == 1
+
+
 def test_kill_9_loses_nothing_acknowledged(start: Start, folder: Path) -> None:
     kept = 0
     for wait in (0.05, 0.3):
