@@ -54,7 +54,7 @@ class EdgeClient(Collections, Aliases, Schema, Writing, Uploading, Grouping, Mat
         answer = self._answering if share else None
         engine = Engine.join(self.path, create=create, patience=patience, answer=answer)
         self._use(engine)
-        self._finalizer = weakref.finalize(self, engine.leave)
+        self._finalizer: weakref.finalize[..., EdgeClient] = weakref.finalize(self, engine.leave)
 
     @classmethod
     def over(cls, engine: Engine) -> Self:
