@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
 
+from diptych.config.limits import check_values
 from diptych.config.problems import Problem, problems_of, raise_problems
 from diptych.config.reading import Sort, read_yaml
 from diptych.config.source import Source
@@ -91,6 +92,7 @@ def load_recipe(
     for name, value in (changes or {}).items():
         raw = _changed(raw, name.split("."), value)
     source = replace(source, given={tuple(name.split(".")): f"--set {name}" for name in changes or {}})
+    check_values(raw, source)
     spec = registry.recipes.get(_name(raw, source), where=source.where(("recipe",)))
     options = {key: value for key, value in raw.items() if key != "recipe"}
     return RecipeFile(spec, _validated(options_model(spec), options, source), source.path)

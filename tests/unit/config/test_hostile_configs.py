@@ -17,12 +17,14 @@ import pytest
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+import toy_recipe
 from diptych import Collection, Document
 from diptych.config import load_config, parse_config
 from diptych.config.models import Config
 from diptych.errors import ConfigError, DiptychError
 from diptych.registry import Registry
 from diptych.testing import fakes_plugin
+from diptych.training import load_recipe
 from mutations import mutated
 
 TRIES = int(os.environ.get("DIPTYCH_FUZZ_CONFIGS", "200"))
@@ -150,6 +152,7 @@ def test_many_problems_are_told_up_to_a_number() -> None:
     assert len(str(caught.value)) < 30_000
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_damaged_config_works_or_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chance, worked = random.Random(17), 0
@@ -213,3 +216,26 @@ def is_used(config: Config) -> bool:
         collection.populate(documents)
         tenant = "x" if config.tenant else None
         return len(collection.search("words", tenant=tenant)) > 0
+
+
+RECIPE: dict[str, Any] = {"recipe": "toy", "model": "m", "output": "run", "training": {"epochs": 1.0}, "after": 0.5}
+CHANGES: list[tuple[str, Any]] = [
+    ("after", 16**5000), ("model", "\ud800"), ("", 1), ("recipe", None), ("x..y", 1), ("training.epochs", [1]),
+    ("\ud800", 1),
+]  # fmt: skip
+
+
+def test_a_damaged_recipe_is_a_clear_error() -> None:
+    chance, registry = random.Random(17), toy_recipe.registry(toy_recipe.spec())
+    told: list[str] = []
+    for number in range(TRIES):
+        given = mutated(RECIPE, chance)
+        changes = dict([chance.choice(CHANGES)]) if number % 3 == 0 else None
+        try:
+            load_recipe(given, registry, changes=changes)
+        except DiptychError as error:
+            told.append(str(error))
+        except BaseException as error:
+            pytest.fail(f"recipe {number}: {type(error).__name__}: {str(error)[:300]}")
+    assert all(len(text.encode()) < 30_000 for text in told)
+    assert len(told) > TRIES * 0.5
