@@ -131,7 +131,7 @@ def test_files_are_written_to_the_given_folders_alone(record: Record) -> None:
     allowed += (str(home / OWN),) if record.program != "ray" else (str(home / ".ray"),)
     written -= {str(home / ".cache"), str(home / OWN)}
     assert not {path for path in written if not path.startswith(allowed)}
-    assert any(path.startswith(str(record.folder / "work")) for path in written), "nothing was recorded"
+    assert record.lines, "nothing was recorded"
 
 
 def test_native_libraries_connect_to_nobody(record: Record) -> None:
