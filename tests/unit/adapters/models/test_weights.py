@@ -193,6 +193,48 @@ def test_checkpoints_as_others_publish_them_load(models: Path, tmp_path: Path) -
         assert use(name, folder) is not None
 
 
+SMALL = {
+    "vocab_size": 45,
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 514,
+    "pad_token_id": 0,
+}
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "RobertaForMaskedLM": ("RobertaConfig", SMALL),
+    "DistilBertForMaskedLM": ("DistilBertConfig", {"vocab_size": 45, "dim": 32, "n_layers": 1, "n_heads": 2}),
+    "MPNetForMaskedLM": ("MPNetConfig", SMALL),
+    "DebertaV2ForMaskedLM": ("DebertaV2Config", SMALL),
+    "Qwen2ForCausalLM": ("Qwen2Config", {**SMALL, "num_key_value_heads": 2}),
+    "T5ForConditionalGeneration": ("T5Config", {"vocab_size": 45, "d_model": 32, "num_layers": 1, "num_heads": 2}),
+}
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_an_encoder_is_taken_out_of_a_language_model_of_any_family(
+    models: Path, architecture: str, tmp_path: Path
+) -> None:
+    import transformers
+
+    config, shape = FAMILIES[architecture]
+    made = getattr(transformers, architecture)(getattr(transformers, config)(**shape))
+    made.save_pretrained(tmp_path)
+    tokenizer = transformers.BertTokenizer(str(models / "splade" / "vocab.txt"), model_max_length=60)
+    tokenizer.save_pretrained(tmp_path)
+    for name in ("dense", "splade") if architecture.endswith("MaskedLM") else ("dense",):
+        assert use(name, tmp_path, backend="torch") is not None
+    weights = load_file(tmp_path / "model.safetensors")
+    layers = (".layer.0.", ".layers.0.")
+    lost = next(key for key in weights if not key.startswith("decoder") and any(layer in key for layer in layers))
+    save_file(
+        {key: value for key, value in weights.items() if key != lost}, tmp_path / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(AdapterFactoryError, match="1 missing"):
+        use("dense", tmp_path, backend="torch")
+
+
 def test_a_populate_with_an_incomplete_model_fails_and_leaves_nothing_in_the_cache(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
