@@ -85,14 +85,38 @@ def bounded(bounds: Bounds) -> type[Connection]:
 
 
 def close_longest_idle(connections: set[Any], *, but: object = None) -> bool:
-    """Close the connection that has had no request under way for longest; whether there was one."""
+    """Close the connection that has had no request under way for longest; whether there was one.
+
+    One that has never asked goes before one that has.
+    """
     idle = [own for own in connections if own is not but and own.idle]
     if not idle:
         return False
-    chosen = min(idle, key=lambda own: own.since)
+    chosen = min(idle, key=lambda own: (own.cycle is not None, own.since))
     connections.discard(chosen)  # it is lost only at the loop's next turn, and another may be chosen before
     chosen.transport.abort()
     return True
+
+
+class OnceAMinute(logging.Filter):
+    """Lets a warning through once a minute, however often it comes; errors always.
+
+    uvicorn warns of each request that is no HTTP, and anybody can send thousands in a second.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is logged."""
+        if record.levelno != logging.WARNING:
+            return True
+        last, self._last[record.msg] = self._last.get(record.msg, -TOLD), record.created
+        if record.created - last >= TOLD:
+            return True
+        self._last[record.msg] = last
+        return False
 
 
 class Seldom:

@@ -15,7 +15,7 @@ from typing import Any
 import uvicorn
 
 from diptych.errors import ConfigError
-from diptych.service.connections import SELDOM, bounded, close_longest_idle
+from diptych.service.connections import SELDOM, OnceAMinute, bounded, close_longest_idle
 from diptych.service.ending import Ending
 from diptych.service.keys import Keys, is_loopback
 from diptych.service.limits import Bounds
@@ -127,6 +127,7 @@ def log_to_stderr(level: int = logging.INFO) -> None:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(least)
+    logging.getLogger("uvicorn.error").addFilter(OnceAMinute())
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

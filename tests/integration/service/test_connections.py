@@ -28,7 +28,7 @@ from starlette.routing import Route
 
 from diptych import Registry
 from diptych.service.application import application
-from diptych.service.connections import SELDOM
+from diptych.service.connections import SELDOM, OnceAMinute
 from diptych.service.limits import Bounds
 from diptych.service.served import Served
 from serving import animals, served, until
@@ -247,3 +247,17 @@ def test_the_service_itself_is_reached_while_idle_clients_hold_connections(tmp_p
         for _ in range(100):
             stack.enter_context(connected(url))
         assert httpx.post(f"{url}/search", json={"query": "cat"}, timeout=60).status_code == 200
+
+
+def test_a_warning_that_anybody_can_cause_is_logged_once_a_minute() -> None:
+    heard: list[str] = []
+    logger = logging.Logger("of a test")
+    logger.addFilter(OnceAMinute())
+    handler = logging.Handler()
+    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    for _ in range(1000):
+        logger.warning("Invalid HTTP request received.")
+    logger.error("a fault")
+    logger.error("a fault")
+    assert heard == ["Invalid HTTP request received.", "a fault", "a fault"]
