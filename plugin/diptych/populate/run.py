@@ -26,7 +26,7 @@ from diptych.populate.spool import Spool
 from diptych.populate.statistics import Measure, drift_warnings
 from diptych.populate.store import Store
 from diptych.populate.sync import Sync, share_of
-from diptych.populate.turns import turn
+from diptych.populate.turns import created, turn
 from diptych.protocols import Calibrated
 from diptych.reports import PopulateReport
 from diptych.sampling import first_for, show
@@ -243,9 +243,8 @@ class _Run:
         try:
             if fresh or not self._store.count():
                 items = self._shown(items)
-            if fresh:
-                self._handle.create(measure.sums)
-            else:
+            fresh = fresh and created(self._handle, measure.sums)
+            if not fresh:
                 self._handle.ensure_indexes()
                 self._handle.keep_pipeline()
         except DiptychError:

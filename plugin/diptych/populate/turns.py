@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
     from diptych.handle import CollectionHandle
+    from diptych.protocols import Statistics
 
 _TURNS: WeakKeyDictionary[QdrantBase, threading.RLock] = WeakKeyDictionary()
 _MAKING = threading.Lock()
@@ -32,6 +33,18 @@ def turn(handle: CollectionHandle) -> Iterator[None]:
         if not handle.exists and handle.client.collection_exists(handle.name):
             handle.require()  # who came first has made it
         yield
+
+
+def created(handle: CollectionHandle, statistics: Mapping[str, Statistics]) -> bool:
+    """Make the collection; False where another process was faster, whose collection is then used."""
+    try:
+        handle.create(statistics)
+    except Exception:
+        if not handle.client.collection_exists(handle.name):
+            raise
+        handle.require()
+        return False
+    return True
 
 
 def _turns_of(client: QdrantBase) -> threading.RLock:

@@ -31,7 +31,7 @@ WRITES = (
     "upsert", "upload_points", "upload_collection", "update_vectors", "delete_vectors", "delete", "set_payload",
     "overwrite_payload", "delete_payload", "clear_payload", "batch_update_points", "create_collection",
     "recreate_collection", "delete_collection", "update_collection", "update_collection_aliases", "create_vector_name",
-    "delete_vector_name", "create_payload_index", "delete_payload_index", "optimize",
+    "delete_vector_name", "create_payload_index", "delete_payload_index", "optimize", "repair",
 )  # fmt: skip
 
 
