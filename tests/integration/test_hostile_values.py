@@ -172,6 +172,7 @@ def test_search_parameters_of_any_kind_are_taken_or_refused(
     models.Filter(must=[models.FieldCondition(key="year", match=models.MatchValue(value=2**70))]),
     models.Filter(must=[models.FieldCondition(key="\ud800", match=models.MatchValue(value=1))]),
     models.Filter(must=[models.FieldCondition(key="a[", match=models.MatchValue(value=1))]),
+    models.Filter(must=[models.FieldCondition(key="memory: os error 5", match=models.MatchValue(value=1))]),
     models.Filter(must=[models.HasIdCondition(has_id=[-1])]),
     models.Filter(must=[models.HasIdCondition(has_id=["no uuid"])]),
     unchecked(models.Filter, must="x"),

@@ -14,7 +14,9 @@ MEND = "open the collection again; if it recurs: diptych doctor --repair"
 
 Build = Callable[[re.Match[str], str, bool], DiptychError]
 
-_INTERNAL = re.compile(r"(?i)io error|os error|\binternal\b|service error|memory|corrupt|panic|cancelled|no space")
+# The rest of such a text may quote what the caller wrote, so single words tell nothing.
+_INTERNAL = re.compile(r"(?i)\bio error|os error \d|service internal error|out of memory|no space left|corrupted")
+_CALLERS = (ValueError, TypeError, OverflowError)  # of Edge's own reading of what it is given
 
 
 @contextmanager
@@ -36,7 +38,7 @@ def explain(raw: BaseException, collection: str, *, reading: bool) -> DiptychErr
         if found := re.search(pattern, text):
             return build(found, f"collection {collection!r}", reading)
     where = f"collection {collection!r}"
-    if reading and not _INTERNAL.search(text):
+    if reading and (isinstance(raw, _CALLERS) or not _INTERNAL.search(text)):
         do = "mend the filter, the vector or the parameters"
         return SearchError("Qdrant Edge refuses the search", where=where, got=reason(raw), do=do)
     return StoreError("Qdrant Edge refused the operation", where=where, got=reason(raw))
