@@ -81,12 +81,22 @@ def test_data_that_an_outdated_record_does_not_name_are_kept(docs: EdgeClient) -
     docs.close()
     record = next(docs.path.glob("collections/docs-*/collection.json"))
     content = record.read_text()
-    record.write_text(json.dumps({**json.loads(content), "shard": "shard-000000000000"}))
+    outdated = {**json.loads(content), "shard": "shard-000000000000"}
+    del outdated["checksum"]
+    record.write_text(json.dumps(outdated))
     with EdgeClient(docs.path) as again, pytest.raises(StoreError, match="folder is missing"):
         again.count("docs")
     record.write_text(content)
     with EdgeClient(docs.path) as again:
         assert again.count("docs").count == 4
+
+
+def test_a_record_with_a_changed_byte_is_told(docs: EdgeClient) -> None:
+    docs.close()
+    record = next(docs.path.glob("collections/docs-*/collection.json"))
+    record.write_text(record.read_text().replace('"docs"', '"dogs"'))
+    with pytest.raises(StoreError, match=r"(?s)is damaged.*collection\.json.*checksum"):
+        EdgeClient(docs.path)
 
 
 @pytest.mark.parametrize("left", [[], ["unfinished.tmp"], ["unfinished.json"], ["unfinished.json", "shard-1/data"]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from diptych.errors import StoreError
 
 FORMAT = 1
 RECORD = "collection.json"
+CHECK = "checksum"
 UNFINISHED = "unfinished.json"  # the record of a collection that is being made or deleted
 SHARD = "shard-"  # how the folders of Edge's data begin
 
@@ -78,6 +80,8 @@ def read_json(path: Path) -> dict[str, Any]:
             "the embedded store has another format", where=path, got=raw.get("format"), expected=FORMAT,
             do="open it with the diptych that wrote it",
         )  # fmt: skip
+    if (check := raw.pop(CHECK, None)) is not None and check != _checksum(raw):  # earlier releases wrote none
+        raise damaged(path, "its checksum does not fit its content")
     return raw
 
 
@@ -102,8 +106,13 @@ def damaged(path: Path, got: str, expected: str = "") -> StoreError:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write beside, make durable, put in place."""
-    replace_file(path, json.dumps(content, ensure_ascii=False))
+    """Write beside, with a checksum, make durable, put in place."""
+    as_read = json.loads(json.dumps(content))  # keys are text then
+    replace_file(path, json.dumps({**content, CHECK: _checksum(as_read)}, ensure_ascii=False))
+
+
+def _checksum(content: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
 
 
 def replace_file(path: Path, text: str, *, durable: bool = True) -> None:

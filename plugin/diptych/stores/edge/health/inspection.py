@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from diptych.errors import StoreDamaged
 from diptych.stores.edge.health import space
 from diptych.stores.edge.health.ledger import Ledger, probe, read_mark
@@ -135,6 +137,10 @@ def _log(shard: Path, last: int) -> Iterator[str]:
         version = newest_version(shard)
     except (OSError, ValueError, KeyError):
         return  # said above
+    for path in shard.glob(f"{SEGMENTS}/*/*id_tracker.versions"):
+        versions = np.fromfile(path, "<u8", count=path.stat().st_size // 8)
+        if len(versions) and int(versions.max()) >= max(end, 1):
+            yield f"{path.relative_to(shard).as_posix()} names changes that the write-ahead log has not had yet"
     if end <= version and version:  # 0 is the version of a new shard, too
         yield f"the write-ahead log ends at change {end - 1:,}, the data at {version:,}"
 

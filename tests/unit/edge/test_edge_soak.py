@@ -1,0 +1,134 @@
+"""Long lives and many kills: disk, memory and files stay in bounds, and nothing acknowledged is lost.
+
+DIPTYCH_SOAK_SECONDS says how long the soak takes, DIPTYCH_EDGE_KILLS how often a writer is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from diptych.stores.edge import EdgeClient
+from diptych.stores.edge.health.wal import allocated
+
+SECONDS = float(os.environ.get("DIPTYCH_SOAK_SECONDS", "20"))
+KILLS = int(os.environ.get("DIPTYCH_EDGE_KILLS", "5"))
+FLOOR = 96 << 20  # bytes: a small store has a log of up to 16 MB, and a copy of all while it is optimised
+Start = Callable[[str], subprocess.Popen[str]]
+
+SOAK = """
+    import time
+    def point(i, turn):
+        words = models.SparseVector(indices=[i % 97, 100 + turn % 50], values=[1.0, 2.0])
+        payload = {{"i": i, "text": "x" * 400, "turn": turn}}
+        vector = {{"d": rng.normal(size=128), "w": words}}
+        return models.PointStruct.model_construct(id=i, vector=vector, payload=payload)
+    rng = np.random.default_rng(0)
+    dense = {{"d": models.VectorParams(size=128, distance=models.Distance.COSINE)}}
+    client = EdgeClient(folder)
+    client.create_collection("docs", dense, sparse_vectors_config={{"w": models.SparseVectorParams()}})
+    for first in range(0, 3000, 500):
+        client.upsert("docs", [point(i, 0) for i in range(first, first + 500)])
+    end, turn = time.monotonic() + {seconds}, 0
+    while time.monotonic() < end:
+        turn += 1
+        chosen = [int(i) for i in rng.choice(3000, 50, replace=False)]
+        if turn % 5 == 0:
+            client.delete("docs", chosen)
+        client.upsert("docs", [point(i, turn) for i in chosen])
+        client.query_points("docs", rng.normal(size=128).tolist(), using="d", limit=5)
+        if turn % 20 == 0:
+            pages = int(open("/proc/self/statm").read().split()[1])
+            print(pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir("/proc/self/fd")), flush=True)
+    client.close()
+    """
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux, which tells what a process holds")
+def test_updates_for_a_long_time_keep_disk_memory_and_files_in_bounds(start: Start, folder: Path) -> None:
+    running = start(SOAK.format(seconds=SECONDS))
+    assert running.stdout is not None
+    held: list[tuple[int, int]] = []
+    most = 0
+    while line := running.stdout.readline():
+        memory, files = map(int, line.split())
+        held.append((memory, files))
+        most = max(most, allocated(folder))
+    assert running.wait(120) == 0
+    live = allocated(folder)
+    warm = held[len(held) // 5]
+    grown = max(memory for memory, _ in held) - warm[0]
+    report = (
+        f"live {live >> 20} MB, most {most >> 20} MB, memory grew by {grown >> 20} MB, files {held[0][1]}-{held[-1][1]}"
+    )
+    print(report)
+    assert most <= max(3 * live, FLOOR), report
+    assert grown < 100 << 20, report
+    assert max(files for _, files in held) <= warm[1] + 8, report  # some come and go with an optimisation
+    with EdgeClient(folder) as client:
+        assert client.count("docs").count == 3000
+
+
+KILLED = """
+    early = models.OptimizersConfigDiff(indexing_threshold=20)
+    client = EdgeClient(folder)
+    if not client.collection_exists("docs"):
+        client.create_collection(
+            "docs", {{"d": models.VectorParams(size=16, distance=models.Distance.DOT)}}, optimizers_config=early
+        )
+    rng = np.random.default_rng({turn})
+    for turn in range({turn}, {turn} + 100_000):
+        if turn % 10 == 3:
+            client.optimize("docs", wait=False)
+        chosen = [int(i) for i in rng.choice(2000, 40, replace=False)]
+        if turn % 4 == 1:
+            client.delete("docs", chosen)
+            print("deleted", turn, *chosen, "end", flush=True)
+            continue
+        vectors = rng.normal(size=(40, 16))
+        client.upsert("docs", [
+            models.PointStruct(id=i, vector={{"d": vector.tolist()}}, payload={{"turn": turn}})
+            for i, vector in zip(chosen, vectors)
+        ])
+        print("written", turn, *chosen, "end", flush=True)
+    """
+
+
+@pytest.mark.slow
+def test_kills_among_updates_deletions_and_exchanges_lose_nothing(start: Start, folder: Path) -> None:
+    held: dict[int, int] = {}  # the turn in which each point was last written
+    chance, turn = random.Random(0), 1
+    for _ in range(KILLS):
+        writer = start(KILLED.format(turn=turn))
+        assert writer.stdout is not None
+        lines = [writer.stdout.readline()]
+        time.sleep(chance.uniform(0.1, 4.0))
+        writer.kill()
+        lines += writer.stdout.read().splitlines()
+        for verb, number, *ids, end in map(str.split, lines):
+            if end != "end":  # a line that the kill has cut
+                break
+            turn = int(number)
+            for identifier in map(int, ids):
+                if verb == "written":
+                    held[identifier] = turn
+                else:
+                    held.pop(identifier, None)
+        with EdgeClient(folder) as client:
+            found = {
+                record.id: record.payload["turn"] for record in client.scroll("docs", limit=10_000)[0] if record.payload
+            }
+        differing = {i for i in held.keys() | found.keys() if held.get(int(i)) != found.get(i)}
+        later = {i for i in differing if found.get(i) == turn + 1 or (turn + 1) % 4 == 1}
+        lost = {i: (held.get(i), found.get(i)) for i in differing - later}
+        assert not lost, f"turn {turn}: {lost}"  # only the operation that was on its way may be there or not
+        assert len(differing) <= 40
+        held = {int(i): number for i, number in found.items()}
+        turn += 2
