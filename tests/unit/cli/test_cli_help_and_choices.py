@@ -19,7 +19,10 @@ from diptych.cli.template import SlotChoice, parse_choice, render
 from diptych.errors import ConfigError
 
 Run = Callable[..., Any]
-COMMANDS = ("init", "doctor", "populate", "search", "explain", "evaluate", "info", "adapters")
+COMMANDS = (
+    *("init", "doctor", "populate", "search", "explain", "evaluate", "info", "adapters"),
+    *("collections", "get", "delete", "export", "import", "demo"),
+)
 
 
 @pytest.fixture
@@ -32,7 +35,9 @@ def test_help_shows_no_types_of_python(command: tuple[str, ...]) -> None:
     out = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "160"}).stdout
     assert re.search(r"--help +-h +Show this", out)
     assert not re.search(r"<\w", out)
-    assert "..." not in out.replace("SOURCE...", "").replace("QUERY...", "").replace("[ARGS]...", "")
+    assert "..." not in out.replace("SOURCE...", "").replace("QUERY...", "").replace("ID...", "").replace(
+        "[ARGS]...", ""
+    )
 
 
 @pytest.mark.parametrize(
