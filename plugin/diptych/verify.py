@@ -29,7 +29,7 @@ PAGE = 256  # points read at once
 SLACK = 0.02  # what a store's own datatype may cost of a likeness
 SHOWN = 5  # document ids that a report names of each fault
 
-PointId = int | str
+PointId = models.ExtendedPointId
 
 
 @dataclass(slots=True)

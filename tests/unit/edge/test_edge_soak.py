@@ -122,13 +122,12 @@ def test_kills_among_updates_deletions_and_exchanges_lose_nothing(start: Start, 
                 else:
                     held.pop(identifier, None)
         with EdgeClient(folder) as client:
-            found = {
-                record.id: record.payload["turn"] for record in client.scroll("docs", limit=10_000)[0] if record.payload
-            }
-        differing = {i for i in held.keys() | found.keys() if held.get(int(i)) != found.get(i)}
+            records = client.scroll("docs", limit=10_000)[0]
+        found = {int(record.id): record.payload["turn"] for record in records if record.payload}
+        differing = {i for i in held.keys() | found.keys() if held.get(i) != found.get(i)}
         later = {i for i in differing if found.get(i) == turn + 1 or (turn + 1) % 4 == 1}
         lost = {i: (held.get(i), found.get(i)) for i in differing - later}
         assert not lost, f"turn {turn}: {lost}"  # only the operation that was on its way may be there or not
         assert len(differing) <= 40
-        held = {int(i): number for i, number in found.items()}
+        held = dict(found)
         turn += 2
