@@ -118,7 +118,7 @@ def mend(handle: CollectionHandle, report: VerifyReport) -> tuple[int, int]:
         _encode_again(handle, {name: slots[name] for name in report.vectors}, some, report)
     if handle.view.layout == NATIVE:
         for some in _batches(list(report.altered)):
-            handle.client.set_payload(handle.name, {"hash": ""}, points=some, key=OWN)
+            handle.client.set_payload(handle.name, {"hash": ""}, points=models.PointIdsList(points=some), key=OWN)
     return len(points), len(report.altered)
 
 

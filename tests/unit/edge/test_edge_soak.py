@@ -126,7 +126,7 @@ def test_kills_among_updates_deletions_and_exchanges_lose_nothing(start: Start, 
         found = {int(record.id): record.payload["turn"] for record in records if record.payload}
         differing = {i for i in held.keys() | found.keys() if held.get(i) != found.get(i)}
         later = {i for i in differing if found.get(i) == turn + 1 or (turn + 1) % 4 == 1}
-        lost = {i: (held.get(i), found.get(i)) for i in differing - later}
+        lost = {i: (held.get(int(i)), found.get(i)) for i in differing - later}
         assert not lost, f"turn {turn}: {lost}"  # only the operation that was on its way may be there or not
         assert len(differing) <= 40
         held = dict(found)
