@@ -107,6 +107,13 @@ def end(process: subprocess.Popen[str]) -> None:
         process.communicate()
 
 
+def has_ended(process: subprocess.Popen[str]) -> bool:
+    """Whether a process is gone, or goes just now: its connections close before the system says that it was killed."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(10)
+    return process.returncode is not None
+
+
 class Service:
     """`diptych serve`, and a thread that asks it."""
 
@@ -151,7 +158,7 @@ class Service:
             except (httpx.HTTPError, ValueError, KeyError) as error:
                 if isinstance(error, httpx.HTTPStatusError):
                     self.errors.append(f"service: {error.response.text}")
-                elif process.poll() is None and process is self.process:
+                elif not has_ended(process):
                     self.errors.append(f"service: {type(error).__name__}: {error}")
                 if process.poll() is not None and process is self.process:
                     end(process)
