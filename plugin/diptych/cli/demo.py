@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diptych.cli.options import DebugOption
-from diptych.cli.output import printable, stdout
+from diptych.cli.hits import hit_document
+from diptych.cli.options import DebugOption, JsonOption
+from diptych.cli.output import printable, stdout, write_json
 from diptych.cli.populate import show_report
 from diptych.cli.progress import Bars, waiting
 from diptych.cli.session import Session
@@ -18,6 +20,7 @@ from diptych.errors import ConfigError
 
 if TYPE_CHECKING:
     from diptych.collection import Collection
+    from diptych.types import Hit
 
 FILES = ("corpus.jsonl.gz", "queries.jsonl.gz", "qrels/test.tsv", "README.md")
 QUESTIONS = (
@@ -48,8 +51,9 @@ def demo(
         "diptych-demo"
     ),
     dense: Annotated[
-        bool, typer.Option("--dense", help="BM25 and a dense model, from diptych[demo]; takes minutes on few cores.")
+        bool, typer.Option("--dense", help="BM25 and a dense model, from diptych\\[demo]; takes minutes on few cores.")
     ] = False,
+    as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Fill a collection with 2,000 descriptions of Debian packages, ask it questions, and measure the answers.
@@ -64,46 +68,58 @@ def demo(
     """
     config = _prepared(folder, _WORDS + (_DENSE if dense else "") + _REST)
     session: Session = context.obj
-    console = stdout()
     with session.collection(config, None, None, create=True) as collection:
         from diptych.populate import open_source
         from diptych.populate import populate as bring_in
 
         with Bars() as bars:
             report = bring_in(collection.handle, open_source(folder / FILES[0]), progress=bars)
+        with waiting("searching"):
+            answers = collection.search_batch(QUESTIONS)
+        count, measures = _measured(collection, folder)
+    if as_json:
+        asked = {text: [hit_document(hit) for hit in hits] for text, hits in zip(QUESTIONS, answers, strict=True)}
+        write_json({"config": str(config), "populate": report, "answers": asked, "measures": measures})
+    else:
         show_report(report, as_json=False)
-        _ask(collection)
-        _measure(collection, folder)
-    console.print("\nnow you:", style="bold")
-    for command in ('search "your words"', 'explain "your words"', "info"):
-        console.print(f"  diptych {command} -c {config}", soft_wrap=True)
+        _show(answers)
+        _show_measures(count, measures)
+        _show_next(config)
 
 
-def _ask(collection: Collection) -> None:
+def _show(answers: Sequence[Sequence[Hit]]) -> None:
     console = stdout()
-    with waiting("searching"):
-        found = collection.search_batch(QUESTIONS)
-    for question, hits in zip(QUESTIONS, found, strict=True):
+    for question, hits in zip(QUESTIONS, answers, strict=True):
         console.print(f"\n{question}", style="bold")
         for hit in hits:
             shown = printable(f"{hit.id}: {hit.document.text}", limit=90)
             console.print(f"  {hit.score:7.3f}  {shown}", soft_wrap=True)
 
 
-def _measure(collection: Collection, folder: Path) -> None:
+def _show_measures(count: int, measures: Mapping[str, float]) -> None:
+    shown = ", ".join(f"{measure} {score:.3f}" for measure, score in measures.items())
+    judged = f"{count} queries, each with a judged answer: {shown}"
+    stdout().print(f"\n{judged}" if measures else '\nto measure the answers: pip install "diptych[eval]"')
+
+
+def _show_next(config: Path) -> None:
     console = stdout()
+    console.print("\nnow you:", style="bold")
+    for command in ('search "your words"', 'explain "your words"', "info"):
+        console.print(f"  diptych {command} -c {config}", soft_wrap=True)
+
+
+def _measured(collection: Collection, folder: Path) -> tuple[int, Mapping[str, float]]:
+    """How many judged queries there are, and the means of the measures; none without the extra `eval`."""
     if importlib.util.find_spec("ir_measures") is None:
-        console.print('\nto measure the answers: pip install "diptych[eval]"')
-        return
+        return 0, {}
     from diptych.evaluate import Qrels, evaluate, read_queries
     from diptych.types import Run
 
     queries = read_queries(folder / FILES[1])
     with waiting(f"{len(queries)} queries, each with a judged answer"):
         run = Run.from_hits("demo", queries, collection.search_batch(queries, limit=10))
-        scores = evaluate(run, Qrels.read(folder / FILES[2]), ("nDCG@10", "MRR@10")).means
-    shown = ", ".join(f"{measure} {score:.3f}" for measure, score in scores.items())
-    console.print(f"\n{len(queries)} queries, each with a judged answer: {shown}")
+        return len(queries), evaluate(run, Qrels.read(folder / FILES[2]), ("nDCG@10", "MRR@10")).means
 
 
 def _prepared(folder: Path, wanted: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -32,6 +33,10 @@ def test_the_demo_fills_asks_and_measures_and_costs_nothing_again(
     assert "licences of the packages" in (tmp_path / "diptych-demo" / "README.md").read_text()
     again = CliRunner().invoke(app, ["demo"], obj=session)
     assert "2,000 unchanged" in again.stdout
+    told = json.loads(CliRunner().invoke(app, ["demo", "--json"], obj=session).stdout)
+    assert told["populate"]["unchanged"] == 2000
+    assert told["answers"]["convert audio files between formats"][0]["id"]
+    assert told["measures"]["nDCG@10"] > 0.7
     other = CliRunner().invoke(app, ["demo", "--dense"], obj=session)
     assert (other.exit_code, "the folder has another config" in other.stderr) == (1, True)
 
