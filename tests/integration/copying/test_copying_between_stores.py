@@ -15,7 +15,7 @@ from diptych import Collection, Registry
 from diptych.copying import CopyReport, copy_collection
 from diptych.errors import CollectionNotFound, CopyError, StoreUnsupported
 from diptych.search import Retrieve
-from diptych.stores.edge import SharedEdgeClient
+from diptych.stores.edge import EdgeClient
 
 OpenClient = Callable[..., QdrantBase]
 STORES = ("memory", "edge", "server")
@@ -174,7 +174,7 @@ def test_an_embedded_target_ends_optimised(open_client: OpenClient) -> None:
     rows = [[float((i * j) % 97) for j in range(16)] for i in range(1000)]
     source.upsert("c", [models.PointStruct(id=i, vector=row) for i, row in enumerate(rows)])
     copy_collection(source, "c", target)
-    assert isinstance(target, SharedEdgeClient)
+    assert isinstance(target, EdgeClient)
     assert not target.needs_optimizing("c")
     assert target.get_collection("c").indexed_vectors_count == 1000
 
