@@ -130,7 +130,7 @@ class SharedEdgeClient(QdrantBase):
             except CollectionError as error:
                 if not lost:
                     raise
-                return settled(name, given, error, side)
+                return settled(name, given, error, self)  # which looks at the store through whoever holds it by now
             else:
                 return True if lost and name == "delete_collection" else answer
         raise StoreUnavailable(
@@ -143,9 +143,9 @@ class SharedEdgeClient(QdrantBase):
     def _side(self) -> EdgeClient | RemoteEdgeClient:
         if self._process != os.getpid():
             self._after_fork()
-        sides = self._sides
-        if sides:
-            return sides[0]
+        side = next(iter(self._sides), None)  # in one step: another thread may empty the list
+        if side is not None:
+            return side
         with self._lock:
             if self._closed:
                 raise closed(self.path)

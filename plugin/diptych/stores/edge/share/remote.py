@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from threading import Lock
 from typing import Any
 
 import httpx
@@ -54,7 +55,31 @@ class RemoteEdgeClient(QdrantClient):
             trust_env=False,  # proxies are not for one's own machine
         )
         self.address = address
-        self.http.client.middleware = _asked
+        self._counting, self._in_flight, self._is_left = Lock(), 0, False
+        self.http.client.middleware = self._counted
+
+    def close(self, **kwargs: Any) -> None:
+        """Send nothing more, and close the connections: at once, or with the last answer that another thread awaits."""
+        with self._counting:
+            self._is_left = True
+            in_use = self._in_flight
+        if not in_use:
+            super().close(**kwargs)
+
+    def _counted(self, request: httpx.Request, send: Callable[[httpx.Request], httpx.Response]) -> httpx.Response:
+        """The answer to a request, which is counted while it lasts: its connection must not be closed under it."""
+        with self._counting:
+            if self._is_left:
+                raise HolderGone(sent=False)
+            self._in_flight += 1
+        try:
+            return _asked(request, send)
+        finally:
+            with self._counting:
+                self._in_flight -= 1
+                is_last = self._is_left and not self._in_flight
+            if is_last:
+                super().close()
 
     def upsert(  # type: ignore[override]  # what is not named here goes into the body as it is
         self,

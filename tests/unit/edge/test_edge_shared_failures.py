@@ -1,0 +1,75 @@
+"""Processes that share an embedded store while its holder ends, fails or is asked nonsense."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from qdrant_client import models
+
+from diptych.stores.edge import SharedEdgeClient
+from diptych.stores.edge.share.address import read_address
+from diptych.stores.edge.share.remote import HolderGone, RemoteEdgeClient
+
+Start = Callable[[str], subprocess.Popen[str]]
+SIZE = models.VectorParams(size=2, distance=models.Distance.DOT)
+THREADS = 8
+
+
+@pytest.fixture
+def shared(start: Start, folder: Path) -> Iterator[SharedEdgeClient]:
+    """A client of this process; another process holds the store, with an empty collection `c`."""
+    holder = start(
+        """
+    client = EdgeClient(folder)
+    client.create_collection("c", models.VectorParams(size=2, distance="Dot"))
+    print("open", flush=True)
+    signal.pause()
+    """
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "open\n", holder.communicate()
+    with SharedEdgeClient(folder) as client:
+        assert not client.is_holder
+        yield client
+
+
+def test_a_thread_whose_connection_another_thread_has_closed_goes_on_with_a_new_one(shared: SharedEdgeClient) -> None:
+    errors, stopped = list[BaseException](), threading.Event()
+    answers = [0] * THREADS
+
+    def ask(thread: int) -> None:
+        try:
+            while not stopped.is_set():
+                shared.count("c")
+                answers[thread] += 1
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=ask, args=(thread,)) for thread in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for _ in range(100):
+        shared._leave(shared._side())  # what a thread does that has found the holder gone
+    wanted = [answered + 1 for answered in answers]
+    while not errors and any(answered < least for answered, least in zip(answers, wanted, strict=True)):
+        stopped.wait(0.01)
+    stopped.set()
+    for thread in threads:
+        thread.join()
+    assert not errors, errors
+
+
+def test_a_closed_connection_to_the_holder_says_that_nothing_was_sent(shared: SharedEdgeClient) -> None:
+    address = read_address(shared.path)
+    assert address is not None
+    remote = RemoteEdgeClient(address)
+    assert remote.count("c").count == 0
+    remote.close()
+    remote.close()
+    with pytest.raises(HolderGone) as gone:
+        remote.count("c")
+    assert not gone.value.sent
