@@ -122,7 +122,7 @@ def test_the_alias_moves_to_a_copy_where_the_swap_goes_on_as_ever(aliased: Qdran
     rollback(handle)
     done = finish(handle)
     assert done.dropped == ()
-    assert "cannot drop a vector, so dense.1 stays; the next swap makes a collection without it" in done.warnings[0]
+    assert "cannot drop a vector: dense.1 stays until the next swap makes a collection without it" in done.warnings[0]
     untouched = CollectionHandle(aliased, "c.1", None, Registry(fakes_plugin, installed=False))
     assert answers(untouched) == before
 
