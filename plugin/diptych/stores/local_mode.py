@@ -13,8 +13,9 @@ import decimal
 import io
 import json
 import pickle
+import pickletools
+import re
 import sqlite3
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -50,16 +51,32 @@ class _Sparse(_Point):
     pass
 
 
+class _UUID(_Point):
+    pass
+
+
+class _SafeUUID(metaclass=_Fixed):
+    """Stands for a member of an enumeration, which all of the process share: nothing may be set on it."""
+
+    def __init__(self, value: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        raise pickle.UnpicklingError("it changes a member of uuid.SafeUUID")
+
+
 _KNOWN: Mapping[tuple[str, str], Any] = {
     (_MODELS, "PointStruct"): _Point,
     (_MODELS, "SparseVector"): _Sparse,
-    ("uuid", "UUID"): uuid.UUID,
-    ("uuid", "SafeUUID"): uuid.SafeUUID,
+    ("uuid", "UUID"): _UUID,
+    ("uuid", "SafeUUID"): _SafeUUID,
     ("decimal", "Decimal"): decimal.Decimal,
     **{("datetime", kind.__name__): kind for kind in (
         datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone
     )},
-}  # fmt: skip
+}  # fmt: skip  # What is not a stand-in is a class of C, on which nothing can be set
+_OPCODES = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
+_FLOATS = re.compile(rb"(?:G.{8})+", re.DOTALL)  # numbers of vectors: most of a point, passed over at once
 
 
 class _Looking(pickle.Unpickler):
@@ -136,6 +153,7 @@ def _look_through(file: Path) -> None:
             if found != [("table", _TABLE)]:  # a view could show other points at each reading
                 raise _refused(file, f"other tables than points: {found!r}"[:200])
             for key, blob in base.execute("SELECT id, point FROM points"):
+                _require_its_own_size(blob)
                 point = _Looking(io.BytesIO(blob)).load()
                 if type(point) is not _Point:
                     raise _refused(file, f"row {key!r} is a {type(point).__name__}")
@@ -143,6 +161,25 @@ def _look_through(file: Path) -> None:
         raise
     except Exception as error:  # a pickle that is damaged raises errors of any class
         raise _refused(file, f"{type(error).__name__}: {error}"[:200]) from error
+
+
+def _require_its_own_size(blob: bytes) -> None:
+    """Raise an error for a pickle that asks for more memory than it has bytes, which Python's unpickler would take."""
+    file = io.BytesIO(blob)
+    while opcode := _next_opcode(blob, file):
+        found = opcode.arg.reader(file) if opcode.arg is not None else None  # fails where bytes are missing
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and found > len(blob):
+            raise pickle.UnpicklingError(f"it asks for a memo of {found:,} entries")
+        if opcode.name == "STOP":
+            return
+    raise pickle.UnpicklingError("it has no end")
+
+
+def _next_opcode(blob: bytes, file: io.BytesIO) -> pickletools.OpcodeInfo | None:
+    if run := _FLOATS.match(blob, file.tell()):
+        file.seek(run.end())
+    code = file.read(1)
+    return _OPCODES[code[0]] if code else None
 
 
 def _refused(file: Path, got: str) -> StoreError:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import json
 import os
 import pickle
 import random
 import sqlite3
+import tracemalloc
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,45 @@ def test_no_pickle_of_a_folder_runs_anything(folder: Path, tmp_path: Path) -> No
     assert not sign.exists()
     assert attributes == (dict(vars(models.PointStruct)), dict(vars(uuid.UUID)))
     open_store(f"local:{folder}").close()
+
+
+@pytest.mark.parametrize("name", ["uuid.SafeUUID", "uuid.UUID", "decimal.Decimal", "datetime.timezone"])
+@pytest.mark.parametrize("made", [b"", b"I0\n\x85R"], ids=["the class", "an object of it"])
+def test_a_pickle_sets_nothing_on_what_the_process_shares(folder: Path, name: str, made: bytes) -> None:
+    module, _, kind = name.partition(".")
+    point = b"cqdrant_client.http.models.models\nPointStruct\n)\x81}b."
+    found = b"c%s\n%s\n" % (module.encode(), kind.encode()) + made
+    for state in (b"(N}S'zz'\ncdecimal\nDecimal\nstb", b"}S'zz'\nI1\nsb"):
+        put(folder, found + state + b"0" + point)
+        with pytest.raises(StoreError, match="it was not opened"):
+            open_store(f"local:{folder}")
+        base = sqlite3.connect(folder / STORAGE)
+        with base:
+            base.execute("DELETE FROM points WHERE id = 'x'")
+        base.close()
+    assert not any(hasattr(one, "zz") for one in (uuid.SafeUUID, uuid.SafeUUID(0), uuid.UUID, uuid.UUID(int=0)))
+
+
+@pytest.mark.parametrize("put_in_memo", [b"r\xff\xff\xff\x00", b"p16777215\n"])
+def test_a_pickle_takes_no_more_memory_than_it_is_large(folder: Path, put_in_memo: bytes) -> None:
+    put(folder, b"N" + put_in_memo + b".")
+    tracemalloc.start()
+    try:
+        with pytest.raises(StoreError, match="a memo of 16,777,215 entries"):
+            open_store(f"local:{folder}")
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_payloads_of_any_plain_value_are_read(folder: Path) -> None:
+    day = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
+    payload = {"id": uuid.UUID(int=7), "safe": uuid.SafeUUID.safe, "price": decimal.Decimal("1.5"), "day": day}
+    with closing(QdrantClient(path=str(folder))) as client:
+        vector: Any = {"dense": [1.0, 2.0, 3.0]}
+        client.upsert("c", [models.PointStruct(id=9, vector=vector, payload=payload)])
+    with closing(open_store(f"local:{folder}")) as client:
+        assert (client.retrieve("c", [9])[0].payload or {}).keys() == payload.keys()
 
 
 def test_a_pickle_changed_anywhere_is_refused_or_read(folder: Path) -> None:
