@@ -43,6 +43,28 @@ def test_the_path_is_free_only_when_the_last_client_of_a_process_is_closed(start
     assert start(opens).communicate()[1] == ""
 
 
+def test_when_one_collection_cannot_be_closed_the_others_are_flushed_and_closed_before_others_come_in(
+    folder: Path,
+) -> None:
+    client = EdgeClient(folder)
+    for name in "abc":
+        client.create_collection(name, models.VectorParams(size=2, distance=models.Distance.DOT))
+        client.upsert(name, [models.PointStruct(id=1, vector=[1.0, 0.0])])
+    opened = {collection.record.name: collection for collection in client._catalog.opened()}
+    for name in "bc":
+        shutil.rmtree(client._catalog._folders[name])  # Edge cannot flush it any more
+    with pytest.raises(StoreError, match=r"(?s)refused the operation.*collection '[bc]'") as failed:
+        client.close()
+    assert len(failed.value.__notes__) == 1
+    for collection in opened.values():
+        with pytest.raises(StoreError, match="collection is closed"):
+            collection.shard.flush()
+        with pytest.raises(Exception, match="not initialized"):
+            collection.shard._edge.info()
+    with EdgeClient(folder) as again:
+        assert again.count("a").count == 1
+
+
 def test_clients_opened_and_closed_by_many_threads_lose_nothing(folder: Path) -> None:
     def use(number: int) -> None:
         with EdgeClient(folder) as client:

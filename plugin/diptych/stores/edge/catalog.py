@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
 from pathlib import Path
 from threading import RLock
 from typing import NoReturn
@@ -150,16 +149,27 @@ class Catalog:
         self._lock.leave_to_parent()
 
     def close(self) -> None:
-        """Flush and close everything and let others in; a second call does nothing."""
+        """Flush and close everything and let others in; a second call does nothing.
+
+        Raises:
+            StoreError: a collection could not be flushed or closed. The others were; further failures are its notes.
+        """
+        failures = list[BaseException]()
         with self._mutex:
             self._closed = True
             gone = not self._lock.in_place  # what a removed folder held cannot be flushed, nor is it wanted
-            try:
-                while self._opened:
-                    with suppress(Exception) if gone else nullcontext():
-                        self._opened.popitem()[1].close()
-            finally:
-                self._lock.release()
+            while self._opened:  # all, whatever becomes of one: the lock must not be free while an engine is open
+                try:
+                    self._opened.popitem()[1].close()
+                except BaseException as error:
+                    if not (gone and isinstance(error, Exception)):
+                        failures.append(error)
+            self._lock.release()
+        if failures:
+            first, *others = failures
+            for other in others:
+                first.add_note(f"also: {other}")
+            raise first
 
     def _check_open(self) -> None:
         if self._closed:

@@ -71,9 +71,11 @@ class Engine:
             if not self._users:
                 if _ENGINES.get(self.path) is self:
                     del _ENGINES[self.path]
-                if self.holder is not None:
-                    self.holder.close()
-                self.catalog.close()
+                try:
+                    if self.holder is not None:
+                        self.holder.close()
+                finally:
+                    self.catalog.close()
 
     def leave_to_parent(self) -> None:
         """In a forked process: let go of the parent's store without touching it."""

@@ -124,9 +124,12 @@ class Shard:
             if self._open:
                 self._open = False
                 with told(self.collection, reading=False):
-                    points = int(self._edge.info().points_count)
-                    self._edge.flush()
-                    self._edge.close()
+                    try:
+                        points = int(self._edge.info().points_count)
+                        self._edge.flush()
+                    finally:  # unflushed too: whoever opens the folder next must be alone
+                        self._edge.close()
+                        self.ledger.abandon()
                 self.ledger.close(points)
 
     def _call(self, act: Callable[[Any], Answer], *, reading: bool) -> Answer:

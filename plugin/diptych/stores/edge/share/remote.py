@@ -58,7 +58,7 @@ class RemoteEdgeClient(QdrantClient):
         self._counting, self._in_flight, self._is_left = Lock(), 0, False
         self.http.client.middleware = self._counted
 
-    def close(self, **kwargs: Any) -> None:
+    def close(self, grpc_grace: float | None = None, **kwargs: Any) -> None:
         """Send nothing more, and close the connections: at once, or with the last answer that another thread awaits."""
         with self._counting:
             self._is_left = True
