@@ -1,4 +1,4 @@
-# Everything runs on a machine that has Python 3.11 to 3.13, make and PyPI: `make demo`, `make test` and `make test-slow`.
+# Everything runs on a machine that has Python 3.11 to 3.14, make and PyPI: `make demo`, `make test` and `make test-slow`.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
