@@ -1,8 +1,8 @@
-"""What was learnt of a model when its library loaded it: enough to run its converted graph without torch.
+"""Facts recorded when a library loaded a model: enough to run its converted graph without torch.
 
-Loading a model by sentence-transformers takes seconds, most of them for importing torch. OpenVINO and ONNX Runtime need
-neither: the graph is in the user's cache, and a fast tokenizer is one of the package `tokenizers`. What else decides
-the vectors was asked of the library once, and holds as long as no file of the model, no library and no option changes.
+Loading a model with sentence-transformers takes seconds, most of them for importing torch. OpenVINO and ONNX Runtime
+need neither: the graph is in the user's cache, and the package `tokenizers` runs a fast tokenizer. Everything else that
+decides the vectors was read from the library once. It is valid until a model file, a library or an option changes.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Prepared:
         key: under which it is kept there.
         tokenizer: the model's.
         max_length: tokens that are read of a text, None for all.
-        typed: the graph reads types of tokens, too.
+        typed: the graph also takes token type ids.
         digests: of weights, tokenizer and the weights for documents.
         steps: from token vectors to the result, as fingerprints name them.
-        facts: what the adapter asked of the library.
+        facts: what the adapter read from the library.
     """
 
     backend: str
@@ -56,7 +56,7 @@ class Prepared:
 
     @classmethod
     def recalled(cls, subject: str, state: object) -> Self | None:
-        """What is known of a model in this state, None when nothing is."""
+        """What is known of a model in this state; None if nothing is."""
         kept = recalled("models", subject, state) if state is not None else None
         if not isinstance(kept, dict):
             return None
@@ -67,7 +67,7 @@ class Prepared:
             return None
 
     def remember(self, subject: str, state: object) -> None:
-        """Keep it for the next process."""
+        """Store it for later processes."""
         remember("models", subject, state, asdict(self))
 
     def runner(self, options: TorchOptions, head: Callable[[Graph], Graph] = lambda graph: graph) -> Runner | None:
@@ -104,9 +104,9 @@ def subject_of(kind: str, folder: ModelFolder, options: TorchOptions) -> str:
 
 
 def state_of(folder: ModelFolder, options: TorchOptions) -> object:
-    """All that decides a model's vectors beside its options: files, libraries, and the machine.
+    """Everything besides its options that decides a model's vectors: files, libraries and the machine.
 
-    None where that cannot be told: the model has code of its own, or a file changed only now.
+    None if that is unknown: the model has its own code, or a file changed a moment ago.
     """
     if options.trust_remote_code:
         return None
@@ -117,7 +117,7 @@ def state_of(folder: ModelFolder, options: TorchOptions) -> object:
 
 
 def identity_of(*facts: object) -> str:
-    """One word for facts."""
+    """One string that stands for these facts."""
     return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()
 
 

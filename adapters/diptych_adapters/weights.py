@@ -1,6 +1,6 @@
-"""Refuses checkpoints whose weights are not those of their model: transformers would begin missing ones at random.
+"""Refuses checkpoints whose weights do not match their model: transformers would initialise missing ones at random.
 
-transformers only logs what it did not find. Here it is asked for its loading info, and each key must be explained:
+transformers only logs what it did not find. This module asks for the loading info, and each key must be explained:
 
 - *missing*: the whole of a part beside the layers, such as a pooler, may be missing where no output depends on it.
 - *unexpected*: heads that another class of the same architecture has, such as the language model's of an encoder that
@@ -54,10 +54,10 @@ class Loaded:
 
 @contextmanager
 def recorded() -> Iterator[list[Loaded]]:
-    """What transformers loads in this thread until the end of the block, with its loading info.
+    """Record what transformers loads in this thread within the block, with its loading info.
 
     sentence-transformers has no way to ask for the info, so `from_pretrained` asks in its place meanwhile. Weights of
-    another shape are reported there, not raised, so that all keys of a checkpoint are told at once.
+    another shape are reported there, not raised, so that one error names all keys of a checkpoint.
     """
     loads: list[Loaded] = []
     owner, thread = cast(Any, transformers.PreTrainedModel), threading.get_ident()
@@ -87,13 +87,13 @@ def check_complete(
     *,
     fresh_head: bool = False,
 ) -> None:
-    """Refuse a model that is not the one in its files.
+    """Raise ModelError if a model does not match its files.
 
     Args:
         loads: what `recorded` gave.
         folder: where it lies.
         model: the whole pipeline; it is asked only where weights are missing.
-        fresh_head: a training begins here, which makes the head anew: only what the token vectors need must be there.
+        fresh_head: a training starts with a new head, so only what the token vectors need must be present.
 
     Raises:
         ModelError: naming the keys.
@@ -111,7 +111,7 @@ def check_complete(
 
 
 def check_modules(model: Any, folder: ModelFolder) -> None:
-    """Refuse weights beside the transformer's that no module of the pipeline has taken.
+    """Raise ModelError for weights outside the transformer that no module of the pipeline has loaded.
 
     Most modules of sentence-transformers load strictly; tables of static vectors take theirs and leave the rest.
 
@@ -166,7 +166,7 @@ def _needed(model: Any, missing: frozenset[str], outputs: Callable[[], Iterable[
 
 
 def _decide(model: Any, keys: Collection[str], outputs: Callable[[], Iterable[torch.Tensor]]) -> bool:
-    """Whether one of the weights takes part in the outputs: these are no numbers when the weights are none."""
+    """Whether one of the weights affects the outputs: NaN weights then give NaN outputs."""
     own = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
     tensors = [own[key] for key in keys if key in own and own[key].is_floating_point()]
     kept = [tensor.detach().clone() for tensor in tensors]

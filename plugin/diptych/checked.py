@@ -1,8 +1,8 @@
-"""Checks that passed, remembered in the user's cache folder, so that the next process need not repeat them.
+"""Remembers passed checks in the user's cache folder, so that later processes need not repeat them.
 
-A result is kept for a subject, such as a file, together with the state in which the subject was: whoever asks says the
-state of now, and hears the result only while the two are equal. One small JSON file for each subject, exchanged as a
-whole. What cannot be read or written is not remembered: the check is made again. With `DIPTYCH_CACHE=off` nothing is
+A result is stored for a subject, such as a file, together with the subject's state. It is returned only to a caller
+that gives the same state. Each subject has one small JSON file, replaced as a whole. If it cannot be read or written,
+the check is simply repeated. With `DIPTYCH_CACHE=off` nothing is
 remembered.
 """
 
@@ -26,7 +26,7 @@ MOST = 1000  # subjects of a kind; those that were checked longest ago go
 
 
 def recalled(kind: str, subject: str, state: object) -> Any:
-    """What was remembered of the subject in this very state; None when nothing was."""
+    """The result stored for the subject in exactly this state; None if there is none."""
     if not _enabled():
         return None
     try:
@@ -37,7 +37,7 @@ def recalled(kind: str, subject: str, state: object) -> Any:
 
 
 def remember(kind: str, subject: str, state: object, value: object) -> None:
-    """Keep a JSON value for the subject in this state, instead of what was kept for it."""
+    """Store a JSON value for the subject in this state. Replaces the value stored before."""
     if not _enabled():
         return
     file = _file(kind, subject)
@@ -54,10 +54,10 @@ def remember(kind: str, subject: str, state: object, value: object) -> None:
 
 
 def stamps(paths: Iterable[Path]) -> list[list[object]] | None:
-    """What changes when one of the files does: path, size, inode, and times of change to the nanosecond.
+    """The files' state: path, size, inode, and times of change to the nanosecond.
 
-    The time at which the inode changed is the system's own: a program that writes as many bytes as there were and puts
-    the old time of modification back moves it all the same. None while one of the files is too young to tell.
+    Only the system sets the inode's change time, so it changes even if a program writes as many bytes as before and
+    restores the modification time. None if one of the files changed too recently to be sure.
     """
     now, found = time.time_ns(), []
     for path in sorted(paths):

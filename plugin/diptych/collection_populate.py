@@ -1,4 +1,4 @@
-"""`CollectionPopulate`: how documents come into a `Collection`, awaited or not."""
+"""`CollectionPopulate`: the methods of `Collection` that populate it, blocking or awaited."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class CollectionPopulate:
         engine: Engine | None = None,
         tenant: str | None = None,
     ) -> PopulateReport:
-        """`populate` in a thread, while the event loop goes on.
+        """Run `populate` in a thread without blocking the event loop.
 
         A cancelled task ends the run at the next document and keeps what the store has acknowledged.
 

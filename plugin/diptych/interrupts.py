@@ -50,7 +50,7 @@ def install_for_command() -> None:
 
 @contextlib.contextmanager
 def resumable(hint: str) -> Iterator[None]:
-    """While this goes on, whoever interrupts it is told the hint."""
+    """Within the block, an interrupt also prints the hint."""
     _hints.append(hint)
     try:
         yield
@@ -80,7 +80,7 @@ def leaving() -> Iterator[None]:
 
 
 def said() -> None:
-    """The user has been told."""
+    """Note that the user has been told."""
     _state["said"] = True
 
 

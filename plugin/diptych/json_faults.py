@@ -1,4 +1,4 @@
-"""`first_fault`: what makes a value from outside unfit for JSON, stores and error messages."""
+"""`first_fault`: finds what makes external input unfit for JSON, stores and error messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PLAIN = (str, int, float, bool, type(None))
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong at one place of a value. `got` never shows the value, which may be a secret."""
+    """A fault and its place in a value. `got` never shows the value, which may be a secret."""
 
     at: Place
     what: str
@@ -46,7 +46,7 @@ def first_fault(value: Any, *, most: int, plain: bool = True) -> Fault | None:
 
 
 def _walk(at: Place, value: Any) -> Iterator[tuple[Place, Any]]:
-    """The value and all below it, with their places; keys stand at theirs. Stops below `MAX_DEPTH`."""
+    """Yield the value, its keys and all nested values with their places. Stops below `MAX_DEPTH`."""
     yield at, value
     if len(at) > MAX_DEPTH:
         return

@@ -17,7 +17,7 @@ _CANCELLED = ("CancelledError", "Cancelled")  # by name: asyncio and trio are no
 
 
 def is_panic(error: BaseException) -> bool:
-    """Whether it is neither an ordinary error nor a way in which Python itself ends a call, a task or the process."""
+    """Whether it is neither an Exception nor one of Python's own ways to end a call, a task or the process."""
     if isinstance(error, (Exception, *_LEAVING)) or type(error).__name__ in _CANCELLED:
         return False
     if isinstance(error, BaseExceptionGroup):
@@ -37,7 +37,7 @@ def contained(kind: type[DiptychError], what: str, *, where: object, do: str = "
 
 
 def as_error(error: BaseException) -> Exception:
-    """What those who wait in other threads are told: the error, or AdapterCrashed for what would end their thread."""
+    """The error for callers waiting in other threads: itself, or AdapterCrashed for one that would end their thread."""
     if isinstance(error, Exception):
         return error
     crashed = AdapterCrashed(

@@ -1,6 +1,6 @@
-"""What a command does at the moment, and how long each phase took.
+"""Tracks the phase that a command is in, and how long each phase took.
 
-For the log (`diptych --verbose`, or the logger `diptych.phases` of a program), and for whoever watches: a terminal.
+For the log (`diptych --verbose`, or the logger `diptych.phases`), and for a terminal that shows the current phase.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _watchers: list[Callable[[str], None]] = []
 
 @contextmanager
 def phase(what: str) -> Iterator[None]:
-    """Something that may take a while.
+    """Mark the block as a phase that may take a while.
 
     Args:
         what: names slots and adapters, never options or URLs, which may hold secrets.
@@ -36,7 +36,7 @@ def phase(what: str) -> Iterator[None]:
 
 @contextmanager
 def watched(watcher: Callable[[str], None]) -> Iterator[None]:
-    """While this goes on, `watcher` is told which phase is running, "" for none."""
+    """Within the block, call `watcher` with the name of the running phase, "" for none."""
     _watchers.append(watcher)
     try:
         yield

@@ -1,7 +1,7 @@
-"""`verify`: whether a collection's points are what was written: no vector is missing, empty or of another text.
+"""`verify`: checks that a collection's points are as written: no vector is missing, empty or made from another text.
 
-Damage in the bulk of vector data shows nowhere else. Every point's vectors are looked at, and a sample of the documents
-is encoded again and compared. `mend` writes right vectors where the text is whole, and leaves the rest to populate.
+Nothing else detects damage in large vector files. Every point's vectors are checked, and a sample of the documents is
+encoded again and compared. `mend` writes correct vectors where the text is intact, and leaves the rest to populate.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from diptych.types import SparseVector
 
 SAMPLE = 64  # documents that are encoded again
 PAGE = 256  # points read at once
-SLACK = 0.02  # what a store's own datatype may cost of a likeness
+SLACK = 0.02  # similarity that a store's own datatype may cost
 SHOWN = 5  # document ids that a report names of each fault
 
 PointId = models.ExtendedPointId
@@ -38,10 +38,10 @@ class VerifyReport:
 
     Args:
         collection: its name.
-        points: how many were looked at.
+        points: how many were checked.
         sampled: of these, how many were encoded again.
         files: large files of an embedded store that are not as they were when it was closed.
-        altered: documents whose payload is not what its hash says; populate writes them anew.
+        altered: documents whose payload does not match its hash; populate writes them anew.
         vectors: by slot, documents whose vector is missing, empty, not finite, or that of another text.
     """
 
@@ -70,10 +70,10 @@ class VerifyReport:
 
 
 def verify(handle: CollectionHandle, *, sample: int | None = SAMPLE) -> VerifyReport:
-    """Look at all points of the live slots, and encode a sample of the documents again.
+    """Check all points of the live slots, and encode a sample of the documents again.
 
     Args:
-        sample: how many documents, chosen by chance; None for all.
+        sample: how many documents, chosen at random; None for all.
 
     Raises:
         CollectionError: there is no collection yet.
@@ -108,7 +108,7 @@ def verify(handle: CollectionHandle, *, sample: int | None = SAMPLE) -> VerifyRe
 
 
 def mend(handle: CollectionHandle, report: VerifyReport) -> tuple[int, int]:
-    """Mend what `verify` has found: how many points got new vectors, and how many populate is to write anew.
+    """Mend what `verify` has found; returns how many points got new vectors, and how many are left to populate.
 
     The latter are those whose payload was altered: their hash is emptied, so that populate takes them for changed.
     """
@@ -146,7 +146,7 @@ def _identifier(record: models.Record, handle: CollectionHandle) -> str:
 
 
 def _is_altered(record: models.Record, handle: CollectionHandle) -> bool:
-    """Whether the payload is not what its hash was made of; an adopted collection's payloads have none."""
+    """Whether the payload does not match its hash; payloads of an adopted collection have no hash."""
     if handle.view.layout != NATIVE:
         return False
     copies = {slot.vector for slot in handle.slots.values() if slot.kind == "text_index"}

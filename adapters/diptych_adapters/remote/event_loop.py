@@ -1,4 +1,4 @@
-"""`EventLoop`: where all remote requests of a process run, so that each can be ended at any moment."""
+"""`EventLoop`: runs all remote requests of a process, so that each can be cancelled at any moment."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class EventLoop:
             future.cancel()
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Begin `work` without waiting for it."""
+        """Start `work` without waiting for it."""
         asyncio.run_coroutine_threadsafe(work, self._loop)
 
     @classmethod
     def forget(cls) -> None:
-        """Leave the parent's event loop behind, in a child where its thread does not run."""
+        """Drop the parent's event loop in a forked child, where its thread does not run."""
         cls._of_process, cls._lock = None, threading.Lock()
 
 

@@ -1,4 +1,4 @@
-"""One request and its answer, of which no more is read or unpacked than fits."""
+"""One request and its answer, with a limit on what is read and decompressed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
 
 
 class TooLarge(Exception):
-    """The answer is longer than anybody expects."""
+    """The answer is longer than the limit."""
 
 
 class Broken(Exception):
@@ -36,11 +36,11 @@ class Answer:
 
 
 async def exchange(client: httpx.AsyncClient, method: str, url: str, content: bytes | None, *, most: int) -> Answer:
-    """The answer to one request. Of a redirect no body is read, of a refusal the first `ERROR_BYTES`.
+    """Send one request and return the answer. Reads no body of a redirect, and the first `ERROR_BYTES` of an error.
 
     Raises:
-        TooLarge: a successful answer of more than `most` bytes, packed or unpacked.
-        Broken: a compressed body that ends early, is damaged, or was not asked for.
+        TooLarge: a successful answer has more than `most` bytes, compressed or not.
+        Broken: a compressed body ends early, is damaged, or was not requested.
         httpx.HTTPError: the request failed.
     """
     headers = {"content-type": "application/json"} if content is not None else {}
@@ -56,7 +56,7 @@ async def exchange(client: httpx.AsyncClient, method: str, url: str, content: by
 
 
 async def _beginning(response: httpx.Response) -> bytes:
-    """What a refusal says; nothing when it cannot be unpacked, since the status says enough."""
+    """The beginning of an error's body; empty if it cannot be decompressed, since the status says enough."""
     try:
         return bytes((await _read(response, ERROR_BYTES))[:ERROR_BYTES])
     except Broken:
@@ -64,7 +64,7 @@ async def _beginning(response: httpx.Response) -> bytes:
 
 
 async def _read(response: httpx.Response, most: int) -> bytearray:
-    """The unpacked body; a little more than `most` bytes of a longer one."""
+    """The decompressed body; of a longer one a little more than `most` bytes."""
     body, decoder = bytearray(), _decoder(response)
     async for chunk in response.aiter_raw():
         for part in decoder.unpacked(chunk):

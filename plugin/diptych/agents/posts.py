@@ -1,4 +1,4 @@
-"""`Posts`: what a server without sessions takes: whole requests by POST, of bounded size, that come in bounded time."""
+"""`Posts`: lets only complete POST requests of bounded size and duration through to a server without sessions."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from diptych.service.refusals import Refused
 class Posts:
     """Stands before the MCP application.
 
-    A GET would open a stream that stays open for what the server has to say by itself. A server without sessions has
-    nothing to say, and streams of idle clients would take the room of requests: as the protocol has it, it is 405.
+    A GET would open a stream for messages that the server starts by itself. A server without sessions has none, and
+    streams of idle clients would occupy the slots of requests. So GET is answered with 405, as the protocol provides.
 
     Args:
         app: what answers.
         most: bytes of a body.
-        seconds: until a body must have come.
+        seconds: time limit for receiving a body.
     """
 
     def __init__(self, app: ASGIApp, *, most: int, seconds: float) -> None:

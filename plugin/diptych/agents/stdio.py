@@ -1,4 +1,4 @@
-"""Serving over standard input and output, until the client closes it or a signal comes."""
+"""Serves over standard input and output until the client closes it or a signal arrives."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PAUSE = 0.02  # seconds between two looks at whether calls are under way
 def serve_stdio(server: AgentServer, close: Callable[[], None], *, grace: float) -> None:
     """Serve until standard input ends, or until SIGTERM or Ctrl-C; calls under way have `grace` seconds to end.
 
-    After a signal the process ends here. A thread waits in a read of standard input then, which nothing can interrupt.
+    After a signal the process ends here, because a thread is blocked reading standard input and cannot be interrupted.
 
     Args:
         server: what is served.

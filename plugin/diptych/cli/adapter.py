@@ -1,4 +1,4 @@
-"""`diptych adapter`: for authors of adapters. A new package, and the conformance kit over an installed one."""
+"""`diptych adapter`: creates an adapter package, and runs the conformance kit on an installed adapter."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def new(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A check and what came of it: "passed", "failed" or "skipped", with the reason."""
+    """A check and its outcome: "passed", "failed" or "skipped", with the reason."""
 
     check: str
     outcome: str
@@ -131,7 +131,7 @@ def _outcomes(kind: Kind, adapter: Any) -> Iterator[Outcome]:
 
 
 def _skipped(check: Check, adapter: Any, conditions: Conditions) -> str:
-    """Why a check has nothing to check; empty where it has."""
+    """Why a check does not apply; empty if it does."""
     match check.__name__:
         case "check_sides_as_declared" if conditions.declared(adapter, "asymmetric") is None:
             return "it does not say whether it is `asymmetric`"
@@ -145,7 +145,7 @@ def _skipped(check: Check, adapter: Any, conditions: Conditions) -> str:
 
 
 def _options(given: Sequence[str]) -> dict[str, Any]:
-    """`--option KEY=VALUE`: numbers, truth, lists and objects as JSON, everything else as text."""
+    """Parse `--option KEY=VALUE`: numbers, booleans, lists and objects as JSON, everything else as text."""
     found = {}
     for text in given:
         key, equals, value = text.partition("=")

@@ -21,7 +21,7 @@ class Check:
 
 
 def failed(name: str, error: Exception) -> Check:
-    """The check of what raised an error."""
+    """A failed check for an error."""
     text = str(error) if isinstance(error, DiptychError) else f"{type(error).__name__}: {error}"
     what, *rest = text.splitlines()
     return Check(name, "fail", what, "\n".join(line.strip() for line in rest))

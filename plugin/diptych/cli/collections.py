@@ -1,4 +1,4 @@
-"""`diptych collections`: what a store holds."""
+"""`diptych collections`: lists the collections of a store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`diptych delete`: documents by their ids, or by what their metadata says."""
+"""`diptych delete`: deletes documents by id or by metadata."""
 
 from __future__ import annotations
 
@@ -77,10 +77,10 @@ def delete(
 
 
 def _ask(collection: Collection, found: list[str], *, yes: bool) -> None:
-    """Have the user agree, unless --yes did.
+    """Ask the user to confirm, unless --yes was given.
 
     Raises:
-        CollectionError: there is nobody to ask.
+        CollectionError: there is no terminal to ask at.
     """
     if yes or not found:
         return

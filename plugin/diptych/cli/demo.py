@@ -123,7 +123,7 @@ def _measured(collection: Collection, folder: Path) -> tuple[int, Mapping[str, f
 
 
 def _prepared(folder: Path, wanted: str) -> Path:
-    """The config file in a folder with the data, made unless it is there."""
+    """The config file in a folder with the data. Creates it if it is missing."""
     config = folder / "diptych.yaml"
     if folder.exists() and not (folder / FILES[0]).exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError("the folder holds something else", where=folder, do="name another one: diptych demo FOLDER")

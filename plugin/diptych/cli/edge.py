@@ -25,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Serve an embedded store to other programs.",
 )
-_LOOK = 0.5  # seconds between two looks whether the store still has a holder
+_LOOK = 0.5  # seconds between checks that the store still has a holder
 
 
 def serve(
@@ -66,7 +66,7 @@ def serve(
         _announce(places, client, as_json=as_json)
         while True:
             time.sleep(_LOOK)
-            client.info()  # should the holder have ended, this process is the next
+            client.info()  # if the holder has ended, this call makes this process the holder
 
 
 def _announce(places: list[str], client: object, *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`diptych export`: a collection into a file."""
+"""`diptych export`: writes a collection to a file."""
 
 from __future__ import annotations
 

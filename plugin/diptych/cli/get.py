@@ -1,4 +1,4 @@
-"""`diptych get`: documents by their ids."""
+"""`diptych get`: shows documents by id."""
 
 from __future__ import annotations
 

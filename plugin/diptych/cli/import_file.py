@@ -1,4 +1,4 @@
-"""`diptych import`: a collection from a file that `diptych export` wrote."""
+"""`diptych import`: reads a file written by `diptych export`."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _populate(
     report: Path | None,
     as_json: bool,
 ) -> None:
-    """Documents without vectors: populate brings them in."""
+    """Populate the documents of a file without vectors."""
     from diptych.populate import open_source
     from diptych.populate import populate as bring_in
 

@@ -10,7 +10,7 @@ LOGGERS = ("diptych", "diptych_adapters", "diptych_training")
 
 
 class Level(StrEnum):
-    """How much is said."""
+    """The log levels of `--log-level`."""
 
     debug = "debug"
     info = "info"
@@ -19,10 +19,10 @@ class Level(StrEnum):
 
 
 class StandardError(logging.Handler):
-    """Writes to what is standard error at that moment: while bars are drawn, their console, which writes above them."""
+    """Writes to the current standard error; while progress bars are shown, to their console, above them."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line; a reader that went away ends nothing."""
+        """Write a line; a closed pipe is ignored."""
         try:
             sys.stderr.write(self.format(record) + "\n")
         except (OSError, ValueError):

@@ -1,6 +1,6 @@
 """What `diptych init --provider` writes: encoders and rerankers of services and servers, by their published interfaces.
 
-Each is as its documentation says on 2026-11-27; models are a beginning, and others of the same provider fit as well.
+Each follows the provider's documentation of 2026-11-27. The models are suggestions; the provider's others work, too.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def provider_of(name: str) -> Provider:
     """The provider of that name.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such provider.
     """
     if name not in PROVIDERS:
         expected = ", ".join(PROVIDERS)

@@ -1,4 +1,4 @@
-"""The checks behind `diptych doctor --verify` and `--repair`: what the store holds, and mending it."""
+"""The checks behind `diptych doctor --verify` and `--repair`: they inspect the store and repair it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ POPULATE = "diptych populate SOURCE writes what is missing, and encodes nothing 
 
 
 def repair_store(config: Config, session: Session) -> Iterator[Check]:
-    """Rebuild an embedded collection that is refused as damaged. Nothing to tell of one that opens, or of a server."""
+    """Rebuild an embedded collection that is refused as damaged. Does nothing for one that opens, or for a server."""
     from diptych.stores import open_store_of
 
     try:
         client: Any = open_store_of(config, registry=session.registry, create=False)
     except DiptychError:
-        return  # the check of the store tells it
+        return  # the check of the store reports it
     try:
         report = client.repair(config.collection) if hasattr(client, "repair") else None
     except CollectionNotFound:
@@ -44,13 +44,13 @@ def repair_store(config: Config, session: Session) -> Iterator[Check]:
 
 
 def verify_store(collection: Collection, *, sample: int | None, repair: bool) -> Iterator[Check]:
-    """Look at every point, encode a sample of the documents again, and mend what is found if asked."""
+    """Check every point and re-encode a sample of the documents; optionally repair what is found."""
     from diptych.verify import mend, verify
 
     try:
         report = verify(collection.handle, sample=sample)
         if repair and report.vectors and sample is not None:
-            report = verify(collection.handle, sample=None)  # where a sample has some, others may have more
+            report = verify(collection.handle, sample=None)  # if a sample has faults, other documents may have more
         if report.passed:
             yield Check("verify", "ok", f"{_looked_at(report)}: all as they were written")
         elif not repair or not report.faulty:
@@ -60,7 +60,7 @@ def verify_store(collection: Collection, *, sample: int | None, repair: bool) ->
             encoded, waiting = mend(collection.handle, report)
             found = f"{encoded:,} points have new vectors; {waiting:,} documents are to be written anew"
             yield Check("verify", "warn", f"{'; '.join(report.lines())}; {found}", POPULATE if waiting else "")
-    except Exception as error:  # an adapter of others may raise anything
+    except Exception as error:  # third-party adapters may raise anything
         yield failed("verify", error)
 
 

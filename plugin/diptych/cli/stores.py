@@ -1,4 +1,4 @@
-"""The store that a command works with: of `--store`, or of the config file."""
+"""Opens the store of a command: that of `--store`, or that of the config file."""
 
 from __future__ import annotations
 

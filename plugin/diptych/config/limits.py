@@ -1,4 +1,4 @@
-"""Limits of what a config may hold, so that no file or mapping costs more to read than a person could write."""
+"""Limits the size and depth of a config, so that no file or mapping takes long to read."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class LimitedComposer(Composer):
 
 
 def too_deep() -> ConfigError:
-    """Of a config that is nested beyond what anybody reads."""
+    """The error for a config that is nested too deeply."""
     return ConfigError("the config is nested too deeply", expected=f"at most {MAX_DEPTH} levels")
 
 
 def too_many() -> ConfigError:
-    """Of a config that holds too much, as it stands or through its aliases."""
+    """The error for a config with too many values, aliases included."""
     return ConfigError("the config holds too many values", expected=f"at most {MAX_VALUES:,}, aliases written out")
 
 
@@ -70,7 +70,7 @@ def children(node: Node) -> list[Node]:
 
 
 def check_values(raw: Mapping[str, Any], source: Source) -> None:
-    """Raise ConfigError for what no config can use: too much, numbers beyond 64 bits, text that is no Unicode.
+    """Raise ConfigError for unusable values: too many, numbers beyond 64 bits, invalid Unicode.
 
     From a file, dates, bytes and numbers that are not finite are refused, too; Python may hand over any object.
     """

@@ -1,4 +1,4 @@
-"""`export_collection`: a collection into a file, as documents that populate reads or as points with their vectors."""
+"""`export_collection`: writes a collection to a file, as documents for populate or as points with their vectors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def export_collection(
     tenant: str | None = None,
     progress: Progress | None = None,
 ) -> int:
-    """Write a collection into a file; how many documents, or points with vectors, there were.
+    """Write a collection to a file and return the number of documents, or of points with vectors.
 
     Args:
         handle: the open collection; it is only read.
@@ -95,7 +95,7 @@ def _header(handle: CollectionHandle, number: int, vectors: bool) -> Header:
 
 
 def _documents(handle: CollectionHandle, own: models.Filter | None) -> Iterator[Document]:
-    """The documents, whosever they are; points that hold none are left out."""
+    """The documents of all tenants. Points without a document are skipped."""
     store, layout = Store.of(handle, threading.Event()), handle.view.layout
     for record in store.scrolled(own, None):
         if layout != NATIVE or OWN in (record.payload or {}):
@@ -119,7 +119,7 @@ def _points(handle: CollectionHandle, own: models.Filter | None) -> Iterator[dic
 
 @contextmanager
 def _writer(path: Path | None, header: Header) -> Iterator[Write]:
-    """Writes rows after the header into a file that takes its name when it is whole."""
+    """Write rows after the header to a file that gets its name when it is complete."""
     if path is None:
         _json_line(sys.stdout.write, header.line())
         yield lambda row: _json_line(sys.stdout.write, row)

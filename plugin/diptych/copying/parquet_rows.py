@@ -52,7 +52,7 @@ class ParquetRows:
 
 
 def header_of(path: Path) -> dict[str, Any] | None:
-    """The header line of an exported Parquet file, None when there is none."""
+    """The header line of an exported Parquet file; None if it has none."""
     import pyarrow.parquet as pq
 
     found = (pq.read_schema(path).metadata or {}).get(HEADER.encode())
@@ -60,7 +60,7 @@ def header_of(path: Path) -> dict[str, Any] | None:
 
 
 def rows_of(path: Path) -> Iterator[dict[str, Any]]:
-    """The exported points of a Parquet file as lines have them."""
+    """The exported points of a Parquet file, in the form of JSON lines."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:

@@ -1,4 +1,4 @@
-"""`import_collection`: an exported collection from its file, without encoding; what cannot be read is set aside."""
+"""`import_collection`: restores an exported collection without encoding, and sets unreadable points aside."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ImportReport:
 
 
 def read_header(path: Path) -> Header | None:
-    """What a file says of the collection that it was exported from; None when it was not exported.
+    """The header of an exported file; None if the file is not an export.
 
     Raises:
         CopyError: the header is damaged, or of a newer release. PopulateError: a Parquet file without pyarrow.
@@ -74,9 +74,9 @@ def import_collection(
     report_path: Path | None = None,
     progress: Progress | None = None,
 ) -> ImportReport:
-    """Make a collection equal to the one that a file with vectors was exported from, in a store that has none so named.
+    """Restore a collection from a file with vectors, in a store that has no collection of this name.
 
-    Killed, it is run again and writes everything anew. Until it is done `Collection.open` refuses the collection.
+    After a kill, run it again: it writes everything anew. Until it is done, `Collection.open` refuses the collection.
 
     Args:
         client: the store.
@@ -111,7 +111,7 @@ class _Import:
         self._read = self._written = 0
 
     def run(self) -> ImportReport:
-        """Make the collection, write the points, and let it say what it is."""
+        """Create the collection, write the points, and store the metadata last."""
         record = self._begun()
         layout.ensure_indexes(self._target, self._indexes())
         self._progress.begin("import", self._header.points)

@@ -28,7 +28,7 @@ _LARGEST = 2**64 - 1
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of the collection that it was exported from.
+    """The header of an exported file: it describes the collection.
 
     Args:
         collection: its name.
@@ -90,7 +90,7 @@ def _plain(vector: Any) -> Any:
 
 
 class Shapes:
-    """What the vectors of a collection look like; turns lines into points that fit."""
+    """The shapes of a collection's vectors; turns lines into points that fit them."""
 
     def __init__(self, params: models.CollectionParams) -> None:
         dense: Any = params.vectors or {}

@@ -1,4 +1,4 @@
-"""`populate_in_thread`: a populate that an event loop awaits, with documents that may come from that loop."""
+"""`populate_in_thread`: lets an event loop await a populate, whose documents may come from that loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PAUSE = 0.05  # seconds between two looks whether the waiting task was cancelle
 
 
 async def populate_in_thread(populate: Callable[[Any], Result], documents: Any) -> Result:
-    """What `populate(documents)` returns or raises, while the event loop goes on.
+    """Await `populate(documents)` in a thread, without blocking the event loop.
 
     A task that is cancelled ends the run at the next document: what the store has acknowledged is kept. The run has
     ended when the cancellation comes through, so the collection can be closed.
@@ -42,7 +42,7 @@ async def populate_in_thread(populate: Callable[[Any], Result], documents: Any) 
 def _fetched(
     source: AsyncIterator[object], loop: asyncio.AbstractEventLoop, cancelled: threading.Event
 ) -> Iterator[object]:
-    """What an async iterator of the loop gives, to a thread."""
+    """Yield the items of an async iterator of the loop to a thread."""
     while True:
         batch, over = _result(asyncio.run_coroutine_threadsafe(_batch(source), loop), cancelled)
         yield from batch
@@ -51,7 +51,7 @@ def _fetched(
 
 
 async def _batch(source: AsyncIterator[object]) -> tuple[list[object], bool]:
-    """Some documents, and whether they were the last."""
+    """A batch of documents, and whether it was the last."""
     found: list[object] = []
     async for document in source:
         found.append(document)
@@ -88,7 +88,7 @@ class _Documents:
 
 
 class _Counted(_Documents):
-    """The same of documents whose number is known."""
+    """The same for documents whose number is known."""
 
     def __len__(self) -> int:
         assert isinstance(self._documents, Sized), "only what has a length is counted"

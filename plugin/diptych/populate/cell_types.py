@@ -1,8 +1,8 @@
-"""Types of a CSV file's columns: named by the user, or told from all cells of a column.
+"""Types of a CSV file's columns: named by the user, or inferred from all cells of a column.
 
-A CSV file says nothing of types, and no range of numbers finds text. So a column holds numbers when each of its cells
-is written just as its number would be: `007`, `1e5`, `+49 30`, `nan` and ` 5` are text, and so is the whole column that
-has one of them. Fractions have the shortest form, or all the same number of decimals, as prices have.
+A CSV file has no types, and range filters do not match text. So a column is numeric when every cell is written exactly
+as its number would be: `007`, `1e5`, `+49 30`, `nan` and ` 5` are text, and one of them makes the whole column text.
+Fractions have the shortest form, or all the same number of decimals, as prices have.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TRUTH_AS_PEOPLE_WRITE_IT = {**_TRUTH, "yes": True, "no": False, "1": True, "0":
 
 
 def checked_types(types: Mapping[str, str], names: Sequence[str], where: str) -> dict[str, str]:
-    """The types that a user names.
+    """The types that the user named, checked.
 
     Raises:
         PopulateError: there is no such type, or no such column.
@@ -40,7 +40,7 @@ def checked_types(types: Mapping[str, str], names: Sequence[str], where: str) ->
 
 
 def told(names: Sequence[str], rows: Iterable[Sequence[str]]) -> dict[str, str]:
-    """The types of columns that are not text, from all of their cells; empty ones do not count."""
+    """Infer the types of columns that are not text from all their cells; empty cells are ignored."""
     open_columns = [(at, name, _Column()) for at, name in enumerate(names)]
     for row in rows:
         if not open_columns:
@@ -54,7 +54,7 @@ def told(names: Sequence[str], rows: Iterable[Sequence[str]]) -> dict[str, str]:
 
 
 def typed(cell: str, kind: str) -> Cell | None:
-    """The cell as a value of a type that the user named; None where it is none."""
+    """The cell as a value of the type that the user named; None if it does not fit."""
     try:
         if kind == "integer":
             return int(cell)
@@ -67,7 +67,7 @@ def typed(cell: str, kind: str) -> Cell | None:
 
 
 def as_told(cell: str, kind: str) -> Cell:
-    """The cell as a value of the type that its column was found to have; as it is where the file changed since."""
+    """The cell as a value of its column's inferred type; unchanged if it does not fit because the file has changed."""
     if kind == "bool":
         return _TRUTH.get(cell, cell)
     if _is_integer(cell):
@@ -76,7 +76,7 @@ def as_told(cell: str, kind: str) -> Cell:
 
 
 class _Column:
-    """What the cells of a column so far can all be."""
+    """The types that fit all cells of a column so far."""
 
     def __init__(self) -> None:
         self._seen = self._fraction = False
@@ -100,7 +100,7 @@ class _Column:
         return "float" if self._fraction else "integer"
 
     def _is_fraction(self, cell: str) -> bool:
-        """Whether the cell, and all fractions before it, can be told again from the numbers."""
+        """Whether the cell, and all fractions before it, can be restored exactly from the numbers."""
         found = _FRACTION.fullmatch(cell)
         if found is None:
             return False

@@ -1,4 +1,4 @@
-"""`Columns`: where id, text and title are in tables and in JSON lines, when they are not called so."""
+"""`Columns`: the columns or keys that hold id, text and title under other names."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ SHOWN = 40  # names that an error lists
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Names of the columns, or keys of JSON objects, that hold id, text and title; None is their usual name."""
+    """Names of the columns, or keys of JSON objects, that hold id, text and title; None stands for the usual name."""
 
     id: str | None = None
     text: str | None = None
     title: str | None = None
 
     def renamed(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The row with its id, text and title under these names. What had the name before goes."""
+        """The row with its id, text and title under the usual names. Columns that had these names are dropped."""
         found = dict(row)
         named = [(usual, row.get(column)) for usual, column in self._given()]
         for usual, column in self._given():
@@ -30,7 +30,7 @@ class Columns:
         return {**found, **{usual: value for usual, value in named if value is not None}}
 
     def require(self, names: Iterable[str], where: str, *, table: str = "table") -> None:
-        """Raise PopulateError when a column is not there, or nothing says what is the id, or the text."""
+        """Raise PopulateError if a column is missing, or no column holds the id or the text."""
         names = tuple(names)
         for flag, column in self._given():
             if column not in names:

@@ -1,6 +1,7 @@
-"""Title and text of PDF, HTML and DOCX files, by pypdf, lxml and python-docx: `pip install "diptych[documents]"`.
+"""Extracts title and text of PDF, HTML and DOCX files: `pip install "diptych[documents]"`.
 
-Files are not trusted. Nothing is fetched, no entity is resolved, and what a file unpacks to is bounded. A file that
+The libraries are pypdf, lxml and python-docx. Files are not trusted: nothing is fetched, no entity is resolved, and the
+unpacked size is limited. A file that
 cannot be read, or holds no text, is one `DocumentError` with the reason.
 """
 
@@ -33,7 +34,7 @@ _UNREAD = ("script", "style", "template", "noscript", "svg", "head", "iframe", "
 
 
 def extract(path: Path) -> tuple[str, str]:
-    """Title and text of a file; the title is empty where it has none.
+    """Title and text of a file; the title is empty if there is none.
 
     Raises:
         DocumentError: it is damaged, encrypted, too large or without text, or the extra is not installed.
@@ -47,7 +48,7 @@ def extract(path: Path) -> tuple[str, str]:
         title, text = _EXTRACTORS[kind](path)
     except DocumentError:
         raise
-    except Exception as error:  # these libraries meet broken files with errors of every class
+    except Exception as error:  # these libraries raise any class of error for broken files
         first = (str(error).strip().splitlines() or ["no message"])[0]
         raise DocumentError(f"unreadable {kind} file: {type(error).__name__}: {first[:200]}") from error
     if not text.strip():
@@ -57,12 +58,12 @@ def extract(path: Path) -> tuple[str, str]:
 
 
 def missing_package(kind: str) -> str:
-    """The package that files of this kind need and that is not installed; empty where all is there."""
+    """The missing package that files of this kind need; empty if all are installed."""
     return next((name for module, name in _NEEDED[kind] if importlib.util.find_spec(module) is None), "")
 
 
 def require_package(kind: str) -> None:
-    """Raise PopulateError where files of this kind cannot be read."""
+    """Raise PopulateError if files of this kind cannot be read."""
     if kind in _NEEDED and (missing := missing_package(kind)):
         raise PopulateError(f"{kind} files need {missing}", do='pip install "diptych[documents]"')
 
@@ -106,7 +107,7 @@ def _html(path: Path) -> tuple[str, str]:
 
 
 def _encoding(raw: bytes) -> str | None:
-    """UTF-8 where the bytes are such; else the file says it, or Latin-1 is meant."""
+    """UTF-8 if the bytes are valid UTF-8; else what the file declares, or Latin-1."""
     try:
         raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -141,7 +142,7 @@ def _blocks(part: Any) -> Iterator[str]:
 
 @contextmanager
 def _silent(name: str) -> Iterator[None]:
-    """Without the warnings of a library about files that it could read all the same."""
+    """Suppress a library's warnings about files that it can read anyway."""
     logger = logging.getLogger(name)
     before, logger.disabled = logger.disabled, True
     try:

@@ -1,4 +1,4 @@
-"""Keys of a filter that no document has: a filter that can hold for none, most often by a slip of the pen."""
+"""Finds filter keys that no document has, usually misspelt ones."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def missing_keys(handle: CollectionHandle, filter: models.Filter | None, *, tenant: str | None = None) -> list[str]:
-    """The keys that the filter names and no document has; of a tenant's documents where one is named.
+    """The filter's keys that no document has, or that no document of the tenant has if one is named.
 
-    Each key is one look at the store, which ends at the first document that has it.
+    Each key takes one query to the store, which stops at the first document that has it.
 
     Raises:
         TenantError: no tenant where one is required, or one that cannot be.

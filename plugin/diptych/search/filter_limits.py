@@ -1,4 +1,4 @@
-"""How large a filter may be: what it is made of is looked at before pydantic tries each value as every condition."""
+"""Limits the size of a filter, before pydantic tries each value as every condition."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Node: TypeAlias = tuple[Any, int, str]
 
 
 def require_small(filter: object, *, name: str = "filter") -> None:
-    """Raise SearchError for a filter that is too large or deep, or holds what no store takes.
+    """Raise SearchError for a filter that is too large or deep, or has values that no store accepts.
 
-    pydantic tries each value as every kind of condition, and tells of all that fails: so this looks at it before.
+    pydantic tries each value as every kind of condition and lists all failures, so this check runs first.
     """
     objects = values = 0
     nodes: list[Node] = [(filter, 0, "")]
@@ -46,7 +46,7 @@ def _below(where: str, key: object) -> str:
 
 
 def _require_fitting(values: list[Any], name: str, where: str) -> None:
-    """Raise SearchError for a long list where filters have none of its type: each item would be an error."""
+    """Raise SearchError for a long list of a type that filters do not have: each item would be an error."""
     kinds = {type(value) for value in values} if len(values) > LONG else set()
     key = where.rpartition(".")[2]
     if len(kinds) > 1 or not kinds <= ({int, str} if key in SCALARS else {dict} if key in OBJECTS else set()):
@@ -59,7 +59,7 @@ def _require_fitting(values: list[Any], name: str, where: str) -> None:
 
 
 def _require_conditions(value: Mapping[str, Any], name: str, where: str) -> None:
-    """Raise SearchError where a list of conditions holds something else."""
+    """Raise SearchError if a list of conditions contains anything else."""
     for key in CLAUSES & value.keys():
         for number, own in enumerate(value[key]) if isinstance(value[key], list) else ():
             if not isinstance(own, Mapping):

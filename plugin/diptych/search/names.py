@@ -1,4 +1,4 @@
-"""Names of pipelines: each slot alone, and the parts of a pipeline up to each of its stages."""
+"""Names of pipelines: each single slot, and a pipeline up to each of its stages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diptych.view import View
 
 
 def called(name: str, view: View) -> Pipeline:
-    """The pipeline of this name: a slot's own, or one of the `parts` of the view's pipeline.
+    """The pipeline of this name: a single slot, or one of the `parts` of the view's pipeline.
 
     Raises:
         SearchError: there is none.
@@ -31,7 +31,7 @@ def called(name: str, view: View) -> Pipeline:
 
 
 def parts(pipeline: Pipeline) -> dict[str, Pipeline]:
-    """Each retrieved slot alone, then their fusion, then one stage more each time, up to the whole pipeline.
+    """Each retrieved slot alone, then their fusion, then with each further stage, up to the whole pipeline.
 
     The names are `dense`, `lexical`, `rrf`, `rrf > late`, `rrf > late > cross-encoder`: those of `diptych evaluate`.
     """

@@ -1,4 +1,4 @@
-"""Connections of clients that may be slow, idle or too many: bounds on time and number, and no delayed packets."""
+"""Limits the number and duration of connections, and disables delayed packets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Connection(H11Protocol):
     _due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client connected: answer without delay, and close it, or an idle one, where there are too many."""
+        """Disable delayed packets for a new connection; if there are too many, close an idle one or this one."""
         super().connection_made(transport)
         self.since = self.loop.time()
         own = transport.get_extra_info("socket")
@@ -42,7 +42,7 @@ class Connection(H11Protocol):
         self._expect_headers()
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes came; those of unfinished headers give no more time."""
+        """Data arrived; unfinished headers do not extend the time limit."""
         super().data_received(data)
         if self.idle:
             self._expect_headers()
@@ -80,14 +80,14 @@ class Connection(H11Protocol):
 
 
 def bounded(bounds: Bounds) -> type[Connection]:
-    """The protocol of connections within these bounds."""
+    """A connection class with these bounds."""
     return type("BoundedConnection", (Connection,), {"bounds": bounds})
 
 
 def close_longest_idle(connections: set[Any], *, but: object = None) -> bool:
-    """Close the connection that has had no request under way for longest; whether there was one.
+    """Close the connection that has been idle longest; False if none is idle.
 
-    One that has never asked goes before one that has.
+    Connections that never sent a request are closed first.
     """
     idle = [own for own in connections if own is not but and own.idle]
     if not idle:
@@ -101,7 +101,7 @@ def close_longest_idle(connections: set[Any], *, but: object = None) -> bool:
 class OnceAMinute(logging.Filter):
     """Lets a warning through once a minute, however often it comes; errors always.
 
-    uvicorn warns of each request that is no HTTP, and anybody can send thousands in a second.
+    uvicorn warns of each invalid HTTP request, and anybody can send thousands a second.
     """
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ class OnceAMinute(logging.Filter):
 
 
 class Seldom:
-    """Logs what may happen thousands of times in a second once in a while."""
+    """Logs events that may occur thousands of times a second at most once a minute per topic."""
 
     def __init__(self) -> None:
         self._last: dict[str, float] = {}

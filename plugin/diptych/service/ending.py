@@ -1,4 +1,4 @@
-"""`Ending`: a server that was told to end does end, whatever its encoders do."""
+"""`Ending`: makes sure that a server stops in time, even if an encoder hangs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ LOG = logging.getLogger("diptych.service")
 
 
 class Ending:
-    """Ends the process at a bounded time after the first signal, and a second after the next one.
+    """Ends the process within a time limit after the first signal, and within a second after the next one.
 
-    What was acknowledged is in the store's write-ahead log, so an end by force loses nothing.
+    What was acknowledged is in the store's write-ahead log, so a forced exit loses nothing.
 
     Args:
-        grace: seconds that requests under way have.
+        grace: seconds for running requests to finish.
         orderly: called in a thread of its own after the first signal; the process ends when it has returned.
     """
 
@@ -29,14 +29,14 @@ class Ending:
         self._grace, self._orderly, self._begun = grace, orderly, False
 
     def begin(self, number: int) -> None:
-        """A signal came. To be called by its handler, in the main thread."""
+        """Start to end after a signal. Called by its handler, in the main thread."""
         code = INTERRUPTED if number == signal.SIGINT else 0
         if self._orderly is not None and not self._begun:
             threading.Thread(target=_run, args=(self._orderly, code), name="diptych-end", daemon=True).start()
         self.bound(code)
 
     def bound(self, code: int = 0) -> None:
-        """See to it that the process ends in time. The main thread calls it."""
+        """Arm the time limit. Called in the main thread."""
         seconds = CLOSING if self._begun else self._grace + CLOSING
         self._begun = True
         timer = threading.Timer(seconds, leave, (code, "what was still under way is cut off"))
@@ -63,7 +63,7 @@ def _run(work: Callable[[], None], code: int) -> None:
 
 
 def _leave_by_the_kernel(seconds: float) -> None:
-    """Have the kernel end the process then: no thread of Python runs while native code keeps Python's lock."""
+    """Have the kernel end the process: no Python thread runs while native code holds the GIL."""
     if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -1,4 +1,4 @@
-"""`Model`: a slot, encoder or reranker by the name under which clients ask for it."""
+"""`Model`: a slot, encoder or reranker under its name for clients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TEXT = "warm"
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A slot or adapter that can be asked for.
+    """A slot or adapter that clients can name.
 
     Args:
         id: its name here: the slot's or adapter's own, or `COLLECTION/SLOT` where that would mean several.
@@ -31,11 +31,11 @@ class Model:
 
     @property
     def qualified(self) -> Model:
-        """The same under its long name, `COLLECTION/SLOT`."""
+        """The same model under its long name, `COLLECTION/SLOT`."""
         return replace(self, id=f"{self.collection}/{self.name}")
 
     def try_out(self) -> None:
-        """Have it read a word.
+        """Encode or score one word, as a test.
 
         Raises:
             DiptychError: it cannot.

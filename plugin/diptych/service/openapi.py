@@ -30,7 +30,7 @@ class Embedding(BaseModel):
 
 
 class Usage(BaseModel):
-    """Words and signs of the inputs: an estimate of tokens."""
+    """Words and punctuation marks of the inputs: an estimate of tokens."""
 
     prompt_tokens: int
     total_tokens: int
@@ -46,7 +46,7 @@ class EmbeddingsAnswer(BaseModel):
 
 
 class ModelAnswer(BaseModel):
-    """A model that can be asked for."""
+    """An available model."""
 
     id: str
     object: Literal["model"]
@@ -56,7 +56,7 @@ class ModelAnswer(BaseModel):
 
 
 class ModelsAnswer(BaseModel):
-    """The models that can be asked for."""
+    """The available models."""
 
     object: Literal["list"]
     data: list[ModelAnswer]
@@ -95,7 +95,7 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorAnswer(BaseModel):
-    """An error, as OpenAI has it."""
+    """An error in OpenAI's format."""
 
     error: ErrorDetail
 
@@ -151,7 +151,7 @@ def openapi(*, writes: bool = False) -> dict[str, Any]:
     """The document, version 3.1.
 
     Args:
-        writes: whether the routes that write are there.
+        writes: whether to include the routes that write.
     """
     operations = [*_READS, *(_WRITES if writes else ())]
     models = {model for own in operations for model in (own.answer, own.asked) if model} | {ErrorAnswer}

@@ -1,4 +1,4 @@
-"""`Readiness`: whether all that is served can answer now; looked at again and again as long as the service runs."""
+"""`Readiness`: checks repeatedly whether everything that is served can answer."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from diptych.panics import as_error
 from diptych.service.served import Served
 
 AGAIN = 5.0  # seconds until what could not answer is tried again
-EVERY = 10.0  # seconds between two looks at what answers
-STUCK = 20.0  # seconds after which a look that does not end counts as failed
+EVERY = 10.0  # seconds between checks of what is ready
+STUCK = 20.0  # seconds after which a running check counts as failed
 LOG = logging.getLogger("diptych.service")
 
 
 class Readiness:
-    """Looks after everything that is served, each by a thread of its own, so that one that hangs hides no other.
+    """Checks each served collection in its own thread, so that one that hangs hides no other.
 
     Args:
-        served: what is looked after.
-        tell: is told after each look whether all is ready.
-        may_be_empty: whether a collection that nobody has filled yet is ready: it waits for writes.
+        served: what is checked.
+        tell: called after each check with whether all is ready.
+        may_be_empty: whether an empty collection counts as ready, because it waits for writes.
     """
 
     def __init__(
@@ -36,24 +36,24 @@ class Readiness:
 
     @property
     def state(self) -> str:
-        """`ready`; `starting` before everything was once; or `failing`."""
+        """`ready`; `starting` until everything was ready once; or `failing`."""
         if all(look.ready for look in self._looks):
             return "ready"
         return "failing" if all(look.was_ready for look in self._looks) else "starting"
 
     def start(self) -> None:
-        """Warm everything, and look after it from then on."""
+        """Warm everything, then check it repeatedly."""
         self._told()
         for look in self._looks:
             look.thread.start()
 
     def suspect(self) -> None:
-        """Look now: a request failed, and perhaps not by its own fault."""
+        """Check now, because a request failed, perhaps through a fault of the service."""
         for look in self._looks:
             look.due.set()
 
     def stop(self) -> None:
-        """Stop looking; waits for looks under way, be it a model that loads."""
+        """Stop checking; waits for running checks, even for a model that is loading."""
         self._stopped.set()
         self.suspect()
         for look in self._looks:
@@ -65,7 +65,7 @@ class Readiness:
 
 
 class _Look:
-    """Looks after one collection, or the encoders of one config."""
+    """Checks one collection, or the encoders of one config."""
 
     def __init__(
         self,
@@ -79,12 +79,12 @@ class _Look:
         self._works, self._began, self._reasons = False, 0.0, set[str]()
         self.was_ready = False
         self.due = threading.Event()
-        # No daemon: one that loads a model while Python ends makes the process abort.
+        # Not a daemon: a daemon that loads a model while Python exits makes the process abort.
         self.thread = threading.Thread(target=self._run, name=f"diptych-ready-{name}", daemon=False)
 
     @property
     def ready(self) -> bool:
-        """Whether the last look went well and none has been under way for too long."""
+        """Whether the last check passed and no check has been running for too long."""
         began = self._began
         return self._works and not (began and time.monotonic() - began > STUCK)
 
@@ -101,7 +101,7 @@ class _Look:
         try:
             with suppress(*self._fine):
                 ask(self._name)
-        except BaseException as error:  # whatever it is, the next look comes
+        except BaseException as error:  # whatever it is, the next check follows
             self._works = False
             self._log(as_error(error))
         else:
@@ -119,7 +119,7 @@ class _Look:
 
 
 def warm_in_background(served: Served) -> None:
-    """Begin to load what everything needs. What cannot be loaded is told to whoever asks for it."""
+    """Start loading all models in the background. A model that cannot be loaded fails the requests that need it."""
 
     def warm() -> None:
         for name in served.names:

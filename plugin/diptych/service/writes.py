@@ -1,4 +1,4 @@
-"""`Writes`: populates of a service, one after another."""
+"""`Writes`: runs the populates of a service one after another."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ T = TypeVar("T")
 
 
 class Writes:
-    """Populates, one after another in a thread of their own, so that they take none from searches.
+    """Runs populates one after another in a separate thread, so that they take no threads from searches.
 
     Args:
-        waiting: how many may wait.
+        waiting: the number of populates that may wait.
     """
 
     def __init__(self, waiting: int = 16) -> None:
         self._pool, self._room = ThreadPoolExecutor(1, "diptych-write"), waiting + 1
 
     async def run(self, work: Callable[[], T]) -> T:
-        """What `work` returns.
+        """Run `work` when it is its turn, and return its result.
 
         Raises:
             Refused: too many wait already.

@@ -1,4 +1,4 @@
-"""`PUT /documents` and `POST /populate`: documents in, where the service allows it, as `Collection.populate` does."""
+"""`PUT /documents` and `POST /populate`: populate over HTTP, if the service allows writes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LINES = ("application/x-ndjson", "application/jsonl")
 
 
 async def put_documents(request: Request) -> Response:
-    """`PUT /documents`: bring some documents in; one with a known id replaces the document of that id."""
+    """`PUT /documents`: write some documents; one with a known id replaces the document of that id."""
     serving = Serving.of(request)
     asked = await read(request, DocumentsRequest, serving.limits)
     collection = serving.served.collection(asked.collection)
@@ -33,7 +33,7 @@ async def put_documents(request: Request) -> Response:
 
 
 async def populate(request: Request) -> Response:
-    """`POST /populate`: bring in the documents of JSON lines, however many; `sync` deletes those that are not there."""
+    """`POST /populate`: write any number of documents from JSON lines; `sync` deletes all others."""
     serving = Serving.of(request)
     require_kind(request, LINES)
     asked = read_query(request, PopulateOptions)
@@ -52,7 +52,7 @@ async def populate(request: Request) -> Response:
 
 
 def populated(collection: Collection, rows: Iterable[Any], options: Mapping[str, Any]) -> PopulateAnswer:
-    """Populate, and what to answer; what is set aside is in the answer, and in no file of the server.
+    """Populate and return the answer. It names the documents set aside; the server writes no file about them.
 
     Raises:
         DiptychError: see `Collection.populate`; SearchError for a text that an encoder would open as a file.
@@ -68,7 +68,7 @@ async def _answer(serving: Serving, work: Callable[[], PopulateAnswer]) -> Respo
 
 
 def _of_words(collection: Collection, rows: Iterable[Any]) -> Iterator[Any]:
-    """The rows, to none of which an encoder would open a file or an address."""
+    """The rows, checked so that no encoder opens a file or an address for them."""
     kinds = accepted(collection)
     for row in rows:
         if isinstance(row, Mapping):

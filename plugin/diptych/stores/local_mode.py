@@ -1,9 +1,9 @@
-"""`local:PATH`: a folder of qdrant-client's local mode, looked through before its pickles are read.
+"""`local:PATH`: opens a folder of qdrant-client's local mode, after its pickles have been checked.
 
-Local mode keeps points as pickles in SQLite files, and reading a pickle runs what it says. So each is read before by an
-unpickler that knows points, sparse vectors and the plain values of payloads, and nothing else: stand-ins take the place
-of the real classes. A folder that holds anything more is refused. Nobody else may write to it meanwhile, since
-qdrant-client reads it once more.
+Local mode stores points as pickles in SQLite files, and loading a pickle can run code. So each is first read by an
+unpickler that accepts only points, sparse vectors and the plain values of payloads; stand-ins replace the real classes.
+A folder that holds anything else is refused. Nobody may write to the folder in between, since qdrant-client reads it
+again.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _MODELS = "qdrant_client.http.models.models"
 
 
 class _Fixed(type):
-    """The type of classes that a pickle cannot change."""
+    """Metaclass of classes that a pickle cannot change."""
 
     def __setattr__(cls, name: str, value: object) -> None:
         raise pickle.UnpicklingError(f"it changes the class {cls.__name__}")
 
 
 class _Point(metaclass=_Fixed):
-    """Stands for a model of qdrant-client while a pickle is looked through; keeps nothing."""
+    """Stands in for a model of qdrant-client while a pickle is checked; keeps nothing."""
 
     def __setstate__(self, state: object) -> None:
         if not isinstance(state, dict):
@@ -92,11 +92,11 @@ def is_local_folder(path: Path) -> bool:
 
 
 def open_local(path: Path, create: bool, make: Callable[..., QdrantBase]) -> QdrantBase:
-    """The client of a folder of local mode, once all that it would unpickle was looked through.
+    """Check everything that local mode would unpickle, then open the folder and return its client.
 
     Args:
         path: of the folder.
-        create: whether it is made where there is none.
+        create: whether to create a missing folder.
         make: the client's class.
 
     Raises:
@@ -115,7 +115,7 @@ def open_local(path: Path, create: bool, make: Callable[..., QdrantBase]) -> Qdr
         _look_through(file)
     try:
         return make(path=str(path))
-    except Exception as error:  # qdrant-client meets damaged points with errors of every class
+    except Exception as error:  # qdrant-client raises any class of error for damaged points
         if isinstance(error, RuntimeError) and "already accessed" in str(error):
             do = "end the other process; for several at a time use edge: or a server"
             raise StoreLocked("another process has the folder open", where=where, do=do) from error
@@ -146,11 +146,11 @@ def _files(path: Path, where: str) -> Iterator[Path]:
 
 
 def _look_through(file: Path) -> None:
-    """Raise StoreError where a file holds more than points."""
+    """Raise StoreError if a file holds more than points."""
     try:
         with closing(sqlite3.connect(f"file:{pathname2url(str(file))}?mode=ro", uri=True)) as base:
             found = base.execute("SELECT type, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
-            if found != [("table", _TABLE)]:  # a view could show other points at each reading
+            if found != [("table", _TABLE)]:  # a view could return other points at each reading
                 raise _refused(file, f"other tables than points: {found!r}"[:200])
             for key, blob in base.execute("SELECT id, point FROM points"):
                 _require_its_own_size(blob)

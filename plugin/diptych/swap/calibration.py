@@ -17,7 +17,7 @@ from diptych.swap.sample import FETCH, sample_points
 from diptych.types import Document
 
 SIZE = 1000  # points; the average length of texts is then known to 3% or so
-ERRORS = 3.0  # standard errors by which a drift must exceed the tolerance, so that a sample does not make one up
+ERRORS = 3.0  # standard errors by which a drift must exceed the tolerance, so that noise is not taken for drift
 
 
 class CorpusSample:
@@ -29,7 +29,7 @@ class CorpusSample:
         self._points = 0
 
     def drift(self, encoder: Calibrated, then: Statistics, reading: Reading) -> str:
-        """What has moved by more than a tenth since the encoder was calibrated, in a sentence; else empty."""
+        """A sentence about what has moved by over a tenth since the encoder was calibrated; empty if nothing has."""
         texts = texts_of(self._read(), reading)
         if not texts or not then.get("documents"):
             return ""
@@ -42,7 +42,7 @@ class CorpusSample:
         )
 
     def _moved(self, values: Sequence[float], average: float) -> float:
-        """The relative change of an average, 0 unless it surely exceeds the tolerance."""
+        """The relative change of an average; 0 unless it exceeds the tolerance significantly."""
         if not average:
             return 0.0
         left_out = max(0.0, 1 - len(values) / self._points)

@@ -1,4 +1,4 @@
-"""`Decision`: whether new encoders, or new settings, may replace those that answer now."""
+"""`Decision`: decides whether new encoders or settings may replace the live ones."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ ENCODERS, SETTINGS, STORAGE = "encoders", "settings", "storage settings"
 
 
 class Decision:
-    """Runs the gate over what an apply is about to put live.
+    """Runs the gate on what an apply is about to make live.
 
     Args:
         handle, config, options, judged, stopped: as of the apply.
         trial: changes the storage of live vectors for the gate, and back.
         warn: told of a gate that could not measure and does not decide.
-        told: what a failure carries along for those who show it.
+        told: what a failure carries for display.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Decision:
         self._trial, self._stopped, self._warn, self._told = trial, stopped, warn, told
 
     def on_encoders(self, metadata: CollectionMetadata, swap: Swap) -> GateReport | None:
-        """What the gate says of a swap; None when it does not decide and could not measure.
+        """Run the gate on a swap; None if it does not decide and could not measure.
 
         Vectors that stay, and that the swap stores otherwise, are measured with their new storage at last. That stays
         in place, unless the gate fails or the apply stops before the cut-over.
@@ -65,7 +65,7 @@ class Decision:
         return self._on_storage(report, old, between, new, covered)
 
     def on_settings(self, metadata: CollectionMetadata, target: State, search: SearchConfig) -> GateReport | None:
-        """What the gate says of other search settings or storage for the vectors that are live.
+        """Run the gate on new search settings or storage for the live vectors.
 
         None when nothing differs that decides answers, the collection is empty, or the gate does not decide and could
         not measure. New storage is left in place, unless the gate fails or the apply stops before the change.
@@ -80,7 +80,7 @@ class Decision:
         return self._on_storage(report, old, between, new)
 
     def _views(self, metadata: CollectionMetadata, target: State, search: SearchConfig) -> tuple[View, View, View]:
-        """What answers now, what will, and between them the latter with the vectors that stay stored as they are."""
+        """The live view, the new view, and between them the new one with the kept vectors stored as before."""
         live = metadata.live
         storage = {name: then.storage for name, (then, _) in changed_storage(live, target).items()}
         slots = {
@@ -99,7 +99,7 @@ class Decision:
         new: View,
         covered: Mapping[str, Coverage] | None = None,
     ) -> GateReport | None:
-        """The report, with what is measured once the vectors that stay are stored otherwise.
+        """The report, completed by what is measured after the kept vectors change their storage.
 
         Judgements compare with what answers now. Without, only the storage differs between the sides, so that each
         neighbour that is missing is its fault.
@@ -154,7 +154,7 @@ class Decision:
 
 
 def searched_otherwise(old: View, new: View) -> bool:
-    """Whether the two views' settings can give a query other hits or another order; how many hits does not count."""
+    """Whether the two views' settings can give a query other hits or another order; the number of hits is ignored."""
     thresholds = (old.search_config.score_threshold, new.search_config.score_threshold)
     return pipeline_of(old) != pipeline_of(new) or thresholds[0] != thresholds[1]
 

@@ -1,4 +1,4 @@
-"""`StorageTrial`: the storage of live vectors changed in place, so that the gate can measure it, and put back.
+"""`StorageTrial`: changes the storage of live vectors in place so that the gate can measure it, and restores it.
 
 Qdrant keeps one index a vector. Quantization and graph settings replace what answers queries at that moment, so they
 cannot be built beside it as new vectors are. What was there before is noted first, with the lease: whoever takes the
@@ -24,13 +24,13 @@ PAUSE, FIRST_PAUSE = 1.0, 2.0  # seconds between looks at a server that builds a
 
 
 def changed_storage(before: State, after: State) -> dict[str, tuple[Generation, Generation]]:
-    """By slot, the generations whose vector both states use and store otherwise."""
+    """By slot, the generations whose vector both states use but store differently."""
     pairs = {name: (before.slots[name], own) for name, own in after.slots.items() if name in before.slots}
     return {name: (a, b) for name, (a, b) in pairs.items() if a.vector == b.vector and a.storage != b.storage}
 
 
 class StorageTrial:
-    """Brings vectors to another storage, and back again.
+    """Changes the storage of vectors, and restores it.
 
     Args:
         handle: the open collection.
@@ -61,7 +61,7 @@ class StorageTrial:
         self._lease.trying({})
 
     def put_back_after_a_kill(self, metadata: CollectionMetadata) -> None:
-        """Put back what a killed apply left on trial; nothing where its change became live after all."""
+        """Restore what a killed apply left on trial; does nothing if its change became live."""
         if not self._lease.trials:
             return
         live = {vector: own.storage for own in metadata.live.slots.values() for vector in own.vectors}
@@ -85,7 +85,7 @@ class StorageTrial:
             yield vector, Trial(wanted=now.storage, before=_way_back(params, config.hnsw_config, *pair))
 
     def _settle(self) -> None:
-        """Wait until the indexes are those of the settings: an embedded store builds them here, a server by itself."""
+        """Wait until the indexes match the settings: an embedded store builds them here, a server by itself."""
         if hasattr(self._client, "optimize"):
             optimized(self._client, self._name)
             return
@@ -104,7 +104,7 @@ def _first_stages(then: Generation, now: Generation) -> list[tuple[Any, Any]]:
 def _way_back(
     params: models.VectorParams, defaults: models.HnswConfig, then: Mapping[str, Any], now: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What sets those of a vector's parameters again in which two storage sections differ.
+    """The update that restores a vector's parameters wherever two storage sections differ.
 
     A setting that was left out is given its default in words, since Qdrant merges what it is sent into what is there.
     """

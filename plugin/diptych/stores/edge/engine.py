@@ -1,4 +1,4 @@
-"""The engine of a path in this process: opened once, shared by every client of the path, closed with the last one."""
+"""The engine of a path in this process: opened once, shared by all clients of the path, closed with the last one."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from diptych.stores.edge.lock import LOCK
 
 
 class Holder(Protocol):
-    """Answers other processes."""
+    """Serves other processes."""
 
     def close(self) -> None:
         """End."""
         ...
 
     def leave_to_parent(self) -> None:
-        """In a forked process: let go of what is the parent's."""
+        """In a forked process: release the copies of the parent's resources."""
         ...
 
 
@@ -46,8 +46,8 @@ class Engine:
 
         Args:
             create: make the store where there is none.
-            patience: seconds to try for, while another process has it.
-            answer: has other processes answered, if they are to be.
+            patience: seconds to keep trying while another process has it.
+            answer: starts serving other processes, if that is wanted.
 
         Raises:
             StoreLocked: another process has it.
@@ -63,7 +63,7 @@ class Engine:
             return found
 
     def leave(self) -> None:
-        """One user less; the last one flushes, closes and lets other processes in."""
+        """Remove one user; the last one flushes and closes the store, which other processes can then open."""
         if os.getpid() != self._process:
             return  # a forked process has a copy of this object, and no part in the store
         with _opening_of(self.path):
@@ -78,7 +78,7 @@ class Engine:
                     self.catalog.close()
 
     def leave_to_parent(self) -> None:
-        """In a forked process: let go of the parent's store without touching it."""
+        """In a forked process: drop the parent's store without touching it."""
         for collection in self.catalog.opened():
             keep_for_ever(collection.shard)
         self.catalog.leave_to_parent()
@@ -98,7 +98,7 @@ def _opening_of(path: Path) -> RLock:
 
 
 def _answering(engine: Engine, answer: Callable[[Engine], Holder]) -> Holder | None:
-    """Who answers; None where the system has no socket for it, and the store is this process's alone."""
+    """The server for other processes; None if no socket can be created, so this process uses the store alone."""
     try:
         return answer(engine)
     except OSError as error:
@@ -107,7 +107,7 @@ def _answering(engine: Engine, answer: Callable[[Engine], Holder]) -> Holder | N
 
 
 def keep_for_ever(thing: object) -> None:
-    """Never collect `thing`, not even when Python ends: what its destructor would close or flush is another's."""
+    """Never collect `thing`, not even at exit: its destructor would close or flush what another process owns."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 

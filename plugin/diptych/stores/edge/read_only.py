@@ -1,4 +1,4 @@
-"""A store that is read and never changed, such as one in an image: no lock, no socket, no file written in it.
+"""Reads a store without changing it, such as one in an image: no lock, no socket, no file written to it.
 
 Edge opens all its files for writing and fails where it cannot (tried with 0.9.0), so a collection is copied into a
 temporary folder when it is first used.
@@ -38,12 +38,12 @@ WRITES = (
 class ReadOnlyEdgeClient(EdgeClient):
     """An `EdgeClient` of a store that may lie where nothing can be written. Calls that write raise `StoreReadOnly`.
 
-    What others write after a collection was first used is not seen. The copies lie in the system's temporary folder
-    (`TMPDIR`), and are removed when the client is closed.
+    Writes of others after the first use of a collection are not visible. The copies lie in the system's temporary
+    folder (`TMPDIR`), and are removed when the client is closed.
 
     Raises:
         StoreError: there is no store.
-        StoreLocked: a process has the store open for writing; from the first use of a collection too.
+        StoreLocked: a process has the store open for writing; also raised at the first use of a collection.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -66,7 +66,7 @@ class ReadOnlyEdgeClient(EdgeClient):
         self._finalizer()
 
     def needs_optimizing(self, collection_name: str) -> bool:
-        """False: there is nothing that could be done about it."""
+        """False, since a read-only store cannot be optimised."""
         self._find(collection_name)
         return False
 
@@ -75,7 +75,7 @@ class ReadOnlyEdgeClient(EdgeClient):
 
 
 class _CopyingCatalog(Catalog):
-    """A catalog of copies, each made at its first use."""
+    """A catalog of collections that are copied at their first use."""
 
     def __init__(self, source: Path, copies: Path) -> None:
         self._source = source
@@ -99,7 +99,7 @@ class _CopyingCatalog(Catalog):
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a folder with its files' holes, and not its modes, which may forbid writing."""
+    """Copy a folder with its files' holes, but without its modes, which may forbid writing."""
     target.mkdir()
     for path in source.iterdir():
         if path.is_dir():
@@ -110,7 +110,7 @@ def _copy(source: Path, target: Path) -> None:
 
 @contextmanager
 def _unchanged(root: Path) -> Iterator[None]:
-    """While nobody has the store open for writing; readers do not hinder each other, and nothing is written."""
+    """Hold off writers within the block. Readers do not block each other, and nothing is written."""
     try:
         lock = open(root / LOCK, encoding="ascii")  # noqa: SIM115 - closed below
     except OSError:

@@ -1,1 +1,1 @@
-"""Whether an embedded store's files are as they were left: checked at opening, kept track of while open, repaired."""
+"""Integrity of an embedded store's files: checked at opening, tracked while open, repaired on request."""

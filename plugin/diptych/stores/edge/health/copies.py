@@ -16,7 +16,7 @@ _PIECE = 1 << 20
 
 
 def copy_data(source: Path, target: Path) -> None:
-    """Copy segments and settings, not the log nor what is said about the files."""
+    """Copy segments and settings, without the log, the seal and the mark."""
     shutil.copytree(source, target, ignore=_LEFT, copy_function=copy_sparse)
 
 
@@ -27,7 +27,7 @@ def copy_log(source: Path, target: Path) -> None:
 
 
 def copy_sparse(source: str, target: str) -> str:
-    """Copy a file, with its holes where the system tells of them."""
+    """Copy a file, with its holes if the system reports them."""
     with open(source, "rb") as reading, open(target, "wb") as writing:
         size = os.fstat(reading.fileno()).st_size
         start = _seek(reading.fileno(), 0, "SEEK_DATA")
@@ -40,7 +40,7 @@ def copy_sparse(source: str, target: str) -> str:
 
 
 def _seek(descriptor: int, offset: int, what: str) -> int | None:
-    """The next data or hole from `offset` on; where the system knows neither, all is data."""
+    """The next data or hole from `offset` on; if the system cannot tell, everything counts as data."""
     whence = getattr(os, what, None)
     if whence is None:
         return offset if what == "SEEK_DATA" else None

@@ -1,7 +1,7 @@
 """Looks at a shard before and after Edge opens it.
 
-Edge opens damaged shards in silence: with its log lost it ignores new operations, and it removes a segment without
-`version.info`. So what can be seen from outside is looked at first, while nothing has been changed.
+Edge opens damaged shards without an error: without its log it ignores new operations, and it removes a segment without
+`version.info`. So the files are inspected first, before anything is changed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ REPAIR = "stop what uses the store, then: diptych doctor --repair; it keeps what
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What the files of a shard say it should hold. `last` and `points` are -1 where nothing says so."""
+    """What the shard should hold according to its files. `last` and `points` are -1 if unknown."""
 
     seal: Seal | None
     last: int
@@ -44,11 +44,11 @@ class Findings:
 
 
 def inspect(shard: Path, *, changing: bool = False, free: space.Free = space.free_bytes) -> Findings:
-    """Look at the files of a shard that is closed.
+    """Inspect the files of a closed shard.
 
     Args:
-        changing: adding or dropping a vector was begun and need not have ended, so files may have come or gone.
-        free: tells the free space of a folder's disk.
+        changing: a vector may be half added or dropped, so files may have appeared or gone.
+        free: returns the free space of a folder's disk.
 
     Raises:
         StoreDamaged: files are missing or are not what was left there.
@@ -81,7 +81,7 @@ def _catch_up(shard: Path) -> None:
 
 
 def begin(shard: Path, opened: Any, found: Findings) -> Ledger:
-    """The ledger of a shard that Edge has just opened, once that agrees with what its files said.
+    """Check a shard that Edge has just opened against its files, and return its ledger.
 
     Raises:
         StoreDamaged: acknowledged operations or points are lost, or new ones would be.

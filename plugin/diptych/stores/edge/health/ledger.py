@@ -1,4 +1,4 @@
-"""What a shard has acknowledged, kept beside it: opening it again can tell whether all of that is still there."""
+"""Records what a shard has acknowledged, so that the next opening can check that it is all still there."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Ledger:
         last: the number of the last operation.
         opened: the EdgeShard.
         sealed: the clean seal that it was opened with, if it was.
-        free: tells the free space of a folder's disk.
+        free: returns the free space of a folder's disk.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Ledger:
         self._put(int(opened.info().points_count))
 
     def due(self) -> bool:
-        """Whether Edge should flush: only then it gives back the space of old payloads and of its log."""
+        """Whether Edge should flush: only a flush reclaims the space of old payloads and of the log."""
         if time.monotonic() - self._time > FLUSH_SECONDS:
             return True
         return allocated(self.shard / WAL) - self._log >= FLUSH_BYTES
@@ -65,7 +65,7 @@ class Ledger:
         self._time, self._log = time.monotonic(), allocated(self.shard / WAL)
 
     def overgrown(self) -> bool:
-        """Whether the log takes more than the data, which is so for small collections: Edge keeps 32 to 64 MB of it."""
+        """Whether the log is larger than the data, as in small collections: Edge keeps 32 to 64 MB of log."""
         return self._log > max(FLUSH_BYTES, allocated(self.shard) - self._log)
 
     def changed_files(self) -> Iterator[str]:
@@ -74,7 +74,7 @@ class Ledger:
             yield from changed_bulk(self.shard, self.sealed)
 
     def rebase(self) -> None:
-        """Take the files as they are now for those that are to be there; named vectors have come or gone."""
+        """Accept the current files as expected, after named vectors were added or dropped."""
         found = Seal(clean=False, last=self.last, points=0, files=sizes(self.shard))
         write_seal(self.shard, found, durable=False)
 
@@ -90,7 +90,7 @@ class Ledger:
             return
 
     def abandon(self) -> None:
-        """Note no more: another folder has taken the place of this one."""
+        """Stop recording: another folder has replaced this one."""
         self._mark.close()
 
     def _put(self, points: int) -> None:
@@ -100,7 +100,7 @@ class Ledger:
 
 
 def read_mark(shard: Path) -> tuple[int, int] | None:
-    """The last acknowledged operation and the points after it; None where there is no mark that can be read."""
+    """The last acknowledged operation and the points after it; None if there is no readable mark."""
     try:
         found = (shard / MARK).read_bytes()
     except OSError:
@@ -111,7 +111,7 @@ def read_mark(shard: Path) -> tuple[int, int] | None:
 
 
 def trim_log(shard: Path) -> int:
-    """Empty the log of a closed shard, whose operations are all in its segments; the number of the next operation."""
+    """Empty the log of a closed shard whose segments hold all operations; returns the number of the next operation."""
     end = max(log_end(shard), newest_version(shard) + 1)
     restart_log(shard, end)
     return end
@@ -132,6 +132,6 @@ def version_of(opened: Any) -> int:
 
 
 def forget(shard: Path) -> None:
-    """Remove seal and mark, which say nothing of what the folder holds now."""
+    """Remove seal and mark, which no longer describe the folder."""
     for name in (SEAL, MARK):
         (shard / name).unlink(missing_ok=True)

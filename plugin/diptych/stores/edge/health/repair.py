@@ -36,9 +36,9 @@ _VERSION = "0.6.0"  # what Edge writes into version.info
 
 @dataclass(frozen=True, slots=True)
 class RepairReport:
-    """What a repair has read of a collection.
+    """What a repair could read of a collection.
 
-    `expected` is how many points there were when last that was written down, None where it never was. `unreadable`
+    `expected` is the last recorded number of points, None if there is none. `unreadable`
     names some of the points that could not be read. `kept` is the folder of the damaged data, None where all was read.
     """
 
@@ -56,7 +56,7 @@ class RepairReport:
 
 
 def repair(folder: Path) -> RepairReport:
-    """Put a new shard with what can be read in the place of the damaged one of the collection in `folder`.
+    """Replace the damaged shard of the collection in `folder` by a new one with the readable points.
 
     Raises:
         StoreError: the collection's record cannot be read, or the disk has too little space.
@@ -86,7 +86,7 @@ def repair(folder: Path) -> RepairReport:
 
 
 def expected_points(shard: Path) -> int | None:
-    """How many points there were when last that was written down."""
+    """The last recorded number of points."""
     seal, mark = read_seal(shard), read_mark(shard)
     if mark is not None:
         return mark[1]
@@ -162,7 +162,7 @@ def _segments(source: Path) -> list[str]:
 
 
 def _run(folder: Path, work: Path | None, target: Path) -> dict[str, Any] | None:
-    """Read `work` into `target` in a process of its own; None where that fails."""
+    """Read `work` into `target` in a separate process; None if that fails."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     request = {"collection": str(folder), "source": str(work) if work else "", "target": str(target)}
     command = [sys.executable, "-P", "-m", salvage.__name__, json.dumps(request)]

@@ -1,6 +1,6 @@
 """Copies what can be read of a damaged shard into a new one: `python -m diptych.stores.edge.health.salvage REQUEST`.
 
-A process of its own, because reading damaged files may end it: Edge panics, or the system sends it a signal.
+It runs in a separate process, because reading damaged files may crash it: Edge panics, or the system sends a signal.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LISTED = 1000  # unreadable points that are named
 
 
 def main(request: str) -> int:
-    """Do what the request says, and print what was found as JSON."""
+    """Carry out the request, and print the result as JSON."""
     asked = json.loads(request)
     record = Record.read(Path(asked["collection"]))
     target = _target(Path(asked["target"]), record)
@@ -67,7 +67,7 @@ def _pages(source: Any) -> Iterator[list[Any]]:
 
 
 def _readable(source: Any, ids: list[Any], lost: list[int | str]) -> Iterator[Any]:
-    """The points of these ids; should that fail, one by one, and those that cannot be read are noted."""
+    """The points of these ids; if that fails, read them one by one and note the unreadable ones."""
     try:
         yield from source.retrieve(ids, True, True)
         return

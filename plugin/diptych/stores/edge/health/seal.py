@@ -1,4 +1,4 @@
-"""What a shard's files were when it was closed: sizes and checksums, kept in its folder.
+"""The seal of a shard: sizes and checksums of its files when it was closed, kept in its folder.
 
 While a shard is open its seal is broken (`clean` is false) and holds sizes alone; lasting files never get smaller.
 The log is not in it: it is checked by its own numbers.
@@ -47,7 +47,7 @@ class File:
 
     @property
     def bulk(self) -> bool:
-        """Whether there is so much in it that opening leaves its content to `verify`."""
+        """Whether it is so large that only `verify` reads its content."""
         return self.held >= BULK
 
 
@@ -62,7 +62,7 @@ class Seal:
 
 
 def read_seal(shard: Path) -> Seal | None:
-    """The seal of a shard; None where there is none that can be read, as in stores of earlier releases."""
+    """The seal of a shard; None if there is no readable one, as in stores of earlier releases."""
     try:
         raw = json.loads((shard / SEAL).read_text(encoding="utf-8"))
         if raw.pop("format") != FORMAT:
@@ -74,32 +74,32 @@ def read_seal(shard: Path) -> Seal | None:
 
 
 def write_seal(shard: Path, seal: Seal, *, durable: bool) -> None:
-    """Replace the seal. One that is not durable is there after a kill of the process, not after one of the machine."""
+    """Replace the seal. A seal that is not durable survives a kill of the process, but not a power cut."""
     text = json.dumps({"format": FORMAT, **_SEAL.dump_python(seal, mode="json")})
     replace_file(shard / SEAL, text, durable=durable)
 
 
 def break_seal(shard: Path, seal: Seal | None) -> None:
-    """Say that the shard is open, before Edge opens it: that alone changes files, and a kill may come at any moment."""
+    """Mark the shard as open before Edge opens it: opening alone changes files, and a kill may come at any moment."""
     if seal is not None and seal.clean:
         write_seal(shard, replace(seal, clean=False), durable=False)
 
 
 def sizes(shard: Path) -> dict[str, File]:
-    """The files now, by size."""
+    """The current files with their sizes."""
     return {name: File(path.stat().st_size) for name, path in _files(shard)}
 
 
 def contents(shard: Path, before: Seal | None) -> dict[str, File]:
-    """The files now, with checksums; large ones that are as `before` in size and time are not read again."""
+    """The current files with checksums; large ones with the size and time of `before` are not read again."""
     known = before.files if before is not None else {}
     return {name: _content(path, known.get(name)) for name, path in _files(shard)}
 
 
 def broken(shard: Path, seal: Seal) -> Iterator[str]:
-    """What is not as the seal says.
+    """List what differs from the seal.
 
-    Of a clean one sizes, and the contents of files that are small or were touched since; of a broken one sizes alone.
+    A clean seal covers sizes, and the contents of files that are small or have a new time; a broken one sizes alone.
     """
     here = dict(_files(shard))
     for name, sealed in seal.files.items():
@@ -110,7 +110,7 @@ def broken(shard: Path, seal: Seal) -> Iterator[str]:
 
 
 def changed_bulk(shard: Path, seal: Seal) -> Iterator[str]:
-    """Large files whose contents are not as a clean seal says. Reads all of them."""
+    """Large files whose contents differ from a clean seal. Reads all of them."""
     for name, path in _files(shard):
         sealed = seal.files.get(name)
         if sealed is not None and sealed.bulk and _checksum(path)[1] != sealed.crc:
@@ -151,7 +151,7 @@ def _checksum(path: Path) -> tuple[int, int]:
 
 
 def _pieces(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Blocks of a file, those in holes left out where the system tells of them."""
+    """Blocks of a file, without those in holes if the system reports holes."""
     offset = _data_from(file, 0)
     while offset is not None:
         file.seek(offset)

@@ -1,4 +1,4 @@
-"""Free space, looked at before Edge writes through its memory maps: on a full disk that kills the process (SIGBUS)."""
+"""Checks free space before Edge writes through its memory maps, which on a full disk kills the process (SIGBUS)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diptych.errors import StoreFull
 Free = Callable[[Path], int]
 TO_OPEN = 16 << 20  # bytes that are to stay free beside what opening itself takes
 TO_WRITE = 32 << 20  # the same for a write
-COPIES = 4  # a point that is written stands in the log, the segment and its indexes, and for a moment in an old version
+COPIES = 4  # a written point is in the log, the segment and its indexes, and for a moment also in an old version
 
 
 def free_bytes(folder: Path) -> int:

@@ -23,7 +23,7 @@ _MAGIC, _HEADER = b"wal\0", 8
 
 
 class BrokenLog(Exception):
-    """The log cannot be what Edge wrote; the text says why."""
+    """The log is not what Edge wrote; the text says why."""
 
 
 def log_end(shard: Path) -> int:
@@ -56,7 +56,7 @@ def newest_version(shard: Path) -> int:
 
 
 def is_replayed(shard: Path) -> bool:
-    """Whether Edge has put all of the log into the segments, so that it would be missed by nobody."""
+    """Whether the segments contain the whole log, so that it can be dropped."""
     try:
         replayed = int(json.loads((shard / WAL / "first-index").read_text(encoding="utf-8"))["ack_index"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -84,10 +84,10 @@ def restart_log(shard: Path, first: int) -> None:
 
 
 def finish_restart(shard: Path) -> None:
-    """Make good what a kill in `restart_log` left."""
+    """Complete what a kill in `restart_log` left unfinished."""
     wal, new, old = (shard / name for name in (WAL, _NEW, _OLD))
     if not wal.exists() and old.exists():
-        old.rename(wal)  # the new one, if it is there, need not be whole; the old one is, and says the same
+        old.rename(wal)  # the new one may be incomplete; the old one is complete and equivalent
     for left in (new, old):
         if left.exists():
             shutil.rmtree(left, ignore_errors=True)

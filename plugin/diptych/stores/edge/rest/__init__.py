@@ -1,4 +1,4 @@
-"""Qdrant's REST routes over a client of this process: any Qdrant client in any language can be the other side."""
+"""Qdrant's REST routes over a client of this process, for Qdrant clients in any language."""
 
 from diptych.stores.edge.rest.routes import Routes
 from diptych.stores.edge.rest.server import RestServer

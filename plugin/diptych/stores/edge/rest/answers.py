@@ -1,4 +1,4 @@
-"""Answers as Qdrant gives them: the result in an envelope, or what was wrong and the status for it."""
+"""Answers in Qdrant's format: the result in an envelope, or an error with its status."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def encoded(result: Any, seconds: float) -> bytes:
 
 
 def refused(error: BaseException, seconds: float) -> tuple[int, bytes]:
-    """Status and JSON of a failure. An error of ours is there in its parts too, so that it can be raised again."""
+    """Status and JSON of a failure. A DiptychError is also included in parts, so that it can be raised again."""
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     body: dict[str, Any] = {"status": {"error": _text(error)}, "time": seconds}
     if isinstance(error, errors.DiptychError):
@@ -41,7 +41,7 @@ def refused(error: BaseException, seconds: float) -> tuple[int, bytes]:
 
 
 def rebuilt(raw: dict[str, Any]) -> errors.DiptychError | None:
-    """The error of ours that an answer holds, if it holds one."""
+    """The DiptychError in an answer, if there is one."""
     parts = raw.get("diptych")
     if not isinstance(parts, dict):
         return None

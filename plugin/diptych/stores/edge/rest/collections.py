@@ -49,7 +49,7 @@ def _update(request: Request) -> Any:
 
 
 def _given(asked: Any) -> dict[str, Any]:
-    """The fields that are set, but for those that the client calls otherwise."""
+    """The fields that are set, except those that the client names differently."""
     return {
         name: value
         for name in asked.model_fields_set

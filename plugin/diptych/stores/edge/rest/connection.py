@@ -20,26 +20,26 @@ IDLE = 300.0  # seconds between two requests, and within one
 
 
 class Connection:
-    """What the server knows of a connection: whether a request is being answered, and whether more may come."""
+    """State of a connection: whether a request is being answered, and whether more may follow."""
 
     def __init__(self, accepted: socket.socket) -> None:
         self.socket = accepted
         self._lock, self._busy, self._ending = threading.Lock(), False, False
 
     def begin(self) -> bool:
-        """Count a request in; false when the server ends, and the request must not be done."""
+        """Note that a request starts; false if the server is ending and the request must not be run."""
         with self._lock:
             self._busy = not self._ending
             return self._busy
 
     def done(self) -> bool:
-        """Count the request out; whether the connection goes on."""
+        """Note that the request is done; returns whether the connection stays open."""
         with self._lock:
             self._busy = False
             return not self._ending
 
     def end(self) -> None:
-        """Take no further request: close at once, or after the answer that is being made."""
+        """Accept no further request: close at once, or after the current answer."""
         with self._lock:
             self._ending = True
             if not self._busy:
@@ -60,7 +60,7 @@ class Handler(BaseHTTPRequestHandler):
         super().__init__(connection.socket, ("", 0), None)  # type: ignore[arg-type]  # no server of http.server
 
     def respond(self) -> None:
-        """Any request."""
+        """Answer any request."""
         body = self._body()
         if body is None:
             return
@@ -91,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
             return refused(error, time.perf_counter() - start)
 
     def _body(self) -> bytes | None:
-        """The whole body, None after a refusal."""
+        """The whole body; None if the request was refused."""
         length = self.headers.get("content-length") or "0"
         if "transfer-encoding" in self.headers or not length.isdigit():
             self._refuse(411, "a body needs a content-length")
@@ -120,21 +120,21 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Refuse what http.server finds wrong with a request, in the form of all refusals."""
+        """Refuse a request that http.server rejects, in the format of all refusals."""
         self.request_version = self.protocol_version
         self._refuse(code, message or "this is no request")
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: whoever asks is told what was wrong."""
+        """Log nothing: the client is told what was wrong."""
 
 
 def refused_access() -> tuple[int, bytes]:
-    """The answer to who may not ask."""
+    """The answer to a client without access."""
     return 403, orjson.dumps({"status": {"error": "forbidden"}, "time": 0.0})
 
 
 def shut(accepted: socket.socket) -> None:
-    """End both directions, which wakes whoever reads."""
+    """Shut down both directions, which wakes a blocked reader."""
     try:
         accepted.shutdown(socket.SHUT_RDWR)
     except OSError:

@@ -1,7 +1,7 @@
 """Routes that read and write points.
 
-Points come by the thousand, so what is written is not validated number by number: the client that answers checks ids,
-names, dimensions and numbers against the collection anyway.
+Points come by the thousand, so written vectors are not validated number by number here: the client checks ids, names,
+dimensions and numbers against the collection anyway.
 """
 
 from __future__ import annotations
@@ -114,14 +114,14 @@ def _batch(request: Request) -> Any:
 
 
 def _chosen(asked: Any) -> Any:
-    """The points that an update is about."""
+    """The points that an update selects."""
     if asked.points is None and asked.filter is None:
         raise ValueError("an update selects no points: give `points` or `filter`")
     return asked.points if asked.points is not None else asked.filter
 
 
 def _routing(asked: Any) -> dict[str, Any]:
-    """The shard key, if any, for a client that has shards to take, and another to refuse."""
+    """The shard key, if any; a client without shards refuses it."""
     return {} if asked.shard_key is None else {"shard_key_selector": asked.shard_key}
 
 
@@ -131,7 +131,7 @@ def _options(asked: Any) -> dict[str, Any]:
 
 
 def _without(request: Request, kind: Any, field: str) -> Any:
-    """The body as a model, its long field left empty."""
+    """The body as a model, with its long field empty."""
     return Request(request.client, request.names, {**_object(request.body), field: []}).read(kind)
 
 
@@ -148,7 +148,7 @@ def _list(found: Any) -> list[Any]:
 
 
 def _point(raw: Any) -> models.PointStruct:
-    """A point whose vectors are as they came, lists of numbers, where that is what they are."""
+    """A point. Vectors that are lists of numbers are passed on as they came."""
     if isinstance(raw, dict) and raw.keys() <= {"id", "vector", "payload"} and {"id", "vector"} <= raw.keys():
         vector = _vectors(raw["vector"])
         if vector is not None and isinstance(raw["id"], int | str) and isinstance(raw.get("payload"), dict | None):
@@ -165,7 +165,7 @@ def _point_vectors(raw: Any) -> models.PointVectors:
 
 
 def _vectors(raw: Any) -> Any:
-    """The vectors of a point; None where the model must say what they are."""
+    """The vectors of a point; None if the model must interpret them."""
     if isinstance(raw, list):
         return raw if _is_numeric(raw) else None
     if not isinstance(raw, dict):
@@ -185,7 +185,7 @@ def _is_sparse(raw: dict[str, Any]) -> bool:
 
 
 def _is_numeric(raw: list[Any]) -> bool:
-    """Whether it begins as numbers or rows of numbers do; the engine looks at each of them."""
+    """Whether it begins like numbers or rows of numbers; the engine checks each of them."""
     first = raw[0] if raw else 0.0
     return isinstance(first[0] if isinstance(first, list) and first else first, int | float)
 

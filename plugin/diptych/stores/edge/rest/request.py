@@ -1,4 +1,4 @@
-"""A request as its route sees it, and bodies read into qdrant-client's models."""
+"""A request for a route handler, with its body read into qdrant-client's models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Route: TypeAlias = Callable[["Request"], Any]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked: the client that answers, the names in the path, the body's JSON and the query's parameters."""
+    """A request: the client that answers it, the names in the path, the body's JSON and the query parameters."""
 
     client: QdrantBase
     names: tuple[str, ...]
@@ -33,7 +33,7 @@ class Request:
         """The body as a model of qdrant-client's.
 
         Raises:
-            ValueError: it is none.
+            ValueError: the body does not fit the model.
         """
         return _adapter(kind).validate_python(self.body)
 

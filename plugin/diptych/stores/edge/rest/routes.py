@@ -1,4 +1,4 @@
-"""Which call of a client answers which of Qdrant's routes."""
+"""Maps Qdrant's routes to calls of a client."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Routes:
     """Answers requests by calls of `client`.
 
     Args:
-        client: any that has qdrant-client's interface.
-        further: routes beside Qdrant's, by method and path; `{}` stands for a name.
+        client: any client with qdrant-client's interface.
+        further: additional routes by method and path; `{}` stands for a name.
     """
 
     def __init__(self, client: QdrantBase, further: Table | None = None) -> None:
@@ -43,7 +43,7 @@ class Routes:
         """The result of a request.
 
         Raises:
-            NoRoute: there is none for it.
+            NoRoute: there is no such route.
             DiptychError, ValueError: as the client refuses the call.
         """
         segments = path.strip("/").split("/")

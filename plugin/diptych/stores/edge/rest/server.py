@@ -1,4 +1,4 @@
-"""A server of Qdrant's routes in threads of this process, on a socket that is given."""
+"""Serves Qdrant's routes in threads of this process, on a given socket."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ GRACE = 30.0  # seconds for the answers that are being made when the server ends
 
 
 class RestServer:
-    """Answers on `listening` from `start()` to `close()`. Its threads keep no process alive.
+    """Serves `listening` from `start()` to `close()`. Its threads do not keep the process alive.
 
-    Until the first connection comes, nothing of HTTP is imported.
+    HTTP modules are imported only at the first connection.
 
     Args:
         listening: a socket that listens; it is closed with the server.
-        routes: makes the routes, at the first connection.
-        admits: whether a connection is taken at all, by its socket.
-        permits: whether a request is answered, by its handler with `headers`.
+        routes: creates the routes, at the first connection.
+        admits: whether to accept a connection, by its socket.
+        permits: whether to answer a request, by its handler with `headers`.
     """
 
     def __init__(
@@ -49,11 +49,11 @@ class RestServer:
         listening.setblocking(False)
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start serving."""
         self._accepting.start()
 
     def close(self) -> None:
-        """Take no more, answer what is being answered, and close the sockets; a second call does nothing."""
+        """Accept no more connections, finish running answers, and close the sockets; a second call does nothing."""
         with self._lock:
             if self._ending:
                 return

@@ -1,4 +1,4 @@
-"""An embedded store for more than one process: who holds the engine answers the others over a socket."""
+"""Shares an embedded store between processes: the holder of the engine serves the others over a socket."""
 
 from diptych.stores.edge.share.client import SharedEdgeClient
 

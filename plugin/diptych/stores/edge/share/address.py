@@ -1,7 +1,7 @@
-"""Where the holder of a store answers: a socket beside the store, and the file that names it.
+"""The address of a store's holder: a socket beside the store, and the file that names it.
 
 `PATH/.address` holds JSON: `{"unix": SOCKET, "token": TOKEN}`, or `{"port": PORT, "token": TOKEN}` where there are no
-Unix sockets. The token tells one holder from another; at a port it is also what requests must show.
+Unix sockets. The token identifies the holder; at a port, requests must also send it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BACKLOG = 128
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A Unix socket, or a port of this machine that asks for the token."""
+    """A Unix socket, or a local port that requires the token."""
 
     unix: str = ""
     port: int = 0
@@ -35,7 +35,7 @@ class Address:
 
     @property
     def url(self) -> str:
-        """As it is shown."""
+        """The address for display."""
         return f"unix:{self.unix}" if self.unix else f"http://127.0.0.1:{self.port}"
 
     def connect(self) -> socket.socket:
@@ -56,7 +56,7 @@ class Address:
 
 
 def read_address(root: Path) -> Address | None:
-    """The address that the last holder of a store has left; None without one that can be trusted."""
+    """The address written by the last holder of a store; None if there is none that can be trusted."""
     path = root / ADDRESS
     try:
         if os.name != "nt" and not _is_ours(path):
@@ -68,16 +68,16 @@ def read_address(root: Path) -> Address | None:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether nobody but this user, or root, could have written it; root opens the stores of all."""
+    """Whether only this user or root can have written it; root may open the stores of all users."""
     found = path.stat(follow_symlinks=False)
     return (found.st_uid in (os.getuid(), 0) or os.getuid() == 0) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def listen(root: Path) -> tuple[socket.socket, Address]:
-    """A socket that listens for the store's other users, and its address, which is written beside the store.
+    """Listen for other processes; returns the socket and its address, which is written beside the store.
 
     Raises:
-        OSError: none can be had.
+        OSError: no socket can be created.
     """
     listening, address = _listening(root)
     content = {name: value for name in ("unix", "port", "token") if (value := getattr(address, name))}
@@ -96,7 +96,7 @@ def listen(root: Path) -> tuple[socket.socket, Address]:
 
 
 def forget(root: Path, address: Address) -> None:
-    """Remove the file and the socket: nobody answers any more; those of another holder stay."""
+    """Remove the address file and the socket when the holder ends; those of another holder stay."""
     if read_address(root) != address:
         return
     for path in (root / ADDRESS, *([Path(address.unix)] if address.unix else ())):
@@ -117,7 +117,7 @@ def _listening(root: Path) -> tuple[socket.socket, Address]:
 
 
 def _unix(path: Path) -> socket.socket:
-    """A socket at `path` that this user alone may connect to."""
+    """A socket at `path` that only this user may connect to."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with suppress(FileNotFoundError):
@@ -140,10 +140,10 @@ def _in_runtime_folder(root: Path) -> Path:
 
 
 def _runtime_folder() -> Path:
-    """A folder with a short path that is this user's alone.
+    """A folder with a short path that only this user can access.
 
     Raises:
-        OSError: somebody else owns it, or it can be written by others.
+        OSError: another user owns it, or others can write to it.
     """
     given = os.environ.get("XDG_RUNTIME_DIR")
     base = Path(given) if given and os.access(given, os.W_OK) else Path(tempfile.gettempdir())

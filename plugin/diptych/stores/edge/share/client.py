@@ -1,4 +1,4 @@
-"""`SharedEdgeClient`: an embedded store that any number of processes have open."""
+"""`SharedEdgeClient`: an embedded store that any number of processes can open."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _OWN = {"close", "migrate", "upload_points", "upload_collection", "over"}
 class SharedEdgeClient(QdrantBase):
     """An `EdgeClient` for more than one process.
 
-    The first process that opens a path holds the engine and answers the others. When it ends, however it ends, the next
-    call of another process makes that one the holder; a call whose answer was lost is done again, which changes nothing
-    where it was done. After a fork the child asks the parent.
+    The first process that opens a path holds the engine and serves the others. When it ends, even by a kill, the next
+    process that makes a call becomes the holder. A call whose answer was lost is repeated, which is harmless if it had
+    already been done. After a fork the child sends its calls to the parent.
 
     Args:
         create: make a store where there is none; if false, that is an error and nothing is made.
@@ -65,13 +65,13 @@ class SharedEdgeClient(QdrantBase):
 
     @property
     def url(self) -> str:
-        """Where the holder answers: `unix:SOCKET` or `http://127.0.0.1:PORT`; empty where it answers nobody."""
+        """The holder's address: `unix:SOCKET` or `http://127.0.0.1:PORT`; empty if it serves no other process."""
         self._side()
         address = read_address(self.path)
         return address.url if address else ""
 
     def close(self, **kwargs: Any) -> None:
-        """Close this client; the others, of this process or another, go on. May be repeated."""
+        """Close this client. Other clients, in this process or others, stay open. May be repeated."""
         self._closed = True
         self._finalizer()
 
@@ -118,7 +118,7 @@ class SharedEdgeClient(QdrantBase):
         return found
 
     def _call(self, name: str, given: dict[str, Any]) -> Any:
-        """What the engine answers, wherever it is."""
+        """Call the engine, in whichever process it is."""
         lost = False
         for _ in range(ATTEMPTS):
             side = self._side()
@@ -157,14 +157,14 @@ class SharedEdgeClient(QdrantBase):
         return ReadOnlyEdgeClient(self.path) if self._read_only else join(self.path, create=self._create)
 
     def _leave(self, side: EdgeClient | RemoteEdgeClient) -> None:
-        """Look for another holder, unless another thread has begun to."""
+        """Look for another holder, unless another thread is already looking."""
         with self._lock:
             if self._sides and self._sides[0] is side:
                 self._sides.clear()
                 side.close()
 
     def _after_fork(self) -> None:
-        """In the child: the parent's connection or engine is the parent's."""
+        """In a forked child: drop the parent's connection or engine."""
         keep_for_ever(self._sides)
         self._sides, self._lock, self._process = [], RLock(), os.getpid()
         self._finalizer = weakref.finalize(self, _close_all, self._sides)
@@ -187,7 +187,7 @@ def _close_all(sides: list[EdgeClient | RemoteEdgeClient]) -> None:
 
 
 def _delegating(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-    """The method of this name, which asks the engine; arguments by place get their names, which both sides know."""
+    """The method of this name, forwarded to the engine; positional arguments get names, which both sides know."""
     names = tuple(inspect.signature(method).parameters)[1:]
 
     @functools.wraps(method)

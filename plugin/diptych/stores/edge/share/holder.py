@@ -1,4 +1,4 @@
-"""The process that holds a store answers the others: Qdrant's routes, and those of the engine that Qdrant has not."""
+"""Serves the other processes from the holder: Qdrant's routes, and engine routes that Qdrant does not have."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _LOOK = 5.0  # seconds that a question for the end of an optimisation waits
 
 
 class Holder:
-    """Answers at the store's address until `close`.
+    """Serves requests at the store's address until `close`.
 
     Args:
         root: the store.
-        client: makes the client that answers, at the first connection.
+        client: creates the client that serves the calls, at the first connection.
 
     Raises:
-        OSError: there is no socket to be had.
+        OSError: no socket can be created.
     """
 
     def __init__(self, root: Path, client: Callable[[], EdgeClient]) -> None:
@@ -43,7 +43,7 @@ class Holder:
         self._server.start()
 
     def close(self) -> None:
-        """End, once what is being answered has its answer."""
+        """Stop, after running requests have been answered."""
         forget(self._root, self.address)
         self._server.close()
 
@@ -62,7 +62,7 @@ class Holder:
 
 
 def engine_routes() -> dict[tuple[str, str], Route]:
-    """What an `EdgeClient` does beside Qdrant's interface, as routes below `/edge`."""
+    """The calls of `EdgeClient` beyond Qdrant's interface, as routes below `/edge`."""
     numbers, runs = count(1), dict[str, tuple[str, Future[bool]]]()
 
     def optimize(request: Request) -> str:

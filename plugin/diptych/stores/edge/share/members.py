@@ -1,4 +1,4 @@
-"""Finding the store: the engine itself where nobody holds it, else whoever does."""
+"""Opens a store: takes the engine if nobody holds it, else connects to the holder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ANSWERS = 10  # seconds for the first answer of a holder
 
 
 def join(path: Path, *, create: bool) -> EdgeClient | RemoteEdgeClient:
-    """A client of the store: the holder of its lock from now on, or one that asks the holder.
+    """A client of the store: either this process becomes the holder, or the client calls the holder.
 
     Raises:
         StoreLocked: another process holds it and does not answer.
@@ -41,7 +41,7 @@ def join(path: Path, *, create: bool) -> EdgeClient | RemoteEdgeClient:
 
 
 def _reached(path: Path) -> RemoteEdgeClient | None:
-    """A client of the holder; None while there is none that answers."""
+    """A client of the holder; None while no holder answers."""
     address = read_address(path)
     if address is None:
         return None

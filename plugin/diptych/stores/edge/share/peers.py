@@ -1,4 +1,4 @@
-"""Who is at the other end of a Unix socket: nobody but the same user, or root, may ask or answer."""
+"""Checks who is at the other end of a Unix socket: only the same user, or root, may connect or serve."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def may_ask(accepted: socket.socket) -> bool:
 
 
 def may_answer(connected: socket.socket) -> bool:
-    """Whether the process that listens is this user's, or root's; root asks everybody whose store it opens."""
+    """Whether the listening process is this user's, or root's; root may connect to the holder of any store it opens."""
     user = _user(connected)
     return user is None or user in (os.getuid(), 0) or os.getuid() == 0
 
 
 def _user(connected: socket.socket) -> int | None:
-    """The user at the other end; None where the system does not say, and the mode of the socket's file must do."""
+    """The user at the other end; None if the system cannot tell, and the mode of the socket's file must suffice."""
     if connected.family != getattr(socket, "AF_UNIX", None):
         return None  # loopback, where the token decides
     option = getattr(socket, "SO_PEERCRED", None)  # Linux

@@ -1,4 +1,4 @@
-"""An embedded store at a port of this machine, for programs that know no Unix sockets."""
+"""Serves an embedded store at a local port, for programs that cannot use Unix sockets."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _NAMES = ("localhost", LOCAL)
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Where it answers."""
+    """The address of a served store."""
 
     url: str
 
 
 @contextmanager
 def serve_at(port: int, client: SharedEdgeClient, *, has_key: Callable[[str], bool] | None = None) -> Iterator[Served]:
-    """Answer Qdrant's REST API at a port of this machine until the end of the block; port 0 takes a free one.
+    """Serve Qdrant's REST API at a local port until the end of the block; port 0 takes a free one.
 
-    Without keys no web page is answered: neither one that calls itself this machine, nor one that says its origin.
+    Without keys, requests from web pages are refused: those for another host name, and those with an `Origin`.
 
     Args:
-        has_key: whether what a request shows in the header `api-key` opens the store; None lets all requests in.
+        has_key: whether the value of a request's header `api-key` is valid; None lets all requests in.
 
     Raises:
         ConfigError: the port is taken.

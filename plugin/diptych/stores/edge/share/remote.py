@@ -1,4 +1,4 @@
-"""The store as a process sees it that does not hold it: qdrant-client over the holder's socket."""
+"""The store for a process that does not hold it: qdrant-client over the holder's socket."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class RemoteEdgeClient(QdrantClient):
         return bool(self._own("GET", collection_name, "needs_optimizing"))
 
     def optimize(self, collection_name: str, *, wait: bool = True, on_stage: OnStage | None = None) -> Future[bool]:
-        """Build missing indexes, in the holder's charge; see `EdgeClient.optimize`."""
+        """Build missing indexes in the holder's process; see `EdgeClient.optimize`."""
         run = self._own("POST", collection_name, "optimize")
         done: Future[bool] = Future()
         while wait:
@@ -131,7 +131,7 @@ class RemoteEdgeClient(QdrantClient):
         return done
 
     def repair(self, collection_name: str) -> None:
-        """Nothing where the collection opens: only the process that holds the engine can rebuild one.
+        """Does nothing if the collection opens; only the process that holds the engine can rebuild one.
 
         Raises:
             StoreLocked: it is damaged.
@@ -155,7 +155,7 @@ class RemoteEdgeClient(QdrantClient):
         return self.http.points_api  # its annotations lack what its defaults allow
 
     def _own(self, method: str, collection_name: str, what: str) -> Any:
-        """The result of a route that Qdrant has not."""
+        """The result of a route that Qdrant does not have."""
         api: Any = self.http.client
         answer = api.request(
             type_=dict[str, Any],
@@ -167,7 +167,7 @@ class RemoteEdgeClient(QdrantClient):
 
 
 def _asked(request: httpx.Request, send: Callable[[httpx.Request], httpx.Response]) -> httpx.Response:
-    """The answer, with failures told as the holder would tell them in its own process."""
+    """The answer; failures are raised as they would be in the holder's process."""
     try:
         answer = send(request)
     except ResponseHandlingException as error:
@@ -192,7 +192,7 @@ def _no_answer(error: ResponseHandlingException) -> StoreUnavailable:
 
 
 class _Json:
-    """A body that is JSON already; qdrant-client asks it as it asks its own models."""
+    """A body that is JSON already, with the method that qdrant-client calls on its own models."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content

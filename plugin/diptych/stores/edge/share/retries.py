@@ -1,4 +1,4 @@
-"""Calls that cannot be done twice: what the second try meets where the first was done and only its answer was lost."""
+"""Calls that fail when repeated: recognises that the first try succeeded and only its answer was lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diptych.errors import CollectionError
 
 
 def settled(name: str, given: Mapping[str, Any], error: CollectionError, client: Any) -> Any:
-    """The answer that was lost, where `error` of the repeated call shows that the first was done; else raise it."""
+    """The lost answer, if `error` of the repeated call proves that the first succeeded; else raise `error`."""
     is_done, answer = _DONE.get(name, (_never, None))
     if not is_done(given, error, client):
         raise error

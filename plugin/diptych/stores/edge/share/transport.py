@@ -1,4 +1,4 @@
-"""httpx's way to a holder's socket: connections are made here, so that the process at the other end is checked."""
+"""httpx transport to a holder's socket. It opens connections itself, to check the process at the other end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=16, keepaliv
 
 
 def transport(address: Address) -> httpx.HTTPTransport:
-    """Connects to the holder at `address`, and to nobody else."""
+    """A transport that connects only to the holder at `address`."""
     made = httpx.HTTPTransport(uds=address.unix or None, limits=LIMITS)
     if address.unix:
         made._pool = httpcore.ConnectionPool(
@@ -80,12 +80,12 @@ class _Stream(httpcore.NetworkStream):
         self._socket.close()
 
     def get_extra_info(self, info: str) -> Any:
-        """What the pool wants to know: whether a connection that is kept has been closed by the other side."""
+        """Tell the pool whether the other side has closed a kept connection."""
         return _is_readable(self._socket) if info == "is_readable" else None
 
 
 def _is_readable(connected: socket.socket) -> bool:
-    """Whether bytes wait where none are due, or the end does."""
+    """Whether unexpected bytes, or the end of the stream, can be read."""
     try:
         connected.settimeout(0)
         connected.recv(1, socket.MSG_PEEK)
