@@ -28,21 +28,22 @@ app = typer.Typer(
     cls=PlainGroup,
     no_args_is_help=True,
     rich_markup_mode="rich",
-    help="Write an adapter: a new package, and the conformance kit over an installed one.",
+    help="For authors of adapters: write a new package, or check an installed adapter.",
 )
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The adapter's name in diptych.yaml, such as word-hash.")],
-    kind: Annotated[str, typer.Option(metavar="KIND", help=f"What it makes: {', '.join(KINDS)}.")] = "dense",
+    kind: Annotated[str, typer.Option(metavar="KIND", help=f"The kind of adapter: {', '.join(KINDS)}.")] = "dense",
     folder: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where to; diptych-NAME in the working folder unless given.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="The new folder; by default diptych-NAME in the working folder."),
     ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Write a package with an adapter that passes the conformance kit; replace what it computes by your model.
+    """Write a package with an adapter that passes the conformance kit. Then put your model into it.
 
     [dim]Examples:[/dim]
 
@@ -82,12 +83,12 @@ def check(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="An adapter; diptych adapters lists them.")],
     option: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the adapter; again for more.")
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the adapter; repeat for more.")
     ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Try an installed adapter with the conformance kit. Leaves with 1 when a check fails.
+    """Run the conformance kit on an installed adapter. Exits with 1 if a check fails.
 
     [dim]Examples:[/dim]
 

@@ -33,16 +33,19 @@ def delete(
     config: ConfigOption = CONFIG,
     store: StoreOption = None,
     collection: CollectionOption = None,
-    filter: Annotated[str | None, typer.Option(metavar="JSON", help="Those that this Qdrant filter holds for.")] = None,
+    filter: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Delete the documents that match this Qdrant filter.")
+    ] = None,
     where: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Those with this metadata; again for more.")
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Delete the documents with this metadata; repeat for more."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Delete documents by their ids, or those that a filter holds for. Asks first; loads no model.
+    """Delete documents by id, or those that match a filter. Asks for confirmation; loads no model.
 
     [dim]Examples:[/dim]
 

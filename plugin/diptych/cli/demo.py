@@ -47,16 +47,16 @@ evaluate:
 
 def demo(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to; made if it is not there.")] = Path(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder; created if missing.")] = Path(
         "diptych-demo"
     ),
     dense: Annotated[
-        bool, typer.Option("--dense", help="BM25 and a dense model, from diptych\\[demo]; takes minutes on few cores.")
+        bool, typer.Option("--dense", help="Add a dense model, from diptych\\[demo]; takes minutes on few cores.")
     ] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Fill a collection with 2,000 descriptions of Debian packages, ask it questions, and measure the answers.
+    """Fill a collection with 2,000 descriptions of Debian packages, search it, and measure the results.
 
     Everything stays in the folder and on this machine. Running it again encodes nothing.
 

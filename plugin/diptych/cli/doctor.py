@@ -24,7 +24,7 @@ def doctor(
     models: Annotated[bool, typer.Option(help="Load each model, the slowest of the checks.")] = True,
     download: Annotated[bool, typer.Option("--download", help="Let models be fetched that are not here yet.")] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Look at every point, and encode some documents again to compare.")
+        bool, typer.Option("--verify", help="Check every point, and re-encode some documents to compare.")
     ] = False,
     sample: Annotated[
         int, typer.Option(help="How many documents --verify encodes again; 0 for all of them.", min=0)

@@ -29,20 +29,18 @@ _LOOK = 0.5  # seconds between checks that the store still has a holder
 
 
 def serve(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="The store's folder; made if it is not there.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The store's folder; created if missing.")],
     port: Annotated[
         int | None,
-        typer.Option(
-            min=0, max=65535, metavar="N", help="Answer at this port of this machine too; 0 takes a free one."
-        ),
+        typer.Option(min=0, max=65535, metavar="N", help="Also serve at this local port; 0 takes a free one."),
     ] = None,
     api_keys_env: KeysOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Keep an embedded store open and say where it answers Qdrant's REST API.
+    """Keep an embedded store open and serve Qdrant's REST API; prints the address.
 
-    Any Qdrant client can be the other side. At the port, with an API key in DIPTYCH_API_KEY, requests need it in the
+    Any Qdrant client can connect. If DIPTYCH_API_KEY holds an API key, requests to the port must send it in the
     header api-key. Programs on this machine that open edge:PATH share the store with or without this command.
 
     [dim]Examples:[/dim]

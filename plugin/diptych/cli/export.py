@@ -36,14 +36,14 @@ def export(
     ] = False,
     filter: Annotated[str | None, typer.Option(metavar="JSON", help="A Qdrant filter over the metadata.")] = None,
     where: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only documents with this metadata; again for more.")
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only documents with this metadata; repeat for more.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Write a collection into a file: its documents, which populate reads, or with --vectors all that it is.
+    """Write a collection to a file: documents for populate, or with --vectors the complete collection.
 
     [dim]Examples:[/dim]
 
@@ -59,7 +59,7 @@ def export(
     if path is not None and path.exists() and not force:
         raise CopyError("the file exists", where=file, do="name another one, or replace it: --force")
     if path is None and as_json:
-        raise CopyError("--json and the export both want standard output", do="leave --json out, or name a file")
+        raise CopyError("--json and the export both write to standard output", do="leave --json out, or name a file")
     wanted = parse_filter(filter, where or [])
     session: Session = context.obj
     with session.stored(config, store, collection) as opened, Bars() as bars:

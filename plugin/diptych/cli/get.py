@@ -32,7 +32,7 @@ def get(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show documents by their ids. Loads no model. Leaves with 1 when one of them is not there.
+    """Show documents by id. Loads no model. Exits with 1 if one of them does not exist.
 
     [dim]Examples:[/dim]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def import_file(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What diptych export wrote.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file written by diptych export.")],
     config: ConfigOption = CONFIG,
     store: StoreOption = None,
     collection: CollectionOption = None,
@@ -33,10 +33,10 @@ def import_file(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Read an exported file: with vectors it becomes an equal collection, else its documents are populated.
+    """Read an exported file. With vectors it restores the collection, else it populates the documents.
 
     With vectors nothing is encoded, and the collection must not exist yet. A line that cannot be read is set aside with
-    the reason; then it leaves with 3.
+    the reason; the command then exits with 3.
 
     [dim]Examples:[/dim]
 

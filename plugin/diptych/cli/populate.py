@@ -50,9 +50,13 @@ def populate(
     format: Annotated[
         str | None, typer.Option(metavar="FORMAT", help="jsonl, csv, parquet, beir or files; told from the name.")
     ] = None,
-    id_column: Annotated[str | None, typer.Option(metavar="NAME", help="The column, or JSON key, with the id.")] = None,
-    text_column: Annotated[str | None, typer.Option(metavar="NAME", help="The one with the text.")] = None,
-    title_column: Annotated[str | None, typer.Option(metavar="NAME", help="The one with the title.")] = None,
+    id_column: Annotated[str | None, typer.Option(metavar="NAME", help="The column, or JSON key, of the id.")] = None,
+    text_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The column, or JSON key, of the text.")
+    ] = None,
+    title_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The column, or JSON key, of the title.")
+    ] = None,
     types: Annotated[
         list[str] | None,
         typer.Option(
@@ -60,9 +64,11 @@ def populate(
             help="csv: text, integer, float or bool, where the cells mislead; more after a comma, *=text for all.",
         ),
     ] = None,
-    sync: Annotated[bool, typer.Option("--sync", help="Also delete documents that the sources have no more.")] = False,
+    sync: Annotated[
+        bool, typer.Option("--sync", help="Also delete documents that are no longer in the sources.")
+    ] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Let --sync delete however many, not only populate.max_deleted of them.")
+        bool, typer.Option("--yes", "-y", help="Let --sync delete any number, without the limit populate.max_deleted.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only count what is new, changed and gone; encode and write nothing.")

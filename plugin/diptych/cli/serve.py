@@ -53,9 +53,11 @@ def serve(
     host: HostOption = LOCAL,
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="0 takes a free one.")] = 8000,
     allow_writes: Annotated[
-        bool, typer.Option("--allow-writes", help="Let clients bring documents in: PUT /documents, POST /populate.")
+        bool, typer.Option("--allow-writes", help="Let clients write documents: PUT /documents, POST /populate.")
     ] = False,
-    max_upload: Annotated[int, typer.Option(min=1, metavar="N", help="Bytes of /populate, at most.")] = MOST.upload,
+    max_upload: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Maximum bytes of a /populate request.")
+    ] = MOST.upload,
     api_keys_env: KeysOption = None,
     insecure: InsecureOption = False,
     allowed_hosts: HostsOption = None,

@@ -72,4 +72,6 @@ def _require_conditions(value: Mapping[str, Any], name: str, where: str) -> None
 
 
 def _too_much(name: str, where: str, got: str) -> SearchError:
-    return SearchError(f"{name} is too large", where=where, got=got, do="split it, or store what it asks as a key")
+    return SearchError(
+        f"{name} is too large", where=where, got=got, do="split it, or store the condition as a payload key"
+    )

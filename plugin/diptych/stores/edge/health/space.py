@@ -28,7 +28,7 @@ def require_space(folder: Path, needed: int, purpose: str, *, free: Free = free_
             where=folder,
             got=f"{found / (1 << 20):,.1f} MiB free",
             expected=f"{needed / (1 << 20):,.1f} MiB",
-            do=do or "make room on that disk and go on: what was acknowledged is kept",
+            do=do or "free some space on that disk and retry: what was acknowledged is kept",
             needed=needed,
             free=found,
         )

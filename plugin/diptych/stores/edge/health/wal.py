@@ -109,7 +109,7 @@ def allocated(folder: Path) -> int:
 def _number(path: Path) -> int:
     text = path.name.partition("-")[2]
     if not text.isdigit():
-        raise BrokenLog(f"{path.name} is no file of a log")
+        raise BrokenLog(f"{path.name} is not a log file")
     return int(text)
 
 
@@ -118,7 +118,7 @@ def _entries(path: Path) -> int:
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size < _HEADER or file.read(len(_MAGIC)) != _MAGIC:
-            raise BrokenLog(f"{path.name} does not begin as a log does")
+            raise BrokenLog(f"{path.name} does not start like a log file")
         if size == _HEADER:
             return 0
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

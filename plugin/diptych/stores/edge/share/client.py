@@ -134,10 +134,10 @@ class SharedEdgeClient(QdrantBase):
             else:
                 return True if lost and name == "delete_collection" else answer
         raise StoreUnavailable(
-            f"the holders of the embedded store end while they do {name}()",
+            f"each holder of the embedded store ended during {name}()",
             where=f"edge:{self.path}",
             got=f"{ATTEMPTS} of them",
-            do="look at what those processes say at their end",
+            do="see what those processes printed when they ended",
         )
 
     def _side(self) -> EdgeClient | RemoteEdgeClient:

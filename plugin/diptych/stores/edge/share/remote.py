@@ -185,9 +185,9 @@ def _asked(request: httpx.Request, send: Callable[[httpx.Request], httpx.Respons
 
 def _no_answer(error: ResponseHandlingException) -> StoreUnavailable:
     return StoreUnavailable(
-        "the process that holds the embedded store gives no answer that can be used",
+        "the process that holds the embedded store gave an unusable answer",
         got=f"{type(error.source).__name__}: {error.source}"[:200],
-        do="look whether it hangs, or runs another version of diptych",
+        do="check whether it hangs or runs another version of diptych",
     )
 
 
