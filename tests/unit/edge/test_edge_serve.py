@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +19,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from diptych.stores.edge import SharedEdgeClient
+from diptych.stores.edge.rest import connection
 
 Serve = Callable[..., tuple[subprocess.Popen[str], list[str]]]
 SIZE = models.VectorParams(size=2, distance=models.Distance.DOT)
@@ -76,14 +80,15 @@ def test_a_port_answers_no_web_page_and_with_a_key_nobody_without_it(serve: Serv
         (b"PUT /collections/c/points HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n[]", b"400"),
         (b"PUT /collections/c HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n", b"411"),
         (b"PUT /collections/c HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99999999999\r\n\r\n", b"413"),
+        (b"PUT /collections/c HTTP/1.1\r\nhost: localhost\r\ncontent-length: \xb2\r\n\r\n", b"400"),
+        (b"PUT /collections/c HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n", b"400"),
+        (b"PUT /a HTTP/1.1\r\nhost: localhost\r\ncontent-length: " + b"1" * 5000 + b"\r\n\r\n", b"400"),
         (b"GET / HTTP/9.9\r\n\r\n", b"505"),
     ],
 )
 def test_a_bad_request_is_refused_and_the_server_goes_on(
     serve_once: tuple[str, int], request_: bytes, status: bytes
 ) -> None:
-    import socket
-
     with socket.create_connection(serve_once) as connected:
         connected.sendall(request_)
         assert status in connected.recv(100).split(b"\r\n")[0]
@@ -99,3 +104,45 @@ def serve_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, 
         client.create_collection("c", SIZE)
         host, _, port = served.url.removeprefix("http://").partition(":")
         yield host, int(port)
+
+
+def test_who_has_no_key_is_refused_before_a_body_is_read(serve_once: tuple[str, int]) -> None:
+    with socket.create_connection(serve_once, timeout=60) as connected:
+        connected.sendall(b"PUT /collections/c HTTP/1.1\r\nhost: evil.example\r\ncontent-length: 200000000\r\n\r\n{")
+        answer = b"".join(iter(lambda: connected.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 403")
+    assert b"connection: close" in answer
+
+
+def test_a_refusal_arrives_though_the_sender_has_sent_its_body_already(serve_once: tuple[str, int]) -> None:
+    url = f"http://{serve_once[0]}:{serve_once[1]}/collections/c"
+    for _ in range(20):
+        assert httpx.put(url, content=b"a" * 300_000, headers={"host": "evil.example"}).status_code == 403
+
+
+def test_a_request_that_comes_byte_by_byte_is_given_up(
+    serve_once: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send_slowly(connected: socket.socket) -> None:
+        for byte in itertools.cycle(b"GET / HTTP/1.1 "):
+            connected.sendall(bytes([byte]))
+            time.sleep(0.05)  # each is in time, the whole is not
+
+    monkeypatch.setattr(connection, "HEAD", 0.5)
+    with socket.create_connection(serve_once, timeout=60) as connected, pytest.raises(ConnectionError):
+        send_slowly(connected)
+
+
+def test_a_body_that_comes_too_slowly_is_refused(serve_once: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "BODY", 0.2)
+    with socket.create_connection(serve_once, timeout=60) as connected:
+        connected.sendall(b"PUT /collections/c HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
+        assert b"408" in connected.recv(100).split(b"\r\n")[0]
+
+
+def test_requests_that_come_together_are_answered_one_after_another(serve_once: tuple[str, int]) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n"
+    with socket.create_connection(serve_once, timeout=60) as connected:
+        connected.sendall(request + b"\r\n" + request + b"connection: close\r\n\r\n")
+        answers = b"".join(iter(lambda: connected.recv(4096), b""))
+    assert answers.count(b"HTTP/1.1 200") == 2

@@ -58,7 +58,8 @@ class Holder:
         return Routes(self._client(), {("GET", IDENTITY): lambda request: identity, **engine_routes()})
 
     def _has_token(self, handler: Any) -> bool:
-        return hmac.compare_digest(handler.headers.get(TOKEN_HEADER) or "", self.address.token)
+        shown = handler.headers.get(TOKEN_HEADER) or ""
+        return hmac.compare_digest(shown.encode(), self.address.token.encode())  # text must be ASCII, bytes need not
 
 
 def engine_routes() -> dict[tuple[str, str], Route]:
