@@ -9,9 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import httpx
@@ -19,7 +20,8 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from diptych.stores.edge import SharedEdgeClient
-from diptych.stores.edge.rest import connection
+from diptych.stores.edge.rest import connection, server
+from diptych.stores.edge.share.ports import serve_at
 
 Serve = Callable[..., tuple[subprocess.Popen[str], list[str]]]
 SIZE = models.VectorParams(size=2, distance=models.Distance.DOT)
@@ -98,8 +100,6 @@ def test_a_bad_request_is_refused_and_the_server_goes_on(
 @pytest.fixture(scope="module")
 def serve_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
     """Address and port of a store with an empty collection `c`."""
-    from diptych.stores.edge.share.ports import serve_at
-
     with SharedEdgeClient(tmp_path_factory.mktemp("edge")) as client, serve_at(0, client) as served:
         client.create_collection("c", SIZE)
         host, _, port = served.url.removeprefix("http://").partition(":")
@@ -146,3 +146,44 @@ def test_requests_that_come_together_are_answered_one_after_another(serve_once: 
         connected.sendall(request + b"\r\n" + request + b"connection: close\r\n\r\n")
         answers = b"".join(iter(lambda: connected.recv(4096), b""))
     assert answers.count(b"HTTP/1.1 200") == 2
+
+
+def test_a_connection_for_which_no_thread_is_left_is_closed_and_the_next_is_answered(
+    serve_once: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, failed = threading.Thread.start, list[str]()
+
+    def failing(self: threading.Thread) -> None:
+        if self.name == "edge answer" and not failed:
+            failed.append(self.name)
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", failing)
+    with socket.create_connection(serve_once, timeout=60) as refused:
+        assert refused.recv(1) == b""
+    assert failed
+    assert httpx.get(f"http://{serve_once[0]}:{serve_once[1]}/healthz", timeout=60).status_code == 200
+
+
+def test_where_too_many_connections_are_open_the_one_that_is_idle_longest_ends(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MOST", 3)
+    request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+    def ask(connected: socket.socket) -> bytes:
+        connected.sendall(request)
+        answer = connected.recv(4096)
+        time.sleep(0.5)  # the server notes the time after its answer
+        return answer
+
+    with SharedEdgeClient(folder) as client, serve_at(0, client) as served, ExitStack() as stack:
+        place = ("127.0.0.1", int(served.url.rpartition(":")[2]))
+        first, second, third = (stack.enter_context(socket.create_connection(place, timeout=60)) for _ in range(3))
+        for connected in (first, second, third, first):  # so the second is idle longest
+            assert b"200" in ask(connected)
+        fourth = stack.enter_context(socket.create_connection(place, timeout=60))
+        assert b"200" in ask(fourth)
+        assert second.recv(1) == b""
+        assert b"200" in ask(first)

@@ -45,6 +45,7 @@ class RestServer:
         self._lock, self._ending = threading.Lock(), False
         self._connections: dict[Connection, threading.Thread] = {}
         self._routes: Routes | None = None
+        self._making = threading.Lock()
         self._accepting = threading.Thread(target=self._accept, name="edge answers", daemon=True)
         listening.setblocking(False)
 
@@ -92,7 +93,7 @@ class RestServer:
                     return
                 try:
                     self._take(self._listening.accept()[0])
-                except OSError:  # whoever came has gone again, or there are no descriptors left
+                except (OSError, RuntimeError, MemoryError):  # who came has gone, or no descriptor or thread is left
                     time.sleep(_PAUSE)
 
     def _take(self, accepted: socket.socket) -> None:
@@ -102,19 +103,38 @@ class RestServer:
         if accepted.family in (socket.AF_INET, socket.AF_INET6):
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(accepted)
+        thread = threading.Thread(target=self._serve, args=(connection,), name="edge answer", daemon=True)
         with self._lock:
-            if self._ending or len(self._connections) >= MOST or not self._admits(accepted):
+            if self._ending or not self._admits(accepted) or not self._has_room():
                 accepted.close()
                 return
-            thread = threading.Thread(target=self._serve, args=(connection,), name="edge answer", daemon=True)
             self._connections[connection] = thread
-        thread.start()
+        try:
+            thread.start()
+        except BaseException:  # no thread is to be had
+            with self._lock:
+                del self._connections[connection]
+            accepted.close()
+            raise
+
+    def _has_room(self) -> bool:
+        """Whether one more connection may be open; where there are too many, the one that is idle longest ends."""
+        open_now = list(self._connections)
+        if len(open_now) < MOST:
+            return True
+        idle = {one: since for one in open_now if (since := one.idle_since) is not None}
+        if not idle:
+            return False
+        longest = min(idle, key=idle.__getitem__)
+        longest.wake()  # not to be chosen again
+        longest.end()
+        return True
 
     def _serve(self, connection: Connection) -> None:
         from diptych.stores.edge.rest.connection import Handler
 
         try:
-            with suppress(OSError):  # the other side may go at any moment
+            with suppress(OSError, ValueError):  # the other side may go at any moment, also while its socket is set up
                 Handler(connection, self._shared_routes(), self._permits)
         finally:
             with self._lock:
@@ -122,6 +142,7 @@ class RestServer:
             connection.socket.close()
 
     def _shared_routes(self) -> Routes:
-        if self._routes is None:
-            self._routes = self._make()
-        return self._routes
+        with self._making:  # two would not know of one another's optimisations
+            if self._routes is None:
+                self._routes = self._make()
+            return self._routes
