@@ -21,6 +21,7 @@ from diptych.errors import (
     StoreDamaged,
     StoreFull,
     StoreLocked,
+    StoreReadOnly,
     StoreUnsupported,
     SwapError,
 )
@@ -38,7 +39,16 @@ FIRST_PAUSE = 0.5  # seconds; each further pause is twice as long, with jitter
 LONGEST_PAUSE = 30.0
 PAGE = 1024  # points read or deleted in one call
 _PERMANENT = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, OverflowError, RecursionError)
-_OURS = (CollectionError, RegistryError, SearchError, StoreLocked, StoreUnsupported, StoreDamaged, StoreFull)
+_OURS = (
+    CollectionError,
+    RegistryError,
+    SearchError,
+    StoreLocked,
+    StoreUnsupported,
+    StoreDamaged,
+    StoreFull,
+    StoreReadOnly,
+)
 _WORTH_ANOTHER_TRY = {408, 425, 429}
 
 _GRPC_PERMANENT = {"INVALID_ARGUMENT", "NOT_FOUND", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED"}
@@ -198,7 +208,7 @@ class Store:
     def _again(self, verb: str, call: Callable[[], T]) -> T:
         try:
             return self._retrying(call)
-        except (FingerprintMismatch, RegistryError, SwapError, StoreDamaged, StoreFull):
+        except (FingerprintMismatch, RegistryError, SwapError, StoreDamaged, StoreFull, StoreReadOnly):
             raise  # an encoder's fault, or a lost lease, met while looking; or the embedded store says what to do
         except Exception as error:
             if verb == "write to" and refuses_content(error):

@@ -16,6 +16,7 @@ from diptych.errors import (
     PopulateError,
     StoreError,
     StoreLocked,
+    StoreReadOnly,
     StoreUnavailable,
     StoreUnsupported,
 )
@@ -67,6 +68,7 @@ def test_what_the_store_finds_wrong_with_points_is_a_refusal(error: Exception) -
     "error",
     [
         response(401), response(403), response(404), CollectionNotFound("x"), StoreLocked("x"), StoreUnsupported("x"),
+        StoreReadOnly("x"),
         GrpcFailure(grpc.StatusCode.NOT_FOUND), GrpcFailure(grpc.StatusCode.UNAUTHENTICATED), KeyboardInterrupt(),
     ],
 )  # fmt: skip
