@@ -113,14 +113,14 @@ class Handler(BaseHTTPRequestHandler):
         super().setup()
         self.rfile.close()
         self._incoming, self._refused = _Incoming(self.connection), False
-        self.rfile = io.BufferedReader(self._incoming)
+        self.rfile = self._buffered = io.BufferedReader(self._incoming)
 
     def handle_one_request(self) -> None:
         """Wait for a request, and answer it."""
         try:
             self._state.wait()
             self._incoming.allow(IDLE)
-            self.rfile.peek(1)
+            self._buffered.peek(1)
             self._state.wake()
         except TimeoutError:
             self.close_connection = True
