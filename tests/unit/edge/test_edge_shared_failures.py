@@ -6,11 +6,16 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import orjson
 import pytest
 from qdrant_client import models
 
+from diptych.errors import CollectionError, StoreDamaged, StoreFull
 from diptych.stores.edge import SharedEdgeClient
+from diptych.stores.edge.rest.answers import rebuilt, refused
 from diptych.stores.edge.share.address import read_address
 from diptych.stores.edge.share.remote import HolderGone, RemoteEdgeClient
 
@@ -73,3 +78,34 @@ def test_a_closed_connection_to_the_holder_says_that_nothing_was_sent(shared: Sh
     with pytest.raises(HolderGone) as gone:
         remote.count("c")
     assert not gone.value.sent
+
+
+def test_an_error_keeps_its_facts_on_the_way_to_another_process() -> None:
+    full = StoreFull("the disk is full", where="edge:a", needed=10, free=3, file=object())
+    damaged = StoreDamaged("files are missing", problems=("a", "b"))
+    for error, facts in ((full, {"needed": 10, "free": 3}), (damaged, {"problems": ["a", "b"]})):
+        found = rebuilt(orjson.loads(refused(error, 0.0)[1]))
+        assert found is not None
+        assert type(found) is type(error)
+        assert str(found) == str(error)
+        assert found.context == facts
+
+
+def test_payloads_that_json_libraries_refuse_are_kept_or_refused_as_in_the_process_that_holds_the_store(
+    shared: SharedEdgeClient,
+) -> None:
+    vector: Any = np.ones(2, np.float32)
+
+    def upsert(payload: dict[Any, Any]) -> None:
+        shared.upsert("c", [models.PointStruct.model_construct(id=1, vector=vector, payload=payload)])
+
+    upsert({"large": 2**70, "by number": {1: "x"}})
+    kept = shared.retrieve("c", [1])[0].payload
+    assert kept == {"large": pytest.approx(2.0**70), "by number": {"1": "x"}}  # the engine rounds its last digit
+    deep: dict[str, Any] = {}
+    for _ in range(300):
+        deep = {"a": deep}
+    with pytest.raises(CollectionError, match="nested too deeply"):
+        upsert(deep)
+    with pytest.raises(CollectionError, match="that Qdrant cannot keep"):
+        upsert({"a": object()})

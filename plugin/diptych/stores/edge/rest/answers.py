@@ -36,8 +36,20 @@ def refused(error: BaseException, seconds: float) -> tuple[int, bytes]:
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     body: dict[str, Any] = {"status": {"error": _text(error)}, "time": seconds}
     if isinstance(error, errors.DiptychError):
-        body["diptych"] = {"kind": type(error).__name__, **{part: getattr(error, part) for part in _PARTS}}
+        parts = {part: getattr(error, part) for part in _PARTS}
+        body["diptych"] = {"kind": type(error).__name__, **parts, "context": _sendable(error.context)}
     return status, orjson.dumps(body)
+
+
+def _sendable(context: dict[str, Any]) -> dict[str, Any]:
+    """The facts of an error that JSON can hold."""
+    found = dict[str, Any]()
+    for name, value in context.items():
+        try:
+            found[name] = orjson.loads(orjson.dumps(value, default=_plain))
+        except (TypeError, ValueError):  # what else an error carries is of use in its own process alone
+            continue
+    return found
 
 
 def rebuilt(raw: dict[str, Any]) -> errors.DiptychError | None:
@@ -45,9 +57,13 @@ def rebuilt(raw: dict[str, Any]) -> errors.DiptychError | None:
     parts = raw.get("diptych")
     if not isinstance(parts, dict):
         return None
-    kind = getattr(errors, str(parts.get("kind")), errors.StoreError)
+    kind = getattr(errors, str(parts.get("kind")), None)
+    if not (isinstance(kind, type) and issubclass(kind, errors.DiptychError)):
+        kind = errors.StoreError  # of another version
     where, got, expected, do = (str(parts.get(part, "")) for part in _PARTS[1:])
-    found: errors.DiptychError = kind(str(parts.get("what")), where=where, got=got, expected=expected, do=do)
+    found = kind(str(parts.get("what")), where=where, got=got, expected=expected, do=do)
+    context = parts.get("context")
+    found.context = context if isinstance(context, dict) else {}
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from threading import Lock
@@ -14,7 +15,7 @@ from pydantic import BaseModel
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException
 
-from diptych.errors import StoreDamaged, StoreLocked, StoreUnavailable
+from diptych.errors import CollectionError, StoreDamaged, StoreLocked, StoreUnavailable
 from diptych.stores.edge.optimize import OnStage
 from diptych.stores.edge.rest.answers import rebuilt
 from diptych.stores.edge.share.address import TOKEN_HEADER, Address
@@ -206,7 +207,22 @@ def _body(content: dict[str, Any]) -> _Json:
     names = {"shard_key_selector": "shard_key"}
     given = {names.get(name, name): value for name, value in content.items() if value is not None}
     given = {name: value for name, value in given.items() if name not in ("ordering", "timeout", "wait")}
-    return _Json(orjson.dumps(given, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY))
+    try:
+        return _Json(orjson.dumps(given, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY))
+    except TypeError:  # integers over 64 bit, keys that are no text, many levels, or what is no JSON at all
+        return _Json(_slowly(given))
+
+
+def _slowly(given: dict[str, Any]) -> bytes:
+    """The JSON of what orjson does not take and the engine does, or refuses with a text of its own."""
+    try:
+        return json.dumps(given, default=_listed, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CollectionError("a point has a vector or payload that Qdrant cannot keep", got=error) from error
+
+
+def _listed(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else _plain(value)
 
 
 def _plain(value: Any) -> Any:
