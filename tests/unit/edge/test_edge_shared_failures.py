@@ -13,10 +13,12 @@ import orjson
 import pytest
 from qdrant_client import models
 
-from diptych.errors import CollectionError, StoreDamaged, StoreFull
-from diptych.stores.edge import SharedEdgeClient
+from diptych.errors import CollectionError, StoreDamaged, StoreFull, StoreUnavailable
+from diptych.stores.edge import EdgeClient, SharedEdgeClient
 from diptych.stores.edge.rest.answers import rebuilt, refused
+from diptych.stores.edge.rest.request import Request
 from diptych.stores.edge.share.address import read_address
+from diptych.stores.edge.share.holder import engine_routes
 from diptych.stores.edge.share.remote import HolderGone, RemoteEdgeClient
 
 Start = Callable[[str], subprocess.Popen[str]]
@@ -109,3 +111,15 @@ def test_payloads_that_json_libraries_refuse_are_kept_or_refused_as_in_the_proce
         upsert(deep)
     with pytest.raises(CollectionError, match="that Qdrant cannot keep"):
         upsert({"a": object()})
+
+
+def test_optimisations_of_one_holder_are_not_taken_for_those_of_another(folder: Path) -> None:
+    start, state = ("POST", "/edge/collections/{}/optimize"), ("GET", "/edge/collections/{}/optimize/{}")
+    with EdgeClient(folder) as client:
+        client.create_collection("c", SIZE)
+        first, second = engine_routes(), engine_routes()
+        runs = [first[start](Request(client, ("c",), None)) for _ in range(300)]
+        assert first[state](Request(client, ("c", runs[-1]), None))["done"]
+        for routes, run in ((second, runs[-2]), (first, runs[0]), (first, runs[-1])):
+            with pytest.raises(StoreUnavailable, match="knows no such optimisation"):
+                routes[state](Request(client, ("c", run), None))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hmac
 import os
+import secrets
 from collections.abc import Callable
 from concurrent.futures import Future
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diptych.errors import StoreUnavailable
 from diptych.stores.edge.share.address import TOKEN_HEADER, forget, listen
 from diptych.stores.edge.share.peers import may_ask
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from diptych.stores.edge.rest.routes import Routes
 
 IDENTITY = "/edge"
+_RUNS = 256  # optimisations whose end may still be asked for
 _LOOK = 5.0  # seconds that a question for the end of an optimisation waits
 
 
@@ -64,26 +67,31 @@ class Holder:
 
 def engine_routes() -> dict[tuple[str, str], Route]:
     """The calls of `EdgeClient` beyond Qdrant's interface, as routes below `/edge`."""
-    numbers, runs = count(1), dict[str, tuple[str, Future[bool]]]()
+    # Another holder may be asked for a run of this one, so its numbers must not be those of others.
+    own, numbers, runs = secrets.token_hex(4), count(1), dict[str, Future[bool]]()
 
     def optimize(request: Request) -> str:
         client: Any = request.client
-        number = str(next(numbers))
-        runs[number] = request.name, client.optimize(request.name, wait=False)
+        number = f"{own}-{next(numbers)}"
+        runs[number] = client.optimize(request.name, wait=False)
+        for oldest in list(runs)[:-_RUNS]:  # nobody has asked for them
+            runs.pop(oldest, None)
         return number
 
     def state(request: Request) -> dict[str, Any]:
         name, number = request.names
-        _, run = runs[number]
+        run = runs.get(number)
+        if run is None:
+            raise StoreUnavailable("this process knows no such optimisation", got=number, do="optimize again")
         try:
             built = run.result(_LOOK)
         except TimeoutError:
             running = request.client.get_optimizations(name).running
             return {"done": False, "built": False, "stage": running[0].progress.name if running else "done"}
         except BaseException:
-            del runs[number]
+            runs.pop(number, None)
             raise
-        del runs[number]
+        runs.pop(number, None)
         return {"done": True, "built": built, "stage": "done"}
 
     return {
