@@ -123,3 +123,31 @@ def test_optimisations_of_one_holder_are_not_taken_for_those_of_another(folder: 
         for routes, run in ((second, runs[-2]), (first, runs[0]), (first, runs[-1])):
             with pytest.raises(StoreUnavailable, match="knows no such optimisation"):
                 routes[state](Request(client, ("c", run), None))
+
+
+def test_a_holder_that_takes_long_to_end_is_waited_for(
+    start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diptych.stores.edge.share.members.PATIENCE", 0.2)
+    holder = start(
+        """
+    import time
+    client = EdgeClient(folder)
+    client.create_collection("c", models.VectorParams(size=2, distance="Dot"))
+    maintenance = client._catalog.find("c").maintenance
+    held = threading.Event()
+    def hold():
+        with maintenance:
+            held.set()
+            time.sleep(5)
+    threading.Thread(target=hold).start()
+    held.wait()
+    threading.Timer(1, lambda: print("ending", flush=True)).start()
+    client.close()
+    """
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "ending\n", holder.communicate()
+    with SharedEdgeClient(folder) as client:
+        assert client.is_holder
+        assert client.count("c").count == 0

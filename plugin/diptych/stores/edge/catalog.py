@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import RLock
 from typing import NoReturn
@@ -142,6 +143,11 @@ class Catalog:
     def in_place(self) -> bool:
         """Whether the folder is still the one that was opened."""
         return self._lock.in_place
+
+    def say_ending(self) -> None:
+        """Tell other processes that the store will be free, however long its closing takes."""
+        with suppress(OSError):  # a full disk: they wait less long
+            self._lock.say_ending()
 
     def leave_to_parent(self) -> None:
         """In a forked process: forget all of it, unflushed and unclosed, because it is the parent's."""

@@ -72,6 +72,7 @@ class Engine:
                 if _ENGINES.get(self.path) is self:
                     del _ENGINES[self.path]
                 try:
+                    self.catalog.say_ending()
                     if self.holder is not None:
                         self.holder.close()
                 finally:

@@ -13,6 +13,7 @@ import portalocker
 from diptych.errors import StoreLocked
 
 LOCK = ".lock"
+_ENDING = "ending"
 PATIENCE = 2.0  # seconds: the lock of a killed process is freed only when the system has taken its memory apart
 _PAUSE = 0.02
 
@@ -32,13 +33,19 @@ class PathLock:
         self._file: IO[str] = open(self._path, "a+", encoding="ascii")  # noqa: SIM115 - held open to hold the lock
         try:
             if not tried_until(time.monotonic() + patience, self._take):
-                raise _locked(root, _holder(self._file))
+                raise _locked(root, *_holder(self._file))
         except BaseException:
             self._file.close()
             raise
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
         self._file.flush()
+
+    def say_ending(self) -> None:
+        """Tell those who wait that the holder ends: what it flushes may take long."""
+        if not self._file.closed:
+            self._file.write(f" {_ENDING}")
+            self._file.flush()
 
     @property
     def in_place(self) -> bool:
@@ -75,13 +82,14 @@ def tried_until(end: float, attempt: Callable[[], bool]) -> bool:
     return True
 
 
-def _holder(file: IO[str]) -> int | None:
+def _holder(file: IO[str]) -> tuple[int | None, bool]:
+    """The process that has the lock, and whether it is ending."""
     file.seek(0)
-    text = file.read().strip()
-    return int(text) if text.isdigit() else None
+    number, _, state = file.read(100).strip().partition(" ")
+    return int(number) if number.isascii() and number.isdigit() else None, state == _ENDING
 
 
-def _locked(root: Path, holder: int | None) -> StoreLocked:
+def _locked(root: Path, holder: int | None, ending: bool) -> StoreLocked:
     return StoreLocked(
         "the embedded store is open elsewhere",
         where=f"edge:{root}",
@@ -89,4 +97,5 @@ def _locked(root: Path, holder: int | None) -> StoreLocked:
         expected="one process with the engine",
         do="wait until it ends, or end it; what opens edge:PATH, as SharedEdgeClient does, shares the store with it",
         holder=holder,
+        ending=ending,
     )

@@ -15,6 +15,7 @@ from diptych.stores.edge.share.holder import IDENTITY
 from diptych.stores.edge.share.remote import HolderGone, RemoteEdgeClient
 
 PATIENCE = 5.0  # seconds for a holder that is coming up, ending, or was killed and is being cleared away
+ENDING = 60.0  # seconds for a holder that says that it ends: it may have gigabytes to flush
 _PAUSE = 0.02
 _ANSWERS = 10  # seconds for the first answer of a holder
 
@@ -26,7 +27,7 @@ def join(path: Path, *, create: bool) -> EdgeClient | RemoteEdgeClient:
         StoreLocked: another process holds it and does not answer.
         StoreError: it cannot be opened.
     """
-    end = time.monotonic() + PATIENCE
+    start = time.monotonic()
     while True:
         try:
             return EdgeClient(path, create=create, patience=0)
@@ -35,7 +36,7 @@ def join(path: Path, *, create: bool) -> EdgeClient | RemoteEdgeClient:
         found = _reached(path)
         if found is not None:
             return found
-        if time.monotonic() >= end:
+        if time.monotonic() >= start + (ENDING if locked.context.get("ending") else PATIENCE):
             raise _silent(locked, path)
         time.sleep(_PAUSE)
 
