@@ -168,7 +168,7 @@ def _require_its_own_size(blob: bytes) -> None:
     file = io.BytesIO(blob)
     while opcode := _next_opcode(blob, file):
         found = opcode.arg.reader(file) if opcode.arg is not None else None  # fails where bytes are missing
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and found > len(blob):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(found or 0) > len(blob):
             raise pickle.UnpicklingError(f"it asks for a memo of {found:,} entries")
         if opcode.name == "STOP":
             return

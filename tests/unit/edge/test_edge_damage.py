@@ -98,6 +98,19 @@ def test_a_store_without_damage_opens_and_takes_changes(store: Path) -> None:
             assert client.retrieve("docs", [9000 + number])
 
 
+@pytest.mark.parametrize("text", ["[]", "1", '"x"', "null", '{"format": 1}', "{", "[" * 50_000])
+def test_a_seal_that_says_nothing_is_as_none(store: Path, text: str) -> None:
+    (shard_of(store) / "diptych-seal.json").write_text(text)
+    with EdgeClient(store) as client:
+        assert client.count("docs").count == SIZE
+
+
+@pytest.mark.parametrize("text", ["[]", "1", "{}", '{"version": []}', '{"version": Infinity}', "[" * 50_000])
+def test_a_state_of_a_segment_that_says_nothing_is_told_as_damage(store: Path, text: str) -> None:
+    next(shard_of(store).glob("segments/*/segment.json")).write_text(text)
+    refused(store, "are damaged|cannot open a collection")
+
+
 @pytest.mark.parametrize("lost", ["folder", "files", "last file"])
 def test_a_lost_log_is_told_and_nothing_is_changed(store: Path, lost: str) -> None:
     """Edge would count from 0 again, acknowledge changes, and ignore them."""

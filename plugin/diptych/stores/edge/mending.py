@@ -41,8 +41,10 @@ def load_mended(folder: Path, vector: str) -> Any:
 def _edit(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return  # not what is wrong here; opening says what is
+    if not isinstance(found, dict):
+        return  # nor this
     replace_file(path, json.dumps(change(found), ensure_ascii=False))
 
 

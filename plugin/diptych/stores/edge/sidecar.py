@@ -71,7 +71,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise damaged(path, f"{type(error).__name__}: {error}") from error
     if not isinstance(raw, dict):
         raise damaged(path, f"a {type(raw).__name__} where an object belongs")

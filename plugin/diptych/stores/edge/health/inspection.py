@@ -76,7 +76,7 @@ def _catch_up(shard: Path) -> None:
         version = newest_version(shard)
         if log_end(shard) <= version and is_replayed(shard):
             restart_log(shard, version + 1)
-    except (OSError, ValueError, KeyError, BrokenLog):
+    except (OSError, ValueError, BrokenLog):
         return  # told below
 
 
@@ -135,7 +135,7 @@ def _log(shard: Path, last: int) -> Iterator[str]:
         yield f"the write-ahead log ends {last - end + 1:,} changes before the last one that was acknowledged"
     try:
         version = newest_version(shard)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError):
         return  # said above
     for path in shard.glob(f"{SEGMENTS}/*/*id_tracker.versions"):
         versions = np.fromfile(path, "<u8", count=path.stat().st_size // 8)
@@ -149,5 +149,5 @@ def is_json(path: Path) -> bool:
     """Whether a file holds a JSON object."""
     try:
         return isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False

@@ -145,7 +145,7 @@ def _newest(work: Path) -> int:
             shutil.rmtree(path)
     try:
         return newest_version(work)
-    except (ValueError, KeyError, TypeError):
+    except ValueError:
         return 1 << 40  # more than any number that was given
 
 
@@ -155,7 +155,7 @@ def _segments(source: Path) -> list[str]:
     def age(path: Path) -> int:
         try:
             return int(json.loads((path / "segment.json").read_text(encoding="utf-8"))["version"] or 0)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return -1
 
     return [path.name for path in sorted((source / SEGMENTS).glob("*"), key=age)]

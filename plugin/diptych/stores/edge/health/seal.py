@@ -68,7 +68,7 @@ def read_seal(shard: Path) -> Seal | None:
         if raw.pop("format") != FORMAT:
             return None
         seal: Seal = _SEAL.validate_python(raw)
-    except (OSError, ValueError, AttributeError, KeyError, ValidationError):
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError, ValidationError):
         return None
     return seal
 

@@ -51,15 +51,18 @@ def newest_version(shard: Path) -> int:
     Raises:
         OSError, ValueError: a segment cannot be read.
     """
-    states = (json.loads(path.read_text(encoding="utf-8")) for path in shard.glob(f"{SEGMENTS}/*/segment.json"))
-    return max((int(state["version"] or 0) for state in states), default=-1)
+    try:
+        states = (json.loads(path.read_text(encoding="utf-8")) for path in shard.glob(f"{SEGMENTS}/*/segment.json"))
+        return max((int(state["version"] or 0) for state in states), default=-1)
+    except (KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"a segment's state is damaged: {type(error).__name__}: {error}") from error
 
 
 def is_replayed(shard: Path) -> bool:
     """Whether the segments contain the whole log, so that it can be dropped."""
     try:
         replayed = int(json.loads((shard / WAL / "first-index").read_text(encoding="utf-8"))["ack_index"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         replayed = -1
     firsts = [_number(path) for path in (shard / WAL).glob("closed-*")]
     end = log_end(shard)
@@ -108,7 +111,7 @@ def allocated(folder: Path) -> int:
 
 def _number(path: Path) -> int:
     text = path.name.partition("-")[2]
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit()):
         raise BrokenLog(f"{path.name} is not a log file")
     return int(text)
 

@@ -63,7 +63,7 @@ def read_address(root: Path) -> Address | None:
             return None
         raw: Any = json.loads(path.read_text(encoding="utf-8"))
         return Address(str(raw.get("unix", "")), int(raw.get("port", 0)), str(raw.get("token", "")))
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, TypeError, OverflowError, RecursionError):
         return None
 
 
