@@ -16,6 +16,7 @@ from diptych.service.refusals import Refused
 
 Text = Annotated[str, Field(min_length=1)]
 MOST_FIELDS = 64  # keys of a request's object
+MOST_DIGITS = 19  # of a Content-Length: more than any body has; Python reads at most 4,300
 JSON = "application/json"
 INPUTS = ("input", "queries", "documents")
 INLINE = 16 * 1024  # bytes of a body that is read within the event loop; more are read in a thread
@@ -234,7 +235,9 @@ def _too_many(count: int, limits: Limits, param: str) -> Refused:
 
 async def _body(request: Request, most: int) -> bytes:
     length = request.headers.get("content-length", "0")
-    if length.isdigit() and int(length) > most:
+    if not (length.isascii() and length.isdigit() and len(length) <= MOST_DIGITS):
+        raise Refused(400, "Content-Length is no number of bytes", code="invalid_value")
+    if int(length) > most:
         raise _too_large(most)
     body = bytearray()
     async for piece in request.stream():
