@@ -165,4 +165,6 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
     finally:
         await run_in_threadpool(serving.readiness.stop)
+        if serving.writes is not None:  # before the collection that it writes to is closed
+            await run_in_threadpool(serving.writes.stop)
         await run_in_threadpool(serving.served.close)

@@ -19,6 +19,8 @@ class Limits:
         concurrent: requests that are under way at once, beside health and metrics; more is 429.
         body_seconds: until a body must have come; later is 408.
         upload: bytes of the documents of a populate; more is 413.
+        upload_rate: bytes a second that an upload has on average after `body_seconds`; a slower one is 408.
+        spare: bytes that uploads leave free on the disk they are received on; less is 507.
     """
 
     body: int = 2 * 1024 * 1024
@@ -28,6 +30,8 @@ class Limits:
     concurrent: int = 256
     body_seconds: float = 30.0
     upload: int = 1024 * 1024 * 1024
+    upload_rate: int = 32 * 1024
+    spare: int = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

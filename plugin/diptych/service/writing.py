@@ -1,14 +1,13 @@
-"""`PUT /documents` and `POST /populate`: populate over HTTP, if the service allows writes."""
+"""`PUT /documents` and `POST /populate`: documents in, where the service allows it, as `Collection.populate` does."""
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from diptych.collection import Collection
@@ -19,32 +18,36 @@ from diptych.service.inputs import accepted, require_words
 from diptych.service.refusals import Refused
 from diptych.service.requests import DocumentsRequest, PopulateOptions, read, read_query, require_kind
 from diptych.service.serving import Serving, json_of
+from diptych.service.uploads import receive
+from diptych.service.writes import Writes
 
 LINES = ("application/x-ndjson", "application/jsonl")
 
 
 async def put_documents(request: Request) -> Response:
-    """`PUT /documents`: write some documents; one with a known id replaces the document of that id."""
-    serving = Serving.of(request)
-    asked = await read(request, DocumentsRequest, serving.limits)
-    collection = serving.served.collection(asked.collection)
-    options = {"dry_run": asked.dry_run, "tenant": asked.tenant}
-    return await _answer(serving, lambda: populated(collection, asked.documents, options))
+    """`PUT /documents`: bring some documents in; one with a known id replaces the document of that id."""
+    serving, writes = _writable(request)
+    with writes.room():
+        asked = await read(request, DocumentsRequest, serving.limits)
+        collection = serving.served.collection(asked.collection)
+        options = {"dry_run": asked.dry_run, "tenant": asked.tenant}
+        return await _answer(writes, lambda: populated(collection, writes.until_stopped(asked.documents), options))
 
 
 async def populate(request: Request) -> Response:
-    """`POST /populate`: write any number of documents from JSON lines; `sync` deletes all others."""
-    serving = Serving.of(request)
+    """`POST /populate`: bring in the documents of JSON lines, however many; `sync` deletes those that are not there."""
+    serving, writes = _writable(request)
     require_kind(request, LINES)
     asked = read_query(request, PopulateOptions)
     collection = serving.served.collection(asked.collection)
     options = asked.model_dump(include={"sync", "dry_run", "tenant"}) | {"max_deleted": 1.0 if asked.yes else None}
-    with tempfile.TemporaryDirectory(prefix="diptych-populate-") as folder:
+    with writes.room(), tempfile.TemporaryDirectory(prefix="diptych-populate-") as folder:
         path = Path(folder) / "request.jsonl"
         with path.open("wb") as file:
-            await _receive(request, file, serving)
+            await receive(request, file, serving.limits)
         try:
-            return await _answer(serving, lambda: populated(collection, open_source(path), options))
+            rows = writes.until_stopped(open_source(path))
+            return await _answer(writes, lambda: populated(collection, rows, options))
         except PopulateError as error:
             if error.where.startswith(path.name):  # what was sent is at fault
                 raise Refused(400, str(error), code="populate_error") from error
@@ -52,7 +55,7 @@ async def populate(request: Request) -> Response:
 
 
 def populated(collection: Collection, rows: Iterable[Any], options: Mapping[str, Any]) -> PopulateAnswer:
-    """Populate and return the answer. It names the documents set aside; the server writes no file about them.
+    """Populate, and what to answer; what is set aside is in the answer, and in no file of the server.
 
     Raises:
         DiptychError: see `Collection.populate`; SearchError for a text that an encoder would open as a file.
@@ -62,41 +65,22 @@ def populated(collection: Collection, rows: Iterable[Any], options: Mapping[str,
         return PopulateAnswer.of(collection.populate(_of_words(collection, rows), report_path=report_path, **options))
 
 
-async def _answer(serving: Serving, work: Callable[[], PopulateAnswer]) -> Response:
+def _writable(request: Request) -> tuple[Serving, Writes]:
+    serving = Serving.of(request)
     assert serving.writes is not None, "the routes are there only where writes are allowed"
-    return json_of((await serving.writes.run(work)).model_dump())
+    return serving, serving.writes
+
+
+async def _answer(writes: Writes, work: Callable[[], PopulateAnswer]) -> Response:
+    return json_of((await writes.run(work)).model_dump())
 
 
 def _of_words(collection: Collection, rows: Iterable[Any]) -> Iterator[Any]:
-    """The rows, checked so that no encoder opens a file or an address for them."""
+    """The rows, to none of which an encoder would open a file or an address."""
     kinds = accepted(collection)
     for row in rows:
         if isinstance(row, Mapping):
-            texts = [value for value in (row.get("title"), row.get("text")) if isinstance(value, str)]
-            require_words([*texts, " ".join(texts)], kinds, where=f"collection {collection.name!r}")
+            title, text = (value if isinstance(value, str) else "" for value in (row.get("title"), row.get("text")))
+            read_by_encoders = collection.handle.document_input(title, text)
+            require_words([title, text, read_by_encoders], kinds, where=f"collection {collection.name!r}")
         yield row
-
-
-async def _receive(request: Request, file: IO[bytes], serving: Serving) -> None:
-    """Write the body to a file, piece by piece.
-
-    Raises:
-        Refused: it is larger than `Limits.upload`, or nothing comes for `Limits.body_seconds`.
-    """
-    size, most, seconds = 0, serving.limits.upload, serving.limits.body_seconds
-    stream = request.stream().__aiter__()
-    while True:
-        try:
-            async with asyncio.timeout(seconds):
-                piece = await anext(stream, None)
-        except TimeoutError:
-            raise Refused(408, f"nothing came for {seconds:g} s", code="timeout") from None
-        except ClientDisconnect:
-            raise Refused(400, "the client went away", code="disconnected") from None
-        if piece is None:
-            return
-        size += len(piece)
-        if size > most:
-            message = f"the documents are too large\n  expected: at most {most} bytes\n  do: send several requests"
-            raise Refused(413, message, code="request_too_large", headers={"Connection": "close"})
-        await asyncio.to_thread(file.write, piece)

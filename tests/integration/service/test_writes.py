@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from diptych import Collection, Registry
+from diptych import AdapterSpec, Collection, Registry, hookimpl
 from diptych.config import parse_config
 from diptych.service.application import application
 from diptych.service.limits import Limits
+from diptych.service.refusals import Refused
 from diptych.service.served import Served
+from diptych.service.writes import Writes
+from diptych.service.writing import populated
+from diptych.testing import fakes_plugin
 from serving import ANIMALS, animals, served, until
 
 LINES = {"Content-Type": "application/x-ndjson"}
+
+
+class Pictures:
+    """An adapter that says that it opens images."""
+
+    @staticmethod
+    @hookimpl
+    def diptych_register_adapters() -> list[AdapterSpec]:
+        factory = "diptych.testing.fakes:FakeDenseEncoder"
+        accepts = ("text", "image")
+        return [AdapterSpec(name="pictures", kind="dense", factory=factory, summary="for tests", accepts=accepts)]
 
 
 @pytest.fixture
@@ -139,3 +158,75 @@ def test_a_collection_that_is_not_there_yet_is_ready_for_its_first_documents(tmp
         with httpx.Client(base_url=url, timeout=60) as client:
             assert put(client, {"id": "a", "text": "an ape"})["new"] == 1
             assert found(client, "ape") == ["a"]
+
+
+def slowly(seconds: float, pauses: float) -> Iterator[bytes]:
+    """A document that comes byte by byte."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        yield b" "
+        time.sleep(pauses)
+
+
+def test_an_upload_that_comes_byte_by_byte_is_ended(collection: Collection, fakes: Registry) -> None:
+    limits = Limits(body_seconds=2.0)
+    with served(application(Served([collection], registry=fakes), writes=True, limits=limits)) as url:
+        answer = httpx.post(f"{url}/populate", content=slowly(60, 0.2), headers=LINES, timeout=60)
+        assert answer.status_code == 408
+        assert "too slowly" in answer.json()["error"]["message"]
+
+
+def test_a_disk_with_too_little_space_receives_no_documents(collection: Collection, fakes: Registry) -> None:
+    limits = Limits(spare=1 << 60)
+    with served(application(Served([collection], registry=fakes), writes=True, limits=limits)) as url:
+        answer = httpx.post(f"{url}/populate", content=b'{"id": "ape", "text": "an ape"}', headers=LINES, timeout=60)
+        assert answer.status_code == 507
+        assert "disk space" in answer.json()["error"]["message"]
+
+
+def test_writes_beyond_the_room_are_refused_before_they_are_received(collection: Collection, fakes: Registry) -> None:
+    app = application(Served([collection], registry=fakes), writes=True)
+    with served(app) as url, ExitStack() as held:
+        for _ in range(17):
+            held.enter_context(app.state.serving.writes.room())
+        assert httpx.post(f"{url}/populate", content=b"{}", headers=LINES, timeout=60).status_code == 429
+        held.close()
+        assert httpx.post(f"{url}/populate", content=b'{"id": "a", "text": "b"}', headers=LINES).status_code == 200
+
+
+def test_what_names_a_file_only_as_encoders_read_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    registry = Registry(fakes_plugin, Pictures, installed=False)
+    made = animals(tmp_path, registry, slots={"seen": {"adapter": "pictures"}}, search={})
+    row = {"id": "ape", "title": "an ape", "text": "eats figs"}
+    Path(made.handle.document_input(row["title"], row["text"])).touch()
+    with served(application(Served([made], registry=registry), writes=True)) as url:
+        answer = httpx.put(f"{url}/documents", json={"documents": [row]}, timeout=60)
+        assert answer.status_code == 400
+
+
+def test_a_write_under_way_ends_before_the_service_closes_its_collection(
+    collection: Collection, fakes: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    writes, begun, seen = Writes(), threading.Event(), []
+
+    def rows() -> Iterator[dict[str, str]]:
+        for number in range(100_000):
+            begun.set()
+            seen.append(number)
+            time.sleep(0.01)
+            yield {"id": str(number), "text": f"text {number}"}
+
+    async def run() -> None:
+        work = asyncio.create_task(writes.run(lambda: populated(collection, writes.until_stopped(rows()), {})))
+        await asyncio.to_thread(begun.wait, 60)
+        await asyncio.to_thread(writes.stop)
+        with pytest.raises(Refused, match="the service ends"):
+            await work
+        with pytest.raises(Refused, match="the service ends"):
+            await writes.run(lambda: None)
+
+    asyncio.run(run())
+    assert 0 < len(seen) < 100_000
+    collection.count()  # it is open, and nobody writes to it any more
+    collection.close()
