@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ TABLES = {"spaces", "models", "entries", "vectors"}
 KEYS = 500  # in one statement; SQLite before 3.32 takes 999
 TOUCH = 600  # seconds after which a use is noted again: a corpus read twice in a row is not written twice
 WAL_SHARE, WAL_MOST = 8, 16_000_000  # of the bytes allowed, what is left to the log beside the file
-PATIENCE = 200  # milliseconds to wait for others until the log can be emptied, while it has room
+PATIENCE = 200  # milliseconds to wait for others in one try to empty the log
+PAUSE = 0.005  # seconds between tries
 EVICTED = 32  # a clean-up frees at least this part of the file, so that not every write needs one
 VACUUMED = 64  # pages given back at a time
 Row = tuple[bytes, bytes]  # key, packed vector
@@ -242,16 +244,21 @@ class VectorTable:
 
         A process may be stopped for seconds within a read, which lasts microseconds otherwise.
         """
-        if self._logged() > self._log // 2 and not self._empty_log(self._timeout):
-            seconds = self._timeout / 1000
-            raise sqlite3.OperationalError(f"another process has kept the log of the cache in use for {seconds:g} s")
+        end = time.monotonic() + self._timeout / 1000
+        while self._logged() > self._log // 2 and not self._empty_log():
+            if time.monotonic() > end:
+                seconds = self._timeout / 1000
+                raise sqlite3.OperationalError(
+                    f"another process has kept the log of the cache in use for {seconds:g} s"
+                )
+            time.sleep(PAUSE)  # SQLite does not wait where another process is emptying the log at the same time
 
-    def _empty_log(self, patience: int = PATIENCE) -> bool:
-        """Bring the log into the file, waiting `patience` milliseconds for those who read; whether that was done.
+    def _empty_log(self) -> bool:
+        """Bring the log into the file, waiting a moment for those who read; whether that was done.
 
         SQLite's own way waits for nobody, so between several busy processes the log would grow for ever.
         """
-        self._base.execute(f"PRAGMA busy_timeout={patience}").fetchall()
+        self._base.execute(f"PRAGMA busy_timeout={PATIENCE}").fetchall()
         try:
             ((busy, _, _),) = self._base.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             return not busy
