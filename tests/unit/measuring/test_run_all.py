@@ -73,7 +73,7 @@ def test_a_result_is_current_for_its_own_command_and_commit_alone(tmp_path: Path
 def test_steps_are_picked_by_name_and_a_wrong_name_is_told(tmp_path: Path) -> None:
     assert [one.name for one in chosen(parsed(["--only", "query,encode"]))] == ["encode", "query"]
     assert "gpu" not in [one.name for one in chosen(parsed(["--skip", "gpu"]))]
-    with pytest.raises(SystemExit, match="no step 'gpus'; there are encode, "):
+    with pytest.raises(SystemExit, match="no step 'gpus'; there are start, encode, "):
         chosen(parsed(["--only", "gpus"]))
 
 

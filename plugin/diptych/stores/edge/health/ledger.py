@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
+import weakref
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,7 @@ class Ledger:
         points = int(opened.info().points_count)
         write_seal(shard, Seal(clean=False, last=last, points=points, files=sizes(shard)), durable=False)
         self._mark = (shard / MARK).open("wb", buffering=0)
+        weakref.finalize(self, self._mark.close)  # a shard whose folder was removed is never closed
         self._put(points)
         self.flushed()
 
