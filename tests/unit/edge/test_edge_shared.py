@@ -302,7 +302,7 @@ def test_without_unix_sockets_a_port_of_the_machine_answers_who_has_the_token(
         with closing(RemoteEdgeClient(address)) as remote:
             assert remote.count("c").count == 0
         assert httpx.get(f"{address.url}/collections").status_code == 403
-        assert httpx.get(f"{address.url}/collections", headers={"api-key": b"\xe9"}).status_code == 403
+        assert httpx.get(f"{address.url}/collections", headers={b"api-key": b"\xe9"}).status_code == 403
 
 
 def test_a_holder_that_does_not_answer_is_named(start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
