@@ -187,9 +187,10 @@ class Lease:
             self._write()
 
     def clear(self) -> None:
-        """No checkpoints any more: the work is done, and only clearing up is left."""
+        """Drop checkpoints and trials: the work is done, its storage is live, and only clearing up is left."""
         with self._lock:
             self.checkpoints.clear()
+            self.trials.clear()
 
     def forget(self) -> dict[str, None]:
         """No heartbeat any more; what the next update writes beside its change, so that it removes the lease too."""
