@@ -7,6 +7,8 @@ import time
 import weakref
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,8 @@ class Ledger:
         points = int(opened.info().points_count)
         write_seal(shard, Seal(clean=False, last=last, points=points, files=sizes(shard)), durable=False)
         self._mark = (shard / MARK).open("wb", buffering=0)
-        weakref.finalize(self, self._mark.close)  # a shard whose folder was removed is never closed
+        # A shard whose folder was removed is never closed. In a forked process the file is closed already.
+        weakref.finalize(self, _close, self._mark).atexit = False
         self._put(points)
         self.flushed()
 
@@ -99,6 +102,11 @@ class Ledger:
         body = struct.pack("<qq", self.last, points)
         self._mark.seek(0)
         self._mark.write(body + struct.pack("<I", zlib.crc32(body)))
+
+
+def _close(file: FileIO) -> None:
+    with suppress(OSError):
+        file.close()
 
 
 def read_mark(shard: Path) -> tuple[int, int] | None:
