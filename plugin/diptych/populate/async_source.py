@@ -26,7 +26,7 @@ async def populate_in_thread(populate: Callable[[Any], Result], documents: Any) 
     """
     cancelled = threading.Event()
     if isinstance(documents, AsyncIterable):
-        documents = _fetched(aiter(documents), asyncio.get_running_loop(), cancelled)
+        documents = _until(_fetched(aiter(documents), asyncio.get_running_loop(), cancelled), cancelled)
     elif isinstance(documents, Iterable) and not isinstance(documents, str | bytes | Mapping):
         documents = _watched(documents, cancelled)
     work = asyncio.ensure_future(asyncio.to_thread(populate, documents))
@@ -102,6 +102,7 @@ def _watched(documents: Iterable[object], cancelled: threading.Event) -> Iterabl
 
 
 def _until(documents: Iterable[object], cancelled: threading.Event) -> Iterator[object]:
+    """Yield the documents, and raise once the task is cancelled."""
     for document in documents:
         if cancelled.is_set():
             raise _stopped()
