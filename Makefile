@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-slow lint types tests bench versions docs clean
+.PHONY: demo test test-slow lint types tests bench versions docs site clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/debian/demo.py
@@ -40,6 +40,10 @@ versions: $(VENV)/.test
 
 docs: $(VENV)/.test
 	$(BIN)/python docs/generate.py
+
+# The documentation as a site in build/site; to read it with its search: python -m http.server -d build/site
+site: $(VENV)/.test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # The stamps are older than pyproject.toml exactly when something has to be installed again.
 $(VENV)/bin/python:

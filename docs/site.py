@@ -1,0 +1,174 @@
+"""Hooks of mkdocs: the start page from the README, links into the repository, pages with every public name."""
+
+from __future__ import annotations
+
+import ast
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[1]
+PROJECT = "project"  # the site's folder for files of the repository that are not under docs/
+LINK = re.compile(r"(?P<before>\[[^\]]*\]\()(?P<target>[^)#\s]+)(?P<after>[^)]*\))")
+ELSEWHERE = {"errors", "DiptychError"}  # names of `diptych` that the page of errors shows
+API = {
+    "diptych": ("diptych", ["diptych"], "What `import diptych` offers, besides the [errors](errors.md)."),
+    "errors": (
+        "Errors",
+        ["diptych.errors"],
+        "Every error is a `DiptychError` that says what, where, got, expected and what to do.",
+    ),
+    "integrations": (
+        "Integrations",
+        ["diptych_adapters.langchain", "diptych_adapters.llama_index", "diptych_adapters.haystack"],
+        "The classes for LangChain, LlamaIndex and Haystack. Each needs its extra.",
+    ),
+    "training": (
+        "Training",
+        ["diptych_training.losses", "diptych_training.samplers"],
+        "Losses and samplers for the trainers of sentence-transformers. They need the extra `train`.",
+    ),
+    "testing": (
+        "Test kit",
+        ["diptych.testing"],
+        "For authors of adapters: contract classes for pytest, checks and deterministic fakes.",
+    ),
+}
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Replace `folder/*.md` in the navigation by the pages of that folder, its README first."""
+    config.nav = _expanded(config.nav)
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the start page, the API pages and each file of the repository that a page links to."""
+    start = _moved((ROOT / "README.md").read_text(encoding="utf-8"), ROOT, "index.md")
+    files.append(File.generated(config, "index.md", content=start))
+    for name in API:
+        files.append(File.generated(config, f"reference/api/{name}.md", content=api_page(name)))
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    done: set[Path] = set()
+    while pages:
+        page = pages.pop()
+        for target in _outside(page) - done:
+            done.add(target)
+            text = target.read_text(encoding="utf-8")
+            if target.suffix == ".md":
+                pages.append(target)
+                text = _moved(text, target.parent, _uri(target))
+            files.append(File.generated(config, _uri(target), content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Point a page's links to files outside `docs/` at their copies in the site."""
+    if page.file.generated_by:
+        return markdown
+    source = ROOT / "docs" / page.file.src_uri
+    return _moved(markdown, source.parent, page.file.src_uri)
+
+
+def api_page(name: str) -> str:
+    """The Markdown of one page of the Python API, with a directive for each public name."""
+    title, modules, about = API[name]
+    lines = [f"# {title}", "", about, ""]
+    for module in modules:
+        if len(modules) > 1:
+            lines += [f"## `{module}`", ""]
+        lines += [f"::: {path}\n" for path in public_paths(module)]
+    return "\n".join(lines)
+
+
+def public_paths(module: str) -> list[str]:
+    """Where each name of a module's `__all__` is defined, read without importing it."""
+    base = next(ROOT / top for top in ("plugin", "adapters") if (ROOT / top / module.split(".")[0]).is_dir())
+    path = base.joinpath(*module.split("."))
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    origin = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    elsewhere = ELSEWHERE if module == "diptych" else set()
+    names = [name for name in _all(tree) if not name.startswith("__") and name not in elsewhere]
+    return [_defined(origin.get(name, f"{module}.{name}")) for name in names]
+
+
+def _all(tree: ast.Module) -> list[str]:
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
+            return list(ast.literal_eval(node.value))
+    return [node.name for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+
+
+def _defined(path: str) -> str:
+    """The same for a name that its module takes from another one."""
+    module, _, name = path.rpartition(".")
+    for top in ("plugin", "adapters"):
+        folder = ROOT.joinpath(top, *module.split("."))
+        if (folder / "__init__.py").is_file():
+            for node in ast.walk(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))):
+                if (
+                    isinstance(node, ast.ImportFrom)
+                    and node.module != module
+                    and any((a.asname or a.name) == name for a in node.names)
+                ):
+                    return _defined(f"{node.module}.{name}")
+    return path
+
+
+def _expanded(nav: Any) -> Any:
+    if isinstance(nav, dict):
+        return {title: _expanded(inner) for title, inner in nav.items()}
+    if isinstance(nav, list):
+        return [_expanded(inner) for inner in nav]
+    if isinstance(nav, str) and nav.endswith("/*.md"):
+        found = sorted(p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").glob(nav))
+        return sorted(found, key=lambda page: not page.endswith("README.md"))
+    return nav
+
+
+def _uri(path: Path) -> str:
+    """Where a file of the repository stands in the site."""
+    if path == ROOT / "README.md":
+        return "index.md"
+    docs = ROOT / "docs"
+    return (
+        path.relative_to(docs).as_posix()
+        if path.is_relative_to(docs)
+        else f"{PROJECT}/{path.relative_to(ROOT).as_posix()}"
+    )
+
+
+def _outside(page: Path) -> set[Path]:
+    """The files outside `docs/` that a page links to; a folder stands for its README."""
+    return {path for path in _targets(page) if not path.is_relative_to(ROOT / "docs") and path != ROOT / "README.md"}
+
+
+def _targets(page: Path) -> set[Path]:
+    links = (match["target"] for match in LINK.finditer(page.read_text(encoding="utf-8")))
+    found = {(page.parent / link).resolve() for link in links if "://" not in link}
+    return {path / "README.md" if path.is_dir() else path for path in found if path.exists()}
+
+
+def _moved(markdown: str, folder: Path, uri: str) -> str:
+    """A page's text with its links, which hold in `folder` of the repository, made for its place in the site."""
+
+    def link(match: re.Match[str]) -> str:
+        target = match["target"]
+        path = (folder / target).resolve()
+        if "://" in target or not path.exists():
+            return match[0]
+        path = path / "README.md" if path.is_dir() else path
+        return match["before"] + posixpath.relpath(_uri(path), posixpath.dirname(uri) or ".") + match["after"]
+
+    return LINK.sub(link, markdown)
