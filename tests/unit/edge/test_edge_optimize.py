@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,9 @@ from qdrant_client import models
 
 from diptych.errors import StoreError
 from diptych.stores.edge import EdgeClient, optimizer
+from diptych.stores.edge import shard as shards
+from diptych.stores.edge.health.copies import link_data, unlink_data
+from diptych.stores.edge.health.wal import allocated
 from diptych.stores.edge.optimize import STAGES
 
 Start = Callable[[str], subprocess.Popen[str]]
@@ -113,6 +117,73 @@ def test_each_write_during_the_run_is_replayed(many: EdgeClient) -> None:
     assert list(info.payload_schema) == ["i"]
     assert info.config.metadata == {"during": True}
     assert many.query_points("many", [1.0, 2.0, 3.0, 4.0], using="late").points[0].id == 5
+
+
+def vectors_of(client: EdgeClient) -> dict[object, Any]:
+    return {record.id: record.vector for record in content(client).values()}
+
+
+@pytest.mark.parametrize("appended", [1, 300])
+def test_vectors_written_during_the_run_are_right_though_it_shares_files(many: EdgeClient, appended: int) -> None:
+    def write(stage: str) -> None:
+        if stage == "optimizing":
+            many.upsert("many", [point(i) for i in range(3000, 3100)])
+            many.update_vectors("many", [models.PointVectors(id=i, vector=point(i + 9).vector or {}) for i in changed])
+        if stage == "replaying":
+            many.upsert("many", [point(i) for i in range(3100, 3200)])
+        states.append(vectors_of(many))
+
+    states: list[dict[object, Any]] = []
+    many.optimize("many")
+    many.delete("many", list(range(1000)))
+    many.upsert("many", [point(i) for i in range(2000, 2000 + appended)])  # a small segment stays as it is
+    changed = [*range(1500, 1550), *range(2000, 2000 + appended, 7)]
+    assert many.optimize("many", on_stage=write).result()
+    after = vectors_of(many)
+    assert states[-1] == after
+    assert states[1] == {**states[0], **{i: states[1][i] for i in [*range(3000, 3100), *changed]}}
+    assert after == {**states[1], **{i: after[i] for i in range(3100, 3200)}}
+    for identifier in (1500, 3000, 3199, *([2007] if appended > 7 else [])):
+        expected: Any = point(identifier + 9 if identifier in changed else identifier).vector
+        assert np.allclose(after[identifier]["d"], expected["d"], atol=1e-6)
+    path = many.path
+    many.close()
+    with EdgeClient(path) as again:
+        assert vectors_of(again) == after
+
+
+def test_a_copy_shares_vectors_until_it_is_written_to(many: EdgeClient, tmp_path: Path) -> None:
+    path = many.path
+    many.optimize("many")
+    many.upsert("many", [point(i) for i in range(2000, 2300)])
+    many.close()
+    source = next(path.glob("collections/*/shard-*"))
+    link_data(source, target := tmp_path / "copy")
+    both, one = allocated(tmp_path), allocated(source)
+    written = [found.relative_to(target) for found in target.glob("segments/*/*/vectors/chunk_*")]
+    if not (target / written[0]).samefile(source / written[0]):
+        pytest.skip("this file system has no hard links")
+    assert both < 2 * one
+    unlink_data(target)
+    assert not any((target / name).samefile(source / name) for name in written)
+    assert all((target / name).read_bytes() == (source / name).read_bytes() for name in written)
+    matrix = next(target.glob("segments/*/*/matrix.dat"))
+    assert matrix.samefile(source / matrix.relative_to(target))  # is never written to
+
+
+def test_writes_that_outrun_an_optimisation_are_slowed_down_but_not_held(many: EdgeClient) -> None:
+    took: list[float] = []
+
+    def write(stage: str) -> None:
+        if stage == "optimizing":
+            for large in range(3):
+                start = time.monotonic()
+                many.upsert("many", [point(large).model_copy(update={"payload": {"text": "x" * shards.JOURNAL}})])
+                took.append(time.monotonic() - start)
+
+    assert many.optimize("many", on_stage=write).result()
+    assert min(took[1:]) >= shards.PAUSE
+    assert [len((record.payload or {})["text"]) for record in many.retrieve("many", [0, 1, 2])] == [shards.JOURNAL] * 3
 
 
 @pytest.mark.parametrize("writing", [False, True])

@@ -12,7 +12,7 @@ from diptych.stores.edge.convert.config import dense_vectors, merged_hnsw
 from diptych.stores.edge.convert.indexes import index_infos
 from diptych.stores.edge.health.wal import SEGMENTS
 
-DELETED, DELETED_SHARE = 1000, 0.25
+DELETED, DELETED_SHARE = 1000, 0.2
 MORE = 1.5  # deleted points for each that the last optimisation has left
 INDEXING_THRESHOLD = 10_000  # kB of vectors in a segment from which Edge builds HNSW
 

@@ -22,7 +22,7 @@ from diptych.stores.edge import shard as shards
 from diptych.stores.edge.collection import EdgeCollection, new_shard_name
 from diptych.stores.edge.folders import remove
 from diptych.stores.edge.health import space
-from diptych.stores.edge.health.copies import copy_data
+from diptych.stores.edge.health.copies import link_data, unlink_data
 from diptych.stores.edge.health.inspection import Findings, begin
 from diptych.stores.edge.health.wal import allocated, log_end, newest_version, restart_log
 from diptych.stores.edge.shard import Journal
@@ -80,6 +80,7 @@ class Optimization:
 
     def _take_over(self, target: Path, journal: Journal) -> None:
         """Bring the EdgeShard in `target` up to date and put it in."""
+        unlink_data(target)
         if journal:
             _catch_up(target, journal)
         self._enter("exchanging")
@@ -149,8 +150,8 @@ def _start(folder: Path) -> subprocess.Popen[str]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a shard that is flushed, with an empty log."""
-    copy_data(source, target)
+    """Copy a shard that is flushed, with an empty log; its vectors are shared until something is written there."""
+    link_data(source, target)
     restart_log(target, max(log_end(source), newest_version(source) + 1))
 
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import RLock
+from threading import Condition, RLock
 from typing import Any, TypeVar
 
 import qdrant_edge as edge
@@ -17,8 +17,11 @@ from diptych.stores.edge.faults import PANICKED, reason, told
 from diptych.stores.edge.gate import Gate
 from diptych.stores.edge.health.inspection import REPAIR
 from diptych.stores.edge.health.ledger import Ledger, trim_log
+from diptych.stores.edge.health.wal import use_small_files
 
 Answer = TypeVar("Answer")
+JOURNAL, JOURNAL_SHARE = 1 << 20, 4  # bytes that a journal takes at once, and the part of the data if that is more
+PAUSE = 2.0  # seconds that a write waits at most while the journal is full
 
 
 class Shard:
@@ -32,6 +35,7 @@ class Shard:
         self._edge, self.collection, self.ledger = opened, collection, ledger
         self._gate, self._writes = Gate(), RLock()
         self._journal: Journal | None = None
+        self._journal_ends = Condition()
         self._open, self.writes = True, 0
 
     def read(self, ask: Callable[[Any], Answer]) -> Answer:
@@ -45,23 +49,30 @@ class Shard:
     def write(self, operation: Any, *, size: int = 0) -> bool:
         """Apply an operation of about `size` bytes. When this returns it is in Edge's write-ahead log.
 
-        Now and then it also flushes, and then returns True.
+        Now and then it also flushes, and then returns True. While an optimisation runs, writes that outrun it are
+        slowed down, or the disk would fill with what they replace.
 
         Raises:
             StoreFull: the disk has too little space for it.
         """
+        self._pace()
         with self._writes:
             if self._open:
                 self.ledger.admit(size)
             self.writes += 1
             if self._journal is not None:
-                self._journal.append(operation)
+                self._journal.append(operation, size)
             self._call(lambda opened: opened.update(operation), reading=False)
             self.ledger.acknowledge(self._edge)
             if not self.ledger.due():
                 return False
             self._tidy()
             return True
+
+    def _pace(self) -> None:
+        """Wait a little if the journal of an optimisation is full."""
+        with self._journal_ends:
+            self._journal_ends.wait_for(lambda: (journal := self._journal) is None or not journal.full, PAUSE)
 
     def flush(self) -> None:
         """Put into the segments what the write-ahead log holds, so that opening need not do it over."""
@@ -87,13 +98,15 @@ class Shard:
     def journaling(self, copy: Callable[[], None]) -> Iterator[Journal]:
         """Flush, `copy()` the folder while nobody writes, then record every write until the end."""
         with self._writes:
-            self._call(lambda opened: opened.flush(), reading=False)
+            self.flush()
             copy()
-            journal = self._journal = Journal()
+            journal = self._journal = Journal(max(JOURNAL, self.ledger.data // JOURNAL_SHARE))
         try:
             yield journal
         finally:
-            self._journal = None
+            with self._journal_ends:
+                self._journal = None
+                self._journal_ends.notify_all()
 
     def exchange(self, folder: Path, prepare: Callable[[], Any]) -> None:
         """Close the EdgeShard, which is in `folder`, and put the one that `prepare()` returns in its place.
@@ -139,21 +152,34 @@ class Shard:
             return act(self._edge)
 
 
+_LEAST = 1 << 10  # bytes that an operation counts for
+
+
 class Journal:
     """Writes in their order, to be done again on another EdgeShard.
 
     A refused write is kept too: Edge may have applied a part of it, and will apply and refuse the same again.
+
+    Args:
+        limit: bytes of operations from which it is full.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
         self._operations: deque[Any] = deque()
+        self._limit, self._size = limit, 0
 
     def __len__(self) -> int:
         return len(self._operations)
 
-    def append(self, operation: Any) -> None:
-        """Remember a write that is about to be done."""
+    @property
+    def full(self) -> bool:
+        """Whether more has been written than the optimisation should have to catch up with."""
+        return self._size >= self._limit
+
+    def append(self, operation: Any, size: int) -> None:
+        """Remember a write, of about `size` bytes, that is about to be done."""
         self._operations.append(operation)
+        self._size += size // 2 + _LEAST  # sizes are estimated at twice of what is likely
 
     def replay(self, opened: Any) -> None:
         """Do what is here now, and forget it."""
@@ -165,6 +191,7 @@ class Journal:
 
 def load(folder: Path, config: Any = None) -> Any:
     """The EdgeShard in `folder`, with other settings when `config` is given."""
+    use_small_files(folder)
     try:
         with contained(StoreDamaged, PANICKED, where=folder, do=REPAIR):
             return edge.EdgeShard.load(str(folder), config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from diptych.stores.edge.health.ledger import MARK
@@ -13,11 +14,38 @@ from diptych.stores.edge.health.wal import WAL
 
 _LEFT = shutil.ignore_patterns(WAL, f"{WAL}.*", "temp_segments", SEAL, MARK)
 _PIECE = 1 << 20
+_IMMUTABLE = "matrix.dat", "links.bin", "links_compressed.bin", "inverted_index.dat"  # written once, then only read
+_VECTORS = "vectors/chunk_*.mmap"  # of a segment that takes points: new vectors are appended
 
 
 def copy_data(source: Path, target: Path) -> None:
     """Copy segments and settings, without the log, the seal and the mark."""
     shutil.copytree(source, target, ignore=_LEFT, copy_function=copy_sparse)
+
+
+def link_data(source: Path, target: Path) -> None:
+    """The same for a shard that is only read until `unlink_data(target)`: the vectors are not copied but shared.
+
+    Meanwhile vectors may be appended in `source`, where the copied counts do not reach, or replaced by writes that
+    `target` is to get too. Where the file system cannot link, all is copied.
+    """
+    shutil.copytree(source, target, ignore=_LEFT, copy_function=_link)
+
+
+def unlink_data(target: Path) -> None:
+    """Give `target` its own copy of each shared file that is written to."""
+    for path in target.glob(f"segments/*/*/{_VECTORS}"):
+        if path.stat().st_nlink > 1:
+            copy_sparse(str(path), f"{path}.own")
+            Path(f"{path}.own").replace(path)
+
+
+def _link(source: str, target: str) -> str:
+    if os.path.basename(source) in _IMMUTABLE or Path(source).match(_VECTORS):
+        with suppress(OSError):
+            os.link(source, target)
+            return target
+    return copy_sparse(source, target)
 
 
 def copy_log(source: Path, target: Path) -> None:

@@ -20,7 +20,8 @@ from diptych.stores.edge.health.wal import WAL, BrokenLog, allocated, log_end, n
 
 MARK = "diptych-mark"
 PROBE = "diptych.probe"  # a payload field without an index, whose index is deleted: nothing changes but the last number
-FLUSH_BYTES, FLUSH_SECONDS = 8 << 20, 5.0
+FLUSH_BYTES, FLUSH_SECONDS = (1 << 20, 8 << 20), 5.0  # of the log; an eighth of the data within these bounds
+LOG_BYTES = 4 << 20  # of a flushed log; up to 3 files of 1 MB stay
 _MARK = struct.Struct("<qqI")  # the number of the last acknowledged operation, the points after it, a checksum of both
 
 
@@ -42,6 +43,7 @@ class Ledger:
     ) -> None:
         self.shard, self.last, self.sealed, self._free = shard, last, sealed, free
         self._first = last
+        self.data = 0  # bytes of the segments as of the last flush
         points = int(opened.info().points_count)
         write_seal(shard, Seal(clean=False, last=last, points=points, files=sizes(shard)), durable=False)
         self._mark = (shard / MARK).open("wb", buffering=0)
@@ -63,15 +65,17 @@ class Ledger:
         """Whether Edge should flush: only a flush reclaims the space of old payloads and of the log."""
         if time.monotonic() - self._time > FLUSH_SECONDS:
             return True
-        return allocated(self.shard / WAL) - self._log >= FLUSH_BYTES
+        return allocated(self.shard / WAL) - self._log >= self._allowed
 
     def flushed(self) -> None:
         """Note that Edge has flushed."""
         self._time, self._log = time.monotonic(), allocated(self.shard / WAL)
+        self.data = allocated(self.shard) - self._log
+        self._allowed = min(max(self.data // 8, FLUSH_BYTES[0]), FLUSH_BYTES[1])
 
     def overgrown(self) -> bool:
-        """Whether the log is larger than the data, as in small collections: Edge keeps 32 to 64 MB of log."""
-        return self._log > max(FLUSH_BYTES, allocated(self.shard) - self._log)
+        """Whether a flushed log should be restarted: it has files of 32 MB, or was given very large operations."""
+        return self._log > max(LOG_BYTES, self.data // 4)
 
     def changed_files(self) -> Iterator[str]:
         """Large files that are not as they were sealed, as long as nothing has been written since."""

@@ -15,11 +15,13 @@ import secrets
 import shutil
 from pathlib import Path
 
-from diptych.stores.edge.sidecar import sync_folder
+from diptych.stores.edge.sidecar import replace_file, sync_folder
 
 WAL, SEGMENTS = "wal", "segments"
 _NEW, _OLD = "wal.new", "wal.old"
 _MAGIC, _HEADER = b"wal\0", 8
+_CONFIG, _OPTIONS = "edge_config.json", "wal_options"
+_FILES = {"segment_capacity": 1 << 19, "segment_queue_len": 0, "retain_closed": 1}
 
 
 class BrokenLog(Exception):
@@ -86,6 +88,19 @@ def restart_log(shard: Path, first: int) -> None:
     shutil.rmtree(shard / _OLD, ignore_errors=True)
 
 
+def use_small_files(shard: Path) -> None:
+    """Have Edge begin a new file of the log after 512 kB, not 32 MB: it removes what was flushed only by whole files.
+
+    The shard is closed. A file that is there keeps its size until it is full or the log is restarted.
+    """
+    try:
+        config = json.loads((shard / _CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return  # Edge tells what is wrong with it
+    if isinstance(config, dict) and config.get(_OPTIONS) != _FILES:
+        replace_file(shard / _CONFIG, json.dumps({**config, _OPTIONS: _FILES}, ensure_ascii=False))
+
+
 def finish_restart(shard: Path) -> None:
     """Complete what a kill in `restart_log` left unfinished."""
     wal, new, old = (shard / name for name in (WAL, _NEW, _OLD))
@@ -97,14 +112,18 @@ def finish_restart(shard: Path) -> None:
 
 
 def allocated(folder: Path) -> int:
-    """Bytes that the files below take on disk; Edge's are mostly holes."""
-    total = 0
+    """Bytes that the files below take on disk; Edge's are mostly holes, and an optimisation shares some."""
+    total, shared = 0, set[tuple[int, int]]()
     for parent, _, names in os.walk(folder):
         for name in names:
             try:
                 found = os.stat(os.path.join(parent, name))
             except FileNotFoundError:  # Edge renames and removes files of its log
                 continue
+            if found.st_nlink > 1:
+                if (found.st_dev, found.st_ino) in shared:
+                    continue
+                shared.add((found.st_dev, found.st_ino))
             total += getattr(found, "st_blocks", -(-found.st_size // 512)) * 512
     return total
 
