@@ -218,22 +218,28 @@ class Collection(CollectionPopulate, Searching):
 
         return swap.apply(self.handle, self._wanted(config), options, progress=progress, stopped=stopped)
 
-    def rollback(self, *, why: str = "", anyway: bool = False) -> StepBack:
+    def rollback(self, *, why: str = "", anyway: bool = False, later: bool = False) -> StepBack:
         """Go back to what was live before the last cut-over, or give up a swap. See `diptych.swap.rollback`.
 
         Args:
             why: a word for the history.
             anyway: go back although a populate could not write the earlier vectors of some documents.
+            later: do not wait until the vectors of a swap that is given up can be dropped; see `finish`.
         """
         from diptych import swap
 
-        return swap.rollback(self.handle, why=why, anyway=anyway)
+        return swap.rollback(self.handle, why=why, anyway=anyway, later=later)
 
-    def finish(self) -> StepBack:
-        """Drop the vectors kept for a rollback. See `diptych.swap.finish`."""
+    def finish(self, *, later: bool = False) -> StepBack:
+        """Drop the vectors kept for a rollback. See `diptych.swap.finish`.
+
+        Args:
+            later: do not wait until a server has flushed all writes that name them; the next `finish`, `apply` or
+                `populate` drops them.
+        """
         from diptych import swap
 
-        return swap.finish(self.handle)
+        return swap.finish(self.handle, later=later)
 
     def status(self) -> Status:
         """What is live, being built and kept, and what was done. See `diptych.swap.status`."""

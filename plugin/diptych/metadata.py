@@ -7,6 +7,7 @@ Qdrant merges metadata key by key, so each writer has a key of its own and none 
 | `diptych` | creation, a swap's begin, cut-over, rollback, finish | slots, what is being built, history |
 | `diptych_search` | populate, and a cut-over | the search pipeline, for those who open the collection by name |
 | `diptych_behind_VECTOR` | populate | that it could not write this vector of an earlier generation |
+| `diptych_retired` | whoever changes the state | since when vectors are retired, which are to be dropped |
 | `diptych_apply` | the process that applies a swap | its lease and its checkpoints |
 | `diptych_drift_SLOT` | the process that applies a swap | the map through which the slot's queries go meanwhile |
 | `diptych_copy` | the process that makes a copy | whose copy the collection is, and how far it is |
@@ -36,6 +37,7 @@ What: TypeAlias = Literal[
     "finished",
 ]
 SEARCH, BEHIND, APPLY, COPY = f"{KEY}_search", f"{KEY}_behind_", f"{KEY}_apply", f"{KEY}_copy"
+RETIRED = f"{KEY}_retired"  # by vector; see stores.vector_names
 DRIFT = f"{KEY}_drift_"  # and a slot's name
 FORMAT = 2
 

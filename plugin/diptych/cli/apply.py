@@ -18,7 +18,7 @@ from diptych.cli.output import printable, stderr, stdout, write_json
 from diptych.cli.populate import from_cache, together
 from diptych.cli.progress import Bars, waiting
 from diptych.cli.session import Session
-from diptych.cli.swapping import ReEncodeOption, WhyOption, say, slots_to_encode, under_way, unjudged
+from diptych.cli.swapping import LaterOption, ReEncodeOption, WhyOption, say, slots_to_encode, under_way, unjudged
 from diptych.errors import GateFailed
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def apply(
         typer.Option("--bridge", help="The old encoder is gone: ask through a drift map where that measures well."),
     ] = False,
     why: WhyOption = "",
+    later: LaterOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -100,6 +101,7 @@ def apply(
         bridge=bridge,
         rate=rate,
         parallel=parallel,
+        later=later,
     )
     if no_judgements:
         wanted = unjudged(wanted)
@@ -210,6 +212,8 @@ def _who_asks(asking: Mapping[str, str], until: str = "") -> None:
 def _next(report: ApplyReport) -> Iterator[str]:
     if report.dropped:
         yield f"dropped: {', '.join(report.dropped)}"
+    if report.retired:
+        yield f"retired: {', '.join(report.retired)}; the next diptych finish, apply or populate drops it"
     if report.outcome == "cut over":
         yield "the old vectors are still updated; to undo: diptych rollback; to drop them: diptych finish"
     elif report.outcome == "measured":

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from diptych import interrupts
 from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
 from diptych.cli.output import stderr, stdout, write_json
+from diptych.cli.progress import waiting
 from diptych.cli.session import Session
-from diptych.cli.swapping import say
+from diptych.cli.swapping import RETIRED, LaterOption, say
 
 if TYPE_CHECKING:
     from diptych.swap import StepBack
@@ -21,22 +23,26 @@ def finish(
     config: ConfigOption = CONFIG,
     store: StoreOption = None,
     collection: CollectionOption = None,
+    later: LaterOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Drop the vectors kept from before the last cut-over, which frees their disk and memory and ends the way back.
 
-    Running it again does nothing.
+    A server must flush all writes that name them first: the command waits for three of its flush intervals. Ctrl-C
+    or --later leaves that to the next finish, apply or populate. Running it again does nothing.
 
     [dim]Examples:[/dim]
 
       diptych finish
 
+      diptych finish --later
+
       diptych finish --store http://localhost:6333 --collection packages
     """
     session: Session = context.obj
-    with session.stored(config, store, collection) as opened:
-        done = opened.finish()
+    with session.stored(config, store, collection) as opened, interrupts.resumable(RETIRED), waiting("finishing"):
+        done = opened.finish(later=later)
     if as_json:
         return write_json(dataclasses.asdict(done))
     say(stdout(), f"{done.collection}: {_sentence(done)}", "bold")
@@ -48,5 +54,7 @@ def finish(
 def _sentence(done: StepBack) -> str:
     if done.outcome == "nothing to finish":
         return "nothing to finish, no earlier vectors are kept"
+    if done.retired and not done.dropped:
+        return f"{done.outcome}, retired {', '.join(done.retired)}"
     dropped = ", ".join(done.dropped) or ("nothing" if done.warnings else "no vector, since none was kept")
     return f"{done.outcome}, dropped {dropped}"

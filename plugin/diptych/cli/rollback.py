@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from diptych import interrupts
 from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
 from diptych.cli.output import stderr, stdout, write_json
+from diptych.cli.progress import waiting
 from diptych.cli.session import Session
-from diptych.cli.swapping import WhyOption, say, stale_config
+from diptych.cli.swapping import RETIRED, LaterOption, WhyOption, say, stale_config
 
 
 def rollback(
@@ -22,6 +24,7 @@ def rollback(
         bool, typer.Option("--anyway", help="Go back even if a populate could not write documents there since.")
     ] = False,
     why: WhyOption = "",
+    later: LaterOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -39,7 +42,8 @@ def rollback(
     """
     session: Session = context.obj
     with session.stored(config, store, collection) as opened:
-        done = opened.rollback(why=why, anyway=anyway)
+        with interrupts.resumable(RETIRED), waiting("rolling back"):
+            done = opened.rollback(why=why, anyway=anyway, later=later)
         live = opened.handle.read().live
     if as_json:
         return write_json(dataclasses.asdict(done))

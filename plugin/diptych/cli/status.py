@@ -79,7 +79,11 @@ def _show(console: Console, found: Status, options: Options) -> None:
     for line in _what_next(found):
         say(console, line)
     if found.orphans:
-        say(stderr(), f"warning: no generation uses {', '.join(found.orphans)}; the next apply drops them", "yellow")
+        say(
+            stderr(),
+            f"warning: no generation uses {', '.join(found.orphans)}; the next finish, apply or populate drops them",
+            "yellow",
+        )
 
 
 def _state(own: VectorStatus) -> str:

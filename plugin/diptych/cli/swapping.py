@@ -25,6 +25,11 @@ ReEncodeOption: TypeAlias = Annotated[
     typer.Option("--re-encode", metavar="SLOT", help="Make this slot's vectors anew in any case; again for more."),
 ]
 WhyOption: TypeAlias = Annotated[str, typer.Option(metavar="TEXT", help="A word for the history.")]
+LaterOption: TypeAlias = Annotated[
+    bool,
+    typer.Option("--later", help="Leave the dropping of old vectors on a server to a later finish, apply or populate."),
+]
+RETIRED = "what was decided stands; old vectors are dropped by the next diptych finish, apply or populate"
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 KILO = 1000

@@ -20,7 +20,7 @@ from diptych.copying.rows import Header, document_row, point_row
 from diptych.copying.side import Side
 from diptych.errors import CopyError
 from diptych.handle import CollectionHandle
-from diptych.metadata import COPY
+from diptych.metadata import COPY, RETIRED
 from diptych.payloads import NATIVE, OWN, from_payload
 from diptych.populate.progress import Progress, Unwatched
 from diptych.populate.store import Store
@@ -90,7 +90,7 @@ def _header(handle: CollectionHandle, number: int, vectors: bool) -> Header:
         for name, schema in indexes.items()
     }
     settings = info.model_dump(mode="json")  # with nulls: their defaults are others
-    settings["config"]["metadata"] = {k: v for k, v in (info.config.metadata or {}).items() if k != COPY}
+    settings["config"]["metadata"] = {k: v for k, v in (info.config.metadata or {}).items() if k not in (COPY, RETIRED)}
     return Header(handle.name, number, True, settings, told)
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from diptych.config.wording import expectation
 from diptych.errors import CopyError
-from diptych.metadata import APPLY, COPY, Record
+from diptych.metadata import APPLY, COPY, RETIRED, Record
 
 
 class CopyRecord(Record):
@@ -72,8 +72,11 @@ def record_of(metadata: Mapping[str, Any], where: str) -> CopyRecord | None:
 
 
 def carried(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What a copy takes over of the source's metadata: all but who swaps there, and whose copy the source itself is."""
-    return {key: value for key, value in metadata.items() if key not in (APPLY, COPY) and value is not None}
+    """What a copy takes over of the source's metadata.
+
+    All but who swaps there, since when vectors are retired there, and whose copy the source itself is.
+    """
+    return {key: value for key, value in metadata.items() if key not in (APPLY, COPY, RETIRED) and value is not None}
 
 
 def hash_of(metadata: Mapping[str, Any]) -> str:

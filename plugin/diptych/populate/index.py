@@ -32,6 +32,10 @@ LOOKUP = 256  # documents whose hashes are asked for in one call, at most
 PIECES = 2  # of a chunk: one is encoded while one is uploaded. Larger pieces, sorted by length, leave less padding.
 
 
+class _Stale(Exception):
+    """A write was refused because other vectors are to be written by now."""
+
+
 class Indexer:
     """Skips unchanged documents and has the others encoded and uploaded; `encoded` counts vectors by slot."""
 
@@ -139,9 +143,12 @@ class Indexer:
         rows = self._accepted(targets, piece, outcomes)
         while True:
             ready = [(piece[row], self._point(targets, piece, outcomes, row)) for row in rows]
-            refused = [pair for batch in requests(ready) for pair in self._written(batch)]
-            if not self._store.looked(targets.refresh):
-                return self._settle(ready, refused)
+            try:
+                refused = [pair for batch in requests(ready) for pair in self._written(targets, batch)]
+                if not self._store.looked(targets.refresh):
+                    return self._settle(ready, refused)
+            except _Stale:
+                pass
             outcomes = self._completed(targets, piece, outcomes)
 
     def _completed(self, targets: Targets, piece: Sequence[Item], outcomes: Encoded) -> Encoded:
@@ -194,15 +201,21 @@ class Indexer:
         self._tally.new += len(written) - changed
         self._progress.advance("index", len(written))
 
-    def _written(self, batch: Sequence[Ready]) -> list[tuple[Item, str]]:
-        """Write the points; a request that is refused is halved until the points at fault are alone."""
+    def _written(self, targets: Targets, batch: Sequence[Ready]) -> list[tuple[Item, str]]:
+        """Write the points; a request that is refused is halved until the points at fault are alone.
+
+        Raises:
+            _Stale: it named a vector that is to be written no more, so the points are not at fault.
+        """
         try:
             self._store.upsert([point for _, point in batch])
         except Refused as refusal:
+            if self._store.looked(targets.refresh):
+                raise _Stale from refusal
             if len(batch) == 1:
                 return [(batch[0][0], reason_of(refusal.__cause__ or refusal))]
             middle = len(batch) // 2
-            return [*self._written(batch[:middle]), *self._written(batch[middle:])]
+            return [*self._written(targets, batch[:middle]), *self._written(targets, batch[middle:])]
         return []
 
     def _refuse(self, item: Item, reason: str) -> None:

@@ -32,6 +32,7 @@ from diptych.reports import PopulateReport
 from diptych.sampling import first_for, show
 from diptych.slots import Slot
 from diptych.stores.upkeep import optimized
+from diptych.stores.vector_names import drop_orphans, keeps_log
 from diptych.telling import watched
 from diptych.tenancy import scope
 from diptych.types import Document
@@ -134,6 +135,7 @@ class _Run:
             self._warnings.append("nothing was read: the source is empty")
         self._warn_of_drift(measure)
         self._optimize()
+        self._drop_retired()
 
     def compare(self, documents: Iterable[object]) -> None:
         """Read everything and count what `fill` would write and delete."""
@@ -276,6 +278,15 @@ class _Run:
             warning = optimized(self._handle.client, self._handle.name)
         if warning:
             self._warnings.append(warning)
+
+    def _drop_retired(self) -> None:
+        """Drop vectors that an earlier finish or apply has retired, where their wait is over."""
+        if not keeps_log(self._handle.client):
+            return
+        try:
+            drop_orphans(self._handle.client, self._handle.name, self._handle.read())
+        except Exception as error:
+            self._warnings.append(f"all is written, but retired vectors could not be dropped: {reason_of(error)}")
 
 
 def _calibrated(handle: CollectionHandle) -> dict[str, Slot]:

@@ -14,6 +14,7 @@ from diptych.opening import describes
 from diptych.phases import phase
 from diptych.populate.progress import Progress, Unwatched
 from diptych.stores.upkeep import optimized
+from diptych.stores.vector_names import Dropped, drop_orphans, generation_names
 from diptych.swap.asking import comparable, describe, query_side, switch
 from diptych.swap.begin import Beginning
 from diptych.swap.calibration import CorpusSample
@@ -24,9 +25,9 @@ from diptych.swap.gate import GateReport, Judged
 from diptych.swap.lease import Lease
 from diptych.swap.points import LivePoints
 from diptych.swap.reports import SHOWN, ApplyOptions, ApplyReport
-from diptych.swap.states import caught_up, changed_settings, cut_over, unused, write
+from diptych.swap.states import caught_up, changed_settings, cut_over, write
 from diptych.swap.trial import StorageTrial
-from diptych.swap.vectors import drop_all, drop_orphans, restore_shared
+from diptych.swap.vectors import restore_shared
 from diptych.telling import watched
 
 
@@ -58,14 +59,27 @@ def apply(
     """
 
     def work() -> ApplyReport:
+        given, event = options or ApplyOptions(), stopped or threading.Event()
         with Lease(handle.client, handle.name) as lease:
-            event = stopped or threading.Event()
-            return _Apply(handle, config, options or ApplyOptions(), lease, progress or Unwatched(), event).run()
+            report = _Apply(handle, config, given, lease, progress or Unwatched(), event).run()
+        return _cleared(handle, report, given, event)
 
     started, registry = time.time_ns(), handle.registry
     report = replace(watched(registry, handle.name, "swap", work), started=started)
     failures = registry.tell("diptych_after_swap", report)
     return replace(report, warnings=(*report.warnings, *failures)) if failures else report
+
+
+def _cleared(
+    handle: CollectionHandle, report: ApplyReport, options: ApplyOptions, stopped: threading.Event
+) -> ApplyReport:
+    """Drop what could not be dropped at once. Others may swap meanwhile: names that are retired are not used again."""
+    wait = not options.later and not stopped.is_set()
+    if not report.retired or not wait:
+        return report
+    left = drop_orphans(handle.client, handle.name, handle.read(), wait=True, stopped=stopped)
+    dropped = tuple(dict.fromkeys((*report.dropped, *generation_names(left.dropped))))
+    return replace(report, dropped=dropped, retired=generation_names(left.waiting))
 
 
 class _Apply:
@@ -83,6 +97,7 @@ class _Apply:
         self._handle, self._config, self._options, self._lease = handle, config, options, lease
         self._progress, self._stopped = progress, stopped
         self._started, self._warnings = time.perf_counter(), list[str]()
+        self._left = Dropped()
         retries = handle.populate_config.retries
         self._points = LivePoints(handle.client, handle.name, retries=retries, stopped=stopped)
         self._judged = options.judged or Judged.of(config.evaluate)
@@ -145,7 +160,7 @@ class _Apply:
         """Changes that make no vectors; points that lack a vector get it, and vectors that a kill left over go."""
         self._filling.repair(metadata, metadata.live)
         self._lease.clear()  # of checkpoints that a kill after a cut-over left
-        drop_orphans(self._handle.client, self._handle.name, metadata)
+        self._clear()
         search = self._config.search.model_dump(mode="json")
         changed = [change for change in found if change.action != "keep"]
         if not changed and search == metadata.search:
@@ -213,9 +228,12 @@ class _Apply:
         self._lease.clear()  # it stays until all is cleared up: the next swap must not begin in between
         self._handle.install(after)
         self._filling.repair(after, after.live)  # of populates that looked just before
-        dropped = drop_all(client, name, unused(before, after).values())
-        drop_orphans(client, name, after)
-        return self._report("cut over", gate, dropped)
+        self._clear()
+        return self._report("cut over", gate)
+
+    def _clear(self) -> None:
+        """Drop at once what can be."""
+        self._left = drop_orphans(self._handle.client, self._handle.name, self._handle.read())
 
     def _told(self) -> dict[str, object]:
         """What is shown beside a gate that failed."""
@@ -228,7 +246,7 @@ class _Apply:
         if warning:
             self._warnings.append(warning)
 
-    def _report(self, outcome: str, gate: GateReport | None = None, dropped: tuple[str, ...] = ()) -> ApplyReport:
+    def _report(self, outcome: str, gate: GateReport | None = None) -> ApplyReport:
         left = self._filling.filled.left
         return ApplyReport(
             collection=self._handle.name,
@@ -240,7 +258,8 @@ class _Apply:
             missing=len(left),
             gate=gate,
             asking=self._filling.asking,
-            dropped=dropped,
+            dropped=generation_names(self._left.dropped),
+            retired=generation_names(self._left.waiting),
             seconds=time.perf_counter() - self._started,
             warnings=(*self._warnings, *(self._handle.cache.take_warnings() if self._handle.cache else ())),
         )

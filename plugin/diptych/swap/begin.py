@@ -16,12 +16,13 @@ from diptych.populate.progress import Progress, Unwatched
 from diptych.populate.statistics import summed
 from diptych.protocols import Calibrated, Statistics
 from diptych.slots import Slot
+from diptych.stores.vector_names import drop_orphans, orphans
 from diptych.swap.changes import ENCODES, Change, fingerprint
 from diptych.swap.points import LivePoints
 from diptych.swap.second import CannotAddVectors, provide
 from diptych.swap.source import SourceDocuments, document_of
 from diptych.swap.states import begun, intended, write
-from diptych.swap.vectors import create, drop_orphans, empty, orphans, taken
+from diptych.swap.vectors import create, empty, taken
 
 PAGE = 256  # documents read at once to measure the corpus
 
@@ -46,9 +47,11 @@ class Beginning:
         others, are dropped here the next time.
         """
         handle, config = self.handle, self.config
-        drop_orphans(handle.client, handle.name, metadata)
-        left = orphans(handle.client, handle.name, metadata)  # what an old server cannot drop
-        target = {c.name: self._target(c, self._number(c, metadata, left)) for c in self.changes if c.slot is not None}
+        reusable = drop_orphans(handle.client, handle.name, metadata).kept  # an old server cannot drop them
+        left = orphans(handle.client, handle.name, metadata)  # those, and what must not be dropped yet
+        target = {
+            c.name: self._target(c, self._number(c, metadata, reusable)) for c in self.changes if c.slot is not None
+        }
         building = {c.name: target[c.name] for c in self.changes if c.action in ENCODES}
         for change in self.changes:
             if change.slot is not None:
@@ -102,18 +105,18 @@ class Beginning:
             create(handle.client, handle.name, slot, handle.registry, retrieved)
         return handle.read()
 
-    def _number(self, change: Change, metadata: CollectionMetadata, left: Collection[str]) -> int:
+    def _number(self, change: Change, metadata: CollectionMetadata, reusable: Collection[str]) -> int:
         """The slot's next number; of a vector that is to be made, the next whose name is free."""
         number, slot = metadata.numbers.get(change.name, 0) + 1, change.slot
-        while slot is not None and change.action in ENCODES and self._taken(slot, number, left):
+        while slot is not None and change.action in ENCODES and self._taken(slot, number, reusable):
             number += 1
         return number
 
-    def _taken(self, slot: Slot, number: int, left: Collection[str]) -> bool:
+    def _taken(self, slot: Slot, number: int, reusable: Collection[str]) -> bool:
         name, client = vector_name(slot.name, slot.kind, number), self.handle.client
         first = Prefix.of(name, storage_of(slot.config))
         names = [name, first.vector] if first else [name]
-        return any(own not in left and taken(client, self.handle.name, own, slot.kind) for own in names)
+        return any(own not in reusable and taken(client, self.handle.name, own, slot.kind) for own in names)
 
     def _target(self, change: Change, number: int) -> Generation:
         """The generation that the slot shall have after the cut-over."""

@@ -27,6 +27,7 @@ class ApplyOptions:
         gate: whether the gate decides; False cuts over, or changes settings, whatever it says.
         cut_over: False stops before it: new vectors are there, and the old ones answer; settings are as they were.
         rate, parallel: instead of the config's.
+        later: do not wait until vectors that nothing needs any more can be dropped, see `finish`.
     """
 
     why: str = ""
@@ -39,6 +40,7 @@ class ApplyOptions:
     cut_over: bool = True
     rate: int | None = None
     parallel: bool | None = None
+    later: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class ApplyReport:
         gate: what the gate measured; None where there was nothing to compare.
         asking: by slot, which other encoder made the queries until the cut-over, whether through a drift map, and why.
         dropped: vectors that nothing needs any more.
+        retired: such vectors that are still to be dropped, by the next finish, apply or populate.
         seconds: the whole run.
         warnings: what to look at.
         started: when it began, in nanoseconds since 1970; 0 is unknown.
@@ -72,6 +75,7 @@ class ApplyReport:
     gate: GateReport | None = None
     asking: Mapping[str, str] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
+    retired: tuple[str, ...] = ()
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
     started: int = 0

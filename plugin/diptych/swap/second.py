@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qdrant_client import models
-from qdrant_client.http.exceptions import UnexpectedResponse
 
 from diptych.copying import copy_collection
 from diptych.copying.base import Base
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
 BATCH = 256
-_NO_SUCH_CALL = {404, 405, 501}
 
 
 class CannotAddVectors(StoreUnsupported):
@@ -50,15 +48,6 @@ class Second:
             f"this server cannot add a vector to a collection: {self.alias!r} serves {self.now!r} now, a copy of "
             f"{self.before!r}, which is kept; delete it with the Qdrant client when you need it no more"
         )
-
-
-def too_old(error: BaseException) -> bool:
-    """Whether a call to create or delete a vector's name failed because the server does not know such calls."""
-    if isinstance(error, UnexpectedResponse):  # a collection that is not there is said in words, a route is not
-        return error.status_code in _NO_SUCH_CALL and b"exist" not in (error.content or b"")
-    code = getattr(error, "code", None)  # of gRPC, which has no types
-    name = getattr(code(), "name", "") if callable(code) else ""
-    return isinstance(error, NotImplementedError) or name == "UNIMPLEMENTED"
 
 
 def provide(client: QdrantBase, alias: str, extra: Extra, *, rate: float | None = None, progress: Progress) -> Second:

@@ -10,18 +10,23 @@ from diptych.errors import SwapError
 from diptych.keeping import behind_key, metadata_payload, raw_metadata
 from diptych.metadata import DRIFT, Asking, CollectionMetadata, Event, Generation, State, Swap, What
 from diptych.protocols import Kind
+from diptych.stores.vector_names import retirement_dates
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
 
 def write(client: QdrantBase, name: str, metadata: CollectionMetadata, more: Mapping[str, Any] | None = None) -> None:
-    """Put the metadata in place, with other keys in the same call; drift maps that it does not use go."""
+    """Put the metadata in place, with other keys in the same call; drift maps that it does not use go.
+
+    Names that it no longer needs are retired by the same call.
+    """
     kept = raw_metadata(client, name)  # an apply that was killed may have left some
     used = {asking.drift for asking in metadata.live.asking.values()}
     idle = dict.fromkeys(key for key in kept if key.startswith(DRIFT) and key not in used)
     # Every QdrantBase takes it; the base class only says **kwargs.
-    client.update_collection(name, metadata={**metadata_payload(metadata), **idle, **(more or {})})
+    dates = retirement_dates(client, name, metadata, kept)
+    client.update_collection(name, metadata={**metadata_payload(metadata), **idle, **dates, **(more or {})})
 
 
 def intended(metadata: CollectionMetadata, vectors: Mapping[str, Kind]) -> CollectionMetadata:

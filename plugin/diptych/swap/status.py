@@ -7,10 +7,10 @@ from typing import Literal, TypeAlias
 
 from diptych.handle import CollectionHandle
 from diptych.metadata import CollectionMetadata, Event, Generation
+from diptych.stores.vector_names import orphans
 from diptych.swap.asking import told
 from diptych.swap.gate_coverage import coverage
 from diptych.swap.lease import read_lease
-from diptych.swap.vectors import orphans
 
 Role: TypeAlias = Literal["live", "building", "kept"]
 
@@ -57,7 +57,8 @@ class Status:
     Args:
         vectors: the live ones, then those being built, then those kept.
         swap: the swap under way; None without.
-        orphans: vectors that diptych made and nothing needs, left by a kill; the next apply drops them.
+        orphans: vectors that diptych made and nothing needs, retired or left by a kill; the next finish, apply or
+            populate drops them.
         history: what was done, oldest first.
     """
 

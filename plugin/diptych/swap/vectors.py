@@ -1,4 +1,4 @@
-"""Physical vectors of a live collection: created, changed, dropped, and how to find points that lack one."""
+"""Physical vectors of a live collection: created, changed, emptied, and how to find points that lack one."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from qdrant_client import models
 from diptych.config.models import Stored, VectorStorage
 from diptych.creation import named_params
 from diptych.making import slot_config
-from diptych.metadata import CollectionMetadata, Generation, State
+from diptych.metadata import Generation, State
 from diptych.params import changeable
 from diptych.protocols import Kind
 from diptych.registry import Registry
 from diptych.slots import Slot
-from diptych.swap.second import CannotAddVectors, fits, too_old
+from diptych.stores.vector_names import existing, too_old
+from diptych.swap.second import CannotAddVectors, fits
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -23,29 +24,6 @@ if TYPE_CHECKING:
     from diptych.handle import CollectionHandle
 
 PAGE = 1000  # points read at once
-
-
-def existing(client: QdrantBase, name: str) -> set[str]:
-    """The names of all vectors of the collection; "" is the unnamed one."""
-    params = client.get_collection(name).config.params
-    dense = params.vectors
-    named = set(dense) if isinstance(dense, dict) else ({""} if dense is not None else set())
-    return named | set(params.sparse_vectors or {})
-
-
-def orphans(client: QdrantBase, name: str, metadata: CollectionMetadata) -> dict[str, Kind]:
-    """Vectors and payload keys that diptych made and that no state needs, left by a kill; with a kind to drop them by.
-
-    Only what the metadata names: vectors of the same form may be a user's own.
-    """
-    there = existing(client, name) | client.get_collection(name).payload_schema.keys()
-    return {v: kind for v, kind in metadata.leftover.items() if v in there and v not in metadata.needed()}
-
-
-def drop_orphans(client: QdrantBase, name: str, metadata: CollectionMetadata) -> tuple[str, ...]:
-    """Drop the vectors that no state needs; which ones could be dropped."""
-    found = sorted(orphans(client, name, metadata).items())
-    return tuple(vector for vector, kind in found if drop(client, name, vector, kind))
 
 
 def taken(client: QdrantBase, name: str, vector: str, kind: Kind) -> bool:
@@ -151,30 +129,6 @@ def restore_shared(handle: CollectionHandle, before: State, after: State) -> Non
         then = before.slots.get(name)
         if then is not None and then.vector == own.vector and then.storage != own.storage:
             restore(handle.client, handle.name, slot_config(own).storage, then)
-
-
-def drop_all(client: QdrantBase, name: str, generations: Iterable[Generation]) -> tuple[str, ...]:
-    """Drop all vectors of these generations; which could be dropped, each generation by the name of its own."""
-    return tuple(own.vector for own in generations if all(drop(client, name, v, own.kind) for v in own.vectors[::-1]))
-
-
-def drop(client: QdrantBase, name: str, vector: str, kind: Kind) -> bool:
-    """Drop a vector from the collection and all its points; False where the server is too old for that.
-
-    There it stays as it is until the next swap makes a second collection without it. Emptied it would still be
-    searched, and found empty without an error, by a process that has not followed the cut-over yet.
-    """
-    if kind == "text_index":
-        client.delete_payload(name, [vector], points=models.Filter())
-        client.delete_payload_index(name, vector)  # last: it shows that there is something to drop
-    elif vector in existing(client, name):
-        try:
-            client.delete_vector_name(name, vector)
-        except Exception as error:
-            if not too_old(error):
-                raise
-            return False
-    return True
 
 
 def empty(client: QdrantBase, name: str, vectors: Iterable[str]) -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from diptych.errors import DiptychError, SwapError
 from diptych.handle import CollectionHandle
 from diptych.metadata import CollectionMetadata
 from diptych.populate.aside import reason_of
+from diptych.stores.vector_names import drop_orphans, generation_names
 from diptych.swap.gate_coverage import coverage
 from diptych.swap.lease import Lease
-from diptych.swap.states import abandoned, caught_up, finished, rolled_back, unused, write
+from diptych.swap.states import abandoned, caught_up, finished, rolled_back, write
 from diptych.swap.trial import StorageTrial
-from diptych.swap.vectors import drop_all, drop_orphans, restore_shared
+from diptych.swap.vectors import restore_shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class StepBack:
         outcome: `rolled back`, `abandoned`, `finished`, or `nothing to finish` when no earlier vectors were kept.
         live: what answers now, by slot.
         dropped: vectors that were dropped.
+        retired: vectors that are no longer written, and still to be dropped by the next finish, apply or populate.
         warnings: what to look at, such as points that what answers now does not find.
     """
 
@@ -33,10 +35,18 @@ class StepBack:
     outcome: str
     live: dict[str, str]
     dropped: tuple[str, ...] = ()
+    retired: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
-def rollback(handle: CollectionHandle, *, why: str = "", anyway: bool = False) -> StepBack:
+def rollback(
+    handle: CollectionHandle,
+    *,
+    why: str = "",
+    anyway: bool = False,
+    later: bool = False,
+    stopped: threading.Event | None = None,
+) -> StepBack:
     """Give up the swap under way, or go back to what was live before the last cut-over: one update, nothing is encoded.
 
     A second rollback goes forward again. Where this handle has loaded encoders it loads those that will answer first,
@@ -45,6 +55,7 @@ def rollback(handle: CollectionHandle, *, why: str = "", anyway: bool = False) -
     Args:
         why: a word for the history.
         anyway: go back although a populate could not write the earlier vectors of documents that came since.
+        later, stopped: as of `finish`, for the vectors of a swap that is given up.
 
     Raises:
         ApplyRunning: a process is applying a swap just now.
@@ -57,14 +68,23 @@ def rollback(handle: CollectionHandle, *, why: str = "", anyway: bool = False) -
             after, outcome = abandoned(before, why), "abandoned"
         else:
             after, outcome = rolled_back(before, handle.name, why, anyway=anyway), "rolled back"
-        return _done(handle, before, after, outcome, lease)
+        warnings = _done(handle, before, after, lease)
+    return _cleared(handle, outcome, later or outcome != "abandoned", stopped, warnings)
 
 
-def finish(handle: CollectionHandle) -> StepBack:
+def finish(handle: CollectionHandle, *, later: bool = False, stopped: threading.Event | None = None) -> StepBack:
     """Drop the vectors of the previous generation; from then on populates write only the live ones.
 
-    Running it again is harmless: the outcome is then `nothing to finish`, or `finished` when a killed run had left
-    vectors to drop.
+    On a server the vectors are retired at once and dropped three flush intervals of the collection later: a crash in
+    between would lose documents (see `diptych.stores.vector_names`). Killed or stopped in that wait, the next finish,
+    apply or populate drops them.
+
+    Running it again is harmless: the outcome is then `nothing to finish`, or `finished` when there were vectors left
+    to drop.
+
+    Args:
+        later: do not wait; the vectors are dropped by a later finish, apply or populate.
+        stopped: ends the wait.
 
     Raises:
         ApplyRunning: another process is applying a swap.
@@ -73,31 +93,40 @@ def finish(handle: CollectionHandle) -> StepBack:
     with Lease(handle.client, handle.name) as lease:
         before = handle.read()
         StorageTrial(handle, lease, threading.Event()).put_back_after_a_kill(before)
-        dropped = drop_orphans(handle.client, handle.name, before)
-        if before.previous is not None:
-            return _done(handle, before, finished(before), "finished", lease)
-        if before.swap is not None:
+        if before.previous is None and before.swap is not None:
             raise SwapError(
                 "there is nothing to finish: the swap under way has not cut over yet",
                 where=f"collection {handle.name!r}",
                 got="no earlier vectors are kept",
                 do="cut over first: diptych apply; or give the swap up: diptych rollback",
             )
-        return StepBack(handle.name, "finished" if dropped else "nothing to finish", _encoders(before), dropped)
+        warnings = _done(handle, before, finished(before), lease) if before.previous is not None else ()
+    done = _cleared(handle, "finished", later, stopped, warnings)
+    if before.previous is None and not (done.dropped or done.retired):
+        return replace(done, outcome="nothing to finish")
+    return done
 
 
 def _done(
-    handle: CollectionHandle, before: CollectionMetadata, after: CollectionMetadata, outcome: str, lease: Lease
-) -> StepBack:
+    handle: CollectionHandle, before: CollectionMetadata, after: CollectionMetadata, lease: Lease
+) -> tuple[str, ...]:
+    """Change the state; what to look at then."""
     _load(handle, after)
     then = before.swap.target if before.swap else before.live  # an apply may have been killed while it cut over
     restore_shared(handle, then, after.live)  # before the state says so, since a kill after that leaves it so
     write(handle.client, handle.name, after, {**caught_up(before, after), **lease.forget()})
     handle.install(after)
-    needless = unused(before, after)
-    dropped = drop_all(handle.client, handle.name, needless.values())
-    warnings = (*_gaps(handle, before, after), *_kept(needless.keys() - set(dropped)))
-    return StepBack(handle.name, outcome, _encoders(after), dropped, warnings)
+    return tuple(_gaps(handle, before, after))
+
+
+def _cleared(
+    handle: CollectionHandle, outcome: str, later: bool, stopped: threading.Event | None, warnings: tuple[str, ...]
+) -> StepBack:
+    """Drop what is needed no more, once that is safe. It needs no lease: nothing that is retired is ever used again."""
+    after = handle.read()
+    left = drop_orphans(handle.client, handle.name, after, wait=not later, stopped=stopped)
+    dropped, retired = generation_names(left.dropped), generation_names(left.waiting)
+    return StepBack(handle.name, outcome, _encoders(after), dropped, retired, (*warnings, *left.lines()))
 
 
 def _encoders(metadata: CollectionMetadata) -> dict[str, str]:
@@ -141,9 +170,3 @@ def _gaps(handle: CollectionHandle, before: CollectionMetadata, after: Collectio
                 f"slot {name!r} does not find {found.missing:,} of {found.points:,} points, which have no "
                 f"{own.vector!r}; to fill them, put the live encoders into the config and run diptych apply"
             )
-
-
-def _kept(vectors: Collection[str]) -> Iterator[str]:
-    if vectors:
-        names = ", ".join(sorted(vectors))
-        yield f"this server cannot drop a vector: {names} stays until the next swap makes a collection without it"

@@ -16,8 +16,8 @@ from diptych.handle import CollectionHandle
 from diptych.metadata import APPLY
 from diptych.populate import Progress
 from diptych.specs import AdapterSpec
+from diptych.stores.vector_names import existing
 from diptych.swap import ApplyOptions
-from diptych.swap.vectors import existing
 from diptych.testing.fakes import FakeCalibratedEncoder, FakeDenseEncoder
 from diptych.types import Document, Floats
 

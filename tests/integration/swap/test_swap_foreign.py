@@ -15,8 +15,8 @@ from qdrant_client.client_base import QdrantBase
 from diptych import Collection, Registry
 from diptych.adopt import adopt
 from diptych.handle import CollectionHandle
+from diptych.stores.vector_names import existing
 from diptych.swap import ApplyOptions
-from diptych.swap.vectors import existing
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document
 

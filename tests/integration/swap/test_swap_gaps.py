@@ -14,7 +14,8 @@ from qdrant_client.client_base import QdrantBase
 from diptych import Collection, Registry
 from diptych.errors import ApplyRunning, GateFailed, SwapError
 from diptych.payloads import point_id
-from diptych.swap import ApplyOptions, vectors
+from diptych.stores import vector_names
+from diptych.swap import ApplyOptions
 from diptych.swap.gate import run_gate
 from diptych.swap.points import LivePoints
 from diptych.swap.source import SourceDocuments
@@ -177,16 +178,16 @@ def test_no_swap_begins_while_another_still_clears_up_after_its_cut_over(
     first.populate(corpus(20))
     second = opened(client)
     first.apply(config({"dense": OTHER}))
-    drop, refused = vectors.drop_all, list[str]()
+    drop, refused = vector_names.drop_orphans, list[str]()
 
-    def between(*given: Any) -> tuple[str, ...]:
+    def between(*given: Any) -> vector_names.Dropped:
         with pytest.raises(ApplyRunning) as told:
             second.apply(config({"dense": DENSE}))
         refused.append(told.value.what)
         return drop(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(APPLYING, "drop_all", between)
+        patch.setattr(APPLYING, "drop_orphans", between)
         assert first.apply(config({"dense": THIRD})).outcome == "cut over"
     assert refused == ["a swap is being applied to the collection already"]
     assert second.apply(config({"dense": DENSE})).outcome == "cut over"

@@ -25,6 +25,7 @@ from diptych.protocols import Calibrated, Fingerprint
 from diptych.registry import Registry
 from diptych.slots import Slot
 from diptych.specs import AdapterSpec
+from diptych.stores import vector_names
 from diptych.stores.edge import EdgeClient
 from diptych.swap import vectors
 from diptych.testing import FakeDenseEncoder, fakes_plugin
@@ -158,7 +159,7 @@ class Swapping:
         inputs = [Reading().of(document.title, document.text) for document in self.documents]
         statistics = slot.encoder.measure(inputs) if isinstance(slot.encoder, Calibrated) else None
         made = slot.generation = slot.describe(number=number, vector=vector, reading=Reading(), statistics=statistics)
-        vectors.drop(client, self.handle.name, vector, slot.kind)  # of a state that was tried before
+        vector_names.drop(client, self.handle.name, vector, slot.kind)  # of a state that was tried before
         vectors.create(client, self.handle.name, slot, registry, (name,))
         self._fill(slot, vector, inputs, skip)
         return made

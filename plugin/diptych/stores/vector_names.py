@@ -1,0 +1,280 @@
+"""Names of vectors that nothing needs: retired first, and dropped once no write that names them can be replayed.
+
+After a crash a Qdrant server replays the end of its log and checks each operation against the vectors that the
+collection has by then. One that names a vector dropped since is declined, with all that it says of other vectors and
+of payloads: documents that were acknowledged are lost. So a name that the metadata no longer lists is *retired*.
+Writers look at the metadata after each write, and write again without a name that was retired meanwhile. Only when
+every shard must have flushed what was written before, the name is dropped.
+
+Embedded stores flush before they drop a name, and local mode has no log: both drop at once.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import UnexpectedResponse
+
+from diptych.keeping import raw_metadata
+from diptych.metadata import RETIRED, CollectionMetadata, Record
+from diptych.phases import phase
+from diptych.protocols import Kind
+from diptych.stores.local import is_local
+from diptych.stores.versions import server_version
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+# A write waits at most one interval for a flush to begin, and that flush is confirmed one interval later. The third is
+# for a flush that takes longer. Trials on 1.18.3 and 1.19.0: docs/stores.md.
+FLUSHES = 3
+LEAST = 1.0  # seconds that an interval counts at least
+SKEW = 60.0  # seconds by which the clocks of two machines may differ
+LOOK = 1.0  # seconds between two looks at the shards
+PATIENCE = 120.0  # seconds in which shards that are moved or recovered must come to rest
+DROPS = (1, 18)  # the first server that can drop a name
+_NO_SUCH_CALL = {404, 405, 501}
+
+
+class Retirement(Record):
+    """Since when a name is retired, and by whose clock."""
+
+    at: str
+    clock: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What became of names that nothing needs.
+
+    Args:
+        dropped: these are gone.
+        waiting: these are retired, and to be dropped later.
+        kept: these this server cannot drop.
+        why: what the waiting ones wait for.
+    """
+
+    dropped: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    why: str = ""
+
+    def lines(self) -> tuple[str, ...]:
+        """A sentence for what is still there."""
+        found = []
+        if self.waiting:
+            names = ", ".join(sorted(self.waiting))
+            found.append(
+                f"{names}: retired, no longer written; {self.why}. The next diptych finish, apply or populate drops it"
+            )
+        if self.kept:
+            names = ", ".join(sorted(name or "the unnamed vector" for name in self.kept))
+            found.append(
+                f"this server cannot drop a vector: {names} stays until the next swap makes a collection without it"
+            )
+        return tuple(found)
+
+
+def existing(client: QdrantBase, name: str) -> set[str]:
+    """The names of all vectors of the collection; "" is the unnamed one."""
+    params = client.get_collection(name).config.params
+    dense = params.vectors
+    named = set(dense) if isinstance(dense, dict) else ({""} if dense is not None else set())
+    return named | set(params.sparse_vectors or {})
+
+
+def orphans(client: QdrantBase, name: str, metadata: CollectionMetadata) -> dict[str, Kind]:
+    """Vectors and payload keys that diptych made and that no state needs; with a kind to drop them by.
+
+    Only what the metadata names: vectors of the same form may be a user's own.
+    """
+    there = existing(client, name) | client.get_collection(name).payload_schema.keys()
+    return {v: kind for v, kind in metadata.leftover.items() if v in there and v not in metadata.needed()}
+
+
+def keeps_log(client: QdrantBase) -> bool:
+    """Whether it is a server's client; a server replays its log after a crash."""
+    return isinstance(client, QdrantClient) and not is_local(client)
+
+
+def retirement_dates(
+    client: QdrantBase, name: str, metadata: CollectionMetadata, kept: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What goes into the metadata together with a change of the state: since when names are retired.
+
+    A name that is about to be created is not there yet, and gets no date.
+
+    Args:
+        metadata: the state that is about to be written.
+        kept: all the metadata that there is so far.
+    """
+    if not keeps_log(client) or not (metadata.leftover or kept.get(RETIRED)):
+        return {}
+    known = kept.get(RETIRED) or {}
+    idle = [v for v, kind in orphans(client, name, metadata).items() if kind != "text_index"]
+    today = Retirement(at=datetime.now(UTC).isoformat(), clock=_clock()).model_dump()
+    return {RETIRED: {vector: known.get(vector, today) for vector in idle} or None}
+
+
+def drop_orphans(
+    client: QdrantBase,
+    name: str,
+    metadata: CollectionMetadata,
+    *,
+    wait: bool = False,
+    stopped: threading.Event | None = None,
+) -> Dropped:
+    """Drop what no state needs, as far as no write that names it can be replayed any more.
+
+    Several processes may do this at once.
+
+    Args:
+        wait: until all of it can be dropped; else what cannot be dropped yet stays for the next time.
+        stopped: ends the wait.
+    """
+    found = orphans(client, name, metadata)
+    at_once = {v: kind for v, kind in found.items() if kind == "text_index" or not keeps_log(client)}
+    later = {v: kind for v, kind in found.items() if v not in at_once}
+    done = _drop_all(client, name, at_once)
+    if not later:
+        return done
+    kept = set(later) if not _can_drop(client) else later.keys() & {""}  # servers have no call for an empty name
+    if kept:
+        done = replace(done, kept=(*done.kept, *sorted(kept)))
+        later = {v: kind for v, kind in later.items() if v not in kept}
+    if not later:
+        return done
+    waited = Wait(client, name, wait, stopped or threading.Event()).over(later)
+    gone = _drop_all(client, name, {v: kind for v, kind in later.items() if v in waited.dropped})
+    return replace(waited, dropped=(*done.dropped, *gone.dropped), kept=(*done.kept, *gone.kept))
+
+
+def generation_names(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, without those of first stages whose generation is among them."""
+    known = set(names)
+    return tuple(sorted(n for n in known if not (n.endswith(".first") and n.removesuffix(".first") in known)))
+
+
+def drop(client: QdrantBase, name: str, vector: str, kind: Kind) -> bool:
+    """Drop a vector from the collection and all its points; False where the server is too old for that.
+
+    There it stays as it is until the next swap makes a second collection without it. Emptied it would still be
+    searched, and found empty without an error, by a process that has not followed the cut-over yet.
+    """
+    if kind == "text_index":
+        client.delete_payload(name, [vector], points=models.Filter())
+        client.delete_payload_index(name, vector)  # last: it shows that there is something to drop
+    elif vector in existing(client, name):
+        try:
+            client.delete_vector_name(name, vector)
+        except Exception as error:
+            if too_old(error):
+                return False
+            if vector in existing(client, name):  # else another process was faster
+                raise
+    return True
+
+
+def too_old(error: BaseException) -> bool:
+    """Whether a call to create or delete a vector's name failed because the server does not know such calls."""
+    if isinstance(error, UnexpectedResponse):  # a collection that is not there is said in words, a route is not
+        return error.status_code in _NO_SUCH_CALL and b"exist" not in (error.content or b"")
+    code = getattr(error, "code", None)  # of gRPC, which has no types
+    name = getattr(code(), "name", "") if callable(code) else ""
+    return isinstance(error, NotImplementedError) or name == "UNIMPLEMENTED"
+
+
+class Wait:
+    """The wait until a server can replay no write that names a retired vector.
+
+    Args:
+        client, name: the collection.
+        wait: False only looks whether it is over.
+        stopped: ends it.
+    """
+
+    def __init__(self, client: QdrantBase, name: str, wait: bool, stopped: threading.Event) -> None:
+        self._client, self._name, self._wait, self._stopped = client, name, wait, stopped
+        info = client.get_collection(name)
+        interval = info.config.optimizer_config.flush_interval_sec
+        self._whole = FLUSHES * max(LEAST, interval)
+        self._dates: dict[str, Any] = dict(raw_metadata(client, name).get(RETIRED) or {})
+
+    def over(self, vectors: Iterable[str]) -> Dropped:
+        """Wait; which of the names can be dropped now, as `dropped`, and which still wait."""
+        alone, unrest = self._shards()
+        # A shard that was moved or recovered has replayed others' logs into its own, whatever the date says. Whether
+        # that happened lately only shows while one looks.
+        left = {v: self._left(v) if alone else self._whole for v in vectors}
+        longest = max(left.values())
+        if self._wait and (longest or unrest):
+            names = ", ".join(generation_names(left))
+            with phase(f"wait {longest:.0f} s before {names} is dropped, until the server has flushed writes to it"):
+                unrest = self._rest(longest, unrest)
+            left = dict.fromkeys(left, 0.0) if not unrest else left
+        due = tuple(v for v, seconds in left.items() if not seconds and not unrest)
+        waiting = tuple(v for v in left if v not in due)
+        return Dropped(dropped=due, waiting=waiting, why=unrest or "the server may still have to flush writes to it")
+
+    def _left(self, vector: str) -> float:
+        """Seconds until everything is flushed that was written before the name was retired."""
+        if vector not in self._dates:
+            return self._whole
+        retired = Retirement.model_validate(self._dates[vector])
+        age = (datetime.now(UTC) - datetime.fromisoformat(retired.at)).total_seconds()
+        age -= 0 if retired.clock == _clock() else SKEW
+        return min(max(self._whole - age, 0.0), self._whole)
+
+    def _rest(self, seconds: float, unrest: str) -> str:
+        """Wait so long, and as long again after shards were at unrest; what stands against dropping in the end."""
+        begun = time.monotonic()
+        due = begun + seconds
+        while True:
+            now = time.monotonic()
+            due = max(due, now + self._whole) if unrest else due
+            if now >= due:
+                return ""
+            if unrest and now - begun > seconds + PATIENCE:
+                return unrest
+            if self._stopped.wait(min(LOOK, due - now)):
+                return "the wait was ended"
+            _, unrest = self._shards()
+
+    def _shards(self) -> tuple[bool, str]:
+        """Whether all shards are of the node that is asked, and what speaks against their being at rest."""
+        try:
+            found = self._client.collection_cluster_info(self._name)
+        except Exception as error:
+            return (True, "") if too_old(error) else (False, f"its shards cannot be looked at: {type(error).__name__}")
+        shards: list[Any] = [*found.local_shards, *found.remote_shards]
+        states = sorted({shard.state.value for shard in shards if shard.state != models.ReplicaState.ACTIVE})
+        moving = [*(found.shard_transfers or ()), *(found.resharding_operations or ())]
+        unrest = "a shard is being transferred" if moving else ""
+        unrest = f"a replica is {' and another is '.join(states)}" if states else unrest
+        return not found.remote_shards, unrest
+
+
+def _drop_all(client: QdrantBase, name: str, vectors: Mapping[str, Kind]) -> Dropped:
+    done = {v: drop(client, name, v, kind) for v, kind in sorted(vectors.items(), reverse=True)}
+    return Dropped(dropped=tuple(v for v in done if done[v]), kept=tuple(v for v in done if not done[v]))
+
+
+def _can_drop(client: QdrantBase) -> bool:
+    version = server_version(client)
+    return version is None or version >= DROPS
+
+
+def _clock() -> str:
+    """Which machine's clock it is; containers of one machine share it."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:  # no Linux
+        return socket.gethostname()

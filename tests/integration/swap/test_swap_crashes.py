@@ -1,0 +1,265 @@
+"""A server that crashes around the end of a swap: nothing that it acknowledged is lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import pytest
+from qdrant_client import models
+from qdrant_client.client_base import QdrantBase
+
+from diptych import Collection
+from diptych.metadata import RETIRED, State
+from diptych.stores import open_store, vector_names
+from diptych.stores.vector_names import drop_orphans, existing
+from diptych.swap import ApplyOptions, finish
+from diptych.swap.states import intended, write
+from diptych.testing.fakes import FakeDenseEncoder
+from diptych.types import Document
+
+FIRST: dict[str, Any] = {"adapter": "fake-dense", "dimension": 8}
+SECOND, THIRD = {**FIRST, "seed": 1}, {**FIRST, "seed": 2}
+UNGATED = ApplyOptions(gate=False)
+SECOND_LASTS = 0.1
+both = pytest.mark.parametrize("server", ["1.18.3", "1.19.0"], indirect=True)
+Open: TypeAlias = Callable[..., Collection]
+Make: TypeAlias = Callable[..., Any]
+Faults: TypeAlias = Callable[..., list[str]]
+
+
+def corpus(size: int, word: str = "old") -> list[Document]:
+    return [Document(str(n), f"{word} word{n % 7} number{n}") for n in range(size)]
+
+
+def texts(client: QdrantBase) -> list[str]:
+    return sorted(record.payload["text"] for record in client.scroll("c", limit=1000)[0] if record.payload)
+
+
+def kept(client: QdrantBase) -> set[str]:
+    return set(client.get_collection("c").config.metadata.get(RETIRED) or {})  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, small_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A server that flushes each second, in a world where a second is short."""
+    monkeypatch.setattr(vector_names, "FLUSHES", vector_names.FLUSHES * SECOND_LASTS)
+    return small_server(flush=1, second=SECOND_LASTS, version=getattr(request, "param", "1.18.3"))
+
+
+@pytest.fixture
+def far(server: Any) -> Iterator[QdrantBase]:
+    """Its client."""
+    client = open_store(server.url)
+    yield client
+    client.close()
+
+
+def swapped(far: QdrantBase, config: Make, opened: Open) -> Collection:
+    """A collection of 30 documents that has moved to the second encoder and keeps the first one's vectors."""
+    found = opened(far, config({"dense": FIRST}))
+    found.populate(corpus(30))
+    assert found.apply(config({"dense": SECOND}), UNGATED).outcome == "cut over"
+    return opened(far)
+
+
+@both
+def test_a_crash_after_finish_loses_no_document(
+    server: Any, far: QdrantBase, config: Make, opened: Open, faults: Faults
+) -> None:
+    found = swapped(far, config, opened)
+    assert found.populate(corpus(40, "new")).changed == 30
+    done = found.finish()
+    assert (done.outcome, done.dropped, done.retired, done.warnings) == ("finished", ("dense.1",), (), ())
+    assert server.crash() == 0
+    assert texts(far) == sorted(document.text for document in corpus(40, "new"))
+    assert faults(far, "dense.2", FakeDenseEncoder(dimension=8, seed=1)) == []
+
+
+def test_dropping_without_the_wait_would_lose_documents(
+    small_server: Callable[..., Any], config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector_names, "FLUSHES", 0)
+    server = small_server(flush=1000)
+    found = swapped(open_store(server.url), config, opened)
+    found.populate(corpus(40, "new"))
+    assert found.finish().dropped == ("dense.1",)
+    assert server.crash() > 0
+    assert found.count() < 40
+
+
+def test_a_crash_after_a_swap_was_given_up_loses_no_document(
+    server: Any, far: QdrantBase, config: Make, opened: Open, faults: Faults
+) -> None:
+    found = opened(far, config({"dense": FIRST}))
+    found.populate(corpus(30))
+    found.apply(config({"dense": SECOND}), ApplyOptions(gate=False, cut_over=False))
+    found.populate(corpus(40, "new"))
+    done = found.rollback()
+    assert (done.outcome, done.dropped, done.retired) == ("abandoned", ("dense.2",), ())
+    assert server.crash() == 0
+    assert texts(far) == sorted(document.text for document in corpus(40, "new"))
+    assert faults(far, "dense.1", FakeDenseEncoder(dimension=8)) == []
+
+
+@both
+def test_a_crash_after_two_swaps_in_a_row_loses_no_document(
+    server: Any, far: QdrantBase, config: Make, opened: Open, faults: Faults
+) -> None:
+    found = swapped(far, config, opened)
+    found.populate(corpus(40, "new"))
+    report = found.apply(config({"dense": THIRD}), UNGATED)
+    assert (report.outcome, report.dropped, report.retired) == ("cut over", ("dense.1",), ())
+    assert server.crash() == 0
+    assert texts(far) == sorted(document.text for document in corpus(40, "new"))
+    assert faults(far, "dense.3", FakeDenseEncoder(dimension=8, seed=2)) == []
+
+
+def test_a_populate_that_began_before_finish_goes_on_without_the_retired_vector(
+    server: Any, far: QdrantBase, config: Make, opened: Open, faults: Faults
+) -> None:
+    found = swapped(far, config, opened)
+    elsewhere = opened(open_store(server.url))
+
+    def arriving() -> Iterator[Document]:
+        for n, document in enumerate(corpus(60, "new")):
+            if n == 30:  # the first of them are written, some are on their way
+                assert elsewhere.finish(later=True).retired == ("dense.1",)
+            yield document
+
+    report = found.populate(arriving())
+    assert (report.new, report.changed, report.set_aside) == (30, 30, 0)
+    assert elsewhere.finish().dropped == ("dense.1",)
+    assert server.crash() == 0
+    assert texts(far) == sorted(document.text for document in corpus(60, "new"))
+    assert faults(far, "dense.2", FakeDenseEncoder(dimension=8, seed=1)) == []
+
+
+def test_a_populate_whose_write_names_a_dropped_vector_is_refused_once_and_goes_on(
+    server: Any, far: QdrantBase, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = swapped(far, config, opened)
+    elsewhere, upsert, writes = opened(open_store(server.url)), type(far).upsert, list[int]()
+
+    def late(client: Any, name: str, points: Any, **options: Any) -> Any:
+        """A writer that was held up between its look at the metadata and its write."""
+        writes.append(len(points))
+        if len(writes) == 1:
+            assert elsewhere.finish().dropped == ("dense.1",)
+        return upsert(client, name, points, **options)
+
+    monkeypatch.setattr(type(far), "upsert", late)
+    report = found.populate(corpus(4, "new"))
+    assert (report.changed, report.set_aside, writes) == (4, 0, [4, 4])
+    assert server.crash() == 0
+    assert set(texts(far)) >= {document.text for document in corpus(4, "new")}
+
+
+@pytest.fixture
+def patient(small_server: Callable[..., Any]) -> Any:
+    """A server whose flushes are far apart."""
+    return small_server(flush=1000)
+
+
+def test_what_finish_left_for_later_is_dropped_by_the_next_populate_once_it_is_safe(
+    patient: Any, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = open_store(patient.url)
+    found = swapped(client, config, opened)
+    done = found.finish(later=True)
+    assert (done.outcome, done.dropped, done.retired) == ("finished", (), ("dense.1",))
+    assert "dense.1: retired, no longer written; the server may still have to flush" in done.warnings[0]
+    assert found.status().orphans == ("dense.1",)
+    found.populate(corpus(31))
+    assert found.finish(later=True).retired == ("dense.1",)
+    assert existing(client, "c") == {"dense.1", "dense.2"}
+    monkeypatch.setattr(vector_names, "FLUSHES", 0)  # an hour later
+    found.populate(corpus(32))
+    assert existing(client, "c") == {"dense.2"}
+    assert found.finish().outcome == "nothing to finish"
+    assert kept(client) == {"dense.1"}
+    assert found.apply(config({"dense": THIRD}), UNGATED).retired == ()
+    assert kept(client) == set()
+
+
+def test_a_wait_that_is_ended_goes_on_from_where_it_was(
+    patient: Any, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = swapped(open_store(patient.url), config, opened)
+    over = threading.Timer(0.2, lambda: ended.set())
+    ended = threading.Event()
+    over.start()
+    done = finish(found.handle, stopped=ended)
+    assert (done.retired, "the wait was ended" in done.warnings[0]) == (("dense.1",), True)
+    monkeypatch.setattr(vector_names, "FLUSHES", 1e-6)  # the time that has passed since counts
+    assert finish(found.handle).dropped == ("dense.1",)
+
+
+def test_a_swap_never_uses_the_name_of_a_vector_that_waits_to_be_dropped(
+    patient: Any, config: Make, opened: Open
+) -> None:
+    client = open_store(patient.url)
+    found = swapped(client, config, opened)
+    found.finish(later=True)
+    report = found.apply(config({"dense": FIRST}), ApplyOptions(gate=False, later=True))
+    assert (report.outcome, set(report.encoded), report.retired) == ("cut over", {"dense.3"}, ("dense.1",))
+    assert existing(client, "c") == {"dense.1", "dense.2", "dense.3"}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "why"),
+    [
+        ({"shard_transfers": [{"shard_id": 0, "from": 1, "to": 2, "sync": True}]}, "a shard is being transferred"),
+        (
+            {"remote_shards": [{"shard_id": 0, "peer_id": 2, "state": "Partial"}]},
+            "a replica is Partial",
+        ),
+    ],
+)
+def test_nothing_is_dropped_while_shards_move_or_recover(
+    small_server: Callable[..., Any],
+    config: Make,
+    opened: Open,
+    monkeypatch: pytest.MonkeyPatch,
+    cluster: Any,
+    why: str,
+) -> None:
+    server = small_server()
+    client = open_store(server.url)
+    found = swapped(client, config, opened)
+    server.cluster = cluster
+    monkeypatch.setattr(vector_names, "PATIENCE", 0.2)
+    monkeypatch.setattr(vector_names, "LOOK", 0.05)
+    monkeypatch.setattr(vector_names, "LEAST", 0.1)
+    done = found.finish()
+    assert (done.dropped, done.retired) == ((), ("dense.1",))
+    assert why in done.warnings[0]
+    server.cluster = {}
+    assert found.finish().dropped == ("dense.1",)
+
+
+def test_a_vector_that_a_kill_left_without_a_date_waits_from_the_moment_it_is_found(
+    patient: Any, config: Make, opened: Open
+) -> None:
+    client = open_store(patient.url)
+    found = opened(client, config({"dense": FIRST}))
+    found.populate(corpus(3))
+    metadata = intended(found.handle.read(), {"dense.2": "dense"})
+    write(client, "c", metadata)  # an apply says what it is about to create ...
+    params = models.DenseVectorConfig(size=8, distance=models.Distance.COSINE)
+    client.create_vector_name("c", "dense.2", models.DenseVectorNameConfig(dense=params))  # ... and is killed
+    assert drop_orphans(client, "c", found.handle.read()).waiting == ("dense.2",)
+    report = found.apply(config({"dense": SECOND}), ApplyOptions(gate=False, later=True))
+    assert (set(report.encoded), report.retired) == ({"dense.3"}, ("dense.2",))
+
+
+def test_an_old_server_that_cannot_drop_a_vector_is_not_waited_for(
+    small_server: Callable[..., Any], config: Make, opened: Open
+) -> None:
+    client = open_store(small_server(names=False, flush=1000).url)
+    found = opened(client, config({"dense": FIRST}))
+    found.populate(corpus(3))
+    metadata = found.handle.read()
+    needless = metadata.model_copy(update={"live": State(slots={}), "leftover": {"dense.1": "dense"}})
+    assert drop_orphans(client, "c", needless, wait=True).kept == ("dense.1",)
