@@ -71,7 +71,7 @@ class CrossEncoderReranker(Pipeline):
     def _activated(self, raw: Floats) -> Floats:
         import torch
 
-        activation = self._own_activation() or self.model.activation_fn
+        activation = torch.nn.Sigmoid() if self._activation == "Sigmoid" else self.model.activation_fn
         with torch.inference_mode():
             return np.asarray(activation(torch.from_numpy(raw)).numpy(), np.float32)
 

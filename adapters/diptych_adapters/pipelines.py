@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from diptych.checked import recalled, remember
 from diptych.protocols import Fingerprint
 from diptych.types import Floats
 from diptych_adapters import fingerprints
@@ -175,7 +176,9 @@ class Pipeline:
         """Keep what was learnt for the next process, if nothing has changed meanwhile."""
         job, runner = self._job, self.runner
         backend = runner.graph.numerics.split()[0] if runner is not None else ""
-        if job is None or runner is None or job.file is not None or backend not in ("openvino", "onnx"):
+        if job is None or runner is None or job.file is not None or self._state is None:
+            return
+        if backend not in ("openvino", "onnx") and not self._program_kept(job, runner):
             return
         prepared = Prepared(
             backend=backend,
@@ -187,8 +190,25 @@ class Pipeline:
             steps=self.steps,
             facts=self._asked if self._prepared is None else self._prepared.facts,
         )
-        if self._state is not None and state_of(self._folder, self._options) == self._state:
+        if state_of(self._folder, self._options) == self._state:
             prepared.remember(self._subject, self._state)
+
+    def _program_kept(self, job: Job, runner: Runner) -> bool:
+        """Keep what torch executes as a list of operators, when a model is loaded for the second time.
+
+        Listing takes seconds, which a model that is loaded once would never repay.
+        """
+        from diptych_adapters.engines.torch_graph import TorchGraph
+
+        if not isinstance(runner.graph, TorchGraph) or job.options.compiled or not job.numerics.endswith(" cpu"):
+            return False
+        if recalled("loaded", self._subject, self._state) is None:
+            remember("loaded", self._subject, self._state, True)
+            return False
+        from diptych_adapters.engines import torch_export
+
+        sources = [file for part in self._folder.module_folders() for file in sorted(part.glob("*.safetensors"))]
+        return torch_export.keep(job, sources)
 
     def _run_by(self, whole: torch.nn.Module | None, library: Callable[[], Iterable[Floats]], **more: Any) -> None:
         """Have the backend of the options run `whole`, if that is to be had; see `engines.choosing.Job`.

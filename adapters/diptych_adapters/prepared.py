@@ -1,8 +1,9 @@
-"""Facts recorded when a library loaded a model: enough to run its converted graph without torch.
+"""Facts recorded when a library loaded a model: enough to run its converted graph without that library.
 
-Loading a model with sentence-transformers takes seconds, most of them for importing torch. OpenVINO and ONNX Runtime
-need neither: the graph is in the user's cache, and the package `tokenizers` runs a fast tokenizer. Everything else that
-decides the vectors was read from the library once. It is valid until a model file, a library or an option changes.
+Loading a model with sentence-transformers takes seconds, most of them for importing it, transformers and torch.
+OpenVINO and ONNX Runtime need none of them, and torch runs a list of operators without the other two: the graph is in
+the user's cache, and the package `tokenizers` runs a fast tokenizer. Everything else that decides the vectors was read
+from the library once. It is valid until a model file, a library or an option changes.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Prepared:
     """A model that has run before.
 
     Args:
-        backend: openvino or onnx, whose converted model is in the cache.
+        backend: openvino, onnx or torch, whose converted model is in the cache.
         key: under which it is kept there.
         tokenizer: the model's.
         max_length: tokens that are read of a text, None for all.
@@ -91,11 +92,27 @@ class Prepared:
         return Runner(Tokens(self.tokenizer, self.max_length, typed=self.typed), head(graph), most=most)
 
     def _graph(self, key: str, precision: str) -> Graph | None:
+        if self.backend == "torch":
+            return _program(key)
         if self.backend == "onnx":
             file = onnx_graph.found(key)
             return onnx_graph.OnnxGraph(file, precision=precision) if file else None
         model = openvino_graph.found(key)
         return None if model is None else openvino_graph.OpenVinoGraph(model, precision=precision)
+
+
+def _program(key: str) -> Graph | None:
+    """What torch runs; None where it is no longer in the cache, or damaged."""
+    processor.import_torch()
+    from safetensors import SafetensorError
+
+    from diptych_adapters.engines import torch_program
+
+    file = torch_program.found(key)
+    try:
+        return torch_program.TorchProgram.read(file) if file else None
+    except (OSError, ValueError, LookupError, AttributeError, SafetensorError):
+        return None
 
 
 def subject_of(kind: str, folder: ModelFolder, options: TorchOptions) -> str:

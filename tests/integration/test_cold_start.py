@@ -63,6 +63,14 @@ def test_a_search_by_a_converted_model_imports_neither_torch_nor_transformers(tm
 
 
 @pytest.mark.slow
+def test_a_search_by_torch_imports_no_library_of_models_once_it_is_known(tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers")
+    collection(tmp_path, backend="torch", device="cpu")
+    imported(tmp_path, "search", "audio")
+    assert imported(tmp_path, "search", "audio") == ["torch"]
+
+
+@pytest.mark.slow
 def test_a_lexical_search_imports_no_model_library_whatever_the_config_names(tmp_path: Path) -> None:
     pytest.importorskip("sentence_transformers")
     collection(tmp_path)

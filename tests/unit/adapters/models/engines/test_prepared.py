@@ -1,4 +1,4 @@
-"""A model that OpenVINO or ONNX Runtime has run before runs again without its library, and every change is noticed."""
+"""A model that was run before runs again without its library, and every change is noticed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from diptych_adapters.token_vectors import TokenVectorEncoder
 
 TEXTS = ["convert audio files", "", "Übersicht 漢字", "play music", "video tool " * 90, "sound"]
 PAIRS = [("audio", "play music"), ("", ""), ("convert audio files", "video " * 300), ("video " * 300, "audio")]
-BACKENDS = ["openvino", "onnx"]
+BACKENDS = ["openvino", "onnx", "torch"]
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +54,8 @@ def settle() -> None:
 
 def by_library_and_without(kind: Any, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[Any, Any]:
     """An encoder whose model was loaded by its library, and one that was not; the converted model of both is read."""
-    kind.of(**options)  # the model that is converted now may differ from the same one read back by a last digit
+    for _ in range(2 if options["backend"] == "torch" else 1):  # torch's operators are listed at the second time
+        kind.of(**options)  # the model that is converted now may differ from the same one read back by a last digit
     with monkeypatch.context() as patched:
         patched.setenv(checked.VARIABLE, "off")
         by_library = kind.of(**options)
@@ -107,8 +109,75 @@ def test_a_reranker_gives_the_very_same_scores_without_its_library(
     wanted = {"model": str(settled("reranker")), "backend": backend, "activation": activation}
     first, second = by_library_and_without(CrossEncoderReranker, monkeypatch, **wanted)
     np.testing.assert_array_equal(first.predict(PAIRS), second.predict(PAIRS))
+    assert not loaded(second)
     exact = CrossEncoderReranker.of(**{**wanted, "backend": "torch"}).predict(PAIRS)
     np.testing.assert_allclose(second.predict(PAIRS), exact, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bfloat16", None])
+@pytest.mark.parametrize("kind", ["ModernBert", "Bert", "DistilBert", "MPNet", "XLMRoberta"])
+def test_torch_runs_the_operators_of_many_architectures_exactly_as_their_library(
+    tiny: Callable[[str], Path], tmp_path: Path, kind: str, precision: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = architecture(kind, tmp_path / kind, tiny("bare"))
+    settle()
+    wanted = {"model": str(folder), "backend": "torch", "precision": precision, "device": "cpu"}
+    first, second = by_library_and_without(SentenceTransformerEncoder, monkeypatch, **wanted)
+    for texts in (TEXTS, TEXTS[:1], ["a"], ["a " * 60, "b"]):
+        np.testing.assert_array_equal(first.encode_document(texts), second.encode_document(texts))
+    assert first.fingerprint == second.fingerprint
+    (program,) = (tmp_path / "cache" / "diptych" / "torch").glob("*/program.json")
+    kept = sum(file.stat().st_size for file in program.parent.glob("*.safetensors"))
+    if precision is None:  # weights are read from the model's own file
+        assert kept < (folder / "model.safetensors").stat().st_size / 2
+
+
+@pytest.mark.slow
+def test_a_damaged_list_of_operators_is_made_again(settled: Callable[[str], Path], tmp_path: Path) -> None:
+    wanted = {"model": str(settled("mean")), "backend": "torch", "device": "cpu"}
+    first, _, third = (SentenceTransformerEncoder.of(**wanted) for _ in range(3))
+    assert not loaded(third)
+    (program,) = (tmp_path / "cache" / "diptych" / "torch").glob("*/program.json")
+    for damage in (b"", b"{}", program.read_bytes().replace(b"aten.linear.default", b"aten.nothing.default")):
+        program.write_bytes(damage)
+        again = SentenceTransformerEncoder.of(**wanted)
+        assert loaded(again)
+        np.testing.assert_array_equal(again.encode_document(TEXTS), first.encode_document(TEXTS))
+        assert not loaded(SentenceTransformerEncoder.of(**wanted))
+
+
+def test_threads_use_a_list_of_operators_at_once(settled: Callable[[str], Path]) -> None:
+    wanted = {"model": str(settled("mean")), "backend": "torch", "device": "cpu"}
+    *_, made = (SentenceTransformerEncoder.of(**wanted) for _ in range(3))
+    assert not loaded(made)
+    alone = [made.encode_document([text]) for text in TEXTS]
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(20):
+            together = [*pool.map(lambda text: made.encode_document([text]), TEXTS)]
+            for one, other in zip(alone, together, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+def architecture(kind: str, path: Path, tokenizer: Path) -> Path:
+    """A tiny pipeline of one of transformers' architectures, with weights drawn at random."""
+    import torch
+    import transformers
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    torch.manual_seed(3)
+    sizes = {"num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+    if kind == "DistilBert":
+        sizes = {"n_layers": 2, "dim": 16, "n_heads": 2, "hidden_dim": 32}
+    config = getattr(transformers, f"{kind}Config")(vocab_size=64, pad_token_id=0, **sizes)
+    body = path.with_name("body")
+    getattr(transformers, f"{kind}Model")(config).eval().save_pretrained(body)
+    for file in tokenizer.glob("*token*.json"):
+        shutil.copy(file, body)
+    module = Transformer(str(body), max_seq_length=40)
+    SentenceTransformer(modules=[module, Pooling(16, "mean")], device="cpu").save(str(path))
+    return path
 
 
 def test_int8_is_measured_once_on_the_texts_of_a_collection(settled: Callable[[str], Path]) -> None:

@@ -1,0 +1,120 @@
+"""A part of a model as a list of PyTorch operators, run without the libraries that define the model.
+
+Importing transformers' model classes takes several times as long as importing torch. `torch_export` lists the operators
+that a part executes and keeps the list in the user's cache; later processes run it with torch alone.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Callable, Mapping
+from functools import reduce
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from diptych.types import Floats
+from diptych_adapters.engines import keeping
+
+EDITION = 1  # of the file
+LIST = "program.json"
+ARITHMETIC = ("add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "getitem", "eq", "ne", "lt", "le", "gt", "ge")
+
+
+class TorchProgram:
+    """Runs a list of operators on the CPU. Threads may call it at once.
+
+    Args:
+        content: the list as `torch_export` writes it: `inputs` and `output` name values, and each of `steps` has the
+            name of its value, its operator, arguments, named arguments, and the values that no later step reads.
+            `numerics` are backend, precision and device.
+        constants: weights and buffers by the names that steps read.
+    """
+
+    def __init__(self, content: Mapping[str, Any], constants: Mapping[str, torch.Tensor]) -> None:
+        self._inputs, self._output, self._constants = content["inputs"], content["output"], constants
+        self._numerics: str = content["numerics"]
+        self._steps = [
+            (name, _operator(called), _reader(arguments), _reader(options), unread)
+            for name, called, arguments, options, unread in content["steps"]
+        ]
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """The list that was kept in `file`."""
+        content = json.loads(file.read_bytes())
+        return cls(content, _constants(content["constants"], file.parent))
+
+    @property
+    def numerics(self) -> str:
+        """Backend, precision and device."""
+        return self._numerics
+
+    def __call__(self, inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
+        """The part's answers, float32 `[n, ...]`."""
+        given = map(torch.from_numpy, (inputs[0], mask, *inputs[1:]))
+        with torch.inference_mode():
+            values: dict[str, Any] = {**self._constants, **dict(zip(self._inputs, given, strict=True))}
+            for name, called, arguments, options, unread in self._steps:
+                values[name] = called(*arguments(values), **options(values))
+                for one in unread:
+                    del values[one]
+            return np.asarray(values[self._output].float().numpy(), np.float32)
+
+
+def found(key: str) -> Path | None:
+    """The list that is kept under `key`, None if there is none."""
+    return keeping.found_at(folder_of(key), LIST)
+
+
+def folder_of(key: str) -> Path:
+    """Where the list of the part with this key is kept."""
+    return keeping.kept_at("torch", EDITION, version("torch"), key)
+
+
+def _operator(name: str) -> Callable[..., Any]:
+    """An operator by its name: `aten.linear.default`, or `+`-like ones of sizes, such as `operator.mul`."""
+    space, *path = name.split(".")
+    if space == "operator" and path[0] in ARITHMETIC:
+        return getattr(operator, path[0])  # type: ignore[no-any-return]
+    if space != "aten":
+        raise ValueError(f"unknown operator {name}")
+    return reduce(getattr, path, torch.ops.aten)  # type: ignore[return-value]
+
+
+def _reader(given: Any) -> Callable[[Mapping[str, Any]], Any]:
+    """A function from the values so far to the arguments that a step gives.
+
+    In the list, `{"value": NAME}` stands for a value, `{"torch": "float32"}` for an attribute of torch,
+    `{"device": "cpu"}` for a device, and `{"of": {...}}` for a mapping.
+    """
+    if isinstance(given, list):
+        parts = [_reader(one) for one in given]
+        return lambda values: [part(values) for part in parts]
+    if not isinstance(given, dict):
+        return lambda values: given
+    kind, what = next(iter(given.items()))
+    if kind == "value":
+        return lambda values: values[what]
+    if kind == "of":
+        named = {name: _reader(one) for name, one in what.items()}
+        return lambda values: {name: read(values) for name, read in named.items()}
+    constant = torch.device(what) if kind == "device" else getattr(torch, what)
+    return lambda values: constant
+
+
+def _constants(placed: Mapping[str, tuple[str, str]], folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors by their names in the list; each is in a safetensors file, named from `folder`, under a key."""
+    read: dict[str, torch.Tensor] = {}
+    for file in {file for file, _ in placed.values()}:
+        with safe_open(folder / file, "pt") as tensors:
+            for name, (place, key) in placed.items():
+                if place == file:
+                    read[name] = tensors.get_tensor(key).clone()  # the file may be replaced while this process runs
+    return read
