@@ -16,6 +16,7 @@ from diptych.errors import MissingExtra
 from diptych_adapters.lexicon_options import LexiconOptions
 
 VERSION = 1  # raised when the same text and options would give other terms
+BLOCK = 128  # characters, about those of a script
 _CJK_RANGES = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF))  # kana, Chinese characters
 _CJK = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in _CJK_RANGES) + "]+")
 
@@ -39,9 +40,12 @@ class Analyzer:
     def words(self, text: str) -> list[str]:
         """The words of `text` in order, stop words still among them."""
         text = self._brought_to_form(text)
-        if text.isascii() or _unusual().isdisjoint(text):
+        if text.isascii():
             return self._plain_words.findall(text)
-        return list(self._unusual_words(text))
+        marks = _blocks_of_marks(text)
+        if not marks and not _CJK.search(text):
+            return self._plain_words.findall(text)
+        return list(self._unusual_words(text, marks))
 
     def stem(self, word: str) -> str | None:
         """The term that stands for `word`, None for a stop word."""
@@ -52,9 +56,9 @@ class Analyzer:
         with self._lock:
             return str(self._stemmer.stemWord(word))
 
-    def _unusual_words(self, text: str) -> Iterator[str]:
+    def _unusual_words(self, text: str, marks: tuple[int, ...]) -> Iterator[str]:
         low, high = self.options.min_token_length, self.options.max_token_length
-        for word in _words_with_marks().findall(text):
+        for word in _words_with_marks(marks).findall(text):
             for part in _split_cjk(word):
                 if low <= len(part) <= high or _CJK.match(part):
                     yield part
@@ -121,18 +125,20 @@ def _split_cjk(word: str) -> Iterator[str]:
 
 
 @functools.cache
-def _unusual() -> frozenset[str]:
-    """Characters that a plain `\\w+` would read wrongly."""
-    return frozenset(_marks()).union(*(map(chr, range(first, last + 1)) for first, last in _CJK_RANGES))
-
-
-@functools.cache
-def _words_with_marks() -> re.Pattern[str]:
+def _words_with_marks(blocks: tuple[int, ...]) -> re.Pattern[str]:
     """Words with the marks on their letters; `\\w+` alone would cut Hindi or Tamil words at every vowel sign."""
-    return re.compile(rf"\w[\w{_marks()}]*")
+    marks = [chr(c) for block in blocks for c in range(block * BLOCK, (block + 1) * BLOCK) if _is_mark(chr(c))]
+    return re.compile(rf"\w[\w{''.join(marks)}]*")
+
+
+def _blocks_of_marks(text: str) -> tuple[int, ...]:
+    """The blocks of characters that the combining marks in `text` are of: few, so that patterns can be kept.
+
+    Variation selectors, which are beyond 0x20000, do not count.
+    """
+    return tuple(sorted({ord(c) // BLOCK for c in set(text) if "\u0300" <= c < "\U00020000" and _is_mark(c)}))
 
 
 @functools.cache
-def _marks() -> str:
-    """All combining marks; none is beyond 0x20000 but variation selectors."""
-    return "".join(chr(c) for c in range(0x300, 0x20000) if unicodedata.category(chr(c)) in ("Mn", "Mc"))
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character) in ("Mn", "Mc")
