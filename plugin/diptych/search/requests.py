@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -22,7 +23,6 @@ from diptych.stores.unchecked import unchecked_in_part
 from diptych.tenancy import narrowed
 
 TIE_BREAK = 1e-5
-_BY_ORIGINALS = models.SearchParams(quantization=models.QuantizationSearchParams(ignore=True))
 _make_prefetch, _make_request = unchecked_in_part(models.Prefetch), unchecked_in_part(models.QueryRequest)
 
 
@@ -124,7 +124,7 @@ class Nearest:
             return {**found, "limit": self.limit}
         reads = min(MOST, math.ceil(first.oversampling * max(self.limit, width)))
         begun = {**found, "query": self.query[: first.dimension], "using": first.vector, "limit": reads}
-        params = _BY_ORIGINALS if storage.get("quantization") else None
+        params = _by_originals() if storage.get("quantization") else None
         return {**found, "params": params, "limit": self.limit, "prefetch": [_prefetch(**begun)]}
 
 
@@ -160,6 +160,12 @@ def _fused(fusion: Fusion, leaves: dict[str, dict[str, Any]]) -> tuple[list[mode
     plain = models.RrfQuery(rrf=models.Rrf(k=fusion.k + 1))
     alone = [_prefetch(prefetch=[node], query=plain, limit=node.limit) for node in nodes]
     return alone, _Level(_weighted_sum([w * t for w, t in zip(weights, trifles, strict=True)]), None, 0)
+
+
+@cache
+def _by_originals() -> models.SearchParams:
+    """Score by the original vectors. Made when it is first used: pydantic builds the model then."""
+    return models.SearchParams(quantization=models.QuantizationSearchParams(ignore=True))
 
 
 def _weighted_sum(weights: Sequence[float]) -> models.FormulaQuery:
