@@ -129,6 +129,10 @@ class AdapterCrashed(DiptychError):
     """Native code of an encoder or reranker panicked, or tried to end the process, in the middle of a call."""
 
 
+class Overloaded(DiptychError):
+    """So many earlier calls have not ended that no further one is begun."""
+
+
 class RemoteError(DiptychError):
     """An encoder's HTTP endpoint failed, refused or answered something that is no answer."""
 

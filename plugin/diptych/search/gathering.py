@@ -7,15 +7,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from diptych.errors import CollectionNotFound, StoreUnavailable
+from diptych.errors import CollectionNotFound, Overloaded, StoreUnavailable
 from diptych.panics import as_error, is_panic
 
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
 MOST = 64  # done together, so that none waits long for the others
-THREADS = 16  # that answer one by one what could not be answered together
+THREADS = 256  # made when all others are busy; calls that hang keep theirs
 PATIENCE = 2.0  # seconds a batch may take before what waits is no longer held up by it
 _FOR_ALL = (CollectionNotFound, StoreUnavailable)  # nobody gets an answer then
 
@@ -29,21 +29,30 @@ class Gathering(Generic[Ask, Answer]):
     included, every caller gets an answer or an error, and the next ones are served.
 
     One thread at a time has the turn: it answers what waits. A turn whose batch takes longer than `patience` goes to
-    another thread, so that a call which hangs, or a thread that was ended, holds up nobody else.
+    another thread, so that a call which hangs, or a thread that was ended, holds up nobody else. When `threads` calls
+    hang, those who wait, and those who come later, get `Overloaded` until one of them ends.
 
     Args:
         work: one answer for each of what is asked, in order.
         patience: seconds that a batch may take before others go on without it.
+        threads: how many threads there may be.
     """
 
-    def __init__(self, work: Callable[[Sequence[Ask]], Sequence[Answer]], *, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        work: Callable[[Sequence[Ask]], Sequence[Answer]],
+        *,
+        patience: float = PATIENCE,
+        threads: int = THREADS,
+    ) -> None:
         self._work, self._patience = work, patience
         self._waiting: deque[tuple[Ask, Future[Answer]]] = deque()
         self._turn: object | None = None  # of whoever is at work
         self._since, self._looks = 0.0, False
         self._lock, self._here = threading.Lock(), threading.local()
         # Its threads are made when needed, and end when this is let go.
-        self._pool = ThreadPoolExecutor(THREADS, "diptych-search")
+        self._pool = ThreadPoolExecutor(threads, "diptych-search")
+        self._running, self._threads = 0, threads
 
     def now(self, ask: Ask) -> Answer:
         """The answer, whoever else asks. Raises what `work` raises."""
@@ -93,9 +102,47 @@ class Gathering(Generic[Ask, Answer]):
     def _start(self, turn: object) -> None:
         """Answer what waits in a thread of the pool, or in this one where Python is ending and starts no thread."""
         try:
-            self._pool.submit(self._drain, turn)
+            self._submit(self._drain, turn)
+        except Overloaded as error:
+            self._refuse(turn, error)
         except RuntimeError:
             self._drain(turn)
+
+    def _submit(self, call: Callable[[Any], None], argument: Any) -> None:
+        """Have a thread of the pool make a call, which never waits for another call of the pool."""
+        with self._lock:
+            if self._running >= self._threads:
+                raise Overloaded(
+                    f"{self._running} earlier calls have not ended",
+                    got="a store, encoder or reranker that does not answer",
+                    do="set a timeout for it; restart the process if it answers again and this goes on",
+                )
+            self._running += 1
+
+        def counted() -> None:
+            try:
+                call(argument)
+            finally:
+                with self._lock:
+                    self._running -= 1
+
+        try:
+            self._pool.submit(counted)
+        except RuntimeError:
+            with self._lock:
+                self._running -= 1
+            raise
+
+    def _refuse(self, turn: object, error: Overloaded) -> None:
+        """Give the turn back, and tell all who wait that no thread is free for them."""
+        with self._lock:
+            waiting = [*self._waiting]
+            self._waiting.clear()
+            if self._turn is turn:
+                self._turn = None
+        for _, future in waiting:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)
 
     def _look_later(self) -> None:
         """See to it that somebody looks after what waits, should the turn not end in time."""
@@ -153,15 +200,12 @@ class Gathering(Generic[Ask, Answer]):
     def _failed(self, batch: Sequence[tuple[Ask, Future[Answer]]], error: BaseException) -> None:
         shared = len(batch) > 1 and not isinstance(error, _FOR_ALL)
         for ask, future in batch:
-            if not (shared and self._asked_alone(ask, future)):
-                future.set_exception(as_error(error))
-
-    def _asked_alone(self, ask: Ask, future: Future[Answer]) -> bool:
-        try:
-            self._pool.submit(self._answer, [(ask, future)])
-        except RuntimeError:  # Python is ending
-            return False
-        return True
+            try:
+                if not shared:
+                    raise error
+                self._submit(self._answer, [(ask, future)])
+            except BaseException as own:  # `error`, or no thread could be had
+                future.set_exception(as_error(error if isinstance(own, RuntimeError) else own))
 
     def _worked(self, asks: Sequence[Ask]) -> Sequence[Answer]:
         self._here.works = True

@@ -24,6 +24,7 @@ _STATUS: tuple[tuple[type[DiptychError], int], ...] = (
     (errors.StoreUnsupported, 501),
     (errors.RemoteError, 502),
     (errors.AdapterCrashed, 500),
+    (errors.Overloaded, 503),
     (errors.StoreUnavailable, 503),
     (errors.StoreLocked, 503),
     (errors.StoreReadOnly, 403),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from diptych.errors import AdapterCrashed, StoreUnavailable
+from diptych.errors import AdapterCrashed, Overloaded, StoreUnavailable
 from diptych.search.gathering import MOST, Gathering
 
 
@@ -241,3 +242,81 @@ def test_a_call_that_hangs_holds_up_nobody_else() -> None:
     assert not hangs.done()
     work.go.set()
     assert hangs.result(20) == 0
+
+
+class Hanging:
+    """Hangs on negative numbers until `go` is set, and doubles the others."""
+
+    def __init__(self) -> None:
+        self.go, self.begun = threading.Event(), threading.Semaphore(0)
+
+    def __call__(self, asks: Sequence[int]) -> list[int]:
+        if any(ask < 0 for ask in asks):
+            self.begun.release()
+            assert self.go.wait(60)
+        return [2 * ask for ask in asks]
+
+    def hang(self, gathering: Gathering[int, int], ask: int) -> Future[int]:
+        """Ask for something that hangs; nothing that is asked later is in its batch."""
+        future = gathering.later(ask)
+        assert self.begun.acquire(timeout=20)
+        return future
+
+
+def test_a_hundred_calls_that_hang_hold_up_nobody_else() -> None:
+    work = Hanging()
+    gathering = Gathering(work, patience=0.01)
+    hanging = []
+    for number in range(1, 101):
+        hanging.append(work.hang(gathering, -number))
+        assert gathering.later(number).result(20) == 2 * number
+    assert gathering.now(7) == 14
+    assert not any(future.done() for future in hanging)
+    work.go.set()
+    assert [future.result(20) for future in hanging] == [-2 * number for number in range(1, 101)]
+
+
+def test_when_every_thread_hangs_the_next_are_refused_until_one_ends() -> None:
+    work = Hanging()
+    gathering = Gathering(work, patience=0.01, threads=3)
+    hanging = [work.hang(gathering, -number) for number in (1, 2, 3)]
+    for _ in range(5):
+        with pytest.raises(Overloaded, match="3 earlier calls have not ended"):
+            gathering.later(4).result(20)
+    work.go.set()
+    assert [future.result(20) for future in hanging] == [-2, -4, -6]
+    assert served(gathering, 5) == 10
+
+
+def served(gathering: Gathering[int, int], ask: int) -> int:
+    """The answer, once a thread is free."""
+    until = time.monotonic() + 20
+    while True:
+        try:
+            return gathering.later(ask).result(20)
+        except Overloaded:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+
+def test_calls_of_a_failed_batch_that_hang_alone_hold_up_nobody_else() -> None:
+    def work(asks: Sequence[int]) -> list[int]:
+        if asks == [0]:
+            begun.set()
+            assert together.wait(60)
+        elif len(asks) > 1:
+            raise ValueError("not together")
+        elif asks[0] < 0:
+            assert go.wait(60)
+        return [2 * ask for ask in asks]
+
+    begun, together, go = threading.Event(), threading.Event(), threading.Event()
+    gathering: Gathering[int, int] = Gathering(work, patience=300)
+    first = gathering.later(0)
+    assert begun.wait(20)
+    hanging = [gathering.later(-number) for number in range(1, 41)]
+    together.set()
+    assert first.result(20) == 0
+    assert gathering.later(3).result(20) == 6
+    go.set()
+    assert [future.result(20) for future in hanging] == [-2 * number for number in range(1, 41)]
