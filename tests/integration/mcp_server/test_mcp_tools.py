@@ -56,9 +56,9 @@ def called(
     return answer.structured_content
 
 
-def refused(served: Served, tool: str, **arguments: Any) -> str:
+def refused(served: Served, tool: str, *, allow_populate: bool = False, **arguments: Any) -> str:
     """What an error of a tool says."""
-    answer = with_client(served, lambda client: client.call_tool(tool, arguments))
+    answer = with_client(served, lambda client: client.call_tool(tool, arguments), allow_populate=allow_populate)
     (content,) = answer.content
     assert isinstance(content, TextContent)
     assert answer.is_error
@@ -139,6 +139,22 @@ def test_populate_twice_changes_and_encodes_nothing(fakes: Registry, tmp_path: P
         assert opened.handle.slot("dense").encoder.encoded == encoded
         assert called(own, "search", query="fruit", limit=1)["hits"][0]["id"] == "ape"
         assert list(tmp_path.glob("*set-aside*")) == []
+
+
+def test_a_sync_that_would_delete_too_much_is_refused_until_the_model_says_yes(fakes: Registry, tmp_path: Path) -> None:
+    with animals(tmp_path, fakes) as opened:
+        own = Served([opened], registry=fakes)
+        before = opened.count()
+        documents = [{"id": "cat", "text": "the cat sleeps"}]
+        text = refused(own, "populate", allow_populate=True, documents=documents, sync=True)
+        assert f"{before - 1} of {before}" in text
+        assert "yes" in text
+        assert opened.count() == before
+        called(own, "populate", allow_populate=True, documents=documents, sync=True, dry_run=True, yes=True)
+        assert opened.count() == before
+        answer = called(own, "populate", allow_populate=True, documents=documents, sync=True, yes=True)
+        assert answer["deleted"] == before - 1
+        assert opened.count() == 1
 
 
 def test_populate_makes_a_collection_that_is_not_there(fakes: Registry, tmp_path: Path) -> None:

@@ -140,9 +140,11 @@ def test_reading_makes_no_store(tmp_path: Path) -> None:
 
 
 @contextmanager
-def over_http(folder: Path, *args: str, env: Mapping[str, str] | None = None) -> Iterator[tuple[str, Any]]:
+def over_http(
+    folder: Path, *args: str, env: Mapping[str, str] | None = None, program: str = PROGRAM
+) -> Iterator[tuple[str, Any]]:
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, "mcp", "--transport", "http", "--port", "0", *args],
+        [sys.executable, "-c", program, "mcp", "--transport", "http", "--port", "0", *args],
         cwd=folder,
         env=environment(COLUMNS="200", **(env or {})),
         stderr=subprocess.PIPE,
@@ -175,6 +177,24 @@ def test_over_http_a_key_is_needed_and_the_end_is_in_order(folder: Path, fakes: 
         assert process.wait(30) == 0
     with Collection.open(folder / "diptych.yaml", registry=fakes, create=False) as again:
         assert again.count() == 4
+
+
+def test_over_http_packets_are_not_delayed(folder: Path) -> None:
+    """A socket's options are seen by its own process alone, so that one looks at its connections."""
+    look = """\
+import socket
+from diptych.service import connections
+made = connections.Connection.connection_made
+def looked(self, transport):
+    made(self, transport)
+    option = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    print("no delay:", option, file=sys.stderr, flush=True)
+connections.Connection.connection_made = looked
+"""
+    with over_http(folder, program=PROGRAM.replace("main(sys", look + "main(sys")) as (url, process):
+        assert httpx2.post(url, json=INITIALIZE, headers=ACCEPT).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert "no delay: 1" in process.stderr.read()
 
 
 def test_over_http_strange_names_and_strange_pages_are_refused(folder: Path) -> None:
