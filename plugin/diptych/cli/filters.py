@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from diptych.cli.output import printable, stderr
@@ -39,6 +41,21 @@ def note_missing_keys(collection: Collection, filter: models.Filter | None, tena
     for key in missing_keys(collection.handle, filter, tenant=tenant):
         text = f"warning: no document has {printable(key)!r}, which the filter asks for"
         stderr().print(text, style="yellow", soft_wrap=True)
+
+
+@contextmanager
+def without_log_of_missing_keys() -> Iterator[None]:
+    """Searches within the block log no warning of filter keys: the command prints its own."""
+
+    def none(record: logging.LogRecord) -> bool:
+        return False
+
+    log = logging.getLogger("diptych.search.filter_keys")
+    log.addFilter(none)
+    try:
+        yield
+    finally:
+        log.removeFilter(none)
 
 
 def _condition(text: str) -> models.FieldCondition | models.Filter:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli.filters import note_missing_keys, parse_filter
+from diptych.cli.filters import note_missing_keys, parse_filter, without_log_of_missing_keys
 from diptych.cli.hits import note_empty_tenant, show_groups, show_hits
 from diptych.cli.options import (
     CONFIG,
@@ -92,7 +92,7 @@ def search(
             "tenant": tenant,
         }
         begin = time.perf_counter()
-        with waiting("searching; encoders are loaded first"):
+        with waiting("searching; encoders are loaded first"), without_log_of_missing_keys():
             sizes = {"group_size": group_size, "offset": offset}
             groups = None if group_by is None else grouped(opened, texts, asked, group_by=group_by, **sizes)
             found = [] if groups is not None else opened.search_batch(texts, offset=offset, **asked)

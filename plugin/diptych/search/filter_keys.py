@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
+from diptych.errors import DiptychError
 from diptych.tenancy import narrowed, scope
 
 if TYPE_CHECKING:
     from diptych.handle import CollectionHandle
+    from diptych.view import View
+
+LOG = logging.getLogger(__name__)
+SELDOM = 60.0  # seconds between two warnings of the same key
+PAUSE = 1.0  # seconds between two looks for keys, whatever is asked: a look takes as long as a search
+MOST = 1000  # keys that are remembered
+
+
+def warn_of_missing_keys(view: View, filter: models.Filter | None, *, tenant: str | None) -> None:
+    """Log a warning of each key of a filter that no document has. Call it where a search with the filter found nothing.
+
+    It looks at most once a second, and warns of a key at most once a minute.
+    """
+    now, told = time.monotonic(), view.kept.setdefault("missing keys", {"": -PAUSE})
+    if filter is None or now - told[""] < PAUSE:
+        return
+    if len(told) > MOST:
+        told.clear()
+    told[""] = now
+    try:
+        missing = _missing(view, filter, tenant)
+    except DiptychError:  # the search was answered; that the store is gone since is another call's error
+        return
+    for key in missing:
+        if now - told.get(key, -SELDOM) >= SELDOM:
+            told[key] = now
+            LOG.warning("collection %r: no document has %r, which the filter asks for", view.name, key)
 
 
 def missing_keys(handle: CollectionHandle, filter: models.Filter | None, *, tenant: str | None = None) -> list[str]:
@@ -23,11 +53,15 @@ def missing_keys(handle: CollectionHandle, filter: models.Filter | None, *, tena
     """
     if filter is None or not handle.exists:
         return []
-    own = scope(handle.view.tenancy, handle.view.layout, tenant, f"collection {handle.name!r}")
-    return [key for key in dict.fromkeys(_keys(filter, "")) if not _is_there(handle, key, own)]
+    return _missing(handle.view, filter, tenant)
 
 
-def _is_there(handle: CollectionHandle, key: str, own: models.Filter | None) -> bool:
+def _missing(view: View, filter: models.Filter, tenant: str | None) -> list[str]:
+    own = scope(view.tenancy, view.layout, tenant, f"collection {view.name!r}")
+    return [key for key in dict.fromkeys(_keys(filter, "")) if not _is_there(view, key, own)]
+
+
+def _is_there(handle: View, key: str, own: models.Filter | None) -> bool:
     with_key = models.Filter(must_not=[models.IsEmptyCondition(is_empty=models.PayloadField(key=key))])
     found, _ = handle.client.scroll(handle.name, narrowed(own, with_key), limit=1, with_payload=False)
     return bool(found)

@@ -16,7 +16,8 @@ from diptych.payloads import NATIVE
 from diptych.payloads.paths import head
 from diptych.reports import SearchReport
 from diptych.search.asked import Asked, Options
-from diptych.search.filters import FilterLike, Where
+from diptych.search.filter_keys import warn_of_missing_keys
+from diptych.search.filters import FilterLike, Where, combined
 from diptych.search.found import Found, found_together
 from diptych.search.gathering import Gathering
 from diptych.search.pipeline import Pipeline, Retrieve
@@ -78,7 +79,10 @@ def answer(handle: CollectionHandle | View, queries: Sequence[str | Query], opti
 
     def once() -> list[list[Hit]]:
         asked = Asked.of(handle, queries, options)
-        return told(asked, gathering(asked).now(asked) if len(asked.texts) == 1 else found_together([asked])[0])
+        hits = told(asked, gathering(asked).now(asked) if len(asked.texts) == 1 else found_together([asked])[0])
+        if _filtered_away(hits, options):
+            warn_of_missing_keys(asked.handle, combined(options.filter, options.where), tenant=asked.tenant)
+        return hits
 
     return watched(handle.registry, handle.name, "search", lambda: current(handle, once))
 
@@ -98,9 +102,14 @@ async def answer_later(handle: CollectionHandle, query: str | Query, options: Op
         else:
             quick = not asked.pipeline.rerank and not _listeners(asked)
             if quick:
-                return told(asked, found)[0]
-            work = partial(watched, handle.registry, handle.name, "search", partial(told, asked, found))
-            return (await asyncio.to_thread(work))[0]
+                hits = told(asked, found)
+            else:
+                work = partial(watched, handle.registry, handle.name, "search", partial(told, asked, found))
+                hits = await asyncio.to_thread(work)
+            if _filtered_away(hits, options):
+                wanted = combined(options.filter, options.where)
+                await asyncio.to_thread(warn_of_missing_keys, asked.handle, wanted, tenant=asked.tenant)
+            return hits[0]
     return (await asyncio.to_thread(answer, handle, [query], options))[0]
 
 
@@ -128,6 +137,11 @@ def told(asked: Asked, found: Found) -> list[list[Hit]]:
     hits = finished(asked, found)
     tell(asked, found.seconds, found.began, sum(map(len, hits)))
     return hits
+
+
+def _filtered_away(hits: Sequence[Sequence[Hit]], options: Options) -> bool:
+    """Whether nothing was found where a filter says which documents count."""
+    return not any(hits) and (options.filter is not None or options.where is not None)
 
 
 def finished(asked: Asked, found: Found) -> list[list[Hit]]:

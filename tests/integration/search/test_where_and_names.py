@@ -91,3 +91,33 @@ def test_a_pipeline_by_name_is_the_one_that_evaluate_shows(
     filled: Collection, name: str, pipeline: Pipeline | Retrieve
 ) -> None:
     assert shown(filled.search(QUERY, pipeline=name)) == shown(filled.search(QUERY, pipeline=pipeline))
+
+
+def test_a_search_that_finds_nothing_logs_the_filter_keys_that_no_document_has(
+    filled: Collection, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = filled.handle.now().kept
+    kept.pop("missing keys", None)
+    assert filled.search(QUERY, where={"parity": "odd", "paritty": "odd"}) == []
+    (record,) = caplog.records
+    assert (record.levelname, record.getMessage()) == (
+        "WARNING",
+        f"collection {filled.name!r}: no document has 'paritty', which the filter asks for",
+    )
+    for _ in range(5):  # it is said once
+        assert filled.search(QUERY, where={"paritty": "odd"}) == []
+    kept["missing keys"][""] -= 2
+    assert filled.search(QUERY, where={"paritty": "odd"}) == []
+    assert len(caplog.records) == 1
+    kept.pop("missing keys")
+    assert asyncio.run(filled.asearch(QUERY, where={"tagz": "t1"})) == []
+    assert "'tagz'" in caplog.records[-1].getMessage()
+
+
+def test_a_search_that_finds_nothing_by_keys_that_are_there_logs_nothing(
+    filled: Collection, caplog: pytest.LogCaptureFixture
+) -> None:
+    filled.handle.now().kept.pop("missing keys", None)
+    assert filled.search(QUERY, where={"parity": "neither"}) == []
+    assert filled.search(QUERY, where={"n": 7}, score_threshold=1e9) == []
+    assert caplog.records == []
