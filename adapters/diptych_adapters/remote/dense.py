@@ -77,28 +77,44 @@ class _RemoteDense(ABC):
         return np.concatenate(found) if found else np.zeros((0, dimension or 0), np.float32)
 
 
-class OpenAIEncoder(_RemoteDense):
-    """A model behind an OpenAI-compatible `/v1/embeddings`; see `OpenAIOptions` for the options."""
+class _HostedModel(_RemoteDense):
+    """A model of a vendor's API, which tells nothing of it but its name. `vendor` has the API's own address and key."""
 
-    path = "/embeddings"
+    name: ClassVar[str]
+    vendor: ClassVar[tuple[str, str]]
+    options: OpenAIOptions | CohereOptions
 
-    def __init__(self, **options: Any) -> None:
-        parsed = OpenAIOptions(**options)
-        if parsed.api_key_env is None and parsed.base_url.rstrip("/") == OPENAI_URL:
-            parsed = parsed.model_copy(update={"api_key_env": "OPENAI_API_KEY"})
-        self.options: OpenAIOptions = parsed
-        self.endpoint = Endpoint(parsed, name="openai")
+    def __init__(self, options: OpenAIOptions | CohereOptions) -> None:
+        address, key = self.vendor
+        if options.api_key_env is None and options.base_url.rstrip("/") == address:
+            options = options.model_copy(update={"api_key_env": key})
+        self.options = options
+        self.endpoint = Endpoint(options, name=self.name)
 
     @property
     def fingerprint(self) -> Fingerprint:
         """Of the model's name and all that is sent. Only canaries prove that the name still means this model."""
-        model = ("openai", self.options.model, self.options.dimensions)
+        model = (self.name, self.options.model, self.options.dimensions, *self._sent_always())
         documents = space(*model, document_facts(self.options))
         return Fingerprint(space(*model, text_facts(self.options)), documents=documents)
 
     @property
     def _declared(self) -> int | None:
         return self.options.dimensions or self.options.dimension
+
+    def _sent_always(self) -> tuple[str, ...]:
+        """Options of this API alone that decide the vectors."""
+        return ()
+
+
+class OpenAIEncoder(_HostedModel):
+    """A model behind an OpenAI-compatible `/v1/embeddings`; see `OpenAIOptions` for the options."""
+
+    path, name, vendor = "/embeddings", "openai", (OPENAI_URL, "OPENAI_API_KEY")
+    options: OpenAIOptions
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(OpenAIOptions(**options))
 
     def _body(self, texts: list[str]) -> dict[str, Any]:
         asked = {"dimensions": self.options.dimensions, "encoding_format": self.options.encoding_format}
@@ -118,28 +134,17 @@ class OpenAIEncoder(_RemoteDense):
             raise self.endpoint.error("a vector is not base64 of float32", self.path, got=row) from None
 
 
-class CohereEncoder(_RemoteDense):
+class CohereEncoder(_HostedModel):
     """A model behind Cohere's `/v2/embed`; see `CohereOptions` for the options."""
 
-    path = "/embed"
+    path, name, vendor = "/embed", "cohere", (COHERE_URL, "COHERE_API_KEY")
+    options: CohereOptions
 
     def __init__(self, **options: Any) -> None:
-        parsed = CohereOptions(**options)
-        if parsed.api_key_env is None and parsed.base_url.rstrip("/") == COHERE_URL:
-            parsed = parsed.model_copy(update={"api_key_env": "COHERE_API_KEY"})
-        self.options: CohereOptions = parsed
-        self.endpoint = Endpoint(parsed, name="cohere")
+        super().__init__(CohereOptions(**options))
 
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """Of the model's name and all that is sent. Only canaries prove that the name still means this model."""
-        model = ("cohere", self.options.model, self.options.dimensions, self.options.truncate)
-        documents = space(*model, document_facts(self.options))
-        return Fingerprint(space(*model, text_facts(self.options)), documents=documents)
-
-    @property
-    def _declared(self) -> int | None:
-        return self.options.dimensions or self.options.dimension
+    def _sent_always(self) -> tuple[str, ...]:
+        return (self.options.truncate,)
 
     def _body(self, texts: list[str]) -> dict[str, Any]:
         shorter = {"output_dimension": self.options.dimensions} if self.options.dimensions else {}
