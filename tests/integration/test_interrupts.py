@@ -13,9 +13,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
+from qdrant_client import models
+
+from diptych import client
+from diptych.encoders import Encoders
 
 TIMES = int(os.environ.get("DIPTYCH_INTERRUPTS", "2"))
 COMMAND = Path(sys.executable).with_name("diptych")
@@ -109,6 +115,19 @@ def interrupted_at_random(folder: Folder, *words: str, codes: tuple[int, ...] = 
     folder.run(*words, codes=codes)
 
 
+def static_slot(path: Path) -> dict[str, object]:
+    """A dense slot of static vectors for `WORDS`, which takes no time to load."""
+    model2vec = pytest.importorskip("model2vec", reason="needs diptych[static]")
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = {word: number for number, word in enumerate(["[UNK]", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    rows = np.random.default_rng(0).normal(size=(len(words), 64)).astype(np.float32)
+    model2vec.StaticModel(rows, tokenizer, normalize=True).save_pretrained(path)
+    return {"dense": {"adapter": "static", "model": str(path)}}
+
+
 @pytest.fixture
 def lexical(tmp_path: Path) -> Folder:
     return Folder(tmp_path / "folder", dict(LEXICAL), 2000)
@@ -147,6 +166,52 @@ def test_a_swap_by_words(lexical: Folder, words: tuple[str, ...]) -> None:
 def test_what_reads_a_collection(lexical: Folder, words: tuple[str, ...]) -> None:
     lexical.run("populate", "corpus.jsonl")
     interrupted_at_random(lexical, *words, restore=True)
+
+
+@pytest.mark.slow
+def test_tuning_of_an_index(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "folder", static_slot(tmp_path / "model"), 2000)
+    folder.run("populate", "corpus.jsonl")
+    interrupted_at_random(folder, "tune", "index", "--queries", "queries.jsonl", restore=True)
+
+
+@pytest.mark.slow
+def test_taking_over_a_collection(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "folder", static_slot(tmp_path / "model"), 300)
+    rows = [json.loads(line) for line in (folder.path / "corpus.jsonl").read_text().splitlines()]
+    vectors = Encoders.open(folder.path / "diptych.yaml")["dense"].encode_document([row["text"] for row in rows])
+    points = [
+        models.PointStruct(id=n, vector={"dense": np.asarray(vector).tolist()}, payload=row)
+        for n, (row, vector) in enumerate(zip(rows, vectors, strict=True))
+    ]
+    with closing(client(f"edge:{folder.path / 'store'}")) as store:
+        size = models.VectorParams(size=len(vectors[0]), distance=models.Distance.COSINE)
+        store.create_collection("c", vectors_config={"dense": size})
+        store.upsert("c", points)
+    interrupted_at_random(folder, "adopt", restore=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_populate_by_ray_and_none_of_its_processes_stays(lexical: Folder) -> None:
+    pytest.importorskip("ray", reason="needs diptych[ray]")
+    interrupted_at_random(lexical, "populate", "corpus.jsonl", "--engine", "ray", "--workers", "1", restore=True)
+    until = time.monotonic() + 60
+    while time.monotonic() < until and processes_of(lexical):
+        time.sleep(0.5)
+    assert processes_of(lexical) == []
+
+
+def processes_of(folder: Folder) -> list[str]:
+    """The commands of processes that were started for a folder, and of their children."""
+    mark, found = f"XDG_CACHE_HOME={folder.path.parent / 'cache'}".encode(), []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:  # it has ended, or is another user's
+            continue
+    return found
 
 
 @pytest.mark.slow
