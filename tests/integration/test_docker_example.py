@@ -51,6 +51,16 @@ def test_the_image_installs_extras_that_there_are_and_copies_what_there_is() -> 
             assert f"!{name}\n" in allowed
 
 
+def test_the_image_copies_all_that_the_wheel_is_built_of() -> None:
+    recipe = (FOLDER / "Dockerfile").read_text()
+    copied = [name for line in re.findall(r"^COPY (.+) \S+$", recipe, re.MULTILINE) for name in line.split()]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    wanted = [*wheel["packages"], *wheel["force-include"], project["project"]["readme"], "LICENSE"]
+    missing = [name for name in wanted if not any(name == own or name.startswith(f"{own}/") for own in copied)]
+    assert missing == []
+
+
 def test_the_service_is_reached_at_the_port_that_it_listens_on_and_has_time_to_end(compose: dict[str, Any]) -> None:
     own = compose["services"]["diptych"]
     port = own["command"][own["command"].index("--port") + 1]
