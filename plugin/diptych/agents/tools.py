@@ -70,12 +70,8 @@ class Tools:
         Returns id, score, title, text and metadata of each hit, best first. Scores compare within one answer only.
         """
         with _told():
-            opened = self._opened(collection, [query])
-            pipeline = await asyncio.to_thread(single, opened, slot)
-            wanted = None if filter is None else read_filter(filter)
-            hits = found(
-                await opened.asearch(query, limit=limit, filter=wanted, pipeline=pipeline, tenant=self._whose(tenant))
-            )
+            opened, options = await self._question(query, collection, filter, slot, tenant)
+            hits = found(await opened.asearch(query, limit=limit, **options))
             return SearchResult(collection=opened.name, hits=[_cut(hit, text_length) for hit in hits])
 
     async def explain(
@@ -94,19 +90,9 @@ class Tools:
         the scores of later stages, and where it was left behind when it is no hit.
         """
         with _told():
-            opened = self._opened(collection, [query])
-            pipeline = await asyncio.to_thread(single, opened, slot)
-            wanted = None if filter is None else read_filter(filter)
+            opened, options = await self._question(query, collection, filter, slot, tenant)
             count = None if ids else limit
-            items = await asyncio.to_thread(
-                opened.explain,
-                query,
-                ids=ids or None,
-                limit=count,
-                filter=wanted,
-                pipeline=pipeline,
-                tenant=self._whose(tenant),
-            )
+            items = await asyncio.to_thread(opened.explain, query, ids=ids or None, limit=count, **options)
             shown = repr(items[0].pipeline) if items else _pipeline(opened)
             return ExplainResult(collection=opened.name, pipeline=shown, explanations=explained(items))
 
@@ -138,17 +124,26 @@ class Tools:
             async with self._populating:
                 return await asyncio.to_thread(_populated, opened, given, {**options, "tenant": self._whose(tenant)})
 
+    async def _question(
+        self,
+        query: str,
+        collection: str | None,
+        filter: dict[str, Any] | None,
+        slot: str | None,
+        tenant: str | None,
+    ) -> tuple[Collection, dict[str, Any]]:
+        """The collection that is asked, and the options that searching and explaining share."""
+        opened = self._served.collection(collection)
+        _require_words(opened, [query])
+        pipeline = await asyncio.to_thread(single, opened, slot)
+        wanted = None if filter is None else read_filter(filter)
+        return opened, {"filter": wanted, "pipeline": pipeline, "tenant": self._whose(tenant)}
+
     def _whose(self, tenant: str | None) -> str | None:
         """The tenant of a call: the server's own, where it has one."""
         if self._tenant is None or tenant in (None, self._tenant):
             return self._tenant or tenant
         raise TenantError("this server serves one tenant", got="another", do="leave `tenant` out")
-
-    def _opened(self, name: str | None, texts: Sequence[str]) -> Collection:
-        """The collection, to which none of these texts is a file or an address."""
-        collection = self._served.collection(name)
-        _require_words(collection, texts)
-        return collection
 
 
 @contextmanager
