@@ -7,6 +7,7 @@
 | haystack | keeps an id in the home folder, sends an event when a pipeline runs |
 | ray | sends cluster facts while a cluster runs |
 | huggingface_hub, transformers | add facts about the machine to their requests |
+| datasets | counts downloads of data sets of the hub |
 | transformers | asks a public service to convert weights of hub models that are not safetensors |
 
 A variable that is set already is left as it is. DIPTYCH_VENDOR_TELEMETRY=on leaves every library as its maker ships it.
@@ -23,6 +24,7 @@ VARIABLES = {
     "HAYSTACK_TELEMETRY_ENABLED": "False",
     "RAY_USAGE_STATS_ENABLED": "0",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_UPDATE_DOWNLOAD_COUNTS": "0",
     "DISABLE_SAFETENSORS_CONVERSION": "1",
 }
 REPORTERS = ("openvino_telemetry",)  # packages that do nothing else; their users run without them

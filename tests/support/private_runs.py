@@ -71,6 +71,28 @@ def _model(folder: Path, slot: dict[str, Any]) -> str:
     return str(local) if local.is_dir() else str(slot["model"])
 
 
+def adopt(folder: Path) -> None:
+    """A collection that a program filled by itself is taken over."""
+    import numpy as np
+    from qdrant_client import models
+
+    import diptych
+    from diptych.encoders import Encoders
+
+    write_project(folder, {"dense": {**SLOTS["dense"], "model": _model(folder, SLOTS["dense"])}}, "theirs")
+    vectors = Encoders.open(folder / "diptych.yaml")["dense"].encode_document([own["text"] for own in DOCUMENTS])
+    points = [
+        models.PointStruct(id=n, vector={"dense": np.asarray(vector).tolist()}, payload=own)
+        for n, (own, vector) in enumerate(zip(DOCUMENTS, vectors, strict=True))
+    ]
+    with contextlib.closing(diptych.client(f"edge:{folder / 'theirs'}")) as store:
+        size = models.VectorParams(size=len(vectors[0]), distance=models.Distance.COSINE)
+        store.create_collection("animals", vectors_config={"dense": size})
+        store.upsert("animals", points)
+    for line in ("adopt", "search cat"):
+        command(*line.split())
+
+
 def lexical(folder: Path) -> None:
     """A search by words, where FastEmbed is merely installed."""
     write_project(folder, {"lexical": SLOTS["lexical"]}, "words")
@@ -135,7 +157,7 @@ def ray(folder: Path) -> None:
 
 
 PROGRAMS: dict[str, Callable[[Path], None]] = {
-    own.__name__: own for own in (commands, lexical, train, services, bridges, ray)
+    own.__name__: own for own in (commands, adopt, lexical, train, services, bridges, ray)
 }
 
 if __name__ == "__main__":
