@@ -5,7 +5,7 @@
 A collection with MiniLM and BM25 is filled by each backend, and searched twice before what counts: those runs convert
 the model and remember the checks that passed. Files are in the system's cache. The ways are measured in turn, so that a
 machine that gets slower touches all alike. Beside the clock stands the processor time of the process and all its
-threads, which other programs on the machine change less.
+threads, which other programs on the machine change less, and an empty Python process for comparison.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ COMMAND = Path(sys.executable).with_name("diptych")
 QUERY = "convert audio files between formats"
 BACKENDS = ("torch", "openvino", "onnx")
 WANTED = {"torch": "<= 4", "openvino": "<= 1.5", "onnx": "<= 1.5", "--only lexical": "<= 0.6"}
+EMPTY = "python -c pass"  # nothing of diptych: how slow the machine was meanwhile
 
 
 def filled(folder: Path, backend: str, documents: int) -> Path:
@@ -49,28 +50,35 @@ def filled(folder: Path, backend: str, documents: int) -> Path:
 
 
 def seconds(place: Path, *words: str) -> tuple[float, float]:
-    """Seconds of a command by the clock, and by the processor."""
+    """Seconds of a command of diptych by the clock, and by the processor."""
+    return of_process(place, str(COMMAND), *words)
+
+
+def of_process(place: Path, *command: str) -> tuple[float, float]:
+    """Seconds of a process by the clock, and by the processor."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(place.parent / "cache")}
     environment.pop("DIPTYCH_CACHE", None)
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run([str(COMMAND), *words], cwd=place, env=environment, capture_output=True, check=True)
+    subprocess.run(command, cwd=place, env=environment, capture_output=True, check=True)
     taken, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
     return taken, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def measure(documents: int, rounds: int) -> list[Figure]:
     """Figures of each way."""
-    found: dict[str, list[tuple[float, float]]] = {way: [] for way in WANTED}
+    found: dict[str, list[tuple[float, float]]] = {way: [] for way in (*WANTED, EMPTY)}
     with tempfile.TemporaryDirectory() as folder:
         places = {backend: filled(Path(folder), backend, documents) for backend in BACKENDS}
         for _ in range(rounds):
             for backend, place in places.items():
                 found[backend].append(seconds(place, "search", QUERY))
+            found[EMPTY].append(of_process(Path(folder), sys.executable, "-c", "pass"))
             found["--only lexical"].append(seconds(places["torch"], "search", QUERY, "--only", "lexical"))
     figures = []
     for way, taken in found.items():
         clock, processor = zip(*taken, strict=True)
-        figures.append(Figure("seconds of a search in a process of its own", way, "s", clock, wanted=WANTED[way]))
+        wanted = WANTED.get(way, "")
+        figures.append(Figure("seconds of a search in a process of its own", way, "s", clock, wanted=wanted))
         figures.append(Figure("of which processor time, all threads", way, "s", processor))
     return figures
 
