@@ -73,24 +73,29 @@ def _model(folder: Path, slot: dict[str, Any]) -> str:
 
 def adopt(folder: Path) -> None:
     """A collection that a program filled by itself is taken over."""
-    import numpy as np
-    from qdrant_client import models
-
     import diptych
     from diptych.encoders import Encoders
 
     write_project(folder, {"dense": {**SLOTS["dense"], "model": _model(folder, SLOTS["dense"])}}, "theirs")
     vectors = Encoders.open(folder / "diptych.yaml")["dense"].encode_document([own["text"] for own in DOCUMENTS])
+    with contextlib.closing(diptych.client(f"edge:{folder / 'theirs'}")) as store:
+        _fill(store, vectors)
+    for line in ("adopt", "search cat"):
+        command(*line.split())
+
+
+def _fill(store: Any, vectors: list[Any]) -> None:
+    """A collection as qdrant-client's users make one. diptych is imported before: it switches the reports off."""
+    import numpy as np
+    from qdrant_client import models
+
+    size = models.VectorParams(size=len(vectors[0]), distance=models.Distance.COSINE)
+    store.create_collection("animals", vectors_config={"dense": size})
     points = [
         models.PointStruct(id=n, vector={"dense": np.asarray(vector).tolist()}, payload=own)
         for n, (own, vector) in enumerate(zip(DOCUMENTS, vectors, strict=True))
     ]
-    with contextlib.closing(diptych.client(f"edge:{folder / 'theirs'}")) as store:
-        size = models.VectorParams(size=len(vectors[0]), distance=models.Distance.COSINE)
-        store.create_collection("animals", vectors_config={"dense": size})
-        store.upsert("animals", points)
-    for line in ("adopt", "search cat"):
-        command(*line.split())
+    store.upsert("animals", points)
 
 
 def lexical(folder: Path) -> None:
