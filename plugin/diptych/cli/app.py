@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Annotated
@@ -46,21 +48,27 @@ from diptych.cli.logs import show as show_logs
 from diptych.cli.running import command
 from diptych.cli.session import Session
 
+GARBAGE = (50_000, 20, 100)  # what is imported stays: looking for garbage in it took a tenth of a command's start
 EPILOG = (
     "Exit codes: 0 fine, 1 an error or a failed check, 2 wrong usage, 3 some documents were set aside, "
     "4 changes are pending, 5 the gate kept the old encoders, 130 interrupted, 141 the reader of the output went away."
 )
 
-app = typer.Typer(
-    name="diptych",
-    cls=PlainGroup,
-    no_args_is_help=True,
-    add_completion=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,  # its tracebacks show local variables, and those may hold secrets
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=EPILOG,
-)
+
+def _application() -> typer.Typer:
+    return typer.Typer(
+        name="diptych",
+        cls=PlainGroup,
+        no_args_is_help=True,
+        add_completion=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,  # its tracebacks show local variables, and those may hold secrets
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog=EPILOG,
+    )
+
+
+app = _application()
 
 
 def _version(wanted: bool) -> None:
@@ -135,5 +143,17 @@ def main(args: Sequence[str] | None = None, *, session: Session | None = None) -
         session: where the commands take adapters from; everything installed unless given.
     """
     own = args is None  # else it is called within another program, which keeps its own Ctrl-C
+    if own:
+        gc.set_threshold(*GARBAGE)
     with interrupts.leaving() if own else nullcontext():
-        app(args=args, obj=session, prog_name="diptych")
+        _with_command(sys.argv[1:] if args is None else args)(args=args, obj=session, prog_name="diptych")
+
+
+def _with_command(args: Sequence[str]) -> typer.Typer:
+    """The application with the command that the arguments begin with alone: typer takes long to build them all."""
+    named = [one for one in app.registered_commands if [one.name] == [*args[:1]]]
+    if not named:  # options, a group of commands, help, completion, or a mistake
+        return app
+    found = _application()
+    found.registered_callback, found.registered_commands = app.registered_callback, named
+    return found
