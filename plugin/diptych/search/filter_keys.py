@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
@@ -19,28 +19,45 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 SELDOM = 60.0  # seconds between two warnings of the same key
 PAUSE = 1.0  # seconds between two looks for keys, whatever is asked: a look takes as long as a search
+KEYS = 16  # of a filter that are looked for
 MOST = 1000  # keys that are remembered
 
 
 def warn_of_missing_keys(view: View, filter: models.Filter | None, *, tenant: str | None) -> None:
     """Log a warning of each key of a filter that no document has. Call it where a search with the filter found nothing.
 
-    It looks at most once a second, and warns of a key at most once a minute.
+    It looks at most once a second, for some keys, and warns of a key at most once a minute.
     """
-    now, told = time.monotonic(), view.kept.setdefault("missing keys", {"": -PAUSE})
-    if filter is None or now - told[""] < PAUSE:
+    now, memory = time.monotonic(), _memory(view)
+    if filter is None or now - memory.get(None, -PAUSE) < PAUSE:
         return
-    if len(told) > MOST:
-        told.clear()
-    told[""] = now
+    if len(memory) > MOST:
+        memory.clear()
+    memory[None] = now
+    new = [key for key in _some_keys(filter) if now - memory.get((tenant, key), -SELDOM) >= SELDOM]
     try:
-        missing = _missing(view, filter, tenant)
+        missing = _missing(view, new, tenant)
     except DiptychError:  # the search was answered; that the store is gone since is another call's error
         return
     for key in missing:
-        if now - told.get(key, -SELDOM) >= SELDOM:
-            told[key] = now
-            LOG.warning("collection %r: no document has %r, which the filter asks for", view.name, key)
+        memory[tenant, key] = now
+        LOG.warning("collection %r: no document has %r, which the filter asks for", view.name, key)
+
+
+def known_missing(view: View, filter: models.Filter, *, tenant: str | None) -> list[str]:
+    """The filter's keys of which a warning was logged within the last minute. Asks no store."""
+    now, memory = time.monotonic(), _memory(view)
+    return [key for key in _some_keys(filter) if now - memory.get((tenant, key), -SELDOM) < SELDOM]
+
+
+def _memory(view: View) -> dict[tuple[str | None, str] | None, float]:
+    """When keys were found to be missing, by tenant and key; under None when somebody looked last."""
+    found: dict[tuple[str | None, str] | None, float] = view.kept.setdefault("missing keys", {})
+    return found
+
+
+def _some_keys(filter: models.Filter) -> list[str]:
+    return list(dict.fromkeys(_keys(filter, "")))[:KEYS]
 
 
 def missing_keys(handle: CollectionHandle, filter: models.Filter | None, *, tenant: str | None = None) -> list[str]:
@@ -53,12 +70,12 @@ def missing_keys(handle: CollectionHandle, filter: models.Filter | None, *, tena
     """
     if filter is None or not handle.exists:
         return []
-    return _missing(handle.view, filter, tenant)
+    return _missing(handle.view, dict.fromkeys(_keys(filter, "")), tenant)
 
 
-def _missing(view: View, filter: models.Filter, tenant: str | None) -> list[str]:
+def _missing(view: View, keys: Iterable[str], tenant: str | None) -> list[str]:
     own = scope(view.tenancy, view.layout, tenant, f"collection {view.name!r}")
-    return [key for key in dict.fromkeys(_keys(filter, "")) if not _is_there(view, key, own)]
+    return [key for key in keys if not _is_there(view, key, own)]
 
 
 def _is_there(handle: View, key: str, own: models.Filter | None) -> bool:

@@ -101,6 +101,9 @@ class SearchAnswer(BaseModel):
 
     collection: str
     results: list[QueryAnswer]
+    warnings: list[str] | None = Field(
+        None, description="Where nothing was found: keys of the filter that no document has. Absent without any."
+    )
 
 
 class SlotDescription(BaseModel):

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from diptych.collection import Collection
+from diptych.search.filter_keys import known_missing
 from diptych.search.filters import read_filter
 from diptych.service.answers import ExplainedDocument, QueryAnswer, SearchAnswer, explained, found
 from diptych.service.inputs import accepted, require_words
@@ -51,9 +52,20 @@ def _written(
     if asked.explain:
         for result, own in zip(results, hits, strict=True):
             result.explanations = _explained(collection, result.query, own, options)
-    answer = SearchAnswer(collection=collection.name, results=results)
-    skipped = None if asked.explain else {"results": {"__all__": {"explanations"}}}
+    warnings = None if any(hits) else _warnings(collection, options)
+    answer = SearchAnswer(collection=collection.name, results=results, warnings=warnings)
+    skipped: dict[str, Any] = {} if asked.explain else {"results": {"__all__": {"explanations"}}}
+    if not warnings:
+        skipped["warnings"] = True
     return Response(answer.model_dump_json(exclude=skipped), media_type="application/json")
+
+
+def _warnings(collection: Collection, options: dict[str, Any]) -> list[str]:
+    """What the search has just found wrong with the filter."""
+    if options["filter"] is None:
+        return []
+    missing = known_missing(collection.handle.view, options["filter"], tenant=options["tenant"])
+    return [f"no document has {key!r}, which the filter asks for" for key in missing]
 
 
 def _options(collection: Collection, asked: SearchRequest) -> dict[str, Any]:

@@ -53,6 +53,16 @@ def test_limit_offset_threshold_and_filter_mean_what_they_mean_there(
     assert found(asked(client, query=query, score_threshold=0.6)) == kept
 
 
+def test_an_answer_without_hits_names_the_filter_keys_that_no_document_has(client: httpx.Client) -> None:
+    misspelt = {"must": [{"key": "leter", "match": {"value": "c"}}, {"key": "letter", "match": {"value": "c"}}]}
+    answer = asked(client, query="cat", filter=misspelt)
+    assert found(answer) == []
+    assert answer["warnings"] == ["no document has 'leter', which the filter asks for"]
+    assert "warnings" not in asked(client, query="cat", filter={"must": [{"key": "letter", "match": {"value": "z"}}]})
+    assert "warnings" not in asked(client, query="cat", filter={"should": misspelt["must"]})
+    assert "warnings" not in asked(client, query="cat")
+
+
 def test_several_queries_are_answered_in_their_order(client: httpx.Client, collection: Collection) -> None:
     queries = ["the cat at night", "an egg", "the post man"]
     answer = asked(client, queries=queries)
