@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from qdrant_client import models
@@ -87,6 +88,10 @@ def verify(handle: CollectionHandle, *, sample: int | None = SAMPLE) -> VerifyRe
     chance = random.Random(0)
     for records in _pages(handle, slots):
         own = [record for record in records if _is_document(record, handle.view.layout)]
+        for record in records:
+            if _has_lost_its_name(record, handle.view.layout):
+                report.points += 1
+                report.altered[record.id] = str(record.id)
         for record in own:
             report.points += 1
             if _is_altered(record, handle):
@@ -139,6 +144,11 @@ def _batches(points: Sequence[PointId]) -> Iterator[list[PointId]]:
 
 def _is_document(record: models.Record, layout: Layout) -> bool:
     return layout != NATIVE or bool((record.payload or {}).get(OWN))
+
+
+def _has_lost_its_name(record: models.Record, layout: Layout) -> bool:
+    """Whether this was a document, whose payload no longer says so: ids of documents are UUIDs of version 5."""
+    return not _is_document(record, layout) and isinstance(record.id, str) and UUID(record.id).version == 5
 
 
 def _identifier(record: models.Record, handle: CollectionHandle) -> str:

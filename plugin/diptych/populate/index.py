@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diptych.encoding import Vector
 from diptych.errors import PopulateError
@@ -117,7 +117,7 @@ class Indexer:
                     yield item
                     continue
                 own = held[item.point] or {}
-                if own.get("id") != item.document.id:
+                if own.get("id") != item.document.id and not _is_mended(own):
                     self._refuse(item, f"its point id {item.point!r} belongs to {_owner(own)}")
                     continue
                 if own.get("tenant") not in (None, tenant_of(item.document.metadata, self._store.tenancy)):
@@ -225,6 +225,11 @@ class Indexer:
 
 def _vectors(outcomes: Mapping[str, object]) -> dict[str, Vector]:
     return {name: outcome for name, outcome in outcomes.items() if not isinstance(outcome, str)}  # type: ignore[misc]
+
+
+def _is_mended(own: Mapping[str, Any]) -> bool:
+    """Whether `mend` has marked the point: it is a document's by its id, and its payload no longer says which."""
+    return "id" not in own and own.get("hash") == ""
 
 
 def _owner(own: Mapping[str, object]) -> str:

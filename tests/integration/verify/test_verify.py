@@ -101,6 +101,21 @@ def test_missing_and_empty_vectors_are_found_whatever_the_sample(collection: Col
     assert faults(verify(collection.handle, sample=1)) == {"dense": {"d3"}, "words": {"d4"}}
 
 
+def test_a_payload_that_no_longer_names_its_document_is_found_and_written_anew_by_populate(
+    collection: Collection,
+) -> None:
+    lost, client = [point_of(collection, name).id for name in ("d3", "d4")], collection.handle.client
+    client.clear_payload("docs", lost[:1])
+    client.overwrite_payload("docs", {"year": 1904, "_dipt\u0178ch": {"id": "d4"}}, lost[1:])
+    client.upsert("docs", [models.PointStruct(id=7, vector={}, payload={"of": "another program"})])
+    report = verify(collection.handle, sample=16)
+    assert (report.points, set(report.altered)) == (COUNT, set(lost))
+    assert mend(collection.handle, report) == (0, 2)
+    done = collection.populate(DOCUMENTS)
+    assert (done.new + done.changed, done.unchanged) == (2, COUNT - 2)
+    assert verify(collection.handle, sample=16).passed
+
+
 def test_an_altered_payload_is_found_and_written_anew_by_populate(collection: Collection) -> None:
     client = collection.handle.client
     client.set_payload("docs", {"text": "something else"}, [point_of(collection, "d8").id])

@@ -168,6 +168,34 @@ def test_a_changed_bit_in_a_small_file_is_told(stores: Mapping[str, Path], tmp_p
         assert name in refused(folder).got
 
 
+@pytest.mark.parametrize("name", ["id_tracker.mappings", "graph.bin", "links_compressed.bin", "matrix.dat"])
+def test_a_changed_bit_in_a_file_that_edge_never_changes_is_told_after_a_kill_too(
+    stores: Mapping[str, Path], tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "copy"
+    copied(stores["killed"], folder)
+    path = next(shard_of(folder).glob(f"segments/*/**/{name}"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 16
+    path.write_bytes(content)
+    assert f"{name} is not as it was written" in refused(folder).got
+
+
+def test_a_count_that_cannot_be_is_told_before_edge_takes_memory_for_it(
+    stores: Mapping[str, Path], tmp_path: Path
+) -> None:
+    counts = sorted(shard_of(stores["killed"]).glob("segments/*/**/status.dat"))
+    assert counts
+    for number, original in enumerate(counts):
+        folder = tmp_path / str(number)
+        copied(stores["killed"], folder)
+        path = shard_of(folder) / original.relative_to(shard_of(stores["killed"]))
+        content = bytearray(path.read_bytes())
+        content[5] ^= 8  # one bit: 2^43 entries more
+        path.write_bytes(content)
+        assert "status.dat counts" in refused(folder).got
+
+
 def test_a_shortened_file_is_told_whether_closed_or_killed(store: Path) -> None:
     for path in shard_of(store).glob("segments/*/vector_storage-d/matrix.dat"):
         path.write_bytes(path.read_bytes()[:-64])

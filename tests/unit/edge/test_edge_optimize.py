@@ -141,8 +141,9 @@ def test_vectors_written_during_the_run_are_right_though_it_shares_files(many: E
     assert many.optimize("many", on_stage=write).result()
     after = vectors_of(many)
     assert states[-1] == after
-    assert states[1] == {**states[0], **{i: states[1][i] for i in [*range(3000, 3100), *changed]}}
-    assert after == {**states[1], **{i: after[i] for i in range(3100, 3200)}}
+    during: dict[object, Any] = {i: states[1][i] for i in [*range(3000, 3100), *changed]}
+    assert states[1] == {**states[0], **during}
+    assert after == states[1] | {i: after[i] for i in range(3100, 3200)}
     for identifier in (1500, 3000, 3199, *([2007] if appended > 7 else [])):
         expected: Any = point(identifier + 9 if identifier in changed else identifier).vector
         assert np.allclose(after[identifier]["d"], expected["d"], atol=1e-6)

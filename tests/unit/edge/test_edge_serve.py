@@ -166,6 +166,27 @@ def test_a_connection_for_which_no_thread_is_left_is_closed_and_the_next_is_answ
     assert httpx.get(f"http://{serve_once[0]}:{serve_once[1]}/healthz", timeout=60).status_code == 200
 
 
+def test_where_all_connections_are_busy_a_new_one_waits_for_its_turn(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MOST", 3)
+    begun, rest = b"GET /healthz HTTP/1.1\r\nhost: local", b"host\r\n\r\n"
+    with SharedEdgeClient(folder) as client, serve_at(0, client) as served, ExitStack() as stack:
+        place = ("127.0.0.1", int(served.url.rpartition(":")[2]))
+        busy = [stack.enter_context(socket.create_connection(place, timeout=60)) for _ in range(3)]
+        for connected in busy:
+            connected.sendall(begun)
+        time.sleep(0.5)  # the server reads what has begun
+        late = stack.enter_context(socket.create_connection(place, timeout=0.5))
+        late.sendall(begun + rest)
+        with pytest.raises(TimeoutError):
+            late.recv(1)
+        busy[1].sendall(rest)
+        late.settimeout(60)
+        assert b"200" in busy[1].recv(4096)
+        assert b"200" in late.recv(4096)
+
+
 def test_where_too_many_connections_are_open_the_one_that_is_idle_longest_ends(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

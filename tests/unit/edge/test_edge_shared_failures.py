@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ import orjson
 import pytest
 from qdrant_client import models
 
-from diptych.errors import CollectionError, StoreDamaged, StoreFull, StoreUnavailable
+from diptych.errors import CollectionError, SearchError, StoreDamaged, StoreFull, StoreUnavailable
 from diptych.stores.edge import EdgeClient, SharedEdgeClient
 from diptych.stores.edge.rest.answers import rebuilt, refused
 from diptych.stores.edge.rest.request import Request
@@ -104,13 +106,144 @@ def test_payloads_that_json_libraries_refuse_are_kept_or_refused_as_in_the_proce
     upsert({"large": 2**70, "by number": {1: "x"}})
     kept = shared.retrieve("c", [1])[0].payload
     assert kept == {"large": pytest.approx(2.0**70), "by number": {"1": "x"}}  # the engine rounds its last digit
-    deep: dict[str, Any] = {}
-    for _ in range(300):
-        deep = {"a": deep}
-    with pytest.raises(CollectionError, match="nested too deeply"):
-        upsert(deep)
-    with pytest.raises(CollectionError, match="that Qdrant cannot keep"):
-        upsert({"a": object()})
+
+
+def nested(levels: int) -> dict[str, Any]:
+    found: dict[str, Any] = {"x": 1}
+    for _ in range(levels):
+        found = {"x": found}
+    return found
+
+
+PAYLOADS: dict[str, dict[Any, Any]] = {
+    "not a number": {"x": math.nan},
+    "infinite": {"x": [1.0, {"y": -math.inf}]},
+    "deep": nested(70),
+    "very deep": nested(2000),
+    "an object": {"x": object()},
+    "bytes": {"x": b"abc"},
+    "half a character": {"x": "\ud800"},
+    "half a character in a key": {"\ud800": 1},
+}
+CALLS: dict[str, Callable[[Any, Any], object]] = {
+    "upsert": lambda client, payload: client.upsert("c", [made(payload)]),
+    "upsert of a batch": lambda client, payload: client.upsert(
+        "c", models.Batch.model_construct(ids=[1], vectors=[[1.0, 0.0]], payloads=[payload])
+    ),
+    "set_payload": lambda client, payload: client.set_payload("c", payload, [1]),
+    "overwrite_payload": lambda client, payload: client.overwrite_payload("c", payload, [1]),
+    "batch_update_points": lambda client, payload: client.batch_update_points(
+        "c",
+        [
+            models.SetPayloadOperation.model_construct(
+                set_payload=models.SetPayload.model_construct(payload=payload, points=[1])
+            )
+        ],
+    ),
+    "update_collection": lambda client, payload: client.update_collection("c", metadata=payload),
+}
+
+
+def made(payload: Any) -> models.PointStruct:
+    return models.PointStruct.model_construct(id=1, vector=[1.0, 0.0], payload=payload)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EdgeClient, SharedEdgeClient, RemoteEdgeClient]]:
+    """A store in this process, the same shared, and a client that asks its holder over the socket."""
+    folder = tmp_path_factory.mktemp("both") / "edge"
+    with EdgeClient(folder) as client, SharedEdgeClient(folder) as shared:
+        client.create_collection("c", SIZE, metadata={"m": 1})
+        client.upsert("c", [made({"kept": True})])
+        address = read_address(folder)
+        assert address is not None
+        remote = RemoteEdgeClient(address)
+        yield client, shared, remote
+        remote.close()
+
+
+@pytest.mark.parametrize("payload", list(PAYLOADS))
+@pytest.mark.parametrize("call", list(CALLS))
+def test_what_is_no_payload_is_refused_here_and_over_the_socket_and_changes_nothing(
+    both: tuple[EdgeClient, SharedEdgeClient, RemoteEdgeClient], call: str, payload: str
+) -> None:
+    own, shared, remote = both
+    shared._sides[:] = [remote]  # as in another process
+    try:
+        for client in (own, shared):
+            with pytest.raises(CollectionError):
+                CALLS[call](client, PAYLOADS[payload])
+    finally:
+        shared._sides[:] = [own]
+    assert own.retrieve("c", [1])[0].payload == {"kept": True}
+    assert own.get_metadata("c") == {"m": 1}
+
+
+@pytest.mark.parametrize("vector", [[math.nan, 1.0], [1.0, math.inf], np.array([1.0, np.nan], np.float32)])
+def test_numbers_that_json_does_not_have_are_refused_over_the_socket_too(
+    both: tuple[EdgeClient, SharedEdgeClient, RemoteEdgeClient], vector: Any
+) -> None:
+    own, _, remote = both
+    texts = []
+    for client in (own, remote):
+        with pytest.raises(CollectionError, match="does not fit 'the unnamed vector'") as refused:
+            client.upsert("c", [models.PointStruct.model_construct(id=1, vector=vector, payload={})])
+        texts.append(str(refused.value))
+        with pytest.raises(SearchError):
+            client.query_points("c", list(vector))
+    assert texts[0] == texts[1]
+
+
+def test_a_holder_that_is_stopped_is_told_and_not_waited_for(start: Start, folder: Path) -> None:
+    holder = start(
+        """
+    client = EdgeClient(folder)
+    client.create_collection("c", models.VectorParams(size=2, distance="Dot"))
+    print("open", flush=True)
+    signal.pause()
+    """
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "open\n", holder.communicate()
+    with SharedEdgeClient(folder) as client:
+        holder.send_signal(signal.SIGSTOP)
+        with pytest.raises(StoreUnavailable, match=rf"(?s)is stopped.*process {holder.pid} .*kill -CONT"):
+            client.count("c")
+        large = [models.PointStruct(id=1, vector=[1.0, 0.0], payload={"text": "x" * 5_000_000})]  # fills the socket
+        with pytest.raises(StoreUnavailable, match="is stopped"):
+            client.upsert("c", large)
+        with pytest.raises(StoreUnavailable, match="is stopped"):
+            SharedEdgeClient(folder)
+        holder.send_signal(signal.SIGCONT)
+        client.upsert("c", large)
+        holder.send_signal(signal.SIGSTOP)
+        holder.kill()
+        assert client.count("c").count == 1
+        assert client.is_holder
+
+
+def test_a_holder_that_takes_long_to_start_is_waited_for(
+    start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diptych.stores.edge.share.members.PATIENCE", 0.2)
+    holder = start(
+        """
+    import time
+    from diptych.stores.edge import engine
+    answering = engine._answering
+    def slowly(*given):
+        print("starting", flush=True)
+        time.sleep(3)
+        return answering(*given)
+    engine._answering = slowly
+    client = EdgeClient(folder)
+    signal.pause()
+    """
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "starting\n", holder.communicate()
+    with SharedEdgeClient(folder) as client:
+        assert not client.is_holder
 
 
 def test_optimisations_of_one_holder_are_not_taken_for_those_of_another(folder: Path) -> None:

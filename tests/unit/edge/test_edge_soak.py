@@ -52,6 +52,7 @@ SOAK = """
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux, which tells what a process holds")
+@pytest.mark.timeout(SECONDS + 600)
 def test_updates_for_a_long_time_keep_disk_memory_and_files_in_bounds(start: Start, folder: Path) -> None:
     running = start(SOAK.format(seconds=SECONDS))
     assert running.stdout is not None
@@ -141,6 +142,7 @@ def read(folder: Path) -> State:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(60 * KILLS + 300)
 def test_kills_among_updates_deletions_and_exchanges_lose_nothing(start: Start, folder: Path) -> None:
     held: State = {}
     chance, turn = random.Random(0), 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic_core import to_jsonable_python
 from qdrant_client import models
 
 from diptych.errors import CollectionError, CollectionNotFound
@@ -13,6 +12,7 @@ from diptych.stores.edge.arguments import check_arguments
 from diptych.stores.edge.base import EdgeBase
 from diptych.stores.edge.catalog import check_name
 from diptych.stores.edge.convert.config import dense_vectors
+from diptych.stores.edge.convert.payloads import jsonable
 from diptych.stores.edge.describe import describe
 from diptych.stores.edge.settings import reconfigure
 
@@ -42,7 +42,7 @@ class Collections(EdgeBase):
         config = models.CreateCollection(
             vectors=vectors_config if isinstance(vectors_config, models.VectorParams) else dict(vectors_config or {}),
             sparse_vectors=dict(sparse_vectors_config) if sparse_vectors_config else None,
-            metadata=to_jsonable_python(metadata),
+            metadata=jsonable(metadata, "the metadata"),
             **settings,
         )
         _check_vectors(config)
@@ -112,7 +112,7 @@ class Collections(EdgeBase):
         if vectors_config or sparse_vectors_config or changes:
             reconfigure(found, vectors_config or {}, sparse_vectors_config or {}, changes)
         if metadata is not None:
-            fresh = to_jsonable_python(metadata)
+            fresh = jsonable(metadata, "the metadata")
             found.change(lambda record: record.with_config(metadata=_merged(record.config.metadata, fresh)))
         return bool(vectors_config or sparse_vectors_config or changes or metadata is not None)
 

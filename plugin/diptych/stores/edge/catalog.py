@@ -144,10 +144,10 @@ class Catalog:
         """Whether the folder is still the one that was opened."""
         return self._lock.in_place
 
-    def say_ending(self) -> None:
-        """Tell other processes that the store will be free, however long its closing takes."""
+    def say(self, state: str = "") -> None:
+        """Tell other processes that this one is starting or ending, however long that takes, or is ready."""
         with suppress(OSError):  # a full disk: they wait less long
-            self._lock.say_ending()
+            self._lock.say(state)
 
     def leave_to_parent(self) -> None:
         """In a forked process: forget all of it, unflushed and unclosed, because it is the parent's."""

@@ -15,7 +15,7 @@ from typing import Protocol
 from diptych.stores.edge.catalog import Catalog
 from diptych.stores.edge.collection import EdgeCollection
 from diptych.stores.edge.folders import COLLECTIONS
-from diptych.stores.edge.lock import LOCK
+from diptych.stores.edge.lock import ENDING, LOCK
 
 
 class Holder(Protocol):
@@ -60,6 +60,8 @@ class Engine:
             found._users += 1
             if answer is not None and found.holder is None:
                 found.holder = _answering(found, answer)
+            if found._users == 1:
+                found.catalog.say()
             return found
 
     def leave(self) -> None:
@@ -72,7 +74,7 @@ class Engine:
                 if _ENGINES.get(self.path) is self:
                     del _ENGINES[self.path]
                 try:
-                    self.catalog.say_ending()
+                    self.catalog.say(ENDING)
                     if self.holder is not None:
                         self.holder.close()
                 finally:

@@ -16,6 +16,7 @@ Build = Callable[[re.Match[str], str, bool], DiptychError]
 
 # The rest of such a text may quote what the caller wrote, so single words tell nothing.
 _INTERNAL = re.compile(r"(?i)\bio error|os error \d|service internal error|out of memory|no space left|corrupted")
+_DAMAGED = re.compile(r"(?i)deserialize|decode|corrupt|unexpected end|io error|internal error")
 _CALLERS = (ValueError, TypeError, OverflowError)  # of Edge's own reading of what it is given
 
 
@@ -41,7 +42,8 @@ def explain(raw: BaseException, collection: str, *, reading: bool) -> DiptychErr
     if reading and (isinstance(raw, _CALLERS) or not _INTERNAL.search(text)):
         do = "mend the filter, the vector or the parameters"
         return SearchError("Qdrant Edge refuses the search", where=where, got=reason(raw), do=do)
-    return StoreError("Qdrant Edge refused the operation", where=where, got=reason(raw))
+    do = MEND if _DAMAGED.search(text) else ""
+    return StoreError("Qdrant Edge refused the operation", where=where, got=reason(raw), do=do)
 
 
 def reason(raw: BaseException) -> str:

@@ -13,7 +13,7 @@ import portalocker
 from diptych.errors import StoreLocked
 
 LOCK = ".lock"
-_ENDING = "ending"
+STARTING, ENDING = "starting", "ending"  # states of a holder that does not answer other processes yet, or any more
 PATIENCE = 2.0  # seconds: the lock of a killed process is freed only when the system has taken its memory apart
 _PAUSE = 0.02
 
@@ -37,14 +37,13 @@ class PathLock:
         except BaseException:
             self._file.close()
             raise
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
+        self.say(STARTING)
 
-    def say_ending(self) -> None:
-        """Tell those who wait that the holder ends: what it flushes may take long."""
+    def say(self, state: str = "") -> None:
+        """Tell those who wait what this process does: what it opens or flushes may take long."""
         if not self._file.closed:
-            self._file.write(f" {_ENDING}")
+            self._file.truncate(0)
+            self._file.write(f"{os.getpid()} {state}".strip())
             self._file.flush()
 
     @property
@@ -82,14 +81,14 @@ def tried_until(end: float, attempt: Callable[[], bool]) -> bool:
     return True
 
 
-def _holder(file: IO[str]) -> tuple[int | None, bool]:
-    """The process that has the lock, and whether it is ending."""
+def _holder(file: IO[str]) -> tuple[int | None, str]:
+    """The process that has the lock, and its state."""
     file.seek(0)
     number, _, state = file.read(100).strip().partition(" ")
-    return int(number) if number.isascii() and number.isdigit() else None, state == _ENDING
+    return int(number) if number.isascii() and number.isdigit() else None, state
 
 
-def _locked(root: Path, holder: int | None, ending: bool) -> StoreLocked:
+def _locked(root: Path, holder: int | None, state: str) -> StoreLocked:
     return StoreLocked(
         "the embedded store is open elsewhere",
         where=f"edge:{root}",
@@ -97,5 +96,5 @@ def _locked(root: Path, holder: int | None, ending: bool) -> StoreLocked:
         expected="one process with the engine",
         do="wait until it ends, or end it; what opens edge:PATH, as SharedEdgeClient does, shares the store with it",
         holder=holder,
-        ending=ending,
+        state=state,
     )

@@ -15,7 +15,8 @@ from diptych.stores.edge.base import EdgeBase
 from diptych.stores.edge.collection import EdgeCollection
 from diptych.stores.edge.convert.enums import member
 from diptych.stores.edge.convert.filters import edge_filter
-from diptych.stores.edge.convert.points import edge_point_vectors, edge_points, jsonable
+from diptych.stores.edge.convert.payloads import jsonable
+from diptych.stores.edge.convert.points import edge_point_vectors, edge_points
 from diptych.stores.edge.faults import told
 
 Operation = edge.UpdateOperation
@@ -124,12 +125,19 @@ def rough_size(points: models.Batch | Sequence[Any]) -> int:
     """About how many bytes points are in the log, told by some of them; too much rather than too little."""
     if isinstance(points, models.Batch):
         vectors, payloads, count = points.vectors, points.payloads, len(points.ids)
-        return 2 * (_weight(vectors) + len(str(payloads or ""))) if count <= _LOOKED_AT else count * (4 << 10)
+        return 2 * (_weight(vectors) + _length(payloads)) if count <= _LOOKED_AT else count * (4 << 10)
     step = max(1, len(points) // _LOOKED_AT)
     largest = max(
-        (_weight(point.vector) + len(str(getattr(point, "payload", ""))) for point in points[::step]), default=0
+        (_weight(point.vector) + _length(getattr(point, "payload", None)) for point in points[::step]), default=0
     )
     return 2 * largest * len(points)
+
+
+def _length(payload: Any) -> int:
+    try:
+        return len(str(payload or ""))
+    except RecursionError:  # it is refused when it is converted
+        return 0
 
 
 def _weight(vector: Any) -> int:

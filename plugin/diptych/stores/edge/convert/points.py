@@ -11,15 +11,14 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import qdrant_edge as edge
-from pydantic_core import to_jsonable_python
 from qdrant_client import models
 
 from diptych.errors import CollectionError, StoreUnsupported
 from diptych.stores.edge.convert.flaws import FINITE, UNIQUE, flaw_of_dense, flaw_of_sparse
+from diptych.stores.edge.convert.payloads import jsonable, require_json
 from diptych.stores.edge.faults import reason
 
 VectorKind: TypeAlias = Literal["dense", "multivector", "sparse"]
-DEEPEST = 64  # levels of a payload: beyond 125 Edge writes to its log what it cannot read again, and all is lost
 Space: TypeAlias = Mapping[str, tuple[VectorKind, int]]  # vectors of a collection by name; "" is the unnamed one
 
 
@@ -41,16 +40,6 @@ def edge_point_vectors(points: Iterable[models.PointVectors], space: Space) -> l
     return [edge.PointVectors(point.id, vectors_in(point.vector, space, point.id)) for point in points]
 
 
-def jsonable(payload: Any) -> Any:
-    """A payload of JSON values only: dates and UUIDs become text, as on their way to a server.
-
-    Raises:
-        CollectionError: it is nested more than `DEEPEST` levels.
-    """
-    _require_shallow(payload, "payload")
-    return to_jsonable_python(payload)
-
-
 def vectors_in(found: Any, space: Space, where: object) -> Any:
     """The vectors of one point, named or not, checked against the collection."""
     if isinstance(found, dict):
@@ -67,26 +56,26 @@ def vector_in(found: Any, name: str, space: Space, where: object) -> Any:
     kind, size = space.get(name) or _unknown(name, space, where)
     if kind == "dense":
         if _width(found) != size:
-            raise _misfit(name, where, _shape(found), f"a dense vector of {size} numbers")
+            raise misfit(name, where, _shape(found), f"a dense vector of {size} numbers")
         if flaw := flaw_of_dense(found):
-            raise _misfit(name, where, flaw, FINITE)
+            raise misfit(name, where, flaw, FINITE)
         return _numbers(found)
     return _SPECIAL[kind](found, name, size, where)
 
 
 def _sparse(found: Any, name: str, size: int, where: object) -> Any:
     if not hasattr(found, "indices"):
-        raise _misfit(name, where, _shape(found), "a sparse vector: indices and values")
+        raise misfit(name, where, _shape(found), "a sparse vector: indices and values")
     if flaw := flaw_of_sparse(found.indices, found.values):
-        raise _misfit(name, where, flaw, f"as many values as indices; {UNIQUE}; {FINITE}")
+        raise misfit(name, where, flaw, f"as many values as indices; {UNIQUE}; {FINITE}")
     return found if isinstance(found, edge.SparseVector) else edge.SparseVector(found.indices, found.values)
 
 
 def _multivector(found: Any, name: str, size: int, where: object) -> Any:
     if not _is_matrix(found, size):
-        raise _misfit(name, where, _shape(found), f"a multi-vector: rows of {size} numbers, at least one")
+        raise misfit(name, where, _shape(found), f"a multi-vector: rows of {size} numbers, at least one")
     if flaw := flaw_of_dense(found):
-        raise _misfit(name, where, flaw, FINITE)
+        raise misfit(name, where, flaw, FINITE)
     return _numbers(found)
 
 
@@ -112,7 +101,7 @@ def _batch(batch: models.Batch, space: Space) -> list[Any]:
 
 def _point(identifier: Any, vector: Any, payload: Any) -> Any:
     if payload:
-        _require_shallow(payload, identifier)
+        require_json(payload, f"point {identifier}")
     try:
         return edge.Point(identifier, vector, payload)
     except TypeError:  # dates and the like in the payload; most payloads need no copy
@@ -121,21 +110,12 @@ def _point(identifier: Any, vector: Any, payload: Any) -> Any:
 
 def _point_with_copy(identifier: Any, vector: Any, payload: Any) -> Any:
     try:
-        return edge.Point(identifier, vector, jsonable(payload))
+        return edge.Point(identifier, vector, jsonable(payload, f"point {identifier}"))
     except (TypeError, ValueError) as raw:
         if "NumId" in str(raw):
             raise _bad_id(identifier) from raw
         what = "a point has a vector or payload that Qdrant cannot keep"
         raise CollectionError(what, where=f"point {identifier}", got=reason(raw)) from raw
-
-
-def _require_shallow(payload: Any, where: object, level: int = 1) -> None:
-    if level > DEEPEST:
-        what = "a payload is nested too deeply for the embedded store"
-        raise CollectionError(what, where=f"point {where}", expected=f"at most {DEEPEST} levels", do="flatten it")
-    for value in payload.values() if isinstance(payload, dict) else payload:
-        if isinstance(value, dict | list | tuple):
-            _require_shallow(value, where, level + 1)
 
 
 def _numbers(found: Any) -> Any:
@@ -168,7 +148,8 @@ def _bad_id(identifier: object) -> CollectionError:
     return CollectionError("this is no point id", got=repr(identifier), expected="an integer from 0, or a UUID")
 
 
-def _misfit(name: str, where: object, got: str, expected: str) -> CollectionError:
+def misfit(name: str, where: object, got: str, expected: str) -> CollectionError:
+    """The error of a vector of point `where` that the collection cannot take."""
     return CollectionError(
         f"a vector does not fit {name or 'the unnamed vector'!r}", where=f"point {where}", got=got, expected=expected
     )

@@ -31,6 +31,7 @@ from diptych.stores.edge.health.wal import (
 )
 
 SHOWN = 3  # problems in an error
+COUNT = "status.dat"  # begins with the number of entries in the files beside it
 REPAIR = "stop what uses the store, then: diptych doctor --repair; it keeps what can be read, populate adds the rest"
 
 
@@ -60,7 +61,7 @@ def inspect(shard: Path, *, changing: bool = False, free: space.Free = space.fre
     seal, mark = read_seal(shard), read_mark(shard)
     clean = seal is not None and seal.clean and not changing
     last = max(seal.last if seal else -1, mark[0] if mark and not clean else -1)
-    problems = [*_segments(shard), *_log(shard, last)]
+    problems = [*_segments(shard), *_counts(shard), *_log(shard, last)]
     if seal is not None and not changing:
         problems += broken(shard, seal)
     if problems:
@@ -123,6 +124,18 @@ def _segments(shard: Path) -> Iterator[str]:
             yield f"{SEGMENTS}/{folder.name}/segment.json is missing or damaged"
     if folders and (shard / "edge_config.json").exists() and not is_json(shard / "edge_config.json"):
         yield "edge_config.json is damaged"
+
+
+def _counts(shard: Path) -> Iterator[str]:
+    """Counts that cannot be: Edge takes memory for as many entries, and ends the process where it gets none."""
+    for path in shard.glob(f"{SEGMENTS}/*/**/{COUNT}"):
+        try:
+            count = int.from_bytes(path.read_bytes()[:8], "little")
+            room = sum(beside.stat().st_size for beside in path.parent.iterdir() if beside != path)
+        except OSError:
+            continue  # Edge says what is wrong with it
+        if count > 8 * room:  # an entry is at least a bit
+            yield f"{path.relative_to(shard).as_posix()} counts {count:,} entries, where {8 * room:,} have room"
 
 
 def _log(shard: Path, last: int) -> Iterator[str]:

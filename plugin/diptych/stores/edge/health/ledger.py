@@ -45,7 +45,7 @@ class Ledger:
         self._first = last
         self.data = 0  # bytes of the segments as of the last flush
         points = int(opened.info().points_count)
-        write_seal(shard, Seal(clean=False, last=last, points=points, files=sizes(shard)), durable=False)
+        write_seal(shard, Seal(clean=False, last=last, points=points, files=sizes(shard, sealed)), durable=False)
         self._mark = (shard / MARK).open("wb", buffering=0)
         # A shard whose folder was removed is never closed. In a forked process the file is closed already.
         weakref.finalize(self, _close, self._mark).atexit = False

@@ -1,6 +1,7 @@
 """The seal of a shard: sizes and checksums of its files when it was closed, kept in its folder.
 
-While a shard is open its seal is broken (`clean` is false) and holds sizes alone; lasting files never get smaller.
+While a shard is open its seal is broken (`clean` is false). It holds sizes, since lasting files never get smaller, and
+checksums of those files that Edge never changes: it trusts the counts in them, and a wrong one may end the process.
 The log is not in it: it is checked by its own numbers.
 """
 
@@ -34,11 +35,23 @@ _LASTING = (
     "tracker.dat",
     "config.json",
 )
+_IMMUTABLE = {
+    "id_tracker.mappings",
+    "matrix.dat",
+    "graph.bin",
+    "links.bin",
+    "links_compressed.bin",
+    "hnsw_config.json",
+    "inverted_index.dat",
+    "inverted_index_config.json",
+    "indices_tracker.json",
+    "sparse_index_config.json",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file's size; in a clean seal also the bytes of it that are not holes, their checksum and its time, in ns."""
+    """A file's size; if its content is known also the bytes that are not holes, their checksum and its time, in ns."""
 
     size: int
     held: int = 0
@@ -82,12 +95,14 @@ def write_seal(shard: Path, seal: Seal, *, durable: bool) -> None:
 def break_seal(shard: Path, seal: Seal | None) -> None:
     """Mark the shard as open before Edge opens it: opening alone changes files, and a kill may come at any moment."""
     if seal is not None and seal.clean:
-        write_seal(shard, replace(seal, clean=False), durable=False)
+        files = {name: file if _immutable(name) else File(file.size) for name, file in seal.files.items()}
+        write_seal(shard, replace(seal, clean=False, files=files), durable=False)
 
 
-def sizes(shard: Path) -> dict[str, File]:
-    """The current files with their sizes."""
-    return {name: File(path.stat().st_size) for name, path in _files(shard)}
+def sizes(shard: Path, before: Seal | None = None) -> dict[str, File]:
+    """The current files with their sizes; those that never change with checksums, large ones if `before` has them."""
+    known = before.files if before is not None else {}
+    return {name: _size(name, path, known.get(name)) for name, path in _files(shard)}
 
 
 def contents(shard: Path, before: Seal | None) -> dict[str, File]:
@@ -99,12 +114,14 @@ def contents(shard: Path, before: Seal | None) -> dict[str, File]:
 def broken(shard: Path, seal: Seal) -> Iterator[str]:
     """List what differs from the seal.
 
-    A clean seal covers sizes, and the contents of files that are small or have a new time; a broken one sizes alone.
+    A clean seal covers sizes, and the contents of files that are small or have a new time; a broken one sizes alone,
+    but for files that never change.
     """
     here = dict(_files(shard))
     for name, sealed in seal.files.items():
-        if seal.clean or _lasting(name):
-            yield from _difference(name, here.get(name), sealed, clean=seal.clean)
+        exact = seal.clean or (_immutable(name) and sealed.crc is not None)
+        if seal.clean or _lasting(name) or (exact and name in here):
+            yield from _difference(name, here.get(name), sealed, exact=exact)
     if seal.clean:
         yield from (f"{name} was not there" for name in here if name not in seal.files)
 
@@ -117,15 +134,23 @@ def changed_bulk(shard: Path, seal: Seal) -> Iterator[str]:
             yield f"{name} is not as it was written"
 
 
-def _difference(name: str, path: Path | None, sealed: File, *, clean: bool) -> Iterator[str]:
+def _difference(name: str, path: Path | None, sealed: File, *, exact: bool) -> Iterator[str]:
     if path is None:
         yield f"{name} is missing"
         return
     found = path.stat()
-    if found.st_size != sealed.size if clean else found.st_size < sealed.size and not name.endswith((".json", ".info")):
+    if found.st_size != sealed.size if exact else found.st_size < sealed.size and not name.endswith((".json", ".info")):
         yield f"{name} has {found.st_size:,} bytes, not {sealed.size:,}"
-    elif clean and (not sealed.bulk or found.st_mtime_ns != sealed.changed) and _checksum(path)[1] != sealed.crc:
+    elif exact and (not sealed.bulk or found.st_mtime_ns != sealed.changed) and _checksum(path)[1] != sealed.crc:
         yield f"{name} is not as it was written"
+
+
+def _size(name: str, path: Path, known: File | None) -> File:
+    found = path.stat()
+    large = getattr(found, "st_blocks", -(-found.st_size // 512)) * 512 >= BULK
+    if not _immutable(name) or (large and (known is None or known.changed != found.st_mtime_ns)):
+        return File(found.st_size)
+    return _content(path, known)
 
 
 def _content(path: Path, known: File | None) -> File:
@@ -181,6 +206,11 @@ def _files(shard: Path) -> Iterator[tuple[str, Path]]:
         for name in names:
             path = Path(parent, name)
             yield path.relative_to(shard).as_posix(), path
+
+
+def _immutable(name: str) -> bool:
+    """Whether Edge writes such a file once, with its segment."""
+    return "/payload_index/" not in name and name.rpartition("/")[2] in _IMMUTABLE
 
 
 def _lasting(name: str) -> bool:

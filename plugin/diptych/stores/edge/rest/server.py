@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MOST = 256  # connections at once
 _PAUSE = 0.02  # seconds
+_ROOM = 0.1  # seconds to wait for a connection to end or become idle
 GRACE = 30.0  # seconds for the answers that are being made when the server ends
 
 
@@ -45,7 +46,7 @@ class RestServer:
         self._lock, self._ending = threading.Lock(), False
         self._connections: dict[Connection, threading.Thread] = {}
         self._routes: Routes | None = None
-        self._making = threading.Lock()
+        self._making, self._freed = threading.Lock(), threading.Event()
         self._accepting = threading.Thread(target=self._accept, name="edge answers", daemon=True)
         listening.setblocking(False)
 
@@ -91,6 +92,10 @@ class RestServer:
             while not self._ending:
                 if any(key.fileobj is self._woken for key, _ in ready.select()):
                     return
+                if not self._has_room():
+                    self._freed.wait(_ROOM)  # who comes waits in the queue of the socket
+                    self._freed.clear()
+                    continue
                 try:
                     self._take(self._listening.accept()[0])
                 except (OSError, RuntimeError, MemoryError):  # who came has gone, or no descriptor or thread is left
@@ -105,7 +110,7 @@ class RestServer:
         connection = Connection(accepted)
         thread = threading.Thread(target=self._serve, args=(connection,), name="edge answer", daemon=True)
         with self._lock:
-            if self._ending or not self._admits(accepted) or not self._has_room():
+            if self._ending or not self._admits(accepted):
                 accepted.close()
                 return
             self._connections[connection] = thread
@@ -140,6 +145,7 @@ class RestServer:
             with self._lock:
                 self._connections.pop(connection, None)
             connection.socket.close()
+            self._freed.set()
 
     def _shared_routes(self) -> Routes:
         with self._making:  # two would not know of one another's optimisations

@@ -13,6 +13,8 @@ from threading import RLock
 from types import TracebackType
 from typing import Any, Self
 
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 from qdrant_client.migrate.migrate import migrate
@@ -131,6 +133,8 @@ class SharedEdgeClient(QdrantBase):
                 if not lost:
                     raise
                 return settled(name, given, error, self)  # which looks at the store through whoever holds it by now
+            except (ValidationError, PydanticSerializationError, UnicodeEncodeError, RecursionError) as raw:
+                raise _unsendable(name, raw) from raw
             else:
                 return True if lost and name == "delete_collection" else answer
         raise StoreUnavailable(
@@ -179,6 +183,19 @@ class SharedEdgeClient(QdrantBase):
 
     def __repr__(self) -> str:
         return f"SharedEdgeClient({str(self.path)!r})"
+
+
+def _unsendable(name: str, raw: Exception) -> CollectionError:
+    """The error of an argument that does not fit qdrant-client's models, or is no JSON."""
+    got = str(raw) if not isinstance(raw, ValidationError) else _first_of(raw)
+    return CollectionError(
+        "an argument is not what the store takes", where=f"{name}()", got=got, do="mend the argument"
+    )
+
+
+def _first_of(raw: ValidationError) -> str:
+    first = raw.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def _close_all(sides: list[EdgeClient | RemoteEdgeClient]) -> None:

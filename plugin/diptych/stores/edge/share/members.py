@@ -10,12 +10,13 @@ from qdrant_client.http.exceptions import ApiException, ResponseHandlingExceptio
 
 from diptych.errors import DiptychError, StoreLocked
 from diptych.stores.edge.client import EdgeClient
-from diptych.stores.edge.share.address import read_address
+from diptych.stores.edge.lock import ENDING, STARTING
+from diptych.stores.edge.share.address import Address, read_address
 from diptych.stores.edge.share.holder import IDENTITY
 from diptych.stores.edge.share.remote import HolderGone, RemoteEdgeClient
 
-PATIENCE = 5.0  # seconds for a holder that is coming up, ending, or was killed and is being cleared away
-ENDING = 60.0  # seconds for a holder that says that it ends: it may have gigabytes to flush
+PATIENCE = 5.0  # seconds for a holder that was killed and is being cleared away, or does not answer
+LONG = 60.0  # seconds for a holder that says that it starts or ends: it may have gigabytes to read or flush
 _PAUSE = 0.02
 _ANSWERS = 10  # seconds for the first answer of a holder
 
@@ -25,6 +26,7 @@ def join(path: Path, *, create: bool) -> EdgeClient | RemoteEdgeClient:
 
     Raises:
         StoreLocked: another process holds it and does not answer.
+        StoreUnavailable: another process holds it and is stopped.
         StoreError: it cannot be opened.
     """
     start = time.monotonic()
@@ -36,7 +38,7 @@ def join(path: Path, *, create: bool) -> EdgeClient | RemoteEdgeClient:
         found = _reached(path)
         if found is not None:
             return found
-        if time.monotonic() >= start + (ENDING if locked.context.get("ending") else PATIENCE):
+        if time.monotonic() >= start + (LONG if locked.context.get("state") in (STARTING, ENDING) else PATIENCE):
             raise _silent(locked, path)
         time.sleep(_PAUSE)
 
@@ -44,16 +46,28 @@ def join(path: Path, *, create: bool) -> EdgeClient | RemoteEdgeClient:
 def _reached(path: Path) -> RemoteEdgeClient | None:
     """A client of the holder; None while no holder answers."""
     address = read_address(path)
-    if address is None:
+    if address is None or not _listens(address):
         return None
     client = RemoteEdgeClient(address)
     try:
         if _token(client) == address.token:
             return client
-    except (HolderGone, DiptychError, ApiException, ResponseHandlingException):
-        pass  # it is ending, or hangs; the lock says when it is gone
+    except (HolderGone, DiptychError, ApiException, ResponseHandlingException) as error:
+        if isinstance(error, DiptychError) and "stopped" in error.context:
+            client.close()
+            raise
+        # Else it is ending, or hangs; the lock says when it is gone.
     client.close()
     return None
+
+
+def _listens(address: Address) -> bool:
+    """Whether somebody listens: cheaper to find out than by a client, while the last holder's socket lies there."""
+    try:
+        address.connect().close()
+    except OSError:
+        return False
+    return True
 
 
 def _token(client: RemoteEdgeClient) -> Any:

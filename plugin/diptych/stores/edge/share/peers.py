@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from pathlib import Path
 
 
 def may_ask(accepted: socket.socket) -> bool:
@@ -19,13 +20,25 @@ def may_answer(connected: socket.socket) -> bool:
     return user is None or user in (os.getuid(), 0) or os.getuid() == 0
 
 
+def is_stopped(connected: socket.socket) -> int | None:
+    """The process at the other end, if it is stopped (SIGSTOP, Ctrl-Z, a debugger); None if not, or if unknown."""
+    process = _peer(connected)[0]
+    try:
+        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return None
+    return process if state in ("T", "t") else None
+
+
 def _user(connected: socket.socket) -> int | None:
     """The user at the other end; None if the system cannot tell, and the mode of the socket's file must suffice."""
-    if connected.family != getattr(socket, "AF_UNIX", None):
-        return None  # loopback, where the token decides
+    return _peer(connected)[1]
+
+
+def _peer(connected: socket.socket) -> tuple[int | None, int | None]:
+    """Process and user at the other end, where the system tells."""
     option = getattr(socket, "SO_PEERCRED", None)  # Linux
-    if option is None:
-        return None
-    credentials = connected.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i"))
-    _, user, _ = struct.unpack("3i", credentials)
-    return int(user)
+    if option is None or connected.family != getattr(socket, "AF_UNIX", None):  # at a port the token decides
+        return None, None
+    process, user, _ = struct.unpack("3i", connected.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))
+    return process, user

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from threading import Lock
 from typing import Any
 
 import httpx
-import numpy as np
-import orjson
-from pydantic import BaseModel
 from qdrant_client import QdrantClient, models
-from qdrant_client.http.exceptions import ResponseHandlingException
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from diptych.errors import CollectionError, StoreDamaged, StoreLocked, StoreUnavailable
+from diptych.errors import CollectionError, DiptychError, SearchError, StoreDamaged, StoreLocked, StoreUnavailable
+from diptych.stores.edge.convert.payloads import jsonable
 from diptych.stores.edge.optimize import OnStage
 from diptych.stores.edge.rest.answers import rebuilt
 from diptych.stores.edge.share.address import TOKEN_HEADER, Address
+from diptych.stores.edge.share.bodies import body, check
+from diptych.stores.edge.share.replies import holds_points, points_in
 from diptych.stores.edge.share.transport import LIMITS, transport
 
 PATIENCE = 300  # seconds for an answer: in one's own process nothing would end a slow call either
+_MALFORMED = 400, 413, 422
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-_BULK = (models.PointStruct, models.PointVectors, models.Batch, models.SparseVector)
 _LOST = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError, httpx.CloseError)
 
 
@@ -57,7 +57,8 @@ class RemoteEdgeClient(QdrantClient):
         )
         self.address = address
         self._counting, self._in_flight, self._is_left = Lock(), 0, False
-        self.http.client.middleware = self._counted
+        api: Any = self.http.client
+        api.middleware, api.send = self._counted, partial(_received, api.send, api)
 
     def close(self, grpc_grace: float | None = None, **kwargs: Any) -> None:
         """Send nothing more, and close the connections: at once, or with the last answer that another thread awaits."""
@@ -91,16 +92,39 @@ class RemoteEdgeClient(QdrantClient):
     ) -> models.UpdateResult:
         """Write points, whose vectors may be numpy arrays."""
         kept = {"batch": points} if isinstance(points, models.Batch) else {"points": list(points)}
-        answer = self._points.upsert_points(collection_name, point_insert_operations=_body({**kept, **options}))
+        answer = self._points.upsert_points(collection_name, point_insert_operations=body({**kept, **options}))
         return answer.result  # type: ignore[no-any-return]
 
     def update_vectors(  # type: ignore[override]  # as above
         self, collection_name: str, points: Iterable[models.PointVectors], wait: bool = True, **options: Any
     ) -> models.UpdateResult:
         """Replace vectors, which may be numpy arrays."""
-        body = _body({"points": list(points), **options})
-        answer = self._points.update_vectors(collection_name, update_vectors=body)
+        content = body({"points": list(points), **options})
+        answer = self._points.update_vectors(collection_name, update_vectors=content)
         return answer.result  # type: ignore[no-any-return]
+
+    def set_payload(self, collection_name: str, payload: models.Payload, *args: Any, **options: Any) -> Any:
+        """Merge `payload` into that of the selected points."""
+        return super().set_payload(collection_name, jsonable(payload), *args, **options)
+
+    def overwrite_payload(self, collection_name: str, payload: models.Payload, *args: Any, **options: Any) -> Any:
+        """Replace the whole payload of the selected points."""
+        return super().overwrite_payload(collection_name, jsonable(payload), *args, **options)
+
+    def batch_update_points(
+        self, collection_name: str, update_operations: Sequence[Any], *args: Any, **options: Any
+    ) -> list[models.UpdateResult]:
+        """Apply several updates in order."""
+        check(update_operations)
+        return super().batch_update_points(collection_name, update_operations, *args, **options)
+
+    def create_collection(self, collection_name: str, *args: Any, **options: Any) -> bool:
+        """Make an empty collection."""
+        return super().create_collection(collection_name, *args, **_with_json(options))
+
+    def update_collection(self, collection_name: str, *args: Any, **options: Any) -> bool:
+        """Change settings and metadata."""
+        return super().update_collection(collection_name, *args, **_with_json(options))
 
     def query_batch_points(
         self, collection_name: str, requests: Sequence[models.QueryRequest], *args: Any, **options: Any
@@ -176,12 +200,38 @@ def _asked(request: httpx.Request, send: Callable[[httpx.Request], httpx.Respons
             raise HolderGone(sent=False) from error
         if isinstance(error.source, _LOST):
             raise HolderGone(sent=True) from error
+        if isinstance(error.source, DiptychError):
+            raise error.source from error
         raise _no_answer(error) from error
     if answer.status_code >= 400:
-        error_of_ours = rebuilt(answer.json())
+        error_of_ours = rebuilt(answer.json()) or _refusal(request, answer)
         if error_of_ours is not None:
             raise error_of_ours
     return answer
+
+
+def _refusal(request: httpx.Request, answer: httpx.Response) -> DiptychError | None:
+    """The error of a body that does not fit qdrant-client's models; None for other statuses."""
+    if answer.status_code not in _MALFORMED:
+        return None
+    kind = SearchError if "/points/query" in request.url.path else CollectionError
+    do = "mend the filter, the vector or the payload"
+    return kind("the embedded store refuses the request", got=answer.json()["status"]["error"], do=do)
+
+
+def _received(validated: Callable[..., Any], api: Any, request: httpx.Request, type_: Any) -> Any:
+    """The answer as a model; points are not validated one by one."""
+    if type_ is None or not holds_points(type_):
+        return validated(request, type_)
+    answer = api.middleware(request, api.send_inner)
+    if answer.status_code != httpx.codes.OK:
+        raise UnexpectedResponse.for_response(answer)
+    return points_in(answer.content, type_)
+
+
+def _with_json(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a collection, with metadata of JSON values."""
+    return {**options, "metadata": jsonable(options["metadata"], "the metadata")} if "metadata" in options else options
 
 
 def _no_answer(error: ResponseHandlingException) -> StoreUnavailable:
@@ -190,48 +240,3 @@ def _no_answer(error: ResponseHandlingException) -> StoreUnavailable:
         got=f"{type(error.source).__name__}: {error.source}"[:200],
         do="check whether it hangs or runs another version of diptych",
     )
-
-
-class _Json:
-    """A body that is JSON already, with the method that qdrant-client calls on its own models."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-
-    def model_dump_json(self, **_: Any) -> bytes:
-        """The JSON."""
-        return self._content
-
-
-def _body(content: dict[str, Any]) -> _Json:
-    names = {"shard_key_selector": "shard_key"}
-    given = {names.get(name, name): value for name, value in content.items() if value is not None}
-    given = {name: value for name, value in given.items() if name not in ("ordering", "timeout", "wait")}
-    try:
-        return _Json(orjson.dumps(given, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY))
-    except TypeError:  # integers over 64 bit, keys that are no text, many levels, or what is no JSON at all
-        return _Json(_slowly(given))
-
-
-def _slowly(given: dict[str, Any]) -> bytes:
-    """The JSON of what orjson does not take and the engine does, or refuses with a text of its own."""
-    try:
-        return json.dumps(given, default=_listed, allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise CollectionError("a point has a vector or payload that Qdrant cannot keep", got=error) from error
-
-
-def _listed(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else _plain(value)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):  # only one that lies in pieces comes here
-        return np.ascontiguousarray(value, np.float32)
-    if isinstance(value, _BULK):
-        return {name: part for name, part in value.__dict__.items() if part is not None}
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
-    if isinstance(value, tuple | set):
-        return list(value)
-    raise TypeError(f"{type(value).__name__} is no JSON value")

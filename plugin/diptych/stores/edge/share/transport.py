@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import socket
-from collections.abc import Iterable
-from typing import Any
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import httpcore
 import httpx
 
+from diptych.errors import StoreUnavailable
 from diptych.stores.edge.share.address import Address
-from diptych.stores.edge.share.peers import may_answer
+from diptych.stores.edge.share.peers import is_stopped, may_answer
+
+Answer = TypeVar("Answer")
+LOOK = 5.0  # seconds after which it is looked at whether the holder is stopped
 
 LIMITS = httpx.Limits(max_connections=64, max_keepalive_connections=16, keepalive_expiry=60)
 
@@ -58,8 +64,7 @@ class _Stream(httpcore.NetworkStream):
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Some bytes; none at the end."""
         try:
-            self._socket.settimeout(timeout)
-            return self._socket.recv(max_bytes)
+            return self._tried(lambda: self._socket.recv(max_bytes), timeout)
         except TimeoutError as error:
             raise httpcore.ReadTimeout(str(error)) from error
         except OSError as error:
@@ -67,13 +72,32 @@ class _Stream(httpcore.NetworkStream):
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send all of it."""
+        left = memoryview(buffer)
         try:
-            self._socket.settimeout(timeout)
-            self._socket.sendall(buffer)
+            while left:
+                left = left[self._tried(lambda: self._socket.send(left), timeout) :]  # noqa: B023 - called at once
         except TimeoutError as error:
             raise httpcore.WriteTimeout(str(error)) from error
         except OSError as error:
             raise httpcore.WriteError(str(error)) from error
+
+    def _tried(self, act: Callable[[], Answer], timeout: float | None) -> Answer:
+        """The result of `act`, which waits for the holder; a holder that is stopped is not waited for.
+
+        Raises:
+            TimeoutError: nothing came in time.
+            StoreUnavailable: the holder is stopped.
+        """
+        end = time.monotonic() + (math.inf if timeout is None else timeout)
+        while True:
+            self._socket.settimeout(max(0.001, min(LOOK, end - time.monotonic())))
+            try:
+                return act()
+            except TimeoutError:
+                if (process := is_stopped(self._socket)) is not None:
+                    raise _stopped(process) from None
+                if time.monotonic() >= end:
+                    raise
 
     def close(self) -> None:
         """Close the connection."""
@@ -82,6 +106,15 @@ class _Stream(httpcore.NetworkStream):
     def get_extra_info(self, info: str) -> Any:
         """Tell the pool whether the other side has closed a kept connection."""
         return _is_readable(self._socket) if info == "is_readable" else None
+
+
+def _stopped(process: int) -> StoreUnavailable:
+    return StoreUnavailable(
+        "the process that holds the embedded store is stopped",
+        got=f"process {process} does not run",
+        do=f"let it go on (kill -CONT {process}), or end it: this process then takes over",
+        stopped=process,
+    )
 
 
 def _is_readable(connected: socket.socket) -> bool:
