@@ -20,6 +20,7 @@ from diptych.populate.index import Indexer
 from diptych.populate.intake import Intake, Item, Tally
 from diptych.populate.progress import Progress, Unwatched
 from diptych.populate.rejected import Rejected
+from diptych.populate.room import with_room
 from diptych.populate.seen import SeenIds
 from diptych.populate.sources import length_of, require_documents
 from diptych.populate.spool import Spool
@@ -125,7 +126,7 @@ class _Run:
         items, measure = self._items(documents)
         first = next(items, None)
         if first is not None:
-            self._index(chain([first], items), measure)
+            self._index(with_room(self._handle, documents, self._expected, chain([first], items)), measure)
         if not self._handle.exists:
             self._warnings.append("no document can be indexed, so the collection was not created")
             return

@@ -1,7 +1,8 @@
-"""What an embedded store needs after many writes, and a server does by itself."""
+"""What an embedded store needs before and after many writes, and a server does by itself."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qdrant_client import models
@@ -22,3 +23,24 @@ def optimized(client: QdrantBase, name: str) -> str:
     except DiptychError as error:
         return f"all is written, but the collection could not be optimised: {error.what}"
     return ""
+
+
+def require_room(client: QdrantBase, needed: int, purpose: str, *, moving: str = "") -> None:
+    """Look whether the disk of an embedded store has room for a run.
+
+    Args:
+        needed: bytes of what it writes.
+        moving: a collection that it writes anew meanwhile, so that it is there twice.
+
+    Raises:
+        StoreFull: it has not.
+    """
+    root = getattr(client, "path", None)
+    if not isinstance(root, Path) or not hasattr(client, "needs_optimizing"):
+        return
+    from diptych.stores.edge.folders import COLLECTIONS, folder_name
+    from diptych.stores.edge.health import space, wal
+
+    held = wal.allocated(root / COLLECTIONS / folder_name(moving)) if moving else 0
+    do = "free some space on that disk, or use another one, and run again"
+    space.require_space(root, space.TO_WRITE + needed + held, purpose, do=do)

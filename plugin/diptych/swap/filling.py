@@ -9,6 +9,7 @@ from diptych.config.models import Config
 from diptych.handle import CollectionHandle
 from diptych.metadata import CollectionMetadata, Generation, State
 from diptych.populate.progress import Progress
+from diptych.populate.room import require_room_to_fill
 from diptych.slots import Slot
 from diptych.swap.asking import told
 from diptych.swap.backfill import Backfill, Filled
@@ -59,7 +60,13 @@ class Filling:
         return ([dict(slots)] if slots else []) if together else [{vector: slot} for vector, slot in slots.items()]
 
     def fill(self, slots: Mapping[str, Slot]) -> None:
-        """Fill these vectors in one pass."""
+        """Fill these vectors in one pass.
+
+        Raises:
+            StoreFull: the disk has too little space for all of them; nothing was written.
+        """
+        lacking = [coverage(self._handle.client, self._handle.name, own).missing for own in _generations(slots)]
+        require_room_to_fill(self._handle, slots, max(lacking, default=0))
         self._count(slots, Backfill.run, self._bridges(slots))
 
     def repair(self, metadata: CollectionMetadata, state: State, leave: Collection[str] = ()) -> None:
@@ -110,6 +117,10 @@ class Filling:
             documents=self._options.documents,
             reached=reached,
         )
+
+
+def _generations(slots: Mapping[str, Slot]) -> list[Generation]:
+    return [slot.generation for slot in slots.values() if slot.generation]
 
 
 def _hits(slot: Slot) -> int:

@@ -20,7 +20,7 @@ from diptych.stores.edge.health.wal import WAL, BrokenLog, allocated, log_end, n
 
 MARK = "diptych-mark"
 PROBE = "diptych.probe"  # a payload field without an index, whose index is deleted: nothing changes but the last number
-FLUSH_BYTES, FLUSH_SECONDS = (1 << 20, 8 << 20), 5.0  # of the log; an eighth of the data within these bounds
+FLUSH_BYTES, FLUSH_SECONDS = (2 << 20, 8 << 20), 5.0  # of the log; an eighth of the data within these bounds
 LOG_BYTES = 4 << 20  # of a flushed log; up to 3 files of 1 MB stay
 _MARK = struct.Struct("<qqI")  # the number of the last acknowledged operation, the points after it, a checksum of both
 
