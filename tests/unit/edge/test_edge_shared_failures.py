@@ -194,7 +194,10 @@ def test_numbers_that_json_does_not_have_are_refused_over_the_socket_too(
     assert texts[0] == texts[1]
 
 
-def test_a_holder_that_is_stopped_is_told_and_not_waited_for(start: Start, folder: Path) -> None:
+def test_a_holder_that_is_stopped_is_told_and_not_waited_for(
+    start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diptych.stores.edge.share.transport.LOOK", 0.5)
     holder = start(
         """
     client = EdgeClient(folder)
