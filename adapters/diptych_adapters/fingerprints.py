@@ -114,7 +114,7 @@ def tokenizer_digest(folders: Iterable[Path]) -> str:
     for folder in folders:
         if (folder / "tokenizer.json").is_file():
             whole = _once(folder / "tokenizer.json", _tokenizer_content)
-            return digest([whole, told]) if (told := _overridden(folder)) else whole
+            return digest([whole, told]) if (told := overridden(folder)) else whole
         if found := [folder / name for name in VOCABULARIES if (folder / name).is_file()]:
             return digest([file_sha256(path) for path in found])
     return digest([])
@@ -156,7 +156,8 @@ def _prompt(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS] if text else "none"
 
 
-def _overridden(folder: Path) -> dict[str, Any]:
+def overridden(folder: Path) -> dict[str, Any]:
+    """What tokenizer_config.json says otherwise than tokenizer.json."""
     config, tokenizer = read_json(folder / "tokenizer_config.json"), read_json(folder / "tokenizer.json")
     own = tokenizer.get("normalizer") or {}
     told = {key: config[key] for key, name in OVERRIDES.items() if key in config and config[key] != own.get(name)}

@@ -62,6 +62,7 @@ class Pipeline:
         self._lock, self._model_lock = threading.Lock(), threading.RLock()
         self._subject, self._state = subject_of(type(self).__name__, folder, options), state_of(folder, options)
         self._prepared = Prepared.recalled(self._subject, self._state)
+        self._convert: Callable[[], bytes] | None = None  # makes the graph from the files alone
         self._digests = self._prepared.digests if self._prepared else self._read_digests()
 
     def _read_digests(self) -> fingerprints.Digests:
@@ -163,7 +164,7 @@ class Pipeline:
         Raises:
             ModelError: another backend than torch is asked for and cannot run it.
         """
-        runner = self._prepared.runner(self._options) if self._prepared is not None else None
+        runner = self._prepared.runner(self._options, make=self._convert) if self._prepared is not None else None
         if runner is not None:
             return self._take(runner)
         self._run_library()
@@ -328,7 +329,11 @@ def model_kwargs(options: TorchOptions) -> dict[str, Any]:
 
 def prompts_of(model: Any, options: PromptOptions) -> tuple[str, str]:
     """The prompts of queries and of documents: the user's, else the model's own under the names the field uses."""
-    own: Mapping[str, str | None] = getattr(model, "prompts", None) or {}
+    return chosen_prompts(getattr(model, "prompts", None) or {}, options)
+
+
+def chosen_prompts(own: Mapping[str, str | None], options: PromptOptions) -> tuple[str, str]:
+    """The same of a model that has these prompts."""
     query, document = options.query_prompt, options.document_prompt
     if query is None:
         query = own.get("query") or ""
@@ -375,11 +380,18 @@ def require(model_type: str, folder: ModelFolder, *, architectures: tuple[str, .
 
 
 def _limit_length(model: Any, max_length: int | None, name: str) -> None:
-    if max_length is None:
-        return
-    positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
-    if positions and max_length > positions:
+    if max_length is not None:
+        check_length(max_length, getattr(getattr(model, "config", None), "max_position_embeddings", None), name)
+        model.max_seq_length = max_length
+
+
+def check_length(max_length: int | None, positions: int | None, name: str) -> None:
+    """Refuse a length that is more than a model can read.
+
+    Raises:
+        ModelError: it is.
+    """
+    if max_length and positions and max_length > positions:
         raise ModelError(
             f"max_length is more than model {name!r} can read", got=max_length, expected=f"at most {positions} tokens"
         )
-    model.max_seq_length = max_length

@@ -9,11 +9,10 @@ from the library once. It is valid until a model file, a library or an option ch
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Self
 
 import diptych
@@ -71,11 +70,22 @@ class Prepared:
         """Store it for later processes."""
         remember("models", subject, state, asdict(self))
 
-    def runner(self, options: TorchOptions, head: Callable[[Graph], Graph] = lambda graph: graph) -> Runner | None:
-        """What runs the model; None when its converted model is no longer in the cache."""
+    def runner(
+        self,
+        options: TorchOptions,
+        head: Callable[[Graph], Graph] = lambda graph: graph,
+        make: Callable[[], bytes] | None = None,
+    ) -> Runner | None:
+        """What runs the model; None when its converted model is not in the cache.
+
+        Args:
+            options: of the adapter.
+            head: what follows the converted model.
+            make: makes an ONNX model that is converted where the cache has none.
+        """
         precision = options.precision or "float32"
         processor.warn_if_slower(precision)
-        graph = self._graph(self.key, processor.beside_int8() if precision == "int8" else precision)
+        graph = self._graph(self.key, processor.beside_int8() if precision == "int8" else precision, make)
         return self._runs(graph, options, head)
 
     def int8_runner(self, texts: Inputs, trial: Inputs, options: TorchOptions) -> Runner | None:
@@ -91,13 +101,13 @@ class Prepared:
         most = options.batch_size if "batch_size" in options.model_fields_set else None
         return Runner(Tokens(self.tokenizer, self.max_length, typed=self.typed), head(graph), most=most)
 
-    def _graph(self, key: str, precision: str) -> Graph | None:
+    def _graph(self, key: str, precision: str, make: Callable[[], bytes] | None = None) -> Graph | None:
         if self.backend == "torch":
             return _program(key)
         if self.backend == "onnx":
-            file = onnx_graph.found(key)
+            file = onnx_graph.kept(key, make) if make else onnx_graph.found(key)
             return onnx_graph.OnnxGraph(file, precision=precision) if file else None
-        model = openvino_graph.found(key)
+        model = openvino_graph.kept(key, partial(openvino_graph.read, make)) if make else openvino_graph.found(key)
         return None if model is None else openvino_graph.OpenVinoGraph(model, precision=precision)
 
 
@@ -140,11 +150,4 @@ def identity_of(*facts: object) -> str:
 
 @cache
 def _versions() -> tuple[str, ...]:
-    return tuple(_version(package) for package in PACKAGES)
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+    return tuple(map(processor.version_of, PACKAGES))

@@ -9,11 +9,13 @@ import numpy as np
 
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
+from diptych_adapters.bert_files import backend_without_torch, read_bert
+from diptych_adapters.engines import processor
 from diptych_adapters.engines.choosing import TRIAL
 from diptych_adapters.model_options import SentenceTransformersOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipeline_steps import is_routed, pipeline_steps
-from diptych_adapters.pipelines import Pipeline, find, load, prompts_of, untruncated
+from diptych_adapters.pipelines import Pipeline, chosen_prompts, find, load, prompts_of, untruncated
 
 ORGANIZATION = "sentence-transformers"
 
@@ -33,6 +35,8 @@ class SentenceTransformerEncoder(Pipeline):
         check_dense(folder)
         super().__init__(folder, lambda: load("SentenceTransformer", folder, options), options)
         self._batch_size = options.batch_size
+        if not processor.have("torch", "sentence_transformers"):
+            self._read_files(options)
         facts = self._facts(lambda: _facts(self.model, options, self.name))
         self._prompts: tuple[str, str] = (facts["prompts"][0], facts["prompts"][1])
         self._truncate: int | None = facts["truncate"]
@@ -41,6 +45,26 @@ class SentenceTransformerEncoder(Pipeline):
         self.similarity: Similarity = facts["similarity"]
         self.dimension: int = facts["dimension"]
         self._start()
+
+    def _read_files(self, options: SentenceTransformersOptions) -> None:
+        """Take graph and facts from the model's files, where they say all; see `bert_files`."""
+        backend = backend_without_torch(options)
+        files = read_bert(self._folder, options) if backend else None
+        if files is None:
+            return
+        self._convert = files.onnx
+        if self._prepared is None or self._prepared.backend != backend:
+            saved = self._folder.config("config_sentence_transformers.json")
+            facts = _facts_of(
+                prompts=chosen_prompts(saved.get("prompts") or {}, options),
+                truncate=_truncation(None, files.shape.width, options.truncate_dim, self.name),
+                steps=files.steps,
+                similarity=_similarity(saved.get("similarity_fn_name") or "cosine", self.name),
+                dimension=files.shape.width,
+                options=options,
+                name=self.name,
+            )
+            self._prepared = files.prepared(backend, self._digests, facts)
 
     def _run_library(self) -> None:
         from diptych_adapters.engines.parts import Whole, is_plain
@@ -122,20 +146,39 @@ def check_dense(folder: ModelFolder) -> None:
 
 def _facts(model: Any, options: SentenceTransformersOptions, name: str) -> dict[str, Any]:
     """What the adapter must know of the library's model."""
-    prompts, truncate = prompts_of(model, options), _truncation(model, options.truncate_dim, name)
+    truncate = _truncation(model.truncate_dim, _full_dimension(model), options.truncate_dim, name)
+    return _facts_of(
+        prompts=prompts_of(model, options),
+        truncate=truncate,
+        steps=pipeline_steps(model),
+        similarity=_similarity(model.similarity_fn_name, name),
+        dimension=int(model.get_embedding_dimension()),
+        options=options,
+        name=name,
+    ) | ({"asymmetric": True} if is_routed(model) else {})
+
+
+def _facts_of(
+    *,
+    prompts: tuple[str, str],
+    truncate: int | None,
+    steps: list[str],
+    similarity: Similarity,
+    dimension: int,
+    options: SentenceTransformersOptions,
+    name: str,
+) -> dict[str, Any]:
     return {
         "prompts": prompts,
         "truncate": truncate,
-        "normalized": _normalized(pipeline_steps(model), options.normalize, name),
-        "asymmetric": prompts[0] != prompts[1] or is_routed(model),
-        "similarity": _similarity(model, name),
-        "dimension": truncate or int(model.get_embedding_dimension()),
+        "normalized": _normalized(steps, options.normalize, name),
+        "asymmetric": prompts[0] != prompts[1],
+        "similarity": similarity,
+        "dimension": truncate or dimension,
     }
 
 
-def _truncation(model: Any, truncate_dim: int | None, name: str) -> int | None:
-    own: int | None = model.truncate_dim
-    full = _full_dimension(model)
+def _truncation(own: int | None, full: int, truncate_dim: int | None, name: str) -> int | None:
     if truncate_dim is not None and truncate_dim > full:
         raise ModelError(f"truncate_dim is more than model {name!r} has", got=truncate_dim, expected=f"at most {full}")
     return truncate_dim or own
@@ -154,8 +197,7 @@ def _full_dimension(model: Any) -> int:
         return int(model.get_embedding_dimension() or 0)
 
 
-def _similarity(model: Any, name: str) -> Similarity:
-    found = model.similarity_fn_name
+def _similarity(found: str | None, name: str) -> Similarity:
     for known in get_args(Similarity):
         if found == known:
             return known  # type: ignore[no-any-return]

@@ -10,7 +10,9 @@ _PACKAGE = "diptych_adapters"
 _OPTIONS = f"{_PACKAGE}.model_options"
 
 
-def _torch(name: str, kind: Kind, factory: str, options: str, summary: str) -> AdapterSpec:
+def _torch(
+    name: str, kind: Kind, factory: str, options: str, summary: str, instead: tuple[tuple[str, ...], ...] = ()
+) -> AdapterSpec:
     return AdapterSpec(
         name=name,
         kind=kind,
@@ -18,6 +20,7 @@ def _torch(name: str, kind: Kind, factory: str, options: str, summary: str) -> A
         options=f"{_OPTIONS}:{options}",
         summary=summary,
         requires=("torch", "sentence_transformers"),
+        instead=instead,
         extra="diptych[torch]",
         carried=CARRIED,
     )
@@ -41,7 +44,8 @@ SPECS = [
         "dense",
         "sentence_transformers:SentenceTransformerEncoder",
         "SentenceTransformersOptions",
-        "Any dense model of sentence-transformers: folder, hub name or wheel.",
+        "Any dense model of sentence-transformers: folder, hub name or wheel. BERT models also without PyTorch.",
+        instead=(("openvino", "onnx", "safetensors"), ("onnxruntime", "onnx", "safetensors")),
     ),
     _torch(
         "sentence-transformers-sparse",

@@ -50,6 +50,8 @@ def to_install(spec: AdapterSpec, options: Mapping[str, Any]) -> str:
 
 
 def _absent(spec: AdapterSpec) -> list[str]:
+    if any(all(map(_importable, modules)) for modules in spec.instead):
+        return []
     return [name for name in spec.requires if not _importable(name)]
 
 

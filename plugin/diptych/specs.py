@@ -39,6 +39,7 @@ class AdapterSpec:
         options: `"module:attribute"` of (or itself) a pydantic model of the options. Its module must be cheap to
             import. Without one the options are checked against the factory's parameters.
         requires: modules that must be importable, such as `("torch",)`.
+        instead: sets of modules of which any may stand in for `requires`, where the adapter can do without.
         extra: what to install when one of them is missing, such as `"diptych[torch]"`.
         facts: facts known before the model is loaded, such as `{"dimension": 384}`; the made object must agree.
         accepts: kinds of input: `"text"`; `"image"`, `"audio"`, `"video"` when paths or URLs of such files are taken.
@@ -53,6 +54,7 @@ class AdapterSpec:
     summary: str
     options: str | type[BaseModel] | None = None
     requires: tuple[str, ...] = ()
+    instead: tuple[tuple[str, ...], ...] = ()
     extra: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     accepts: tuple[str, ...] = ("text",)

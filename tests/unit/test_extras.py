@@ -17,8 +17,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 WITH_TORCH = {
     "torch",
-    "openvino",
-    "onnx",
     "minilm",
     "train",
     "demo",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import tempfile
 import warnings
-from importlib.metadata import version
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from diptych.errors import MissingExtra
 from diptych.types import Floats
-from diptych_adapters.engines import keeping
+from diptych_adapters.engines import keeping, processor
 from diptych_adapters.engines.feeding import fed, input_names
 from diptych_adapters.engines.openvino_graph import WANTED
 from diptych_adapters.engines.processor import threads
@@ -74,10 +74,15 @@ def exported(key: str, whole: torch.nn.Module, *, typed: bool, by_token: bool) -
         typed: it reads types of tokens, too.
         by_token: it answers for each token, not for each row.
     """
+    return kept(key, lambda: _export(whole.eval(), typed=typed, by_token=by_token))
+
+
+def kept(key: str, make: Callable[[], bytes]) -> Path | bytes:
+    """The file that is kept under `key`, else the bytes of the model made now, which are kept then."""
     if file := found(key):
         return file
     _installed("onnx")
-    folder, model = _folder(key), _export(whole.eval(), typed=typed, by_token=by_token)
+    folder, model = _folder(key), make()
 
     def write(path: Path) -> tuple[str, ...]:
         (path / "model.onnx").write_bytes(model)
@@ -93,7 +98,7 @@ def found(key: str) -> Path | None:
 
 
 def _folder(key: str) -> Path:
-    return keeping.kept_at("onnx", EDITION, version("torch"), key)
+    return keeping.kept_at("onnx", EDITION, processor.version_of("torch"), key)
 
 
 def _export(whole: torch.nn.Module, *, typed: bool, by_token: bool) -> bytes:

@@ -100,6 +100,11 @@ def kept(key: str, make: Callable[[], Any]) -> Any:
     return model
 
 
+def read(make: Callable[[], bytes]) -> Any:
+    """OpenVINO's model of an ONNX model's bytes."""
+    return openvino().Core().read_model(make())
+
+
 def found(key: str) -> Any:
     """The model that is kept under `key`, None if there is none."""
     file = keeping.found_at(_folder(key), "model.xml")

@@ -12,11 +12,13 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diptych.checked import recalled, remember
+from diptych.errors import MissingExtra
 
 if TYPE_CHECKING:
     import torch
@@ -31,8 +33,17 @@ CPUINFO = Path("/proc/cpuinfo")
 
 def machine() -> list[str]:
     """What tells this machine, and the share of it that this process may use, from others."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return [platform.node(), platform.machine(), str(cores), *(os.environ.get(name, "") for name in THREADS), *_kind()]
+    return [
+        platform.node(),
+        platform.machine(),
+        str(_cores()),
+        *(os.environ.get(name, "") for name in THREADS),
+        *_kind(),
+    ]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache
@@ -45,17 +56,38 @@ def _kind() -> tuple[str, ...]:
     return tuple(line for line in first.splitlines() if line.startswith(("model name", "flags", "Features", "CPU ")))
 
 
+def version_of(package: str) -> str:
+    """The version of an installed package, "" if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def have(*packages: str) -> bool:
+    """Whether packages are installed; none is imported."""
+    return all(find_spec(name) is not None for name in packages)
+
+
 def threads() -> int:
-    """The threads that torch uses in this process, or would use if it were imported."""
+    """The threads that torch uses in this process, or would use if it were imported; without it one for each core."""
     if "torch" not in sys.modules:
         known = recalled("threads", "torch", _here())
+        if not isinstance(known, int) and not have("torch"):
+            return _cores()
         return known if isinstance(known, int) else import_torch().get_num_threads()
     return int(sys.modules["torch"].get_num_threads())
 
 
 def import_torch() -> Any:
-    """Import torch; how many threads it begins with is remembered, unless a program imported it before."""
+    """Import torch; how many threads it begins with is remembered, unless a program imported it before.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
     new = "torch" not in sys.modules
+    if not have("torch"):
+        raise MissingExtra("this model needs PyTorch", got="it is not installed", do="pip install 'diptych[torch]'")
     import torch
 
     if new:
@@ -64,7 +96,7 @@ def import_torch() -> Any:
 
 
 def _here() -> list[str]:
-    return [version("torch"), *machine()]
+    return [version_of("torch"), *machine()]
 
 
 @cache
