@@ -11,6 +11,7 @@
     │   └── AdapterFactoryError  the factory raised, or made something that breaks its contract
     ├── ContractError            an encoder or reranker returned what its contract forbids
     ├── AdapterCrashed           native code of an encoder or reranker panicked in the middle of a call
+    ├── Overloaded               too many earlier calls of encoders have not returned
     ├── RemoteError              an encoder's HTTP endpoint failed, refused or answered nonsense
     ├── StoreError
     │   ├── StoreURLError        a store URL that nobody answers for
@@ -130,7 +131,7 @@ class AdapterCrashed(DiptychError):
 
 
 class Overloaded(DiptychError):
-    """So many earlier calls have not ended that no further one is begun."""
+    """Too many earlier calls of encoders have not returned, so no further one is begun."""
 
 
 class RemoteError(DiptychError):
