@@ -1,0 +1,53 @@
+"""Nothing that a real server has acknowledged is lost when it is killed around a swap.
+
+    DIPTYCH_TEST_SERVER_BINARY=/path/to/qdrant DIPTYCH_TEST_CRASHES=20 pytest tests/server
+
+DIPTYCH_TEST_CRASHES is how often each test kills the server, 2 unless given; DIPTYCH_TEST_FLUSH the flush interval in
+seconds, 1 unless given, Qdrant's own being 5.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from crash_trial import WORK, Found, crash_after, crash_within
+from qdrant_process import QdrantProcess
+
+TRIALS = int(os.environ.get("DIPTYCH_TEST_CRASHES", "2"))
+FLUSH = int(os.environ.get("DIPTYCH_TEST_FLUSH", "1"))
+LASTS = 4.0 + 3 * FLUSH  # seconds that the work takes, roughly
+pytestmark = [pytest.mark.slow, pytest.mark.server]
+
+
+def settled(found: list[Found]) -> str:
+    """The sum, for whoever runs this by hand."""
+    parts = {"lost": "lost", "older": "with an older payload", "mixed": "with a vector of another text"}
+    counts = [f"{sum(len(getattr(f, name)) for f in found)} {text}" for name, text in parts.items()]
+    return f"{len(found)} crashes, {sum(f.compared for f in found):,} acknowledged documents: {', '.join(counts)}"
+
+
+@pytest.mark.parametrize("work", list(WORK))
+def test_no_document_is_lost_by_a_crash_after_a_vector_was_dropped(
+    server: QdrantProcess, tmp_path: Path, work: str
+) -> None:
+    found = []
+    for seed in range(TRIALS):
+        found.append(crash_after(server, work, flush=FLUSH, seed=seed))
+        print(f"{work}, seed {seed}: {settled(found[-1:])}")
+        server.renew(tmp_path / f"again-{seed}")
+    assert not any(f.faults for f in found), settled(found)
+    print(f"after {work}: {settled(found)}")
+
+
+@pytest.mark.parametrize("work", list(WORK))
+def test_no_document_is_lost_by_a_crash_at_any_moment(server: QdrantProcess, tmp_path: Path, work: str) -> None:
+    found = []
+    for seed in range(TRIALS):
+        found.append(crash_within(server, work, flush=FLUSH, seed=1000 + seed, lasts=LASTS))
+        print(f"{work}, seed {seed}: {settled(found[-1:])}")
+        server.renew(tmp_path / f"again-{seed}")
+    assert not any(f.faults for f in found), settled(found)
+    print(f"within {work}: {settled(found)}")
