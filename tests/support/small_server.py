@@ -58,11 +58,11 @@ class Routes(rest.Routes):
     method, path with query, body. `cluster` is what it says otherwise of its shards.
     """
 
-    def __init__(self, *, names: bool = True, flush: int = 0, second: float = 1.0, version: str = "1.18.3") -> None:
+    def __init__(self, *, names: bool = True, flush: int = 0, second: float = 1.0, version: str = "1.20.0") -> None:
         self.store, self.lock, self.failures, self.url = QdrantClient(":memory:"), threading.RLock(), 0, ""
         self._names, self.requests = names, list[tuple[str, str, Body]]()
         self._flush, self._second, self._version = flush, second, version if names else "1.17.1"
-        self._log, self._named_at = list[Logged](), dict[str, float]()
+        self._log, self._named_at, self._safe = list[Logged](), dict[str, float](), 0.0
         self.cluster: Body = {}
         self._made: dict[str, models.CreateCollection] = {}
         self._keys: dict[str, list[models.ShardKeyDescription]] = {}
@@ -74,6 +74,7 @@ class Routes(rest.Routes):
             ("PUT", "/collections/{}/shards"): self._add_key,
             ("GET", "/collections/{}/shards"): self._shard_keys,
             ("PUT", "/collections/{}/index"): self._index,
+            ("POST", "/collections/{}/points/query/batch"): self._query,
         }
         super().__init__(self.store, further)
 
@@ -86,15 +87,20 @@ class Routes(rest.Routes):
                 raise Overloaded("overloaded")
             if "/vectors/" in path and method != "POST" and not self._names:
                 raise NoRoute(path)
+            self._require_key(path, body)
             done = super().answer(method, path, body, query)
             self._note(Logged(time.monotonic(), method, path, body or {}, query))
             return done
+
+    def flush(self) -> None:
+        """Make all safe that was written so far."""
+        self._safe = time.monotonic()
 
     def crash(self) -> int:
         """Lose what is not flushed and replay the log; how many writes were declined."""
         with self.lock:
             made = _made_like(self.store)
-            routes, flushed = rest.Routes(made), time.monotonic() - 2 * self._flush * self._second
+            routes, flushed = rest.Routes(made), max(self._safe, time.monotonic() - 2 * self._flush * self._second)
             done = [self._replay(routes, made, write, safe=write.at <= flushed, flushed=flushed) for write in self._log]
             self.store = self.client = made
             return done.count(False)
@@ -138,6 +144,13 @@ class Routes(rest.Routes):
         self._made[request.name] = given
         return self.store.create_collection(request.name, given.vectors, given.sparse_vectors, metadata=given.metadata)
 
+    def _require_key(self, path: str, body: Any) -> None:
+        """Refuse a shard key that nobody has made."""
+        key, name = (body or {}).get("shard_key") if isinstance(body, dict) else None, (path.split("/") + [""] * 3)[2]
+        known = [description.key for description in self._keys.get(name, [])]
+        if isinstance(key, str | int) and "/points" in path and key not in known:
+            raise ValueError(f"Wrong input: Shard key {key} not found")
+
     def _add_key(self, request: Request) -> Any:
         key = models.ShardKeyDescription(key=request.body["shard_key"])
         self._keys.setdefault(request.name, []).append(key)
@@ -145,6 +158,13 @@ class Routes(rest.Routes):
 
     def _shard_keys(self, request: Request) -> Any:
         return models.ShardKeysResponse(shard_keys=self._keys.get(request.name))
+
+    def _query(self, request: Request) -> Any:
+        """The answers; to MMR with an offset nothing, as servers have it."""
+        searches = request.read(models.QueryRequestBatch).searches
+        found = self.store.query_batch_points(request.name, searches)
+        paged = [bool(asked.offset and getattr(asked.query, "mmr", None)) for asked in searches]
+        return [models.QueryResponse(points=[]) if empty else own for empty, own in zip(paged, found, strict=True)]
 
     def _index(self, request: Request) -> Any:
         return models.UpdateResult(operation_id=0, status=models.UpdateStatus.COMPLETED)

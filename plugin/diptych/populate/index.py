@@ -7,15 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diptych.encoding import Vector
-from diptych.errors import PopulateError
+from diptych.errors import DocumentError, PopulateError
 from diptych.handle import CollectionHandle
 from diptych.populate.ahead import read_ahead
 from diptych.populate.aside import SetsAside, reason_of
 from diptych.populate.encode import inputs_of
 from diptych.populate.engine import Engine, Threads, Work, Written
+from diptych.populate.gaps import Gaps
 from diptych.populate.intake import Item, Tally, upon
 from diptych.populate.pipeline import Encoded
 from diptych.populate.points import PointMaker, Ready, requests
@@ -30,6 +31,14 @@ if TYPE_CHECKING:
 
 LOOKUP = 256  # documents whose hashes are asked for in one call, at most
 PIECES = 2  # of a chunk: one is encoded while one is uploaded. Larger pieces, sorted by length, leave less padding.
+
+
+class _Refusal(NamedTuple):
+    """A document that cannot be written: the reason, and whether it is the document's own, not the store's."""
+
+    item: Item
+    reason: str
+    own: bool
 
 
 class _Stale(Exception):
@@ -109,9 +118,11 @@ class Indexer:
         self._progress.advance("index", done.new + done.changed + len(done.refused))
 
     def wanted(self, batches: Iterable[list[Item]]) -> Iterator[Item]:
-        """The items that the collection does not hold as they are; the others are counted."""
+        """The items that the collection does not hold as they are, or without a vector; the others are counted."""
+        gaps = Gaps(self._handle, self._store)
         for batch in map(self._placed, batches):
-            held = self._store.owned([item.point for item in batch])
+            points = [item.point for item in batch]
+            held, incomplete = self._store.owned(points), gaps.among(points)
             for item in batch:
                 if item.point not in held:
                     yield item
@@ -124,7 +135,7 @@ class Indexer:
                     self._refuse(item, "another tenant has a document of this id; ids are unique in this collection")
                     continue
                 item = upon(item, own["payload"], self._layout) if "payload" in own else item
-                if own.get("hash") == item.hash:
+                if own.get("hash") == item.hash and item.point not in incomplete:
                     self._tally.unchanged += 1
                     self._progress.advance("index", 1)
                 else:
@@ -184,24 +195,25 @@ class Indexer:
             name = targets.name_of(vector)
             self.encoded[name] = self.encoded.get(name, 0) + sum(not isinstance(outcome, str) for outcome in found)
 
-    def _settle(self, ready: Sequence[Ready], refused: Sequence[tuple[Item, str]]) -> None:
-        if refused and len(refused) == len(ready) and (len(ready) > 1 or not self._tally.acknowledged):
+    def _settle(self, ready: Sequence[Ready], refused: Sequence[_Refusal]) -> None:
+        blamed = [refusal for refusal in refused if not refusal.own]
+        if blamed and len(blamed) == len(ready) and (len(ready) > 1 or not self._tally.acknowledged):
             raise PopulateError(
                 "the store refuses every document",
                 where=f"collection {self._handle.name!r}",
-                got=refused[0][1],
+                got=blamed[0].reason,
                 do="check that the collection's vectors are the ones that the config describes",
             )
-        for item, reason in refused:
-            self._refuse(item, f"the store refuses it: {reason}")
-        out = {item.position for item, _ in refused}
+        for item, reason, own in refused:
+            self._refuse(item, reason if own else f"the store refuses it: {reason}")
+        out = {refusal.item.position for refusal in refused}
         written = [item for item, _ in ready if item.position not in out]
         changed = sum(not item.new for item in written)
         self._tally.changed += changed
         self._tally.new += len(written) - changed
         self._progress.advance("index", len(written))
 
-    def _written(self, targets: Targets, batch: Sequence[Ready]) -> list[tuple[Item, str]]:
+    def _written(self, targets: Targets, batch: Sequence[Ready]) -> list[_Refusal]:
         """Write the points; a request that is refused is halved until the points at fault are alone.
 
         Raises:
@@ -213,7 +225,9 @@ class Indexer:
             if self._store.looked(targets.refresh):
                 raise _Stale from refusal
             if len(batch) == 1:
-                return [(batch[0][0], reason_of(refusal.__cause__ or refusal))]
+                cause = refusal.__cause__ or refusal
+                own = isinstance(cause, DocumentError)
+                return [_Refusal(batch[0][0], reason_of(cause), own)]
             middle = len(batch) // 2
             return [*self._written(targets, batch[:middle]), *self._written(targets, batch[middle:])]
         return []

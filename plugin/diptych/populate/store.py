@@ -14,6 +14,7 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 from diptych.errors import (
     CollectionError,
     CollectionNotFound,
+    DocumentError,
     FingerprintMismatch,
     PopulateError,
     RegistryError,
@@ -41,6 +42,7 @@ PAGE = 1024  # points read or deleted in one call
 _PERMANENT = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, OverflowError, RecursionError)
 _OURS = (
     CollectionError,
+    DocumentError,
     RegistryError,
     SearchError,
     StoreLocked,
@@ -174,9 +176,9 @@ class Store:
             if own and "id" in own and own.get("text", True):
                 yield plain_id(record.id), str(own["id"]), own.get("tenant")
 
-    def count(self) -> int:
-        """How many points there are."""
-        return self._again("read from", lambda: self.client.count(self.name, exact=True)).count
+    def count(self, wanted: models.Filter | None = None) -> int:
+        """How many points there are, or fit a filter."""
+        return self._again("read from", lambda: self.client.count(self.name, wanted, exact=True)).count
 
     def _own(self, record: models.Record) -> Mapping[str, Any] | None:
         payload = record.payload or {}
@@ -237,7 +239,9 @@ def refuses_content(error: BaseException) -> bool:
         return error.status_code in _CONTENT
     if _grpc_code(error) == "INVALID_ARGUMENT":
         return True
-    return isinstance(error, ValueError | TypeError | CollectionError) and not isinstance(error, CollectionNotFound)
+    return isinstance(error, ValueError | TypeError | CollectionError | DocumentError) and not isinstance(
+        error, CollectionNotFound
+    )
 
 
 def _grpc_code(error: BaseException) -> str:

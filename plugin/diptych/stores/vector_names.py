@@ -14,7 +14,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,9 +24,10 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from diptych.keeping import raw_metadata
-from diptych.metadata import RETIRED, CollectionMetadata, Record
+from diptych.metadata import RETIRED, CollectionMetadata, Generation, Record
 from diptych.phases import phase
 from diptych.protocols import Kind
+from diptych.stores.answers import told
 from diptych.stores.local import is_local
 from diptych.stores.versions import server_version
 
@@ -157,6 +158,17 @@ def drop_orphans(
     return replace(waited, dropped=(*done.dropped, *gone.dropped), kept=(*done.kept, *gone.kept))
 
 
+def drop_retired(client: QdrantBase, name: str, read: Callable[[], CollectionMetadata]) -> tuple[str, ...]:
+    """Drop what an earlier finish or apply has retired on a server, where the wait is over; a warning if that fails."""
+    if not keeps_log(client):
+        return ()
+    try:
+        drop_orphans(client, name, read())
+    except Exception as error:
+        return (f"all is written, but retired vectors could not be dropped: {told(error)}",)
+    return ()
+
+
 def generation_names(names: Iterable[str]) -> tuple[str, ...]:
     """The names, without those of first stages whose generation is among them."""
     known = set(names)
@@ -181,6 +193,14 @@ def drop(client: QdrantBase, name: str, vector: str, kind: Kind) -> bool:
             if vector in existing(client, name):  # else another process was faster
                 raise
     return True
+
+
+def lacking(generation: Generation) -> models.Filter:
+    """Finds the points that do not have the generation's vector, or not that of its first stage."""
+    if generation.kind == "text_index":
+        return models.Filter(must=[models.IsEmptyCondition(is_empty=models.PayloadField(key=generation.vector))])
+    without = [models.Filter(must_not=[models.HasVectorCondition(has_vector=name)]) for name in generation.vectors]
+    return without[0] if len(without) == 1 else models.Filter(should=without)
 
 
 def too_old(error: BaseException) -> bool:
@@ -253,7 +273,7 @@ class Wait:
         try:
             found = self._client.collection_cluster_info(self._name)
         except Exception as error:
-            return (True, "") if too_old(error) else (False, f"its shards cannot be looked at: {type(error).__name__}")
+            return (True, "") if too_old(error) else (False, f"its shards cannot be looked at: {told(error)}")
         shards: list[Any] = [*found.local_shards, *found.remote_shards]
         states = sorted({shard.state.value for shard in shards if shard.state != models.ReplicaState.ACTIVE})
         moving = [*(found.shard_transfers or ()), *(found.resharding_operations or ())]

@@ -23,11 +23,11 @@ from diptych.populate.points import PointMaker
 from diptych.populate.progress import Progress
 from diptych.populate.store import plain_id
 from diptych.slots import Slot
+from diptych.stores.vector_names import lacking
 from diptych.swap.background import stand_back
 from diptych.swap.lease import Checkpoint, Lease
 from diptych.swap.points import LivePoints
 from diptych.swap.source import SourceDocuments, document_of
-from diptych.swap.vectors import lacking
 from diptych.types import Document
 
 PIECES = 4  # a chunk is encoded and written in so many pieces, so that both go on at once

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from diptych.metadata import Generation
-from diptych.swap.vectors import lacking
+from diptych.stores.vector_names import lacking
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

@@ -20,13 +20,13 @@ from diptych.payloads import from_payload
 from diptych.protocols import Calibrated, Kind
 from diptych.sampling import SAMPLE, texts_of
 from diptych.slots import Slot
+from diptych.stores.vector_names import lacking
 from diptych.swap.asking import comparable, query_side
 from diptych.swap.calibration import CorpusSample
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compared
 from diptych.swap.gate_coverage import coverage
 from diptych.swap.gate_judged import Judged, JudgedComparison
 from diptych.swap.spread import spread_warnings
-from diptych.swap.vectors import lacking
 from diptych.types import SparseVector
 
 WARM_UP = 8  # documents that warm the encoder up before `SAMPLE` are encoded to estimate the time

@@ -137,14 +137,6 @@ def empty(client: QdrantBase, name: str, vectors: Iterable[str]) -> None:
         client.delete_vectors(name, names, points=models.Filter())
 
 
-def lacking(generation: Generation) -> models.Filter:
-    """Finds the points that do not have the generation's vector, or not that of its first stage."""
-    if generation.kind == "text_index":
-        return models.Filter(must=[models.IsEmptyCondition(is_empty=models.PayloadField(key=generation.vector))])
-    without = [models.Filter(must_not=[models.HasVectorCondition(has_vector=name)]) for name in generation.vectors]
-    return without[0] if len(without) == 1 else models.Filter(should=without)
-
-
 def _named(params: models.VectorParams | models.SparseVectorParams) -> Any:
     if isinstance(params, models.SparseVectorParams):
         datatype = params.index.datatype if params.index else None

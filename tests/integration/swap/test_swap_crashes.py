@@ -18,6 +18,7 @@ from diptych.swap import ApplyOptions, finish
 from diptych.swap.states import intended, write
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document
+from diptych.verify import verify
 
 FIRST: dict[str, Any] = {"adapter": "fake-dense", "dimension": 8}
 SECOND, THIRD = {**FIRST, "seed": 1}, {**FIRST, "seed": 2}
@@ -81,7 +82,7 @@ def test_dropping_without_the_wait_would_lose_documents(
     small_server: Callable[..., Any], config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vector_names, "FLUSHES", 0)
-    server = small_server(flush=1000)
+    server = small_server(flush=1000, version="1.18.3")
     found = swapped(open_store(server.url), config, opened)
     found.populate(corpus(40, "new"))
     assert found.finish().dropped == ("dense.1",)
@@ -159,7 +160,7 @@ def test_a_populate_whose_write_names_a_dropped_vector_is_refused_once_and_goes_
 @pytest.fixture
 def patient(small_server: Callable[..., Any]) -> Any:
     """A server whose flushes are far apart."""
-    return small_server(flush=1000)
+    return small_server(flush=1000, version="1.18.3")
 
 
 def test_what_finish_left_for_later_is_dropped_by_the_next_populate_once_it_is_safe(
@@ -263,3 +264,33 @@ def test_an_old_server_that_cannot_drop_a_vector_is_not_waited_for(
     metadata = found.handle.read()
     needless = metadata.model_copy(update={"live": State(slots={}), "leftover": {"dense.1": "dense"}})
     assert drop_orphans(client, "c", needless, wait=True).kept == ("dense.1",)
+
+
+@both
+def test_what_a_crash_had_damaged_is_found_by_verify_and_mended_by_populate_and_apply(
+    server: Any, far: QdrantBase, config: Make, opened: Open, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_second", 1000.0)  # nothing is flushed
+    monkeypatch.setattr(vector_names, "FLUSHES", 0)  # and nothing waited for, as in earlier releases
+    found = opened(far, config({"dense": FIRST}))
+    found.populate(corpus(30))
+    server.flush()
+    found.apply(config({"dense": SECOND}), UNGATED)
+    found.populate(corpus(30, "new"))
+    found.apply(config({"dense": THIRD}), UNGATED)
+    assert found.finish().dropped == ("dense.2",)
+    assert server.crash() > 0
+    found = opened(far)
+    report = verify(found.handle, sample=None)
+    assert report.faulty > 0
+    assert faults(far, "dense.3", FakeDenseEncoder(dimension=8, seed=2))
+    found.populate(corpus(30, "new"))
+    assert verify(found.handle, sample=None).passed
+    assert texts(far) == sorted(document.text for document in corpus(30, "new"))
+    points = [record.id for record in far.scroll("c", limit=5)[0]]
+    far.delete_vectors("c", ["dense.3"], points=points)
+    assert verify(found.handle).faulty == 5
+    assert found.populate(corpus(30, "new")).changed == 5
+    far.delete_vectors("c", ["dense.3"], points=points)
+    assert found.apply(config({"dense": THIRD})).outcome == "filled gaps"
+    assert faults(far, "dense.3", FakeDenseEncoder(dimension=8, seed=2)) == []
