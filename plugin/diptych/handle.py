@@ -21,6 +21,7 @@ from diptych.protocols import Reranker, Statistics
 from diptych.registry import Registry
 from diptych.sampling import CollectionTexts
 from diptych.slots import Slot
+from diptych.stores.answers import told
 from diptych.view import Rerankers, View
 
 if TYPE_CHECKING:
@@ -291,7 +292,7 @@ class CollectionHandle:
         try:
             step()
         except Exception as error:
-            what = error if isinstance(error, DiptychError) else f"{type(error).__name__}: {error}"
+            what = error if isinstance(error, DiptychError) else told(error)
             warnings.warn(f"collection {self.name!r} cannot be followed: {what}", FollowWarning, stacklevel=1)
 
     def _slot(self, name: str, generation: Generation, asking: Asking | None) -> Slot:

@@ -128,6 +128,7 @@ def _store(
     config: Config, session: Session, *, models: bool, download: bool, verify: tuple[bool, int | None, bool]
 ) -> Iterator[Check]:
     from diptych.collection import Collection
+    from diptych.stores.versions import version_warnings
 
     with ExitStack() as stack:
         try:
@@ -137,6 +138,8 @@ def _store(
             yield failed("store", error)
             return
         yield Check("store", "ok", f"{_place(config.store)} answers")
+        for lack in version_warnings(collection.client, [slot.kind for slot in collection.handle.slots.values()]):
+            yield Check("server", "warn", lack, "update the server")
         if documents:
             yield Check("collection", "ok", f"{config.collection!r} holds {documents:,} documents")
         else:

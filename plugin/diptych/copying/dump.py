@@ -36,7 +36,7 @@ Write = Callable[[Mapping[str, Any]], None]
 
 def export_collection(
     handle: CollectionHandle,
-    path: Path | None,
+    path: str | Path | None,
     *,
     vectors: bool = False,
     filter: models.Filter | None = None,
@@ -59,6 +59,7 @@ def export_collection(
         CopyError: a swap is under way, the store fails, or the name does not tell the format.
     """
     handle.require()
+    path = None if path is None else Path(path)
     watcher = progress or Unwatched()
     own = filter if tenant is None else narrowed(_scope(handle, tenant), filter)
     number = handle.client.count(handle.name, own, exact=True).count

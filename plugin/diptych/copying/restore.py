@@ -68,10 +68,10 @@ def read_header(path: Path) -> Header | None:
 
 def import_collection(
     client: QdrantBase,
-    path: Path,
+    path: str | Path,
     name: str | None = None,
     *,
-    report_path: Path | None = None,
+    report_path: str | Path | None = None,
     progress: Progress | None = None,
 ) -> ImportReport:
     """Restore a collection from a file with vectors, in a store that has no collection of this name.
@@ -88,12 +88,13 @@ def import_collection(
     Raises:
         CopyError: the file has no vectors, the collection exists, or the store fails for good.
     """
+    path = Path(path)
     header = read_header(path)
     if header is None or not header.vectors:
         do = "populate it: diptych populate FILE; or export anew: diptych export FILE --vectors"
         raise CopyError("the file was not exported with vectors", where=path, do=do)
     target = Side(client, name or header.collection)
-    own_report = report_path or Path(f"diptych-set-aside-{target.name}.jsonl")
+    own_report = Path(report_path or f"diptych-set-aside-{target.name}.jsonl")
     with Aside(own_report, keep=report_path is None) as aside, SeenIds() as seen:
         return _Import(target, path, header, aside, seen, progress or Unwatched()).run()
 

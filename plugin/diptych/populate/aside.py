@@ -16,6 +16,7 @@ from typing import IO, ClassVar, Protocol, Self
 
 from diptych.errors import DocumentError, PopulateError, brief
 from diptych.reports import SetAside
+from diptych.stores.answers import told
 
 EXAMPLES = 10  # kept in the report itself
 
@@ -167,7 +168,6 @@ def _is_report(path: Path) -> bool:
 def reason_of(error: BaseException) -> str:
     """The error in one line."""
     if not isinstance(error, DocumentError):
-        first = str(error).strip().splitlines()[:1]
-        return f"{type(error).__name__}: {first[0] if first else 'no message'}"
+        return told(error)
     parts = ((" (got ", error.got), (" (expected ", error.expected))
     return error.what + "".join(f"{opening}{value})" for opening, value in parts if value)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,9 @@ from diptych.protocols import Calibrated
 from diptych.reports import PopulateReport
 from diptych.sampling import first_for, show
 from diptych.slots import Slot
+from diptych.stores.cluster import require_shard_key
 from diptych.stores.upkeep import optimized
-from diptych.stores.vector_names import drop_orphans, keeps_log
+from diptych.stores.vector_names import drop_retired
 from diptych.telling import watched
 from diptych.tenancy import scope
 from diptych.types import Document
@@ -123,6 +125,7 @@ class _Run:
         self._require_collection()
         if self._handle.exists:
             self._handle.catch_up()  # to another process's cut-over, which brings other slots
+            self._store.looked(partial(require_shard_key, self._handle.client, self._handle.name))
         items, measure = self._items(documents)
         first = next(items, None)
         if first is not None:
@@ -136,7 +139,7 @@ class _Run:
             self._warnings.append("nothing was read: the source is empty")
         self._warn_of_drift(measure)
         self._optimize()
-        self._drop_retired()
+        self._warnings += drop_retired(self._handle.client, self._handle.name, self._handle.read)
 
     def compare(self, documents: Iterable[object]) -> None:
         """Read everything and count what `fill` would write and delete."""
@@ -276,18 +279,7 @@ class _Run:
     def _optimize(self) -> None:
         """An embedded store ends optimised, also when a run before was killed just before that."""
         with phase("optimise the store"):
-            warning = optimized(self._handle.client, self._handle.name)
-        if warning:
-            self._warnings.append(warning)
-
-    def _drop_retired(self) -> None:
-        """Drop vectors that an earlier finish or apply has retired, where their wait is over."""
-        if not keeps_log(self._handle.client):
-            return
-        try:
-            drop_orphans(self._handle.client, self._handle.name, self._handle.read())
-        except Exception as error:
-            self._warnings.append(f"all is written, but retired vectors could not be dropped: {reason_of(error)}")
+            self._warnings += filter(None, [optimized(self._handle.client, self._handle.name)])
 
 
 def _calibrated(handle: CollectionHandle) -> dict[str, Slot]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from diptych.stores.answers import is_conflict
 from diptych.stores.local import is_local
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 _TURNS: WeakKeyDictionary[QdrantBase, threading.RLock] = WeakKeyDictionary()
 _MAKING = threading.Lock()
+PATIENCE, PAUSE = 30.0, 0.1  # seconds for a collection that somebody else is making, and between two looks
 
 
 @contextmanager
@@ -39,11 +42,21 @@ def created(handle: CollectionHandle, statistics: Mapping[str, Statistics]) -> b
     """Make the collection; False where another process was faster, whose collection is then used."""
     try:
         handle.create(statistics)
-    except Exception:
-        if not handle.client.collection_exists(handle.name):
+    except Exception as error:
+        if not _appears(handle, PATIENCE if is_conflict(error) else 0.0):
             raise
         handle.require()
         return False
+    return True
+
+
+def _appears(handle: CollectionHandle, patience: float) -> bool:
+    """Whether the collection is there. A server refuses a second maker before it shows what the first one makes."""
+    due = time.monotonic() + patience
+    while not handle.client.collection_exists(handle.name):
+        if time.monotonic() >= due:
+            return False
+        time.sleep(PAUSE)
     return True
 
 

@@ -42,21 +42,27 @@ class _Page:
 
     Equal scores are the rule in rank fusion, and Qdrant's order of them changes from call to call. So where it fuses or
     rescores, a page is asked for from the start and a little further, ties are put in the order of their ids, and the
-    page is cut here.
+    page is cut here. So it is where it diversifies, whose order is not that of the scores: servers answer MMR with an
+    offset by nothing.
     """
 
     limit: int
     offset: int
     kept: slice | None
+    by_score: bool = True
 
     def cut(self, hits: list[Hit]) -> list[Hit]:
         """The page, the same at every call."""
-        return hits if self.kept is None else sorted(hits, key=lambda hit: (-hit.score, hit.id))[self.kept]
+        if self.kept is None:
+            return hits
+        return (sorted(hits, key=lambda hit: (-hit.score, hit.id)) if self.by_score else hits)[self.kept]
 
 
 def _page(asked: Asked) -> _Page:
     pipeline, (limit, offset) = asked.pipeline, asked.window
-    if pipeline.diversify or not (pipeline.fuse or pipeline.rescore):
+    if pipeline.diversify:
+        return _Page(offset + limit, 0, slice(offset, offset + limit), by_score=False)
+    if not (pipeline.fuse or pipeline.rescore):
         return _Page(limit, offset, None)
     return _Page(offset + limit + len(pipeline.retrieve), 0, slice(offset, offset + limit))
 

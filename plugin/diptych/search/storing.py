@@ -8,6 +8,7 @@ from typing import TypeVar
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from diptych.errors import CollectionNotFound, DiptychError, SearchError, StoreError, StoreUnavailable
+from diptych.stores.answers import refuses_key, told
 from diptych.view import View
 
 T = TypeVar("T")
@@ -40,10 +41,12 @@ def is_refusal(error: BaseException | None) -> bool:
 
 def _failure(handle: View, error: Exception) -> DiptychError:
     """What the client's error means: no collection, no store, a request it refuses, or a fault of its own."""
-    where, got = f"collection {handle.name!r}", f"{type(error).__name__}: {error}"[:500]
+    where, got = f"collection {handle.name!r}", told(error)
     try:
         exists = handle.client.collection_exists(handle.name)
     except Exception:
+        if refuses_key(error):
+            return StoreUnavailable("the store refuses the key", where=where, got=got, do="check api_key")
         return StoreUnavailable("the store does not answer", where=where, got=got, do="search again once it does")
     if not exists:
         return CollectionNotFound("the collection is gone", where=where, do="fill it again: diptych populate SOURCE")

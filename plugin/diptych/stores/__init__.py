@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from diptych.config.tenant import placement
 from diptych.environment import interpolate
 from diptych.errors import CollectionNotFound, ConfigError, StoreUnavailable, StoreURLError
+from diptych.stores.answers import refuses_key, told
 from diptych.types import is_unicode
 
 if TYPE_CHECKING:
@@ -214,10 +215,14 @@ def _reachable(client: QdrantBase, url: str) -> QdrantBase:
         client.get_collections()
     except Exception as error:
         client.close()
+        place, got = _without_secrets(url), told(error)
+        if refuses_key(error):
+            do = "check api_key: it may be missing, of another server, or not allowed to list collections"
+            raise StoreUnavailable("the Qdrant server refuses the key", where=place, got=got, do=do) from error
         raise StoreUnavailable(
             "the Qdrant server does not answer",
-            where=_without_secrets(url),
-            got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            where=place,
+            got=got,
             do="check that it runs, its URL and api_key; or use an embedded store: edge:./qdrant",
         ) from error
     return client

@@ -8,13 +8,16 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qdrant_client import QdrantClient, models
 
 from diptych.config.cluster import ClusterConfig
 from diptych.stores.server import ServerClient
-from diptych.stores.shard_keys import ByField, Fixed, ShardKeys
+from diptych.stores.shard_keys import ByField, Fixed, ShardKeys, make_shard_keys
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
 
 # What each method calls the points that it is about: ids, or a filter.
 _SELECTING = {
@@ -115,6 +118,12 @@ class ClusterClient(ServerClient):
         if asked is None:
             return {}
         return {"consistency": models.ReadConsistencyType(asked) if isinstance(asked, str) else asked}
+
+
+def require_shard_key(client: QdrantBase, name: str) -> None:
+    """Make the config's one shard key in a collection that another config has made."""
+    if isinstance(client, ClusterClient) and client.cluster.shard_key is not None:
+        make_shard_keys(client, name, [client.cluster.shard_key])
 
 
 def _set(values: dict[str, Any]) -> dict[str, Any]:

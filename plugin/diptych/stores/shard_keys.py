@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TypeAlias
 
-from qdrant_client import models
+from qdrant_client import QdrantClient, models
 
-from diptych.errors import CollectionError
+from diptych.errors import CollectionError, DocumentError
 
 Key: TypeAlias = str | int
 Groups: TypeAlias = list[tuple[Any, Any]]  # a key, or several, and what is meant under it
@@ -71,7 +71,7 @@ class ByField:
         """Points by the key that their payload names. The keys are made, and what lay under another one is deleted.
 
         Raises:
-            CollectionError: a point without the field, or with a value that is no shard key.
+            DocumentError: a point without the field, or with a value that is no shard key.
         """
         wanted = {_plain_id(point.id): self._key(point) for point in points}
         self._require(collection, set(wanted.values()))
@@ -121,7 +121,7 @@ class ByField:
         found = (point.payload or {}).get(self._field)
         if isinstance(found, str) or (isinstance(found, int) and not isinstance(found, bool) and found >= 0):
             return found
-        raise CollectionError(
+        raise DocumentError(
             "a document has no shard key",
             where=f"point {point.id}, cluster.shard_by {self._field!r}",
             got=repr(found)[:80],
@@ -132,13 +132,11 @@ class ByField:
         """Make the keys that the collection does not have yet."""
         known = self._made.setdefault(collection, set())
         if keys - known:
-            known.update(self._known(collection))
-        for key in sorted(keys - known, key=str):
-            self._client.create_shard_key(collection, key)
-            known.add(key)
+            make_shard_keys(self._client, collection, keys - known)
+            known.update(keys)
 
     def _known(self, collection: str) -> list[Key]:
-        return [found.key for found in self._client.list_shard_keys(collection).shard_keys or []]
+        return shard_keys_of(self._client, collection)
 
     def _held(self, collection: str, ids: Iterable[Any]) -> dict[Any, Key]:
         """The key under which each of the points lies that exist."""
@@ -151,6 +149,21 @@ class ByField:
     def _key_of(self, record: models.Record) -> Key:
         key: Any = record.shard_key
         return key if key is not None else self._key(record)
+
+
+def shard_keys_of(client: QdrantClient, collection: str) -> list[Key]:
+    """The keys that the collection has."""
+    return [found.key for found in client.list_shard_keys(collection).shard_keys or []]
+
+
+def make_shard_keys(client: QdrantClient, collection: str, keys: Iterable[Key]) -> None:
+    """Make the keys that the collection does not have yet; several processes may do so at once."""
+    for key in sorted(set(keys) - set(shard_keys_of(client, collection)), key=str):
+        try:
+            client.create_shard_key(collection, key)
+        except Exception:
+            if key not in shard_keys_of(client, collection):
+                raise
 
 
 def _by_key(ids: Iterable[Any], held: dict[Any, Key]) -> dict[Key, list[Any]]:

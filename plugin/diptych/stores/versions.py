@@ -1,18 +1,73 @@
-"""The version of a Qdrant server."""
+"""The version of a Qdrant server, and what servers below a version lack."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from qdrant_client import QdrantClient
+
+from diptych.stores.local import is_local
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
+
+    from diptych.protocols import Kind
+
+TESTED = (1, 19)  # below it, updating the server before a swap is worth it
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """What diptych uses of a server, and since which version there is such a thing.
+
+    Args:
+        needs: what it is for.
+        since: the first version that has it.
+        without: what happens below.
+        kind: of the slots that need it; None where every collection may.
+    """
+
+    needs: str
+    since: tuple[int, int]
+    without: str
+    kind: Kind | None = None
+
+
+FEATURES = (
+    Feature(
+        "vectors that are added to a collection and dropped from it",
+        (1, 18),
+        "a swap copies the collection, which must be served by an alias",
+    ),
+    Feature("searches of a text index", (1, 20), "its slots cannot be searched", "text_index"),
+)
 
 
 def server_version(client: QdrantBase) -> tuple[int, ...] | None:
     """What the server says its version is, `(1, 18, 3)`; None where it cannot be told."""
     try:
-        found = re.match(r"\d+(\.\d+)*", client.info().version)
+        found = re.match(r"\d+(\.\d+)*", client.info().version)  # type: ignore[attr-defined]  # a server's client
     except Exception:  # an embedded store has no such call, a proxy may not pass it on
         return None
     return tuple(int(number) for number in found[0].split(".")) if found else None
+
+
+def version_warnings(client: QdrantBase, kinds: Iterable[Kind]) -> list[str]:
+    """What this server lacks for slots of these kinds, and for swaps; nothing for other stores."""
+    if not isinstance(client, QdrantClient) or is_local(client):
+        return []
+    version, wanted = server_version(client), {None, *kinds}
+    if version is None or version >= max(feature.since for feature in FEATURES):
+        return []
+    name = ".".join(map(str, version))
+    lacking = [feature for feature in FEATURES if feature.kind in wanted and version < feature.since]
+    found = [
+        f"this server is Qdrant {name}, and {feature.needs} need {'.'.join(map(str, feature.since))}: {feature.without}"
+        for feature in lacking
+    ]
+    if version < TESTED:
+        found.append(f"this server is Qdrant {name}: update it to {'.'.join(map(str, TESTED))} or newer before a swap")
+    return found

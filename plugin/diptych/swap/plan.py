@@ -21,6 +21,7 @@ from diptych.protocols import Calibrated, Kind
 from diptych.sampling import SAMPLE, texts_of
 from diptych.slots import Slot
 from diptych.stores.vector_names import lacking
+from diptych.stores.versions import version_warnings
 from diptych.swap.asking import comparable, query_side
 from diptych.swap.calibration import CorpusSample
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compared
@@ -125,7 +126,8 @@ def plan(
     search_why = "; ".join(compared(stored_search(metadata).model_dump(mode="json"), search, "search."))
     silent = bool(sample and count and not texts)
     params = handle.client.get_collection(handle.name).config.params
-    warnings = (*_warnings(metadata, steps, silent), *doubts, *spread_warnings(config.cluster, params))
+    lacks = version_warnings(handle.client, [change.slot.kind for change in found if change.slot])
+    warnings = (*_warnings(metadata, steps, silent), *doubts, *spread_warnings(config.cluster, params), *lacks)
     begun = metadata.swap is not None
     return Plan(handle.name, count, steps, metadata.search != search, search_why, begun, warnings)
 

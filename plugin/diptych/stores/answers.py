@@ -1,0 +1,55 @@
+"""What a Qdrant server says when it refuses a call, over REST and gRPC alike."""
+
+from __future__ import annotations
+
+import json
+
+from qdrant_client.http.exceptions import UnexpectedResponse
+
+LONGEST = 300  # characters that are shown of an answer
+
+
+def told(error: BaseException) -> str:
+    """The error in one line; of a server's refusal the status and the server's own sentence."""
+    if isinstance(error, UnexpectedResponse):
+        status = f"{error.status_code} {error.reason_phrase}".strip()
+        sentence = _sentence(error.content)
+        return f"{status}: {sentence}" if sentence else status
+    if name := _grpc_code(error):
+        details = getattr(error, "details", None)
+        return f"{name}: {_line(str(details() if callable(details) else error))}"
+    return f"{type(error).__name__}: {_line(str(error)) or 'no message'}"
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether somebody else has made, or is just making, what was to be made."""
+    return (isinstance(error, UnexpectedResponse) and error.status_code == 409) or _grpc_code(error) == "ALREADY_EXISTS"
+
+
+def refuses_key(error: BaseException) -> bool:
+    """Whether the server wants another key."""
+    if isinstance(error, UnexpectedResponse):
+        return error.status_code in (401, 403)
+    return _grpc_code(error) in ("UNAUTHENTICATED", "PERMISSION_DENIED")
+
+
+def _grpc_code(error: BaseException) -> str:
+    """The status of a gRPC failure by name; told by its shape, since grpc has no types."""
+    code = getattr(error, "code", None)
+    return str(getattr(code(), "name", "")) if callable(code) else ""
+
+
+def _sentence(content: bytes) -> str:
+    """What the body says: of a Qdrant server JSON with a sentence, of a proxy anything."""
+    text = (content or b"").decode("utf-8", "replace")
+    try:
+        body = json.loads(text)
+        said = body["status"]["error"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return _line(text)
+    return _line(str(said))
+
+
+def _line(text: str) -> str:
+    first = text.strip().splitlines()[:1]
+    return (first[0] if len(first[0]) <= LONGEST else first[0][: LONGEST - 1] + "…") if first else ""

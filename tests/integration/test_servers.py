@@ -1,0 +1,225 @@
+"""What a server does otherwise than an embedded store, and what it says when it refuses."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from qdrant_client.http.exceptions import UnexpectedResponse
+
+from diptych import Collection
+from diptych.config import Config
+from diptych.copying import export_collection, import_collection
+from diptych.errors import PopulateError, SearchError, StoreUnavailable
+from diptych.handle import CollectionHandle
+from diptych.populate import populate
+from diptych.registry import Registry
+from diptych.search import Diversify, Retrieve
+from diptych.stores import open_store
+from diptych.stores.answers import is_conflict, refuses_key, told
+from diptych.stores.server import ServerClient
+from diptych.stores.versions import server_version, version_warnings
+from faulty_server import faulty_server, send
+
+SLOTS = {"dense": {"adapter": "fake-dense", "dimension": 8}}
+DOCUMENTS = [{"id": str(i), "text": f"words of number {i}", "tenant": ("eu", "us")[i % 2]} for i in range(12)]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def config(url: str, **cluster: Any) -> Config:
+    populating = {"retries": 0}
+    raw = {"store": url, "collection": "c", "slots": SLOTS, "cluster": cluster, "populate": populating}
+    return Config.model_validate(raw)
+
+
+def test_the_pages_of_a_diversified_answer_are_the_parts_of_the_whole(
+    small_server: Callable[..., Any], fakes: Registry
+) -> None:
+    pipeline = Retrieve("dense", 12) >> Diversify("dense", 0.5, 12)
+    with Collection.open(config(small_server().url), registry=fakes) as collection:
+        collection.populate(DOCUMENTS)
+        whole = [hit.id for hit in collection.search("words", pipeline=pipeline, limit=9)]
+        pages = [collection.search("words", pipeline=pipeline, limit=3, offset=offset) for offset in (0, 3, 6)]
+    assert len(whole) == 9
+    assert [hit.id for page in pages for hit in page] == whole
+
+
+def test_configs_with_other_shard_keys_share_a_collection(small_server: Callable[..., Any], fakes: Registry) -> None:
+    url = small_server().url
+    with Collection.open(config(url, shard_key="first"), registry=fakes) as first:
+        first.populate(DOCUMENTS[:3])
+    with Collection.open(config(url, shard_key="second"), registry=fakes) as second:
+        assert second.populate(DOCUMENTS[3:]).new == 9
+        assert second.populate(DOCUMENTS[3:], sync=True, max_deleted=1).unchanged == 9
+        keys = second.client.list_shard_keys("c").shard_keys or []  # type: ignore[attr-defined]  # a server's client
+    assert [found.key for found in keys] == ["first", "second"]
+
+
+def test_a_single_document_without_a_shard_key_is_rejected_with_that_reason(
+    small_server: Callable[..., Any], fakes: Registry
+) -> None:
+    with Collection.open(config(small_server().url, shard_by="tenant"), registry=fakes) as collection:
+        report = collection.populate([{"id": "none", "text": "no tenant"}])
+    assert (report.new, report.set_aside) == (0, 1)
+    assert report.examples[0].reason.startswith("a document has no shard key (got None)")
+
+
+class Contested(ServerClient):
+    """Another client is just making the collection: it is refused, and shows a moment later."""
+
+    def create_collection(self, *args: Any, **options: Any) -> bool:
+        made = super().create_collection
+        threading.Timer(0.5, made, args, options).start()
+        raise UnexpectedResponse(409, "Conflict", b'{"status":{"error":"Collection `c` already exists!"}}', NO_HEADERS)
+
+
+NO_HEADERS = httpx.Headers()
+
+
+def test_who_comes_second_when_a_collection_is_made_goes_on(small_server: Callable[..., Any], fakes: Registry) -> None:
+    url = small_server().url
+    client = Contested(grpc=False, timeout=60, url=url)
+    report = populate(CollectionHandle(client, "c", config(url), fakes), DOCUMENTS)
+    assert report.new == 12
+
+
+def test_several_populates_may_begin_at_once_on_a_new_collection(
+    small_server: Callable[..., Any], fakes: Registry
+) -> None:
+    url, reports = small_server().url, list[Any]()
+
+    def work(part: list[dict[str, Any]]) -> None:
+        reports.append(populate(CollectionHandle(open_store(url), "c", config(url), fakes), part))
+
+    threads = [threading.Thread(target=work, args=(DOCUMENTS[n::3],)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [report.new for report in reports] == [4, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("1.17.1", ["1.17.1, and vectors that are added", "1.17.1: update it to 1.19 or newer before a swap"]),
+        ("1.18.3", ["1.18.3: update it to 1.19 or newer before a swap"]),
+        ("1.19.0", []),
+        ("1.20.0-dev", []),
+    ],
+)
+def test_a_plan_and_doctor_say_what_the_server_is_too_old_for(
+    small_server: Callable[..., Any], fakes: Registry, version: str, expected: list[str]
+) -> None:
+    wanted = config(small_server(names=version != "1.17.1", version=version).url)
+    with Collection.open(wanted, registry=fakes) as collection:
+        collection.populate(DOCUMENTS)
+        warnings = collection.plan(wanted).warnings
+        assert len(warnings) == len(expected)
+        assert all(part in warning for part, warning in zip(expected, warnings, strict=True))
+        assert server_version(collection.client) == tuple(int(part) for part in version.split("-")[0].split("."))
+        text = version_warnings(collection.client, ["text_index"])
+        assert any("searches of a text index need 1.20" in warning for warning in text) == (version < "1.20")
+
+
+def test_an_embedded_store_has_no_version_to_be_warned_of() -> None:
+    assert version_warnings(open_store("memory:"), ["text_index"]) == []
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_paths_may_be_text(small_server: Callable[..., Any], fakes: Registry, kind: type) -> None:
+    with Collection.open(config(small_server().url), registry=fakes) as collection:
+        collection.populate([*DOCUMENTS, {"id": "", "text": "no id"}], report_path=kind("rejected.jsonl"))
+        assert Path("rejected.jsonl").exists()
+        assert export_collection(collection.handle, kind("points.jsonl"), vectors=True) == 12
+    client = open_store("memory:")
+    assert import_collection(client, kind("points.jsonl"), report_path=kind("left.jsonl")).written == 12
+
+
+def refusal(status: int, reason: str, body: bytes) -> Any:
+    head = f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+    return send(f"{head}connection: close\r\n\r\n".encode(), body)
+
+
+@pytest.mark.parametrize(("status", "reason"), [(401, "Unauthorized"), (403, "Forbidden")])
+def test_a_server_that_refuses_the_key_is_not_one_that_does_not_answer(status: int, reason: str) -> None:
+    body = b'{"status":{"error":"forbidden: global access is required"},"time":0.0}'
+    with faulty_server(refusal(status, reason, body)) as url, pytest.raises(StoreUnavailable) as caught:
+        open_store(url)
+    assert caught.value.what == "the Qdrant server refuses the key"
+    assert caught.value.got == f"{status} {reason}: forbidden: global access is required"
+    assert "api_key" in caught.value.do
+
+
+def test_a_server_that_is_not_there_does_not_answer() -> None:
+    with pytest.raises(StoreUnavailable, match="the Qdrant server does not answer") as caught:
+        open_store("http://127.0.0.1:9")
+    assert "refused" in caught.value.got
+
+
+class GrpcError(Exception):
+    """A gRPC failure, by its shape."""
+
+    def __init__(self, name: str, details: str) -> None:
+        super().__init__("<_InactiveRpcError of RPC that terminated with:\n\tstatus = ...")
+        self._name, self._details = name, details
+
+    def code(self) -> Any:
+        return type("Code", (), {"name": self._name})
+
+    def details(self) -> str:
+        return self._details
+
+
+def rest_error(status: int, reason: str, body: bytes) -> UnexpectedResponse:
+    return UnexpectedResponse(status, reason, body, NO_HEADERS)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            rest_error(400, "Bad Request", b'{"status":{"error":"Wrong input: Not existing vector name: dense.9"}}'),
+            "400 Bad Request: Wrong input: Not existing vector name: dense.9",
+        ),
+        (rest_error(502, "Bad Gateway", b"<html>\nnginx"), "502 Bad Gateway: <html>"),
+        (rest_error(503, "Service Unavailable", b""), "503 Service Unavailable"),
+        (rest_error(500, "", b'{"status":"ok"}'), '500: {"status":"ok"}'),
+        (GrpcError("INVALID_ARGUMENT", "Wrong input: no such vector"), "INVALID_ARGUMENT: Wrong input: no such vector"),
+        (TimeoutError(), "TimeoutError: no message"),
+    ],
+)
+def test_an_error_tells_the_status_and_the_servers_own_sentence(error: Exception, sentence: str) -> None:
+    assert told(error) == sentence
+
+
+def test_conflicts_and_refused_keys_are_known_over_both_protocols() -> None:
+    assert is_conflict(rest_error(409, "Conflict", b""))
+    assert is_conflict(GrpcError("ALREADY_EXISTS", ""))
+    assert not is_conflict(rest_error(404, "Not Found", b""))
+    assert refuses_key(GrpcError("PERMISSION_DENIED", ""))
+    assert not refuses_key(GrpcError("UNAVAILABLE", ""))
+
+
+def test_a_refused_search_and_write_say_what_the_server_said(small_server: Callable[..., Any], fakes: Registry) -> None:
+    server = small_server()
+    with Collection.open(config(server.url), registry=fakes) as collection:
+        collection.populate(DOCUMENTS)
+        client: Any = collection.client
+        client.delete_vector_name("c", "dense.1")
+        with pytest.raises(SearchError) as caught:
+            collection.search("words")
+        assert caught.value.got.startswith("400 Bad Request: ")
+        assert "dense.1" in caught.value.got
+        with pytest.raises(PopulateError) as refused:
+            collection.populate([{"id": "new", "text": "another"}, {"id": "newer", "text": "and another"}])
+        assert refused.value.got.startswith("400 Bad Request: ")
+        assert "dense.1" in refused.value.got
