@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from diptych.handle import CollectionHandle
 from diptych.populate import populate
 from diptych.registry import Registry
 from diptych.search import Diversify, Retrieve
+from diptych.search.storing import ask
 from diptych.stores import open_store
 from diptych.stores.answers import is_conflict, refuses_key, told
 from diptych.stores.server import ServerClient
 from diptych.stores.versions import server_version, version_warnings
-from faulty_server import faulty_server, send
+from faulty_server import faulty_server, hang, send
 
 SLOTS = {"dense": {"adapter": "fake-dense", "dimension": 8}}
 DOCUMENTS = [{"id": str(i), "text": f"words of number {i}", "tenant": ("eu", "us")[i % 2]} for i in range(12)]
@@ -59,7 +61,7 @@ def test_configs_with_other_shard_keys_share_a_collection(small_server: Callable
     with Collection.open(config(url, shard_key="second"), registry=fakes) as second:
         assert second.populate(DOCUMENTS[3:]).new == 9
         assert second.populate(DOCUMENTS[3:], sync=True, max_deleted=1).unchanged == 9
-        keys = second.client.list_shard_keys("c").shard_keys or []  # type: ignore[attr-defined]  # a server's client
+        keys = second.client.list_shard_keys("c").shard_keys or []
     assert [found.key for found in keys] == ["first", "second"]
 
 
@@ -223,3 +225,18 @@ def test_a_refused_search_and_write_say_what_the_server_said(small_server: Calla
             collection.populate([{"id": "new", "text": "another"}, {"id": "newer", "text": "and another"}])
         assert refused.value.got.startswith("400 Bad Request: ")
         assert "dense.1" in refused.value.got
+
+
+def test_a_server_that_hangs_is_waited_for_once(small_server: Callable[..., Any], fakes: Registry) -> None:
+    calls = list[str]()
+
+    def play(connection: Any) -> None:
+        calls.append("")
+        hang()(connection)
+
+    with Collection.open(config(small_server().url), registry=fakes) as collection, faulty_server(play) as url:
+        collection.populate(DOCUMENTS)
+        view = replace(collection.handle.view, client=ServerClient(grpc=False, timeout=1, url=url))
+        with pytest.raises(StoreUnavailable, match="the store does not answer"):
+            ask(view, lambda: view.client.count("c"))
+    assert len(calls) == 1

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -125,10 +124,9 @@ class _Run:
         self._require_collection()
         if self._handle.exists:
             self._handle.catch_up()  # to another process's cut-over, which brings other slots
-            self._store.looked(partial(require_shard_key, self._handle.client, self._handle.name))
+            self._store.looked(lambda: require_shard_key(self._handle.client, self._handle.name))
         items, measure = self._items(documents)
-        first = next(items, None)
-        if first is not None:
+        if (first := next(items, None)) is not None:
             self._index(with_room(self._handle, documents, self._expected, chain([first], items)), measure)
         if not self._handle.exists:
             self._warnings.append("no document can be indexed, so the collection was not created")

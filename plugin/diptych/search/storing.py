@@ -8,7 +8,7 @@ from typing import TypeVar
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from diptych.errors import CollectionNotFound, DiptychError, SearchError, StoreError, StoreUnavailable
-from diptych.stores.answers import refuses_key, told
+from diptych.stores.answers import gave_no_answer, refuses_key, told
 from diptych.view import View
 
 T = TypeVar("T")
@@ -42,6 +42,8 @@ def is_refusal(error: BaseException | None) -> bool:
 def _failure(handle: View, error: Exception) -> DiptychError:
     """What the client's error means: no collection, no store, a request it refuses, or a fault of its own."""
     where, got = f"collection {handle.name!r}", told(error)
+    if gave_no_answer(error):  # then neither would it say whether the collection is there
+        return StoreUnavailable("the store does not answer", where=where, got=got, do="search again once it does")
     try:
         exists = handle.client.collection_exists(handle.name)
     except Exception:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from qdrant_client.http.exceptions import UnexpectedResponse
+import httpx
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 LONGEST = 300  # characters that are shown of an answer
 
@@ -31,6 +32,13 @@ def refuses_key(error: BaseException) -> bool:
     if isinstance(error, UnexpectedResponse):
         return error.status_code in (401, 403)
     return _grpc_code(error) in ("UNAUTHENTICATED", "PERMISSION_DENIED")
+
+
+def gave_no_answer(error: BaseException) -> bool:
+    """Whether the server was not reached, or did not answer in time."""
+    if isinstance(error, ResponseHandlingException):
+        return isinstance(error.source, httpx.TransportError)
+    return _grpc_code(error) in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
 
 
 def _grpc_code(error: BaseException) -> str:
