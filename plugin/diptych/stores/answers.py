@@ -7,6 +7,7 @@ import json
 import httpx
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+_NO_SUCH_CALL = {404, 405, 501}
 LONGEST = 300  # characters that are shown of an answer
 
 
@@ -39,6 +40,13 @@ def gave_no_answer(error: BaseException) -> bool:
     if isinstance(error, ResponseHandlingException):
         return isinstance(error.source, httpx.TransportError)
     return _grpc_code(error) in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+
+
+def too_old(error: BaseException) -> bool:
+    """Whether a call to create or delete a vector's name failed because the server does not know such calls."""
+    if isinstance(error, UnexpectedResponse):  # a collection that is not there is said in words, a route is not
+        return error.status_code in _NO_SUCH_CALL and b"exist" not in (error.content or b"")
+    return isinstance(error, NotImplementedError) or _grpc_code(error) == "UNIMPLEMENTED"
 
 
 def _grpc_code(error: BaseException) -> str:

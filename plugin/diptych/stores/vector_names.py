@@ -15,19 +15,18 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qdrant_client import QdrantClient, models
-from qdrant_client.http.exceptions import UnexpectedResponse
 
 from diptych.keeping import raw_metadata
 from diptych.metadata import RETIRED, CollectionMetadata, Generation, Record
 from diptych.phases import phase
 from diptych.protocols import Kind
-from diptych.stores.answers import told
+from diptych.stores.answers import told, too_old
 from diptych.stores.local import is_local
 from diptych.stores.versions import server_version
 
@@ -42,7 +41,6 @@ SKEW = 60.0  # seconds by which the clocks of two machines may differ
 LOOK = 1.0  # seconds between two looks at the shards
 PATIENCE = 120.0  # seconds in which shards that are moved or recovered must come to rest
 DROPS = (1, 18)  # the first server that can drop a name
-_NO_SUCH_CALL = {404, 405, 501}
 
 
 class Retirement(Record):
@@ -60,12 +58,14 @@ class Dropped:
         dropped: these are gone.
         waiting: these are retired, and to be dropped later.
         kept: these this server cannot drop.
+        unnamed: bytes of the numbers of an unnamed vector that is kept.
         why: what the waiting ones wait for.
     """
 
     dropped: tuple[str, ...] = ()
     waiting: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    unnamed: int = 0
     why: str = ""
 
     def lines(self) -> tuple[str, ...]:
@@ -76,10 +76,14 @@ class Dropped:
             found.append(
                 f"{names}: retired, no longer written; {self.why}. The next diptych finish, apply or populate drops it"
             )
-        if self.kept:
-            names = ", ".join(sorted(name or "the unnamed vector" for name in self.kept))
+        if named := ", ".join(sorted(filter(None, self.kept))):
             found.append(
-                f"this server cannot drop a vector: {names} stays until the next swap makes a collection without it"
+                f"this server cannot drop a vector: {named} stays until the next swap makes a collection without it"
+            )
+        if "" in self.kept:
+            found.append(
+                f"the unnamed vector stays, {self.unnamed / 1e6:,.3f} MB of numbers that are neither written nor "
+                "searched: a Qdrant server has no call that drops it"
             )
         return tuple(found)
 
@@ -147,15 +151,17 @@ def drop_orphans(
     done = _drop_all(client, name, at_once)
     if not later:
         return done
-    kept = set(later) if not _can_drop(client) else later.keys() & {""}  # servers have no call for an empty name
-    if kept:
-        done = replace(done, kept=(*done.kept, *sorted(kept)))
-        later = {v: kind for v, kind in later.items() if v not in kept}
-    if not later:
-        return done
-    waited = Wait(client, name, wait, stopped or threading.Event()).over(later)
+    kept = sorted(later if not _can_drop(client) else later.keys() & {""})  # servers have no call for an empty name
+    later = {v: kind for v, kind in later.items() if v not in kept}
+    waited = Wait(client, name, wait, stopped or threading.Event()).over(later) if later else Dropped()
     gone = _drop_all(client, name, {v: kind for v, kind in later.items() if v in waited.dropped})
-    return replace(waited, dropped=(*done.dropped, *gone.dropped), kept=(*done.kept, *gone.kept))
+    return Dropped(
+        dropped=(*done.dropped, *gone.dropped),
+        waiting=waited.waiting,
+        kept=(*done.kept, *kept, *gone.kept),
+        unnamed=_unnamed_bytes(client, name) if "" in kept else 0,
+        why=waited.why,
+    )
 
 
 def drop_retired(client: QdrantBase, name: str, read: Callable[[], CollectionMetadata]) -> tuple[str, ...]:
@@ -203,15 +209,6 @@ def lacking(generation: Generation) -> models.Filter:
     return without[0] if len(without) == 1 else models.Filter(should=without)
 
 
-def too_old(error: BaseException) -> bool:
-    """Whether a call to create or delete a vector's name failed because the server does not know such calls."""
-    if isinstance(error, UnexpectedResponse):  # a collection that is not there is said in words, a route is not
-        return error.status_code in _NO_SUCH_CALL and b"exist" not in (error.content or b"")
-    code = getattr(error, "code", None)  # of gRPC, which has no types
-    name = getattr(code(), "name", "") if callable(code) else ""
-    return isinstance(error, NotImplementedError) or name == "UNIMPLEMENTED"
-
-
 class Wait:
     """The wait until a server can replay no write that names a retired vector.
 
@@ -223,8 +220,7 @@ class Wait:
 
     def __init__(self, client: QdrantBase, name: str, wait: bool, stopped: threading.Event) -> None:
         self._client, self._name, self._wait, self._stopped = client, name, wait, stopped
-        info = client.get_collection(name)
-        interval = info.config.optimizer_config.flush_interval_sec
+        interval = client.get_collection(name).config.optimizer_config.flush_interval_sec
         self._whole = FLUSHES * max(LEAST, interval)
         self._dates: dict[str, Any] = dict(raw_metadata(client, name).get(RETIRED) or {})
 
@@ -255,8 +251,7 @@ class Wait:
 
     def _rest(self, seconds: float, unrest: str) -> str:
         """Wait so long, and as long again after shards were at unrest; what stands against dropping in the end."""
-        begun = time.monotonic()
-        due = begun + seconds
+        due = (begun := time.monotonic()) + seconds
         while True:
             now = time.monotonic()
             due = max(due, now + self._whole) if unrest else due
@@ -277,14 +272,19 @@ class Wait:
         shards: list[Any] = [*found.local_shards, *found.remote_shards]
         states = sorted({shard.state.value for shard in shards if shard.state != models.ReplicaState.ACTIVE})
         moving = [*(found.shard_transfers or ()), *(found.resharding_operations or ())]
-        unrest = "a shard is being transferred" if moving else ""
-        unrest = f"a replica is {' and another is '.join(states)}" if states else unrest
-        return not found.remote_shards, unrest
+        unrest = f"a replica is {' and another is '.join(states)}" if states else "a shard is being transferred"
+        return not found.remote_shards, unrest if states or moving else ""
 
 
 def _drop_all(client: QdrantBase, name: str, vectors: Mapping[str, Kind]) -> Dropped:
     done = {v: drop(client, name, v, kind) for v, kind in sorted(vectors.items(), reverse=True)}
     return Dropped(dropped=tuple(v for v in done if done[v]), kept=tuple(v for v in done if not done[v]))
+
+
+def _unnamed_bytes(client: QdrantBase, name: str) -> int:
+    dense = client.get_collection(name).config.params.vectors
+    own = dense.get("") if isinstance(dense, dict) else dense
+    return 4 * own.size * client.count(name, exact=False).count if own is not None else 0
 
 
 def _can_drop(client: QdrantBase) -> bool:

@@ -15,7 +15,8 @@ from diptych.params import changeable
 from diptych.protocols import Kind
 from diptych.registry import Registry
 from diptych.slots import Slot
-from diptych.stores.vector_names import existing, too_old
+from diptych.stores.answers import too_old
+from diptych.stores.vector_names import existing
 from diptych.swap.second import CannotAddVectors, fits
 
 if TYPE_CHECKING:

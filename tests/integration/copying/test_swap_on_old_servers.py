@@ -16,8 +16,8 @@ from diptych.config.models import Config
 from diptych.handle import CollectionHandle
 from diptych.populate import populate
 from diptych.search import search
+from diptych.stores.answers import too_old
 from diptych.stores.edge import EdgeClient
-from diptych.stores.vector_names import too_old
 from diptych.swap import ApplyOptions, apply, finish, rollback
 from diptych.swap.second import CannotAddVectors
 from diptych.testing import fakes_plugin

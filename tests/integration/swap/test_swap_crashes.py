@@ -11,7 +11,7 @@ from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection
-from diptych.metadata import RETIRED, State
+from diptych.metadata import RETIRED, CollectionMetadata, State
 from diptych.stores import open_store, vector_names
 from diptych.stores.vector_names import drop_orphans, existing
 from diptych.swap import ApplyOptions, finish
@@ -294,3 +294,15 @@ def test_what_a_crash_had_damaged_is_found_by_verify_and_mended_by_populate_and_
     far.delete_vectors("c", ["dense.3"], points=points)
     assert found.apply(config({"dense": THIRD})).outcome == "filled gaps"
     assert faults(far, "dense.3", FakeDenseEncoder(dimension=8, seed=2)) == []
+
+
+def test_an_unnamed_vector_which_no_server_can_drop_is_kept_and_its_size_told(
+    small_server: Callable[..., Any], config: Make, opened: Open
+) -> None:
+    client = open_store(small_server(flush=1000).url)
+    client.create_collection("c", models.VectorParams(size=8, distance=models.Distance.COSINE))
+    client.upsert("c", [models.PointStruct(id=n, vector=[1.0] * 8, payload={}) for n in range(1000)])
+    metadata = CollectionMetadata(live=State(slots={}), leftover={"": "dense"})
+    left = drop_orphans(client, "c", metadata, wait=True)
+    assert (left.dropped, left.waiting, left.kept) == ((), (), ("",))
+    assert "the unnamed vector stays, 0.032 MB of numbers" in left.lines()[0]
