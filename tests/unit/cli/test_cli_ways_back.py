@@ -10,6 +10,7 @@ import pytest
 
 from diptych.keeping import behind_key
 from diptych.stores.edge import EdgeClient
+from small_server import Routes, served
 
 Run = Callable[..., Any]
 NEW = "fake-dense, seed: 1}"
@@ -138,3 +139,16 @@ def test_rollback_to_vectors_that_a_populate_could_not_write_is_refused_unless_i
     assert "diptych rollback --anyway" in answer.err
     assert edited("rollback", "--anyway").code == 0
     assert live(edited) == ["dense.1", "lexical.1"]
+
+
+def test_on_a_server_finish_can_leave_the_dropping_for_later(run: Run, config: Path, corpus: Path) -> None:
+    with served(Routes(flush=1000)) as server:
+        edit(config, "edge:./qdrant", server.url)
+        assert run("populate", corpus).code == 0
+        edit(config, "fake-dense}", NEW)
+        assert run("apply").code == 0
+        answer = run("finish", "--later")
+        assert (answer.code, answer.out) == (0, "animals: finished, retired dense.1\n")
+        assert "warning: dense.1: retired, no longer written" in answer.err
+        assert "no generation uses dense.1; the next finish, apply or populate drops them" in run("status").err
+        assert run("finish", "--later", "--json").json()["retired"] == ["dense.1"]
