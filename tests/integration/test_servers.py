@@ -15,11 +15,11 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 from diptych import Collection
 from diptych.config import Config
 from diptych.copying import export_collection, import_collection
-from diptych.errors import PopulateError, SearchError, StoreUnavailable
+from diptych.errors import PopulateError, SearchError, StoreError, StoreUnavailable
 from diptych.handle import CollectionHandle
 from diptych.populate import populate
 from diptych.registry import Registry
-from diptych.search import Diversify, Retrieve
+from diptych.search import Diversify, Retrieve, storing
 from diptych.search.storing import ask
 from diptych.stores import open_store
 from diptych.stores.answers import is_conflict, refuses_key, told
@@ -240,3 +240,17 @@ def test_a_server_that_hangs_is_waited_for_once(small_server: Callable[..., Any]
         with pytest.raises(StoreUnavailable, match="the store does not answer"):
             ask(view, lambda: view.client.count("c"))
     assert len(calls) == 1
+
+
+def test_a_search_that_a_node_cannot_answer_just_now_is_tried_again(
+    small_server: Callable[..., Any], fakes: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storing, "PAUSES", (0.01, 0.01))
+    server = small_server()
+    with Collection.open(config(server.url), registry=fakes) as collection:
+        collection.populate(DOCUMENTS)
+        server.stumbles = 2
+        assert len(collection.search("words", limit=3)) == 3
+        server.stumbles = 3
+        with pytest.raises(StoreError, match="the store fails at the search"):
+            collection.search("number", limit=3)

@@ -55,7 +55,7 @@ class Routes(rest.Routes):
             out, unless its name was created since the last flush: then it declines the write, too.
 
     `url` is where they are served, `failures` how many writes are refused before one is taken, `requests` what came:
-    method, path with query, body. `cluster` is what it says otherwise of its shards.
+    method, path with query, body. `cluster` is what it says otherwise of its shards, `stumbles` how many searches fail.
     """
 
     def __init__(self, *, names: bool = True, flush: int = 0, second: float = 1.0, version: str = "1.20.0") -> None:
@@ -64,6 +64,7 @@ class Routes(rest.Routes):
         self._flush, self._second, self._version = flush, second, version if names else "1.17.1"
         self._log, self._named_at, self._safe = list[Logged](), dict[str, float](), 0.0
         self.cluster: Body = {}
+        self.stumbles = 0
         self._made: dict[str, models.CreateCollection] = {}
         self._keys: dict[str, list[models.ShardKeyDescription]] = {}
         further = {
@@ -161,6 +162,9 @@ class Routes(rest.Routes):
 
     def _query(self, request: Request) -> Any:
         """The answers; to MMR with an offset nothing, as servers have it."""
+        if self.stumbles:
+            self.stumbles -= 1
+            raise RuntimeError("a node is gone")
         searches = request.read(models.QueryRequestBatch).searches
         found = self.store.query_batch_points(request.name, searches)
         paged = [bool(asked.offset and getattr(asked.query, "mmr", None)) for asked in searches]

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from diptych.errors import CollectionNotFound, DiptychError, SearchError, StoreError, StoreUnavailable
-from diptych.stores.answers import gave_no_answer, refuses_key, told
+from diptych.stores.answers import falters, gave_no_answer, refuses_key, told
 from diptych.view import View
 
 T = TypeVar("T")
 _NOT_THE_REQUEST = {401, 403, 408, 425, 429}  # who asks, or when
 
 
+PAUSES = (0.1, 0.2, 0.4, 0.8)  # seconds before further tries; a cluster notices meanwhile that a node is gone
+
+
 def ask(handle: View, call: Callable[[], T]) -> T:
-    """What the store answers to `call`.
+    """What the store answers to `call`, which only reads; a server that falters is asked again.
 
     Raises:
         SearchError: what is asked cannot be answered.
         CollectionNotFound, StoreUnavailable, StoreError: the collection or the store is at fault.
     """
-    try:
-        return call()
-    except DiptychError:
-        raise
-    except Exception as error:
-        raise _failure(handle, error) from error
+    for pause in (*PAUSES, None):
+        try:
+            return call()
+        except DiptychError:
+            raise
+        except Exception as error:
+            if pause is None or not falters(error):
+                raise _failure(handle, error) from error
+        time.sleep(pause)
+    raise AssertionError("the last try returns or raises")
 
 
 def is_refusal(error: BaseException | None) -> bool:

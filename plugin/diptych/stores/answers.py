@@ -35,6 +35,13 @@ def refuses_key(error: BaseException) -> bool:
     return _grpc_code(error) in ("UNAUTHENTICATED", "PERMISSION_DENIED")
 
 
+def falters(error: BaseException) -> bool:
+    """Whether a server says that it fails just now, as the node of a cluster does when another one is gone."""
+    if isinstance(error, UnexpectedResponse):
+        return (error.status_code or 500) >= 500
+    return _grpc_code(error) == "INTERNAL"
+
+
 def gave_no_answer(error: BaseException) -> bool:
     """Whether the server was not reached, or did not answer in time."""
     if isinstance(error, ResponseHandlingException):
