@@ -14,7 +14,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -134,6 +134,7 @@ def drop_orphans(
     name: str,
     metadata: CollectionMetadata,
     *,
+    only: Collection[str] | None = None,
     wait: bool = False,
     stopped: threading.Event | None = None,
 ) -> Dropped:
@@ -142,10 +143,11 @@ def drop_orphans(
     Several processes may do this at once.
 
     Args:
+        only: of these names; whoever holds no lease must say which, since an apply may be creating others just now.
         wait: until all of it can be dropped; else what cannot be dropped yet stays for the next time.
         stopped: ends the wait.
     """
-    found = orphans(client, name, metadata)
+    found = {v: kind for v, kind in orphans(client, name, metadata).items() if only is None or v in only}
     at_once = {v: kind for v, kind in found.items() if kind == "text_index" or not keeps_log(client)}
     later = {v: kind for v, kind in found.items() if v not in at_once}
     done = _drop_all(client, name, at_once)
@@ -169,7 +171,8 @@ def drop_retired(client: QdrantBase, name: str, read: Callable[[], CollectionMet
     if not keeps_log(client):
         return ()
     try:
-        drop_orphans(client, name, read())
+        dated = raw_metadata(client, name).get(RETIRED) or {}
+        drop_orphans(client, name, read(), only=dated)
     except Exception as error:
         return (f"all is written, but retired vectors could not be dropped: {told(error)}",)
     return ()

@@ -77,7 +77,8 @@ def _cleared(
     wait = not options.later and not stopped.is_set()
     if not report.retired or not wait:
         return report
-    left = drop_orphans(handle.client, handle.name, handle.read(), wait=True, stopped=stopped)
+    only = {own for vector in report.retired for own in (vector, f"{vector}.first")}
+    left = drop_orphans(handle.client, handle.name, handle.read(), only=only, wait=True, stopped=stopped)
     dropped = tuple(dict.fromkeys((*report.dropped, *generation_names(left.dropped))))
     return replace(report, dropped=dropped, retired=generation_names(left.waiting))
 

@@ -10,6 +10,7 @@ from qdrant_client import models
 
 from diptych.errors import CollectionNotFound, PopulateError
 from diptych.populate.store import PointId, Refused, Store, plain_id
+from diptych.stores.answers import told
 
 TRIES = 20  # writes of a single point that is deleted and written anew all the time
 
@@ -114,6 +115,6 @@ def _refused(name: str, error: Exception) -> Exception:
     return PopulateError(
         "the store refuses the new vectors",
         where=f"collection {name!r}",
-        got=str(error.__cause__ or error),
+        got=told(error.__cause__ or error),
         do="run diptych apply again; if it says the same, roll back and look at the encoder's options",
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from diptych.errors import DiptychError, SwapError
 from diptych.handle import CollectionHandle
 from diptych.metadata import CollectionMetadata
 from diptych.populate.aside import reason_of
-from diptych.stores.vector_names import drop_orphans, generation_names
+from diptych.stores.vector_names import drop_orphans, generation_names, orphans
 from diptych.swap.gate_coverage import coverage
 from diptych.swap.lease import Lease
 from diptych.swap.states import abandoned, caught_up, finished, rolled_back, write
@@ -68,8 +68,9 @@ def rollback(
             after, outcome = abandoned(before, why), "abandoned"
         else:
             after, outcome = rolled_back(before, handle.name, why, anyway=anyway), "rolled back"
+        needless = orphans(handle.client, handle.name, after)
         warnings = _done(handle, before, after, lease)
-    return _cleared(handle, outcome, later or outcome != "abandoned", stopped, warnings)
+    return _cleared(handle, outcome, needless, later or outcome != "abandoned", stopped, warnings)
 
 
 def finish(handle: CollectionHandle, *, later: bool = False, stopped: threading.Event | None = None) -> StepBack:
@@ -100,8 +101,10 @@ def finish(handle: CollectionHandle, *, later: bool = False, stopped: threading.
                 got="no earlier vectors are kept",
                 do="cut over first: diptych apply; or give the swap up: diptych rollback",
             )
-        warnings = _done(handle, before, finished(before), lease) if before.previous is not None else ()
-    done = _cleared(handle, "finished", later, stopped, warnings)
+        after = finished(before) if before.previous is not None else before
+        needless = orphans(handle.client, handle.name, after)
+        warnings = _done(handle, before, after, lease) if after is not before else ()
+    done = _cleared(handle, "finished", needless, later, stopped, warnings)
     if before.previous is None and not (done.dropped or done.retired):
         return replace(done, outcome="nothing to finish")
     return done
@@ -120,11 +123,16 @@ def _done(
 
 
 def _cleared(
-    handle: CollectionHandle, outcome: str, later: bool, stopped: threading.Event | None, warnings: tuple[str, ...]
+    handle: CollectionHandle,
+    outcome: str,
+    needless: Collection[str],
+    later: bool,
+    stopped: threading.Event | None,
+    warnings: tuple[str, ...],
 ) -> StepBack:
-    """Drop what is needed no more, once that is safe. It needs no lease: nothing that is retired is ever used again."""
+    """Drop what was needed no more while the lease was held, once that is safe; such names are never used again."""
     after = handle.read()
-    left = drop_orphans(handle.client, handle.name, after, wait=not later, stopped=stopped)
+    left = drop_orphans(handle.client, handle.name, after, only=needless, wait=not later, stopped=stopped)
     dropped, retired = generation_names(left.dropped), generation_names(left.waiting)
     return StepBack(handle.name, outcome, _encoders(after), dropped, retired, (*warnings, *left.lines()))
 

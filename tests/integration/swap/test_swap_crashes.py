@@ -306,3 +306,16 @@ def test_an_unnamed_vector_which_no_server_can_drop_is_kept_and_its_size_told(
     left = drop_orphans(client, "c", metadata, wait=True)
     assert (left.dropped, left.waiting, left.kept) == ((), (), ("",))
     assert "the unnamed vector stays, 0.032 MB of numbers" in left.lines()[0]
+
+
+def test_a_populate_never_drops_a_vector_that_an_apply_is_just_creating(
+    server: Any, far: QdrantBase, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector_names, "FLUSHES", 0)
+    found = opened(far, config({"dense": FIRST}))
+    found.populate(corpus(3))
+    write(far, "c", intended(found.handle.read(), {"dense.2": "dense"}))
+    params = models.DenseVectorConfig(size=8, distance=models.Distance.COSINE)
+    far.create_vector_name("c", "dense.2", models.DenseVectorNameConfig(dense=params))
+    found.populate(corpus(5))  # between the creation and the announcement of the swap
+    assert existing(far, "c") == {"dense.1", "dense.2"}
