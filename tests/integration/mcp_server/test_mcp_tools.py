@@ -255,7 +255,8 @@ def test_a_server_of_one_tenant_serves_no_other_and_says_whose_documents_are(fak
 def test_an_argument_that_a_tool_does_not_have_is_refused_rather_than_left_out(
     tool: str, wrong: str, served: Served
 ) -> None:
-    said = refused(served, tool, query="the cat", **{wrong: None})
+    arguments: dict[str, Any] = {"query": "the cat", wrong: None}
+    said = refused(served, tool, **arguments)
     assert f"{tool} takes no argument '{wrong}'" in said
     assert "collection, " in said
 
