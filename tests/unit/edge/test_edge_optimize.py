@@ -187,6 +187,21 @@ def test_writes_that_outrun_an_optimisation_are_slowed_down_but_not_held(many: E
     assert [len((record.payload or {})["text"]) for record in many.retrieve("many", [0, 1, 2])] == [shards.JOURNAL] * 3
 
 
+def test_an_optimisation_that_began_by_itself_and_is_cut_short_by_closing_is_no_warning(
+    many: EdgeClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    many.optimize("many")
+    many.delete("many", list(range(1500)))
+    found = many._find("many")
+    found.shard.flush()
+    many._tend(found)
+    run = many._futures[found]
+    many.close()
+    with contextlib.suppress(StoreError):
+        run.result(60)
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("writing", [False, True])
 def test_an_index_that_cannot_be_loaded_leaves_the_collection_as_it_was(many: EdgeClient, writing: bool) -> None:
     def spoil(stage: str) -> None:

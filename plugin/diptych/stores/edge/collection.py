@@ -52,6 +52,7 @@ class EdgeCollection:
         self.space = _space(record.config)
         self._records, self.maintenance = RLock(), RLock()
         self.run: Run | None = None
+        self.closing = False
         self.kept_deleted = 0  # deleted points that the last optimisation has left
         self.needs: tuple[tuple[int, Record], bool] | None = None  # an index, as of a number of writes and a record
 
@@ -122,6 +123,7 @@ class EdgeCollection:
 
     def close(self) -> None:
         """End a running optimisation, flush and close."""
+        self.closing = True
         if self.run is not None:
             self.run.cancel()
         with self.maintenance:

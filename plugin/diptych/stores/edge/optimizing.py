@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Future
+from functools import partial
 from threading import RLock, Thread
 from typing import Any
 from uuid import uuid4
@@ -50,7 +51,7 @@ class Optimizing(EdgeBase):
         """Give back the space of deleted points: a process that lives long would fill the disk with them."""
         with self._starting:
             if collection not in self._futures and wasteful(collection):
-                self._start(collection, None).add_done_callback(_log_failure)
+                self._start(collection, None).add_done_callback(partial(_log_failure, collection))
 
     def needs_optimizing(self, collection_name: str) -> bool:
         """Whether so many vectors lack an index that `optimize` would build one."""
@@ -110,9 +111,12 @@ class Optimizing(EdgeBase):
             del self._futures[found]
 
 
-def _log_failure(done: Future[bool]) -> None:
-    """Nobody waits for an optimisation that began by itself. The collection is as it was, and it is tried again."""
-    if (error := done.exception()) is not None:
+def _log_failure(collection: EdgeCollection, done: Future[bool]) -> None:
+    """Nobody waits for an optimisation that began by itself. The collection is as it was, and it is tried again.
+
+    One that closing has cancelled is no failure.
+    """
+    if (error := done.exception()) is not None and not collection.closing:
         logger.warning("the collection could not be optimised: %s", error)
 
 
