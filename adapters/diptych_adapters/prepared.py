@@ -98,8 +98,7 @@ class Prepared:
     ) -> Runner | None:
         if graph is None:
             return None
-        most = options.batch_size if "batch_size" in options.model_fields_set else None
-        return Runner(Tokens(self.tokenizer, self.max_length, typed=self.typed), head(graph), most=most)
+        return Runner(Tokens(self.tokenizer, self.max_length, typed=self.typed), head(graph), most=options.batch_size)
 
     def _graph(self, key: str, precision: str, make: Callable[[], bytes] | None = None) -> Graph | None:
         if self.backend == "torch":

@@ -34,7 +34,7 @@ class SentenceTransformerEncoder(Pipeline):
         folder = find(options, organization=ORGANIZATION)
         check_dense(folder)
         super().__init__(folder, lambda: load("SentenceTransformer", folder, options), options)
-        self._batch_size = options.batch_size
+        self._batch_size = options.library_batch_size
         if not processor.have("torch", "sentence_transformers"):
             self._read_files(options)
         facts = self._facts(lambda: _facts(self.model, options, self.name))

@@ -39,7 +39,7 @@ class LearnedSparseEncoder(Pipeline):
     def __init__(self, options: SparseEncoderOptions) -> None:
         folder = find(options)
         super().__init__(folder, lambda: self._load(folder, options), options)
-        self._batch_size = options.batch_size
+        self._batch_size = options.library_batch_size
         self._prompts = prompts_of(self.model, options)
         for pooling in self.model.modules():
             if isinstance(pooling, SpladePooling):

@@ -34,7 +34,7 @@ class TokenVectorEncoder(Pipeline):
         folder = find(options, organization=ORGANIZATION)
         check_dense(folder)
         super().__init__(folder, lambda: load("SentenceTransformer", folder, options), options)
-        self._batch_size = options.batch_size
+        self._batch_size = options.library_batch_size
         self._special = self.normalized = options.special_tokens  # without them a text can have no vector but zero
         facts = self._facts(lambda: _facts(self.model, options, self.name))
         self._prompts: tuple[str, str] = (facts["prompts"][0], facts["prompts"][1])

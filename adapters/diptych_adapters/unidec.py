@@ -109,7 +109,7 @@ class UniDECEncoder(Pipeline):
             found: Any = self.model.encode(
                 list(inputs),
                 prompt=prompt,
-                batch_size=self._options.batch_size,
+                batch_size=self._options.library_batch_size,
                 show_progress_bar=False,
                 output_value=None,
             )

@@ -72,8 +72,7 @@ class Job:
 
     def runner(self, graph: Graph) -> Runner:
         """A runner of the part's graph."""
-        most = self.options.batch_size if "batch_size" in self.options.model_fields_set else None
-        return Runner(self.tokens, self.head(graph), most=most)
+        return Runner(self.tokens, self.head(graph), most=self.options.batch_size)
 
 
 def runner_for(job: Job, texts: Inputs = ()) -> Runner | None:

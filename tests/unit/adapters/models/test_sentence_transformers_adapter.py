@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from diptych.protocols import DenseEncoder
+from diptych.registry import Registry
 from diptych.types import Floats
 from diptych_adapters.models import ModelError
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
@@ -171,3 +173,25 @@ def test_a_static_embedding_loads_here_too_and_reads_everything(tiny: Callable[[
     assert (encoder.dimension, encoder.max_length, encoder.normalized) == (8, None, False)
     assert "length:all" in encoder.fingerprint.space
     assert encoder.encode_query(TEXTS).shape == (5, 8)
+
+
+def test_a_config_without_a_batch_size_leaves_batches_to_their_tokens(tiny: Callable[[str], Path]) -> None:
+    texts = ["short"] * 100
+
+    def batches(**options: Any) -> list[int]:
+        encoder: Any = Registry().create("sentence-transformers", {"model": str(tiny("mean")), **options})
+        rows, graph = [], encoder.runner.graph
+
+        class Counted:
+            numerics = graph.numerics
+
+            def __call__(self, inputs: Any, mask: Any) -> Any:
+                rows.append(len(mask))
+                return graph(inputs, mask)
+
+        encoder.runner.graph = Counted()
+        encoder.encode_document(texts)
+        return rows
+
+    assert batches() == [100]
+    assert batches(batch_size=32) == [32, 32, 32, 4]
