@@ -18,9 +18,9 @@ from diptych_adapters import fingerprints
 from diptych_adapters.engines.bert_graph import PREFIXES, UNREAD, Shape, bert_model, bert_shape, expected_weights
 from diptych_adapters.engines.processor import have
 from diptych_adapters.engines.tokens import KeptTokenizer
+from diptych_adapters.library import check_length
 from diptych_adapters.model_options import SentenceTransformersOptions
 from diptych_adapters.models import ModelError, ModelFolder
-from diptych_adapters.pipelines import check_length
 from diptych_adapters.prepared import Prepared
 
 EDITION = 1  # of the graph: counted up when the same files give another model

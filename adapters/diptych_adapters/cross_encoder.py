@@ -12,9 +12,10 @@ from diptych.types import Floats
 from diptych_adapters.engines.choosing import PAIRS
 from diptych_adapters.engines.general import GENERAL
 from diptych_adapters.engines.runner import Inputs
+from diptych_adapters.library import find, load, require
 from diptych_adapters.model_options import CrossEncoderOptions
 from diptych_adapters.models import ModelError
-from diptych_adapters.pipelines import Pipeline, find, load, require
+from diptych_adapters.pipelines import Pipeline
 
 if TYPE_CHECKING:
     import torch

@@ -15,10 +15,11 @@ from diptych_adapters.engines.parts import Whole, has_plain_tokens, stand_in
 from diptych_adapters.engines.runner import Runner
 from diptych_adapters.engines.tokens import Tokens
 from diptych_adapters.engines.torch_graph import TorchGraph
+from diptych_adapters.library import find, load, prompts_of, require
 from diptych_adapters.model_options import MultiVectorOptions
 from diptych_adapters.models import ModelFolder
 from diptych_adapters.pipeline_steps import pipeline_steps
-from diptych_adapters.pipelines import Pipeline, find, load, prompts_of, require
+from diptych_adapters.pipelines import Pipeline
 
 
 class LateInteractionEncoder(Pipeline):

@@ -12,10 +12,11 @@ from diptych.types import Floats
 from diptych_adapters.bert_files import backend_without_torch, read_bert
 from diptych_adapters.engines import processor
 from diptych_adapters.engines.choosing import TRIAL
+from diptych_adapters.library import chosen_prompts, find, load, prompts_of, untruncated
 from diptych_adapters.model_options import SentenceTransformersOptions
 from diptych_adapters.models import ModelError, ModelFolder
 from diptych_adapters.pipeline_steps import is_routed, pipeline_steps
-from diptych_adapters.pipelines import Pipeline, chosen_prompts, find, load, prompts_of, untruncated
+from diptych_adapters.pipelines import Pipeline
 
 ORGANIZATION = "sentence-transformers"
 

@@ -16,10 +16,11 @@ from diptych_adapters.engines.choosing import TRIAL
 from diptych_adapters.engines.lexicon_head import LexiconGraph
 from diptych_adapters.engines.parts import Whole, is_plain, without_decoder
 from diptych_adapters.engines.runner import Graph
+from diptych_adapters.library import find, load, prompts_of, require
 from diptych_adapters.model_options import SparseEncoderOptions
 from diptych_adapters.models import ModelFolder
 from diptych_adapters.pipeline_steps import is_routed
-from diptych_adapters.pipelines import Pipeline, find, load, prompts_of, require
+from diptych_adapters.pipelines import Pipeline
 
 MASKED = ("Transformer", "MLMTransformer", "SpladePooling", "Normalize")
 WIDE = 8  # texts of a batch of the library's, of which each token takes a row as wide as the lexicon

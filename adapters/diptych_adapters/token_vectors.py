@@ -12,10 +12,11 @@ from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
 from diptych_adapters.batching import by_length
 from diptych_adapters.engines.choosing import TRIAL
+from diptych_adapters.library import find, load, prompts_of
 from diptych_adapters.model_options import TokenVectorsOptions
 from diptych_adapters.models import ModelError
 from diptych_adapters.pipeline_steps import is_routed
-from diptych_adapters.pipelines import Pipeline, find, load, prompts_of
+from diptych_adapters.pipelines import Pipeline
 from diptych_adapters.sentence_transformers import ORGANIZATION, check_dense, unit
 
 

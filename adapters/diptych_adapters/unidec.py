@@ -14,9 +14,10 @@ from diptych.types import Floats
 from diptych_adapters import fingerprints
 from diptych_adapters.engines.choosing import TRIAL
 from diptych_adapters.engines.parts import Whole, is_plain
+from diptych_adapters.library import find, load, prompts_of
 from diptych_adapters.model_options import UniDECOptions
 from diptych_adapters.models import ModelError, ModelFolder
-from diptych_adapters.pipelines import Pipeline, find, load, prompts_of
+from diptych_adapters.pipelines import Pipeline
 from diptych_adapters.sentence_transformers import check_dense
 from diptych_adapters.weights import check_modules
 

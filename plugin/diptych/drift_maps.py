@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from diptych.errors import SwapError
-from diptych.types import Floats
+from diptych.types import Floats, SparseVector
 
 MapKind: TypeAlias = Literal["procrustes", "ridge", "mlp"]
 FORMAT = 1
@@ -158,6 +158,13 @@ def checked_rows(vectors: Any, what: str, *, dimension: int | None = None) -> Fl
     if len(bad):
         raise SwapError(f"{what} hold numbers that are not finite", got=f"{len(bad)} rows, first row {bad[0]}")
     return rows
+
+
+def mapped(drift: Map | None, vectors: list[Floats | SparseVector]) -> list[Floats | SparseVector]:
+    """Dense vectors carried by the map, or all as they are without one."""
+    if drift is None or not vectors:
+        return vectors
+    return list(drift.apply(np.stack([vector for vector in vectors if not isinstance(vector, SparseVector)])))
 
 
 def _packed(array: Floats) -> dict[str, Any]:

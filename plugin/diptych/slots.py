@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from diptych import guard
 from diptych.config.models import SlotConfig
 from diptych.describing import described
-from diptych.drift_maps import Map
+from diptych.drift_maps import Map, mapped
 from diptych.encoding import Side, Vector, encode, require_finite
 from diptych.metadata import Asking, Generation, Reading, vector_name
 from diptych.phases import phase
@@ -21,7 +19,6 @@ from diptych.registry import Registry
 from diptych.remembering import Remembered
 from diptych.sampling import Texts, show
 from diptych.specs import AdapterSpec
-from diptych.types import SparseVector
 from diptych.watch import Watch
 
 if TYPE_CHECKING:
@@ -200,7 +197,7 @@ class Slot:
             FingerprintMismatch: it did not make the vectors of this collection, or, being remote, no longer does.
         """
         if self._asker is not None and (side == "query" or self._drift is not None):
-            return self._mapped(self._asker.encode(side, inputs))
+            return mapped(self._drift, self._asker.encode(side, inputs))
         if side == "document" and not fresh and (namespace := self.namespace) is not None:
             return namespace.encode(inputs, partial(self._ask, "document"))
         vectors = self._ask(side, inputs)
@@ -214,7 +211,7 @@ class Slot:
         Not those of a remote encoder, which `watch` must see at work, nor of files, which change.
         """
         if self._asker is not None:
-            return self._mapped(self._asker.encode_queries(texts, remember=remember))
+            return mapped(self._drift, self._asker.encode_queries(texts, remember=remember))
         if not remember or self.spec.remote or self.spec.accepts != ("text",):
             return self.encode("query", texts)
         whose = {"encoder": self.encoder, "generation": self.generation}
@@ -241,11 +238,6 @@ class Slot:
             if self._namespace is None or self._namespace[0] is not generation:
                 self._namespace = generation, self._namespace_of(self._cache, generation)
             return self._namespace[1]
-
-    def _mapped(self, vectors: list[Vector]) -> list[Vector]:
-        if self._drift is None or not vectors:
-            return vectors
-        return list(self._drift.apply(np.stack([vector for vector in vectors if not isinstance(vector, SparseVector)])))
 
     def describe(self, *, number: int, vector: str, reading: Reading, statistics: Statistics | None) -> Generation:
         """A generation made by this slot's encoder, which is calibrated before its canaries are taken."""

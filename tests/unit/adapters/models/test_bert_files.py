@@ -36,7 +36,8 @@ def without_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[.
         with monkeypatch.context() as absent:
             able = processor.have
             absent.setattr(processor, "have", lambda *names: "torch" not in names and able(*names))
-            absent.setattr("diptych_adapters.pipelines.load", lambda *_, **__: pytest.fail("PyTorch was asked"))
+            load = "diptych_adapters.sentence_transformers.load"
+            absent.setattr(load, lambda *_, **__: pytest.fail("PyTorch was asked"))
             return SentenceTransformerEncoder(SentenceTransformersOptions(**options))
 
     return make
