@@ -7,7 +7,7 @@ has run before need not be loaded; see `prepared`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -17,7 +17,7 @@ from diptych.protocols import Fingerprint
 from diptych.types import Floats
 from diptych_adapters import fingerprints
 from diptych_adapters.engines.choosing import TRIAL, Job, runner_for, unfit
-from diptych_adapters.engines.runner import Inputs, Runner
+from diptych_adapters.engines.runner import Graph, Inputs, Runner
 from diptych_adapters.engines.tokens import Tokens
 from diptych_adapters.engines.workers import spread
 from diptych_adapters.library import limit_length, numerics
@@ -161,11 +161,20 @@ class Pipeline:
         Raises:
             ModelError: another backend than torch is asked for and cannot run it.
         """
-        runner = self._prepared.runner(self._options, make=self._convert) if self._prepared is not None else None
-        if runner is not None:
-            return self._take(runner)
+        head = self._head() if self._prepared is not None else None
+        if self._prepared is not None and head is not None:
+            runner = self._prepared.runner(self._options, head, self._convert)
+            if runner is not None:
+                return self._take(runner)
         self._run_library()
         return self._remember()
+
+    def _head(self) -> Callable[[Graph], Graph] | None:
+        """What follows the converted model where the library is not loaded; None where that is not kept."""
+        return lambda graph: graph
+
+    def _keep_more(self, sources: Sequence[Path]) -> None:
+        """Keep for later processes what `_head` needs, from the model's files `sources` where they have it."""
 
     def _run_library(self) -> None:
         """Have what the options ask for run the library's model, by `_run_by`; here nothing, where that is done."""
@@ -189,6 +198,7 @@ class Pipeline:
             facts=self._asked if self._prepared is None else self._prepared.facts,
         )
         if state_of(self._folder, self._options) == self._state:
+            self._keep_more(self._weight_files())
             prepared.remember(self._subject, self._state)
 
     def _program_kept(self, job: Job, runner: Runner) -> bool:
@@ -198,15 +208,23 @@ class Pipeline:
         """
         from diptych_adapters.engines.torch_graph import TorchGraph
 
-        if not isinstance(runner.graph, TorchGraph) or job.options.compiled or not job.numerics.endswith(" cpu"):
+        graph = getattr(runner.graph, "body", runner.graph)
+        if not isinstance(graph, TorchGraph) or job.options.compiled or not job.numerics.endswith(" cpu"):
             return False
         if recalled("loaded", self._subject, self._state) is None:
             remember("loaded", self._subject, self._state, True)
             return False
         from diptych_adapters.engines import torch_export
 
-        sources = [file for part in self._folder.module_folders() for file in sorted(part.glob("*.safetensors"))]
-        return torch_export.keep(job, sources)
+        return torch_export.keep(job, self._weight_files())
+
+    def _weight_files(self) -> list[Path]:
+        return [file for part in self._folder.module_folders() for file in sorted(part.glob("*.safetensors"))]
+
+    @property
+    def _kept_key(self) -> str:
+        """Under which the converted model is kept."""
+        return self._job.key if self._job is not None else self._prepared.key if self._prepared is not None else ""
 
     def _run_by(self, whole: torch.nn.Module | None, library: Callable[[], Iterable[Floats]], **more: Any) -> None:
         """Have the backend of the options run `whole`, if that is to be had; see `engines.choosing.Job`.

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sentence_transformers import SparseEncoder
-from sentence_transformers.sparse_encoder.modules import SparseAutoEncoder, SpladePooling
 
 from diptych.protocols import Fingerprint
 from diptych.types import Floats, SparseVector
 from diptych_adapters.batching import by_length
 from diptych_adapters.engines.choosing import TRIAL
-from diptych_adapters.engines.lexicon_head import LexiconGraph
-from diptych_adapters.engines.parts import Whole, is_plain, without_decoder
 from diptych_adapters.engines.runner import Graph
 from diptych_adapters.library import find, load, prompts_of, require
 from diptych_adapters.model_options import SparseEncoderOptions
 from diptych_adapters.models import ModelFolder
 from diptych_adapters.pipeline_steps import is_routed
 from diptych_adapters.pipelines import Pipeline
+
+if TYPE_CHECKING:
+    import torch
 
 MASKED = ("Transformer", "MLMTransformer", "SpladePooling", "Normalize")
 WIDE = 8  # texts of a batch of the library's, of which each token takes a row as wide as the lexicon
@@ -41,15 +41,25 @@ class LearnedSparseEncoder(Pipeline):
         folder = find(options)
         super().__init__(folder, lambda: self._load(folder, options), options)
         self._batch_size = options.library_batch_size
-        self._prompts = prompts_of(self.model, options)
-        for pooling in self.model.modules():
-            if isinstance(pooling, SpladePooling):
-                pooling.chunk_size = CHUNK
-        self.asymmetric: bool = self._prompts[0] != self._prompts[1] or is_routed(self.model)
-        self._keep = options.max_active_dims or self.model.max_active_dims
-        self._words = not any(isinstance(module, SparseAutoEncoder) for module in self.model.modules())
-        self.dimension: int = self._batch(["a"], "", "document").shape[1]
-        self._run_masked()
+        facts = self._facts(lambda: self._of_model(options))
+        self._prompts: tuple[str, str] = (facts["prompts"][0], facts["prompts"][1])
+        self.asymmetric: bool = facts["asymmetric"]
+        self._keep: int | None = facts["keep"]
+        self._words: bool = facts["words"]
+        self.dimension: int = facts["dimension"]
+        self._start()
+
+    def _of_model(self, options: SparseEncoderOptions) -> dict[str, Any]:
+        """What the adapter must know of the library's model."""
+        prompts, kinds = prompts_of(self.model, options), {type(module).__name__ for module in self.model.modules()}
+        return {
+            "prompts": prompts,
+            "asymmetric": prompts[0] != prompts[1] or is_routed(self.model),
+            "keep": options.max_active_dims or self.model.max_active_dims,
+            "words": "SparseAutoEncoder" not in kinds,
+            "dimension": self._batch(["a"], "", "document").shape[1],
+            "head": _pooling(self.model),
+        }
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -72,31 +82,46 @@ class LearnedSparseEncoder(Pipeline):
         order = np.argsort(-vector.values, kind="stable")[:top_k]
         return [(self._term(int(vector.indices[i])), float(vector.values[i])) for i in order]
 
-    def _load(self, folder: ModelFolder, options: SparseEncoderOptions) -> SparseEncoder:
+    def _load(self, folder: ModelFolder, options: SparseEncoderOptions) -> Any:
         instead = "use a sparse model; adapter: sentence-transformers serves dense ones"
         require("SparseEncoder", folder, architectures=("ForMaskedLM",), instead=instead)
-        return load("SparseEncoder", folder, options)  # type: ignore[no-any-return]
+        model = load("SparseEncoder", folder, options)
+        for pooling in model.modules():
+            if type(pooling).__name__ == "SpladePooling":
+                pooling.chunk_size = CHUNK
+        return model
 
-    def _run_masked(self) -> None:
+    def _run_library(self) -> None:
         """Have a masked language model run up to its decoder; decoder and pooling follow in `LexiconGraph`."""
-        parts: list[Any] = list(self.model.children())
-        unit = [type(part).__name__ for part in parts[2:]] == ["Normalize"]
-        pooled = len(parts) == 2 + unit and isinstance(parts[1], SpladePooling)
-        plain = pooled and is_plain(self.model, modules=MASKED)
-        cut = without_decoder(parts[0]) if plain and not self._options.file_name else None
-        if cut is None:
+        from diptych_adapters.engines.parts import Whole, is_plain, without_decoder
+
+        head = _pooling(self.model)
+        plain = head is not None and is_plain(self.model, modules=MASKED) and not self._options.file_name
+        cut = without_decoder(next(iter(self.model.children()))) if plain else None
+        if cut is None or head is None:
             return self._run_by(None, list)
         body, decoder = cut
-        pooling, activation = parts[1].pooling_strategy, parts[1].activation_function
-
-        def head(graph: Graph) -> Graph:
-            return LexiconGraph(graph, decoder, pooling=pooling, activation=activation, unit=unit)
-
+        bias = {} if decoder.bias is None else {"bias": decoder.bias.detach()}
+        self._decoder = {"weight": decoder.weight.detach(), **bias}
         return self._run_by(
             Whole(body, "token_embeddings"),
             lambda: self._batch(list(TRIAL), "", "document", keep=self.dimension),
-            head=head,
+            head=lambda graph: _lexicon(graph, self._decoder, head),
         )
+
+    def _head(self) -> Callable[[Graph], Graph] | None:
+        from diptych_adapters.engines import processor, torch_program
+
+        processor.import_torch()
+        head, decoder = self._facts(dict)["head"], torch_program.tensors(f"{self._kept_key} decoder")
+        if head is None or decoder is None:
+            return None
+        return lambda graph: _lexicon(graph, decoder, head)
+
+    def _keep_more(self, sources: Sequence[Path]) -> None:
+        from diptych_adapters.engines import torch_export
+
+        torch_export.keep_tensors(f"{self._kept_key} decoder", self._decoder, sources)
 
     def _encode(self, inputs: Sequence[str], prompt: str, task: str) -> list[SparseVector]:
         if self.runner:
@@ -127,6 +152,21 @@ class LearnedSparseEncoder(Pipeline):
         tokenizer = self.model.tokenizer
         token = str(tokenizer.convert_ids_to_tokens(index))
         return token if token.startswith("##") else str(tokenizer.convert_tokens_to_string([token])).strip() or token
+
+
+def _pooling(model: Any) -> dict[str, Any] | None:
+    """How a masked language model's logits become weights; None for models of other parts."""
+    parts: list[Any] = list(model.children())
+    unit = [type(part).__name__ for part in parts[2:]] == ["Normalize"]
+    if len(parts) != 2 + unit or type(parts[1]).__name__ != "SpladePooling":
+        return None
+    return {"pooling": parts[1].pooling_strategy, "activation": parts[1].activation_function, "unit": unit}
+
+
+def _lexicon(graph: Graph, decoder: Mapping[str, torch.Tensor], head: Mapping[str, Any]) -> Graph:
+    from diptych_adapters.engines.lexicon_head import LexiconGraph
+
+    return LexiconGraph(graph, decoder["weight"], decoder.get("bias"), **head)
 
 
 def _sparse(row: Floats, keep: int | None) -> SparseVector:

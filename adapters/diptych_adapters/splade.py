@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from sentence_transformers import SparseEncoder
-from sentence_transformers.sparse_encoder.modules import SpladePooling
+from typing import Any
 
 from diptych_adapters.model_options import SparseEncoderOptions, SpladeOptions
 from diptych_adapters.models import ModelError, ModelFolder
@@ -26,9 +25,9 @@ class SpladeEncoder(LearnedSparseEncoder):
         self._pooling, self._activation = options.pooling, options.activation
         super().__init__(options)
 
-    def _load(self, folder: ModelFolder, options: SparseEncoderOptions) -> SparseEncoder:
+    def _load(self, folder: ModelFolder, options: SparseEncoderOptions) -> Any:
         model = super()._load(folder, options)
-        poolings = [module for module in model.modules() if isinstance(module, SpladePooling)]
+        poolings = [module for module in model.modules() if type(module).__name__ == "SpladePooling"]
         if not poolings:
             raise ModelError(
                 f"model {folder.name!r} has no masked-language-model head",

@@ -21,30 +21,36 @@ class LexiconGraph:
 
     Args:
         body: makes the vectors that the decoder reads, float32 `[n, tokens, width]`.
-        decoder: from width to words.
+        weight: of the decoder, `[words, width]`.
+        bias: of the decoder, `[words]`, None where it has none.
         pooling: max or sum over the tokens.
         activation: relu, or log1p_relu, which takes the logarithm twice.
         unit: whether the weights of a text are brought to unit length.
     """
 
     def __init__(
-        self, body: Graph, decoder: torch.nn.Linear, *, pooling: str, activation: str, unit: bool = False
+        self,
+        body: Graph,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        *,
+        pooling: str,
+        activation: str,
+        unit: bool = False,
     ) -> None:
-        self._body, self._pooling, self._unit = body, pooling, unit
+        self.body, self._pooling, self._unit = body, pooling, unit
         self._twice = activation == "log1p_relu"
-        self._weight = decoder.weight.detach()
-        if body.numerics.split()[1:2] == ["bfloat16"]:
-            self._weight = self._weight.to(torch.bfloat16)
-        self._bias = None if decoder.bias is None else decoder.bias.detach().float()
+        self._weight = weight.to(torch.bfloat16) if body.numerics.split()[1:2] == ["bfloat16"] else weight
+        self._bias = None if bias is None else bias.float()
 
     @property
     def numerics(self) -> str:
         """Backend, precision and device of the body."""
-        return self._body.numerics
+        return self.body.numerics
 
     def __call__(self, inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
         """Weights of all words, float32 `[n, words]`."""
-        vectors = self._body(inputs, mask)
+        vectors = self.body(inputs, mask)
         found = np.empty((len(mask), len(self._weight)), np.float32)
         step = max(1, TOKENS // mask.shape[1])
         with torch.inference_mode():

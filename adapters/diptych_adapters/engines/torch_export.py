@@ -22,7 +22,7 @@ from diptych_adapters.engines.batches import padded
 from diptych_adapters.engines.choosing import Job
 from diptych_adapters.engines.feeding import input_names
 from diptych_adapters.engines.torch_graph import TorchGraph
-from diptych_adapters.engines.torch_program import ARITHMETIC, LIST, TorchProgram, folder_of
+from diptych_adapters.engines.torch_program import ARITHMETIC, LIST, TENSORS, TorchProgram, folder_of
 
 CONSTANTS = "constants.safetensors"
 CHECKS = ("aten._assert", "aten.sym_constrain")  # operators that compute nothing
@@ -57,6 +57,17 @@ def keep(job: Job, sources: Iterable[Path]) -> bool:
 
     keeping.keep(folder_of(job.key), write)
     return True
+
+
+def keep_tensors(key: str, tensors: dict[str, torch.Tensor], sources: Iterable[Path]) -> None:
+    """Keep tensors, or where the model's files have them, for `torch_program.tensors`."""
+
+    def write(path: Path) -> tuple[str, ...]:
+        placed = _placed(tensors, path / CONSTANTS, sources)
+        (path / TENSORS).write_text(json.dumps(placed), "utf-8")
+        return (CONSTANTS, TENSORS) if (path / CONSTANTS).exists() else (TENSORS,)
+
+    keeping.keep(folder_of(key), write)
 
 
 def _exported(whole: torch.nn.Module, *, typed: bool) -> torch.export.ExportedProgram:

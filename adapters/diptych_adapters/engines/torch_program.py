@@ -23,7 +23,7 @@ from diptych.types import Floats
 from diptych_adapters.engines import keeping
 
 EDITION = 1  # of the file
-LIST = "program.json"
+LIST, TENSORS = "program.json", "tensors.json"
 ARITHMETIC = ("add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "getitem", "eq", "ne", "lt", "le", "gt", "ge")
 
 
@@ -76,6 +76,12 @@ def found(key: str) -> Path | None:
 def folder_of(key: str) -> Path:
     """Where the list of the part with this key is kept."""
     return keeping.kept_at("torch", EDITION, version("torch"), key)
+
+
+def tensors(key: str) -> dict[str, torch.Tensor] | None:
+    """The tensors that are kept under `key`, None if there are none."""
+    file = keeping.found_at(folder_of(key), TENSORS)
+    return _constants(json.loads(file.read_bytes()), file.parent) if file else None
 
 
 def _operator(name: str) -> Callable[..., Any]:

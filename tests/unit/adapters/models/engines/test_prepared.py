@@ -22,6 +22,7 @@ from diptych_adapters.model_options import SentenceTransformersOptions
 from diptych_adapters.models import resolve
 from diptych_adapters.prepared import state_of
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
+from diptych_adapters.splade import SpladeEncoder
 from diptych_adapters.token_vectors import TokenVectorEncoder
 
 TEXTS = ["convert audio files", "", "Übersicht 漢字", "play music", "video tool " * 90, "sound"]
@@ -98,6 +99,25 @@ def test_token_vectors_are_the_very_same_without_the_library(
     for a, b in zip(first.encode_document(TEXTS), second.encode_document(TEXTS), strict=True):
         np.testing.assert_array_equal(a, b)
     assert first.fingerprint == second.fingerprint
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("options", [{}, {"max_active_dims": 5, "pooling": "sum"}])
+def test_a_lexicon_is_the_very_same_without_the_library(
+    settled: Callable[[str], Path], backend: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    wanted = {"model": str(settled("masked")), "backend": backend, **options}
+    first, second = by_library_and_without(SpladeEncoder, monkeypatch, **wanted)
+    for side in ("encode_query", "encode_document"):
+        for one, other in zip(getattr(first, side)(TEXTS), getattr(second, side)(TEXTS), strict=True):
+            np.testing.assert_array_equal(one.indices, other.indices)
+            np.testing.assert_array_equal(one.values, other.values)
+    facts = ("fingerprint", "dimension", "asymmetric", "max_length", "numerics")
+    assert [getattr(first, fact) for fact in facts] == [getattr(second, fact) for fact in facts]
+    assert not loaded(second)
+    (vector,) = second.encode_query(["convert audio"])
+    assert second.decode(vector) == first.decode(vector)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
