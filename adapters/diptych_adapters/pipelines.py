@@ -211,12 +211,17 @@ class Pipeline:
         graph = getattr(runner.graph, "body", runner.graph)
         if not isinstance(graph, TorchGraph) or job.options.compiled or not job.numerics.endswith(" cpu"):
             return False
-        if recalled("loaded", self._subject, self._state) is None:
-            remember("loaded", self._subject, self._state, True)
+        known = recalled("loaded", self._subject, self._state)
+        if known != "once":
+            if known is None:
+                remember("loaded", self._subject, self._state, "once")
             return False
         from diptych_adapters.engines import torch_export
 
-        return torch_export.keep(job, self._weight_files())
+        kept = torch_export.keep(job, self._weight_files())
+        if not kept:  # nor would it be at the next time
+            remember("loaded", self._subject, self._state, "by its library")
+        return kept
 
     def _weight_files(self) -> list[Path]:
         return [file for part in self._folder.module_folders() for file in sorted(part.glob("*.safetensors"))]

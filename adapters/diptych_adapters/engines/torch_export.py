@@ -22,7 +22,7 @@ from diptych_adapters.engines.batches import padded
 from diptych_adapters.engines.choosing import Job
 from diptych_adapters.engines.feeding import input_names
 from diptych_adapters.engines.torch_graph import TorchGraph
-from diptych_adapters.engines.torch_program import ARITHMETIC, LIST, TENSORS, TorchProgram, folder_of
+from diptych_adapters.engines.torch_program import ARITHMETIC, LIST, TENSORS, TorchProgram, folder_of, found
 
 CONSTANTS = "constants.safetensors"
 CHECKS = ("aten._assert", "aten.sym_constrain")  # operators that compute nothing
@@ -56,7 +56,7 @@ def keep(job: Job, sources: Iterable[Path]) -> bool:
         return (CONSTANTS, LIST) if (path / CONSTANTS).exists() else (LIST,)
 
     keeping.keep(folder_of(job.key), write)
-    return True
+    return found(job.key) is not None
 
 
 def keep_tensors(key: str, tensors: dict[str, torch.Tensor], sources: Iterable[Path]) -> None:

@@ -167,6 +167,17 @@ def test_a_damaged_list_of_operators_is_made_again(settled: Callable[[str], Path
         assert not loaded(SentenceTransformerEncoder.of(**wanted))
 
 
+def test_a_list_of_operators_that_cannot_be_kept_is_tried_once(settled: Callable[[str], Path], tmp_path: Path) -> None:
+    wanted = {"model": str(settled("mean")), "backend": "torch", "device": "cpu"}
+    first = SentenceTransformerEncoder.of(**wanted)
+    (tmp_path / "cache" / "diptych" / "torch").write_text("a file where the folder should be")
+    with pytest.warns(UserWarning, match="is not kept"):
+        SentenceTransformerEncoder.of(**wanted)
+    again = SentenceTransformerEncoder.of(**wanted)
+    assert loaded(again)
+    np.testing.assert_array_equal(again.encode_document(TEXTS), first.encode_document(TEXTS))
+
+
 def test_threads_use_a_list_of_operators_at_once(settled: Callable[[str], Path]) -> None:
     wanted = {"model": str(settled("mean")), "backend": "torch", "device": "cpu"}
     *_, made = (SentenceTransformerEncoder.of(**wanted) for _ in range(3))
