@@ -77,7 +77,7 @@ class LexiconGraph:
             if self._pooling == "max":
                 found[:, block] = self._activated(logits.amax(2).float() + bias).T
             else:
-                weights = self._activated(logits.float() + (bias if self._bias is None else bias[:, :, None]))
+                weights = self._activated(logits.float() + (bias if isinstance(bias, float) else bias[:, :, None]))
                 found[:, block] = (weights * seen).sum(2).T
         return found
 
