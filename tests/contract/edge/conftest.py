@@ -231,7 +231,7 @@ def other_store(kind: str) -> QdrantBase:
     url = os.environ.get("DIPTYCH_TEST_SERVER")
     if not url:
         pytest.skip("DIPTYCH_TEST_SERVER holds no URL of a Qdrant server to compare with")
-    return QdrantClient(url=url)
+    return QdrantClient(url=url, check_compatibility=False)
 
 
 def connected(holder: EdgeClient, connect: Callable[[Address], QdrantBase]) -> QdrantBase:

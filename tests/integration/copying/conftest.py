@@ -44,7 +44,7 @@ def _server() -> QdrantBase:
     url = os.environ.get("DIPTYCH_TEST_SERVER")
     if not url:
         pytest.skip("no Qdrant server: set DIPTYCH_TEST_SERVER to its URL")
-    return QdrantClient(url=url)
+    return QdrantClient(url=url, check_compatibility=False)
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def _server(_: Path) -> QdrantBase:
     url = os.environ.get("DIPTYCH_TEST_SERVER")
     if not url:
         pytest.skip("no Qdrant server: set DIPTYCH_TEST_SERVER to its URL")
-    return QdrantClient(url=url)
+    return QdrantClient(url=url, check_compatibility=False)
 
 
 _STORES: dict[str, Callable[[Path], QdrantBase]] = {"memory": _memory, "edge": EdgeClient, "server": _server}
