@@ -6,8 +6,8 @@ Each write is checked again when its turn comes. A server looks after its own di
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ import orjson
 from diptych.handle import CollectionHandle
 from diptych.payloads import from_payload
 from diptych.slots import Slot
-from diptych.stores.upkeep import require_room
+from diptych.stores.upkeep import looks_at_disk, require_room
 from diptych.types import Document
 
 if TYPE_CHECKING:
@@ -34,8 +34,11 @@ _STORED = 1.4  # bytes of a stored payload for each that zlib makes of it: Edge 
 
 def with_room(
     handle: CollectionHandle, documents: object, expected: int | None, items: Iterable[Item]
-) -> Iterable[Item]:
+) -> Iterator[Item]:
     """The items, once the disk has room for those of them that are new.
+
+    It looks when the first one is wanted, and reads ahead only where a store cannot look after its own disk: a source
+    may change the collection while it is read.
 
     Args:
         documents: the source, whose file tells how many there may be where `expected` is None.
@@ -44,12 +47,16 @@ def with_room(
         StoreFull: it has not. Nothing was written.
     """
     rest = iter(items)
+    if not looks_at_disk(handle.client):
+        yield from rest
+        return
     first = list(islice(rest, SAMPLE))
     count = expected if expected is not None else _count_of(documents, [item.document for item in first])
     held = handle.client.count(handle.name).count if handle.exists else 0
     each = point_bytes([item.document for item in first], handle.slots)
     require_room(handle.client, int(SLACK * each * max(0, count - held)), f"to populate {count:,} documents")
-    return chain(first, rest)
+    yield from first
+    yield from rest
 
 
 def require_room_to_fill(handle: CollectionHandle, slots: Mapping[str, Slot], lacking: int) -> None:

@@ -25,6 +25,11 @@ def optimized(client: QdrantBase, name: str) -> str:
     return ""
 
 
+def looks_at_disk(client: QdrantBase) -> bool:
+    """Whether the store is an embedded one, whose disk is looked at before a run begins."""
+    return isinstance(getattr(client, "path", None), Path) and hasattr(client, "needs_optimizing")
+
+
 def require_room(client: QdrantBase, needed: int, purpose: str, *, moving: str = "") -> None:
     """Look whether the disk of an embedded store has room for a run.
 
@@ -36,7 +41,7 @@ def require_room(client: QdrantBase, needed: int, purpose: str, *, moving: str =
         StoreFull: it has not.
     """
     root = getattr(client, "path", None)
-    if not isinstance(root, Path) or not hasattr(client, "needs_optimizing"):
+    if not isinstance(root, Path) or not looks_at_disk(client):
         return
     from diptych.stores.edge.folders import COLLECTIONS, folder_name
     from diptych.stores.edge.health import space, wal
