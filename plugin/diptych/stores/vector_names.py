@@ -26,7 +26,7 @@ from diptych.keeping import raw_metadata
 from diptych.metadata import RETIRED, CollectionMetadata, Generation, Record
 from diptych.phases import phase
 from diptych.protocols import Kind
-from diptych.stores.answers import told, too_old
+from diptych.stores.answers import gave_no_answer, told, too_old
 from diptych.stores.local import is_local
 from diptych.stores.versions import server_version
 
@@ -40,6 +40,7 @@ LEAST = 1.0  # seconds that an interval counts at least
 SKEW = 60.0  # seconds by which the clocks of two machines may differ
 LOOK = 1.0  # seconds between two looks at the shards
 PATIENCE = 120.0  # seconds in which shards that are moved or recovered must come to rest
+SILENT = "the server does not answer"
 DROPS = (1, 18)  # the first server that can drop a name
 
 
@@ -178,12 +179,6 @@ def drop_retired(client: QdrantBase, name: str, read: Callable[[], CollectionMet
     return ()
 
 
-def generation_names(names: Iterable[str]) -> tuple[str, ...]:
-    """The names, without those of first stages whose generation is among them."""
-    known = set(names)
-    return tuple(sorted(n for n in known if not (n.endswith(".first") and n.removesuffix(".first") in known)))
-
-
 def drop(client: QdrantBase, name: str, vector: str, kind: Kind) -> bool:
     """Drop a vector from the collection and all its points; False where the server is too old for that.
 
@@ -235,7 +230,7 @@ class Wait:
         left = {v: self._left(v) if alone else self._whole for v in vectors}
         longest = max(left.values())
         if self._wait and (longest or unrest):
-            names = ", ".join(generation_names(left))
+            names = ", ".join(sorted(left))
             with phase(f"wait {longest:.0f} s before {names} is dropped, until the server has flushed writes to it"):
                 unrest = self._rest(longest, unrest)
             left = dict.fromkeys(left, 0.0) if not unrest else left
@@ -260,7 +255,7 @@ class Wait:
             due = max(due, now + self._whole) if unrest else due
             if now >= due:
                 return ""
-            if unrest and now - begun > seconds + PATIENCE:
+            if unrest == SILENT or (unrest and now - begun > seconds + PATIENCE):
                 return unrest
             if self._stopped.wait(min(LOOK, due - now)):
                 return "the wait was ended"
@@ -271,7 +266,9 @@ class Wait:
         try:
             found = self._client.collection_cluster_info(self._name)
         except Exception as error:
-            return (True, "") if too_old(error) else (False, f"its shards cannot be looked at: {told(error)}")
+            if too_old(error):
+                return True, ""
+            return False, SILENT if gave_no_answer(error) else f"its shards cannot be looked at: {told(error)}"
         shards: list[Any] = [*found.local_shards, *found.remote_shards]
         states = sorted({shard.state.value for shard in shards if shard.state != models.ReplicaState.ACTIVE})
         moving = [*(found.shard_transfers or ()), *(found.resharding_operations or ())]

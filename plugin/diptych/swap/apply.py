@@ -14,7 +14,7 @@ from diptych.opening import describes
 from diptych.phases import phase
 from diptych.populate.progress import Progress, Unwatched
 from diptych.stores.upkeep import optimized
-from diptych.stores.vector_names import Dropped, drop_orphans, generation_names
+from diptych.stores.vector_names import Dropped, drop_orphans
 from diptych.swap.asking import comparable, describe, query_side, switch
 from diptych.swap.begin import Beginning
 from diptych.swap.calibration import CorpusSample
@@ -24,7 +24,7 @@ from diptych.swap.filling import Filling
 from diptych.swap.gate import GateReport, Judged
 from diptych.swap.lease import Lease
 from diptych.swap.points import LivePoints
-from diptych.swap.reports import SHOWN, ApplyOptions, ApplyReport
+from diptych.swap.reports import SHOWN, ApplyOptions, ApplyReport, generation_names
 from diptych.swap.states import caught_up, changed_settings, cut_over, write
 from diptych.swap.trial import StorageTrial
 from diptych.swap.vectors import restore_shared

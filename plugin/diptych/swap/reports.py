@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from diptych.swap.gate import GateReport, Judged
@@ -79,3 +79,9 @@ class ApplyReport:
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
     started: int = 0
+
+
+def generation_names(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, without those of first stages whose generation is among them."""
+    known = set(names)
+    return tuple(sorted(n for n in known if not (n.endswith(".first") and n.removesuffix(".first") in known)))

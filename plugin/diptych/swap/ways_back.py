@@ -10,9 +10,10 @@ from diptych.errors import DiptychError, SwapError
 from diptych.handle import CollectionHandle
 from diptych.metadata import CollectionMetadata
 from diptych.populate.aside import reason_of
-from diptych.stores.vector_names import drop_orphans, generation_names, orphans
+from diptych.stores.vector_names import drop_orphans, orphans
 from diptych.swap.gate_coverage import coverage
 from diptych.swap.lease import Lease
+from diptych.swap.reports import generation_names
 from diptych.swap.states import abandoned, caught_up, finished, rolled_back, write
 from diptych.swap.trial import StorageTrial
 from diptych.swap.vectors import restore_shared

@@ -13,6 +13,7 @@ from qdrant_client.client_base import QdrantBase
 from diptych import Collection
 from diptych.metadata import RETIRED, CollectionMetadata, State
 from diptych.stores import open_store, vector_names
+from diptych.stores.server import ServerClient
 from diptych.stores.vector_names import drop_orphans, existing
 from diptych.swap import ApplyOptions, finish
 from diptych.swap.states import intended, write
@@ -319,3 +320,12 @@ def test_a_populate_never_drops_a_vector_that_an_apply_is_just_creating(
     far.create_vector_name("c", "dense.2", models.DenseVectorNameConfig(dense=params))
     found.populate(corpus(5))  # between the creation and the announcement of the swap
     assert existing(far, "c") == {"dense.1", "dense.2"}
+
+
+def test_a_wait_ends_when_the_server_is_gone(patient: Any, config: Make, opened: Open) -> None:
+    client = open_store(patient.url)
+    swapped(client, config, opened).finish(later=True)
+    wait = vector_names.Wait(client, "c", True, threading.Event())
+    wait._client = ServerClient(grpc=False, timeout=1, url="http://127.0.0.1:9")
+    left = wait.over(["dense.1"])
+    assert (left.dropped, left.waiting, left.why) == ((), ("dense.1",), "the server does not answer")
