@@ -44,7 +44,7 @@ def with_room(
         documents: the source, whose file tells how many there may be where `expected` is None.
 
     Raises:
-        StoreFull: it has not. Nothing was written.
+        StoreFull: it has not. No document was written.
     """
     rest = iter(items)
     if not looks_at_disk(handle.client):

@@ -53,7 +53,7 @@ def test_a_run_that_the_disk_has_no_room_for_is_refused_before_it_begins(tmp_pat
         handle = collection.handle
         assert list(with_room(handle, given, COUNT, iter(items))) == items
         with pytest.raises(StoreFull, match=r"(?s)to populate 1,000,000,000,000 documents.*expected: [0-9,.]+ MiB"):
-            with_room(handle, given, 10**12, iter(items))
+            next(with_room(handle, given, 10**12, iter(items)))
         collection.populate(given[:10])
         with pytest.raises(StoreFull, match="to fill new vectors of 1,000,000,000,000 points"):
             require_room_to_fill(handle, handle.slots, 10**12)
