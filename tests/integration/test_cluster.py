@@ -164,6 +164,7 @@ def test_a_plan_says_that_shards_are_changed_by_a_copy(small_server: Callable[..
     assert all("diptych copy" in warning for warning in plan.warnings)
 
 
+@pytest.mark.slow
 def test_a_copy_into_a_cluster_is_made_of_its_shards(small_server: Callable[..., Any], fakes: Registry) -> None:
     server = small_server()
     with Collection.open(config(server), registry=fakes) as collection:

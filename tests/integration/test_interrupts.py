@@ -139,6 +139,7 @@ def dense(tmp_path: Path) -> Folder:
     return Folder(tmp_path / "folder", {**LEXICAL, **DENSE}, 300)
 
 
+@pytest.mark.slow
 def test_populate_and_search_by_words(lexical: Folder) -> None:
     interrupted_at_random(lexical, "populate", "corpus.jsonl", restore=True)
     interrupted_at_random(lexical, "search", "convert audio")

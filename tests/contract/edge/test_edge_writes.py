@@ -109,6 +109,7 @@ WRITES = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_random_writes_leave_the_same_content(filled: Any, world: Any) -> None:
     for step in range(STEPS):
         world.alive = [record.id for record in filled.same_content()] if step % 5 == 0 else _alive(filled)

@@ -83,6 +83,7 @@ def require_same_payloads(client: QdrantBase, way: Any, texts: Sequence[Any], ke
         assert keep(written[point][0]) == keep(payload)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["langchain", "langchain-hybrid", "langchain-named"])
 def test_langchain(client: QdrantBase, ways: Ways, texts: list[Any], registry: Registry, name: str) -> None:
     framework = package("langchain_qdrant")
@@ -107,6 +108,7 @@ def test_langchain(client: QdrantBase, ways: Ways, texts: list[Any], registry: R
     assert (hit.page_content, hit.metadata["section"], hit.metadata["_id"]) == (NEW.text, "new", NEW.id)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama-index", "llama-index-hybrid"])
 def test_llama_index(client: QdrantBase, ways: Ways, texts: list[Any], registry: Registry, name: str) -> None:
     schema = package("llama_index.core.schema")

@@ -74,6 +74,7 @@ def test_a_collection_filled_from_the_cache_is_the_same_bit_for_bit(
     assert contents(client, "one") == contents(client, "two") == contents(client, "three")
 
 
+@pytest.mark.slow
 def test_back_to_an_earlier_encoder_encodes_nothing(
     cache_folder: Path, tmp_path: Path, client: QdrantBase, open_handle: OpenHandle
 ) -> None:

@@ -140,6 +140,7 @@ def test_processes_that_fill_and_evict_at_once_all_get_the_right_vectors(tmp_pat
     require_sound(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_kills_while_it_writes_leave_a_sound_file(tmp_path: Path, seed: int) -> None:
     folder, moments = tmp_path / "cache", random.Random(seed)

@@ -128,6 +128,7 @@ def test_the_alias_moves_to_a_copy_where_the_swap_goes_on_as_ever(aliased: Qdran
     assert answers(untouched) == before
 
 
+@pytest.mark.slow
 def test_a_process_that_has_not_followed_yet_finds_what_it_found_and_not_nothing(aliased: QdrantBase) -> None:
     serving, handle = opened(aliased), opened(aliased)
     before = answers(serving)
@@ -152,6 +153,7 @@ def test_the_next_swap_moves_on_to_a_third_collection(aliased: QdrantBase) -> No
     assert aliased.count("c").count == 120
 
 
+@pytest.mark.slow
 def test_a_first_stage_comes_with_the_second_collection_and_goes_with_the_third(aliased: QdrantBase) -> None:
     handle = opened(aliased)
     slots = dict(config().model_dump(exclude_none=True)["slots"])
@@ -253,6 +255,7 @@ def test_an_apply_that_breaks_off_goes_on(aliased: QdrantBase, stage: str) -> No
     assert names == {"c.1", "c.2"}
 
 
+@pytest.mark.slow
 def test_a_break_between_the_move_and_the_announcement_is_made_good(aliased: QdrantBase, monkeypatch: Any) -> None:
     class Killed(BaseException):
         """Ends the run like a kill."""

@@ -46,6 +46,7 @@ def test_there_are_more_pairs_than_were_asked_for() -> None:
     assert len(CHANGED) >= 14
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGED)
 def test_a_change_is_seen_by_the_fingerprint_and_by_canaries_alone(name: str, bench: Any) -> None:
     found = bench.compare(CHANGED[name].then, CHANGED[name].now)
@@ -66,6 +67,7 @@ def test_weights_that_hardly_moved_are_seen_by_the_fingerprint_alone(name: str, 
     assert found.limit <= found.likeness.lowest < 0.99999
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTED.NOISE)
 def test_what_only_adds_noise_raises_no_alarm(name: str, bench: Any) -> None:
     then, now = SCRIPTED.NOISE[name]
@@ -74,6 +76,7 @@ def test_what_only_adds_noise_raises_no_alarm(name: str, bench: Any) -> None:
     guard.require_alike(found.likeness, found.now, found.generation, where="slot 'x'")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTED.TOO_COARSE)
 def test_a_precision_as_coarse_as_another_prompt_is_refused(name: str, bench: Any) -> None:
     then, now = SCRIPTED.TOO_COARSE[name]

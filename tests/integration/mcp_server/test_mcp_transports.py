@@ -197,6 +197,7 @@ connections.Connection.connection_made = looked
         assert "no delay: 1" in process.stderr.read()
 
 
+@pytest.mark.slow
 def test_over_http_strange_names_and_strange_pages_are_refused(folder: Path) -> None:
     with over_http(folder, "--allowed-host", "mine.example.org", "--allowed-origin", "https://mine.example.org") as (
         url,

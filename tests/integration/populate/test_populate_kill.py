@@ -90,6 +90,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_kills_at_any_moment_cost_at_most_a_chunk_each(
     tmp_path: Path, clean: Path, contents: Contents, seed: int

@@ -220,6 +220,7 @@ def hang(folder: Path, url: str) -> None:
         httpx.post(f"{url}/search", json={"query": "who hangs"}, timeout=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_the_end_is_bounded_by_the_grace_though_an_encoder_hangs(
     tmp_path: Path, panicky: Registry, number: int, code: int
@@ -231,6 +232,7 @@ def test_the_end_is_bounded_by_the_grace_though_an_encoder_hangs(
         assert process.wait(30) == code  # without a bound it never ends
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_a_service_at_once(tmp_path: Path, panicky: Registry) -> None:
     args = ("serve", "--port", "0", "--json", "--grace", "3600")
     with hanging(tmp_path, panicky, *args) as (url, process):

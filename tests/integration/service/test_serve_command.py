@@ -74,6 +74,7 @@ def document(process: subprocess.Popen[str]) -> Any:
     raise AssertionError(process.communicate()[1])
 
 
+@pytest.mark.slow
 def test_it_says_where_it_listens_and_ends_in_order_at_sigterm(folder: Path, fakes: Registry) -> None:
     with running(folder, env={"DIPTYCH_API_KEY": "k1,k2"}) as process:
         said = document(process)

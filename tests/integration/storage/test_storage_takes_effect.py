@@ -89,6 +89,7 @@ def segments(path: Path) -> list[dict[str, Any]]:
     return [note for note in notes if note["dense.1"]["index"]["type"] == "hnsw"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantization", QUANTIZATIONS, ids=words)
 def test_quantization_is_built_and_oversampling_with_rescoring_makes_up_for_what_it_loses(
     quantization: dict[str, Any], tmp_path: Path
@@ -106,6 +107,7 @@ def test_quantization_is_built_and_oversampling_with_rescoring_makes_up_for_what
     assert recall(fine, scores) > 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "better", [("turbo", "bits", ["bits1", "bits2", "bits4"]), ("binary", "encoding", ["one_bit", "two_bits"])]
 )
@@ -190,6 +192,7 @@ def test_a_collection_of_half_precision_is_optimised_when_its_bytes_ask_for_it(t
         assert bool(info.indexed_vectors_count) is due
 
 
+@pytest.mark.slow
 def test_another_storage_than_the_collections_is_for_apply_and_apply_does_it(tmp_path: Path) -> None:
     fill(config(tmp_path, {}))
     wanted = config(tmp_path, {"quantization": {"kind": "turbo", "bits": "bits2"}, "on_disk": True})

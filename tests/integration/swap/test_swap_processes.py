@@ -160,6 +160,7 @@ def wait_until(true: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_serving_process_answers_through_all_that_another_one_does_and_follows_it(
     pair: tuple[Process, Process],
 ) -> None:
@@ -179,6 +180,7 @@ def test_a_serving_process_answers_through_all_that_another_one_does_and_follows
     assert answers.turns == ["old", "new", "old", "new"]
 
 
+@pytest.mark.slow
 def test_a_process_that_was_idle_while_the_old_vectors_were_dropped_answers_at_once(
     pair: tuple[Process, Process],
 ) -> None:
@@ -195,6 +197,7 @@ def test_a_process_that_was_idle_while_the_old_vectors_were_dropped_answers_at_o
     assert list(map(whose, after["answers"])) == ["new"] * 8
 
 
+@pytest.mark.slow
 def test_what_another_process_inserts_updates_and_deletes_during_a_swap_is_there_after_it(
     client: QdrantBase, pair: tuple[Process, Process], faults: Faults
 ) -> None:
@@ -224,6 +227,7 @@ def test_what_another_process_inserts_updates_and_deletes_during_a_swap_is_there
     assert faults(client, "dense.1", ENCODERS["old"]) == []
 
 
+@pytest.mark.slow
 def test_an_apply_that_is_killed_is_taken_up_by_another_process_which_was_refused_before(
     client: QdrantBase, pair: tuple[Process, Process], faults: Faults
 ) -> None:

@@ -49,6 +49,7 @@ def whose(query: str, hits: list[Hit]) -> str:
     return found[0] if len(found) == 1 and hits else "nobody"
 
 
+@pytest.mark.slow
 def test_queries_through_every_step_of_a_swap_never_fail_and_never_mix_spaces(
     client: QdrantBase, config: Make, opened: Open
 ) -> None:
@@ -192,6 +193,7 @@ def test_rollback_gives_the_same_first_ten_as_before_the_swap(client: QdrantBase
         assert [[(hit.id, hit.score) for hit in hits] for hits in again.search_batch(QUERIES)] == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slot", ["sparse", "multivector"])
 def test_slots_of_other_kinds_never_mix_spaces_either(
     client: QdrantBase, config: Make, opened: Open, slot: str

@@ -232,6 +232,7 @@ def test_a_swap_that_ruins_the_storage_of_another_slot_does_not_cut_over(
     assert found.rollback().outcome == "abandoned"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("then", ["apply", "rollback", "finish"])
 def test_storage_that_a_kill_left_on_trial_is_put_back_by_whoever_comes_next(
     dense: Collection, edge: QdrantBase, config: Make, monkeypatch: pytest.MonkeyPatch, then: str

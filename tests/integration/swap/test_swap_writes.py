@@ -116,6 +116,7 @@ class InStep(Progress):
             self.during = self._writer.changes - self._before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [False, True], ids=["through the applying handle", "through a handle of its own"])
 def test_500_writes_while_applying_leave_nothing_missing_and_nothing_stale(
     client: QdrantBase, config: Make, opened: Open, faults: Faults, own: bool

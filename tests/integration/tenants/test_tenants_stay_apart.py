@@ -89,6 +89,7 @@ def owners(found: Iterable[Document]) -> set[str]:
     return {document.metadata["customer"] for document in found}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Local mode performs exact")
 @given(query=queries, tenant=st.sampled_from(TENANTS), filter=callers_filters, pipeline=pipelines())
 @WHOEVER

@@ -71,6 +71,7 @@ def test_each_side_leaves_the_other_alone_and_learns(played: AR2) -> None:
     assert not torch.equal(middle[0], weights(played.retriever))
 
 
+@pytest.mark.slow
 def test_every_round_mines_anew_and_reports_what_it_saw(played: AR2) -> None:
     rounds = list(played.rounds())
     assert [one.number for one in rounds] == [1, 2]
@@ -78,6 +79,7 @@ def test_every_round_mines_anew_and_reports_what_it_saw(played: AR2) -> None:
     assert rounds[0].hardness != rounds[1].hardness
 
 
+@pytest.mark.slow
 def test_a_state_stays_as_it_is_while_games_play_on(played: AR2) -> None:
     played.warm()
     kept = played.state()
@@ -91,6 +93,7 @@ def test_a_state_stays_as_it_is_while_games_play_on(played: AR2) -> None:
             assert torch.equal(kept[side]["state"][parameter]["exp_avg"], state["exp_avg"])
 
 
+@pytest.mark.slow
 def test_no_row_that_either_is_trained_on_has_a_judged_document_for_a_negative(tmp_path: Path) -> None:
     from transformers import TrainerCallback
 
@@ -113,6 +116,7 @@ def test_no_row_that_either_is_trained_on_has_a_judged_document_for_a_negative(t
         assert [text in judged[query] for text in texts] == [True, False, False, False, False]
 
 
+@pytest.mark.slow
 def test_the_same_seed_plays_the_same_game(tmp_path: Path) -> None:
     games = []
     for name in ("one", "other"):
@@ -121,6 +125,7 @@ def test_the_same_seed_plays_the_same_game(tmp_path: Path) -> None:
     assert games[0] == games[1]
 
 
+@pytest.mark.slow
 def test_rates_rise_and_fall_over_all_rounds_and_gradients_are_clipped(tmp_path: Path) -> None:
     from transformers import TrainerCallback
 
@@ -146,6 +151,7 @@ def test_rates_rise_and_fall_over_all_rounds_and_gradients_are_clipped(tmp_path:
     assert behind == [("ranker", 0), ("ranker", 3), ("retriever", 0), ("ranker", 6), ("retriever", 3)]
 
 
+@pytest.mark.slow
 def test_the_ranker_learns_to_prefer_what_is_relevant(played: AR2) -> None:
     mined = mine(played.retriever, QUERIES, DOCUMENTS, played.relevant, 4)
     before = played.preference(played.ranker, mined)

@@ -52,6 +52,7 @@ def recipe(folder: Path, **changes: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_held_out_pairs_are_searched_and_the_trained_views_are_learned(folder: Path) -> None:
     training: Any = load_recipe(recipe(folder), Registry.default()).make(Told())
     assert training.prepare() == ["views: 32 of 16 instances", "held_views: 8 of 4 instances"]

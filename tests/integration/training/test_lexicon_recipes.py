@@ -75,6 +75,7 @@ def found(folder: Path, report: TrainReport) -> tuple[float, dict[str, Any]]:
     return float(np.mean(right)), {"adapter": load_config(config).slots["lexical"].adapter}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("queries", "adapter"),
     [("encoder", "splade"), ("bag", "sentence-transformers-sparse"), ("static", "sentence-transformers-sparse")],
@@ -94,6 +95,7 @@ def test_splade_learns_what_words_mean_and_is_searched(folder: Path, queries: st
     assert slot["adapter"] == adapter
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["kl", "margin_mse"])
 def test_splade_learns_from_stored_scores(folder: Path, kind: str) -> None:
     options = {
@@ -105,6 +107,7 @@ def test_splade_learns_from_stored_scores(folder: Path, kind: str) -> None:
     assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"] + 0.2
 
 
+@pytest.mark.slow
 def test_lexlip_trains_in_two_phases_and_is_served_at_unit_length(folder: Path) -> None:
     first = {"training": {**TRAINING, "epochs": 3}}
     report = trained(folder, "lexlip_text", bottleneck=first, loss={"queue": 32, "momentum": 0.9})

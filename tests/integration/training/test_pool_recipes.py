@@ -56,6 +56,7 @@ def recipe(name: str, data: dict[str, str], folder: Path, **sections: Any) -> An
     return load_recipe({**made, **sections}, REGISTRY).make(Told())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sections",
     [
@@ -72,6 +73,7 @@ def test_dexml_learns_to_find_documents(sections: Any, data: dict[str, str], tmp
     assert ((tmp_path / "run" / "data" / "refresh-0.npz").exists()) is ("pool" in sections)
 
 
+@pytest.mark.slow
 def test_unidec_is_trained_registered_filled_and_searched(data: dict[str, str], tmp_path: Path) -> None:
     pool = {"size": 12, "num_pos": 2, "num_neg": 2, "refresh_every": 2, "cluster_from": 2, "cluster_size": 4}
     report = recipe("unidec", data, tmp_path, pool=pool, classifier={"learning_rate": 0.02}).train()

@@ -94,6 +94,7 @@ def test_both_heads_learn_with_pools_clusters_and_hard_negatives(tmp_path: Path)
     assert [len(group["params"]) for group in groups if group["initial_lr"] == 2e-2] == [1]
 
 
+@pytest.mark.slow
 def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     bare = bert(tmp_path / "bert")
     saving = {"save_strategy": "steps", "save_steps": 5}  # in the middle of an epoch of two steps

@@ -33,6 +33,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", sorted({*RECIPES} - SIDELESS))
 def test_queries_and_documents_are_trained_behind_the_models_prompts(recipe: str, world: Path, tmp_path: Path) -> None:
     given = options_of(recipe, world, tmp_path / "run", **({} if recipe == "ar2" else {"epochs": 1}))

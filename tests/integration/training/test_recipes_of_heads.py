@@ -115,6 +115,7 @@ def heads(folder: Path) -> dict[str, Any]:
     return {"teacher": teacher, "unlabelled": str(folder / "queries.jsonl"), "negatives": negatives}
 
 
+@pytest.mark.slow
 def test_two_heads_are_one_model_and_their_weight_is_chosen(folder: Path) -> None:
     report = trained(folder, "dual_head", **heads(folder), training={"epochs": 12})
     assert any("supervised head weighs" in remark for remark in report.remarks)
@@ -155,6 +156,7 @@ def test_another_weight_of_queries_alone_encodes_no_document(folder: Path) -> No
     assert step.action == "re-prompt"
 
 
+@pytest.mark.slow
 def test_texts_find_their_class_by_its_prototype(folder: Path) -> None:
     classes = ["even words", "odd words"]
     (folder / "corpus.jsonl").write_text(
@@ -182,6 +184,7 @@ def test_texts_alone_adapt_an_encoder(folder: Path) -> None:
     assert told[-1] < told[0]
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_with_its_heads(folder: Path) -> None:
     """What is trained beside the encoder is in the checkpoint: a run from there ends as one without a break."""
     import numpy as np

@@ -63,6 +63,7 @@ def kept(run: Path, epoch: int) -> dict[str, list[str]]:
     return {row["query"]: row["documents"] for row in rows}
 
 
+@pytest.mark.slow
 def test_each_epoch_has_the_negatives_of_the_model_as_it_is_then(world: Path, tmp_path: Path) -> None:
     recipe = Watched(options(world, tmp_path / "run"), Told())
     recipe.train()
@@ -97,6 +98,7 @@ def test_the_rows_of_each_batch_are_those_of_its_epoch_with_the_teachers_scores(
             assert row[4:] == pytest.approx([scores[queries[query]][name] for name in own])
 
 
+@pytest.mark.slow
 def test_a_reranker_is_asked_for_what_is_new_and_for_nothing_twice(world: Path, tmp_path: Path) -> None:
     recipe = Watched(options(world, tmp_path / "run", teacher=reranker(world), negatives={"per_query": 3}), Told())
     recipe.train()
@@ -109,6 +111,7 @@ def test_a_reranker_is_asked_for_what_is_new_and_for_nothing_twice(world: Path, 
     assert len(wanted) > sum(map(len, recipe.negatives().values()))
 
 
+@pytest.mark.slow
 def test_rows_that_could_be_exchanged_train_as_those_that_stay_behind_the_models_prompts(
     world: Path, tmp_path: Path
 ) -> None:
@@ -136,6 +139,7 @@ class Stopping(Told):
             raise InterruptedError("stopped by the test")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [6, 8])
 def test_a_training_that_goes_on_within_an_epoch_has_that_epochs_negatives(
     step: int, world: Path, tmp_path: Path

@@ -162,6 +162,7 @@ def test_the_evaluation_is_that_of_the_library() -> None:
     assert reranking(Drawn()) == pytest.approx({"ndcg@10": means["nDCG@10"], "mrr@10": means["MRR@10"]})
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_and_asks_the_first_stage_once(world: Path) -> None:
     class Killed(Told):
         def advance(self, stage: str, n: int) -> None:
@@ -196,6 +197,7 @@ def ar2(world: Path, **game: Any) -> dict[str, Any]:
 SIDES = ("ranker", "retriever")
 
 
+@pytest.mark.slow
 def test_ar2_keeps_the_retriever_of_the_best_round_and_its_ranker(world: Path) -> None:
     watcher = Told()
     report = trained(ar2(world), watcher)
@@ -233,6 +235,7 @@ def test_ar2_refuses_what_its_rounds_do_not_have(option: str, world: Path) -> No
         load_recipe({**ar2(world), "training": {option: 0.5 if option == "untrained_share" else 3}}, REGISTRY)
 
 
+@pytest.mark.slow
 def test_ar2_goes_on_after_the_last_round_that_was_kept(world: Path) -> None:
     class Killed(Told):
         def say(self, sentence: str) -> None:

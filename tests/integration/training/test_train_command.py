@@ -107,6 +107,7 @@ def test_the_folder_fills_and_asks_a_collection(whole: TrainReport, prepared: Pa
     assert sum(name == f"d{number}" for number, name in enumerate(found)) > 90
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
     prepared: Path, whole: TrainReport, tmp_path: Path
 ) -> None:
@@ -140,6 +141,7 @@ def test_a_folder_with_other_files_is_not_touched(prepared: Path, tmp_path: Path
         recipe(prepared, output=str(tmp_path)).make(Told())
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_model_and_another_seed_another(
     prepared: Path, whole: TrainReport, tmp_path: Path
 ) -> None:
@@ -150,6 +152,7 @@ def test_a_seed_gives_the_same_model_and_another_seed_another(
     assert not torch.allclose(weights(other.folder)[name], weights(whole.folder)[name], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_low_rank_adapters_are_merged_into_a_plain_model(prepared: Path, tmp_path: Path) -> None:
     lora = {"rank": 4, "modules": ["query", "value"]}
     report = trained(prepared, tmp_path / "lora", **{"training.lora": lora, "training.learning_rate": 0.01})
@@ -205,12 +208,14 @@ class Listing(Told):
         self.stages.append(stage)
 
 
+@pytest.mark.slow
 def test_whoever_watches_is_told_of_each_stage(prepared: Path, tmp_path: Path) -> None:
     listing = Listing()
     recipe(prepared, output=str(tmp_path / "run"), **{"training.epochs": 1}).make(listing).train()
     assert listing.stages == ["mining negatives", "measuring the untrained model", "training"]
 
 
+@pytest.mark.slow
 def test_patience_that_has_begun_goes_on_where_a_training_goes_on(prepared: Path, tmp_path: Path) -> None:
     changes = {"training.epochs": 30, "training.patience": 2, "training.evaluate_every": 5}
     undisturbed = trained(prepared, tmp_path / "whole", **changes)
@@ -221,6 +226,7 @@ def test_patience_that_has_begun_goes_on_where_a_training_goes_on(prepared: Path
     assert (report.resumed_at, report.steps) == (undisturbed.steps - 5, undisturbed.steps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mw"])
 def test_other_losses_are_other_recipes(name: str, prepared: Path, tmp_path: Path) -> None:
     report = trained(prepared, tmp_path / name, recipe=name)
@@ -229,6 +235,7 @@ def test_other_losses_are_other_recipes(name: str, prepared: Path, tmp_path: Pat
     assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"]
 
 
+@pytest.mark.slow
 def test_large_batches_can_be_embedded_in_pieces(prepared: Path, tmp_path: Path) -> None:
     report = trained(prepared, tmp_path / "cached", **{"training.mini_batch_size": 5})
     assert report.measured["after"]["nDCG@10"] > report.measured["before"]["nDCG@10"] + 0.05
@@ -260,6 +267,7 @@ def test_losses_of_their_own_refuse_the_switches_they_have_not() -> None:
         Options.model_validate({**given, "focal": {}, "hybrid": {}})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["distill", "cprd", "tas_balanced"])
 def test_a_teachers_stored_scores_are_learned(name: str, prepared: Path, tmp_path: Path) -> None:
     texts = {row["_id"]: set(row["text"].split()) for row in rows(prepared / "corpus.jsonl")}
@@ -295,6 +303,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_held_out_queries_that_tell_nothing_leave_what_was_learned_last(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

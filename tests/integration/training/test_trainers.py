@@ -165,6 +165,7 @@ def test_a_dense_encoder_learns_from_a_teachers_scores(transformer: Path, tmp_pa
     assert sum(losses[-4:]) < 0.7 * sum(losses[:4])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pairs", "distinct"])
 def test_a_lexicon_learns_with_the_loss_inside_of_splades(name: str, transformer: Path, tmp_path: Path) -> None:
     from sentence_transformers import SparseEncoder, SparseEncoderTrainer, SparseEncoderTrainingArguments

@@ -67,6 +67,7 @@ def contents(found: Collection) -> tuple[Any, ...]:
     return told.config, sorted((point.id, str(point.vector), str(point.payload)) for point in points)
 
 
+@pytest.mark.slow
 def test_every_setup_is_measured_and_nothing_is_left_behind(collection: Collection, temporary: Path) -> None:
     before = contents(collection)
     found = tune_index(collection.handle, setups=[EXACT, SCALAR, ROUGH, FIRST], sample=600, points=MANY)
@@ -208,6 +209,7 @@ main(["tune", "index", "--sample", "800", "--points", "9999999"], session=Sessio
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", ["a folder", "an optimizer"])
 def test_ctrl_c_leaves_nothing_behind(after: str, tmp_path: Path, temporary: Path) -> None:
     with filled(f"edge:{tmp_path / 'qdrant'}"):

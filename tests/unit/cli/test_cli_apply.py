@@ -279,6 +279,7 @@ main(sys.argv[1:], session=Session(Registry(fakes_plugin, installed=False)))
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_loses_nothing_and_the_next_apply_goes_on(run: Run, tmp_path: Path) -> None:
     config, log = tmp_path / "diptych.yaml", tmp_path / "calls"
     config.write_text("collection: c\nslots: {dense: {adapter: fake-dense}}\npopulate: {chunk: 8}\n")

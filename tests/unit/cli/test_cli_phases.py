@@ -216,6 +216,7 @@ def test_after_the_cut_over_a_populate_keeps_the_way_back(cut_over: Run, config:
     assert found(cut_over("search", "whale sings", "--only", "dense", "--json")) == "new"
 
 
+@pytest.mark.slow
 def test_rolled_back_the_new_config_is_refused_and_the_old_one_answers(cut_over: Run, config: Path) -> None:
     assert cut_over("rollback").code == 0
     answer = cut_over(*ASKED)

@@ -129,6 +129,7 @@ def test_rollback_warns_of_documents_that_it_does_not_find_any_more(edited: Run)
     assert "warning: slot 'dense' does not find 3 of 4 points, which have no 'dense.1'" in answer.err
 
 
+@pytest.mark.slow
 def test_rollback_to_vectors_that_a_populate_could_not_write_is_refused_unless_it_is_forced(edited: Run) -> None:
     edited("apply")
     with EdgeClient("qdrant") as client:

@@ -37,6 +37,7 @@ print(json.dumps({LOADED}))
     assert run(program) == []
 
 
+@pytest.mark.slow
 def test_qdrant_client_encodes_a_document_with_fastembed_as_it_does_without_diptych(paraphrase: dict[str, Any]) -> None:
     program = """
 import json, sys

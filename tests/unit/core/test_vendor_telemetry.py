@@ -62,6 +62,7 @@ print(json.dumps([telemetry_utils.tm.__name__, openvino.Core().available_devices
     assert "CPU" in devices
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variables", "reports"), [({}, False), ({"HAYSTACK_TELEMETRY_ENABLED": "True"}, True)])
 def test_a_haystack_that_was_imported_before_stops_unless_the_user_wants_it(
     variables: dict[str, str], reports: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Any

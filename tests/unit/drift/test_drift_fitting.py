@@ -80,6 +80,7 @@ def test_ridge_is_least_squares_when_pairs_are_many_and_the_relation_linear() ->
     np.testing.assert_allclose(found.bias, solution[-1], atol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_perceptron_learns_what_no_line_can() -> None:
     rng = np.random.default_rng(7)
     new = unit(rng.normal(size=(4000, 6)).astype(np.float32))
@@ -149,6 +150,7 @@ def test_the_split_is_disjoint_and_whole_and_bounded() -> None:
     assert large.train.max() > 20_000  # drawn from all, not the first
 
 
+@pytest.mark.slow
 def test_best_map_takes_the_kind_that_the_data_asks_for(spaces: Spaces) -> None:
     new, old = spaces(2000, 16, 16, noise=0.0, seed=5)
     stretched = old * np.linspace(0.2, 3, 16, dtype=np.float32)

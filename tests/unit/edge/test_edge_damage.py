@@ -90,6 +90,7 @@ def refused(store: Path, match: str = "are damaged") -> StoreError:
     return error.value
 
 
+@pytest.mark.slow
 def test_a_store_without_damage_opens_and_takes_changes(store: Path) -> None:
     for number in range(3):
         with EdgeClient(store) as client:
@@ -315,6 +316,7 @@ FILL_A_DISK = """
     """
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_ends_in_an_error_and_not_in_a_signal(tmp_path: Path, start: Start, folder: Path) -> None:
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(folder)], capture_output=True)

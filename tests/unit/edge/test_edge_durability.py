@@ -44,6 +44,7 @@ def test_a_kill_right_after_a_collection_was_made_leaves_it_whole(start: Start, 
         assert client.count("new").count == 1
 
 
+@pytest.mark.slow
 def test_kill_9_loses_nothing_acknowledged(start: Start, folder: Path) -> None:
     kept = 0
     for wait in (0.05, 0.3):
@@ -94,6 +95,7 @@ KILLED = """
     """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["create", "delete"])
 def test_a_kill_at_any_line_of_a_creation_or_deletion_leaves_all_or_nothing(
     start: Start, tmp_path: Path, folder: Path, action: str
@@ -197,6 +199,7 @@ def test_a_payload_too_deep_for_the_log_is_refused_before_it_is_written(tmp_path
         assert client.retrieve("c", [1])[0].payload == {"b": {"c": [1, {"d": 2}]}}
 
 
+@pytest.mark.slow
 def test_a_kill_right_after_a_collection_was_made_leaves_it_as_it_was(start: Start, folder: Path) -> None:
     """Its first operation has the number 0, and a new shard says of itself that it has got so far."""
     for writes in (0, 1):

@@ -33,6 +33,7 @@ def test_clients_of_one_process_share_what_they_see_and_close_each_for_itself(do
     assert docs.count("docs").count == 5
 
 
+@pytest.mark.slow
 def test_the_path_is_free_only_when_the_last_client_of_a_process_is_closed(start: Start, folder: Path) -> None:
     opens = "EdgeClient(folder).close()"
     first, second = EdgeClient(folder), EdgeClient(folder)
@@ -65,6 +66,7 @@ def test_when_one_collection_cannot_be_closed_the_others_are_flushed_and_closed_
         assert again.count("a").count == 1
 
 
+@pytest.mark.slow
 def test_clients_opened_and_closed_by_many_threads_lose_nothing(folder: Path) -> None:
     def use(number: int) -> None:
         with EdgeClient(folder) as client:

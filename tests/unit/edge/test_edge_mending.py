@@ -57,6 +57,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     return {path.name: path for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", PENDING)
 def test_a_change_of_vectors_that_reached_some_of_edges_files_is_finished_at_opening(
     stores: Mapping[str, Path], tmp_path: Path, change: str

@@ -256,6 +256,7 @@ KILLED = """
     """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_kill_at_any_stage_leaves_all_acknowledged_writes(many: EdgeClient, start: Start, stage: str) -> None:
     before = set(content(many))
@@ -284,6 +285,7 @@ KILLED_INSIDE = """
     """
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_line_of_the_exchange_loses_nothing(many: EdgeClient, start: Start) -> None:
     before, outputs = content(many), []
     for lines in (5, 25, 45, 70, 95, 1000):  # of 122; the record is replaced at the 75th
@@ -310,6 +312,7 @@ WRITING = """
     """
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments_of_runs_with_writes_lose_nothing(many: EdgeClient, start: Start) -> None:
     acknowledged = set(content(many))
     many.close()

@@ -72,6 +72,7 @@ def shared(holder: subprocess.Popen[str], folder: Path) -> Iterator[SharedEdgeCl
         yield client
 
 
+@pytest.mark.slow
 def test_a_store_that_another_process_holds_is_read_and_written_as_its_own(shared: SharedEdgeClient) -> None:
     shared.upsert("c", [point(2), point(3)])
     shared.delete("c", [1])
@@ -124,6 +125,7 @@ def test_when_the_holder_is_killed_the_next_process_goes_on_with_the_same_calls(
     assert shared.count("c").count == 3
 
 
+@pytest.mark.slow
 def test_when_the_holder_closes_the_store_a_call_that_is_on_its_way_is_answered(start: Start, folder: Path) -> None:
     holder = held(start, "told")
     with SharedEdgeClient(folder) as shared:
@@ -154,6 +156,7 @@ def test_when_the_holder_closes_the_store_a_call_that_is_on_its_way_is_answered(
         assert {record.id for record in shared.scroll("c", limit=100_000)[0]} == {1, *written}
 
 
+@pytest.mark.slow
 def test_a_third_process_finds_whoever_is_the_holder_now(
     holder: subprocess.Popen[str], shared: SharedEdgeClient, start: Start
 ) -> None:

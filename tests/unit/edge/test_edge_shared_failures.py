@@ -46,6 +46,7 @@ def shared(start: Start, folder: Path) -> Iterator[SharedEdgeClient]:
         yield client
 
 
+@pytest.mark.slow
 def test_a_thread_whose_connection_another_thread_has_closed_goes_on_with_a_new_one(shared: SharedEdgeClient) -> None:
     errors, stopped = list[BaseException](), threading.Event()
     answers = [0] * THREADS

@@ -103,6 +103,7 @@ def test_a_collection_that_is_too_small_is_cut_into_passages() -> None:
     assert max(len(text.split()) for text in cut) == WORDS
 
 
+@pytest.mark.slow
 def test_a_peer_works_in_a_process_of_its_own_and_tells_what_went_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

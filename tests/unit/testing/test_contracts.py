@@ -134,6 +134,7 @@ def test_what_cannot_be_tested_is_skipped_with_its_reason(outcome: str) -> None:
     assert "no `known` vectors" in outcome
 
 
+@pytest.mark.slow
 def test_an_asymmetric_encoder_without_telling_triples_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(FAULTY.replace("[::-1]", ""))
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", "-k", "Backwards", str(tmp_path)]

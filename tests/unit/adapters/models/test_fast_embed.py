@@ -57,6 +57,7 @@ def test_another_model_of_the_same_size_has_another_space(paraphrase: FastEmbedE
     assert np.abs(minilm.encode_query(TEXTS) - paraphrase.encode_query(TEXTS)).max() > 0.1
 
 
+@pytest.mark.slow
 def test_prompts_and_pooling_change_the_space_and_the_batch_size_does_not(paraphrase_folder: Path) -> None:
     def space(**options: object) -> str:
         default = {"model": str(paraphrase_folder), "output": "onnx::Shape_422"}

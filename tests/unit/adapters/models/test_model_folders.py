@@ -178,6 +178,7 @@ def resolve_elsewhere(model: str, home: Path, revision: str = "", **environment:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_a_hub_name_is_downloaded_without_its_pickled_weights(tmp_path: Path) -> None:
     pytest.importorskip("huggingface_hub", reason="needs diptych[torch]")
     with serving(Hub) as url:

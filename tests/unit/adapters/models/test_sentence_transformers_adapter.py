@@ -72,6 +72,7 @@ def test_threads_share_one_encoder(minilm: SentenceTransformerEncoder) -> None:
             assert min(np.abs(np.roll(vectors, shift, 0) - expected).max() for shift in range(5)) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "least"), [("bfloat16", 0.999), ("float16", 0.99999)])
 def test_a_lower_precision_keeps_the_space_and_nearly_the_vectors(
     minilm: SentenceTransformerEncoder, minilm_folder: Path, precision: str, least: float

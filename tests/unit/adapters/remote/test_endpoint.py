@@ -288,6 +288,7 @@ def test_a_child_process_asks_over_connections_of_its_own(service: Service) -> N
     assert shared.post("/embed", {"inputs": []}) == []
 
 
+@pytest.mark.slow
 def test_many_threads_share_an_encoder_and_no_request_loses_its_connection(service: Service) -> None:
     shared = endpoint(service.url, retries=0, timeout=10.0, max_concurrency=4)
 

@@ -122,6 +122,7 @@ def test_other_poolings_are_converted_too(tiny: Callable[[str], Path], name: str
         np.testing.assert_allclose(getattr(ours, side)(texts), getattr(theirs, side)(texts), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_threads_share_an_openvino_model(library: Floats) -> None:
     pytest.importorskip("openvino", reason="needs diptych[openvino]")
     encoder = minilm(backend="openvino")
@@ -141,6 +142,7 @@ def test_a_converted_model_is_kept_and_read_the_next_time(library: Floats, monke
     np.testing.assert_allclose(minilm(backend="openvino").encode_document(TEXTS), library, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_another_pipeline_of_the_same_weights_is_not_mistaken_for_it(minilm_path: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="needs diptych[openvino]")
     minilm(backend="openvino")
@@ -271,6 +273,7 @@ def test_what_a_backend_has_not_is_refused_before_anything_is_loaded(options: di
         minilm(**options)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with a C++ compiler")
 def test_a_compiled_model_makes_the_librarys_vectors(tiny: Callable[[str], Path]) -> None:
     texts = ["audio", "convert audio files", "music " * 40]

@@ -211,6 +211,7 @@ def architecture(kind: str, path: Path, tokenizer: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_int8_is_measured_once_on_the_texts_of_a_collection(settled: Callable[[str], Path]) -> None:
     wanted = {"model": str(settled("mean")), "backend": "openvino", "precision": "int8"}
     first, second, third = (SentenceTransformerEncoder.of(**wanted) for _ in range(3))

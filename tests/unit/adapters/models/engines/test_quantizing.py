@@ -80,6 +80,7 @@ def vectors(model: Any, tokens: Tokens, texts: list[str]) -> Floats:
 # the encoder
 
 
+@pytest.mark.slow
 def test_int8_is_measured_on_the_texts_it_is_shown_and_stays_near_float32(texts: list[str]) -> None:
     encoder = minilm(backend="openvino", precision="int8")
     assert encoder.sample == 128
@@ -90,6 +91,7 @@ def test_int8_is_measured_on_the_texts_it_is_shown_and_stays_near_float32(texts:
     assert 0.99 < likeness.min() < 0.99999
 
 
+@pytest.mark.slow
 def test_a_quantized_model_is_kept_and_read_the_next_time(texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = (minilm(backend="openvino", precision="int8") for _ in range(2))
     first.look_at(texts[:8])
@@ -102,6 +104,7 @@ def test_a_quantized_model_is_kept_and_read_the_next_time(texts: list[str], monk
     np.testing.assert_allclose(second.encode_document(texts[:8]), first.encode_document(texts[:8]), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("beside", "scores"), [("float32", True), ("bfloat16", False)])
 def test_scores_are_quantized_where_the_processor_has_nothing_faster_for_them(
     beside: str, scores: bool, texts: list[str], monkeypatch: pytest.MonkeyPatch
@@ -122,6 +125,7 @@ def test_scores_are_quantized_where_the_processor_has_nothing_faster_for_them(
 # layers
 
 
+@pytest.mark.slow
 def test_layers_are_really_quantized_and_those_that_would_lose_much_are_left(
     plain: Any, tokens: Tokens, texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +139,7 @@ def test_layers_are_really_quantized_and_those_that_would_lose_much_are_left(
     assert 0 == count(0.0) < count(3e-4) < count(1.0)
 
 
+@pytest.mark.slow
 def test_a_few_channels_that_keep_their_precision_bring_more_layers_of_minilm_into_int8(
     plain: Any, tokens: Tokens, texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +215,7 @@ def test_a_layer_of_rows_as_wide_as_a_row_is_long_is_no_layer_of_tokens() -> Non
 # scores
 
 
+@pytest.mark.slow
 def test_scores_of_attention_in_int8_change_next_to_nothing(
     plain: Any, tokens: Tokens, texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

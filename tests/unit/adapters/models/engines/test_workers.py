@@ -36,6 +36,7 @@ def several(request: pytest.FixtureRequest, tiny: Callable[[str], Path]) -> Iter
     made.close()
 
 
+@pytest.mark.slow
 def test_processes_share_documents_out_and_give_the_same_vectors_in_order(
     several: Any, alone: SentenceTransformerEncoder
 ) -> None:
@@ -46,6 +47,7 @@ def test_processes_share_documents_out_and_give_the_same_vectors_in_order(
     np.testing.assert_allclose(several.encode_query(TEXTS[:3]), alone.encode_query(TEXTS[:3]), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_processes_stay_between_calls_and_one_that_is_killed_is_begun_again(
     several: Any, alone: SentenceTransformerEncoder
 ) -> None:
@@ -74,6 +76,7 @@ def test_an_error_of_a_worker_arrives_as_it_is(tmp_path: Path) -> None:
     worker.close()
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_live_is_an_error_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "dying.py").write_text("import os\nclass Dying:\n    of = staticmethod(lambda: os._exit(3))\n")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -82,6 +85,7 @@ def test_a_worker_that_cannot_live_is_an_error_that_says_so(tmp_path: Path, monk
         worker.call("encode_document", ["a"])
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_of_what_it_is_shown_is_an_error_that_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +103,7 @@ def test_a_worker_that_dies_of_what_it_is_shown_is_an_error_that_says_so(
     worker.close()
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_may_use_several_processes(tiny: Callable[[str], Path], tmp_path: Path) -> None:
     import subprocess
     import sys
@@ -125,6 +130,7 @@ def test_what_cannot_be_shared_out_is_refused(options: dict[str, Any], problem: 
         SentenceTransformerEncoder.of(model="all-MiniLM-L6-v2", **options)
 
 
+@pytest.mark.slow
 def test_a_reranker_in_several_processes_is_a_reranker_by_attributes_of_its_own(tiny: Callable[[str], Path]) -> None:
     made: Any = CrossEncoderReranker.of(model=str(tiny("reranker")), processes=2)
     assert {"predict", "max_length", "independent"} <= vars(made).keys()
