@@ -35,7 +35,8 @@ RIGHT = "right"  # the fault does no harm
 
 def answer(content: Any, *headers: str, status: str = "200 OK", length: int | None = None) -> bytes:
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    lines = [f"HTTP/1.1 {status}", f"content-length: {len(body) if length is None else length}", *headers]
+    lines = [f"HTTP/1.1 {status}", f"content-length: {len(body) if length is None else length}"]
+    lines += ["connection: close", *headers]  # the server does, and a retry must not meet the connection it closes
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
