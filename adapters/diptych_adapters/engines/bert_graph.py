@@ -14,10 +14,10 @@ import numpy as np
 
 from diptych.types import Floats
 from diptych_adapters.engines.feeding import CHANNELS, MASK
+from diptych_adapters.engines.openvino_graph import HIDDEN
 
 OPSET = 20  # the first with Gelu
 IR_VERSION = 9
-HIDDEN = -6e4  # added to the score of a token that is not to be seen: every precision has it
 PREFIXES = ("", "bert.")
 UNREAD = ("pooler.", "cls.", "embeddings.position_ids")  # weights of heads that an encoder does not use, and counters
 ACTIVATIONS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}

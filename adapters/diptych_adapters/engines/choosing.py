@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import platform
 import time
 import warnings
@@ -206,7 +205,7 @@ def _fastest(job: Job) -> Runner | None:
     """The fastest of the installed backends that answer as the library does; measured once, and remembered."""
     on_cpu = _on_cpu(job)
     backends = AUTO if on_cpu else AUTO[:1]
-    installed = [name for name in backends if all(importlib.util.find_spec(one) for one in _PACKAGES[name])]
+    installed = [name for name in backends if processor.have(*_PACKAGES[name])]
     versions = [version(_PACKAGES[name][0]) for name in installed]
     key = f"{job.key} {openvino_graph.EDITION} {versions} {platform.processor()} {processor.threads()}"
     known = recalled("auto", key)

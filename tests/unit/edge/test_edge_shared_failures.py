@@ -29,8 +29,8 @@ THREADS = 8
 
 
 @pytest.fixture
-def shared(start: Start, folder: Path) -> Iterator[SharedEdgeClient]:
-    """A client of this process; another process holds the store, with an empty collection `c`."""
+def holder(start: Start, folder: Path) -> subprocess.Popen[str]:
+    """Another process that holds the store, with an empty collection `c`."""
     holder = start(
         """
     client = EdgeClient(folder)
@@ -41,6 +41,12 @@ def shared(start: Start, folder: Path) -> Iterator[SharedEdgeClient]:
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "open\n", holder.communicate()
+    return holder
+
+
+@pytest.fixture
+def shared(holder: subprocess.Popen[str], folder: Path) -> Iterator[SharedEdgeClient]:
+    """A client of this process, while another one holds the store."""
     with SharedEdgeClient(folder) as client:
         assert not client.is_holder
         yield client
@@ -196,19 +202,9 @@ def test_numbers_that_json_does_not_have_are_refused_over_the_socket_too(
 
 
 def test_a_holder_that_is_stopped_is_told_and_not_waited_for(
-    start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch
+    holder: subprocess.Popen[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("diptych.stores.edge.share.transport.LOOK", 0.5)
-    holder = start(
-        """
-    client = EdgeClient(folder)
-    client.create_collection("c", models.VectorParams(size=2, distance="Dot"))
-    print("open", flush=True)
-    signal.pause()
-    """
-    )
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "open\n", holder.communicate()
     with SharedEdgeClient(folder) as client:
         holder.send_signal(signal.SIGSTOP)
         with pytest.raises(StoreUnavailable, match=rf"(?s)is stopped.*process {holder.pid} .*kill -CONT"):
