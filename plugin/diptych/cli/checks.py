@@ -12,11 +12,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diptych import __version__
 from diptych.cli.check import Check, failed
 from diptych.cli.session import Session
 from diptych.cli.store_health import repair_store, verify_store
 from diptych.cli.swapping import moment
-from diptych.errors import DiptychError
+from diptych.errors import CollectionNotFound, DiptychError
 from diptych.requirements import missing, missing_wheel, to_install
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from diptych.slots import Slot
 
 OFFLINE = "HF_HUB_OFFLINE"  # a variable that the hub's libraries read when they are imported
-PACKAGES = ("diptych", "qdrant-client", "qdrant-edge-py", "numpy", "pydantic")
+PACKAGES = ("qdrant-client", "qdrant-edge-py", "numpy", "pydantic")
 
 
 def run_checks(
@@ -73,7 +74,7 @@ def run_checks(
 
 def _versions() -> str:
     found = [f"{name} {metadata.version(name)}" for name in PACKAGES]
-    return ", ".join([f"Python {platform.python_version()}", *found])
+    return ", ".join([f"Python {platform.python_version()}", f"diptych {__version__}", *found])
 
 
 def _unfetched(check: Check) -> Check:
@@ -127,17 +128,16 @@ def _wheel(user: SlotConfig | RerankStage, registry: Registry) -> str:
 def _store(
     config: Config, session: Session, *, models: bool, download: bool, verify: tuple[bool, int | None, bool]
 ) -> Iterator[Check]:
-    from diptych.collection import Collection
     from diptych.stores.versions import version_warnings
 
     with ExitStack() as stack:
         try:
-            collection = stack.enter_context(Collection.open(config, registry=session.registry, verify=False))
-            documents = collection.count()
+            collection, made = _without_making(config, session.registry)
+            documents = stack.enter_context(collection).count()
         except Exception as error:  # whatever it is, a diagnosis goes on and says it
             yield failed("store", error)
             return
-        yield Check("store", "ok", f"{_place(config.store)} answers")
+        yield _store_check(config.store, made)
         for lack in version_warnings(collection.client, [slot.kind for slot in collection.handle.slots.values()]):
             yield Check("server", "warn", lack, "update the server")
         if documents:
@@ -150,6 +150,24 @@ def _store(
             yield from _models(collection, download)
         if verify[0] and documents:
             yield from verify_store(collection, sample=verify[1], repair=verify[2])
+
+
+def _without_making(config: Config, registry: Registry) -> tuple[Collection, bool]:
+    """The collection, and whether its store exists. For a store that does not, an empty collection in memory."""
+    from diptych.collection import Collection
+
+    try:
+        return Collection.open(config, registry=registry, verify=False, create=False), True
+    except CollectionNotFound:
+        nowhere = config.model_copy(update={"store": "memory:"})  # so that the models can be checked all the same
+        return Collection.open(nowhere, registry=registry, verify=False), False
+
+
+def _store_check(store: str, made: bool) -> Check:
+    if made:
+        return Check("store", "ok", f"{_place(store)} answers")
+    do = "diptych populate SOURCE creates it; if it should exist, check the path"
+    return Check("store", "warn", f"{_place(store)} does not exist yet", do)
 
 
 def _changes(config: Config, metadata: CollectionMetadata) -> Iterator[Check]:

@@ -166,10 +166,20 @@ def _edge(path: Path, create: bool, classes: Classes | None) -> QdrantBase:
 
     read_only = path.name.endswith(READ_ONLY)
     path = path.with_name(path.name.removesuffix(READ_ONLY)) if read_only else path
-    if not create and not os.path.isdir(path):
+    if not create and (got := _lacks_store(path)):
         do = "fill it first: diptych populate SOURCE; or check the path"
-        raise CollectionNotFound("there is no embedded store", where=f"edge:{path}", got="no such folder", do=do)
+        raise CollectionNotFound("there is no embedded store", where=f"edge:{path}", got=got, do=do)
     return (classes.edge if classes else SharedEdgeClient)(path, create=create, read_only=read_only)
+
+
+def _lacks_store(path: Path) -> str:
+    """Why there is no store yet, or "". What is wrong with a folder that cannot be read, opening it says."""
+    if not os.path.isdir(path):
+        return "no such folder"
+    try:
+        return "" if any(path.iterdir()) else "an empty folder"
+    except OSError:
+        return ""
 
 
 def _server(

@@ -21,21 +21,68 @@ from diptych.testing import fakes_plugin
 Run = Callable[..., Any]
 
 
-@pytest.mark.parametrize(
-    "command",
-    [("info",), ("search", "cat"), ("explain", "cat"), ("evaluate", "--queries", "q.jsonl", "--qrels", "q.tsv")],
-)
-def test_reading_before_the_first_populate_says_how_to_fill_and_makes_no_folder(
-    run: Run, config: Path, tmp_path: Path, command: tuple[str, ...]
-) -> None:
+READING = [
+    ("search", "cat"),
+    ("explain", "cat"),
+    ("evaluate", "--queries", "q.jsonl", "--qrels", "q.tsv"),
+    ("info",),
+    ("status",),
+    ("plan",),
+    ("get", "cat"),
+    ("export", "-"),
+    ("tune", "index"),
+]
+WRITING = [  # to what is there already
+    ("apply",),
+    ("rollback",),
+    ("finish",),
+    ("delete", "cat", "--yes"),
+    ("adopt",),
+    ("copy", "diptych.yaml", "edge:./elsewhere"),
+    ("populate", "animals.jsonl", "--dry-run"),
+]
+
+
+@pytest.fixture(params=["no folder", "an empty folder"])
+def untouched(request: pytest.FixtureRequest, config: Path, corpus: Path, tmp_path: Path) -> Callable[[], bool]:
+    """Whether everything is as it was before a command: a config whose store is not there yet, and files to read."""
     (tmp_path / "q.jsonl").write_text('{"_id": "q1", "text": "cat"}\n')
     (tmp_path / "q.tsv").write_text("query-id\tcorpus-id\tscore\nq1\tcat\t1\n")
-    before = sorted(tmp_path.iterdir())
-    answer = run(*command, "--json")
+    if request.param == "an empty folder":
+        (tmp_path / "qdrant").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    return lambda: sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", READING, ids=" ".join)
+def test_reading_before_the_first_populate_says_how_to_fill_and_creates_nothing(
+    run: Run, untouched: Callable[[], bool], command: tuple[str, ...]
+) -> None:
+    answer = run(*command, *([] if command[0] == "export" else ["--json"]))
     assert (answer.code, answer.out) == (1, "")
-    assert answer.error()["kind"] == "CollectionNotFound"
-    assert "diptych populate SOURCE" in answer.error()["do"]
-    assert sorted(tmp_path.iterdir()) == before
+    assert "diptych populate SOURCE" in answer.err
+    assert "CollectionNotFound" in answer.err or command[0] == "export"
+    assert untouched()
+
+
+@pytest.mark.parametrize("command", [*WRITING, ("collections",), ("doctor",), ("cache",)], ids=" ".join)
+def test_no_command_but_populate_and_import_creates_a_store(
+    run: Run, untouched: Callable[[], bool], command: tuple[str, ...]
+) -> None:
+    run(*command)
+    assert untouched()
+
+
+def test_doctor_checks_the_models_of_a_collection_whose_store_does_not_exist(
+    run: Run, untouched: Callable[[], bool]
+) -> None:
+    answer = run("doctor", "--json")
+    assert answer.code == 0
+    found = statuses(answer)
+    assert (found["store"], found["collection"]) == ("warn", "warn")
+    assert (found["model of dense"], found["model of lexical"]) == ("ok", "ok")
+    assert "qdrant does not exist yet" in run("doctor").out
+    assert untouched()
 
 
 @pytest.mark.parametrize("command", [("info",), ("search", "cat"), ("explain", "cat")])
