@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from diptych.collection import Collection
     from diptych.tenant import TenantCollection
 
-__version__ = "0.1.0"
+__version__ = "0.5.0.dev0"  # the only place that names the version; pyproject.toml reads it
 __all__ = [
     "AdapterSpec",
     "Calibrated",
