@@ -27,15 +27,7 @@ class FoundDocument(BaseModel):
     @classmethod
     def of(cls, hit: Hit) -> FoundDocument:
         """From a hit."""
-        own = hit.document
-        return cls(
-            id=hit.id,
-            score=hit.score,
-            title=own.title,
-            text=own.text,
-            metadata=dict(own.metadata),
-            stages=dict(hit.stages),
-        )
+        return cls(**hit_fields(hit))
 
 
 class MatchedTerm(BaseModel):
@@ -168,6 +160,19 @@ class PopulateAnswer(BaseModel):
         facts = {name: getattr(report, name) for name in names}
         facts |= {name: list(facts[name]) for name in ("deleted_examples", "warnings")}
         return cls(**facts, examples=aside)
+
+
+def hit_fields(hit: Hit) -> dict[str, Any]:
+    """The fields of a `FoundDocument`."""
+    own = hit.document
+    return {
+        "id": own.id,
+        "score": hit.score,
+        "title": own.title,
+        "text": own.text,
+        "metadata": dict(own.metadata),
+        "stages": dict(hit.stages),
+    }
 
 
 def found(hits: Iterable[Hit]) -> list[FoundDocument]:

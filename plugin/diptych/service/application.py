@@ -123,14 +123,14 @@ def _answered(handler: Handler) -> Handler:
     return answer
 
 
-ROUTES = [
+ROUTES = [  # starlette looks at them in this order
+    Route("/search", _answered(search), methods=["POST"]),
     Route("/v1/embeddings", _answered(embeddings), methods=["POST"]),
     Route("/v1/models", _answered(models)),
     Route("/v1/models/{model:path}", _answered(model)),
     Route("/rerank", _answered(rerank), methods=["POST"]),
     Route("/v1/rerank", _answered(rerank), methods=["POST"]),
     Route("/v2/rerank", _answered(rerank), methods=["POST"]),
-    Route("/search", _answered(search), methods=["POST"]),
     Route("/healthz", healthz),
     Route("/readyz", readyz),
     Route("/metrics", metrics),

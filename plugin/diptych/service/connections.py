@@ -1,4 +1,4 @@
-"""Limits the number and duration of connections, and disables delayed packets."""
+"""Limits the number and duration of connections, and sends each short answer as one packet, without delay."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import time
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -20,6 +20,39 @@ _BUSY = (
 )
 
 
+class JoinedWrites:
+    """A transport that sends the head of an answer and the body that follows at once as one packet.
+
+    What is written waits for the next write, at most until the event loop's next turn. A client is then woken once for
+    a short answer, and one system call sends it.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._waiting = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send the data together with what waits, or let it wait."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, b""
+            self._transport.writelines((waiting, data))
+        elif data:
+            self._waiting = data
+            self._loop.call_soon(self._flush)
+
+    def close(self) -> None:
+        """Close the transport once everything has been sent."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self.write(b"")
+
+
 class Connection(H11Protocol):
     """uvicorn's HTTP/1.1 with bounds. Subclasses set `bounds`; see `bounded`."""
 
@@ -29,15 +62,15 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Disable delayed packets for a new connection; if there are too many, close an idle one or this one."""
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, JoinedWrites(transport, self.loop)))  # type: ignore[arg-type]
         self.since = self.loop.time()
         own = transport.get_extra_info("socket")
         if own is not None and own.family in (socket.AF_INET, socket.AF_INET6):
             own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if len(self.connections) > self.bounds.connections and not close_longest_idle(self.connections, but=self):
             SELDOM.warning("connections", "a connection was refused: all %d are busy", self.bounds.connections)
-            transport.write(_BUSY)
-            transport.close()
+            self.transport.write(_BUSY)
+            self.transport.close()
             return
         self._expect_headers()
 

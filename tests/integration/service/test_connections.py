@@ -12,23 +12,24 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from diptych import Registry
 from diptych.service.application import application
-from diptych.service.connections import SELDOM, OnceAMinute
+from diptych.service.connections import SELDOM, JoinedWrites, OnceAMinute
 from diptych.service.limits import Bounds
 from diptych.service.served import Served
 from serving import animals, served, until
@@ -81,6 +82,59 @@ def test_packets_of_an_answer_are_not_delayed() -> None:
     with served(look) as url:
         assert httpx.get(url).text == "hello"
     assert seen == [1]
+
+
+class Sent:
+    """A transport that keeps what it is given, packet by packet."""
+
+    def __init__(self) -> None:
+        self.packets: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.packets.append(data)
+
+    def writelines(self, pieces: Sequence[bytes]) -> None:
+        self.write(b"".join(pieces))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_head_and_body_of_an_answer_are_one_packet_and_nothing_waits_longer_than_a_turn_of_the_loop() -> None:
+    async def write() -> list[list[bytes]]:
+        sent, found = Sent(), []
+        joined = JoinedWrites(cast(asyncio.Transport, sent), asyncio.get_running_loop())
+        for pieces in ([b"head", b"body", b""], [b"head alone"], [b"head", b"first", b"second", b"", b"third"]):
+            for piece in pieces:
+                joined.write(piece)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            found.append(sent.packets[:])
+            sent.packets.clear()
+        joined.write(b"last")
+        joined.close()
+        assert sent.closed
+        return [*found, sent.packets]
+
+    assert asyncio.run(write()) == [[b"headbody"], [b"head alone"], [b"headfirst", b"second", b"third"], [b"last"]]
+
+
+def test_the_head_of_an_answer_does_not_wait_for_a_body_that_comes_later() -> None:
+    head_read = threading.Event()
+
+    async def streamed(request: Request) -> StreamingResponse:
+        async def pieces() -> AsyncIterator[bytes]:
+            assert await asyncio.to_thread(head_read.wait, 20)
+            yield b"late"
+
+        return StreamingResponse(pieces())
+
+    with served(Starlette(routes=[Route("/", streamed)])) as url, connected(url) as own:
+        own.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"late" not in received(own, until=b"\r\n\r\n")
+        head_read.set()
+        received(own, until=b"late")
 
 
 @pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n"])

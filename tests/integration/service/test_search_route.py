@@ -12,6 +12,7 @@ from qdrant_client import models
 
 from diptych import Collection, Hit, Registry
 from diptych.search import Retrieve
+from diptych.service.answers import FoundDocument, SearchAnswer
 from diptych.service.application import application
 from diptych.service.served import Served
 from serving import animals, served
@@ -40,6 +41,15 @@ def test_the_hits_are_those_of_the_collection(client: httpx.Client, collection: 
     best = answer["results"][0]["hits"][0]
     assert best["metadata"] == {"letter": best["id"][0]}
     assert set(best["stages"]) == {"rrf", "fake-reranker"}
+
+
+@pytest.mark.parametrize("explain", [False, True])
+def test_an_answer_is_what_its_description_says(client: httpx.Client, explain: bool) -> None:
+    answer = client.post("/search", json={"queries": ["the cat at night", "an egg"], "explain": explain})
+    described = SearchAnswer.model_validate_json(answer.content, extra="forbid")
+    assert described.model_dump(exclude_unset=True) == answer.json()
+    assert set(answer.json()["results"][0]) == {"query", "hits", *(("explanations",) if explain else ())}
+    assert set(answer.json()["results"][0]["hits"][0]) == set(FoundDocument.model_fields)
 
 
 def test_limit_offset_threshold_and_filter_mean_what_they_mean_there(
