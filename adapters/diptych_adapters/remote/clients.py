@@ -19,12 +19,17 @@ class Clients:
         self._make, self._idle, self._room = make, list[httpx.AsyncClient](), asyncio.Semaphore(most)
 
     @asynccontextmanager
-    async def one(self) -> AsyncIterator[httpx.AsyncClient]:
-        """A client that nobody else uses meanwhile; waits while all are in use."""
+    async def one(self, *, new: bool = False) -> AsyncIterator[tuple[httpx.AsyncClient, bool]]:
+        """A client that nobody else uses meanwhile, and whether it has served before; waits while all are in use.
+
+        Args:
+            new: make a client, whose connection the server cannot have closed yet.
+        """
         async with self._room:
-            client = self._idle.pop() if self._idle else self._make()
+            kept = bool(self._idle) and not new
+            client = self._idle.pop() if kept else self._make()
             try:
-                yield client
+                yield client, kept
             except BaseException:
                 await client.aclose()
                 raise

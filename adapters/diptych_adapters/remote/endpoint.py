@@ -14,7 +14,7 @@ import httpx
 from diptych.errors import RemoteError
 from diptych_adapters.remote.clients import Clients
 from diptych_adapters.remote.event_loop import EventLoop
-from diptych_adapters.remote.exchange import Answer, Broken, TooLarge, exchange
+from diptych_adapters.remote.exchange import Answer, Broken, TooLarge, Unanswered, exchange
 from diptych_adapters.remote.options import RemoteOptions
 from diptych_adapters.remote.retrying import Again, is_worth_retrying, retry_after, retrying
 from diptych_adapters.remote.secrets import Key, checked_url
@@ -129,20 +129,35 @@ class Endpoint:
         options, failure = self._options, Exception()
         clients = self._clients.setdefault(EventLoop.of_process(), Clients(self._make, most=options.max_concurrency))
         try:
-            async with clients.one() as client, asyncio.timeout(options.timeout):
-                answer = await exchange(client, method, self.url + path, body, most=options.most_bytes)
-            return self._checked(answer, path)
+            return self._checked(await self._exchanged(clients, method, path, body), path)
         except TimeoutError:
             failure = Again(self._late(path))
         except Broken as error:
             failure = Again(self.error("the endpoint's answer is incomplete", path, got=error))
         except TooLarge:
             failure = self._too_large(path)
+        except Unanswered as error:
+            failure = Again(self._silent(error.error, path))
         except httpx.TransportError as error:
             failure = Again(self._silent(error, path))
         except httpx.HTTPError as error:
             failure = self.error("the request failed", path, got=f"{type(error).__name__}: {error}")
         raise failure  # outside of the except block, so that it does not drag the request along
+
+    async def _exchanged(self, clients: Clients, method: str, path: str, body: bytes | None) -> Answer:
+        """The answer, by a new connection when the server had closed the kept one, which says nothing about its state.
+
+        A server may close a kept connection at any moment, also while a request is on its way.
+        """
+        url, options, kept = self.url + path, self._options, False
+        try:
+            async with clients.one() as (client, kept), asyncio.timeout(options.timeout):
+                return await exchange(client, method, url, body, most=options.most_bytes)
+        except Unanswered:
+            if not kept:
+                raise
+        async with clients.one(new=True) as (client, _), asyncio.timeout(options.timeout):
+            return await exchange(client, method, url, body, most=options.most_bytes)
 
     def _checked(self, answer: Answer, path: str) -> Answer:
         """The answer, when it is a success."""

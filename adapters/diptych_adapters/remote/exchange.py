@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import httpx
@@ -19,6 +20,14 @@ class TooLarge(Exception):
 
 class Broken(Exception):
     """The answer is incomplete or cannot be unpacked."""
+
+
+class Unanswered(Exception):
+    """The connection ended before an answer began; `error` is httpx's."""
+
+    def __init__(self, error: httpx.TransportError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +50,16 @@ async def exchange(client: httpx.AsyncClient, method: str, url: str, content: by
     Raises:
         TooLarge: a successful answer has more than `most` bytes, compressed or not.
         Broken: a compressed body ends early, is damaged, or was not requested.
+        Unanswered: the connection ended before the answer began.
         httpx.HTTPError: the request failed.
     """
     headers = {"content-type": "application/json"} if content is not None else {}
-    async with client.stream(method, url, content=content, headers=headers) as response:
+    request = client.build_request(method, url, content=content, headers=headers)
+    try:
+        response = await client.send(request, stream=True)
+    except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError) as error:
+        raise Unanswered(error) from None
+    async with aclosing(response):
         if response.is_redirect:
             return Answer(response.status_code, response.headers, b"")
         if response.is_success:

@@ -48,6 +48,7 @@ class Service:
         self.seen: list[Seen] = []
         self.replies: list[Reply] = []
         self.most_at_once = 0
+        self.once = False  # whether each connection is closed instead of answering its second request
         self._lock = threading.Lock()
         self._at_once = 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -80,6 +81,7 @@ class Service:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            answered = 0  # on this connection
 
             def do_GET(self) -> None:
                 self._serve()
@@ -105,7 +107,8 @@ class Service:
                     service.done()
 
             def _send(self, seen: Seen, reply: Reply) -> None:
-                if reply.hang_up:
+                self.answered += 1
+                if reply.hang_up or (service.once and self.answered > 1):
                     self.close_connection = True
                     return
                 answer = right_answer(seen)

@@ -7,6 +7,7 @@ import multiprocessing
 import pickle
 import time
 import traceback
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,29 @@ def test_a_connection_that_breaks_is_tried_again(service: Service, reply: type[R
     service.replies = [reply(hang_up=True)]
     assert endpoint(service.url).post("/embed", {"inputs": []}) == []
     assert len(service.seen) == 2
+
+
+def test_a_kept_connection_that_the_server_closed_is_opened_again_and_costs_no_attempt(
+    service: Service, vector_of: Callable[[str], list[float]]
+) -> None:
+    service.once = True
+    patient = endpoint(service.url, retries=0, max_concurrency=3)
+    for _ in range(3):
+        assert patient.post_each("/embed", [{"inputs": ["convert"]}] * 3) == [[vector_of("convert")]] * 3
+    assert len(service.seen) > 9  # kept connections were tried, and closed
+
+
+def test_a_connection_that_is_closed_when_it_is_new_costs_an_attempt(service: Service, reply: type[Reply]) -> None:
+    impatient = endpoint(service.url, retries=0)
+    service.replies = [reply(hang_up=True)]
+    with pytest.raises(RemoteError, match=r"does not answer\n"):
+        impatient.post("/embed", {"inputs": []})
+    assert len(service.seen) == 1
+    assert impatient.post("/embed", {"inputs": []}) == []
+    service.replies = [reply(hang_up=True), reply(hang_up=True)]  # the kept one, then its successor
+    with pytest.raises(RemoteError, match=r"does not answer\n"):
+        impatient.post("/embed", {"inputs": []})
+    assert len(service.seen) == 4
 
 
 def test_retries_end_with_the_last_answer_and_their_number(service: Service, reply: type[Reply]) -> None:
