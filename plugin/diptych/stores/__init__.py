@@ -73,7 +73,7 @@ def open_store(
         StoreURLError: nobody answers for such a URL.
         StoreLocked: another process has the embedded store open and does not answer.
         StoreUnavailable: the server does not answer, or refuses the key.
-        CollectionNotFound, StoreError: there is no `edge:` folder, or it holds no store, and `create` is false.
+        CollectionNotFound, StoreError: no store is in the `edge:` folder, and `create` is false.
     """
     url = interpolate(url, where="store")
     _require_possible(url)

@@ -95,9 +95,13 @@ def test_an_embedded_store_for_reading_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(CollectionNotFound, match=r"there is no embedded store\n  where: edge:.*\n.*\n  do: fill it"):
         open_store("edge:store", base=tmp_path, create=False)
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(StoreError, match="there is no embedded store here"):
+    with pytest.raises(CollectionNotFound, match=r"got: an empty folder\n.*fill it"):
         open_store("edge:.", base=tmp_path, create=False)
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "other").mkdir()
+    with pytest.raises(StoreError, match="there is no embedded store here"):
+        open_store("edge:.", base=tmp_path, create=False)
+    assert list(tmp_path.iterdir()) == [tmp_path / "other"]
     open_store("edge:store", base=tmp_path).close()
     open_store("edge:store", base=tmp_path, create=False).close()
 
