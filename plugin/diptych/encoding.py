@@ -42,6 +42,14 @@ def is_finite(vector: Vector) -> bool:
     return bool(np.isfinite(values).all())
 
 
+def all_finite(vectors: Sequence[Vector]) -> bool:
+    """Whether all numbers of all vectors are finite. Short ones are looked at together: each look has its price."""
+    rows = [vector.values if isinstance(vector, SparseVector) else vector for vector in vectors]
+    if not rows or rows[0].ndim == 2:
+        return all(map(is_finite, vectors))
+    return bool(np.isfinite(np.concatenate(rows)).all())
+
+
 def require_finite(vectors: Sequence[Vector], inputs: Sequence[str], *, where: str) -> None:
     """Raise ContractError naming the first input whose vector holds NaN or infinity."""
     for vector, text in zip(vectors, inputs, strict=True):

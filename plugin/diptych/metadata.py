@@ -70,8 +70,8 @@ class Reading(Record):
 
     def of(self, title: str, text: str) -> str:
         """The input of an encoder."""
-        parts = {"title": title, "text": text}
-        return self.separator.join(part for name in self.input if (part := parts[name].strip()))
+        parts = [text.strip() if name == "text" else title.strip() for name in self.input]
+        return self.separator.join(filter(None, parts))
 
 
 class Layout(Record):

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from diptych.errors import ContractError, DocumentError, brief
 
 Floats: TypeAlias = NDArray[np.float32]
+_JSON = json.JSONEncoder(sort_keys=True, default=str)
 LONGEST_ID = 1024  # bits of an integer; Python writes no more than 4,300 digits
 Metadata: TypeAlias = Mapping[str, Any]  # JSON values, as Qdrant payloads hold them
 
@@ -57,7 +58,7 @@ class Document:
         identifier = rest.pop("_id", rest.pop("id", None))
         text, title = rest.pop("text", None), rest.pop("title", None) or ""
         nested = rest.pop("metadata", None) or {}
-        if not isinstance(nested, Mapping):
+        if not isinstance(nested, dict | Mapping):  # a dict is told at once, a mapping of another kind is not
             raise DocumentError(
                 "metadata is not a mapping", where=f"document {identifier!r}", got=type(nested).__name__
             )
@@ -69,21 +70,25 @@ class Document:
         Raises:
             DocumentError: the id is empty, or text or title is not a string, or there is nothing to encode.
         """
-        for name, value in (("id", self.id), ("text", self.text), ("title", self.title)):
-            if not isinstance(value, str):
-                raise DocumentError(
-                    f"{name} is not text", where=f"document {self.id!r}", got=type(value).__name__, expected="str"
-                )
+        if not (isinstance(self.id, str) and isinstance(self.text, str) and isinstance(self.title, str)):
+            raise self._not_text()
         if not self.id:
             raise DocumentError("a document has no id", got=repr(self.text[:40]), expected='a non-empty "id" or "_id"')
         if not self.text.strip() and not self.title.strip():
             raise DocumentError("empty document", where=f"document {self.id!r}", do="give it a text or a title")
         return self
 
+    def _not_text(self) -> DocumentError:
+        parts = (("id", self.id), ("text", self.text), ("title", self.title))
+        name, value = next(part for part in parts if not isinstance(part[1], str))
+        where = f"document {self.id!r}"
+        return DocumentError(f"{name} is not text", where=where, got=type(value).__name__, expected="str")
+
     def content_hash(self) -> str:
         """A hash of all that the document says; it changes exactly when the document does."""
-        content = [self.text, self.title, dict(self.metadata)]
-        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
+        metadata = _JSON.encode(dict(self.metadata)) if self.metadata else "{}"
+        content = f"[{_JSON.encode(self.text)}, {_JSON.encode(self.title)}, {metadata}]"  # a list, written in JSON
+        return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
 def _id_text(identifier: object) -> str:

@@ -84,10 +84,13 @@ def test_grpc_carries_numpy_vectors_exactly_as_lists(listening: tuple[Recorder, 
         own.upsert("c", plain, shard_key_selector="eu")
         fast.upsert("c", plain)  # lists go the library's way
         own.upsert("c", plain)
+        bare = [point.model_copy(update={"vector": {}}) for point in plain]  # such as of text indexes alone
+        fast.upsert("c", bare)
+        own.upsert("c", bare)
         make = models.PointVectors
         fast.update_vectors("c", [make.model_construct(id=p.id, vector=p.vector) for p in ours])
         own.update_vectors("c", [make(id=p.id, vector=p.vector) for p in plain])
-    assert len(recorder.writes) == 10
+    assert len(recorder.writes) == 12
     assert recorder.writes[::2] == recorder.writes[1::2]
 
 

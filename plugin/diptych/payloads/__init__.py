@@ -84,18 +84,19 @@ def written_as(document: Document, layout: Layout, point: object, held: Mapping[
 
 
 def point_id(
-    document: Document, registry: Registry, layout: Layout = NATIVE, *, identity: str | None = None
+    document: Document, registry: Registry | None, layout: Layout = NATIVE, *, identity: str | None = None
 ) -> int | str:
     """The document's point id: what the layout's own writer would choose, a plugin's choice, or a UUID from the id.
 
     Args:
+        registry: whose plugins may choose; None where none of them does.
         identity: what the UUID is made from, where the id alone does not tell documents apart.
     """
     if layout.origin in DERIVED:
         return derived_point(document.id, layout.origin)
     if layout.id is None or layout.own_points:
         return usual_point(document.id)
-    chosen: int | str | None = registry.hook.diptych_point_id(document=document)
+    chosen: int | str | None = registry.hook.diptych_point_id(document=document) if registry else None
     return hashed_point(identity or document.id) if chosen is None else chosen
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from diptych.encoding import Vector, is_finite
+from diptych.encoding import Vector, all_finite, is_finite
 from diptych.errors import ContractError, FingerprintMismatch, PopulateError
 from diptych.guard import TEXTS
 from diptych.populate.aside import reason_of
@@ -63,6 +63,8 @@ class SlotEncoder:
         except Exception as error:
             self._require_working(error)
             return self._halves(inputs, error)
+        if all_finite(vectors):
+            return [*vectors]
         return [v if is_finite(v) else f"non-finite vector from {self.slot.where}" for v in vectors]
 
     def _halves(self, inputs: Sequence[str], error: Exception) -> list[Outcome]:

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from diptych.encoding import Vector
 from diptych.errors import DocumentError, PopulateError
 from diptych.handle import CollectionHandle
 from diptych.populate.ahead import read_ahead
@@ -25,9 +24,6 @@ from diptych.populate.statistics import batched
 from diptych.populate.store import Refused, Store
 from diptych.populate.targets import Targets
 from diptych.tenancy import tenant_of
-
-if TYPE_CHECKING:
-    from qdrant_client import models
 
 LOOKUP = 256  # documents whose hashes are asked for in one call, at most
 PIECES = 2  # of a chunk: one is encoded while one is uploaded. Larger pieces, sorted by length, leave less padding.
@@ -153,7 +149,7 @@ class Indexer:
         outcomes = self._completed(targets, piece, outcomes)
         rows = self._accepted(targets, piece, outcomes)
         while True:
-            ready = [(piece[row], self._point(targets, piece, outcomes, row)) for row in rows]
+            ready = self._ready(targets, piece, outcomes, rows)
             try:
                 refused = [pair for batch in requests(ready) for pair in self._written(targets, batch)]
                 if not self._store.looked(targets.refresh):
@@ -179,16 +175,22 @@ class Indexer:
         rows = []
         for row, item in enumerate(piece):
             reasons = [found[row] for found in live if isinstance(found[row], str)]
-            reasons += [f"metadata uses the reserved key {key!r}" for key in copies & item.document.metadata.keys()]
+            if copies and (taken := copies & item.document.metadata.keys()):
+                reasons += [f"metadata uses the reserved key {key!r}" for key in taken]
             if reasons:
                 self._refuse(item, str(reasons[0]))
             else:
                 rows.append(row)
         return rows
 
-    def _point(self, targets: Targets, piece: Sequence[Item], outcomes: Encoded, row: int) -> models.PointStruct:
-        vectors = {vector: found[row] for vector, found in outcomes.items()}
-        return self._points.point(piece[row], _vectors(vectors), targets.slots)
+    def _ready(self, targets: Targets, piece: Sequence[Item], outcomes: Encoded, rows: Iterable[int]) -> list[Ready]:
+        """The points of these rows, each with its item."""
+        columns = list(outcomes.items())
+        made = (
+            (piece[row], {vector: own for vector, found in columns if not isinstance(own := found[row], str)})
+            for row in rows
+        )
+        return self._points.ready(made, targets.slots)
 
     def _count(self, targets: Targets, outcomes: Encoded) -> None:
         for vector, found in outcomes.items():
@@ -235,10 +237,6 @@ class Indexer:
     def _refuse(self, item: Item, reason: str) -> None:
         self._aside.add(item.document.id, item.position, reason)
         self._progress.advance("index", 1)
-
-
-def _vectors(outcomes: Mapping[str, object]) -> dict[str, Vector]:
-    return {name: outcome for name, outcome in outcomes.items() if not isinstance(outcome, str)}  # type: ignore[misc]
 
 
 def _is_mended(own: Mapping[str, Any]) -> bool:

@@ -70,6 +70,7 @@ class Intake:
     ) -> None:
         self._handle, self._seen, self._aside, self._tally, self._tenant = handle, seen, aside, tally, tenant
         self._layout, self._tenancy = handle.view.layout, handle.view.tenancy
+        self._native = self._layout == NATIVE
         self._copies = {slot.vector for slot in handle.slots.values() if slot.kind == "text_index"}
         indexes = handle.populate_config.indexes
         self._texts = {field for field, kind in indexes.items() if kind in _TEXT_INDEXES}
@@ -97,8 +98,12 @@ class Intake:
             DocumentError: it cannot be indexed.
         """
         document = self._checked(raw)
-        content_hash = document.content_hash()
-        name = identity(document.id, tenant_of(document.metadata, self._tenancy), self._tenancy, self._layout)
+        read_by_encoders = self._handle.document_input(document.title, document.text)
+        if not read_by_encoders:
+            raise DocumentError("nothing to encode: the parts that encoders read are empty")
+        content_hash, tenancy = document.content_hash(), self._tenancy
+        tenant = tenant_of(document.metadata, tenancy) if tenancy else None
+        name = identity(document.id, tenant, tenancy, self._layout) if tenancy else document.id
         point = self._point(document, name)
         meeting = self._seen.claim(name, content_hash, point)
         if meeting is Meeting.SAME:
@@ -107,20 +112,21 @@ class Intake:
             raise DocumentError("duplicate id with other text", do="the first one stays")
         if self._chosen_points and not self._seen.claim_point(point, name):
             raise DocumentError("another document of the source has the same point id", got=repr(point))
-        return Item(document, content_hash, self._input(document), point, position)
+        return Item(document, content_hash, read_by_encoders, point, position)
 
     def _checked(self, raw: object) -> Document:
-        document = settled(plain_document(_document(self._comparable(raw))), self._tenancy, self._tenant)
+        document = plain_document(_document(self._comparable(raw)))
+        if self._tenancy is not None:
+            document = settled(document, self._tenancy, self._tenant)
         length, limit = len(document.text) + len(document.title), self._handle.populate_config.max_characters
         if length > limit:
             raise DocumentError("too long", got=f"{length} characters", expected=f"at most {limit}, max_characters")
-        to_payload(document, "", self._layout)
-        if self._layout != NATIVE:
+        if document.metadata or not self._native:  # only metadata can use keys that the layout needs
+            to_payload(document, "", self._layout)
+        if not self._native:
             document = written_as(document, self._layout, document.id)
-        if taken := self._copies & document.metadata.keys():
+        if self._copies and (taken := self._copies & document.metadata.keys()):
             raise DocumentError(f"metadata uses the reserved key {taken.pop()!r}", do="rename it")
-        if not self._input(document):
-            raise DocumentError("nothing to encode: the parts that encoders read are empty")
         return document
 
     def _comparable(self, raw: object) -> object:
@@ -130,12 +136,9 @@ class Intake:
         texts = {key: raw.written[key] for key in self._texts & raw.keys() & raw.written.keys()}
         return {**raw, **texts} if texts else raw
 
-    def _input(self, document: Document) -> str:
-        return self._handle.document_input(document.title, document.text)
-
     def _point(self, document: Document, name: str) -> int | str:
         if not self._chosen_points:
-            return point_id(document, self._handle.registry, self._layout, identity=name)
+            return point_id(document, None, self._layout, identity=name)
         try:
             return checked_point_id(point_id(document, self._handle.registry, self._layout, identity=name))
         except DocumentError:
@@ -158,7 +161,7 @@ class Intake:
 def _document(raw: object) -> Document:
     if isinstance(raw, Document):
         return raw.checked()
-    if isinstance(raw, Mapping):
+    if isinstance(raw, dict | Mapping):
         return Document.from_mapping(raw)
     if isinstance(raw, Rejected):
         raise DocumentError(raw.reason)

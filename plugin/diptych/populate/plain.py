@@ -25,10 +25,11 @@ def plain_document(document: Document) -> Document:
     Raises:
         DocumentError: metadata that is no JSON or that Qdrant would change, or text that is not valid Unicode.
     """
-    if not isinstance(document.metadata, Mapping):
+    if not isinstance(document.metadata, dict | Mapping):
         raise DocumentError("metadata is not a mapping", got=type(document.metadata).__name__)
-    for text in (document.id, document.text, document.title):
-        _require_unicode(text)
+    if not (document.id.isascii() and document.text.isascii() and document.title.isascii()):
+        for text in (document.id, document.text, document.title):
+            _require_unicode(text)
     return replace(document, metadata=_mapping(document.metadata, 0)) if document.metadata else document
 
 

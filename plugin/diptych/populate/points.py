@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -33,16 +33,17 @@ class PointMaker:
         self._numpy = isinstance(client, EdgeClient | SharedEdgeClient | ServerClient)
         self._layout = layout
 
-    def point(self, item: Item, vectors: Mapping[str, Vector], slots: Mapping[str, Slot]) -> models.PointStruct:
-        """The point of `item`; `vectors` and `slots` by physical vector."""
-        document = item.document
-        copies = {
-            key: slot.reading.of(document.title, document.text)
-            for key, slot in slots.items()
-            if slot.kind == "text_index"
-        }
-        payload = {**to_payload(document, item.hash, self._layout, item.held), **copies}
-        return models.PointStruct.model_construct(id=item.point, vector=self.vectors(vectors, slots), payload=payload)
+    def ready(self, made: Iterable[tuple[Item, Mapping[str, Vector]]], slots: Mapping[str, Slot]) -> list[Ready]:
+        """The point of each item, with it; vectors and `slots` are by physical vector."""
+        copied = {key: slot.reading for key, slot in slots.items() if slot.kind == "text_index"}
+        point, ready = models.PointStruct.model_construct, []
+        for item, vectors in made:
+            document = item.document
+            payload = to_payload(document, item.hash, self._layout, item.held)
+            for key, reading in copied.items():
+                payload[key] = reading.of(document.title, document.text)
+            ready.append((item, point(id=item.point, vector=self.vectors(vectors, slots), payload=payload)))
+        return ready
 
     def vectors(self, vectors: Mapping[str, Vector], slots: Mapping[str, Slot]) -> dict[str, Any]:
         """Vectors by physical name, in the form that the client takes, with those of first stages."""
@@ -81,8 +82,8 @@ def _weight(point: models.PointStruct) -> int:
 
 
 def _numbers(vector: Any) -> int:
-    if isinstance(vector, models.SparseVector):
-        return 2 * len(vector.indices)
     if isinstance(vector, np.ndarray):
         return int(vector.size)
+    if isinstance(vector, models.SparseVector):
+        return 2 * len(vector.indices)
     return sum(len(row) for row in vector) if isinstance(vector[0], list) else len(vector)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import QdrantClient, grpc, models
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
-from diptych.stores.wire import JsonPoints, grpc_point_vectors, grpc_points, is_columnar
+from diptych.stores.wire import JsonPoints, add_point_vectors, add_points, is_columnar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,9 +41,8 @@ class ServerClient(QdrantClient):
             return super().upsert(collection_name, given, wait, ordering, shard_key_selector, **options)
         if self._speaks_grpc:
             routing = _grpc_routing(ordering, shard_key_selector)
-            request = grpc.UpsertPoints(
-                collection_name=collection_name, wait=wait, points=grpc_points(given), **routing
-            )
+            request = grpc.UpsertPoints(collection_name=collection_name, wait=wait, **routing)
+            add_points(request, given)
             answer = self.grpc_points.Upsert(request, timeout=self._seconds)
             return GrpcToRest.convert_update_result(answer.result)
         api: Any = self.http.points_api  # its annotations lack what its defaults allow
@@ -67,9 +66,8 @@ class ServerClient(QdrantClient):
             return super().update_vectors(collection_name, given, wait, ordering, shard_key_selector, **options)
         if self._speaks_grpc:
             routing = _grpc_routing(ordering, shard_key_selector)
-            request = grpc.UpdatePointVectors(
-                collection_name=collection_name, wait=wait, points=grpc_point_vectors(given), **routing
-            )
+            request = grpc.UpdatePointVectors(collection_name=collection_name, wait=wait, **routing)
+            add_point_vectors(request, given)
             answer = self.grpc_points.UpdateVectors(request, timeout=self._seconds)
             return GrpcToRest.convert_update_result(answer.result)
         api: Any = self.http.points_api

@@ -7,6 +7,7 @@ made of a number. In JSON each number is the shortest text that gives the same f
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -56,43 +57,50 @@ def _json_vector(vector: Any) -> Any:
     return np.ascontiguousarray(vector, np.float32)
 
 
-def grpc_points(points: Sequence[models.PointStruct]) -> list[grpc.PointStruct]:
-    """The same points as gRPC takes them."""
-    return [
-        grpc.PointStruct(
-            id=RestToGrpc.convert_extended_point_id(point.id),
-            vectors=_vectors(point.vector),
-            payload=payload_to_grpc(point.payload or {}),
-        )
-        for point in points
-    ]
+def add_points(request: grpc.UpsertPoints, points: Sequence[models.PointStruct]) -> None:
+    """Add points to a request. They are made in their places within it, because protobuf copies what it is given."""
+    for point in points:
+        made = request.points.add(id=_point_id(point.id), payload=payload_to_grpc(point.payload or {}))
+        _set_vectors(made.vectors.vectors, point.vector)
 
 
-def grpc_point_vectors(points: Sequence[models.PointVectors]) -> list[grpc.PointVectors]:
-    """New vectors of points that exist, as gRPC takes them."""
-    return [
-        grpc.PointVectors(id=RestToGrpc.convert_extended_point_id(point.id), vectors=_vectors(point.vector))
-        for point in points
-    ]
+def add_point_vectors(request: grpc.UpdatePointVectors, points: Sequence[models.PointVectors]) -> None:
+    """Add new vectors of points that exist to a request."""
+    for point in points:
+        made = request.points.add(id=_point_id(point.id))
+        _set_vectors(made.vectors.vectors, point.vector)
 
 
-def _vectors(vectors: Any) -> grpc.Vectors:
-    made = {name: _grpc_vector(vector) for name, vector in vectors.items()}
-    return grpc.Vectors(vectors=grpc.NamedVectors(vectors=made))
+def _point_id(identifier: Any) -> Any:
+    if type(identifier) is str:
+        return {"uuid": identifier}
+    return {"num": identifier} if type(identifier) is int else RestToGrpc.convert_extended_point_id(identifier)
 
 
-def _grpc_vector(vector: Any) -> grpc.Vector:
-    if isinstance(vector, models.SparseVector):
-        return grpc.Vector(sparse=grpc.SparseVector(indices=vector.indices, values=vector.values))
-    if vector.ndim == 2:
-        return grpc.Vector(multi_dense=grpc.MultiDenseVector(vectors=[_dense(row) for row in vector]))
-    return grpc.Vector(dense=_dense(vector))
+def _set_vectors(named: Any, vectors: Any) -> None:
+    """Set named vectors; a point may have none of them."""
+    if not vectors:
+        named.SetInParent()
+    made = named.vectors
+    for name, vector in vectors.items():
+        if isinstance(vector, models.SparseVector):
+            made[name].sparse.indices.extend(vector.indices)
+            made[name].sparse.values.extend(vector.values)
+        elif vector.ndim == 2:
+            for row in vector:
+                made[name].multi_dense.vectors.add().MergeFromString(_dense(row))
+        else:
+            made[name].dense.MergeFromString(_dense(vector))
 
 
-def _dense(row: Any) -> grpc.DenseVector:
+def _dense(row: Any) -> bytes:
     content = np.ascontiguousarray(row, "<f4").tobytes()
-    made: grpc.DenseVector = grpc.DenseVector.FromString(_DATA + _varint(len(content)) + content)
-    return made
+    return _prefix(len(content)) + content
+
+
+@lru_cache(maxsize=256)
+def _prefix(length: int) -> bytes:
+    return _DATA + _varint(length)
 
 
 def _varint(number: int) -> bytes:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+import uuid
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 
 from diptych.errors import ContractError, DocumentError
 from diptych.payloads import OWN, from_payload, point_id, to_payload
+from diptych.payloads.ids import hashed_point
 from diptych.registry import Registry
 from diptych.types import Document, Hit, Query, Run, SparseVector
 
@@ -78,6 +82,16 @@ def test_point_ids_are_the_same_in_every_process_and_differ_by_document(fakes: R
     assert first == "171c26d7-f2c5-5ba8-8ba0-ab66a0e8dbe6"
     assert first == point_id(Document("a", "other text"), fakes)
     assert first != point_id(Document("b", "x"), fakes)
+    namespace = uuid.UUID("a0a9d2b2-6f0b-5d0e-9d8b-0c6f3b1f6c11")
+    for identifier in ("", "wörter", *map(str, range(300))):
+        assert hashed_point(identifier) == str(uuid.uuid5(namespace, identifier))
+
+
+@pytest.mark.parametrize("metadata", [{}, {"b": 1.5, "a": [None, "ü"]}])
+def test_a_content_hash_is_of_one_list_in_json(metadata: dict[str, Any]) -> None:
+    document = Document("a", 'text "quoted" wörter', "title\n", metadata)
+    written = json.dumps([document.text, document.title, metadata], sort_keys=True)
+    assert document.content_hash() == hashlib.sha256(written.encode()).hexdigest()[:32]
 
 
 def test_a_sparse_vector_from_a_mapping_is_sorted() -> None:
