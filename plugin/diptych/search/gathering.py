@@ -6,8 +6,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Generic, TypeVar
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from diptych.errors import CollectionNotFound, Overloaded, StoreUnavailable
 from diptych.panics import as_error, is_panic
@@ -17,6 +18,9 @@ Answer = TypeVar("Answer")
 MOST = 64  # done together, so that none waits long for the others
 THREADS = 256  # made when all others are busy; calls that hang keep theirs
 PATIENCE = 2.0  # seconds a batch may take before what waits is no longer held up by it
+PIECES = 8  # of a batch that is stuck: of 64, all but the one that hangs are answered after two divisions
+_USUAL = 4  # a batch is stuck when it takes so many times as long as the slowest of late
+Batch: TypeAlias = Sequence[tuple[Ask, Future[Answer]]]
 _FOR_ALL = (CollectionNotFound, StoreUnavailable)  # nobody gets an answer then
 
 
@@ -29,8 +33,10 @@ class Gathering(Generic[Ask, Answer]):
     included, every caller gets an answer or an error, and the next ones are served.
 
     One thread at a time has the turn: it answers what waits. A turn whose batch takes longer than `patience` goes to
-    another thread, so that a call which hangs, or a thread that was ended, holds up nobody else. When `threads` calls
-    hang, those who wait, and those who come later, get `Overloaded` until one of them ends.
+    another thread, so that a call which hangs, or a thread that was ended, holds up nobody else. A batch that is stuck
+    itself, longer than `patience` and than batches usually take, is asked again in pieces beside it, so that one who
+    hangs does not hold up the others of its batch; the first answer counts. When `threads` calls hang, those who wait,
+    and those who come later, get `Overloaded` until one of them ends.
 
     Args:
         work: one answer for each of what is asked, in order.
@@ -49,6 +55,8 @@ class Gathering(Generic[Ask, Answer]):
         self._waiting: deque[tuple[Ask, Future[Answer]]] = deque()
         self._turn: object | None = None  # of whoever is at work
         self._since, self._looks = 0.0, False
+        self._under_way: dict[object, tuple[float, Batch[Ask, Answer]]] = {}  # batches of several, and when they began
+        self._slowest = 0.0  # seconds that a batch took of late
         self._lock, self._here = threading.Lock(), threading.local()
         # Its threads are made when needed, and end when this is let go.
         self._pool = ThreadPoolExecutor(threads, "diptych-search")
@@ -160,12 +168,31 @@ class Gathering(Generic[Ask, Answer]):
     def _look(self) -> None:
         turn = object()
         self._looks = False
-        if not self._waiting:
-            return
-        if self._took(turn):
+        for batch in self._stuck():
+            self._divide(batch)
+        if self._waiting and self._took(turn):
             self._start(turn)
-        if self._waiting:
+        if self._waiting or self._under_way:
             self._look_later()
+
+    def _stuck(self) -> list[Batch[Ask, Answer]]:
+        """The batches that have taken too long; nobody looks after them any more."""
+        with self._lock:
+            latest = time.monotonic() - max(self._patience, _USUAL * self._slowest)
+            keys = [key for key, (began, _) in self._under_way.items() if began <= latest]
+            return [self._under_way.pop(key)[1] for key in keys]
+
+    def _divide(self, batch: Batch[Ask, Answer]) -> None:
+        """Ask again in pieces for those of a batch who have no answer."""
+        size = -(-len(batch) // PIECES)
+        for start in range(0, len(batch), size):
+            piece = batch[start : start + size]
+            try:
+                self._submit(self._answer, piece)
+            except Overloaded as error:
+                _tell_error(piece, error)
+            except RuntimeError:  # Python is ending: the batch itself may still be answered
+                return
 
     def _drain(self, turn: object) -> None:
         """Answer what waits, and what comes meanwhile, as long as this thread has the turn."""
@@ -187,17 +214,34 @@ class Gathering(Generic[Ask, Answer]):
             self._turn, self._since = turn if batch else None, time.monotonic()
             return batch
 
-    def _answer(self, batch: Sequence[tuple[Ask, Future[Answer]]]) -> None:
+    def _answer(self, asked: Batch[Ask, Answer]) -> None:
+        batch = [(ask, future) for ask, future in asked if not future.done()]
+        if not batch:
+            return
+        key, began = object(), time.monotonic()
+        if len(batch) > 1:
+            with self._lock:
+                self._under_way[key] = began, batch
+            self._look_later()
         try:
-            answers = self._worked([ask for ask, _ in batch]) if batch else ()
+            answers = self._worked([ask for ask, _ in batch])
             told = list(zip(batch, answers, strict=True))
         except BaseException as error:  # a thread of the pool: whatever it is belongs to those who wait
-            self._failed(batch, error)
+            if len(batch) == 1 or self._ended(key):  # else it is asked again in pieces already
+                self._failed(batch, error)
             return
+        self._ended(key)
+        self._slowest = max(time.monotonic() - began, 0.9 * self._slowest)
         for (_, future), answer in told:
-            future.set_result(answer)
+            with suppress(InvalidStateError):  # a piece was faster
+                future.set_result(answer)
 
-    def _failed(self, batch: Sequence[tuple[Ask, Future[Answer]]], error: BaseException) -> None:
+    def _ended(self, key: object) -> bool:
+        """A batch is no longer under way; False where it was given up before."""
+        with self._lock:
+            return self._under_way.pop(key, None) is not None
+
+    def _failed(self, batch: Batch[Ask, Answer], error: BaseException) -> None:
         shared = len(batch) > 1 and not isinstance(error, _FOR_ALL)
         for ask, future in batch:
             try:
@@ -205,7 +249,7 @@ class Gathering(Generic[Ask, Answer]):
                     raise error
                 self._submit(self._answer, [(ask, future)])
             except BaseException as own:  # `error`, or no thread could be had
-                future.set_exception(as_error(error if isinstance(own, RuntimeError) else own))
+                _tell_error([(ask, future)], as_error(error if isinstance(own, RuntimeError) else own))
 
     def _worked(self, asks: Sequence[Ask]) -> Sequence[Answer]:
         self._here.works = True
@@ -213,3 +257,10 @@ class Gathering(Generic[Ask, Answer]):
             return self._work(asks)
         finally:
             self._here.works = False
+
+
+def _tell_error(batch: Batch[Ask, Answer], error: BaseException) -> None:
+    """Tell those who have no answer yet."""
+    for _, future in batch:
+        with suppress(InvalidStateError):
+            future.set_exception(error)

@@ -320,3 +320,76 @@ def test_calls_of_a_failed_batch_that_hang_alone_hold_up_nobody_else() -> None:
     assert gathering.later(3).result(20) == 6
     go.set()
     assert [future.result(20) for future in hanging] == [-2 * number for number in range(1, 41)]
+
+
+def together(gathering: Gathering[int, int], asks: Sequence[int]) -> list[Future[int]]:
+    """Have a thread answer all of these as one batch, however busy the machine is."""
+    futures: list[Future[int]] = [Future() for _ in asks]
+    assert all(future.set_running_or_notify_cancel() for future in futures)
+    gathering._submit(gathering._answer, list(zip(asks, futures, strict=True)))
+    return futures
+
+
+def test_a_query_that_hangs_holds_up_nobody_of_its_own_batch() -> None:
+    def work(asks: Sequence[int]) -> list[int]:
+        if list(asks) == [0]:
+            begun.set()
+            assert go.wait(60)
+        batches.append(list(asks))
+        return hanging(asks)
+
+    begun, go, batches, hanging = threading.Event(), threading.Event(), list[list[int]](), Hanging()
+    gathering: Gathering[int, int] = Gathering(work, patience=1)
+    gathering.later(0)
+    assert begun.wait(20)
+    asks = [-1 if place == 20 else place + 1 for place in range(MOST)]
+    futures = [gathering.later(ask) for ask in asks]
+    go.set()
+    for ask, future in zip(asks, futures, strict=True):
+        if ask > 0:
+            assert future.result(20) == 2 * ask
+    assert not futures[20].done()
+    assert any(-1 in batch and len(batch) > 1 for batch in batches)
+    hanging.go.set()
+    assert futures[20].result(20) == -2
+    assert gathering.now(5) == 10
+
+
+def test_the_first_answer_of_a_slow_batch_counts_and_a_later_error_of_it_is_nobodys() -> None:
+    def work(asks: Sequence[int]) -> list[int]:
+        batches.append(list(asks))
+        if len(asks) > 1:
+            assert slow_ends.wait(20)
+            raise ValueError("too late")
+        return [2 * ask for ask in asks]
+
+    slow_ends, batches = threading.Event(), list[list[int]]()
+    gathering: Gathering[int, int] = Gathering(work, patience=0.1)
+    assert [future.result(20) for future in together(gathering, [1, 2, 3])] == [2, 4, 6]
+    slow_ends.set()
+    assert gathering.later(4).result(20) == 8
+    assert sorted(batches) == [[1], [1, 2, 3], [2], [3], [4]]
+
+
+def test_batches_that_usually_take_long_are_not_asked_twice() -> None:
+    def work(asks: Sequence[int]) -> list[int]:
+        batches.append(list(asks))
+        time.sleep(0.5)
+        return [2 * ask for ask in asks]
+
+    batches = list[list[int]]()
+    gathering: Gathering[int, int] = Gathering(work, patience=0.1)
+    gathering.later(0).result(20)  # it alone shows how long they take
+    assert [future.result(20) for future in together(gathering, [1, 2])] == [2, 4]
+    assert batches == [[0], [1, 2]]
+
+
+def test_when_no_thread_is_left_for_the_pieces_of_a_batch_their_askers_are_refused() -> None:
+    hanging = Hanging()
+    gathering = Gathering(hanging, patience=0.1, threads=2)
+    futures = together(gathering, [-1, 1, 2])
+    for future in futures[1:]:
+        with pytest.raises(Overloaded, match="2 earlier calls have not ended"):
+            future.result(20)
+    hanging.go.set()
+    assert futures[0].result(20) == -2
