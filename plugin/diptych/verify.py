@@ -255,4 +255,5 @@ def _changed_files(handle: CollectionHandle) -> tuple[str, ...]:
 def _named(ids: Mapping[PointId, str]) -> str:
     names = [*ids.values()]
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return f"{len(names):,} documents ({', '.join(map(repr, names[:SHOWN]))}{more})"
+    noun = "document" if len(names) == 1 else "documents"
+    return f"{len(names):,} {noun} ({', '.join(map(repr, names[:SHOWN]))}{more})"

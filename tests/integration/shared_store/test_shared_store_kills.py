@@ -1,5 +1,6 @@
 """Two processes and a service on one embedded store: searches, populates, deletions and swaps, the holder killed.
 
+The same on the server that DIPTYCH_TEST_SERVER names, where each of the three is killed in turn.
 DIPTYCH_SHARED_SECONDS and DIPTYCH_SHARED_KILLS say for how long and how often; 300 and 10 are the full trial.
 """
 
@@ -15,13 +16,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import httpx
 import numpy as np
 import pytest
+from qdrant_client import QdrantClient
 
 import shared_process
 from diptych import Collection
@@ -204,17 +206,22 @@ class Documents:
         return all(ended < begin or started > end for started, ended, _ in self.writes[n])
 
 
-@pytest.fixture
-def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+@pytest.fixture(params=["edge", pytest.param("server", marks=pytest.mark.server)])
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
-    url = f"edge:{tmp_path}/store"
+    url = f"edge:{tmp_path}/store" if request.param == "edge" else os.environ.get("DIPTYCH_TEST_SERVER")
+    if url is None:
+        pytest.skip("no Qdrant server: set DIPTYCH_TEST_SERVER to its URL")
+    if request.param == "server":
+        with closing(QdrantClient(url=url, check_compatibility=False)) as client:
+            client.delete_collection("c")
     with Collection.open(configured(url, 0), registry=REGISTRY) as collection:
         collection.populate([{"id": str(n), "text": text_of(n, 0)} for n in range(200)])
     return url
 
 
 @pytest.mark.slow
-def test_a_store_shared_by_three_processes_loses_nothing_when_its_holder_is_killed(url: str, tmp_path: Path) -> None:
+def test_a_store_shared_by_three_processes_loses_nothing_when_one_of_them_is_killed(url: str, tmp_path: Path) -> None:
     documents, over, rng = Documents(200), threading.Event(), random.Random(5)
     service, writer, swapper = Service(url), Worker(url, tmp_path / "writer"), Worker(url, tmp_path / "swapper")
     done: Counter[str] = Counter()
@@ -243,7 +250,8 @@ def test_a_store_shared_by_three_processes_loses_nothing_when_its_holder_is_kill
     threads = [threading.Thread(target=write), threading.Thread(target=swap)]
     for thread in threads:
         thread.start()
-    kills = kill_holders(tmp_path / "store" / ".lock", {"service": service, "writer": writer, "swapper": swapper})
+    lock = tmp_path / "store" / ".lock" if url.startswith("edge:") else None
+    kills = kill(lock, {"service": service, "writer": writer, "swapper": swapper})
     over.set()
     for thread in threads:
         thread.join()
@@ -260,18 +268,19 @@ def test_a_store_shared_by_three_processes_loses_nothing_when_its_holder_is_kill
     assert lost(url, documents) == []
 
 
-def kill_holders(lock: Path, roles: dict[str, Any]) -> list[tuple[float, str]]:
-    """Kill whoever holds the store, evenly over the time; when, and who it was."""
+def kill(lock: Path | None, roles: dict[str, Any]) -> list[tuple[float, str]]:
+    """Kill whoever holds the store, or one after the other, evenly over the time; when, and who it was."""
     kills: list[tuple[float, str]] = []
     begin = time.monotonic()
     for number in range(KILLS):
         time.sleep(max(0.0, begin + SECONDS * (number + 0.5) / KILLS - time.monotonic()))
-        role = None
-        while role is None:
+        role = None if lock else sorted(roles)[number % len(roles)]
+        while lock and role is None:
             holder = lock.read_text("ascii").strip()
             role = next((role for role, own in roles.items() if str(own.process.pid) == holder), None)
+        assert role is not None
         at = time.monotonic()
-        os.kill(int(holder), signal.SIGKILL)
+        os.kill(roles[role].process.pid, signal.SIGKILL)
         kills.append((at, role))
     time.sleep(max(0.0, begin + SECONDS - time.monotonic()))
     return kills

@@ -1,21 +1,26 @@
-"""`verify` finds points that are not what was written, on an embedded store and on one that stands for a server."""
+"""`verify` finds points that are not what was written, on embedded stores and on servers.
+
+The server is a small one with Qdrant's routes, and a real one where DIPTYCH_TEST_SERVER names it.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from qdrant_client import models
+from qdrant_client import QdrantClient, models
 from typer.testing import CliRunner
 
 from diptych import Collection, Registry
 from diptych.cli import app
 from diptych.cli.session import Session
-from diptych.config import parse_config
+from diptych.config import Config, parse_config
 from diptych.errors import StoreDamaged
 from diptych.testing import fakes_plugin
 from diptych.verify import VerifyReport, mend, verify
@@ -45,11 +50,31 @@ def registry() -> Registry:
     return Registry(fakes_plugin, installed=False)
 
 
-@pytest.fixture(params=["edge", "memory"])
-def collection(request: pytest.FixtureRequest, tmp_path: Path, registry: Registry) -> Iterator[Collection]:
-    store = f"edge:{tmp_path / 'store'}" if request.param == "edge" else "memory:"
-    config = parse_config({"store": store, "collection": "docs", "slots": SLOTS, "cache": {"enabled": False}})
-    with Collection.open(config, registry=registry) as made:
+@pytest.fixture(params=["edge", "memory", "small", "server"])
+def store(request: pytest.FixtureRequest, small_server: Callable[..., Any], tmp_path: Path) -> Iterator[str]:
+    """The URL of a store without the collection."""
+    found = {"edge": f"edge:{tmp_path / 'store'}", "memory": "memory:", "server": os.environ.get("DIPTYCH_TEST_SERVER")}
+    url = str(small_server().url) if request.param == "small" else found[request.param]
+    if url is None:
+        pytest.skip("no Qdrant server: set DIPTYCH_TEST_SERVER to its URL")
+    _empty(url)
+    yield url
+    _empty(url)
+
+
+def _empty(url: str) -> None:
+    if url.startswith("http"):
+        with closing(QdrantClient(url=url, check_compatibility=False)) as client:
+            client.delete_collection("docs")
+
+
+def config_of(store: str) -> Config:
+    return parse_config({"store": store, "collection": "docs", "slots": SLOTS, "cache": {"enabled": False}})
+
+
+@pytest.fixture
+def collection(store: str, registry: Registry) -> Iterator[Collection]:
+    with Collection.open(config_of(store), registry=registry) as made:
         made.populate(DOCUMENTS)
         yield made
 
@@ -132,12 +157,13 @@ Doctor = Callable[..., tuple[int, dict[str, Any]]]
 
 
 @pytest.fixture
-def doctor(tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Doctor:
+def doctor(tmp_path: Path, store: str, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Doctor:
+    """Runs `diptych doctor` on the store, which is populated and closed."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "diptych.yaml").write_text(
-        json.dumps({"store": f"edge:{tmp_path / 'store'}", "collection": "docs", "slots": SLOTS})
-    )
+    (tmp_path / "diptych.yaml").write_text(json.dumps({"store": store, "collection": "docs", "slots": SLOTS}))
     monkeypatch.setenv("DIPTYCH_CACHE_DIR", str(tmp_path / "cache"))
+    with Collection.open(config_of(store), registry=registry) as made:
+        made.populate(DOCUMENTS)
 
     def run(*args: str) -> tuple[int, dict[str, Any]]:
         result = CliRunner().invoke(app, ["doctor", "--json", *args], obj=Session(registry))
@@ -147,25 +173,16 @@ def doctor(tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) 
     return run
 
 
-@pytest.fixture
-def store(tmp_path: Path, registry: Registry) -> Path:
-    """A populated store in a folder, closed."""
-    config = parse_config({"store": f"edge:{tmp_path / 'store'}", "collection": "docs", "slots": SLOTS})
-    with Collection.open(config, registry=registry) as made:
-        made.populate(DOCUMENTS)
-    return tmp_path / "store"
-
-
+@pytest.mark.parametrize("store", ["edge"], indirect=True)
 def test_doctor_says_what_is_damaged_repairs_it_and_populate_adds_the_rest(
-    doctor: Doctor, store: Path, registry: Registry
+    doctor: Doctor, store: str, tmp_path: Path, registry: Registry
 ) -> None:
     code, checks = doctor("--verify", "--sample", "0")
     assert (code, checks["verify"]["status"]) == (0, "ok")
     assert "300 documents, 300 of them encoded again" in checks["verify"]["found"]
-    shutil.rmtree(next(store.glob("collections/*/shard-*/wal")))
-    config = parse_config({"store": f"edge:{store}", "collection": "docs", "slots": SLOTS})
+    shutil.rmtree(next((tmp_path / "store").glob("collections/*/shard-*/wal")))
     with pytest.raises(StoreDamaged, match="doctor --repair"):
-        Collection.open(config, registry=registry)
+        Collection.open(config_of(store), registry=registry)
     code, checks = doctor()
     assert (code, checks["store"]["status"]) == (1, "fail")
     assert "doctor --repair" in checks["store"]["do"]
@@ -173,24 +190,31 @@ def test_doctor_says_what_is_damaged_repairs_it_and_populate_adds_the_rest(
     assert code == 0, checks
     assert checks["repair"]["found"] == "the collection was rebuilt with 300 of 300 points"
     assert checks["verify"]["status"] == "ok"
-    with Collection.open(config, registry=registry) as collection:
+    with Collection.open(config_of(store), registry=registry) as collection:
         assert collection.populate(DOCUMENTS).unchanged == COUNT
     assert "repair" not in doctor("--repair")[1]
 
 
-def test_doctor_mends_vectors_that_do_not_fit(doctor: Doctor, store: Path, registry: Registry) -> None:
-    config = parse_config({"store": f"edge:{store}", "collection": "docs", "slots": SLOTS})
-    with Collection.open(config, registry=registry) as collection:
-        dense = vector_of(collection, "dense")
-        vectors = [
-            models.PointVectors(id=point_of(collection, name).id, vector={dense: [0.0] * 64}) for name in ("d1", "d2")
-        ]
-        collection.handle.client.update_vectors("docs", vectors)
-    code, checks = doctor("--verify")
+@pytest.mark.parametrize("store", ["edge", "small", "server"], indirect=True)
+def test_doctor_mends_vectors_that_do_not_fit(doctor: Doctor, store: str, registry: Registry) -> None:
+    """Two are zero, one is missing, and one is another document's."""
+    with Collection.open(config_of(store), registry=registry) as collection:
+        dense, words, client = *(vector_of(collection, slot) for slot in ("dense", "words")), collection.handle.client
+        other: Any = point_of(collection, "d9").vector
+        wrong = {"d1": [0.0] * 64, "d2": [0.0] * 64, "d3": other[dense]}
+        client.update_vectors(
+            "docs",
+            [models.PointVectors(id=point_of(collection, name).id, vector={dense: own}) for name, own in wrong.items()],
+        )
+        client.delete_vectors("docs", [words], [point_of(collection, "d4").id])
+    code, checks = doctor("--verify", "--sample", "0")
     assert (code, checks["verify"]["status"]) == (1, "fail")
-    assert "dense: vectors of 2 documents ('d" in checks["verify"]["found"]
+    for fault in ("dense: vectors of 3 documents ('d", "words: vectors of 1 document ('d4')"):
+        assert fault in checks["verify"]["found"]
     assert checks["verify"]["do"] == "diptych doctor --repair"
-    code, checks = doctor("--repair")
+    code, checks = doctor("--repair", "--sample", "0")
     assert (code, checks["verify"]["status"]) == (0, "warn")
-    assert "2 points have new vectors" in checks["verify"]["found"]
-    assert doctor("--verify")[1]["verify"]["status"] == "ok"
+    assert "4 points have new vectors" in checks["verify"]["found"]
+    assert doctor("--verify", "--sample", "0")[1]["verify"]["status"] == "ok"
+    with Collection.open(config_of(store), registry=registry) as collection:
+        assert collection.populate(DOCUMENTS).unchanged == COUNT
