@@ -7,7 +7,7 @@ everything else.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,7 @@ class Collection(CollectionPopulate, Searching):
     @classmethod
     def open(
         cls,
-        source: str | Path | Mapping[str, Any] | Config | QdrantBase,
+        source: str | Path | Mapping[str, Any] | Config | Sequence[str] | QdrantBase,
         name: str | None = None,
         *,
         api_key: str | None = None,
@@ -60,7 +60,7 @@ class Collection(CollectionPopulate, Searching):
 
         Args:
             source: a config, be it the path of its file, a mapping that says the same or a `Config`; a store URL such
-                as `edge:./qdrant`; or a Qdrant client.
+                as `edge:./qdrant`, or a list of those of a cluster's nodes; or a Qdrant client.
             name: of the collection; with a config, instead of the one it names.
             api_key: of the server behind a store URL, never shown; a config names its own.
             registry: where adapters come from; everything installed unless given.

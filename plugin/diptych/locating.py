@@ -63,7 +63,7 @@ def client_of(
     Raises:
         ConfigError: a key is given for something else than a store's URL.
     """
-    if api_key is not None and (config is not None or not isinstance(source, str)):
+    if api_key is not None and (config is not None or not isinstance(source, str | list | tuple)):
         raise ConfigError(
             "api_key goes with a store's URL",
             got="a client, which has its own" if config is None else "a config, which names its own",
@@ -71,6 +71,6 @@ def client_of(
         )
     if config is not None:
         return open_store_of(config, registry=registry, create=create), True
-    if isinstance(source, str):
+    if isinstance(source, str | list | tuple):
         return open_store(source, api_key=api_key, registry=registry, create=create), True
     return source, False

@@ -53,13 +53,24 @@ class Routes(rest.Routes):
         second: how long a second of flushes takes.
         version: how the log is replayed. 1.18 declines a write that names a vector that is gone. 1.19 leaves the vector
             out, unless its name was created since the last flush: then it declines the write, too.
+        store: what it holds, where several nodes serve the same.
 
     `url` is where they are served, `failures` how many writes are refused before one is taken, `requests` what came:
     method, path with query, body. `cluster` is what it says otherwise of its shards, `stumbles` how many searches fail.
     """
 
-    def __init__(self, *, names: bool = True, flush: int = 0, second: float = 1.0, version: str = "1.20.0") -> None:
-        self.store, self.lock, self.failures, self.url = QdrantClient(":memory:"), threading.RLock(), 0, ""
+    def __init__(
+        self,
+        *,
+        names: bool = True,
+        flush: int = 0,
+        second: float = 1.0,
+        version: str = "1.20.0",
+        store: QdrantClient | None = None,
+    ) -> None:
+        self.store, self.lock = store or QdrantClient(":memory:"), threading.RLock()
+        self.failures, self.url, self._held = 0, "", threading.Event()
+        self._held.set()
         self._names, self.requests = names, list[tuple[str, str, Body]]()
         self._flush, self._second, self._version = flush, second, version if names else "1.17.1"
         self._log, self._named_at, self._safe = list[Logged](), dict[str, float](), 0.0
@@ -81,6 +92,7 @@ class Routes(rest.Routes):
 
     def answer(self, method: str, path: str, body: Any, query: Mapping[str, str]) -> Any:
         """The result of a request, which is noted; local mode takes one at a time."""
+        self._held.wait(30)
         with self.lock:
             self.requests.append((method, f"{path}?{urlencode(query)}" if query else path, body or {}))
             if self.failures and method == "PUT":
@@ -92,6 +104,10 @@ class Routes(rest.Routes):
             done = super().answer(method, path, body, query)
             self._note(Logged(time.monotonic(), method, path, body or {}, query))
             return done
+
+    def holds(self, until: threading.Event) -> None:
+        """Answer nothing until the event is set, as a server that was stopped."""
+        self._held = until
 
     def flush(self) -> None:
         """Make all safe that was written so far."""

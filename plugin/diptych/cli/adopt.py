@@ -93,7 +93,7 @@ def _opened(store: str | None, config: Config, session: Session) -> Iterator[Qdr
 
     key = interpolate(config.api_key.get_secret_value(), where="api_key") if config.api_key and not store else None
     client = open_store(
-        store or config.store, api_key=key, timeout=config.timeout, registry=session.registry, create=False
+        store or config.urls, api_key=key, timeout=config.timeout, registry=session.registry, create=False
     )
     try:
         yield client

@@ -97,7 +97,7 @@ def _key(config: Config) -> Iterator[Check]:
     if config.api_key and "${" not in config.api_key.get_secret_value():
         do = "put it into an environment variable and write api_key: ${QDRANT_API_KEY}"
         yield Check("api_key", "warn", "the config file holds the key itself", do)
-    if config.api_key and config.store.startswith("http://") and "localhost" not in config.store:
+    if config.api_key and any(url.startswith("http://") and "localhost" not in url for url in config.urls):
         yield Check("api_key", "warn", "the key goes over an unencrypted connection", "use an https:// URL")
 
 
@@ -137,7 +137,7 @@ def _store(
         except Exception as error:  # whatever it is, a diagnosis goes on and says it
             yield failed("store", error)
             return
-        yield _store_check(config.store, made)
+        yield _store_check(config.urls, made)
         for lack in version_warnings(collection.client, [slot.kind for slot in collection.handle.slots.values()]):
             yield Check("server", "warn", lack, "update the server")
         if documents:
@@ -163,11 +163,12 @@ def _without_making(config: Config, registry: Registry) -> tuple[Collection, boo
         return Collection.open(nowhere, registry=registry, verify=False), False
 
 
-def _store_check(store: str, made: bool) -> Check:
+def _store_check(urls: Iterable[str], made: bool) -> Check:
+    place = ", ".join(map(_place, urls))
     if made:
-        return Check("store", "ok", f"{_place(store)} answers")
+        return Check("store", "ok", f"{place} answers")
     do = "diptych populate SOURCE creates it; if it should exist, check the path"
-    return Check("store", "warn", f"{_place(store)} does not exist yet", do)
+    return Check("store", "warn", f"{place} does not exist yet", do)
 
 
 def _changes(config: Config, metadata: CollectionMetadata) -> Iterator[Check]:

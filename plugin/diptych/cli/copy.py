@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +91,7 @@ def copy(
 class _End:
     """A side as the command line names it: its store, the reference to its key, and a config's collection."""
 
-    url: str
+    url: str | Sequence[str]
     key: str | None = None
     collection: str | None = None
     timeout: int = 60
@@ -108,7 +108,7 @@ class _End:
             return cls(text, key)
         config = session.config(Path(text))
         own = config.api_key.get_secret_value() if config.api_key else None
-        return cls(config.store, key or own, config.collection, config.timeout, config.cluster)
+        return cls(config.urls, key or own, config.collection, config.timeout, config.cluster)
 
     def open(self, session: Session, *, create: bool) -> QdrantBase:
         from diptych.environment import interpolate

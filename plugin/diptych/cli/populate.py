@@ -169,7 +169,7 @@ def _opened(session: Session, path: Path, dry_run: bool) -> Collection:
     from diptych.environment import interpolate
 
     config = session.config(path)
-    scheme, _, rest = interpolate(config.store, where="store").partition(":")
+    scheme, _, rest = interpolate(config.urls[0], where="store").partition(":")
     folder = Path(rest).expanduser()
     if scheme == "edge" and (not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))):
         config = config.model_copy(update={"store": "memory:"})

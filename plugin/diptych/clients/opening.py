@@ -79,8 +79,8 @@ def client(
     wanted = None if config is None else config_at(config, registry)
     made: Any
     if wanted is not None and not _is_placed(location, options):
-        _refuse(options, f"store: {wanted.store}")
-        made = _ours(open_store_of(wanted, registry=registry, classes=_CLASSES), wanted.store)
+        _refuse(options, f"store: {wanted.place}")
+        made = _ours(open_store_of(wanted, registry=registry, classes=_CLASSES), wanted.urls[0])
     elif location is not None and _scheme(location) in _OWN_URLS:
         made = _at_url(location, options)
     else:
@@ -109,7 +109,7 @@ def async_client(
     registry = registry or Registry.default()
     wanted = None if config is None else config_at(config, registry)
     if wanted is not None and not _is_placed(location, options):
-        _refuse(options, f"store: {wanted.store}")
+        _refuse(options, f"store: {wanted.place}")
         made = _later(wanted)
     elif location is not None and _scheme(location) in _OWN_URLS:
         made = _later_at(location, options)
@@ -135,7 +135,7 @@ def _later(config: Config) -> AsyncInferenceClient:
             do="diptych.client(config=...), in asyncio.to_thread",
         )
     key = interpolate(config.api_key.get_secret_value(), where="api_key") if config.api_key else None
-    return _later_at(config.store, {"api_key": key, "timeout": config.timeout})
+    return _later_at(config.urls[0], {"api_key": key, "timeout": config.timeout})
 
 
 def _later_at(url: str, options: ClientOptions) -> AsyncInferenceClient:

@@ -44,12 +44,12 @@ class ClusterConfig(Section):
 def cluster_problems(config: Config) -> Iterator[Problem]:
     """Settings that an embedded store could not honour, and two ways to choose shard keys at once."""
     given = config.cluster.given
-    if config.store.startswith(EMBEDDED):
+    if config.urls[0].startswith(EMBEDDED):
         for key in given:
             yield Problem(
                 ("cluster", key),
                 f"an embedded store is one shard on one machine: it has no {key}",
-                got=f"store: {config.store}",
+                got=f"store: {config.place}",
                 expected="store: http(s)://... or grpc(s)://...",
                 do="leave it out",
             )

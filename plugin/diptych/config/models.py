@@ -254,9 +254,13 @@ class SwapConfig(Section):
 class Config(Section):
     """A whole `diptych.yaml`."""
 
-    store: str = Field("edge:./qdrant", description="edge:PATH, http(s)://..., grpc://..., local:PATH or memory:")
+    store: str | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        "edge:./qdrant",
+        description="edge:PATH, http(s)://..., grpc://..., local:PATH or memory:; or a list of a cluster's nodes.",
+    )
     api_key: SecretStr | None = Field(None, description="Key of the server; write ${QDRANT_API_KEY}.")
     timeout: Positive = Field(60, description="Seconds to wait for the server.")
+    search_timeout: Positive = Field(10, description="Seconds that a search waits for the server.")
     collection: str = Field(min_length=1, description="Name of the collection.")
     slots: dict[str, SlotConfig] = Field(min_length=1, description="Encoders by logical name.")
     search: SearchConfig = Field(default_factory=SearchConfig, description="The search pipeline.")
@@ -273,6 +277,16 @@ class Config(Section):
     def source(self) -> Source:
         """The file this was read from, with the lines of its keys; relative paths started at its folder."""
         return self._source
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The store's URL; those of all nodes where several are named."""
+        return (self.store,) if isinstance(self.store, str) else self.store
+
+    @property
+    def place(self) -> str:
+        """The store as messages name it."""
+        return ", ".join(self.urls)
 
     def digest(self) -> str:
         """A short hash of everything that it says, secrets as they are written; histories keep it."""

@@ -36,7 +36,9 @@ def resolve_paths(config: Config, folder: Path) -> Config:
     )
 
 
-def _store(url: str, folder: Path) -> str:
+def _store(url: str | tuple[str, ...], folder: Path) -> str | tuple[str, ...]:
+    if not isinstance(url, str):
+        return url  # nodes of a server
     scheme, colon, path = url.partition(":")
     return f"{scheme}:{_path(path, folder)}" if path and scheme + colon in EMBEDDED else url
 

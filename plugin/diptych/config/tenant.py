@@ -58,9 +58,9 @@ def tenant_problems(config: Config) -> Iterator[Problem]:
     place = ("tenant", "shard_keys")
     if not tenant.required:
         yield Problem(place, "a document without a tenant would have no shard key", do="set tenant.required: true")
-    if config.store.startswith(EMBEDDED):
+    if config.urls[0].startswith(EMBEDDED):
         what = "an embedded store is one shard on one machine: it has no shard keys"
-        yield Problem(place, what, got=f"store: {config.store}", expected="store: http(s)://... or grpc(s)://...")
+        yield Problem(place, what, got=f"store: {config.place}", expected="store: http(s)://... or grpc(s)://...")
     if cluster.shard_key is not None or cluster.shard_by not in (None, tenant.field):
         given = "shard_key" if cluster.shard_key is not None else "shard_by"
         yield Problem(("cluster", given), "the tenant's field gives the shard keys", do="leave it out")

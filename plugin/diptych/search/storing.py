@@ -10,31 +10,35 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 
 from diptych.errors import CollectionNotFound, DiptychError, SearchError, StoreError, StoreUnavailable
 from diptych.stores.answers import falters, gave_no_answer, refuses_key, told
+from diptych.stores.nodes import deadline, seconds_left
+from diptych.stores.server import SEARCH_TIMEOUT
 from diptych.view import View
 
 T = TypeVar("T")
 _NOT_THE_REQUEST = {401, 403, 408, 425, 429}  # who asks, or when
 
-
-PAUSES = (0.1, 0.2, 0.4, 0.8)  # seconds before further tries; a cluster notices meanwhile that a node is gone
+PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds before further tries; a cluster notices meanwhile that a node is gone
 
 
 def ask(handle: View, call: Callable[[], T]) -> T:
-    """What the store answers to `call`, which only reads; a server that falters is asked again.
+    """What the store answers to `call`, which only reads; a server that falters is asked again until the deadline.
+
+    The deadline is the config's `search_timeout`. A client that the program made itself keeps its own timeout.
 
     Raises:
         SearchError: what is asked cannot be answered.
         CollectionNotFound, StoreUnavailable, StoreError: the collection or the store is at fault.
     """
-    for pause in (*PAUSES, None):
-        try:
-            return call()
-        except DiptychError:
-            raise
-        except Exception as error:
-            if pause is None or not falters(error):
-                raise _failure(handle, error) from error
-        time.sleep(pause)
+    with deadline(getattr(handle.client, "search_timeout", SEARCH_TIMEOUT)):
+        for pause in (*PAUSES, None):
+            try:
+                return call()
+            except DiptychError:
+                raise
+            except Exception as error:
+                if pause is None or pause > seconds_left() or not falters(error):
+                    raise _failure(handle, error) from error
+            time.sleep(pause)
     raise AssertionError("the last try returns or raises")
 
 

@@ -229,7 +229,7 @@ def single(collection: Collection, slot: str | None) -> Pipeline | None:
 def _opened(config: Config, before: Sequence[Collection], registry: Registry, create: bool) -> Collection:
     for other in before:
         own: Any = other.handle.config
-        if config.store.startswith(_WITHIN) and own is not None and own.store == config.store:
+        if config.urls[0].startswith(_WITHIN) and own is not None and own.store == config.store:
             return Collection(CollectionHandle(other.client, config.collection, config, registry))
     return Collection.open(config, registry=registry, create=create)
 

@@ -5,6 +5,7 @@
 | `edge:PATH` | Qdrant Edge, the engine inside this process or in the one that opened the path first |
 | `edge:PATH?mode=ro` | Qdrant Edge over a copy: the folder is only read, and needs no lock |
 | `http(s)://HOST:PORT`, `grpc(s)://HOST:PORT` | a Qdrant server or cluster |
+| a list of such URLs | the nodes of one cluster; calls go to the next one where one does not answer |
 | `memory:` | qdrant-client's local mode: for tests and parity checks, gone when the process ends |
 | `local:PATH` | a folder of qdrant-client's local mode, to be adopted or copied |
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from diptych.config.tenant import placement
 from diptych.environment import interpolate
 from diptych.errors import CollectionNotFound, ConfigError, StoreUnavailable, StoreURLError
 from diptych.stores.answers import refuses_key, told
+from diptych.stores.versions import server_version
 from diptych.types import is_unicode
 
 if TYPE_CHECKING:
@@ -46,10 +48,11 @@ class Classes:
 
 
 def open_store(
-    url: str,
+    url: str | Sequence[str],
     *,
     api_key: str | None = None,
     timeout: int = 60,
+    search_timeout: int = 10,
     base: Path | None = None,
     registry: Registry | None = None,
     create: bool = True,
@@ -59,9 +62,10 @@ def open_store(
     """The store behind `url`; a plugin's `diptych_open_store` is asked first.
 
     Args:
-        url: see the table above; `${NAME}` is filled in from the environment.
+        url: see the table above, a list for several nodes; `${NAME}` is filled in from the environment.
         api_key: key of a server, never shown.
         timeout: seconds to wait for a server.
+        search_timeout: seconds that a search waits for it.
         base: folder that a relative `edge:` path starts from; the working folder unless given.
         registry: whose plugins are asked.
         create: whether an `edge:` folder that is not there is made.
@@ -75,8 +79,11 @@ def open_store(
         StoreUnavailable: the server does not answer, or refuses the key.
         CollectionNotFound, StoreError: no store is in the `edge:` folder, and `create` is false.
     """
-    url = interpolate(url, where="store")
-    _require_possible(url)
+    urls = [interpolate(one, where="store") for one in ([url] if isinstance(url, str) else url)]
+    for one in urls:
+        _require_possible(one)
+    _require_one_server(urls)
+    url = urls[0]
     scheme, _, rest = url.partition(":")
     own = registry.hook.diptych_open_store(url=url) if registry is not None else None
     if cluster is not None and cluster.given and (own is not None or scheme not in _SERVERS):
@@ -90,7 +97,7 @@ def open_store(
     if scheme == "edge" and rest:
         return _edge(Path(base or ".") / Path(rest).expanduser(), create, classes)
     if scheme in _SERVERS and urlsplit(url).hostname:
-        return _reachable(_server(url, api_key, timeout, cluster, classes), url)
+        return _reachable(_server(urls, api_key, (timeout, search_timeout), cluster, classes), ", ".join(urls))
     raise _no_store(_without_secrets(url))
 
 
@@ -103,6 +110,19 @@ def _require_possible(url: str) -> None:
         possible = False
     if not possible:
         raise _no_store(f"{url.partition(':')[0][:40]}: and what cannot be an address or a path")
+
+
+def _require_one_server(urls: Sequence[str]) -> None:
+    """Raise StoreURLError unless it is one URL, or several of servers that speak the same protocol."""
+    schemes = {urlsplit(one).scheme for one in urls}
+    if len(urls) == 1 or (len(schemes) == 1 and schemes <= _SERVERS.keys()):
+        return
+    got = ", ".join(map(_without_secrets, urls)) or "an empty list"
+    raise StoreURLError(
+        "a list of URLs names the nodes of one cluster",
+        got=got,
+        expected="http(s)://HOST:PORT for each, or grpc(s)://HOST:PORT for each",
+    )
 
 
 def _no_store(got: str) -> StoreURLError:
@@ -119,9 +139,10 @@ def open_store_of(
         ConfigError, StoreError, CollectionNotFound: as `open_store`.
     """
     return open_store(
-        config.store,
+        config.urls,
         api_key=interpolate(config.api_key.get_secret_value(), where="api_key") if config.api_key else None,
         timeout=config.timeout,
+        search_timeout=config.search_timeout,
         registry=registry,
         create=create,
         cluster=placement(config),
@@ -183,16 +204,22 @@ def _lacks_store(path: Path) -> str:
 
 
 def _server(
-    url: str, api_key: str | None, timeout: int, cluster: ClusterConfig | None, classes: Classes | None
+    urls: Sequence[str],
+    api_key: str | None,
+    seconds: tuple[int, int],
+    cluster: ClusterConfig | None,
+    classes: Classes | None,
 ) -> QdrantBase:
     from diptych.stores.cluster import ClusterClient
     from diptych.stores.server import ServerClient
 
-    _refuse_secrets(url)
-    place = place_of(url)
+    for url in urls:
+        _refuse_secrets(url)
+    place, *others = map(place_of, urls)
+    options = {"api_key": api_key, "timeout": seconds[0], "search_timeout": seconds[1], "others": others, **place}
     if cluster is None or not cluster.given:
-        return (classes.server if classes else ServerClient)(api_key=api_key, timeout=timeout, **place)
-    return (classes.cluster if classes else ClusterClient)(cluster, api_key=api_key, timeout=timeout, **place)
+        return (classes.server if classes else ServerClient)(**options)
+    return (classes.cluster if classes else ClusterClient)(cluster, **options)
 
 
 def _http(url: str) -> dict[str, Any]:
@@ -219,13 +246,13 @@ def _no_cluster(url: str, cluster: ClusterConfig) -> ConfigError:
     )
 
 
-def _reachable(client: QdrantBase, url: str) -> QdrantBase:
+def _reachable(client: QdrantBase, place: str) -> QdrantBase:
     """The client, once the server has answered."""
     try:
         client.get_collections()
     except Exception as error:
         client.close()
-        place, got = _without_secrets(url), told(error)
+        got = told(error)
         if refuses_key(error):
             do = "check api_key: it may be missing, of another server, or not allowed to list collections"
             raise StoreUnavailable("the Qdrant server refuses the key", where=place, got=got, do=do) from error
@@ -235,6 +262,7 @@ def _reachable(client: QdrantBase, url: str) -> QdrantBase:
             got=got,
             do="check that it runs, its URL and api_key; or use an embedded store: edge:./qdrant",
         ) from error
+    server_version(client)  # kept, for what it lacks
     return client
 
 

@@ -49,6 +49,18 @@ def gave_no_answer(error: BaseException) -> bool:
     return _grpc_code(error) in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
 
 
+def connection_broke(error: BaseException) -> bool:
+    """Whether a connection was lost during the call, which may or may not have reached the server."""
+    broken = httpx.ReadError | httpx.WriteError | httpx.CloseError | httpx.RemoteProtocolError
+    return isinstance(error, ResponseHandlingException) and isinstance(error.source, broken)
+
+
+def was_not_sent(error: BaseException) -> bool:
+    """Whether there was no connection over which anything could have been sent."""
+    source = error.source if isinstance(error, ResponseHandlingException) else None
+    return isinstance(source, httpx.ConnectError | httpx.ConnectTimeout)
+
+
 def too_old(error: BaseException) -> bool:
     """Whether a call to create or delete a vector's name failed because the server does not know such calls."""
     if isinstance(error, UnexpectedResponse):  # a collection that is not there is said in words, a route is not

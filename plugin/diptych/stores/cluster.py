@@ -147,7 +147,7 @@ def _selecting(method: str, argument: str) -> Callable[..., models.UpdateResult]
 
 
 def _reading(method: str) -> Callable[..., Any]:
-    plain = getattr(QdrantClient, method)
+    plain = getattr(ServerClient, method)
     takes = inspect.signature(plain).parameters
 
     def call(self: ClusterClient, *args: Any, **options: Any) -> Any:

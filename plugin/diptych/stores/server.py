@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from qdrant_client import QdrantClient, grpc, models
+from qdrant_client.client_base import QdrantBase
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
+from diptych.stores.nodes import Nodes
 from diptych.stores.wire import JsonPoints, add_point_vectors, add_points, is_columnar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+SEARCH_TIMEOUT = 10  # seconds
+READING = (
+    "query_points", "query_points_groups", "query_batch_points", "scroll", "retrieve", "count", "facet",
+    "search_matrix_pairs", "search_matrix_offsets", "collection_exists", "get_collection", "get_collections",
+    "get_aliases", "get_collection_aliases", "collection_cluster_info", "list_shard_keys", "info",
+)  # fmt: skip
 
 
 class ServerClient(QdrantClient):
@@ -19,12 +31,39 @@ class ServerClient(QdrantClient):
     Args:
         grpc: whether to speak gRPC rather than HTTP.
         timeout: seconds to wait for an answer.
+        search_timeout: seconds that a search may wait for its answers; `deadline` makes them hold.
+        others: where further nodes of the server are, for when one does not answer; as in `options`.
         options: of `QdrantClient`: url, host, port, api_key and so on.
     """
 
-    def __init__(self, *, grpc: bool, timeout: int, **options: Any) -> None:
-        super().__init__(prefer_grpc=grpc, timeout=timeout, check_compatibility=False, **options)
-        self._speaks_grpc, self._seconds = grpc, timeout
+    def __init__(
+        self,
+        *,
+        grpc: bool,
+        timeout: int,
+        search_timeout: int = SEARCH_TIMEOUT,
+        others: Sequence[dict[str, Any]] = (),
+        **options: Any,
+    ) -> None:
+        self._speaks_grpc, self._seconds, self.search_timeout = grpc, timeout, search_timeout
+        own = {"prefer_grpc": grpc, "timeout": timeout, **options}
+        further = [{key: value for key, value in place.items() if key != "grpc"} for place in others]
+        self._nodes = Nodes([own, *({**own, **place} for place in further)])
+        super().__init__(**own, check_compatibility=False, verify=False)
+
+    @property
+    def _client(self) -> QdrantBase:
+        """The node that is asked now."""
+        return self._nodes.current
+
+    @_client.setter
+    def _client(self, made: QdrantBase) -> None:
+        made.close()  # qdrant-client's own, which knows one node
+
+    def close(self, grpc_grace: float | None = None, **options: Any) -> None:
+        """Close the connections to all nodes."""
+        if "_nodes" in self.__dict__:  # else it could not be made
+            self._nodes.close(grpc_grace=grpc_grace, **options)
 
     def upsert(  # type: ignore[override]  # what is not named here goes through as it is
         self,
@@ -82,3 +121,21 @@ def _grpc_routing(ordering: Any, shard_key: Any) -> dict[str, Any]:
         "ordering": ordering and RestToGrpc.convert_write_ordering(ordering),
         "shard_key_selector": None if shard_key is None else RestToGrpc.convert_shard_key_selector(shard_key),
     }
+
+
+def _at_a_node(method: str) -> Callable[..., Any]:
+    """The client's method, which goes on at the next node where one does not answer."""
+    plain = getattr(ServerClient, method)
+
+    @functools.wraps(plain)
+    def call(self: ServerClient, *args: Any, **options: Any) -> Any:
+        run = self._nodes.read if method in READING else self._nodes.write
+        return run(lambda: plain(self, *args, **options))
+
+    return call
+
+
+_OWN = {"close", "migrate", "recreate_collection", "upload_collection", "upload_points"}  # not one call of a node
+for _method, _function in inspect.getmembers(QdrantBase, inspect.isfunction):
+    if not _method.startswith("_") and _method not in _OWN:
+        setattr(ServerClient, _method, _at_a_node(_method))

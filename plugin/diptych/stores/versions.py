@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from qdrant_client import QdrantClient
 
@@ -46,13 +47,20 @@ FEATURES = (
 )
 
 
+_KNOWN: WeakKeyDictionary[QdrantBase, tuple[int, ...]] = WeakKeyDictionary()
+
+
 def server_version(client: QdrantBase) -> tuple[int, ...] | None:
-    """What the server says its version is, `(1, 18, 3)`; None where it cannot be told."""
+    """What the server said its version was, `(1, 18, 3)`, when the client asked first; None where it cannot be told."""
+    if (known := _KNOWN.get(client)) is not None:
+        return known
     try:
         found = re.match(r"\d+(\.\d+)*", client.info().version)
     except Exception:  # an embedded store has no such call, a proxy may not pass it on
         return None
-    return tuple(int(number) for number in found[0].split(".")) if found else None
+    if found is None:
+        return None
+    return _KNOWN.setdefault(client, tuple(int(number) for number in found[0].split(".")))
 
 
 def version_warnings(client: QdrantBase, kinds: Iterable[Kind]) -> list[str]:

@@ -1,0 +1,124 @@
+"""The nodes of a server, each known by a URL: a call goes on at the next one where a node fails to answer.
+
+Within a `deadline` no call waits longer than that allows, at whatever node, over HTTP and gRPC.
+"""
+
+from __future__ import annotations
+
+import math
+import ssl
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import httpx
+from qdrant_client.qdrant_remote import QdrantRemote
+
+from diptych.stores.answers import connection_broke, falters, gave_no_answer, was_not_sent
+
+T = TypeVar("T")
+LEAST = 0.05  # seconds that a call has at least
+EXPIRY = 4.0  # seconds that an unused connection is kept; a server closes it after 5
+_DUE: ContextVar[float] = ContextVar("due", default=math.inf)
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Within the block, calls of a server end after so many seconds; an earlier deadline around it holds, too."""
+    token = _DUE.set(min(_DUE.get(), time.monotonic() + seconds))
+    try:
+        yield
+    finally:
+        _DUE.reset(token)
+
+
+def seconds_left(most: float = math.inf) -> float:
+    """Seconds until the deadline, and no more than `most`."""
+    return max(min(most, _DUE.get() - time.monotonic()), LEAST)
+
+
+class Node(QdrantRemote):
+    """One node's connections, which are kept and used again, and whose calls keep to the deadline.
+
+    For an address of this machine qdrant-client would make a connection for each call. Its pool then closes every
+    connection that it finds unused, at times one that another thread has just been given: "Bad file descriptor".
+    """
+
+    def __init__(self, **options: Any) -> None:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=EXPIRY)
+        super().__init__(limits=limits, check_compatibility=False, **options)
+        self.openapi_client.client.add_middleware(_within_deadline)
+
+    @property
+    def _timeout(self) -> float:
+        """What calls over gRPC are given."""
+        return seconds_left(self._most)
+
+    @_timeout.setter
+    def _timeout(self, seconds: float) -> None:
+        self._most = seconds
+
+
+class Nodes:
+    """The nodes, and the one that is asked now: by every thread, until it fails to answer.
+
+    Args:
+        places: the options of `QdrantRemote` for each.
+    """
+
+    def __init__(self, places: Sequence[dict[str, Any]]) -> None:
+        plain = all(str(place.get("url", "")).startswith("http:") or place.get("https") is False for place in places)
+        # Certificates take 50 ms to load.
+        verify: bool | ssl.SSLContext = False if plain else httpx.create_ssl_context()
+        self._all = [Node(verify=verify, **place) for place in places]
+        self.current = self._all[0]
+
+    def read(self, call: Callable[[], T]) -> T:
+        """What `call` answers, which only reads: at the next node where one fails, each of them asked once.
+
+        A connection that broke may have been closed while nothing was sent: then a single node is asked again.
+        """
+        tries = max(2, len(self._all))
+        for left in range(tries, 0, -1):
+            node, alone = self.current, len(self._all) == 1
+            try:
+                with deadline(seconds_left() / (1 if alone else left)):
+                    return call()
+            except Exception as error:
+                elsewhere = not alone and (gave_no_answer(error) or falters(error))
+                if left == 1 or not (elsewhere or connection_broke(error)):
+                    raise
+                self._leave(node)
+        raise AssertionError("the last try returns or raises")
+
+    def write(self, call: Callable[[], T]) -> T:
+        """What `call` answers, which may write: at the next node only where nothing can have been sent."""
+        for left in range(len(self._all), 0, -1):
+            node = self.current
+            try:
+                return call()
+            except Exception as error:
+                if gave_no_answer(error):
+                    self._leave(node)  # whoever tries again, tries the next
+                if left == 1 or not was_not_sent(error):
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+    def close(self, **options: Any) -> None:
+        """Close all connections."""
+        for node in self._all:
+            node.close(**options)
+
+    def _leave(self, node: Node) -> None:
+        if self.current is node:  # else another thread was faster
+            self.current = self._all[(self._all.index(node) + 1) % len(self._all)]
+
+
+def _within_deadline(request: httpx.Request, send: Callable[[httpx.Request], httpx.Response]) -> httpx.Response:
+    given = request.extensions.get("timeout") or {}
+    bounds = {step: seconds_left(math.inf if most is None else most) for step, most in given.items()}
+    finite = {step: None if math.isinf(most) else most for step, most in bounds.items()}
+    request.extensions = {**request.extensions, "timeout": finite}
+    return send(request)
