@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from types import FrameType
 
@@ -28,7 +28,7 @@ SHOW_CURSOR = b"\r\x1b[?25h\x1b[K"  # a progress bar hides it, and clears its li
 IMPORTING = "<frozen importlib"
 
 _state = {"first": False, "said": False}
-_hints: list[str] = []
+_hints: list[Callable[[], str]] = []
 
 
 def install() -> None:
@@ -49,17 +49,18 @@ def install_for_command() -> None:
 
 
 @contextlib.contextmanager
-def resumable(hint: str) -> Iterator[None]:
-    """Within the block, an interrupt also prints the hint."""
-    _hints.append(hint)
+def resumable(hint: str | Callable[[], str]) -> Iterator[None]:
+    """Within the block, an interrupt also prints the hint; one that depends on what was done is asked for then."""
+    told = (lambda: hint) if isinstance(hint, str) else hint
+    _hints.append(told)
     try:
         yield
     except KeyboardInterrupt:
         if not _state["said"]:
-            sys.stderr.write(f"{hint}\n")
+            sys.stderr.write(f"{told()}\n")
         raise
     finally:
-        _hints.remove(hint)
+        _hints.remove(told)
 
 
 @contextlib.contextmanager
@@ -107,7 +108,7 @@ def _leave_later() -> None:
 
 def _leave() -> None:
     """End the process now. Written past Python's buffers, whose locks another thread may hold."""
-    lines = [] if _state["said"] else [*_hints, "interrupted"]
+    lines = [] if _state["said"] else [*(hint() for hint in _hints), "interrupted"]
     text = "".join(f"{line}\n" for line in lines).encode()
     with contextlib.suppress(OSError):
         os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + text)

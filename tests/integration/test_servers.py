@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from qdrant_client import models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from diptych import Collection
+from diptych.adopt import adopt
 from diptych.config import Config
-from diptych.copying import export_collection, import_collection
+from diptych.config.models import SlotConfig
+from diptych.copying import copy_collection, export_collection, import_collection
 from diptych.errors import PopulateError, SearchError, StoreError, StoreUnavailable
 from diptych.handle import CollectionHandle
 from diptych.populate import populate
 from diptych.registry import Registry
 from diptych.search import Diversify, Retrieve, storing
 from diptych.search.storing import ask
-from diptych.stores import open_store
+from diptych.stores import open_store, vector_names
 from diptych.stores.answers import is_conflict, refuses_key, told
 from diptych.stores.server import ServerClient
+from diptych.stores.vector_names import drop_retired, existing
 from diptych.stores.versions import server_version, version_warnings
+from diptych.swap import ApplyOptions
+from diptych.testing.fakes import FakeDenseEncoder
 from faulty_server import faulty_server, hang, send
 
 SLOTS = {"dense": {"adapter": "fake-dense", "dimension": 8}}
@@ -107,6 +115,56 @@ def test_several_populates_may_begin_at_once_on_a_new_collection(
     for thread in threads:
         thread.join()
     assert [report.new for report in reports] == [4, 4, 4]
+
+
+def test_an_unnamed_vector_that_nothing_needs_is_kept_and_a_copy_goes_without_it(
+    small_server: Callable[..., Any], fakes: Registry
+) -> None:
+    client, encoder = open_store(small_server().url), FakeDenseEncoder(dimension=8)
+    client.create_collection("c", vectors_config=models.VectorParams(size=8, distance=models.Distance.COSINE))
+    texts = [f"words of number {n}" for n in range(12)]
+    vectors = encoder.encode_document(texts).tolist()
+    points = [models.PointStruct(id=n, vector=vectors[n], payload={"text": text}) for n, text in enumerate(texts)]
+    client.upsert("c", points)
+    adopt(client, "c", config("memory:"), vectors={"dense": ""}, registry=fakes)
+    wanted = config("memory:").model_copy(update={"slots": {"dense": SlotConfig(**SLOTS["dense"], seed=1)}})
+    collection = Collection.stored(client, "c", registry=fakes)
+    collection.apply(wanted, ApplyOptions(gate=False))
+    (sentence,) = collection.finish().warnings
+    assert sentence == (
+        "the unnamed vector stays, 0.000 MB of numbers that are neither written nor searched: a Qdrant server has no "
+        "call that drops it. diptych copy makes a collection without it"
+    )
+    assert existing(client, "c") == {"", "dense.2"}
+    assert copy_collection(client, "c", client, "copy").points == 12
+    assert existing(client, "copy") == {"dense.2"}
+    assert copy_collection(client, "c", client, "copy").copied == 0
+    found = Collection.open(client, "copy", registry=fakes).search(texts[3], limit=1)
+    assert found[0].document.text == texts[3]
+
+
+def test_in_a_cluster_the_command_populate_drops_what_is_retired_once_its_shards_were_at_rest(
+    small_server: Callable[..., Any], fakes: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = small_server()
+    server.cluster = {"remote_shards": [{"shard_id": 0, "peer_id": 2, "state": "Active"}]}
+    monkeypatch.setattr(vector_names, "LEAST", 0.1)
+    collection = Collection.open(config(server.url), registry=fakes)
+    collection.populate(DOCUMENTS)
+    slots = {"dense": SlotConfig(**SLOTS["dense"], seed=1)}
+    collection.apply(config(server.url).model_copy(update={"slots": slots}), ApplyOptions(gate=False))
+    assert collection.finish(later=True).retired == ("dense.1",)
+    drop = partial(drop_retired, collection.client, "c", collection.handle.read)
+    time.sleep(vector_names.FLUSHES * vector_names.LEAST)
+    assert drop() == ()
+    assert existing(collection.client, "c") == {"dense.1", "dense.2"}
+    server.cluster["remote_shards"][0]["state"] = "Partial"
+    monkeypatch.setattr(vector_names, "PATIENCE", 0.1)
+    assert drop(watch=True) == ()
+    assert existing(collection.client, "c") == {"dense.1", "dense.2"}
+    server.cluster["remote_shards"][0]["state"] = "Active"
+    assert drop(watch=True) == ()
+    assert existing(collection.client, "c") == {"dense.2"}
 
 
 @pytest.mark.parametrize(

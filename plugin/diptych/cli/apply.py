@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,6 +31,7 @@ SHOWN = 5  # points without vector that are named
 RESUME = (
     "nothing is lost and the collection answers as before; to continue: diptych apply; to give up: diptych rollback"
 )
+CUT_OVER = "the new encoders answer already; old vectors are dropped by the next diptych finish, apply or populate"
 
 
 def apply(
@@ -107,9 +108,20 @@ def apply(
         wanted = unjudged(wanted)
     with waiting("opening the collection"):
         stored = session.stored(config, None, None)
-    with interrupts.resumable(RESUME), stored as opened, _documents(opened, source) as documents:
+    with interrupts.resumable(_hint(stored)), stored as opened, _documents(opened, source) as documents:
         report = _apply(opened, wanted, dataclasses.replace(options, documents=documents), as_json)
     write_json(dataclasses.asdict(report)) if as_json else _show(report)
+
+
+def _hint(opened: Collection) -> Callable[[], str]:
+    """What an interrupt leaves behind, by whether this apply has cut over when it comes."""
+    before = opened.handle.metadata
+
+    def hint() -> str:
+        now = opened.handle.metadata
+        return RESUME if before is None or now is None or now.live == before.live else CUT_OVER
+
+    return hint
 
 
 def _apply(opened: Collection, config: Config, options: ApplyOptions, as_json: bool) -> ApplyReport:

@@ -26,6 +26,7 @@ from diptych.cli.output import printable, stderr, stdout, write_json
 from diptych.cli.progress import Bars
 from diptych.cli.running import SET_ASIDE
 from diptych.cli.session import Session
+from diptych.cli.swapping import RETIRED
 from diptych.errors import PopulateError
 
 if TYPE_CHECKING:
@@ -133,7 +134,20 @@ def populate(
             engine=chosen,
             tenant=tenant,
         )
+        if not dry_run:
+            result = _without_retired(collection, result)
     show_report(result, as_json=as_json)
+
+
+def _without_retired(collection: Collection, report: PopulateReport) -> PopulateReport:
+    """The report, once vectors are dropped that populate itself could not drop: of a cluster, whose shards may move."""
+    from diptych.stores.vector_names import drop_retired
+
+    if not collection.handle.exists:
+        return report
+    with interrupts.resumable(RETIRED):
+        failures = drop_retired(collection.client, collection.name, collection.handle.read, watch=True)
+    return dataclasses.replace(report, warnings=(*report.warnings, *failures))
 
 
 def show_report(report: PopulateReport, *, as_json: bool) -> None:

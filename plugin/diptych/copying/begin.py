@@ -14,8 +14,10 @@ from diptych.creation import now, who
 from diptych.errors import CopyError
 from diptych.keeping import read_metadata
 from diptych.metadata import KEY
+from diptych.stores.vector_names import existing, orphans
 
 if TYPE_CHECKING:
+    from diptych.metadata import CollectionMetadata
     from diptych.registry import Registry
 
 
@@ -27,6 +29,7 @@ class Begun:
     info: models.CollectionInfo
     indexes: dict[str, Any]
     resumed: bool
+    extra: layout.Extra
 
 
 def begin(source: Side, target: Side, registry: Registry | None, extra: layout.Extra = layout.NO_EXTRA) -> Begun:
@@ -40,12 +43,24 @@ def begin(source: Side, target: Side, registry: Registry | None, extra: layout.E
     metadata = read_metadata(source.client, source.name)  # raises for a source that is not there or itself unfinished
     info = source.info()
     require_coherent(source, info)
+    extra = _without_orphans(source, target, metadata, extra)
     indexes = layout.indexes_of(source, info, metadata, registry)
     if target.exists():
-        return Begun(_found(source, target, info, extra), info, indexes, True)
+        return Begun(_found(source, target, info, extra), info, indexes, True, extra)
     record = CopyRecord(store=source.place, collection=source.name, began=now(), by=who())
     layout.create(source, target, info, record.payload(), extra)
-    return Begun(record, info, indexes, False)
+    return Begun(record, info, indexes, False, extra)
+
+
+def _without_orphans(
+    source: Side, target: Side, metadata: CollectionMetadata | None, extra: layout.Extra
+) -> layout.Extra:
+    """What the target gets beside, and leaves out: vectors that diptych made or adopted and that no state needs."""
+    found = orphans(source.client, source.name, metadata) if metadata else {}
+    idle = [vector for vector, kind in found.items() if kind != "text_index"]
+    if idle:
+        source.vectors = target.vectors = sorted(existing(source.client, source.name).difference(idle))
+    return {**dict.fromkeys(idle), **extra}
 
 
 def require_coherent(source: Side, info: models.CollectionInfo) -> None:

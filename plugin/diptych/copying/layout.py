@@ -155,7 +155,8 @@ def _dense(params: models.CollectionParams, extra: Extra) -> Any:
     more = {name: own for name, own in extra.items() if isinstance(own, models.VectorParams)}
     found: Any = params.vectors or {}
     if isinstance(found, models.VectorParams):
-        return {"": found, **more} if more else found
+        alone = not more and "" not in extra
+        return found if alone else {**({} if "" in extra else {"": found}), **more}
     return {**{name: own for name, own in found.items() if name not in extra}, **more}
 
 

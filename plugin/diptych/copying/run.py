@@ -65,6 +65,7 @@ def copy_collection(
         registry: where adapters come from; asked only for text indexes of a source in local mode.
         places: how records and messages name the two stores; asked from the clients unless given.
         extra: named vectors that the target gets beside the source's, empty; None leaves one out that no point has.
+            Vectors that diptych knows and that nothing needs any more are left out in any case.
         base: remembers what the source was in the last pass; see `late`.
 
     Raises:
@@ -75,7 +76,7 @@ def copy_collection(
     here = Side(source, name, place=places[0], retries=retries)
     there = Side(target, target_name or name, place=places[1], retries=retries)
     begun, watcher = begin(here, there, registry, extra), progress or Unwatched()
-    run = _Copy(here, there, begun, extra, batch=batch, rate=rate, passes=passes, progress=watcher, base=base)
+    run = _Copy(here, there, begun, batch=batch, rate=rate, passes=passes, progress=watcher, base=base)
     return run.run(verify=verify, overwrite=overwrite)
 
 
@@ -87,7 +88,6 @@ class _Copy:
         source: Side,
         target: Side,
         begun: Begun,
-        extra: layout.Extra,
         *,
         batch: int,
         rate: float | None,
@@ -95,7 +95,7 @@ class _Copy:
         progress: Progress,
         base: Base | None,
     ) -> None:
-        self._source, self._target, self._begun, self._extra = source, target, begun, extra
+        self._source, self._target, self._begun, self._extra = source, target, begun, begun.extra
         self._batch, self._limit, self._progress, self._base = batch, passes, progress, base
         self._pace = Pace(rate)
         self._started = time.perf_counter()

@@ -35,6 +35,7 @@ class Side:
         self, client: QdrantBase, name: str, *, place: str = "", retries: int = 5, first_pause: float = FIRST_PAUSE
     ) -> None:
         self.client, self.name, self.place = client, name, place or place_of(client)
+        self.vectors: bool | list[str] = True  # that are read of a whole point
         self._retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(may_pass),
             stop=tenacity.stop_after_attempt(retries + 1),
@@ -84,7 +85,7 @@ class Side:
 
     def points(self, ids: Sequence[PointId], *, whole: bool = True) -> dict[PointId, models.Record]:
         """Those of `ids` that exist; without payload and vectors unless `whole`."""
-        read = partial(self.client.retrieve, self.name, ids, with_payload=whole, with_vectors=whole)
+        read = partial(self.client.retrieve, self.name, ids, with_payload=whole, with_vectors=whole and self.vectors)
         return {plain_id(record.id): record for record in self.call("read from", read)}
 
     def write(self, points: Sequence[models.PointStruct]) -> None:
@@ -103,7 +104,8 @@ class Side:
         self.call("write to", lambda: self.client.update_collection(self.name, metadata=metadata))
 
     def _page(self, size: int, start: PointId | None, *, whole: bool) -> tuple[list[models.Record], Any]:
-        return self.client.scroll(self.name, limit=size, offset=start, with_payload=whole, with_vectors=whole)
+        vectors = whole and self.vectors
+        return self.client.scroll(self.name, limit=size, offset=start, with_payload=whole, with_vectors=vectors)
 
     def call(self, verb: str, act: Callable[[], T]) -> T:
         """What `act` gives, tried again while the store falters; `verb` says in errors what was tried.

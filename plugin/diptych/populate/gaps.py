@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from qdrant_client import models
 
 from diptych.handle import CollectionHandle
+from diptych.metadata import Generation
 from diptych.populate.store import PointId, Store, plain_id
-from diptych.stores.vector_names import lacking
 
 
 class Gaps:
@@ -30,3 +30,11 @@ class Gaps:
         here = models.HasIdCondition(has_id=list(points))
         found = self._store.scrolled(models.Filter(must=[here], should=self._filters), ["id"])
         return {plain_id(record.id) for record in found}
+
+
+def lacking(generation: Generation) -> models.Filter:
+    """Finds the points that do not have the generation's vector, or not that of its first stage."""
+    if generation.kind == "text_index":
+        return models.Filter(must=[models.IsEmptyCondition(is_empty=models.PayloadField(key=generation.vector))])
+    without = [models.Filter(must_not=[models.HasVectorCondition(has_vector=name)]) for name in generation.vectors]
+    return without[0] if len(without) == 1 else models.Filter(should=without)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import QdrantClient, models
 
 from diptych.keeping import raw_metadata
-from diptych.metadata import RETIRED, CollectionMetadata, Generation, Record
+from diptych.metadata import RETIRED, CollectionMetadata, Record
 from diptych.phases import phase
 from diptych.protocols import Kind
 from diptych.stores.answers import gave_no_answer, told, too_old
@@ -84,7 +84,7 @@ class Dropped:
         if "" in self.kept:
             found.append(
                 f"the unnamed vector stays, {self.unnamed / 1e6:,.3f} MB of numbers that are neither written nor "
-                "searched: a Qdrant server has no call that drops it"
+                "searched: a Qdrant server has no call that drops it. diptych copy makes a collection without it"
             )
         return tuple(found)
 
@@ -154,7 +154,8 @@ def drop_orphans(
     done = _drop_all(client, name, at_once)
     if not later:
         return done
-    kept = sorted(later if not _can_drop(client) else later.keys() & {""})  # servers have no call for an empty name
+    drops = (server_version(client) or DROPS) >= DROPS
+    kept = sorted(later.keys() & {""} if drops else later)  # servers have no call for an empty name
     later = {v: kind for v, kind in later.items() if v not in kept}
     waited = Wait(client, name, wait, stopped or threading.Event()).over(later) if later else Dropped()
     gone = _drop_all(client, name, {v: kind for v, kind in later.items() if v in waited.dropped})
@@ -167,13 +168,21 @@ def drop_orphans(
     )
 
 
-def drop_retired(client: QdrantBase, name: str, read: Callable[[], CollectionMetadata]) -> tuple[str, ...]:
-    """Drop what an earlier finish or apply has retired on a server, where the wait is over; a warning if that fails."""
+def drop_retired(
+    client: QdrantBase, name: str, read: Callable[[], CollectionMetadata], *, watch: bool = False
+) -> tuple[str, ...]:
+    """Drop what an earlier finish or apply has retired on a server, where the wait is over; a warning if that fails.
+
+    `watch` looks at a cluster's shards, which may have moved meanwhile, for as long as the wait was.
+    """
     if not keeps_log(client):
         return ()
     try:
-        dated = raw_metadata(client, name).get(RETIRED) or {}
-        drop_orphans(client, name, read(), only=dated)
+        due: Collection[str] = raw_metadata(client, name).get(RETIRED) or {}
+        if due and watch:
+            due = [vector for vector in due if Wait(client, name, True, threading.Event()).is_due(vector)]
+        if due:
+            drop_orphans(client, name, read(), only=due, wait=watch)
     except Exception as error:
         return (f"all is written, but retired vectors could not be dropped: {told(error)}",)
     return ()
@@ -197,14 +206,6 @@ def drop(client: QdrantBase, name: str, vector: str, kind: Kind) -> bool:
             if vector in existing(client, name):  # else another process was faster
                 raise
     return True
-
-
-def lacking(generation: Generation) -> models.Filter:
-    """Finds the points that do not have the generation's vector, or not that of its first stage."""
-    if generation.kind == "text_index":
-        return models.Filter(must=[models.IsEmptyCondition(is_empty=models.PayloadField(key=generation.vector))])
-    without = [models.Filter(must_not=[models.HasVectorCondition(has_vector=name)]) for name in generation.vectors]
-    return without[0] if len(without) == 1 else models.Filter(should=without)
 
 
 class Wait:
@@ -237,6 +238,10 @@ class Wait:
         due = tuple(v for v, seconds in left.items() if not seconds and not unrest)
         waiting = tuple(v for v in left if v not in due)
         return Dropped(dropped=due, waiting=waiting, why=unrest or "the server may still have to flush writes to it")
+
+    def is_due(self, vector: str) -> bool:
+        """Whether the wait is over by its date, whatever the shards did meanwhile."""
+        return not self._left(vector)
 
     def _left(self, vector: str) -> float:
         """Seconds until everything is flushed that was written before the name was retired."""
@@ -285,11 +290,6 @@ def _unnamed_bytes(client: QdrantBase, name: str) -> int:
     dense = client.get_collection(name).config.params.vectors
     own = dense.get("") if isinstance(dense, dict) else dense
     return 4 * own.size * client.count(name, exact=False).count if own is not None else 0
-
-
-def _can_drop(client: QdrantBase) -> bool:
-    version = server_version(client)
-    return version is None or version >= DROPS
 
 
 def _clock() -> str:

@@ -17,13 +17,13 @@ from qdrant_client import models
 
 from diptych.handle import CollectionHandle
 from diptych.populate.encode import SlotEncoder, inputs_of
+from diptych.populate.gaps import lacking
 from diptych.populate.intake import Item
 from diptych.populate.pipeline import Encoded, Pipeline
 from diptych.populate.points import PointMaker
 from diptych.populate.progress import Progress
 from diptych.populate.store import plain_id
 from diptych.slots import Slot
-from diptych.stores.vector_names import lacking
 from diptych.swap.background import stand_back
 from diptych.swap.lease import Checkpoint, Lease
 from diptych.swap.points import LivePoints

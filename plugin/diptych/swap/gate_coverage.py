@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from diptych.metadata import Generation
-from diptych.stores.vector_names import lacking
+from diptych.populate.gaps import lacking
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

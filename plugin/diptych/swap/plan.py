@@ -17,10 +17,10 @@ from diptych.handle import CollectionHandle
 from diptych.metadata import CollectionMetadata, Generation, Layout, Reading, vector_name
 from diptych.opening import reading_of, stored_search
 from diptych.payloads import from_payload
+from diptych.populate.gaps import lacking
 from diptych.protocols import Calibrated, Kind
 from diptych.sampling import SAMPLE, texts_of
 from diptych.slots import Slot
-from diptych.stores.vector_names import lacking
 from diptych.stores.versions import version_warnings
 from diptych.swap.asking import comparable, query_side
 from diptych.swap.calibration import CorpusSample
