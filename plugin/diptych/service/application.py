@@ -88,8 +88,8 @@ async def healthz(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """`GET /readyz`: 200 while everything that is served can answer, else 503."""
-    state = Serving.of(request).readiness.state
+    """`GET /readyz`: 200 while everything that is served can answer, and its stores do just now; else 503."""
+    state = await Serving.of(request).readiness.now()
     return json_of({"status": state}, 200 if state == "ready" else 503)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -15,6 +16,7 @@ from diptych.service.served import Served
 AGAIN = 5.0  # seconds until what could not answer is tried again
 EVERY = 10.0  # seconds between checks of what is ready
 STUCK = 20.0  # seconds after which a running check counts as failed
+ANSWERS = 2.0  # seconds in which a store must answer whoever asks for readiness
 LOG = logging.getLogger("diptych.service")
 
 
@@ -30,7 +32,8 @@ class Readiness:
     def __init__(
         self, served: Served, tell: Callable[[bool], None] = lambda ready: None, *, may_be_empty: bool = False
     ) -> None:
-        self._stopped, self._tell = threading.Event(), tell
+        self._stopped, self._tell, self._served = threading.Event(), tell, served
+        self._asked: asyncio.Future[bool] | None = None
         fine: tuple[type[Exception], ...] = (CollectionNotFound,) if may_be_empty else ()
         self._looks = [_Look(served, name, self._stopped, self._told, fine) for name in served.names]
 
@@ -40,6 +43,23 @@ class Readiness:
         if all(look.ready for look in self._looks):
             return "ready"
         return "failing" if all(look.was_ready for look in self._looks) else "starting"
+
+    async def now(self) -> str:
+        """The state, once the stores were asked whether they answer: `failing` where one does not within `ANSWERS`.
+
+        However many wait for it, the stores are asked once at a time.
+        """
+        if self.state != "ready":
+            return self.state
+        if self._asked is None or self._asked.done():
+            self._asked = asyncio.ensure_future(asyncio.to_thread(self._served.stores_answer, ANSWERS))
+        try:
+            answered = await asyncio.wait_for(asyncio.shield(self._asked), ANSWERS)
+        except TimeoutError:
+            answered = False
+        if not answered:
+            self.suspect()
+        return self.state if answered else "failing"
 
     def start(self) -> None:
         """Warm everything, then check it repeatedly."""

@@ -25,6 +25,7 @@ from diptych.search.warming import check
 from diptych.service.model import Model
 from diptych.slots import Slot
 from diptych.specs import AdapterSpec
+from diptych.stores.nodes import deadline
 
 _WITHIN = ("edge:", "local:", "memory:")  # stores that one client holds: collections in one of them share it
 
@@ -195,6 +196,17 @@ class Served:
         for model in (model for model in self.models() if model.collection == name):
             if model.kind != "reranker" and not model.encoders.slot(model.name).spec.remote:
                 model.try_out()
+
+    def stores_answer(self, seconds: float) -> bool:
+        """Whether each store answers, when asked for as little as possible; servers in that time."""
+        stores = {id(own.client): own for own in self.collections.values()}
+        try:
+            with deadline(seconds):
+                for collection in stores.values():
+                    collection.client.collection_exists(collection.name)
+        except Exception:  # whatever it is, a search would fail
+            return False
+        return True
 
     @property
     def names(self) -> list[str]:

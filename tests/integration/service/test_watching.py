@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -86,6 +88,25 @@ def test_it_is_ready_once_its_collections_are_warm(
         empty.populate([{"id": "cat", "text": "the cat"}])
         until(lambda: httpx.get(f"{url}/readyz").status_code == 200)
         assert httpx.post(f"{url}/search", json={"query": "cat"}).status_code == 200
+
+
+def test_it_is_not_ready_while_its_store_does_not_answer(
+    small_server: Callable[..., Any], tmp_path: Path, fakes: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ANSWERS", 0.3)
+    monkeypatch.setattr(module, "AGAIN", 0.05)
+    store, held = small_server(), threading.Event()
+    collection = animals(tmp_path, fakes, store=store.url, search_timeout=1)
+    with served(application(Served([collection], registry=fakes))) as url:
+        until(lambda: httpx.get(f"{url}/readyz").status_code == 200)
+        store.holds(held)
+        answer = httpx.get(f"{url}/readyz")
+        assert (answer.status_code, answer.json()) == (503, {"status": "failing"})
+        refused = httpx.post(f"{url}/search", json={"query": "cat"})
+        assert (refused.status_code, "the store does not answer" in refused.text) == (503, True)
+        assert httpx.get(f"{url}/healthz").status_code == 200
+        held.set()
+        until(lambda: httpx.get(f"{url}/readyz").status_code == 200)
 
 
 def test_encoders_are_served_without_any_store(tmp_path: Path, fakes: Registry) -> None:

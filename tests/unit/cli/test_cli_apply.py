@@ -16,7 +16,10 @@ import pytest
 from qdrant_client import models
 
 from diptych import Registry
+from diptych.cli.apply import _hint
 from diptych.collection import Collection
+from diptych.config import Config
+from diptych.swap import ApplyOptions
 
 Run = Callable[..., Any]
 NEW = "fake-dense, seed: 1}"
@@ -277,6 +280,18 @@ from diptych.cli.session import Session
 from diptych.testing import fakes_plugin
 main(sys.argv[1:], session=Session(Registry(fakes_plugin, installed=False)))
 """
+
+
+def test_what_ctrl_c_leaves_behind_depends_on_whether_the_cut_over_is_done(fakes: Registry) -> None:
+    slots = {"dense": {"adapter": "fake-dense"}}
+    config = {"store": "memory:", "collection": "c", "slots": slots}
+    with Collection.open(config, registry=fakes) as collection:
+        collection.populate([{"id": "1", "text": "word"}])
+        told = _hint(collection)
+        assert told().startswith("nothing is lost and the collection answers as before; to continue: diptych apply")
+        slots["dense"]["seed"] = 1  # type: ignore[assignment]
+        collection.apply(Config.model_validate(config), ApplyOptions(gate=False))
+        assert told().startswith("the new encoders answer already; old vectors are dropped by the next diptych finish")
 
 
 @pytest.mark.slow
