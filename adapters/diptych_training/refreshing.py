@@ -188,7 +188,8 @@ class Refresh(Recurring[dict[str, NDArray[Any]]]):
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=bf16):
             queries = self.model.encode_query(list(self.queries), convert_to_numpy=False, **given)
             documents = self.model.encode_document(list(self.documents), convert_to_numpy=False, **given)
-        return tuple(torch.stack(list(own)).float().cpu().numpy() for own in (queries, documents))  # type: ignore[return-value]
+        made = [torch.stack(list(own)).float().cpu().numpy() for own in (queries, documents)]
+        return made[0], made[1]
 
     def _random(self, epoch: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, epoch))

@@ -65,7 +65,8 @@ class Pipeline(torch.nn.Module):
         self.model = model
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        return self.model({"input_ids": ids, "attention_mask": mask})["sentence_embedding"]  # type: ignore[no-any-return]
+        made: torch.Tensor = self.model({"input_ids": ids, "attention_mask": mask})["sentence_embedding"]
+        return made
 
 
 class Compiled:

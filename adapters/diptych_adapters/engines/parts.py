@@ -31,7 +31,8 @@ class Whole(torch.nn.Module):
         features = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None:
             features["token_type_ids"] = token_type_ids
-        return self.model(features)[self.feature]  # type: ignore[no-any-return]
+        found: torch.Tensor = self.model(features)[self.feature]
+        return found
 
 
 def without_decoder(transformer: Any) -> tuple[torch.nn.Module, torch.nn.Linear] | None:

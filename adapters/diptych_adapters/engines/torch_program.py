@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import operator
 from collections.abc import Callable, Mapping
-from functools import reduce
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -91,7 +90,11 @@ def _operator(name: str) -> Callable[..., Any]:
         return getattr(operator, path[0])  # type: ignore[no-any-return]
     if space != "aten":
         raise ValueError(f"unknown operator {name}")
-    return reduce(getattr, path, torch.ops.aten)  # type: ignore[return-value]
+    found: Any = torch.ops.aten
+    for part in path:
+        found = getattr(found, part)
+    made: Callable[..., Any] = found
+    return made
 
 
 def _reader(given: Any) -> Callable[[Mapping[str, Any]], Any]:

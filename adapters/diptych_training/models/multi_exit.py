@@ -96,7 +96,8 @@ class Exits(TrainedModule):
         own = {**features, "token_embeddings": normed}
         for step in self.steps(layer):
             own = step(own)
-        return own["sentence_embedding"]  # type: ignore[no-any-return]
+        found: Tensor = own["sentence_embedding"]
+        return found
 
     def steps(self, layer: int) -> list[nn.Module]:
         """What follows the transformer at an exit, as modules of sentence-transformers."""
@@ -122,8 +123,8 @@ def multi_exit(
         ContractError: a model of other parts, layers that it has not, or one that cannot be cut there.
     """
     parts = parts_of(model, where="multi_exit", allowed=("Pooling", "Normalize"))
-    transformer, pool = parts[0], next(part for part in parts if isinstance(part, Pooling))
-    network: Any = transformer.auto_model
+    transformer: Any = parts[0]
+    network, pool = transformer.auto_model, next(part for part in parts if isinstance(part, Pooling))
     depth, wanted = len(layers_of(network)), sorted(set(layers))
     if not wanted or wanted[0] < 1 or wanted[-1] > depth:
         expected = f"numbers from 1 to {depth}"
@@ -135,7 +136,7 @@ def multi_exit(
     norm: Any = getattr(*place) if place else None
     exits = Exits(
         wanted,
-        int(transformer.get_embedding_dimension()),  # type: ignore[operator]
+        int(transformer.get_embedding_dimension()),
         heads=heads,
         dimension=dimension,
         pooling=pool.pooling_mode,
