@@ -62,7 +62,7 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Disable delayed packets for a new connection; if there are too many, close an idle one or this one."""
-        super().connection_made(cast(asyncio.Transport, JoinedWrites(transport, self.loop)))  # type: ignore[arg-type]
+        super().connection_made(cast(asyncio.Transport, JoinedWrites(transport, self.loop)))
         self.since = self.loop.time()
         own = transport.get_extra_info("socket")
         if own is not None and own.family in (socket.AF_INET, socket.AF_INET6):
