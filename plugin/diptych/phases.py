@@ -34,6 +34,13 @@ def phase(what: str) -> Iterator[None]:
         _tell()
 
 
+def detail(what: str) -> None:
+    """Say more of the running phase, such as how fast it goes, to who watches; the next phase takes its place."""
+    now = f"{_running[-1]}: {what}" if _running else ""
+    for watcher in [*_watchers]:
+        watcher(now)
+
+
 @contextmanager
 def watched(watcher: Callable[[str], None]) -> Iterator[None]:
     """Within the block, call `watcher` with the name of the running phase, "" for none."""

@@ -16,16 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from qdrant_client.client_base import QdrantBase
 
 import diptych
 from diptych import Registry
 from diptych.config.models import Config
 from diptych.handle import CollectionHandle
-from diptych.stores.edge import EdgeClient
 
 WIDTH, BLOCK = 384, 1024
 WORDS = "which of the words that a document of this length may hold"
 TABLE = "DIPTYCH_DRAWN"
+MEMORY: dict[str, Any] = {}  # the table, where it is kept in memory
 GIVEN: dict[str, Any] = {}  # the encoder that the adapter `given` makes
 
 
@@ -69,12 +70,19 @@ def block(number: int) -> Any:
 
 def vectors(numbers: Sequence[int]) -> Any:
     """Those of numbered documents [n, 384]."""
+    if MEMORY:
+        return MEMORY["table"][np.asarray(numbers)]
     table = os.environ.get(TABLE)
     if not table:
         return np.stack([block(number // BLOCK)[number % BLOCK] for number in numbers])
     low, high = min(numbers), max(numbers) + 1  # a piece of the corpus is one reading of the file
     found = np.fromfile(table, np.float32, (high - low) * WIDTH, offset=low * WIDTH * 4).reshape(-1, WIDTH)
     return found[np.asarray(numbers) - low]
+
+
+def table_in_memory(size: int) -> None:
+    """Keep the vectors of so many documents in memory: there an encoder costs nothing."""
+    MEMORY["table"] = np.concatenate([block(number) for number in range(-(-size // BLOCK))])[:size]
 
 
 def write_table(path: Path, size: int) -> None:
@@ -112,7 +120,10 @@ def given() -> Any:
     return GIVEN["encoder"]
 
 
-def opened(client: EdgeClient, adapter: str, storage: dict[str, Any] | None = None) -> CollectionHandle:
+def opened(client: QdrantBase, adapter: str, storage: dict[str, Any] | None = None) -> CollectionHandle:
+    return CollectionHandle(client, "c", config_of(adapter, storage), Registry(Adapters(), installed=False))
+
+
+def config_of(adapter: str, storage: dict[str, Any] | None = None) -> Config:
     slots = {"dense": {"adapter": adapter, "storage": storage or {}}}
-    config = Config.model_validate({"collection": "c", "slots": slots, "cache": {"enabled": False}})
-    return CollectionHandle(client, "c", config, Registry(Adapters(), installed=False))
+    return Config.model_validate({"collection": "c", "slots": slots, "cache": {"enabled": False}})

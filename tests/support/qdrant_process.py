@@ -24,7 +24,7 @@ class QdrantProcess:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._port, self._grpc_port = folder, _free_port(), _free_port()
-        self.url = f"http://127.0.0.1:{self._port}"
+        self.url, self.grpc_url = f"http://127.0.0.1:{self._port}", f"grpc://127.0.0.1:{self._grpc_port}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

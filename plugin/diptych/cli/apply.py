@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,11 +35,22 @@ RESUME = (
 CUT_OVER = "the new encoders answer already; old vectors are dropped by the next diptych finish, apply or populate"
 
 
+class Pace(StrEnum):
+    """How a back-fill writes."""
+
+    gentle = "gentle"
+    full = "full"
+
+
 def apply(
     context: typer.Context,
     config: ConfigOption = CONFIG,
     rate: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Documents a second at most; else the config's.")
+    ] = None,
+    pace: Annotated[
+        Pace | None,
+        typer.Option(help="gentle spares those who search meanwhile, full does not; else the config's."),
     ] = None,
     parallel: Annotated[
         bool | None,
@@ -101,6 +113,7 @@ def apply(
         switch_queries=switch_queries,
         bridge=bridge,
         rate=rate,
+        pace=pace.value if pace else None,
         parallel=parallel,
         later=later,
     )

@@ -247,6 +247,10 @@ class SwapConfig(Section):
     """How `diptych apply` re-encodes a live collection."""
 
     rate: Positive | None = Field(None, description="Documents a second at most; as fast as it goes unless set.")
+    pace: Literal["gentle", "full"] | None = Field(
+        None,
+        description="gentle spares those who search meanwhile; gentle on a server unless set, elsewhere full.",
+    )
     parallel: bool = Field(False, description="Re-encode several slots side by side instead of one after another.")
     gate: GateConfig = Field(default_factory=GateConfig, description="What must hold before the cut-over.")
 

@@ -115,6 +115,16 @@ class ServerClient(QdrantClient):
         result: models.UpdateResult = answer.result
         return result
 
+    def search_seconds(self, collection_name: str, point: models.ExtendedPointId, using: str, limit: int) -> float:
+        """Search for the neighbours of a point. The seconds that it took, as the server says."""
+        if self._speaks_grpc:
+            query = grpc.Query(nearest=grpc.VectorInput(id=RestToGrpc.convert_extended_point_id(point)))
+            request = grpc.QueryPoints(collection_name=collection_name, query=query, using=using, limit=limit)
+            return float(self.grpc_points.Query(request, timeout=self._seconds).time)
+        wanted = models.QueryRequest(query=point, using=using, limit=limit)
+        api: Any = self.http.search_api
+        return float(api.query_points(collection_name, query_request=wanted).time)
+
 
 def _grpc_routing(ordering: Any, shard_key: Any) -> dict[str, Any]:
     return {

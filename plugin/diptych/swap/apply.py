@@ -100,7 +100,9 @@ class _Apply:
         self._started, self._warnings = time.perf_counter(), list[str]()
         self._left = Dropped()
         retries = handle.populate_config.retries
-        self._points = LivePoints(handle.client, handle.name, retries=retries, stopped=stopped)
+        self._points = LivePoints(
+            handle.client, handle.name, retries=retries, stopped=stopped, layout=handle.view.layout
+        )
         self._judged = options.judged or Judged.of(config.evaluate)
         self._filling = Filling(
             handle,

@@ -1,13 +1,15 @@
 """`Backfill`: fills a new vector of a live collection while others write to it, from checkpoint to checkpoint.
 
-A chunk is read, encoded and written, then read again: a document that changed between the two readings is encoded
-anew, so that no vector is ever left that was made of another text. Only then the checkpoint moves on.
+A page is read, encoded and written, then read again: a document that changed between the two readings is encoded
+anew, so that no vector is ever left that was made of another text. Only then the checkpoint moves on. Meanwhile the
+next pages are read, encoded and written; all that is beyond the checkpoint is at most a chunk.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +28,7 @@ from diptych.populate.store import plain_id
 from diptych.slots import Slot
 from diptych.swap.background import stand_back
 from diptych.swap.lease import Checkpoint, Lease
+from diptych.swap.pace import Pace
 from diptych.swap.points import LivePoints
 from diptych.swap.source import SourceDocuments, document_of
 from diptych.types import Document
@@ -51,6 +54,7 @@ class Backfill:
         slots: what is filled, by physical vector; their encoders run side by side.
         lease: keeps the checkpoints.
         rate: documents a second at most; None for as many as it takes.
+        pace: in what parts, and when, is written.
         progress: is told of stage `fill`.
         stopped: ends the pass at the next chunk.
         documents: the original documents, for payloads that do not hold the text.
@@ -64,19 +68,27 @@ class Backfill:
         lease: Lease,
         *,
         rate: int | None,
+        pace: Pace,
         progress: Progress,
         stopped: threading.Event,
         documents: SourceDocuments | None = None,
         reached: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._handle, self._slots, self._lease = handle, slots, lease
-        self._rate, self._progress, self._stopped, self._documents = rate, progress, stopped, documents
+        self._rate, self._pace, self._progress = rate, pace, progress
+        self._stopped, self._documents = stopped, documents
         retries = handle.populate_config.retries
-        self._store = LivePoints(handle.client, handle.name, retries=retries, stopped=stopped)
+        self._store = LivePoints(
+            handle.client, handle.name, retries=retries, stopped=stopped, layout=handle.view.layout
+        )
         self._points = PointMaker(handle.client)
         self._encoders = {vector: SlotEncoder(slot) for vector, slot in slots.items() if slot.kind != "text_index"}
         self._reached = reached
+        self._copied = {key: slot.reading for key, slot in slots.items() if slot.kind == "text_index"}
+        self._readings = list(dict.fromkeys(slot.reading for slot in slots.values()))
         self._size = max(1, handle.populate_config.chunk // PIECES)  # documents of a piece
+        self._counting = threading.Lock()
+        self._settled = self._kept = Checkpoint()  # how far points are settled, and how far the lease says so
         self.filled = Filled()
 
     def run(self) -> Filled:
@@ -90,11 +102,12 @@ class Backfill:
             _ = slot.encoder  # one after another: heavy packages do not like to be imported in several threads at once
         self._finish_broken_off()
         start = self._start()
-        if not start.complete:
-            self._pass(self._scrolled(start.offset), start.done)
-        for _ in range(PASSES):
-            if self._stopped.is_set() or not self._repaired():
-                break
+        with self._pace.kept():
+            if not start.complete:
+                self._pass(self._scrolled(start.offset), start.done)
+            for _ in range(PASSES):
+                if self._stopped.is_set() or not self._repaired():
+                    break
         return self.filled
 
     def repair(self) -> Filled:
@@ -114,40 +127,58 @@ class Backfill:
         return found[0] if all(checkpoint == found[0] for checkpoint in found) else Checkpoint()
 
     def _pass(self, pages: Iterable[tuple[list[Item], Any]], done: int) -> None:
-        """Encode and write page after page; each carries the offset of what follows it."""
+        """Encode, write, settle and keep page after page, each step in a thread of its own, so that none waits.
+
+        A page carries the offset of what follows it.
+        """
         self._progress.begin("fill", max(0, self._store.count() - done))
-        offsets: list[Any] = []
-        deliver = partial(self._deliver, offsets, [done])
-        room = self._handle.populate_config.chunk // self._size
-        with Pipeline(lambda: self._encoders, deliver, room=room, stopped=self._stopped, begin=stand_back) as pipeline:
+        self._settled = self._kept = Checkpoint(done=done)
+        offsets: deque[Any] = deque()
+        then = (partial(self._settle_page, offsets), self._keep)
+        room, begin = self._handle.populate_config.chunk // self._size, stand_back
+        stopped, encoders = self._stopped, lambda: self._encoders
+        with Pipeline(encoders, self._put, then=then, room=room, stopped=stopped, begin=begin) as pipeline:
             for page, following in self._limited(pages):
                 offsets.append(following)
                 pipeline.put(page)
         if not self._stopped.is_set():
             self._checkpoint(Checkpoint(complete=True, done=done + self.filled.encoded))
 
-    def _deliver(self, offsets: list[Any], done: list[int], page: Sequence[Item], outcomes: Encoded) -> None:
-        self._write(page, outcomes)
-        done[0] += len(page)
+    def _settle_page(self, offsets: deque[Any], page: Sequence[Item]) -> None:
+        self._settle(page)
+        self._settled = Checkpoint(offset=offsets.popleft(), done=self._settled.done + len(page))
+
+    def _keep(self, page: Sequence[Item]) -> None:
+        """Move the checkpoint to what is settled by now: one write for all pages that were settled during the last."""
+        if (settled := self._settled) != self._kept:
+            if settled.offset is not None:
+                self._checkpoint(settled)
+            self._kept = settled
+            self._reached(settled.done)
         self._progress.advance("fill", len(page))
-        following = offsets.pop(0)
-        if following is not None:
-            self._checkpoint(Checkpoint(offset=following, done=done[0]))
-        self._reached(done[0])
 
     def _checkpoint(self, reached: Checkpoint) -> None:
         self._store.looked(lambda: self._lease.checkpoint(dict.fromkeys(self._slots, reached)))
 
     def _write(self, page: Sequence[Item], outcomes: Encoded) -> None:
-        """Write, read again, and write anew what changed, until nothing did."""
-        while page:
-            good = self._without_failures(page, outcomes)
-            gone = self._store.add_vectors([self._vectors(page, outcomes, row) for row in good])
-            gone |= self._store.add_payload(self._copies(page))
+        self._put(page, outcomes)
+        self._settle(page)
+
+    def _put(self, page: Sequence[Item], outcomes: Encoded) -> None:
+        """Write new vectors, and what text indexes index."""
+        good, gone = self._without_failures(page, outcomes), set[int | str]()
+        for rows in self._pace.parts(good):
+            gone |= self._store.add_vectors([self._vectors(page, outcomes, row) for row in rows])
+        for items in self._pace.parts(page) if self._copied else ():
+            gone |= self._store.add_payload(self._copies(items))
+        with self._counting:
             self.filled.encoded += sum(page[row].point not in gone for row in good)
-            page = self._changed([item for item in page if item.point not in gone])
+
+    def _settle(self, page: Sequence[Item]) -> None:
+        """Read written points again, and write anew what changed, until nothing did."""
+        while page := self._changed(page):
             self.filled.changed += len(page)
-            outcomes = self._encoded(page)
+            self._put(page, self._encoded(page))
 
     def _without_failures(self, page: Sequence[Item], outcomes: Encoded) -> list[int]:
         """The rows that get a vector, of one slot at least; a point that lacks one is left, with the reason."""
@@ -169,11 +200,9 @@ class Backfill:
 
     def _copies(self, page: Sequence[Item]) -> dict[int | str, dict[str, str]]:
         """What text-index slots index, by point."""
-        keys = {key: slot.reading for key, slot in self._slots.items() if slot.kind == "text_index"}
-        if not keys:
-            return {}
+        copied = self._copied.items()
         return {
-            item.point: {key: reading.of(item.document.title, item.document.text) for key, reading in keys.items()}
+            item.point: {key: reading.of(item.document.title, item.document.text) for key, reading in copied}
             for item in page
         }
 
@@ -238,8 +267,7 @@ class Backfill:
 
     def _read(self, document: Document) -> str:
         """All that the slots read of a document, to tell whether it changed."""
-        readings = dict.fromkeys(slot.reading for slot in self._slots.values())
-        return "\n".join(filter(None, (reading.of(document.title, document.text) for reading in readings)))
+        return "\n".join(filter(None, (reading.of(document.title, document.text) for reading in self._readings)))
 
     def _limited(self, pages: Iterable[tuple[list[Item], Any]]) -> Iterator[tuple[list[Item], Any]]:
         begin, passed = time.monotonic(), 0

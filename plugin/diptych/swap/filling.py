@@ -16,6 +16,7 @@ from diptych.swap.backfill import Backfill, Filled
 from diptych.swap.bridge import Bridge, bridges
 from diptych.swap.gate import Judged, coverage
 from diptych.swap.lease import Lease
+from diptych.swap.pace import Pace, pace_of
 from diptych.swap.points import LivePoints
 from diptych.swap.reports import ApplyOptions
 
@@ -102,6 +103,10 @@ class Filling:
         new = {slot.name: slot.generation for slot in slots.values() if slot.generation}
         return bridges(self._handle, self._points, new, judged=self._judged, warn=self._warn)
 
+    def _pace(self) -> Pace:
+        wanted, client, name = self._options.pace or self._config.swap.pace, self._handle.client, self._handle.name
+        return pace_of(wanted, client, name, self._handle.read().live, self._stopped)
+
     def _backfill(self, slots: Mapping[str, Slot], bridges: Sequence[Bridge] = ()) -> Backfill:
         def reached(done: int) -> None:
             for bridge in bridges:
@@ -112,6 +117,7 @@ class Filling:
             slots,
             self._lease,
             rate=self._options.rate or self._config.swap.rate,
+            pace=self._pace(),
             progress=self._progress,
             stopped=self._stopped,
             documents=self._options.documents,

@@ -9,6 +9,7 @@ from typing import Any
 from qdrant_client import models
 
 from diptych.errors import CollectionNotFound, PopulateError
+from diptych.payloads import text_fields
 from diptych.populate.store import PointId, Refused, Store, plain_id
 from diptych.stores.answers import told
 
@@ -16,21 +17,25 @@ TRIES = 20  # writes of a single point that is deleted and written anew all the 
 
 
 class LivePoints(Store):
-    """The calls that a back-fill makes. A point that was deleted meanwhile is no error: it is told and left out."""
+    """The calls that a back-fill makes. A point that was deleted meanwhile is no error: it is told and left out.
+
+    Of payloads only the keys that hold the documents' texts are read.
+    """
 
     def page(self, offset: Any, size: int) -> tuple[list[models.Record], Any]:
-        """Points with payloads in the order of their ids from `offset` on, and the offset of what follows."""
+        """Points with texts in the order of their ids from `offset` on, and the offset of what follows."""
+        fields = text_fields(self.layout)
         scroll = partial(
-            self.client.scroll, self.name, limit=size, offset=offset, with_payload=True, with_vectors=False
+            self.client.scroll, self.name, limit=size, offset=offset, with_payload=fields, with_vectors=False
         )
         return self._again("read from", scroll)
 
     def matching(self, wanted: models.Filter, size: int) -> Iterator[list[models.Record]]:
         """The points that `wanted` finds, page by page."""
-        offset: Any = None
+        fields, offset = text_fields(self.layout), None
         while True:
             scroll = partial(
-                self.client.scroll, self.name, scroll_filter=wanted, limit=size, offset=offset, with_payload=True
+                self.client.scroll, self.name, scroll_filter=wanted, limit=size, offset=offset, with_payload=fields
             )
             records, offset = self._again("read from", scroll)
             if records:
@@ -39,8 +44,9 @@ class LivePoints(Store):
                 return
 
     def read(self, points: Sequence[PointId]) -> list[models.Record]:
-        """The points that are still there, with payloads."""
-        retrieve = partial(self.client.retrieve, self.name, points, with_payload=True, with_vectors=False)
+        """The points that are still there, with texts."""
+        fields = text_fields(self.layout)
+        retrieve = partial(self.client.retrieve, self.name, points, with_payload=fields, with_vectors=False)
         return self._again("read from", retrieve)
 
     def add_vectors(self, points: Sequence[models.PointVectors]) -> set[PointId]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from diptych.swap.gate import GateReport, Judged
 from diptych.swap.source import SourceDocuments
@@ -26,7 +27,7 @@ class ApplyOptions:
             documents encoded so far, wherever what is measured of it allows that.
         gate: whether the gate decides; False cuts over, or changes settings, whatever it says.
         cut_over: False stops before it: new vectors are there, and the old ones answer; settings are as they were.
-        rate, parallel: instead of the config's.
+        rate, pace, parallel: instead of the config's.
         later: do not wait until vectors that nothing needs any more can be dropped, see `finish`.
     """
 
@@ -39,6 +40,7 @@ class ApplyOptions:
     gate: bool = True
     cut_over: bool = True
     rate: int | None = None
+    pace: Literal["gentle", "full"] | None = None
     parallel: bool | None = None
     later: bool = False
 

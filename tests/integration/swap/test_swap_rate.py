@@ -10,6 +10,8 @@ import pytest
 from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection
+from diptych.phases import watched
+from diptych.stores import open_store
 from diptych.swap import ApplyOptions
 from diptych.types import Document
 
@@ -60,3 +62,31 @@ def test_the_last_documents_wait_until_those_before_them_have_had_their_time(
     else:
         wanted = SIZE / rate
         assert wanted - 30 < longest <= wanted, "less the time that this run itself took"
+
+
+@pytest.mark.parametrize(
+    ("swap", "options", "words"),
+    [
+        ({}, ApplyOptions(), "gentle pace, "),
+        ({"pace": "full"}, ApplyOptions(), "full pace"),
+        ({"pace": "gentle"}, ApplyOptions(pace="full"), "full pace"),
+    ],
+    ids=["nothing is said", "the config says full", "the apply says full"],
+)
+def test_a_server_is_filled_at_the_gentle_pace_unless_another_is_wanted(
+    small_server: Callable[..., Any],
+    config: Callable[..., Any],
+    opened: Callable[..., Collection],
+    swap: dict[str, str],
+    options: ApplyOptions,
+    words: str,
+) -> None:
+    found = opened(open_store(small_server().url), config(OLD))
+    found.populate([Document(str(n), f"word{n % 17} number{n}") for n in range(SIZE)])
+    lines: list[str] = []
+    with watched(lines.append):
+        report = found.apply(config(NEW, swap=swap), options)
+    assert report.encoded == {"dense.2": SIZE}
+    told = [line for line in lines if line.startswith("fill the new vectors: ")]
+    assert told
+    assert all(words in line for line in told)

@@ -1,0 +1,155 @@
+"""`Pace`: how fast a back-fill writes. At the gentle pace others who search meanwhile hardly notice it.
+
+A server answers searches more slowly while it takes vectors: a write locks a segment, and takes processor time. So the
+gentle pace writes few points at once, and asks a probe query all the time, of which it knows how long it takes when
+nothing is written. When probes take too long it writes less a second, else more.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import cycle
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from qdrant_client import QdrantClient
+
+from diptych.phases import detail
+from diptych.stores.local import is_local
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+    from diptych.metadata import State
+
+QUIET, EVERY = 40, 0.02  # probes before the first write, and seconds between two of them afterwards
+WINDOW, DECIDE = 40, 10  # newest probes that decide, and after how many it is decided again
+SHARE = 90  # percentile of them that is looked at
+SLOWER = 2.0  # times its quiet value it may reach; above, less is written
+LEAST, MOST = 100.0, 20_000.0  # points a second
+FIRST = 1_000.0
+UP, DOWN = 1.15, 0.6  # what a decision multiplies the rate by
+FAILED = 60.0  # seconds that a probe counts that was not answered
+AT_ONCE = 32  # points of a request
+NEIGHBOURS = 10
+T = TypeVar("T")
+
+
+class Pace:
+    """The full pace: everything at once."""
+
+    def parts(self, points: Sequence[T]) -> Iterator[Sequence[T]]:
+        """The points in the parts in which they are to be written, each when its time has come."""
+        if points:
+            yield points
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep the pace within the block."""
+        detail("full pace")
+        yield
+
+
+class Gentle(Pace):
+    """Few points at once, at a rate that follows the time of a probe query.
+
+    Args:
+        probe: asks the query; its seconds.
+        stopped: when set, nothing waits any more.
+        clock: where time comes from.
+    """
+
+    def __init__(
+        self, probe: Callable[[], float], stopped: threading.Event, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._probe, self._stopped, self._clock = probe, stopped, clock
+        self._newest: deque[float] = deque(maxlen=WINDOW)
+        self._asked, self._free = 0, clock()
+        self.quiet, self.rate = 0.0, FIRST
+
+    def parts(self, points: Sequence[T]) -> Iterator[Sequence[T]]:
+        """As many points as a request may have, when the rate allows for them; lost time is not made up for."""
+        for start in range(0, len(points), AT_ONCE):
+            part = points[start : start + AT_ONCE]
+            now = self._clock()
+            self._stopped.wait(max(0.0, self._free - now))
+            self._free = max(self._free, now) + len(part) / self.rate
+            yield part
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Find the quiet time of the probe, then go on asking within the block."""
+        self.settle([self._asked_once() for _ in range(QUIET) if not self._stopped.is_set()])
+        over = threading.Event()
+        watching = threading.Thread(target=self._watch, args=(over,), name="probe", daemon=True)
+        watching.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watching.join()
+
+    def settle(self, quiet: Sequence[float]) -> None:
+        """Take the times of probes while nothing is written."""
+        known = [seconds for seconds in quiet if seconds < FAILED]
+        self.quiet = float(np.percentile(known, SHARE)) if known else 0.0
+        self._tell(self.quiet)
+
+    def note(self, seconds: float) -> None:
+        """Take the time of a probe, and change the rate when it is time to decide again."""
+        self._newest.append(seconds)
+        self._asked += 1
+        if self._asked % DECIDE:
+            return
+        slow = float(np.percentile(self._newest, SHARE))
+        if slow > SLOWER * self.quiet:
+            self.rate = max(LEAST, self.rate * DOWN)
+            self._newest.clear()  # they were asked at the earlier rate
+        else:
+            self.rate = min(MOST, self.rate * UP)
+        self._tell(slow)
+
+    def _tell(self, slow: float) -> None:
+        now, usual = f"{1e3 * slow:.1f} ms", f"{1e3 * self.quiet:.1f} ms"
+        detail(f"gentle pace, {self.rate:,.0f} documents/s; a probe query takes {now}, usually {usual}")
+
+    def _watch(self, over: threading.Event) -> None:
+        while not over.wait(EVERY):
+            self.note(self._asked_once())
+
+    def _asked_once(self) -> float:
+        try:
+            return self._probe()
+        except Exception:  # of a store that fails the work itself tells; a probe that fails is a slow one
+            return FAILED
+
+
+def pace_of(wanted: str | None, client: QdrantBase, name: str, live: State, stopped: threading.Event) -> Pace:
+    """The pace that is wanted, `gentle` or `full`; None is gentle on a server, where others search, and else full."""
+    if wanted is None:
+        wanted = "gentle" if isinstance(client, QdrantClient) and not is_local(client) else "full"
+    probe = _probe(client, name, live) if wanted == "gentle" else None
+    return Pace() if probe is None else Gentle(probe, stopped)
+
+
+def _probe(client: QdrantBase, name: str, live: State) -> Callable[[], float] | None:
+    """A query that searches as others do: for neighbours of points that are there, in a live vector. None without."""
+    vector = next((own.vector for own in live.slots.values() if own.kind != "text_index"), None)
+    records, _ = client.scroll(name, limit=WINDOW, with_payload=False) if vector is not None else ([], None)
+    if not records:
+        return None
+    points = cycle([record.id for record in records])
+    told: Any = getattr(client, "search_seconds", None)
+
+    def ask() -> float:
+        if told is not None:
+            return float(told(name, next(points), vector, NEIGHBOURS))
+        begin = time.perf_counter()
+        client.query_points(name, next(points), using=vector, limit=NEIGHBOURS, with_payload=False)
+        return time.perf_counter() - begin
+
+    return ask

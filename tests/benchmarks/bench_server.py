@@ -1,0 +1,285 @@
+"""Populate and back-fill on a Qdrant server beside qdrant-client's own upload, and what a search meets during a swap.
+
+    DIPTYCH_TEST_SERVER_BINARY=/path/to/qdrant python tests/benchmarks/bench_server.py --documents 20000 --rounds 3
+
+The binary is started on loopback with an empty folder for each round; DIPTYCH_TEST_SERVER names a running server
+instead, by its HTTP address, with gRPC at the next port. Made-up documents of 12 words and 384 numbers each, whose
+encoder reads its vectors from memory, so that everything else is measured.
+
+1. Rates: documents a second of `upload_collection` with the same points, as it comes and with `wait=True`, of populate,
+   and of the back-fill of an `apply` at full pace. They take turns in each round; each has one process. Processor time
+   is the client's alone.
+2. Searches: another process asks a query over and over, first while nothing else goes on, then during an `apply` at
+   each pace and until the server has indexed the new vectors. Times are the caller's own.
+
+`--json FILE` keeps the figures (figures.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from qdrant_client import QdrantClient, models
+
+from diptych.handle import CollectionHandle
+from diptych.payloads.ids import hashed_point
+from diptych.populate import populate
+from diptych.stores import open_store
+from diptych.stores.versions import server_version
+from diptych.swap import ApplyOptions, apply
+from drawn_corpus import WIDTH, WORDS, Documents, Drawn, config_of, opened, table_in_memory, vectors
+from figures import Figure, Result
+from machine import versions
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from qdrant_process import BINARY, QdrantProcess  # the path has just been set
+
+NAMED = os.environ.get("DIPTYCH_TEST_SERVER", "")
+WAYS = ("gRPC", "HTTP")
+WARM_UP = 500  # documents of each side that do not count
+Amounts = dict[str, float]
+
+
+@contextmanager
+def server() -> Iterator[tuple[str, str]]:
+    """Its addresses for HTTP and gRPC."""
+    if not BINARY:
+        address, _, port = NAMED.rpartition(":")
+        yield NAMED, f"grpc{address.removeprefix('http')}:{int(port) + 1}"
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        process = QdrantProcess(Path(folder))
+        process.start()
+        try:
+            yield process.url, process.grpc_url
+        finally:
+            process.kill()
+
+
+class FillWatch:
+    """Takes the time from the begin of a back-fill to its last document."""
+
+    def __init__(self) -> None:
+        self.begun = self.ended = self.worked = self.seconds_worked = 0.0
+
+    def begin(self, stage: str, total: int | None) -> None:
+        if stage == "fill":
+            self.begun, self.worked = time.perf_counter(), time.process_time()
+
+    def advance(self, stage: str, n: int) -> None:
+        self.ended, self.seconds_worked = time.perf_counter(), time.process_time() - self.worked
+
+
+def upload(url: str, *, size: int, grpc: bool, wait: bool) -> Amounts:
+    """Documents a second of qdrant-client's own upload, and its microseconds of processor for each."""
+    host, _, port = url.partition("//")[2].rpartition(":")
+    ports: dict[str, Any] = {"grpc_port": int(port), "prefer_grpc": True} if grpc else {"port": int(port)}
+    rows, payloads = vectors(range(size)), [payload(number) for number in range(size)]
+    ids = [hashed_point(str(number)) for number in range(size)]
+    with closing(QdrantClient(host=host, check_compatibility=False, **ports)) as client:
+        made_anew(client)
+        client.create_collection("c", {"dense.1": models.VectorParams(size=WIDTH, distance=models.Distance.COSINE)})
+        begin, worked = time.perf_counter(), time.process_time()
+        client.upload_collection("c", {"dense.1": rows}, payloads, ids, wait=wait)
+        return amounts(size, time.perf_counter() - begin, time.process_time() - worked)
+
+
+def payload(number: int) -> dict[str, Any]:
+    return {"text": f"document {number:010d} {WORDS}", "_diptych": {"id": str(number), "hash": "0" * 32}}
+
+
+def populated(url: str, *, size: int) -> tuple[Amounts, Amounts]:
+    """The same of populate, and of a back-fill at full pace afterwards."""
+    with closing(open_store(url)) as client:
+        made_anew(client)
+        Drawn.worked = 0.0
+        handle, begin, worked = opened(client, "drawn"), time.perf_counter(), time.process_time()
+        report = populate(handle, Documents(size))
+        first = amounts(report.new, time.perf_counter() - begin, time.process_time() - worked - Drawn.worked)
+        watch, Drawn.worked = FillWatch(), 0.0
+        swap(handle, "full", watch)
+        return first, amounts(size, watch.ended - watch.begun, watch.seconds_worked - Drawn.worked)
+
+
+def swap(handle: CollectionHandle, pace: Any, watch: FillWatch) -> None:
+    options = ApplyOptions(pace=pace, gate=False, again=frozenset({"dense"}), later=True)
+    report = apply(handle, config_of("drawn"), options, progress=watch)
+    if report.outcome != "cut over" or report.missing:
+        raise SystemExit(f"not what was expected: {report}")
+
+
+def amounts(size: int, seconds: float, worked: float) -> Amounts:
+    return {"rate": size / seconds, "processor": 1e6 * worked / size}
+
+
+def made_anew(client: Any) -> None:
+    client.delete_collection("c")
+
+
+def rates(size: int, rounds: int) -> list[Figure]:
+    """What a document takes on each side, each way."""
+    found: dict[tuple[str, str], list[Amounts]] = {}
+    for number in range(rounds + 1):
+        for way in WAYS:
+            with server() as urls:
+                url = urls[WAYS.index(way) == 0]
+                count = size if number else WARM_UP
+                both = [upload(url, size=count, grpc=way == "gRPC", wait=wait) for wait in (False, True)]
+                own = populated(url, size=count)
+            if number:
+                for side, one in zip(SIDES, [*both, *own], strict=True):
+                    found.setdefault((way, side), []).append(one)
+                    print(f"{way}, {side}: {one['rate']:.0f}/s, {one['processor']:.1f} us", flush=True)
+    return [figure for way in WAYS for figure in compared(way, {side: found[way, side] for side in SIDES})]
+
+
+SIDES = UPLOAD, WAITING, POPULATE, FILL = "upload_collection", "upload_collection, wait=True", "populate", "back-fill"
+
+
+def compared(way: str, found: dict[str, list[Amounts]]) -> Iterator[Figure]:
+    """The figures of one way: ratios of rates by round, and all amounts."""
+    goal = way == "gRPC"  # which is what the goals are for; over HTTP a document is larger and no goal is set
+
+    def ratio(ours: str, theirs: str, wanted: str) -> Figure:
+        values = [a["rate"] / b["rate"] for a, b in zip(found[ours], found[theirs], strict=True)]
+        return Figure("documents a second", f"{ours}, {way}", "ratio", values, theirs, wanted)
+
+    yield ratio(POPULATE, UPLOAD, ">= 0.8" if goal else "")
+    yield ratio(POPULATE, WAITING, "")
+    yield ratio(FILL, POPULATE, ">= 0.8")
+    more = [a["processor"] - b["processor"] for a, b in zip(found[POPULATE], found[UPLOAD], strict=True)]
+    name = "microseconds of processor a document beyond the bare upload"
+    yield Figure(name, f"{POPULATE}, {way}", "microseconds", more, wanted="<= 25" if goal else "")
+    for side, rows in found.items():
+        yield Figure("documents a second", f"{side}, {way}", "a second", [row["rate"] for row in rows])
+        what = "microseconds of client processor a document"
+        yield Figure(what, f"{side}, {way}", "microseconds", [row["processor"] for row in rows])
+
+
+def searches(size: int, quiet: float) -> list[Figure]:
+    """What a caller who asks all the time meets: before a swap, and during one at each pace."""
+    found = {}
+    for pace in ("gentle", "full"):
+        with server() as urls, closing(open_store(urls[1])) as client:
+            made_anew(client)
+            handle = opened(client, "drawn")
+            populate(handle, Documents(size))
+            indexed(client)
+            with asking(urls[1]) as times:
+                time.sleep(quiet)
+                marks, watch = [time.time()], FillWatch()
+                swap(handle, pace, watch)
+                marks.append(time.time())
+                indexed(client)
+                marks.append(time.time())
+            found[pace] = (times, marks, watch.ended - watch.begun)
+    return [figure for pace, one in found.items() for figure in met(pace, *one)]
+
+
+def met(pace: str, times: list[tuple[float, float]], marks: list[float], seconds: float) -> Iterator[Figure]:
+    parts = {
+        "quiet": [took for at, took in times if at < marks[0]],
+        "during apply": [took for at, took in times if marks[0] <= at < marks[1]],
+        "until indexed": [took for at, took in times if marks[1] <= at < marks[2]],
+    }
+    known = {name: np.percentile(part, [50, 99]) * 1e3 for name, part in parts.items() if part}
+    wanted = "<= 3" if pace == "gentle" else ""
+    if "during apply" in known:
+        for at, name in enumerate(("p50", "p99")):
+            value = [known["during apply"][at] / known["quiet"][at]]
+            yield Figure(f"{name} of a search during apply", f"{pace} pace", "ratio", value, "quiet", wanted * at)
+    for name, both in known.items():
+        for value, percentile in zip(both, ("p50", "p99"), strict=True):
+            yield Figure(f"{percentile} of a search, {name}", f"{pace} pace", "milliseconds", [value])
+    yield Figure("searches that failed", f"{pace} pace", "", [sum(took < 0 for _, took in times)], wanted="<= 0")
+    yield Figure("seconds of the back-fill", f"{pace} pace", "seconds", [seconds])
+
+
+def indexed(client: Any) -> None:
+    """Return when the server has nothing to optimise any more."""
+    calm = 0
+    while calm < 3:
+        time.sleep(0.5)
+        calm = calm + 1 if client.get_collection("c").status == models.CollectionStatus.GREEN else 0
+
+
+@contextmanager
+def asking(url: str) -> Iterator[list[tuple[float, float]]]:
+    """A process that searches all the time; in the end, when each search began and the seconds that it took."""
+    times: list[tuple[float, float]] = []
+    command = [sys.executable, __file__, "--ask", url]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()  # it has begun
+        try:
+            yield times
+        finally:
+            process.stdin.close()
+            times += [tuple(one) for one in json.loads(process.stdout.read())]
+
+
+def ask(url: str) -> None:
+    """Search through diptych until standard input ends."""
+    over, times = threading.Event(), list[tuple[float, float]]()
+    with closing(open_store(url)) as client:
+        handle = opened(client, "drawn")
+        rows, live = vectors(range(1000)), "dense.1"
+        print("asking", flush=True)
+        threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+        number = 0
+        while not over.is_set():
+            at, begin = time.time(), time.perf_counter()
+            try:
+                client.query_points("c", rows[number % 1000].tolist(), using=live, limit=10)
+                times.append((at, time.perf_counter() - begin))
+            except Exception:
+                live = handle.read().live.slots["dense"].vector
+            number += 1
+    print(json.dumps(times))
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--documents", type=int, default=20_000, help="of the rates")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--searched", type=int, default=60_000, help="documents of the collection that is searched; 0 leaves that out"
+    )
+    parser.add_argument("--quiet", type=float, default=20.0, help="seconds of searches before the swap")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--ask", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.ask:
+        return ask(options.ask)
+    if not (BINARY or NAMED):
+        raise SystemExit("name a server: DIPTYCH_TEST_SERVER_BINARY, or DIPTYCH_TEST_SERVER")
+    table_in_memory(max(options.documents, options.searched))
+    figures = rates(options.documents, options.rounds)
+    figures += searches(options.searched, options.quiet) if options.searched else []
+    with server() as urls, closing(open_store(urls[0])) as client:
+        version = ".".join(map(str, server_version(client) or ()))
+    notes = [f"Qdrant {version} on loopback of the same machine, a fresh one for each round.", *notes_of(__doc__)]
+    Result("On a server", figures, notes, {"diptych": versions()}).write(options.json)
+    return None
+
+
+def notes_of(text: str) -> list[str]:
+    return [part.replace("\n", " ") for part in text.split("\n\n")[2:4]]
+
+
+if __name__ == "__main__":
+    main()

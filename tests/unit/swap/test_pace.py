@@ -1,0 +1,146 @@
+"""The gentle pace: few points at once, at a rate that follows what a probe query takes. Time is made up."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterable
+
+import pytest
+from qdrant_client import QdrantClient, models
+
+from diptych.metadata import Generation, State
+from diptych.phases import phase, watched
+from diptych.swap.pace import AT_ONCE, DECIDE, FAILED, FIRST, LEAST, MOST, SLOWER, Gentle, Pace, pace_of
+
+QUIET = 0.002
+SLOW, USUAL = 1.5 * SLOWER * QUIET, QUIET
+
+
+class Clock(threading.Event):
+    """Made-up time, which passes while somebody waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Whether it is set, at once."""
+        if not self.is_set():
+            self.now += timeout or 0.0
+        return self.is_set()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def pace(clock: Clock) -> Gentle:
+    made = Gentle(lambda: USUAL, clock, clock=clock)
+    made.settle([QUIET] * 10)
+    return made
+
+
+def noted(pace: Gentle, seconds: Iterable[float]) -> float:
+    for one in seconds:
+        pace.note(one)
+    return pace.rate
+
+
+def test_the_full_pace_writes_all_at_once_and_nothing_where_there_is_nothing() -> None:
+    assert list(Pace().parts([1, 2, 3])) == [[1, 2, 3]]
+    assert list(Pace().parts([])) == []
+
+
+def test_the_gentle_pace_writes_few_points_at_once_and_keeps_its_rate(pace: Gentle, clock: Clock) -> None:
+    points = list(range(10 * AT_ONCE + 1))
+    parts = list(pace.parts(points))
+    assert list(itertools.chain.from_iterable(parts)) == points
+    assert max(map(len, parts)) == AT_ONCE
+    assert clock.now == pytest.approx(10 * AT_ONCE / FIRST)
+
+
+def test_time_that_was_lost_elsewhere_is_not_made_up_for_by_a_burst(pace: Gentle, clock: Clock) -> None:
+    list(pace.parts(list(range(AT_ONCE))))
+    clock.now += 100
+    begin = clock.now
+    list(pace.parts(list(range(3 * AT_ONCE))))
+    assert clock.now - begin == pytest.approx(2 * AT_ONCE / FIRST)
+
+
+def test_slow_probes_lower_the_rate_to_its_least_and_usual_ones_raise_it_to_its_most(pace: Gentle) -> None:
+    assert noted(pace, [SLOW] * DECIDE) < FIRST
+    assert noted(pace, [SLOW] * 100 * DECIDE) == LEAST
+    assert noted(pace, [USUAL] * 10 * DECIDE) > LEAST
+    assert noted(pace, [USUAL] * 100 * DECIDE) == MOST
+
+
+def test_one_slow_probe_of_many_changes_nothing(pace: Gentle) -> None:
+    assert noted(pace, [*[USUAL] * 4 * DECIDE, SLOW, *[USUAL] * (DECIDE - 1)]) > FIRST
+
+
+def test_probes_at_an_earlier_rate_do_not_count_against_a_lower_one(pace: Gentle) -> None:
+    lowered = noted(pace, [SLOW] * DECIDE)
+    assert noted(pace, [USUAL] * DECIDE) > lowered
+
+
+def test_a_probe_that_fails_is_a_slow_one_and_ends_nothing(clock: Clock) -> None:
+    answers = iter([0.1, 0.3])
+
+    def fails_in_the_end() -> float:
+        return next(answers)
+
+    pace = Gentle(fails_in_the_end, clock, clock=clock)
+    with pace.kept():
+        pass
+    assert 0.1 < pace.quiet <= 0.3
+    assert noted(pace, [FAILED] * DECIDE) < FIRST
+
+
+def test_a_back_fill_that_is_stopped_waits_no_more(pace: Gentle, clock: Clock) -> None:
+    clock.set()
+    assert len(list(pace.parts(list(range(5 * AT_ONCE))))) == 5
+    assert clock.now == 0
+
+
+def test_the_pace_is_told_to_who_watches_the_phase(pace: Gentle) -> None:
+    lines: list[str] = []
+    with watched(lines.append), phase("fill the new vectors"):
+        noted(pace, [SLOW] * DECIDE)
+        with Pace().kept():
+            pass
+    assert lines[1:-1] == [
+        "fill the new vectors: gentle pace, 600 documents/s; a probe query takes 6.0 ms, usually 2.0 ms",
+        "fill the new vectors: full pace",
+    ]
+
+
+def generation(vector: str) -> Generation:
+    return Generation(number=1, vector=vector, kind="dense", adapter="a", options={}, space="s", numerics="n")
+
+
+@pytest.fixture
+def local() -> QdrantClient:
+    client = QdrantClient(":memory:")
+    client.create_collection("c", {"dense.1": models.VectorParams(size=2, distance=models.Distance.DOT)})
+    return client
+
+
+@pytest.mark.parametrize(
+    ("wanted", "points", "made"),
+    [(None, 3, Pace), ("full", 3, Pace), ("gentle", 3, Gentle), ("gentle", 0, Pace)],
+    ids=["nothing is said", "full", "gentle", "gentle, without a point"],
+)
+def test_the_pace_is_the_wanted_one_and_full_where_nobody_else_can_search(
+    local: QdrantClient, wanted: str | None, points: int, made: type[Pace]
+) -> None:
+    if points:
+        local.upsert("c", [models.PointStruct(id=n, vector={"dense.1": [1.0, n]}) for n in range(points)])
+    stopped = threading.Event()
+    found = pace_of(wanted, local, "c", State(slots={"dense": generation("dense.1")}), stopped)
+    assert type(found) is made
