@@ -22,6 +22,7 @@ from diptych.registry import Registry
 from diptych.reports import CollectionInfo, SlotInfo
 from diptych.sampling import SAMPLE
 from diptych.searching import Searching
+from diptych.stores.versions import version_warnings
 from diptych.tenancy import require_same
 from diptych.tenant import TenantCollection
 
@@ -268,4 +269,5 @@ class Collection(CollectionPopulate, Searching):
         slots = self.handle.metadata.live.slots if self.handle.metadata else {}
         rows = tuple(SlotInfo.of(name, generation) for name, generation in slots.items())
         tenancy = self.handle.metadata.tenancy if self.handle.metadata else None
-        return CollectionInfo(self.name, self.count(), rows, tenancy.field if tenancy else "")
+        lacks = version_warnings(self.client, [slot.kind for slot in self.handle.slots.values()])
+        return CollectionInfo(self.name, self.count(), rows, tenancy.field if tenancy else "", tuple(lacks))

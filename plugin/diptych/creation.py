@@ -6,19 +6,24 @@ import getpass
 import socket
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from qdrant_client import models
 
 from diptych.config.models import PopulateConfig, SearchConfig
 from diptych.errors import CollectionError
-from diptych.metadata import CollectionMetadata, Event, Prefix, Reading, State, Tenancy, vector_name
+from diptych.keeping import raw_metadata
+from diptych.metadata import KEY, CollectionMetadata, Event, Prefix, Reading, State, Tenancy, vector_name
 from diptych.params import first_stage_params, vector_params
 from diptych.payloads import field_of
 from diptych.protocols import Statistics
 from diptych.registry import Registry
 from diptych.slots import Slot
+from diptych.stores.versions import ADDS_VECTORS, keeps_log, server_version
 from diptych.view import View
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
 
 Params: TypeAlias = models.VectorParams | models.SparseVectorParams
 
@@ -49,6 +54,39 @@ def first_metadata(
         search=search.model_dump(mode="json"),
         tenancy=tenancy,
     )
+
+
+def create_collection(client: QdrantBase, name: str, **given: Any) -> None:
+    """Create a collection; on a server that cannot add vectors to it later, behind an alias, which a swap moves.
+
+    Raises:
+        Exception: the client's own, also where somebody else has made it.
+    """
+    version = server_version(client) if keeps_log(client) else None
+    if version is None or version >= ADDS_VECTORS:
+        client.create_collection(name, **given)
+        return
+    behind = f"{name}.1"
+    try:
+        client.create_collection(behind, **given)
+    except Exception:
+        if _is_begun(client, behind):  # a kill, or another process, is between the two calls
+            _serve(client, behind, name)
+        raise
+    _serve(client, behind, name)
+
+
+def _is_begun(client: QdrantBase, name: str) -> bool:
+    """Whether there is such a collection of diptych's, empty and served by no alias."""
+    if not client.collection_exists(name):
+        return False
+    served = any(known.collection_name == name for known in client.get_aliases().aliases)
+    return not served and KEY in raw_metadata(client, name) and client.count(name).count == 0
+
+
+def _serve(client: QdrantBase, collection: str, alias: str) -> None:
+    made = models.CreateAlias(collection_name=collection, alias_name=alias)
+    client.update_collection_aliases([models.CreateAliasOperation(create_alias=made)])
 
 
 def params_of(slot: Slot, registry: Registry, retrieved: Iterable[str]) -> Params:

@@ -124,9 +124,10 @@ class SlotInfo:
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """A collection: name, documents, slots, and the metadata key of its tenants if it has some."""
+    """A collection: name, documents, slots, the metadata key of its tenants if it has some, what its server lacks."""
 
     name: str
     documents: int
     slots: tuple[SlotInfo, ...]
     tenant_field: str = ""
+    warnings: tuple[str, ...] = ()

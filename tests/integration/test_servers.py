@@ -15,7 +15,7 @@ import pytest
 from qdrant_client import models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from diptych import Collection
+from diptych import Collection, creation
 from diptych.adopt import adopt
 from diptych.config import Config
 from diptych.config.models import SlotConfig
@@ -30,7 +30,7 @@ from diptych.stores import open_store, vector_names
 from diptych.stores.answers import is_conflict, refuses_key, told
 from diptych.stores.server import ServerClient
 from diptych.stores.vector_names import drop_retired, existing
-from diptych.stores.versions import server_version, version_warnings
+from diptych.stores.versions import FEATURES, dotted, server_version, version_warnings
 from diptych.swap import ApplyOptions
 from diptych.testing.fakes import FakeDenseEncoder
 from faulty_server import faulty_server, hang, send
@@ -170,8 +170,8 @@ def test_in_a_cluster_the_command_populate_drops_what_is_retired_once_its_shards
 @pytest.mark.parametrize(
     ("version", "expected"),
     [
-        ("1.17.1", ["1.17.1, and vectors that are added", "1.17.1: update it to 1.19 or newer before a swap"]),
-        ("1.18.3", ["1.18.3: update it to 1.19 or newer before a swap"]),
+        ("1.17.1", ["1.17.1, and vectors that are added", "update the server before a swap"]),
+        ("1.18.3", ["1.18.3, and writes that outlive a crash just after a vector was dropped need 1.19"]),
         ("1.19.0", []),
         ("1.20.0-dev", []),
     ],
@@ -185,9 +185,57 @@ def test_a_plan_and_doctor_say_what_the_server_is_too_old_for(
         warnings = collection.plan(wanted).warnings
         assert len(warnings) == len(expected)
         assert all(part in warning for part, warning in zip(expected, warnings, strict=True))
+        assert collection.info().warnings == warnings
         assert server_version(collection.client) == tuple(int(part) for part in version.split("-")[0].split("."))
         text = version_warnings(collection.client, ["text_index"])
         assert any("searches of a text index need 1.20" in warning for warning in text) == (version < "1.20")
+
+
+def test_the_version_is_asked_for_once(small_server: Callable[..., Any], fakes: Registry) -> None:
+    server = small_server()
+    with Collection.open(config(server.url), registry=fakes) as collection:
+        collection.populate(DOCUMENTS)
+        collection.plan(config(server.url))
+        assert collection.info().warnings == ()
+    assert [path for method, path, _ in server.requests if path == "/"] == ["/"]
+
+
+def test_the_table_of_versions_is_that_of_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "stores.md").read_text("utf-8")
+    for feature in FEATURES:
+        assert f"| {feature.needs} | {dotted(feature.since)} | {feature.without} |" in page
+
+
+def test_a_server_that_cannot_add_vectors_gets_the_collection_behind_an_alias(
+    small_server: Callable[..., Any], fakes: Registry
+) -> None:
+    server = small_server(names=False)
+    collection = Collection.open(config(server.url), registry=fakes)
+    assert collection.populate(DOCUMENTS).new == 12
+    client: Any = collection.client
+    assert {known.alias_name: known.collection_name for known in client.get_aliases().aliases} == {"c": "c.1"}
+    found = [hit.id for hit in collection.search("words of number 3", limit=3)]
+    slots = {"dense": SlotConfig(**SLOTS["dense"], seed=1)}
+    report = collection.apply(config(server.url).model_copy(update={"slots": slots}), ApplyOptions(gate=False))
+    assert (report.outcome, report.encoded) == ("cut over", {"dense.2": 12})
+    assert {known.alias_name: known.collection_name for known in client.get_aliases().aliases} == {"c": "c.2"}
+    assert collection.rollback().outcome == "rolled back"
+    assert [hit.id for hit in collection.search("words of number 3", limit=3)] == found
+    assert collection.populate([*DOCUMENTS, {"id": "new", "text": "one more"}]).new == 1
+
+
+def test_a_collection_that_a_kill_left_without_its_alias_gets_it_from_the_next_populate(
+    small_server: Callable[..., Any], fakes: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = small_server(names=False)
+    with Collection.open(config(server.url), registry=fakes) as killed, monkeypatch.context() as patch:
+        patch.setattr(creation, "_serve", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            killed.populate(DOCUMENTS)
+        assert not killed.client.collection_exists("c")
+    with Collection.open(config(server.url), registry=fakes) as collection:
+        assert collection.populate(DOCUMENTS).new == 12
+        assert collection.count() == 12
 
 
 def test_an_embedded_store_has_no_version_to_be_warned_of() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from diptych.cli.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
-from diptych.cli.output import printable, stdout, write_json
+from diptych.cli.output import printable, stderr, stdout, write_json
 from diptych.cli.session import Session
 from diptych.config.secrets import redacted
 
@@ -38,8 +38,13 @@ def info(
         found = opened.info()
     if as_json:
         slots = [{**dataclasses.asdict(slot), "options": redacted(slot.options)} for slot in found.slots]
-        return write_json({"name": found.name, "documents": found.documents, "slots": slots})
-    return _show(found)
+        return write_json(
+            {"name": found.name, "documents": found.documents, "slots": slots, "warnings": found.warnings}
+        )
+    _show(found)
+    for warning in found.warnings:
+        stderr().print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    return None
 
 
 def _show(found: CollectionInfo) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli.options import CONFIG, ConfigOption, DebugOption, JsonOption
-from diptych.cli.output import stdout, write_json
+from diptych.cli.output import stderr, stdout, write_json
 from diptych.cli.providers import PROVIDERS, provider_of
 from diptych.cli.session import Session
 from diptych.cli.template import NONE, SlotChoice, parse_choice, render
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "diptych.schema.json"
 DENSE = "all-MiniLM-L6-v2"
+PATIENCE = 3  # seconds for a server that is asked for its version
 
 
 def init(
@@ -65,7 +66,7 @@ def init(
     written = [_write(config, text)]
     if schema:
         written.append(_write(config.parent / SCHEMA, _schema(session.registry)))
-    _report(session.registry, slots, written, as_json)
+    _report(session.registry, slots, written, _lacks(text, session.registry), as_json)
 
 
 def _slots(registry: Registry, dense: str, lexical: str, language: str) -> list[SlotChoice]:
@@ -106,15 +107,41 @@ def _schema(registry: Registry) -> str:
     return json.dumps(json_schema(registry), indent=1) + "\n"
 
 
-def _report(registry: Registry, slots: list[SlotChoice], written: list[Path], as_json: bool) -> None:
+def _lacks(text: str, registry: Registry) -> list[str]:
+    """What the server that the file names lacks for its slots; nothing where it does not answer yet."""
+    from ruamel.yaml import YAML
+
+    from diptych.config import parse_config
+    from diptych.errors import DiptychError
+    from diptych.stores import is_server, open_store_of
+    from diptych.stores.versions import version_warnings
+
+    config = parse_config(YAML(typ="safe", pure=True).load(text)).model_copy(update={"timeout": PATIENCE})
+    if not is_server(config.urls[0]):
+        return []
+    try:
+        client = open_store_of(config, registry=registry, create=False)
+    except DiptychError:
+        return []
+    try:
+        return version_warnings(client, [registry.spec(slot.adapter).kind for slot in config.slots.values()])
+    finally:
+        client.close()
+
+
+def _report(
+    registry: Registry, slots: list[SlotChoice], written: list[Path], warnings: list[str], as_json: bool
+) -> None:
     install = [do for slot in slots if (do := to_install(registry.spec(slot.adapter), slot.options))]
     keys = [f"export {slot.options['api_key_env']}=..." for slot in slots if "api_key_env" in slot.options]
     steps = [*dict.fromkeys(install), *keys, "diptych populate SOURCE", 'diptych search "some words"']
     if as_json:
-        return write_json({"written": [str(path) for path in written], "next": steps})
+        return write_json({"written": [str(path) for path in written], "next": steps, "warnings": warnings})
     console = stdout()
     console.print(f"wrote {' and '.join(map(str, written))}", soft_wrap=True)
     console.print("next:")
     for step in steps:
         console.print(f"  {step}", soft_wrap=True)
+    for warning in warnings:
+        stderr().print(f"warning: {warning}", style="yellow", soft_wrap=True)
     return None

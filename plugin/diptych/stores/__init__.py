@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from diptych.config.models import Config
     from diptych.registry import Registry
 
-__all__ = ["Classes", "is_store_url", "open_store", "open_store_of", "place_of"]
+__all__ = ["Classes", "is_server", "is_store_url", "open_store", "open_store_of", "place_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +156,11 @@ def is_store_url(text: str) -> bool:
     A scheme is what RFC 3986 calls one; a single letter is a drive of Windows, and what exists is a path.
     """
     return _SCHEME.match(text) is not None and not os.path.exists(text)  # Path.exists raises for names that cannot be
+
+
+def is_server(url: str) -> bool:
+    """Whether the URL is a server's, as it stands; one that comes from the environment is not looked up."""
+    return urlsplit(url).scheme in _SERVERS
 
 
 READ_ONLY = "?mode=ro"

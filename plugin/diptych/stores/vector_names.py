@@ -20,15 +20,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qdrant_client import QdrantClient, models
+from qdrant_client import models
 
 from diptych.keeping import raw_metadata
 from diptych.metadata import RETIRED, CollectionMetadata, Record
 from diptych.phases import phase
 from diptych.protocols import Kind
 from diptych.stores.answers import gave_no_answer, told, too_old
-from diptych.stores.local import is_local
-from diptych.stores.versions import server_version
+from diptych.stores.versions import ADDS_VECTORS, keeps_log, server_version
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -41,7 +40,6 @@ SKEW = 60.0  # seconds by which the clocks of two machines may differ
 LOOK = 1.0  # seconds between two looks at the shards
 PATIENCE = 120.0  # seconds in which shards that are moved or recovered must come to rest
 SILENT = "the server does not answer"
-DROPS = (1, 18)  # the first server that can drop a name
 
 
 class Retirement(Record):
@@ -106,11 +104,6 @@ def orphans(client: QdrantBase, name: str, metadata: CollectionMetadata) -> dict
     return {v: kind for v, kind in metadata.leftover.items() if v in there and v not in metadata.needed()}
 
 
-def keeps_log(client: QdrantBase) -> bool:
-    """Whether it is a server's client; a server replays its log after a crash."""
-    return isinstance(client, QdrantClient) and not is_local(client)
-
-
 def retirement_dates(
     client: QdrantBase, name: str, metadata: CollectionMetadata, kept: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -154,7 +147,7 @@ def drop_orphans(
     done = _drop_all(client, name, at_once)
     if not later:
         return done
-    drops = (server_version(client) or DROPS) >= DROPS
+    drops = (server_version(client) or ADDS_VECTORS) >= ADDS_VECTORS
     kept = sorted(later.keys() & {""} if drops else later)  # servers have no call for an empty name
     later = {v: kind for v, kind in later.items() if v not in kept}
     waited = Wait(client, name, wait, stopped or threading.Event()).over(later) if later else Dropped()

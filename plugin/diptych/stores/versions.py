@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from diptych.protocols import Kind
 
-TESTED = (1, 19)  # below it, updating the server before a swap is worth it
-
 
 @dataclass(frozen=True, slots=True)
 class Feature:
@@ -37,11 +35,17 @@ class Feature:
     kind: Kind | None = None
 
 
+ADDS_VECTORS = (1, 18)
 FEATURES = (
     Feature(
         "vectors that are added to a collection and dropped from it",
-        (1, 18),
-        "a swap copies the collection, which must be served by an alias",
+        ADDS_VECTORS,
+        "a swap copies the collection, which must be served by an alias, as populate makes it there",
+    ),
+    Feature(
+        "writes that outlive a crash just after a vector was dropped",
+        (1, 19),
+        "diptych waits before it drops one; still, update the server before a swap",
     ),
     Feature("searches of a text index", (1, 20), "its slots cannot be searched", "text_index"),
 )
@@ -63,19 +67,26 @@ def server_version(client: QdrantBase) -> tuple[int, ...] | None:
     return _KNOWN.setdefault(client, tuple(int(number) for number in found[0].split(".")))
 
 
+def keeps_log(client: QdrantBase) -> bool:
+    """Whether it is a server's client; a server replays its log after a crash."""
+    return isinstance(client, QdrantClient) and not is_local(client)
+
+
 def version_warnings(client: QdrantBase, kinds: Iterable[Kind]) -> list[str]:
     """What this server lacks for slots of these kinds, and for swaps; nothing for other stores."""
-    if not isinstance(client, QdrantClient) or is_local(client):
+    if not keeps_log(client):
         return []
     version, wanted = server_version(client), {None, *kinds}
     if version is None or version >= max(feature.since for feature in FEATURES):
         return []
-    name = ".".join(map(str, version))
+    name = dotted(version)
     lacking = [feature for feature in FEATURES if feature.kind in wanted and version < feature.since]
-    found = [
-        f"this server is Qdrant {name}, and {feature.needs} need {'.'.join(map(str, feature.since))}: {feature.without}"
+    return [
+        f"this server is Qdrant {name}, and {feature.needs} need {dotted(feature.since)}: {feature.without}"
         for feature in lacking
     ]
-    if version < TESTED:
-        found.append(f"this server is Qdrant {name}: update it to {'.'.join(map(str, TESTED))} or newer before a swap")
-    return found
+
+
+def dotted(version: Iterable[int]) -> str:
+    """`1.18.3`."""
+    return ".".join(map(str, version))

@@ -132,7 +132,8 @@ def test_a_populate_that_began_before_finish_goes_on_without_the_retired_vector(
 
     report = found.populate(arriving())
     assert (report.new, report.changed, report.set_aside) == (30, 30, 0)
-    assert elsewhere.finish().dropped == ("dense.1",)
+    elsewhere.finish()  # drops it, unless populate came so late that it did
+    assert existing(far, "c") == {"dense.2"}
     assert server.crash() == 0
     assert texts(far) == sorted(document.text for document in corpus(60, "new"))
     assert faults(far, "dense.2", FakeDenseEncoder(dimension=8, seed=1)) == []

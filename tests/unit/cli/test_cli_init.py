@@ -17,6 +17,7 @@ from diptych.cli import app
 from diptych.cli.session import Session
 from diptych.cli.template import SlotChoice, render, scalar
 from diptych.config import check_adapters, load_config
+from small_server import Routes, served
 
 Run = Callable[..., Any]
 
@@ -156,3 +157,21 @@ SCALARS = [
 @pytest.mark.parametrize("value", [*SCALARS, "", "a b", "a, b}", "a: b", "# c", "- d", " e", "f\ng"])
 def test_a_scalar_is_read_back_as_the_text_it_was(value: str) -> None:
     assert YAML(typ="safe", pure=True).load(f"{{key: {scalar(value)}}}") == {"key": value}
+
+
+def test_the_server_is_asked_what_it_lacks_for_the_slots(run: Run) -> None:
+    slots = ("--dense", "fake-dense", "--lexical", "none")
+    with served(Routes(version="1.18.3")) as server:
+        answer = run("init", *slots, "--store", server.url)
+        assert answer.code == 0
+        assert "warning: this server is Qdrant 1.18.3, and writes that outlive a crash" in answer.err
+        again = run("init", *slots, "--store", server.url, "--force", "--json").json()
+        assert len(again["warnings"]) == 1
+        assert run("populate", "-", input='{"id": "1", "text": "word"}\n').code == 0
+        assert run("info", "--json").json()["warnings"] == again["warnings"]
+        assert "warning: this server is Qdrant 1.18.3" in run("info").err
+
+
+def test_a_server_that_does_not_answer_yet_is_no_error(run: Run) -> None:
+    answer = run("init", "--dense", "fake-dense", "--lexical", "none", "--store", "http://127.0.0.1:9", "--json")
+    assert (answer.code, answer.json()["warnings"]) == (0, [])
