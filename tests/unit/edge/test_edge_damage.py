@@ -22,7 +22,8 @@ from diptych.stores.edge.health.wal import log_end, newest_version
 Start = Callable[[str], subprocess.Popen[str]]
 SIZE = 660
 FILL = """
-    params = models.VectorParams(size=16, distance=models.Distance.COSINE)
+    int8 = models.ScalarQuantization(scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8))
+    params = models.VectorParams(size=16, distance=models.Distance.COSINE, quantization_config=int8)
     client = EdgeClient(folder)
     early = models.OptimizersConfigDiff(indexing_threshold=1)
     client.create_collection("docs", {"d": params}, optimizers_config=early)
@@ -169,7 +170,18 @@ def test_a_changed_bit_in_a_small_file_is_told(stores: Mapping[str, Path], tmp_p
         assert name in refused(folder).got
 
 
-@pytest.mark.parametrize("name", ["id_tracker.mappings", "graph.bin", "links_compressed.bin", "matrix.dat"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "id_tracker.mappings",
+        "graph.bin",
+        "links_compressed.bin",
+        "matrix.dat",
+        "quantized.data",
+        "quantized.meta.json",
+        "quantized.config.json",
+    ],
+)
 def test_a_changed_bit_in_a_file_that_edge_never_changes_is_told_after_a_kill_too(
     stores: Mapping[str, Path], tmp_path: Path, name: str
 ) -> None:

@@ -46,6 +46,9 @@ _IMMUTABLE = {
     "inverted_index_config.json",
     "indices_tracker.json",
     "sparse_index_config.json",
+    "quantized.config.json",
+    "quantized.data",
+    "quantized.meta.json",
 }
 
 
