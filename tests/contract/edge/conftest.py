@@ -6,7 +6,6 @@ with another EdgeClient: by qdrant-client as it comes (`rest`) and by the client
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from qdrant_client.client_base import QdrantBase
 from diptych.stores.edge import EdgeClient
 from diptych.stores.edge.share.address import Address, read_address
 from diptych.stores.edge.share.remote import RemoteEdgeClient
+from named_server import server_client
 
 DENSE = {"cos": "Cosine", "dot": "Dot", "euclid": "Euclid", "man": "Manhattan"}
 DIM = 8
@@ -228,10 +228,7 @@ def vectors_config() -> dict[str, models.VectorParams]:
 def other_store(kind: str) -> QdrantBase:
     if kind == "memory":
         return QdrantClient(":memory:")
-    url = os.environ.get("DIPTYCH_TEST_SERVER")
-    if not url:
-        pytest.skip("DIPTYCH_TEST_SERVER holds no URL of a Qdrant server to compare with")
-    return QdrantClient(url=url, check_compatibility=False)
+    return server_client()
 
 
 def connected(holder: EdgeClient, connect: Callable[[Address], QdrantBase]) -> QdrantBase:

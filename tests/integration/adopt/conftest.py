@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from diptych import Registry
 from diptych.config.models import Config
 from diptych.stores.edge import EdgeClient
 from diptych.testing import FakeDenseEncoder, FakeSparseEncoder, fakes_plugin
+from named_server import server_client
 
 DIMENSION = 24
 UNNAMED = ""
@@ -264,10 +264,7 @@ def _opened(store: str, folder: Path) -> Iterator[QdrantBase]:
 
 
 def _server(_: Path) -> QdrantBase:
-    url = os.environ.get("DIPTYCH_TEST_SERVER")
-    if not url:
-        pytest.skip("no Qdrant server: set DIPTYCH_TEST_SERVER to its URL")
-    return QdrantClient(url=url, check_compatibility=False)
+    return server_client()
 
 
 _STORES: dict[str, Callable[[Path], QdrantBase]] = {

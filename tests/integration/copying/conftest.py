@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from diptych.handle import CollectionHandle
 from diptych.populate import populate
 from diptych.stores.edge import EdgeClient
 from diptych.testing import fakes_plugin
+from named_server import server_client
 
 AssertSame = Callable[..., None]
 Fill = Callable[..., CollectionHandle]
@@ -41,10 +41,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def _server() -> QdrantBase:
-    url = os.environ.get("DIPTYCH_TEST_SERVER")
-    if not url:
-        pytest.skip("no Qdrant server: set DIPTYCH_TEST_SERVER to its URL")
-    return QdrantClient(url=url, check_compatibility=False)
+    return server_client()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 
 from diptych import Collection, Registry
 from diptych.testing import fakes_plugin
+from named_server import emptied
 
 SLOTS = {"dense": {"adapter": "fake-dense"}, "lexical": {"adapter": "fake-calibrated", "uses_idf": True}}
 
@@ -31,19 +32,25 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
-def config(store: str, **more: Any) -> dict[str, Any]:
-    return {"store": store, "collection": "things", "slots": SLOTS, "cache": {"enabled": False}, **more}
+def config(store: str | dict[str, Any], **more: Any) -> dict[str, Any]:
+    place = {"store": store} if isinstance(store, str) else store
+    return {**place, "collection": "things", "slots": SLOTS, "cache": {"enabled": False}, **more}
 
 
-@pytest.fixture(params=["memory:", "edge"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return request.param if request.param == "memory:" else f"edge:{tmp_path}/qdrant"
+@pytest.fixture(params=["memory:", "edge", "server"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | dict[str, Any]]:
+    """Where the store is, as `config` takes it."""
+    if request.param == "server":
+        with emptied("things") as settings:
+            yield settings
+    else:
+        yield request.param if request.param == "memory:" else f"edge:{tmp_path}/qdrant"
 
 
 @pytest.fixture
-def things(url: str) -> Iterator[Collection]:
-    """An empty collection, dense and lexical, in memory and in Qdrant Edge."""
-    with Collection.open(config(url), registry=Registry(fakes_plugin)) as collection:
+def things(place: str | dict[str, Any]) -> Iterator[Collection]:
+    """An empty collection, dense and lexical, in memory, in Qdrant Edge and on the named server."""
+    with Collection.open(config(place), registry=Registry(fakes_plugin)) as collection:
         yield collection
 
 

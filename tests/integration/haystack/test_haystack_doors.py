@@ -46,10 +46,11 @@ def listener() -> Listener:
 
 
 @pytest.fixture
-def filled(listener: Listener, url: str, tmp_path: Path) -> Any:
+def filled(listener: Listener, place: str | dict[str, Any], tmp_path: Path) -> Any:
     """A collection that three doors filled."""
     slots = {"dense": {"adapter": "fake-dense"}, "lexical": {"adapter": "fake-sparse"}}
-    config = {"store": url, "collection": "doors", "slots": slots, "cache": {"enabled": False}}
+    own = {"store": place} if isinstance(place, str) else place
+    config = {**own, "collection": "things", "slots": slots, "cache": {"enabled": False}}
     package("langchain_core")
     bridge = import_module("diptych_adapters.langchain")
     with Collection.open(config, registry=Registry(fakes_plugin, listener)) as collection:

@@ -15,6 +15,7 @@ import pytest
 from diptych import Collection, Registry
 from diptych.config import parse_config
 from diptych.encoders import Encoders
+from named_server import emptied
 
 if not os.environ.get("CI"):  # where a missing package is an error
     pytest.importorskip("langchain_qdrant")
@@ -46,11 +47,12 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.fixture
 def opened(fakes: Registry) -> Iterator[Open]:
-    """`opened(slots, store="memory:", search={})`: a collection that nobody has filled."""
+    """`opened(slots, store="memory:", search={})`: a collection that nobody has filled; `server` is the named one."""
     with ExitStack() as stack:
 
         def open_one(slots: Mapping[str, Any] = DENSE, store: str = "memory:", **sections: Any) -> Collection:
-            config = parse_config({"store": store, "collection": "c", "slots": dict(slots), **sections})
+            place = stack.enter_context(emptied("c")) if store == "server" else {"store": store}
+            config = parse_config({**place, "collection": "c", "slots": dict(slots), **sections})
             return stack.enter_context(Collection.open(config, registry=fakes))
 
         yield open_one

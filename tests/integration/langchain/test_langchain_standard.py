@@ -41,6 +41,14 @@ class TestHybridVectorStore(INTEGRATION.VectorStoreIntegrationTests):  # type: i
         return DiptychVectorStore(opened(HYBRID, f"edge:{tmp_path / 'qdrant'}"))
 
 
+class TestHybridVectorStoreOnAServer(INTEGRATION.VectorStoreIntegrationTests):  # type: ignore[misc, name-defined]
+    """The same on the named server."""
+
+    @pytest.fixture
+    def vectorstore(self, opened: Any) -> DiptychVectorStore:
+        return DiptychVectorStore(opened(HYBRID, "server"))
+
+
 class FakeEmbeddings:
     """A dense adapter by its name."""
 

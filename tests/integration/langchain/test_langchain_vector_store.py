@@ -27,9 +27,9 @@ DOCUMENTS = [
 ]
 
 
-@pytest.fixture(params=["memory:", "edge:"])
+@pytest.fixture(params=["memory:", "edge:", "server"])
 def store(request: pytest.FixtureRequest, opened: Any, tmp_path: Path) -> DiptychVectorStore:
-    url = request.param if request.param == "memory:" else f"edge:{tmp_path / 'qdrant'}"
+    url = f"edge:{tmp_path / 'qdrant'}" if request.param == "edge:" else request.param
     return DiptychVectorStore(opened(BOTH, url))
 
 

@@ -14,6 +14,7 @@ from diptych import Collection, Registry, hookimpl
 from diptych.config import parse_config
 from diptych.reports import PopulateReport
 from diptych.testing import fakes_plugin
+from named_server import emptied
 
 SLOTS = {"dense": {"adapter": "fake-dense"}, "lexical": {"adapter": "fake-sparse"}}
 SECTIONS = ("sound", "graphics", "net")
@@ -46,19 +47,24 @@ def registry(reports: Reports) -> Registry:
     return Registry(fakes_plugin, reports)
 
 
-@pytest.fixture(params=["memory:", "edge:"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture(params=["memory:", "edge:", "server"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """What a config says of the store."""
     kind: str = request.param
-    return kind if kind == "memory:" else f"edge:{tmp_path / 'qdrant'}"
+    if kind == "server":
+        with emptied("things") as settings:
+            yield settings
+    else:
+        yield {"store": kind if kind == "memory:" else f"edge:{tmp_path / 'qdrant'}"}
 
 
 @pytest.fixture
-def opened(url: str, registry: Registry) -> Iterator[Open]:
+def opened(place: dict[str, Any], registry: Registry) -> Iterator[Open]:
     """Opens a collection; closed in the end."""
     with ExitStack() as stack:
 
         def make(slots: Mapping[str, Any] = SLOTS, **sections: Any) -> Collection:
-            config = {"store": url, "collection": "things", "slots": slots, "cache": {"enabled": False}, **sections}
+            config = {**place, "collection": "things", "slots": slots, "cache": {"enabled": False}, **sections}
             return stack.enter_context(Collection.open(parse_config(config), registry=registry))
 
         yield make

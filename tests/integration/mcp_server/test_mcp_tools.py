@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,16 +18,20 @@ from diptych.agents.server import mcp_server
 from diptych.config import parse_config
 from diptych.search import Retrieve
 from diptych.service.served import Served
+from named_server import emptied
 from serving import animals
 
 T = TypeVar("T")
 FILTER = {"must": [{"key": "letter", "match": {"any": ["c", "o"]}}]}
 
 
-@pytest.fixture(scope="module")
-def collection(fakes: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
-    with animals(tmp_path_factory.mktemp("mcp"), fakes) as opened:
-        yield opened
+@pytest.fixture(scope="module", params=["edge", "server"])
+def collection(
+    request: pytest.FixtureRequest, fakes: Registry, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Collection]:
+    with ExitStack() as stack:
+        place = stack.enter_context(emptied("animals")) if request.param == "server" else {}
+        yield stack.enter_context(animals(tmp_path_factory.mktemp("mcp"), fakes, **place))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from diptych.config.models import Config
 from diptych.handle import CollectionHandle
 from diptych.stores.edge import EdgeClient
 from diptych.testing import fakes_plugin
+from named_server import server_client
 
 OpenHandle = Callable[..., CollectionHandle]
 Contents = Callable[[QdrantBase], dict[Any, tuple[Any, Any]]]
@@ -46,10 +46,7 @@ def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QdrantBas
 
 
 def _server(_: Path) -> QdrantBase:
-    url = os.environ.get("DIPTYCH_TEST_SERVER")
-    if not url:
-        pytest.skip("no Qdrant server: set DIPTYCH_TEST_SERVER to its URL")
-    return QdrantClient(url=url, check_compatibility=False)
+    return server_client()
 
 
 _STORES: dict[str, Callable[[Path], QdrantBase]] = {

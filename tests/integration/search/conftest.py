@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pytest
 
+import named_server
 from diptych.collection import Collection
 from diptych.config.models import Config
 from diptych.registry import Registry
@@ -51,25 +51,23 @@ def corpus() -> list[Document]:
 
 
 @pytest.fixture(scope="session", params=["memory:", "edge:", "server"])
-def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
-    """A URL of a fresh store of each kind."""
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], dict[str, Any]]:
+    """What a config says of a fresh store of each kind."""
     kind: str = request.param
     if kind == "server":
-        url = os.environ.get("DIPTYCH_TEST_SERVER")
-        if not url:
-            pytest.skip("no Qdrant server: set DIPTYCH_TEST_SERVER to its URL")
-        return lambda: url
-    return lambda: kind if kind == "memory:" else f"edge:{tmp_path_factory.mktemp('search')}"
+        found = named_server.settings()
+        return lambda: found
+    return lambda: {"store": kind if kind == "memory:" else f"edge:{tmp_path_factory.mktemp('search')}"}
 
 
 @pytest.fixture(scope="session")
-def opened(store: Callable[[], str], fakes: Registry) -> Iterator[Open]:
+def opened(store: Callable[[], dict[str, Any]], fakes: Registry) -> Iterator[Open]:
     """Opens an empty collection from a config; all are deleted and closed in the end."""
     with ExitStack() as stack:
 
         def make(config: Mapping[str, Any], registry: Registry = fakes) -> Collection:
             name = f"search-{uuid.uuid4().hex[:8]}"
-            found = Config.model_validate({"store": store(), "collection": name, **config})
+            found = Config.model_validate({**store(), "collection": name, **config})
             collection = stack.enter_context(Collection.open(found, registry=registry))
             stack.callback(collection.client.delete_collection, name)
             return collection

@@ -10,13 +10,21 @@ import pytest
 from diptych import Collection, Registry
 from diptych.service.application import application
 from diptych.service.served import Served
+from named_server import emptied
 from serving import animals, served, until
 
 
-@pytest.fixture(scope="module")
-def collection(fakes: Registry, tmp_path_factory: pytest.TempPathFactory) -> Collection:
+@pytest.fixture(scope="module", params=["edge", "server"])
+def collection(
+    request: pytest.FixtureRequest, fakes: Registry, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Collection]:
     """Closed by the service that it is served by."""
-    return animals(tmp_path_factory.mktemp("served"), fakes)
+    folder = tmp_path_factory.mktemp("served")
+    if request.param == "edge":
+        yield animals(folder, fakes)
+    else:
+        with emptied("animals") as settings:
+            yield animals(folder, fakes, **settings)
 
 
 @pytest.fixture(scope="module")

@@ -16,15 +16,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import httpx
 import numpy as np
 import pytest
-from qdrant_client import QdrantClient
 
+import named_server
 import shared_process
 from diptych import Collection
 from diptych.testing.fakes import FakeDenseEncoder
@@ -209,12 +209,9 @@ class Documents:
 @pytest.fixture(params=["edge", pytest.param("server", marks=pytest.mark.server)])
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
-    url = f"edge:{tmp_path}/store" if request.param == "edge" else os.environ.get("DIPTYCH_TEST_SERVER")
-    if url is None:
-        pytest.skip("no Qdrant server: set DIPTYCH_TEST_SERVER to its URL")
+    url = f"edge:{tmp_path}/store" if request.param == "edge" else named_server.urls()[0]
     if request.param == "server":
-        with closing(QdrantClient(url=url, check_compatibility=False)) as client:
-            client.delete_collection("c")
+        named_server.delete("c")
     with Collection.open(configured(url, 0), registry=REGISTRY) as collection:
         collection.populate([{"id": str(n), "text": text_of(n, 0)} for n in range(200)])
     return url

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from diptych.config.models import Config
 from diptych.payloads import from_payload
 from diptych.stores.edge import EdgeClient
 from diptych.types import SparseVector
+from named_server import server_client
 
 OLD: Mapping[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16}}
 
@@ -47,10 +47,7 @@ def _memory(_: Path) -> QdrantBase:
 
 
 def _server(_: Path) -> QdrantBase:
-    url = os.environ.get("DIPTYCH_TEST_SERVER")
-    if not url:
-        pytest.skip("no Qdrant server: set DIPTYCH_TEST_SERVER to its URL")
-    return QdrantClient(url=url, check_compatibility=False)
+    return server_client()
 
 
 _STORES: dict[str, Callable[[Path], QdrantBase]] = {"memory": _memory, "edge": EdgeClient, "server": _server}

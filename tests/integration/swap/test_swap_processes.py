@@ -7,7 +7,6 @@ store that all of the processes have open.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import numpy as np
 import pytest
 from qdrant_client.client_base import QdrantBase
 
+import named_server
 from diptych.metadata import APPLY
 from diptych.stores import open_store
 from diptych.testing.fakes import FakeDenseEncoder
@@ -80,10 +80,7 @@ def url(request: pytest.FixtureRequest, small_server: Callable[..., Any], tmp_pa
         return f"edge:{tmp_path}/store"
     if request.param == "small":
         return str(small_server().url)
-    found = os.environ.get("DIPTYCH_TEST_SERVER")
-    if not found:
-        pytest.skip("no Qdrant server: set DIPTYCH_TEST_SERVER to its URL")
-    return found
+    return named_server.urls()[0]
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 
 from diptych import Collection, Registry
 from diptych.config import Config
+from named_server import emptied
 
 SLOTS: dict[str, Any] = {
     "dense": {"adapter": "fake-dense", "dimension": 8},
@@ -39,7 +40,7 @@ def documents(*tenants: str) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.fixture(scope="module", params=["memory:", "edge:"])
+@pytest.fixture(scope="module", params=["memory:", "edge:", "server"])
 def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, fakes: Registry) -> Iterator[Open]:
     """Opens an empty collection with tenants."""
     folder: Path = tmp_path_factory.mktemp("tenants")
@@ -48,10 +49,14 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
         def make(registry: Registry = fakes, **parts: Any) -> Collection:
             number = next(numbers)
-            store = request.param if request.param == "memory:" else f"edge:{folder / str(number)}"
+            name = f"c{number}"
+            if request.param == "server":
+                place = stack.enter_context(emptied(name))
+            else:
+                place = {"store": request.param if request.param == "memory:" else f"edge:{folder / str(number)}"}
             given = {
-                "store": store,
-                "collection": f"c{number}",
+                **place,
+                "collection": name,
                 "slots": SLOTS,
                 "tenant": {"field": "customer"},
                 **parts,

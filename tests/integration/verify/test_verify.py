@@ -6,15 +6,13 @@ The server is a small one with Qdrant's routes, and a real one where DIPTYCH_TES
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from qdrant_client import QdrantClient, models
+from qdrant_client import models
 from typer.testing import CliRunner
 
 from diptych import Collection, Registry
@@ -24,6 +22,7 @@ from diptych.config import Config, parse_config
 from diptych.errors import StoreDamaged
 from diptych.testing import fakes_plugin
 from diptych.verify import VerifyReport, mend, verify
+from named_server import emptied
 
 SLOTS = {
     "dense": {"adapter": "fake-dense"},
@@ -53,19 +52,12 @@ def registry() -> Registry:
 @pytest.fixture(params=["edge", "memory", "small", "server"])
 def store(request: pytest.FixtureRequest, small_server: Callable[..., Any], tmp_path: Path) -> Iterator[str]:
     """The URL of a store without the collection."""
-    found = {"edge": f"edge:{tmp_path / 'store'}", "memory": "memory:", "server": os.environ.get("DIPTYCH_TEST_SERVER")}
-    url = str(small_server().url) if request.param == "small" else found[request.param]
-    if url is None:
-        pytest.skip("no Qdrant server: set DIPTYCH_TEST_SERVER to its URL")
-    _empty(url)
-    yield url
-    _empty(url)
-
-
-def _empty(url: str) -> None:
-    if url.startswith("http"):
-        with closing(QdrantClient(url=url, check_compatibility=False)) as client:
-            client.delete_collection("docs")
+    if request.param == "server":
+        with emptied("docs") as settings:
+            yield settings["store"]
+        return
+    found = {"edge": f"edge:{tmp_path / 'store'}", "memory": "memory:"}
+    yield str(small_server().url) if request.param == "small" else found[request.param]
 
 
 def config_of(store: str) -> Config:

@@ -1,0 +1,84 @@
+"""The Qdrant server that DIPTYCH_TEST_SERVER names: suites that have a store run there, too.
+
+| variable | holds |
+|---|---|
+| `DIPTYCH_TEST_SERVER` | its URL, `http://`, `https://`, `grpc://` or `grpcs://` |
+| `DIPTYCH_TEST_SERVER_KEY` | its key, if it wants one |
+| `DIPTYCH_TEST_CLUSTER` | the URLs of the nodes of a cluster, with spaces between, in place of one server |
+
+Each suite deletes the collections that it names, so the server should hold nothing else. Suites that run at the same
+time would delete each other's: `pytest -n 0`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pytest
+from qdrant_client.client_base import QdrantBase
+
+from diptych.config.cluster import ClusterConfig
+from diptych.stores import open_store
+from diptych.stores.versions import FEATURES, dotted, server_version
+
+KEY = "DIPTYCH_TEST_SERVER_KEY"
+SPREAD = {"shards": 2, "replicas": 2, "write_consistency": 2}
+_VERSION: list[tuple[int, ...] | None] = []
+_LOCK = threading.Lock()
+
+
+def urls() -> list[str]:
+    """Where it is; skips the test where no server is named."""
+    found = os.environ.get("DIPTYCH_TEST_CLUSTER", "").split() or os.environ.get("DIPTYCH_TEST_SERVER", "").split()
+    if not found:
+        pytest.skip("no Qdrant server: set DIPTYCH_TEST_SERVER to its URL")
+    return found
+
+
+def settings() -> dict[str, Any]:
+    """What a config says of it: `store`, and `api_key` and `cluster` where it has them."""
+    found: dict[str, Any] = {"store": urls() if is_cluster() else urls()[0]}
+    found |= {"api_key": f"${{{KEY}}}"} if os.environ.get(KEY) else {}
+    return found | ({"cluster": SPREAD} if is_cluster() else {})
+
+
+def is_cluster() -> bool:
+    """Whether there are several nodes."""
+    return bool(os.environ.get("DIPTYCH_TEST_CLUSTER"))
+
+
+def server_client() -> QdrantBase:
+    """A client of it."""
+    cluster = ClusterConfig.model_validate(SPREAD) if is_cluster() else None
+    return open_store(urls(), api_key=os.environ.get(KEY), cluster=cluster)
+
+
+@contextmanager
+def emptied(*names: str) -> Iterator[dict[str, Any]]:
+    """`settings()`, without these collections before and after."""
+    delete(*names)
+    yield settings()
+    delete(*names)
+
+
+def delete(*names: str) -> None:
+    """Delete these collections, and what aliases of these names lead to."""
+    with closing(server_client()) as client:
+        behind = {known.alias_name: known.collection_name for known in client.get_aliases().aliases}
+        for name in names:
+            client.delete_collection(behind.get(name, name))
+
+
+def require_feature(kind: str) -> None:
+    """Skip the test where the named server is too old for slots of this kind."""
+    with _LOCK:
+        if not _VERSION:
+            with closing(server_client()) as client:
+                _VERSION.append(server_version(client))
+    for feature in FEATURES:
+        if feature.kind == kind and _VERSION[0] is not None and _VERSION[0] < feature.since:
+            pytest.skip(f"Qdrant {dotted(_VERSION[0])}: {feature.needs} need {dotted(feature.since)}")
