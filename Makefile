@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-slow lint types tests bench versions docs site clean
+.PHONY: demo test test-slow lint types tests bench versions docs pictures site clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/debian/demo.py
@@ -40,6 +40,11 @@ versions: $(VENV)/.test
 
 docs: $(VENV)/.test
 	$(BIN)/python docs/generate.py
+
+# The diagrams and the recordings of terminal sessions in docs/images; takes minutes.
+pictures: $(VENV)/.test
+	$(BIN)/python docs/draw.py
+	$(BIN)/python docs/record.py
 
 # The documentation as a site in build/site; to read it with its search: python -m http.server -d build/site
 site: $(VENV)/.test

@@ -1,10 +1,11 @@
-"""Hooks of mkdocs: the start page from the README, links into the repository, pages with every public name."""
+"""Hooks of mkdocs: the start page from the README, links into the repository, the Python API, llms.txt."""
 
 from __future__ import annotations
 
 import ast
 import posixpath
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,59 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return markdown
     source = ROOT / "docs" / page.file.src_uri
     return _moved(markdown, source.parent, page.file.src_uri)
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Write llms.txt, the list of pages for language models (https://llmstxt.org)."""
+    text = llms_txt(config.nav, config.site_name, config.site_description)
+    Path(config.site_dir, "llms.txt").write_text(text, encoding="utf-8")
+
+
+def llms_txt(nav: Any, name: str, about: str | None) -> str:
+    """Each page of the navigation with its title and first sentence, under the headings of the tabs."""
+    parts: list[tuple[str, list[str]]] = [("Start", [])]
+    for entry in nav:
+        if isinstance(entry, dict):
+            (title, inner), *_ = entry.items()
+            parts.append((title, list(_pages(inner))))
+        else:
+            parts[0][1].append(entry)
+    lines = [f"# {name}", "", f"> {about}", ""]
+    for title, pages in parts:
+        lines += [f"## {title}", "", *map(_llms_line, pages), ""]
+    return "\n".join(lines)
+
+
+def _pages(nav: Any) -> Iterator[str]:
+    if isinstance(nav, str):
+        yield nav
+        return
+    for inner in nav.values() if isinstance(nav, dict) else nav:
+        yield from _pages(inner)
+
+
+def _llms_line(page: str) -> str:
+    text = _source(page)
+    title = next((line[2:] for line in text.splitlines() if line.startswith("# ")), page)
+    paragraphs = (part for part in text.split("\n\n")[1:] if re.match(r"[A-Z`*\[]", part))
+    sentence = re.split(r"(?<=[.:])\s", " ".join(next(paragraphs, "").split()))[0]
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", sentence)
+    folder, _, file = page.rpartition("/")
+    file = "index.html" if file == "README.md" else f"{file.removesuffix('.md')}.html"
+    return f"- [{title}]({folder}/{file}): {plain}" if folder else f"- [{title}]({file}): {plain}"
+
+
+def _source(page: str) -> str:
+    """The Markdown behind a page of the navigation."""
+    if page.startswith("reference/api/"):
+        return api_page(Path(page).stem)
+    if page == "index.md":
+        path = ROOT / "README.md"
+    elif page.startswith(f"{PROJECT}/"):
+        path = ROOT / page.removeprefix(f"{PROJECT}/")
+    else:
+        path = ROOT / "docs" / page
+    return path.read_text(encoding="utf-8")
 
 
 def api_page(name: str) -> str:

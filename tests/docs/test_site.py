@@ -51,3 +51,14 @@ def test_every_public_name_has_its_entry(site: Path) -> None:
     names = {name for name in diptych.__all__ if not name.startswith("__") and name != "errors"}
     names |= {name for name, value in vars(diptych.errors).items() if isinstance(value, type) and name[0].isupper()}
     assert {name for name in names if not any(heading.endswith(f".{name}") for heading in headings)} == set()
+
+
+@pytest.mark.slow
+def test_llms_txt_lists_every_page_once(site: Path) -> None:
+    text = (site / "llms.txt").read_text(encoding="utf-8")
+    listed = re.findall(r"^- \[[^\]]+\]\(([^)]+)\): .", text, re.MULTILINE)
+    pages = {page.relative_to(site).as_posix() for page in site.rglob("*.html")} - {"404.html"}
+    assert len(listed) == len(set(listed))
+    assert pages - set(listed) == set()
+    assert set(listed) <= pages
+    assert [line for line in text.splitlines() if line.startswith("- ") and line.endswith(": ")] == []
