@@ -137,7 +137,7 @@ def colour(line: str) -> str:
     """Green for what went well, grey for hints, else the usual."""
     if re.search(r"gate: passed|cut over|rolled back", line):
         return GOOD
-    return PROMPT if line.startswith(("to ", "the old vectors", "  ")) else TEXT
+    return PROMPT if line.startswith(("to ", "the old vectors", "     ")) else TEXT
 
 
 def line_at(row: int, start: float, total: float, text: str) -> str:
