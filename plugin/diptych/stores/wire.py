@@ -15,21 +15,21 @@ import orjson
 from qdrant_client import grpc, models
 from qdrant_client.conversions.conversion import RestToGrpc, payload_to_grpc
 
+_POINTS, _ARRAYS = (models.PointStruct, models.PointVectors), (np.ndarray, models.SparseVector)
 _DATA = b"\x0a"  # of DenseVector: field 1, a run of bytes
 
 
 def is_columnar(points: object) -> bool:
     """Whether these are points whose vectors are named numpy arrays or sparse vectors, as populate makes them."""
-    return isinstance(points, list) and all(
-        isinstance(point, models.PointStruct | models.PointVectors)
-        and isinstance(point.vector, dict)
-        and _all_arrays(point.vector)
-        for point in points
-    )
-
-
-def _all_arrays(vectors: dict[str, Any]) -> bool:
-    return all(isinstance(vector, np.ndarray | models.SparseVector) for vector in vectors.values())
+    if not isinstance(points, list):
+        return False
+    for point in points:
+        if not isinstance(point, _POINTS) or not isinstance(point.vector, dict):
+            return False
+        for vector in point.vector.values():
+            if not isinstance(vector, _ARRAYS):
+                return False
+    return True
 
 
 class JsonPoints:

@@ -207,11 +207,13 @@ class Backfill:
         }
 
     def _changed(self, page: Sequence[Item]) -> list[Item]:
-        """The items whose document is another one by now."""
+        """The items whose document is another one by now; most payloads are as they were, which is told at once."""
         if not page:
             return []
-        then = {item.point: item.input for item in page}
-        return [item for item in self._items(self._store.read(list(then))) if item.input != then[item.point]]
+        then = {item.point: item for item in page}
+        records = self._store.read(list(then))
+        others = [record for record in records if record.payload != then[plain_id(record.id)].held]
+        return [item for item in self._items(others) if item.input != then[item.point].input]
 
     def _scrolled(self, offset: Any) -> Iterator[tuple[list[Item], Any]]:
         while not self._stopped.is_set():
@@ -262,11 +264,13 @@ class Backfill:
             if document is None or not text:
                 self.filled.left[point] = reason
             else:
-                found.append(Item(document, "", text, point, position, new=False))
+                found.append(Item(document, "", text, point, position, new=False, held=record.payload))
         return found
 
     def _read(self, document: Document) -> str:
         """All that the slots read of a document, to tell whether it changed."""
+        if len(self._readings) == 1:
+            return self._readings[0].of(document.title, document.text)
         return "\n".join(filter(None, (reading.of(document.title, document.text) for reading in self._readings)))
 
     def _limited(self, pages: Iterable[tuple[list[Item], Any]]) -> Iterator[tuple[list[Item], Any]]:
