@@ -37,12 +37,16 @@ FAILED = "failed"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One script with its arguments; `quick` are added for a try, `million` for the longest growth."""
+    """One script with its arguments; `quick` are added for a try, `million` for the longest growth.
+
+    It runs only where one of the environment variables `needs` is set; without any, always.
+    """
 
     name: str
     command: str
     quick: str = ""
     million: str = ""
+    needs: tuple[str, ...] = ()
 
     def words(self, options: argparse.Namespace) -> list[str]:
         more = (self.quick if options.quick else "", self.million if options.million else "")
@@ -93,6 +97,12 @@ STEPS = (
         "--sizes 1000,3000 --rounds 1",
         "--sizes 1000,10000,100000,1000000 --quantization",
     ),
+    Step(
+        "server",
+        "bench_server.py --documents 20000 --rounds 3 --searched 60000",
+        "--documents 1000 --rounds 1 --searched 2000 --quiet 2",
+        needs=("DIPTYCH_TEST_SERVER_BINARY", "DIPTYCH_TEST_SERVER"),
+    ),
     Step("gpu", "bench_gpu.py --documents 5000 --rounds 5", FEW),
 )
 
@@ -126,13 +136,17 @@ def chosen(options: argparse.Namespace) -> list[Step]:
     """The steps to run.
 
     Raises:
-        SystemExit: naming one that is not there.
+        SystemExit: naming one that is not there, or what a step lacks that was asked for.
     """
     only, skip = ([name for name in names.split(",") if name] for names in (options.only, options.skip))
     known = [step.name for step in STEPS]
     if unknown := [name for name in only + skip if name not in known]:
         raise SystemExit(f"no step {unknown[0]!r}; there are {', '.join(known)}")
-    return [step for step in STEPS if step.name in (only or known) and step.name not in skip]
+    wanted = [step for step in STEPS if step.name in (only or known) and step.name not in skip]
+    lacking = [step for step in wanted if step.needs and not any(map(os.environ.get, step.needs))]
+    if only and lacking:
+        raise SystemExit(f"step {lacking[0].name!r} needs {' or '.join(lacking[0].needs)}")
+    return [step for step in wanted if step not in lacking]
 
 
 def measured(step: Step, results: Path, options: argparse.Namespace) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -23,9 +26,12 @@ from diptych.populate.progress import Progress
 from diptych.populate.statistics import batched
 from diptych.populate.store import Refused, Store
 from diptych.populate.targets import Targets
+from diptych.stores.versions import keeps_log
 from diptych.tenancy import tenant_of
 
 LOOKUP = 256  # documents whose hashes are asked for in one call, at most
+IN_FLIGHT, AT_ONCE = 2, 128  # requests on their way to a server, and points of each
+FRESH = 1.0  # seconds for which a look at the metadata counts before a write; there is another one after each
 PIECES = 2  # of a chunk: one is encoded while one is uploaded. Larger pieces, sorted by length, leave less padding.
 
 
@@ -57,6 +63,8 @@ class Indexer:
         self._progress, self._engine = progress, engine or Threads()
         self._layout = handle.view.layout
         self._points = PointMaker(handle.client, self._layout)
+        self._overlaps = keeps_log(handle.client)
+        self._looking, self._looked = threading.Lock(), -math.inf
         self.targets: Targets | None = None
         self.encoded = {name: 0 for name, slot in handle.slots.items() if slot.kind != "text_index"}
 
@@ -145,18 +153,39 @@ class Indexer:
     def deliver(self, targets: Targets, piece: Sequence[Item], outcomes: Encoded) -> None:
         """Write a piece. A swap that began, was cut over or finished meanwhile wants it written with other vectors."""
         self._count(targets, outcomes)
-        self._store.looked(targets.refresh)
+        if time.monotonic() - self._looked > FRESH:
+            self._look(targets)
         outcomes = self._completed(targets, piece, outcomes)
         rows = self._accepted(targets, piece, outcomes)
         while True:
+            known = frozenset(targets.slots)
             ready = self._ready(targets, piece, outcomes, rows)
             try:
-                refused = [pair for batch in requests(ready) for pair in self._written(targets, batch)]
-                if not self._store.looked(targets.refresh):
+                refused = self._sent(targets, known, ready)
+                if self._look(targets) == known:
                     return self._settle(ready, refused)
             except _Stale:
                 pass
             outcomes = self._completed(targets, piece, outcomes)
+
+    def _look(self, targets: Targets) -> frozenset[str]:
+        """Which vectors are to be written by now; one thread looks at a time."""
+        with self._looking:
+            self._store.looked(targets.refresh)
+            self._looked = time.monotonic()
+            return frozenset(targets.slots)
+
+    def _sent(self, targets: Targets, known: frozenset[str], ready: Sequence[Ready]) -> list[_Refusal]:
+        """Write the points; a server takes one request while the next is made.
+
+        All requests are over when this ends: one that came later would undo what is written anew.
+        """
+        batches = list(requests(ready, AT_ONCE if self._overlaps else None))
+        if len(batches) < 2:
+            return [pair for batch in batches for pair in self._written(targets, known, batch)]
+        with ThreadPoolExecutor(IN_FLIGHT, "write") as writers:
+            sent = [writers.submit(self._written, targets, known, batch) for batch in batches]
+        return [pair for one in sent for pair in one.result()]
 
     def _completed(self, targets: Targets, piece: Sequence[Item], outcomes: Encoded) -> Encoded:
         """The outcomes of just the vectors that are written now; those that are missing are encoded."""
@@ -215,7 +244,7 @@ class Indexer:
         self._tally.new += len(written) - changed
         self._progress.advance("index", len(written))
 
-    def _written(self, targets: Targets, batch: Sequence[Ready]) -> list[_Refusal]:
+    def _written(self, targets: Targets, known: frozenset[str], batch: Sequence[Ready]) -> list[_Refusal]:
         """Write the points; a request that is refused is halved until the points at fault are alone.
 
         Raises:
@@ -224,14 +253,17 @@ class Indexer:
         try:
             self._store.upsert([point for _, point in batch])
         except Refused as refusal:
-            if self._store.looked(targets.refresh):
+            if self._look(targets) != known:
                 raise _Stale from refusal
             if len(batch) == 1:
                 cause = refusal.__cause__ or refusal
                 own = isinstance(cause, DocumentError)
                 return [_Refusal(batch[0][0], reason_of(cause), own)]
             middle = len(batch) // 2
-            return [*self._written(targets, batch[:middle]), *self._written(targets, batch[middle:])]
+            return [
+                *self._written(targets, known, batch[:middle]),
+                *self._written(targets, known, batch[middle:]),
+            ]
         return []
 
     def _refuse(self, item: Item, reason: str) -> None:

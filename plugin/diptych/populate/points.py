@@ -60,13 +60,13 @@ class PointMaker:
         return vector if self._numpy else vector.tolist()
 
 
-def requests(points: Sequence[Ready]) -> Iterator[list[Ready]]:
-    """The points with their items, in lists that a server takes in one request each."""
+def requests(points: Sequence[Ready], most: int | None = None) -> Iterator[list[Ready]]:
+    """The points with their items, in lists that a server takes in one request each, of at most so many points."""
     batch: list[Ready] = []
     size = 0
     for item, point in points:
         weight = _weight(point)
-        if batch and size + weight > REQUEST_BYTES:
+        if batch and (size + weight > REQUEST_BYTES or len(batch) == most):
             yield batch
             batch, size = [], 0
         batch.append((item, point))

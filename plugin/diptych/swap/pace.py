@@ -16,10 +16,9 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from qdrant_client import QdrantClient
 
 from diptych.phases import detail
-from diptych.stores.local import is_local
+from diptych.stores.versions import keeps_log
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -131,7 +130,7 @@ class Gentle(Pace):
 def pace_of(wanted: str | None, client: QdrantBase, name: str, live: State, stopped: threading.Event) -> Pace:
     """The pace that is wanted, `gentle` or `full`; None is gentle on a server, where others search, and else full."""
     if wanted is None:
-        wanted = "gentle" if isinstance(client, QdrantClient) and not is_local(client) else "full"
+        wanted = "gentle" if keeps_log(client) else "full"
     probe = _probe(client, name, live) if wanted == "gentle" else None
     return Pace() if probe is None else Gentle(probe, stopped)
 

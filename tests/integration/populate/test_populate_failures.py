@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from diptych.errors import CollectionNotFound, PopulateError
 from diptych.guard import TEXTS
 from diptych.handle import CollectionHandle
 from diptych.populate import open_source, populate
+from diptych.populate.index import AT_ONCE
+from diptych.stores import open_store
+from small_server import Routes, served
 
 Contents = Callable[[QdrantBase], dict[Any, tuple[Any, Any]]]
 OpenHandle = Callable[..., CollectionHandle]
@@ -262,3 +266,28 @@ def test_a_collection_that_was_deleted_since_it_was_opened_is_not_made_anew(
     with pytest.raises(CollectionNotFound, match=expected):
         populate(handle, CORPUS[:3])
     assert populate(open_handle(client), CORPUS[:3]).new == 3
+
+
+class Refusing(Routes):
+    """A server that takes no point of some documents."""
+
+    def answer(self, method: str, path: str, body: Any, query: Any) -> Any:
+        """As any, but a request that holds one of them is refused whole."""
+        points = body.get("points") or [] if method == "PUT" and isinstance(body, dict) else []
+        if any("bad" in point["payload"]["text"] for point in points):
+            raise ValueError("Wrong input: bad words")
+        return super().answer(method, path, body, query)
+
+
+def test_a_server_gets_a_piece_in_several_requests_and_refused_documents_are_found_in_each(
+    open_handle: OpenHandle, contents: Contents
+) -> None:
+    bad = {5, 200, 201, 511, 599}
+    corpus = [{"id": str(i), "text": f"{'bad' if i in bad else 'good'} words of number {i}"} for i in range(600)]
+    with served(Refusing()) as server, closing(open_store(server.url)) as client:
+        report = populate(open_handle(client, SLOTS, chunk=1024), corpus)
+    sent = [len(body["points"]) for method, _, body in server.requests if method == "PUT" and "points" in body]
+    assert (report.new, report.set_aside) == (595, 5)
+    assert sorted(int(entry.id) for entry in report.examples) == sorted(bad)
+    assert len(contents(server.store)) == sum(sent) == 595
+    assert max(sent) <= AT_ONCE

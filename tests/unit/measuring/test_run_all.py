@@ -115,3 +115,15 @@ def test_a_peer_works_in_a_process_of_its_own_and_tells_what_went_wrong(
         assert worker.ask("query", way="ours", queries=["vessels", "loaf"], limit=1)["found"] == [[0], [1]]
         with pytest.raises(PeerError, match=r"diptych could not encode: KeyError: 'theirs'; see .*diptych\.log"):
             worker.ask("encode", way="theirs", inputs=[])
+
+
+@pytest.mark.parametrize("named", ["DIPTYCH_TEST_SERVER_BINARY", "DIPTYCH_TEST_SERVER"])
+def test_the_server_is_measured_whenever_one_is_named(monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+    monkeypatch.delenv("DIPTYCH_TEST_SERVER_BINARY", raising=False)
+    monkeypatch.delenv("DIPTYCH_TEST_SERVER", raising=False)
+    assert "server" not in [step.name for step in chosen(parsed([]))]
+    with pytest.raises(SystemExit, match="step 'server' needs DIPTYCH_TEST_SERVER_BINARY or DIPTYCH_TEST_SERVER"):
+        chosen(parsed(["--only", "server"]))
+    monkeypatch.setenv(named, "here")
+    assert "server" in [step.name for step in chosen(parsed([]))]
+    assert [step.name for step in chosen(parsed(["--only", "server"]))] == ["server"]
