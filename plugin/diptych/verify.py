@@ -7,9 +7,10 @@ encoded again and compared. `mend` writes correct vectors where the text is inta
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import numpy as np
@@ -24,6 +25,9 @@ from diptych.metadata import Layout
 from diptych.payloads import NATIVE, OWN, from_payload
 from diptych.slots import Slot
 from diptych.types import SparseVector
+
+if TYPE_CHECKING:
+    from diptych.swap.points import LivePoints
 
 SAMPLE = 64  # documents that are encoded again
 PAGE = 256  # points read at once
@@ -116,14 +120,18 @@ def mend(handle: CollectionHandle, report: VerifyReport) -> tuple[int, int]:
     """Mend what `verify` has found; returns how many points got new vectors, and how many are left to populate.
 
     The latter are those whose payload was altered: their hash is emptied, so that populate takes them for changed.
+    Points that were deleted meanwhile are left out.
     """
-    slots = handle.slots
+    from diptych.populate.store import plain_id
+    from diptych.swap.points import LivePoints
+
+    slots, live = handle.slots, LivePoints.of(handle, threading.Event())
     points = {point for found in report.vectors.values() for point in found} - report.altered.keys()
     for some in _batches(sorted(points, key=str)):
-        _encode_again(handle, {name: slots[name] for name in report.vectors}, some, report)
+        _encode_again(handle, {name: slots[name] for name in report.vectors}, some, report, live)
     if handle.view.layout == NATIVE:
         for some in _batches(list(report.altered)):
-            handle.client.set_payload(handle.name, {"hash": ""}, points=models.PointIdsList(points=some), key=OWN)
+            live.add_payload({plain_id(point): {"hash": ""} for point in some}, key=OWN)
     return len(points), len(report.altered)
 
 
@@ -232,7 +240,11 @@ def _limit(slot: Slot) -> float:
 
 
 def _encode_again(
-    handle: CollectionHandle, slots: Mapping[str, Slot], points: Sequence[PointId], report: VerifyReport
+    handle: CollectionHandle,
+    slots: Mapping[str, Slot],
+    points: Sequence[PointId],
+    report: VerifyReport,
+    live: LivePoints,
 ) -> None:
     from diptych.populate.points import PointMaker
 
@@ -244,7 +256,7 @@ def _encode_again(
         vectors = [(record.id, maker.vectors({slot.vector: vector}, {slot.vector: slot})) for record, vector in made]
         if vectors:
             written = [models.PointVectors.model_construct(id=point, vector=own) for point, own in vectors]
-            handle.client.update_vectors(handle.name, written)
+            live.add_vectors(written)
 
 
 def _changed_files(handle: CollectionHandle) -> tuple[str, ...]:

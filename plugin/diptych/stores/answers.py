@@ -28,6 +28,11 @@ def is_conflict(error: BaseException) -> bool:
     return (isinstance(error, UnexpectedResponse) and error.status_code == 409) or _grpc_code(error) == "ALREADY_EXISTS"
 
 
+def not_found(error: BaseException) -> bool:
+    """Whether the server says that what is asked about is not there: a collection, or a point."""
+    return (isinstance(error, UnexpectedResponse) and error.status_code == 404) or _grpc_code(error) == "NOT_FOUND"
+
+
 def refuses_key(error: BaseException) -> bool:
     """Whether the server wants another key."""
     if isinstance(error, UnexpectedResponse):

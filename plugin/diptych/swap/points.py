@@ -11,7 +11,7 @@ from qdrant_client import models
 from diptych.errors import CollectionNotFound, PopulateError
 from diptych.payloads import text_fields
 from diptych.populate.store import PointId, Refused, Store, plain_id
-from diptych.stores.answers import told
+from diptych.stores.answers import not_found, told
 
 TRIES = 20  # writes of a single point that is deleted and written anew all the time
 
@@ -57,10 +57,12 @@ class LivePoints(Store):
 
         return self._without_gone({point.id: point for point in points}, call)
 
-    def add_payload(self, payloads: Mapping[PointId, Mapping[str, Any]]) -> set[PointId]:
+    def add_payload(self, payloads: Mapping[PointId, Mapping[str, Any]], key: str | None = None) -> set[PointId]:
         """Give each point keys of its own beside those it has; which of the points are gone."""
         operations = {
-            point: models.SetPayloadOperation(set_payload=models.SetPayload(payload=dict(payload), points=[point]))
+            point: models.SetPayloadOperation(
+                set_payload=models.SetPayload(payload=dict(payload), points=[point], key=key)
+            )
             for point, payload in payloads.items()
         }
 
@@ -107,7 +109,9 @@ class LivePoints(Store):
 def names_missing_point(error: Exception) -> bool:
     """Whether a store refused a write because a point is not there; each of the clients says so in its own way."""
     cause = error.__cause__
-    return isinstance(cause, KeyError) or "no point" in str(cause).lower()
+    if isinstance(cause, KeyError) or "no point" in str(cause).lower():
+        return True
+    return cause is not None and not_found(cause) and "collection" not in told(cause).lower()
 
 
 def _halves(points: Mapping[Any, Any]) -> list[dict[Any, Any]]:

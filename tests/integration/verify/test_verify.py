@@ -111,6 +111,35 @@ def test_missing_empty_and_wrong_vectors_are_found_and_mended(collection: Collec
     assert collection.populate(DOCUMENTS).unchanged == COUNT
 
 
+@pytest.mark.parametrize("returns", [False, True])
+def test_a_point_that_is_deleted_or_written_anew_meanwhile_stops_no_repair(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch, returns: bool
+) -> None:
+    client: Any = collection.handle.client
+    dense, write, tries = vector_of(collection, "dense"), client.update_vectors, list[int]()
+    ids = [point_of(collection, name).id for name in ("d3", "d4")]
+    write("docs", [models.PointVectors(id=point, vector={dense: [0.0] * 64}) for point in ids])
+    client.set_payload("docs", {"text": "of somebody else"}, [gone := point_of(collection, "d5").id])
+    report, (record,) = verify(collection.handle, sample=16), client.retrieve("docs", ids[:1], with_vectors=True)
+
+    def late(name: str, points: Any, **options: Any) -> Any:
+        tries.append(len(points))
+        if len(tries) > 1:
+            return write(name, points, **options)
+        client.delete(name, models.PointIdsList(points=[*ids[:1], gone]))
+        try:
+            return write(name, points, **options)
+        finally:
+            if returns:
+                client.upsert(name, [models.PointStruct(id=ids[0], vector=record.vector, payload=record.payload)])
+
+    monkeypatch.setattr(client, "update_vectors", late)
+    mend(collection.handle, report)
+    assert len(tries) > 1
+    again = verify(collection.handle, sample=16)
+    assert (again.passed, again.points) == (True, COUNT - (1 if returns else 2))
+
+
 def test_missing_and_empty_vectors_are_found_whatever_the_sample(collection: Collection) -> None:
     client, dense, words = collection.handle.client, vector_of(collection, "dense"), vector_of(collection, "words")
     client.update_vectors("docs", [models.PointVectors(id=point_of(collection, "d3").id, vector={dense: [0.0] * 64})])
