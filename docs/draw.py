@@ -229,7 +229,7 @@ def populate_pipeline() -> str:
             Box((570, 60), (150, 48), "encode dense", ["a thread a slot"], "guest"),
             Box((570, 124), (150, 48), "encode lexical", ["same piece, same time"], "guest"),
             Box((570, 188), (150, 48), "encode late", ["..."], "guest"),
-            Box((760, 110), (140, 76), "upload", ["one thread, in order,", "with retries"], "store"),
+            Box((760, 110), (140, 76), "upload", ["pieces in order,", "with retries"], "store"),
             Box((190, 262), (340, 48), "rejected, in the report", ["id and reason; the run goes on"], "old"),
             Arrow([(150, 148), (190, 148)]),
             Arrow([(340, 148), (370, 148)]),
