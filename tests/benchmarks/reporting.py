@@ -21,6 +21,7 @@ make bench                        # all; a run that was cut off goes on where it
 make bench ONLY=encode,populate   # some of it, whether measured already or not
 make bench QUICK=1                # a try with few documents, written to build/bench/quick
 make bench MILLION=1              # the growth to 1,000,000 points too
+DIPTYCH_TEST_SERVER_BINARY=/path/to/qdrant make bench     # a Qdrant server too
 ```
 
 It takes about an hour on two cores, and should be alone on the machine. The other libraries are installed into
