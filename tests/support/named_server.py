@@ -13,7 +13,6 @@ time would delete each other's: `pytest -n 0`.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -22,13 +21,12 @@ import pytest
 from qdrant_client.client_base import QdrantBase
 
 from diptych.config.cluster import ClusterConfig
+from diptych.protocols import Kind
 from diptych.stores import open_store
-from diptych.stores.versions import FEATURES, dotted, server_version
+from diptych.stores.versions import FEATURES, dotted, keeps_log, server_version
 
 KEY = "DIPTYCH_TEST_SERVER_KEY"
 SPREAD = {"shards": 2, "replicas": 2, "write_consistency": 2}
-_VERSION: list[tuple[int, ...] | None] = []
-_LOCK = threading.Lock()
 
 
 def urls() -> list[str]:
@@ -73,12 +71,9 @@ def delete(*names: str) -> None:
             client.delete_collection(behind.get(name, name))
 
 
-def require_feature(kind: str) -> None:
-    """Skip the test where the named server is too old for slots of this kind."""
-    with _LOCK:
-        if not _VERSION:
-            with closing(server_client()) as client:
-                _VERSION.append(server_version(client))
+def require_feature(client: QdrantBase, kind: Kind) -> None:
+    """Skip the test where the store is a server that is too old for slots of this kind."""
+    version = server_version(client) if keeps_log(client) else None
     for feature in FEATURES:
-        if feature.kind == kind and _VERSION[0] is not None and _VERSION[0] < feature.since:
-            pytest.skip(f"Qdrant {dotted(_VERSION[0])}: {feature.needs} need {dotted(feature.since)}")
+        if feature.kind == kind and version is not None and version < feature.since:
+            pytest.skip(f"Qdrant {dotted(version)}: {feature.needs} need {dotted(feature.since)}")

@@ -15,6 +15,7 @@ from diptych.registry import Registry
 from diptych.search import Dbsf, Diversify, EarlyExit, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf, search
 from diptych.testing import fakes_plugin
 from diptych.types import Document
+from named_server import require_feature
 
 Open = Callable[..., Collection]
 PAIR = Retrieve("dense", 30) + Retrieve("lexical", 40)
@@ -189,6 +190,7 @@ def test_a_text_index_and_distances_are_explained_too(opened: Open, documents: l
         "lexical": {"adapter": "qdrant-text-index", "language": "none"},
     }
     collection = opened({"slots": slots}, Registry(fakes_plugin))
+    require_feature(collection.client, "text_index")
     collection.populate(documents, report_path=tmp_path / "aside")
     for fusion in (Rrf(), Linear()):
         pipeline = Retrieve("near", 30) + Retrieve("lexical", 30) >> fusion

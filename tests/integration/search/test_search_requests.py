@@ -26,6 +26,7 @@ from diptych.reports import SearchReport
 from diptych.search import Dbsf, Diversify, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf, search, search_groups
 from diptych.testing import FakeReranker, fakes_plugin
 from diptych.types import Document, Floats, Hit, Query
+from named_server import require_feature
 
 Open = Callable[..., Collection]
 PAIR = Retrieve("dense", 30) + Retrieve("lexical", 40)
@@ -319,6 +320,7 @@ def test_stop_words_alone_leave_the_lexical_branch_empty(opened: Open, tmp_path:
 def test_a_text_index_is_a_slot_like_others(opened: Open, documents: list[Document], tmp_path: Path) -> None:
     slots = {"dense": {"adapter": "fake-dense"}, "lexical": {"adapter": "qdrant-text-index", "language": "none"}}
     collection = opened({"slots": slots}, Registry(fakes_plugin))
+    require_feature(collection.client, "text_index")
     collection.populate(documents, report_path=tmp_path / "aside")
     words = {document.id: document.text.split() for document in documents}
     (hits,) = search(collection.handle, ["word9"], pipeline=Retrieve("lexical"), limit=100)

@@ -12,6 +12,7 @@ from diptych.search import Retrieve
 from diptych.stores.local import is_local
 from diptych.testing import fakes_plugin
 from diptych_adapters import hooks
+from named_server import require_feature
 
 from .conftest import SLOTS, Open
 
@@ -35,6 +36,8 @@ def test_anothers_documents_do_not_change_a_tenants_scores(opened: Open, slot: s
     collection = opened(BUILTIN, slots={"lexical": SLOTS["lexical"], "words": WORDS})
     if slot == "words" and is_local(collection.client):
         pytest.skip("local mode knows no tenant's statistics for text indexes")
+    if slot == "words":
+        require_feature(collection.client, "text_index")
     collection.populate(OWN)
     alone = scores(collection, slot)
     assert len(alone) == 3
