@@ -15,8 +15,8 @@ from diptych.config import Config, load_config
 from diptych.errors import ConfigError, StoreError, StoreUnavailable, StoreURLError
 from diptych.registry import Registry
 from diptych.search import storing
-from diptych.stores import open_store
-from diptych.stores.nodes import deadline, seconds_left
+from diptych.stores import deadline, open_store
+from diptych.stores.nodes import seconds_left
 from faulty_server import faulty_server, hang, reset
 from small_server import Routes
 
@@ -92,6 +92,21 @@ def test_a_search_of_a_server_that_stopped_answering_ends_at_the_deadline(
         finally:
             held.set()
     assert "timed out" in caught.value.got
+
+
+def test_a_program_sets_a_deadline_for_some_of_its_searches(
+    small_server: Callable[..., Routes], fakes: Registry
+) -> None:
+    server, held = small_server(), threading.Event()
+    with Collection.open(config(server.url, search_timeout=60), registry=fakes) as collection:
+        collection.populate(DOCUMENTS)
+        server.holds(held)
+        try:
+            with deadline(0.5), pytest.raises(StoreUnavailable, match="the store does not answer"):
+                collection.search("words", limit=3)
+        finally:
+            held.set()
+        assert len(collection.search("words", limit=3)) == 3
 
 
 def test_the_earlier_of_two_deadlines_holds() -> None:

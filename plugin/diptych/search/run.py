@@ -22,6 +22,7 @@ from diptych.search.found import Found, found_together
 from diptych.search.gathering import Gathering
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.reranking import rerank
+from diptych.stores.nodes import has_deadline
 from diptych.telling import tell_failure, watched
 from diptych.types import Document, Hit, Query
 from diptych.view import View
@@ -79,7 +80,8 @@ def answer(handle: CollectionHandle | View, queries: Sequence[str | Query], opti
 
     def once() -> list[list[Hit]]:
         asked = Asked.of(handle, queries, options)
-        hits = told(asked, gathering(asked).now(asked) if len(asked.texts) == 1 else found_together([asked])[0])
+        gathered = len(asked.texts) == 1 and not has_deadline()  # one holds in this thread alone
+        hits = told(asked, gathering(asked).now(asked) if gathered else found_together([asked])[0])
         if _filtered_away(hits, options):
             warn_of_missing_keys(asked.handle, combined(options.filter, options.where), tenant=asked.tenant)
         return hits

@@ -24,6 +24,7 @@ from diptych.config.tenant import placement
 from diptych.environment import interpolate
 from diptych.errors import CollectionNotFound, ConfigError, StoreUnavailable, StoreURLError
 from diptych.stores.answers import refuses_key, told
+from diptych.stores.nodes import deadline
 from diptych.stores.versions import server_version
 from diptych.types import is_unicode
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from diptych.config.models import Config
     from diptych.registry import Registry
 
-__all__ = ["Classes", "is_server", "is_store_url", "open_store", "open_store_of", "place_of"]
+__all__ = ["Classes", "deadline", "is_server", "is_store_url", "open_store", "open_store_of", "place_of"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,11 @@ def seconds_left(most: float = math.inf) -> float:
     return max(min(most, _DUE.get() - time.monotonic()), LEAST)
 
 
+def has_deadline() -> bool:
+    """Whether this thread, or coroutine, is within a `deadline`."""
+    return not math.isinf(_DUE.get())
+
+
 class Node(QdrantRemote):
     """One node's connections, which are kept and used again, and whose calls keep to the deadline.
 
