@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import PurePath
 from types import FrameType
 
@@ -51,7 +52,7 @@ def install_for_command() -> None:
 @contextlib.contextmanager
 def resumable(hint: str | Callable[[], str]) -> Iterator[None]:
     """Within the block, an interrupt also prints the hint; one that depends on what was done is asked for then."""
-    told = (lambda: hint) if isinstance(hint, str) else hint
+    told = partial(str, hint) if isinstance(hint, str) else hint
     _hints.append(told)
     try:
         yield
