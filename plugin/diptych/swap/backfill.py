@@ -100,9 +100,9 @@ class Backfill:
         """
         for slot in self._slots.values():
             _ = slot.encoder  # one after another: heavy packages do not like to be imported in several threads at once
-        self._finish_broken_off()
-        start = self._start()
         with self._pace.kept():
+            self._finish_broken_off()
+            start = self._start()
             if not start.complete:
                 self._pass(self._scrolled(start.offset), start.done)
             for _ in range(PASSES):
@@ -112,8 +112,9 @@ class Backfill:
 
     def repair(self) -> Filled:
         """Fill the points that lack a vector, and those at which an earlier run was broken off."""
-        self._finish_broken_off()
-        self._repaired()
+        with self._pace.kept():
+            self._finish_broken_off()
+            self._repaired()
         return self.filled
 
     def _finish_broken_off(self) -> None:

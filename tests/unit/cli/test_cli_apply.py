@@ -230,7 +230,7 @@ def test_no_cut_over_fills_and_leaves_the_old_ones_live(edited: Run) -> None:
 
 def test_a_slot_is_made_anew_when_asked(edited: Run, config: Path) -> None:
     edit(config, NEW, "fake-dense}")
-    answer = edited("apply", "--re-encode", "dense", "--rate", 1000, "--parallel")
+    answer = edited("apply", "--re-encode", "dense", "--rate", 1000, "--parallel", "--pace", "gentle")
     assert answer.code == 0
     assert "encoded: dense.2 4" in answer.out
 
