@@ -239,7 +239,7 @@ def ask(url: str) -> None:
         handle = opened(client, "drawn")
         rows, live, failed = vectors(range(1000)), "dense.1", False
         print("asking", flush=True)
-        threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+        threading.Thread(target=_wait_for_the_end, args=(over,), daemon=True).start()
         number = 0
         while not over.is_set():
             at, begin = time.time(), time.perf_counter()
@@ -253,6 +253,11 @@ def ask(url: str) -> None:
                 failed, live = True, handle.read().live.slots["dense"].vector  # others may have cut over
             number += 1
     print(json.dumps(times))
+
+
+def _wait_for_the_end(over: threading.Event) -> None:
+    sys.stdin.read()
+    over.set()
 
 
 def main() -> None:
