@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = "project"  # the site's folder for files of the repository that are not under docs/
 LINK = re.compile(r"(?P<before>\[[^\]]*\]\()(?P<target>[^)#\s]+)(?P<after>[^)]*\))")
 ELSEWHERE = {"errors", "DiptychError"}  # names of `diptych` that the page of errors shows
+HELPERS = {"brief", "is_frame"}  # of modules without an `__all__`
 API = {
     "diptych": ("diptych", ["diptych"], "What `import diptych` offers, besides the [errors](errors.md)."),
     "errors": (
@@ -24,6 +25,33 @@ API = {
         ["diptych.errors"],
         "Every error is a `DiptychError` that says what, where, got, expected and what to do.",
     ),
+    "search": (
+        "Search",
+        ["diptych.search"],
+        "Stages of a pipeline, and what a search is made of. See [the guide](../../search.md).",
+    ),
+    "populate": (
+        "Populate",
+        ["diptych.populate", "diptych.frames"],
+        "Sources, progress, reports, and data frames. See [the guide](../../populate.md).",
+    ),
+    "swap": ("Swap", ["diptych.swap"], "Plans, reports and options of a swap. See [the guide](../../swap.md)."),
+    "evaluate": (
+        "Evaluate and tune",
+        ["diptych.evaluate", "diptych.tune"],
+        "Measures, comparisons and setups. See [evaluation](../../evaluate.md) and [storage](../../storage.md).",
+    ),
+    "stores": (
+        "Stores, copy, adopt",
+        ["diptych.stores", "diptych.copying", "diptych.adopt"],
+        "Opening stores, copying collections and files, and taking collections over. See [stores](../../stores.md).",
+    ),
+    "encoders": (
+        "Encoders",
+        ["diptych.encoders"],
+        "The encoders and rerankers of a collection or a config by name. See [qdrant-client](../../qdrant-client.md).",
+    ),
+    "config": ("Config", ["diptych.config"], "The models behind [diptych.yaml](../config.md), and how it is read."),
     "integrations": (
         "Integrations",
         ["diptych_adapters.langchain", "diptych_adapters.llama_index", "diptych_adapters.haystack"],
@@ -108,7 +136,7 @@ def _pages(nav: Any) -> Iterator[str]:
 def _llms_line(page: str) -> str:
     text = _source(page)
     title = next((line[2:] for line in text.splitlines() if line.startswith("# ")), page)
-    paragraphs = (part for part in text.split("\n\n")[1:] if re.match(r"[A-Z`*\[]", part))
+    paragraphs = (part for part in text.split("\n\n")[1:] if re.match(r"(?!```)[A-Za-z`*\[]", part))
     sentence = re.split(r"(?<=[.:])\s", " ".join(next(paragraphs, "").split()))[0]
     plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", sentence)
     folder, _, file = page.rpartition("/")
@@ -161,7 +189,8 @@ def _all(tree: ast.Module) -> list[str]:
     for node in tree.body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
             return list(ast.literal_eval(node.value))
-    return [node.name for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+    defined = (node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef))
+    return [node.name for node in defined if not node.name.startswith("_") and node.name not in HELPERS]
 
 
 def _defined(path: str) -> str:

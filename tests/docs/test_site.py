@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -51,6 +52,16 @@ def test_every_public_name_has_its_entry(site: Path) -> None:
     names = {name for name in diptych.__all__ if not name.startswith("__") and name != "errors"}
     names |= {name for name, value in vars(diptych.errors).items() if isinstance(value, type) and name[0].isupper()}
     assert {name for name in names if not any(heading.endswith(f".{name}") for heading in headings)} == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "module", ["search", "populate", "swap", "evaluate", "tune", "stores", "copying", "adopt", "config"]
+)
+def test_every_public_name_of_a_documented_module_has_its_entry(site: Path, module: str) -> None:
+    shown = "".join(page.read_text(encoding="utf-8") for page in (site / "reference" / "api").glob("*.html"))
+    headings = {heading.rpartition(".")[2] for heading in re.findall(r"<h\d id=\"([\w.]+)\"", shown)}
+    assert set(importlib.import_module(f"diptych.{module}").__all__) - headings == set()
 
 
 @pytest.mark.slow
