@@ -84,11 +84,11 @@ def open_store(
     for one in urls:
         _require_possible(one)
     _require_one_server(urls)
-    url = urls[0]
-    scheme, _, rest = url.partition(":")
-    own = registry.hook.diptych_open_store(url=url) if registry is not None else None
+    first = urls[0]
+    scheme, _, rest = first.partition(":")
+    own = registry.hook.diptych_open_store(url=first) if registry is not None else None
     if cluster is not None and cluster.given and (own is not None or scheme not in _SERVERS):
-        raise _no_cluster(url, cluster)
+        raise _no_cluster(first, cluster)
     if own is not None:
         return own  # type: ignore[no-any-return]
     if scheme == "memory":
@@ -97,9 +97,9 @@ def open_store(
         return _local(Path(base or ".") / Path(rest).expanduser(), create, classes)
     if scheme == "edge" and rest:
         return _edge(Path(base or ".") / Path(rest).expanduser(), create, classes)
-    if scheme in _SERVERS and urlsplit(url).hostname:
+    if scheme in _SERVERS and urlsplit(first).hostname:
         return _reachable(_server(urls, api_key, (timeout, search_timeout), cluster, classes), ", ".join(urls))
-    raise _no_store(_without_secrets(url))
+    raise _no_store(_without_secrets(first))
 
 
 def _require_possible(url: str) -> None:
