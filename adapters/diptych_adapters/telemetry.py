@@ -17,8 +17,7 @@ from diptych import hookimpl
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, SpanKind, TracerProvider
 
-    from diptych.reports import FailureReport, PopulateReport, SearchReport
-    from diptych.swap import ApplyReport
+    from diptych.reports import FailureReport, PopulateReport, SearchReport, SwapReport
 
 TEXTS = "DIPTYCH_OTEL_QUERY_TEXT"  # set to "on" puts the texts of queries into spans
 SCOPE = "diptych"
@@ -61,7 +60,7 @@ def diptych_after_populate(report: PopulateReport) -> None:
 
 
 @hookimpl
-def diptych_after_swap(report: ApplyReport) -> None:
+def diptych_after_swap(report: SwapReport) -> None:
     """A span of the apply, with its outcome."""
     found = {
         "diptych.swap.outcome": report.outcome,
@@ -136,6 +135,6 @@ def _texts(report: SearchReport) -> Attributes:
     return {"db.query.text": "; ".join(report.texts)} if os.environ.get(TEXTS) == "on" else {}
 
 
-def _encoded(report: PopulateReport | ApplyReport) -> Attributes:
+def _encoded(report: PopulateReport | SwapReport) -> Attributes:
     """Vectors that were made, by slot or vector, those from the embedding cache included."""
     return {f"diptych.encoded.{name}": number for name, number in report.encoded.items()}

@@ -267,7 +267,10 @@ class Collection(CollectionPopulate, Searching):
     def info(self) -> CollectionInfo:
         """What the collection holds and what made its vectors; loads no encoder."""
         slots = self.handle.metadata.live.slots if self.handle.metadata else {}
-        rows = tuple(SlotInfo.of(name, generation) for name, generation in slots.items())
+        rows = tuple(
+            SlotInfo(name, g.kind, g.adapter, g.options, g.vector, str(g.fingerprint), g.statistics, g.number)
+            for name, g in slots.items()
+        )
         tenancy = self.handle.metadata.tenancy if self.handle.metadata else None
         lacks = version_warnings(self.client, [slot.kind for slot in self.handle.slots.values()])
         return CollectionInfo(self.name, self.count(), rows, tenancy.field if tenancy else "", tuple(lacks))

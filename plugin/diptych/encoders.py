@@ -13,7 +13,7 @@ from typing import Any
 
 from diptych.config import Config
 from diptych.config.models import SlotConfig
-from diptych.config.problems import nearest
+from diptych.config.wording import nearest
 from diptych.encoding import Side, Vector, require_finite
 from diptych.errors import AdapterOptionsError, CollectionError, UnknownAdapter
 from diptych.handle import CollectionHandle

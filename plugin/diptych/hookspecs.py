@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from qdrant_client import models
     from qdrant_client.client_base import QdrantBase
 
-    from diptych.reports import FailureReport, PopulateReport, SearchReport
-    from diptych.swap import ApplyReport
+    from diptych.reports import FailureReport, PopulateReport, SearchReport, SwapReport
 
 PROJECT = "diptych"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -70,7 +69,7 @@ def diptych_after_search(report: SearchReport) -> Any:
 
 
 @hookspec
-def diptych_after_swap(report: ApplyReport) -> Any:
+def diptych_after_swap(report: SwapReport) -> Any:
     """Be told what an apply did, be it cut over or not."""
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from diptych.metadata import Generation
-
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
@@ -85,6 +83,47 @@ class SearchReport:
 
 
 @dataclass(frozen=True, slots=True)
+class GateSummary:
+    """The decision of a swap's gate: it passed unless there are reasons against."""
+
+    reasons: tuple[str, ...]
+    passed: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "passed", not self.reasons)
+
+
+@dataclass(frozen=True, slots=True)
+class SwapReport:
+    """What plugins are told of an apply; `diptych.swap.ApplyReport` has more.
+
+    Args:
+        collection: its name.
+        outcome: `nothing to do`, `filled gaps` of vectors that some points lacked, `changed settings`, `measured` when
+            it stopped before it changed settings, `filled` when it stopped before the cut-over, or `cut over`.
+        encoded: documents encoded, by new vector; after a resume only those of this run.
+        cache_hits: how many of them came from the embedding cache, by new vector.
+        changed: documents that changed while they were encoded, and were encoded anew.
+        missing: how many points lack the new vector.
+        gate: what the gate decided; None where there was nothing to compare.
+        seconds: the whole run.
+        warnings: what to look at.
+        started: when it began, in nanoseconds since 1970; 0 is unknown.
+    """
+
+    collection: str
+    outcome: str
+    encoded: Mapping[str, int] = field(default_factory=dict)
+    cache_hits: Mapping[str, int] = field(default_factory=dict)
+    changed: int = 0
+    missing: int = 0
+    gate: GateSummary | None = None
+    seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
+    started: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class FailureReport:
     """A search, populate or swap that raised. Times are in nanoseconds since 1970.
 
@@ -114,12 +153,6 @@ class SlotInfo:
     fingerprint: str
     statistics: Mapping[str, float] | None
     generation: int = 1
-
-    @classmethod
-    def of(cls, name: str, live: Generation) -> SlotInfo:
-        """From the live generation of a slot."""
-        facts = (live.kind, live.adapter, live.options, live.vector, str(live.fingerprint), live.statistics)
-        return cls(name, *facts, generation=live.number)
 
 
 @dataclass(frozen=True, slots=True)

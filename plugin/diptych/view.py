@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from diptych.config.models import SearchConfig
-from diptych.config.problems import nearest
+from diptych.config.wording import nearest
 from diptych.errors import AdapterOptionsError, CollectionError
 from diptych.metadata import CollectionMetadata, Layout, Reading, Tenancy
 from diptych.protocols import Reranker

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from qdrant_client import models
 
-from diptych.config.problems import nearest
+from diptych.config.wording import nearest
 from diptych.errors import CollectionError
 from diptych.protocols import Kind, Similarity
 from diptych.slots import Slot

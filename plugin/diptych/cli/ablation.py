@@ -12,7 +12,7 @@ from itertools import chain
 from qdrant_client import models
 
 from diptych.collection import Collection
-from diptych.config.problems import nearest
+from diptych.config.wording import nearest
 from diptych.errors import SearchError
 from diptych.evaluate import ann_recall
 from diptych.search import Pipeline

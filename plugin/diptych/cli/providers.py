@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diptych.cli.template import SlotChoice, scalar
-from diptych.config.problems import nearest
+from diptych.config.wording import nearest
 from diptych.errors import ConfigError
 
 

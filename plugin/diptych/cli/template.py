@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from diptych.config.problems import nearest
+from diptych.config.wording import nearest
 from diptych.errors import ConfigError
 from diptych.specs import AdapterSpec
 

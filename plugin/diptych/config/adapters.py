@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from diptych.config.models import Config
-from diptych.config.problems import Problem, nearest, raise_problems, shown
+from diptych.config.problems import Problem, raise_problems, shown
 from diptych.config.source import Location
 from diptych.config.storage import storage_problems
+from diptych.config.wording import nearest
 from diptych.environment import interpolate
 from diptych.errors import AdapterOptionsError, ConfigError, RegistryError
 from diptych.factories import validate_options

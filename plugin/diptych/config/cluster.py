@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from diptych.config.problems import Problem
 from diptych.config.section import Positive, Section
-
-if TYPE_CHECKING:
-    from diptych.config.models import Config
 
 EMBEDDED = ("edge:", "local:", "memory:")
 
@@ -41,15 +38,15 @@ class ClusterConfig(Section):
         return {key: value for key in type(self).model_fields if (value := getattr(self, key)) is not None}
 
 
-def cluster_problems(config: Config) -> Iterator[Problem]:
+def cluster_problems(cluster: ClusterConfig, store: str) -> Iterator[Problem]:
     """Settings that an embedded store could not honour, and two ways to choose shard keys at once."""
-    given = config.cluster.given
-    if config.urls[0].startswith(EMBEDDED):
+    given = cluster.given
+    if store.startswith(EMBEDDED):
         for key in given:
             yield Problem(
                 ("cluster", key),
                 f"an embedded store is one shard on one machine: it has no {key}",
-                got=f"store: {config.place}",
+                got=f"store: {store}",
                 expected="store: http(s)://... or grpc(s)://...",
                 do="leave it out",
             )

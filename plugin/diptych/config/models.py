@@ -4,75 +4,58 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import ByteSize, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from diptych.config.cluster import ClusterConfig, cluster_problems
-from diptych.config.pipeline import pipeline_problems
+from diptych.config.pipeline import (
+    CANDIDATES,
+    DbsfFusion,
+    Diversify,
+    EarlyExit,
+    LinearFusion,
+    RerankStage,
+    Rescore,
+    RrfFusion,
+    SearchConfig,
+    SearchParams,
+    pipeline_problems,
+)
 from diptych.config.problems import PipelineProblems
-from diptych.config.section import Positive, Section
+from diptych.config.section import Positive, Section, gather_options
 from diptych.config.source import Source
-from diptych.config.storage import slot_problems
+from diptych.config.storage import FirstStage, Hnsw, Quantization, Stored, VectorStorage, slot_problems
 from diptych.config.tenant import TenantConfig, tenant_problems
 
-CANDIDATES = 100  # of a slot whose number is not given: ten times the default limit
+__all__ = [
+    "CANDIDATES",
+    "CacheConfig",
+    "ClusterConfig",
+    "Config",
+    "DbsfFusion",
+    "Diversify",
+    "EarlyExit",
+    "EvaluateConfig",
+    "FirstStage",
+    "GateConfig",
+    "Hnsw",
+    "IndexType",
+    "LinearFusion",
+    "PopulateConfig",
+    "Quantization",
+    "RerankStage",
+    "Rescore",
+    "RrfFusion",
+    "SearchConfig",
+    "SearchParams",
+    "SlotConfig",
+    "Stored",
+    "SwapConfig",
+    "TenantConfig",
+    "VectorStorage",
+]
 IndexType = Literal["keyword", "integer", "float", "bool", "datetime", "uuid", "geo", "text"]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class Hnsw(Section):
-    """The graph index of a dense vector; None leaves Qdrant's default."""
-
-    m: Annotated[int, Field(ge=0)] | None = Field(None, description="Edges of a node; 0 builds no graph.")
-    ef_construct: Positive | None = Field(None, description="Neighbours looked at while building.")
-    full_scan_threshold: Annotated[int, Field(ge=0)] | None = Field(None, description="KB below which to scan.")
-    on_disk: bool | None = Field(None, description="Keep the graph on disk.")
-
-
-class Quantization(Section):
-    """Smaller copies of the vectors, for a first pass that is rescored with the originals."""
-
-    kind: Literal["scalar", "binary", "product", "turbo"] = Field(description="int8, 1 to 2 bits, codebooks, or turbo.")
-    always_ram: bool | None = Field(None, description="Keep the quantized vectors in memory.")
-    quantile: Annotated[float, Field(gt=0.5, le=1)] | None = Field(None, description="scalar: share of values kept.")
-    compression: Literal["x4", "x8", "x16", "x32", "x64"] = Field("x16", description="product: compression.")
-    encoding: Literal["one_bit", "two_bits", "one_and_half_bits"] | None = Field(None, description="binary: encoding.")
-    bits: Literal["bits1", "bits1_5", "bits2", "bits4"] | None = Field(None, description="turbo: bits per value.")
-
-
-class Stored(Section):
-    """How Qdrant stores a named vector."""
-
-    hnsw: Hnsw | None = Field(None, description="Graph index; None is Qdrant's default, and none where it is not used.")
-    quantization: Quantization | None = Field(None, description="Quantized copies; off unless set.")
-    on_disk: bool | None = Field(None, description="Keep the vectors on disk.")
-    datatype: Literal["float32", "float16", "uint8"] | None = Field(None, description="Stored number format.")
-
-
-class FirstStage(Stored):
-    """The beginning of each vector, searched instead of all of it; the whole vectors score the best anew."""
-
-    dimension: Positive = Field(description="How many leading numbers; the encoder must be made for it (Matryoshka).")
-    oversampling: Annotated[float, Field(ge=1)] = Field(4, description="Candidates scored anew for each one wanted.")
-
-
-class VectorStorage(Stored):
-    """How Qdrant stores a slot's vectors."""
-
-    first_stage: FirstStage | None = Field(
-        None, description="A shorter vector, searched first; then the whole one has no graph unless `hnsw` is set."
-    )
-
-
-def _gather_options(raw: Any, own: tuple[str, ...]) -> Any:
-    """`raw` with all keys but `own` moved under `options`; what is no mapping is left to pydantic."""
-    nested = (raw.get("options") or {}) if isinstance(raw, dict) else None
-    if not isinstance(nested, dict):
-        return raw
-    rest = {key: value for key, value in raw.items() if key not in (*own, "options")}
-    return {**{key: raw[key] for key in own if key in raw}, "options": {**nested, **rest}}
 
 
 class SlotConfig(Section):
@@ -86,106 +69,7 @@ class SlotConfig(Section):
     @classmethod
     def _collect_options(cls, raw: Any) -> Any:
         """Keys that are not the slot's own are the adapter's options."""
-        return _gather_options(raw, ("adapter", "storage"))
-
-
-class RrfFusion(Section):
-    """Reciprocal rank fusion: the sum of weight / (k + rank), ranks from 1 as in the paper."""
-
-    kind: Literal["rrf"] = "rrf"
-    k: Positive = Field(60, description="The paper's k, with ranks from 1; Qdrant's own k is one larger.")
-    weights: dict[str, Weight] = Field(default_factory=dict, description="Weight of a slot; 1 unless set.")
-
-
-class DbsfFusion(Section):
-    """Distribution-based score fusion: scores scaled by mean plus and minus three deviations, then added."""
-
-    kind: Literal["dbsf"]
-
-
-class LinearFusion(Section):
-    """A weighted sum of normalised scores of each slot's candidates."""
-
-    kind: Literal["linear"]
-    normalize: Literal["minmax", "zscore"] = Field("minmax", description="How scores are made comparable.")
-    weights: dict[str, Weight] = Field(default_factory=dict, description="Weight of a slot; 1 unless set.")
-
-
-Fusion = Annotated[RrfFusion | DbsfFusion | LinearFusion, Field(discriminator="kind")]
-
-
-class Rescore(Section):
-    """The best candidates scored anew by another slot, usually a multi-vector one."""
-
-    slot: str = Field(description="Slot whose vectors give the new scores.")
-    candidates: Positive = Field(50, description="How many are scored anew.")
-
-
-class EarlyExit(Section):
-    """A reranker stops once blocks of further candidates bring nothing into the best that are wanted."""
-
-    block: Positive = Field(10, description="Candidates scored at a time, best first.")
-    patience: Positive = Field(2, description="Blocks in a row without a change of the best, after which it stops.")
-
-
-class RerankStage(Section):
-    """A reranker over the best candidates; further keys are its options. Several stages make a cascade."""
-
-    adapter: str = Field(description="Name of a reranker.")
-    candidates: Positive = Field(50, description="How many of the previous stage it reads.")
-    early_exit: EarlyExit | None = Field(None, description="When to stop before all are scored; all are unless set.")
-    weight: Annotated[float, Field(ge=0, le=1)] = Field(
-        1.0, description="Of its score beside the previous stage's, each scaled from 0 to 1; 1 takes its own alone."
-    )
-    options: dict[str, Any] = Field(default_factory=dict, description="Options of the adapter.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _collect_options(cls, raw: Any) -> Any:
-        """Keys that are not the stage's own are the reranker's options."""
-        return _gather_options(raw, ("adapter", "candidates", "early_exit", "weight"))
-
-
-class Diversify(Section):
-    """Maximal marginal relevance over the candidates of one slot."""
-
-    slot: str = Field(description="Dense slot whose vectors measure likeness.")
-    relevance: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.5, description="The paper's lambda: 1 is pure relevance, 0 is pure diversity."
-    )
-    candidates: Positive = Field(100, description="How many candidates it chooses from.")
-
-
-class SearchParams(Section):
-    """Settings of the approximate search."""
-
-    hnsw_ef: Positive | None = Field(None, description="Width of the graph search; None is Qdrant's default.")
-    exact: bool = Field(False, description="Scan everything instead of using the graph.")
-    oversampling: Annotated[float, Field(ge=1)] | None = Field(None, description="With quantization: factor read.")
-    rescore: bool | None = Field(None, description="With quantization: score the candidates with the originals.")
-
-
-class SearchConfig(Section):
-    """The search pipeline, from candidates to hits."""
-
-    retrieve: dict[str, Positive] = Field(
-        default_factory=dict, description="Candidates per slot; empty means 100 from each slot that is not a rescorer."
-    )
-    fuse: Fusion = Field(default_factory=RrfFusion, description="How the slots' candidates become one list.")
-    rescore: Rescore | None = Field(None, description="Rescoring by another slot, inside Qdrant.")
-    diversify: Diversify | None = Field(None, description="Maximal marginal relevance, inside Qdrant.")
-    rerank: list[RerankStage] = Field(default_factory=list, description="Reranker cascade, first stage first.")
-    params: SearchParams = Field(default_factory=SearchParams, description="Settings of the approximate search.")
-    limit: Positive = Field(10, description="Hits a query returns.")
-    score_threshold: float | None = Field(None, description="Hits below this score are dropped.")
-    remember: Annotated[int, Field(ge=0)] = Field(
-        1024, description="Vectors of the last queries held in memory, per slot; 0 encodes each query anew."
-    )
-
-    def retrieved(self, slots: Iterable[str]) -> dict[str, int]:
-        """Candidates of each slot that is retrieved from: what `retrieve` says, or 100 of all but the rescorer."""
-        rescorer = self.rescore.slot if self.rescore else None
-        return dict(self.retrieve) or {name: CANDIDATES for name in slots if name != rescorer}
+        return gather_options(raw, ("adapter", "storage"))
 
 
 class PopulateConfig(Section):
@@ -306,7 +190,12 @@ class Config(Section):
     @model_validator(mode="after")
     def _pipeline_fits(self) -> Config:
         """Every slot that the pipeline names is defined, and its stages fit each other."""
-        problems = [*slot_problems(self), *pipeline_problems(self), *cluster_problems(self), *tenant_problems(self)]
+        problems = [
+            *slot_problems({name: slot.storage for name, slot in self.slots.items()}),
+            *pipeline_problems(self.search, self.slots),
+            *cluster_problems(self.cluster, self.place),
+            *tenant_problems(self.tenant, self.cluster, self.place, self.populate.indexes),
+        ]
         if problems:
             raise PipelineProblems(problems)
         return self

@@ -1,47 +1,149 @@
-"""Checks that the parts of a search pipeline fit each other."""
+"""The `search` section: the stages of the pipeline, and checks that they fit each other and the slots."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import Annotated, Any, Literal
 
-from diptych.config.problems import Problem, nearest
+from pydantic import Field, model_validator
+
+from diptych.config.problems import Problem
+from diptych.config.section import Positive, Section, gather_options
 from diptych.config.source import Location
+from diptych.config.wording import nearest
 
-if TYPE_CHECKING:
-    from diptych.config.models import Config
+CANDIDATES = 100  # of a slot whose number is not given: ten times the default limit
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-def pipeline_problems(config: Config) -> list[Problem]:
+class RrfFusion(Section):
+    """Reciprocal rank fusion: the sum of weight / (k + rank), ranks from 1 as in the paper."""
+
+    kind: Literal["rrf"] = "rrf"
+    k: Positive = Field(60, description="The paper's k, with ranks from 1; Qdrant's own k is one larger.")
+    weights: dict[str, Weight] = Field(default_factory=dict, description="Weight of a slot; 1 unless set.")
+
+
+class DbsfFusion(Section):
+    """Distribution-based score fusion: scores scaled by mean plus and minus three deviations, then added."""
+
+    kind: Literal["dbsf"]
+
+
+class LinearFusion(Section):
+    """A weighted sum of normalised scores of each slot's candidates."""
+
+    kind: Literal["linear"]
+    normalize: Literal["minmax", "zscore"] = Field("minmax", description="How scores are made comparable.")
+    weights: dict[str, Weight] = Field(default_factory=dict, description="Weight of a slot; 1 unless set.")
+
+
+Fusion = Annotated[RrfFusion | DbsfFusion | LinearFusion, Field(discriminator="kind")]
+
+
+class Rescore(Section):
+    """The best candidates scored anew by another slot, usually a multi-vector one."""
+
+    slot: str = Field(description="Slot whose vectors give the new scores.")
+    candidates: Positive = Field(50, description="How many are scored anew.")
+
+
+class EarlyExit(Section):
+    """A reranker stops once blocks of further candidates bring nothing into the best that are wanted."""
+
+    block: Positive = Field(10, description="Candidates scored at a time, best first.")
+    patience: Positive = Field(2, description="Blocks in a row without a change of the best, after which it stops.")
+
+
+class RerankStage(Section):
+    """A reranker over the best candidates; further keys are its options. Several stages make a cascade."""
+
+    adapter: str = Field(description="Name of a reranker.")
+    candidates: Positive = Field(50, description="How many of the previous stage it reads.")
+    early_exit: EarlyExit | None = Field(None, description="When to stop before all are scored; all are unless set.")
+    weight: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="Of its score beside the previous stage's, each scaled from 0 to 1; 1 takes its own alone."
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the adapter.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_options(cls, raw: Any) -> Any:
+        """Keys that are not the stage's own are the reranker's options."""
+        return gather_options(raw, ("adapter", "candidates", "early_exit", "weight"))
+
+
+class Diversify(Section):
+    """Maximal marginal relevance over the candidates of one slot."""
+
+    slot: str = Field(description="Dense slot whose vectors measure likeness.")
+    relevance: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="The paper's lambda: 1 is pure relevance, 0 is pure diversity."
+    )
+    candidates: Positive = Field(100, description="How many candidates it chooses from.")
+
+
+class SearchParams(Section):
+    """Settings of the approximate search."""
+
+    hnsw_ef: Positive | None = Field(None, description="Width of the graph search; None is Qdrant's default.")
+    exact: bool = Field(False, description="Scan everything instead of using the graph.")
+    oversampling: Annotated[float, Field(ge=1)] | None = Field(None, description="With quantization: factor read.")
+    rescore: bool | None = Field(None, description="With quantization: score the candidates with the originals.")
+
+
+class SearchConfig(Section):
+    """The search pipeline, from candidates to hits."""
+
+    retrieve: dict[str, Positive] = Field(
+        default_factory=dict, description="Candidates per slot; empty means 100 from each slot that is not a rescorer."
+    )
+    fuse: Fusion = Field(default_factory=RrfFusion, description="How the slots' candidates become one list.")
+    rescore: Rescore | None = Field(None, description="Rescoring by another slot, inside Qdrant.")
+    diversify: Diversify | None = Field(None, description="Maximal marginal relevance, inside Qdrant.")
+    rerank: list[RerankStage] = Field(default_factory=list, description="Reranker cascade, first stage first.")
+    params: SearchParams = Field(default_factory=SearchParams, description="Settings of the approximate search.")
+    limit: Positive = Field(10, description="Hits a query returns.")
+    score_threshold: float | None = Field(None, description="Hits below this score are dropped.")
+    remember: Annotated[int, Field(ge=0)] = Field(
+        1024, description="Vectors of the last queries held in memory, per slot; 0 encodes each query anew."
+    )
+
+    def retrieved(self, slots: Iterable[str]) -> dict[str, int]:
+        """Candidates of each slot that is retrieved from: what `retrieve` says, or 100 of all but the rescorer."""
+        rescorer = self.rescore.slot if self.rescore else None
+        return dict(self.retrieve) or {name: CANDIDATES for name in slots if name != rescorer}
+
+
+def pipeline_problems(search: SearchConfig, slots: Collection[str]) -> list[Problem]:
     """What does not fit: slots that do not exist, weights of slots that are not retrieved, stages that widen."""
-    return [*_unknown_slots(config), *_weights(config), *_cascade(config), *_limit(config)]
+    return [*_unknown_slots(search, slots), *_weights(search, slots), *_cascade(search), *_limit(search, slots)]
 
 
-def _unknown_slots(config: Config) -> Iterator[Problem]:
-    search = config.search
+def _unknown_slots(search: SearchConfig, slots: Collection[str]) -> Iterator[Problem]:
     named: list[tuple[Location, str]] = [(("search", "retrieve", name), name) for name in search.retrieve]
     if search.rescore:
         named.append((("search", "rescore", "slot"), search.rescore.slot))
     if search.diversify:
         named.append((("search", "diversify", "slot"), search.diversify.slot))
     for location, name in named:
-        if name not in config.slots:
-            do = nearest(name, config.slots) or "define it under slots"
-            yield Problem(location, f"there is no slot {name!r}", expected=", ".join(config.slots), do=do)
+        if name not in slots:
+            do = nearest(name, slots) or "define it under slots"
+            yield Problem(location, f"there is no slot {name!r}", expected=", ".join(slots), do=do)
 
 
-def _weights(config: Config) -> Iterator[Problem]:
-    retrieved = config.search.retrieved(config.slots)
-    for name in getattr(config.search.fuse, "weights", {}):
+def _weights(search: SearchConfig, slots: Collection[str]) -> Iterator[Problem]:
+    retrieved = search.retrieved(slots)
+    for name in getattr(search.fuse, "weights", {}):
         if name not in retrieved:
             location = ("search", "fuse", "weights", name)
             what = f"a weight for {name!r}, which is not retrieved"
             yield Problem(location, what, expected=", ".join(retrieved), do=f"add {name!r} to search.retrieve")
 
 
-def _cascade(config: Config) -> Iterator[Problem]:
-    for n, (before, after) in enumerate(pairwise(config.search.rerank), 1):
+def _cascade(search: SearchConfig) -> Iterator[Problem]:
+    for n, (before, after) in enumerate(pairwise(search.rerank), 1):
         if after.candidates > before.candidates:
             yield Problem(
                 ("search", "rerank", n, "candidates"),
@@ -51,11 +153,10 @@ def _cascade(config: Config) -> Iterator[Problem]:
             )
 
 
-def _limit(config: Config) -> Iterator[Problem]:
+def _limit(search: SearchConfig, slots: Collection[str]) -> Iterator[Problem]:
     """More hits than the last stage passes on; a slot alone gives as many as are asked for."""
-    search = config.search
     last = search.rerank[-1] if search.rerank else search.diversify or search.rescore
-    retrieved = search.retrieved(config.slots)
+    retrieved = search.retrieved(slots)
     depth = last.candidates if last else sum(retrieved.values()) if len(retrieved) > 1 else search.limit
     if search.limit > depth and "limit" in search.model_fields_set:
         do = "raise the candidates of the last stage, or lower the limit"

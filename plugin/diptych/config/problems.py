@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from diptych.config.fields import fields_at, kinds_at, places_of
 from diptych.config.secrets import is_secret
 from diptych.config.source import Location, Source
-from diptych.config.wording import expectation
+from diptych.config.wording import expectation, nearest
 from diptych.errors import ConfigError, brief
 
 _TOLD = 50  # problems that are told at once
@@ -87,12 +87,6 @@ def _problem(detail: Mapping[str, Any], model: type[BaseModel], raw: Mapping[str
     value = detail["input"]
     do = "${NAME} works in store, api_key and options of adapters only" if "${" in str(value) else ""
     return Problem(location, "unusable value", shown(value, location), expectation(detail), do)
-
-
-def nearest(name: object, known: Iterable[str]) -> str:
-    """`did you mean 'retrieve'?`, or nothing when no known name is near."""
-    near = difflib.get_close_matches(str(name), list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def _misspelt(location: Location, raw: object, known: Iterable[str]) -> str:

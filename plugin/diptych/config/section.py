@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,3 +13,12 @@ class Section(BaseModel):
     """A part of the config: unknown keys are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def gather_options(raw: Any, own: tuple[str, ...]) -> Any:
+    """`raw` with all keys but `own` moved under `options`; what is no mapping is left to pydantic."""
+    nested = (raw.get("options") or {}) if isinstance(raw, dict) else None
+    if not isinstance(nested, dict):
+        return raw
+    rest = {key: value for key, value in raw.items() if key not in (*own, "options")}
+    return {**{key: raw[key] for key in own if key in raw}, "options": {**nested, **rest}}

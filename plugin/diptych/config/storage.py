@@ -1,17 +1,17 @@
-"""Finds storage settings that would have no effect, and slot names that cannot be used."""
+"""How Qdrant stores the vectors of a slot, and checks of these settings."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from diptych.config.problems import Problem
+from diptych.config.section import Positive, Section
 from diptych.config.source import Location
 from diptych.protocols import Kind
-
-if TYPE_CHECKING:
-    from diptych.config.models import Config, Stored, VectorStorage
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 _RESERVED = ("rrf", "dbsf", "linear")  # what tables of results call a fusion
@@ -23,14 +23,58 @@ _NOT_FOR: dict[Kind, tuple[str, ...]] = {
 }
 
 
-def slot_problems(config: Config) -> list[Problem]:
+class Hnsw(Section):
+    """The graph index of a dense vector; None leaves Qdrant's default."""
+
+    m: Annotated[int, Field(ge=0)] | None = Field(None, description="Edges of a node; 0 builds no graph.")
+    ef_construct: Positive | None = Field(None, description="Neighbours looked at while building.")
+    full_scan_threshold: Annotated[int, Field(ge=0)] | None = Field(None, description="KB below which to scan.")
+    on_disk: bool | None = Field(None, description="Keep the graph on disk.")
+
+
+class Quantization(Section):
+    """Smaller copies of the vectors, for a first pass that is rescored with the originals."""
+
+    kind: Literal["scalar", "binary", "product", "turbo"] = Field(description="int8, 1 to 2 bits, codebooks, or turbo.")
+    always_ram: bool | None = Field(None, description="Keep the quantized vectors in memory.")
+    quantile: Annotated[float, Field(gt=0.5, le=1)] | None = Field(None, description="scalar: share of values kept.")
+    compression: Literal["x4", "x8", "x16", "x32", "x64"] = Field("x16", description="product: compression.")
+    encoding: Literal["one_bit", "two_bits", "one_and_half_bits"] | None = Field(None, description="binary: encoding.")
+    bits: Literal["bits1", "bits1_5", "bits2", "bits4"] | None = Field(None, description="turbo: bits per value.")
+
+
+class Stored(Section):
+    """How Qdrant stores a named vector."""
+
+    hnsw: Hnsw | None = Field(None, description="Graph index; None is Qdrant's default, and none where it is not used.")
+    quantization: Quantization | None = Field(None, description="Quantized copies; off unless set.")
+    on_disk: bool | None = Field(None, description="Keep the vectors on disk.")
+    datatype: Literal["float32", "float16", "uint8"] | None = Field(None, description="Stored number format.")
+
+
+class FirstStage(Stored):
+    """The beginning of each vector, searched instead of all of it; the whole vectors score the best anew."""
+
+    dimension: Positive = Field(description="How many leading numbers; the encoder must be made for it (Matryoshka).")
+    oversampling: Annotated[float, Field(ge=1)] = Field(4, description="Candidates scored anew for each one wanted.")
+
+
+class VectorStorage(Stored):
+    """How Qdrant stores a slot's vectors."""
+
+    first_stage: FirstStage | None = Field(
+        None, description="A shorter vector, searched first; then the whole one has no graph unless `hnsw` is set."
+    )
+
+
+def slot_problems(slots: Mapping[str, VectorStorage]) -> list[Problem]:
     """Slot names that Qdrant or the tables cannot take, and quantization options of another kind."""
-    found = [problem for name in config.slots for problem in _name(name)]
-    for name, slot in config.slots.items():
+    found = [problem for name in slots for problem in _name(name)]
+    for name, storage in slots.items():
         at: Location = ("slots", name, "storage")
-        found += _quantization(slot.storage, at)
-        if slot.storage.first_stage:
-            found += _quantization(slot.storage.first_stage, (*at, "first_stage"))
+        found += _quantization(storage, at)
+        if storage.first_stage:
+            found += _quantization(storage.first_stage, (*at, "first_stage"))
     return found
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
 
 from pydantic import Field, field_validator
 
 from diptych.config.cluster import EMBEDDED, ClusterConfig
 from diptych.config.problems import Problem
 from diptych.config.section import Section
-
-if TYPE_CHECKING:
-    from diptych.config.models import Config
 
 _TAKEN = ("text", "title", "_diptych")
 
@@ -36,20 +32,20 @@ class TenantConfig(Section):
         return field
 
 
-def placement(config: Config) -> ClusterConfig:
+def placement(tenant: TenantConfig | None, cluster: ClusterConfig) -> ClusterConfig:
     """The cluster section, by which tenants' shard keys come from the tenant's field."""
-    tenant = config.tenant
     if tenant is None or not tenant.shard_keys:
-        return config.cluster
-    return config.cluster.model_copy(update={"shard_by": tenant.field})
+        return cluster
+    return cluster.model_copy(update={"shard_by": tenant.field})
 
 
-def tenant_problems(config: Config) -> Iterator[Problem]:
+def tenant_problems(
+    tenant: TenantConfig | None, cluster: ClusterConfig, store: str, indexes: Mapping[str, str]
+) -> Iterator[Problem]:
     """Shard keys that nobody can give, and an index of the field that cannot serve."""
-    tenant, cluster = config.tenant, config.cluster
     if tenant is None:
         return
-    indexed = config.populate.indexes.get(tenant.field, "keyword")
+    indexed = indexes.get(tenant.field, "keyword")
     if indexed != "keyword":
         location = ("populate", "indexes", tenant.field)
         yield Problem(location, "the tenant's field is indexed as keyword", got=indexed, do="leave it out")
@@ -58,9 +54,9 @@ def tenant_problems(config: Config) -> Iterator[Problem]:
     place = ("tenant", "shard_keys")
     if not tenant.required:
         yield Problem(place, "a document without a tenant would have no shard key", do="set tenant.required: true")
-    if config.urls[0].startswith(EMBEDDED):
+    if store.startswith(EMBEDDED):
         what = "an embedded store is one shard on one machine: it has no shard keys"
-        yield Problem(place, what, got=f"store: {config.place}", expected="store: http(s)://... or grpc(s)://...")
+        yield Problem(place, what, got=f"store: {store}", expected="store: http(s)://... or grpc(s)://...")
     if cluster.shard_key is not None or cluster.shard_by not in (None, tenant.field):
         given = "shard_key" if cluster.shard_key is not None else "shard_by"
         yield Problem(("cluster", given), "the tenant's field gives the shard keys", do="leave it out")

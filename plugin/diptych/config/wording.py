@@ -1,8 +1,9 @@
-"""What pydantic expected, in words of ours."""
+"""Words for errors about values: what pydantic expected, and the known name that is nearest to a misspelt one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sized
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sized
 from itertools import islice
 from typing import Any
 
@@ -49,6 +50,12 @@ _FILLED: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "value_error": lambda c: str(c["error"]),
     "assertion_error": lambda c: str(c["error"]),
 }
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """`did you mean 'retrieve'?`, or nothing when no known name is near."""
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def expectation(detail: Mapping[str, Any], *, mapping: str = _MAPPING) -> str:

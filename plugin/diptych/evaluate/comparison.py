@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from diptych.config.problems import nearest
+from diptych.config.wording import nearest
 from diptych.errors import EvaluationError
 from diptych.evaluate.scoring import Evaluation
 from diptych.evaluate.significance import (

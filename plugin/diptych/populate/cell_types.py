@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from diptych.config.problems import nearest
+from diptych.config.wording import nearest
 from diptych.errors import PopulateError
 
 TYPES = ("text", "integer", "float", "bool")

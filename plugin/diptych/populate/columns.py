@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from diptych.config.problems import nearest
+from diptych.config.wording import nearest
 from diptych.errors import PopulateError
 
 SHOWN = 40  # names that an error lists

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from qdrant_client import models
 
-from diptych.config.problems import nearest
+from diptych.config.wording import nearest
 from diptych.errors import SearchError, brief
 from diptych.handle import CollectionHandle
 from diptych.payloads import field_of, id_fields

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from diptych.config.problems import nearest
+from diptych.config.wording import nearest
 from diptych.errors import SearchError
 from diptych.search.pipeline import Pipeline
 from diptych.view import View

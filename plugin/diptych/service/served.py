@@ -10,7 +10,7 @@ from typing import Any
 from diptych.collection import Collection
 from diptych.config import Config
 from diptych.config.models import SlotConfig
-from diptych.config.problems import nearest
+from diptych.config.wording import nearest
 from diptych.encoders import Encoders
 from diptych.environment import interpolate
 from diptych.errors import AdapterOptionsError, CollectionError, CollectionNotFound, ConfigError, UnknownAdapter

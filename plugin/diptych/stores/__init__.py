@@ -146,7 +146,7 @@ def open_store_of(
         search_timeout=config.search_timeout,
         registry=registry,
         create=create,
-        cluster=placement(config),
+        cluster=placement(config.tenant, config.cluster),
         classes=classes,
     )
 

@@ -7,9 +7,10 @@ queries for a human. Coverage, canaries and the state of the stored vectors coun
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from diptych.config.models import GateConfig
+from diptych.reports import GateSummary
 from diptych.slots import Slot
 from diptych.swap.gate_answers import alone, pipeline_of, silence, without_common_rerankers
 from diptych.swap.gate_coverage import Coverage, coverage
@@ -30,7 +31,7 @@ __all__ = ["Coverage", "GateReport", "Judged", "coverage", "run_gate"]
 
 
 @dataclass(frozen=True, slots=True)
-class GateReport:
+class GateReport(GateSummary):
     """What the gate measured and decided. `dataclasses.asdict` gives JSON values.
 
     Args:
@@ -45,7 +46,6 @@ class GateReport:
         passed: whether there is no reason against.
     """
 
-    reasons: tuple[str, ...]
     coverage: tuple[Coverage, ...] = ()
     canaries: tuple[Canary, ...] = ()
     vectors: tuple[StoredVectors, ...] = ()
@@ -55,10 +55,6 @@ class GateReport:
     excerpt: KnownItem | None = None
     samples: tuple[SideBySide, ...] = ()
     remarks: tuple[str, ...] = ()
-    passed: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "passed", not self.reasons)
 
     @property
     def sentence(self) -> str:

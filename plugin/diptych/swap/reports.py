@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from diptych.reports import SwapReport
 from diptych.swap.gate import GateReport, Judged
 from diptych.swap.source import SourceDocuments
 
@@ -46,41 +47,22 @@ class ApplyOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class ApplyReport:
-    """What an apply did.
+class ApplyReport(SwapReport):
+    """What an apply did: `SwapReport`, and
 
     Args:
-        collection: its name.
-        outcome: `nothing to do`, `filled gaps` of vectors that some points lacked, `changed settings`, `measured` when
-            it stopped before it changed settings, `filled` when it stopped before the cut-over, or `cut over`.
-        encoded: documents encoded, by new vector; after a resume only those of this run.
-        cache_hits: how many of them came from the embedding cache, by new vector.
-        changed: documents that changed while they were encoded, and were encoded anew.
         left: points without the new vector, with the reason; at most 20 of them.
-        missing: how many such points there are.
         gate: what the gate measured; None where there was nothing to compare.
         asking: by slot, which other encoder made the queries until the cut-over, whether through a drift map, and why.
         dropped: vectors that nothing needs any more.
         retired: such vectors that are still to be dropped, by the next finish, apply or populate.
-        seconds: the whole run.
-        warnings: what to look at.
-        started: when it began, in nanoseconds since 1970; 0 is unknown.
     """
 
-    collection: str
-    outcome: str
-    encoded: Mapping[str, int] = field(default_factory=dict)
-    cache_hits: Mapping[str, int] = field(default_factory=dict)
-    changed: int = 0
     left: Mapping[int | str, str] = field(default_factory=dict)
-    missing: int = 0
     gate: GateReport | None = None
     asking: Mapping[str, str] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     retired: tuple[str, ...] = ()
-    seconds: float = 0.0
-    warnings: tuple[str, ...] = ()
-    started: int = 0
 
 
 def generation_names(names: Iterable[str]) -> tuple[str, ...]:

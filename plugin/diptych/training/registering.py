@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from diptych.config import check_adapters, load_config, parse_config
 from diptych.config.models import RerankStage, SlotConfig
-from diptych.config.problems import nearest
+from diptych.config.wording import nearest
 from diptych.errors import ConfigError
 from diptych.protocols import Kind
 from diptych.training.contracts import Registration

@@ -16,7 +16,8 @@ from diptych.stores.edge.share.address import TOKEN_HEADER, forget, listen
 from diptych.stores.edge.share.peers import may_ask
 
 if TYPE_CHECKING:
-    from diptych.stores.edge.client import EdgeClient
+    from qdrant_client.client_base import QdrantBase
+
     from diptych.stores.edge.rest.request import Request, Route
     from diptych.stores.edge.rest.routes import Routes
 
@@ -30,13 +31,13 @@ class Holder:
 
     Args:
         root: the store.
-        client: creates the client that serves the calls, at the first connection.
+        client: creates the `EdgeClient` that serves the calls, at the first connection.
 
     Raises:
         OSError: no socket can be created.
     """
 
-    def __init__(self, root: Path, client: Callable[[], EdgeClient]) -> None:
+    def __init__(self, root: Path, client: Callable[[], QdrantBase]) -> None:
         from diptych.stores.edge.rest.server import RestServer
 
         self._root, self._client = root, client
