@@ -20,11 +20,11 @@ import diptych_adapters.hooks
 import diptych_training.hooks
 from diptych import Registry
 from diptych.cli import app
-from diptych.cli.adapters import type_of
-from diptych.cli.recipes import flat_options
+from diptych.cli.setup.adapters import type_of
+from diptych.cli.train.recipes import flat_options
 from diptych.config import json_schema
 from diptych.config.models import Config
-from diptych.factories import options_model
+from diptych.plugins.factory import options_model
 from diptych.specs import AdapterSpec, RecipeSpec
 from diptych.training.loading import options_model as recipe_options
 from diptych_training.options import RetrievalOptions

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from diptych.errors import ContractError
 from diptych.protocols import Fingerprint, Statistics
 from diptych.types import SparseVector
-from diptych_adapters import lexicon_analysis
-from diptych_adapters.lexicon import Lexicon
-from diptych_adapters.lexicon_options import Bm25Options
+from diptych_adapters.lexicon import analysis
+from diptych_adapters.lexicon.options import Bm25Options
+from diptych_adapters.lexicon.terms import Lexicon
 
 _BATCH = 1024  # texts that are counted together
 
@@ -39,7 +39,7 @@ class Bm25:
 
     def __init__(self, **options: Any) -> None:
         self.options = Bm25Options(**options)
-        self.lexicon = Lexicon(lexicon_analysis.Analyzer(self.options))
+        self.lexicon = Lexicon(analysis.Analyzer(self.options))
         self.average_length: float | None = self.options.average_length
 
     @property
@@ -48,8 +48,8 @@ class Bm25:
         facts = self.options.model_dump(exclude={"average_length"}) | {
             "stopwords": sorted(self.lexicon.analyzer.stopwords)
         }
-        text = json.dumps(["bm25", lexicon_analysis.VERSION, facts], sort_keys=True, ensure_ascii=True)
-        numerics = f"snowball {lexicon_analysis.snowball_version()}"
+        text = json.dumps(["bm25", analysis.VERSION, facts], sort_keys=True, ensure_ascii=True)
+        numerics = f"snowball {analysis.snowball_version()}"
         return Fingerprint(hashlib.blake2b(text.encode(), digest_size=16).hexdigest(), numerics)
 
     def measure(self, inputs: Sequence[str]) -> Statistics:

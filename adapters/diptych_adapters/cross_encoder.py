@@ -9,13 +9,13 @@ import numpy as np
 
 from diptych.protocols import Pair
 from diptych.types import Floats
-from diptych_adapters.engines.choosing import PAIRS
-from diptych_adapters.engines.general import GENERAL
+from diptych_adapters.engines.backend import PAIRS
+from diptych_adapters.engines.calibration_texts import GENERAL
 from diptych_adapters.engines.runner import Inputs
-from diptych_adapters.library import find, load, require
 from diptych_adapters.model_options import CrossEncoderOptions
 from diptych_adapters.models import ModelError
-from diptych_adapters.pipelines import Pipeline
+from diptych_adapters.pipelines.library import find, load, require
+from diptych_adapters.pipelines.pipeline import Pipeline
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ class CrossEncoderReranker(Pipeline):
         self.look_at([(query, document) for query in GENERAL[:-3] for document in GENERAL[-9:]])
 
     def _run_library(self) -> None:
-        from diptych_adapters.engines.parts import Whole, is_plain
+        from diptych_adapters.engines.graph_modules import Whole, is_plain
 
         whole = Whole(self.model, "scores") if is_plain(self.model) and not self._prompt else None
         typed = "token_type_ids" in self.model.tokenizer.model_input_names

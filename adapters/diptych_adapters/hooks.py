@@ -29,7 +29,7 @@ FAMILIES = ("models", "lexical", "remote")
 
 @hookspecs.hookimpl
 def diptych_register_adapters() -> list[AdapterSpec]:
-    """All built-in adapters: each module `specs_*` holds the data of one family in `SPECS`."""
-    modules = [f"diptych_adapters.specs_{family}" for family in FAMILIES]
+    """All built-in adapters: each module of `diptych_adapters.specs` holds one family in `SPECS`."""
+    modules = [f"diptych_adapters.specs.{family}" for family in FAMILIES]
     present = [importlib.import_module(name) for name in modules if importlib.util.find_spec(name)]
     return [spec for module in present for spec in module.SPECS]

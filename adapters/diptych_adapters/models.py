@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from diptych.errors import AdapterFactoryError, MissingExtra
-from diptych_adapters import fingerprints
+from diptych_adapters.pipelines import fingerprints
 from diptych_adapters.wheels import CARRIED, WHEELS, Wheel, to_install
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5")

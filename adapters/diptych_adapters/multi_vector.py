@@ -10,16 +10,16 @@ import numpy as np
 
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
-from diptych_adapters.engines.choosing import TRIAL
-from diptych_adapters.engines.parts import Whole, has_plain_tokens, stand_in
+from diptych_adapters.engines.backend import TRIAL
+from diptych_adapters.engines.graph_modules import Whole, has_plain_tokens, stand_in
 from diptych_adapters.engines.runner import Runner
 from diptych_adapters.engines.tokens import Tokens
 from diptych_adapters.engines.torch_graph import TorchGraph
-from diptych_adapters.library import find, load, prompts_of, require
 from diptych_adapters.model_options import MultiVectorOptions
 from diptych_adapters.models import ModelFolder
-from diptych_adapters.pipeline_steps import pipeline_steps
-from diptych_adapters.pipelines import Pipeline
+from diptych_adapters.pipelines.library import find, load, prompts_of, require
+from diptych_adapters.pipelines.pipeline import Pipeline
+from diptych_adapters.pipelines.steps import pipeline_steps
 
 
 class LateInteractionEncoder(Pipeline):
@@ -48,7 +48,7 @@ class LateInteractionEncoder(Pipeline):
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Which vectors this makes; see diptych_adapters.fingerprints."""
+        """Which vectors this makes; see diptych_adapters.pipelines.fingerprints."""
         return self.fingerprint_of(["normalize"] if self._normalize else [], self._prompts, self.dimension)
 
     def encode_query(self, inputs: Sequence[str]) -> list[Floats]:

@@ -9,14 +9,14 @@ import numpy as np
 
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
-from diptych_adapters.bert_files import backend_without_torch, read_bert
 from diptych_adapters.engines import processor
-from diptych_adapters.engines.choosing import TRIAL
-from diptych_adapters.library import chosen_prompts, find, load, prompts_of, untruncated
+from diptych_adapters.engines.backend import TRIAL
 from diptych_adapters.model_options import SentenceTransformersOptions
 from diptych_adapters.models import ModelError, ModelFolder
-from diptych_adapters.pipeline_steps import is_routed, pipeline_steps
-from diptych_adapters.pipelines import Pipeline
+from diptych_adapters.pipelines.bert_files import backend_without_torch, read_bert
+from diptych_adapters.pipelines.library import chosen_prompts, find, load, prompts_of, untruncated
+from diptych_adapters.pipelines.pipeline import Pipeline
+from diptych_adapters.pipelines.steps import is_routed, pipeline_steps
 
 ORGANIZATION = "sentence-transformers"
 
@@ -68,14 +68,14 @@ class SentenceTransformerEncoder(Pipeline):
             self._prepared = files.prepared(backend, self._digests, facts)
 
     def _run_library(self) -> None:
-        from diptych_adapters.engines.parts import Whole, is_plain
+        from diptych_adapters.engines.graph_modules import Whole, is_plain
 
         whole = Whole(self.model, "sentence_embedding") if is_plain(self.model, *self._prompts) else None
         self._run_by(whole, self._by_library_whole, rest=list(self.model.children())[1:])
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Which vectors this makes; see diptych_adapters.fingerprints."""
+        """Which vectors this makes; see diptych_adapters.pipelines.fingerprints."""
         steps = self.steps
         added = ["normalize"] if self.normalized and steps[-1:] != ["normalize"] else []
         return self.fingerprint_of(added, self._prompts, self.dimension)

@@ -10,14 +10,14 @@ import numpy as np
 
 from diptych.protocols import Fingerprint
 from diptych.types import Floats, SparseVector
-from diptych_adapters.batching import by_length
-from diptych_adapters.engines.choosing import TRIAL
+from diptych_adapters.engines.backend import TRIAL
 from diptych_adapters.engines.runner import Graph
-from diptych_adapters.library import find, load, prompts_of, require
 from diptych_adapters.model_options import SparseEncoderOptions
 from diptych_adapters.models import ModelFolder
-from diptych_adapters.pipeline_steps import is_routed
-from diptych_adapters.pipelines import Pipeline
+from diptych_adapters.pipelines.batching import by_length
+from diptych_adapters.pipelines.library import find, load, prompts_of, require
+from diptych_adapters.pipelines.pipeline import Pipeline
+from diptych_adapters.pipelines.steps import is_routed
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +63,7 @@ class LearnedSparseEncoder(Pipeline):
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Which vectors this makes; see diptych_adapters.fingerprints."""
+        """Which vectors this makes; see diptych_adapters.pipelines.fingerprints."""
         return self.fingerprint_of([f"heaviest({self._keep})"] if self._keep else [], self._prompts, self.dimension)
 
     def encode_query(self, inputs: Sequence[str]) -> list[SparseVector]:
@@ -93,7 +93,7 @@ class LearnedSparseEncoder(Pipeline):
 
     def _run_library(self) -> None:
         """Have a masked language model run up to its decoder; decoder and pooling follow in `LexiconGraph`."""
-        from diptych_adapters.engines.parts import Whole, is_plain, without_decoder
+        from diptych_adapters.engines.graph_modules import Whole, is_plain, without_decoder
 
         head = _pooling(self.model)
         plain = head is not None and is_plain(self.model, modules=MASKED) and not self._options.file_name

@@ -11,9 +11,9 @@ from safetensors import safe_open
 
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
-from diptych_adapters import fingerprints
 from diptych_adapters.model_options import StaticOptions
 from diptych_adapters.models import ModelError, ModelFolder, resolve
+from diptych_adapters.pipelines import fingerprints
 
 TABLES, BESIDE = {"embeddings", "embedding.weight"}, {"weights", "mapping"}  # keys of weights
 
@@ -49,7 +49,7 @@ class StaticEncoder:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Which vectors this makes; see diptych_adapters.fingerprints."""
+        """Which vectors this makes; see diptych_adapters.pipelines.fingerprints."""
         steps = ["static" if self._foreign is None else "staticembedding"]
         return fingerprints.fingerprint(
             weights=self._digests.weights,

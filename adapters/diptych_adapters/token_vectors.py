@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
-from diptych_adapters.batching import by_length
-from diptych_adapters.engines.choosing import TRIAL
-from diptych_adapters.library import find, load, prompts_of
+from diptych_adapters.engines.backend import TRIAL
 from diptych_adapters.model_options import TokenVectorsOptions
 from diptych_adapters.models import ModelError
-from diptych_adapters.pipeline_steps import is_routed
-from diptych_adapters.pipelines import Pipeline
+from diptych_adapters.pipelines.batching import by_length
+from diptych_adapters.pipelines.library import find, load, prompts_of
+from diptych_adapters.pipelines.pipeline import Pipeline
+from diptych_adapters.pipelines.steps import is_routed
 from diptych_adapters.sentence_transformers import ORGANIZATION, check_dense, unit
 
 
@@ -45,14 +45,14 @@ class TokenVectorEncoder(Pipeline):
         self._start()
 
     def _run_library(self) -> None:
-        from diptych_adapters.engines.parts import Whole, is_plain
+        from diptych_adapters.engines.graph_modules import Whole, is_plain
 
         whole = Whole(self.model, "token_embeddings") if is_plain(self.model, *self._prompts) else None
         self._run_by(whole, self._by_library, by_token=True)
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Which vectors this makes; see diptych_adapters.fingerprints."""
+        """Which vectors this makes; see diptych_adapters.pipelines.fingerprints."""
         kept = "all" if self._special else "words"
         return self.fingerprint_of([f"tokens({kept})", "normalize"], self._prompts, self.dimension, pooled=False)
 

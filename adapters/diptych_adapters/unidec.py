@@ -11,15 +11,15 @@ from sentence_transformers import SentenceTransformer
 
 from diptych.protocols import Fingerprint, Similarity
 from diptych.types import Floats
-from diptych_adapters import fingerprints
-from diptych_adapters.engines.choosing import TRIAL
-from diptych_adapters.engines.parts import Whole, is_plain
-from diptych_adapters.library import find, load, prompts_of
+from diptych_adapters.engines.backend import TRIAL
+from diptych_adapters.engines.graph_modules import Whole, is_plain
 from diptych_adapters.model_options import UniDECOptions
 from diptych_adapters.models import ModelError, ModelFolder
-from diptych_adapters.pipelines import Pipeline
+from diptych_adapters.pipelines import fingerprints
+from diptych_adapters.pipelines.library import find, load, prompts_of
+from diptych_adapters.pipelines.pipeline import Pipeline
+from diptych_adapters.pipelines.weights import check_modules
 from diptych_adapters.sentence_transformers import check_dense
-from diptych_adapters.weights import check_modules
 
 LABELS = "labels"
 ASKED, JOINT = "classifier_embedding", "joint_embedding"  # features
@@ -73,7 +73,7 @@ class UniDECEncoder(Pipeline):
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Which vectors this makes; see diptych_adapters.fingerprints."""
+        """Which vectors this makes; see diptych_adapters.pipelines.fingerprints."""
         head = "classifier" if self._classifier else "joint"
         return self.fingerprint_of([f"unidec({head})"], self._prompts, self.dimension)
 

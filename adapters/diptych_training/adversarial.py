@@ -25,7 +25,7 @@ from diptych_training.losses.distillation import Form
 from diptych_training.running import family
 from diptych_training.running.arguments import SCHEDULES
 from diptych_training.running.columns import prompts_of_columns
-from diptych_training.teaching import LiveTeacher
+from diptych_training.teacher_scores import LiveTeacher
 
 Mined = Mapping[int, list[int]]  # for each query with a relevant document its negatives, hardest first
 

@@ -40,7 +40,7 @@ class LabelPool:
     5. Queries without a positive in the pool leave the batch.
 
     The same batch gives the same pool. `negatives` holds the hard negatives of a query, no positive among them; it
-    is empty until something fills it, such as `diptych_training.refreshing.Refresh`.
+    is empty until something fills it, such as `diptych_training.remining.Refresh`.
 
     Args:
         positives: for each query's number those of its documents, at least one.

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diptych import Collection, Query
-from diptych.cli.progress import Bars
+from diptych.cli.ui.progress import Bars
 from diptych.evaluate import Evaluation, Qrels, evaluate, read_queries, table
 from diptych.populate import open_source
 from diptych.search import Pipeline, Rescore, Retrieve, Rrf

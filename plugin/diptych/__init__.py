@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from diptych import errors, lazy_fastembed, lazy_models, vendor_telemetry
-from diptych import interrupts as interrupts
+from diptych import errors
 from diptych.errors import DiptychError
 from diptych.hookspecs import hookimpl
 from diptych.protocols import (
@@ -19,13 +18,15 @@ from diptych.protocols import (
     TextIndex,
 )
 from diptych.registry import Registry
+from diptych.runtime import interrupts as interrupts
+from diptych.runtime import lazy_fastembed, lazy_models, vendor_telemetry
 from diptych.specs import AdapterSpec, RecipeSpec
 from diptych.types import Document, Hit, Query, Run, SparseVector
 
 if TYPE_CHECKING:
     from diptych.clients import async_client, client
-    from diptych.collection import Collection
-    from diptych.tenant import TenantCollection
+    from diptych.collection.collection import Collection
+    from diptych.collection.tenant_collection import TenantCollection
 
 __version__ = "0.5.0.dev0"  # the only place that names the version; pyproject.toml reads it
 __all__ = [
@@ -54,8 +55,8 @@ __all__ = [
     "hookimpl",
 ]
 _LATER = {
-    "Collection": "diptych.collection",
-    "TenantCollection": "diptych.tenant",
+    "Collection": "diptych.collection.collection",
+    "TenantCollection": "diptych.collection.tenant_collection",
     "client": "diptych.clients",
     "async_client": "diptych.clients",
 }

@@ -13,15 +13,15 @@ from typing import Any
 
 from diptych.config import Config
 from diptych.config.models import SlotConfig
-from diptych.config.wording import nearest
-from diptych.encoding import Side, Vector, require_finite
 from diptych.errors import AdapterOptionsError, CollectionError, UnknownAdapter
-from diptych.handle import CollectionHandle
-from diptych.locating import config_at
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.resolve_source import config_at
+from diptych.handle.snapshot import Rerankers
 from diptych.protocols import Kind, Reranker, Similarity
 from diptych.registry import Registry
-from diptych.slots import Slot
-from diptych.view import Rerankers
+from diptych.runtime.value_errors import nearest
+from diptych.slots.encode import Side, Vector, require_finite
+from diptych.slots.slot import Slot
 
 ENCODES = ("dense", "sparse", "multivector")
 

@@ -11,9 +11,9 @@ from typing import Any
 import pluggy
 
 from diptych import hookspecs
-from diptych.catalogue import Catalogue
 from diptych.errors import HookError
-from diptych.factories import make
+from diptych.plugins.catalogue import Catalogue
+from diptych.plugins.factory import make
 from diptych.protocols import Adapter
 from diptych.specs import AdapterSpec, RecipeSpec
 

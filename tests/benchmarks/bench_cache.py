@@ -20,15 +20,15 @@ from statistics import median
 
 import numpy as np
 
-from diptych.cache import EmbeddingCache
 from diptych.config.models import Config
-from diptych.encoding import Vector
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.hookspecs import hookimpl
-from diptych.metadata import Generation
+from diptych.metadata.models import Generation
 from diptych.populate import populate
 from diptych.protocols import Fingerprint, Similarity
 from diptych.registry import Registry
+from diptych.slots.cache import EmbeddingCache
+from diptych.slots.encode import Vector
 from diptych.specs import AdapterSpec
 from diptych.stores.edge import EdgeClient
 from diptych.types import Document, Floats

@@ -37,7 +37,7 @@ import pytest
 import qdrant_edge as edge
 from qdrant_client import models
 
-from diptych.payloads.ids import hashed_point
+from diptych.metadata.point_ids import hashed_point
 from diptych.populate import populate
 from diptych.stores.edge import EdgeClient
 from drawn_corpus import BLOCK, TABLE, WIDTH, WORDS, Documents, Drawn, block, drawn, opened, vectors, write_table

@@ -24,7 +24,7 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych import Registry
 from diptych.config.models import Config
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
 from diptych.stores.edge import EdgeClient
 from diptych.testing import fakes_plugin

@@ -22,11 +22,11 @@ import numpy as np
 import torch
 
 from corpora import folder_of, read_texts
-from diptych_adapters.engines import openvino_graph, processor, quantizing
+from diptych_adapters.engines import int8, openvino_graph, processor
+from diptych_adapters.engines.backend import TRIAL
 from diptych_adapters.engines.batches import BUDGETS, Budget, batches, padded_to_vectors
-from diptych_adapters.engines.choosing import TRIAL
-from diptych_adapters.engines.general import GENERAL
-from diptych_adapters.engines.parts import Whole
+from diptych_adapters.engines.calibration_texts import GENERAL
+from diptych_adapters.engines.graph_modules import Whole
 from diptych_adapters.engines.tokens import Row, Tokens
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 from figures import Figure, Result
@@ -54,9 +54,9 @@ def profile(precision: str, texts: Sequence[str], rounds: int) -> list[Figure]:
     plain = openvino_graph.converted(Whole(encoder.model, "sentence_embedding"), typed=False)
     scores = processor.beside_int8() == "float32"
     shown = tokens.rows([*texts[:128], *TRIAL, *GENERAL])  # as the encoder was
-    model = quantizing.quantized(plain, shown, tokens.pad, scores=scores) if precision == "int8" else plain
+    model = int8.quantized(plain, shown, tokens.pad, scores=scores) if precision == "int8" else plain
     request = compiled(model, precision, counting=True)
-    work = 2 * sum(int(np.prod(node.input_value(1).get_shape())) for node in quantizing._linear(plain))
+    work = 2 * sum(int(np.prod(node.input_value(1).get_shape())) for node in int8._linear(plain))
     work *= sum(row.shape[1] for row in rows)
     shares: dict[str, list[float]] = {name: [] for name in ("GEMM", "attention", "rest of the graph", "tokeniser")}
     reached, whole = [], []

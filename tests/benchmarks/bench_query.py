@@ -29,11 +29,11 @@ import torch
 from qdrant_client import models
 
 from corpora import folder_of
-from diptych.collection import Collection
+from diptych.collection.collection import Collection
 from diptych.config import parse_config
 from diptych.evaluate import read_beir
-from diptych.payloads import to_payload
-from diptych.sampling import wanted
+from diptych.metadata.payloads import to_payload
+from diptych.slots.calibration_texts import wanted
 from diptych.types import Document, Floats
 from figures import RATIO, Figure, Result
 from machine import cores, versions

@@ -24,9 +24,9 @@ import qdrant_edge as edge
 from qdrant_client import models
 
 from diptych.config.models import Config
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.hookspecs import hookimpl
-from diptych.payloads import to_payload
+from diptych.metadata.payloads import to_payload
 from diptych.protocols import Similarity
 from diptych.registry import Registry
 from diptych.search import search

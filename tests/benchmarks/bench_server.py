@@ -33,8 +33,8 @@ from typing import Any
 import numpy as np
 from qdrant_client import QdrantClient, models
 
-from diptych.handle import CollectionHandle
-from diptych.payloads.ids import hashed_point
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.metadata.point_ids import hashed_point
 from diptych.populate import populate
 from diptych.stores import open_store
 from diptych.stores.versions import server_version

@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from diptych.drift_maps import unit
 from diptych.evaluate import Qrels, evaluate
+from diptych.slots.drift_maps import unit
 from diptych.swap.drift import KINDS, fit
-from diptych.swap.drift.fitting import LINEAR
-from diptych.swap.drift.neighbours import nearest, shared
-from diptych.swap.drift.offering import LIKENESS
+from diptych.swap.drift.fit import LINEAR
+from diptych.swap.drift.nearest_neighbours import nearest, shared
+from diptych.swap.drift.offer import LIKENESS
 from diptych.types import Floats, Run
 
 PAIRS = (  # old, new; near to far

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.collection import Collection
+from diptych.collection.collection import Collection
 from diptych.config import parse_config
 from diptych.evaluate import evaluate, read_beir
 from diptych.evaluate.qrels import Qrels
-from diptych.populate.sources import open_source
+from diptych.populate.sources.open_source import open_source
 from diptych.protocols import Pair
 from diptych.search import EarlyExit, Pipeline, Rerank, Retrieve
 from diptych.types import Floats, Hit, Query, Run

@@ -22,11 +22,11 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from diptych import guard
-from diptych.canaries import Likeness
-from diptych.metadata import Generation
+from diptych.metadata.models import Generation
 from diptych.protocols import Calibrated, Fingerprint
 from diptych.registry import Registry
+from diptych.slots import guard
+from diptych.slots.canaries import Likeness
 from diptych_adapters.models import resolve
 
 Seen: TypeAlias = Literal["both", "fingerprint"]  # by fingerprint and canaries; or vectors hardly differ

@@ -21,11 +21,11 @@ import torch
 
 from corpora import folder_of, read_texts
 from diptych.types import Floats
-from diptych_adapters.engines import batches, openvino_graph, quantizing
-from diptych_adapters.engines.choosing import TRIAL
-from diptych_adapters.engines.general import GENERAL
-from diptych_adapters.engines.parts import Whole
-from diptych_adapters.engines.probing import place_of, probed
+from diptych_adapters.engines import batches, int8, openvino_graph
+from diptych_adapters.engines.backend import TRIAL
+from diptych_adapters.engines.calibration_texts import GENERAL
+from diptych_adapters.engines.graph_modules import Whole
+from diptych_adapters.engines.layer_outputs import place_of, probed
 from diptych_adapters.engines.runner import Runner
 from diptych_adapters.engines.tokens import Row, Tokens
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
@@ -63,10 +63,10 @@ def main() -> None:
 
 def made(plain: Any, rows: Sequence[Row], pad: int) -> dict[str, Any]:
     """The models by name."""
-    with setting(quantizing, "APART", (0,)):
-        layers = quantizing.quantized(plain, rows, pad)
-    channels = quantizing.quantized(plain, rows, pad)
-    scores = quantizing.quantized(plain, rows, pad, scores=True)
+    with setting(int8, "APART", (0,)):
+        layers = int8.quantized(plain, rows, pad)
+    channels = int8.quantized(plain, rows, pad)
+    scores = int8.quantized(plain, rows, pad, scores=True)
     values = with_values(scores.clone(), rows, pad)
     found = {"float32": plain, "layers": layers, "channels": channels, "scores": scores}
     return {**found, "filled up": scores, "values": values}

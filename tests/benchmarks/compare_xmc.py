@@ -36,13 +36,13 @@ from diptych.evaluate.significance import bootstrap_means, percentile_interval
 from diptych.training import read_documents
 from diptych.types import Floats
 from diptych_adapters.models import resolve
-from diptych_adapters.quiet import quiet
+from diptych_adapters.pipelines.silence import quiet
 from diptych_training.losses import ContrastiveLoss, PSLLoss, SoftTopKLoss
 from diptych_training.models.unidec import ASKED, HEADS, TABLE, table_of, with_classifier
 from diptych_training.options import TrainingOptions
 from diptych_training.pools import LabelPool, PoolCollator
-from diptych_training.refreshing import Clustered, Refresh
 from diptych_training.relevance import Relevance
+from diptych_training.remining import Clustered, Refresh
 from diptych_training.running import family
 
 LENGTH, SIZE, RATES = 32, 64, {"bert": 3e-4, "words": 3e-3}

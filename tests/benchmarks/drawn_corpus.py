@@ -21,7 +21,7 @@ from qdrant_client.client_base import QdrantBase
 import diptych
 from diptych import Registry
 from diptych.config.models import Config
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
 
 WIDTH, BLOCK = 384, 1024
 WORDS = "which of the words that a document of this length may hold"

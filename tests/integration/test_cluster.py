@@ -17,7 +17,7 @@ from diptych.copying import copy_collection
 from diptych.errors import ConfigError
 from diptych.registry import Registry
 from diptych.stores import open_store
-from diptych.swap.spread import spread_warnings
+from diptych.swap.cluster_warnings import spread_warnings
 
 SLOTS = {"dense": {"adapter": "fake-dense", "dimension": 8}}
 DOCUMENTS = [{"id": str(i), "text": f"words of number {i}", "tenant": ("eu", "us")[i % 2]} for i in range(6)]

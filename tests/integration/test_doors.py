@@ -14,7 +14,7 @@ from qdrant_client import models
 import diptych
 from diptych import Collection, Registry
 from diptych.config import parse_config
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.testing import fakes_plugin
 from diptych.testing.fakes import FakeDenseEncoder
 

@@ -14,7 +14,7 @@ from diptych import Collection
 from diptych.config import Config, load_config
 from diptych.errors import ConfigError, StoreError, StoreUnavailable, StoreURLError
 from diptych.registry import Registry
-from diptych.search import storing
+from diptych.search import store_errors
 from diptych.stores import deadline, open_store
 from diptych.stores.nodes import seconds_left
 from faulty_server import faulty_server, hang, reset
@@ -57,7 +57,7 @@ def test_a_node_that_is_gone_is_left_for_the_next_one(small_server: Callable[...
 def test_a_node_that_fails_is_left_by_reads(
     small_server: Callable[..., Routes], fakes: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storing, "PAUSES", ())
+    monkeypatch.setattr(store_errors, "PAUSES", ())
     first = small_server()
     second = small_server(store=first.store)
     with Collection.open(config(first.url, second.url), registry=fakes) as collection:

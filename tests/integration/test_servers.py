@@ -15,17 +15,18 @@ import pytest
 from qdrant_client import models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from diptych import Collection, creation
+from diptych import Collection
 from diptych.adopt import adopt
 from diptych.config import Config
 from diptych.config.models import SlotConfig
 from diptych.copying import copy_collection, export_collection, import_collection
 from diptych.errors import PopulateError, SearchError, StoreError, StoreUnavailable
-from diptych.handle import CollectionHandle
+from diptych.handle import create
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
 from diptych.registry import Registry
-from diptych.search import Diversify, Retrieve, storing
-from diptych.search.storing import ask
+from diptych.search import Diversify, Retrieve, store_errors
+from diptych.search.store_errors import ask
 from diptych.stores import open_store, vector_names
 from diptych.stores.answers import is_conflict, refuses_key, told
 from diptych.stores.server import ServerClient
@@ -229,7 +230,7 @@ def test_a_collection_that_a_kill_left_without_its_alias_gets_it_from_the_next_p
 ) -> None:
     server = small_server(names=False)
     with Collection.open(config(server.url), registry=fakes) as killed, monkeypatch.context() as patch:
-        patch.setattr(creation, "_serve", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(create, "_serve", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             killed.populate(DOCUMENTS)
         assert not killed.client.collection_exists("c")
@@ -351,7 +352,7 @@ def test_a_server_that_hangs_is_waited_for_once(small_server: Callable[..., Any]
 def test_a_search_that_a_node_cannot_answer_just_now_is_tried_again(
     small_server: Callable[..., Any], fakes: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storing, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(store_errors, "PAUSES", (0.01, 0.01))
     server = small_server()
     with Collection.open(config(server.url), registry=fakes) as collection:
         collection.populate(DOCUMENTS)

@@ -15,7 +15,7 @@ from qdrant_client import QdrantClient, models
 
 from diptych import Collection, Registry
 from diptych.config.models import Config
-from diptych.payloads import from_payload
+from diptych.metadata.payloads import from_payload
 from diptych.swap import ApplyOptions
 from diptych.testing import fakes_plugin
 from diptych.testing.fakes import FakeDenseEncoder

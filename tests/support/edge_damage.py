@@ -21,10 +21,10 @@ from typing import Any
 from qdrant_client import models
 
 from diptych import Collection, Registry
+from diptych.collection.verify import verify
 from diptych.config import parse_config
 from diptych.errors import DiptychError
 from diptych.testing import fakes_plugin
-from diptych.verify import verify
 
 DOCUMENTS = [{"id": f"d{n}", "text": f"document {n} tells of item {n * 7}", "n": n} for n in range(460)]
 KINDS = ("delete", "empty", "halve", "flip", "zero")

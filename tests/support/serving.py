@@ -12,7 +12,7 @@ from typing import Any
 from diptych import Collection, Registry
 from diptych.config import parse_config
 from diptych.service.limits import Bounds
-from diptych.service.running import address, listen, server_of
+from diptych.service.server import address, listen, server_of
 
 ANIMALS = {
     "cat": "the cat sleeps on the warm mat",

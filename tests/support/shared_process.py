@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from diptych import Collection, Registry
 from diptych.config.models import Config
 from diptych.errors import SwapError
-from diptych.payloads import point_id
+from diptych.metadata.payloads import point_id
 from diptych.testing import fakes_plugin
 from diptych.types import Document
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from diptych.errors import MissingExtra
 from diptych.types import Floats
-from diptych_adapters.engines import keeping, processor
-from diptych_adapters.engines.feeding import fed, input_names
+from diptych_adapters.engines import model_cache, processor
+from diptych_adapters.engines.inputs import fed, input_names
 from diptych_adapters.engines.openvino_graph import WANTED
 from diptych_adapters.engines.processor import threads
 
@@ -88,23 +88,23 @@ def kept(key: str, make: Callable[[], bytes]) -> Path | bytes:
         (path / "model.onnx").write_bytes(model)
         return ("model.onnx",)
 
-    keeping.keep(folder, write)
+    model_cache.keep(folder, write)
     return model
 
 
 def found(key: str) -> Path | None:
     """The file that is kept under `key`, None if there is none."""
-    return keeping.found_at(_folder(key), "model.onnx")
+    return model_cache.found_at(_folder(key), "model.onnx")
 
 
 def _folder(key: str) -> Path:
-    return keeping.kept_at("onnx", EDITION, processor.version_of("torch"), key)
+    return model_cache.kept_at("onnx", EDITION, processor.version_of("torch"), key)
 
 
 def _export(whole: torch.nn.Module, *, typed: bool, by_token: bool) -> bytes:
     import torch
 
-    from diptych_adapters.quiet import quiet
+    from diptych_adapters.pipelines.silence import quiet
 
     names = input_names(typed=typed)
     example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in names)

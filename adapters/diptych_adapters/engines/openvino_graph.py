@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from diptych.errors import MissingExtra
 from diptych.types import Floats
-from diptych_adapters.engines import keeping
-from diptych_adapters.engines.feeding import CHANNELS, MASK, fed, input_names
+from diptych_adapters.engines import model_cache
+from diptych_adapters.engines.inputs import CHANNELS, MASK, fed, input_names
 from diptych_adapters.engines.processor import beside_int8, threads
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def kept(key: str, make: Callable[[], Any]) -> Any:
         ov.save_model(model, path / "model.xml", compress_to_fp16=False)
         return "model.bin", "model.xml"
 
-    keeping.keep(folder, write)
+    model_cache.keep(folder, write)
     return model
 
 
@@ -107,12 +107,12 @@ def read(make: Callable[[], bytes]) -> Any:
 
 def found(key: str) -> Any:
     """The model that is kept under `key`, None if there is none."""
-    file = keeping.found_at(_folder(key), "model.xml")
+    file = model_cache.found_at(_folder(key), "model.xml")
     return openvino().Core().read_model(file) if file else None
 
 
 def _folder(key: str) -> Path:
-    return keeping.kept_at("openvino", EDITION, openvino().__version__, key)
+    return model_cache.kept_at("openvino", EDITION, openvino().__version__, key)
 
 
 def converted(whole: torch.nn.Module, *, typed: bool) -> Any:
@@ -124,7 +124,7 @@ def converted(whole: torch.nn.Module, *, typed: bool) -> Any:
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    from diptych_adapters.quiet import quiet
+    from diptych_adapters.pipelines.silence import quiet
 
     ov = openvino()
 

@@ -17,8 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diptych.checked import recalled, remember
 from diptych.errors import MissingExtra
+from diptych.runtime.passed_checks import recalled, remember
 
 if TYPE_CHECKING:
     import torch

@@ -17,10 +17,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.fx import GraphModule, Node
 
-from diptych_adapters.engines import keeping
+from diptych_adapters.engines import model_cache
+from diptych_adapters.engines.backend import Job
 from diptych_adapters.engines.batches import padded
-from diptych_adapters.engines.choosing import Job
-from diptych_adapters.engines.feeding import input_names
+from diptych_adapters.engines.inputs import input_names
 from diptych_adapters.engines.torch_graph import TorchGraph
 from diptych_adapters.engines.torch_program import ARITHMETIC, LIST, TENSORS, TorchProgram, folder_of, found
 
@@ -55,7 +55,7 @@ def keep(job: Job, sources: Iterable[Path]) -> bool:
         (path / LIST).write_text(json.dumps({**listing.content, "constants": placed}), "utf-8")
         return (CONSTANTS, LIST) if (path / CONSTANTS).exists() else (LIST,)
 
-    keeping.keep(folder_of(job.key), write)
+    model_cache.keep(folder_of(job.key), write)
     return found(job.key) is not None
 
 
@@ -67,7 +67,7 @@ def keep_tensors(key: str, tensors: dict[str, torch.Tensor], sources: Iterable[P
         (path / TENSORS).write_text(json.dumps(placed), "utf-8")
         return (CONSTANTS, TENSORS) if (path / CONSTANTS).exists() else (TENSORS,)
 
-    keeping.keep(folder_of(key), write)
+    model_cache.keep(folder_of(key), write)
 
 
 def _exported(whole: torch.nn.Module, *, typed: bool) -> torch.export.ExportedProgram:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from diptych.types import Floats
-from diptych_adapters.engines import keeping
+from diptych_adapters.engines import model_cache
 
 EDITION = 1  # of the file
 LIST, TENSORS = "program.json", "tensors.json"
@@ -69,17 +69,17 @@ class TorchProgram:
 
 def found(key: str) -> Path | None:
     """The list that is kept under `key`, None if there is none."""
-    return keeping.found_at(folder_of(key), LIST)
+    return model_cache.found_at(folder_of(key), LIST)
 
 
 def folder_of(key: str) -> Path:
     """Where the list of the part with this key is kept."""
-    return keeping.kept_at("torch", EDITION, version("torch"), key)
+    return model_cache.kept_at("torch", EDITION, version("torch"), key)
 
 
 def tensors(key: str) -> dict[str, torch.Tensor] | None:
     """The tensors that are kept under `key`, None if there are none."""
-    file = keeping.found_at(folder_of(key), TENSORS)
+    file = model_cache.found_at(folder_of(key), TENSORS)
     return _constants(json.loads(file.read_bytes()), file.parent) if file else None
 
 

@@ -1,7 +1,7 @@
 """Haystack over diptych: embedders for any encoder, and a document store, retriever and ranker over a `Collection`.
 
-Haystack's own usage reports are off (`diptych.vendor_telemetry`) unless HAYSTACK_TELEMETRY_ENABLED=True is in the
-environment.
+Haystack's own usage reports are off (`diptych.runtime.vendor_telemetry`) unless HAYSTACK_TELEMETRY_ENABLED=True is in
+the environment.
 """
 
 from __future__ import annotations

@@ -17,11 +17,11 @@ from haystack.utils import Secret
 import diptych
 from diptych import Collection
 from diptych_adapters.haystack import metadata_facts
-from diptych_adapters.haystack.choosing import place_of, unserializable, written
 from diptych_adapters.haystack.documents import checked, to_diptych, to_haystack
+from diptych_adapters.haystack.encoder_choice import place_of, unserializable, written
 from diptych_adapters.haystack.errors import DuplicateDocument, UnusableDocument, UnusableFilter
 from diptych_adapters.haystack.filters import Filters, Opened, to_qdrant
-from diptych_adapters.haystack.shared import Shared
+from diptych_adapters.haystack.shared_resources import Shared
 
 logger = logging.getLogger(__name__)
 _OPEN: Shared[Collection] = Shared(Collection.close)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from haystack import Document, component
 
-from diptych_adapters.haystack.embedding import DocumentEmbedding, Embedding, text_asked
+from diptych_adapters.haystack.embedder_base import DocumentEmbedding, Embedding, text_asked
 
 
 @component

@@ -12,8 +12,8 @@ from haystack.utils import Secret
 from diptych import Reranker
 from diptych.errors import SearchError
 from diptych.search import score
-from diptych_adapters.haystack.choosing import Choice, unserializable
 from diptych_adapters.haystack.documents import checked, text_of
+from diptych_adapters.haystack.encoder_choice import Choice, unserializable
 
 
 @component

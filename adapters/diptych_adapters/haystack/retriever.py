@@ -16,8 +16,8 @@ from qdrant_client import models
 
 from diptych import Hit
 from diptych.errors import CollectionNotFound, SearchError
-from diptych_adapters.haystack.choosing import unserializable
 from diptych_adapters.haystack.documents import to_haystack
+from diptych_adapters.haystack.encoder_choice import unserializable
 from diptych_adapters.haystack.errors import UnusableFilter
 from diptych_adapters.haystack.filters import to_qdrant
 from diptych_adapters.haystack.ranker import require_top_k

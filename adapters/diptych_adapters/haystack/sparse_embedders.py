@@ -10,7 +10,7 @@ from haystack import Document, component
 from haystack.dataclasses import SparseEmbedding
 
 from diptych import SparseVector
-from diptych_adapters.haystack.embedding import DocumentEmbedding, Embedding, text_asked
+from diptych_adapters.haystack.embedder_base import DocumentEmbedding, Embedding, text_asked
 
 
 @component

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from langchain_core.embeddings import Embeddings
 
-from diptych_adapters.langchain.named import Named
+from diptych_adapters.langchain.named_encoder import Named
 
 
 class DiptychEmbeddings(Named, Embeddings):

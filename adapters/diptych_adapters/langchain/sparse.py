@@ -7,7 +7,7 @@ from typing import Any
 
 from langchain_qdrant.sparse_embeddings import SparseEmbeddings, SparseVector
 
-from diptych_adapters.langchain.named import Named
+from diptych_adapters.langchain.named_encoder import Named
 
 
 class DiptychSparseEmbeddings(Named, SparseEmbeddings):

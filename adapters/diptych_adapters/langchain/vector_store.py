@@ -12,7 +12,7 @@ from langchain_core.embeddings import Embeddings
 from diptych.errors import CollectionError, DocumentError
 from diptych_adapters.langchain.documents import Opened, to_diptych, to_langchain
 from diptych_adapters.langchain.embeddings import DiptychEmbeddings
-from diptych_adapters.langchain.searches import Searches
+from diptych_adapters.langchain.search import Searches
 
 
 class DiptychVectorStore(Searches):

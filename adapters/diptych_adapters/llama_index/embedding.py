@@ -12,7 +12,7 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.callbacks import CallbackManager
 
 from diptych.encoders import NamedEncoder
-from diptych_adapters.llama_index.opening import Source, encoder_of
+from diptych_adapters.llama_index.open_collection import Source, encoder_of
 
 BATCH = 2048  # texts handed over in one call: the encoder makes its own batches, and those better of many texts
 

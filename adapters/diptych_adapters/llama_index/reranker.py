@@ -13,7 +13,7 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from diptych import Reranker
 from diptych.errors import SearchError
 from diptych.search import score
-from diptych_adapters.llama_index.opening import Source, encoders_of
+from diptych_adapters.llama_index.open_collection import Source, encoders_of
 
 
 class DiptychReranker(BaseNodePostprocessor):

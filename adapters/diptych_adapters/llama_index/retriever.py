@@ -17,7 +17,7 @@ from diptych import Hit
 from diptych.search import Pipeline, Retrieve
 from diptych_adapters.llama_index.filters import qdrant_filter
 from diptych_adapters.llama_index.nodes import to_node
-from diptych_adapters.llama_index.opening import Opened, collection_of
+from diptych_adapters.llama_index.open_collection import Opened, collection_of
 
 FOUND = "diptych"  # key of the metadata that tells how a node was found; neither LLM nor encoder is shown it
 

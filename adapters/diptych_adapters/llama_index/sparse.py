@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from diptych_adapters.llama_index.opening import Source, encoder_of
+from diptych_adapters.llama_index.open_collection import Source, encoder_of
 
 Weights: TypeAlias = tuple[list[list[int]], list[list[float]]]  # term ids and weights, a list of each for every text
 SparseFunction: TypeAlias = Callable[[list[str]], Weights]

@@ -20,11 +20,11 @@ from llama_index.core.vector_stores.types import (
 
 from diptych import Document, Hit
 from diptych.errors import CollectionError, DocumentError
-from diptych_adapters.llama_index.asking import Asked
 from diptych_adapters.llama_index.deferred import DeferredEmbedding
 from diptych_adapters.llama_index.filters import is_llama_index_own, qdrant_filter
 from diptych_adapters.llama_index.nodes import to_document, to_node
-from diptych_adapters.llama_index.opening import Opened, collection_of
+from diptych_adapters.llama_index.open_collection import Opened, collection_of
+from diptych_adapters.llama_index.query import Asked
 
 
 class DiptychVectorStore(BasePydanticVectorStore):

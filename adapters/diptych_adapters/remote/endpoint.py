@@ -14,9 +14,9 @@ import httpx
 from diptych.errors import RemoteError
 from diptych_adapters.remote.clients import Clients
 from diptych_adapters.remote.event_loop import EventLoop
-from diptych_adapters.remote.exchange import Answer, Broken, TooLarge, Unanswered, exchange
+from diptych_adapters.remote.http_exchange import Answer, Broken, TooLarge, Unanswered, exchange
 from diptych_adapters.remote.options import RemoteOptions
-from diptych_adapters.remote.retrying import Again, is_worth_retrying, retry_after, retrying
+from diptych_adapters.remote.retry import Again, is_worth_retrying, retry_after, retrying
 from diptych_adapters.remote.secrets import Key, checked_url
 
 _SHOWN = 200  # characters of an answer that an error shows

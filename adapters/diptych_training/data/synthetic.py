@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 
 from diptych import DenseEncoder, Document
 from diptych.errors import ConfigError
+from diptych_training.data.document_sampling import sampled
 from diptych_training.data.generators import Generator
 from diptych_training.data.leaks import Leaks
-from diptych_training.data.sampling import sampled
-from diptych_training.data.sifting import SyntheticQuery, far_apart, once, round_trip, unleaked
+from diptych_training.data.query_filters import SyntheticQuery, far_apart, once, round_trip, unleaked
 from diptych_training.data.sources import CandidateSource, text_of
 
 

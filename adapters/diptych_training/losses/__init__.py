@@ -1,22 +1,22 @@
 """Losses for sentence-transformers' trainers; each knows which documents of a batch are relevant to which queries."""
 
-from diptych_training.losses.base import RetrievalLoss
 from diptych_training.losses.bottleneck import LexiconBottleneckLoss
-from diptych_training.losses.cached import CachedLoss
+from diptych_training.losses.common.base import RetrievalLoss
+from diptych_training.losses.common.cached import CachedLoss
+from diptych_training.losses.common.extra_negatives import harder
+from diptych_training.losses.common.hard_negative_mixing import Mixing
+from diptych_training.losses.common.online_distillation import TaughtLoss
 from diptych_training.losses.contrastive import ContrastiveLoss
 from diptych_training.losses.cprd import CPRDLoss
 from diptych_training.losses.distillation import AR2RetrieverLoss, FocalBCELoss, KLDistillation
 from diptych_training.losses.flops import ActiveTerms, Flops, NonNegative, SparseLoss
-from diptych_training.losses.harder import harder
 from diptych_training.losses.hybrid_nce import Groups, HybridNCELoss
 from diptych_training.losses.listwise import ListwiseLoss
 from diptych_training.losses.mann_whitney import MannWhitneyLoss
 from diptych_training.losses.margin_mse import DualMarginMSELoss
-from diptych_training.losses.mixing import Mixing
 from diptych_training.losses.momentum import LexLIPLoss, MomentumContrastiveLoss
 from diptych_training.losses.psl import PSLLoss
 from diptych_training.losses.soft_top_k import SoftTopKLoss
-from diptych_training.losses.taught import TaughtLoss
 
 __all__ = [
     "AR2RetrieverLoss",

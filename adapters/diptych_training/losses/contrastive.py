@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from diptych.errors import ContractError
-from diptych_training.losses.base import RetrievalLoss, logsumexp_where, mean_of_rows
+from diptych_training.losses.common.base import RetrievalLoss, logsumexp_where, mean_of_rows
 from diptych_training.relevance import Candidates, Relevance
 
 Reduction: TypeAlias = Literal["decoupled", "supcon", "balanced"]

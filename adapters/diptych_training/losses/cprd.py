@@ -16,7 +16,7 @@ from diptych_training.losses.contrastive import contrastive
 from diptych_training.losses.distillation import RowDistillation
 from diptych_training.losses.dual_head import split_labels
 from diptych_training.relevance import Relevance
-from diptych_training.teaching import own_scores
+from diptych_training.teacher_scores import own_scores
 
 NOTHING = -1e6  # a score whose exp is 0, with a gradient that is 0 too
 

@@ -1,7 +1,7 @@
 """Losses that hand a teacher's scores of a row's documents on to the encoder that is trained.
 
 Requirements: (query, positive, negative_1, ...) columns; labels: the teacher's scores, float `[B, 1 + H]`, of the
-positive and each negative (see `diptych_training.teaching`).
+positive and each negative (see `diptych_training.teacher_scores`).
 
 | loss | what is handed on | source |
 |---|---|---|
@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from diptych.errors import ContractError
-from diptych_training.losses.base import RetrievalLoss, mean_of_rows
-from diptych_training.losses.draws import Draws
+from diptych_training.losses.common.base import RetrievalLoss, mean_of_rows
+from diptych_training.losses.common.random_draws import Draws
 from diptych_training.relevance import Candidates, Relevance
-from diptych_training.teaching import own_scores, teacher_scores
+from diptych_training.teacher_scores import own_scores, teacher_scores
 
 Form: TypeAlias = Literal["expectation", "log"]
 

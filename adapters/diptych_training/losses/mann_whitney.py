@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from diptych.errors import ContractError
-from diptych_training.losses.base import RetrievalLoss
+from diptych_training.losses.common.base import RetrievalLoss
 from diptych_training.relevance import Relevance
 
 CHUNK = 32  # positives that are compared at a time

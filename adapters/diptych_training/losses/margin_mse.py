@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from diptych.errors import ContractError
-from diptych_training.losses.base import Features, RetrievalLoss
-from diptych_training.teaching import own_scores, teacher_scores
+from diptych_training.losses.common.base import Features, RetrievalLoss
+from diptych_training.teacher_scores import own_scores, teacher_scores
 
 InBatchTeacher: TypeAlias = Callable[[Sequence[Features]], Tensor]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diptych.errors import ContractError
-from diptych_training.losses.base import Features, RetrievalLoss
+from diptych_training.losses.common.base import Features, RetrievalLoss
 from diptych_training.models.multi_exit import EMBEDDINGS
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diptych.errors import ContractError
-from diptych_training.losses.base import Features
+from diptych_training.losses.common.base import Features
 from diptych_training.losses.contrastive import contrastive
 from diptych_training.models.information import Decoder, words_of
 from diptych_training.models.saving import last_of

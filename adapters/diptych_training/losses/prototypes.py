@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diptych.errors import ContractError
-from diptych_training.losses.base import Features
+from diptych_training.losses.common.base import Features
 from diptych_training.models.prototypes import Prototypes
 from diptych_training.models.saving import last_of
 

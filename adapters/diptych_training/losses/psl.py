@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from diptych.errors import ContractError
-from diptych_training.losses.base import Features, RetrievalLoss
+from diptych_training.losses.common.base import Features, RetrievalLoss
 from diptych_training.losses.contrastive import Reduction, both_ways, contrastive
 from diptych_training.models.unidec import ASKED, table_of
 from diptych_training.relevance import Relevance

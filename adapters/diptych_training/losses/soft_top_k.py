@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from diptych_training.losses.base import RetrievalLoss, mean_of_rows
+from diptych_training.losses.common.base import RetrievalLoss, mean_of_rows
 from diptych_training.relevance import Relevance
 
 STEPS = 60  # of bisection; float64 has no more to give

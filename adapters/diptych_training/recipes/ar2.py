@@ -27,12 +27,12 @@ from diptych_training.options import (
     Section,
     TrainingOptions,
 )
-from diptych_training.recipes.base import RetrievalTraining
+from diptych_training.recipes.common.base import RetrievalTraining
 from diptych_training.rows import training_rows
 from diptych_training.running import Fitted, family
-from diptych_training.running.evaluating import PRIMARY, HeldOut
+from diptych_training.running.callbacks import Draw, Telling, drawing
+from diptych_training.running.evaluation import PRIMARY, HeldOut
 from diptych_training.running.run import BEFORE, measured
-from diptych_training.running.watching import Draw, Telling, drawing
 
 Steps = Annotated[int, Field(ge=0)]
 ROUND = "round"

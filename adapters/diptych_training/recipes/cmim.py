@@ -14,10 +14,10 @@ from diptych_training.losses.mutual_information import CMIMLoss
 from diptych_training.models.information import encoder_of, with_decoder
 from diptych_training.models.saving import saved
 from diptych_training.options import AboveZero, Positive, RecipeOptions, Section
-from diptych_training.recipes.base import Training
-from diptych_training.recipes.negatives import documents_of
+from diptych_training.recipes.common.base import Training
+from diptych_training.recipes.common.negatives import documents_of
 from diptych_training.running import Fitted
-from diptych_training.running.evaluating import HeldOut, searching
+from diptych_training.running.evaluation import HeldOut, searching
 
 
 class TextsOptions(Section):

@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from diptych_training.losses import ContrastiveLoss, FocalBCELoss, HybridNCELoss, Mixing, RetrievalLoss, harder
 from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section, Share
-from diptych_training.recipes.base import RetrievalTraining
-from diptych_training.running.evaluating import HeldOut, pooled
+from diptych_training.recipes.common.base import RetrievalTraining
+from diptych_training.running.evaluation import HeldOut, pooled
 from diptych_training.samplers import NoDuplicates
 
 OWN = {"hybrid": {"tau", "symmetric", "margin"}, "focal": {"tau", "margin"}}  # what of `loss` other losses have, too
@@ -31,7 +31,7 @@ class LossOptions(Section):
 
 
 class MixingOptions(Section):
-    """Hard negatives mixed of others (MoCHi); see `diptych_training.losses.mixing`."""
+    """Hard negatives mixed of others (MoCHi); see `diptych_training.losses.common.hard_negative_mixing`."""
 
     hardest: Positive = Field(64, description="Negatives of a query that are mixed, the hardest of batch and queue.")
     pairs: int = Field(64, ge=0, description="Mixes of two of them.")

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from diptych_training.losses import CPRDLoss
 from diptych_training.options import AboveZero, Beside, Section
-from diptych_training.recipes.renewing import RenewedNegatives, Renewing, RenewingOptions
+from diptych_training.recipes.common.remining import RenewedNegatives, Renewing, RenewingOptions
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 

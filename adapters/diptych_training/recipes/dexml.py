@@ -13,7 +13,7 @@ from pydantic import Field
 from diptych.errors import ConfigError
 from diptych_training.losses import ContrastiveLoss, SoftTopKLoss
 from diptych_training.options import AboveZero, Positive, Section
-from diptych_training.recipes.pooling import ClusterFrom, Pooling, PoolingOptions, PoolOptions, PoolSize
+from diptych_training.recipes.common.pooling import ClusterFrom, Pooling, PoolingOptions, PoolOptions, PoolSize
 
 
 class LossOptions(Section):

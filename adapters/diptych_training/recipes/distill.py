@@ -8,7 +8,7 @@ from pydantic import Field
 
 from diptych_training.losses import KLDistillation
 from diptych_training.options import AboveZero, Beside, Section
-from diptych_training.recipes.renewing import RefreshEvery, RenewedNegatives, Renewing, RenewingOptions
+from diptych_training.recipes.common.remining import RefreshEvery, RenewedNegatives, Renewing, RenewingOptions
 
 
 class LossOptions(Section):

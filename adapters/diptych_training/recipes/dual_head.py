@@ -13,15 +13,15 @@ from diptych.evaluate import read_queries
 from diptych.training import Registration, RelativePath
 from diptych_training.corpus import TrainingData
 from diptych_training.data.sources import CandidateSource
-from diptych_training.halves import Halves
 from diptych_training.losses import ContrastiveLoss, KLDistillation
 from diptych_training.losses.dual_head import DualHeadLoss, labels_of
+from diptych_training.mixed_batches import Halves
 from diptych_training.models.dual_head import dual_head, export_dual_head
 from diptych_training.models.mixing_weights import best_mix
 from diptych_training.options import AboveZero, Beside, Positive, Section
+from diptych_training.recipes.common.distillation import Distilling, TaughtNegatives, TaughtOptions
+from diptych_training.recipes.common.negatives import searched
 from diptych_training.recipes.contrastive import LossOptions
-from diptych_training.recipes.distilling import Distilling, TaughtNegatives, TaughtOptions
-from diptych_training.recipes.negatives import searched
 from diptych_training.rows import Lists, Scores, columns, left_out, scored_rows
 from diptych_training.running import Fitted
 from diptych_training.running.run import measured

@@ -29,11 +29,11 @@ from diptych_training.data.lines import read_lines
 from diptych_training.data.sources import text_of
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.options import AboveZero, Positive, RecipeOptions, Section, Share
-from diptych_training.recipes.base import Training
-from diptych_training.recipes.negatives import documents_of
+from diptych_training.recipes.common.base import Training
+from diptych_training.recipes.common.negatives import documents_of
 from diptych_training.running import Fitted
-from diptych_training.running.evaluating import searching
-from diptych_training.running.following import Following
+from diptych_training.running.evaluation import searching
+from diptych_training.running.instruction_evaluation import Following
 from diptych_training.samplers import PairedViews
 
 VIEWS, HELD = "views", "held_views"

@@ -20,7 +20,7 @@ from diptych_training.losses.flops import ActiveTerms
 from diptych_training.models.lexicon import lexicon
 from diptych_training.models.lexicon_head import blockwise
 from diptych_training.options import AboveZero, Positive, RetrievalOptions, Section, Share, TrainingOptions
-from diptych_training.recipes.base import RetrievalTraining
+from diptych_training.recipes.common.base import RetrievalTraining
 from diptych_training.recipes.splade import WHOLE
 from diptych_training.running import Fitted, RunFolder
 

@@ -8,8 +8,8 @@ from pydantic import Field
 
 from diptych_training.losses import MannWhitneyLoss
 from diptych_training.options import AboveZero, RetrievalOptions, Section
-from diptych_training.recipes.base import RetrievalTraining
-from diptych_training.running.evaluating import HeldOut, pooled
+from diptych_training.recipes.common.base import RetrievalTraining
+from diptych_training.running.evaluation import HeldOut, pooled
 
 
 class LossOptions(Section):

@@ -20,11 +20,11 @@ from diptych_training.models.prototypes import (
     prototype_model,
 )
 from diptych_training.options import AboveZero, DataOptions, RecipeOptions, Section, TrainingOptions
-from diptych_training.recipes.base import Training
-from diptych_training.recipes.negatives import documents_of
+from diptych_training.recipes.common.base import Training
+from diptych_training.recipes.common.negatives import documents_of
 from diptych_training.rows import pairs
 from diptych_training.running import Fitted
-from diptych_training.running.evaluating import HeldOut, searching
+from diptych_training.running.evaluation import HeldOut, searching
 
 
 class PromptOptions(Section):

@@ -15,9 +15,9 @@ from sentence_transformers.sentence_transformer.modules import Normalize
 
 from diptych.errors import ConfigError
 from diptych_training.losses import DualMarginMSELoss
-from diptych_training.losses.base import Features
+from diptych_training.losses.common.base import Features
 from diptych_training.options import AboveZero, Beside, Positive, Relative, Section
-from diptych_training.recipes.distilling import Distilling, TaughtNegatives, TaughtOptions
+from diptych_training.recipes.common.distillation import Distilling, TaughtNegatives, TaughtOptions
 from diptych_training.rows import MarginRows, left_out, margin_rows, named
 from diptych_training.running import Fitted
 from diptych_training.running.columns import prompts_of_sides

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from diptych.errors import ConfigError, MissingExtra
-from diptych_adapters.fingerprints import read_json
 from diptych_adapters.models import resolve
+from diptych_adapters.pipelines.fingerprints import read_json
 from diptych_training.options import LoraOptions
 
 

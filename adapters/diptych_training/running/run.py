@@ -13,12 +13,12 @@ from diptych.training import Watcher
 from diptych_training.options import TrainingOptions
 from diptych_training.running import lora
 from diptych_training.running.arguments import arguments
-from diptych_training.running.averaging import Untrained
+from diptych_training.running.callbacks import callbacks
 from diptych_training.running.columns import prompts_of_columns, routes_of
-from diptych_training.running.evaluating import PRIMARY, HeldOut
+from diptych_training.running.evaluation import PRIMARY, HeldOut
 from diptych_training.running.families import Family
 from diptych_training.running.folder import RunFolder
-from diptych_training.running.watching import callbacks
+from diptych_training.running.weight_averaging import Untrained
 
 BEFORE = "before"
 

@@ -6,7 +6,7 @@ collection can go on reading it and writing into it.
 
 from __future__ import annotations
 
-from diptych.adopt.adopting import adopt
+from diptych.adopt.adopt import adopt
 from diptych.adopt.layouts import LAYOUTS, stated_layout
 from diptych.adopt.reports import AdoptedSlot, AdoptReport
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
-from diptych.adopt.matching import Physical
+from diptych.adopt.match_vectors import Physical
 from diptych.errors import CollectionError, StoreUnsupported
-from diptych.keeping import read_metadata
-from diptych.metadata import Layout
-from diptych.opening import storage_of
-from diptych.params import vector_params
-from diptych.payloads import paths
-from diptych.slots import Slot
+from diptych.handle.open_handle import storage_of
+from diptych.handle.vector_params import vector_params
+from diptych.metadata import payload_paths
+from diptych.metadata.models import Layout
+from diptych.metadata.store import read_metadata
+from diptych.slots.slot import Slot
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -96,7 +96,7 @@ def warnings_of(
     layout: Layout,
 ) -> Iterator[str]:
     """Sentences about what does not keep the collection from being adopted, and may surprise."""
-    key = paths.head(layout.text) if layout.origin == "llama-index" else layout.text
+    key = payload_paths.head(layout.text) if layout.origin == "llama-index" else layout.text
     if count := _count(client, name, should=_no_text(key)):
         yield f"{count:,} points have no text under {key!r}: they are searched, but no other encoder can encode them"
     for slot, physical in vectors.items():

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from diptych.metadata import Layout, Reading
-from diptych.payloads import from_payload, text_fields
+from diptych.metadata.models import Layout, Reading
+from diptych.metadata.payloads import from_payload, text_fields
 from diptych.populate.statistics import batched, summed
 from diptych.protocols import Calibrated, Statistics
-from diptych.slots import Slot
+from diptych.slots.slot import Slot
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

@@ -7,15 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diptych.errors import CollectionError
-from diptych.metadata import Layout
-from diptych.payloads import NATIVE, OWN, nodes
-from diptych.payloads.ids import DERIVED, derived_point, own_point
-from diptych.payloads.paths import find
+from diptych.metadata import node_payloads
+from diptych.metadata.models import Layout
+from diptych.metadata.payload_paths import find
+from diptych.metadata.payloads import NATIVE, OWN
+from diptych.metadata.point_ids import DERIVED, derived_point, own_point
 
 BY_HAND = "by hand"
 LAYOUTS: Mapping[str, Layout] = {
     "langchain": Layout(text="page_content", title=None, id=None, metadata="metadata", origin="langchain"),
-    "llama-index": Layout(text=nodes.TEXT, title=nodes.HEADER, id=None, metadata=None, origin=nodes.ORIGIN),
+    "llama-index": Layout(
+        text=node_payloads.TEXT, title=node_payloads.HEADER, id=None, metadata=None, origin=node_payloads.ORIGIN
+    ),
     "haystack": Layout(text="content", title=None, id="id", metadata="meta", origin="haystack"),
     "fastembed": Layout(text="document", title=None, id=None, metadata=None, origin="fastembed"),
 }
@@ -105,8 +108,8 @@ def with_id(layout: Layout, points: Mapping[PointId, Payload]) -> Layout:
 def _origin(payload: Payload) -> str:
     if OWN in payload and isinstance(payload.get("text"), str):
         return NATIVE.origin
-    if nodes.NODE in payload:
-        return nodes.ORIGIN
+    if node_payloads.NODE in payload:
+        return node_payloads.ORIGIN
     if "page_content" in payload and "metadata" in payload:
         return "langchain"
     if {"content", "meta", "id"} <= payload.keys():

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diptych.encoding import Vector
-from diptych.guard import MINIMUM_LIKENESS
+from diptych.slots.encode import Vector
+from diptych.slots.guard import MINIMUM_LIKENESS
 from diptych.types import Floats, SparseVector
 
 MOST = 0.95  # of the sampled points must have the encoder's vectors; a few may have been written by something else

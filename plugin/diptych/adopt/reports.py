@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from diptych.metadata import Layout
+from diptych.metadata.models import Layout
 
 
 @dataclass(frozen=True, slots=True)

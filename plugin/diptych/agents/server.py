@@ -18,11 +18,11 @@ from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import Tool, ToolAnnotations
 
 from diptych import __version__
-from diptych.agents.posts import Posts
+from diptych.agents.post_limits import Posts
 from diptych.agents.tools import Tools
 from diptych.errors import ConfigError
-from diptych.service.gate import Gate
-from diptych.service.keys import Keys
+from diptych.service.admission import Gate
+from diptych.service.api_keys import Keys
 from diptych.service.limits import Limits
 from diptych.service.served import Served
 

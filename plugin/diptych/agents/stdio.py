@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any
 
 from diptych.agents.server import AgentServer
-from diptych.service.ending import Ending
+from diptych.service.shutdown import Ending
 
 _PAUSE = 0.02  # seconds between two looks at whether calls are under way
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from mcp.server.mcpserver.exceptions import ToolError
 
-from diptych.agents.shapes import (
+from diptych.agents.schemas import (
     CollectionName,
     Documents,
     DryRun,
@@ -31,13 +31,13 @@ from diptych.agents.shapes import (
     TextLength,
     YesFlag,
 )
-from diptych.collection import Collection
+from diptych.collection.collection import Collection
 from diptych.errors import DiptychError, TenantError
-from diptych.panics import is_panic
+from diptych.runtime.panics import is_panic
 from diptych.search import Pipeline
 from diptych.search.filters import read_filter
+from diptych.service.allowed_inputs import accepted, require_words
 from diptych.service.answers import CollectionDescription, FoundDocument, PopulateAnswer, explained, found
-from diptych.service.inputs import accepted, require_words
 from diptych.service.served import Served, single
 from diptych.types import Document
 

@@ -10,43 +10,30 @@ from typing import Annotated
 
 import typer
 
-from diptych import interrupts
-from diptych.cli import (
-    adapter,
-    adapters,
+from diptych.cli.collections import (
     adopt,
-    apply,
     cache,
     collections,
     copy,
     delete,
-    demo,
-    doctor,
     edge,
-    evaluate,
-    explain,
     export,
-    finish,
     get,
     import_file,
     info,
-    init,
-    mcp,
-    plan,
     populate,
-    recipes,
-    rollback,
-    search,
-    serve,
-    status,
-    train,
-    tune,
 )
-from diptych.cli.helping import PlainGroup
-from diptych.cli.logs import Level
-from diptych.cli.logs import show as show_logs
-from diptych.cli.running import command
-from diptych.cli.session import Session
+from diptych.cli.search import evaluate, explain, search, tune
+from diptych.cli.serve import mcp, serve
+from diptych.cli.setup import adapter, adapters, demo, doctor, init
+from diptych.cli.swap import apply, finish, plan, rollback, status
+from diptych.cli.train import recipes, train
+from diptych.cli.ui.help_text import PlainGroup
+from diptych.cli.ui.logs import Level
+from diptych.cli.ui.logs import show as show_logs
+from diptych.cli.ui.run_command import command
+from diptych.cli.ui.session import Session
+from diptych.runtime import interrupts
 
 GARBAGE = (50_000, 20, 100)  # what is imported stays: looking for garbage in it took a tenth of a command's start
 EPILOG = (

@@ -10,7 +10,7 @@ from diptych.clients.classes import (
     InferenceClient,
     ServerInferenceClient,
 )
-from diptych.clients.opening import AnyClient, ClientOptions, async_client, client
+from diptych.clients.open_client import AnyClient, ClientOptions, async_client, client
 
 __all__ = [
     "AnyClient",

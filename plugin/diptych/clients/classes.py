@@ -6,7 +6,7 @@ from typing import Any
 
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
-from diptych.clients.calls import infers, infers_later
+from diptych.clients.decorators import infers, infers_later
 from diptych.clients.inference import Resolver, unknown
 from diptych.encoders import Encoders
 from diptych.stores.cluster import ClusterClient

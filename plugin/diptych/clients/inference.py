@@ -11,10 +11,10 @@ from typing import Any
 from pydantic import BaseModel
 from qdrant_client import models
 
-from diptych.clients.walking import Inference, found, replaced
+from diptych.clients.inference_objects import Inference, found, replaced
 from diptych.encoders import Encoders, NamedEncoder
-from diptych.encoding import Side, Vector, require_finite
 from diptych.errors import AdapterOptionsError, UnknownAdapter
+from diptych.slots.encode import Side, Vector, require_finite
 from diptych.types import SparseVector
 
 CHUNK = 256  # points of a stream whose inputs are encoded together; encoders sort and batch within

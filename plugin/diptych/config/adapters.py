@@ -9,10 +9,10 @@ from diptych.config.models import Config
 from diptych.config.problems import Problem, raise_problems, shown
 from diptych.config.source import Location
 from diptych.config.storage import storage_problems
-from diptych.config.wording import nearest
-from diptych.environment import interpolate
 from diptych.errors import AdapterOptionsError, ConfigError, RegistryError
-from diptych.factories import validate_options
+from diptych.plugins.factory import validate_options
+from diptych.runtime.environment import interpolate
+from diptych.runtime.value_errors import nearest
 from diptych.specs import AdapterSpec
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from diptych.config.source import Source
 from diptych.errors import ConfigError
-from diptych.json_faults import MAX_DEPTH, first_fault
+from diptych.runtime.json_faults import MAX_DEPTH, first_fault
 
 MAX_BYTES = 250_000  # a config is small; a corpus given in its place must not be parsed as YAML
 MAX_VALUES = 20_000  # keys and values, each alias counted as what it stands for

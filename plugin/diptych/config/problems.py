@@ -12,8 +12,8 @@ from pydantic import BaseModel, ValidationError
 from diptych.config.fields import fields_at, kinds_at, places_of
 from diptych.config.secrets import is_secret
 from diptych.config.source import Location, Source
-from diptych.config.wording import expectation, nearest
 from diptych.errors import ConfigError, brief
+from diptych.runtime.value_errors import expectation, nearest
 
 _TOLD = 50  # problems that are told at once
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.config.models import Config, RerankStage, SlotConfig
 from diptych.errors import RegistryError
-from diptych.factories import options_model
+from diptych.plugins.factory import options_model
 from diptych.specs import AdapterSpec
 
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ from qdrant_client import models
 from diptych.copying import layout
 from diptych.copying.record import CopyRecord, record_of
 from diptych.copying.side import Side
-from diptych.creation import now, who
 from diptych.errors import CopyError
-from diptych.keeping import read_metadata
-from diptych.metadata import KEY
+from diptych.handle.create import now, who
+from diptych.metadata.models import KEY
+from diptych.metadata.store import read_metadata
 from diptych.stores.vector_names import existing, orphans
 
 if TYPE_CHECKING:
-    from diptych.metadata import CollectionMetadata
+    from diptych.metadata.models import CollectionMetadata
     from diptych.registry import Registry
 
 

@@ -19,12 +19,12 @@ from diptych.copying.begin import require_coherent
 from diptych.copying.rows import Header, document_row, point_row
 from diptych.copying.side import Side
 from diptych.errors import CopyError
-from diptych.handle import CollectionHandle
-from diptych.metadata import COPY, RETIRED
-from diptych.payloads import NATIVE, OWN, from_payload
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.tenancy import narrowed, scope
+from diptych.metadata.models import COPY, RETIRED
+from diptych.metadata.payloads import NATIVE, OWN, from_payload
 from diptych.populate.progress import Progress, Unwatched
 from diptych.populate.store import Store
-from diptych.tenancy import narrowed, scope
 from diptych.types import Document
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _format_of(path: Path) -> str:
     if names.endswith((".jsonl.gz", ".ndjson.gz")):
         return "gz"
     if names.endswith(".parquet"):
-        from diptych.populate.readers import require_pyarrow
+        from diptych.populate.sources.readers import require_pyarrow
 
         require_pyarrow()
         return "parquet"

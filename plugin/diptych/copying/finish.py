@@ -7,8 +7,8 @@ from diptych.copying.begin import require_coherent
 from diptych.copying.passes import Pass
 from diptych.copying.record import CopyRecord, carried, hash_of
 from diptych.copying.side import Side
-from diptych.creation import now
 from diptych.errors import CopyError
+from diptych.handle.create import now
 
 
 def finish(source: Side, target: Side, record: CopyRecord, extra: layout.Extra = layout.NO_EXTRA) -> None:

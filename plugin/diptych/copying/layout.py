@@ -15,7 +15,7 @@ from diptych.registry import Registry
 from diptych.stores.local import is_local
 
 if TYPE_CHECKING:
-    from diptych.metadata import CollectionMetadata
+    from diptych.metadata.models import CollectionMetadata
 
 # Qdrant's own defaults: what a store reports although nobody set it is left to the target.
 _DEFAULTS: dict[str, tuple[object, ...]] = {

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from diptych.copying.rows import Header, Shapes
-from diptych.populate.readers import HEADER
+from diptych.populate.sources.readers import HEADER
 
 ROWS = 1024
 _VECTOR = "vector "  # before the name of a vector in the name of its column

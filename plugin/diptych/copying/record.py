@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from diptych.config.wording import expectation
 from diptych.errors import CopyError
-from diptych.metadata import APPLY, COPY, RETIRED, Record
+from diptych.metadata.models import APPLY, COPY, RETIRED, Record
+from diptych.runtime.value_errors import expectation
 
 
 class CopyRecord(Record):

@@ -14,13 +14,13 @@ from diptych.copying import layout
 from diptych.copying.record import CopyRecord, carried, hash_of, record_of
 from diptych.copying.rows import Header, Shapes
 from diptych.copying.side import Side
-from diptych.creation import now, who
 from diptych.errors import CopyError, DocumentError
-from diptych.populate import readers
-from diptych.populate.aside import Aside, reason_of
+from diptych.handle.create import now, who
+from diptych.populate.dedup import SeenIds
 from diptych.populate.progress import Progress, Unwatched
-from diptych.populate.rejected import Rejected
-from diptych.populate.seen import SeenIds
+from diptych.populate.rejects import Aside, reason_of
+from diptych.populate.sources import readers
+from diptych.populate.sources.rejected import Rejected
 from diptych.populate.statistics import batched
 from diptych.reports import SetAside
 from diptych.stores.upkeep import optimized

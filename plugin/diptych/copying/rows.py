@@ -19,7 +19,7 @@ from qdrant_client import models
 
 from diptych.copying.points import plain_id, vectors_of
 from diptych.errors import CopyError, DocumentError
-from diptych.populate.readers import HEADER
+from diptych.populate.sources.readers import HEADER
 from diptych.types import Document
 
 FORMAT = 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from diptych.copying import layout
 from diptych.copying.base import Base
 from diptych.copying.begin import Begun, begin
-from diptych.copying.comparing import rules_of
+from diptych.copying.compare import rules_of
 from diptych.copying.finish import finish, require_unchanged
 from diptych.copying.pace import Pace
 from diptych.copying.passes import Comparing, Pass

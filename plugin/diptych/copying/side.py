@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import tenacity
 from qdrant_client import models
 
-from diptych.copying.places import place_of
 from diptych.copying.points import PointId, pieces, plain_id
+from diptych.copying.store_names import place_of
 from diptych.errors import CopyError, DiptychError
-from diptych.populate.aside import reason_of
+from diptych.populate.rejects import reason_of
 from diptych.populate.store import FIRST_PAUSE, LONGEST_PAUSE, may_pass
 
 if TYPE_CHECKING:

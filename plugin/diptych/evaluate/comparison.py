@@ -8,7 +8,6 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from diptych.config.wording import nearest
 from diptych.errors import EvaluationError
 from diptych.evaluate.scoring import Evaluation
 from diptych.evaluate.significance import (
@@ -19,6 +18,7 @@ from diptych.evaluate.significance import (
     percentile_interval,
     randomization_p_value,
 )
+from diptych.runtime.value_errors import nearest
 
 Method: TypeAlias = Literal["randomization", "bootstrap"]
 _EQUAL = 1e-9  # values of one query nearer than this are a tie

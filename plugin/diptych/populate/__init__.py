@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from diptych.populate.engine import Engine
 from diptych.populate.progress import Progress
-from diptych.populate.rejected import Rejected
 from diptych.populate.run import populate
-from diptych.populate.sources import Source, open_source
+from diptych.populate.sources.open_source import Source, open_source
+from diptych.populate.sources.rejected import Rejected
 
 __all__ = ["Engine", "Progress", "Rejected", "Source", "open_source", "populate"]

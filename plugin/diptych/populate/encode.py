@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from diptych.encoding import Vector, all_finite, is_finite
 from diptych.errors import ContractError, FingerprintMismatch, PopulateError
-from diptych.guard import TEXTS
-from diptych.populate.aside import reason_of
-from diptych.populate.intake import Item
-from diptych.slots import Slot
+from diptych.populate.rejects import reason_of
+from diptych.populate.validate import Item
+from diptych.slots.encode import Vector, all_finite, is_finite
+from diptych.slots.guard import TEXTS
+from diptych.slots.slot import Slot
 
 Outcome = Vector | str  # a vector, or the reason why there is none
 

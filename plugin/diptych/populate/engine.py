@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate.encode import Outcome
-from diptych.populate.intake import Item
 from diptych.populate.pipeline import Deliver, Pipeline
-from diptych.populate.targets import Targets
+from diptych.populate.validate import Item
+from diptych.populate.write_targets import Targets
 
 Piece = list[Item]
 

@@ -13,21 +13,21 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from diptych.errors import DocumentError, PopulateError
-from diptych.handle import CollectionHandle
-from diptych.populate.ahead import read_ahead
-from diptych.populate.aside import SetsAside, reason_of
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.tenancy import tenant_of
 from diptych.populate.encode import inputs_of
 from diptych.populate.engine import Engine, Threads, Work, Written
-from diptych.populate.gaps import Gaps
-from diptych.populate.intake import Item, Tally, upon
+from diptych.populate.missing_vectors import Gaps
 from diptych.populate.pipeline import Encoded
 from diptych.populate.points import PointMaker, Ready, requests
+from diptych.populate.prefetch import read_ahead
 from diptych.populate.progress import Progress
+from diptych.populate.rejects import SetsAside, reason_of
 from diptych.populate.statistics import batched
 from diptych.populate.store import Refused, Store
-from diptych.populate.targets import Targets
+from diptych.populate.validate import Item, Tally, upon
+from diptych.populate.write_targets import Targets
 from diptych.stores.versions import keeps_log
-from diptych.tenancy import tenant_of
 
 LOOKUP = 256  # documents whose hashes are asked for in one call, at most
 IN_FLIGHT, AT_ONCE = 2, 128  # requests on their way to a server, and points of each

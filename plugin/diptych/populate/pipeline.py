@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from diptych.populate.encode import Outcome, SlotEncoder, inputs_of
-from diptych.populate.intake import Item
+from diptych.populate.validate import Item
 
 Encoded = Mapping[str, list[Outcome]]  # by physical vector, an outcome for each item of the piece
 Deliver = Callable[[Sequence[Item], Encoded], None]

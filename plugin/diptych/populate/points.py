@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from qdrant_client import models
 
-from diptych.encoding import Vector
-from diptych.metadata import Layout
-from diptych.payloads import NATIVE, to_payload
-from diptych.populate.intake import Item
-from diptych.slots import Slot
+from diptych.metadata.models import Layout
+from diptych.metadata.payloads import NATIVE, to_payload
+from diptych.populate.validate import Item
+from diptych.slots.encode import Vector
+from diptych.slots.slot import Slot
 from diptych.types import SparseVector
 
 if TYPE_CHECKING:

@@ -17,13 +17,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from diptych.errors import MissingExtra, PopulateError
-from diptych.populate.ahead import read_ahead
 from diptych.populate.engine import Encoded, Piece, Work, Written
+from diptych.populate.prefetch import read_ahead
 from diptych.populate.ray_worker import Failure, Job, Worker, packed
 from diptych.populate.statistics import batched
 from diptych.registry import Registry
-from diptych.sampling import wanted
-from diptych.slots import Slot
+from diptych.slots.calibration_texts import wanted
+from diptych.slots.slot import Slot
 
 WINDOW = 200  # pieces of one run of Ray Data, which makes its workers anew: 100,000 documents by default
 
@@ -112,7 +112,7 @@ class RayEngine:
 def connected() -> Iterator[None]:
     """With Ray: a connection that is there stays as it is; else that of RAY_ADDRESS, or a Ray on this machine.
 
-    Ray reports no usage to its makers: `diptych.vendor_telemetry` has set what it reads.
+    Ray reports no usage to its makers: `diptych.runtime.vendor_telemetry` has set what it reads.
     """
     import ray
     from ray.data import DataContext

@@ -14,22 +14,22 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from diptych.cache import EmbeddingCache
 from diptych.config.models import CacheConfig, Config, SlotConfig
 from diptych.errors import DiptychError, PopulateError
-from diptych.handle import CollectionHandle
-from diptych.metadata import Generation, Reading
-from diptych.populate.aside import reason_of
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.metadata.models import Generation, Reading
 from diptych.populate.encode import SlotEncoder, inputs_of
 from diptych.populate.engine import Encoded, Piece, Written
 from diptych.populate.index import Indexer
-from diptych.populate.intake import Tally
 from diptych.populate.progress import Unwatched
+from diptych.populate.rejects import reason_of
 from diptych.populate.store import Store
-from diptych.populate.targets import Targets
+from diptych.populate.validate import Tally
+from diptych.populate.write_targets import Targets
 from diptych.registry import Registry
-from diptych.sampling import texts_of
-from diptych.slots import Slot
+from diptych.slots.cache import EmbeddingCache
+from diptych.slots.calibration_texts import texts_of
+from diptych.slots.slot import Slot
 from diptych.stores import open_store_of
 from diptych.types import Document
 

@@ -12,31 +12,31 @@ from pathlib import Path
 from typing import Any
 
 from diptych.errors import CollectionNotFound, DiptychError, PopulateError
-from diptych.handle import CollectionHandle
-from diptych.phases import phase
-from diptych.populate.aside import Aside, reason_of, report_file
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.notify import watched
+from diptych.handle.tenancy import scope
+from diptych.populate.dedup import SeenIds
+from diptych.populate.disk_space import with_room
 from diptych.populate.engine import Engine
 from diptych.populate.index import Indexer
-from diptych.populate.intake import Intake, Item, Tally
+from diptych.populate.locks import created, turn
 from diptych.populate.progress import Progress, Unwatched
-from diptych.populate.rejected import Rejected
-from diptych.populate.room import with_room
-from diptych.populate.seen import SeenIds
-from diptych.populate.sources import length_of, require_documents
+from diptych.populate.rejects import Aside, reason_of, report_file
+from diptych.populate.sources.open_source import length_of, require_documents
+from diptych.populate.sources.rejected import Rejected
 from diptych.populate.spool import Spool
 from diptych.populate.statistics import Measure, drift_warnings
 from diptych.populate.store import Store
 from diptych.populate.sync import Sync, share_of
-from diptych.populate.turns import created, turn
+from diptych.populate.validate import Intake, Item, Tally
 from diptych.protocols import Calibrated
 from diptych.reports import PopulateReport
-from diptych.sampling import first_for, show
-from diptych.slots import Slot
+from diptych.runtime.phases import phase
+from diptych.slots.calibration_texts import first_for, show
+from diptych.slots.slot import Slot
 from diptych.stores.cluster import require_shard_key
 from diptych.stores.upkeep import optimized
 from diptych.stores.vector_names import drop_retired
-from diptych.telling import watched
-from diptych.tenancy import scope
 from diptych.types import Document
 
 STEP = 64  # documents between two calls of a progress

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
-from diptych.populate.intake import Item
+from diptych.populate.validate import Item
 from diptych.types import Document
 
 

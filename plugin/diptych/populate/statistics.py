@@ -7,11 +7,11 @@ from itertools import islice
 from typing import TypeVar
 
 from diptych.errors import DiptychError, PopulateError
-from diptych.panics import contained
-from diptych.populate.aside import reason_of
-from diptych.populate.intake import Item
+from diptych.populate.rejects import reason_of
+from diptych.populate.validate import Item
 from diptych.protocols import Statistics
-from diptych.slots import Slot
+from diptych.runtime.panics import contained
+from diptych.slots.slot import Slot
 
 BATCH = 256  # texts measured in one call
 TOLERANCE = 0.10  # relative drift that is worth a warning

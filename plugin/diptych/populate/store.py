@@ -26,15 +26,24 @@ from diptych.errors import (
     StoreUnsupported,
     SwapError,
 )
-from diptych.metadata import Layout, Tenancy
-from diptych.payloads import NATIVE, OWN, field_of, from_payload, id_fields, named, points_are_free, text_fields
-from diptych.populate.aside import reason_of
-from diptych.tenancy import scope, tenant_of
+from diptych.handle.tenancy import scope, tenant_of
+from diptych.metadata.models import Layout, Tenancy
+from diptych.metadata.payloads import (
+    NATIVE,
+    OWN,
+    field_of,
+    from_payload,
+    id_fields,
+    named,
+    points_are_free,
+    text_fields,
+)
+from diptych.populate.rejects import reason_of
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
-    from diptych.handle import CollectionHandle
+    from diptych.handle.collection_handle import CollectionHandle
 
 FIRST_PAUSE = 0.5  # seconds; each further pause is twice as long, with jitter
 LONGEST_PAUSE = 30.0

@@ -14,12 +14,12 @@ from types import TracebackType
 from typing import Self
 
 from diptych.errors import PopulateError, SyncRefused, brief
-from diptych.payloads import points_are_free
-from diptych.populate.aside import Aside
-from diptych.populate.seen import SeenIds
+from diptych.handle.tenancy import identity
+from diptych.metadata.payloads import points_are_free
+from diptych.populate.dedup import SeenIds
+from diptych.populate.rejects import Aside
 from diptych.populate.statistics import batched
 from diptych.populate.store import PAGE, Store
-from diptych.tenancy import identity
 
 EXAMPLES = 5  # ids that an error or a report names
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from diptych.search.groups import HitGroup, search_groups
 from diptych.search.pipeline import Pipeline, Retrieve
-from diptych.search.reranking import score
+from diptych.search.rerank import score
 from diptych.search.run import search
 from diptych.search.stages import Dbsf, Diversify, EarlyExit, Fusion, Linear, Rerank, Rescore, Rrf, Stage
 

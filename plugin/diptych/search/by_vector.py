@@ -6,17 +6,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from diptych.errors import SearchError
-from diptych.handle import CollectionHandle
-from diptych.search.asked import Asked, Options
-from diptych.search.found import Clock, Found
-from diptych.search.inputs import Input
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.notify import watched
+from diptych.handle.snapshot import View
+from diptych.search.encode_queries import Input
 from diptych.search.pipeline import Pipeline, Retrieve
-from diptych.search.retrieval import retrieve
+from diptych.search.qdrant_retrieval import retrieve
+from diptych.search.request import Asked, Options
+from diptych.search.retrieve import Clock, Found
 from diptych.search.run import current, finished, tell
-from diptych.slots import Slot
-from diptych.telling import watched
+from diptych.slots.slot import Slot
 from diptych.types import Hit, SparseVector
-from diptych.view import View
 
 
 def search_by_vector(

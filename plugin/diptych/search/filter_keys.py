@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import models
 
 from diptych.errors import DiptychError
-from diptych.tenancy import narrowed, scope
+from diptych.handle.tenancy import narrowed, scope
 
 if TYPE_CHECKING:
-    from diptych.handle import CollectionHandle
-    from diptych.view import View
+    from diptych.handle.collection_handle import CollectionHandle
+    from diptych.handle.snapshot import View
 
 LOG = logging.getLogger(__name__)
 SELDOM = 60.0  # seconds between two warnings of the same key

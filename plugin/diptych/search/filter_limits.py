@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from diptych.config.wording import shown
 from diptych.errors import SearchError
+from diptych.runtime.value_errors import shown
 
 DEEPEST = 40  # nested objects and lists
 MOST_OBJECTS = 2_000  # conditions and what they are made of

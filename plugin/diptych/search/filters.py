@@ -10,9 +10,9 @@ import orjson
 from pydantic import ValidationError
 from qdrant_client import models
 
-from diptych.config.wording import expectation, found, place, shown
 from diptych.errors import SearchError
-from diptych.json_faults import first_fault
+from diptych.runtime.json_faults import first_fault
+from diptych.runtime.value_errors import expectation, found, place, shown
 from diptych.search.filter_limits import MOST_VALUES, require_small
 
 FilterLike: TypeAlias = models.Filter | Mapping[str, Any]

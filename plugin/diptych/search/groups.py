@@ -7,21 +7,21 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from diptych.errors import SearchError, brief
-from diptych.handle import CollectionHandle
-from diptych.payloads import to_payload
-from diptych.search.asked import Asked, Options
-from diptych.search.corpus import shard_key_selector
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.notify import watched
+from diptych.handle.snapshot import View
+from diptych.metadata.payloads import to_payload
 from diptych.search.filters import FilterLike, Where
-from diptych.search.found import Clock, found_together, inputs_of
 from diptych.search.pipeline import Pipeline, Retrieve
-from diptych.search.requests import pipeline_request
-from diptych.search.retrieval import hits_of
+from diptych.search.qdrant_query import pipeline_request
+from diptych.search.qdrant_retrieval import hits_of
+from diptych.search.request import Asked, Options
+from diptych.search.retrieve import Clock, found_together, inputs_of
 from diptych.search.run import current, finished, tell
 from diptych.search.stages import require_count
-from diptych.search.storing import ask
-from diptych.telling import watched
+from diptych.search.store_errors import ask
+from diptych.search.tenant_params import shard_key_selector
 from diptych.types import Document, Hit, Query
-from diptych.view import View
 
 if TYPE_CHECKING:
     from qdrant_client import models

@@ -11,7 +11,7 @@ from diptych.config.models import DbsfFusion, LinearFusion, RerankStage, RrfFusi
 from diptych.config.models import SearchParams as ParamsConfig
 from diptych.errors import SearchError, brief
 from diptych.search.stages import Dbsf, Diversify, EarlyExit, Fusion, Linear, Rerank, Rescore, Rrf, Stage, require_count
-from diptych.slots import Slot
+from diptych.slots.slot import Slot
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -11,21 +11,21 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from diptych.errors import PluginWarning, SearchError
-from diptych.handle import CollectionHandle
-from diptych.payloads import NATIVE
-from diptych.payloads.paths import head
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.notify import tell_failure, watched
+from diptych.handle.snapshot import View
+from diptych.metadata.payload_paths import head
+from diptych.metadata.payloads import NATIVE
 from diptych.reports import SearchReport
-from diptych.search.asked import Asked, Options
 from diptych.search.filter_keys import warn_of_missing_keys
 from diptych.search.filters import FilterLike, Where, combined
-from diptych.search.found import Found, found_together
-from diptych.search.gathering import Gathering
+from diptych.search.microbatch import Gathering
 from diptych.search.pipeline import Pipeline, Retrieve
-from diptych.search.reranking import rerank
+from diptych.search.request import Asked, Options
+from diptych.search.rerank import rerank
+from diptych.search.retrieve import Found, found_together
 from diptych.stores.nodes import has_deadline
-from diptych.telling import tell_failure, watched
 from diptych.types import Document, Hit, Query
-from diptych.view import View
 
 if TYPE_CHECKING:
     from qdrant_client import models

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from diptych.collection.explain import Explanation, SlotScore
 from diptych.config.secrets import redacted
-from diptych.explain import Explanation, SlotScore
 from diptych.reports import CollectionInfo, PopulateReport, SlotInfo
 from diptych.types import Hit
 

@@ -23,23 +23,23 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from diptych.errors import DiptychError
-from diptych.panics import as_error, is_panic
-from diptych.service.batches import Batches
-from diptych.service.embeddings import embeddings, model, models
-from diptych.service.gate import Gate
-from diptych.service.keys import Keys
+from diptych.runtime.panics import as_error, is_panic
+from diptych.service.access_log import Watch
+from diptych.service.admission import Gate
+from diptych.service.api_keys import Keys
+from diptych.service.error_answers import LOG, Refused, refusal_of
 from diptych.service.limits import Limits
 from diptych.service.metrics import Metrics
-from diptych.service.openapi import openapi
+from diptych.service.microbatch import Batches
 from diptych.service.readiness import Readiness
-from diptych.service.refusals import LOG, Refused, refusal_of
-from diptych.service.rerank import rerank
-from diptych.service.searching import search
+from diptych.service.route_context import Serving, json_of
+from diptych.service.routes.embeddings import embeddings, model, models
+from diptych.service.routes.openapi import openapi
+from diptych.service.routes.rerank import rerank
+from diptych.service.routes.search import search
+from diptych.service.routes.write import populate, put_documents
 from diptych.service.served import Served
-from diptych.service.serving import Serving, json_of
-from diptych.service.watching import Watch
-from diptych.service.writes import Writes
-from diptych.service.writing import populate, put_documents
+from diptych.service.write_queue import Writes
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from diptych.encoders import Encoders
 from diptych.protocols import Kind
-from diptych.search.reranking import score_pairs
+from diptych.search.rerank import score_pairs
 
 _TEXT = "warm"
 

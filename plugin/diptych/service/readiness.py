@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from diptych.errors import CollectionNotFound, DiptychError
-from diptych.panics import as_error
+from diptych.runtime.panics import as_error
 from diptych.service.served import Served
 
 AGAIN = 5.0  # seconds until what could not answer is tried again

@@ -7,23 +7,23 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from diptych.collection import Collection
+from diptych.collection.collection import Collection
 from diptych.config import Config
 from diptych.config.models import SlotConfig
-from diptych.config.wording import nearest
 from diptych.encoders import Encoders
-from diptych.environment import interpolate
 from diptych.errors import AdapterOptionsError, CollectionError, CollectionNotFound, ConfigError, UnknownAdapter
-from diptych.factories import validate_options
-from diptych.handle import CollectionHandle
-from diptych.locating import config_at
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.resolve_source import config_at
+from diptych.plugins.extras import check_requirements
+from diptych.plugins.factory import validate_options
 from diptych.protocols import Kind
 from diptych.registry import Registry
-from diptych.requirements import check_requirements
+from diptych.runtime.environment import interpolate
+from diptych.runtime.value_errors import nearest
 from diptych.search import Pipeline
-from diptych.search.warming import check
+from diptych.search.warm_up import check
 from diptych.service.model import Model
-from diptych.slots import Slot
+from diptych.slots.slot import Slot
 from diptych.specs import AdapterSpec
 from diptych.stores.nodes import deadline
 

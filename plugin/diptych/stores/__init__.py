@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from diptych.config.tenant import placement
-from diptych.environment import interpolate
 from diptych.errors import CollectionNotFound, ConfigError, StoreUnavailable, StoreURLError
+from diptych.runtime.environment import interpolate
 from diptych.stores.answers import refuses_key, told
 from diptych.stores.nodes import deadline
 from diptych.stores.versions import server_version

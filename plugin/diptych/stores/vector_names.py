@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
-from diptych.keeping import raw_metadata
-from diptych.metadata import RETIRED, CollectionMetadata, Record
-from diptych.phases import phase
+from diptych.metadata.models import RETIRED, CollectionMetadata, Record
+from diptych.metadata.store import raw_metadata
 from diptych.protocols import Kind
+from diptych.runtime.phases import phase
 from diptych.stores.answers import gave_no_answer, told, too_old
 from diptych.stores.versions import ADDS_VECTORS, keeps_log, server_version
 

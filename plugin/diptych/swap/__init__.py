@@ -11,11 +11,11 @@ Adding or dropping a slot, and changing storage or the pipeline, go the same way
 from __future__ import annotations
 
 from diptych.swap.apply import apply
-from diptych.swap.gate import GateReport, Judged
+from diptych.swap.gate.gate import GateReport, Judged
 from diptych.swap.plan import Plan, Step, plan
 from diptych.swap.reports import ApplyOptions, ApplyReport
+from diptych.swap.rollback import StepBack, finish, rollback
 from diptych.swap.status import Status, SwapStatus, VectorStatus, status
-from diptych.swap.ways_back import StepBack, finish, rollback
 
 __all__ = [
     "ApplyOptions",

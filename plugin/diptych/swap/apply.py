@@ -8,27 +8,27 @@ from dataclasses import replace
 
 from diptych.config.models import Config
 from diptych.errors import SwapError
-from diptych.handle import CollectionHandle
-from diptych.metadata import CollectionMetadata, Swap
-from diptych.opening import describes
-from diptych.phases import phase
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.notify import watched
+from diptych.handle.open_handle import describes
+from diptych.metadata.models import CollectionMetadata, Swap
 from diptych.populate.progress import Progress, Unwatched
+from diptych.runtime.phases import phase
 from diptych.stores.upkeep import optimized
 from diptych.stores.vector_names import Dropped, drop_orphans
-from diptych.swap.asking import comparable, describe, query_side, switch
+from diptych.swap.backfill.live_points import LivePoints
+from diptych.swap.backfill.run import Filling
 from diptych.swap.begin import Beginning
 from diptych.swap.calibration import CorpusSample
 from diptych.swap.changes import SWAPS, Change, changes
-from diptych.swap.decision import Decision
-from diptych.swap.filling import Filling
-from diptych.swap.gate import GateReport, Judged
+from diptych.swap.gate.decision import Decision
+from diptych.swap.gate.gate import GateReport, Judged
+from diptych.swap.gate.storage_trial import StorageTrial
 from diptych.swap.lease import Lease
-from diptych.swap.points import LivePoints
+from diptych.swap.query_override import comparable, describe, query_side, switch
 from diptych.swap.reports import SHOWN, ApplyOptions, ApplyReport, generation_names
-from diptych.swap.states import caught_up, changed_settings, cut_over, write
-from diptych.swap.trial import StorageTrial
+from diptych.swap.transitions import caught_up, changed_settings, cut_over, write
 from diptych.swap.vectors import restore_shared
-from diptych.telling import watched
 
 
 def apply(

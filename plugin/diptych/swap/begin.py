@@ -7,21 +7,21 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from diptych.config.models import Config
-from diptych.creation import named_params, now, who
 from diptych.errors import SwapError
-from diptych.handle import CollectionHandle
-from diptych.metadata import CollectionMetadata, Generation, Prefix, State, Swap, vector_name
-from diptych.opening import reading_of, storage_of
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.create import named_params, now, who
+from diptych.handle.open_handle import reading_of, storage_of
+from diptych.metadata.models import CollectionMetadata, Generation, Prefix, State, Swap, vector_name
 from diptych.populate.progress import Progress, Unwatched
 from diptych.populate.statistics import summed
 from diptych.protocols import Calibrated, Statistics
-from diptych.slots import Slot
+from diptych.slots.slot import Slot
 from diptych.stores.vector_names import drop_orphans, orphans
+from diptych.swap.backfill.documents import SourceDocuments, document_of
+from diptych.swap.backfill.live_points import LivePoints
 from diptych.swap.changes import ENCODES, Change, fingerprint
-from diptych.swap.points import LivePoints
-from diptych.swap.second import CannotAddVectors, provide
-from diptych.swap.source import SourceDocuments, document_of
-from diptych.swap.states import begun, intended, write
+from diptych.swap.legacy_server import CannotAddVectors, provide
+from diptych.swap.transitions import begun, intended, write
 from diptych.swap.vectors import create, empty, taken
 
 PAGE = 256  # documents read at once to measure the corpus

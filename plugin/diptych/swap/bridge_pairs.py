@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qdrant_client import models
 
-from diptych.drift_maps import Map
-from diptych.metadata import Generation
+from diptych.metadata.models import Generation
+from diptych.slots.drift_maps import Map
 from diptych.swap.drift.quality import likenesses
 from diptych.swap.sample import FETCH, sample_points
 from diptych.types import Floats

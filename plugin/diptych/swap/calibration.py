@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from diptych.handle import CollectionHandle
-from diptych.metadata import Layout, Reading
-from diptych.payloads import from_payload
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.metadata.models import Layout, Reading
+from diptych.metadata.payloads import from_payload
 from diptych.populate.statistics import TOLERANCE
 from diptych.protocols import Calibrated, Statistics
-from diptych.sampling import texts_of
+from diptych.slots.calibration_texts import texts_of
 from diptych.swap.sample import FETCH, sample_points
 from diptych.types import Document
 

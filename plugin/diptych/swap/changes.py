@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-from diptych import guard
 from diptych.config.models import Config
 from diptych.config.secrets import redacted
-from diptych.metadata import CollectionMetadata, Generation, Reading
-from diptych.opening import reading_of, storage_of
+from diptych.handle.open_handle import reading_of, storage_of
+from diptych.metadata.models import CollectionMetadata, Generation, Reading
 from diptych.protocols import Calibrated, Fingerprint
 from diptych.registry import Registry
-from diptych.sampling import Texts
-from diptych.slots import Slot
+from diptych.slots import guard
+from diptych.slots.calibration_texts import Texts
+from diptych.slots.slot import Slot
 from diptych.swap.calibration import CorpusSample
 
 Action: TypeAlias = Literal[

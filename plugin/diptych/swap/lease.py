@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, ValidationError
 
-from diptych.creation import now, who
 from diptych.errors import ApplyRunning
-from diptych.keeping import raw_metadata
-from diptych.metadata import APPLY, Record
+from diptych.handle.create import now, who
+from diptych.metadata.models import APPLY, Record
+from diptych.metadata.store import raw_metadata
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

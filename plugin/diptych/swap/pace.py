@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from diptych.phases import detail
+from diptych.runtime.phases import detail
 from diptych.stores.versions import keeps_log
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
-    from diptych.metadata import State
+    from diptych.metadata.models import State
 
 QUIET, EVERY = 40, 0.02  # probes before the first write, and seconds between two of them afterwards
 WINDOW, DECIDE = 40, 10  # newest probes that decide, and after how many it is decided again

@@ -11,23 +11,23 @@ import numpy as np
 from qdrant_client import models
 
 from diptych.config.models import Config, Stored
-from diptych.encoding import Vector, encode
 from diptych.errors import FingerprintMismatch, RegistryError
-from diptych.handle import CollectionHandle
-from diptych.metadata import CollectionMetadata, Generation, Layout, Reading, vector_name
-from diptych.opening import reading_of, stored_search
-from diptych.payloads import from_payload
-from diptych.populate.gaps import lacking
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.open_handle import reading_of, stored_search
+from diptych.metadata.models import CollectionMetadata, Generation, Layout, Reading, vector_name
+from diptych.metadata.payloads import from_payload
+from diptych.populate.missing_vectors import lacking
 from diptych.protocols import Calibrated, Kind
-from diptych.sampling import SAMPLE, texts_of
-from diptych.slots import Slot
+from diptych.slots.calibration_texts import SAMPLE, texts_of
+from diptych.slots.encode import Vector, encode
+from diptych.slots.slot import Slot
 from diptych.stores.versions import version_warnings
-from diptych.swap.asking import comparable, query_side
 from diptych.swap.calibration import CorpusSample
 from diptych.swap.changes import ENCODES, SWAPS, Action, Change, changes, compared
-from diptych.swap.gate_coverage import coverage
-from diptych.swap.gate_judged import Judged, JudgedComparison
-from diptych.swap.spread import spread_warnings
+from diptych.swap.cluster_warnings import spread_warnings
+from diptych.swap.gate.coverage import coverage
+from diptych.swap.gate.judged import Judged, JudgedComparison
+from diptych.swap.query_override import comparable, query_side
 from diptych.types import SparseVector
 
 WARM_UP = 8  # documents that warm the encoder up before `SAMPLE` are encoded to estimate the time

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from diptych.reports import SwapReport
-from diptych.swap.gate import GateReport, Judged
-from diptych.swap.source import SourceDocuments
+from diptych.swap.backfill.documents import SourceDocuments
+from diptych.swap.gate.gate import GateReport, Judged
 
 SHOWN = 20  # points without vector that a report names
 

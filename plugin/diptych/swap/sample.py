@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from qdrant_client import models
 
-from diptych.payloads import from_payload
-from diptych.view import View
+from diptych.handle.snapshot import View
+from diptych.metadata.payloads import from_payload
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from diptych.handle import CollectionHandle
-from diptych.metadata import CollectionMetadata, Event, Generation
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.metadata.models import CollectionMetadata, Event, Generation
 from diptych.stores.vector_names import orphans
-from diptych.swap.asking import told
-from diptych.swap.gate_coverage import coverage
+from diptych.swap.gate.coverage import coverage
 from diptych.swap.lease import read_lease
+from diptych.swap.query_override import told
 
 Role: TypeAlias = Literal["live", "building", "kept"]
 

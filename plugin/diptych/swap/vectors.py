@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import models
 
 from diptych.config.models import Stored, VectorStorage
-from diptych.creation import named_params
-from diptych.making import slot_config
-from diptych.metadata import Generation, State
-from diptych.params import changeable
+from diptych.handle.create import named_params
+from diptych.handle.vector_params import changeable
+from diptych.metadata.models import Generation, State
 from diptych.protocols import Kind
 from diptych.registry import Registry
-from diptych.slots import Slot
+from diptych.slots.slot import Slot
+from diptych.slots.slot_factory import slot_config
 from diptych.stores.answers import too_old
 from diptych.stores.vector_names import existing
-from diptych.swap.second import CannotAddVectors, fits
+from diptych.swap.legacy_server import CannotAddVectors, fits
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
-    from diptych.handle import CollectionHandle
+    from diptych.handle.collection_handle import CollectionHandle
 
 PAGE = 1000  # points read at once
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from diptych.training.contracts import Recipe, Registration, Shown, TrainReport, Watcher
 from diptych.training.documents import read_documents
 from diptych.training.loading import RecipeFile, RelativePath, load_recipe
-from diptych.training.registering import register, slot_for
+from diptych.training.register import register, slot_for
 
 __all__ = [
     "Recipe",

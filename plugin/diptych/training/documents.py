@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from diptych.errors import DocumentError, PopulateError
-from diptych.populate.rejected import Rejected
-from diptych.populate.sources import open_source
+from diptych.populate.sources.open_source import open_source
+from diptych.populate.sources.rejected import Rejected
 from diptych.types import Document
 
 

@@ -12,11 +12,11 @@ from pydantic import AfterValidator, BaseModel, ValidationError, ValidationInfo
 
 from diptych.config.limits import check_values
 from diptych.config.problems import Problem, problems_of, raise_problems
-from diptych.config.reading import Sort, read_yaml
+from diptych.config.read_yaml import Sort, read_yaml
 from diptych.config.source import Source
-from diptych.environment import conceal, interpolate
 from diptych.errors import AdapterFactoryError, ConfigError, DiptychError, MissingExtra
-from diptych.factories import load_object
+from diptych.plugins.factory import load_object
+from diptych.runtime.environment import conceal, interpolate
 from diptych.specs import RecipeSpec
 from diptych.training.contracts import Recipe, Watcher
 

@@ -5,7 +5,7 @@ Importing this package imports nothing heavy; matplotlib (`pip install 'diptych[
 
 from __future__ import annotations
 
-from diptych.tune.choosing import LEAST, Least, Rule
+from diptych.tune.choose import LEAST, Least, Rule
 from diptych.tune.grid import Setup, grid
 from diptych.tune.index import tune_index
 from diptych.tune.plots import plot_index

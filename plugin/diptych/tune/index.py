@@ -11,16 +11,16 @@ import numpy as np
 from diptych.config.models import VectorStorage
 from diptych.errors import TuneError
 from diptych.evaluate import ann_recall
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.snapshot import View
 from diptych.populate.progress import Progress, Unwatched
-from diptych.slots import Slot
-from diptych.tune.choosing import Rule, with_front
+from diptych.slots.slot import Slot
+from diptych.tune.choose import Rule, with_front
 from diptych.tune.grid import Setup, grid
 from diptych.tune.reports import IndexReport, Row
 from diptych.tune.sample import Sample, draw
-from diptych.tune.scratch import Built, Scratch
+from diptych.tune.scratch_collections import Built, Scratch
 from diptych.types import Run
-from diptych.view import View
 
 SAMPLE, HELD_OUT, ROUNDS = 10_000, 200, 3
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from qdrant_client import models
 
 from diptych.errors import TuneError
+from diptych.handle.snapshot import View
 from diptych.populate.progress import Progress
 from diptych.protocols import Similarity
-from diptych.slots import Slot
+from diptych.slots.slot import Slot
 from diptych.types import Floats, Run
-from diptych.view import View
 
 PAGE = 500  # vectors read in one call
 BLOCK = 64  # queries compared with all documents at once

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diptych_training.data.following import flip_accuracy, p_mrr
+from diptych_training.data.instruction_metrics import flip_accuracy, p_mrr
 from diptych_training.losses import ContrastiveLoss
 from diptych_training.relevance import Relevance
 from diptych_training.samplers import PairedViews

@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 from diptych_training.losses import ContrastiveLoss, PSLLoss
 from diptych_training.models.unidec import ASKED, LabelTable
 from diptych_training.pools import LabelPool
-from diptych_training.refreshing import hard_negatives
+from diptych_training.remining import hard_negatives
 from effects.lex import Lex, lex
 from effects.running import Effect, each, effect
 from effects.scoring import Doubles, precision, recall

@@ -14,9 +14,9 @@ from qdrant_client import models
 
 from diptych import Collection, hookimpl
 from diptych.config.models import Config
-from diptych.payloads import to_payload
+from diptych.metadata.payloads import to_payload
 from diptych.registry import Registry
-from diptych.sampling import wanted
+from diptych.slots.calibration_texts import wanted
 from diptych.specs import AdapterSpec
 from diptych.types import Document
 from machine import OURS

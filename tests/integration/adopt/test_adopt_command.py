@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from diptych import Registry
 from diptych.cli import app
-from diptych.cli.session import Session
+from diptych.cli.ui.session import Session
 from diptych.stores.edge import EdgeClient
 
 Run = Callable[..., Any]

@@ -18,7 +18,7 @@ from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
 from diptych import Document, Registry
-from diptych.collection import Collection
+from diptych.collection.collection import Collection
 from diptych.errors import FingerprintMismatch
 from diptych.search import Retrieve
 from diptych.testing import FakeDenseEncoder, FakeSparseEncoder

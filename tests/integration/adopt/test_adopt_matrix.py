@@ -12,7 +12,7 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych import Document, Registry
 from diptych.adopt import AdoptReport, adopt
-from diptych.collection import Collection
+from diptych.collection.collection import Collection
 from diptych.errors import FingerprintMismatch
 from diptych.search import Retrieve, Rrf
 from diptych.testing import FakeDenseEncoder

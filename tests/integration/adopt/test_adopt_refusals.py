@@ -14,11 +14,11 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 import diptych_adapters.hooks
 from diptych import Registry
 from diptych.adopt import adopt, stated_layout
-from diptych.collection import Collection
+from diptych.collection.collection import Collection
 from diptych.config.models import Config
 from diptych.errors import CollectionError, CollectionNotFound, FingerprintMismatch, StoreError, StoreUnsupported
-from diptych.handle import CollectionHandle
-from diptych.keeping import read_metadata
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.metadata.store import read_metadata
 from diptych.populate import populate
 from diptych.testing import (
     FakeCalibratedEncoder,

@@ -15,11 +15,11 @@ from qdrant_client.client_base import QdrantBase
 from diptych import AdapterSpec, hookimpl
 from diptych.config.models import Config
 from diptych.errors import PopulateError
-from diptych.guard import TEXTS
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
 from diptych.protocols import Similarity
 from diptych.search import search
+from diptych.slots.guard import TEXTS
 from diptych.swap import ApplyOptions, apply, finish
 from diptych.testing import FakeDenseEncoder
 from diptych.types import Floats

@@ -14,18 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diptych.cache import EmbeddingCache, Namespace
-from diptych.cache.opening import FILE
-from diptych.metadata import Generation
+from diptych.metadata.models import Generation
 from diptych.protocols import Fingerprint
+from diptych.slots.cache import EmbeddingCache, Namespace
+from diptych.slots.cache.open_table import FILE
 
 LIMIT, WIDTH, SIZE = 16_000_000, 1000, 3000  # 4 kB a vector: 12 MB of one process, 36 MB of three
 PROGRAM = f"""
 import random, sys
 import numpy as np
 from pathlib import Path
-from diptych.cache import EmbeddingCache
-from diptych.metadata import Generation
+from diptych.slots.cache import EmbeddingCache
+from diptych.metadata.models import Generation
 from diptych.protocols import Fingerprint
 
 folder, seed, rounds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
@@ -50,8 +50,8 @@ FORKING = f"""
 import os, sys
 import numpy as np
 from pathlib import Path
-from diptych.cache import EmbeddingCache
-from diptych.metadata import Generation
+from diptych.slots.cache import EmbeddingCache
+from diptych.metadata.models import Generation
 from diptych.protocols import Fingerprint
 
 said = Generation(number=1, vector="v", kind="dense", adapter="a", options={{}}, space="s", numerics="n")

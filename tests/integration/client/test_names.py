@@ -17,7 +17,7 @@ from diptych.clients import ClusterInferenceClient, EdgeInferenceClient, ServerI
 from diptych.config import Config, parse_config
 from diptych.encoders import Encoders
 from diptych.errors import AdapterOptionsError, CollectionError, ConfigError, StoreUnsupported, UnknownAdapter
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.registry import Registry
 from diptych.testing import FakeDenseEncoder
 
@@ -98,7 +98,7 @@ def test_models_of_fastembed_go_on_to_qdrant_client(
     encoders: Encoders, paraphrase: dict[str, Any], plain: Callable[[], Any]
 ) -> None:
     text_embedding = pytest.importorskip("fastembed").TextEmbedding
-    from diptych_adapters.fast_embed import register
+    from diptych_adapters.fastembed_models.model import register
 
     folder, facts = Path(paraphrase["model"]), {"normalization": False, "model_file": "model.onnx", "dim": 384}
     pooling = pytest.importorskip("fastembed.common.model_description").PoolingType.DISABLED

@@ -13,8 +13,8 @@ from diptych import Collection, Registry
 from diptych.config.models import Config
 from diptych.copying import copy_collection
 from diptych.errors import CollectionError, CopyError
-from diptych.keeping import metadata_payload
-from diptych.metadata import State, Swap
+from diptych.metadata.models import State, Swap
+from diptych.metadata.store import metadata_payload
 from diptych.populate import Progress
 
 OpenClient = Callable[..., QdrantBase]

@@ -8,7 +8,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from diptych.copying.base import Base
-from diptych.copying.late import bring_late
+from diptych.copying.late_writes import bring_late
 from diptych.copying.side import Side
 
 UUID = "00000000-0000-0000-0000-00000000000"

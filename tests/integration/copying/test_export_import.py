@@ -17,7 +17,7 @@ from diptych.config.models import Config
 from diptych.copying import export_collection, import_collection
 from diptych.copying.record import carried
 from diptych.errors import CollectionError, CopyError, TenantError
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import open_source, populate
 from diptych.search import Retrieve, search
 from diptych.testing import fakes_plugin

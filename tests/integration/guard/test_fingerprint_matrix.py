@@ -16,8 +16,8 @@ import pytest
 pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
 pytest.importorskip("fastembed", reason="needs diptych[fastembed]")
 
-from diptych import guard
 from diptych.errors import FingerprintMismatch
+from diptych.slots import guard
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "compare_fingerprints.py"
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from diptych import Collection, Document
 from diptych.config import parse_config
 from diptych.errors import FingerprintMismatch
-from diptych.keeping import metadata_payload
+from diptych.metadata.store import metadata_payload
 from diptych_adapters.models import resolve
 
 MINILM = {"adapter": "sentence-transformers", "model": "all-MiniLM-L6-v2"}

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from diptych import guard
-from diptych.canaries import TEXTS, long_text
-from diptych.metadata import Generation
+from diptych.metadata.models import Generation
+from diptych.slots import guard
+from diptych.slots.canaries import TEXTS, long_text
 from diptych.testing.fakes import FakeDenseEncoder
 
 

@@ -13,13 +13,13 @@ import pytest
 from typer.testing import CliRunner
 
 from diptych import Collection, Document
-from diptych.canaries import TEXTS
 from diptych.cli import app
-from diptych.cli.session import Session
+from diptych.cli.ui.session import Session
 from diptych.config import parse_config
 from diptych.errors import FingerprintMismatch, RemoteError
+from diptych.slots.canaries import TEXTS
+from diptych.slots.remote_check import RECHECK
 from diptych.testing.fakes import FakeDenseEncoder
-from diptych.watch import RECHECK
 
 if TYPE_CHECKING:
     from tests.integration.guard.conftest import ModelServer

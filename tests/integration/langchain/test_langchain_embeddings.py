@@ -96,6 +96,6 @@ def test_without_langchain_the_error_says_what_to_install() -> None:
 
 
 def test_what_is_not_asked_for_is_not_imported() -> None:
-    code = "import sys, diptych, diptych_adapters, diptych.collection; print(*sys.modules)"
+    code = "import sys, diptych, diptych_adapters, diptych.collection.collection; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {name for name in done.stdout.split() if name.startswith("langchain")}

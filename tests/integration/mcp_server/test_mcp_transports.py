@@ -21,7 +21,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from diptych import Collection, Registry
 from diptych.cli.app import main
-from diptych.cli.session import Session
+from diptych.cli.ui.session import Session
 from diptych.testing import fakes_plugin
 from serving import ANIMALS, until
 
@@ -37,7 +37,7 @@ PROGRAM = """\
 import sys
 from diptych import Registry
 from diptych.cli import main
-from diptych.cli.session import Session
+from diptych.cli.ui.session import Session
 from diptych.testing import fakes_plugin
 main(sys.argv[1:], session=Session(Registry(fakes_plugin, installed=False)))
 """

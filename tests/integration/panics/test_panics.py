@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import panicking
 from diptych import Collection, Registry
 from diptych.cli import app
-from diptych.cli.session import Session
+from diptych.cli.ui.session import Session
 from diptych.config import parse_config
 from diptych.errors import AdapterCrashed, AdapterFactoryError, DiptychError, PopulateError, StoreError
 from diptych.service import readiness
@@ -184,7 +184,7 @@ def test_a_command_that_panics_outside_of_any_adapter_says_so(
     def panics(*args: Any, **options: Any) -> None:
         raise panicking.PanicException("no")
 
-    monkeypatch.setattr("diptych.collection.Collection.open", panics)
+    monkeypatch.setattr("diptych.collection.collection.Collection.open", panics)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "diptych.yaml").write_text(json.dumps(config_of(tmp_path)))
     result = CliRunner().invoke(app, ["info", "--json"], obj=Session(registry))

@@ -11,7 +11,7 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych import Registry
 from diptych.config.models import Config
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.stores.edge import EdgeClient
 from diptych.testing import fakes_plugin
 from named_server import server_client

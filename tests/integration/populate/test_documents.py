@@ -11,7 +11,7 @@ from qdrant_client import models
 from diptych import Collection, Document, Registry, hookimpl
 from diptych.config import parse_config
 from diptych.errors import CollectionError, SearchError
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.testing import fakes_plugin
 
 DOCUMENTS = [

@@ -13,10 +13,10 @@ from qdrant_client.client_base import QdrantBase
 import diptych
 from diptych import Collection, Document, Registry
 from diptych.errors import StoreError
-from diptych.guard import TEXTS
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
 from diptych.reports import PopulateReport
+from diptych.slots.guard import TEXTS
 from diptych.stores.edge import EdgeClient
 from diptych.testing import FakeDenseEncoder, fakes_plugin
 from diptych.types import SparseVector

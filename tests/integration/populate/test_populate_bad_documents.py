@@ -17,7 +17,7 @@ from qdrant_client.client_base import QdrantBase
 import diptych
 from diptych import Document
 from diptych.errors import ContractError, PopulateError
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import Rejected, populate
 
 Contents = Callable[[QdrantBase], dict[Any, tuple[Any, Any]]]

@@ -17,10 +17,10 @@ from qdrant_client.client_base import QdrantBase
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from diptych.errors import CollectionNotFound, PopulateError
-from diptych.guard import TEXTS
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import open_source, populate
 from diptych.populate.index import AT_ONCE
+from diptych.slots.guard import TEXTS
 from diptych.stores import open_store
 from small_server import Routes, served
 

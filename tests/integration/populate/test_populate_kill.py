@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from qdrant_client.client_base import QdrantBase
 
-from diptych.guard import TEXTS
+from diptych.slots.guard import TEXTS
 from diptych.stores.edge import EdgeClient
 
 Contents = Callable[[QdrantBase], dict[Any, tuple[Any, Any]]]
@@ -24,7 +24,7 @@ PROGRAM = f"""
 import sys
 from diptych import Registry
 from diptych.config.models import Config
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
 from diptych.stores.edge import EdgeClient
 from diptych.testing import fakes_plugin

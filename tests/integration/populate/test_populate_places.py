@@ -8,7 +8,7 @@ from pathlib import Path
 from qdrant_client.client_base import QdrantBase
 
 from diptych.config.models import Config
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import open_source, populate
 
 OpenHandle = Callable[..., CollectionHandle]

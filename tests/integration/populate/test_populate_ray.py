@@ -18,7 +18,7 @@ from qdrant_client.client_base import QdrantBase
 from diptych import Collection
 from diptych.config import Config
 from diptych.errors import MissingExtra
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
 from diptych.populate.ray_engine import RayEngine
 from diptych.stores import open_store

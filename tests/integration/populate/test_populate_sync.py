@@ -11,7 +11,7 @@ from qdrant_client.client_base import QdrantBase
 import diptych
 from diptych import Document
 from diptych.errors import PopulateError, SyncRefused
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import Rejected, populate
 from diptych.populate.store import PAGE
 from diptych.populate.sync import most_deleted

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import named_server
-from diptych.collection import Collection
+from diptych.collection.collection import Collection
 from diptych.config.models import Config
 from diptych.registry import Registry
 from diptych.types import Document

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from qdrant_client import models
 
-from diptych.collection import Collection
+from diptych.collection.collection import Collection
 from diptych.config.models import Config
 from diptych.errors import CollectionNotFound, ContractError, DiptychError, SearchError
 from diptych.hookspecs import hookimpl

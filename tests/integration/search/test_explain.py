@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from diptych.collection import Collection
+from diptych.collection.collection import Collection
+from diptych.collection.explain import explain
 from diptych.errors import CollectionNotFound, SearchError
-from diptych.explain import explain
 from diptych.registry import Registry
 from diptych.search import Dbsf, Diversify, EarlyExit, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf, search
 from diptych.testing import fakes_plugin

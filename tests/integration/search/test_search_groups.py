@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from qdrant_client import models
 
-from diptych.collection import Collection
+from diptych.collection.collection import Collection
 from diptych.errors import SearchError
 from diptych.search import HitGroup, Linear, Pipeline, Rerank, Retrieve, Rrf, search, search_groups
 from diptych.types import Document, Hit

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from qdrant_client import models
 
-from diptych.collection import Collection
+from diptych.collection.collection import Collection
 from diptych.errors import (
     AdapterOptionsError,
     CollectionNotFound,

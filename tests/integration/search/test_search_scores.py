@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pytest
 
-from diptych.collection import Collection
+from diptych.collection.collection import Collection
 from diptych.search import Dbsf, Diversify, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf, search
 from diptych.testing import FakeReranker
 from diptych.types import Document, Hit, SparseVector

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from diptych.canaries import TEXTS
-from diptych.collection import Collection
+from diptych.collection.collection import Collection
 from diptych.config.models import Config
 from diptych.errors import CollectionNotFound, FingerprintMismatch
 from diptych.registry import Registry
+from diptych.slots.canaries import TEXTS
 from diptych.types import Document
 
 Open = Callable[[Mapping[str, Any]], Collection]

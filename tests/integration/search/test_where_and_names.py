@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from qdrant_client import models
 
-from diptych.collection import Collection
+from diptych.collection.collection import Collection
 from diptych.search import Pipeline, Retrieve, Rrf
 from diptych.search.filters import combined
 from diptych.types import Hit

@@ -17,8 +17,8 @@ import pytest
 
 from diptych import Registry
 from diptych.agents.server import http_application, mcp_server
+from diptych.service.api_keys import Keys
 from diptych.service.application import application
-from diptych.service.keys import Keys
 from diptych.service.served import Served
 from hostile import damaged, filter_of, mutated, text_of
 from serving import ANIMALS, animals, served

@@ -15,10 +15,10 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from diptych import Registry
+from diptych.service.api_keys import Keys
 from diptych.service.application import application
-from diptych.service.keys import Keys
+from diptych.service.error_answers import Refused
 from diptych.service.limits import Limits
-from diptych.service.refusals import Refused
 from diptych.service.requests import EmbeddingsRequest, RerankRequest, SearchRequest, parsed
 from diptych.service.served import Served
 from serving import animals, served, until

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from diptych.service.application import ROUTES, WRITING
-from diptych.service.openapi import openapi
+from diptych.service.routes.openapi import openapi
 
 
 def test_it_is_a_valid_document_of_openapi() -> None:

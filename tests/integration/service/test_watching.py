@@ -14,8 +14,8 @@ import pytest
 from diptych import Collection, Registry
 from diptych.config import parse_config
 from diptych.service import readiness as module
+from diptych.service.api_keys import Keys
 from diptych.service.application import application
-from diptych.service.keys import Keys
 from diptych.service.served import Served
 from serving import SEARCH, SLOTS, animals, served, until
 

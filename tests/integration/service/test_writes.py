@@ -17,11 +17,11 @@ import pytest
 from diptych import AdapterSpec, Collection, Registry, hookimpl
 from diptych.config import parse_config
 from diptych.service.application import application
+from diptych.service.error_answers import Refused
 from diptych.service.limits import Limits
-from diptych.service.refusals import Refused
+from diptych.service.routes.write import populated
 from diptych.service.served import Served
-from diptych.service.writes import Writes
-from diptych.service.writing import populated
+from diptych.service.write_queue import Writes
 from diptych.testing import fakes_plugin
 from serving import ANIMALS, animals, served, until
 

@@ -16,7 +16,7 @@ from diptych import Collection, Registry, hookimpl
 from diptych.config import check_adapters, parse_config
 from diptych.copying import copy_collection
 from diptych.errors import CollectionError, ConfigError
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.search import Retrieve, Rrf
 from diptych.stores.edge import EdgeClient
 from diptych.testing import fakes_plugin

@@ -14,7 +14,7 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection, Registry
 from diptych.config.models import Config
-from diptych.payloads import from_payload
+from diptych.metadata.payloads import from_payload
 from diptych.stores.edge import EdgeClient
 from diptych.types import SparseVector
 from named_server import server_client
@@ -113,7 +113,7 @@ def opened(fakes: Registry) -> Callable[..., Collection]:
     """`opened(client, config=None)`: the collection as a new process would open it; without config, as it is."""
 
     def collection(client: QdrantBase, config: Config | None = None, *plugins: object) -> Collection:
-        from diptych.handle import CollectionHandle
+        from diptych.handle.collection_handle import CollectionHandle
         from diptych.testing import fakes_plugin
 
         registry = Registry(fakes_plugin, *plugins, installed=False) if plugins else fakes

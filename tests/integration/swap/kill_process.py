@@ -22,12 +22,12 @@ from diptych import AdapterSpec, Collection, Registry, hookimpl
 from diptych.config.models import Config
 from diptych.errors import SwapError
 from diptych.evaluate import Qrels
-from diptych.handle import CollectionHandle
-from diptych.metadata import APPLY
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.metadata.models import APPLY
 from diptych.populate import populate
 from diptych.stores.edge import EdgeClient
 from diptych.swap import ApplyOptions, Judged, lease
-from diptych.swap.source import SourceDocuments
+from diptych.swap.backfill.documents import SourceDocuments
 from diptych.testing import FakeDenseEncoder, fakes_plugin
 from diptych.types import Query
 

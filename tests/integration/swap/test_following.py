@@ -11,7 +11,7 @@ import pytest
 from diptych import Collection, Registry
 from diptych.config import parse_config
 from diptych.errors import FollowWarning
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
 
 
 @pytest.fixture

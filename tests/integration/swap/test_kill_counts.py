@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diptych.metadata import CollectionMetadata, Generation
+from diptych.metadata.models import CollectionMetadata, Generation
 from diptych.stores.edge import EdgeClient
 from diptych.testing.fakes import FakeCalibratedEncoder, FakeDenseEncoder
 from diptych.types import SparseVector

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from qdrant_client import QdrantClient
 
 from diptych.errors import SwapError
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.hookspecs import hookimpl
 from diptych.populate import populate
 from diptych.registry import Registry

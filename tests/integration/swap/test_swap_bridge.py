@@ -12,9 +12,9 @@ import pytest
 from qdrant_client import QdrantClient
 
 from diptych.errors import AdapterFactoryError, RemoteError
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.hookspecs import hookimpl
-from diptych.metadata import DRIFT
+from diptych.metadata.models import DRIFT
 from diptych.populate import populate
 from diptych.populate.progress import Unwatched
 from diptych.registry import Registry

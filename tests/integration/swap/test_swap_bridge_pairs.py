@@ -9,8 +9,8 @@ import pytest
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
-from diptych.drift_maps import Map
-from diptych.metadata import Generation
+from diptych.metadata.models import Generation
+from diptych.slots.drift_maps import Map
 from diptych.swap.bridge_pairs import live_pairs
 from diptych.swap.drift import fit
 from diptych.types import Floats

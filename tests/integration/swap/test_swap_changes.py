@@ -12,8 +12,8 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection, Registry, hookimpl
 from diptych.errors import ApplyRunning, GateFailed, PopulateError, SwapError
-from diptych.handle import CollectionHandle
-from diptych.metadata import APPLY
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.metadata.models import APPLY
 from diptych.populate import Progress
 from diptych.specs import AdapterSpec
 from diptych.stores.vector_names import existing

@@ -11,15 +11,15 @@ from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection
-from diptych.metadata import RETIRED, CollectionMetadata, State
+from diptych.collection.verify import verify
+from diptych.metadata.models import RETIRED, CollectionMetadata, State
 from diptych.stores import open_store, vector_names
 from diptych.stores.server import ServerClient
 from diptych.stores.vector_names import drop_orphans, existing
 from diptych.swap import ApplyOptions, finish
-from diptych.swap.states import intended, write
+from diptych.swap.transitions import intended, write
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document
-from diptych.verify import verify
 
 FIRST: dict[str, Any] = {"adapter": "fake-dense", "dimension": 8}
 SECOND, THIRD = {**FIRST, "seed": 1}, {**FIRST, "seed": 2}

@@ -13,12 +13,12 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection, Registry
 from diptych.errors import ApplyRunning, GateFailed, SwapError
-from diptych.payloads import point_id
+from diptych.metadata.payloads import point_id
 from diptych.stores import vector_names
 from diptych.swap import ApplyOptions
-from diptych.swap.gate import run_gate
-from diptych.swap.points import LivePoints
-from diptych.swap.source import SourceDocuments
+from diptych.swap.backfill.documents import SourceDocuments
+from diptych.swap.backfill.live_points import LivePoints
+from diptych.swap.gate.gate import run_gate
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document
 
@@ -205,7 +205,7 @@ def test_a_stop_during_the_gate_leaves_the_old_encoder_live(
         stopped.set()
         return run_gate(*given, **options)
 
-    monkeypatch.setattr("diptych.swap.decision.run_gate", interrupted)
+    monkeypatch.setattr("diptych.swap.gate.decision.run_gate", interrupted)
     assert found.apply(config({"dense": OTHER}), stopped=stopped).outcome == "filled"
     assert found.handle.read().live.slots["dense"].vector == "dense.1"
 

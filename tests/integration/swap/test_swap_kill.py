@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from diptych.guard import TEXTS
+from diptych.slots.guard import TEXTS
 from diptych.stores.edge import EdgeClient
 from killed import CHUNK, Processes, copied, corpus, fake, plain
 

@@ -21,7 +21,7 @@ import pytest
 from qdrant_client.client_base import QdrantBase
 
 import named_server
-from diptych.metadata import APPLY
+from diptych.metadata.models import APPLY
 from diptych.stores import open_store
 from diptych.testing.fakes import FakeDenseEncoder
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from qdrant_client.client_base import QdrantBase
 
-from diptych import Collection, handle, hookimpl
+from diptych import Collection, hookimpl
 from diptych.errors import SearchError
+from diptych.handle import collection_handle
 from diptych.search import search
 from diptych.search.run import current
 from diptych.specs import AdapterSpec
@@ -36,7 +37,7 @@ def corpus(size: int) -> list[Document]:
 
 @pytest.fixture(autouse=True)
 def _follow_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handle, "REFRESH", 0.02)
+    monkeypatch.setattr(collection_handle, "REFRESH", 0.02)
 
 
 def whose(query: str, hits: list[Hit]) -> str:
@@ -94,7 +95,7 @@ def test_a_serving_handle_follows_a_cut_over_and_a_rollback_by_itself(
 def test_a_handle_on_a_vector_that_was_dropped_recovers_at_its_next_query(
     client: QdrantBase, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handle, "REFRESH", 1000.0)
+    monkeypatch.setattr(collection_handle, "REFRESH", 1000.0)
     opened(client, config(OLD)).populate(corpus(40))
     serving, applying = opened(client), opened(client)
     assert whose(QUERIES[0], serving.search(QUERIES[0])) == "old"
@@ -108,7 +109,7 @@ def test_a_handle_on_a_vector_that_was_dropped_recovers_at_its_next_query(
 def test_a_query_recovers_when_the_look_of_another_query_exchanged_the_view_meanwhile(
     client: QdrantBase, config: Make, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handle, "REFRESH", 1000.0)
+    monkeypatch.setattr(collection_handle, "REFRESH", 1000.0)
     opened(client, config(OLD)).populate(corpus(40))
     serving, applying = opened(client), opened(client)
     assert whose(QUERIES[0], serving.search(QUERIES[0])) == "old"
@@ -157,7 +158,7 @@ def test_a_handle_recovers_in_a_batch_in_groups_in_explain_and_with_a_pipeline_o
 ) -> None:
     from diptych.search import Retrieve
 
-    monkeypatch.setattr(handle, "REFRESH", 1000.0)
+    monkeypatch.setattr(collection_handle, "REFRESH", 1000.0)
     opened(client, config(OLD)).populate([{"id": d.id, "text": d.text, "part": "a"} for d in corpus(40)])
     query, ways = QUERIES[0], dict[str, Callable[[Collection], Any]]()
     ways["batch"] = lambda found: found.search_batch([query])[0]

@@ -10,7 +10,7 @@ import pytest
 from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection
-from diptych.phases import watched
+from diptych.runtime.phases import watched
 from diptych.stores import open_store
 from diptych.swap import ApplyOptions
 from diptych.types import Document

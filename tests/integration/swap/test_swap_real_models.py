@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from qdrant_client import models
 
-from diptych import Collection, Query, handle
+from diptych import Collection, Query
 from diptych.config import Config, parse_config
 from diptych.evaluate import Qrels, read_queries
+from diptych.handle import collection_handle
 from diptych.types import Floats, Hit
 from loads import Load
 
@@ -111,7 +112,7 @@ def _unit(rows: Any) -> Floats:
 
 @pytest.fixture(autouse=True)
 def _follow_at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(handle, "REFRESH", 0.05)
+    monkeypatch.setattr(collection_handle, "REFRESH", 0.05)
     return iter([None])
 
 

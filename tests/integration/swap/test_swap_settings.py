@@ -13,11 +13,11 @@ from qdrant_client.client_base import QdrantBase
 from diptych import Collection, hookimpl
 from diptych.errors import GateFailed
 from diptych.evaluate import Qrels
-from diptych.metadata import APPLY
+from diptych.metadata.models import APPLY
 from diptych.protocols import Fingerprint
 from diptych.specs import AdapterSpec
 from diptych.swap import ApplyOptions, Judged
-from diptych.swap.trial import StorageTrial
+from diptych.swap.gate.storage_trial import StorageTrial
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document, Floats, Query
 

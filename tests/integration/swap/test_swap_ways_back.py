@@ -11,10 +11,10 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection, hookimpl
 from diptych.errors import AdapterFactoryError, SwapError
-from diptych.metadata import Asking
+from diptych.metadata.models import Asking
 from diptych.specs import AdapterSpec
 from diptych.swap import ApplyOptions
-from diptych.swap.states import switched_queries, write
+from diptych.swap.transitions import switched_queries, write
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document
 

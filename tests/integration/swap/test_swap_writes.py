@@ -16,8 +16,8 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych import Collection, hookimpl
 from diptych.errors import DiptychError, PopulateError, SwapError
-from diptych.handle import CollectionHandle
-from diptych.payloads import point_id
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.metadata.payloads import point_id
 from diptych.populate import Progress
 from diptych.specs import AdapterSpec
 from diptych.swap import ApplyOptions

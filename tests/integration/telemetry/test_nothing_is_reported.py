@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from diptych import vendor_telemetry
+from diptych.runtime import vendor_telemetry
 from private_runs import PROGRAMS, ROOT
 from tiny_encoders import tiny_encoder
 

@@ -13,18 +13,18 @@ from pydantic import ValidationError
 from qdrant_client import models
 
 from diptych import Collection, Query, Registry
-from diptych.cli.ablation import run_queries
+from diptych.cli.search.pipeline_runs import run_queries
 from diptych.config import Config
 from diptych.copying import copy_collection
 from diptych.errors import CollectionError, SearchError, TenantError
 from diptych.evaluate import Qrels
-from diptych.handle import CollectionHandle
-from diptych.keeping import raw_metadata
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.metadata.store import raw_metadata
 from diptych.search import Pipeline, Retrieve
 from diptych.stores import open_store
 from diptych.stores.local import is_local
 from diptych.swap import ApplyOptions
-from diptych.swap.gate import Judged
+from diptych.swap.gate.gate import Judged
 
 from .conftest import SLOTS, Open, documents
 

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from diptych.factories import load_object
+from diptych.plugins.factory import load_object
 from every_recipe import REGISTRY, made, options_of
 from tiny_training import Told
 

@@ -13,7 +13,7 @@ from diptych import Registry
 from diptych.errors import ConfigError
 from diptych.training import load_recipe
 from diptych_training.data.dual_view import View
-from diptych_training.running.following import following
+from diptych_training.running.instruction_evaluation import following
 from tiny_training import WORDS, Told, lines, tiny_bert
 
 

@@ -19,7 +19,7 @@ from transformers import TrainerCallback
 from diptych_training.losses import CachedLoss, ContrastiveLoss, PSLLoss, SoftTopKLoss
 from diptych_training.models.unidec import HEADS, TABLE, table_of, with_classifier
 from diptych_training.pools import LabelPool, PoolCollator
-from diptych_training.refreshing import Clustered, Refresh
+from diptych_training.remining import Clustered, Refresh
 from tiny_models import WORDS, bert
 
 QUERIES = [f"{WORDS[n]} {WORDS[(n + 1) % 16]}" for n in range(16)]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from diptych_training.running.evaluating import HeldOut, Pooled
+from diptych_training.running.evaluation import HeldOut, Pooled
 from every_recipe import made, options_of, write_world
 from tiny_models import encoder
 from tiny_training import Told

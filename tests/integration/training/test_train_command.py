@@ -20,7 +20,7 @@ from diptych import Collection, Registry
 from diptych.errors import ConfigError
 from diptych.training import RecipeFile, TrainReport, load_recipe, read_documents
 from diptych_training.recipes.contrastive import Options
-from diptych_training.running.evaluating import HeldOut
+from diptych_training.running.evaluation import HeldOut
 from tiny_training import Told
 
 WORDS = [f"word{n}" for n in range(200)]

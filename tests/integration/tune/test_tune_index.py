@@ -204,7 +204,7 @@ def test_the_plot_is_a_png_and_a_wrong_place_is_told_before(collection: Collecti
 SCRIPT = """
 import rows
 from diptych.cli import app, main
-from diptych.cli.session import Session
+from diptych.cli.ui.session import Session
 main(["tune", "index", "--sample", "800", "--points", "9999999"], session=Session(rows.registry()))
 """
 

@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 
 from diptych import Collection, Registry
 from diptych.cli import app
-from diptych.cli.session import Session
+from diptych.cli.ui.session import Session
+from diptych.collection.verify import VerifyReport, mend, verify
 from diptych.config import Config, parse_config
 from diptych.errors import StoreDamaged
 from diptych.testing import fakes_plugin
-from diptych.verify import VerifyReport, mend, verify
 from named_server import emptied
 
 SLOTS = {

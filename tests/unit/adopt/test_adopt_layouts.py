@@ -10,8 +10,8 @@ import pytest
 
 from diptych.adopt.layouts import LAYOUTS, layouts_of, stated_layout, with_id
 from diptych.adopt.likeness import Likeness, likeness_of
-from diptych.metadata import Layout
-from diptych.payloads import NATIVE
+from diptych.metadata.models import Layout
+from diptych.metadata.payloads import NATIVE
 from diptych.types import SparseVector
 
 TEXT = "some words that are worth being encoded"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from diptych.cache import EmbeddingCache, Namespace
-from diptych.metadata import Generation
+from diptych.metadata.models import Generation
+from diptych.slots.cache import EmbeddingCache, Namespace
 
 LIMIT = 16_000_000
 SetClock = Callable[[float], None]

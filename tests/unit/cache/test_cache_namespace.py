@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diptych.cache import EmbeddingCache, Namespace
-from diptych.cache.packing import pack, unpack
-from diptych.canaries import TEXTS
-from diptych.canaries import pack as pack_canary
-from diptych.encoding import Vector, encode, is_finite
-from diptych.metadata import Canaries, Generation
+from diptych.metadata.models import Canaries, Generation
 from diptych.protocols import Fingerprint
+from diptych.slots.cache import EmbeddingCache, Namespace
+from diptych.slots.cache.pack import pack, unpack
+from diptych.slots.canaries import TEXTS
+from diptych.slots.canaries import pack as pack_canary
+from diptych.slots.encode import Vector, encode, is_finite
 from diptych.testing import FakeDenseEncoder, FakeMultiVectorEncoder, FakeSparseEncoder
 from diptych.types import Floats, SparseVector
 

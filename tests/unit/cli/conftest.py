@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from diptych import AdapterSpec, Registry, hookimpl
 from diptych.cli import app
-from diptych.cli.session import Session
+from diptych.cli.ui.session import Session
 from diptych.testing import fakes_plugin
 
 CONFIG = """\

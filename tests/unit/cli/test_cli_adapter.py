@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from diptych import AdapterSpec, Registry, hookimpl
 from diptych.cli import app
-from diptych.cli.adapter_files import KINDS
-from diptych.cli.session import Session
+from diptych.cli.setup.adapter_files import KINDS
+from diptych.cli.ui.session import Session
 
 Run = Callable[..., Any]
 

@@ -16,8 +16,8 @@ import pytest
 from qdrant_client import models
 
 from diptych import Registry
-from diptych.cli.apply import _hint
-from diptych.collection import Collection
+from diptych.cli.swap.apply import _hint
+from diptych.collection.collection import Collection
 from diptych.config import Config
 from diptych.swap import ApplyOptions
 
@@ -276,7 +276,7 @@ SLOW = """
 import sys
 from diptych import Registry
 from diptych.cli import main
-from diptych.cli.session import Session
+from diptych.cli.ui.session import Session
 from diptych.testing import fakes_plugin
 main(sys.argv[1:], session=Session(Registry(fakes_plugin, installed=False)))
 """

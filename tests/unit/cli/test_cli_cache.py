@@ -13,9 +13,9 @@ import typer
 from typer.testing import CliRunner
 
 from diptych import Registry
-from diptych.cli import cache, populate
-from diptych.cli.running import command
-from diptych.cli.session import Session
+from diptych.cli.collections import cache, populate
+from diptych.cli.ui.run_command import command
+from diptych.cli.ui.session import Session
 
 
 @dataclass(frozen=True)

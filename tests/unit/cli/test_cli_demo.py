@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 import diptych_adapters.hooks
 from diptych import Registry
 from diptych.cli import app
-from diptych.cli.demo import FILES
-from diptych.cli.session import Session
+from diptych.cli.setup.demo import FILES
+from diptych.cli.ui.session import Session
 
 ROOT = Path(__file__).parents[3]
 

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from diptych import Registry
-from diptych.cli.ablation import choose, exact
-from diptych.cli.evaluate import split_names
-from diptych.collection import Collection
+from diptych.cli.search.evaluate import split_names
+from diptych.cli.search.pipeline_runs import choose, exact
+from diptych.collection.collection import Collection
 from diptych.config import load_config
 from diptych.errors import SearchError
 from diptych.evaluate import Qrels, from_trec, read_queries
 from diptych.evaluate import evaluate as score
 from diptych.search import Diversify, Pipeline, Rerank, Rescore, Retrieve, Rrf
-from diptych.search.names import parts
+from diptych.search.pipeline_names import parts
 from diptych.types import Run as Ranked
 
 Run = Callable[..., Any]

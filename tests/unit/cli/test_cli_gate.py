@@ -8,11 +8,11 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from diptych.cli.gate import show_gate
-from diptych.cli.swapping import say
-from diptych.swap.gate import GateReport
-from diptych.swap.gate_judged import JudgedComparison, QueryLoss, Verdict
-from diptych.swap.overlap import KnownItem, Overlap, SideBySide
+from diptych.cli.swap.show_gate import show_gate
+from diptych.cli.swap.swap_text import say
+from diptych.swap.gate.gate import GateReport
+from diptych.swap.gate.judged import JudgedComparison, QueryLoss, Verdict
+from diptych.swap.gate.overlap import KnownItem, Overlap, SideBySide
 
 SAMPLE = SideBySide(
     "a query of several words that is longer than half of the terminal, and then some more of it",

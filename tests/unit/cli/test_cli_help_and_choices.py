@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 import diptych_adapters.hooks
 from diptych import Registry
 from diptych.cli import app
-from diptych.cli.doctor import _indented
-from diptych.cli.session import Session
-from diptych.cli.template import SlotChoice, parse_choice, render
+from diptych.cli.setup.doctor import _indented
+from diptych.cli.setup.template import SlotChoice, parse_choice, render
+from diptych.cli.ui.session import Session
 from diptych.errors import ConfigError
 
 Run = Callable[..., Any]

@@ -13,9 +13,9 @@ import pytest
 from diptych import Collection, Registry
 from diptych.config.models import SlotConfig
 from diptych.config.secrets import is_secret, redacted
-from diptych.keeping import metadata_payload
-from diptych.metadata import Asking
-from diptych.slots import Slot
+from diptych.metadata.models import Asking
+from diptych.metadata.store import metadata_payload
+from diptych.slots.slot import Slot
 from diptych.testing import fakes_plugin
 
 Run = Callable[..., Any]

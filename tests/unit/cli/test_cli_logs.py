@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from diptych.cli import logs
-from diptych.phases import phase, watched
+from diptych.cli.ui import logs
+from diptych.runtime.phases import phase, watched
 
 Run = Callable[..., Any]
 
@@ -81,8 +81,8 @@ def test_phases_within_phases_are_told_to_whoever_watches() -> None:
 
 PROGRAM = """
 import time
-from diptych.cli.output import stderr
-from diptych.cli.progress import Bars, waiting
+from diptych.cli.ui.output import stderr
+from diptych.cli.ui.progress import Bars, waiting
 from diptych.phases import phase
 import logging, sys, warnings
 from diptych.cli import logs

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from diptych import Registry
-from diptych.collection import Collection
+from diptych.collection.collection import Collection
 
 Run = Callable[..., Any]
 OLD, NEW = "fake-dense}", "fake-dense, seed: 1}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from diptych.cli.swapping import duration, encoder_text, moment, size
+from diptych.cli.swap.swap_text import duration, encoder_text, moment, size
 from diptych.stores.edge import EdgeClient
 
 Run = Callable[..., Any]

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 from diptych import __version__
 from diptych.cli import app
-from diptych.cli.output import error_document, printable, write_json
-from diptych.cli.running import command
+from diptych.cli.ui.output import error_document, printable, write_json
+from diptych.cli.ui.run_command import command
 from diptych.errors import ConfigError, DiptychError
 
 Run = Callable[..., Any]
@@ -85,7 +85,7 @@ def test_an_error_as_json_has_its_parts_and_its_single_problems() -> None:
 
 
 def test_a_note_on_an_error_is_shown(failing: typer.Typer, capsys: pytest.CaptureFixture[str]) -> None:
-    from diptych.cli.output import write_error
+    from diptych.cli.ui.output import write_error
 
     error = DiptychError("what")
     error.add_note("what was acknowledged is kept")
@@ -135,7 +135,7 @@ def test_the_module_runs_like_the_command() -> None:
 
 def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
     code = (
-        "import sys, typer; from diptych.cli.running import command\n"
+        "import sys, typer; from diptych.cli.ui.run_command import command\n"
         "def many(as_json: bool = False, debug: bool = False) -> None:\n"
         "    for n in range(200_000): sys.stdout.write(f'{n}\\n')\n"
         "app = typer.Typer(); app.callback()(lambda: None); command(app, 'many', many); app(['many'])\n"
@@ -153,7 +153,7 @@ def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_ctrl_c_ends_a_command_with_130_and_no_traceback() -> None:
     code = (
-        "import time, typer; from diptych.cli.running import command\n"
+        "import time, typer; from diptych.cli.ui.run_command import command\n"
         "def sleep(as_json: bool = False, debug: bool = False) -> None:\n"
         "    print('ready', flush=True); time.sleep(60)\n"
         "app = typer.Typer(); app.callback()(lambda: None); command(app, 'sleep', sleep); app(['sleep'])\n"

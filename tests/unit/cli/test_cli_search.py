@@ -12,10 +12,10 @@ import pytest
 from qdrant_client import models
 from rich.console import Console
 
-from diptych.cli.filters import parse_filter
-from diptych.cli.hits import snippet
-from diptych.cli.search import search_params, texts_of
-from diptych.collection import Collection
+from diptych.cli.search.filters import parse_filter
+from diptych.cli.search.search import search_params, texts_of
+from diptych.cli.search.show_hits import snippet
+from diptych.collection.collection import Collection
 from diptych.registry import Registry
 from diptych.types import Document
 
@@ -297,7 +297,9 @@ def test_what_a_search_waits_for_is_said_on_a_terminal_only(
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
     stream = io.StringIO()
-    monkeypatch.setattr("diptych.cli.progress.stderr", lambda: Console(file=stream, force_terminal=terminal, width=80))
+    monkeypatch.setattr(
+        "diptych.cli.ui.progress.stderr", lambda: Console(file=stream, force_terminal=terminal, width=80)
+    )
     for command in ("search", "explain"):
         stream.seek(0)
         stream.truncate()

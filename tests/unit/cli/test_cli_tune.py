@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from diptych.cli.tune import show
+from diptych.cli.search.tune import show
 from diptych.config import parse_config
 from diptych.config.models import SearchParams, VectorStorage
 from diptych.tune import IndexReport, Row, Setup

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from diptych.keeping import behind_key
+from diptych.metadata.store import behind_key
 from diptych.stores.edge import EdgeClient
 from small_server import Routes, served
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from diptych import Registry
 from diptych.cli import app
-from diptych.cli.session import Session
+from diptych.cli.ui.session import Session
 from diptych.testing import fakes_plugin
 from mutations import NUMBERS, TEXTS, mutated
 

@@ -10,9 +10,9 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from diptych import AdapterSpec
 from diptych.config import load_config, parse_config
-from diptych.config.wording import expectation, found, place
 from diptych.errors import AdapterOptionsError, ConfigError
-from diptych.factories import validate_options
+from diptych.plugins.factory import validate_options
+from diptych.runtime.value_errors import expectation, found, place
 
 
 class Options(BaseModel, extra="forbid"):

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from diptych import Registry
 from diptych.cli import app
-from diptych.cli.session import Session
+from diptych.cli.ui.session import Session
 from diptych.config.models import Config
 from diptych.copying import copy_collection
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
 from diptych.stores.edge import EdgeClient
 from diptych.testing import fakes_plugin

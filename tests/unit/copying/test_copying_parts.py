@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 
-from diptych.copying.comparing import Rule, difference, rules_of, same
+from diptych.copying.compare import Rule, difference, rules_of, same
 from diptych.copying.pace import Pace
-from diptych.copying.places import place_of
 from diptych.copying.points import REQUEST, Digest, pieces
 from diptych.copying.record import CopyRecord, carried, hash_of, record_of
+from diptych.copying.store_names import place_of
 from diptych.errors import CopyError
 from diptych.stores.edge import EdgeClient
 from diptych.stores.local import is_local

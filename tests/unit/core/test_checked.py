@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from diptych import checked
+from diptych.runtime import passed_checks
 
 
 @pytest.fixture(autouse=True)
 def _memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv(checked.VARIABLE)
+    monkeypatch.delenv(passed_checks.VARIABLE)
 
 
 def settled(folder: Path) -> list[Path]:
@@ -22,91 +22,91 @@ def settled(folder: Path) -> list[Path]:
     files = [folder / "a", folder / "b"]
     for file in files:
         file.write_bytes(b"12345")
-    time.sleep(checked.SETTLED / 1e9 + 0.05)
+    time.sleep(passed_checks.SETTLED / 1e9 + 0.05)
     return files
 
 
 def test_a_result_is_recalled_in_the_same_state_alone() -> None:
-    checked.remember("some", "subject", [1, "a"], {"value": 0.5})
-    assert checked.recalled("some", "subject", [1, "a"]) == {"value": 0.5}
-    assert checked.recalled("some", "subject", [2, "a"]) is None
-    assert checked.recalled("some", "another", [1, "a"]) is None
-    assert checked.recalled("other", "subject", [1, "a"]) is None
+    passed_checks.remember("some", "subject", [1, "a"], {"value": 0.5})
+    assert passed_checks.recalled("some", "subject", [1, "a"]) == {"value": 0.5}
+    assert passed_checks.recalled("some", "subject", [2, "a"]) is None
+    assert passed_checks.recalled("some", "another", [1, "a"]) is None
+    assert passed_checks.recalled("other", "subject", [1, "a"]) is None
 
 
 def test_a_later_result_takes_the_place_of_the_earlier_one() -> None:
-    checked.remember("some", "subject", 1, "old")
-    checked.remember("some", "subject", 2, "new")
-    assert checked.recalled("some", "subject", 1) is None
-    assert checked.recalled("some", "subject", 2) == "new"
+    passed_checks.remember("some", "subject", 1, "old")
+    passed_checks.remember("some", "subject", 2, "new")
+    assert passed_checks.recalled("some", "subject", 1) is None
+    assert passed_checks.recalled("some", "subject", 2) == "new"
 
 
 def test_nothing_is_remembered_with_the_cache_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    checked.remember("some", "subject", 1, "kept")
-    monkeypatch.setenv(checked.VARIABLE, "off")
-    assert checked.recalled("some", "subject", 1) is None
-    checked.remember("some", "another", 1, "not kept")
+    passed_checks.remember("some", "subject", 1, "kept")
+    monkeypatch.setenv(passed_checks.VARIABLE, "off")
+    assert passed_checks.recalled("some", "subject", 1) is None
+    passed_checks.remember("some", "another", 1, "not kept")
     assert len([*tmp_path.rglob("*.json")]) == 1
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"state": 1}', b"\xff\xfe", b'{"state": "x", "value": 1}'])
 def test_a_damaged_memory_is_no_memory(damage: bytes, tmp_path: Path) -> None:
-    checked.remember("some", "subject", 1, "kept")
+    passed_checks.remember("some", "subject", 1, "kept")
     (file,) = tmp_path.rglob("*.json")
     file.write_bytes(damage)
-    assert checked.recalled("some", "subject", 1) is None
-    checked.remember("some", "subject", 1, "again")
-    assert checked.recalled("some", "subject", 1) == "again"
+    assert passed_checks.recalled("some", "subject", 1) is None
+    passed_checks.remember("some", "subject", 1, "again")
+    assert passed_checks.recalled("some", "subject", 1) == "again"
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    checked.remember("some", "subject", 1, "kept")
-    assert checked.recalled("some", "subject", 1) is None
+    passed_checks.remember("some", "subject", 1, "kept")
+    assert passed_checks.recalled("some", "subject", 1) is None
 
 
 def test_what_is_kept_is_the_users_alone(tmp_path: Path) -> None:
-    checked.remember("some", "subject", 1, "kept")
+    passed_checks.remember("some", "subject", 1, "kept")
     (file,) = tmp_path.rglob("*.json")
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_only_so_many_subjects_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(checked, "MOST", 5)
+    monkeypatch.setattr(passed_checks, "MOST", 5)
     for number in range(9):
-        checked.remember("some", str(number), 1, number)
+        passed_checks.remember("some", str(number), 1, number)
     assert len([*tmp_path.rglob("*.json")]) == 5
-    assert checked.recalled("some", "8", 1) == 8
+    assert passed_checks.recalled("some", "8", 1) == 8
 
 
 def test_files_that_stay_as_they_are_have_the_same_stamps(tmp_path: Path) -> None:
     files = settled(tmp_path)
-    assert checked.stamps(files) == checked.stamps(reversed(files)) is not None
+    assert passed_checks.stamps(files) == passed_checks.stamps(reversed(files)) is not None
 
 
 def test_a_file_that_changed_only_now_has_no_stamp(tmp_path: Path) -> None:
     old, new = settled(tmp_path)
     new.write_bytes(b"54321")
-    assert checked.stamps([old]) is not None
-    assert checked.stamps([old, new]) is None
+    assert passed_checks.stamps([old]) is not None
+    assert passed_checks.stamps([old, new]) is None
 
 
 def test_as_many_bytes_with_the_old_time_are_another_file(tmp_path: Path) -> None:
     (file, _) = settled(tmp_path)
-    before, status = checked.stamps([file]), file.stat()
+    before, status = passed_checks.stamps([file]), file.stat()
     file.write_bytes(b"54321")
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-    time.sleep(checked.SETTLED / 1e9 + 0.05)
+    time.sleep(passed_checks.SETTLED / 1e9 + 0.05)
     assert (file.stat().st_size, file.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
-    assert checked.stamps([file]) not in (before, None)
+    assert passed_checks.stamps([file]) not in (before, None)
 
 
 def test_a_file_moved_into_the_place_of_another_is_another(tmp_path: Path) -> None:
     file, other = settled(tmp_path)
-    before, status = checked.stamps([file]), file.stat()
+    before, status = passed_checks.stamps([file]), file.stat()
     os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
     other.replace(file)
-    time.sleep(checked.SETTLED / 1e9 + 0.05)
-    assert checked.stamps([file]) not in (before, None)
+    time.sleep(passed_checks.SETTLED / 1e9 + 0.05)
+    assert passed_checks.stamps([file]) not in (before, None)

@@ -12,8 +12,8 @@ import pytest
 from diptych import Collection, Registry, SparseVector
 from diptych.config import parse_config
 from diptych.encoders import Encoders
-from diptych.encoding import Vector
 from diptych.errors import AdapterOptionsError, CollectionError, ContractError, UnknownAdapter
+from diptych.slots.encode import Vector
 from diptych.testing import fakes_plugin
 from diptych.types import Floats
 

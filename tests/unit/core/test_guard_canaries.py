@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diptych import guard
-from diptych.canaries import EDITIONS, LONG, TEXTS, Likeness, likenesses, pack, texts_of
 from diptych.errors import CollectionError, FingerprintMismatch
-from diptych.metadata import Canaries, Generation
+from diptych.metadata.models import Canaries, Generation
 from diptych.protocols import Fingerprint
+from diptych.slots import guard
+from diptych.slots.canaries import EDITIONS, LONG, TEXTS, Likeness, likenesses, pack, texts_of
 from diptych.testing.fakes import FakeDenseEncoder, FakeMultiVectorEncoder, FakeSparseEncoder
 from diptych.types import SparseVector
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from diptych import checked, guard
 from diptych.errors import FingerprintMismatch
-from diptych.metadata import Generation
+from diptych.metadata.models import Generation
+from diptych.runtime import passed_checks
+from diptych.slots import guard
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Floats
 
@@ -30,7 +31,7 @@ class Counting(FakeDenseEncoder):
 @pytest.fixture(autouse=True)
 def _memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv(checked.VARIABLE)
+    monkeypatch.delenv(passed_checks.VARIABLE)
 
 
 def generation(encoder: Any, **more: Any) -> Generation:

@@ -12,13 +12,13 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
 from diptych.config import parse_config
-from diptych.encoding import encode
 from diptych.errors import CollectionError, CollectionNotFound, ContractError, FingerprintMismatch
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
 from diptych.hookspecs import hookimpl
-from diptych.keeping import read_metadata
-from diptych.metadata import KEY
+from diptych.metadata.models import KEY
+from diptych.metadata.store import read_metadata
 from diptych.registry import Registry
+from diptych.slots.encode import encode
 from diptych.specs import AdapterSpec
 from diptych.stores.edge import EdgeClient
 from diptych.testing import FakeDenseEncoder

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from diptych.config.models import SlotConfig
-from diptych.encoding import Vector
 from diptych.hookspecs import hookimpl
 from diptych.registry import Registry
-from diptych.remembering import Remembered
-from diptych.slots import Slot
+from diptych.slots.encode import Vector
+from diptych.slots.query_cache import Remembered
+from diptych.slots.slot import Slot
 from diptych.specs import AdapterSpec
 from diptych.testing import FakeDenseEncoder
 from diptych.types import SparseVector

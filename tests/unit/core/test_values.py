@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from diptych.errors import ContractError, DocumentError
-from diptych.payloads import OWN, from_payload, point_id, to_payload
-from diptych.payloads.ids import hashed_point
+from diptych.metadata.payloads import OWN, from_payload, point_id, to_payload
+from diptych.metadata.point_ids import hashed_point
 from diptych.registry import Registry
 from diptych.types import Document, Hit, Query, Run, SparseVector
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from diptych import vendor_telemetry
+from diptych.runtime import vendor_telemetry
 
 ROOTS = ("diptych", "diptych_adapters", "diptych_training")
 

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import pytest
 
-from diptych.drift_maps import unit
 from diptych.errors import SwapError
+from diptych.slots.drift_maps import unit
 from diptych.swap.drift import KINDS, Fitted, MapKind, best_map, fit
 from diptych.swap.drift.linear import likeness, procrustes, ridge
 from diptych.swap.drift.pairs import checked_pairs, split

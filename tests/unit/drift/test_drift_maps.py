@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diptych.drift_maps import Residual, unit
 from diptych.errors import SwapError
+from diptych.slots.drift_maps import Residual, unit
 from diptych.swap.drift import Map, load
 
 

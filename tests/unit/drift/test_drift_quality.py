@@ -6,11 +6,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import pytest
 
-from diptych.drift_maps import Map
 from diptych.errors import SwapError
 from diptych.protocols import Similarity
+from diptych.slots.drift_maps import Map
 from diptych.swap.drift import fit
-from diptych.swap.drift.neighbours import nearest, shared
+from diptych.swap.drift.nearest_neighbours import nearest, shared
 from diptych.swap.drift.pairs import checked_pairs
 from diptych.swap.drift.quality import measure
 from diptych.types import Floats

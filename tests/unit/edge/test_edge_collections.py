@@ -11,7 +11,7 @@ from qdrant_client import QdrantClient
 from qdrant_client import models as m
 
 from diptych.errors import CollectionError, CollectionNotFound, StoreUnsupported
-from diptych.keeping import raw_metadata, read_metadata
+from diptych.metadata.store import raw_metadata, read_metadata
 from diptych.stores.edge import EdgeClient
 
 EARLY = m.OptimizersConfigDiff(indexing_threshold=50)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from diptych.errors import PopulateError
-from diptych.populate.aside import Aside
+from diptych.populate.rejects import Aside
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from diptych.errors import PopulateError
 from diptych.populate import Rejected, open_source
-from diptych.populate.cell_types import as_told, told
+from diptych.populate.sources.cell_types import as_told, told
 
 
 def read(tmp_path: Path, *cells: str, **options: Any) -> list[Any]:

@@ -4,9 +4,9 @@ import pytest
 
 from diptych import Registry
 from diptych.config.models import SlotConfig
-from diptych.metadata import Generation
+from diptych.metadata.models import Generation
 from diptych.populate.statistics import batched, drift, drift_warnings
-from diptych.slots import Slot
+from diptych.slots.slot import Slot
 from diptych.testing import fakes_plugin
 
 THEN = {"documents": 100.0, "tokens": 1000.0}

@@ -8,7 +8,7 @@ from diptych.config.models import SlotConfig
 from diptych.hookspecs import hookimpl
 from diptych.populate.encode import SlotEncoder
 from diptych.registry import Registry
-from diptych.slots import Slot
+from diptych.slots.slot import Slot
 from diptych.specs import AdapterSpec
 from diptych.testing import FakeDenseEncoder
 from diptych.types import Floats

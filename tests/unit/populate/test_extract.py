@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from diptych.errors import PopulateError
-from diptych.populate import Rejected, extract, open_source
+from diptych.populate import Rejected, open_source
+from diptych.populate.sources import extract
 
 pypdf = pytest.importorskip("pypdf")
 docx = pytest.importorskip("docx")

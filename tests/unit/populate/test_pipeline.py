@@ -9,10 +9,10 @@ import pytest
 
 from diptych.config.models import SlotConfig
 from diptych.populate.encode import SlotEncoder
-from diptych.populate.intake import Item
 from diptych.populate.pipeline import Encoded, Pipeline
+from diptych.populate.validate import Item
 from diptych.registry import Registry
-from diptych.slots import Slot
+from diptych.slots.slot import Slot
 from diptych.types import Document
 
 

@@ -11,13 +11,13 @@ from qdrant_client import QdrantClient
 from diptych import AdapterSpec, Collection, Registry, hookimpl
 from diptych.config import Config
 from diptych.config.models import CacheConfig, SlotConfig
-from diptych.handle import CollectionHandle
-from diptych.metadata import Reading
-from diptych.populate.intake import Item
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.metadata.models import Reading
 from diptych.populate.ray_worker import Encoding, Job
+from diptych.populate.validate import Item
 from diptych.protocols import Sampling
-from diptych.sampling import CollectionTexts, first_for
-from diptych.slots import Slot
+from diptych.slots.calibration_texts import CollectionTexts, first_for
+from diptych.slots.slot import Slot
 from diptych.testing.fakes import FakeDenseEncoder
 from diptych.types import Document
 

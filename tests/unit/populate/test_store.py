@@ -20,9 +20,9 @@ from diptych.errors import (
     StoreUnavailable,
     StoreUnsupported,
 )
-from diptych.populate.intake import Item
 from diptych.populate.points import REQUEST_BYTES, requests
 from diptych.populate.store import Store, may_pass, refuses_content
+from diptych.populate.validate import Item
 from diptych.types import Document
 
 

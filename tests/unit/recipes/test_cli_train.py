@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from diptych import Collection, Registry
 from diptych.cli import app
-from diptych.cli.into import doubt
-from diptych.cli.session import Session
+from diptych.cli.train.install_model import doubt
+from diptych.cli.ui.session import Session
 from diptych.errors import FingerprintMismatch
 from diptych.training import TrainReport
 from toy_recipe import registry, spec

@@ -8,8 +8,8 @@ import pytest
 
 from diptych import Registry, hookimpl
 from diptych.errors import PluginWarning
+from diptych.handle.notify import watched
 from diptych.reports import FailureReport, SearchReport
-from diptych.telling import watched
 
 REPORT = SearchReport("c", "Retrieve('dense', 100)", 1, {}, texts=("a secret",), tenant="acme")
 

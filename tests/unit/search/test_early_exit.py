@@ -12,7 +12,7 @@ from diptych.errors import SearchError
 from diptych.protocols import Pair
 from diptych.search import EarlyExit, Rerank, Retrieve
 from diptych.search.pipeline import Pipeline
-from diptych.search.reranking import score_pairs, score_until_settled
+from diptych.search.rerank import score_pairs, score_until_settled
 from diptych.types import Floats
 
 

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from diptych.errors import AdapterCrashed, Overloaded, StoreUnavailable
-from diptych.search.gathering import MOST, Gathering
+from diptych.search.microbatch import MOST, Gathering
 
 
 class PanicException(BaseException):

@@ -11,8 +11,8 @@ import pytest
 from diptych.config.models import SearchConfig
 from diptych.errors import ContractError, SearchError
 from diptych.protocols import Pair
-from diptych.search import EarlyExit, Pipeline, Rerank, reranking
-from diptych.search.reranking import score, score_pairs, weighed
+from diptych.search import EarlyExit, Pipeline, Rerank, rerank
+from diptych.search.rerank import score, score_pairs, weighed
 from diptych.testing import FakeReranker
 
 
@@ -49,7 +49,7 @@ def test_a_reranker_that_looks_at_the_other_candidates_is_called_per_query() -> 
 
 
 def test_calls_are_bounded_and_the_order_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reranking, "PAIRS_PER_CALL", 4)
+    monkeypatch.setattr(rerank, "PAIRS_PER_CALL", 4)
     reranker = Returning(lengths)
     groups = [[("q", "x" * n) for n in range(start, start + 5)] for start in (1, 11)]
     scores = score_pairs(reranker, groups, where="x")

@@ -12,7 +12,7 @@ from diptych.config.models import SearchConfig, SlotConfig
 from diptych.errors import SearchError
 from diptych.registry import Registry
 from diptych.search import Dbsf, Diversify, Linear, Pipeline, Rerank, Rescore, Retrieve, Rrf
-from diptych.slots import Slot
+from diptych.slots.slot import Slot
 from diptych.testing import FakeReranker
 
 PAIR = Retrieve("dense", 100) + Retrieve("lexical", 50)

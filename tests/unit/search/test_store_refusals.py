@@ -13,7 +13,7 @@ from diptych import Collection, Document
 from diptych.errors import SearchError, StoreError
 from diptych.populate.store import may_pass
 from diptych.registry import Registry
-from diptych.search.storing import is_refusal
+from diptych.search.store_errors import is_refusal
 from diptych.testing import fakes_plugin
 
 MINE = [400, 404, 405, 409, 413, 415, 422]

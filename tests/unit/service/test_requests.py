@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
+from diptych.service.error_answers import Refused
 from diptych.service.limits import Limits
-from diptych.service.refusals import Refused
 from diptych.service.requests import SearchRequest, read
 
 

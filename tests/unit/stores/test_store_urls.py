@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from qdrant_client import QdrantClient
 
-from diptych.collection import Collection
+from diptych.collection.collection import Collection
 from diptych.errors import CollectionNotFound, ConfigError, StoreError, StoreUnavailable, StoreURLError
 from diptych.hookspecs import hookimpl
 from diptych.registry import Registry

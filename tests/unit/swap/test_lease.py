@@ -14,7 +14,7 @@ import pytest
 from qdrant_client.client_base import QdrantBase
 
 from diptych.errors import ApplyRunning
-from diptych.metadata import APPLY
+from diptych.metadata.models import APPLY
 from diptych.swap import lease as leases
 from diptych.swap.lease import STALE, Checkpoint, Lease, LeaseRecord, read_lease
 

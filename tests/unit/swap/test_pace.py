@@ -9,8 +9,8 @@ from collections.abc import Iterable
 import pytest
 from qdrant_client import QdrantClient, models
 
-from diptych.metadata import Generation, State
-from diptych.phases import phase, watched
+from diptych.metadata.models import Generation, State
+from diptych.runtime.phases import phase, watched
 from diptych.swap.pace import AT_ONCE, DECIDE, FAILED, FIRST, LEAST, MOST, SLOWER, Gentle, Pace, pace_of
 
 QUIET = 0.002

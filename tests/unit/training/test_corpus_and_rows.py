@@ -17,8 +17,8 @@ from diptych.types import Floats
 from diptych_training.corpus import TrainingData, held_out
 from diptych_training.data.scoring import score_lists
 from diptych_training.options import DataOptions
-from diptych_training.recipes.negatives import documents_of
-from diptych_training.recipes.reranking import list_rows
+from diptych_training.recipes.common.negatives import documents_of
+from diptych_training.recipes.common.reranking import list_rows
 from diptych_training.rows import left_out, margin_rows, scored_rows, training_rows, without_negatives
 
 

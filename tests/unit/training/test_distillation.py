@@ -21,7 +21,7 @@ from diptych_training.losses.distillation import AR2RetrieverLoss, FocalBCELoss,
 from diptych_training.losses.dual_head import labels_of
 from diptych_training.losses.margin_mse import DualMarginMSELoss, in_batch_margins
 from diptych_training.relevance import Relevance
-from diptych_training.teaching import scored
+from diptych_training.teacher_scores import scored
 from given_embeddings import Given, columns, drawn
 
 SEEDS = st.integers(0, 10_000)

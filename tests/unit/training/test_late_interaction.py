@@ -23,8 +23,8 @@ from diptych_training.losses import (
     SoftTopKLoss,
     harder,
 )
-from diptych_training.losses.base import similarities
-from diptych_training.teaching import own_scores
+from diptych_training.losses.common.base import similarities
+from diptych_training.teacher_scores import own_scores
 from given_embeddings import Given, drawn
 
 SEEDS = st.integers(0, 10_000)

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from diptych import Registry
 from diptych.errors import ConfigError
-from diptych.factories import load_object
+from diptych.plugins.factory import load_object
 from diptych.training import load_recipe
 from diptych_training.options import NegativesOptions
 from diptych_training.recipes.ar2 import Options as AdversarialOptions

@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import normalize
 
 from diptych_training.pools import LabelPool
-from diptych_training.refreshing import Clustered, Refresh, balanced_clusters, hard_negatives
+from diptych_training.remining import Clustered, Refresh, balanced_clusters, hard_negatives
 from given_embeddings import drawn
 
 POSITIVES = {number: [number % 7, (3 * number) % 7] for number in range(30)}

@@ -8,8 +8,8 @@ import torch
 from diptych.errors import ContractError
 from diptych.testing.fakes import FakeReranker
 from diptych_training.losses import AR2RetrieverLoss, CPRDLoss, DualMarginMSELoss, KLDistillation, TaughtLoss
-from diptych_training.losses.base import RetrievalLoss
-from diptych_training.teaching import LiveTeacher, scored
+from diptych_training.losses.common.base import RetrievalLoss
+from diptych_training.teacher_scores import LiveTeacher, scored
 from given_embeddings import Given, columns, drawn
 
 QUERIES = ["red fish", "old boat", "tall tree"]

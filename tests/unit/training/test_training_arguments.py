@@ -11,7 +11,7 @@ import pytest
 from diptych_training.corpus import TrainingData
 from diptych_training.options import TrainingOptions
 from diptych_training.running.arguments import arguments
-from diptych_training.running.evaluating import searching
+from diptych_training.running.evaluation import searching
 from diptych_training.running.families import family
 from tiny_encoders import tiny_encoder
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from diptych.errors import CollectionError, DiptychError, SearchError, StoreError
-from diptych.panics import contained
+from diptych.runtime.panics import contained
 
 PANICKED = "Qdrant Edge panicked"
 MEND = "open the collection again; if it recurs: diptych doctor --repair"

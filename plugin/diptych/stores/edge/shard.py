@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import qdrant_edge as edge
 
 from diptych.errors import DiptychError, StoreDamaged, StoreError
-from diptych.panics import contained
+from diptych.runtime.panics import contained
 from diptych.stores.edge.faults import PANICKED, reason, told
 from diptych.stores.edge.gate import Gate
 from diptych.stores.edge.health.inspection import REPAIR

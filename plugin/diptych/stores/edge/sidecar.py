@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from qdrant_client import models
 
-from diptych.config.wording import expectation, found, place
 from diptych.errors import StoreError
+from diptych.runtime.value_errors import expectation, found, place
 
 FORMAT = 1
 RECORD = "collection.json"

@@ -6,9 +6,9 @@ whether that is good enough to be offered, and why. `load` reads a map back from
 
 from __future__ import annotations
 
-from diptych.drift_maps import Map, MapKind, load
-from diptych.swap.drift.fitting import KINDS, Fitted, best_map, fit
-from diptych.swap.drift.offering import Offer, offer
+from diptych.slots.drift_maps import Map, MapKind, load
+from diptych.swap.drift.fit import KINDS, Fitted, best_map, fit
+from diptych.swap.drift.offer import Offer, offer
 from diptych.swap.drift.quality import Quality
 
 __all__ = [

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from diptych.drift_maps import Map, MapKind
+from diptych.slots.drift_maps import Map, MapKind
 from diptych.swap.drift.pairs import Pairs
 from diptych.types import Floats
 

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.drift_maps import checked_rows, unit
 from diptych.errors import SwapError
 from diptych.protocols import Similarity
+from diptych.slots.drift_maps import checked_rows, unit
 from diptych.types import Floats
 
 Rows: TypeAlias = NDArray[np.intp]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.drift_maps import Map, Residual
+from diptych.slots.drift_maps import Map, Residual
 from diptych.swap.drift.linear import likeness, procrustes
 from diptych.swap.drift.pairs import Pairs
 from diptych.types import Floats

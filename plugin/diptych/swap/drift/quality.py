@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from diptych.drift_maps import Map, checked_rows, unit
 from diptych.errors import SwapError
-from diptych.swap.drift.neighbours import nearest, shared
+from diptych.slots.drift_maps import Map, checked_rows, unit
+from diptych.swap.drift.nearest_neighbours import nearest, shared
 from diptych.swap.drift.pairs import Pairs, Rows
 from diptych.types import Floats
 

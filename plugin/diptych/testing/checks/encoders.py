@@ -8,7 +8,7 @@ from typing import Any, get_args
 import numpy as np
 
 from diptych.protocols import CONTRACTS, Fingerprint, Similarity
-from diptych.testing.checks.comparing import SIDES, call, gap, numbers, vectors
+from diptych.testing.checks.compare import SIDES, call, gap, numbers, vectors
 from diptych.testing.checks.conditions import ODD_TEXTS, Conditions
 from diptych.testing.failures import ConformanceFailure, conformance_check
 from diptych.types import SparseVector

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from diptych.testing.checks.comparing import SIDES, gap, numbers, score, vectors
+from diptych.testing.checks.compare import SIDES, gap, numbers, score, vectors
 from diptych.testing.checks.conditions import Conditions, Side, Triple
 from diptych.testing.failures import ConformanceFailure, conformance_check
 

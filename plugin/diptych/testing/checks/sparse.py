@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from diptych.protocols import Calibrated
-from diptych.testing.checks.comparing import SIDES, vectors
+from diptych.testing.checks.compare import SIDES, vectors
 from diptych.testing.checks.conditions import Conditions, Side
 from diptych.testing.failures import ConformanceFailure, conformance_check
 from diptych.types import SparseVector

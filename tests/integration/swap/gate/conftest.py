@@ -15,22 +15,22 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych.config.models import Config, SearchConfig, SlotConfig
 from diptych.errors import RemoteError
-from diptych.handle import CollectionHandle
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.snapshot import View
 from diptych.hookspecs import hookimpl
-from diptych.metadata import Generation, Reading, State, vector_name
-from diptych.payloads import point_id
+from diptych.metadata.models import Generation, Reading, State, vector_name
+from diptych.metadata.payloads import point_id
 from diptych.populate import populate
 from diptych.populate.points import PointMaker
 from diptych.protocols import Calibrated, Fingerprint
 from diptych.registry import Registry
-from diptych.slots import Slot
+from diptych.slots.slot import Slot
 from diptych.specs import AdapterSpec
 from diptych.stores import vector_names
 from diptych.stores.edge import EdgeClient
 from diptych.swap import vectors
 from diptych.testing import FakeDenseEncoder, fakes_plugin
 from diptych.types import Document, Floats
-from diptych.view import View
 
 Slots: TypeAlias = Mapping[str, Mapping[str, Any]]
 

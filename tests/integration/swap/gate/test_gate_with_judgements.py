@@ -16,11 +16,11 @@ from scipy import stats
 from diptych.config.models import EvaluateConfig, GateConfig
 from diptych.errors import EvaluationError, MissingExtra
 from diptych.evaluate import Qrels, evaluate
+from diptych.handle.snapshot import View
 from diptych.search import search
-from diptych.swap.gate import GateReport, Judged, run_gate
-from diptych.swap.gate_judged import JudgedComparison
+from diptych.swap.gate.gate import GateReport, Judged, run_gate
+from diptych.swap.gate.judged import JudgedComparison
 from diptych.types import Query, Run
-from diptych.view import View
 
 DENSE = {"adapter": "fake-dense"}
 OTHER = {"adapter": "fake-dense", "seed": 5}

@@ -11,11 +11,11 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych.config.models import GateConfig
 from diptych.evaluate import read_beir
+from diptych.handle.snapshot import View
 from diptych.populate import open_source
 from diptych.stores.edge import EdgeClient
-from diptych.swap.gate import GateReport, Judged, run_gate
+from diptych.swap.gate.gate import GateReport, Judged, run_gate
 from diptych.types import Document
-from diptych.view import View
 
 pytestmark = pytest.mark.slow
 

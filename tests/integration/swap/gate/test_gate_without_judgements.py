@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from diptych.config.models import GateConfig
-from diptych.swap.gate import Coverage, GateReport, coverage, run_gate
+from diptych.handle.snapshot import View
+from diptych.swap.gate.gate import Coverage, GateReport, coverage, run_gate
 from diptych.testing import FakeDenseEncoder
 from diptych.types import Floats
-from diptych.view import View
 
 DENSE = {"adapter": "fake-dense"}
 OTHER = {"adapter": "fake-dense", "seed": 5}

@@ -12,12 +12,12 @@ from diptych.protocols import Calibrated, SparseEncoder
 from diptych.registry import Registry
 from diptych.specs import AdapterSpec
 from diptych.types import SparseVector
-from diptych_adapters import lexicon
 from diptych_adapters.bm25 import Bm25
-from diptych_adapters.lexicon import Lexicon, term_id
-from diptych_adapters.lexicon_analysis import Analyzer
-from diptych_adapters.lexicon_options import Bm25Options
-from diptych_adapters.specs_lexical import SPECS
+from diptych_adapters.lexicon import terms as lexicon
+from diptych_adapters.lexicon.analysis import Analyzer
+from diptych_adapters.lexicon.options import Bm25Options
+from diptych_adapters.lexicon.terms import Lexicon, term_id
+from diptych_adapters.specs.lexical import SPECS
 
 CORPUS = [
     "Convert audio files between formats, fast conversion of audio.",

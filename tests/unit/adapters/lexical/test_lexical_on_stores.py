@@ -13,8 +13,8 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych.stores.edge import EdgeClient
 from diptych_adapters.bm25 import Bm25
-from diptych_adapters.lexicon_analysis import Analyzer
-from diptych_adapters.lexicon_options import Bm25Options
+from diptych_adapters.lexicon.analysis import Analyzer
+from diptych_adapters.lexicon.options import Bm25Options
 from diptych_adapters.text_index import QdrantTextIndex
 
 TEXTS = [

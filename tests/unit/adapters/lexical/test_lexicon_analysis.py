@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diptych_adapters.lexicon_analysis import Analyzer
-from diptych_adapters.lexicon_options import LexiconOptions
+from diptych_adapters.lexicon.analysis import Analyzer
+from diptych_adapters.lexicon.options import LexiconOptions
 
 
 def analyzer(**options: object) -> Analyzer:

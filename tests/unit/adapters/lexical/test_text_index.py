@@ -15,9 +15,9 @@ from diptych.protocols import TextIndex
 from diptych.registry import Registry
 from diptych.specs import AdapterSpec
 from diptych.stores.edge.convert.indexes import index_schema
-from diptych_adapters.specs_lexical import SPECS
+from diptych_adapters.lexicon.text_index_options import IndexLanguage
+from diptych_adapters.specs.lexical import SPECS
 from diptych_adapters.text_index import QdrantTextIndex
-from diptych_adapters.text_index_options import IndexLanguage
 
 TEXTS = ["audio files of the network", "text file editing", "audio audio audio", "a café in the network"]
 

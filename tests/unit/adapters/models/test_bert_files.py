@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diptych_adapters.bert_files import read_bert
 from diptych_adapters.engines import processor
 from diptych_adapters.model_options import SentenceTransformersOptions
 from diptych_adapters.models import ModelError, ModelFolder, resolve
+from diptych_adapters.pipelines.bert_files import read_bert
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 
 TEXTS = [

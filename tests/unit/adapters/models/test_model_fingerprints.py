@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
 
-from diptych_adapters.fingerprints import file_sha256, tokenizer_digest
+from diptych_adapters.pipelines.fingerprints import file_sha256, tokenizer_digest
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from diptych.errors import AdapterOptionsError
-from diptych.factories import options_model
+from diptych.plugins.factory import options_model
 from diptych.protocols import CONTRACTS
 from diptych.registry import Registry
 from diptych.specs import AdapterSpec
 from diptych_adapters.models import ModelError
-from diptych_adapters.specs_models import SPECS
+from diptych_adapters.specs.models import SPECS
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def registry() -> Registry:
 def test_listing_adapters_and_their_options_imports_no_model_library() -> None:
     # qdrant-client itself imports fastembed, and with it tokenizers and onnxruntime, where it is installed.
     code = (
-        "import sys; from diptych.registry import Registry; from diptych.factories import options_model\n"
+        "import sys; from diptych.registry import Registry; from diptych.plugins.factory import options_model\n"
         "from diptych_adapters import hooks\n"
         "[options_model(spec) for spec in Registry(hooks, installed=False).specs()]\n"
         "heavy = {'torch', 'transformers', 'sentence_transformers', 'model2vec'}\n"

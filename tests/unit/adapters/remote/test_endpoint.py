@@ -16,7 +16,7 @@ import pytest
 from diptych.errors import ConfigError, RemoteError
 from diptych_adapters.remote.endpoint import Endpoint
 from diptych_adapters.remote.options import RemoteOptions
-from diptych_adapters.remote.retrying import is_worth_retrying, retry_after
+from diptych_adapters.remote.retry import is_worth_retrying, retry_after
 from diptych_adapters.remote.secrets import Key
 
 if TYPE_CHECKING:

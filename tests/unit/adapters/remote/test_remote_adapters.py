@@ -17,7 +17,7 @@ from diptych.types import SparseVector
 from diptych_adapters.remote.dense import OpenAIEncoder, TeiEncoder
 from diptych_adapters.remote.rerank import ApiReranker, TeiReranker
 from diptych_adapters.remote.sparse import TeiSparseEncoder
-from diptych_adapters.specs_remote import SPECS
+from diptych_adapters.specs.remote import SPECS
 
 if TYPE_CHECKING:
     from tests.unit.adapters.remote.conftest import Reply, Service
@@ -338,7 +338,7 @@ def test_a_path_with_a_query_is_refused_and_not_shown() -> None:
 
 def test_the_specs_import_nothing_that_talks_to_servers() -> None:
     code = (
-        "import sys, diptych_adapters.specs_remote, diptych_adapters.remote.options;"
+        "import sys, diptych_adapters.specs.remote, diptych_adapters.remote.options;"
         "print(sorted({'httpx', 'requests', 'torch', 'tenacity', 'qdrant_client'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import qdrant_edge as edge
 
-from diptych.panics import is_panic
+from diptych.runtime.panics import is_panic
 from diptych.stores.edge.convert.config import PLACEHOLDER, edge_config, has_vectors
 from diptych.stores.edge.convert.indexes import index_infos, index_schema
 from diptych.stores.edge.sidecar import Record

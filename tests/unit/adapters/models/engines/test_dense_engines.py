@@ -20,8 +20,9 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 
 from diptych.errors import MissingExtra
 from diptych.types import Floats
-from diptych_adapters.engines import choosing, onnx_graph, openvino_graph
-from diptych_adapters.engines.parts import Whole
+from diptych_adapters.engines import backend as choosing
+from diptych_adapters.engines import onnx_graph, openvino_graph
+from diptych_adapters.engines.graph_modules import Whole
 from diptych_adapters.models import ModelError, resolve
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 

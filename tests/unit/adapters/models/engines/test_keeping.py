@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from diptych_adapters.engines import keeping
+from diptych_adapters.engines import model_cache
 
 
 @pytest.fixture(autouse=True)
@@ -16,30 +16,30 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kept(*facts: object) -> Path:
-    folder = keeping.kept_at("some", *facts)
+    folder = model_cache.kept_at("some", *facts)
 
     def write(path: Path) -> tuple[str, ...]:
         (path / "weights").write_text("w")
         (path / "model").write_text("m")
         return "weights", "model"
 
-    keeping.keep(folder, write)
+    model_cache.keep(folder, write)
     return folder
 
 
 def test_what_is_kept_is_found_and_leaves_nothing_beside() -> None:
     folder = kept("a", 1)
-    assert keeping.found_at(folder, "model") == folder / "model"
+    assert model_cache.found_at(folder, "model") == folder / "model"
     assert sorted(path.name for path in folder.iterdir()) == ["model", "weights"]
-    assert keeping.found_at(keeping.kept_at("some", "a", 2), "model") is None
+    assert model_cache.found_at(model_cache.kept_at("some", "a", 2), "model") is None
 
 
 def test_those_that_were_used_longest_ago_go_when_they_take_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping, "MOST", 9)  # bytes; a folder has two
+    monkeypatch.setattr(model_cache, "MOST", 9)  # bytes; a folder has two
     folders = [kept(number) for number in range(4)]
     for age, folder in enumerate(folders):
         os.utime(folder, (age, age))
-    assert keeping.found_at(folders[0], "model")
+    assert model_cache.found_at(folders[0], "model")
     kept("one more")
     assert [folder.exists() for folder in folders] == [True, False, True, True]
 
@@ -52,6 +52,6 @@ def test_what_cannot_be_written_is_a_warning(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_word_is_remembered_under_its_key() -> None:
-    assert keeping.recalled("auto", "model") is None
-    keeping.remember("auto", "model", "openvino")
-    assert keeping.recalled("auto", "model") == "openvino"
+    assert model_cache.recalled("auto", "model") is None
+    model_cache.remember("auto", "model", "openvino")
+    assert model_cache.recalled("auto", "model") == "openvino"

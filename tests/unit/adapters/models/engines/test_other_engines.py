@@ -13,9 +13,9 @@ pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
 
 from diptych.types import Floats, SparseVector
 from diptych_adapters.cross_encoder import CrossEncoderReranker
-from diptych_adapters.engines import choosing
+from diptych_adapters.engines import backend as choosing
+from diptych_adapters.engines.graph_modules import Whole
 from diptych_adapters.engines.lexicon_head import LexiconGraph
-from diptych_adapters.engines.parts import Whole
 from diptych_adapters.models import ModelError
 from diptych_adapters.multi_vector import LateInteractionEncoder
 from diptych_adapters.splade import SpladeEncoder

@@ -16,11 +16,11 @@ import pytest
 pytest.importorskip("sentence_transformers", reason="needs diptych[torch]")
 pytest.importorskip("openvino", reason="needs diptych[openvino]")
 
-from diptych import checked
+from diptych.runtime import passed_checks
 from diptych_adapters.cross_encoder import CrossEncoderReranker
 from diptych_adapters.model_options import SentenceTransformersOptions
 from diptych_adapters.models import resolve
-from diptych_adapters.prepared import state_of
+from diptych_adapters.pipelines.prepared import state_of
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
 from diptych_adapters.splade import SpladeEncoder
 from diptych_adapters.token_vectors import TokenVectorEncoder
@@ -33,7 +33,7 @@ BACKENDS = ["openvino", "onnx", "torch"]
 @pytest.fixture(autouse=True)
 def _memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv(checked.VARIABLE)
+    monkeypatch.delenv(passed_checks.VARIABLE)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def settled(tiny: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path
 
 
 def settle() -> None:
-    time.sleep(checked.SETTLED / 1e9 + 0.05)
+    time.sleep(passed_checks.SETTLED / 1e9 + 0.05)
 
 
 def by_library_and_without(kind: Any, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[Any, Any]:
@@ -58,7 +58,7 @@ def by_library_and_without(kind: Any, monkeypatch: pytest.MonkeyPatch, **options
     for _ in range(2 if options["backend"] == "torch" else 1):  # torch's operators are listed at the second time
         kind.of(**options)  # the model that is converted now may differ from the same one read back by a last digit
     with monkeypatch.context() as patched:
-        patched.setenv(checked.VARIABLE, "off")
+        patched.setenv(passed_checks.VARIABLE, "off")
         by_library = kind.of(**options)
     without = kind.of(**options)
     assert loaded(by_library)
@@ -281,7 +281,7 @@ def quietly(file: Path, content: bytes) -> None:
 def test_every_change_of_a_models_folder_is_noticed(
     tiny: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checked, "SETTLED", 0)
+    monkeypatch.setattr(passed_checks, "SETTLED", 0)
     folder = tmp_path / "model"
     options = SentenceTransformersOptions(model=str(folder), backend="openvino")
     names = [name for name, _ in changes(tiny("prompted"))]

@@ -21,10 +21,10 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
 from diptych.types import Floats
-from diptych_adapters.engines import choosing, openvino_graph, processor, quantizing, quantizing_scores
-from diptych_adapters.engines.parts import Whole
-from diptych_adapters.engines.quantizing import Activations
-from diptych_adapters.engines.quantizing_scores import Side
+from diptych_adapters.engines import backend, int8, int8_attention, openvino_graph, processor
+from diptych_adapters.engines.graph_modules import Whole
+from diptych_adapters.engines.int8 import Activations
+from diptych_adapters.engines.int8_attention import Side
 from diptych_adapters.engines.runner import Runner
 from diptych_adapters.engines.tokens import Tokens
 from diptych_adapters.models import resolve
@@ -99,7 +99,7 @@ def test_a_quantized_model_is_kept_and_read_the_next_time(texts: list[str], monk
     def measured_again(*_: object, **__: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("diptych_adapters.engines.quantizing.quantized", measured_again)
+    monkeypatch.setattr("diptych_adapters.engines.int8.quantized", measured_again)
     second.look_at(texts[:8])
     np.testing.assert_allclose(second.encode_document(texts[:8]), first.encode_document(texts[:8]), atol=1e-5)
 
@@ -110,14 +110,14 @@ def test_scores_are_quantized_where_the_processor_has_nothing_faster_for_them(
     beside: str, scores: bool, texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = list[bool]()
-    quantized = quantizing.quantized
+    quantized = int8.quantized
 
     def noted(*given: Any, scores: bool) -> Any:
         asked.append(scores)
         return quantized(*given, scores=scores)
 
     monkeypatch.setattr(processor, "beside_int8", lambda: beside)
-    monkeypatch.setattr(quantizing, "quantized", noted)
+    monkeypatch.setattr(int8, "quantized", noted)
     minilm(backend="openvino", precision="int8").look_at(texts[:4])
     assert asked == [scores]
 
@@ -129,11 +129,11 @@ def test_scores_are_quantized_where_the_processor_has_nothing_faster_for_them(
 def test_layers_are_really_quantized_and_those_that_would_lose_much_are_left(
     plain: Any, tokens: Tokens, texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantizing, "APART", (0,))
+    monkeypatch.setattr(int8, "APART", (0,))
 
     def count(loss: float) -> int:
-        monkeypatch.setattr(quantizing, "LOSS", loss)
-        return kinds(quantizing.quantized(plain, tokens.rows(texts[:16]), tokens.pad))["FakeQuantize"]
+        monkeypatch.setattr(int8, "LOSS", loss)
+        return kinds(int8.quantized(plain, tokens.rows(texts[:16]), tokens.pad))["FakeQuantize"]
 
     assert count(1.0) == 24 + 36  # what the layers read, six times four, and their weights, six times six
     assert 0 == count(0.0) < count(3e-4) < count(1.0)
@@ -143,11 +143,11 @@ def test_layers_are_really_quantized_and_those_that_would_lose_much_are_left(
 def test_a_few_channels_that_keep_their_precision_bring_more_layers_of_minilm_into_int8(
     plain: Any, tokens: Tokens, texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantizing, "LOSS", 5e-4)
+    monkeypatch.setattr(int8, "LOSS", 5e-4)
     rows = tokens.rows(texts)
-    more = quantizing.quantized(plain, rows, tokens.pad)
-    monkeypatch.setattr(quantizing, "APART", (0,))
-    fewer = quantizing.quantized(plain, rows, tokens.pad)
+    more = int8.quantized(plain, rows, tokens.pad)
+    monkeypatch.setattr(int8, "APART", (0,))
+    fewer = int8.quantized(plain, rows, tokens.pad)
     assert kinds(fewer)["FakeQuantize"] < kinds(more)["FakeQuantize"]
     exact = vectors(plain, tokens, texts)
     mean = [cosines(vectors(model, tokens, texts), exact).mean() for model in (more, fewer)]
@@ -160,20 +160,20 @@ def test_the_channel_whose_values_are_far_larger_than_all_others_is_left_out_and
     matrix = random.standard_normal((16, 32)).astype(np.float32)
     measured = Activations(values.min(0), values.max(0), [values])
     measured.high[7] = 300.0  # of some other token: all others would be told apart in steps that suit it
-    plan = quantizing._plan(measured, [matrix])
+    plan = int8._plan(measured, [matrix])
     assert plan is not None
     assert plan.apart.tolist() == [7]
     nothing = np.array([], np.intp)
-    everything = quantizing._without(nothing, measured, [matrix])
-    losses = [quantizing._loss(values, [matrix], one) for one in (plan, everything)]
-    assert 0 < losses[0] <= quantizing.LOSS < losses[1]
+    everything = int8._without(nothing, measured, [matrix])
+    losses = [int8._loss(values, [matrix], one) for one in (plan, everything)]
+    assert 0 < losses[0] <= int8.LOSS < losses[1]
 
 
 def test_a_layer_that_few_channels_do_not_help_is_not_quantized(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     values, matrix = (random.standard_normal(shape).astype(np.float32) for shape in ((500, 32), (16, 32)))
-    monkeypatch.setattr(quantizing, "LOSS", 1e-9)
-    assert quantizing._plan(Activations(values.min(0), values.max(0), [values]), [matrix]) is None
+    monkeypatch.setattr(int8, "LOSS", 1e-9)
+    assert int8._plan(Activations(values.min(0), values.max(0), [values]), [matrix]) is None
 
 
 def test_openvino_computes_what_the_plan_of_a_layer_foretells() -> None:
@@ -186,14 +186,14 @@ def test_openvino_computes_what_the_plan_of_a_layer_foretells() -> None:
     given = ops.parameter([-1, 32], np.float32)
     layer = ops.matmul(given, ops.constant(matrix), False, True)
     found = openvino_graph.openvino().Model([ops.relu(layer)], [given])
-    plan = quantizing._without(np.array([3, 7]), Activations(values.min(0), values.max(0), [values]), [matrix])
-    quantizing._quantize([layer], [matrix], plan)
+    plan = int8._without(np.array([3, 7]), Activations(values.min(0), values.max(0), [values]), [matrix])
+    int8._quantize([layer], [matrix], plan)
     found.validate_nodes_and_infer_types()
     assert kinds(found)["Gather"] == 1
     compiled = openvino_graph.openvino().Core().compile_model(found, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     exact = np.maximum(values @ matrix.T, 0)
     error = ((compiled([values])[0] - exact) ** 2).sum() / ((values @ matrix.T) ** 2).sum()
-    foretold = quantizing._loss(values, [matrix], plan)
+    foretold = int8._loss(values, [matrix], plan)
     assert foretold / 4 < error < foretold * 1.1  # the half of the numbers that relu cut had their errors, too
 
 
@@ -208,7 +208,7 @@ def test_a_layer_of_rows_as_wide_as_a_row_is_long_is_no_layer_of_tokens() -> Non
     for given, name in zip(model.inputs, ("input_ids", "attention_mask"), strict=True):
         given.get_tensor().set_names({name})
     rows = [np.arange(32)[None] + n for n in range(4)]
-    whole = quantizing.quantized(model, rows, 0)
+    whole = int8.quantized(model, rows, 0)
     assert kinds(whole)["FakeQuantize"] == 4
 
 
@@ -221,14 +221,14 @@ def test_scores_of_attention_in_int8_change_next_to_nothing(
 ) -> None:
     rows = tokens.rows(texts)
     copy = plain.clone()
-    quantizing_scores.quantize_scores(copy, rows, tokens.pad)
+    int8_attention.quantize_scores(copy, rows, tokens.pad)
     assert kinds(plain)[ATTENTION] == 6
     assert (kinds(copy)[ATTENTION], kinds(copy)["FakeQuantize"]) == (0, 12)  # queries and keys, six times
     likeness = cosines(vectors(copy, tokens, texts), vectors(plain, tokens, texts))
     assert 0.999 < likeness.min() < 1 - 1e-6
-    monkeypatch.setattr(quantizing_scores, "ERROR", 0.0)
+    monkeypatch.setattr(int8_attention, "ERROR", 0.0)
     left = plain.clone()
-    quantizing_scores.quantize_scores(left, rows, tokens.pad)
+    int8_attention.quantize_scores(left, rows, tokens.pad)
     assert (kinds(left)[ATTENTION], kinds(left)["FakeQuantize"]) == (6, 0)
 
 
@@ -244,7 +244,7 @@ def test_the_error_of_scores_is_that_of_rounding_queries_and_keys() -> None:
         near = (np.round(numbers / unit) * unit for numbers, unit in zip(pair, units, strict=True))
         rounded.append(np.einsum("hqd,hkd->hqk", *near))
     expected = 0.5 * np.sqrt(np.mean((np.array(exact) - np.array(rounded)) ** 2))
-    assert quantizing_scores._error(queries, keys, 0.5) == pytest.approx(expected, rel=1e-4)
+    assert int8_attention._error(queries, keys, 0.5) == pytest.approx(expected, rel=1e-4)
 
 
 def test_padding_says_nothing_of_queries_and_keys() -> None:
@@ -261,7 +261,7 @@ def test_what_is_not_by_texts_heads_and_tokens_stays_as_it_is(shape: tuple[int, 
     queries, keys, seen = Side(), Side(), np.ones((2, 3), bool)
     queries.note(np.ones((2, 4, 3, 8), np.float32), seen)
     keys.note(np.ones(shape, np.float32), seen)
-    assert not quantizing_scores._alike(queries, keys)
+    assert not int8_attention._alike(queries, keys)
 
 
 def attention(*more: Any, causal: bool = False) -> Any:
@@ -280,9 +280,7 @@ def test_attention_is_quantized_with_a_mask_a_known_scale_and_no_order() -> None
     unknown = ops.reduce_sum(ops.constant(np.ones(2, np.float32)), ops.constant(np.int64(0)), False)
 
     def found(*more: Any, causal: bool = False) -> list[float]:
-        return [
-            quantizing_scores._scale(node) for node in quantizing_scores._attentions(attention(*more, causal=causal))
-        ]
+        return [int8_attention._scale(node) for node in int8_attention._attentions(attention(*more, causal=causal))]
 
     assert found(mask) == pytest.approx([8**-0.5])
     assert found(mask, scale) == [0.5]
@@ -297,7 +295,7 @@ def test_queries_that_others_read_are_quantized_for_attention_alone() -> None:
     moved = ops.transpose(heads, ops.constant(np.array([0, 2, 1, 3])))
     node = ops.scaled_dot_product_attention(moved, moved, moved, mask)
     both = openvino_graph.openvino().Model([ops.relu(node), ops.relu(moved)], [given])
-    quantizing_scores._quantize(node, 4.0, 4.0, 8**-0.5)
+    int8_attention._quantize(node, 4.0, 4.0, 8**-0.5)
     both.validate_nodes_and_infer_types()
     values = np.random.default_rng(0).standard_normal((2, 5, 32)).astype(np.float32)
     answers = openvino_graph.openvino().Core().compile_model(both, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([values])
@@ -335,7 +333,7 @@ def test_an_exported_model_whose_padding_sees_no_token_makes_numbers_too(
     assert np.isnan(vectors(plain, tokens, texts)).any()
     file = tmp_path / "openvino_model.xml"
     openvino_graph.openvino().save_model(plain, file, compress_to_fp16=False)
-    found = Runner(tokens, choosing._of_file("openvino", file)).encode(texts)
+    found = Runner(tokens, backend._of_file("openvino", file)).encode(texts)
     np.testing.assert_allclose(cosines(found, np.asarray(tiny.encode(texts, show_progress_bar=False))), 1, atol=1e-5)
 
 
@@ -368,8 +366,8 @@ def test_texts_of_all_lengths_beside_each_other_have_the_librarys_vectors(
     tokens = Tokens(tiny.tokenizer, 256)
     exact = np.asarray(tiny.encode(texts, show_progress_bar=False))
     np.testing.assert_allclose(cosines(vectors(plain, tokens, texts), exact), 1, atol=1e-5)
-    whole = quantizing.quantized(plain, tokens.rows(texts), tokens.pad, scores=True)
-    layers = quantizing.quantized(plain, tokens.rows(texts), tokens.pad)
+    whole = int8.quantized(plain, tokens.rows(texts), tokens.pad, scores=True)
+    layers = int8.quantized(plain, tokens.rows(texts), tokens.pad)
     added = kinds(whole)["FakeQuantize"] - kinds(layers)["FakeQuantize"]
     assert (added, kinds(whole)[ATTENTION]) == (2 * kinds(plain)[ATTENTION], 0)
     assert kinds(layers)["FakeQuantize"] >= 2 * 4

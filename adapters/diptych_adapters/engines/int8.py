@@ -1,0 +1,193 @@
+"""int8 for OpenVINO: the linear layers of a converted model, quantized with ranges measured on texts.
+
+Weights have a scale for each output, activations one for each layer, after smoothing: a channel with large values is
+divided by a factor that its weights are multiplied by (Xiao et al., "SmoothQuant", https://arxiv.org/abs/2211.10438).
+Where the output would still be off by more than `LOSS`, the few channels with the largest values keep their precision
+beside the others (Dettmers et al., "LLM.int8()", https://arxiv.org/abs/2208.07339), and if that is not enough, the
+layer does. Done here because nncf, OpenVINO's own tool, reports its use over the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.types import Floats
+from diptych_adapters.engines.int8_attention import quantize_scores
+from diptych_adapters.engines.layer_outputs import Place, place_of, probed
+from diptych_adapters.engines.tokens import Row
+
+SMOOTHING = 0.8  # the paper's alpha: 1 moves all of a channel's size into the weights
+LOSS = 1e-3  # share of an output's energy that its error may have
+APART = (0, 1, 2, 4, 8)  # channels that may keep their precision, the fewest that do
+KEPT = 8  # tokens of a text on which a layer's loss is measured
+TINY = 1e-5
+
+
+@dataclass(slots=True)
+class Activations:
+    """What goes into a layer: the least and largest of each channel, and some rows."""
+
+    low: Floats
+    high: Floats
+    some: list[Floats] = field(default_factory=list)
+
+    def without(self, channels: NDArray[np.intp]) -> Activations:
+        """The same, but for the range of these channels, which is empty."""
+        low, high = self.low.copy(), self.high.copy()
+        low[channels] = high[channels] = 0
+        return Activations(low, high, self.some)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How layers that read the same activations are quantized.
+
+    Args:
+        scale: the divisor of each channel.
+        low: the least number that is told apart, after the division.
+        high: the largest.
+        apart: channels that are left out of int8, and keep their precision beside it.
+    """
+
+    scale: Floats
+    low: float
+    high: float
+    apart: NDArray[np.intp]
+
+
+def quantized(model: Any, rows: Sequence[Row], pad: int, *, scores: bool = False) -> Any:
+    """A copy of an OpenVINO model whose linear layers compute in int8.
+
+    Args:
+        model: of `openvino_graph.converted`.
+        rows: token ids of the texts whose ranges are taken, 100 or so of those that it will encode.
+        pad: the id that fills rows up.
+        scores: quantize products of queries and keys, too.
+    """
+    copy = model.clone()
+    groups = _by_input(copy)
+    measured = _measured(model, list(groups), rows, pad)
+    if scores:
+        quantize_scores(copy, rows, pad)
+    for key, layers in groups.items():
+        matrices = [_matrix(node) for node in layers]
+        if plan := _plan(measured[key], matrices):
+            _quantize(layers, matrices, plan)
+    copy.validate_nodes_and_infer_types()
+    return copy
+
+
+def _linear(model: Any) -> Iterator[Any]:
+    """The multiplications with constant matrices."""
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "MatMul" and not node.get_attributes()["transpose_a"]:
+            right = node.input_value(1).get_node()
+            if right.get_type_name() == "Constant" and len(right.get_output_shape(0)) == 2:
+                yield node
+
+
+def _by_input(model: Any) -> dict[Place, list[Any]]:
+    """The linear layers by the output that they read, such as query, key and value."""
+    groups: dict[Place, list[Any]] = {}
+    for node in _linear(model):
+        groups.setdefault(place_of(node.input_value(0)), []).append(node)
+    return groups
+
+
+def _measured(model: Any, places: Sequence[Place], rows: Sequence[Row], pad: int) -> dict[Place, Activations]:
+    found: dict[Place, Activations] = {}
+    random = np.random.default_rng(0)
+    for answers, seen in probed(model, places, rows, pad):
+        for place, values in zip(places, answers, strict=True):
+            of_tokens = values.ndim == 3 and values.shape[:2] == seen.shape  # else of rows, or of places rows share
+            own = values[seen] if of_tokens else values.reshape(-1, values.shape[-1])
+            _note(found, place, own, random.integers(0, len(own), min(KEPT * len(seen), len(own))))
+    return found
+
+
+def _note(found: dict[Place, Activations], place: Place, values: Floats, kept: NDArray[np.int64]) -> None:
+    seen = found.setdefault(place, Activations(values.min(0), values.max(0)))
+    seen.low, seen.high = np.minimum(seen.low, values.min(0)), np.maximum(seen.high, values.max(0))
+    seen.some.append(values[kept])
+
+
+def _plan(measured: Activations, matrices: Sequence[Floats]) -> Plan | None:
+    """The one that leaves the fewest channels out, and costs little; None where all cost too much."""
+    scale = _smoothing(measured, matrices)
+    order = np.argsort(-np.maximum(np.abs(measured.low), np.abs(measured.high)) / scale)
+    values = np.concatenate(measured.some)
+    for count in APART:
+        apart = np.sort(order[:count])
+        plan = _without(apart, measured, matrices)
+        if _loss(values, matrices, plan) <= LOSS:
+            return plan
+    return None
+
+
+def _without(apart: NDArray[np.intp], measured: Activations, matrices: Sequence[Floats]) -> Plan:
+    left = measured.without(apart)
+    scale = _smoothing(left, [_cleared(matrix, apart) for matrix in matrices])
+    low, high = min(0.0, float((left.low / scale).min())), max(TINY, float((left.high / scale).max()))
+    return Plan(scale, low, high, apart)
+
+
+def _cleared(matrix: Floats, channels: NDArray[np.intp]) -> Floats:
+    """A copy of weights that reads nothing of these channels."""
+    copy = matrix.copy()
+    copy[:, channels] = 0
+    return copy
+
+
+def _quantize(layers: Sequence[Any], matrices: Sequence[Floats], plan: Plan) -> None:
+    """Put quantization before and into layers that read the same activations."""
+    from openvino import opset13 as ops
+
+    source = layers[0].input_value(0)
+    factor = (1 / plan.scale).reshape([1] * (len(source.get_partial_shape()) - 1) + [-1]).astype(np.float32)
+    bounds = [ops.constant(np.float32(bound)) for bound in (plan.low, plan.high)]
+    taken = ops.fake_quantize(ops.multiply(source, ops.constant(factor)), *bounds, *bounds, 256)
+    for node, matrix in zip(layers, matrices, strict=True):
+        weights = (_cleared(matrix, plan.apart) * plan.scale).astype(np.float32)
+        largest = np.maximum(np.abs(weights).max(1, keepdims=True), TINY)
+        ends = [ops.constant(end) for end in (-largest, largest)]
+        product = ops.matmul(taken, ops.fake_quantize(ops.constant(weights), *ends, *ends, 255), False, True)
+        readers = node.output(0).get_target_inputs()
+        if len(plan.apart):
+            few = ops.gather(source, ops.constant(plan.apart.astype(np.int64)), ops.constant(np.int64(-1)))
+            product = ops.add(product, ops.matmul(few, ops.constant(matrix[:, plan.apart]), False, True))
+        for reader in readers:
+            reader.replace_source_output(product.output(0))
+
+
+def _matrix(node: Any) -> Floats:
+    """The weights of a layer, float32 `[outputs, inputs]`."""
+    matrix = np.asarray(node.input_value(1).get_node().get_data(), np.float32)
+    return matrix if node.get_attributes()["transpose_b"] else matrix.T
+
+
+def _smoothing(measured: Activations, matrices: Sequence[Floats]) -> Floats:
+    """The divisor of each channel, 1 in the geometric mean."""
+    values = np.maximum(np.maximum(np.abs(measured.low), np.abs(measured.high)), TINY)
+    weights = np.maximum(np.max([np.abs(matrix).max(0) for matrix in matrices], axis=0), TINY)
+    scale = values**SMOOTHING / weights ** (1 - SMOOTHING)
+    return np.asarray(scale / np.exp(np.log(scale).mean()), np.float32)
+
+
+def _loss(values: Floats, matrices: Sequence[Floats], plan: Plan) -> float:
+    """The error's share of the energy of the outputs, the worst of the layers."""
+    step = (plan.high - plan.low) / 255
+    offset = np.round(plan.low / step)
+    taken = np.clip(np.round(values / plan.scale / step), offset, offset + 255) * step
+    losses = []
+    for matrix in matrices:
+        left = _cleared(matrix, plan.apart)
+        weights = left * plan.scale
+        unit = np.maximum(np.abs(weights).max(1, keepdims=True), TINY) / 127
+        error = taken @ (np.round(weights / unit) * unit).T - values @ left.T
+        losses.append(float((error**2).sum() / max(TINY, float(((values @ matrix.T) ** 2).sum()))))
+    return max(losses)

@@ -1,0 +1,144 @@
+"""int8 for the scores of attention: products of queries and keys, quantized with ranges measured on texts.
+
+Queries and keys have one scale each, from the largest number seen, and are quantized where the linear layers give them,
+so that one byte a number is written and moved. The weights that softmax makes of the scores, and the values, stay as
+they are: see decision 0016, and tests/benchmarks/compare_int8.py for what each costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.types import Floats
+from diptych_adapters.engines.layer_outputs import place_of, probed
+from diptych_adapters.engines.tokens import Row
+
+ERROR = 0.1  # of a score, root of the mean square: its weight is off by as many parts of itself
+KEPT = 64  # tokens of a text on whose scores the error is measured
+TEXTS = 32  # whose tokens are kept for it
+MOVES = ("Reshape", "Transpose")
+LEVELS = 255  # symmetric
+
+
+@dataclass(slots=True)
+class Side:
+    """The queries of a layer, or its keys: their largest number, and some of them, each `[heads, tokens, width]`.
+
+    `odd` is set where they are no `[n, heads, tokens, width]`.
+    """
+
+    largest: float = 0.0
+    some: list[Floats] = field(default_factory=list)
+    odd: bool = False
+
+    def note(self, values: Floats, seen: NDArray[np.bool_]) -> None:
+        """Takes those of some texts into account; `seen` says which tokens are no padding, `[n, tokens]`."""
+        if values.ndim != 4 or (len(values), values.shape[2]) != seen.shape:
+            self.odd = True
+            return
+        for text, tokens in zip(values, seen, strict=True):
+            self.largest = max(self.largest, float(np.abs(text[:, tokens]).max()))
+            if len(self.some) < TEXTS:
+                self.some.append(text[:, tokens][:, :KEPT].copy())
+
+    def taken(self, values: Floats) -> Floats:
+        """What int8 keeps of some."""
+        unit = self.largest / (LEVELS // 2)
+        return np.asarray(np.round(values / unit) * unit, np.float32)
+
+
+def quantize_scores(model: Any, rows: Sequence[Row], pad: int) -> None:
+    """Put int8 into those products of queries and keys of a model where it costs little.
+
+    Args:
+        model: of `openvino_graph.converted`; it is changed.
+        rows: token ids of texts.
+        pad: the id that fills rows up.
+    """
+    nodes = list(_attentions(model))
+    if not nodes:
+        return
+    for node, (queries, keys) in zip(nodes, _measured(model, nodes, rows, pad), strict=True):
+        scale = _scale(node)
+        if _alike(queries, keys) and _error(queries, keys, scale) <= ERROR:
+            _quantize(node, queries.largest, keys.largest, scale)
+    model.validate_nodes_and_infer_types()
+
+
+def _attentions(model: Any) -> Iterator[Any]:
+    """The attentions with a mask and a known scale, in which tokens see those after them."""
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "ScaledDotProductAttention" or node.get_attributes()["causal"]:
+            continue
+        if node.get_input_size() in (4, 5) and _scale(node):
+            yield node
+
+
+def _scale(node: Any) -> float:
+    """What an attention multiplies its scores by; 0 if only a run tells."""
+    if node.get_input_size() < 5:
+        width = node.input_value(0).get_partial_shape()[-1]
+        return float(width.get_length() ** -0.5) if width.is_static else 0.0
+    given = node.input_value(4).get_node()
+    while given.get_type_name() == "Convert":
+        given = given.input_value(0).get_node()
+    return float(given.get_data()) if given.get_type_name() == "Constant" else 0.0
+
+
+def _measured(model: Any, nodes: Sequence[Any], rows: Sequence[Row], pad: int) -> list[tuple[Side, Side]]:
+    sides = [Side() for _ in range(2 * len(nodes))]
+    places = [place_of(node.input_value(port)) for node in nodes for port in (0, 1)]
+    for answers, seen in probed(model, places, rows, pad):
+        for side, values in zip(sides, answers, strict=True):
+            side.note(values, seen)
+    return list(zip(sides[::2], sides[1::2], strict=True))
+
+
+def _alike(queries: Side, keys: Side) -> bool:
+    """Whether each query has its key, and neither are all 0."""
+    if queries.odd or keys.odd or not queries.largest or not keys.largest:
+        return False
+    return all(left.shape == right.shape for left, right in zip(queries.some, keys.some, strict=True))
+
+
+def _error(queries: Side, keys: Side, scale: float) -> float:
+    """How far the scores are off, root of the mean square."""
+    squares = []
+    for left, right in zip(queries.some, keys.some, strict=True):
+        off = queries.taken(left) @ keys.taken(right).swapaxes(1, 2) - left @ right.swapaxes(1, 2)
+        squares.append(float((off**2).mean()))
+    return scale * float(np.sqrt(np.mean(squares)))
+
+
+def _quantize(node: Any, queries: float, keys: float, scale: float) -> None:
+    """Write an attention as the products that it is, the first of them in int8; queries bring the scale with them."""
+    from openvino import opset13 as ops
+
+    _before_moves(node, 0, queries, queries * scale)
+    _before_moves(node, 1, keys, keys)
+    query, key, value, mask = (node.input_value(port) for port in range(4))
+    weights = ops.softmax(ops.add(ops.matmul(query, key, False, True), mask), -1)
+    answer = ops.matmul(weights, value, False, False)
+    for reader in node.output(0).get_target_inputs():
+        reader.replace_source_output(answer.output(0))
+
+
+def _before_moves(node: Any, port: int, largest: float, gives: float) -> None:
+    """Quantization of an input before it is split into heads, numbers up to `largest`, which become up to `gives`."""
+    from openvino import opset13 as ops
+
+    while _moved_for_one(node.input_value(port)):
+        node, port = node.input_value(port).get_node(), 0
+    ends = [ops.constant(np.float32(end)) for end in (-largest, largest, -gives, gives)]
+    node.input(port).replace_source_output(ops.fake_quantize(node.input_value(port), *ends, LEVELS).output(0))
+
+
+def _moved_for_one(output: Any) -> bool:
+    """Whether these are moved numbers that nobody else reads, but for their shape."""
+    readers = [reader.get_node().get_type_name() for reader in output.get_target_inputs()]
+    return output.get_node().get_type_name() in MOVES and len(readers) - readers.count("ShapeOf") == 1

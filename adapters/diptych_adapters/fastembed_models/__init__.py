@@ -1,0 +1,1 @@
+"""Adapters for FastEmbed's dense, sparse, late-interaction and reranking models."""

@@ -1,0 +1,199 @@
+"""Opens FastEmbed models: those that FastEmbed lists, from the hub or a folder, and custom ones out of a folder."""
+
+from __future__ import annotations
+
+import difflib
+import threading
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from fastembed.common.model_description import ModelSource
+from loguru import logger
+
+from diptych.protocols import Fingerprint
+from diptych_adapters.model_options import FastEmbedOptions
+from diptych_adapters.models import ModelError, resolve
+from diptych_adapters.pipelines import fingerprints
+
+_registering = threading.Lock()
+
+
+class FastEmbedModel:
+    """A model of one of FastEmbed's classes, with the facts that diptych needs of it.
+
+    Args:
+        kind: FastEmbed's class.
+        name: as FastEmbed lists it, or as `register_folder` named it.
+        path: a folder with the model's files, else they come from FastEmbed's cache or the hub.
+
+    Raises:
+        ModelError: FastEmbed does not list the name, or cannot get or open its files.
+    """
+
+    def __init__(self, kind: type[Any], name: str, path: str | None, options: FastEmbedOptions) -> None:
+        self.name = options.model
+        _check_listed(kind, name)
+        self.model: Any = _open(kind, name, path, options)
+        self._inner: Any = self.model.model
+        self.description: Any = self._inner.model_description
+        self.folder = Path(self._inner._model_dir)
+        self._digests = fingerprints.Digests(self._weights(), fingerprints.tokenizer_digest([self.folder]))
+
+    @property
+    def tokenizer(self) -> Any:
+        """The `tokenizers.Tokenizer` of the model, None when it has none."""
+        return getattr(self._inner, "tokenizer", None)
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens that are read of an input, None for all."""
+        truncation = self.tokenizer.truncation if self.tokenizer is not None else None
+        return int(truncation["max_length"]) if truncation else None
+
+    def probe(self) -> int:
+        """The dimension of the vectors, from encoding one word.
+
+        Raises:
+            ModelError: the graph takes or gives something else than the options say.
+        """
+        try:
+            return int(next(iter(self.model.embed(["a"]))).shape[-1])
+        except Exception as error:  # numpy and onnxruntime each raise their own
+            outputs = _among(self.outputs())
+            raise ModelError(
+                f"model {self.name!r} does not work as configured",
+                where=self.folder / self.description.model_file,
+                got=f"{type(error).__name__}: {error}",
+                expected="input_ids (and attention_mask) in, token vectors or pooled vectors out",
+                do=f"name the graph's output{outputs}; take pooling: disabled for one that is pooled already",
+            ) from error
+
+    def outputs(self) -> list[str]:
+        """The outputs of the graph with their shapes, [] of a model that is none."""
+        session: Any = getattr(self._inner, "model", None)
+        return [shown(one) for one in session.get_outputs()] if hasattr(session, "get_outputs") else []
+
+    def fingerprint_of(self, steps: list[str], prompts: tuple[str, str], dimension: int) -> Fingerprint:
+        """The fingerprint of this model; `steps` are those that the adapter asked of FastEmbed."""
+        return fingerprints.fingerprint(
+            weights=self._digests.weights,
+            tokenizer=self._digests.tokenizer,
+            pooling=[type(self._inner).__name__.lower(), *steps],
+            prompts=prompts,
+            max_length=self.max_length,
+            dimension=dimension,
+            numerics=f"fastembed {self._provider()}",
+        )
+
+    def _weights(self) -> str:
+        file = self.folder / self.description.model_file
+        return fingerprints.file_sha256(file) if file.is_file() else fingerprints.weights_digest([self.folder])
+
+    def _provider(self) -> str:
+        session: Any = getattr(self._inner, "model", None)
+        return str(session.get_providers()[0]) if hasattr(session, "get_providers") else "numpy"
+
+
+def shown(output: Any) -> str:
+    """An output of a graph in words, such as `last_hidden_state [batch, tokens, 384]`."""
+    sizes = ", ".join("?" if size is None else str(size) for size in output.shape)
+    return f"{output.name} [{sizes}]"
+
+
+def _among(outputs: list[str]) -> str:
+    return f": {', '.join(outputs)}" if outputs else ""
+
+
+def is_folder(model: str) -> bool:
+    """Whether `model` names files at hand rather than an entry of FastEmbed's list."""
+    return model.startswith(("wheel:", ".", "/", "~")) or Path(model).is_dir()
+
+
+def onnx_file(folder: Path, model_file: str | None) -> str:
+    """The ONNX file of a folder, relative to it.
+
+    Raises:
+        ModelError: it is not there, or there are several and none was named.
+    """
+    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.onnx"))
+    if (model_file or len(found) == 1) and (model_file or found[0]) in found:
+        return model_file or found[0]
+    raise ModelError(
+        "cannot tell the ONNX file of the folder",
+        where=folder,
+        got=", ".join(found) or "no *.onnx",
+        expected=model_file or "one ONNX file",
+        do="name one of them as model_file" if found else "give a folder with an ONNX file and tokenizer files",
+    )
+
+
+def custom_folder(model: str, model_file: str | None) -> tuple[Path, str]:
+    """The folder that `model` names and the ONNX file inside it."""
+    folder = resolve(model).path
+    return folder, onnx_file(folder, model_file)
+
+
+def register(kind: type[Any], folder: Path, facts: dict[str, Any]) -> str:
+    """Make FastEmbed's class know a custom model with these `facts`, once per process; the name that it got."""
+    name = f"diptych/{fingerprints.digest([str(folder), facts])[: fingerprints.DIGITS]}"
+    with _registering:
+        if name not in _listed(kind):
+            kind.add_custom_model(model=name, sources=ModelSource(hf=name), **facts)
+    return name
+
+
+def _open(kind: type[Any], name: str, path: str | None, options: FastEmbedOptions) -> Any:
+    more = {"specific_model_path": path} if path else {}
+    logger.disable("fastembed")
+    try:
+        return kind(
+            name,
+            cache_dir=options.cache_dir,
+            threads=options.threads,
+            providers=options.providers,
+            local_files_only=options.local_files_only or path is not None,
+            **more,
+        )
+    except Exception as error:  # onnxruntime and the hub raise classes of many kinds
+        outputs = _outputs_of_folder(path, options) if path else ""
+        raise ModelError(
+            f"FastEmbed cannot open model {options.model!r}",
+            where=path or "",
+            got=f"{type(error).__name__}: {error}",
+            expected=f"one of the graph's outputs{outputs}" if outputs else "",
+            do="name one of them as output"
+            if outputs
+            else "give path: a local folder with its ONNX and tokenizer files, or check the network",
+        ) from error
+    finally:
+        logger.enable("fastembed")
+
+
+def _outputs_of_folder(path: str, options: FastEmbedOptions) -> str:
+    """The outputs of the graph in a folder, where the options name none of them; else ""."""
+    named, file = getattr(options, "output", None), Path(path) / (getattr(options, "model_file", None) or "")
+    graphs = [file] if file.is_file() else sorted(Path(path).rglob("*.onnx"))
+    if not named or len(graphs) != 1:
+        return ""
+    try:
+        session: Any = import_module("onnxruntime").InferenceSession(graphs[0], providers=["CPUExecutionProvider"])
+    except Exception:  # the graph itself is what cannot be opened, and the error in hand says so
+        return ""
+    outputs = session.get_outputs()
+    return "" if named in [one.name for one in outputs] else _among([shown(one) for one in outputs])
+
+
+def _check_listed(kind: type[Any], name: str) -> None:
+    listed = _listed(kind)
+    if name.lower() not in {known.lower() for known in listed}:
+        near = difflib.get_close_matches(name, listed, n=3, cutoff=0.4)
+        raise ModelError(
+            f"FastEmbed's {kind.__name__} does not know model {name!r}",
+            expected=", ".join(near or listed),
+            do="take a listed name, or a local folder",
+        )
+
+
+def _listed(kind: type[Any]) -> list[str]:
+    return [str(model["model"]) for model in kind.list_supported_models()]

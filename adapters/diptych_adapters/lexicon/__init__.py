@@ -1,0 +1,1 @@
+"""Words and their numbers: what the lexical adapters share."""

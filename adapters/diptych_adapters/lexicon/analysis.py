@@ -1,0 +1,144 @@
+"""From a text to its words, and from a word to its stem."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+import threading
+import unicodedata
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from diptych.errors import MissingExtra
+from diptych_adapters.lexicon.options import LexiconOptions
+
+VERSION = 1  # raised when the same text and options would give other terms
+BLOCK = 128  # characters, about those of a script
+_CJK_RANGES = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF))  # kana, Chinese characters
+_CJK = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in _CJK_RANGES) + "]+")
+
+
+class Analyzer:
+    """Words and stems of texts.
+
+    A text is brought to Unicode form NFKC and lower case. A word is a run of letters, digits, underscores and the
+    marks that sit on letters; words outside the allowed lengths and stop words are left out. Runs of Chinese
+    characters and Japanese kana, which have no spaces, become overlapping pairs, as in Lucene's CJKAnalyzer. The rest
+    is stemmed by Snowball.
+    """
+
+    def __init__(self, options: LexiconOptions) -> None:
+        self.options = options
+        self.stopwords = frozenset(self._brought_to_form(word) for word in _stopwords(options))
+        self._stemmer = _stemmer(options.language)
+        self._lock = threading.Lock()  # Snowball's stemmers keep state while they work
+        self._plain_words = re.compile(rf"\b\w{{{options.min_token_length},{options.max_token_length}}}\b")
+
+    def words(self, text: str) -> list[str]:
+        """The words of `text` in order, stop words still among them."""
+        text = self._brought_to_form(text)
+        if text.isascii():
+            return self._plain_words.findall(text)
+        marks = _blocks_of_marks(text)
+        if not marks and not _CJK.search(text):
+            return self._plain_words.findall(text)
+        return list(self._unusual_words(text, marks))
+
+    def stem(self, word: str) -> str | None:
+        """The term that stands for `word`, None for a stop word."""
+        if word in self.stopwords:
+            return None
+        if self._stemmer is None:
+            return word
+        with self._lock:
+            return str(self._stemmer.stemWord(word))
+
+    def _unusual_words(self, text: str, marks: tuple[int, ...]) -> Iterator[str]:
+        low, high = self.options.min_token_length, self.options.max_token_length
+        for word in _words_with_marks(marks).findall(text):
+            for part in _split_cjk(word):
+                if low <= len(part) <= high or _CJK.match(part):
+                    yield part
+
+    def _brought_to_form(self, text: str) -> str:
+        if text.isascii():
+            return text.lower()
+        text = unicodedata.normalize("NFKC", text).lower()
+        if not self.options.ascii_folding:
+            return text
+        plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+        return unicodedata.normalize("NFC", plain)
+
+
+def snowball_version() -> str:
+    """The version of the stemmers."""
+    import Stemmer
+
+    return str(Stemmer.version())
+
+
+def _stemmer(language: str) -> Any:  # PyStemmer has no types
+    if language == "none":
+        return None
+    import Stemmer
+
+    return Stemmer.Stemmer(language, 0)  # 0: no cache of its own, the lexicon keeps one
+
+
+def _stopwords(options: LexiconOptions) -> Iterable[str]:
+    if isinstance(options.stopwords, list):
+        return options.stopwords
+    english = "EN_PLUS" if options.stopwords == "nltk" else "EN"  # NLTK's, or the short list of Lucene
+    name = english if options.language == "english" else options.language.upper()
+    found: tuple[str, ...] = getattr(_stopword_module(), f"STOPWORDS_{name}", ())
+    return found
+
+
+@functools.cache
+def _stopword_module() -> ModuleType:
+    """The module `bm25s.stopwords` alone: importing its package would bring in scipy, numba and jax where present."""
+    package = importlib.util.find_spec("bm25s")
+    if package is None or not package.submodule_search_locations:
+        raise MissingExtra("the stop words are not installed", expected="package bm25s", do="pip install bm25s")
+    path = Path(package.submodule_search_locations[0], "stopwords.py")
+    spec = importlib.util.spec_from_file_location("_diptych_stopwords", path)
+    if spec is None or spec.loader is None:
+        raise MissingExtra("the stop words cannot be read", where=str(path), do="pip install --force-reinstall bm25s")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _split_cjk(word: str) -> Iterator[str]:
+    position = 0
+    for run in _CJK.finditer(word):
+        if run.start() > position:
+            yield word[position : run.start()]
+        characters = run[0]
+        yield from (characters[i : i + 2] for i in range(max(len(characters) - 1, 1)))
+        position = run.end()
+    if position < len(word):
+        yield word[position:]
+
+
+@functools.cache
+def _words_with_marks(blocks: tuple[int, ...]) -> re.Pattern[str]:
+    """Words with the marks on their letters; `\\w+` alone would cut Hindi or Tamil words at every vowel sign."""
+    marks = [chr(c) for block in blocks for c in range(block * BLOCK, (block + 1) * BLOCK) if _is_mark(chr(c))]
+    return re.compile(rf"\w[\w{''.join(marks)}]*")
+
+
+def _blocks_of_marks(text: str) -> tuple[int, ...]:
+    """The blocks of characters that the combining marks in `text` are of: few, so that patterns can be kept.
+
+    Variation selectors, which are beyond 0x20000, do not count.
+    """
+    return tuple(sorted({ord(c) // BLOCK for c in set(text) if "\u0300" <= c < "\U00020000" and _is_mark(c)}))
+
+
+@functools.cache
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character) in ("Mn", "Mc")

@@ -1,0 +1,92 @@
+"""`Lexicon`: numbers for terms, the same on every machine, and the way back to words.
+
+A term's id is a hash of its stem, so no vocabulary has to be stored, shared or kept in step between writers. The way
+back is by reading the texts again: whoever explains a hit holds the query and the document, and `remember` learns the
+words of both. Nothing grows beside the collection, and it works on every store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych_adapters.lexicon.analysis import Analyzer
+
+STOP = -1
+CACHED_WORDS = 100_000
+
+
+class Lexicon:
+    """Term ids of texts, and words for term ids.
+
+    Args:
+        analyzer: makes words and stems.
+        cached_words: about how many distinct words are kept. A call that starts with more begins anew and keeps the
+            old ones until the next time, so memory is bounded on any corpus and the words of the last calls are known.
+    """
+
+    def __init__(self, analyzer: Analyzer, *, cached_words: int = CACHED_WORDS) -> None:
+        self.analyzer = analyzer
+        self._limit = cached_words
+        self._memory = self._older = _Memory(analyzer)
+
+    def term_ids(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """All terms of all texts: ids `[terms]` one text after the other, and how many each text has `[n]`."""
+        memory = self._fresh_memory()
+        found: list[int] = []
+        lengths = np.zeros(len(texts), np.int64)
+        for row, text in enumerate(texts):
+            ids = [i for i in map(memory.__getitem__, self.analyzer.words(text)) if i != STOP]
+            found.extend(ids)
+            lengths[row] = len(ids)
+        return np.array(found, np.int64), lengths
+
+    def remember(self, texts: Sequence[str]) -> None:
+        """Learn the words of `texts`, so that `word` knows their ids."""
+        memory = self._fresh_memory()
+        for text in texts:
+            for word in self.analyzer.words(text):
+                memory[word]
+
+    def word(self, term_id: int) -> str:
+        """The shortest word seen with this id; `#id` when none was; all joined by `|` when stems share the id."""
+        stems = {**self._older.stems.get(term_id, {}), **self._memory.stems.get(term_id, {})}
+        return "|".join(stems[stem] for stem in sorted(stems)) if stems else f"#{term_id}"
+
+    def collisions(self) -> dict[int, list[str]]:
+        """The ids that several of the known stems share, with those stems."""
+        known = (self._older, self._memory)
+        return {term: sorted(stems) for memory in known for term, stems in memory.stems.items() if len(stems) > 1}
+
+    def _fresh_memory(self) -> _Memory:
+        if len(self._memory) > self._limit:
+            self._older, self._memory = self._memory, _Memory(self.analyzer)
+        return self._memory
+
+
+class _Memory(dict[str, int]):
+    """Ids of words, worked out once; `stems` leads from an id to its stems, each with its shortest word."""
+
+    def __init__(self, analyzer: Analyzer) -> None:
+        super().__init__()
+        self.stems: dict[int, dict[str, str]] = {}
+        self._analyzer = analyzer
+
+    def __missing__(self, word: str) -> int:
+        stem = self._analyzer.stem(word)
+        self[word] = found = STOP if not stem else term_id(stem)
+        if stem and found != STOP:
+            words = self.stems.setdefault(found, {})
+            words[stem] = min(words.get(stem, word), word, key=lambda w: (len(w), w))
+        return found
+
+
+def term_id(stem: str) -> int:
+    """The id of a stem: 32 bits of BLAKE2b over its UTF-8 bytes.
+
+    Among n stems about n * n / 2**33 pairs share an id: one pair in 100,000 stems.
+    """
+    return int.from_bytes(hashlib.blake2b(stem.encode("utf-8", "surrogatepass"), digest_size=4).digest(), "big")

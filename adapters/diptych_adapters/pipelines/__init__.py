@@ -1,0 +1,1 @@
+"""A model as a pipeline: loaded, checked, fingerprinted and run without its library where that is faster."""

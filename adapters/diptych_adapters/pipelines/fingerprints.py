@@ -1,0 +1,212 @@
+"""Fingerprints of models: which vectors are comparable (`space`), and what only adds noise (`numerics`).
+
+A space is written part by part, `weights:53aa51172d14 tokenizer:... pooling:... query:... document:... length:256
+dimension:384`, so that two fingerprints in one error show which part differs. Folder names, hub names and libraries'
+versions are left out: a hub model and a local copy of its files have one space.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from diptych.protocols import Fingerprint
+from diptych.runtime.passed_checks import recalled, remember, stamps
+
+DIGITS = 12
+ARCHITECTURE = (
+    "model_type",
+    "num_hidden_layers",
+    "n_layers",
+    "num_attention_heads",
+    "n_heads",
+    "hidden_act",
+    "activation",
+)
+COUNTERS = ("position_ids",)  # 0, 1, 2 ...: older libraries saved them, newer ones do not
+OVERRIDES = {  # of tokenizer_config.json, which transformers follows rather than the normalizer of tokenizer.json
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
+VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
+
+
+def fingerprint(
+    *,
+    weights: str,
+    tokenizer: str,
+    pooling: Sequence[str],
+    prompts: tuple[str, str],
+    max_length: int | None,
+    dimension: int,
+    numerics: str,
+    document_weights: str = "",
+) -> Fingerprint:
+    """The fingerprint of an encoder.
+
+    Args:
+        weights, tokenizer: digests, of `weights_digest` and `tokenizer_digest`.
+        pooling: the steps from token vectors to the result, in order, normalisation included.
+        prompts: of queries and of documents.
+        max_length: tokens read of an input, None for all.
+        dimension: of the result, after truncation.
+        numerics: backend, precision, device.
+        document_weights: the digest of the weights that documents go through, where these are not all.
+    """
+    parts = {
+        "weights": weights[:DIGITS],
+        "tokenizer": tokenizer[:DIGITS],
+        "pooling": "+".join(pooling) or "none",
+        "query": _prompt(prompts[0]),
+        "document": _prompt(prompts[1]),
+        "length": max_length or "all",
+        "dimension": dimension,
+    }
+    spelt = {name: f"{name}:{value}" for name, value in parts.items()}
+    own = spelt | ({"weights": f"weights:{document_weights[:DIGITS]}"} if document_weights else {})
+    documents = " ".join(part for name, part in own.items() if name != "query")
+    return Fingerprint(" ".join(spelt.values()), numerics, documents)
+
+
+class Digests(NamedTuple):
+    """Digests of what was on disk when a model was loaded; files may change later, what is in memory does not."""
+
+    weights: str
+    tokenizer: str
+    documents: str = ""  # of the weights that documents go through, where these are not all
+
+
+def digests(folders: Sequence[Path], documents: Sequence[Path] | None = None) -> Digests:
+    """The digests of a model's folders.
+
+    Args:
+        folders: all.
+        documents: those that documents go through, where these are not all.
+    """
+    own = "" if documents is None or list(documents) == list(folders) else weights_digest(documents)
+    return Digests(weights_digest(folders), tokenizer_digest(folders), own)
+
+
+def weights_digest(folders: Iterable[Path]) -> str:
+    """A digest of all weights in `folders`: safetensors; where there are none ONNX; where neither, pickled files.
+
+    Of safetensors the tensors count, not how they are spread over files or what the header says beside them. Facts of
+    config.json that choose what is computed from the same weights, such as the number of layers, count too.
+    """
+    parts: list[str] = []
+    for folder in folders:
+        parts += sorted(part for path in _weight_files(folder) for part in _content(path))
+        config = read_json(folder / "config.json")
+        parts += [f"{key}={config[key]}" for key in ARCHITECTURE if key in config]
+    return digest(parts)
+
+
+def tokenizer_digest(folders: Iterable[Path]) -> str:
+    """A digest of the tokenizer in the first folder that has one, without its padding and truncation settings.
+
+    What tokenizer_config.json says otherwise than tokenizer.json counts too.
+    """
+    for folder in folders:
+        if (folder / "tokenizer.json").is_file():
+            whole = _once(folder / "tokenizer.json", _tokenizer_content)
+            return digest([whole, told]) if (told := overridden(folder)) else whole
+        if found := [folder / name for name in VOCABULARIES if (folder / name).is_file()]:
+            return digest([file_sha256(path) for path in found])
+    return digest([])
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes; remembered as long as its stamp stays, see `diptych.runtime.passed_checks`."""
+    return _once(path, _sha256)
+
+
+def digest(value: Any) -> str:
+    """The sha256 of a JSON value in one spelling."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def read_json(path: Path) -> Mapping[str, Any]:
+    """The JSON object in a file, {} when the file does not exist."""
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+
+def read_json_list(path: Path) -> list[Mapping[str, Any]]:
+    """The JSON objects listed in a file, [] when the file does not exist."""
+    return json.loads(path.read_text("utf-8")) if path.is_file() else []
+
+
+def _content(path: Path) -> list[str]:
+    """What counts of one file of weights: each of its tensors, or all bytes."""
+    return _once(path, _tensors) if path.suffix == ".safetensors" else [file_sha256(path)]
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    for patterns in (("*.safetensors",), ("*.onnx", "onnx/*.onnx"), ("pytorch_model*.bin", "*.pt")):
+        if found := [path for pattern in patterns for path in folder.glob(pattern)]:
+            return found
+    return []
+
+
+def _prompt(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS] if text else "none"
+
+
+def overridden(folder: Path) -> dict[str, Any]:
+    """What tokenizer_config.json says otherwise than tokenizer.json."""
+    config, tokenizer = read_json(folder / "tokenizer_config.json"), read_json(folder / "tokenizer.json")
+    own = tokenizer.get("normalizer") or {}
+    told = {key: config[key] for key, name in OVERRIDES.items() if key in config and config[key] != own.get(name)}
+    told = told if own.get("type") == "BertNormalizer" else {}
+    return told | ({"truncation_side": "left"} if config.get("truncation_side") == "left" else {})
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _tokenizer_content(path: Path) -> str:
+    content = json.loads(path.read_text("utf-8"))
+    return digest({key: value for key, value in content.items() if key not in ("padding", "truncation")})
+
+
+def _tensors(path: Path) -> list[str]:
+    """Name, type, shape and sha256 of each tensor, after the safetensors format: header length, JSON header, data."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:start])
+        return [
+            f"{name} {facts['dtype']} {facts['shape']} {_slice_sha256(data, start, *facts['data_offsets'])}"
+            for name, facts in header.items()
+            if name != "__metadata__" and not name.endswith(COUNTERS)
+        ]
+
+
+Content = TypeVar("Content", str, list[str])
+_known: dict[tuple[str, str], tuple[object, Any]] = {}
+
+
+def _once(path: Path, read: Callable[[Path], Content]) -> Content:
+    """What `read` makes of a file; remembered for this process and the next ones as long as the file stays as it is."""
+    key, state = (read.__name__, str(path.absolute())), stamps([path.absolute()])
+    if state is None:  # so young that it may change again without a trace
+        return read(path)
+    if key in _known and _known[key][0] == state:
+        return _known[key][1]  # type: ignore[no-any-return]
+    made = recalled(f"digests{read.__name__}", key[1], state)
+    if made is None:
+        made = read(path)
+        if stamps([path.absolute()]) == state:
+            remember(f"digests{read.__name__}", key[1], state, made)
+    _known[key] = state, made
+    return made  # type: ignore[no-any-return]
+
+
+def _slice_sha256(data: mmap.mmap, start: int, begin: int, end: int) -> str:
+    with memoryview(data) as view, view[start + begin : start + end] as part:
+        return hashlib.sha256(part).hexdigest()

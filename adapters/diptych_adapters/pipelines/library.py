@@ -1,0 +1,142 @@
+"""Models of sentence-transformers: loaded from a folder, checked to be whole, and asked for prompts and precision."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from diptych_adapters.engines import processor
+from diptych_adapters.model_options import PromptOptions, TorchOptions
+from diptych_adapters.models import HUB_PATTERNS, ModelError, ModelFolder, check_safe, resolve
+
+_loading = threading.Lock()
+
+
+def find(options: TorchOptions, *, organization: str = "") -> ModelFolder:
+    """The folder of the model that the options name, checked to be safe to load."""
+    exported = (f"*{options.file_name.rsplit('.', 1)[0]}*",) if options.file_name else ()
+    patterns = (*HUB_PATTERNS, *exported)
+    patterns += ("*.bin",) * options.allow_pickle_weights + ("*.py",) * options.trust_remote_code
+    folder = resolve(options.model, revision=options.revision, organization=organization, patterns=patterns)
+    check_safe(folder, trust_remote_code=options.trust_remote_code, allow_pickle_weights=options.allow_pickle_weights)
+    return folder
+
+
+def load(kind: str, folder: ModelFolder, options: TorchOptions, **more: Any) -> Any:
+    """The torch model of the library's class `kind` in `folder`, ready to encode; other backends' are made of it.
+
+    Args:
+        more: constructor arguments of that class alone.
+
+    Raises:
+        ModelError: weights are missing, too many or of another shape.
+    """
+    processor.import_torch()
+    from diptych_adapters.pipelines.silence import quiet
+    from diptych_adapters.pipelines.weights import check_complete, check_modules, recorded
+
+    made = getattr(import_module("sentence_transformers"), kind)
+    with _loading, quiet(), recorded() as loads:
+        model = made(
+            str(folder.path),
+            device=options.device if options.backend in ("torch", "auto") else "cpu",
+            trust_remote_code=options.trust_remote_code,
+            local_files_only=not options.trust_remote_code,
+            model_kwargs=model_kwargs(options),
+            **more,
+        ).eval()
+        check_complete(loads, folder, model)
+        check_modules(model, folder)
+    return model
+
+
+def model_kwargs(options: TorchOptions) -> dict[str, Any]:
+    """What transformers is told when it loads the weights."""
+    import torch
+
+    kwargs: dict[str, Any] = {"use_safetensors": None if options.allow_pickle_weights else True}
+    if options.backend != "torch":
+        kwargs["dtype"] = torch.float32
+    elif options.precision:
+        kwargs["dtype"] = getattr(torch, options.precision)
+    if options.attention:
+        kwargs["attn_implementation"] = options.attention
+    return kwargs
+
+
+def prompts_of(model: Any, options: PromptOptions) -> tuple[str, str]:
+    """The prompts of queries and of documents: the user's, else the model's own under the names the field uses."""
+    return chosen_prompts(getattr(model, "prompts", None) or {}, options)
+
+
+def chosen_prompts(own: Mapping[str, str | None], options: PromptOptions) -> tuple[str, str]:
+    """The same of a model that has these prompts."""
+    query, document = options.query_prompt, options.document_prompt
+    if query is None:
+        query = own.get("query") or ""
+    if document is None:
+        document = next((own[name] or "" for name in ("document", "passage", "corpus") if own.get(name)), "")
+    return query, document
+
+
+@contextmanager
+def untruncated(model: Any) -> Iterator[None]:
+    """The model with all dimensions of its vectors."""
+    own, model.truncate_dim = model.truncate_dim, None
+    try:
+        yield
+    finally:
+        model.truncate_dim = own
+
+
+def numerics(model: Any) -> str:
+    """Backend, precision and device of a model."""
+    precision = next((str(p.dtype).removeprefix("torch.") for p in model.parameters()), "")
+    return " ".join(word for word in (model.get_backend(), precision, model.device.type) if word)
+
+
+def require(model_type: str, folder: ModelFolder, *, architectures: tuple[str, ...], instead: str) -> None:
+    """Refuse a folder that would be completed with random weights to become a `model_type`.
+
+    Raises:
+        ModelError: it is neither saved as that type nor of one of the transformers `architectures` (endings).
+    """
+    saved = folder.config("config_sentence_transformers.json").get("model_type")
+    found = [str(name) for name in folder.config().get("architectures") or []]
+    has_modules = (folder.path / "modules.json").is_file()
+    if saved == model_type if has_modules else any(name.endswith(architectures) for name in found):
+        return
+    kind = saved or ("SentenceTransformer" if has_modules else "a bare transformer")
+    raise ModelError(
+        f"model {folder.name!r} is no trained {model_type}",
+        where=folder.path,
+        got=f"{kind}, architectures {', '.join(found) or 'unknown'}",
+        expected=f"a saved {model_type}, or an architecture ending in {' or '.join(architectures)}",
+        do=instead,
+    )
+
+
+def limit_length(model: Any, max_length: int | None, name: str) -> None:
+    """Have a model read at most so many tokens of a text.
+
+    Raises:
+        ModelError: it has no positions for them.
+    """
+    if max_length is not None:
+        check_length(max_length, getattr(getattr(model, "config", None), "max_position_embeddings", None), name)
+        model.max_seq_length = max_length
+
+
+def check_length(max_length: int | None, positions: int | None, name: str) -> None:
+    """Refuse a length that is more than a model can read.
+
+    Raises:
+        ModelError: it is.
+    """
+    if max_length and positions and max_length > positions:
+        raise ModelError(
+            f"max_length is more than model {name!r} can read", got=max_length, expected=f"at most {positions} tokens"
+        )

@@ -1,0 +1,295 @@
+"""`Pipeline`: a sentence-transformers model behind an adapter, and what decides its vectors.
+
+Neither torch nor sentence-transformers is imported before a model is loaded, and a model that OpenVINO or ONNX Runtime
+has run before need not be loaded; see `prepared`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from diptych.protocols import Fingerprint
+from diptych.runtime.passed_checks import recalled, remember
+from diptych.types import Floats
+from diptych_adapters.engines.backend import TRIAL, Job, runner_for, unfit
+from diptych_adapters.engines.runner import Graph, Inputs, Runner
+from diptych_adapters.engines.tokens import Tokens
+from diptych_adapters.engines.workers import spread
+from diptych_adapters.model_options import TorchOptions
+from diptych_adapters.models import ModelError, ModelFolder
+from diptych_adapters.pipelines import fingerprints
+from diptych_adapters.pipelines.library import limit_length, numerics
+from diptych_adapters.pipelines.prepared import Prepared, identity_of, state_of, subject_of
+from diptych_adapters.pipelines.steps import pipeline_steps
+
+if TYPE_CHECKING:
+    import torch
+
+_NO_LIMIT = 10**9  # tokenizers without a limit say a number far above this one
+
+
+SAMPLE = 128  # texts of the collection on which the ranges of int8 are measured
+
+
+class Pipeline:
+    """A sentence-transformers model behind an adapter: its folder, its options, what runs it, and a lock.
+
+    The lock is for the library's own path: a fast tokenizer holds its padding and truncation settings for the call.
+
+    Args:
+        folder: of the model.
+        load: the library's model, ready to encode.
+        options: of the adapter.
+    """
+
+    options_model: ClassVar[type[TorchOptions]]
+    trial: ClassVar[Inputs] = TRIAL  # what a graph must answer as the library does
+
+    def __init__(self, folder: ModelFolder, load: Callable[[], Any], options: TorchOptions) -> None:
+        self.name = folder.name
+        self.runner: Runner | None = None
+        self._options, self._folder, self._load_model = options, folder, load
+        self._model: Any = None
+        self._job: Job | None = None
+        self._seen: list[object] = []
+        self._lock, self._model_lock = threading.Lock(), threading.RLock()
+        self._subject, self._state = subject_of(type(self).__name__, folder, options), state_of(folder, options)
+        self._prepared = Prepared.recalled(self._subject, self._state)
+        self._convert: Callable[[], bytes] | None = None  # makes the graph from the files alone
+        self._digests = self._prepared.digests if self._prepared else self._read_digests()
+
+    def _read_digests(self) -> fingerprints.Digests:
+        folder = self._folder
+        return fingerprints.digests(folder.module_folders(), folder.module_folders(of_documents=True))
+
+    @property
+    def model(self) -> Any:
+        """The library's model, loaded when it is first needed."""
+        with self._model_lock:
+            if self._model is None:
+                model = self._load_model()
+                limit_length(model, self._options.max_length, self.name)
+                self._model = model
+            return self._model
+
+    @classmethod
+    def of(cls, **options: Any) -> Self:
+        """The adapter from its options as keywords, as a config file gives them; on several devices a `Spread`."""
+        wanted: Any = cls.options_model(**options)
+
+        def on(device: str | None) -> Pipeline:
+            return cls(wanted.model_copy(update={"device": device}))  # type: ignore[call-arg]
+
+        name = f"{cls.__module__}:{cls.__qualname__}"
+        return spread(name, on, options, wanted.device, wanted.processes)  # type: ignore[no-any-return]
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens that are read of an input, None for all."""
+        if self._prepared is not None:
+            return self._prepared.max_length
+        length = getattr(self.model, "max_seq_length", None)
+        return None if length is None or length > _NO_LIMIT else int(length)
+
+    def fingerprint_of(
+        self, steps: list[str], prompts: tuple[str, str], dimension: int, *, pooled: bool = True
+    ) -> Fingerprint:
+        """The fingerprint of this pipeline: `steps` come after the model's own, which count when `pooled`."""
+        return fingerprints.fingerprint(
+            weights=self._digests.weights,
+            tokenizer=self._digests.tokenizer,
+            pooling=[*(self.steps if pooled else ()), *steps],
+            prompts=prompts,
+            max_length=self.max_length,
+            dimension=dimension,
+            numerics=self.numerics,
+            document_weights=self._digests.documents,
+        )
+
+    @property
+    def steps(self) -> list[str]:
+        """What follows the transformer; see `pipeline_steps`."""
+        return list(self._prepared.steps) if self._prepared is not None else pipeline_steps(self.model)
+
+    @property
+    def identity(self) -> str:
+        """All that decides the vectors, libraries and machine included, as one word; "" where that cannot be told."""
+        if self._state is None:
+            return ""
+        return identity_of(self._subject, self._state, self.numerics, self._seen)
+
+    @property
+    def numerics(self) -> str:
+        """Backend, precision and device."""
+        return self.runner.graph.numerics if self.runner else numerics(self.model)
+
+    @property
+    def sample(self) -> int:
+        """How many texts of the collection this wants to see before it serves: those on which int8 is measured."""
+        return SAMPLE if self._options.precision == "int8" else 0
+
+    def look_at(self, texts: Inputs) -> None:
+        """Measure the ranges of int8 on these texts; without `sample` nothing is to be measured.
+
+        Raises:
+            ModelError: the quantized model answers otherwise than the library.
+        """
+        if self.sample and texts and list(texts) != self._seen:
+            runner = self._prepared.int8_runner(texts, self.trial, self._options) if self._prepared else None
+            if runner is None and self._job is None:
+                self._run_library()
+            if runner is None and self._job is not None:
+                runner = runner_for(self._job, texts)
+            if runner is not None:
+                self._take(runner)
+                self._seen = list(texts)
+
+    def _facts(self, ask: Callable[[], dict[str, Any]]) -> Mapping[str, Any]:
+        """What the adapter asks of the library's model, as JSON values; what was answered before, if that holds."""
+        if self._prepared is None:
+            self._asked = ask()
+            return self._asked
+        return self._prepared.facts
+
+    def _start(self) -> None:
+        """Run the model: its converted graph if that is known, else what the library's model gives.
+
+        Raises:
+            ModelError: another backend than torch is asked for and cannot run it.
+        """
+        head = self._head() if self._prepared is not None else None
+        if self._prepared is not None and head is not None:
+            runner = self._prepared.runner(self._options, head, self._convert)
+            if runner is not None:
+                return self._take(runner)
+        self._run_library()
+        return self._remember()
+
+    def _head(self) -> Callable[[Graph], Graph] | None:
+        """What follows the converted model where the library is not loaded; None where that is not kept."""
+        return lambda graph: graph
+
+    def _keep_more(self, sources: Sequence[Path]) -> None:
+        """Keep for later processes what `_head` needs, from the model's files `sources` where they have it."""
+
+    def _run_library(self) -> None:
+        """Have what the options ask for run the library's model, by `_run_by`; here nothing, where that is done."""
+
+    def _remember(self) -> None:
+        """Keep what was learnt for the next process, if nothing has changed meanwhile."""
+        job, runner = self._job, self.runner
+        backend = runner.graph.numerics.split()[0] if runner is not None else ""
+        if job is None or runner is None or job.file is not None or self._state is None:
+            return
+        if backend not in ("openvino", "onnx") and not self._program_kept(job, runner):
+            return
+        prepared = Prepared(
+            backend=backend,
+            key=job.key,
+            tokenizer=job.tokens.kept,
+            max_length=self.max_length,
+            typed=job.typed,
+            digests=self._digests,
+            steps=self.steps,
+            facts=self._asked if self._prepared is None else self._prepared.facts,
+        )
+        if state_of(self._folder, self._options) == self._state:
+            self._keep_more(self._weight_files())
+            prepared.remember(self._subject, self._state)
+
+    def _program_kept(self, job: Job, runner: Runner) -> bool:
+        """Keep what torch executes as a list of operators, when a model is loaded for the second time.
+
+        Listing takes seconds, which a model that is loaded once would never repay.
+        """
+        from diptych_adapters.engines.torch_graph import TorchGraph
+
+        graph = getattr(runner.graph, "body", runner.graph)
+        if not isinstance(graph, TorchGraph) or job.options.compiled or not job.numerics.endswith(" cpu"):
+            return False
+        known = recalled("loaded", self._subject, self._state)
+        if known != "once":
+            if known is None:
+                remember("loaded", self._subject, self._state, "once")
+            return False
+        from diptych_adapters.engines import torch_export
+
+        kept = torch_export.keep(job, self._weight_files())
+        if not kept:  # nor would it be at the next time
+            remember("loaded", self._subject, self._state, "by its library")
+        return kept
+
+    def _weight_files(self) -> list[Path]:
+        return [file for part in self._folder.module_folders() for file in sorted(part.glob("*.safetensors"))]
+
+    @property
+    def _kept_key(self) -> str:
+        """Under which the converted model is kept."""
+        return self._job.key if self._job is not None else self._prepared.key if self._prepared is not None else ""
+
+    def _run_by(self, whole: torch.nn.Module | None, library: Callable[[], Iterable[Floats]], **more: Any) -> None:
+        """Have the backend of the options run `whole`, if that is to be had; see `engines.choosing.Job`.
+
+        Raises:
+            ModelError: another backend than torch is asked for and cannot run it.
+        """
+        if whole is None or self._options.attention == "flash_attention_2":  # the library then pads nothing
+            self._by_library_alone()
+        else:
+            self._job = Job(
+                whole=whole,
+                tokens=Tokens(self.model.tokenizer, self.max_length, typed=bool(more.get("typed"))),
+                options=self._options,
+                key=self._key(),
+                numerics=numerics(self.model),
+                library=library,
+                file=self._exported(),
+                state=self._state,
+                trial=self.trial,
+                **more,
+            )
+            self._take(runner_for(self._job))
+
+    def _key(self) -> str:
+        """Tells converted models apart: all that decides their answers."""
+        code = sorted(self._folder.path.glob("*.py")) if self._options.trust_remote_code else []
+        files = [file for file in (self._folder.path / "config.json", *code) if file.is_file()]
+        said = [self._digests.weights, self._digests.tokenizer, type(self).__name__, *self.steps]
+        said += [*map(fingerprints.file_sha256, files), str(self.max_length), version("transformers")]
+        return " ".join(said)
+
+    def _exported(self) -> Path | None:
+        """The exported model that the options name.
+
+        Raises:
+            ModelError: it is not there.
+        """
+        if not self._options.file_name:
+            return None
+        file = self._folder.path / self._options.file_name
+        if not file.is_file():
+            raise ModelError("there is no such exported model", where=file, do="see the files of the model's folder")
+        return file
+
+    def _by_library_alone(self) -> None:
+        """Leave the model to the library, unless something is asked for that only an engine can do.
+
+        Raises:
+            ModelError: something is.
+        """
+        options = self._options
+        if options.file_name:
+            what = f"model {self.name!r} cannot be run from an exported file"
+            raise ModelError(what, got=options.file_name, expected="a plain dense model or a cross-encoder")
+        if options.backend not in ("torch", "auto"):
+            raise unfit(options, "a pipeline of other parts than it can be given")
+        if options.compiled:
+            what = f"model {self.name!r} is run by its library, which does not compile it"
+            raise ModelError(what, where="option compiled", do="leave the option out")
+
+    def _take(self, runner: Runner | None) -> None:
+        self.runner = runner

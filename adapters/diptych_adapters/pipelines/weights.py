@@ -1,0 +1,237 @@
+"""Refuses checkpoints whose weights do not match their model: transformers would initialise missing ones at random.
+
+transformers only logs what it did not find. This module asks for the loading info, and each key must be explained:
+
+- *missing*: the whole of a part beside the layers, such as a pooler, may be missing where no output depends on it.
+- *unexpected*: heads that another class of the same architecture has, such as the language model's of an encoder that
+  is loaded without, and buffers.
+- *of another shape*: never.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import transformers
+from safetensors import safe_open
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+from diptych_adapters.models import ModelError, ModelFolder
+from diptych_adapters.pipelines import fingerprints
+from diptych_adapters.pipelines.steps import is_routed
+
+OF_MODEL2VEC = {"embeddings", "weights", "mapping"}  # read by sentence-transformers too, under other names
+SHOWN = 8  # keys that an error names
+_SIBLINGS = (
+    "MODEL_MAPPING",
+    "MODEL_FOR_PRETRAINING_MAPPING",
+    "MODEL_FOR_MASKED_LM_MAPPING",
+    "MODEL_FOR_CAUSAL_LM_MAPPING",
+    "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING",
+    "MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING",
+    "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
+    "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING",
+    "MODEL_FOR_QUESTION_ANSWERING_MAPPING",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A transformers model and what its files had no weights for, too many, or of another shape."""
+
+    model: Any
+    missing: frozenset[str]
+    unexpected: frozenset[str]
+    misshapen: dict[str, str]
+
+
+@contextmanager
+def recorded() -> Iterator[list[Loaded]]:
+    """Record what transformers loads in this thread within the block, with its loading info.
+
+    sentence-transformers has no way to ask for the info, so `from_pretrained` asks in its place meanwhile. Weights of
+    another shape are reported there, not raised, so that one error names all keys of a checkpoint.
+    """
+    loads: list[Loaded] = []
+    owner, thread = cast(Any, transformers.PreTrainedModel), threading.get_ident()
+    own = owner.__dict__["from_pretrained"]
+
+    def asking(cls: type[Any], *arguments: Any, **options: Any) -> Any:
+        original = own.__get__(None, cls)
+        if threading.get_ident() != thread or options.get("output_loading_info"):
+            return original(*arguments, **options)
+        options = {"ignore_mismatched_sizes": True, **options, "output_loading_info": True}
+        model, info = original(*arguments, **options)
+        shapes = {key: f"{list(found)} for {list(wanted)}" for key, found, wanted in info["mismatched_keys"]}
+        loads.append(Loaded(model, frozenset(info["missing_keys"]), frozenset(info["unexpected_keys"]), shapes))
+        return model
+
+    owner.from_pretrained = classmethod(asking)
+    try:
+        yield loads
+    finally:
+        owner.from_pretrained = own
+
+
+def check_complete(
+    loads: Iterable[Loaded],
+    folder: ModelFolder,
+    model: Any,
+    *,
+    fresh_head: bool = False,
+) -> None:
+    """Raise ModelError if a model does not match its files.
+
+    Args:
+        loads: what `recorded` gave.
+        folder: where it lies.
+        model: the whole pipeline; it is asked only where weights are missing.
+        fresh_head: a training starts with a new head, so only what the token vectors need must be present.
+
+    Raises:
+        ModelError: naming the keys.
+    """
+    for load in loads:
+        missing = load.missing - load.misshapen.keys()
+        if fresh_head:
+            missing &= _of_body(load.model)
+        answers = partial(_token_vectors, load.model) if fresh_head else partial(_outputs, model)
+        missing = _needed(load.model, missing, answers) if missing else missing
+        unexpected = _unexplained(load) if load.unexpected else set()
+        wrong = [f"{len(keys)} {what}: {_named(keys)}" for what, keys in _kinds(missing, unexpected, load.misshapen)]
+        if wrong:
+            raise _refusal(folder, ", ".join(wrong), f"each weight of {type(load.model).__name__}, in its shape")
+
+
+def check_modules(model: Any, folder: ModelFolder) -> None:
+    """Raise ModelError for weights outside the transformer that no module of the pipeline has loaded.
+
+    Most modules of sentence-transformers load strictly; tables of static vectors take theirs and leave the rest.
+
+    Raises:
+        ModelError: naming the keys.
+    """
+    for module in model.modules():
+        if isinstance(module, StaticEmbedding) and module.num_embeddings != module.tokenizer.get_vocab_size():
+            found, wanted = module.num_embeddings, module.tokenizer.get_vocab_size()
+            raise _refusal(folder, f"a table of {found} vectors", f"a vector for each of {wanted} tokens")
+    taken = [f".{key}" for key in model.state_dict()]
+    for part in folder.module_folders():
+        file = part / "model.safetensors"
+        if not file.is_file() or "model_type" in fingerprints.read_json(part / "config.json"):
+            continue
+        with safe_open(file, "pt") as weights:
+            keys = set(weights.keys()) - OF_MODEL2VEC
+        if stray := sorted(key for key in keys if not any(own.endswith(f".{key}") for own in taken)):
+            raise _refusal(folder, f"{len(stray)} unexpected: {_named(stray)}", "weights that a module has", where=file)
+
+
+def _refusal(folder: ModelFolder, got: str, expected: str, *, where: Path | None = None) -> ModelError:
+    return ModelError(
+        f"the weights of model {folder.name!r} are not those of its config",
+        where=where or folder.path,
+        got=got,
+        expected=f"{expected}, and no other",
+        do="download or save the model again: config.json and the weights must be of one model",
+    )
+
+
+def _kinds(
+    missing: Collection[str], unexpected: Collection[str], misshapen: dict[str, str]
+) -> Iterator[tuple[str, list[str]]]:
+    shapes = [f"{key} ({shape})" for key, shape in sorted(misshapen.items())]
+    kinds = (("missing", sorted(missing)), ("unexpected", sorted(unexpected)), ("of another shape", shapes))
+    yield from ((what, keys) for what, keys in kinds if keys)
+
+
+def _named(keys: list[str]) -> str:
+    return ", ".join(keys[:SHOWN]) + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
+
+
+def _needed(model: Any, missing: frozenset[str], outputs: Callable[[], Iterable[torch.Tensor]]) -> frozenset[str]:
+    """Those of the missing weights that belong to a part of which others are there, and wholes that decide the outputs.
+
+    The former may be one expert of many, which no trial text reaches.
+    """
+    there = {_part(model, key) for key in model.state_dict() if key not in missing}
+    wholes = frozenset(key for key in missing if _part(model, key) not in there)
+    return missing if _decide(model, wholes, outputs) else missing - wholes
+
+
+def _decide(model: Any, keys: Collection[str], outputs: Callable[[], Iterable[torch.Tensor]]) -> bool:
+    """Whether one of the weights affects the outputs: NaN weights then give NaN outputs."""
+    own = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    tensors = [own[key] for key in keys if key in own and own[key].is_floating_point()]
+    kept = [tensor.detach().clone() for tensor in tensors]
+    with torch.no_grad():
+        try:
+            for tensor in tensors:
+                tensor.fill_(float("nan"))
+            return any(bool(torch.isnan(output).any()) for output in outputs())
+        finally:
+            for tensor, value in zip(tensors, kept, strict=True):
+                tensor.copy_(value)
+
+
+def _part(model: Any, key: str) -> str:
+    """The child of the model, or of its body, that a weight belongs to, such as the pooler."""
+    body = f"{model.base_model_prefix}."
+    above = body if key.startswith(body) else ""
+    return above + key.removeprefix(above).partition(".")[0]
+
+
+def _of_body(model: Any) -> frozenset[str]:
+    """The keys of the model without its head."""
+    body = model.base_model
+    prefix = "" if body is model else f"{model.base_model_prefix}."
+    return frozenset(f"{prefix}{key}" for key in body.state_dict())
+
+
+def _token_vectors(model: Any) -> Iterator[torch.Tensor]:
+    with torch.inference_mode():
+        yield model.base_model(torch.zeros((1, 1), dtype=torch.long, device=model.device))[0]
+
+
+def _unexplained(load: Loaded) -> set[str]:
+    """The unexpected keys that neither a buffer of the model nor another class of its architecture explains."""
+    model = load.model
+    body = f"{model.base_model_prefix}."
+    buffers = {name.removeprefix(body) for name, _ in model.named_buffers()}
+    left = {key for key in load.unexpected if key.removeprefix(body) not in buffers}
+    left = {key for key in left if not key.endswith("position_ids")}  # of older versions of transformers
+    for sibling in _siblings(model.config) if left else ():
+        known = {key.removeprefix(body) for key in sibling}
+        left = {key for key in left if key.removeprefix(body) not in known}
+        if not left:
+            break
+    return left
+
+
+def _siblings(config: Any) -> Iterator[Collection[str]]:
+    """The keys of each class that transformers has for a config, made without memory for weights."""
+    seen: set[type[Any]] = set()
+    for name in _SIBLINGS:
+        kind = getattr(transformers, name).get(type(config), None)
+        for one in kind if isinstance(kind, tuple) else (kind,):
+            if one is not None and one not in seen:
+                seen.add(one)
+                with torch.device("meta"):
+                    yield one(config).state_dict().keys()
+
+
+def _outputs(model: Any) -> Iterator[torch.Tensor]:
+    """What the model answers to a word: scores, or vectors of the text and of its tokens; of each route."""
+    texts: list[Any] = [("word", "text")] if hasattr(model, "predict") else ["word"]
+    for more in ({"task": "query"}, {"task": "document"}) if is_routed(model) else ({},):
+        features = model.preprocess(texts, **more)
+        given = {key: value.to(model.device) if torch.is_tensor(value) else value for key, value in features.items()}
+        with torch.inference_mode():
+            answer = model(dict(given), **more)
+        yield from (value for value in answer.values() if torch.is_tensor(value) and value.is_floating_point())

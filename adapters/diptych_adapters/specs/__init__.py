@@ -1,0 +1,1 @@
+"""What diptych knows of its own adapters before any of them is imported."""

@@ -1,0 +1,1 @@
+"""What losses share: embedding of batches, queues, further negatives, gradient caching."""

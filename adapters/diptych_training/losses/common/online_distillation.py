@@ -1,0 +1,64 @@
+"""A loss whose teacher is asked while the student trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from diptych.errors import ContractError
+from diptych_training.losses.common.base import Features, RetrievalLoss
+
+Teacher: TypeAlias = Callable[[Tensor], Tensor]  # ids [B, 1 + C] of queries and documents -> scores [B, C]
+
+
+class TaughtLoss(RetrievalLoss):
+    """Any loss that distils a teacher, with ids in the label column and a teacher that is asked for their scores.
+
+    A loss sees tokens and labels, not texts, so the labels say which texts a row holds. The rows are those of every
+    other loss, and negatives may change meanwhile, as in AR2; where they stay, scores stored once are simpler.
+
+    Requirements: (query, positive, negative_1, ...) columns; labels: ids `[B, 2 + H]`.
+
+    Args:
+        loss: `KLDistillation`, `CPRDLoss`, `AR2RetrieverLoss`, `DualMarginMSELoss`: it gets float labels `[B, 1 + H]`,
+            behind the ids where it takes them.
+        teacher: scores by ids, such as a `diptych_training.teacher_scores.LiveTeacher`.
+    """
+
+    def __init__(self, loss: RetrievalLoss, teacher: Teacher) -> None:
+        super().__init__(loss.model, similarity=loss.similarity)
+        self.loss, self.teacher = loss, teacher
+
+    def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
+        """The loss of a batch.
+
+        Raises:
+            ContractError: the labels are no ids, or ids that the teacher does not know.
+        """
+        columns = list(sentence_features)
+        found: Tensor = self.loss(columns, self._scores(labels, len(columns)))
+        return found
+
+    def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
+        """The loss of a batch from the embeddings of its columns."""
+        return self.loss.compute_loss_from_embeddings(embeddings, self._scores(labels, len(embeddings)))
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What the model card says of it."""
+        own: dict[str, Any] = getattr(self.loss, "get_config_dict", dict)()
+        return {"loss": type(self.loss).__name__, **own, "teacher": type(self.teacher).__name__}
+
+    def _scores(self, labels: Tensor | None, columns: int) -> Tensor:
+        fits = labels is not None and labels.ndim == 2 and not labels.is_floating_point() and labels.shape[1] == columns
+        if labels is None or not fits:
+            raise ContractError(
+                "a teacher is asked by ids, and the labels are none",
+                where="TaughtLoss",
+                got="no labels" if labels is None else f"{labels.dtype} {list(labels.shape)}",
+                expected=f"integers [B, {columns}]: query, positive and each negative",
+            )
+        scores = self.teacher(labels).to(labels.device)
+        return torch.cat([labels.to(scores), scores], 1) if self.loss.takes_ids else scores

@@ -1,0 +1,289 @@
+"""What recipes share: the run from prepared data to a folder that a config names."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from diptych.errors import ConfigError
+from diptych.protocols import Kind
+from diptych.training import Registration, TrainReport, Watcher
+from diptych_adapters.pipelines.silence import quiet
+from diptych_training.corpus import TrainingData, held_out
+from diptych_training.losses import CachedLoss
+from diptych_training.losses.common.base import RetrievalLoss
+from diptych_training.options import RecipeOptions, RetrievalOptions, SyntheticQueries
+from diptych_training.recipes.common.negatives import documents_of, mined
+from diptych_training.recipes.common.preview import examples, lying_in
+from diptych_training.recipes.common.synthetic_queries import with_written, written
+from diptych_training.recipes.common.synthetic_size import enough
+from diptych_training.rows import Lists, training_rows, without_negatives
+from diptych_training.running import Family, Fitted, RunFolder, family, fit
+from diptych_training.running.card import write_card
+from diptych_training.running.evaluation import HeldOut, searching
+
+O = TypeVar("O", bound=RecipeOptions)  # noqa: E741
+R = TypeVar("R", bound=RetrievalOptions)
+NEGATIVES, SYNTHETIC, BEST = "negatives", "synthetic", "best"
+
+
+class Training(ABC, Generic[O]):
+    """A recipe: `prepare`, then `train`. A subclass says at least how its model is fitted.
+
+    Args:
+        options: of the recipe.
+        watcher: who is told.
+
+    Raises:
+        ConfigError: the output folder holds another training.
+    """
+
+    name: ClassVar[str]
+    kind: ClassVar[Kind] = "dense"
+
+    def __init__(self, options: O, watcher: Watcher) -> None:
+        self.options, self.watcher = options, watcher
+        self.family: Family = family(self.kind)
+        self.folder = RunFolder(self.name, options)
+        self.remarks: list[str] = []
+
+    def prepare(self) -> list[str]:
+        """The data steps, each once; a sentence on each, behind what is to be known of the judgements."""
+        with quiet():
+            return [*self.left_out(), *self.data_steps()]
+
+    def judged(self) -> Iterable[TrainingData]:
+        """What is learned from judgements, and what is held out; nothing where there are none."""
+        return ()
+
+    def left_out(self) -> list[str]:
+        """What is to be known of the judgements, a sentence each; a run that is done has said it."""
+        parts = () if self.folder.report() else self.judged()
+        return list(dict.fromkeys(remark for part in parts for remark in part.remarks))
+
+    def data_steps(self) -> list[str]:
+        """Make what is not kept yet, and keep it; a sentence on each step."""
+        return []
+
+    def prepared_examples(self) -> list[str]:
+        """Where what was prepared lies, and some of it; a line each."""
+        return lying_in(self.folder.path / "data")
+
+    def train(self) -> TrainReport:
+        """The whole run; what was done before is not done again."""
+        done = self.folder.report()
+        if done is not None:
+            self.watcher.say(f"{self.folder.path} is trained; delete it, or name another output, to train anew")
+            return done
+        started = time.monotonic()
+        self.prepare()
+        same = self.same()
+        report = self._trained() if same is None else self.folder.take_over(same)
+        report = replace(report, seconds=time.monotonic() - started)
+        write_card(report, self.options)
+        return self.folder.finish(report)
+
+    def same(self) -> Path | None:
+        """The folder of a run that is done and was the same training; None where there is none."""
+        return None
+
+    def model(self) -> Any:
+        """The model before it is trained."""
+        return self.family.load(self.options.model, self.options.training, prompts=self.options.prompts)
+
+    @abstractmethod
+    def fit(self, model: Any) -> Fitted:
+        """Train the model in place."""
+
+    def new(self, model: Any) -> list[Any]:
+        """The parameters that this recipe has added to what it loaded, and that began at random."""
+        return []
+
+    def evaluator(self) -> HeldOut | None:
+        """What measures the model while it is trained; None for nothing."""
+        return None
+
+    def fitted(self, model: Any, rows: Any, loss: Any, **more: Any) -> Fitted:
+        """`running.fit` with what this recipe has: its folder, seed, evaluator and options; `more` changes them.
+
+        Raises:
+            ConfigError: `training.mini_batch_size` with a loss that cannot be taken in pieces.
+        """
+        given = {
+            "made": self.family,
+            "options": self.options.training,
+            "folder": self.folder,
+            "watcher": self.watcher,
+            "seed": self.options.seed,
+            "new": self.new(model),
+        }
+        measuring = {} if "evaluator" in more else {"evaluator": self.evaluator()}
+        return fit(model, rows, self.in_pieces(loss), **{**given, **measuring, **more})
+
+    def in_pieces(self, loss: Any) -> Any:
+        """The loss over batches that are embedded in pieces, where `training.mini_batch_size` says so.
+
+        Raises:
+            ConfigError: the loss is of no such kind.
+        """
+        size = self.options.training.mini_batch_size
+        if size is None or isinstance(loss, CachedLoss):
+            return loss
+        if not isinstance(loss, RetrievalLoss):
+            where, got = "training.mini_batch_size", f"recipe {self.name}, whose loss sees a batch as a whole"
+            do = "leave it out, and make training.batch_size smaller"
+            raise ConfigError("the loss cannot be taken in pieces", where=where, got=got, do=do)
+        return CachedLoss(loss, mini_batch_size=size)
+
+    def export(self, model: Any) -> list[Registration]:
+        """Save the trained model; how it is used, the main one first."""
+        model.save_pretrained(str(self.folder.path), create_model_card=False)
+        return [Registration(self.family.adapter, {"model": str(self.folder.path)})]
+
+    def _trained(self) -> TrainReport:
+        from transformers import set_seed
+
+        with quiet():
+            set_seed(self.options.seed)
+            model = self.model()
+            fitted = self.fit(model)
+            models = self.export(model)
+        return self._report(fitted, models)
+
+    def _report(self, fitted: Fitted, models: list[Registration]) -> TrainReport:
+        measured = {"before": fitted.before, "after": fitted.after} if fitted.after else {}
+        return TrainReport(
+            self.name,
+            self.kind,
+            str(self.folder.path),
+            tuple(models),
+            measured=measured,
+            steps=fitted.steps,
+            resumed_at=fitted.resumed_at,
+            remarks=(*self.left_out(), *self.remarks, *fitted.chosen),
+            chosen_by=fitted.chosen_by,
+        )
+
+
+class RetrievalTraining(Training[R], Generic[R]):
+    """A recipe that learns from judged queries and mined negatives: a subclass says which loss, and may say more."""
+
+    def judged(self) -> Iterable[TrainingData]:
+        """What is trained on and what is held out, without what is written."""
+        return self._judged
+
+    def data_steps(self) -> list[str]:
+        """Have synthetic queries written and mine negatives, as far as the options ask for them."""
+        done = self._have_written()
+        if self.options.negatives.per_query == 0 or self.folder.kept(NEGATIVES) is not None:
+            return done
+        self.watcher.begin("mining negatives", None)
+        lists, sentence = mined(self.options, self.data, self.model)
+        self.folder.keep(NEGATIVES, ({"query": query, "documents": list(own)} for query, own in lists.items()))
+        return [*done, sentence]
+
+    def prepared_examples(self) -> list[str]:
+        """Beside where it lies some queries, each with a relevant document and its hardest negative."""
+        return [*super().prepared_examples(), *examples(self.data, self.negatives())]
+
+    def fit(self, model: Any) -> Fitted:
+        """Train on the rows."""
+        rows = self.rows()
+        return self.fitted(model, rows, self.loss(model), sampler=self.sampler(rows))
+
+    @abstractmethod
+    def loss(self, model: Any) -> Any:
+        """The loss over the rows."""
+
+    def rows(self) -> Any:
+        """The data set: a row for each judged pair, with negatives and ids."""
+        options = self.options.negatives
+        lists = self.negatives() if options.per_query else None
+        found = training_rows(self.data, lists, per_query=options.per_query, seed=self.options.seed)
+        self.remarks += filter(None, [without_negatives(self.data, found)])
+        return found
+
+    def sampler(self, rows: Any) -> Any | None:
+        """Of batches; None draws them evenly."""
+        return None
+
+    def same(self) -> Path | None:
+        """The training of the amount of synthetic queries that did best, which had the same rows and the same seed."""
+        best = self.folder.kept(BEST)
+        folder = self.folder.path / best[0]["trial"] if best else None
+        return folder if folder and RunFolder.reported(folder) else None
+
+    def searcher(self) -> Any:
+        """The model that finds documents where no collection is named: the one that is trained."""
+        return self.model()
+
+    def evaluator(self) -> HeldOut | None:
+        """Of the held-out queries."""
+        dev = self.options.data.dev
+        return searching(self.held, self.kind, documents=dev.documents, seed=self.options.seed)
+
+    def negatives(self) -> Lists:
+        """What was mined, by query."""
+        return self.lists(NEGATIVES)
+
+    def lists(self, kept: str) -> dict[str, list[str]]:
+        """Documents by query kept under a name, without those that have gone since; a remark tells of these."""
+        rows = self.folder.kept(kept) or ()
+        gone = {name for row in rows for name in row["documents"]} - self.data.documents.keys()
+        told = f"{len(gone):,} documents of data/{kept}.jsonl are no longer there, and were left out"
+        if gone and told not in self.remarks:
+            self.remarks.append(told)
+        return {row["query"]: [name for name in row["documents"] if name not in gone] for row in rows}
+
+    @property
+    def data(self) -> TrainingData:
+        """What is trained on."""
+        return self._split[0]
+
+    @property
+    def held(self) -> TrainingData:
+        """What is held out."""
+        return self._split[1]
+
+    def _have_written(self) -> list[str]:
+        asked = self.options.data.synthetic
+        if asked is None or self.folder.kept(SYNTHETIC) is not None:
+            return []
+        if asked.double_to is not None:
+            return [self._have_doubled(asked)]
+        self.watcher.begin("writing queries", None)
+        found = written(self.options, *self._judged, self.searcher)
+        self.folder.keep(SYNTHETIC, map(asdict, found.queries))
+        return [str(found.report)]
+
+    def _have_doubled(self, asked: SyntheticQueries) -> str:
+        count = sum(1 for text in self._judged[0].documents.values() if text)
+        best, sentence = enough(self.options, asked, lambda options: type(self)(options, self.watcher), count)
+        self.folder.keep(BEST, [{"trial": str(best.relative_to(self.folder.path))}])
+        self.folder.keep_prepared(best, SYNTHETIC)
+        return sentence
+
+    @cached_property
+    def _judged(self) -> tuple[TrainingData, TrainingData]:
+        options = self.options.data
+        data = TrainingData.read(options, documents_of(options))
+        return held_out(data, options, self.options.seed)
+
+    @cached_property
+    def _split(self) -> tuple[TrainingData, TrainingData]:
+        asked = self.options.data.synthetic
+        if asked is None:
+            return self._judged
+        self._have_written()
+        rows = self.folder.kept(SYNTHETIC) or []
+        return with_written(asked, *self._judged, rows, self.options.data.dev.share, self.options.seed)
+
+
+def scores_by_query(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Kept rows `{"query", "scores": {document: score}}` as a mapping."""
+    return {row["query"]: row["scores"] for row in rows}

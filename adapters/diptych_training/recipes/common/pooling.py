@@ -1,0 +1,128 @@
+"""What the recipes share whose batches have a pool of documents: rows of queries, and what is looked up again."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Self, TypeVar
+
+from pydantic import Field, model_validator
+
+from diptych_training.options import Positive, RetrievalOptions, Section
+from diptych_training.pools import LabelPool, PoolCollator
+from diptych_training.recipes.common.base import RetrievalTraining
+from diptych_training.remining import Clustered, Refresh
+from diptych_training.running import Fitted
+from diptych_training.running.columns import prompts_of_sides
+
+FromZero = Annotated[int, Field(ge=0)]
+
+
+PoolSize = Annotated[
+    int | None, Field(ge=1, description="Documents of a batch at most; null takes all documents each time.")
+]
+ClusterFrom = Annotated[
+    int | None, Field(ge=0, description="The first epoch whose batches are of like queries; null none.")
+]
+
+
+class PoolOptions(Section):
+    """The documents that a batch is compared with; see `diptych_training.pools.LabelPool`."""
+
+    size: PoolSize = 3000
+    num_pos: Positive = Field(3, description="Positives of a query that come into the pool at most.")
+    num_neg: FromZero = Field(6, description="Hard negatives of a query that come into the pool.")
+    refresh_every: Positive = Field(5, description="Epochs after which hard negatives and clusters are looked up anew.")
+    mine_from: FromZero = Field(0, description="The first epoch, from 0, with hard negatives.")
+    depth: Positive | None = Field(
+        None, description="Hard negatives that are kept of a query; num_neg for each epoch else."
+    )
+    cluster_from: ClusterFrom = 5
+    cluster_size: Positive = Field(32, description="Queries of a cluster at most.")
+
+
+class PoolingOptions(RetrievalOptions):
+    """Options of recipes with a pool."""
+
+    shared: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _negatives_of_the_pool(self) -> Self:
+        if "negatives" in self.model_fields_set:
+            raise ValueError("negatives are looked up as the model moves: leave the section out, see pool")
+        return self
+
+
+P = TypeVar("P", bound=PoolingOptions)
+
+
+class Pooling(RetrievalTraining[P]):
+    """A recipe whose rows are queries, and whose batches have a pool; a subclass says which, and which loss."""
+
+    pooling: PoolOptions
+
+    def data_steps(self) -> list[str]:
+        """Have synthetic queries written, if asked for; negatives are looked up while the model trains."""
+        return self._have_written()
+
+    @cached_property
+    def pool(self) -> LabelPool:
+        """The pool of the queries that are trained."""
+        positives, own = self.data.relevant_numbers(), self.pooling
+        sizes = {"size": own.size, "num_pos": own.num_pos, "num_neg": own.num_neg}
+        return LabelPool(positives, documents=len(self.data.documents), seed=self.options.seed, **sizes)  # type: ignore[arg-type]
+
+    def rows(self) -> Any:
+        """A row for each query: its text, and its number as `label`."""
+        from datasets import Dataset
+
+        texts = list(self.data.queries.values())
+        numbers = list(self.pool.positives)
+        return Dataset.from_dict({"query": [texts[number] for number in numbers], "label": numbers})
+
+    def fit(self, model: Any) -> Fitted:
+        """Train on the queries."""
+        rows, batches = self.rows(), Clustered()
+        texts = list(self.data.documents.values())
+        prompts = {side: text for side, text in prompts_of_sides(model).items() if text}
+        fitted = self.fitted(
+            model,
+            rows,
+            self.loss(model),
+            sampler=batches,
+            collator=PoolCollator(model.preprocess, self.pool, texts, prompts=prompts),
+            further=[self.refresh(model, rows["query"], texts, batches)] if self.moves else [],
+            changes=self.changes(),
+        )
+        if self.pool.dropped:
+            share = f"{self.pool.dropped_share:.1%}"
+            self.remarks.append(
+                f"pools of {self.pool.size} documents left out {share} of the positives that were drawn"
+            )
+        return fitted
+
+    @property
+    def moves(self) -> bool:
+        """Whether anything is to be looked up again."""
+        return self.pooling.size is not None or self.pooling.cluster_from is not None
+
+    def refresh(self, model: Any, queries: Any, documents: list[str], batches: Clustered) -> Refresh:
+        """Looks up hard negatives and clusters."""
+        own = self.pooling
+        return Refresh(
+            model,
+            list(queries),
+            documents,
+            self.pool,
+            batches if own.cluster_from is not None else None,
+            every=own.refresh_every,
+            mine_from=own.mine_from,
+            cluster_from=own.cluster_from or 0,
+            cluster_size=own.cluster_size,
+            depth=own.depth,
+            folder=self.folder.path / "data",
+            seed=self.options.seed,
+        )
+
+    def changes(self) -> dict[str, Any]:
+        """Arguments of the trainer beside those of the `training` section."""
+        return {}

@@ -1,0 +1,158 @@
+"""What recipes that train a cross-encoder share: first-stage candidates, rows of lists, and evaluation by reranking."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypedDict
+
+import numpy as np
+
+from diptych.errors import ConfigError
+from diptych_training.corpus import TrainingData
+from diptych_training.data.mining import batches
+from diptych_training.data.sources import CandidateSource
+from diptych_training.options import RetrievalOptions
+from diptych_training.recipes.common.negatives import searched
+from diptych_training.rows import Lists, Scores, pairs, without_row
+
+BATCH = 256  # queries that the first stage is asked at once
+
+
+class Row(TypedDict):
+    """A query, some documents of its own, the relevant one first, and a label for each."""
+
+    query: str
+    documents: list[str]
+    label: list[float]
+
+
+def first_stage(
+    options: RetrievalOptions, data: TrainingData, queries: Sequence[str], depth: int, retriever: Callable[[], Any]
+) -> dict[str, list[str]]:
+    """The first `depth` documents of each query: by the live collection that `data` names, else by a retriever.
+
+    Args:
+        options: of the recipe; `negatives.slot` asks one slot of the collection, the whole pipeline else.
+        data: queries and documents.
+        queries: whose candidates are wanted, by id.
+        depth: how many.
+        retriever: gives a dense or sparse model; called when there is no collection.
+
+    Raises:
+        SearchError, ConfigError, StoreError, CollectionError: the collection cannot be searched as asked.
+    """
+    with searched(options, data, retriever, slot=options.negatives.slot) as source:
+        return _found(source, data, queries, depth)
+
+
+def _found(source: CandidateSource, data: TrainingData, queries: Sequence[str], depth: int) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for part in batches(queries, BATCH):
+        rankings = source.find([data.queries[query] for query in part], [[] for _ in part], depth)
+        for query, own in zip(part, rankings, strict=True):
+            found[query] = [name for name, _ in own.ranking if name in data.documents]
+    return found
+
+
+def list_rows(
+    data: TrainingData,
+    candidates: Lists,
+    *,
+    per_query: int,
+    draws: int = 1,
+    seed: int = 0,
+    scores: Scores | None = None,
+) -> Iterator[Row]:
+    """A row for each judged pair and draw: the relevant document and negatives drawn of the query's candidates.
+
+    Args:
+        data: whose judgements are trained on.
+        candidates: of each query; what is judged at all is no negative. A query with too few is left out.
+        per_query: negatives of a row.
+        draws: rows of a pair, each with other negatives.
+        seed: of the draws.
+        scores: a teacher's, as labels; a document without a score is not drawn. 1 and 0 without a teacher.
+    """
+    random = np.random.default_rng(seed)
+    for _ in range(draws):
+        for query, positive in pairs(data):
+            known = scores.get(query, {}) if scores is not None else None
+            pool = [name for name in candidates.get(query, ()) if name not in data.qrels[query]]
+            pool = [name for name in pool if known is None or name in known]
+            if len(pool) < per_query or (known is not None and positive not in known):
+                continue
+            names = [positive, *(pool[n] for n in random.permutation(len(pool))[:per_query])]
+            label = [1.0] + [0.0] * per_query if known is None else [float(known[name]) for name in names]
+            texts = [data.answer(query, positive), *(data.documents[name] for name in names[1:])]
+            yield Row(query=data.queries[query], documents=texts, label=label)
+
+
+def as_pairs(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
+    """The same, a row for each pair: query, document, label."""
+    for row in rows:
+        for document, label in zip(row["documents"], row["label"], strict=True):
+            yield {"query": row["query"], "document": document, "label": label}
+
+
+def too_few(data: TrainingData, rows: Sequence[Row]) -> str | None:
+    """How many judged pairs have no row for want of candidates or of scores, in words; None where all have one.
+
+    Raises:
+        ConfigError: none has one.
+    """
+    told = without_row(
+        data,
+        {(row["query"], row["documents"][0]) for row in rows},
+        "their query has fewer unjudged candidates than negatives.per_query, or the teacher gave no score",
+    )
+    if told is not None and not rows:
+        count = sum(1 for _ in pairs(data))
+        raise ConfigError(
+            "no judged pair has a row",
+            where="negatives",
+            got=f"{count:,} judged pairs, fewer unjudged candidates (with a teacher's scores) than per_query",
+            do="make negatives.per_query smaller or negatives.last_rank larger",
+        )
+    return told
+
+
+class Reranking:
+    """nDCG@10 and MRR@10 of candidates in the order of a cross-encoder; what was not among them is missed.
+
+    Args:
+        data: whose judged queries are asked.
+        candidates: of each query, in the first stage's order, which decides between equal scores.
+        batch_size: of scoring.
+    """
+
+    def __init__(self, data: TrainingData, candidates: Lists, *, batch_size: int = 32) -> None:
+        self.data, self.batch_size = data, batch_size
+        self.candidates = {query: list(candidates.get(query, ())) for query in data.qrels}
+
+    def __call__(self, model: Any) -> dict[str, float]:
+        """The values of a model, under the names of sentence-transformers' evaluators."""
+        asked = [(self.data.queries[q], self.data.documents[d]) for q, own in self.candidates.items() for d in own]
+        scores = iter(
+            model.predict(asked, batch_size=self.batch_size, show_progress_bar=False).tolist() if asked else ()
+        )
+        ranked = {}
+        for query, own in self.candidates.items():
+            values = {name: next(scores) for name in own}
+            ranked[query] = sorted(own, key=lambda name: -values[name])
+        return self.values(ranked)
+
+    def first(self) -> dict[str, float]:
+        """The values of the first stage's own order."""
+        return self.values(self.candidates)
+
+    def values(self, ranked: Mapping[str, Sequence[str]]) -> dict[str, float]:
+        """Means over the queries."""
+        grades = [([self.data.qrels[q].get(name, 0.0) for name in own], q) for q, own in ranked.items()]
+        ndcg = [_dcg(own[:10]) / _dcg(sorted(self.data.qrels[q].values(), reverse=True)[:10]) for own, q in grades]
+        mrr = [next((1 / rank for rank, grade in enumerate(own[:10], 1) if grade > 0), 0.0) for own, _ in grades]
+        return {"ndcg@10": float(np.mean(ndcg)), "mrr@10": float(np.mean(mrr))}
+
+
+def _dcg(grades: Sequence[float]) -> float:
+    return sum(max(grade, 0.0) / math.log2(rank + 1) for rank, grade in enumerate(grades, 1))

@@ -1,0 +1,87 @@
+"""Synthetic queries as part of any recipe's data: written once, and kept in the run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from diptych.errors import ConfigError
+from diptych_training.corpus import TrainingData
+from diptych_training.data.generators import Generator
+from diptych_training.data.sources import CandidateSource
+from diptych_training.data.synthetic import Synthetic, synthesize
+from diptych_training.options import RetrievalOptions, SyntheticQueries
+from diptych_training.recipes.common.negatives import searched
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def written(options: RetrievalOptions, data: TrainingData, held: TrainingData, model: Callable[[], Any]) -> Synthetic:
+    """Queries for the documents of `data`, of which none gives away a held-out query.
+
+    Args:
+        options: of the recipe; `data.synthetic` says who writes how many.
+        data, held: what is trained on and what is held out.
+        model: gives the model that is trained, which makes the round trip where no collection is named.
+
+    Raises:
+        RegistryError, ContractError, RemoteError, ConfigError: the generator cannot write.
+    """
+    asked = options.data.synthetic
+    assert asked is not None
+    wanted = asked.step(options.seed)
+    documents = [data.document(name) for name, text in data.documents.items() if text]
+    generator = Generator(asked.generator, asked.options)
+    tests = [held.queries[query] for query in held.qrels]
+
+    def made(source: CandidateSource | None) -> Synthetic:
+        return synthesize(documents, generator, wanted, source=source, test_queries=tests)
+
+    if wanted.round_trip is None:
+        return made(None)
+    with searched(options, data, model) as source:
+        return made(source)
+
+
+def with_written(
+    asked: SyntheticQueries, data: TrainingData, held: TrainingData, rows: Rows, share: float, seed: int
+) -> tuple[TrainingData, TrainingData]:
+    """What is trained on with synthetic queries beside the judged ones, and what is held out.
+
+    Where no query is judged, the synthetic ones of a share of the documents are held out: another query of a document
+    that is trained would be no new one.
+
+    Args:
+        asked: whether queries are cut out of their documents.
+        data, held: of judged queries.
+        rows: `{"id", "text", "document"}` as `written` gave them; documents that have gone since are not asked for.
+        share, seed: of the documents whose synthetic queries are held out.
+
+    Raises:
+        ConfigError: there is no query at all.
+    """
+    texts = {row["id"]: row["text"] for row in rows}
+    qrels = {row["id"]: {row["document"]: 1.0} for row in rows if data.documents.get(row["document"])}
+    queries = {**held.queries, **data.queries, **texts}
+    cut = frozenset(texts) if asked.cut else frozenset[str]()
+    both = TrainingData(queries, data.documents, {**data.qrels, **qrels}, data.titles, cut)
+    if not both.qrels:
+        raise ConfigError(
+            "no synthetic query is left, and none is judged",
+            where="data.synthetic",
+            do="give another generator, more documents, or a higher round_trip",
+        )
+    if data.qrels or held.qrels:
+        return both, held
+    return _by_document(both, share, seed)
+
+
+def _by_document(both: TrainingData, share: float, seed: int) -> tuple[TrainingData, TrainingData]:
+    """For training and to be held out: all queries of a share of the documents, drawn by `seed`."""
+    documents = sorted({name for own in both.qrels.values() for name in own})
+    count = max(1, round(share * len(documents))) if share else 0
+    drawn = set(np.random.default_rng(seed).permutation(documents)[:count].tolist())
+    held = {query for query, own in both.qrels.items() if not drawn.isdisjoint(own)}
+    return both.only(query for query in both.qrels if query not in held), both.only(held)

@@ -1,0 +1,59 @@
+"""How many documents get synthetic queries: twice as many, and again, until the held-out queries gain little by it.
+
+Each amount is a training of its own, in a folder under `trials`, so that one that was killed goes on. But for the
+amount it has the options of the recipe: the one that did best is the training that was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import ConfigError
+from diptych.training import Recipe, TrainReport
+from diptych_training.data.saturation import Saturation, doubled
+from diptych_training.options import RetrievalOptions, SyntheticQueries
+from diptych_training.running.evaluation import PRIMARY
+
+
+def enough(
+    options: RetrievalOptions, asked: SyntheticQueries, recipe: Callable[[Any], Recipe], documents: int
+) -> tuple[Path, str]:
+    """The folder of the training whose amount did best, and a sentence on all amounts.
+
+    Args:
+        options: of the recipe.
+        asked: their `data.synthetic`, which says where doubling begins and ends.
+        recipe: makes a training of such options.
+        documents: how many there are.
+
+    Raises:
+        ConfigError: nothing is held out.
+    """
+    most = min(asked.double_to or asked.documents, documents)
+    trials: dict[int, RetrievalOptions] = {}
+
+    def measure(amount: int) -> float:
+        trials[amount] = _trial(options, asked, amount)
+        return _score(recipe(trials[amount]).train())
+
+    found = doubled(measure, start=min(asked.documents, most), most=most, gain=asked.gain)
+    return trials[found.best].output, _told(found)
+
+
+def _trial(options: RetrievalOptions, asked: SyntheticQueries, amount: int) -> RetrievalOptions:
+    once = asked.model_copy(update={"documents": amount, "double_to": None})
+    data = options.data.model_copy(update={"synthetic": once})
+    return options.model_copy(update={"data": data, "output": options.output / "trials" / f"documents-{amount}"})
+
+
+def _score(report: TrainReport) -> float:
+    if PRIMARY not in report.measured.get("after", {}):
+        raise ConfigError("nothing is held out to measure by", where="data.synthetic.double_to", do="give data.dev")
+    return report.measured["after"][PRIMARY]
+
+
+def _told(found: Saturation) -> str:
+    steps = ", ".join(f"{score:.4f} of {amount:,}" for amount, score in zip(found.amounts, found.scores, strict=True))
+    return f"{PRIMARY} on held-out queries by documents with synthetic queries: {steps}; {found.best:,} are taken"

@@ -1,0 +1,210 @@
+"""What a training with pools looks up again as the model moves: hard negatives, and which queries are alike."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sentence_transformers.base.sampler import DefaultBatchSampler
+
+from diptych.types import Floats
+from diptych_training.epoch_callback import Recurring
+from diptych_training.pools import LabelPool, Rows
+
+Vectors = NDArray[np.floating[Any]]
+LOGGER = logging.getLogger(__name__)
+FILE = "refresh-{}.npz"
+BLOCK, STEPS = 1024, 8  # queries that are compared at a time; steps of a bisection
+
+
+def hard_negatives(
+    queries: Vectors, documents: Vectors, positives: Mapping[int, Rows], depth: int
+) -> dict[int, NDArray[np.int64]]:
+    """For each query's number its `depth` most similar documents (inner product) that are no positives of it.
+
+    Args:
+        queries, documents: embeddings `[n, D]` and `[L, D]`, in the order of `positives` and by number.
+    """
+    numbers, found = list(positives), {}
+    reach = min(len(documents), depth + max(map(len, positives.values()), default=0))
+    for start in range(0, len(numbers), BLOCK):
+        scores = queries[start : start + BLOCK] @ documents.T
+        nearest = np.argpartition(-scores, reach - 1, axis=1)[:, :reach]
+        order = np.argsort(-np.take_along_axis(scores, nearest, 1), axis=1, kind="stable")
+        for number, own in zip(numbers[start : start + BLOCK], np.take_along_axis(nearest, order, 1), strict=True):
+            found[number] = own[~np.isin(own, positives[number])][:depth].astype(np.int64)
+    return found
+
+
+def balanced_clusters(embeddings: Vectors, size: int, random: np.random.Generator) -> list[Rows]:
+    """Rows `[n, D]` in clusters of more than size / 2 and at most `size`, by halves around two centres each."""
+    waiting, done = [np.arange(len(embeddings))], []
+    while waiting:
+        own = waiting.pop()
+        if len(own) <= size:
+            done.append(own)
+        else:
+            waiting += [own[part] for part in _halves(embeddings[own], random)]
+    return [own for own in done if len(own)]
+
+
+def _halves(vectors: Vectors, random: np.random.Generator) -> tuple[Rows, Rows]:
+    middle = len(vectors) // 2
+    centres = vectors[random.choice(len(vectors), 2, replace=False)]
+    for _ in range(STEPS):
+        order = np.argsort(-(vectors @ (centres[0] - centres[1])), kind="stable")
+        first, second = order[:middle], order[middle:]
+        centres = np.stack([vectors[first].mean(0), vectors[second].mean(0)])
+    return first, second
+
+
+class Clustered:
+    """Batches of rows that are alike, once `groups` says which are: `batch_sampler` of the training arguments.
+
+    Groups and the rows in them come in random order and are cut into batches one after another, so that there are as
+    many batches as without groups. Every row comes once an epoch. Seed and epoch give the same batches again.
+    """
+
+    def __init__(self) -> None:
+        self.groups: list[Rows] = []
+
+    def __call__(self, dataset: Any, batch_size: int, drop_last: bool, **given: Any) -> ClusteredBatches:
+        """The sampler of one training."""
+        return ClusteredBatches(self, dataset, batch_size, drop_last, given.get("seed", 0))
+
+    def order(self, rows: int, random: np.random.Generator) -> Rows:
+        """All rows, those of a group together."""
+        groups = self.groups or [np.array([row]) for row in range(rows)]
+        return np.concatenate([random.permutation(groups[place]) for place in random.permutation(len(groups))])
+
+
+class ClusteredBatches(DefaultBatchSampler):
+    """The batches of `Clustered`."""
+
+    def __init__(self, clustered: Clustered, dataset: Any, batch_size: int, drop_last: bool, seed: int) -> None:
+        super().__init__(dataset, batch_size, drop_last, seed=seed)
+        self._clustered, self._rows = clustered, len(dataset)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = self._clustered.order(self._rows, np.random.default_rng((self.seed, self.epoch)))
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            yield order[start : start + self.batch_size].tolist()
+
+    def __len__(self) -> int:
+        whole, rest = divmod(self._rows, self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+
+class Refresh(Recurring[dict[str, NDArray[Any]]]):
+    """Every few epochs embeds queries and documents with the model as it is, for new hard negatives and clusters.
+
+    What it found is kept in `folder`, if given, and read again by a training that goes on after a kill.
+
+    Args:
+        model: that is trained.
+        queries: their texts, in the order of `pool.positives` and of the data set's rows.
+        documents: their texts, by number.
+        pool: whose hard negatives are filled, with `num_neg` times `every` of each query.
+        batches: whose groups are set; None leaves batches as they are.
+        every: epochs from one to the next.
+        mine_from, cluster_from: the first epoch, from 0, that has hard negatives, and that has clusters.
+        cluster_size: rows of a cluster at most.
+        depth: hard negatives of each query, instead.
+        batch_size: texts that are embedded at a time.
+        folder: for what was found.
+        seed: of the clusters.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        queries: Sequence[str],
+        documents: Sequence[str],
+        pool: LabelPool,
+        batches: Clustered | None = None,
+        *,
+        every: int = 5,
+        mine_from: int = 0,
+        cluster_from: int = 5,
+        cluster_size: int = 32,
+        depth: int | None = None,
+        batch_size: int = 64,
+        folder: Path | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.model, self.queries, self.documents, self.pool, self.batches = model, queries, documents, pool, batches
+        self.every, self.mine_from, self.cluster_from, self.cluster_size = every, mine_from, cluster_from, cluster_size
+        self.depth, self.batch_size, self.folder, self.seed = depth or pool.num_neg * every, batch_size, folder, seed
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Tell what the pools left out."""
+        if self.pool.size is None:
+            return
+        share = self.pool.dropped_share
+        level = logging.WARNING if share > 0.05 else logging.INFO
+        LOGGER.log(level, "pools of %d documents left out %.1f%% of the positives so far", self.pool.size, 100 * share)
+
+    def take(self, found: dict[str, NDArray[Any]], epoch: int) -> None:
+        """Use negatives `[n, depth]`, filled up with -1, and clusters `[n]`, from this epoch on."""
+        if epoch >= self.mine_from:
+            numbers = list(self.pool.positives)
+            self.pool.negatives = {
+                number: own[own >= 0] for number, own in zip(numbers, found["negatives"], strict=True)
+            }
+        if self.batches is not None and epoch >= self.cluster_from:
+            clusters = found["clusters"]
+            self.batches.groups = [np.flatnonzero(clusters == one) for one in range(int(clusters.max()) + 1)]
+
+    def starts(self, epoch: int) -> bool:
+        """Whether it is time."""
+        first = min(self.mine_from, self.cluster_from if self.batches is not None else self.mine_from)
+        return epoch in (self.mine_from, self.cluster_from) or (epoch >= first and (epoch - first) % self.every == 0)
+
+    def found(self, epoch: int, *, bf16: bool) -> dict[str, NDArray[Any]]:
+        """Negatives `[n, depth]` and clusters `[n]` by the model as it is."""
+        queries, documents = self._embedded(bf16=bf16)
+        mined = hard_negatives(queries, documents, self.pool.positives, self.depth)
+        negatives = np.full((len(mined), self.depth), -1, np.int64)
+        for row, own in enumerate(mined.values()):
+            negatives[row, : len(own)] = own
+        clusters = np.zeros(len(queries), np.int64)
+        for one, rows in enumerate(balanced_clusters(queries, self.cluster_size, self._random(epoch))):
+            clusters[rows] = one
+        if self.folder is not None:
+            _write(self.folder / FILE.format(epoch), negatives, clusters)
+        return {"negatives": negatives, "clusters": clusters}
+
+    def _embedded(self, *, bf16: bool) -> tuple[Floats, Floats]:
+        given: dict[str, Any] = {
+            "batch_size": self.batch_size,
+            "show_progress_bar": False,
+            "normalize_embeddings": True,
+        }
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=bf16):
+            queries = self.model.encode_query(list(self.queries), convert_to_numpy=False, **given)
+            documents = self.model.encode_document(list(self.documents), convert_to_numpy=False, **given)
+        made = [torch.stack(list(own)).float().cpu().numpy() for own in (queries, documents)]
+        return made[0], made[1]
+
+    def _random(self, epoch: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, epoch))
+
+    def kept(self, epoch: int) -> dict[str, NDArray[Any]] | None:
+        """The same as it was kept."""
+        file = self.folder / FILE.format(epoch) if self.folder is not None else None
+        if file is None or not file.is_file():
+            return None
+        with np.load(file, allow_pickle=False) as kept:
+            return dict(kept)
+
+
+def _write(file: Path, negatives: Rows, clusters: Rows) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(".part.npz")
+    np.savez(part, negatives=negatives, clusters=clusters)
+    part.replace(file)

@@ -1,0 +1,125 @@
+"""What a teacher says about the documents of each row, for losses that distil it.
+
+Scores come in the label column, float `[B, 1 + H]`: of the row's positive and each of its negatives. Any reranker gives
+them: `scored` asks one for the rows of a data set, once, before training; a `LiveTeacher` is asked during training, by
+the ids of each batch (see `diptych_training.losses.TaughtLoss`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from sentence_transformers.util import maxsim_pairwise
+from torch import Tensor
+
+from diptych import Reranker
+from diptych.errors import ContractError
+from diptych.types import Floats
+
+
+def scored(teacher: Reranker, queries: Sequence[str], documents: Sequence[Sequence[str]]) -> Floats:
+    """The teacher's scores float32 `[B, C]` of each query's C documents, all pairs in one call.
+
+    Raises:
+        ContractError: rows of different lengths.
+    """
+    lengths = {len(own) for own in documents}
+    if len(lengths) > 1 or len(queries) != len(documents):
+        got = f"{len(queries)} queries, rows of {sorted(lengths)} documents"
+        raise ContractError("a teacher is asked for rows of different lengths", where="scored", got=got)
+    pairs = [(query, text) for query, own in zip(queries, documents, strict=True) for text in own]
+    return np.asarray(teacher.predict(pairs), np.float32).reshape(len(queries), -1)
+
+
+class LiveTeacher:
+    """A reranker's scores of the pairs of a batch, by their ids; each pair is asked for once and its score kept.
+
+    Args:
+        reranker: any that the registry makes, or that has `predict`.
+        queries, documents: the text of each id, which is its place.
+        known: scores that are stored already, by (query id, document id).
+    """
+
+    def __init__(
+        self,
+        reranker: Reranker,
+        queries: Sequence[str],
+        documents: Sequence[str],
+        *,
+        known: Mapping[tuple[int, int], float] | None = None,
+    ) -> None:
+        self.reranker, self.queries, self.documents = reranker, queries, documents
+        self.known = dict(known or {})
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        """Scores float32 `[B, C]` of the C documents of each row of ids `[B, 1 + C]`: query, then documents.
+
+        Raises:
+            ContractError: an id has no text.
+        """
+        pairs = [[(row[0], document) for document in row[1:]] for row in ids.tolist()]
+        self._ask([pair for row in pairs for pair in row if pair not in self.known])
+        return torch.tensor([[self.known[pair] for pair in row] for row in pairs], dtype=torch.float32)
+
+    def forget(self) -> None:
+        """Ask anew: the reranker has been trained meanwhile."""
+        self.known.clear()
+
+    def _ask(self, pairs: Sequence[tuple[int, int]]) -> None:
+        if not pairs:
+            return
+        new = list(dict.fromkeys(pairs))
+        for sort, places, texts in zip(
+            ("query", "document"), zip(*new, strict=True), (self.queries, self.documents), strict=True
+        ):
+            if not 0 <= min(places) <= max(places) < len(texts):
+                got = f"{sort} ids from {min(places)} to {max(places)}"
+                raise ContractError(
+                    "a teacher is asked for texts it does not have",
+                    where="LiveTeacher",
+                    got=got,
+                    expected=f"0 to {len(texts) - 1}: places in its texts",
+                )
+        scores = self.reranker.predict([(self.queries[query], self.documents[document]) for query, document in new])
+        self.known |= dict(zip(new, np.asarray(scores, np.float64).tolist(), strict=True))
+
+
+def teacher_scores(labels: Tensor | None, rows: int, columns: int, *, where: str) -> Tensor:
+    """The label column as scores of a teacher, float32 `[rows, columns]`.
+
+    Raises:
+        ContractError: it is none.
+    """
+    fits = labels is not None and labels.is_floating_point() and tuple(labels.shape) == (rows, columns)
+    if labels is None or not fits:
+        got = "no labels" if labels is None else f"{labels.dtype} {list(labels.shape)}"
+        raise ContractError(
+            "labels are no scores of a teacher",
+            where=where,
+            got=got,
+            expected=f"float [{rows}, {columns}]: of the positive and each negative",
+            do="score the data set once: diptych_training.teacher_scores.scored(reranker, queries, documents)",
+        )
+    return labels.detach().float()
+
+
+def own_scores(queries: Tensor, documents: Tensor, columns: int) -> Tensor:
+    """Similarities `[B, columns]` of each query with the documents of its own row.
+
+    Args:
+        queries: `[B, D]`, or of tokens `[B, T, D]`.
+        documents: `[B * columns, D]`, or of tokens, column after column.
+    """
+    if queries.ndim == 3:
+        parts = documents.reshape(columns, *queries.shape[:1], *documents.shape[1:])
+        return torch.stack([_of_tokens(queries, part) for part in parts], 1)
+    return torch.einsum("bd,cbd->bc", queries, documents.reshape(columns, len(queries), -1))
+
+
+def _of_tokens(queries: Tensor, documents: Tensor) -> Tensor:
+    """The similarity `[B]` of each query with its own document, of tokens; see `losses.base.similarities`."""
+    asked, held = queries.any(-1), documents.any(-1)
+    found: Tensor = maxsim_pairwise(queries, documents, a_mask=asked, b_mask=held, length_normalize=True)
+    return found

@@ -1,0 +1,211 @@
+"""`adopt`: from a foreign collection to metadata by which diptych knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from qdrant_client import models
+from qdrant_client.http.exceptions import ApiException
+
+from diptych.adopt.checks import require_foreign, require_kept, require_same_storage, require_vectors, warnings_of
+from diptych.adopt.corpus import calibrate, texts_of
+from diptych.adopt.layouts import layouts_of, with_id
+from diptych.adopt.match_vectors import Physical, matched, physical_vectors
+from diptych.adopt.reports import AdoptedSlot, AdoptReport
+from diptych.adopt.sample import Sampled, sampled
+from diptych.adopt.verify_encoders import Verified, Verifier
+from diptych.config.models import Config
+from diptych.errors import CollectionError, StoreError
+from diptych.handle.create import now, who
+from diptych.handle.open_handle import reading_of
+from diptych.handle.tenancy import tenancy_of
+from diptych.metadata.models import CollectionMetadata, Event, Layout, State
+from diptych.metadata.payloads import field_of, from_payload, named
+from diptych.metadata.store import metadata_payload
+from diptych.populate.rejects import reason_of
+from diptych.protocols import Statistics
+from diptych.registry import Registry
+from diptych.slots.calibration_texts import SAMPLE, show
+from diptych.slots.calibration_texts import texts_of as texts_read
+from diptych.slots.slot import Slot
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+
+def adopt(
+    client: QdrantBase,
+    name: str,
+    config: Config,
+    *,
+    vectors: Mapping[str, str] | None = None,
+    layout: Layout | None = None,
+    sample: int = SAMPLE,
+    registry: Registry | None = None,
+) -> AdoptReport:
+    """Make a collection that somebody else filled one that diptych knows. Nothing but metadata is written.
+
+    Args:
+        client, name: the collection.
+        config: names the encoders that filled it; its `populate.input` says what they read.
+        vectors: by slot, the name of its vector, "" for the unnamed one; where it cannot be told from the dimension.
+        layout: where documents lie in the payloads; found in a sample unless given, see `stated_layout`.
+        sample: points whose texts are encoded again to verify the encoders.
+        registry: where adapters come from; everything installed unless given.
+
+    Raises:
+        FingerprintMismatch: an encoder did not make the vectors; the text has the cosine and what would fit.
+        CollectionNotFound, CollectionError: the collection is not there, known already, or cannot be adopted.
+    """
+    adoption = _Adoption(client, name, config, registry or Registry.default())
+    try:
+        return adoption.run(vectors or {}, layout, sample)
+    except ApiException as error:
+        raise StoreError(
+            "the store does not let the collection be adopted",
+            where=f"collection {name!r}",
+            got=reason_of(error),
+            expected="a store that answers, and a key that may read and update the collection",
+        ) from error
+
+
+class _Adoption:
+    """One adoption: the collection, and the slots that are to have its vectors."""
+
+    def __init__(self, client: QdrantBase, name: str, config: Config, registry: Registry) -> None:
+        self._client, self._name, self._config = client, name, config
+        self._where = f"collection {name!r}"
+        self._reading = reading_of(config.populate)
+        self._slots = {slot: Slot(slot, own, None, registry, verify=False) for slot, own in config.slots.items()}
+
+    def run(self, stated: Mapping[str, str], layout: Layout | None, size: int) -> AdoptReport:
+        """Look, verify, write the metadata."""
+        require_foreign(self._client, self._name)
+        require_vectors(self._slots, where=self._where)
+        every = physical_vectors(self._client.get_collection(self._name).config.params)
+        vectors = matched(self._slots, every, stated, where=self._where)
+        require_same_storage(self._slots, vectors, where=self._where)
+        points = self._points(vectors, size)
+        verifier = Verifier(self._slots, vectors, points, where=self._where)
+        found = self._layout(verifier, {p.id: p.payload for own in points.values() for p in own}, layout)
+        statistics = calibrate(self._slots, texts_of(self._client, self._name, found, self._reading))
+        verified = verifier.require(found, self._reading)
+        self._write(self._metadata(vectors, every, found, statistics, verified))
+        warnings = warnings_of(self._client, self._name, self._slots, vectors, every, found)
+        return AdoptReport(
+            collection=self._name,
+            points=self._client.count(self._name, exact=True).count,
+            layout=found,
+            slots=tuple(self._report(name, vectors[name], own) for name, own in verified.items()),
+            warnings=(
+                *warnings,
+                *self._without_tenant(found),
+                *(warning for own in verified.values() for warning in own.warnings()),
+            ),
+        )
+
+    def _points(self, vectors: Mapping[str, Physical], size: int) -> dict[str, list[Sampled]]:
+        """For each slot some points that have its vector."""
+        general = sampled(self._client, self._name, size)
+        if not general:
+            raise CollectionError(
+                "the collection is empty: there is nothing to adopt",
+                where=self._where,
+                do="delete it and fill it: diptych populate SOURCE",
+            )
+        points = {}
+        for slot, physical in vectors.items():
+            points[slot] = general
+            if any(physical.name not in point.vectors for point in general):
+                points[slot] = sampled(self._client, self._name, size, having=physical.name)
+            if not points[slot]:
+                raise CollectionError(
+                    "no point has this vector",
+                    where=f"{self._where}, slot {slot!r}",
+                    got=str(physical),
+                    do="adopt without this slot; it can be added later: diptych plan, then diptych apply",
+                )
+        return points
+
+    def _layout(
+        self, verifier: Verifier, payloads: Mapping[int | str, Mapping[str, Any]], stated: Layout | None
+    ) -> Layout:
+        """The layout as stated, or the one of those that are possible with which the encoders fit best."""
+        layouts = [stated] if stated else layouts_of(payloads, where=self._where)
+        documents = (from_payload(point, payload, layouts[0]) for point, payload in payloads.items())
+        texts = texts_read(documents, self._reading)
+        calibrate(self._slots, texts)
+        for slot in self._slots.values():
+            show(slot.encoder, lambda size, _: texts[:size], self._reading)
+        found = with_id(verifier.closest_layout(layouts, self._reading), payloads)
+        if found.id is None:
+            return found
+        ids = [from_payload(point, payload, found).id for point, payload in payloads.items()]
+        held = self._client.count(self._name, count_filter=named(ids, found), exact=True).count
+        if held == len(ids) == len(set(ids)):
+            return found
+        if stated is None:
+            return found.model_copy(update={"id": None, "integer_ids": False, "own_points": False})
+        raise CollectionError(
+            "not every point has an id of its own",
+            where=f"{self._where}, payload key {found.id!r}",
+            do="name another key: --id KEY; without one the points' ids are the documents'",
+        )
+
+    def _metadata(
+        self,
+        vectors: Mapping[str, Physical],
+        every: Mapping[str, Physical],
+        layout: Layout,
+        statistics: Mapping[str, Statistics],
+        verified: Mapping[str, Verified],
+    ) -> CollectionMetadata:
+        generations = {}
+        for name, slot in self._slots.items():
+            own = slot.describe(
+                number=1, vector=vectors[name].name, reading=self._reading, statistics=statistics.get(name)
+            )
+            generations[name] = own.model_copy(update={"similarity": vectors[name].similarity})
+        names = {name: f"{own.adapter}, generation 1" for name, own in generations.items()}
+        why = f"written as {layout.origin}; " + "; ".join(f"{name}: {own.likeness}" for name, own in verified.items())
+        return CollectionMetadata(
+            live=State(slots=generations),
+            numbers={name: _highest(name, every) for name in generations},
+            history=(Event(what="adopted", when=now(), by=who(), why=why, slots=names),),
+            layout=layout,
+            search=self._config.search.model_dump(mode="json"),
+            tenancy=tenancy_of(self._config),
+        )
+
+    def _without_tenant(self, layout: Layout) -> list[str]:
+        """A warning of points that no tenant's question finds."""
+        tenancy = tenancy_of(self._config)
+        if tenancy is None:
+            return []
+        field = field_of(layout, tenancy.field)
+        empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=field))
+        count = self._client.count(self._name, count_filter=models.Filter(must=[empty]), exact=True).count
+        return [f"{count:,} points name no tenant under {field!r}: no tenant's question finds them"] if count else []
+
+    def _write(self, metadata: CollectionMetadata) -> None:
+        # Every QdrantBase takes it; the base class only says **kwargs.
+        self._client.update_collection(self._name, metadata=metadata_payload(metadata))
+        require_kept(self._client, self._name)
+
+    def _report(self, name: str, physical: Physical, found: Verified) -> AdoptedSlot:
+        likeness = found.likeness
+        return AdoptedSlot(
+            name=name,
+            vector=physical.name,
+            adapter=self._slots[name].config.adapter,
+            sampled=len(likeness.values),
+            lowest=likeness.lowest,
+            median=likeness.median,
+        )
+
+
+def _highest(slot: str, every: Mapping[str, Physical]) -> int:
+    """The number after which generations of the slot are counted: no vector of the collection may be taken twice."""
+    taken = [key.removeprefix(f"{slot}.") for key in every if key.startswith(f"{slot}.")]
+    return max([1, *(int(number) for number in taken if number.isdecimal())])

@@ -1,0 +1,191 @@
+"""`Verifier`: whether the encoders that a config names made the vectors of a collection, and if not, what would fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from diptych.adopt.likeness import Likeness, likeness_of
+from diptych.adopt.match_vectors import Physical
+from diptych.adopt.sample import Sampled
+from diptych.errors import CollectionError, FingerprintMismatch
+from diptych.metadata.models import Layout, Reading
+from diptych.metadata.payloads import from_payload
+from diptych.slots.encode import Side, Vector
+from diptych.slots.guard import MINIMUM_LIKENESS, OTHER_NUMERICS
+from diptych.slots.slot import Slot
+
+TRIAL = 16  # points with which variants are tried
+_SEPARATORS = (" ", "\n", "\n\n", ". ", ": ")
+# What models ask for before a text: E5, Nomic, BGE, EmbeddingGemma. Adapters have options for it.
+_PROMPTS = ("passage: ", "query: ", "search_document: ", "search_query: ", "title: none | text: ")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A way in which vectors may have been made, what makes the config say so, and how like the vectors then are."""
+
+    layout: Layout
+    reading: Reading
+    side: Side = "document"
+    prompt: str = ""
+
+    def advice(self, config: Reading) -> str:
+        """What to change so that it holds."""
+        if self.prompt:
+            return f"set the encoder's document_prompt: {self.prompt!r}"
+        if self.side == "query":
+            return "the documents were encoded as queries: give the encoder the query's prompt as its document_prompt"
+        parts = [f"populate.input: [{', '.join(self.reading.input)}]"]
+        if len(self.reading.input) > 1 and self.reading.separator != config.separator:
+            parts.append(f"populate.separator: {self.reading.separator!r}")
+        return f"set {' and '.join(parts)} in the config"
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A slot's likeness, and the points over which it was measured, in the same order."""
+
+    slot: str
+    likeness: Likeness
+    points: Sequence[int | str]
+
+    def warnings(self) -> Iterator[str]:
+        """A sentence about the points whose vectors the encoder did not make, if there are any."""
+        alien = [self.points[place] for place in self.likeness.alien]
+        if alien:
+            yield (
+                f"slot {self.slot!r}: {len(alien)} of {len(self.points)} sampled points have other vectors than the "
+                f"encoder makes of their texts, such as {', '.join(map(str, alien[:3]))}: texts that were changed "
+                "alone, or another encoder; populating these documents, or a swap, makes their vectors anew"
+            )
+
+
+class Verifier:
+    """Compares the vectors of sampled points with those that slots make of their texts.
+
+    Args:
+        points: by slot, points that have the slot's vector.
+        where: the collection, as errors name it.
+    """
+
+    def __init__(
+        self,
+        slots: Mapping[str, Slot],
+        vectors: Mapping[str, Physical],
+        points: Mapping[str, Sequence[Sampled]],
+        *,
+        where: str,
+    ) -> None:
+        self._slots, self._vectors, self._points, self._where = slots, vectors, points, where
+
+    def closest_layout(self, layouts: Sequence[Layout], reading: Reading) -> Layout:
+        """The first layout with which all slots fit, else the one that comes closest."""
+        best, score = layouts[0], -1.0
+        for layout in layouts if len(layouts) > 1 else ():
+            found = [self.likeness(name, Trial(layout, reading), TRIAL) for name in self._slots]
+            if all(likeness.fits for likeness in found):
+                return layout
+            lowest = min(likeness.median for likeness in found)
+            best, score = (layout, lowest) if lowest > score else (best, score)
+        return best
+
+    def likeness(self, name: str, trial: Trial, most: int | None = None) -> Likeness:
+        """How like a slot's vectors are to those made so."""
+        slot, physical = self._slots[name], self._vectors[name]
+        points, texts = _texts(self._points[name], physical.name, trial)
+        inputs = [trial.prompt + text for text in texts[:most]]
+        stored = [point.vectors[physical.name] for point in points[:most]]
+        made: Sequence[Vector] = slot.encode(trial.side, inputs) if inputs else []
+        return likeness_of(stored, made, by_length=physical.similarity != "cosine")
+
+    def require(self, layout: Layout, reading: Reading) -> dict[str, Verified]:
+        """The likeness of each slot.
+
+        Raises:
+            FingerprintMismatch: a slot's encoder did not make its vectors; the text says what would fit.
+            CollectionError: no sampled point has text and vector.
+        """
+        found: dict[str, Verified] = {}
+        for name, physical in self._vectors.items():
+            trial = Trial(layout, reading)
+            likeness = self.likeness(name, trial)
+            if not len(likeness.values):
+                raise CollectionError(
+                    "no sampled point has both the slot's vector and a text",
+                    where=self._at(name),
+                    do="adopt without this slot; it can be added later: diptych plan, then diptych apply",
+                )
+            if not likeness.fits:
+                raise self._mismatch(name, layout, reading, likeness)
+            points, _ = _texts(self._points[name], physical.name, trial)
+            found[name] = Verified(name, likeness, [point.id for point in points])
+        return found
+
+    def _mismatch(self, name: str, layout: Layout, reading: Reading, found: Likeness) -> FingerprintMismatch:
+        trial, best = self._closest(name, layout, reading)
+        do = f"{trial.advice(reading)} (with that: {best})" if best.fits else _advice(found)
+        return FingerprintMismatch(
+            f"the encoder did not make these vectors (cosine {found.median:.4f})",
+            where=self._at(name),
+            got=f"{found}, with {self._slots[name].config.adapter} reading {_words(layout, reading)}",
+            expected=f"{MINIMUM_LIKENESS} or more",
+            do=do,
+            likeness=found,
+            fitting=trial if best.fits else None,
+        )
+
+    def _closest(self, name: str, layout: Layout, reading: Reading) -> tuple[Trial, Likeness]:
+        """The variant that comes closest, the first one that fits if any does."""
+        best: tuple[Trial, Likeness] | None = None
+        for trial in self._variants(name, layout, reading):
+            found = self.likeness(name, trial, TRIAL)
+            if best is None or found.median > best[1].median:
+                best = trial, found
+            if found.fits:
+                break
+        assert best is not None, "the encoder's query side is always tried"
+        return best
+
+    def _variants(self, name: str, layout: Layout, reading: Reading) -> Iterator[Trial]:
+        """Other readings, then the other side, then prompts; none that would give the encoder the same texts again."""
+        points, vector = self._points[name], self._vectors[name].name
+        tried = [_texts(points, vector, Trial(layout, reading))[1]]
+        for other in _readings():
+            _, texts = _texts(points, vector, Trial(layout, other))
+            if texts not in tried:
+                tried.append(texts)
+                yield Trial(layout, other)
+        yield Trial(layout, reading, side="query")
+        for plain in (reading, Reading(input=("text",))):
+            yield from (Trial(layout, plain, prompt=prompt) for prompt in _PROMPTS)
+
+    def _at(self, name: str) -> str:
+        vector = self._vectors[name].name
+        return f"{self._where}, slot {name!r}, {f'vector {vector!r}' if vector else 'the unnamed vector'}"
+
+
+def _advice(found: Likeness) -> str:
+    if found.median >= OTHER_NUMERICS:
+        return "this may be the same model at another precision, backend or length: name the very one that was used"
+    return "name the encoder that filled the collection: adapter, model, and the prompts it was given"
+
+
+def _readings() -> Iterator[Reading]:
+    yield Reading(input=("text",))
+    yield from (Reading(separator=separator) for separator in _SEPARATORS)
+    yield Reading(input=("title",))
+
+
+def _texts(points: Sequence[Sampled], vector: str, trial: Trial) -> tuple[list[Sampled], list[str]]:
+    """The points that have both vector and text, and what an encoder reads of them."""
+    documents = ((point, from_payload(point.id, point.payload, trial.layout)) for point in points)
+    read = [(point, trial.reading.of(document.title, document.text)) for point, document in documents]
+    kept = [(point, text) for point, text in read if text and vector in point.vectors]
+    return [point for point, _ in kept], [text for _, text in kept]
+
+
+def _words(layout: Layout, reading: Reading) -> str:
+    keys = {"title": layout.title, "text": layout.text}
+    read = [f"payload key {keys[name]!r}" for name in reading.input if keys[name]]
+    return f" + {reading.separator!r} + ".join(read)

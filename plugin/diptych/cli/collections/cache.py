@@ -1,0 +1,91 @@
+"""`diptych cache`: what the embedding cache holds, and emptying it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diptych.cli.ui.options import CONFIG, ConfigOption, DebugOption, JsonOption
+from diptych.cli.ui.output import printable, stderr, stdout, table, write_json
+from diptych.cli.ui.run_command import FAILED
+
+if TYPE_CHECKING:
+    from diptych.slots.cache import EmbeddingCache, Usage
+
+
+class Action(StrEnum):
+    """What to do with the cache."""
+
+    INFO = "info"
+    CLEAR = "clear"
+
+
+def cache(
+    context: typer.Context,
+    action: Annotated[Action, typer.Argument(metavar="ACTION", help="info, or clear to drop all of it.")] = Action.INFO,
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show the embedding cache of this machine, or empty it.
+
+    Populate and apply keep the vectors of documents there, so that what was encoded once is not encoded again.
+
+    [dim]Examples:[/dim]
+
+      diptych cache
+
+      diptych cache clear
+
+      DIPTYCH_CACHE=/mnt/big/diptych diptych cache
+    """
+    opened = _opened(config)
+    if opened is None:
+        return write_json({"path": None}) if as_json else stdout().print("the embedding cache is off")
+    with opened:
+        held = opened.usage() if opened.path.exists() else []
+        size = opened.size() if held else 0
+        if action is Action.CLEAR and opened.path.exists():
+            opened.clear()
+        _require_working(opened)
+    if as_json:
+        return write_json({"path": str(opened.path), "limit": opened.limit, "size": size, "spaces": held})
+    return _show(opened, held, size, cleared=action is Action.CLEAR)
+
+
+def _opened(path: Path) -> EmbeddingCache | None:
+    """The cache that the config names; without a config file that of everybody."""
+    from diptych.config import load_config
+    from diptych.config.models import CacheConfig
+    from diptych.slots.cache import EmbeddingCache
+
+    known = path.exists() or path != CONFIG
+    return EmbeddingCache.open(load_config(path).cache if known else CacheConfig())
+
+
+def _require_working(opened: EmbeddingCache) -> None:
+    if warnings := opened.take_warnings():
+        for warning in warnings:
+            stderr().print(f"warning: {printable(warning)}", style="yellow", soft_wrap=True)
+        raise typer.Exit(FAILED)
+
+
+def _show(opened: EmbeddingCache, held: list[Usage], size: int, *, cleared: bool) -> None:
+    console = stdout()
+    entries = sum(usage.entries for usage in held)
+    if cleared:
+        return console.print(f"{opened.path}: {entries:,} vectors dropped", soft_wrap=True)
+    console.print(f"{opened.path}: {_megabytes(size)} of {_megabytes(opened.limit)}", style="bold", soft_wrap=True)
+    if held:
+        rows = table("vectors", "size", "space")
+        for usage in held:
+            rows.add_row(f"{usage.entries:,}", _megabytes(usage.size), printable(usage.space))
+        console.print(rows)
+    return None
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

@@ -1,0 +1,78 @@
+"""`diptych collections`: lists the collections of a store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from diptych.cli.ui.open_store import opened_store
+from diptych.cli.ui.options import CONFIG, ConfigOption, DebugOption, JsonOption, StoreOption
+from diptych.cli.ui.output import printable, stderr, stdout, table, write_json
+from diptych.cli.ui.session import Session
+from diptych.errors import CollectionError
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A collection: points, adapters by slot, and whether diptych knows it, or why it cannot be opened."""
+
+    name: str
+    points: int
+    slots: dict[str, str]
+    known: bool
+    state: str
+
+
+def collections(
+    context: typer.Context,
+    config: ConfigOption = CONFIG,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """List the collections of a store: points, slots, and whether diptych knows them. Loads no model.
+
+    [dim]Examples:[/dim]
+
+      diptych collections
+
+      diptych collections --store http://localhost:6333 --json
+    """
+    session: Session = context.obj
+    with opened_store(session, config, store) as (client, configured):
+        names = sorted(found.name for found in client.get_collections().collections)
+        rows = [_row(client, name) for name in names]
+    if as_json:
+        return write_json({"collections": rows})
+    if not rows:
+        stderr().print("the store has no collections; fill one: diptych populate SOURCE")
+    return _show(rows, configured)
+
+
+def _row(client: QdrantBase, name: str) -> Row:
+    from diptych.metadata.store import read_metadata
+
+    points = client.count(name, exact=True).count
+    try:
+        metadata = read_metadata(client, name)
+    except CollectionError as error:
+        return Row(name, points, {}, False, error.what)
+    if metadata is None:
+        return Row(name, points, {}, False, "not diptych's; take it over: diptych adopt")
+    slots = {slot: generation.adapter for slot, generation in metadata.live.slots.items()}
+    return Row(name, points, slots, True, "a swap is under way" if metadata.swap else "ready")
+
+
+def _show(rows: list[Row], configured: str | None) -> None:
+    shown = table("collection", "points", "slots", "state")
+    for row in rows:
+        slots = ", ".join(f"{slot} ({adapter})" for slot, adapter in row.slots.items())
+        mark = " *" if row.name == configured else ""
+        shown.add_row(printable(row.name) + mark, f"{row.points:,}", printable(slots) or "-", row.state)
+    if rows:
+        stdout().print(shown)

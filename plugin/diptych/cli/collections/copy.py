@@ -1,0 +1,196 @@
+"""`diptych copy`: a collection from one store to another."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diptych.cli.ui.options import DebugOption, JsonOption
+from diptych.cli.ui.output import stderr, stdout, write_json
+from diptych.cli.ui.progress import Bars
+from diptych.cli.ui.session import Session
+from diptych.errors import ConfigError
+from diptych.runtime import interrupts
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+    from diptych.config.cluster import ClusterConfig
+    from diptych.copying import CopyReport
+
+RESUME = "what was copied stays; run it again to go on"
+
+
+def copy(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="FROM", help="A store's URL, or a config file.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="A store's URL, or a config file.")],
+    collection: Annotated[
+        str | None,
+        typer.Option("--collection", metavar="NAME", help="Which to copy, if the store has several."),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="The copy's name, if another.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Points that are read and written at once.")] = 256,
+    rate: Annotated[float | None, typer.Option(metavar="N", min=0.001, help="At most so many points a second.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Read both sides again and compare all contents.")
+    ] = True,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Take the source's points even where the copy was changed since.")
+    ] = False,
+    from_api_key: Annotated[
+        str | None, typer.Option(metavar="'${NAME}'", help="Key of the server to copy from, by variable.")
+    ] = None,
+    to_api_key: Annotated[
+        str | None, typer.Option(metavar="'${NAME}'", help="Key of the server to copy to, by variable.")
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Copy a collection to another store, or within one, with vectors, payloads, indexes, settings and encoders.
+
+    Running it again goes on where it stopped; when it is done, it brings over only what differs.
+
+    [dim]Examples:[/dim]
+
+      diptych copy edge:./qdrant http://localhost:6333
+
+      diptych copy edge:./qdrant edge:./qdrant --collection packages --as packages.2
+
+      diptych copy diptych.yaml https://qdrant.example.org --to-api-key '${QDRANT_API_KEY}'
+    """
+    session: Session = context.obj
+    ends = _End.of(source, from_api_key, session), _End.of(target, to_api_key, session)
+    _require_lasting(ends[1])
+    with interrupts.resumable(RESUME), _opened(ends, session) as clients, Bars() as bars:
+        from diptych.copying import copy_collection
+
+        wanted = collection or ends[0].collection or _only(clients[0])
+        report = copy_collection(
+            clients[0],
+            wanted,
+            clients[1],
+            name or ends[1].collection or wanted,
+            batch=batch,
+            rate=rate,
+            verify=verify,
+            overwrite=overwrite,
+            progress=bars,
+            registry=session.registry,
+        )
+    write_json(dataclasses.asdict(report)) if as_json else _show(report)
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """A side as the command line names it: its store, the reference to its key, and a config's collection."""
+
+    url: str | Sequence[str]
+    key: str | None = None
+    collection: str | None = None
+    timeout: int = 60
+    cluster: ClusterConfig | None = None
+
+    @classmethod
+    def of(cls, text: str, key: str | None, session: Session) -> _End:
+        from diptych.stores import is_store_url
+
+        if key is not None and not key.startswith("${"):
+            do = "export it and name the variable, in single quotes: --to-api-key '${QDRANT_API_KEY}'"
+            raise ConfigError("a key on the command line can be seen by others", where="--*-api-key", do=do)
+        if is_store_url(text):
+            return cls(text, key)
+        config = session.config(Path(text))
+        own = config.api_key.get_secret_value() if config.api_key else None
+        return cls(config.urls, key or own, config.collection, config.timeout, config.cluster)
+
+    def open(self, session: Session, *, create: bool) -> QdrantBase:
+        from diptych.runtime.environment import interpolate
+        from diptych.stores import open_store
+
+        key = interpolate(self.key, where="api_key") if self.key else None
+        return open_store(
+            self.url,
+            api_key=key,
+            timeout=self.timeout,
+            registry=session.registry,
+            create=create,
+            cluster=self.cluster,
+        )
+
+    @property
+    def spreads(self) -> bool:
+        """Whether it says how collections are spread over a cluster."""
+        return self.cluster is not None and bool(self.cluster.given)
+
+
+@contextmanager
+def _opened(ends: tuple[_End, _End], session: Session) -> Iterator[tuple[QdrantBase, QdrantBase]]:
+    """Both stores, opened once where they are one: an embedded store lets nobody in twice."""
+    with ExitStack() as stack:
+        clients: list[QdrantBase] = []
+        for end in ends:
+            if clients and _same(*ends) and not end.spreads:
+                clients.append(clients[0])
+                continue
+            clients.append(end.open(session, create=bool(clients)))
+            stack.callback(clients[-1].close)
+        yield clients[0], clients[1]
+
+
+def _require_lasting(target: _End) -> None:
+    if target.url.startswith("memory:"):
+        what = "what is copied into memory is gone when the command ends"
+        raise ConfigError(what, where=target.url, do="copy to edge:PATH or a server; in Python, copy_collection can")
+
+
+def _same(one: _End, other: _End) -> bool:
+    from diptych.runtime.environment import interpolate
+
+    return _plain(interpolate(one.url, where="FROM")) == _plain(interpolate(other.url, where="TO"))
+
+
+def _plain(url: str) -> str:
+    scheme, _, path = url.partition(":")
+    return f"{scheme}:{Path(path).expanduser().resolve()}" if scheme in ("edge", "local") else url.rstrip("/")
+
+
+def _only(client: QdrantBase) -> str:
+    from diptych.copying.store_names import place_of
+
+    names = sorted(found.name for found in client.get_collections().collections)
+    if len(names) == 1:
+        return names[0]
+    raise ConfigError(
+        "which collection is to be copied?" if names else "there is no collection to copy",
+        where=place_of(client),
+        expected=", ".join(names),
+        do="name it: --collection NAME" if names else "fill one first: diptych populate SOURCE",
+    )
+
+
+def _show(report: CopyReport) -> None:
+    console = stdout()
+    console.print(f"{report.source} -> {report.target}", style="bold", soft_wrap=True)
+    console.print(f"{report.points:,} points: {_counts(report)} in {report.seconds:.1f} s", soft_wrap=True)
+    console.print(_checked(report))
+    for warning in report.warnings:
+        stderr().print(f"warning: {warning}", style="yellow", soft_wrap=True)
+
+
+def _counts(report: CopyReport) -> str:
+    names = ("copied", "changed", "deleted")
+    return ", ".join(f"{n:,} {name}" for name in names if (n := getattr(report, name))) or "nothing to do"
+
+
+def _checked(report: CopyReport) -> str:
+    if not report.verified:
+        return "not verified: only the numbers of points were compared"
+    passes = f" after {report.passes} passes" if report.passes > 1 else ""
+    return f"verified{passes}: every point was read on both sides and is the same"

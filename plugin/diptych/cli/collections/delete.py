@@ -1,0 +1,94 @@
+"""`diptych delete`: deletes documents by id or by metadata."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diptych.cli.search.filters import note_missing_keys, parse_filter
+from diptych.cli.ui.options import (
+    CONFIG,
+    CollectionOption,
+    ConfigOption,
+    DebugOption,
+    JsonOption,
+    StoreOption,
+    TenantOption,
+)
+from diptych.cli.ui.output import printable, stderr, stdout, write_json
+from diptych.cli.ui.session import Session
+from diptych.errors import CollectionError
+
+if TYPE_CHECKING:
+    from diptych.collection.collection import Collection
+
+SHOWN = 5  # ids that the question names
+
+
+def delete(
+    context: typer.Context,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="The documents' ids.")] = None,
+    config: ConfigOption = CONFIG,
+    store: StoreOption = None,
+    collection: CollectionOption = None,
+    filter: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Delete the documents that match this Qdrant filter.")
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Delete the documents with this metadata; repeat for more."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    tenant: TenantOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Delete documents by id, or those that match a filter. Asks for confirmation; loads no model.
+
+    [dim]Examples:[/dim]
+
+      diptych delete postfix sox
+
+      diptych delete --where section=games --yes
+    """
+    wanted = parse_filter(filter, where or [])
+    if bool(ids) == (wanted is not None):
+        raise CollectionError(
+            "which documents?" if not ids else "ids and a filter do not go together",
+            expected="ids, or --where and --filter",
+            do="diptych delete ID..., or diptych delete --where KEY=VALUE",
+        )
+    session: Session = context.obj
+    with session.stored(config, store, collection) as opened:
+        if wanted is None:
+            found = [document.id for document in opened.get(ids or [], tenant=tenant)]
+        else:
+            found = [document.id for document in opened.documents(wanted, tenant=tenant)]
+        if not found and wanted is not None:
+            note_missing_keys(opened, wanted, tenant)
+        _ask(opened, found, yes=yes)
+        deleted = opened.delete(found, tenant=tenant) if found else 0
+    missing = [one for one in dict.fromkeys(ids or []) if one not in set(found)]
+    if as_json:
+        return write_json({"collection": opened.name, "deleted": deleted, "missing": missing})
+    stdout().print(f"{opened.name}: {deleted:,} deleted", style="bold")
+    if missing:
+        stderr().print(printable(f"not there: {', '.join(missing)}"), style="yellow", soft_wrap=True)
+    return None
+
+
+def _ask(collection: Collection, found: list[str], *, yes: bool) -> None:
+    """Ask the user to confirm, unless --yes was given.
+
+    Raises:
+        CollectionError: there is no terminal to ask at.
+    """
+    if yes or not found:
+        return
+    examples = ", ".join(found[:SHOWN]) + (", …" if len(found) > SHOWN else "")
+    question = printable(f"delete {len(found):,} of {collection.count():,} documents of {collection.name}: {examples}")
+    if not sys.stdin.isatty():
+        raise CollectionError("nothing was deleted: there is nobody to ask", got=question, do="run it with --yes")
+    typer.confirm(question, abort=True, err=True)

@@ -1,0 +1,83 @@
+"""`diptych edge`: an embedded store for programs in other processes and languages."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from diptych.cli.serve.served_collections import KeysOption
+from diptych.cli.ui.help_text import PlainGroup
+from diptych.cli.ui.options import DebugOption, JsonOption
+from diptych.cli.ui.output import stderr, write_json
+from diptych.cli.ui.run_command import command
+
+app = typer.Typer(
+    name="edge",
+    cls=PlainGroup,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Serve an embedded store to other programs.",
+)
+_LOOK = 0.5  # seconds between checks that the store still has a holder
+
+
+def serve(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The store's folder; created if missing.")],
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, metavar="N", help="Also serve at this local port; 0 takes a free one."),
+    ] = None,
+    api_keys_env: KeysOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Keep an embedded store open and serve Qdrant's REST API; prints the address.
+
+    Any Qdrant client can connect. If DIPTYCH_API_KEY holds an API key, requests to the port must send it in the
+    header api-key. Programs on this machine that open edge:PATH share the store with or without this command.
+
+    [dim]Examples:[/dim]
+
+      diptych edge serve ./qdrant
+
+      diptych edge serve ./qdrant --port 6333
+    """
+    from diptych.service.api_keys import Keys
+    from diptych.stores.edge import SharedEdgeClient
+    from diptych.stores.edge.share.ports import serve_at
+
+    keys = Keys.from_environment(api_keys_env)
+    signal.signal(signal.SIGTERM, _leave)
+    with ExitStack() as stack:
+        client = stack.enter_context(SharedEdgeClient(path))
+        places = [client.url]
+        if port is not None:
+            served = stack.enter_context(serve_at(port, client, has_key=keys.accept_key if keys else None))
+            places.append(served.url)
+        _announce(places, client, as_json=as_json)
+        while True:
+            time.sleep(_LOOK)
+            client.info()  # if the holder has ended, this call makes this process the holder
+
+
+def _announce(places: list[str], client: object, *, as_json: bool) -> None:
+    if as_json:
+        write_json({"urls": places})
+        sys.stdout.flush()
+        return
+    for place in places:
+        stderr().print(f"{client} answers at {place}", style="bold", highlight=False)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+command(app, "serve", serve)

@@ -1,0 +1,96 @@
+"""`diptych import`: reads a file written by `diptych export`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diptych.cli.collections.populate import show_report
+from diptych.cli.ui.open_store import opened_store
+from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
+from diptych.cli.ui.output import printable, stderr, stdout, write_json
+from diptych.cli.ui.progress import Bars
+from diptych.cli.ui.run_command import SET_ASIDE
+from diptych.cli.ui.session import Session
+from diptych.errors import PopulateError
+
+if TYPE_CHECKING:
+    from diptych.copying import ImportReport
+
+
+def import_file(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file written by diptych export.")],
+    config: ConfigOption = CONFIG,
+    store: StoreOption = None,
+    collection: CollectionOption = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where lines that were set aside are written.")
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Read an exported file. With vectors it restores the collection, else it populates the documents.
+
+    With vectors nothing is encoded, and the collection must not exist yet. A line that cannot be read is set aside with
+    the reason; the command then exits with 3.
+
+    [dim]Examples:[/dim]
+
+      diptych import notes.jsonl.gz
+
+      diptych import notes.parquet --store http://localhost:6333 --collection notes.2
+    """
+    from diptych.copying.restore import read_header
+
+    if not file.is_file():
+        raise PopulateError("there is no such file", got=file, expected="a file that diptych export wrote")
+    header = read_header(file)
+    session: Session = context.obj
+    if header is None or not header.vectors:
+        return _populate(session, file, config, store, collection, report, as_json)
+    from diptych.copying import import_collection
+
+    with opened_store(session, config, store, create=True) as (client, configured), Bars() as bars:
+        found = import_collection(client, file, collection or configured, report_path=report, progress=bars)
+    if as_json:
+        write_json({**dataclasses.asdict(found), "complete": found.complete})
+    else:
+        _show(found)
+    if not found.complete:
+        raise typer.Exit(SET_ASIDE)
+    return None
+
+
+def _populate(
+    session: Session,
+    file: Path,
+    config: Path,
+    store: str | None,
+    collection: str | None,
+    report: Path | None,
+    as_json: bool,
+) -> None:
+    """Populate the documents of a file without vectors."""
+    from diptych.populate import open_source
+    from diptych.populate import populate as bring_in
+
+    documents = open_source(file)
+    with session.collection(config, store, collection, create=True) as opened, Bars() as bars:
+        result = bring_in(opened.handle, documents, progress=bars, report_path=report)
+    show_report(result, as_json=as_json)
+
+
+def _show(report: ImportReport) -> None:
+    seconds = f"{report.seconds:.1f} s"
+    stdout().print(f"{report.collection}: {report.written:,} points in {seconds}", style="bold", soft_wrap=True)
+    console = stderr()
+    for warning in report.warnings:
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    if not report.complete:
+        console.print(f"{report.set_aside:,} set aside, with reasons in {report.report_file}", style="yellow")
+        for point in report.examples[:5]:
+            console.print(printable(f"  {point.id}: {point.reason}", limit=200), soft_wrap=True)

@@ -1,0 +1,69 @@
+"""`diptych info`: what a collection holds and what made its vectors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import typer
+
+from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
+from diptych.cli.ui.output import printable, stderr, stdout, write_json
+from diptych.cli.ui.session import Session
+from diptych.config.secrets import redacted
+
+if TYPE_CHECKING:
+    from diptych.reports import CollectionInfo, SlotInfo
+
+
+def info(
+    context: typer.Context,
+    config: ConfigOption = CONFIG,
+    store: StoreOption = None,
+    collection: CollectionOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show a collection: documents, slots, encoders, fingerprints. Loads no model.
+
+    [dim]Examples:[/dim]
+
+      diptych info
+
+      diptych info --store edge:./qdrant --collection packages --json
+    """
+    session: Session = context.obj
+    with session.collection(config, store, collection, verify=False) as opened:
+        found = opened.info()
+    if as_json:
+        slots = [{**dataclasses.asdict(slot), "options": redacted(slot.options)} for slot in found.slots]
+        return write_json(
+            {"name": found.name, "documents": found.documents, "slots": slots, "warnings": found.warnings}
+        )
+    _show(found)
+    for warning in found.warnings:
+        stderr().print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    return None
+
+
+def _show(found: CollectionInfo) -> None:
+    console = stdout()
+    console.print(f"{found.name}: {found.documents:,} documents", style="bold")
+    if not found.slots:
+        console.print("not filled yet: diptych populate SOURCE")
+        return
+    for slot in found.slots:
+        console.print(f"{slot.name} ({slot.kind})", style="bold cyan")
+        for label, value in _facts(slot):
+            console.print(f"  {label:<12}{printable(value)}", soft_wrap=True)
+
+
+def _facts(slot: SlotInfo) -> Iterator[tuple[str, str]]:
+    yield "adapter", slot.adapter
+    if slot.options:
+        yield "options", ", ".join(f"{key}: {value}" for key, value in redacted(slot.options).items())
+    if slot.statistics:
+        yield "corpus", ", ".join(f"{key} {value:,.0f}" for key, value in slot.statistics.items())
+    yield "vector", f"{slot.vector or '(unnamed)'}, generation {slot.generation}"
+    yield "fingerprint", slot.fingerprint

@@ -1,0 +1,272 @@
+"""`diptych populate`: documents into the collection."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import sys
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from contextlib import nullcontext
+from enum import StrEnum
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diptych.cli.swap.swap_text import RETIRED
+from diptych.cli.ui.options import CONFIG, ConfigOption, DebugOption, JsonOption, TenantOption
+from diptych.cli.ui.output import printable, stderr, stdout, write_json
+from diptych.cli.ui.progress import Bars
+from diptych.cli.ui.run_command import SET_ASIDE
+from diptych.cli.ui.session import Session
+from diptych.errors import PopulateError
+from diptych.runtime import interrupts
+
+if TYPE_CHECKING:
+    from diptych.collection.collection import Collection
+    from diptych.populate import Source
+    from diptych.reports import PopulateReport
+
+RESUME = "what was written stays; run it again to go on"
+
+
+class Engines(StrEnum):
+    """Who encodes."""
+
+    THREADS = "threads"
+    RAY = "ray"
+
+
+def populate(
+    context: typer.Context,
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, folders, or - for standard input.")],
+    config: ConfigOption = CONFIG,
+    format: Annotated[
+        str | None, typer.Option(metavar="FORMAT", help="jsonl, csv, parquet, beir or files; told from the name.")
+    ] = None,
+    id_column: Annotated[str | None, typer.Option(metavar="NAME", help="The column, or JSON key, of the id.")] = None,
+    text_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The column, or JSON key, of the text.")
+    ] = None,
+    title_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The column, or JSON key, of the title.")
+    ] = None,
+    types: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=TYPE",
+            help="csv: text, integer, float or bool, where the cells mislead; more after a comma, *=text for all.",
+        ),
+    ] = None,
+    sync: Annotated[
+        bool, typer.Option("--sync", help="Also delete documents that are no longer in the sources.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Let --sync delete any number, without the limit populate.max_deleted.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only count what is new, changed and gone; encode and write nothing.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where documents that were set aside are written.")
+    ] = None,
+    engine: Annotated[
+        Engines,
+        typer.Option(metavar="ENGINE", help="Who encodes: threads of this process, or ray."),
+    ] = Engines.THREADS,
+    workers: Annotated[int, typer.Option(min=1, metavar="N", help="ray: how many workers.")] = 2,
+    worker_cpus: Annotated[float, typer.Option(min=0, metavar="N", help="ray: processors for each worker.")] = 1,
+    worker_gpus: Annotated[float, typer.Option(min=0, metavar="N", help="ray: GPUs for each worker.")] = 0,
+    tenant: TenantOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Bring documents in: new and changed ones are encoded, unchanged ones left alone.
+
+    Running it again after a crash goes on where it stopped. Leaves with 3 when documents were set aside.
+
+    --sync deletes nothing, and leaves with 1, when more would go than populate.max_deleted (20%) of the collection.
+
+    [dim]Examples:[/dim]
+
+      diptych populate corpus.jsonl.gz
+
+      diptych populate articles.csv --id-column doi --text-column abstract --types year=integer,zip=text
+
+      diptych populate notes/ --sync --dry-run
+
+      diptych populate notes/ --sync
+
+      zcat dump.jsonl.gz | diptych populate -
+
+      diptych populate corpus.jsonl.gz --engine ray --workers 8 --worker-gpus 1
+    """
+    from diptych.populate import open_source
+    from diptych.populate import populate as bring_in
+
+    chosen = None
+    if engine is Engines.RAY:
+        from diptych.populate.ray_engine import RayEngine
+
+        chosen = RayEngine(workers=workers, cpus=worker_cpus, gpus=worker_gpus)
+    columns = {"id_column": id_column, "text_column": text_column, "title_column": title_column}
+    kinds = parse_types(types or [])
+    opened = [open_source(path, format=format, types=kinds, **columns) for path in sources]
+    session: Session = context.obj
+    kept = nullcontext() if dry_run else interrupts.resumable(RESUME)
+    with kept, _opened(session, config, dry_run) as collection, Bars() as bars:
+        documents = together(counted(opened))
+        result = bring_in(  # not by the collection, which would log what is printed below
+            collection.handle,
+            documents,
+            sync=sync,
+            dry_run=dry_run,
+            max_deleted=1 if yes else None,
+            progress=bars,
+            report_path=report,
+            engine=chosen,
+            tenant=tenant,
+        )
+        if not dry_run:
+            result = _without_retired(collection, result)
+    show_report(result, as_json=as_json)
+
+
+def _without_retired(collection: Collection, report: PopulateReport) -> PopulateReport:
+    """The report, once vectors are dropped that populate itself could not drop: of a cluster, whose shards may move."""
+    from diptych.stores.vector_names import drop_retired
+
+    if not collection.handle.exists:
+        return report
+    with interrupts.resumable(RETIRED):
+        failures = drop_retired(collection.client, collection.name, collection.handle.read, watch=True)
+    return dataclasses.replace(report, warnings=(*report.warnings, *failures))
+
+
+def show_report(report: PopulateReport, *, as_json: bool) -> None:
+    """Say what a populate did, and leave with 3 when documents were set aside."""
+    if as_json:
+        write_json({**dataclasses.asdict(report), "complete": report.complete})
+    else:
+        _show(report)
+    if not report.complete:
+        raise typer.Exit(SET_ASIDE)
+
+
+def parse_types(given: Sequence[str]) -> dict[str, str]:
+    """`--types year=integer,zip=text` as column and type.
+
+    Raises:
+        PopulateError: a part is not COLUMN=TYPE.
+    """
+    found = {}
+    for part in (part for text in given for part in text.split(",")):
+        name, equals, kind = part.strip().rpartition("=")
+        if not equals or not name or not kind:
+            raise PopulateError("--types is not COLUMN=TYPE", got=repr(part), expected="such as year=integer,zip=text")
+        found[name] = kind
+    return found
+
+
+def _opened(session: Session, path: Path, dry_run: bool) -> Collection:
+    """The config's collection; for a dry run, an embedded store that is not made yet is an empty one in memory."""
+    if not dry_run:
+        return session.collection(path, None, None, create=True)
+    from diptych.collection.collection import Collection
+    from diptych.runtime.environment import interpolate
+
+    config = session.config(path)
+    scheme, _, rest = interpolate(config.urls[0], where="store").partition(":")
+    folder = Path(rest).expanduser()
+    if scheme == "edge" and (not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))):
+        config = config.model_copy(update={"store": "memory:"})
+    return Collection.open(config, registry=session.registry, create=False)
+
+
+def counted(sources: Sequence[Source]) -> Sequence[Source]:
+    """The sources, those of JSON lines with their length when somebody watches the progress."""
+    return [Lines(source) if _countable(source) else source for source in sources] if sys.stderr.isatty() else sources
+
+
+def together(sources: Sequence[Source]) -> Iterable[Any]:
+    """One source as it is; several as one, which can be read again unless one of them cannot."""
+    if len(sources) == 1:
+        return sources[0]
+    if any(isinstance(source, Iterator) for source in sources):
+        return chain.from_iterable(sources)
+    return CountedTogether(sources) if all(isinstance(source, Sized) for source in sources) else Together(sources)
+
+
+class Together:
+    """Several sources, one after the other, as often as it is asked for."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = sources
+
+    def __iter__(self) -> Iterator[Any]:
+        return chain.from_iterable(self.sources)
+
+
+class CountedTogether(Together):
+    """Several sources that know how many documents they have."""
+
+    def __len__(self) -> int:
+        return sum(len(source) for source in self.sources if isinstance(source, Sized))
+
+
+class Lines:
+    """A source of JSON lines that knows its length: the lines are counted, which is much faster than encoding them."""
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.name = source, source.name
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.source)
+
+    def __len__(self) -> int:
+        opener = gzip.open if self.name.endswith(".gz") else open
+        with opener(self.name, "rb") as file:
+            return sum(1 for line in file if line.strip())
+
+
+def _countable(source: Source) -> bool:
+    return source.name.removesuffix(".gz").endswith((".jsonl", ".ndjson"))
+
+
+def _show(report: PopulateReport) -> None:
+    console = stdout()
+    name = f"{report.collection}, dry run" if report.dry_run else report.collection
+    console.print(f"{name}: {_counts(report)} in {report.seconds:.1f} s", style="bold", soft_wrap=True)
+    if report.deleted_examples:
+        verb = "to delete" if report.dry_run else "deleted"
+        more = ", …" if report.deleted > len(report.deleted_examples) else ""
+        console.print(printable(f"{verb}: {', '.join(report.deleted_examples)}{more}", limit=400), soft_wrap=True)
+    encoded = {slot: n for slot, n in report.encoded.items() if n}
+    if encoded:
+        counts = (f"{slot} {n:,}{from_cache(report.cache_hits.get(slot))}" for slot, n in encoded.items())
+        console.print(f"encoded: {', '.join(counts)}")
+    elif report.dry_run:
+        console.print("nothing was encoded, written or deleted")
+    elif report.complete and report.read:
+        console.print("nothing to encode: the collection is up to date")
+    warnings = stderr()
+    for warning in report.warnings:
+        warnings.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    if not report.complete:
+        place = f", with reasons in {report.report_file}" if report.report_file else ""
+        warnings.print(f"{report.set_aside:,} set aside{place}", style="yellow", soft_wrap=True)
+        for document in report.examples[:5]:
+            line = f"  {document.id or f'number {document.position}'}: {document.reason}"
+            warnings.print(printable(line, limit=200), soft_wrap=True)
+
+
+def from_cache(hits: int | None) -> str:
+    """How many vectors the cache had; nothing for a slot that does not use it."""
+    return "" if hits is None else f" ({hits:,} from the cache)"
+
+
+def _counts(report: PopulateReport) -> str:
+    names = ("new", "changed", "unchanged", "duplicates", "set_aside", "deleted")
+    counted = [f"{getattr(report, name):,} {name.replace('_', ' ')}" for name in names if getattr(report, name)]
+    return f"{report.read:,} read{': ' if counted else ''}{', '.join(counted)}"

@@ -1,0 +1,262 @@
+"""`diptych evaluate`: how well each slot and the whole pipeline answer judged queries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diptych.cli.search.show_hits import note_empty_tenant
+from diptych.cli.ui.options import CONFIG, ConfigOption, DebugOption, JsonOption, TenantOption
+from diptych.cli.ui.output import stderr, stdout, write_json
+from diptych.cli.ui.progress import Bars
+from diptych.cli.ui.session import Session
+from diptych.errors import EvaluationError
+
+if TYPE_CHECKING:
+    from diptych.collection.collection import Collection
+    from diptych.config.models import EvaluateConfig
+    from diptych.evaluate import Comparison, Evaluation, Qrels, ScorePool
+    from diptych.search import Pipeline
+    from diptych.types import Query, Run
+
+POOLED = 500  # other documents of a query that its pool of scores holds
+DEEPEST = 1000  # ranks that a measure without a cutoff reads, as TREC's runs have
+
+
+def evaluate(
+    context: typer.Context,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="A BEIR folder with queries and qrels.", show_default=False)
+    ] = None,
+    config: ConfigOption = CONFIG,
+    queries: Annotated[Path | None, typer.Option(metavar="FILE", help="queries.jsonl(.gz); else the config's.")] = None,
+    qrels: Annotated[Path | None, typer.Option(metavar="FILE", help="Judgements; else the config's.")] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metrics", "-m", metavar="NAMES", help="Such as nDCG@10,MAP."),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="RUN", help="Only this run of the table; again for more.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="RUN", help="What the others are compared with; the first run.")
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Also search exactly: what does the graph miss?")] = False,
+    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw the differences query by query.")] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Draw the share of relevant documents by score; adds pooled AUC.")
+    ] = None,
+    runs: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep each run there as a TREC file.")] = None,
+    per_query: Annotated[bool, typer.Option("--per-query", help="With --json: each query's values too.")] = False,
+    tenant: TenantOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Evaluate each slot alone, their fusion, and each later stage; mark what differs significantly.
+
+    [dim]Examples:[/dim]
+
+      diptych evaluate
+
+      diptych evaluate examples/debian --metrics nDCG@10,MAP --exact
+
+      diptych evaluate --only dense --only rrf --plot dense-and-rrf.png
+    """
+    session: Session = context.obj
+    settings = session.config(config).evaluate
+    found, judged = _judged(settings, folder, queries, qrels)
+    names = split_names(metrics or settings.metrics)
+    if runs:
+        _make_folder(runs)
+    with session.collection(config, None, None) as collection:
+        least = POOLED if calibration else 0
+        outcome = _evaluate(collection, found, judged, names, only or [], least=least, with_exact=exact, tenant=tenant)
+        note_empty_tenant(collection, tenant)
+    outcome = outcome.compared(baseline, names)
+    if plot and outcome.comparisons:
+        _plot(outcome.comparisons[0], plot)
+    if calibration:
+        outcome = outcome.calibrated(judged, calibration)
+    if runs:
+        _keep(outcome.runs, runs)
+    if as_json:
+        return write_json(outcome.document(per_query=per_query))
+    _show(outcome, plot)
+    _show_pools(outcome, calibration)
+    return None
+
+
+def split_names(names: Sequence[str]) -> list[str]:
+    """Names given one by one or with commas between, each once; commas in brackets, as in `RBP(p=0.8,rel=1)`, stay."""
+    found = (name.strip() for text in names for name in re.split(r",(?![^()]*\))", text))
+    return list(dict.fromkeys(name for name in found if name))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Runs with their values, the paired tests between them, and the recall of approximate search."""
+
+    runs: Mapping[str, Run]
+    evaluations: Sequence[Evaluation]
+    recalls: Mapping[str, float] = field(default_factory=dict)
+    recall_at: int = 10
+    comparisons: Sequence[Comparison] = ()
+    pools: Sequence[ScorePool] = ()
+
+    def compared(self, baseline: str | None, metrics: Sequence[str]) -> Outcome:
+        """With a comparison for each metric, when there is something to compare and to compare by."""
+        from diptych.evaluate import compare
+
+        names = [evaluation.name for evaluation in self.evaluations]
+        alone = len(names) < 2 and baseline is None
+        if alone or (self.single_query and baseline in (None, *names)):
+            return self
+        comparisons = [compare(self.evaluations, baseline or names[0], metric) for metric in metrics]
+        return replace(self, comparisons=comparisons)
+
+    def calibrated(self, qrels: Qrels, path: Path) -> Outcome:
+        """With the pooled scores of each run, which are drawn too."""
+        from diptych.evaluate import ScorePool, plot_calibration
+
+        pools = [ScorePool.of(run, qrels) for run in self.runs.values()]
+        plot_calibration(pools, path)
+        return replace(self, pools=pools)
+
+    @property
+    def single_query(self) -> bool:
+        """Whether only one query is judged, from which nothing can be tested."""
+        return len(self.evaluations[0].queries) < 2
+
+    def document(self, *, per_query: bool) -> dict[str, object]:
+        """The outcome as JSON values."""
+        from diptych.evaluate import to_data
+
+        recalls = {"at": self.recall_at, "recalls": dict(self.recalls)} if self.recalls else None
+        data = to_data(self.evaluations, self.comparisons, per_query=per_query)
+        pools = {"depth": POOLED, "runs": [_pool(pool) for pool in self.pools]} if self.pools else None
+        return {**data, "approximate_search": recalls, "calibration": pools}
+
+
+def _judged(
+    settings: EvaluateConfig, folder: Path | None, queries: Path | None, qrels: Path | None
+) -> tuple[list[Query], Qrels]:
+    """The queries that are judged, and the judgements."""
+    from diptych.evaluate import Qrels, read_beir, read_queries
+
+    if folder is not None and queries is None and qrels is None:
+        return read_beir(folder)
+    places = {"queries": queries or settings.queries, "qrels": qrels or settings.qrels}
+    for name, place in places.items():
+        if place is None:
+            do = f"give a BEIR folder, --{name} FILE, or evaluate.{name} in the config file"
+            raise EvaluationError(f"no {name} are named", do=do)
+    judgements = Qrels.read(str(places["qrels"]))
+    return [query for query in read_queries(str(places["queries"])) if query.id in judgements.judgements], judgements
+
+
+def _evaluate(
+    collection: Collection,
+    queries: Sequence[Query],
+    qrels: Qrels,
+    metrics: list[str],
+    only: list[str],
+    *,
+    least: int,
+    with_exact: bool,
+    tenant: str | None,
+) -> Outcome:
+    from diptych.cli.search import pipeline_runs
+    from diptych.evaluate import evaluate as score
+    from diptych.search import Pipeline
+    from diptych.search.pipeline_names import parts
+
+    whole = Pipeline.from_config(collection.handle.search_config, collection.handle.slots)
+    chosen = pipeline_runs.choose(parts(whole), only)
+    depth, at = max(least, _depth(metrics)), collection.handle.search_config.limit
+    with Bars() as bars:
+
+        def answers(name: str, pipeline: Pipeline) -> Run:
+            bars.begin(name, len(queries))
+            advance: Callable[[int], None] = lambda n: bars.advance(name, n)  # noqa: E731
+            deep: dict[str, Any] = {"depth": max(depth, at), "advance": advance, "tenant": tenant}
+            return pipeline_runs.run_queries(collection, name, pipeline, queries, **deep)
+
+        runs = {name: answers(name, pipeline) for name, pipeline in chosen.items()}
+        truths = {n: answers(f"{n}, exact", pipeline_runs.exact(p)) for n, p in chosen.items()} if with_exact else {}
+    recalls = {name: pipeline_runs.recall_of(runs[name], truth, k=at) for name, truth in truths.items()}
+    return Outcome(runs, [score(run, qrels, metrics) for run in runs.values()], recalls, at)
+
+
+def _depth(metrics: Sequence[str]) -> int:
+    """How many hits the metrics read."""
+    from diptych.evaluate.measures import cutoff, parse_metrics
+
+    return max(cutoff(name) or DEEPEST for name in parse_metrics(metrics))
+
+
+def _plot(comparison: Comparison, path: Path) -> None:
+    from diptych.evaluate import plot_differences
+
+    plot_differences(comparison, path)
+
+
+def _make_folder(path: Path) -> None:
+    """Make the folder for the runs before the searches, which may take long."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        got = "a file" if path.is_file() else f"{type(error).__name__}: {error}"
+        raise EvaluationError(
+            "the runs cannot be kept there", where=f"--runs {path}", got=got, expected="a folder"
+        ) from error
+
+
+def _keep(runs: Mapping[str, Run], folder: Path) -> None:
+    from diptych.evaluate import to_trec
+
+    for name, run in runs.items():
+        to_trec(run, folder / f"{name.replace(' > ', '+')}.run.gz")
+
+
+def _pool(pool: ScorePool) -> dict[str, object]:
+    return {
+        "run": pool.name,
+        "pooled_auc": pool.auc,
+        "missing": pool.missing,
+        "best": asdict(pool.best),
+        "bins": [asdict(one) for one in pool.bins()],
+    }
+
+
+def _show(outcome: Outcome, plot: Path | None) -> None:
+    from diptych.evaluate import table
+
+    console = stdout()
+    shown = table(outcome.evaluations, comparisons=outcome.comparisons)
+    caption, shown.caption = shown.caption, None  # beneath, where it is not folded to the width of the table
+    console.print(shown)
+    console.print(caption, soft_wrap=True)
+    for name, recall in outcome.recalls.items():
+        console.print(f"{name}: finds {recall:.4f} of the exact first {outcome.recall_at}")
+    if outcome.single_query:
+        stderr().print("nothing is compared: only one query is judged", style="yellow")
+    if plot and outcome.comparisons:
+        console.print(f"wrote {plot}", soft_wrap=True)
+    elif plot:
+        stderr().print("no plot: there is nothing to compare", style="yellow")
+
+
+def _show_pools(outcome: Outcome, path: Path | None) -> None:
+    console = stdout()
+    for pool in outcome.pools:
+        best = pool.best
+        lost = f"; {pool.missing} relevant documents were not returned" if pool.missing else ""
+        text = f"pooled AUC {pool.auc:.3f}, F1 {best.f1:.3f} at a threshold of {best.score:.4g}{lost}"
+        console.print(f"{pool.name}: {text}", soft_wrap=True, markup=False)
+    if path:
+        console.print(f"wrote {path}", soft_wrap=True)

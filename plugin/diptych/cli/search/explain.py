@@ -1,0 +1,114 @@
+"""`diptych explain`: why each hit stands where it stands."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from diptych.cli.search.filters import note_missing_keys, parse_filter
+from diptych.cli.search.show_hits import note_empty_tenant, snippet
+from diptych.cli.ui.options import (
+    CONFIG,
+    CollectionOption,
+    ConfigOption,
+    DebugOption,
+    JsonOption,
+    StoreOption,
+    TenantOption,
+)
+from diptych.cli.ui.output import printable, stdout, write_json
+from diptych.cli.ui.progress import waiting
+from diptych.cli.ui.session import Session
+
+if TYPE_CHECKING:
+    from diptych.collection.explain import Explanation, SlotScore
+
+INDENT = (0, 0, 0, 5)
+
+
+def explain(
+    context: typer.Context,
+    query: Annotated[str, typer.Argument(help="What to look for.")],
+    config: ConfigOption = CONFIG,
+    store: StoreOption = None,
+    collection: CollectionOption = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Hits, else the config's.")] = None,
+    ids: Annotated[
+        list[str] | None, typer.Option("--id", metavar="ID", help="This document, hit or not; again for more.")
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", "--slot", metavar="NAME", help="One slot alone, or a run of evaluate.")
+    ] = None,
+    filter: Annotated[str | None, typer.Option(metavar="JSON", help="A Qdrant filter over the metadata.")] = None,
+    tenant: TenantOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show each hit's rank and score in every slot, its part of the fused score, the matching words, later stages.
+
+    The parts of a fusion add up to its score, and the words' parts to the score of their slot.
+
+    [dim]Examples:[/dim]
+
+      diptych explain "convert audio files between formats" --limit 3
+
+      diptych explain "mail server" --id postfix --json
+    """
+    session: Session = context.obj
+    wanted = parse_filter(filter, [])
+    with session.collection(config, store, collection) as opened:
+        asked: dict[str, Any] = {"limit": limit, "filter": wanted, "pipeline": only, "tenant": tenant}
+        with waiting("explaining; encoders are loaded first"):
+            found = opened.explain(query, ids=ids, **asked)
+        if not found:
+            note_empty_tenant(opened, tenant)
+            note_missing_keys(opened, wanted, tenant)
+    if as_json:
+        return write_json({"query": query, "explanations": [_document(item) for item in found]})
+    console = stdout()
+    for item in found:
+        _show(console, item)
+    return None
+
+
+def _document(item: Explanation) -> dict[str, Any]:
+    parts = {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
+    return {"id": item.document.id, **parts, "pipeline": repr(item.pipeline)}
+
+
+def _show(console: Console, item: Explanation) -> None:
+    place = f"{item.rank:>3}  {item.score:>8.4f}" if item.rank is not None else "  -         -"
+    console.print(f"{place}  ", end="", style="dim")
+    console.print(printable(item.document.id), style="bold cyan", soft_wrap=True)
+    if item.lost:
+        console.print(Padding(Text(f"no hit: {item.lost}", style="yellow"), INDENT, expand=False))
+    console.print(Padding(Text(snippet(item.document)), INDENT, expand=False))
+    rows = Table.grid(padding=(0, 2))
+    for row in _rows(item):
+        rows.add_row(*row)
+    console.print(Padding(rows, INDENT, expand=False))
+
+
+def _rows(item: Explanation) -> Iterator[tuple[str, ...]]:
+    """Slot or stage, rank, score, part of the fused score, matching words."""
+    for name, slot in item.slots.items():
+        yield _slot_row(name, slot)
+    if item.fused is not None and item.pipeline.fuse:
+        yield item.pipeline.fuse.label, "", "", f"={item.fused:.4f}"
+    for name, score in item.stages.items():
+        yield name, "", f"{score:.4f}"
+
+
+def _slot_row(name: str, slot: SlotScore) -> tuple[str, ...]:
+    rank = "-" if slot.rank is None else f"#{slot.rank}"
+    score = "" if slot.score is None else f"{slot.score:.4f}"
+    part = "" if slot.contribution is None else f"+{slot.contribution:.4f}"
+    words = ", ".join(f"{printable(term.word)} {term.contribution:.2f}" for term in slot.terms)
+    return name, rank, score, part, words

@@ -1,0 +1,81 @@
+"""`--filter` and `--where`: which documents count."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from diptych.cli.ui.output import printable, stderr
+from diptych.errors import SearchError
+
+if TYPE_CHECKING:
+    from qdrant_client import models
+
+    from diptych.collection.collection import Collection
+
+
+def parse_filter(text: str | None, where: Sequence[str]) -> models.Filter | None:
+    """`--filter` and all of `--where` as one Qdrant filter, None when there is neither.
+
+    Raises:
+        SearchError: the JSON is no filter, or a `--where` is not KEY=VALUE.
+    """
+    if text is None and not where:
+        return None
+    from qdrant_client import models
+
+    from diptych.search.filters import read_filter
+
+    given = [read_filter(text, name="--filter")] if text is not None else []
+    return models.Filter(must=[*given, *map(_condition, where)])
+
+
+def note_missing_keys(collection: Collection, filter: models.Filter | None, tenant: str | None) -> None:
+    """Where nothing was found with a filter: say on standard error which of its keys no document has."""
+    from diptych.search.filter_keys import missing_keys
+
+    for key in missing_keys(collection.handle, filter, tenant=tenant):
+        text = f"warning: no document has {printable(key)!r}, which the filter asks for"
+        stderr().print(text, style="yellow", soft_wrap=True)
+
+
+@contextmanager
+def without_log_of_missing_keys() -> Iterator[None]:
+    """Searches within the block log no warning of filter keys: the command prints its own."""
+
+    def none(record: logging.LogRecord) -> bool:
+        return False
+
+    log = logging.getLogger("diptych.search.filter_keys")
+    log.addFilter(none)
+    try:
+        yield
+    finally:
+        log.removeFilter(none)
+
+
+def _condition(text: str) -> models.FieldCondition | models.Filter:
+    """`KEY=VALUE` as Qdrant compares it. What reads like a number or truth may be text in the documents too."""
+    from qdrant_client import models
+
+    from diptych.search.filters import equals
+
+    key, value, written = _pair(text)
+    ways = [*equals(key, value), *(() if isinstance(value, str) else equals(key, written))]
+    return ways[0] if len(ways) == 1 else models.Filter(should=ways)
+
+
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?")  # JSON's, short of infinity
+
+
+def _pair(text: str) -> tuple[str, str | int | float | bool, str]:
+    """Key, value as JSON reads it, and value as it is written."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise SearchError("--where is not KEY=VALUE", got=text, expected="such as section=mail")
+    typed = value in ("true", "false") or _NUMBER.fullmatch(value)
+    return key, json.loads(value) if typed else value, value

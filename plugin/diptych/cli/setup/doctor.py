@@ -1,0 +1,81 @@
+"""`diptych doctor`: is everything there that the config needs?"""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Annotated
+
+import typer
+
+from diptych.cli.setup.check import Check
+from diptych.cli.setup.checks import run_checks
+from diptych.cli.ui.options import CONFIG, ConfigOption, DebugOption, JsonOption
+from diptych.cli.ui.output import printable, stdout, write_json
+from diptych.cli.ui.run_command import FAILED
+from diptych.cli.ui.session import Session
+
+INDENT = " " * 5
+STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def doctor(
+    context: typer.Context,
+    config: ConfigOption = CONFIG,
+    models: Annotated[bool, typer.Option(help="Load each model, the slowest of the checks.")] = True,
+    download: Annotated[bool, typer.Option("--download", help="Let models be fetched that are not here yet.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check every point, and re-encode some documents to compare.")
+    ] = False,
+    sample: Annotated[
+        int, typer.Option(help="How many documents --verify encodes again; 0 for all of them.", min=0)
+    ] = 64,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Rebuild a damaged embedded collection, and mend what --verify would find."),
+    ] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Check versions, config, environment, extras, store, collection and models; say what to do about each.
+
+    Leaves with 1 when a check failed; warnings alone leave with 0.
+
+    [dim]Examples:[/dim]
+
+      diptych doctor
+
+      diptych doctor --no-models --json
+
+      diptych doctor --verify --sample 0
+    """
+    session: Session = context.obj
+    checks = []
+    for check in run_checks(
+        config, session, models=models, download=download, verify=verify, sample=sample or None, repair=repair
+    ):
+        checks.append(check)
+        if not as_json:
+            _show(check)
+    passed = all(check.status != "fail" for check in checks)
+    if as_json:
+        write_json({"passed": passed, "checks": checks})
+    if not passed:
+        raise typer.Exit(FAILED)
+
+
+def _show(check: Check) -> None:
+    console = stdout()
+    console.print(f"{check.status:<5}", style=STYLES[check.status], end="")
+    width = console.width if console.is_terminal else None
+    console.print(_indented(f"{check.name}: {printable(check.found)}", width).lstrip(), soft_wrap=True)
+    for line in check.do.splitlines():
+        console.print(_indented(printable(line), width), style="dim", soft_wrap=True)
+
+
+def _indented(text: str, width: int | None) -> str:
+    """The text behind the column of the statuses, broken between words alone; unbroken without a width."""
+    if width is None:
+        return f"{INDENT}{text}"
+    return textwrap.fill(
+        text, width, initial_indent=INDENT, subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False
+    )

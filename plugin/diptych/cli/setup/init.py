@@ -1,0 +1,147 @@
+"""`diptych init`: a first config file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diptych.cli.setup.providers import PROVIDERS, provider_of
+from diptych.cli.setup.template import NONE, SlotChoice, parse_choice, render
+from diptych.cli.ui.options import CONFIG, ConfigOption, DebugOption, JsonOption
+from diptych.cli.ui.output import stderr, stdout, write_json
+from diptych.cli.ui.session import Session
+from diptych.errors import ConfigError
+from diptych.plugins.extras import to_install
+
+if TYPE_CHECKING:
+    from diptych.registry import Registry
+
+SCHEMA = "diptych.schema.json"
+DENSE = "all-MiniLM-L6-v2"
+PATIENCE = 3  # seconds for a server that is asked for its version
+
+
+def init(
+    context: typer.Context,
+    config: ConfigOption = CONFIG,
+    dense: Annotated[str, typer.Option(help="Dense encoder: MODEL, ADAPTER, ADAPTER:MODEL, or none.")] = DENSE,
+    provider: Annotated[
+        str | None, typer.Option(help=f"Dense encoder and reranker of a service or server: {', '.join(PROVIDERS)}.")
+    ] = None,
+    lexical: Annotated[str, typer.Option(help="Lexical encoder: ADAPTER, ADAPTER:MODEL, or none.")] = "bm25",
+    language: Annotated[str, typer.Option(help="Language of the texts, for a lexicon that stems words.")] = "english",
+    store: Annotated[str, typer.Option(help="edge:PATH, http(s)://HOST:PORT or grpc://HOST:PORT.")] = "edge:./qdrant",
+    collection: Annotated[str, typer.Option(help="Name of the collection.")] = "documents",
+    schema: Annotated[bool, typer.Option(help=f"Also write {SCHEMA}, with which editors complete and check.")] = True,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write a commented diptych.yaml with careful defaults.
+
+    [dim]Examples:[/dim]
+
+      diptych init
+
+      diptych init --dense fastembed:BAAI/bge-small-en-v1.5 --collection articles
+
+      diptych init --provider cohere
+
+      diptych init --dense ./my-model --lexical none --store http://localhost:6333
+    """
+    session: Session = context.obj
+    if config.exists() and not force:
+        raise ConfigError("the config file exists", where=config, do="edit it, or overwrite it with --force")
+    if provider is not None and dense != DENSE:
+        raise ConfigError("--provider brings its dense encoder", got=f"--dense {dense}", do="give one of the two")
+    remote = provider_of(provider) if provider is not None else None
+    slots = _slots(session.registry, dense if remote is None else NONE, lexical, language)
+    slots = [remote.slot, *slots] if remote else slots
+    rerank = remote.stage if remote else ""
+    text = render(store, collection, slots, schema=f"./{SCHEMA}" if schema else None, rerank=rerank)
+    _require_valid(text, config, session.registry)
+    written = [_write(config, text)]
+    if schema:
+        written.append(_write(config.parent / SCHEMA, _schema(session.registry)))
+    _report(session.registry, slots, written, _lacks(text, session.registry), as_json)
+
+
+def _slots(registry: Registry, dense: str, lexical: str, language: str) -> list[SlotChoice]:
+    specs = [spec for spec in registry.specs() if spec.kind != "reranker"]
+    chosen = [parse_choice("dense", dense, specs), parse_choice("lexical", lexical, specs)]
+    return [_with_language(registry, slot, language) for slot in chosen if slot]
+
+
+def _with_language(registry: Registry, slot: SlotChoice, language: str) -> SlotChoice:
+    from diptych.plugins.factory import options_model
+
+    model = options_model(registry.spec(slot.adapter))
+    takes = model is not None and "language" in model.model_fields
+    return SlotChoice(slot.name, slot.adapter, {**slot.options, "language": language}) if takes else slot
+
+
+def _require_valid(text: str, path: Path, registry: Registry) -> None:
+    """Refuse to write what `diptych` would refuse to read, such as an unknown language."""
+    from ruamel.yaml import YAML
+
+    from diptych.config import check_adapters, parse_config
+
+    raw: dict[str, Any] = YAML(typ="safe", pure=True).load(text)
+    check_adapters(parse_config(raw), registry)
+
+
+def _write(path: Path, text: str) -> Path:
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise ConfigError("cannot write the file", where=path, got=error.strerror or str(error)) from error
+    return path
+
+
+def _schema(registry: Registry) -> str:
+    from diptych.config import json_schema
+
+    return json.dumps(json_schema(registry), indent=1) + "\n"
+
+
+def _lacks(text: str, registry: Registry) -> list[str]:
+    """What the server that the file names lacks for its slots; nothing where it does not answer yet."""
+    from ruamel.yaml import YAML
+
+    from diptych.config import parse_config
+    from diptych.errors import DiptychError
+    from diptych.stores import is_server, open_store_of
+    from diptych.stores.versions import version_warnings
+
+    config = parse_config(YAML(typ="safe", pure=True).load(text)).model_copy(update={"timeout": PATIENCE})
+    if not is_server(config.urls[0]):
+        return []
+    try:
+        client = open_store_of(config, registry=registry, create=False)
+    except DiptychError:
+        return []
+    try:
+        return version_warnings(client, [registry.spec(slot.adapter).kind for slot in config.slots.values()])
+    finally:
+        client.close()
+
+
+def _report(
+    registry: Registry, slots: list[SlotChoice], written: list[Path], warnings: list[str], as_json: bool
+) -> None:
+    install = [do for slot in slots if (do := to_install(registry.spec(slot.adapter), slot.options))]
+    keys = [f"export {slot.options['api_key_env']}=..." for slot in slots if "api_key_env" in slot.options]
+    steps = [*dict.fromkeys(install), *keys, "diptych populate SOURCE", 'diptych search "some words"']
+    if as_json:
+        return write_json({"written": [str(path) for path in written], "next": steps, "warnings": warnings})
+    console = stdout()
+    console.print(f"wrote {' and '.join(map(str, written))}", soft_wrap=True)
+    console.print("next:")
+    for step in steps:
+        console.print(f"  {step}", soft_wrap=True)
+    for warning in warnings:
+        stderr().print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    return None

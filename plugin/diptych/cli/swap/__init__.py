@@ -1,0 +1,1 @@
+"""The commands of a swap: plan, apply, rollback, finish, status."""

@@ -1,0 +1,256 @@
+"""`diptych apply`: moves the collection to the encoders of the config while it keeps answering."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diptych.cli.collections.populate import from_cache, together
+from diptych.cli.swap import plan as planning
+from diptych.cli.swap.show_gate import show_gate
+from diptych.cli.swap.swap_text import LaterOption, ReEncodeOption, WhyOption, say, slots_to_encode, under_way, unjudged
+from diptych.cli.ui.options import CONFIG, ConfigOption, DebugOption, JsonOption
+from diptych.cli.ui.output import printable, stderr, stdout, write_json
+from diptych.cli.ui.progress import Bars, waiting
+from diptych.cli.ui.session import Session
+from diptych.errors import GateFailed
+from diptych.runtime import interrupts
+
+if TYPE_CHECKING:
+    from diptych.collection.collection import Collection
+    from diptych.config import Config
+    from diptych.swap import ApplyOptions, ApplyReport, Judged
+    from diptych.swap.backfill.documents import SourceDocuments
+
+SHOWN = 5  # points without vector that are named
+RESUME = (
+    "nothing is lost and the collection answers as before; to continue: diptych apply; to give up: diptych rollback"
+)
+CUT_OVER = "the new encoders answer already; old vectors are dropped by the next diptych finish, apply or populate"
+
+
+class Pace(StrEnum):
+    """How a back-fill writes."""
+
+    gentle = "gentle"
+    full = "full"
+
+
+def apply(
+    context: typer.Context,
+    config: ConfigOption = CONFIG,
+    rate: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Documents a second at most; else the config's.")
+    ] = None,
+    pace: Annotated[
+        Pace | None,
+        typer.Option(help="gentle spares those who search meanwhile, full does not; else the config's."),
+    ] = None,
+    parallel: Annotated[
+        bool | None,
+        typer.Option("--parallel/--no-parallel", help="Fill several slots side by side; else the config's."),
+    ] = None,
+    re_encode: ReEncodeOption = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SOURCE", help="The documents as populate took them, if payloads hold no text; again."),
+    ] = None,
+    queries: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Queries of the gate, queries.jsonl(.gz); else the config's.")
+    ] = None,
+    qrels: Annotated[Path | None, typer.Option(metavar="FILE", help="Their judgements; else the config's.")] = None,
+    no_judgements: Annotated[
+        bool, typer.Option("--no-judgements", help="Let the gate compare neighbours, whatever the config names.")
+    ] = False,
+    no_gate: Annotated[bool, typer.Option("--no-gate", help="Cut over whatever the gate measures.")] = False,
+    no_cut_over: Annotated[
+        bool, typer.Option("--no-cut-over", help="Fill and measure only; apply again to cut over.")
+    ] = False,
+    switch_queries: Annotated[
+        bool,
+        typer.Option("--switch-queries", help="Ask by the new encoders at once where plan measured that to be better."),
+    ] = False,
+    bridge: Annotated[
+        bool,
+        typer.Option("--bridge", help="The old encoder is gone: ask through a drift map where that measures well."),
+    ] = False,
+    why: WhyOption = "",
+    later: LaterOption = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Re-encode what the config changes while the collection answers as before, pass the gate, and cut over.
+
+    Killed at any moment, it goes on where it was when run again. Leaves with 5 when the gate keeps the old encoders.
+
+    [dim]Examples:[/dim]
+
+      diptych plan && diptych apply
+
+      diptych apply --rate 200 --why "smaller vectors"
+
+      diptych apply --queries queries.jsonl --qrels qrels.tsv
+
+      diptych apply --no-cut-over
+    """
+    session: Session = context.obj
+    with waiting("reading the config"):
+        from diptych.swap import ApplyOptions
+
+        wanted = session.config(config)
+    options = ApplyOptions(
+        why=why,
+        again=slots_to_encode(re_encode, wanted),
+        judged=None if no_judgements else judgements(wanted, queries, qrels),
+        gate=not no_gate,
+        cut_over=not no_cut_over,
+        switch_queries=switch_queries,
+        bridge=bridge,
+        rate=rate,
+        pace=pace.value if pace else None,
+        parallel=parallel,
+        later=later,
+    )
+    if no_judgements:
+        wanted = unjudged(wanted)
+    with waiting("opening the collection"):
+        stored = session.stored(config, None, None)
+    with interrupts.resumable(_hint(stored)), stored as opened, _documents(opened, source) as documents:
+        report = _apply(opened, wanted, dataclasses.replace(options, documents=documents), as_json)
+    write_json(dataclasses.asdict(report)) if as_json else _show(report)
+
+
+def _hint(opened: Collection) -> Callable[[], str]:
+    """What an interrupt leaves behind, by whether this apply has cut over when it comes."""
+    before = opened.handle.metadata
+
+    def hint() -> str:
+        now = opened.handle.metadata
+        return RESUME if before is None or now is None or now.live == before.live else CUT_OVER
+
+    return hint
+
+
+def _apply(opened: Collection, config: Config, options: ApplyOptions, as_json: bool) -> ApplyReport:
+    if not as_json:
+        _announce(opened, config, options.again)
+    try:
+        with Bars() as bars:
+            return opened.apply(config, options, progress=bars)
+    except GateFailed as error:
+        _show_failed(opened.name, error, as_json)
+        raise
+
+
+@contextmanager
+def _documents(opened: Collection, sources: Sequence[str] | None) -> Iterator[SourceDocuments | None]:
+    """The documents of the sources by point, None when none are named."""
+    if not sources:
+        yield None
+        return
+    from diptych.populate import open_source
+    from diptych.swap.backfill.documents import SourceDocuments
+
+    with SourceDocuments(opened.handle, together([open_source(path) for path in sources])) as documents:
+        yield documents
+
+
+def judgements(config: Config, queries: Path | None, qrels: Path | None) -> Judged | None:
+    """The queries and judgements of the options, else of the config; read now, not after hours of encoding.
+
+    Raises:
+        EvaluationError: only one of the two is there, a file cannot be read, or the metric is unknown.
+        MissingExtra: ir-measures is not installed.
+    """
+    from diptych.evaluate.measures import parse_metrics
+    from diptych.swap import Judged
+
+    given = {"queries": queries, "qrels": qrels}
+    named = {name: str(path) for name, path in given.items() if path is not None}
+    found = Judged.of(config.evaluate.model_copy(update=named))
+    if found is not None:
+        parse_metrics([config.swap.gate.metric or found.metric])
+    return found
+
+
+def _announce(opened: Collection, config: Config, again: frozenset[str]) -> None:
+    """What is about to be done: the plan, or that a swap is gone on with."""
+    swap = opened.handle.read().swap
+    if swap is None:
+        with waiting("comparing with the collection"):
+            found = opened.plan(unjudged(config), again=again, sample=0)
+        planning.show(found)
+    elif begun := under_way(opened.handle.read(), config):
+        say(stdout(), begun.partition("; ")[0])
+
+
+def _show_failed(name: str, error: GateFailed, as_json: bool) -> None:
+    """What the gate measured; the error itself says why it was not enough."""
+    report, missing = error.context.get("report"), error.context.get("missing") or 0
+    left, asking = (error.context.get(key) or {} for key in ("left", "asking"))
+    if as_json:
+        gate = dataclasses.asdict(report) if dataclasses.is_dataclass(report) else None  # type: ignore[arg-type]
+        found = {"collection": name, "outcome": "gate not passed", "gate": gate, "asking": asking, "left": left}
+        return write_json({**found, "missing": missing})
+    if report is not None:
+        show_gate(stdout(), report)  # type: ignore[arg-type]
+    _who_asks(asking)  # type: ignore[arg-type]
+    _left(left, missing)  # type: ignore[arg-type]
+    return None
+
+
+def _show(report: ApplyReport) -> None:
+    console = stdout()
+    if report.gate is not None:
+        show_gate(console, report.gate)
+    say(console, _outcome(report), "bold")
+    _who_asks(report.asking, "until the cut-over " if report.outcome == "cut over" else "")
+    for line in _next(report):
+        say(console, line)
+    for warning in report.warnings:
+        say(stderr(), f"warning: {warning}", "yellow")
+    _left(report.left, report.missing)
+
+
+def _outcome(report: ApplyReport) -> str:
+    encoded = ", ".join(
+        f"{vector} {count:,}{from_cache(report.cache_hits.get(vector))}"
+        for vector, count in report.encoded.items()
+        if count
+    )
+    made = f", encoded: {encoded}" if encoded else ""
+    changed = f", {report.changed:,} of them again because they changed meanwhile" if report.changed else ""
+    return f"{report.collection}: {report.outcome} in {report.seconds:.1f} s{made}{changed}"
+
+
+def _who_asks(asking: Mapping[str, str], until: str = "") -> None:
+    for slot, who in asking.items():
+        say(stdout(), f"{slot}: {until}{who}")
+
+
+def _next(report: ApplyReport) -> Iterator[str]:
+    if report.dropped:
+        yield f"dropped: {', '.join(report.dropped)}"
+    if report.retired:
+        yield f"retired: {', '.join(report.retired)}; the next diptych finish, apply or populate drops it"
+    if report.outcome == "cut over":
+        yield "the old vectors are still updated; to undo: diptych rollback; to drop them: diptych finish"
+    elif report.outcome == "measured":
+        yield "nothing was changed: diptych apply without --no-cut-over changes the settings"
+    elif report.outcome == "filled":
+        who = "vectors" if report.asking else "encoders"
+        yield f"the old {who} still answer; to cut over: diptych apply; to give up: diptych rollback"
+
+
+def _left(left: Mapping[int | str, str], missing: int) -> None:
+    if not missing:
+        return
+    say(stderr(), f"{missing:,} points have no new vector", "yellow")
+    for point, reason in list(left.items())[:SHOWN]:
+        say(stderr(), printable(f"  {point}: {reason}", limit=200))

@@ -1,0 +1,152 @@
+"""`diptych plan`: what the config asks of the collection, and what it would cost."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from diptych.cli.swap.swap_text import ReEncodeOption, duration, say, size, slots_to_encode, under_way, unjudged
+from diptych.cli.ui.options import CONFIG, ConfigOption, DebugOption, JsonOption
+from diptych.cli.ui.output import stderr, stdout, table, write_json
+from diptych.cli.ui.progress import waiting
+from diptych.cli.ui.run_command import PENDING
+from diptych.cli.ui.session import Session
+
+if TYPE_CHECKING:
+    from diptych.swap import Plan, Step
+
+SAMPLE = 64  # as diptych.swap.plan has it, which is slow to import
+ACTIONS = {
+    "add": "add",
+    "drop": "drop",
+    "re-encode": "re-encode",
+    "recalibrate": "calibrate anew",
+    "reuse": "use kept vectors",
+    "re-prompt": "queries only",
+    "storage": "storage only",
+    "numerics": "settings only",
+    "keep": "as it is",
+}
+
+
+def plan(
+    context: typer.Context,
+    config: ConfigOption = CONFIG,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Leave with 4 when there is something to apply, for CI.")
+    ] = False,
+    sample: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Documents encoded to estimate time and size; 0 measures nothing.")
+    ] = SAMPLE,
+    re_encode: ReEncodeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show what the edited config would change in the collection, and what that costs; changes nothing itself.
+
+    [dim]Examples:[/dim]
+
+      diptych plan
+
+      diptych plan && diptych apply
+
+      diptych plan --exit-code --sample 0 --json
+    """
+    session: Session = context.obj
+    with waiting("opening the collection"):
+        wanted = session.config(config)
+        again = slots_to_encode(re_encode, wanted)
+        stored = session.stored(config, None, None)
+    with stored as opened, waiting("comparing with the collection"):
+        found = opened.plan(wanted if sample else unjudged(wanted), again=again, sample=sample)
+        begun = under_way(opened.handle.read(), wanted)
+    if as_json:
+        write_json(document(found))
+    else:
+        show(found, begun, advice=True)
+    if exit_code and found.pending:
+        raise typer.Exit(PENDING)
+
+
+def document(found: Plan) -> dict[str, object]:
+    """The plan as JSON values."""
+    return {**dataclasses.asdict(found), "pending": found.pending, "seconds": found.seconds}
+
+
+def show(found: Plan, begun: str = "", *, advice: bool = False) -> None:
+    """The plan as a table, what differs in each slot, warnings, and with `advice` what to do next.
+
+    Args:
+        begun: what became of a swap that was begun.
+    """
+    console = stdout()
+    say(console, f"{found.collection}: {found.documents:,} documents", "bold")
+    console.print(_table(found))
+    for line in _details(found):
+        say(console, line)
+    for warning in found.warnings:
+        say(stderr(), f"warning: {warning}", "yellow")
+    if begun:
+        say(console, begun)
+    elif advice:
+        say(console, _advice(found))
+
+
+def _details(found: Plan) -> Iterator[str]:
+    """What differs, and what was measured of the new encoders' queries."""
+    from diptych.swap.changes import ENCODES
+    from diptych.swap.query_override import describe
+
+    for step in found.steps:
+        if step.encode and step.action not in ENCODES:
+            yield f"{step.slot}: {step.encode:,} documents have no vector yet and get one"
+        if step.why and step.action != "keep":
+            yield f"{step.slot}: {step.why}"
+        if step.action == "numerics" and step.likeness is not None:
+            yield f"{step.slot}: test texts encode as before, lowest cosine {step.likeness:.5f}"
+        if step.query_side is not None:
+            yield f"{step.slot}: {describe(step.query_side)}{_to_do(step)}"
+    if found.search:
+        yield found.search_why or "search: settings that the collection was filled without"
+
+
+def _to_do(step: Step) -> str:
+    """What follows from the measurement, where the vectors are made anew."""
+    if step.query_side is None or step.action == "numerics":
+        return ""
+    if step.query_side.low > 0:
+        return "; diptych apply --switch-queries lets the new one encode queries at once"
+    return "; the old one encodes queries until the new vectors are ready, by which the gate measures the new one"
+
+
+def _table(found: Plan) -> Table:
+    estimated = any(step.rate for step in found.steps)
+    names = ("slot", "change", "documents", "encode", "time", "disk", "memory")[: 7 if estimated else 4]
+    shown = table(*names)
+    for column in shown.columns[2:]:
+        column.justify = "right"
+    for step in found.steps:
+        shown.add_row(*_row(step)[: len(names)])
+    return shown
+
+
+def _row(step: Step) -> tuple[str, ...]:
+    """The cells: documents that the change affects, those that are encoded, and what that costs."""
+    change = "fill gaps" if step.action == "keep" and step.encode else ACTIONS[step.action]
+    documents, encode = (f"{count:,}" if count else "" for count in (step.points, step.encode))
+    if not step.rate:
+        return step.slot, change, documents, encode, "", "", ""
+    costs = (duration(step.seconds), f"+{size(step.disk)}", f"+{size(step.memory)}")
+    return step.slot, change, documents, encode, *costs
+
+
+def _advice(found: Plan) -> str:
+    if not found.pending:
+        return "nothing to do: the collection matches the config"
+    rates = [step.rate for step in found.steps if step.rate]
+    timed = " (times are estimated from a sample on this machine)" if rates else ""
+    return f"to apply: diptych apply{timed}"

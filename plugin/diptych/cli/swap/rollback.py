@@ -1,0 +1,60 @@
+"""`diptych rollback`: back to the encoders before the last cut-over, or out of a swap under way."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+import typer
+
+from diptych.cli.swap.swap_text import RETIRED, LaterOption, WhyOption, say, stale_config
+from diptych.cli.ui.options import CONFIG, CollectionOption, ConfigOption, DebugOption, JsonOption, StoreOption
+from diptych.cli.ui.output import stderr, stdout, write_json
+from diptych.cli.ui.progress import waiting
+from diptych.cli.ui.session import Session
+from diptych.runtime import interrupts
+
+
+def rollback(
+    context: typer.Context,
+    config: ConfigOption = CONFIG,
+    store: StoreOption = None,
+    collection: CollectionOption = None,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Go back even if a populate could not write documents there since.")
+    ] = False,
+    why: WhyOption = "",
+    later: LaterOption = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Go back to what answered before the last cut-over, in one update; or give up the swap that is under way.
+
+    Nothing is encoded. A second rollback goes forward again. After `diptych finish` there is no way back.
+
+    [dim]Examples:[/dim]
+
+      diptych rollback --why "users find less"
+
+      diptych rollback --anyway
+
+      diptych rollback --store http://localhost:6333 --collection packages
+    """
+    session: Session = context.obj
+    with session.stored(config, store, collection) as opened:
+        with interrupts.resumable(RETIRED), waiting("rolling back"):
+            done = opened.rollback(why=why, anyway=anyway, later=later)
+        live = opened.handle.read().live
+    if as_json:
+        return write_json(dataclasses.asdict(done))
+    console = stdout()
+    say(console, f"{done.collection}: {done.outcome}; live now:", "bold")
+    for slot, encoder in done.live.items():
+        say(console, f"  {slot}: {encoder}")
+    if done.dropped:
+        say(console, f"dropped: {', '.join(done.dropped)}")
+    for warning in done.warnings:
+        say(stderr(), f"warning: {warning}", "yellow")
+    if store is None and (warning := stale_config(session, config, live)):
+        say(stderr(), f"warning: {warning}", "yellow")
+    return None

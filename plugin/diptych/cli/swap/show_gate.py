@@ -1,0 +1,85 @@
+"""How the measurements of a swap's gate are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+from rich.cells import set_cell_size
+from rich.console import Console
+
+from diptych.cli.swap.swap_text import say
+from diptych.cli.ui.output import printable, table
+
+if TYPE_CHECKING:
+    from diptych.swap import GateReport
+    from diptych.swap.gate.judged import JudgedComparison
+    from diptych.swap.gate.overlap import SideBySide
+
+SNIPPET = 60  # characters of a query or hit where the terminal does not decide
+
+
+def show_gate(console: Console, report: GateReport) -> None:
+    """What was measured: the judged comparison, or checks without judgements and queries side by side."""
+    console.print(f"gate: {'passed' if report.passed else 'not passed'}", style="bold")
+    for line in (*_judged(report.judged), *_unjudged(report)):
+        say(console, f"  {line}")
+    if report.judged:
+        _worst(console, report.judged)
+    _samples(console, report.samples)
+    for remark in report.remarks:
+        say(console, f"  {remark}", "dim")
+
+
+def _judged(found: JudgedComparison | None) -> Iterator[str]:
+    if found is None:
+        return
+    if not found.queries or found.verdict in ("too few", "nothing found"):
+        yield found.sentence
+        return
+    yield f"{found.metric}  {found.old:.4f} -> {found.new:.4f} on {found.queries:,} queries"
+    yield (
+        f"difference {found.difference:+.4f}, {found.confidence:.4g} interval [{found.low:+.4f}, {found.high:+.4f}], "
+        f"margin {found.margin:g}"
+    )
+    yield f"queries better {found.wins:,}, equal {found.ties:,}, worse {found.losses:,}"
+
+
+def _unjudged(report: GateReport) -> Iterator[str]:
+    for item in filter(None, (report.known_item, report.excerpt)):
+        yield (
+            f"found by {item.by} among the first 10: {item.old:.1%} -> {item.new:.1%} of {item.documents:,}, "
+            f"interval [{item.low:+.3f}, {item.high:+.3f}]"
+        )
+    if report.overlaps:
+        shares = ", ".join(f"{overlap.of} {overlap.mean:.2f}" for overlap in report.overlaps)
+        yield f"neighbours in common: {shares}"
+
+
+def _worst(console: Console, found: JudgedComparison) -> None:
+    if not found.worst:
+        return
+    lost = table("queries that lost most", "old", "new")
+    lost.columns[0].no_wrap = True
+    for query in found.worst:
+        lost.add_row(printable(query.text, limit=SNIPPET), f"{query.old:.3f}", f"{query.new:.3f}")
+    console.print(lost)
+
+
+def _samples(console: Console, samples: Sequence[SideBySide]) -> None:
+    """Each query, and beneath it the first hits of the old encoders beside those of the new ones."""
+    if not samples:
+        return
+    width = (console.width - 4) // 2 if console.is_terminal else SNIPPET
+    console.print(_pair("old", "new", width), style="dim", soft_wrap=True)
+    for sample in samples:
+        console.print(printable(sample.query, limit=2 * width), style="cyan", soft_wrap=True)
+        for old, new in zip_longest(sample.old, sample.new, fillvalue=""):
+            console.print(_pair(old, new, width), soft_wrap=True)
+
+
+def _pair(old: str, new: str, width: int) -> str:
+    """Two columns of `width` cells, behind two spaces."""
+    left = set_cell_size(printable(old, limit=width - 1), width)
+    return f"  {left}{printable(new, limit=width - 1)}".rstrip()

@@ -1,0 +1,123 @@
+"""What the commands of a swap share: how encoders, amounts and a swap under way are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from diptych.cli.ui.output import printable
+from diptych.config.secrets import redacted
+from diptych.errors import DiptychError, SwapError
+
+if TYPE_CHECKING:
+    from diptych.cli.ui.session import Session
+    from diptych.config import Config
+    from diptych.metadata.models import CollectionMetadata, State
+
+ReEncodeOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--re-encode", metavar="SLOT", help="Make this slot's vectors anew in any case; again for more."),
+]
+WhyOption: TypeAlias = Annotated[str, typer.Option(metavar="TEXT", help="A word for the history.")]
+LaterOption: TypeAlias = Annotated[
+    bool,
+    typer.Option("--later", help="Leave the dropping of old vectors on a server to a later finish, apply or populate."),
+]
+RETIRED = "what was decided stands; old vectors are dropped by the next diptych finish, apply or populate"
+
+MINUTE, HOUR, DAY = 60, 3600, 86400
+KILO = 1000
+
+
+def say(console: Console, text: str, style: str = "") -> None:
+    """A sentence: on a terminal broken between words, behind the spaces that it begins with; piped, one line."""
+    line = printable(text)
+    if not console.is_terminal:
+        return console.print(line, style=style, soft_wrap=True)
+    indent = len(line) - len(line.lstrip())
+    return console.print(Padding(Text(line.strip(), style), (0, 0, 0, indent), expand=False))
+
+
+def encoder_text(adapter: str, options: Mapping[str, Any]) -> str:
+    """Adapter and options in a line, without secrets: `bm25, language: english`."""
+    return printable(", ".join([adapter, *(f"{key}: {value}" for key, value in redacted(options).items())]))
+
+
+def duration(seconds: float) -> str:
+    """A time that was estimated: `under 1 s`, `34 s`, `12 min`, `3.5 h`, `2.1 days`."""
+    if seconds < 1:
+        return "under 1 s"
+    if seconds < 2 * MINUTE:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * HOUR:
+        return f"{seconds / MINUTE:.0f} min"
+    return f"{seconds / HOUR:.1f} h" if seconds < 2 * DAY else f"{seconds / DAY:.1f} days"
+
+
+def size(count: float) -> str:
+    """Bytes in decimal units: `430 kB`, `2.6 MB`."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < KILO:
+            return f"{count:.0f} {unit}" if count >= 10 or unit == "bytes" else f"{count:.1f} {unit}"
+        count /= KILO
+    return f"{count:.1f} TB"
+
+
+def slots_to_encode(names: Iterable[str] | None, config: Config) -> frozenset[str]:
+    """The slots that `--re-encode` names.
+
+    Raises:
+        SwapError: the config has no such slot.
+    """
+    from diptych.runtime.value_errors import nearest
+
+    wanted = frozenset(names or ())
+    for name in sorted(wanted - config.slots.keys()):
+        raise SwapError(
+            f"--re-encode names no slot of the config: {name!r}",
+            expected=", ".join(config.slots),
+            do=nearest(name, config.slots),
+        )
+    return wanted
+
+
+def unjudged(config: Config) -> Config:
+    """The config without judgements, by which nothing is measured then."""
+    return config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"queries": None, "qrels": None})})
+
+
+def under_way(metadata: CollectionMetadata, config: Config) -> str:
+    """What became of a swap that was begun, and what to do about it; empty without one."""
+    from diptych.handle.open_handle import describes
+
+    swap = metadata.swap
+    if swap is None:
+        return ""
+    begun = f"a swap is under way, started {moment(swap.began)} by {swap.by}"
+    if describes(config, swap.target):
+        return f"{begun}; to continue: diptych apply; to give up: diptych rollback"
+    return f"{begun}, with another config; restore that config to continue; to give up: diptych rollback"
+
+
+def stale_config(session: Session, path: Path, live: State) -> str:
+    """That the config file asks for other encoders than those that answer now; empty where it does not, or is none."""
+    from diptych.handle.open_handle import describes
+
+    try:
+        config = session.config(path)
+    except DiptychError:
+        return ""
+    if describes(config, live):
+        return ""
+    return f"{path} names other encoders than those that are live now: edit it before you search or populate with it"
+
+
+def moment(text: str) -> str:
+    """A time of the metadata to the minute: `2026-11-25 04:10 UTC`."""
+    return f"{text[:10]} {text[11:16]} UTC" if text else "at an unknown time"

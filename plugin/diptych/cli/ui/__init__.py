@@ -1,0 +1,1 @@
+"""What the commands share: output, progress, options, errors and exit codes."""

@@ -1,0 +1,117 @@
+"""Progress bars with rate and remaining time, on a terminal's standard error only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Self
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from diptych.cli.ui.output import drawing, stderr
+from diptych.runtime.phases import watched
+
+NAMES = {
+    "measure": "measuring",
+    "read": "reading",
+    "index": "encoding",
+    "fill": "encoding",
+    "build": "building",
+    "ask": "asking",
+}
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Say on a terminal's standard error what is waited for, until it is over; nothing stays behind.
+
+    Where a phase says what it is, that is shown instead.
+    """
+    console = stderr()
+    if not console.is_terminal:
+        yield
+        return
+    with drawing(console), console.status(text) as shown, watched(lambda phase: shown.update(phase or text)):
+        yield
+
+
+class Rate(ProgressColumn):
+    """Documents per second, over the last seconds while running and over all at the end."""
+
+    def render(self, task: Task) -> Text:
+        """The rate, or nothing before there is one."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f}/s" if speed else "", style="dim")
+
+
+class Count(MofNCompleteColumn):
+    """How many of how many; nothing for what is not counted."""
+
+    def render(self, task: Task) -> Text:
+        """`3/10`."""
+        return Text("") if task.total is None and not task.completed else super().render(task)
+
+
+class Bars:
+    """A `diptych.populate.Progress` that draws a bar for each stage. A context manager; silent without a terminal.
+
+    Args:
+        before: what is waited for before the first stage begins, such as encoders that are loaded.
+    """
+
+    def __init__(self, before: str = "loading encoders") -> None:
+        console = stderr()
+        columns = (TextColumn("{task.description}"), BarColumn(30), Count(), Rate(), TimeRemainingColumn())
+        self._bars = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._tasks: dict[str, TaskID] = {}
+        self._console, self._stack = console, ExitStack()
+        self._phase = self._bars.add_task(before, total=None)
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(drawing(self._console))
+        self._stack.enter_context(watched(self._show))
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        self._show("")
+        if kind is None:
+            self._finish(*self._tasks)
+        self._bars.stop()
+
+    def begin(self, stage: str, total: int | None) -> None:
+        """A stage starts. Without a `total`, it expects what earlier stages have counted or expect."""
+        self._show("")
+        self._finish("measure")  # reads everything, so whatever begins next begins after it
+        known = [task.total for task in self._bars.tasks if task.total is not None and task.id != self._phase]
+        expected = total if total is not None else max(known, default=None)
+        self._tasks[stage] = self._bars.add_task(NAMES.get(stage, stage), total=expected)
+
+    def advance(self, stage: str, n: int) -> None:
+        """`n` more documents are through the stage."""
+        self._bars.advance(self._tasks[stage], n)
+
+    def _show(self, phase: str) -> None:
+        """Show below the bars what is done at the moment, nothing for ""."""
+        self._bars.update(self._phase, description=phase, visible=bool(phase))
+
+    def _finish(self, *stages: str) -> None:
+        """Stop the clocks of stages that are over: what they expected is what came."""
+        over = {self._tasks[stage] for stage in stages if stage in self._tasks}
+        for task in self._bars.tasks:
+            if task.id in over:
+                self._bars.update(task.id, total=task.completed)

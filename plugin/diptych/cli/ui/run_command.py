@@ -1,0 +1,91 @@
+"""Runs commands: errors become text and exit codes, a closed pipe and Ctrl-C end quietly."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from diptych.cli.ui.help_text import PlainCommand
+from diptych.cli.ui.output import stderr, write_error
+from diptych.errors import DiptychError, GateFailed
+from diptych.runtime import interrupts
+from diptych.runtime.panics import is_panic
+from diptych.runtime.phases import LOG
+
+_LONGEST_PATH = 300  # characters that an error shows
+FAILED, SET_ASIDE, PENDING, GATE_CLOSED, INTERRUPTED, PIPE_CLOSED = 1, 3, 4, 5, 130, 141
+
+
+def command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
+    """Add `function` as command `name`; its options `json` and `debug` decide how errors look."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **options: Any) -> None:
+        with _handled(as_json=bool(options.get("as_json")), debug=bool(options.get("debug"))):
+            begin = time.perf_counter()
+            function(*args, **options)
+            sys.stdout.flush()
+            LOG.info("diptych %s: %.2f s, and what came before to import", name, time.perf_counter() - begin)
+
+    app.command(name, cls=PlainCommand)(run)
+
+
+@contextmanager
+def _handled(*, as_json: bool, debug: bool) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        stderr().print("interrupted")
+        interrupts.said()
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        # Python flushes standard output once more when it ends; that must go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(PIPE_CLOSED) from None
+    except DiptychError as error:
+        _raise_when(debug)
+        write_error(error, as_json=as_json)
+        raise typer.Exit(GATE_CLOSED if isinstance(error, GateFailed) else FAILED) from error
+    except OSError as error:
+        _raise_when(debug)
+        write_error(_of_system(error), as_json=as_json)
+        raise typer.Exit(FAILED) from error
+    except BaseException as error:
+        if debug or _is_control_flow(error):
+            raise
+        write_error(_unexpected(error), as_json=as_json)
+        raise typer.Exit(FAILED) from error
+
+
+def _raise_when(debug: bool) -> None:
+    """Let the error that is being handled through, traceback and all."""
+    if debug:
+        raise
+
+
+def _is_control_flow(error: BaseException) -> bool:
+    """Whether typer, click or Python raised it to show usage errors or to leave with a code."""
+    if not isinstance(error, Exception):
+        return not is_panic(error)
+    return hasattr(error, "exit_code") or type(error).__name__ == "Abort"
+
+
+def _of_system(error: OSError) -> DiptychError:
+    """What the system refuses: a file that cannot be made, a name that is too long, a folder in a file's place."""
+    where = str(error.filename or "")[:_LONGEST_PATH]
+    return DiptychError("the system refuses it", where=where, got=error.strerror or f"{type(error).__name__}: {error}")
+
+
+def _unexpected(error: BaseException) -> DiptychError:
+    return DiptychError(
+        "an unexpected error: a fault in diptych or in an adapter",
+        got=f"{type(error).__name__}: {error}",
+        do="run it again with --debug and report what it shows",
+    )

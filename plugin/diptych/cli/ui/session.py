@@ -1,0 +1,67 @@
+"""What a command works with, beside its options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diptych.runtime.phases import phase
+
+if TYPE_CHECKING:
+    from diptych.collection.collection import Collection
+    from diptych.config import Config
+    from diptych.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Where adapters come from; everything installed unless a registry is given."""
+
+    given: Registry | None = None
+
+    @property
+    def registry(self) -> Registry:
+        """The registry, made at the first use."""
+        from diptych.registry import Registry
+
+        return self.given or Registry.default()
+
+    def config(self, path: Path) -> Config:
+        """The config file, checked against the adapters at hand.
+
+        Raises:
+            ConfigError: see diptych.config.
+        """
+        from diptych.config import check_adapters, load_config
+
+        config = load_config(path)
+        check_adapters(config, self.registry)
+        return config
+
+    def collection(
+        self, path: Path, store: str | None, name: str | None, *, verify: bool = True, create: bool = False
+    ) -> Collection:
+        """The collection of a config file, or without one that of `store` and `name`.
+
+        Only what fills a collection asks to `create` the folder of its store.
+
+        Raises:
+            ConfigError, StoreError, CollectionError: see diptych.collection.collection.
+        """
+        with phase("import what searches and fills collections"):
+            from diptych.collection.collection import Collection
+
+        with phase("open the collection"):
+            return Collection.open(store or path, name, registry=self.registry, verify=verify, create=create)
+
+    def stored(self, path: Path, store: str | None, name: str | None) -> Collection:
+        """The collection with the encoders that it has, whatever the config file wants.
+
+        Raises:
+            ConfigError, StoreError, CollectionError: see diptych.collection.collection.
+        """
+        from diptych.collection.collection import Collection
+
+        with phase("open the collection"):
+            return Collection.stored(store or path, name, registry=self.registry)

@@ -1,0 +1,185 @@
+"""`client` and `async_client`: qdrant-client's clients, in which encoders of diptych answer for inference objects."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias, TypedDict, Unpack
+from urllib.parse import urlsplit
+
+from diptych.clients.classes import (
+    AsyncInferenceClient,
+    ClusterInferenceClient,
+    EdgeInferenceClient,
+    InferenceClient,
+    Inferring,
+    ServerInferenceClient,
+)
+from diptych.config import Config
+from diptych.encoders import Encoders
+from diptych.errors import ConfigError, StoreUnsupported
+from diptych.handle.resolve_source import config_at
+from diptych.registry import Registry
+from diptych.runtime.environment import interpolate
+from diptych.stores import Classes, open_store, open_store_of, place_of
+
+AnyClient: TypeAlias = InferenceClient | ServerInferenceClient | EdgeInferenceClient
+_CLASSES = Classes(InferenceClient, EdgeInferenceClient, ServerInferenceClient, ClusterInferenceClient)
+_OWN_URLS = ("edge", "local", "memory", "grpc", "grpcs")  # store URLs of diptych that qdrant-client does not read
+_PLACES = ("url", "host", "path")
+
+
+class ClientOptions(TypedDict, total=False):
+    """The arguments of `QdrantClient` and `AsyncQdrantClient` after `location`, with their meaning there."""
+
+    url: str | None
+    host: str | None
+    path: str | None
+    port: int | None
+    grpc_port: int
+    prefer_grpc: bool
+    https: bool | None
+    api_key: str | None
+    prefix: str | None
+    timeout: int | None
+    force_disable_check_same_thread: bool
+    grpc_options: dict[str, Any] | None
+    auth_token_provider: Callable[[], str] | Callable[[], Awaitable[str]] | None
+    cloud_inference: bool
+    local_inference_batch_size: int | None
+    check_compatibility: bool
+    pool_size: int | None
+    headers: dict[str, str] | None
+
+
+def client(
+    location: str | None = None,
+    *,
+    config: str | Path | Config | None = None,
+    encoders: Encoders | None = None,
+    registry: Registry | None = None,
+    **options: Unpack[ClientOptions],
+) -> AnyClient:
+    """A `QdrantClient`, or for `edge:PATH` an `EdgeClient`, that takes our encoders' names as models.
+
+    `models.Document(text=..., model=NAME)`, `models.Image` and `models.InferenceObject` are encoded here wherever
+    qdrant-client takes them, if NAME is a slot or an adapter of `encoders`. Other names are qdrant-client's own affair.
+
+    Args:
+        location: as `QdrantClient` takes it (`:memory:`, a URL), or `edge:PATH`, `memory:` or `grpc://HOST:PORT`.
+        config: names slots, and the store where neither `location` nor url, host or path does.
+        encoders: who encodes; those of the config, or of what is installed, unless given.
+        registry: where adapters come from; everything installed unless given.
+        options: of `QdrantClient`.
+
+    Raises:
+        ConfigError, StoreError: see diptych.errors.
+    """
+    registry = registry or Registry.default()
+    wanted = None if config is None else config_at(config, registry)
+    made: Any
+    if wanted is not None and not _is_placed(location, options):
+        _refuse(options, f"store: {wanted.place}")
+        made = _ours(open_store_of(wanted, registry=registry, classes=_CLASSES), wanted.urls[0])
+    elif location is not None and _scheme(location) in _OWN_URLS:
+        made = _at_url(location, options)
+    else:
+        made = InferenceClient(location, **options)
+    made.encoders = encoders or Encoders.open(wanted, registry=registry)
+    return made  # type: ignore[no-any-return]
+
+
+def async_client(
+    location: str | None = None,
+    *,
+    config: str | Path | Config | None = None,
+    encoders: Encoders | None = None,
+    registry: Registry | None = None,
+    **options: Unpack[ClientOptions],
+) -> AsyncInferenceClient:
+    """An `AsyncQdrantClient` that takes our encoders' names as models, as `client` does; they encode in a thread.
+
+    Args:
+        location, config, encoders, registry, options: as in `client`, but for `edge:PATH`.
+
+    Raises:
+        ConfigError: see diptych.errors.
+        StoreUnsupported: the store is embedded, or a cluster that the config describes.
+    """
+    registry = registry or Registry.default()
+    wanted = None if config is None else config_at(config, registry)
+    if wanted is not None and not _is_placed(location, options):
+        _refuse(options, f"store: {wanted.place}")
+        made = _later(wanted)
+    elif location is not None and _scheme(location) in _OWN_URLS:
+        made = _later_at(location, options)
+    else:
+        made = AsyncInferenceClient(location, **options)
+    made.encoders = encoders or Encoders.open(wanted, registry=registry)
+    return made
+
+
+def _at_url(url: str, options: ClientOptions) -> Any:
+    _refuse({key: value for key, value in options.items() if key not in ("api_key", "timeout")}, url)
+    timeout = options.get("timeout")
+    key = options.get("api_key")
+    return open_store(url, api_key=key, timeout=60 if timeout is None else timeout, classes=_CLASSES)
+
+
+def _later(config: Config) -> AsyncInferenceClient:
+    if config.cluster.given:
+        raise StoreUnsupported(
+            "there is no asyncio client that keeps to a config's cluster section",
+            where="async_client",
+            got=f"cluster.{next(iter(config.cluster.given))}",
+            do="diptych.client(config=...), in asyncio.to_thread",
+        )
+    key = interpolate(config.api_key.get_secret_value(), where="api_key") if config.api_key else None
+    return _later_at(config.urls[0], {"api_key": key, "timeout": config.timeout})
+
+
+def _later_at(url: str, options: ClientOptions) -> AsyncInferenceClient:
+    url = interpolate(url, where="store")
+    scheme = _scheme(url)
+    if scheme == "memory":
+        return AsyncInferenceClient(":memory:")
+    if scheme not in ("http", "https", "grpc", "grpcs"):
+        raise StoreUnsupported(
+            "this store has no asyncio client",
+            where="async_client",
+            got=scheme + ":",
+            expected="http(s):, grpc(s): or memory:",
+            do="diptych.client(...), its calls in asyncio.to_thread",
+        )
+    place: dict[str, Any] = {**options, **place_of(url)}
+    grpc = place.pop("grpc")
+    return AsyncInferenceClient(prefer_grpc=grpc, check_compatibility=False, **place)
+
+
+def _ours(opened: Any, url: str) -> Any:
+    if isinstance(opened, Inferring):
+        return opened
+    raise StoreUnsupported(
+        "this store's client is a plugin's, which diptych.client cannot extend",
+        where="client",
+        got=f"store: {_scheme(url)}:..., answered by {type(opened).__name__}",
+        do="open the collection: Collection.open(config); or name a store of diptych's own",
+    )
+
+
+def _is_placed(location: str | None, options: Mapping[str, Any]) -> bool:
+    return location is not None or any(options.get(name) is not None for name in _PLACES)
+
+
+def _refuse(options: Mapping[str, Any], url: str) -> None:
+    if options:
+        raise ConfigError(
+            "these arguments are of QdrantClient alone",
+            where=f"client, {_scheme(url) or url}: store",
+            got=", ".join(sorted(options)),
+            do="leave them out, or name the place as QdrantClient takes it: location, url, host or path",
+        )
+
+
+def _scheme(url: str) -> str:
+    return urlsplit(url).scheme

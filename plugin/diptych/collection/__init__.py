@@ -1,0 +1,1 @@
+"""What users import: `Collection`, `TenantCollection` and what they answer. Begin with `collection`."""

@@ -1,0 +1,276 @@
+"""`Collection`: open, populate, search. What most programs need of diptych.
+
+What a search does not need is imported by the method that does: swaps, adoption and populate take as long to import as
+everything else.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from diptych.collection.populate_methods import CollectionPopulate
+from diptych.collection.queries import Searching
+from diptych.collection.tenant_collection import TenantCollection
+from diptych.config import Config
+from diptych.encoders import Encoders
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.resolve_source import client_of, config_at, config_of, name_of
+from diptych.handle.tenancy import require_same
+from diptych.metadata.models import Layout
+from diptych.registry import Registry
+from diptych.reports import CollectionInfo, SlotInfo
+from diptych.slots.calibration_texts import SAMPLE
+from diptych.stores.versions import version_warnings
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+    from diptych.populate import Progress
+    from diptych.search.filters import FilterLike, Where
+    from diptych.swap import ApplyOptions, ApplyReport, Plan, Status, StepBack
+
+
+class Collection(CollectionPopulate, Searching):
+    """An open collection. A context manager: leaving it closes the store when `open` opened it.
+
+    Args:
+        handle: the open collection; `Collection.open` makes one.
+        owns_client: whether `close` closes the client, too.
+    """
+
+    def __init__(self, handle: CollectionHandle, *, owns_client: bool = False) -> None:
+        self.handle = handle
+        self._owns_client = owns_client
+
+    @classmethod
+    def open(
+        cls,
+        source: str | Path | Mapping[str, Any] | Config | Sequence[str] | QdrantBase,
+        name: str | None = None,
+        *,
+        api_key: str | None = None,
+        registry: Registry | None = None,
+        verify: bool = True,
+        create: bool = True,
+    ) -> Collection:
+        """Open by a config, or by store and name: a collection knows its encoders.
+
+        Args:
+            source: a config, be it the path of its file, a mapping that says the same or a `Config`; a store URL such
+                as `edge:./qdrant`, or a list of those of a cluster's nodes; or a Qdrant client.
+            name: of the collection; with a config, instead of the one it names.
+            api_key: of the server behind a store URL, never shown; a config names its own.
+            registry: where adapters come from; everything installed unless given.
+            verify: whether each encoder must prove, before it serves, that it made the collection's vectors.
+            create: whether the folder of an embedded store is made when it is not there; reading needs none.
+
+        Raises:
+            ConfigError, StoreError, CollectionError: see diptych.errors.
+        """
+        registry = registry or Registry.default()
+        config = config_of(source, registry)
+        wanted = name_of(name, config)
+        client, owned = client_of(source, config, registry, create, api_key)
+        try:
+            return cls(CollectionHandle(client, wanted, config, registry, verify=verify), owns_client=owned)
+        except BaseException:
+            if owned:
+                client.close()
+            raise
+
+    @classmethod
+    def stored(
+        cls, source: str | Path | Config | QdrantBase, name: str | None = None, *, registry: Registry | None = None
+    ) -> Collection:
+        """Open a collection with the encoders that it has, whatever the config wants: to plan and apply the difference.
+
+        Args:
+            source, name, registry: as in `open`.
+
+        Raises:
+            ConfigError, StoreError, CollectionError: see diptych.errors; CollectionNotFound when nothing was populated.
+        """
+        registry = registry or Registry.default()
+        config = config_of(source, registry)
+        client, owned = client_of(source, config, registry, False)
+        try:
+            handle = CollectionHandle(client, name_of(name, config), config, registry, as_stored=True)
+            return cls(handle, owns_client=owned)
+        except BaseException:
+            if owned:
+                client.close()
+            raise
+
+    @classmethod
+    def adopt(
+        cls,
+        config: str | Path | Config,
+        name: str | None = None,
+        *,
+        store: str | QdrantBase | None = None,
+        vectors: Mapping[str, str] | None = None,
+        layout: Layout | None = None,
+        sample: int = SAMPLE,
+        registry: Registry | None = None,
+    ) -> Collection:
+        """Adopt a collection that another framework or program filled, and open it. See `diptych.adopt.adopt`.
+
+        Args:
+            config: names the encoders that filled the collection.
+            name: of the collection, instead of the one that the config names.
+            store: a store's URL or a client, instead of the store that the config names.
+            vectors, layout, sample, registry: as in `diptych.adopt.adopt`.
+
+        Raises:
+            ConfigError, StoreError, CollectionError: see diptych.errors; FingerprintMismatch for a wrong encoder.
+        """
+        from diptych.adopt import adopt
+
+        registry = registry or Registry.default()
+        found = config_at(config, registry)
+        wanted = name or found.collection
+        own = None if store is not None else found
+        client, owned = client_of(store, own, registry, False)
+        try:
+            adopt(client, wanted, found, vectors=vectors, layout=layout, sample=sample, registry=registry)
+            return cls(CollectionHandle(client, wanted, found, registry), owns_client=owned)
+        except BaseException:
+            if owned:
+                client.close()
+            raise
+
+    @property
+    def name(self) -> str:
+        """The collection's name in the store."""
+        return self.handle.name
+
+    @property
+    def client(self) -> QdrantBase:
+        """The Qdrant client beneath, for everything that diptych does not do."""
+        return self.handle.client
+
+    def __repr__(self) -> str:
+        return f"Collection({self.name!r}, slots={list(self.handle.slots)})"
+
+    def __enter__(self) -> Collection:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what `open` opened: the embedding cache, and the store unless a client was given."""
+        self.handle.close()
+        if self._owns_client:
+            self.client.close()
+
+    def for_tenant(self, tenant: str) -> TenantCollection:
+        """The collection as `tenant` sees it: the same questions, about that tenant's documents alone.
+
+        Raises:
+            TenantError: the collection has no tenants, or this can be none.
+        """
+        return TenantCollection(self.handle, tenant)
+
+    @property
+    def encoders(self) -> Encoders:
+        """The encoders and rerankers that serve the collection, by slot, for programs that call them themselves."""
+        return Encoders.of(self.handle)
+
+    def plan(self, config: str | Path | Config, *, again: Iterable[str] = (), sample: int = SAMPLE) -> Plan:
+        """What a config asks of the collection and what it would cost; changes nothing. See `diptych.swap.plan`.
+
+        Args:
+            config: what is wanted, or the path of its file.
+            again: slots to re-encode although nothing differs.
+            sample: documents that are encoded to estimate time and size; 0 estimates nothing.
+        """
+        from diptych import swap
+
+        return swap.plan(self.handle, self._wanted(config), again=frozenset(again), sample=sample)
+
+    def apply(
+        self,
+        config: str | Path | Config,
+        options: ApplyOptions | None = None,
+        *,
+        progress: Progress | None = None,
+        stopped: threading.Event | None = None,
+    ) -> ApplyReport:
+        """Move the collection to the encoders and settings of a config while it answers. See `diptych.swap.apply`.
+
+        Args:
+            config: what is wanted, or the path of its file.
+            options: how it is applied.
+            progress: told how far the filling is.
+            stopped: ends the work at the next chunk when it is set; a later `apply` goes on from there.
+
+        Raises:
+            GateFailed: the new encoders or settings did not pass; the old ones stay live.
+            ApplyRunning, SwapError, PopulateError: see `diptych.swap.apply`.
+        """
+        from diptych import swap
+
+        return swap.apply(self.handle, self._wanted(config), options, progress=progress, stopped=stopped)
+
+    def rollback(self, *, why: str = "", anyway: bool = False, later: bool = False) -> StepBack:
+        """Go back to what was live before the last cut-over, or give up a swap. See `diptych.swap.rollback`.
+
+        Args:
+            why: a word for the history.
+            anyway: go back although a populate could not write the earlier vectors of some documents.
+            later: do not wait until the vectors of a swap that is given up can be dropped; see `finish`.
+        """
+        from diptych import swap
+
+        return swap.rollback(self.handle, why=why, anyway=anyway, later=later)
+
+    def finish(self, *, later: bool = False) -> StepBack:
+        """Drop the vectors kept for a rollback. See `diptych.swap.finish`.
+
+        Args:
+            later: do not wait until a server has flushed all writes that name them; the next `finish`, `apply` or
+                `populate` drops them.
+        """
+        from diptych import swap
+
+        return swap.finish(self.handle, later=later)
+
+    def status(self) -> Status:
+        """What is live, being built and kept, and what was done. See `diptych.swap.status`."""
+        from diptych import swap
+
+        return swap.status(self.handle)
+
+    def _wanted(self, config: str | Path | Config) -> Config:
+        found = config_at(config, self.handle.registry)
+        if self.handle.metadata is not None:
+            require_same(found, self.handle.metadata)
+        return found
+
+    def count(self, filter: FilterLike | None = None, *, where: Where | None = None, tenant: str | None = None) -> int:
+        """How many documents the collection holds, fit a filter, or are a tenant's; 0 before the first populate.
+
+        Args:
+            filter, where, tenant: which documents are counted, as in `search`; all of them unless given.
+        """
+        from diptych.collection import documents
+
+        return documents.count(self.handle, filter, where=where, tenant=tenant)
+
+    def info(self) -> CollectionInfo:
+        """What the collection holds and what made its vectors; loads no encoder."""
+        slots = self.handle.metadata.live.slots if self.handle.metadata else {}
+        rows = tuple(
+            SlotInfo(name, g.kind, g.adapter, g.options, g.vector, str(g.fingerprint), g.statistics, g.number)
+            for name, g in slots.items()
+        )
+        tenancy = self.handle.metadata.tenancy if self.handle.metadata else None
+        lacks = version_warnings(self.client, [slot.kind for slot in self.handle.slots.values()])
+        return CollectionInfo(self.name, self.count(), rows, tenancy.field if tenancy else "", tuple(lacks))

@@ -1,0 +1,169 @@
+"""Documents of a collection: read and deleted by their ids, read by a filter; and the words of such filters."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+
+from qdrant_client import models
+
+from diptych.errors import CollectionError, PopulateError, SearchError, brief
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.tenancy import identity, narrowed, scope, tenant_of
+from diptych.metadata.payload_paths import quoted
+from diptych.metadata.payloads import field_of, from_payload, id_fields, named, point_id, points_are_free
+from diptych.metadata.point_ids import own_point
+from diptych.populate.store import PAGE, PointId, Store, plain_id
+from diptych.search.filters import FilterLike, Where, combined
+from diptych.search.store_errors import ask, is_refusal
+from diptych.types import Document, is_unicode
+
+
+def get(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> list[Document]:
+    """The documents of these ids, in their order, without those that are not there, or not the tenant's.
+
+    Raises:
+        CollectionError: ids that are no texts; TenantError: no tenant where one is required.
+        PopulateError: the store does not answer.
+    """
+    found: dict[str, Document] = {}
+    for store, points in _stored(handle, ids, tenant):
+        read = (from_payload(r.id, r.payload, handle.view.layout) for r in store.records(points))
+        found |= {document.id: document for document in read}
+    return [found[identifier] for identifier in dict.fromkeys(ids) if identifier in found]
+
+
+def delete(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> int:
+    """Delete the documents of these ids, of a tenant its own alone; how many of them there were.
+
+    Raises:
+        CollectionError: ids that are no texts; TenantError: no tenant where one is required.
+        PopulateError: the store does not answer.
+    """
+    deleted = 0
+    for store, points in _stored(handle, ids, tenant):
+        if points:
+            store.delete(points)
+        deleted += len(points)
+    return deleted
+
+
+def _stored(handle: CollectionHandle, ids: Sequence[str], tenant: str | None) -> Iterator[tuple[Store, list[PointId]]]:
+    """The points that hold documents of these ids, a page at a time; none before the first populate."""
+    chosen = _checked(ids)
+    _scope(handle, tenant)
+    if not handle.exists:
+        return
+    store = Store.of(handle, threading.Event())
+    for batch in _batches(chosen):
+        wanted = set(batch)
+        yield store, [point for point, name in _located(handle, store, batch, tenant).items() if name in wanted]
+
+
+def _scope(handle: CollectionHandle, tenant: str | None) -> models.Filter | None:
+    return scope(handle.view.tenancy, handle.view.layout, tenant, f"collection {handle.name!r}")
+
+
+def documents(
+    handle: CollectionHandle,
+    filter: FilterLike | None = None,
+    *,
+    where: Where | None = None,
+    tenant: str | None = None,
+) -> Iterator[Document]:
+    """The documents that fit `filter` and `where`, all of them for None, page by page in no order that means anything.
+
+    Raises:
+        SearchError: `filter` or `where` cannot be used; TenantError: no tenant where one is required.
+        PopulateError: the store does not answer.
+    """
+    own = narrowed(_scope(handle, tenant), combined(filter, where))
+    return _scrolled(handle, own) if handle.exists else iter(())
+
+
+def _scrolled(handle: CollectionHandle, filter: models.Filter | None) -> Iterator[Document]:
+    store, layout = Store.of(handle, threading.Event()), handle.view.layout
+    try:
+        for record in store.scrolled(filter, None):
+            yield from_payload(record.id, record.payload, layout)
+    except PopulateError as error:
+        if filter is None or not is_refusal(error.__cause__):
+            raise
+        what = "the store refuses the filter"
+        raise SearchError(what, where=error.where, got=error.got, do="mend the filter") from error
+
+
+def count(
+    handle: CollectionHandle,
+    filter: FilterLike | None = None,
+    *,
+    where: Where | None = None,
+    tenant: str | None = None,
+) -> int:
+    """How many documents fit `filter` and `where`, or there are for None; 0 before the first populate.
+
+    Without filter and tenant all are counted, whosever they are.
+
+    Raises:
+        SearchError: `filter` or `where` cannot be used; TenantError: a filter alone where a tenant is required.
+    """
+    wanted = combined(filter, where)
+    own = None if wanted is None and tenant is None else narrowed(_scope(handle, tenant), wanted)
+    return ask(handle.view, lambda: handle.client.count(handle.name, own).count) if handle.exists else 0
+
+
+def having(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> models.Filter:
+    """Qdrant's filter for the documents of these ids; without any it holds for none.
+
+    Raises:
+        CollectionError: ids that are no texts; TenantError: no tenant where one is required.
+    """
+    wanted, own = _checked(ids), _scope(handle, tenant)
+    found = models.Filter(must=[models.HasIdCondition(has_id=_points(handle, wanted, tenant))])
+    if wanted and _is_told_by_the_store(handle):
+        found = named(wanted, handle.view.layout)
+    return models.Filter(must=[own, found]) if own else found
+
+
+def field(handle: CollectionHandle, name: str) -> str:
+    """The payload key of what documents call `text`, `title`, or a key of their metadata."""
+    return quoted(field_of(handle.view.layout, name))
+
+
+def _located(handle: CollectionHandle, store: Store, ids: Sequence[str], tenant: str | None) -> dict[PointId, str]:
+    """Points that hold documents of these ids, with the id; a tenant's own alone."""
+    layout, tenancy = handle.view.layout, handle.view.tenancy
+    fields = [*id_fields(layout), *store.tenant_fields]
+    if _is_told_by_the_store(handle):
+        records = store.scrolled(narrowed(_scope(handle, tenant), named(ids, layout)), fields)
+    else:
+        records = iter(store.records(_points(handle, ids, tenant), only=fields))
+    found = {plain_id(record.id): from_payload(record.id, record.payload, layout) for record in records}
+    own = tenant is None
+    return {p: document.id for p, document in found.items() if own or tenant_of(document.metadata, tenancy) == tenant}
+
+
+def _is_told_by_the_store(handle: CollectionHandle) -> bool:
+    """Whether only a look into payloads tells at which points documents are."""
+    return points_are_free(handle.view.layout) or bool(handle.registry.hook.diptych_point_id.get_hookimpls())
+
+
+def _points(handle: CollectionHandle, ids: Sequence[str], tenant: str | None) -> list[PointId]:
+    """The points where documents of these ids are, if they are there: diptych's own, and those of other programs."""
+    layout, tenancy = handle.view.layout, handle.view.tenancy
+    names = {identifier: identity(identifier, tenant, tenancy, layout) for identifier in ids}
+    chosen = (point_id(Document(i, ""), handle.registry, layout, identity=name) for i, name in names.items())
+    foreign = (point for identifier in ids if (point := own_point(identifier)) is not None)
+    return list(dict.fromkeys([*chosen, *foreign]))
+
+
+def _checked(ids: Sequence[str]) -> list[str]:
+    """The ids, each once."""
+    texts = isinstance(ids, Iterable) and not isinstance(ids, str)
+    if not texts or not all(isinstance(identifier, str) and is_unicode(identifier) for identifier in ids):
+        raise CollectionError("ids are no list of texts", got=brief(ids), expected='["id", ...]')
+    return list(dict.fromkeys(ids))
+
+
+def _batches(ids: Sequence[str]) -> Iterator[list[str]]:
+    yield from (list(ids[start : start + PAGE]) for start in range(0, len(ids), PAGE))

@@ -1,0 +1,230 @@
+"""`explain`: why a document stands where it stands, in numbers that add up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from diptych.errors import SearchError
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.snapshot import View
+from diptych.handle.tenancy import narrowed
+from diptych.metadata.payloads import from_payload, named
+from diptych.search.encode_queries import Inputs
+from diptych.search.filters import FilterLike, Where
+from diptych.search.fusion import PointId, Ranking, contributions, fuse
+from diptych.search.matched_terms import Term, matched_terms, scores_of
+from diptych.search.pipeline import Pipeline, Retrieve
+from diptych.search.qdrant_query import fusion_request
+from diptych.search.qdrant_retrieval import query_points, rank_branches
+from diptych.search.request import Asked, Options
+from diptych.search.retrieve import found_together, inputs_of
+from diptych.search.run import current, finished
+from diptych.search.stages import Linear, Rerank
+from diptych.search.tenant_params import shard_key_selector
+from diptych.types import Document, Hit, Query
+
+if TYPE_CHECKING:
+    from qdrant_client import models
+
+
+@dataclass(frozen=True, slots=True)
+class SlotScore:
+    """A document in one slot.
+
+    Args:
+        score: similarity of query and document, None when the slot gives it none, such as without a common term.
+        rank: place among the slot's candidates, from 1; None when it is not one of them.
+        contribution: what the slot adds to the fused score; None without fusion or when no slot retrieved the document.
+        terms: of a sparse slot, the terms that query and document share; their contributions add up to `score`.
+    """
+
+    score: float | None = None
+    rank: int | None = None
+    contribution: float | None = None
+    terms: tuple[Term, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why one document stands where it stands.
+
+    Args:
+        document: the document.
+        pipeline: what was run.
+        rank, score: place among the hits from 1, and final score; None when it is not among them.
+        slots: the document in each retrieved slot.
+        fused: the fused score, the sum of the slots' contributions; None without fusion or when not retrieved.
+        stages: the score that each later stage gave, in order.
+        lost: where the document was left behind, when it is not a hit.
+    """
+
+    document: Document
+    pipeline: Pipeline
+    rank: int | None
+    score: float | None
+    slots: Mapping[str, SlotScore]
+    fused: float | None = None
+    stages: Mapping[str, float] = field(default_factory=dict)
+    lost: str = ""
+
+    def __str__(self) -> str:
+        head = self.lost if self.rank is None else f"rank {self.rank}, score {self.score:.4f}"
+        lines = [f"{self.document.id}: {head}", *(line for name in self.slots for line in self._slot_lines(name))]
+        if self.fused is not None and self.pipeline.fuse:
+            lines.append(f"  = {self.pipeline.fuse!r} {self.fused:.4f}")
+        return "\n".join([*lines, *(f"  {name} {score:.4f}" for name, score in self.stages.items())])
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it but the document as JSON values; the pipeline as it is written."""
+        slots = {name: {**asdict(own), "terms": [asdict(t) for t in own.terms]} for name, own in self.slots.items()}
+        numbers = {"rank": self.rank, "score": self.score, "fused": self.fused, "stages": dict(self.stages)}
+        return {"pipeline": repr(self.pipeline), **numbers, "slots": slots, "lost": self.lost}
+
+    def _slot_lines(self, name: str) -> Iterable[str]:
+        own = self.slots[name]
+        rank = "not a candidate" if own.rank is None else f"rank {own.rank}"
+        score = "no score" if own.score is None else f"score {own.score:.4f}"
+        part = "" if own.contribution is None else f", contributes {own.contribution:.4f}"
+        return [f"  {name}: {rank}, {score}{part}", *(f"    {term}" for term in own.terms)]
+
+
+def explain(
+    handle: CollectionHandle | View,
+    query: str | Query,
+    *,
+    ids: Sequence[str] | None = None,
+    pipeline: Pipeline | Retrieve | str | None = None,
+    limit: int | None = None,
+    filter: FilterLike | None = None,
+    where: Where | None = None,
+    params: models.SearchParams | None = None,
+    tenant: str | None = None,
+) -> list[Explanation]:
+    """Explanations of the hits, best first, or of the documents `ids`, in their order, hits or not.
+
+    Raises:
+        SearchError: something that cannot be searched as asked, or an id that the collection does not hold.
+    """
+
+    def answer() -> list[Explanation]:
+        options = Options(pipeline, limit, filter=filter, where=where, params=params, tenant=tenant)
+        return _explained(Asked.of(handle, [query], options), ids)
+
+    return current(handle, answer)
+
+
+def _explained(asked: Asked, ids: Sequence[str] | None) -> list[Explanation]:
+    if ids is not None:
+        asked = replace(asked, limit=asked.pipeline.depth or asked.pipeline.retrieve[0].candidates, wants=asked.end)
+    (found,) = found_together([asked])
+    (hits,), (unscored,) = finished(asked, found), found.unscored
+    records = _records(asked, [hit.id for hit in hits] if ids is None else ids)
+    return _Explainer(asked, hits, unscored, records).explanations()
+
+
+class _Explainer:
+    """One query's hits and the documents to explain, with all the scores that are needed."""
+
+    def __init__(
+        self, asked: Asked, hits: Sequence[Hit], unscored: Mapping[str, Rerank], records: Sequence[models.Record]
+    ) -> None:
+        self._asked, self._unscored = asked, unscored
+        self._hits = {hit.id: (rank, hit) for rank, hit in enumerate(hits, 1)}
+        self._records = records
+        self._points = [record.id for record in records]
+        slots = [asked.handle.slots[name] for name in asked.pipeline.slots]
+        ((self._inputs,),) = inputs_of([asked])
+        (self._rankings,) = rank_branches(asked, [self._inputs])
+        self._scores = scores_of(asked, self._inputs, self._points)
+        self._terms = {
+            slot.name: matched_terms(asked, slot, self._inputs[slot.name], self._points)
+            for slot in slots
+            if slot.kind == "sparse" and slot.name in self._inputs
+        }
+        fusion = asked.pipeline.fuse
+        self._parts = contributions(fusion, self._rankings) if fusion else {}
+        self._fused = _fused(asked, self._inputs, self._rankings)
+
+    def explanations(self) -> list[Explanation]:
+        """One for each document, in order."""
+        return [self._explanation(record) for record in self._records]
+
+    def _explanation(self, record: models.Record) -> Explanation:
+        document = from_payload(record.id, record.payload, self._asked.handle.layout)
+        rank, hit = self._hits.get(document.id, (None, None))
+        return Explanation(
+            document=document,
+            pipeline=self._asked.pipeline,
+            rank=rank,
+            score=hit.score if hit else None,
+            slots={b.slot: self._slot(b.slot, record.id) for b in self._asked.pipeline.retrieve},
+            fused=self._fused.get(record.id),
+            stages=self._stages(record.id, hit),
+            lost="" if hit else self._lost(record.id, document.id),
+        )
+
+    def _slot(self, name: str, point: PointId) -> SlotScore:
+        ranked = [other for other, _ in self._rankings.get(name, ())]
+        return SlotScore(
+            score=self._scores.get(name, {}).get(point),
+            rank=ranked.index(point) + 1 if point in ranked else None,
+            contribution=self._parts[point].get(name, 0.0) if point in self._parts else None,
+            terms=self._terms.get(name, {}).get(point, ()),
+        )
+
+    def _stages(self, point: PointId, hit: Hit | None) -> dict[str, float]:
+        """Scores after fusion; those of Qdrant's stages are known for documents that did not come through, too."""
+        pipeline, stages = self._asked.pipeline, {}
+        if pipeline.rescore and point in self._scores.get(pipeline.rescore.slot, {}):
+            stages[pipeline.rescore.slot] = self._scores[pipeline.rescore.slot][point]
+        own = hit.stages if hit else {}
+        skipped = {branch.slot for branch in pipeline.retrieve} if not pipeline.rescore else set()
+        fused = pipeline.fuse.label if pipeline.fuse else ""
+        return {**stages, **{name: score for name, score in own.items() if name != fused and name not in skipped}}
+
+    def _lost(self, point: PointId, identifier: str) -> str:
+        pipeline = self._asked.pipeline
+        orders = [self._fused] if pipeline.fuse else [dict(ranking) for ranking in self._rankings.values()]
+        place = next((list(order).index(point) + 1 for order in orders if point in order), None)
+        if place is None:
+            return "not among the candidates of any slot"
+        if stage := self._unscored.get(identifier):
+            return f"{place}. after retrieval, and not scored by {stage!r}, which had settled the best before"
+        reading = next((stage for stage in pipeline.stages if getattr(stage, "candidates", place) < place), None)
+        later = pipeline.stages[1:] if pipeline.fuse else pipeline.stages
+        if reading is not None and later and reading == later[0]:
+            return f"{place}. after retrieval, and {reading!r} reads no further"
+        return f"{place}. after retrieval, then passed over by {pipeline.stages[-1]!r}" if later else f"{place}. in all"
+
+
+def _fused(asked: Asked, inputs: Inputs, rankings: Mapping[str, Ranking]) -> dict[PointId, float]:
+    """The fused scores, best first: Qdrant's own, or the host's for `Linear`."""
+    fusion = asked.pipeline.fuse
+    if fusion is None:
+        return {}
+    if isinstance(fusion, Linear):
+        return dict(fuse(fusion, rankings))
+    width = sum(len(ranking) for ranking in rankings.values())
+    (points,) = query_points(asked.handle, [fusion_request(asked, inputs, limit=max(1, width))])
+    return {point.id: point.score for point in points}
+
+
+def _records(asked: Asked, ids: Sequence[str]) -> list[models.Record]:
+    """The points of these documents, in order."""
+    if not ids:
+        return []
+    handle = asked.handle
+    chosen = narrowed(asked.scope, named(ids, handle.layout))
+    found, _ = handle.client.scroll(
+        handle.name, chosen, limit=len(ids), with_payload=asked.selector, **shard_key_selector(asked)
+    )
+    by_id: dict[str, Any] = {from_payload(r.id, r.payload, handle.layout).id: r for r in found}
+    for identifier in ids:
+        if identifier not in by_id:
+            raise SearchError("there is no such document", where=f"collection {handle.name!r}", got=repr(identifier))
+    return [by_id[identifier] for identifier in ids]
+
+
+__all__ = ["Explanation", "SlotScore", "Term", "explain"]

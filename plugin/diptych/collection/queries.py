@@ -1,0 +1,299 @@
+"""`Searching`: the questions that a `Collection` answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.search import HitGroup, Pipeline, Retrieve, search_groups
+from diptych.search.by_vector import search_by_vector
+from diptych.search.filters import FilterLike, Where
+from diptych.search.request import Options
+from diptych.search.run import answer, answer_later
+from diptych.search.warm_up import warm
+from diptych.types import Document, Hit, Query, SparseVector
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from qdrant_client import models
+
+    from diptych.collection.explain import Explanation
+
+
+class Searching:
+    """The part of `Collection` that searches and explains, and reads and deletes by id."""
+
+    handle: CollectionHandle
+
+    def _named(self, tenant: str | None) -> str | None:
+        """The tenant that a question is about."""
+        return tenant
+
+    def warm(self) -> None:
+        """Load and check what queries need and search once, so that the first user waits no longer than the others.
+
+        Raises:
+            CollectionNotFound, FingerprintMismatch, SearchError, ContractError, RegistryError: as every query would.
+        """
+        warm(self.handle)
+
+    def search(
+        self,
+        query: str | Query,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        filter: FilterLike | None = None,
+        where: Where | None = None,
+        score_threshold: float | None = None,
+        pipeline: Pipeline | Retrieve | str | None = None,
+        params: models.SearchParams | None = None,
+        with_payload: bool | Sequence[str] = True,
+        tenant: str | None = None,
+    ) -> list[Hit]:
+        """The best documents for one query, best first.
+
+        Args:
+            query: its words, or a `Query`.
+            limit: how many hits; the config's unless given.
+            offset: how many hits to leave out at the top.
+            filter: which documents count: Qdrant's filter, or a mapping as its REST interface takes it.
+            where: the same in short; all of it must hold: `{"section": "mail", "kind": ["a", "b"], "year": {"lt": 9}}`.
+            score_threshold: hits whose final score is lower are dropped; the config's unless given.
+            pipeline: stages instead of the config's; or the name of a slot alone, such as `dense`, or of a part of the
+                config's pipeline as `diptych evaluate` shows it, such as `rrf`.
+            params: Qdrant's search parameters instead of the pipeline's, for every slot.
+            with_payload: False fetches ids alone; a list only these keys: `text`, `title` and metadata.
+            tenant: whose documents are looked at, in a collection with tenants.
+
+        Raises:
+            SearchError: something that cannot be searched as asked.
+            TenantError: no tenant where the collection requires one, or one where it has none.
+            CollectionNotFound: nothing has been populated yet.
+            FingerprintMismatch, ContractError, RegistryError: an encoder cannot serve.
+        """
+        own = self._named(tenant)
+        options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload, own, where)
+        return answer(self.handle, [query], options)[0]
+
+    def search_batch(
+        self,
+        queries: Sequence[str | Query],
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        filter: FilterLike | None = None,
+        where: Where | None = None,
+        score_threshold: float | None = None,
+        pipeline: Pipeline | Retrieve | str | None = None,
+        params: models.SearchParams | None = None,
+        with_payload: bool | Sequence[str] = True,
+        tenant: str | None = None,
+    ) -> list[list[Hit]]:
+        """The best documents for each of many queries, in one go: encoded, retrieved and reranked together.
+
+        Args:
+            queries: their words, or `Query`.
+            limit, offset, filter, where, score_threshold, pipeline, params, with_payload, tenant: as in `search`.
+        """
+        own = self._named(tenant)
+        options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload, own, where)
+        return answer(self.handle, queries, options)
+
+    async def asearch(
+        self,
+        query: str | Query,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        filter: FilterLike | None = None,
+        where: Where | None = None,
+        score_threshold: float | None = None,
+        pipeline: Pipeline | Retrieve | str | None = None,
+        params: models.SearchParams | None = None,
+        with_payload: bool | Sequence[str] = True,
+        tenant: str | None = None,
+    ) -> list[Hit]:
+        """`search`, while the event loop goes on. Queries that are asked at the same time are answered together.
+
+        Args:
+            query: its words, or a `Query`.
+            limit, offset, filter, where, score_threshold, pipeline, params, with_payload, tenant: as in `search`.
+        """
+        own = self._named(tenant)
+        options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload, own, where)
+        return await answer_later(self.handle, query, options)
+
+    def search_by_vector(
+        self,
+        vector: ArrayLike | SparseVector,
+        stages: Retrieve | Pipeline,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        filter: FilterLike | None = None,
+        where: Where | None = None,
+        score_threshold: float | None = None,
+        params: models.SearchParams | None = None,
+        with_payload: bool | Sequence[str] = True,
+        tenant: str | None = None,
+    ) -> list[Hit]:
+        """The best documents for a vector of a slot's space.
+
+        Args:
+            vector: `[dimension]`, `[tokens, dimension]` or sparse, as the slot's encoder makes it.
+            stages: `Retrieve("SLOT")`, perhaps `>> Diversify("SLOT")`.
+            limit, offset, filter, where, score_threshold, params, with_payload, tenant: as in `search`.
+
+        Raises:
+            SearchError: the vector does not fit the slot, or the stages need more than it.
+        """
+        own = self._named(tenant)
+        options = Options(None, limit, offset, filter, score_threshold, params, with_payload, own, where)
+        return search_by_vector(self.handle, vector, stages, options)
+
+    def search_groups(
+        self,
+        query: str | Query,
+        *,
+        group_by: str,
+        group_size: int = 3,
+        limit: int | None = None,
+        filter: FilterLike | None = None,
+        where: Where | None = None,
+        score_threshold: float | None = None,
+        pipeline: Pipeline | Retrieve | str | None = None,
+        params: models.SearchParams | None = None,
+        with_payload: bool | Sequence[str] = True,
+        tenant: str | None = None,
+    ) -> list[HitGroup]:
+        """The best groups of hits that share a value of a payload key.
+
+        Args:
+            query: its words, or a `Query`.
+            group_by: the payload key, dots between nested ones; documents without it are in no group.
+            group_size: hits that a group has at most.
+            limit: how many groups; the config's limit unless given.
+            filter, where, score_threshold, pipeline, params, with_payload, tenant: as in `search`.
+        """
+        return search_groups(
+            self.handle,
+            [query],
+            group_by=group_by,
+            group_size=group_size,
+            limit=limit,
+            filter=filter,
+            where=where,
+            score_threshold=score_threshold,
+            pipeline=pipeline,
+            params=params,
+            with_payload=with_payload,
+            tenant=self._named(tenant),
+        )[0]
+
+    def scores(
+        self,
+        queries: Sequence[str | Query],
+        ids: Sequence[Sequence[str]],
+        *,
+        slot: str,
+        tenant: str | None = None,
+    ) -> list[dict[str, float]]:
+        """For each query the scores of its documents, in one slot and one request. See `diptych.collection.scores`.
+
+        Args:
+            queries: their words, or `Query`.
+            ids: for each query, the documents to score.
+            slot: by whose vectors.
+            tenant: as in `search`.
+        """
+        from diptych.collection.scores import scores
+
+        return scores(self.handle, queries, ids, slot=slot, tenant=self._named(tenant))
+
+    def explain(
+        self,
+        query: str | Query,
+        *,
+        ids: Sequence[str] | None = None,
+        limit: int | None = None,
+        filter: FilterLike | None = None,
+        where: Where | None = None,
+        pipeline: Pipeline | Retrieve | str | None = None,
+        params: models.SearchParams | None = None,
+        tenant: str | None = None,
+    ) -> list[Explanation]:
+        """Why each hit, or each document of `ids`, stands where it stands. See `diptych.collection.explain`.
+
+        Args:
+            query: its words, or a `Query`.
+            ids: documents to explain, hits or not; the hits unless given.
+            limit, filter, where, pipeline, params, tenant: as in `search`.
+        """
+        from diptych.collection.explain import explain
+
+        return explain(
+            self.handle,
+            query,
+            ids=ids,
+            limit=limit,
+            filter=filter,
+            where=where,
+            pipeline=pipeline,
+            params=params,
+            tenant=self._named(tenant),
+        )
+
+    def get(self, ids: Sequence[str], *, tenant: str | None = None) -> list[Document]:
+        """The documents of these ids, in their order, without those that are not there.
+
+        Args:
+            ids: the documents' own ids.
+            tenant: as in `search`.
+
+        Raises:
+            CollectionError: ids that are no texts.
+            PopulateError: the store does not answer.
+        """
+        from diptych.collection import documents
+
+        return documents.get(self.handle, ids, tenant=self._named(tenant))
+
+    def delete(self, ids: Sequence[str], *, tenant: str | None = None) -> int:
+        """Delete the documents of these `ids`, of a `tenant` its own alone; how many of them there were.
+
+        Raises:
+            CollectionError, PopulateError: as `get`.
+        """
+        from diptych.collection import documents
+
+        return documents.delete(self.handle, ids, tenant=self._named(tenant))
+
+    def documents(
+        self, filter: FilterLike | None = None, *, where: Where | None = None, tenant: str | None = None
+    ) -> Iterator[Document]:
+        """The documents that fit, all of them without a filter, read page by page.
+
+        Args:
+            filter, where, tenant: as in `search`.
+
+        Raises:
+            SearchError: `filter` or `where` cannot be used.
+            PopulateError: the store does not answer.
+        """
+        from diptych.collection import documents
+
+        return documents.documents(self.handle, filter, where=where, tenant=self._named(tenant))
+
+    def having(self, ids: Sequence[str], *, tenant: str | None = None) -> models.Filter:
+        """Qdrant's filter for the documents of these `ids`, of a `tenant` its own; without any id it holds for none."""
+        from diptych.collection import documents
+
+        return documents.having(self.handle, ids, tenant=self._named(tenant))
+
+    def field(self, name: str) -> str:
+        """The payload key under which filters find what documents call `name`: `text`, `title` or a key of metadata."""
+        from diptych.collection import documents
+
+        return documents.field(self.handle, name)

@@ -1,0 +1,61 @@
+"""`scores`: what one slot gives documents that are named, in a batch of queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from diptych.collection.documents import having
+from diptych.errors import SearchError
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.notify import watched
+from diptych.search import Retrieve
+from diptych.search.request import Asked, Options
+from diptych.search.retrieve import found_together
+from diptych.search.run import current
+from diptych.types import Query
+
+
+def scores(
+    handle: CollectionHandle,
+    queries: Sequence[str | Query],
+    ids: Sequence[Sequence[str]],
+    *,
+    slot: str,
+    tenant: str | None = None,
+) -> list[dict[str, float]]:
+    """For each query the score of each of its documents in one slot, higher is better; all in one request.
+
+    Without a score, and so left out, are documents that the collection does not hold, or that have no term in common
+    with the query where the slot is sparse.
+
+    Args:
+        queries: n texts or `Query`.
+        ids: n lists of document ids.
+        slot: whose vectors are compared.
+        tenant: whose documents count, in a collection with tenants.
+
+    Raises:
+        SearchError: not one list for each query, or something that cannot be searched.
+        CollectionError: ids that are no texts; CollectionNotFound: nothing has been populated yet.
+    """
+    if len(ids) != len(queries):
+        got = f"{len(queries)} queries, {len(ids)} lists of ids"
+        raise SearchError("not one list of ids for each query", where="scores", got=got)
+
+    def once() -> list[dict[str, float]]:
+        asks = {
+            place: Asked.of(handle, [query], _options(handle, own, slot, tenant))
+            for place, (query, own) in enumerate(zip(queries, ids, strict=True))
+            if own
+        }
+        found = dict(zip(asks, found_together(list(asks.values())), strict=True)) if asks else {}
+        return [
+            {hit.id: hit.score for hit in found[place].hits[0]} if place in found else {} for place in range(len(ids))
+        ]
+
+    return watched(handle.registry, handle.name, "search", lambda: current(handle, once))
+
+
+def _options(handle: CollectionHandle, ids: Sequence[str], slot: str, tenant: str | None) -> Options:
+    chosen = having(handle, ids, tenant=tenant)
+    return Options(Retrieve(slot), len(set(ids)), filter=chosen, with_payload=False, tenant=tenant)

@@ -1,0 +1,85 @@
+"""`TenantCollection`: a collection as one tenant sees it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from diptych.collection.populate_methods import CollectionPopulate
+from diptych.collection.queries import Searching
+from diptych.encoders import Encoders
+from diptych.errors import TenantError
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.tenancy import scope
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+    from diptych.search.filters import FilterLike, Where
+
+
+class TenantCollection(CollectionPopulate, Searching):
+    """The questions of a `Collection`, each about the documents of one tenant. `Collection.for_tenant` makes it.
+
+    It costs nothing to make, and closes nothing: the collection that it comes from stays open.
+
+    Args:
+        handle: of the collection.
+        tenant: whose documents are read and written.
+
+    Raises:
+        TenantError: the collection has no tenants, or this can be none; at a question, another tenant is named.
+    """
+
+    def __init__(self, handle: CollectionHandle, tenant: str) -> None:
+        self.handle, self.tenant = handle, tenant
+        scope(handle.view.tenancy, handle.view.layout, self._text(tenant), f"collection {handle.name!r}")
+
+    @property
+    def name(self) -> str:
+        """The collection's name in the store."""
+        return self.handle.name
+
+    @property
+    def client(self) -> QdrantBase:
+        """The Qdrant client beneath, which knows of no tenants."""
+        return self.handle.client
+
+    @property
+    def encoders(self) -> Encoders:
+        """The encoders and rerankers that serve the collection, which are all tenants'."""
+        return Encoders.of(self.handle)
+
+    def __repr__(self) -> str:
+        return f"TenantCollection({self.name!r}, {self.tenant!r})"
+
+    def for_tenant(self, tenant: str) -> TenantCollection:
+        """This view, for programs that name their `tenant` whatever they are given.
+
+        Raises:
+            TenantError: it is another's.
+        """
+        return TenantCollection(self.handle, self._named(self._text(tenant)))
+
+    def count(self, filter: FilterLike | None = None, *, where: Where | None = None) -> int:
+        """How many documents the tenant has, or fit a filter; 0 before the first populate.
+
+        Args:
+            filter, where: which documents are counted, as in `search`; all of them unless given.
+        """
+        from diptych.collection import documents
+
+        return documents.count(self.handle, filter, where=where, tenant=self.tenant)
+
+    def _named(self, tenant: str | None) -> str:
+        if tenant not in (None, self.tenant):
+            raise TenantError(
+                "this is one tenant's view of the collection",
+                where=repr(self),
+                got=f"tenant={tenant!r}",
+                do="leave `tenant` out, or ask the collection itself",
+            )
+        return self.tenant
+
+    def _text(self, tenant: str | None) -> str:
+        """A tenant that is none is refused here, also where the collection requires none."""
+        return "" if tenant is None else tenant

@@ -1,0 +1,271 @@
+"""`verify`: checks that a collection's points are as written: no vector is missing, empty or made from another text.
+
+Nothing else detects damage in large vector files. Every point's vectors are checked, and a sample of the documents is
+encoded again and compared. `mend` writes correct vectors where the text is intact, and leaves the rest to populate.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import numpy as np
+from qdrant_client import models
+
+from diptych.errors import CollectionError
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.metadata.models import Layout
+from diptych.metadata.payloads import NATIVE, OWN, from_payload
+from diptych.slots import guard
+from diptych.slots.canaries import likenesses, pack
+from diptych.slots.encode import Vector, is_finite
+from diptych.slots.slot import Slot
+from diptych.types import SparseVector
+
+if TYPE_CHECKING:
+    from diptych.swap.backfill.live_points import LivePoints
+
+SAMPLE = 64  # documents that are encoded again
+PAGE = 256  # points read at once
+SLACK = 0.02  # similarity that a store's own datatype may cost
+SHOWN = 5  # document ids that a report names of each fault
+
+PointId = models.ExtendedPointId
+
+
+@dataclass(slots=True)
+class VerifyReport:
+    """What was found. Each fault maps point ids to document ids.
+
+    Args:
+        collection: its name.
+        points: how many were checked.
+        sampled: of these, how many were encoded again.
+        files: large files of an embedded store that are not as they were when it was closed.
+        altered: documents whose payload does not match its hash; populate writes them anew.
+        vectors: by slot, documents whose vector is missing, empty, not finite, or that of another text.
+    """
+
+    collection: str
+    points: int = 0
+    sampled: int = 0
+    files: tuple[str, ...] = ()
+    altered: dict[PointId, str] = field(default_factory=dict)
+    vectors: dict[str, dict[PointId, str]] = field(default_factory=dict)
+
+    @property
+    def faulty(self) -> int:
+        """Points with a fault."""
+        return len({*self.altered, *(point for found in self.vectors.values() for point in found)})
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was found."""
+        return not self.faulty and not self.files
+
+    def lines(self) -> list[str]:
+        """The faults in words."""
+        found = [f"{name} in the store's folder" for name in self.files]
+        found += [f"{name}: vectors of {_named(ids)} do not fit" for name, ids in self.vectors.items() if ids]
+        return [*found, *([f"payloads of {_named(self.altered)} were altered"] if self.altered else [])]
+
+
+def verify(handle: CollectionHandle, *, sample: int | None = SAMPLE) -> VerifyReport:
+    """Check all points of the live slots, and encode a sample of the documents again.
+
+    Args:
+        sample: how many documents, chosen at random; None for all.
+
+    Raises:
+        CollectionError: there is no collection yet.
+        FingerprintMismatch, ContractError, RemoteError: an encoder is not the one that made the vectors, or fails.
+    """
+    if not handle.exists:
+        raise CollectionError("there is nothing to verify yet", where=f"collection {handle.name!r}", do="fill it first")
+    report = VerifyReport(handle.name, files=_changed_files(handle))
+    slots = {name: slot for name, slot in handle.slots.items() if slot.kind != "text_index"}
+    chosen: list[models.Record] = []
+    chance = random.Random(0)
+    for records in _pages(handle, slots):
+        own = [record for record in records if _is_document(record, handle.view.layout)]
+        for record in records:
+            if _has_lost_its_name(record, handle.view.layout):
+                report.points += 1
+                report.altered[record.id] = str(record.id)
+        for record in own:
+            report.points += 1
+            if _is_altered(record, handle):
+                report.altered[record.id] = _identifier(record, handle)
+            if sample is None or len(chosen) < sample:
+                chosen.append(record)
+            elif (place := chance.randrange(report.points)) < sample:
+                chosen[place] = record
+        suspects = {name: [r for r in own if _is_suspect(r, slot)] for name, slot in slots.items()}
+        _compare(handle, slots, suspects, report)
+        if sample is None:
+            _compare(handle, slots, dict.fromkeys(slots, chosen), report)
+            report.sampled += len(chosen)
+            chosen = []
+    if chosen:
+        _compare(handle, slots, dict.fromkeys(slots, chosen), report)
+        report.sampled = len(chosen)
+    return report
+
+
+def mend(handle: CollectionHandle, report: VerifyReport) -> tuple[int, int]:
+    """Mend what `verify` has found; returns how many points got new vectors, and how many are left to populate.
+
+    The latter are those whose payload was altered: their hash is emptied, so that populate takes them for changed.
+    Points that were deleted meanwhile are left out.
+    """
+    from diptych.populate.store import plain_id
+    from diptych.swap.backfill.live_points import LivePoints
+
+    slots, live = handle.slots, LivePoints.of(handle, threading.Event())
+    points = {point for found in report.vectors.values() for point in found} - report.altered.keys()
+    for some in _batches(sorted(points, key=str)):
+        _encode_again(handle, {name: slots[name] for name in report.vectors}, some, report, live)
+    if handle.view.layout == NATIVE:
+        for some in _batches(list(report.altered)):
+            live.add_payload({plain_id(point): {"hash": ""} for point in some}, key=OWN)
+    return len(points), len(report.altered)
+
+
+def _pages(handle: CollectionHandle, slots: Mapping[str, Slot]) -> Iterator[list[models.Record]]:
+    vectors, offset = [slot.vector for slot in slots.values()], None
+    while True:
+        records, offset = handle.client.scroll(
+            handle.name, limit=PAGE, offset=offset, with_payload=True, with_vectors=vectors
+        )
+        yield records
+        if offset is None:
+            return
+
+
+def _batches(points: Sequence[PointId]) -> Iterator[list[PointId]]:
+    return (list(points[start : start + PAGE]) for start in range(0, len(points), PAGE))
+
+
+def _is_document(record: models.Record, layout: Layout) -> bool:
+    return layout != NATIVE or bool((record.payload or {}).get(OWN))
+
+
+def _has_lost_its_name(record: models.Record, layout: Layout) -> bool:
+    """Whether this was a document, whose payload no longer says so: ids of documents are UUIDs of version 5."""
+    return not _is_document(record, layout) and isinstance(record.id, str) and UUID(record.id).version == 5
+
+
+def _identifier(record: models.Record, handle: CollectionHandle) -> str:
+    return from_payload(record.id, record.payload, handle.view.layout).id
+
+
+def _is_altered(record: models.Record, handle: CollectionHandle) -> bool:
+    """Whether the payload does not match its hash; payloads of an adopted collection have no hash."""
+    if handle.view.layout != NATIVE:
+        return False
+    copies = {slot.vector for slot in handle.slots.values() if slot.kind == "text_index"}
+    payload = {key: value for key, value in (record.payload or {}).items() if key not in copies}
+    return bool(from_payload(record.id, payload).content_hash() != payload[OWN].get("hash"))
+
+
+def _is_suspect(record: models.Record, slot: Slot) -> bool:
+    """Whether the vector is missing, all zero or not finite."""
+    stored = _stored(record, slot)
+    if stored is None or not is_finite(stored):
+        return True
+    values = stored.values if isinstance(stored, SparseVector) else stored
+    return not bool(np.any(values))
+
+
+def _stored(record: models.Record, slot: Slot) -> Vector | None:
+    """The slot's vector as an encoder would return it; None where the point has none."""
+    held: Any = record.vector
+    found = held.get(slot.vector) if isinstance(held, dict) else held
+    if found is None or (isinstance(found, list) and not found):
+        return None
+    if isinstance(found, models.SparseVector):
+        indices, values = np.asarray(found.indices, np.uint32), np.asarray(found.values, np.float32)
+        order = np.argsort(indices)
+        return SparseVector(indices[order], values[order])
+    return np.asarray(found, np.float32)
+
+
+def _compare(
+    handle: CollectionHandle,
+    slots: Mapping[str, Slot],
+    chosen: Mapping[str, Sequence[models.Record]],
+    report: VerifyReport,
+) -> None:
+    """Encode the documents of these points again, and note those whose vectors differ."""
+    for name, slot in slots.items():
+        records = [record for record in chosen[name] if record.id not in report.vectors.get(name, {})]
+        for record, vector in zip(records, _encoded(handle, slot, records), strict=True):
+            if not _alike(slot, vector, _stored(record, slot)):
+                report.vectors.setdefault(name, {})[record.id] = _identifier(record, handle)
+
+
+def _encoded(handle: CollectionHandle, slot: Slot, records: Sequence[models.Record]) -> list[Vector]:
+    documents = [from_payload(record.id, record.payload, handle.view.layout) for record in records]
+    inputs = [slot.reading.of(document.title, document.text) for document in documents]
+    return slot.encode("document", inputs, fresh=True) if inputs else []
+
+
+def _alike(slot: Slot, made: Vector, stored: Vector | None) -> bool:
+    if stored is None:
+        return isinstance(made, SparseVector) and not len(made.indices)  # a text without a known term
+    if isinstance(made, SparseVector) or isinstance(stored, SparseVector) or made.shape == stored.shape:
+        unit = slot.similarity == "cosine" or (made.ndim == 2 if not isinstance(made, SparseVector) else False)
+        return likenesses([pack(_scaled(made, unit))], [pack(_scaled(stored, unit))])[0] >= _limit(slot)
+    return False
+
+
+def _scaled(vector: Vector, unit: bool) -> Vector:
+    """A dense vector or the rows of a multi-vector of length 1, as Qdrant stores them for cosine."""
+    if isinstance(vector, SparseVector) or not unit:
+        return vector
+    norms = np.linalg.norm(vector, axis=-1, keepdims=True)
+    scaled: Vector = (vector / np.where(norms > 0, norms, 1)).astype(np.float32)
+    return scaled
+
+
+def _limit(slot: Slot) -> float:
+    generation = slot.generation
+    if generation is None:
+        return guard.COARSEST
+    return guard.minimum_likeness(generation.fingerprint, generation) - SLACK
+
+
+def _encode_again(
+    handle: CollectionHandle,
+    slots: Mapping[str, Slot],
+    points: Sequence[PointId],
+    report: VerifyReport,
+    live: LivePoints,
+) -> None:
+    from diptych.populate.points import PointMaker
+
+    maker = PointMaker(handle.client, handle.view.layout)
+    for name, slot in slots.items():
+        wanted = [point for point in points if point in report.vectors[name]]
+        records = handle.client.retrieve(handle.name, wanted, with_payload=True) if wanted else []
+        made = zip(records, _encoded(handle, slot, records), strict=True)
+        vectors = [(record.id, maker.vectors({slot.vector: vector}, {slot.vector: slot})) for record, vector in made]
+        if vectors:
+            written = [models.PointVectors.model_construct(id=point, vector=own) for point, own in vectors]
+            live.add_vectors(written)
+
+
+def _changed_files(handle: CollectionHandle) -> tuple[str, ...]:
+    changed = getattr(handle.client, "changed_files", None)
+    return tuple(changed(handle.name)) if changed is not None else ()
+
+
+def _named(ids: Mapping[PointId, str]) -> str:
+    names = [*ids.values()]
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    noun = "document" if len(names) == 1 else "documents"
+    return f"{len(names):,} {noun} ({', '.join(map(repr, names[:SHOWN]))}{more})"

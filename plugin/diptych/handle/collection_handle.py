@@ -1,0 +1,300 @@
+"""An open collection as populate and search see it: client, name, and the view that is live now."""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from diptych.config.models import CacheConfig, Config, PopulateConfig, SearchConfig
+from diptych.errors import CollectionError, DiptychError, FollowWarning
+from diptych.handle import create as creation
+from diptych.handle import open_handle, tenancy
+from diptych.handle.snapshot import Rerankers, View
+from diptych.metadata.models import Asking, CollectionMetadata, Generation, State
+from diptych.metadata.store import metadata_payload, read_metadata, search_payload
+from diptych.protocols import Reranker, Statistics
+from diptych.registry import Registry
+from diptych.slots.cache import EmbeddingCache
+from diptych.slots.calibration_texts import CollectionTexts
+from diptych.slots.slot import Slot
+from diptych.slots.slot_factory import SlotMaker
+from diptych.stores.answers import told
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+REFRESH = 2.0  # seconds between two looks at the metadata while searches come
+
+
+class CollectionHandle:
+    """A collection that is open, or about to be created by the first populate.
+
+    Its `view` is replaced as a whole when this or another process cuts over to other encoders; see `now`.
+
+    Args:
+        client: any Qdrant client: server, Edge or local.
+        name: the collection's name.
+        config: slots and pipeline; None takes the slots from the collection itself.
+        registry: where adapters and hooks come from.
+        verify: whether encoders must prove that they made the collection's vectors: a changed config at once, an
+            unchanged one when its encoder is first needed.
+        as_stored: take slots and pipeline from the collection whatever the config says of them.
+
+    Raises:
+        CollectionNotFound: there is neither a collection nor a config to make it from.
+        CollectionError: diptych does not know the collection, or the config asks for a change.
+    """
+
+    def __init__(
+        self,
+        client: QdrantBase,
+        name: str,
+        config: Config | None,
+        registry: Registry,
+        *,
+        verify: bool = True,
+        as_stored: bool = False,
+    ) -> None:
+        self.client, self.name, self.registry = client, name, registry
+        self.config = None if as_stored else config
+        self.populate_config = config.populate if config else PopulateConfig()
+        self.cache_config = config.cache if config else CacheConfig()
+        self.cache = EmbeddingCache.open(self.cache_config)
+        self._verify, self.texts = verify, CollectionTexts(client, name)
+        self._maker = SlotMaker(client, name, registry, verify=verify, cache=self.cache, texts=self.texts)
+        self._rerankers = Rerankers(registry)
+        self._lock, self._looking = threading.RLock(), threading.Lock()
+        self._writers: dict[str, Slot] = {}
+        self._due = time.monotonic() + REFRESH
+        self.view = self._opened(self._read(required=self.config is None))
+
+    def close(self) -> None:
+        """Close the embedding cache; the client is not this handle's."""
+        if self.cache is not None:
+            self.cache.close()
+
+    @property
+    def exists(self) -> bool:
+        """Whether the collection has been created."""
+        return self.view.metadata is not None
+
+    @property
+    def metadata(self) -> CollectionMetadata | None:
+        """What the collection says about itself, as of the last look."""
+        return self.view.metadata
+
+    @property
+    def slots(self) -> Mapping[str, Slot]:
+        """The live slots."""
+        return self.view.slots
+
+    @property
+    def search_config(self) -> SearchConfig:
+        """The live pipeline."""
+        return self.view.search_config
+
+    def slot(self, name: str) -> Slot:
+        """The slot of this name.
+
+        Raises:
+            CollectionError: there is none.
+        """
+        return self.view.slot(name)
+
+    def reranker(self, adapter: str, options: Mapping[str, Any]) -> Reranker:
+        """The reranker, made at the first call and kept; RegistryError where that cannot be."""
+        return self._rerankers.get(adapter, options)
+
+    def document_input(self, title: str, text: str) -> str:
+        """What the live encoders read of a document."""
+        return self.view.document_input(title, text)
+
+    def require(self) -> None:
+        """Raise CollectionNotFound when nothing has been populated yet, by whatever process."""
+        if not self.exists:
+            with self._lock:
+                self.view = self._opened(self._read(required=True))
+
+    def now(self) -> View:
+        """The view to search with.
+
+        At most every two seconds it looks whether the collection was cut over. The new encoders are then loaded in the
+        background, while the old ones go on answering.
+
+        Raises:
+            CollectionNotFound: nothing has been populated yet.
+        """
+        self.require()
+        if time.monotonic() >= self._due and self._looking.acquire(blocking=False):
+            threading.Thread(target=self._look, name=f"follow-{self.name}", daemon=True).start()
+        return self.view
+
+    def catch_up(self) -> None:
+        """Look now, and load what is new at once.
+
+        Raises:
+            DiptychError: the new encoders cannot be loaded, or did not make the vectors.
+        """
+        with self._lock:
+            self.install(self.read())
+
+    def install(self, metadata: CollectionMetadata, *, load: bool = True) -> None:
+        """Make this the view, once the encoders of new slots are loaded and verified.
+
+        Where none was loaded before, or without `load`, each encoder waits for its first use.
+        """
+        with self._lock:
+            known = self.view.metadata
+            if known is not None and known.live == metadata.live:
+                self.view = self._renewed(metadata)
+                return
+            view = self.at(metadata.live, metadata)
+            if load and any(slot.loaded for slot in self.view.slots.values()):
+                for slot in view.slots.values():
+                    slot.load()
+            same_slots = view.slots.keys() == self.view.slots.keys()
+            if known is not None and known.search == metadata.search and same_slots:
+                view = replace(view, search_config=self.view.search_config)
+            self.view = view
+
+    def _renewed(self, metadata: CollectionMetadata) -> View:
+        """The view with newer metadata of the same slots, and with its search settings where those have changed."""
+        same = self.view.metadata is None or self.view.metadata.search == metadata.search
+        search = self.view.search_config if same else open_handle.stored_search(metadata)
+        return replace(self.view, metadata=metadata, tenancy=metadata.tenancy, search_config=search)
+
+    def at(self, state: State, metadata: CollectionMetadata | None = None, search: SearchConfig | None = None) -> View:
+        """A view of the collection as it would be, or was, with `state` live. Encoders at hand are used again."""
+        metadata = metadata or self.view.metadata
+        assert metadata is not None, "a state belongs to a collection that exists"
+        slots = {name: self._slot(name, own, state.asking.get(name)) for name, own in state.slots.items()}
+        reading = next(iter(state.slots.values())).reading if state.slots else metadata.reading
+        pipeline = search or open_handle.stored_search(metadata)
+        parts = (metadata, slots, pipeline, reading, self._rerankers, metadata.tenancy)
+        return View(self.client, self.name, self.registry, *parts)
+
+    def keep(self, slot: Slot) -> None:
+        """Use this slot, with the encoder that it has loaded, wherever its generation is wanted."""
+        with self._lock:
+            slot.use_cache(self.cache)
+            self._writers[slot.vector] = slot
+
+    def building(self, name: str, generation: Generation) -> Slot:
+        """The slot of a generation that is being built."""
+        with self._lock:
+            slot = self._slot(name, generation, None)
+            self._writers[generation.vector] = slot
+            return slot
+
+    def writers(self, metadata: CollectionMetadata) -> dict[str, Slot]:
+        """The slots that a document must be encoded for when the collection says this, by physical vector."""
+        live, asking = metadata.live.slots, metadata.live.asking
+        with self._lock:
+            if self.view.metadata is not None and self.view.metadata.live == metadata.live:
+                self.view = self._renewed(metadata)
+            self._writers = {
+                vector: self._slot(name, generation, asking.get(name) if live.get(name) == generation else None)
+                for vector, (name, generation) in metadata.written().items()
+            }
+            return dict(self._writers)
+
+    def create(self, statistics: Mapping[str, Statistics]) -> None:
+        """Create the collection with metadata and payload indexes; `statistics` is the corpus by calibrated slot."""
+        slots, search = self.slots, self.search_config
+        metadata = creation.first_metadata(slots, statistics, self.view.reading, search, self.view.tenancy)
+        dense, sparse = creation.vectors_of(slots, self.registry, search.retrieved(slots))
+        vectors = {"vectors_config": dense, "sparse_vectors_config": sparse}
+        creation.create_collection(self.client, self.name, metadata=metadata_payload(metadata), **vectors)
+        for name, generation in metadata.live.slots.items():
+            slots[name].generation = generation
+        self.view = replace(self.view, metadata=metadata)
+        self.ensure_indexes()
+
+    def ensure_indexes(self) -> None:
+        """Create the payload indexes that are missing.
+
+        Raises:
+            CollectionError: a field is indexed as another type.
+        """
+        creation.ensure_indexes(self.view, self.populate_config)
+
+    def keep_pipeline(self) -> None:
+        """Store the config's search settings in a collection that has none; `apply` replaces those that are there."""
+        if self.metadata is None or self.metadata.search is not None:
+            return
+        search, now = self.search_config.model_dump(mode="json"), self.read()
+        if now.swap is None and now.live == self.metadata.live:  # else the pipeline is for slots that are about to go
+            # Every QdrantBase takes it; the base class only says **kwargs.
+            self.client.update_collection(self.name, metadata=search_payload(search))
+            self.view = replace(self.view, metadata=now.model_copy(update={"search": search}))
+
+    def read(self) -> CollectionMetadata:
+        """What the collection says about itself now.
+
+        Raises:
+            CollectionNotFound, CollectionError: it is gone, or diptych does not know it.
+        """
+        found = self._read(required=True)
+        assert found is not None
+        return found
+
+    def _read(self, *, required: bool) -> CollectionMetadata | None:
+        if not required and not self.client.collection_exists(self.name):
+            return None
+        found = read_metadata(self.client, self.name)
+        if found is None:
+            raise CollectionError(
+                "diptych does not know this collection",
+                where=f"collection {self.name!r}",
+                do="take it over: diptych adopt; or choose another name",
+            )
+        return found
+
+    def _opened(self, metadata: CollectionMetadata | None) -> View:
+        try:
+            slots, search = open_handle.opened_slots(self.config, metadata, self._maker, verify=self._verify)
+        except CollectionError as error:
+            error.add_note(f"collection {self.name!r}")
+            raise
+        reading = metadata.reading if metadata else open_handle.reading_of(self.populate_config)
+        own = metadata.tenancy if metadata else tenancy.tenancy_of(self.config)
+        return View(self.client, self.name, self.registry, metadata, slots, search, reading, self._rerankers, own)
+
+    def _look(self) -> None:
+        """Follow what happened to the collection; a failure leaves the view as it is, and the next look tries again."""
+        try:
+            self._tried(self._look_now)
+        finally:
+            self._due = time.monotonic() + REFRESH
+            self._looking.release()
+
+    def _look_now(self) -> None:
+        try:
+            metadata = self.read()
+        except DiptychError:
+            raise
+        except Exception:
+            return None  # the store does not answer, and the search says so better
+        if self.metadata is not None and metadata.live == self.metadata.live:
+            return self.install(metadata)
+        # No daemon, as the thread that looks is: one that loads a model while Python ends makes it abort.
+        args = (partial(self.install, metadata),)
+        loading = threading.Thread(target=self._tried, args=args, name=f"load-{self.name}", daemon=False)
+        loading.start()
+        return loading.join()
+
+    def _tried(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as error:
+            what = error if isinstance(error, DiptychError) else told(error)
+            warnings.warn(f"collection {self.name!r} cannot be followed: {what}", FollowWarning, stacklevel=1)
+
+    def _slot(self, name: str, generation: Generation, asking: Asking | None) -> Slot:
+        """The slot of a generation; one that is known already is used again, with its encoder."""
+        return self._maker.stored(name, generation, asking, (*self.view.slots.values(), *self._writers.values()))

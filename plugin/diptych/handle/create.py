@@ -1,0 +1,184 @@
+"""Making a collection: a named vector for each slot, payload indexes, and what the collection says about itself."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from qdrant_client import models
+
+from diptych.config.models import PopulateConfig, SearchConfig
+from diptych.errors import CollectionError
+from diptych.handle.snapshot import View
+from diptych.handle.vector_params import first_stage_params, vector_params
+from diptych.metadata.models import KEY, CollectionMetadata, Event, Prefix, Reading, State, Tenancy, vector_name
+from diptych.metadata.payloads import field_of
+from diptych.metadata.store import raw_metadata
+from diptych.protocols import Statistics
+from diptych.registry import Registry
+from diptych.slots.slot import Slot
+from diptych.stores.versions import ADDS_VECTORS, keeps_log, server_version
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+Params: TypeAlias = models.VectorParams | models.SparseVectorParams
+
+
+def first_metadata(
+    slots: Mapping[str, Slot],
+    statistics: Mapping[str, Statistics],
+    reading: Reading,
+    search: SearchConfig,
+    tenancy: Tenancy | None = None,
+) -> CollectionMetadata:
+    """What a new collection says about itself; loads and calibrates the encoders.
+
+    Args:
+        statistics: per slot that needs it, the measure of the whole corpus.
+    """
+    generations = {
+        name: slot.describe(
+            number=1, vector=vector_name(name, slot.kind, 1), reading=reading, statistics=statistics.get(name)
+        )
+        for name, slot in slots.items()
+    }
+    names = {name: f"{generation.adapter}, generation 1" for name, generation in generations.items()}
+    return CollectionMetadata(
+        live=State(slots=generations),
+        numbers=dict.fromkeys(slots, 1),
+        history=(Event(what="created", when=now(), by=who(), slots=names),),
+        search=search.model_dump(mode="json"),
+        tenancy=tenancy,
+    )
+
+
+def create_collection(client: QdrantBase, name: str, **given: Any) -> None:
+    """Create a collection; on a server that cannot add vectors to it later, behind an alias, which a swap moves.
+
+    Raises:
+        Exception: the client's own, also where somebody else has made it.
+    """
+    version = server_version(client) if keeps_log(client) else None
+    if version is None or version >= ADDS_VECTORS:
+        client.create_collection(name, **given)
+        return
+    behind = f"{name}.1"
+    try:
+        client.create_collection(behind, **given)
+    except Exception:
+        if _is_begun(client, behind):  # a kill, or another process, is between the two calls
+            _serve(client, behind, name)
+        raise
+    _serve(client, behind, name)
+
+
+def _is_begun(client: QdrantBase, name: str) -> bool:
+    """Whether there is such a collection of diptych's, empty and served by no alias."""
+    if not client.collection_exists(name):
+        return False
+    served = any(known.collection_name == name for known in client.get_aliases().aliases)
+    return not served and KEY in raw_metadata(client, name) and client.count(name).count == 0
+
+
+def _serve(client: QdrantBase, collection: str, alias: str) -> None:
+    made = models.CreateAlias(collection_name=collection, alias_name=alias)
+    client.update_collection_aliases([models.CreateAliasOperation(create_alias=made)])
+
+
+def params_of(slot: Slot, registry: Registry, retrieved: Iterable[str]) -> Params:
+    """Qdrant's parameters for the slot's vector; plugins may change them.
+
+    Args:
+        retrieved: slots from which candidates come; a multi-vector slot that is none of them needs no graph.
+    """
+    indexed = slot.kind != "multivector" or slot.name in retrieved
+    params = vector_params(slot.encoder, slot.kind, slot.config.storage, indexed=indexed)
+    spec = registry.spec(slot.config.adapter)
+    return registry.hook.diptych_vector_params(spec=spec, params=params) or params
+
+
+def named_params(slot: Slot, registry: Registry, retrieved: Iterable[str]) -> dict[str, Params]:
+    """The parameters of all named vectors of the slot: one, or two with a first stage; of a text index none."""
+    if slot.kind == "text_index":
+        return {}
+    whole, storage = params_of(slot, registry, retrieved), slot.config.storage
+    first = Prefix.of(slot.vector, storage.model_dump())
+    if first is None or storage.first_stage is None or isinstance(whole, models.SparseVectorParams):
+        return {slot.vector: whole}
+    return {slot.vector: whole, first.vector: first_stage_params(whole, storage.first_stage)}
+
+
+def vectors_of(
+    slots: Mapping[str, Slot], registry: Registry, retrieved: Iterable[str]
+) -> tuple[dict[str, models.VectorParams], dict[str, models.SparseVectorParams]]:
+    """The dense and the sparse named vectors of these slots."""
+    dense: dict[str, models.VectorParams] = {}
+    sparse: dict[str, models.SparseVectorParams] = {}
+    for slot in slots.values():
+        for vector, params in named_params(slot, registry, retrieved).items():
+            if isinstance(params, models.SparseVectorParams):
+                sparse[vector] = params
+            else:
+                dense[vector] = params
+    return dense, sparse
+
+
+def ensure_indexes(view: View, config: PopulateConfig) -> None:
+    """Create the payload indexes that are missing: all of them at first, later those that a crash left out.
+
+    Raises:
+        CollectionError: a field is indexed as another type.
+    """
+    client, name = view.client, view.name
+    have = client.get_collection(name).payload_schema
+    ensure_tenant_index(view, have)
+    for field, schema in config.indexes.items():
+        if view.tenancy and field == view.tenancy.field:
+            continue  # has its index
+        if field not in have:
+            client.create_payload_index(name, field, field_schema=models.PayloadSchemaType(schema))
+        else:
+            _require_type(have[field], schema, f"collection {name!r}, populate.indexes.{field}")
+    for slot in view.slots.values():
+        if slot.kind == "text_index" and slot.vector not in have:
+            client.create_payload_index(name, slot.vector, field_schema=slot.encoder.index_params())
+
+
+def ensure_tenant_index(view: View, have: Mapping[str, models.PayloadIndexInfo]) -> None:
+    """Index the tenants' field so that Qdrant keeps each one's documents together; an index that is there stays.
+
+    Raises:
+        CollectionError: the field is indexed as another type.
+    """
+    if view.tenancy is None:
+        return
+    field = field_of(view.layout, view.tenancy.field)
+    if field in have:
+        _require_type(have[field], "keyword", f"collection {view.name!r}, tenant.field {field}")
+    else:
+        index = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
+        view.client.create_payload_index(view.name, field, field_schema=index)
+
+
+def _require_type(index: models.PayloadIndexInfo, schema: str, where: str) -> None:
+    if (found := index.data_type.value) != schema:
+        do = "restore it, or drop the index with the Qdrant client and populate again"
+        raise CollectionError("a field is indexed as another type", where=where, got=schema, expected=found, do=do)
+
+
+def now() -> str:
+    """The time, in UTC, as histories keep it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def who() -> str:
+    """The user and machine that did something, as histories keep it."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's user need not have a name
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"

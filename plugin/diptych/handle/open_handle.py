@@ -1,0 +1,131 @@
+"""Opening a collection: which slots and pipeline it has, by its own account and by the config's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from diptych.config.models import Config, PopulateConfig, SearchConfig, SlotConfig
+from diptych.errors import CollectionError, CollectionNotFound
+from diptych.handle.tenancy import require_same
+from diptych.metadata.models import CollectionMetadata, Reading, State
+from diptych.slots.slot import Slot
+from diptych.slots.slot_factory import SlotMaker
+
+APPLY = "to change it: diptych plan, then diptych apply"
+
+
+def reading_of(config: PopulateConfig) -> Reading:
+    """What the config has encoders read of a document."""
+    return Reading(input=tuple(config.input), separator=config.separator)
+
+
+def storage_of(config: SlotConfig) -> dict[str, Any]:
+    """The slot's storage section as generations keep it."""
+    return config.storage.model_dump(mode="json", exclude_none=True)
+
+
+def describes(config: Config, state: State) -> bool:
+    """Whether the config's slots are, word for word, those of the state."""
+    if config.slots.keys() != state.slots.keys():
+        return False
+    reading = reading_of(config.populate)
+    return all(
+        (wanted.adapter, wanted.options, storage_of(wanted), reading)
+        == (have.adapter, have.options, have.storage, have.reading)
+        for wanted, have in ((config.slots[name], state.slots[name]) for name in config.slots)
+    )
+
+
+def opened_slots(
+    config: Config | None, metadata: CollectionMetadata | None, maker: SlotMaker, *, verify: bool
+) -> tuple[dict[str, Slot], SearchConfig]:
+    """The slots and the pipeline with which a collection opens.
+
+    A config that asks for a change is refused, unless a swap to just that is under way: then the collection answers as
+    it did until the cut-over.
+
+    Raises:
+        CollectionNotFound: there is neither a collection nor a config to make it from.
+        CollectionError: the config asks for a change, and `verify` is set; or for other tenants.
+    """
+    if metadata is None:
+        if config is None:
+            raise CollectionNotFound("there is no collection and no config to create it from")
+        return {name: maker.configured(name, wanted) for name, wanted in config.slots.items()}, config.search
+    live = metadata.live
+    require_same(config, metadata)
+    if config is None or _under_way(config, metadata) or (not verify and config.slots.keys() != live.slots.keys()):
+        stored = {name: maker.stored(name, own, live.asking.get(name)) for name, own in live.slots.items()}
+        return stored, stored_search(metadata)
+    _require_same_slots(config.slots, live)
+    slots = {
+        name: maker.configured(name, wanted, live.slots[name], live.asking.get(name))
+        for name, wanted in config.slots.items()
+    }
+    if verify:
+        _refuse_changes(slots, config, metadata)
+    return slots, config.search
+
+
+def stored_search(metadata: CollectionMetadata) -> SearchConfig:
+    """The pipeline that the collection itself keeps."""
+    return SearchConfig.model_validate(metadata.search or {})
+
+
+def _under_way(config: Config, metadata: CollectionMetadata) -> bool:
+    return metadata.swap is not None and describes(config, metadata.swap.target)
+
+
+def _refuse_changes(slots: Mapping[str, Slot], config: Config, metadata: CollectionMetadata) -> None:
+    """A changed encoder must prove that it makes the same vectors; other changes are for plan and apply."""
+    try:
+        _require_same_reading(config, metadata)
+        for slot in slots.values():
+            if slot.changed:
+                _ = slot.encoder
+            _require_same_storage(slot)
+    except CollectionError as error:
+        if metadata.previous is not None and describes(config, metadata.previous):
+            error.add_note(f"the collection has been swapped: {_last(metadata)}; the config is of before that")
+        raise
+
+
+def _last(metadata: CollectionMetadata) -> str:
+    last = metadata.history[-1]
+    return f"{last.what} by {last.by} at {last.when}"
+
+
+def _require_same_slots(configs: Mapping[str, SlotConfig], live: State) -> None:
+    if configs.keys() != live.slots.keys():
+        raise CollectionError(
+            "config and collection name different slots",
+            got=", ".join(sorted(configs)),
+            expected=", ".join(sorted(live.slots)),
+            do=f"give the config the collection's slots; {APPLY}",
+        )
+
+
+def _require_same_reading(config: Config, metadata: CollectionMetadata) -> None:
+    """What the encoders read of a document cannot change beneath vectors that were made from something else."""
+    wanted, have = reading_of(config.populate), metadata.reading
+    if wanted != have:
+        raise CollectionError(
+            "config and collection differ in what the encoders read of a document",
+            where="populate.input and populate.separator",
+            got=f"{list(wanted.input)} joined by {wanted.separator!r}",
+            expected=f"{list(have.input)} joined by {have.separator!r}",
+            do=f"restore them; {APPLY}",
+        )
+
+
+def _require_same_storage(slot: Slot) -> None:
+    wanted, live = storage_of(slot.config), slot.generation
+    if live is not None and wanted != live.storage:
+        raise CollectionError(
+            "config and collection differ in how vectors are stored",
+            where=f"{slot.where}, storage",
+            got=wanted or "Qdrant's defaults",
+            expected=live.storage or "Qdrant's defaults",
+            do=f"restore it; {APPLY}",
+        )

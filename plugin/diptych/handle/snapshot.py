@@ -1,0 +1,108 @@
+"""`View`: a collection at one moment, immutable, so that a search keeps to one encoder from start to end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from diptych.config.models import SearchConfig
+from diptych.errors import AdapterOptionsError, CollectionError
+from diptych.metadata.models import CollectionMetadata, Layout, Reading, Tenancy
+from diptych.protocols import Reranker
+from diptych.registry import Registry
+from diptych.runtime.value_errors import nearest
+from diptych.slots.slot import Slot
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+
+class Rerankers:
+    """The rerankers of a collection, each made at the first call and kept."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._made: list[tuple[str, dict[str, Any], Reranker]] = []
+        self._lock = threading.Lock()
+
+    def get(self, adapter: str, options: Mapping[str, Any]) -> Reranker:
+        """The reranker of this adapter with these options.
+
+        Raises:
+            RegistryError: it is unknown, is no reranker, or cannot be made.
+        """
+        wanted = dict(options)
+        with self._lock:
+            for name, known, reranker in self._made:
+                if name == adapter and known == wanted:
+                    return reranker
+            reranker = _reranker(self._registry, adapter, wanted)
+            self._made.append((adapter, wanted, reranker))
+            return reranker
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """What a search needs: where the points are, and the slots and pipeline that were live when it began.
+
+    `kept` is for the parts above, such as search: what they need not work out again for this view.
+    """
+
+    client: QdrantBase
+    name: str
+    registry: Registry
+    metadata: CollectionMetadata | None
+    slots: Mapping[str, Slot]
+    search_config: SearchConfig
+    reading: Reading
+    rerankers: Rerankers
+    tenancy: Tenancy | None = None
+    kept: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def layout(self) -> Layout:
+        """Where documents lie in payloads."""
+        return self.metadata.layout if self.metadata else Layout()
+
+    def now(self) -> View:
+        """This view: it never changes."""
+        return self
+
+    def catch_up(self) -> None:
+        """Nothing: there is nothing newer than a view for itself."""
+
+    def slot(self, name: str) -> Slot:
+        """The slot of this name.
+
+        Raises:
+            CollectionError: there is none.
+        """
+        if name not in self.slots:
+            raise CollectionError(
+                f"the collection has no slot {name!r}",
+                where=f"collection {self.name!r}",
+                expected=", ".join(self.slots),
+                do=nearest(name, self.slots),
+            )
+        return self.slots[name]
+
+    def reranker(self, adapter: str, options: Mapping[str, Any]) -> Reranker:
+        """The reranker, made at the first call and kept.
+
+        Raises:
+            RegistryError: it is unknown, is no reranker, or cannot be made.
+        """
+        return self.rerankers.get(adapter, options)
+
+    def document_input(self, title: str, text: str) -> str:
+        """What rerankers read of a document: what the live encoders read."""
+        return self.reading.of(title, text)
+
+
+def _reranker(registry: Registry, adapter: str, options: Mapping[str, Any]) -> Reranker:
+    kind = registry.spec(adapter, where="rerank").kind
+    if kind != "reranker":
+        raise AdapterOptionsError(f"adapter {adapter!r} cannot rerank", where="rerank", got=kind, expected="a reranker")
+    return registry.create(adapter, options, where=f"reranker {adapter!r}")  # type: ignore[return-value]

@@ -1,0 +1,116 @@
+"""Tenants: whose a document is, and the filter that keeps a question among one tenant's documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from qdrant_client import models
+
+from diptych.config.models import Config
+from diptych.errors import CollectionError, DocumentError, TenantError, brief
+from diptych.handle.snapshot import View
+from diptych.metadata.models import CollectionMetadata, Layout, Tenancy
+from diptych.metadata.payloads import NATIVE, field_of
+from diptych.types import Document, is_unicode
+
+
+def tenancy_of(config: Config | None) -> Tenancy | None:
+    """What the config says of tenants, as collections keep it."""
+    tenant = config.tenant if config else None
+    return Tenancy(**tenant.model_dump()) if tenant else None
+
+
+def require_same(config: Config | None, metadata: CollectionMetadata) -> None:
+    """Raise CollectionError when the config asks for other tenants than the collection has; silence asks for none."""
+    wanted, have = tenancy_of(config), metadata.tenancy
+    if wanted is None or wanted == have:
+        return
+    raise CollectionError(
+        "config and collection differ in whose documents are whose",
+        where="tenant",
+        got=_words(wanted),
+        expected=_words(have) if have else "no tenants",
+        do="restore it, or leave `tenant` out of the config; to change it, populate a collection of another name",
+    )
+
+
+def scope(tenancy: Tenancy | None, layout: Layout, tenant: str | None, where: str) -> models.Filter | None:
+    """The filter for one tenant's documents; None for a question about all of them.
+
+    Raises:
+        TenantError: none is named where the collection requires one, or one is named that cannot be.
+    """
+    if tenancy is None:
+        if tenant is None:
+            return None
+        do = "leave it out; or name the metadata key in the config, tenant: {field: KEY}, and populate a new collection"
+        raise TenantError("the collection has no tenants", where=where, got=f"tenant={tenant!r}", do=do)
+    if tenant is None:
+        if not tenancy.required:
+            return None
+        raise TenantError(
+            "whose documents?",
+            where=f"{where}, whose documents belong to tenants by {tenancy.field!r}",
+            got="no tenant",
+            expected="a tenant with every question",
+            do='name it, tenant="..." or --tenant; or ask collection.for_tenant("...")',
+        )
+    if not isinstance(tenant, str) or not tenant or not is_unicode(tenant):
+        raise TenantError("this is no tenant", where=where, got=brief(tenant), expected="a text that is not empty")
+    condition = models.FieldCondition(key=field_of(layout, tenancy.field), match=models.MatchValue(value=tenant))
+    return models.Filter(must=[condition])
+
+
+def narrowed(scope: models.Filter | None, filter: models.Filter | None) -> models.Filter | None:
+    """Both must hold: what a caller asks for, however it is nested, is only looked for within the scope."""
+    if scope is None or filter is None:
+        return filter if scope is None else scope
+    return models.Filter(must=[scope, filter])
+
+
+def whole(view: View) -> View:
+    """The view over all tenants, for what looks at encoders and not at anybody's documents."""
+    return replace(view, tenancy=None, kept={}) if view.tenancy else view
+
+
+def tenant_of(metadata: Mapping[str, Any], tenancy: Tenancy | None) -> str | None:
+    """The tenant that a document's metadata names, None where there is none."""
+    found = metadata.get(tenancy.field) if tenancy else None
+    return found if isinstance(found, str) and found else None
+
+
+def settled(document: Document, tenancy: Tenancy | None, tenant: str | None) -> Document:
+    """The document with its tenant: its own, or `tenant` where it names none.
+
+    Raises:
+        DocumentError: it has none and needs one, has one that is no text, or another than `tenant`.
+    """
+    if tenancy is None:
+        return document
+    field, found = tenancy.field, document.metadata.get(tenancy.field)
+    if found is None and tenant is not None:
+        return replace(document, metadata={**document.metadata, field: tenant})
+    if found is None and tenancy.required:
+        ways = "it there, or for all documents: populate(..., tenant=...), --tenant, collection.for_tenant(...)"
+        raise DocumentError(f"the document names no tenant in its metadata {field!r}", expected=ways)
+    if found is not None and (not isinstance(found, str) or not found):
+        raise DocumentError(f"the tenant in {field!r} is no text", got=brief(found), expected="one text, not empty")
+    if tenant is not None and found != tenant:
+        raise DocumentError(f"the document belongs to another tenant than {tenant!r}", got=brief(found))
+    return document
+
+
+def identity(identifier: str, tenant: str | None, tenancy: Tenancy | None, layout: Layout) -> str:
+    """What tells a document from all others of the collection: its id, with its tenant where each has ids of its own.
+
+    Tenants have ids of their own where every document has a tenant and diptych chooses the points.
+    """
+    if tenancy is None or not tenancy.required or tenant is None or layout.origin != NATIVE.origin:
+        return identifier
+    return f"{len(tenant)}:{tenant}:{identifier}"  # the length, so that no two pairs read alike
+
+
+def _words(tenancy: Tenancy) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in tenancy.model_dump().items())

@@ -1,0 +1,1 @@
+"""What a collection says of itself: its metadata, and how documents lie in payloads. Begin with `models`."""

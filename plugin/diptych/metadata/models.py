@@ -1,0 +1,290 @@
+"""What a collection says about itself, kept in the collection's own metadata.
+
+Qdrant merges metadata key by key, so each writer has a key of its own and none overwrites another's news:
+
+| key | written by | holds |
+|---|---|---|
+| `diptych` | creation, a swap's begin, cut-over, rollback, finish | slots, what is being built, history |
+| `diptych_search` | populate, and a cut-over | the search pipeline, for those who open the collection by name |
+| `diptych_behind_VECTOR` | populate | that it could not write this vector of an earlier generation |
+| `diptych_retired` | whoever changes the state | since when vectors are retired, which are to be dropped |
+| `diptych_apply` | the process that applies a swap | its lease and its checkpoints |
+| `diptych_drift_SLOT` | the process that applies a swap | the map through which the slot's queries go meanwhile |
+| `diptych_copy` | the process that makes a copy | whose copy the collection is, and how far it is |
+
+So a collection can be opened and searched without a config file, and a process that serves it can follow a cut-over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict
+
+from diptych.protocols import Fingerprint, Kind, Similarity
+
+KEY = "diptych"
+What: TypeAlias = Literal[
+    "created",
+    "adopted",
+    "began",
+    "switched queries",
+    "changed settings",
+    "cut over",
+    "rolled back",
+    "abandoned",
+    "finished",
+]
+SEARCH, BEHIND, APPLY, COPY = f"{KEY}_search", f"{KEY}_behind_", f"{KEY}_apply", f"{KEY}_copy"
+RETIRED = f"{KEY}_retired"  # by vector; see stores.vector_names
+DRIFT = f"{KEY}_drift_"  # and a slot's name
+FORMAT = 2
+
+
+class Record(BaseModel):
+    """A part of the metadata: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Canaries(Record):
+    """Vectors of the guard's texts, packed as text; see `diptych.slots.canaries`.
+
+    Args:
+        edition: which texts they were.
+        steady: how alike the encoder made a text alone and among others; less than 1 where batches change vectors.
+    """
+
+    edition: int = 1
+    query: list[str]
+    document: list[str]
+    steady: float = 1.0
+
+
+class Reading(Record):
+    """What encoders read of a document: these parts, joined; empty ones are left out."""
+
+    input: tuple[Literal["title", "text"], ...] = ("title", "text")
+    separator: str = " "
+
+    def of(self, title: str, text: str) -> str:
+        """The input of an encoder."""
+        parts = [text.strip() if name == "text" else title.strip() for name in self.input]
+        return self.separator.join(filter(None, parts))
+
+
+class Layout(Record):
+    """Where a document lies in a point's payload; keys may be dotted paths.
+
+    Args:
+        text, title: keys of the two parts; None where there is none.
+        id: key of the document's id; None when the point's id is the document's.
+        metadata: key beneath which the metadata lies; None when it lies at the top.
+        origin: who wrote the payloads.
+        integer_ids: whether what lies under `id` are numbers.
+        own_points: whether what lies under `id` is the point's id, too.
+    """
+
+    text: str = "text"
+    title: str | None = "title"
+    id: str | None = "_diptych.id"
+    metadata: str | None = None
+    origin: str = "diptych"
+    integer_ids: bool = False
+    own_points: bool = False
+
+
+class Tenancy(Record):
+    """Whose documents are whose.
+
+    Args:
+        field: the metadata key that names a document's tenant.
+        required: whether every question and every document must have one.
+        shard_keys: whether each tenant's documents lie under a shard key of their own.
+    """
+
+    field: str
+    required: bool = True
+    shard_keys: bool = False
+
+
+class Prefix(Record):
+    """The named vector of a first stage: the first `dimension` numbers of each vector of a generation.
+
+    Args:
+        oversampling: candidates that it passes on to the whole vectors for each one wanted.
+    """
+
+    vector: str
+    dimension: int
+    oversampling: float
+
+    @classmethod
+    def of(cls, vector: str, storage: Mapping[str, Any]) -> Prefix | None:
+        """The one beside `vector`, None where the storage says nothing of a first stage."""
+        first = storage.get("first_stage")
+        if not first:
+            return None
+        return cls(vector=f"{vector}.first", dimension=first["dimension"], oversampling=first["oversampling"])
+
+
+class Generation(Record):
+    """One physical named vector of a slot, with that of its first stage if it has one, and what made it.
+
+    Args:
+        number: counts a slot's generations from 1; never given twice.
+        vector: name of the named vector, "" for Qdrant's unnamed one; of a text index the payload key that is indexed.
+        adapter, options: as written in the config, `${NAME}` unfilled.
+        storage: how Qdrant keeps the vectors, as written in the config.
+        space, numerics, documents: the encoder's fingerprint.
+        dimension, similarity: facts of the encoder; None where its kind has none.
+    """
+
+    number: int
+    vector: str
+    kind: Kind
+    adapter: str
+    options: dict[str, Any]
+    storage: dict[str, Any] = {}
+    space: str
+    numerics: str
+    documents: str = ""
+    canaries: Canaries | None = None
+    statistics: dict[str, float] | None = None
+    reading: Reading = Reading()
+    dimension: int | None = None
+    similarity: Similarity | None = None
+
+    @property
+    def first_stage(self) -> Prefix | None:
+        """The named vector that is searched first; None where there is only one."""
+        return Prefix.of(self.vector, self.storage)
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """Its named vectors; of a text index its payload key."""
+        first = self.first_stage
+        return (self.vector,) if first is None else (self.vector, first.vector)
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Space, numerics and documents as one value."""
+        return Fingerprint(self.space, self.numerics, self.documents)
+
+
+class Asking(Record):
+    """Queries of a slot made by another encoder than its documents: opt-in, until a swap's cut-over.
+
+    Args:
+        generation: whose encoder makes the queries.
+        drift: metadata key of the map from its space into the live vectors' one; None when queries go in as they are.
+        why: the measurement that allowed it.
+    """
+
+    generation: Generation
+    drift: str | None = None
+    why: str = ""
+
+
+class State(Record):
+    """All that decides answers: a live generation for each slot, and who makes their queries where it is another."""
+
+    slots: dict[str, Generation]
+    asking: dict[str, Asking] = {}
+
+    def vectors(self) -> set[str]:
+        """The physical names in use."""
+        return {generation.vector for generation in self.slots.values()}
+
+
+class Event(Record):
+    """A line of the history: what was done, to which generations, by whom, when, why, and by which config."""
+
+    what: What
+    when: str
+    by: str
+    why: str = ""
+    config: str = ""
+    slots: dict[str, str] = {}
+    gate: str = ""
+
+
+class Swap(Record):
+    """A swap under way.
+
+    Args:
+        building: the generations that are being filled, by slot; populates write them too.
+        target: what becomes live at the cut-over, `building` included.
+        search: the pipeline that goes with it.
+        config: hash of the config that asked for it.
+    """
+
+    building: dict[str, Generation]
+    target: State
+    search: dict[str, Any] | None = None
+    config: str = ""
+    began: str = ""
+    by: str = ""
+    why: str = ""
+
+
+class CollectionMetadata(Record):
+    """All that diptych keeps about a collection.
+
+    Args:
+        live: what answers queries.
+        swap: what is being built to replace it.
+        previous: what was live before the last cut-over, with its vectors kept up, until `finish`.
+        previous_search: the pipeline that went with it.
+        numbers: the highest generation number that each slot ever had.
+        leftover: vectors, and payload keys of text indexes, that diptych made, or is about to make, and that no state
+            needs, with the kind to drop them by. What is neither here nor in a state is somebody else's.
+        history: what was done, oldest first.
+        layout: where documents lie in payloads.
+        search: the pipeline, for those who open the collection by name.
+        behind: vectors of `previous` that miss documents, since a populate could not write them.
+        tenancy: whose documents are whose; None where nobody asked.
+    """
+
+    format: int = FORMAT
+    live: State
+    swap: Swap | None = None
+    previous: State | None = None
+    previous_search: dict[str, Any] | None = None
+    numbers: dict[str, int] = {}
+    leftover: dict[str, Kind] = {}
+    history: tuple[Event, ...] = ()
+    layout: Layout = Layout()
+    search: dict[str, Any] | None = None
+    behind: tuple[str, ...] = ()
+    tenancy: Tenancy | None = None
+
+    @property
+    def reading(self) -> Reading:
+        """What the live encoders read of a document."""
+        return next(iter(self.live.slots.values())).reading if self.live.slots else Reading()
+
+    def needed(self) -> set[str]:
+        """All named vectors, and payload keys of text indexes, that a state needs."""
+        return {vector for _, generation in self.written().values() for vector in generation.vectors}
+
+    def written(self) -> dict[str, tuple[str, Generation]]:
+        """What populate must write: slot and generation by physical vector, the live ones first."""
+        states: Iterable[Mapping[str, Generation] | None] = (
+            self.live.slots,
+            self.swap.building if self.swap else None,
+            self.previous.slots if self.previous else None,
+        )
+        found: dict[str, tuple[str, Generation]] = {}
+        for slots in states:
+            for name, generation in (slots or {}).items():
+                found.setdefault(generation.vector, (name, generation))
+        return found
+
+
+def vector_name(slot: str, kind: Kind, number: int) -> str:
+    """The physical name of a generation; of a text index a payload key, in which a dot would be a path."""
+    if kind == "text_index":
+        return f"_{slot}" if number == 1 else f"_{slot}_{number}"
+    return f"{slot}.{number}"

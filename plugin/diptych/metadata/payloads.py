@@ -1,0 +1,208 @@
+"""How a document lies in a point: metadata, `text` and `title` as keys of their own, so that filters read plainly.
+
+{"section": "sound", "text": "...", "title": "...", "_diptych": {"id": "lame", "hash": "..."}}
+
+Collections that others filled have another `Layout`, which is kept when documents are written into them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from diptych.errors import DocumentError
+from diptych.metadata import node_payloads, payload_paths
+from diptych.metadata.models import Layout
+from diptych.metadata.point_ids import DERIVED, derived_point, hashed_point, own_point, payload_id, usual_point
+from diptych.types import Document
+
+if TYPE_CHECKING:
+    from qdrant_client import models
+
+    from diptych.registry import Registry
+
+OWN = "_diptych"
+RESERVED = ("text", "title", OWN)
+NATIVE = Layout()
+
+
+def to_payload(
+    document: Document, content_hash: str, layout: Layout = NATIVE, held: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The point's payload.
+
+    Args:
+        held: in an adopted collection, the payload that the point has so far: what is not the document's stays.
+
+    Raises:
+        DocumentError: the metadata uses a key that the layout needs.
+    """
+    if layout.origin != NATIVE.origin:
+        return _adopted_payload(document, layout, held or {})
+    taken = [key for key in RESERVED if key in document.metadata]
+    if taken:
+        raise _reserved(document, taken[0], RESERVED)
+    title = {"title": document.title} if document.title else {}
+    return {**document.metadata, "text": document.text, **title, OWN: {"id": document.id, "hash": content_hash}}
+
+
+def from_payload(point_id: object, payload: Mapping[str, Any] | None, layout: Layout = NATIVE) -> Document:
+    """The document of a point; one whose payload names no id answers with its point id as the id."""
+    if layout.origin != NATIVE.origin:
+        return _adopted_document(point_id, payload or {}, layout)
+    rest = dict(payload or {})
+    own = rest.pop(OWN, None) or {}
+    text, title = rest.pop("text", ""), rest.pop("title", "")
+    return Document(str(own.get("id", point_id)), str(text or ""), str(title or ""), rest)
+
+
+def text_fields(layout: Layout) -> list[str]:
+    """The payload keys to fetch so that `from_payload` knows title and text."""
+    return list(dict.fromkeys(payload_paths.head(path) for path in (layout.text, layout.title) if path))
+
+
+def id_fields(layout: Layout) -> list[str]:
+    """The payload keys to fetch so that `from_payload` knows the id."""
+    return list(dict.fromkeys([OWN, *([payload_paths.head(layout.id)] if layout.id else [])]))
+
+
+def field_of(layout: Layout, name: str) -> str:
+    """The payload key of what a document calls `text`, `title`, or a key of its metadata."""
+    named = {"text": layout.text, "title": layout.title}.get(name)
+    if named:
+        return payload_paths.head(named)
+    return f"{layout.metadata}.{name}" if layout.metadata else name
+
+
+def written_as(document: Document, layout: Layout, point: object, held: Mapping[str, Any] | None = None) -> Document:
+    """The document as it will be read again: an adopted layout may keep the title elsewhere.
+
+    Raises:
+        DocumentError: the metadata uses a key that the layout needs.
+    """
+    return from_payload(point, to_payload(document, "", layout, held), layout)
+
+
+def point_id(
+    document: Document, registry: Registry | None, layout: Layout = NATIVE, *, identity: str | None = None
+) -> int | str:
+    """The document's point id: what the layout's own writer would choose, a plugin's choice, or a UUID from the id.
+
+    Args:
+        registry: whose plugins may choose; None where none of them does.
+        identity: what the UUID is made from, where the id alone does not tell documents apart.
+    """
+    if layout.origin in DERIVED:
+        return derived_point(document.id, layout.origin)
+    if layout.id is None or layout.own_points:
+        return usual_point(document.id)
+    chosen: int | str | None = registry.hook.diptych_point_id(document=document) if registry else None
+    return hashed_point(identity or document.id) if chosen is None else chosen
+
+
+def points_are_free(layout: Layout) -> bool:
+    """Whether only the store can tell at which point a document is: whoever filled the collection chose them."""
+    return layout.origin not in (NATIVE.origin, *DERIVED) and layout.id is not None and not layout.own_points
+
+
+def named(ids: Sequence[str], layout: Layout) -> models.Filter:
+    """Qdrant's condition for the points of these documents."""
+    from qdrant_client import models
+
+    path = layout.id or f"{OWN}.id"
+    values = [payload_id(identifier, layout) for identifier in ids]
+    kinds: tuple[list[Any], ...] = (
+        [v for v in values if isinstance(v, str)],
+        [v for v in values if isinstance(v, int)],
+    )
+    found: list[Any] = [models.FieldCondition(key=path, match=models.MatchAny(any=own)) for own in kinds if own]
+    if layout.id is None:
+        points = [point for point in map(own_point, ids) if point is not None]
+        found.append(models.HasIdCondition(has_id=points))
+    return models.Filter(should=found)
+
+
+def _adopted_document(point_id: object, payload: Mapping[str, Any], layout: Layout) -> Document:
+    if layout.origin == node_payloads.ORIGIN:
+        payload = node_payloads.opened(payload)
+    own = payload.get(OWN) or {}
+    identifier = payload_paths.find(payload, layout.id) if layout.id else None
+    text, title = (
+        payload_paths.find(payload, layout.text),
+        payload_paths.find(payload, layout.title) if layout.title else None,
+    )
+    metadata = _metadata(payload, layout)
+    name = own.get("id", point_id) if identifier is None else identifier
+    return Document(str(name), _as_text(text), _as_text(title), metadata)
+
+
+def _metadata(payload: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
+    rest = dict(payload)
+    for path in (
+        layout.text,
+        layout.title,
+        layout.id,
+        OWN,
+        node_payloads.NODE if layout.origin == node_payloads.ORIGIN else None,
+    ):
+        rest = payload_paths.without(rest, path) if path else rest
+    found = rest if layout.metadata is None else payload_paths.find(rest, layout.metadata)
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def _as_text(found: object) -> str:
+    return found if isinstance(found, str) else ""
+
+
+def _adopted_payload(document: Document, layout: Layout, held: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = _with_title(document, layout)
+    _require_free(document, metadata, layout)
+    named = {OWN: {"id": document.id}} if layout.id is None and own_point(document.id) is None else {}
+    if layout.origin == node_payloads.ORIGIN:
+        return {**node_payloads.closed(document.id, usual_point(document.id), document.text, metadata, held), **named}
+    payload: dict[str, Any] = {**held} if layout.metadata else {**metadata}
+    if layout.metadata:
+        payload = payload_paths.put(payload, layout.metadata, metadata)
+    if layout.id:
+        payload = payload_paths.put(payload, layout.id, payload_id(document.id, layout))
+    if layout.title:
+        payload = payload_paths.without(payload, layout.title)
+    if layout.title and document.title:
+        payload = payload_paths.put(payload, layout.title, document.title)
+    return {**payload_paths.put(payload, layout.text, document.text), **named}
+
+
+def _with_title(document: Document, layout: Layout) -> dict[str, Any]:
+    """The metadata, with the title where the layout has no place for one."""
+    metadata = dict(document.metadata)
+    derived = layout.origin == node_payloads.ORIGIN
+    if not document.title or (layout.title and not derived):
+        return metadata
+    if derived and node_payloads.is_header(document.title, metadata):
+        return metadata
+    if "title" in metadata:
+        raise _reserved(document, "title", ("title",))
+    return {"title": document.title, **metadata}
+
+
+def _require_free(document: Document, metadata: Mapping[str, Any], layout: Layout) -> None:
+    """Raise DocumentError where the metadata would lie upon text, title or id."""
+    above = f"{layout.metadata}." if layout.metadata else ""
+    kept = [path for path in (layout.text, layout.title, layout.id) if path]
+    beneath = [path.removeprefix(above) for path in kept if path.startswith(above)]
+    reserved = (
+        beneath
+        if layout.metadata
+        else [OWN, *beneath, *(node_payloads.OWN if layout.origin == node_payloads.ORIGIN else ())]
+    )
+    for path in reserved:
+        if payload_paths.has(metadata, path):
+            raise _reserved(document, path, reserved)
+
+
+def _reserved(document: Document, key: str, reserved: Sequence[str]) -> DocumentError:
+    return DocumentError(
+        f"metadata uses the reserved key {key!r}",
+        where=f"document {document.id!r}",
+        do=f"rename it; reserved are {', '.join(reserved)}",
+    )

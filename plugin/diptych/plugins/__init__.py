@@ -1,0 +1,1 @@
+"""What stands behind `Registry`: the catalogue of registered adapters, their factories and their extras."""

@@ -1,0 +1,203 @@
+"""Makes an adapter from its spec and checks that it is what the spec says."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from diptych.errors import AdapterFactoryError, AdapterOptionsError, DiptychError
+from diptych.plugins.extras import check_requirements
+from diptych.protocols import CONTRACTS, Adapter, Similarity
+from diptych.runtime.environment import conceal, interpolate, refers
+from diptych.runtime.panics import contained
+from diptych.specs import AdapterSpec
+
+
+def make(spec: AdapterSpec, options: Mapping[str, Any], *, where: str) -> Adapter:
+    """The adapter of `spec`; `${NAME}` in the options is filled in from the environment here.
+
+    Raises:
+        MissingExtra: a module that it needs is not installed; what to install includes the model's own wheel.
+        AdapterOptionsError: unknown or unusable options.
+        AdapterFactoryError: the factory raised, or what it made breaks its contract or its declared facts.
+    """
+    check_requirements(spec, options, where=where)
+    factory = _factory(spec, where)
+    given = validate_options(spec, interpolate(dict(options), where=where), where=where, raw=options)
+    try:
+        with contained(AdapterFactoryError, f"the factory of adapter {spec.name!r} crashed", where=where):
+            adapter = factory(**given)
+    except DiptychError:
+        raise
+    except Exception as error:
+        raise AdapterFactoryError(
+            f"the factory of adapter {spec.name!r} failed",
+            where=f"{where}, {spec.factory}",
+            got=conceal(f"{type(error).__name__}: {error}", options),
+        ) from _cause(error, options)
+    check_contract(spec, adapter, where=where)
+    return adapter  # type: ignore[no-any-return]
+
+
+def options_model(spec: AdapterSpec) -> type[BaseModel] | None:
+    """The adapter's options as a pydantic model, or None when its factory's parameters are all there is."""
+    if spec.options is None or not isinstance(spec.options, str):
+        return spec.options
+    model = load_object(spec.options, f"options of adapter {spec.name!r}")
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        raise AdapterFactoryError(f"the options of adapter {spec.name!r} are no pydantic model", where=spec.options)
+    return model
+
+
+def factory_parameters(spec: AdapterSpec, *, where: str = "") -> list[inspect.Parameter] | None:
+    """What the adapter's factory can be called with, or None when it takes anything. The factory is imported.
+
+    Raises:
+        AdapterFactoryError: it cannot be imported.
+    """
+    parameters = inspect.signature(_factory(spec, where)).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return [p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
+def validate_options(
+    spec: AdapterSpec, options: Mapping[str, Any], *, where: str = "", raw: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """`options` as the adapter's factory takes them, defaults filled in.
+
+    `raw` holds the options before `${NAME}` was filled in: what it refers to is never part of an error.
+
+    Raises:
+        AdapterOptionsError: an unknown option (the nearest known one is named), or a wrong value.
+    """
+    model = options_model(spec)
+    if model is None:
+        return _check_parameters(spec, options, where)
+    try:
+        parsed = model.model_validate(dict(options))
+    except ValidationError as error:
+        raise _option_error(spec, error, sorted(model.model_fields), where, raw) from _cause(error, raw)
+    return {name: getattr(parsed, name) for name in type(parsed).model_fields}
+
+
+def _option_error(
+    spec: AdapterSpec, error: ValidationError, known: list[str], where: str, raw: object
+) -> AdapterOptionsError:
+    from diptych.runtime.value_errors import expectation
+
+    errors = error.errors()
+    first = next((detail for detail in errors if detail["type"] == "extra_forbidden"), errors[0])
+    key = ".".join(map(str, first["loc"])) or "options"
+    if first["type"] == "extra_forbidden":
+        return _unknown_option(spec, key, known, where)
+    if first["type"] == "missing":
+        what = f"adapter {spec.name!r} needs the option {key!r}"
+        return AdapterOptionsError(what, where=where, do=f"`diptych adapters {spec.name}` says what it is", key=key)
+    together = first["type"] == "value_error" and not first["loc"]
+    return AdapterOptionsError(
+        f"option {key!r} of adapter {spec.name!r} is not usable",
+        where=where,
+        got="" if together else conceal(repr(first.get("input")), raw)[:80],
+        expected=conceal(expectation(first), raw),
+        key=key,
+    )
+
+
+def _unknown_option(spec: AdapterSpec, key: str, known: list[str], where: str) -> AdapterOptionsError:
+    near = difflib.get_close_matches(key, known, n=1)
+    return AdapterOptionsError(
+        f"adapter {spec.name!r} has no option {key!r}",
+        where=where,
+        expected=", ".join(known) or "no options",
+        do=f"did you mean {near[0]!r}?" if near else "",
+        key=key,
+    )
+
+
+def _check_parameters(spec: AdapterSpec, options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The options, after a look at the factory's own signature; the factory must be importable for that."""
+    if not options:
+        return {}
+    parameters = factory_parameters(spec, where=where)
+    if parameters is None:
+        return dict(options)
+    known = sorted(parameter.name for parameter in parameters)
+    for key in options:
+        if key not in known:
+            raise _unknown_option(spec, key, known, where)
+    return dict(options)
+
+
+def _cause(error: Exception, raw: object) -> Exception | None:
+    """The error as a cause to show; None when its own text may hold what an environment variable holds."""
+    return None if refers(raw) else error
+
+
+def _factory(spec: AdapterSpec, where: str) -> Any:
+    return load_object(spec.factory, where or f"adapter {spec.name!r}")
+
+
+def load_object(path: str, where: str) -> Any:
+    """What `"module:attribute"` names.
+
+    Raises:
+        AdapterFactoryError: it cannot be imported.
+    """
+    module, _, attribute = path.partition(":")
+    try:
+        with contained(AdapterFactoryError, f"the import of {path} crashed", where=where):
+            return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+    except AdapterFactoryError:
+        raise
+    except Exception as error:  # a module may raise anything while it is imported
+        raise AdapterFactoryError(
+            f"cannot import {path}", where=where, got=f"{type(error).__name__}: {error}", expected='"module:attribute"'
+        ) from error
+
+
+def check_contract(spec: AdapterSpec, adapter: object, *, where: str = "") -> None:
+    """Raise AdapterFactoryError when `adapter` lacks a member of its contract or contradicts its declared facts."""
+    contract = CONTRACTS[spec.kind]
+    missing = [name for name in _members(contract) if not hasattr(adapter, name)]
+    if missing:
+        raise AdapterFactoryError(
+            f"adapter {spec.name!r} does not satisfy {contract.__name__}",
+            where=f"{where}, {spec.factory}",
+            got=f"{type(adapter).__name__} without {', '.join(missing)}",
+            expected=f"all members of diptych.{contract.__name__}",
+        )
+    dimension, similarity = getattr(adapter, "dimension", 1), getattr(adapter, "similarity", "cosine")
+    if not isinstance(dimension, int) or dimension < 1:
+        raise _unusable(spec, "dimension", dimension, "an integer >= 1", where)
+    if similarity not in get_args(Similarity):
+        raise _unusable(spec, "similarity", similarity, " | ".join(get_args(Similarity)), where)
+    for fact, declared in spec.facts.items():
+        _check_fact(spec, fact, declared, getattr(adapter, fact, None), where)
+
+
+def _unusable(spec: AdapterSpec, fact: str, found: object, expected: str, where: str) -> AdapterFactoryError:
+    what = f"adapter {spec.name!r} has no usable {fact}"
+    return AdapterFactoryError(what, where=where, got=repr(found), expected=expected)
+
+
+def _check_fact(spec: AdapterSpec, fact: str, declared: object, found: object, where: str) -> None:
+    if found != declared:
+        raise AdapterFactoryError(
+            f"adapter {spec.name!r} is not what its spec declares",
+            where=f"{where}, fact {fact!r}",
+            got=repr(found),
+            expected=repr(declared),
+        )
+
+
+def _members(contract: type[Any]) -> list[str]:
+    """The protocol's members, sorted; Python 3.11 has no public name for them."""
+    own = {*inspect.get_annotations(contract), *vars(contract)}
+    return sorted(name for name in own if not name.startswith("_"))

@@ -1,0 +1,99 @@
+"""Disk space of an embedded store, looked at before a run begins: the need of the whole run, estimated.
+
+Each write is checked again when its turn comes. A server looks after its own disk.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.metadata.payloads import from_payload
+from diptych.slots.slot import Slot
+from diptych.stores.upkeep import looks_at_disk, require_room
+from diptych.types import Document
+
+if TYPE_CHECKING:
+    from diptych.populate.validate import Item
+
+SAMPLE = 64  # documents by whose size the others are estimated
+SLACK = 1.25  # of what is estimated, for the log and partly filled blocks
+_NUMBER = 4  # bytes
+_GRAPH = 160  # bytes of a vector's place in an HNSW graph
+_LONGEST = 512  # tokens
+_TERM = 16  # bytes of a term of a sparse vector, in the vector and in the index
+_PACKED = 3  # characters for each byte of a compressed file
+_STORED = 1.4  # bytes of a stored payload for each that zlib makes of it: Edge compresses payloads faster, but less
+
+
+def with_room(
+    handle: CollectionHandle, documents: object, expected: int | None, items: Iterable[Item]
+) -> Iterator[Item]:
+    """The items, once the disk has room for those of them that are new.
+
+    It looks when the first one is wanted, and reads ahead only where a store cannot look after its own disk: a source
+    may change the collection while it is read.
+
+    Args:
+        documents: the source, whose file tells how many there may be where `expected` is None.
+
+    Raises:
+        StoreFull: it has not. No document was written.
+    """
+    rest = iter(items)
+    if not looks_at_disk(handle.client):
+        yield from rest
+        return
+    first = list(islice(rest, SAMPLE))
+    count = expected if expected is not None else _count_of(documents, [item.document for item in first])
+    held = handle.client.count(handle.name).count if handle.exists else 0
+    each = point_bytes([item.document for item in first], handle.slots)
+    require_room(handle.client, int(SLACK * each * max(0, count - held)), f"to populate {count:,} documents")
+    yield from first
+    yield from rest
+
+
+def require_room_to_fill(handle: CollectionHandle, slots: Mapping[str, Slot], lacking: int) -> None:
+    """Raise StoreFull unless the disk has room for new vectors of `lacking` points.
+
+    A point of a finished segment moves as a whole when it gets a vector, so the collection is there twice for a while.
+    """
+    records, _ = handle.client.scroll(handle.name, limit=SAMPLE, with_payload=True)
+    some = [from_payload(record.id, record.payload, handle.view.layout) for record in records]
+    vectors = sum(vector_bytes(some, slot) for slot in slots.values())
+    needed, purpose = int(SLACK * vectors * lacking), f"to fill new vectors of {lacking:,} points"
+    require_room(handle.client, needed, purpose, moving=handle.name if lacking else "")
+
+
+def point_bytes(documents: Sequence[Document], slots: Mapping[str, Slot]) -> float:
+    """About how many bytes a document takes in a collection with these slots."""
+    payloads = (orjson.dumps([found.text, found.title, found.metadata], default=str) for found in documents)
+    stored = sum(_STORED * len(zlib.compress(payload, 1)) for payload in payloads) / max(1, len(documents))
+    return stored + sum(vector_bytes(documents, slot) for slot in slots.values())
+
+
+def vector_bytes(documents: Sequence[Document], slot: Slot) -> float:
+    """About how many bytes a slot's vector of a document takes, with its index."""
+    words = [f"{found.title} {found.text}".split() for found in documents]
+    if slot.kind in ("sparse", "text_index"):
+        return sum(len(set(some)) for some in words) / max(1, len(words)) * _TERM
+    dimension = slot.generation.dimension if slot.generation else None
+    row = (dimension or slot.encoder.dimension) * _NUMBER
+    tokens = sum(min(len(some), _LONGEST) for some in words) / max(1, len(words))
+    return row * tokens if slot.kind == "multivector" else row + _GRAPH
+
+
+def _count_of(documents: object, first: Sequence[Document]) -> int:
+    """How many documents a file may hold, by its size and the first of them; at least those."""
+    path = getattr(documents, "path", None)
+    if not isinstance(path, Path) or not path.is_file() or not first:
+        return len(first)
+    size = sum(len(found.text) + len(found.title) + len(str(found.metadata)) + _GRAPH // 2 for found in first)
+    packed = _PACKED if path.suffix in (".gz", ".zst", ".parquet") else 1
+    return max(len(first), packed * path.stat().st_size * len(first) // size)

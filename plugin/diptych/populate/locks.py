@@ -1,0 +1,65 @@
+"""Whose turn it is: populates of one process that would break one another go one after another."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from diptych.stores.answers import is_conflict
+from diptych.stores.local import is_local
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+    from diptych.handle.collection_handle import CollectionHandle
+    from diptych.protocols import Statistics
+
+_TURNS: WeakKeyDictionary[QdrantBase, threading.RLock] = WeakKeyDictionary()
+_MAKING = threading.Lock()
+PATIENCE, PAUSE = 30.0, 0.1  # seconds for a collection that somebody else is making, and between two looks
+
+
+@contextmanager
+def turn(handle: CollectionHandle) -> Iterator[None]:
+    """Wait for other populates through the same client where two would break something, and hold the others up.
+
+    While there is no collection yet, both would make it. Local mode takes no two writes at a time at all.
+    """
+    if handle.exists and not is_local(handle.client):
+        yield
+        return
+    with _turns_of(handle.client):
+        if not handle.exists and handle.client.collection_exists(handle.name):
+            handle.require()  # who came first has made it
+        yield
+
+
+def created(handle: CollectionHandle, statistics: Mapping[str, Statistics]) -> bool:
+    """Make the collection; False where another process was faster, whose collection is then used."""
+    try:
+        handle.create(statistics)
+    except Exception as error:
+        if not _appears(handle, PATIENCE if is_conflict(error) else 0.0):
+            raise
+        handle.require()
+        return False
+    return True
+
+
+def _appears(handle: CollectionHandle, patience: float) -> bool:
+    """Whether the collection is there. A server refuses a second maker before it shows what the first one makes."""
+    due = time.monotonic() + patience
+    while not handle.client.collection_exists(handle.name):
+        if time.monotonic() >= due:
+            return False
+        time.sleep(PAUSE)
+    return True
+
+
+def _turns_of(client: QdrantBase) -> threading.RLock:
+    with _MAKING:
+        return _TURNS.setdefault(client, threading.RLock())

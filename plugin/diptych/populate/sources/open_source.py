@@ -1,0 +1,243 @@
+"""`open_source`: files, folders and standard input as documents.
+
+| what | format | documents |
+|---|---|---|
+| `*.jsonl`, `*.jsonl.gz`, also `.ndjson` | jsonl | one JSON object a line |
+| `*.csv`, `*.csv.gz`, also `.tsv` | csv | one a row; the header names the keys |
+| `*.parquet` | parquet | one a row; needs `diptych[parquet]` |
+| a folder with `corpus.jsonl(.gz)` | beir | that file |
+| a folder | files | one a `.txt`, `.md`, `.pdf`, `.html` or `.docx` file, its relative path as id |
+| `*.txt`, `*.md`, `*.pdf`, `*.html`, `*.docx` | files | that one, its name as id; some need `diptych[documents]` |
+| `-` | jsonl | standard input, read once |
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from diptych.errors import PopulateError, brief
+from diptych.populate.sources import cell_types, readers
+from diptych.populate.sources.columns import Columns
+from diptych.populate.sources.extract import require_package
+from diptych.populate.sources.rejected import Rejected
+
+Raw: TypeAlias = Mapping[str, Any] | Rejected
+
+
+class Source(Protocol):
+    """Documents that can be read again and again, unless it is an iterator. It has a length when it knows it."""
+
+    @property
+    def name(self) -> str:
+        """How messages name the source."""
+        ...
+
+    def __iter__(self) -> Iterator[Raw]:
+        """The documents, from the first on."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """A file or folder, opened anew for each reading."""
+
+    path: Path
+    read: Callable[[Path], Iterator[Raw]]
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return str(self.path)
+
+    def __iter__(self) -> Iterator[Raw]:
+        """The documents, from the first on."""
+        return self.read(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class CountedSource(FileSource):
+    """A source that can tell its number of documents far faster than they can be encoded."""
+
+    count: Callable[[Path], int]
+
+    def __len__(self) -> int:
+        return self.count(self.path)
+
+
+@dataclass(frozen=True)
+class CsvSource:
+    """A CSV file. The types of its columns are told at the first reading and hold for all others."""
+
+    path: Path
+    columns: Columns
+    named: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return str(self.path)
+
+    def __iter__(self) -> Iterator[Raw]:
+        """The documents, from the first on."""
+        return readers.read_csv(self.path, self.columns, self._told, self.named)
+
+    @cached_property
+    def _told(self) -> Mapping[str, str]:
+        """Types that were found; none in what can be read only once, such as a pipe."""
+        return readers.csv_types(self.path) if self.path.is_file() and cell_types.EVERY not in self.named else {}
+
+
+class StandardInput:
+    """JSON lines from standard input. An iterator: it can be read once."""
+
+    name = "standard input"
+
+    def __init__(self, columns: Columns = Columns()) -> None:  # noqa: B008 frozen
+        lines = readers.json_lines(sys.stdin.buffer, self.name)
+        first = list(islice(lines, readers.FIRST))
+        if names := readers.keys_of(first):
+            columns.require(names, self.name, table="source")
+        self._rows = readers.renamed(chain(first, lines), columns)
+
+    def __iter__(self) -> Iterator[Raw]:
+        return self
+
+    def __next__(self) -> Raw:
+        return next(self._rows)
+
+
+def open_source(
+    path: str | Path,
+    *,
+    format: str | None = None,
+    id_column: str | None = None,
+    text_column: str | None = None,
+    title_column: str | None = None,
+    types: Mapping[str, str] | None = None,
+) -> Source:
+    """The documents at `path`.
+
+    Args:
+        path: a file, a folder, or `-` for standard input.
+        format: jsonl, csv, parquet, beir or files; told from the name unless given.
+        id_column, text_column, title_column: columns of csv and parquet, or keys of JSON lines, that are not called
+            `id` (or `_id`), `text` and `title`.
+        types: of csv: column to text, integer, float or bool, where they are not to be told from the cells; `*` stands
+            for all others.
+
+    Raises:
+        PopulateError: there is nothing, or nothing that can be read, or not the columns; also a missing extra.
+    """
+    columns = Columns(id_column, text_column, title_column)
+    if str(path) == "-":
+        _require_table("jsonl", columns, types, "standard input")
+        return StandardInput(columns)
+    if not isinstance(path, str | os.PathLike) or not os.path.exists(path):  # Path.exists raises for some names
+        raise PopulateError(
+            "there is no such source", got=brief(path), expected="a file, a folder, or - for standard input"
+        )
+    found = Path(path)
+    kind = format or _format_of(found)
+    _require_table(kind, columns, types, str(found))
+    return _open(found, kind, columns, types or {})
+
+
+def _require_table(format: str, columns: Columns, types: Mapping[str, str] | None, where: str) -> None:
+    """Raise PopulateError for columns of what has none, and for types of what has its own."""
+    if format == "files" and columns != Columns():
+        raise PopulateError("texts in files have no columns", where=where, do="leave --id-column and the like out")
+    if types and format != "csv":
+        what = "types of columns can be named for csv alone"
+        raise PopulateError(what, where=where, got=f"format {format}", do="leave --types out; other formats have types")
+
+
+FORMATS = ("jsonl", "csv", "parquet", "beir", "files")
+_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+
+
+def _open(path: Path, format: str, columns: Columns, types: Mapping[str, str]) -> Source:
+    if path.is_dir() and format in ("jsonl", "csv", "parquet"):
+        raise PopulateError(f"a folder is no {format} file", where=str(path), expected="format beir or files")
+    match format:
+        case "jsonl":
+            return _json_lines(path, columns)
+        case "beir":
+            return _json_lines(_beir_corpus(path), columns)
+        case "csv":
+            if path.is_file():  # a pipe can be read only once, and its header comes with its rows
+                names = readers.csv_names(path)
+                columns.require(names, str(path))
+                types = cell_types.checked_types(types, names, str(path))
+            return CsvSource(path, columns, types)
+        case "parquet":
+            readers.require_pyarrow()
+            columns.require(readers.parquet_names(path), str(path))
+            return CountedSource(path, partial(readers.read_parquet, columns=columns), readers.count_parquet)
+        case "files":
+            if path.is_file():
+                require_package(path.suffix.lower())
+            return CountedSource(path, readers.read_files, readers.count_files)
+    raise PopulateError("unknown format of a source", where=str(path), got=repr(format), expected=", ".join(FORMATS))
+
+
+def _json_lines(path: Path, columns: Columns) -> Source:
+    if path.is_file() and (names := readers.keys_of(readers.read_json_lines(path))):
+        columns.require(names, str(path), table="source")
+    if columns == Columns():
+        return CountedSource(path, readers.read_json_lines, readers.count_lines)
+    return CountedSource(path, lambda at: readers.renamed(readers.read_json_lines(at), columns), readers.count_lines)
+
+
+def _format_of(path: Path) -> str:
+    if path.is_dir():
+        return "beir" if any((path / name).exists() for name in _CORPUS) else "files"
+    if path.suffix.lower() in readers.TEXT_FILES:
+        return "files"
+    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    if suffix.lower() in _BY_SUFFIX:
+        return _BY_SUFFIX[suffix.lower()]
+    raise PopulateError(
+        "the name of the source does not tell its format",
+        where=str(path),
+        expected=f"{', '.join(_BY_SUFFIX)} (.gz too), {', '.join(readers.TEXT_FILES)}, or a folder",
+        do=f"an array of objects: {readers.SPLIT_ARRAY.replace('FILE', str(path))}; JSON lines: --format jsonl"
+        if suffix.lower() == ".json"
+        else f"name the format: --format {' | '.join(FORMATS)}",
+    )
+
+
+_CORPUS = ("corpus.jsonl.gz", "corpus.jsonl")
+
+
+def _beir_corpus(folder: Path) -> Path:
+    for name in _CORPUS:
+        if (folder / name).exists():
+            return folder / name
+    raise PopulateError("this is no BEIR folder", where=str(folder), expected=" or ".join(_CORPUS))
+
+
+def length_of(documents: object) -> int | None:
+    """How many documents there are; None when that is not known. What is wrong with a source shows when it is read."""
+    try:
+        return len(documents) if isinstance(documents, Sized) else None
+    except Exception:
+        return None
+
+
+def require_documents(documents: object) -> None:
+    """Raise PopulateError for what can be iterated but holds no documents, such as a path or a single document."""
+    if isinstance(documents, Iterable) and not isinstance(documents, str | bytes | Mapping):
+        return
+    raise PopulateError(
+        "populate takes documents",
+        got=type(documents).__name__,
+        expected="an iterable of Document or mapping",
+        do="put a single document into a list; read files with diptych.populate.open_source(path)",
+    )

@@ -1,0 +1,289 @@
+"""Readers of one file format each. What is malformed comes out as `Rejected`, with file and line."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import importlib.util
+import io
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from diptych.errors import DocumentError, PopulateError, brief
+from diptych.populate.rejects import reason_of
+from diptych.populate.sources import cell_types, extract
+from diptych.populate.sources.columns import Columns
+from diptych.populate.sources.markdown import parse_markdown
+from diptych.populate.sources.rejected import Rejected
+
+Raw = Mapping[str, Any] | Rejected
+TEXT_FILES = (".md", ".markdown", ".txt", *extract.KINDS)
+SPLIT_ARRAY = "jq -c '.[]' FILE | diptych populate -"
+VENDORED = "node_modules"
+HEADER = "diptych"  # the one key of the first line of an exported file, which is no document
+FIRST = 100  # objects of JSON lines that tell which keys there are
+_LONGEST_HEADER = 1 << 24
+_ROWS = 1024  # of parquet at a time
+LONGEST_LINE = 16 * 2**20  # bytes of a JSON line, sixteen times the longest document as populate.max_characters has it
+_LONGEST_CELL = 2**31 - 1  # csv's own limit of 131,072 characters would end the reading
+
+
+class Row(dict[str, Any]):
+    """An entry that knows its place, such as `corpus.jsonl:17`, and its cells as a CSV file has them."""
+
+    __slots__ = ("where", "written")
+
+    def __init__(self, values: Mapping[str, Any], where: str, written: Mapping[str, str] | None = None) -> None:
+        super().__init__(values)
+        self.where, self.written = where, written or {}
+
+
+def read_json_lines(path: Path) -> Iterator[Raw]:
+    """The objects of a JSON lines file."""
+    with _opened(path) as file:
+        yield from json_lines(file, path.name)
+
+
+def count_lines(path: Path) -> int:
+    """Lines that are not empty, without the header of an exported file."""
+    with _opened(path) as file:
+        return sum(1 for line in _bounded_lines(file) if line.strip()) - (header_of(path) is not None)
+
+
+def header_of(path: Path) -> dict[str, Any] | None:
+    """The first line of an exported file, which describes the collection; None in other files."""
+    with _opened(path) as file:
+        first = file.readline(_LONGEST_HEADER)
+    try:
+        found = json.loads(first)
+    except (ValueError, RecursionError):
+        return None
+    return found if _is_header(found) else None
+
+
+def _is_header(found: object) -> bool:
+    return isinstance(found, dict) and set(found) == {HEADER} and isinstance(found[HEADER], dict)
+
+
+def _bounded_lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file; of one that is too long the first `LONGEST_LINE` + 1 bytes, and nothing of the rest."""
+    while line := file.readline(LONGEST_LINE + 1):
+        yield line
+        while len(line) > LONGEST_LINE and not line.endswith(b"\n"):
+            line = file.readline(LONGEST_LINE + 1)
+
+
+def json_lines(file: BinaryIO, name: str) -> Iterator[Raw]:
+    """One object a line; empty lines are nothing."""
+    first = True
+    for number, line in enumerate(_bounded_lines(file), 1):
+        if not line.strip():
+            continue
+        where = f"{name}:{number}"
+        if len(line) > LONGEST_LINE:
+            yield Rejected(where, f"the line is too long: at most {LONGEST_LINE:,} bytes")
+            continue
+        if first and _opens_array(line):
+            raise PopulateError(
+                "the source is one JSON array", where=where, expected="JSON lines: one object a line", do=SPLIT_ARRAY
+            )
+        first = False
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            yield Rejected(where, f"not JSON: {error}")
+            continue
+        if number == 1 and _is_header(found):
+            continue
+        if isinstance(found, dict):
+            yield Row(found, where)
+        else:
+            yield Rejected(where, f"not a JSON object but {type(found).__name__}")
+
+
+def _opens_array(line: bytes) -> bool:
+    """Whether a first line is the beginning of an array of objects, in one line or over many."""
+    start = line.removeprefix(b"\xef\xbb\xbf").strip()
+    return start.startswith(b"[") and start[1:].lstrip()[:1] in (b"", b"{")
+
+
+def keys_of(rows: Iterable[Raw]) -> tuple[str, ...]:
+    """The keys of the first objects, those of lines that are none left out."""
+    objects = (row for row in islice(rows, FIRST) if isinstance(row, Row))
+    return tuple(dict.fromkeys(key for row in objects for key in row))
+
+
+def renamed(rows: Iterable[Raw], columns: Columns) -> Iterator[Raw]:
+    """The objects with id, text and title under these names."""
+    for row in rows:
+        yield Row(columns.renamed(row), row.where) if isinstance(row, Row) else row
+
+
+def csv_names(path: Path) -> tuple[str, ...]:
+    """The names in the header of a CSV file."""
+    with _csv_lines(path) as lines:
+        return tuple(next(lines, ()))
+
+
+def csv_types(path: Path) -> dict[str, str]:
+    """The types of the columns that are not text, from all cells of a CSV file."""
+    with _csv_lines(path) as lines:
+        return cell_types.told(next(lines, []), lines)
+
+
+def read_csv(path: Path, columns: Columns, kinds: Mapping[str, str], named: Mapping[str, str]) -> Iterator[Raw]:
+    """The rows of a CSV file with a header, or of a tab-separated one; empty cells are left out.
+
+    Args:
+        path: of the file.
+        columns: where id, text and title are, which are always text.
+        kinds: types of columns that were found; a cell that does not have it stays text.
+        named: types of columns that the user named; a row whose cell does not have it is rejected.
+    """
+    texts = {columns.id, columns.text, columns.title, "id", "_id", "text", "title"}
+    with _csv_lines(path) as lines:
+        names = tuple(next(lines, ()))
+        columns.require(names, str(path))
+        every = named.get(cell_types.EVERY)
+        chosen = {name: named.get(name, every) for name in names if name not in texts}
+        for cells in lines:
+            where = f"{path.name}:{lines.line_num}"
+            if len(cells) > len(names):
+                yield Rejected(where, "the row has more cells than the header")
+            elif cells:
+                yield _row(dict(zip(names, cells, strict=False)), where, columns, kinds, chosen)
+
+
+def _row(
+    cells: Mapping[str, str],
+    where: str,
+    columns: Columns,
+    kinds: Mapping[str, str],
+    chosen: Mapping[str, str | None],
+) -> Raw:
+    values: dict[str, Any] = {}
+    for name, cell in cells.items():
+        if not cell:
+            continue
+        kind = chosen.get(name)
+        if kind is None:
+            told = kinds.get(name) if name in chosen else None
+            values[name] = cell if told is None else cell_types.as_told(cell, told)
+        elif (value := cell_types.typed(cell, kind)) is not None:
+            values[name] = value
+        else:
+            identifier = columns.renamed(cells)
+            reason = f"column {name!r} holds no {kind}: {cell[:40]!r}"
+            return Rejected(where, reason, id=str(identifier.get("_id", identifier.get("id", ""))))
+    return Row(columns.renamed(values), where, cells)
+
+
+@contextmanager
+def _csv_lines(path: Path) -> Iterator[Any]:
+    """The lines of a CSV file as lists of cells; the reader of the standard library, which counts lines."""
+    csv.field_size_limit(_LONGEST_CELL)
+    with _opened(path) as file, io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="") as text:
+        yield csv.reader(text, delimiter="\t" if ".tsv" in path.suffixes else ",")
+
+
+def parquet_names(path: Path) -> tuple[str, ...]:
+    """The names of a Parquet file's columns."""
+    import pyarrow.parquet
+
+    with _intact(path):
+        return tuple(pyarrow.parquet.read_schema(path).names)
+
+
+@contextmanager
+def _intact(path: Path) -> Iterator[None]:
+    """Raise what pyarrow finds wrong within as a PopulateError."""
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError) as error:
+        what, do = "the Parquet file cannot be read", "is it whole, is it Parquet?"
+        raise PopulateError(what, where=str(path), got=brief(str(error), 300), do=do) from error
+
+
+def read_parquet(path: Path, columns: Columns) -> Iterator[Raw]:
+    """The rows of a Parquet file; nulls are left out, and NaN, which is pandas' null."""
+    import pyarrow.parquet
+
+    with _intact(path), pyarrow.parquet.ParquetFile(path) as file:
+        columns.require(file.schema_arrow.names, str(path))
+        exported = HEADER.encode() in (file.schema_arrow.metadata or {})  # with metadata as JSON text
+        rows = (row for batch in file.iter_batches(_ROWS) for row in batch.to_pylist())
+        for number, row in enumerate(rows, 1):
+            cells = {key: cell for key, cell in row.items() if not _is_null(cell)}
+            if exported and "metadata" in cells:
+                cells["metadata"] = json.loads(cells["metadata"])
+            yield Row(columns.renamed(cells), f"{path.name}:{number}")
+
+
+def require_pyarrow() -> None:
+    """Raise PopulateError unless Parquet files can be read."""
+    if importlib.util.find_spec("pyarrow") is None:
+        raise PopulateError("Parquet files need pyarrow", do='pip install "diptych[parquet]"')
+
+
+def count_parquet(path: Path) -> int:
+    """Rows of a Parquet file, from its footer."""
+    import pyarrow.parquet
+
+    with _intact(path):
+        return int(pyarrow.parquet.read_metadata(path).num_rows)
+
+
+def read_files(folder: Path) -> Iterator[Raw]:
+    """Text, Markdown, PDF, HTML and DOCX files under a folder, or a single one; the relative path is the id."""
+    base = folder if folder.is_dir() else folder.parent
+    for path in _text_files(folder):
+        identifier = path.relative_to(base).as_posix()
+        try:
+            title, text = _title_and_text(path)
+        except (UnicodeDecodeError, OSError) as error:
+            yield Rejected(identifier, f"unreadable file: {error}", id=identifier)
+        except DocumentError as error:
+            yield Rejected(identifier, reason_of(error), id=identifier)
+        else:
+            yield {"id": identifier, "text": text, "title": title}
+
+
+def _title_and_text(path: Path) -> tuple[str, str]:
+    kind = path.suffix.lower()
+    if kind in extract.KINDS:
+        return extract.extract(path)
+    text = path.read_text("utf-8-sig")
+    return ("", text) if kind == ".txt" else parse_markdown(text)
+
+
+def count_files(folder: Path) -> int:
+    """How many text and Markdown files there are under a folder."""
+    return sum(1 for _ in _text_files(folder))
+
+
+def _text_files(folder: Path) -> list[Path]:
+    found = _below(folder) if folder.is_dir() else [folder]
+    return sorted(path for path in found if path.suffix.lower() in TEXT_FILES and path.is_file())
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """The files under a folder but for hidden ones and those that others' packages brought."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != VENDORED]
+        yield from (Path(place, name) for name in names if not name.startswith("."))
+
+
+def _is_null(cell: object) -> bool:
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
+
+
+def _opened(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")

@@ -1,0 +1,178 @@
+"""The first stage: what the source yields becomes checked, hashed documents without duplicates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from diptych.errors import DocumentError
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.tenancy import identity, settled, tenant_of
+from diptych.metadata.models import Layout
+from diptych.metadata.payloads import NATIVE, point_id, to_payload, written_as
+from diptych.populate.dedup import Meeting, SeenIds
+from diptych.populate.normalize import checked_point_id, plain_document
+from diptych.populate.rejects import Aside, reason_of
+from diptych.populate.sources.readers import Row
+from diptych.populate.sources.rejected import Rejected
+from diptych.types import LONGEST_ID, Document
+
+_TEXT_INDEXES = ("keyword", "text", "uuid", "datetime", "geo")  # payload indexes that hold no numbers or truth
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has been counted so far."""
+
+    read: int = 0
+    duplicates: int = 0
+    unchanged: int = 0
+    new: int = 0
+    changed: int = 0
+
+    @property
+    def acknowledged(self) -> int:
+        """Documents that the store has confirmed in this run."""
+        return self.new + self.changed
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A document on its way: content hash, what encoders read of it, point id, place in the source, new or changed.
+
+    `held` is the payload of the point that it changes, in a collection whose points hold more than diptych's documents.
+    """
+
+    document: Document
+    hash: str
+    input: str
+    point: int | str
+    position: int
+    new: bool = True
+    held: Mapping[str, Any] | None = None
+
+
+def upon(item: Item, held: Mapping[str, Any], layout: Layout) -> Item:
+    """The item as it will read once it is written over the payload `held`."""
+    document = written_as(item.document, layout, item.point, held)
+    return replace(item, document=document, hash=document.content_hash(), held=held)
+
+
+class Intake:
+    """Checks documents; what cannot be indexed goes aside with the reason, and the rest comes out as items.
+
+    With a `tenant`, all documents are that one's: those that name none get it, and those of others go aside.
+    """
+
+    def __init__(
+        self, handle: CollectionHandle, seen: SeenIds, aside: Aside | None, tally: Tally, *, tenant: str | None = None
+    ) -> None:
+        self._handle, self._seen, self._aside, self._tally, self._tenant = handle, seen, aside, tally, tenant
+        self._layout, self._tenancy = handle.view.layout, handle.view.tenancy
+        self._native = self._layout == NATIVE
+        self._copies = {slot.vector for slot in handle.slots.values() if slot.kind == "text_index"}
+        indexes = handle.populate_config.indexes
+        self._texts = {field for field, kind in indexes.items() if kind in _TEXT_INDEXES}
+        self._texts |= {self._tenancy.field} if self._tenancy else set()
+        self._chosen_points = bool(handle.registry.hook.diptych_point_id.get_hookimpls())
+
+    def items(self, documents: Iterable[object]) -> Iterator[Item]:
+        """The documents that can be indexed, each id once, in the order of the source."""
+        for position, raw in enumerate(documents):
+            self._tally.read += 1
+            try:
+                item = self._accept(raw, position)
+            except DocumentError as error:
+                self._set_aside(raw, position, reason_of(error))
+                continue
+            if item is None:
+                self._tally.duplicates += 1
+            else:
+                yield item
+
+    def _accept(self, raw: object, position: int) -> Item | None:
+        """The item, or None for a repetition of one met before.
+
+        Raises:
+            DocumentError: it cannot be indexed.
+        """
+        document = self._checked(raw)
+        read_by_encoders = self._handle.document_input(document.title, document.text)
+        if not read_by_encoders:
+            raise DocumentError("nothing to encode: the parts that encoders read are empty")
+        content_hash, tenancy = document.content_hash(), self._tenancy
+        tenant = tenant_of(document.metadata, tenancy) if tenancy else None
+        name = identity(document.id, tenant, tenancy, self._layout) if tenancy else document.id
+        point = self._point(document, name)
+        meeting = self._seen.claim(name, content_hash, point)
+        if meeting is Meeting.SAME:
+            return None
+        if meeting is Meeting.OTHER_CONTENT:
+            raise DocumentError("duplicate id with other text", do="the first one stays")
+        if self._chosen_points and not self._seen.claim_point(point, name):
+            raise DocumentError("another document of the source has the same point id", got=repr(point))
+        return Item(document, content_hash, read_by_encoders, point, position)
+
+    def _checked(self, raw: object) -> Document:
+        document = plain_document(_document(self._comparable(raw)))
+        if self._tenancy is not None:
+            document = settled(document, self._tenancy, self._tenant)
+        length, limit = len(document.text) + len(document.title), self._handle.populate_config.max_characters
+        if length > limit:
+            raise DocumentError("too long", got=f"{length} characters", expected=f"at most {limit}, max_characters")
+        if document.metadata or not self._native:  # only metadata can use keys that the layout needs
+            to_payload(document, "", self._layout)
+        if not self._native:
+            document = written_as(document, self._layout, document.id)
+        if self._copies and (taken := self._copies & document.metadata.keys()):
+            raise DocumentError(f"metadata uses the reserved key {taken.pop()!r}", do="rename it")
+        return document
+
+    def _comparable(self, raw: object) -> object:
+        """The cells of a CSV file as text where the collection compares texts: its tenant, and indexes of text."""
+        if not isinstance(raw, Row) or not raw.written:
+            return raw
+        texts = {key: raw.written[key] for key in self._texts & raw.keys() & raw.written.keys()}
+        return {**raw, **texts} if texts else raw
+
+    def _point(self, document: Document, name: str) -> int | str:
+        if not self._chosen_points:
+            return point_id(document, None, self._layout, identity=name)
+        try:
+            return checked_point_id(point_id(document, self._handle.registry, self._layout, identity=name))
+        except DocumentError:
+            raise
+        except Exception as error:
+            raise DocumentError("a plugin could not choose the point id", got=reason_of(error)) from error
+
+    def _set_aside(self, raw: object, position: int, reason: str) -> None:
+        identifier = _id_of(raw)
+        place = identifier or getattr(raw, "where", "")
+        if identifier:
+            self._seen.mention(identity(identifier, self._tenant, self._tenancy, self._layout))
+        elif self._aside is not None:
+            self._aside.unidentified += 1
+            self._aside.first_unidentified = self._aside.first_unidentified or place
+        if self._aside is not None:
+            self._aside.add(place, position, reason)
+
+
+def _document(raw: object) -> Document:
+    if isinstance(raw, Document):
+        return raw.checked()
+    if isinstance(raw, dict | Mapping):
+        return Document.from_mapping(raw)
+    if isinstance(raw, Rejected):
+        raise DocumentError(raw.reason)
+    raise DocumentError("not a document", got=type(raw).__name__, expected="a diptych.Document or a mapping")
+
+
+def _id_of(raw: object) -> str:
+    """The id as far as it can be told."""
+    found: Any = raw.id if isinstance(raw, Document | Rejected) else None
+    if isinstance(raw, Mapping):
+        found = raw.get("_id", raw.get("id"))
+    if isinstance(found, int) and not isinstance(found, bool) and found.bit_length() <= LONGEST_ID:
+        return str(found)
+    return found if isinstance(found, str) else ""

@@ -1,0 +1,131 @@
+"""`Targets`: what a document must be encoded for, which changes when a swap begins or ends while populate runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from diptych.errors import DiptychError
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.metadata.store import behind_key
+from diptych.populate.encode import Busy, SlotEncoder
+from diptych.populate.rejects import reason_of
+from diptych.slots.cache import Namespace
+from diptych.slots.slot import Slot
+
+
+class Targets:
+    """The slots to write, by physical vector: the live ones, and those of a swap under way or not yet finished.
+
+    What is live is told by the collection, not by the handle, which follows a cut-over only when it is searched.
+    An encoder of a live slot must work. One of a swap under way may be missing in this process: whoever applies the
+    swap fills the gaps before the cut-over. One of an earlier generation may be gone for good: then its vectors are
+    marked as behind, so that a rollback is refused unless it is forced, and the report says so.
+    """
+
+    def __init__(self, handle: CollectionHandle) -> None:
+        self._handle = handle
+        self._metadata = handle.metadata
+        self.encoders: Mapping[str, SlotEncoder] = {}
+        self.warnings: list[str] = []
+        self._given_up: set[str] = set()
+        self.slots: Mapping[str, Slot] = self._wanted()
+        self._busy: dict[str, Busy] = {}
+        self._hits: dict[str, tuple[Namespace, int]] = {}  # by vector: whose hits, and how many before this run
+        self._elsewhere: Counter[str] = Counter()  # by vector: hits in the caches of other processes
+
+    def load(self) -> None:
+        """Make the encoders one after another: heavy packages do not like to be imported in several threads at once.
+
+        Raises:
+            DiptychError: one of a live slot cannot be made.
+        """
+        loaded = {vector: slot for vector, slot in self.slots.items() if self._works(vector, slot)}
+        self.slots = loaded
+        self.encoders = {
+            vector: SlotEncoder(slot, self._busy.setdefault(vector, Busy()))
+            for vector, slot in loaded.items()
+            if slot.kind != "text_index"
+        }  # replaced as a whole: another thread reads it
+        for vector, slot in loaded.items():
+            if (namespace := slot.namespace) is not None:
+                self._hits.setdefault(vector, (namespace, namespace.hits))
+
+    def refresh(self) -> bool:
+        """Look again; whether other vectors are to be written now than before.
+
+        Raises:
+            DiptychError: the encoder of a slot that has become live cannot be made.
+        """
+        before = set(self.slots)
+        wanted = self._wanted()
+        if wanted.keys() != before:
+            self.slots = wanted
+            self.load()
+        return self.slots.keys() != before
+
+    def busy(self) -> dict[str, Busy]:
+        """When encoders were at work in this process, by slot; those that had nothing to do are left out."""
+        return {self.name_of(vector): found for vector, found in self._busy.items() if found.began}
+
+    def cache_hits(self) -> dict[str, int]:
+        """How many vectors came from the cache in this run, by slot; slots whose vectors are not kept are left out."""
+        hits: dict[str, int] = {}
+        for vector, (namespace, before) in self._hits.items():
+            name = self.name_of(vector)
+            hits[name] = hits.get(name, 0) + namespace.hits - before + self._elsewhere[vector]
+        return hits
+
+    def note_hits(self, hits: Mapping[str, int]) -> None:
+        """Count vectors, by physical name, that came from the cache of another process."""
+        self._elsewhere.update(hits)
+
+    def name_of(self, vector: str) -> str:
+        """What reports call it: the slot's name, or the vector's where it is not the live one."""
+        return next((name for name, live in self._live().items() if live == vector), vector)
+
+    def is_live(self, vector: str) -> bool:
+        """Whether queries are answered from it now."""
+        return vector in self._live().values()
+
+    def _live(self) -> dict[str, str]:
+        if self._metadata is None:
+            return {name: slot.vector for name, slot in self._handle.slots.items()}
+        return {name: generation.vector for name, generation in self._metadata.live.slots.items()}
+
+    def _wanted(self) -> dict[str, Slot]:
+        """What is to be written as of this moment, without what this run has given up, unless that is live now."""
+        if not self._handle.exists:
+            return {slot.vector: slot for slot in self._handle.slots.values()}
+        self._metadata = self._handle.read()
+        wanted = self._handle.writers(self._metadata)
+        return {v: slot for v, slot in wanted.items() if v not in self._given_up or self.is_live(v)}
+
+    def _works(self, vector: str, slot: Slot) -> bool:
+        try:
+            slot.load_for_documents()
+        except Exception as error:
+            if self.is_live(vector):
+                if vector in self._given_up:
+                    error.add_note(_CUT_OVER)
+                raise
+            self._give_up(vector, error)
+            return False
+        return True
+
+    def _give_up(self, vector: str, error: Exception) -> None:
+        self._given_up.add(vector)
+        reason = error.what if isinstance(error, DiptychError) else reason_of(error)
+        metadata = self._metadata
+        building = metadata.swap.building.values() if metadata and metadata.swap else ()
+        if metadata is None or any(generation.vector == vector for generation in building):
+            self.warnings.append(f"vector {vector!r} is being built and was not written here: {reason}")
+            return
+        self._handle.client.update_collection(self._handle.name, metadata={behind_key(vector): True})
+        self.warnings.append(
+            f"vector {vector!r} of an earlier generation could not be written: {reason}. "
+            "It misses this run's documents, so `diptych rollback` is refused unless it is told to go back `--anyway`."
+        )
+
+
+_CUT_OVER = "it became live while this run went on without it; diptych apply fills documents that miss its vectors"

@@ -1,0 +1,266 @@
+"""`Gathering`: what several callers ask at the same time is done together."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from diptych.errors import CollectionNotFound, Overloaded, StoreUnavailable
+from diptych.runtime.panics import as_error, is_panic
+
+Ask = TypeVar("Ask")
+Answer = TypeVar("Answer")
+MOST = 64  # done together, so that none waits long for the others
+THREADS = 256  # made when all others are busy; calls that hang keep theirs
+PATIENCE = 2.0  # seconds a batch may take before what waits is no longer held up by it
+PIECES = 8  # of a batch that is stuck: of 64, all but the one that hangs are answered after two divisions
+_USUAL = 4  # a batch is stuck when it takes so many times as long as the slowest of late
+Batch: TypeAlias = Sequence[tuple[Ask, Future[Answer]]]
+_FOR_ALL = (CollectionNotFound, StoreUnavailable)  # nobody gets an answer then
+
+
+class Gathering(Generic[Ask, Answer]):
+    """Answers callers of any threads and event loops.
+
+    Whoever comes while nobody is at work is served at once, without waiting for others. What is asked meanwhile waits,
+    and is then answered together: the more callers, the larger the batches. Where a batch fails, each of it is asked
+    again alone, so that nobody gets another's error. Whatever `work` raises, panics of native code and SystemExit
+    included, every caller gets an answer or an error, and the next ones are served.
+
+    One thread at a time has the turn: it answers what waits. A turn whose batch takes longer than `patience` goes to
+    another thread, so that a call which hangs, or a thread that was ended, holds up nobody else. A batch that is stuck
+    itself, longer than `patience` and than batches usually take, is asked again in pieces beside it, so that one who
+    hangs does not hold up the others of its batch; the first answer counts. When `threads` calls hang, those who wait,
+    and those who come later, get `Overloaded` until one of them ends.
+
+    Args:
+        work: one answer for each of what is asked, in order.
+        patience: seconds that a batch may take before others go on without it.
+        threads: how many threads there may be.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Sequence[Ask]], Sequence[Answer]],
+        *,
+        patience: float = PATIENCE,
+        threads: int = THREADS,
+    ) -> None:
+        self._work, self._patience = work, patience
+        self._waiting: deque[tuple[Ask, Future[Answer]]] = deque()
+        self._turn: object | None = None  # of whoever is at work
+        self._since, self._looks = 0.0, False
+        self._under_way: dict[object, tuple[float, Batch[Ask, Answer]]] = {}  # batches of several, and when they began
+        self._slowest = 0.0  # seconds that a batch took of late
+        self._lock, self._here = threading.Lock(), threading.local()
+        # Its threads are made when needed, and end when this is let go.
+        self._pool = ThreadPoolExecutor(threads, "diptych-search")
+        self._running, self._threads = 0, threads
+
+    def now(self, ask: Ask) -> Answer:
+        """The answer, whoever else asks. Raises what `work` raises."""
+        if getattr(self._here, "works", False):  # a caller inside of `work`, who would wait for himself
+            return self._work([ask])[0]
+        turn = object()
+        try:
+            if self._took(turn):
+                return self._worked([ask])[0]
+        except BaseException as error:
+            if is_panic(error):
+                raise as_error(error) from error
+            raise
+        finally:
+            self._pass_on(turn)
+        return self.later(ask).result()
+
+    def later(self, ask: Ask) -> Future[Answer]:
+        """The answer, when it is there. Who no longer wants it cancels the future."""
+        future: Future[Answer] = Future()
+        turn = object()
+        with self._lock:
+            self._waiting.append((ask, future))
+        if self._took(turn):
+            self._start(turn)
+        else:
+            self._look_later()
+        return future
+
+    def _took(self, turn: object) -> bool:
+        """Take the turn, unless somebody has it who may still be expected to end."""
+        with self._lock:
+            if self._turn is not None and time.monotonic() - self._since < self._patience:
+                return False
+            self._turn, self._since = turn, time.monotonic()
+            return True
+
+    def _pass_on(self, turn: object) -> None:
+        with self._lock:
+            if self._turn is not turn:
+                return
+            if not self._waiting:
+                self._turn = None
+                return
+        self._start(turn)
+
+    def _start(self, turn: object) -> None:
+        """Answer what waits in a thread of the pool, or in this one where Python is ending and starts no thread."""
+        try:
+            self._submit(self._drain, turn)
+        except Overloaded as error:
+            self._refuse(turn, error)
+        except RuntimeError:
+            self._drain(turn)
+
+    def _submit(self, call: Callable[[Any], None], argument: Any) -> None:
+        """Have a thread of the pool make a call, which never waits for another call of the pool."""
+        with self._lock:
+            if self._running >= self._threads:
+                raise Overloaded(
+                    f"{self._running} earlier calls have not ended",
+                    got="a store, encoder or reranker that does not answer",
+                    do="set a timeout for it; restart the process if it answers again and this goes on",
+                )
+            self._running += 1
+
+        def counted() -> None:
+            try:
+                call(argument)
+            finally:
+                with self._lock:
+                    self._running -= 1
+
+        try:
+            self._pool.submit(counted)
+        except RuntimeError:
+            with self._lock:
+                self._running -= 1
+            raise
+
+    def _refuse(self, turn: object, error: Overloaded) -> None:
+        """Give the turn back, and tell all who wait that no thread is free for them."""
+        with self._lock:
+            waiting = [*self._waiting]
+            self._waiting.clear()
+            if self._turn is turn:
+                self._turn = None
+        for _, future in waiting:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)
+
+    def _look_later(self) -> None:
+        """See to it that somebody looks after what waits, should the turn not end in time."""
+        with self._lock:
+            if self._looks:
+                return
+            self._looks = True
+        timer = threading.Timer(self._patience, self._look)
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError:  # no thread can be started: the next one that comes looks
+            self._looks = False
+
+    def _look(self) -> None:
+        turn = object()
+        self._looks = False
+        for batch in self._stuck():
+            self._divide(batch)
+        if self._waiting and self._took(turn):
+            self._start(turn)
+        if self._waiting or self._under_way:
+            self._look_later()
+
+    def _stuck(self) -> list[Batch[Ask, Answer]]:
+        """The batches that have taken too long; nobody looks after them any more."""
+        with self._lock:
+            latest = time.monotonic() - max(self._patience, _USUAL * self._slowest)
+            keys = [key for key, (began, _) in self._under_way.items() if began <= latest]
+            return [self._under_way.pop(key)[1] for key in keys]
+
+    def _divide(self, batch: Batch[Ask, Answer]) -> None:
+        """Ask again in pieces for those of a batch who have no answer."""
+        size = -(-len(batch) // PIECES)
+        for start in range(0, len(batch), size):
+            piece = batch[start : start + size]
+            try:
+                self._submit(self._answer, piece)
+            except Overloaded as error:
+                _tell_error(piece, error)
+            except RuntimeError:  # Python is ending: the batch itself may still be answered
+                return
+
+    def _drain(self, turn: object) -> None:
+        """Answer what waits, and what comes meanwhile, as long as this thread has the turn."""
+        while batch := self._taken(turn):
+            self._answer([(ask, future) for ask, future in batch if future.set_running_or_notify_cancel()])
+            self._let_ask_again(len(batch))
+
+    def _let_ask_again(self, answered: int) -> None:
+        """A turn for those who were answered: else the next batch is the first of them alone, and they never meet."""
+        for _ in range(answered):
+            if len(self._waiting) < answered:
+                time.sleep(0)  # no time, only Python's lock
+
+    def _taken(self, turn: object) -> list[tuple[Ask, Future[Answer]]]:
+        with self._lock:
+            if self._turn is not turn:
+                return []
+            batch = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
+            self._turn, self._since = turn if batch else None, time.monotonic()
+            return batch
+
+    def _answer(self, asked: Batch[Ask, Answer]) -> None:
+        batch = [(ask, future) for ask, future in asked if not future.done()]
+        if not batch:
+            return
+        key, began = object(), time.monotonic()
+        if len(batch) > 1:
+            with self._lock:
+                self._under_way[key] = began, batch
+            self._look_later()
+        try:
+            answers = self._worked([ask for ask, _ in batch])
+            told = list(zip(batch, answers, strict=True))
+        except BaseException as error:  # a thread of the pool: whatever it is belongs to those who wait
+            if len(batch) == 1 or self._ended(key):  # else it is asked again in pieces already
+                self._failed(batch, error)
+            return
+        self._ended(key)
+        self._slowest = max(time.monotonic() - began, 0.9 * self._slowest)
+        for (_, future), answer in told:
+            with suppress(InvalidStateError):  # a piece was faster
+                future.set_result(answer)
+
+    def _ended(self, key: object) -> bool:
+        """A batch is no longer under way; False where it was given up before."""
+        with self._lock:
+            return self._under_way.pop(key, None) is not None
+
+    def _failed(self, batch: Batch[Ask, Answer], error: BaseException) -> None:
+        shared = len(batch) > 1 and not isinstance(error, _FOR_ALL)
+        for ask, future in batch:
+            try:
+                if not shared:
+                    raise error
+                self._submit(self._answer, [(ask, future)])
+            except BaseException as own:  # `error`, or no thread could be had
+                _tell_error([(ask, future)], as_error(error if isinstance(own, RuntimeError) else own))
+
+    def _worked(self, asks: Sequence[Ask]) -> Sequence[Answer]:
+        self._here.works = True
+        try:
+            return self._work(asks)
+        finally:
+            self._here.works = False
+
+
+def _tell_error(batch: Batch[Ask, Answer], error: BaseException) -> None:
+    """Tell those who have no answer yet."""
+    for _, future in batch:
+        with suppress(InvalidStateError):
+            future.set_exception(error)

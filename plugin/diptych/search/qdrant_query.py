@@ -1,0 +1,193 @@
+"""Qdrant's requests for a pipeline: retrieval, fusion, rescoring and diversification nested in one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+from qdrant_client import models
+
+from diptych.config.models import CANDIDATES
+from diptych.handle.tenancy import narrowed
+from diptych.metadata.models import Prefix
+from diptych.search.encode_queries import Inputs, using
+from diptych.search.fusion import PointId
+from diptych.search.pipeline import Retrieve
+from diptych.search.request import MOST, Asked
+from diptych.search.stages import Dbsf, Fusion, Linear, Rrf
+from diptych.search.tenant_params import params_for, shard_key
+from diptych.stores.unchecked import unchecked_in_part
+
+TIE_BREAK = 1e-5
+_make_prefetch, _make_request = unchecked_in_part(models.Prefetch), unchecked_in_part(models.QueryRequest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """A query over the points of what is nested in it; `reads` says how many of them, 0 for all."""
+
+    query: Any
+    using: str | None
+    reads: int
+
+
+def branch_requests(asked: Asked, inputs: Inputs) -> dict[str, models.QueryRequest]:
+    """For each retrieved slot, the request for its candidates alone: ids and scores."""
+    own = shard_key(asked)
+    return {slot: _request(**leaf, **own, with_payload=False) for slot, leaf in _leaves(asked, inputs).items()}
+
+
+def pipeline_request(asked: Asked, inputs: Inputs, *, limit: int, offset: int = 0) -> models.QueryRequest | None:
+    """The Qdrant part of a pipeline without `Linear`, for one query; None when nothing can be found."""
+    leaves, later = _leaves(asked, inputs, offset + limit), _later(asked, inputs)
+    if not leaves or later is None:
+        return None
+    if asked.pipeline.fuse is None:
+        (leaf,) = leaves.values()
+        if not later:
+            return _request(**{**leaf, "limit": limit}, **shard_key(asked), offset=offset, with_payload=asked.selector)
+        leaf["limit"] = min(leaf["limit"], later[0].reads)
+        return _nest([_prefetch(**leaf)], later, asked, limit, offset)
+    nodes, level = _fused(asked.pipeline.fuse, leaves)
+    return _nest(nodes, [level, *later], asked, limit, offset)
+
+
+def fusion_request(asked: Asked, inputs: Inputs, *, limit: int) -> models.QueryRequest | None:
+    """Retrieval and fusion alone: ids and fused scores."""
+    leaves = _leaves(asked, inputs)
+    if not leaves or asked.pipeline.fuse is None:
+        return None
+    nodes, level = _fused(asked.pipeline.fuse, leaves)
+    return _request(**shard_key(asked), prefetch=nodes, query=level.query, limit=limit, with_payload=False)
+
+
+def rest_request(
+    asked: Asked, inputs: Inputs, points: Sequence[PointId], *, limit: int, offset: int
+) -> models.QueryRequest | None:
+    """What follows a fusion made by the host: rescoring and diversification of these points, best first."""
+    later = _later(asked, inputs)
+    if not points or not later:
+        return None
+    first, *others = later
+    width = others[0].reads if others else limit
+    ids = models.Filter(must=[models.HasIdCondition(has_id=list(points[: first.reads]))])
+    chosen = narrowed(asked.scope, ids)
+    leaf = {"query": first.query, "using": first.using, "filter": chosen, "limit": width}
+    if not others:
+        return _request(**leaf, **shard_key(asked), offset=offset, with_payload=asked.selector)
+    return _nest([_prefetch(**leaf)], others, asked, limit, offset)
+
+
+def _leaves(asked: Asked, inputs: Inputs, width: int = 0) -> dict[str, dict[str, Any]]:
+    """The retrieval of each slot that the query says something to, as fields of a prefetch or request.
+
+    `width` is what may be asked of a slot alone, more than its candidates.
+    """
+    return {b.slot: _leaf(asked, b, inputs[b.slot], width) for b in asked.pipeline.retrieve if b.slot in inputs}
+
+
+def _leaf(asked: Asked, branch: Retrieve, query: Any, width: int) -> dict[str, Any]:
+    slot = asked.handle.slots[branch.slot]
+    own = slot.generation
+    params = params_for(asked, slot, branch.params if asked.params is None else asked.params)
+    nearest = Nearest(query, using(slot), params, branch.candidates, asked.filter)
+    return nearest.fields(own.first_stage if own else None, own.storage if own else {}, width)
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """The points nearest to a query by the vector `using`."""
+
+    query: Any
+    using: str | None
+    params: models.SearchParams | None
+    limit: int
+    filter: models.Filter | None = None
+
+    def request(self, first: Prefix | None, storage: Mapping[str, Any]) -> models.QueryRequest:
+        """A request for ids and scores alone."""
+        return _request(**self.fields(first, storage, CANDIDATES), with_payload=False)
+
+    def fields(self, first: Prefix | None, storage: Mapping[str, Any], width: int = 0) -> dict[str, Any]:
+        """The fields of a prefetch or request; with a first stage, the originals of its best give the scores.
+
+        Args:
+            first, storage: how the slot's vectors are stored.
+            width: how many may be asked for, where that is more than `limit`.
+        """
+        found = {"query": self.query, "using": self.using, "filter": self.filter, "params": self.params}
+        if first is None or (self.params is not None and self.params.exact):
+            return {**found, "limit": self.limit}
+        reads = min(MOST, math.ceil(first.oversampling * max(self.limit, width)))
+        begun = {**found, "query": self.query[: first.dimension], "using": first.vector, "limit": reads}
+        params = _by_originals() if storage.get("quantization") else None
+        return {**found, "params": params, "limit": self.limit, "prefetch": [_prefetch(**begun)]}
+
+
+def _later(asked: Asked, inputs: Inputs) -> list[_Level] | None:
+    """Rescoring and diversification; None when the query says nothing to their slots, so that nothing has a score."""
+    rescore, diversify, slots = asked.pipeline.rescore, asked.pipeline.diversify, asked.handle.slots
+    if any(stage is not None and stage.slot not in inputs for stage in (rescore, diversify)):
+        return None
+    levels = []
+    if rescore:
+        levels.append(_Level(inputs[rescore.slot], using(slots[rescore.slot]), rescore.candidates))
+    if diversify:
+        mmr = models.Mmr(diversity=1.0 - diversify.relevance, candidates_limit=diversify.candidates)
+        query = models.NearestQuery.model_construct(nearest=inputs[diversify.slot], mmr=mmr)
+        levels.append(_Level(query, using(slots[diversify.slot]), diversify.candidates))
+    return levels
+
+
+def _fused(fusion: Fusion, leaves: dict[str, dict[str, Any]]) -> tuple[list[models.Prefetch], _Level]:
+    """The nodes to fuse and the query that does it."""
+    nodes = [_prefetch(**leaf) for leaf in leaves.values()]
+    if isinstance(fusion, Dbsf):
+        return nodes, _Level(models.FusionQuery(fusion=models.Fusion.DBSF), None, 0)
+    assert isinstance(fusion, Rrf), Linear
+    weights = [float(fusion.weights.get(slot, 1.0)) for slot in leaves]
+    # Ranks tie often, and Qdrant lets chance order ties, also where a later stage reads only the best. So each slot
+    # counts a trifle less than the one before: no score moves by more than its hundred-thousandth part.
+    trifles = [1.0 - TIE_BREAK * place for place in range(len(nodes))]
+    if all(weight == 1.0 for weight in weights):
+        return nodes, _Level(models.RrfQuery(rrf=models.Rrf(k=fusion.k + 1, weights=trifles)), None, 0)
+    # Qdrant's own weights w give 1 / (k + rank / w): a weight would move k too. An RRF of one branch gives the plain
+    # 1 / (k + rank), which a formula can weigh.
+    plain = models.RrfQuery(rrf=models.Rrf(k=fusion.k + 1))
+    alone = [_prefetch(prefetch=[node], query=plain, limit=node.limit) for node in nodes]
+    return alone, _Level(_weighted_sum([w * t for w, t in zip(weights, trifles, strict=True)]), None, 0)
+
+
+@cache
+def _by_originals() -> models.SearchParams:
+    """Score by the original vectors. Made when it is first used: pydantic builds the model then."""
+    return models.SearchParams(quantization=models.QuantizationSearchParams(ignore=True))
+
+
+def _weighted_sum(weights: Sequence[float]) -> models.FormulaQuery:
+    scores = [f"$score[{branch}]" for branch in range(len(weights))]
+    terms: list[Any] = [models.MultExpression(mult=[w, score]) for w, score in zip(weights, scores, strict=True)]
+    return models.FormulaQuery(formula=models.SumExpression(sum=terms), defaults=dict.fromkeys(scores, 0.0))
+
+
+def _nest(
+    nodes: list[models.Prefetch], levels: Sequence[_Level], asked: Asked, limit: int, offset: int
+) -> models.QueryRequest:
+    """One request: each level over what the one before passes on."""
+    for level, following in pairwise(levels):
+        nodes = [_prefetch(prefetch=nodes, query=level.query, using=level.using, limit=following.reads)]
+    last = levels[-1]
+    fields = {"prefetch": nodes, "query": last.query, "using": last.using, "limit": limit, "offset": offset}
+    return _request(**fields, **shard_key(asked), with_payload=asked.selector)
+
+
+def _prefetch(**fields: Any) -> models.Prefetch:
+    return _make_prefetch(fields)
+
+
+def _request(**fields: Any) -> models.QueryRequest:
+    return _make_request(fields)  # checking each of its floats costs more than Edge's search

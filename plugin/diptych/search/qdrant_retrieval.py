@@ -1,0 +1,142 @@
+"""Runs the part of a pipeline that Qdrant does, and what `Linear` needs of the host in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qdrant_client import models
+
+from diptych.errors import SearchError
+from diptych.handle.snapshot import View
+from diptych.metadata.payloads import from_payload
+from diptych.search.encode_queries import Inputs, direction
+from diptych.search.fusion import PointId, Ranking, fuse
+from diptych.search.qdrant_query import branch_requests, pipeline_request, rest_request
+from diptych.search.request import Asked
+from diptych.search.stages import Dbsf, Linear
+from diptych.search.store_errors import ask
+from diptych.search.tenant_params import shard_key_selector
+from diptych.types import Hit
+
+
+def retrieve(asks: Sequence[Asked], inputs: Sequence[Sequence[Inputs]]) -> list[list[list[Hit]]]:
+    """For each asked and query the hits after retrieval, fusion, rescoring and diversification, best first."""
+    pages = [None if isinstance(asked.pipeline.fuse, Linear) else _page(asked) for asked in asks]
+    requests = [
+        pipeline_request(asked, query, limit=page.limit, offset=page.offset)
+        for asked, own, page in zip(asks, inputs, pages, strict=True)
+        if page is not None
+        for query in own
+    ]
+    points = iter(query_points(asks[0].handle, requests))
+    return [
+        _with_host_fusion(asked, own) if page is None else [page.cut(hits_of(asked, next(points))) for _ in own]
+        for asked, own, page in zip(asks, inputs, pages, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """What to ask Qdrant for, and the part of the answer to keep.
+
+    Equal scores are the rule in rank fusion, and Qdrant's order of them changes from call to call. So where it fuses or
+    rescores, a page is asked for from the start and a little further, ties are put in the order of their ids, and the
+    page is cut here. So it is where it diversifies, whose order is not that of the scores: servers answer MMR with an
+    offset by nothing.
+    """
+
+    limit: int
+    offset: int
+    kept: slice | None
+    by_score: bool = True
+
+    def cut(self, hits: list[Hit]) -> list[Hit]:
+        """The page, the same at every call."""
+        if self.kept is None:
+            return hits
+        return (sorted(hits, key=lambda hit: (-hit.score, hit.id)) if self.by_score else hits)[self.kept]
+
+
+def _page(asked: Asked) -> _Page:
+    pipeline, (limit, offset) = asked.pipeline, asked.window
+    if pipeline.diversify:
+        return _Page(offset + limit, 0, slice(offset, offset + limit), by_score=False)
+    if not (pipeline.fuse or pipeline.rescore):
+        return _Page(limit, offset, None)
+    return _Page(offset + limit + len(pipeline.retrieve), 0, slice(offset, offset + limit))
+
+
+def query_points(handle: View, requests: Sequence[models.QueryRequest | None]) -> list[list[models.ScoredPoint]]:
+    """The points of each request in one call; none where there is no request."""
+    given = [request for request in requests if request is not None]
+    if not given:
+        return [[] for _ in requests]
+    answers = iter(ask(handle, lambda: handle.client.query_batch_points(handle.name, given)))
+    return [[] if request is None else next(answers).points for request in requests]
+
+
+def rank_branches(asked: Asked, inputs: Sequence[Inputs]) -> list[dict[str, Ranking]]:
+    """For each query, each slot's candidates, best first, higher scores better; one call for all."""
+    asks = [(n, slot, r) for n, query in enumerate(inputs) for slot, r in branch_requests(asked, query).items()]
+    found: list[dict[str, Ranking]] = [{} for _ in inputs]
+    for (n, slot, _), points in zip(asks, query_points(asked.handle, [r for _, _, r in asks]), strict=True):
+        sign = direction(asked.handle.slots[slot])
+        found[n][slot] = [(point.id, sign * point.score) for point in points]
+    return found
+
+
+def _final_direction(asked: Asked) -> int:
+    """-1 where the last score that Qdrant gives is a distance."""
+    pipeline, slots = asked.pipeline, asked.handle.slots
+    if pipeline.diversify or pipeline.rescore:
+        return direction(slots[(pipeline.diversify or pipeline.rescore).slot])  # type: ignore[union-attr]
+    return 1 if pipeline.fuse else direction(slots[pipeline.retrieve[0].slot])
+
+
+def require_fusible(asked: Asked) -> None:
+    """Raise SearchError where Qdrant would add distances, of which lower is better, to scores."""
+    if not isinstance(asked.pipeline.fuse, Dbsf):
+        return
+    for branch in asked.pipeline.retrieve:
+        if direction(asked.handle.slots[branch.slot]) < 0:
+            raise SearchError(
+                "DBSF cannot fuse euclidean distances",
+                where=f"slot {branch.slot!r}",
+                do="use Rrf() or Linear(), which know that a lower distance is better",
+            )
+
+
+def _with_host_fusion(asked: Asked, inputs: Sequence[Inputs]) -> list[list[Hit]]:
+    fusion = asked.pipeline.fuse
+    assert isinstance(fusion, Linear)
+    fused = [fuse(fusion, rankings) for rankings in rank_branches(asked, inputs)]
+    if asked.pipeline.rescore or asked.pipeline.diversify:
+        page = _page(asked)
+        requests = [
+            rest_request(asked, query, [point for point, _ in ranking], limit=page.limit, offset=page.offset)
+            for query, ranking in zip(inputs, fused, strict=True)
+        ]
+        return [page.cut(hits_of(asked, points)) for points in query_points(asked.handle, requests)]
+    limit, offset = asked.window
+    return _fetched(asked, [ranking[offset : offset + limit] for ranking in fused])
+
+
+def _fetched(asked: Asked, rankings: Sequence[Ranking]) -> list[list[Hit]]:
+    """The rankings' documents, fetched in one call; a point deleted meanwhile is left out."""
+    ids: list[PointId] = list(dict.fromkeys(point for ranking in rankings for point, _ in ranking))
+    client, name, layout, own = asked.handle.client, asked.handle.name, asked.handle.layout, shard_key_selector(asked)
+    records = ask(asked.handle, lambda: client.retrieve(name, ids, asked.selector, **own)) if ids else []
+    documents = {record.id: from_payload(record.id, record.payload, layout) for record in records}
+    label = asked.pipeline.label
+    return [
+        [Hit(documents[point], score, {label: score}) for point, score in ranking if point in documents]
+        for ranking in rankings
+    ]
+
+
+def hits_of(asked: Asked, points: Sequence[models.ScoredPoint]) -> list[Hit]:
+    """The hits of Qdrant's points, in their order; distances become negative scores, so that higher is better."""
+    label, sign, layout = asked.pipeline.label, _final_direction(asked), asked.handle.layout
+    scored = [(point, sign * point.score) for point in points]
+    return [Hit(from_payload(p.id, p.payload, layout), score, {label: score}) for p, score in scored]

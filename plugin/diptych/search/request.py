@@ -1,0 +1,238 @@
+"""What is asked of a collection, checked: queries, pipeline, how many hits, and which points and payloads count."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from qdrant_client import models
+
+from diptych.errors import SearchError, brief
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.snapshot import View
+from diptych.handle.tenancy import narrowed, scope
+from diptych.metadata.payloads import field_of, id_fields
+from diptych.runtime.value_errors import nearest
+from diptych.search.filters import FilterLike, Where, combined
+from diptych.search.pipeline import Pipeline, Retrieve
+from diptych.search.pipeline_names import called
+from diptych.search.stages import require_count
+from diptych.slots.slot import Slot
+from diptych.types import Query, is_unicode
+
+MOST = 100_000  # hits a query can ask for; Qdrant reserves memory for them before it looks
+MOST_CHARACTERS = 1_000_000  # of a query, as of a document
+_LARGEST_SCORE = 3.4e38  # float32's
+_RESCORERS = ("multivector", "dense")
+
+
+class Options(NamedTuple):
+    """What a caller may say besides the queries, unchecked; see `search`."""
+
+    pipeline: Pipeline | Retrieve | str | None = None
+    limit: int | None = None
+    offset: int = 0
+    filter: FilterLike | None = None
+    score_threshold: float | None = None
+    params: models.SearchParams | None = None
+    with_payload: bool | Sequence[str] = True
+    tenant: str | None = None
+    where: Where | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One batch of queries with everything that decides its answer. `end` is offset + limit.
+
+    `wants` is how many hits must be right where a reranker stops early; as many as are asked for unless given.
+    `filter` says which points count: the caller's, within `scope`, which holds for each request of a tenant. `at` is
+    when it was asked, by `time.perf_counter`.
+    """
+
+    handle: View
+    pipeline: Pipeline
+    texts: Sequence[str]
+    limit: int
+    offset: int = 0
+    filter: models.Filter | None = None
+    score_threshold: float | None = None
+    params: models.SearchParams | None = None
+    with_payload: bool | Sequence[str] = True
+    wants: int | None = None
+    tenant: str | None = None
+    scope: models.Filter | None = None
+    at: float = field(default_factory=time.perf_counter)
+
+    @classmethod
+    def of(cls, handle: CollectionHandle | View, queries: Sequence[str | Query], options: Options) -> Asked:
+        """Checked, with the config's pipeline, limit and threshold where none is given.
+
+        Raises:
+            SearchError: something that cannot be searched as asked.
+            TenantError: no tenant where the collection requires one, or one where it has none.
+            CollectionNotFound: nothing has been populated yet.
+        """
+        view = handle.now()
+        own = scope(view.tenancy, view.layout, options.tenant, f"collection {view.name!r}")
+        config, threshold = view.search_config, options.score_threshold
+        if options.pipeline is None and threshold is None:
+            threshold = config.score_threshold
+        fitting = _fitting(view, options.pipeline)
+        _check_types(options.params, threshold, options.with_payload)
+        return cls(
+            handle=view,
+            pipeline=fitting,
+            texts=texts_of(queries),
+            limit=_limit(fitting, options.limit, options.offset, config.limit),
+            offset=options.offset,
+            filter=narrowed(own, combined(options.filter, options.where)),
+            score_threshold=threshold,
+            params=options.params,
+            with_payload=options.with_payload,
+            tenant=options.tenant,
+            scope=own,
+        )
+
+    @property
+    def end(self) -> int:
+        """How many hits must be found before the offset is cut off."""
+        return self.offset + self.limit
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Limit and offset of what Qdrant is asked for: the page, or all that the first reranker reads."""
+        rerank = self.pipeline.rerank
+        return (rerank[0].candidates, 0) if rerank else (self.limit, self.offset)
+
+    @property
+    def selector(self) -> bool | models.PayloadSelector:
+        """The payload that is fetched: what is wanted, the document's id, and what a reranker reads."""
+        if self.with_payload is True:
+            copies = [slot.vector for slot in self.handle.slots.values() if slot.kind == "text_index"]
+            return models.PayloadSelectorExclude(exclude=copies) if copies else True
+        layout = self.handle.layout
+        wanted = [*self.wanted, *(("text", "title") if self.pipeline.rerank else ())]
+        fields = [*(field_of(layout, name) for name in wanted), *id_fields(layout)]
+        return models.PayloadSelectorInclude(include=list(dict.fromkeys(fields)))
+
+    @property
+    def wanted(self) -> Sequence[str]:
+        """The payload keys asked for, when not all of them."""
+        return () if isinstance(self.with_payload, bool) else self.with_payload
+
+
+def texts_of(queries: Sequence[str | Query]) -> list[str]:
+    """The queries' texts.
+
+    Raises:
+        SearchError: no queries, or one that is not text or empty.
+    """
+    if isinstance(queries, str | Query) or not isinstance(queries, Sequence):
+        raise SearchError("queries are no list", got=type(queries).__name__, expected="a sequence of str or Query")
+    if not queries:
+        raise SearchError("there is no query", got="an empty list", expected="one or more queries")
+    texts = [query.text if isinstance(query, Query) else query for query in queries]
+    for position, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise SearchError(
+                "a query is not text", where=f"query {position}", got=type(text).__name__, expected="str or Query"
+            )
+        if not text.strip():
+            raise SearchError("a query is empty", where=f"query {position}", got=repr(text[:80]))
+        if not is_unicode(text):
+            raise SearchError("a query is not valid Unicode", where=f"query {position}", got=ascii(text[:80]))
+        if len(text) > MOST_CHARACTERS:
+            got, expected = f"{len(text):,} characters", f"at most {MOST_CHARACTERS:,}"
+            raise SearchError("a query is too long", where=f"query {position}", got=got, expected=expected)
+    return texts
+
+
+def _fitting(handle: View, pipeline: Pipeline | Retrieve | str | None) -> Pipeline:
+    """The pipeline, or the config's for None, once it is known to fit; the handle keeps the last one that did."""
+    if isinstance(pipeline, str):
+        pipeline = called(pipeline, handle)
+    wanted = handle.search_config if pipeline is None else pipeline
+    kept = handle.kept.get("pipeline")
+    if kept is not None and kept[0] is wanted:
+        known: Pipeline = kept[1]
+        return known
+    made = Pipeline.from_config(handle.search_config, handle.slots) if pipeline is None else pipeline
+    if isinstance(made, Retrieve):
+        made = Pipeline((made,))
+    check_pipeline(made, handle)
+    handle.kept["pipeline"] = (wanted, made)
+    return made
+
+
+def check_pipeline(pipeline: Pipeline, handle: View) -> None:
+    """Raise SearchError when a stage needs a slot that is not there or that cannot do it."""
+    if not isinstance(pipeline, Pipeline):
+        raise SearchError(
+            "this is no pipeline", got=type(pipeline).__name__, expected="diptych.search.Pipeline or Retrieve"
+        )
+    for name in pipeline.slots:
+        if name not in handle.slots:
+            raise SearchError(
+                f"the pipeline names slot {name!r}, which the collection does not have",
+                where=f"collection {handle.name!r}, {pipeline!r}",
+                expected=", ".join(handle.slots),
+                do=nearest(name, handle.slots),
+            )
+    if len(pipeline.retrieve) > 1 and pipeline.fuse is None:
+        raise SearchError("several slots without a fusion", where=repr(pipeline), do="add >> Rrf(), Dbsf() or Linear()")
+    if not pipeline.retrieve:
+        raise SearchError("a pipeline that retrieves nothing", do='start with Retrieve("SLOT")')
+    if pipeline.rescore:
+        _require_kind(handle.slots[pipeline.rescore.slot], _RESCORERS, "rescore")
+    if pipeline.diversify:
+        _require_kind(handle.slots[pipeline.diversify.slot], ("dense",), "diversify")
+
+
+def _require_kind(slot: Slot, kinds: Sequence[str], verb: str) -> None:
+    if slot.kind not in kinds:
+        raise SearchError(f"this slot cannot {verb}", where=slot.where, got=slot.kind, expected=", ".join(kinds))
+
+
+def _limit(pipeline: Pipeline, limit: int | None, offset: int, default: int) -> int:
+    if not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
+        raise SearchError("offset is not usable", got=brief(offset), expected="an integer, 0 or more")
+    depth = MOST if pipeline.depth is None else min(MOST, pipeline.depth)
+    if limit is None:
+        limit = max(1, min(default, depth - offset))
+    require_count("limit", limit, "search")
+    if offset + limit > depth:
+        raise SearchError(
+            "limit and offset ask for more hits than the pipeline passes on",
+            where=repr(pipeline),
+            got=f"limit {brief(limit)} + offset {brief(offset)}",
+            expected=f"at most {depth}",
+            do="raise the candidates of its narrowest stage" if depth < MOST else "read everything with client.scroll",
+        )
+    return limit
+
+
+def _check_types(params: object, threshold: object, with_payload: object) -> None:
+    _require_model("params", params, models.SearchParams)
+    if threshold is not None and not _is_finite(threshold):
+        raise SearchError("score_threshold is no finite number", got=type(threshold).__name__, expected="a number")
+    if isinstance(with_payload, bool):
+        return
+    keys = with_payload if isinstance(with_payload, Collection) and not isinstance(with_payload, str) else (None,)
+    if not all(isinstance(key, str) and is_unicode(key) for key in keys):
+        got = brief(with_payload)
+        raise SearchError("with_payload is not usable", got=got, expected="True, False or some keys")
+
+
+def _is_finite(number: object) -> bool:
+    if not isinstance(number, int | float) or isinstance(number, bool):
+        return False
+    return abs(number) <= _LARGEST_SCORE  # as no NaN is, and without turning a huge integer into a float
+
+
+def _require_model(name: str, value: object, kind: type) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise SearchError(
+            f"unknown type of {name}", got=type(value).__name__, expected=f"qdrant_client.models.{kind.__name__}"
+        )

@@ -1,0 +1,156 @@
+"""The reranker cascade: the pairs of all queries scored together, each stage reading the best of the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from diptych.errors import AdapterCrashed, ContractError, SearchError
+from diptych.handle.snapshot import View
+from diptych.protocols import Pair, Reranker
+from diptych.runtime.panics import contained
+from diptych.search.fusion import minmax
+from diptych.search.stages import EarlyExit, Rerank
+from diptych.types import Floats, Hit
+
+PAIRS_PER_CALL = 8192  # bounds memory; large enough that the reranker can sort by length and fill its batches
+
+
+def rerank(
+    handle: View,
+    stages: Sequence[Rerank],
+    texts: Sequence[str],
+    hits: Sequence[Sequence[Hit]],
+    *,
+    wants: int,
+    unscored: Sequence[dict[str, Rerank]],
+) -> list[list[Hit]]:
+    """Each query's hits in the order of the last stage; of equal scores the former order stays.
+
+    Args:
+        handle, stages, texts, hits: where, by what and for which queries which hits are ranked.
+        wants: how many of the last stage's hits are wanted; a stage that stops early makes sure of as many.
+        unscored: for each query, is told the ids that a stage left out without a score.
+
+    Raises:
+        ContractError: a reranker returns the wrong number of scores, NaN or infinity.
+        SearchError: a stage is to stop early whose reranker looks at all candidates.
+    """
+    lists = [list(found) for found in hits]
+    wanted = [*(stage.candidates for stage in stages[1:]), wants]
+    for number, (stage, best) in enumerate(zip(stages, wanted, strict=True), 1):
+        lists = [found[: stage.candidates] for found in lists]
+        again = sum(other.label == stage.label for other in stages[:number])
+        label = stage.label if again == 1 else f"{stage.label}#{again}"
+        scores = _scores(handle, stage, texts, lists, best)
+        for found, own, left in zip(lists, scores, unscored, strict=True):
+            left |= {hit.id: stage for hit in found[len(own) :]}
+        lists = [
+            _ordered(found[: len(own)], own, label, stage.weight) for found, own in zip(lists, scores, strict=True)
+        ]
+    return lists
+
+
+def score(reranker: Reranker, query: str, documents: Sequence[str]) -> Floats:
+    """Scores of one query's documents, float32 `[n]` in their order: the single-query form of `predict`.
+
+    Raises:
+        ContractError: this is no reranker, or it returns the wrong number of scores, NaN or infinity.
+    """
+    if not isinstance(reranker, Reranker):
+        do = "give an adapter's name, or an object with max_length, independent and predict"
+        raise ContractError("this is no reranker", got=type(reranker).__name__, expected="diptych.Reranker", do=do)
+    (scores,) = score_pairs(reranker, [[(query, document) for document in documents]], where=type(reranker).__name__)
+    return scores
+
+
+def score_pairs(reranker: Reranker, groups: Sequence[Sequence[Pair]], *, where: str) -> list[Floats]:
+    """Scores of each group's pairs; groups are mixed in a call only when the reranker's scores are independent."""
+    if not reranker.independent:
+        return [_predict(reranker, pairs, where) for pairs in groups]
+    pairs = [pair for group in groups for pair in group]
+    chunks = [pairs[start : start + PAIRS_PER_CALL] for start in range(0, len(pairs), PAIRS_PER_CALL)]
+    scores = [_predict(reranker, chunk, where) for chunk in chunks]
+    ends = list(accumulate(len(group) for group in groups))
+    return list(np.split(np.concatenate([np.zeros(0, np.float32), *scores]), ends[:-1]))
+
+
+def _scores(
+    handle: View, stage: Rerank, texts: Sequence[str], lists: Sequence[Sequence[Hit]], best: int
+) -> list[Floats]:
+    """Scores of each query's hits, or of the first of them where the stage may stop early."""
+    reranker: Any = stage.adapter
+    if isinstance(reranker, str):
+        reranker = handle.reranker(reranker, stage.options)
+    groups = [
+        [(text, handle.document_input(hit.document.title, hit.document.text)) for hit in found]
+        for text, found in zip(texts, lists, strict=True)
+    ]
+    where = f"reranker {stage.label!r}"
+    if stage.early_exit is None:
+        return score_pairs(reranker, groups, where=where)
+    return score_until_settled(reranker, groups, stage.early_exit, best, where=where)
+
+
+def score_until_settled(
+    reranker: Reranker, groups: Sequence[Sequence[Pair]], exit: EarlyExit, best: int, *, where: str
+) -> list[Floats]:
+    """Scores of each group's first pairs, until its `best` are settled by the rule of `EarlyExit`.
+
+    The next blocks of all groups that are not settled are scored together.
+
+    Raises:
+        SearchError: the reranker's scores depend on the other candidates.
+        ContractError: it returns the wrong number of scores, NaN or infinity.
+    """
+    if not reranker.independent:
+        what = "a reranker that looks at all candidates cannot stop early"
+        raise SearchError(what, where=where, got="independent = False", do="leave early_exit out")
+    scores, quiet = [np.zeros(0, np.float32) for _ in groups], [0] * len(groups)
+    while places := [n for n, g in enumerate(groups) if len(scores[n]) < len(g) and quiet[n] < exit.patience]:
+        blocks = [groups[n][len(scores[n]) : len(scores[n]) + exit.block] for n in places]
+        for n, new in zip(places, score_pairs(reranker, blocks, where=where), strict=True):
+            quiet[n] = quiet[n] + 1 if _is_quiet(scores[n], new, best) else 0
+            scores[n] = np.concatenate([scores[n], new])
+    return scores
+
+
+def _is_quiet(known: Floats, new: Floats, best: int) -> bool:
+    """Whether no new score gets among the `best`; of equal ones those that were there before stay."""
+    return len(known) >= best and bool(new.max() <= np.partition(known, -best)[-best])
+
+
+def _ordered(hits: Sequence[Hit], scores: Floats, label: str, weight: float) -> list[Hit]:
+    final = scores if weight == 1 else weighed(scores, np.array([hit.score for hit in hits]), weight)
+    scored = [
+        replace(hit, score=score, stages={**hit.stages, label: own})
+        for hit, score, own in zip(hits, final.tolist(), scores.tolist(), strict=True)
+    ]
+    return sorted(scored, key=lambda hit: -hit.score)
+
+
+def weighed(scores: np.ndarray, before: np.ndarray, weight: float) -> np.ndarray:
+    """`weight` of these scores and the rest of those before, each scaled from 0 to 1; equal ones count as 1. `[n]`."""
+    return np.asarray(weight * minmax(scores) + (1 - weight) * minmax(before))
+
+
+def _predict(reranker: Reranker, pairs: Sequence[Pair], where: str) -> Floats:
+    if not pairs:
+        return np.zeros(0, np.float32)
+    with contained(AdapterCrashed, "the reranker crashed", where=where):
+        scores: Any = reranker.predict(pairs)
+    if not isinstance(scores, np.ndarray) or scores.dtype != np.float32 or scores.ndim != 1:
+        got = f"{scores.dtype} {list(scores.shape)}" if isinstance(scores, np.ndarray) else type(scores).__name__
+        raise ContractError("the scores are not a float32 array", where=where, got=got, expected="numpy float32 [n]")
+    if len(scores) != len(pairs):
+        raise ContractError("wrong number of scores", where=where, got=len(scores), expected=len(pairs))
+    if not np.isfinite(scores).all():
+        query, document = pairs[int(np.flatnonzero(~np.isfinite(scores))[0])]
+        raise ContractError(
+            "the reranker returned NaN or infinity", where=where, got=f"for {query[:40]!r} and {document[:40]!r}"
+        )
+    return scores

@@ -1,0 +1,69 @@
+"""What the store answers, and what its failures mean."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from qdrant_client.http.exceptions import UnexpectedResponse
+
+from diptych.errors import CollectionNotFound, DiptychError, SearchError, StoreError, StoreUnavailable
+from diptych.handle.snapshot import View
+from diptych.stores.answers import falters, gave_no_answer, refuses_key, told
+from diptych.stores.nodes import deadline, seconds_left
+from diptych.stores.server import SEARCH_TIMEOUT
+
+T = TypeVar("T")
+_NOT_THE_REQUEST = {401, 403, 408, 425, 429}  # who asks, or when
+
+PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds before further tries; a cluster notices meanwhile that a node is gone
+
+
+def ask(handle: View, call: Callable[[], T]) -> T:
+    """What the store answers to `call`, which only reads; a server that falters is asked again until the deadline.
+
+    The deadline is the config's `search_timeout`. A client that the program made itself keeps its own timeout.
+
+    Raises:
+        SearchError: what is asked cannot be answered.
+        CollectionNotFound, StoreUnavailable, StoreError: the collection or the store is at fault.
+    """
+    with deadline(getattr(handle.client, "search_timeout", SEARCH_TIMEOUT)):
+        for pause in (*PAUSES, None):
+            try:
+                return call()
+            except DiptychError:
+                raise
+            except Exception as error:
+                if pause is None or pause > seconds_left() or not falters(error):
+                    raise _failure(handle, error) from error
+            time.sleep(pause)
+    raise AssertionError("the last try returns or raises")
+
+
+def is_refusal(error: BaseException | None) -> bool:
+    """Whether the store finds fault with what it is asked, so that asking again changes nothing."""
+    if isinstance(error, UnexpectedResponse):
+        return 400 <= (error.status_code or 500) < 500 and error.status_code not in _NOT_THE_REQUEST
+    if callable(code := getattr(error, "code", None)):  # gRPC's, told by its shape, since grpc has no types
+        return getattr(code(), "name", "") in ("INVALID_ARGUMENT", "OUT_OF_RANGE", "NOT_FOUND")
+    return isinstance(error, SearchError | ValueError | TypeError | OverflowError | AssertionError | RecursionError)
+
+
+def _failure(handle: View, error: Exception) -> DiptychError:
+    """What the client's error means: no collection, no store, a request it refuses, or a fault of its own."""
+    where, got = f"collection {handle.name!r}", told(error)
+    if gave_no_answer(error):  # then neither would it say whether the collection is there
+        return StoreUnavailable("the store does not answer", where=where, got=got, do="search again once it does")
+    try:
+        exists = handle.client.collection_exists(handle.name)
+    except Exception:
+        if refuses_key(error):
+            return StoreUnavailable("the store refuses the key", where=where, got=got, do="check api_key")
+        return StoreUnavailable("the store does not answer", where=where, got=got, do="search again once it does")
+    if not exists:
+        return CollectionNotFound("the collection is gone", where=where, do="fill it again: diptych populate SOURCE")
+    if is_refusal(error):
+        return SearchError("the store refuses the search", where=where, got=got, do="mend the filter or the parameters")
+    return StoreError("the store fails at the search", where=where, got=got, do="see the store's own log")

@@ -1,0 +1,61 @@
+"""`warm`: what the first query would have to wait for, done before it comes; `check`: whether queries work now."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.snapshot import View
+from diptych.handle.tenancy import whole
+from diptych.search.pipeline import Pipeline
+from diptych.search.request import Asked, Options
+from diptych.search.retrieve import found_together
+from diptych.search.run import current, finished
+from diptych.search.store_errors import ask
+from diptych.slots.canaries import TEXTS
+
+QUERIES = TEXTS[:4]  # of the lengths that queries have
+
+
+def warm(handle: CollectionHandle) -> None:
+    """Load and check encoders and rerankers of the config's pipeline, and search with some texts, alone and together.
+
+    Plugins are not told of it, and the texts are not remembered.
+
+    Raises:
+        CollectionNotFound: nothing has been populated yet.
+        FingerprintMismatch: the config's encoders did not make the collection's vectors.
+        SearchError, ContractError, RegistryError: every query would fail like this.
+    """
+    current(handle, lambda: _search(handle.now()))
+
+
+def check(handle: CollectionHandle) -> None:
+    """Search for one hit, without rerankers: cheap enough to be done every few seconds while a service runs.
+
+    Encoders behind a network cost money and have limits, so a pipeline with one only asks the store.
+
+    Raises:
+        CollectionNotFound, StoreUnavailable, SearchError, ContractError, AdapterCrashed: queries fail now.
+    """
+    current(handle, lambda: _check(handle.now()))
+
+
+def _check(view: View) -> None:
+    pipeline = replace(Pipeline.from_config(view.search_config, view.slots), rerank=())
+    if any((view.slots[name].asker or view.slots[name]).spec.remote for name in pipeline.slots):
+        ask(view, lambda: view.client.count(view.name, exact=False))
+    else:
+        found_together([Asked.of(_unremembered(view), QUERIES[:1], Options(pipeline, 1))])
+
+
+def _unremembered(view: View) -> View:
+    config = view.search_config.model_copy(update={"remember": 0})
+    return replace(whole(view), search_config=config, kept={})
+
+
+def _search(view: View) -> None:
+    view = _unremembered(view)
+    for texts in (*([text] for text in QUERIES), QUERIES):
+        asked = Asked.of(view, texts, Options())
+        finished(asked, found_together([asked])[0])

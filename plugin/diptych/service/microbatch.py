@@ -1,0 +1,88 @@
+"""`Batches`: what several clients ask of one model at the same time is one call."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
+
+from diptych.protocols import Pair
+from diptych.search.microbatch import Gathering
+from diptych.search.rerank import score_pairs
+from diptych.service.metrics import Metrics
+from diptych.service.model import Model
+from diptych.slots.encode import Side, Vector, require_finite
+from diptych.types import Floats
+
+_SIDES: tuple[Side, ...] = ("query", "document")
+
+
+class _Texts(NamedTuple):
+    side: Side
+    texts: Sequence[str]
+
+
+class Batches:
+    """Encodes texts and scores pairs for many clients; see `diptych.search.microbatch` for who waits for whom.
+
+    Args:
+        metrics: told how many of what.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._gatherings: dict[tuple[int, str, str], Gathering[Any, Any]] = {}
+        self._lock = threading.Lock()
+
+    async def encode(self, model: Model, side: Side, texts: Sequence[str]) -> list[Vector]:
+        """A vector for each text.
+
+        Raises:
+            ContractError, FingerprintMismatch, RegistryError: see diptych.errors.
+        """
+        gathering = self._gathering(model, lambda asks: self._encoded(model, asks))
+        vectors: list[Vector] = await asyncio.wrap_future(gathering.later(_Texts(side, texts)))
+        return vectors
+
+    async def score(self, model: Model, pairs: Sequence[Pair]) -> Floats:
+        """Scores float32 `[n]` of the pairs.
+
+        Raises:
+            ContractError, RegistryError: see diptych.errors.
+        """
+        gathering = self._gathering(model, lambda asks: self._scored(model, asks))
+        scores: Floats = await asyncio.wrap_future(gathering.later(pairs))
+        return scores
+
+    def _gathering(self, model: Model, work: Callable[[Sequence[Any]], Sequence[Any]]) -> Gathering[Any, Any]:
+        with self._lock:
+            return self._gatherings.setdefault((id(model.encoders), model.kind, model.name), Gathering(work))
+
+    def _encoded(self, model: Model, asks: Sequence[_Texts]) -> list[list[Vector]]:
+        answers: dict[int, list[Vector]] = {}
+        for side in _SIDES:
+            own = [place for place, ask in enumerate(asks) if ask.side == side]
+            if not own:
+                continue
+            texts = [text for place in own for text in asks[place].texts]
+            encoder = model.encoders[model.name]
+            vectors = encoder.encode_query(texts) if side == "query" else encoder.encode_document(texts)
+            require_finite(vectors, texts, where=f"model {model.id!r}")
+            self._metrics.texts.labels(model.id, side).inc(len(texts))
+            self._metrics.batches.labels(model.id).observe(len(texts))
+            answers.update(zip(own, _parted(vectors, [len(asks[place].texts) for place in own]), strict=True))
+        return [answers[place] for place in range(len(asks))]
+
+    def _scored(self, model: Model, asks: Sequence[Sequence[Pair]]) -> list[Floats]:
+        scores = score_pairs(model.encoders.reranker(model.name), asks, where=f"model {model.id!r}")
+        count = sum(map(len, asks))
+        self._metrics.pairs.labels(model.id).inc(count)
+        self._metrics.batches.labels(model.id).observe(count)
+        return scores
+
+
+def _parted(values: Sequence[Vector], lengths: Sequence[int]) -> list[list[Vector]]:
+    """`values` in pieces of these lengths."""
+    return [list(values[start:end]) for start, end in pairwise(accumulate(lengths, initial=0))]

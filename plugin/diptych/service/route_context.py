@@ -1,0 +1,43 @@
+"""`Serving`: what the routes of one service share."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from diptych.service.api_keys import Keys
+from diptych.service.limits import Limits
+from diptych.service.metrics import Metrics
+from diptych.service.microbatch import Batches
+from diptych.service.readiness import Readiness
+from diptych.service.served import Served
+from diptych.service.write_queue import Writes
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Everything that a request may need."""
+
+    served: Served
+    keys: Keys
+    limits: Limits
+    metrics: Metrics
+    batches: Batches
+    readiness: Readiness
+    writes: Writes | None = None  # None where nothing may be written
+    started: int = field(default_factory=lambda: int(time.time()))
+
+    @classmethod
+    def of(cls, request: Request) -> Serving:
+        """That of the application which got the request."""
+        return cast(Serving, request.app.state.serving)
+
+
+def json_of(value: Any, status: int = 200) -> Response:
+    """`value` as JSON; rows of numpy are lists of numbers."""
+    return Response(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), status, media_type="application/json")

@@ -1,0 +1,110 @@
+"""`/v1/embeddings` and `/v1/models` as OpenAI has them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import Response
+
+from diptych.errors import AdapterOptionsError
+from diptych.protocols import Kind
+from diptych.service.allowed_inputs import require_words
+from diptych.service.model import Model
+from diptych.service.requests import EmbeddingsRequest, read, require_room
+from diptych.service.route_context import Serving, json_of
+from diptych.slots.encode import Vector
+from diptych.types import Floats
+
+LISTED: tuple[Kind, ...] = ("dense", "reranker")  # kinds that a client can name
+INLINE = 50_000  # numbers and characters that are written within the event loop; more are written in a thread
+_WORDS = re.compile(r"\w+|[^\w\s]")
+
+
+async def embeddings(request: Request) -> Response:
+    """`POST /v1/embeddings`."""
+    serving = Serving.of(request)
+    asked = await read(request, EmbeddingsRequest, serving.limits)
+    require_room(serving.limits, asked.input, param="input")
+    model = serving.served.model(asked.model, "dense")
+    require_words(asked.input, model.encoders[model.name].accepts, where=f"model {model.id!r}")
+    cut = None if asked.dimensions is None else await asyncio.to_thread(_cut, model, asked.dimensions)
+    vectors: Sequence[Any] = await serving.batches.encode(model, asked.input_type or "document", asked.input)
+    if sum(map(len, asked.input)) + sum(vector.size for vector in vectors) <= INLINE:
+        return _answer(asked, vectors, cut)
+    return await asyncio.to_thread(_answer, asked, vectors, cut)
+
+
+def _answer(asked: EmbeddingsRequest, vectors: Sequence[Vector], cut: int | None) -> Response:
+    data = [
+        {"object": "embedding", "index": place, "embedding": _written(row, asked.encoding_format)}
+        for place, row in enumerate(_shortened(vectors, cut))
+    ]
+    return json_of({"object": "list", "data": data, "model": asked.model, "usage": _usage(asked.input)})
+
+
+async def models(request: Request) -> Response:
+    """`GET /v1/models`."""
+    serving = Serving.of(request)
+    data = [_listed(serving, model) for model in serving.served.models() if model.kind in LISTED]
+    return json_of({"object": "list", "data": data})
+
+
+async def model(request: Request) -> Response:
+    """`GET /v1/models/MODEL`."""
+    serving = Serving.of(request)
+    return json_of(_listed(serving, serving.served.model(request.path_params["model"], *LISTED)))
+
+
+def _listed(serving: Serving, model: Model) -> dict[str, Any]:
+    return {"id": model.id, "object": "model", "created": serving.started, "owned_by": "diptych", "kind": model.kind}
+
+
+def _cut(model: Model, dimensions: int) -> int | None:
+    """How many leading numbers are wanted, None for all.
+
+    Raises:
+        AdapterOptionsError: the slot does not say that its vectors may be cut, or not so short.
+    """
+    encoder = model.encoders[model.name]
+    full, least = encoder.dimension, encoder.shortest
+    if dimensions == full:
+        return None
+    if least is not None and least <= dimensions < full:
+        return dimensions
+    raise AdapterOptionsError(
+        f"model {model.id!r} does not give vectors of this length",
+        where="dimensions",
+        got=dimensions,
+        expected=f"{full}" if least is None else f"{least} to {full}",
+        do="" if least else "leave it out; a slot allows it by `storage: {first_stage: ...}`, for Matryoshka models",
+    )
+
+
+def _shortened(vectors: Sequence[Vector], cut: int | None) -> Sequence[Any]:
+    """The vectors, or their beginnings, which have length 1 where the whole vectors have."""
+    if cut is None:
+        return vectors
+    whole: Floats = np.stack([np.asarray(vector) for vector in vectors])
+    short, norms = whole[:, :cut], np.linalg.norm(whole, axis=1)
+    unit = np.isclose(norms, 1, atol=1e-3)
+    lengths = np.where(unit, np.linalg.norm(short, axis=1), 1)
+    return list((short / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32))
+
+
+def _written(row: Floats, format: Literal["float", "base64"]) -> Any:
+    """Numbers, or the base64 of float32 with the low byte first."""
+    if format == "float":
+        return np.ascontiguousarray(row)
+    return base64.b64encode(row.astype("<f4").tobytes()).decode("ascii")
+
+
+def _usage(texts: Sequence[str]) -> dict[str, int]:
+    """Words and signs: an estimate, since what a model makes of a text only its tokenizer knows."""
+    count = sum(len(_WORDS.findall(text)) for text in texts)
+    return {"prompt_tokens": count, "total_tokens": count}

@@ -1,0 +1,134 @@
+"""Listening: a socket of our own, uvicorn on it, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from diptych.errors import ConfigError
+from diptych.service.api_keys import Keys, is_loopback
+from diptych.service.connections import SELDOM, OnceAMinute, bounded, close_longest_idle
+from diptych.service.limits import Bounds
+from diptych.service.shutdown import Ending
+
+LOCAL = ("localhost", "127.0.0.1", "::1")
+BACKLOG = 512  # connections that wait to be accepted, and how often asyncio tries at once where it has no descriptor
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 takes a free one.
+
+    Raises:
+        ConfigError: the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ConfigError(
+            "this address cannot be listened on",
+            where=f"{host}:{port}",
+            got=error.strerror or str(error),
+            do="choose another --port or --host",
+        ) from error
+
+
+def address(listening: socket.socket, host: str) -> str:
+    """The URL at which it is reached."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+
+
+def called(host: str, further: Sequence[str], keys: Keys) -> list[str]:
+    """The names by which a server may be called; any, the empty list, where only who has a key is answered.
+
+    Without a key, a web page that gave its own name this machine's address could ask through a visitor's browser.
+    """
+    if keys and not further:
+        return []
+    return [*LOCAL, host.strip("[]"), *further] if is_loopback(host) or further else []
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which survives a lack of descriptors and ends when it should.
+
+    Args:
+        config: uvicorn's.
+        ending: told of signals.
+    """
+
+    def __init__(self, config: uvicorn.Config, ending: Ending) -> None:
+        super().__init__(config)
+        self._ending = ending
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        asyncio.get_running_loop().set_exception_handler(self._failed)
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM or Ctrl-C: end in order, and in any case in time."""
+        self._ending.begin(sig)
+        super().handle_exit(sig, frame)
+
+    def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Something failed in the event loop; of a lack of descriptors it says so hundreds of times in a second."""
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            close_longest_idle(self.server_state.connections)
+            SELDOM.warning("descriptors", "no connection can be accepted: %s", error.strerror)
+        else:
+            loop.default_exception_handler(context)
+
+
+def server_of(app: Any, *, grace: int = 30, bounds: Bounds | None = None) -> Server:
+    """uvicorn over an application: it logs no request, and gives those under way `grace` seconds when it ends."""
+    bounds = (bounds or Bounds()).fitting()
+    config = uvicorn.Config(
+        app,
+        http=bounded(bounds),
+        timeout_keep_alive=bounds.idle_seconds,
+        backlog=BACKLOG,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        lifespan="on",
+        timeout_graceful_shutdown=grace,
+        proxy_headers=False,
+    )
+    return Server(config, Ending(grace))
+
+
+def run(app: Any, listening: socket.socket, *, grace: int, bounds: Bounds | None = None) -> None:
+    """Serve until SIGTERM or Ctrl-C: then no new requests, and those under way have `grace` seconds to end.
+
+    The process has ended a second after that, or a second after another signal, whatever an encoder does.
+
+    After SIGTERM it leaves with 0, through SystemExit, once the application has closed what it holds.
+    """
+    signal.signal(signal.SIGTERM, _leave)  # uvicorn gives the signal back once it is done
+    server_of(app, grace=grace, bounds=bounds).run(sockets=[listening])
+
+
+def log_to_stderr(level: int = logging.INFO) -> None:
+    """Our own lines, and uvicorn's complaints, on standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
+    for name, least in (("diptych", level), ("uvicorn", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(least)
+    logging.getLogger("uvicorn.error").addFilter(OnceAMinute())
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)

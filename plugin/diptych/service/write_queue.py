@@ -1,0 +1,74 @@
+"""`Writes`: populates of a service, one after another."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+from diptych.errors import PopulateError
+from diptych.service.error_answers import Refused
+
+T = TypeVar("T")
+
+
+class Writes:
+    """Populates, one after another in a thread of their own, so that they take none from searches.
+
+    Args:
+        waiting: how many may wait.
+    """
+
+    def __init__(self, waiting: int = 16) -> None:
+        self._pool, self._room = ThreadPoolExecutor(1, "diptych-write"), waiting + 1
+        self._stopped = threading.Event()
+
+    @contextmanager
+    def room(self) -> Iterator[None]:
+        """Room for one write, from before its documents are received until it is done.
+
+        Raises:
+            Refused: too many wait already.
+        """
+        if not self._room:
+            message = "too many writes wait already\n  do: send more documents in each, and ask again in a while"
+            raise Refused(429, message, code="rate_limit_exceeded", headers={"Retry-After": "5"})
+        self._room -= 1
+        try:
+            yield
+        finally:
+            self._room += 1
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """What `work` returns. The caller has `room`.
+
+        Raises:
+            Refused: the service ends.
+        """
+        if self._stopped.is_set():
+            raise _ending()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        except PopulateError as error:
+            if self._stopped.is_set():
+                raise _ending() from error
+            raise
+
+    def until_stopped(self, rows: Iterable[T]) -> Iterator[T]:
+        """The rows of a write that is under way; once the service ends, PopulateError instead of the next one."""
+        for row in rows:
+            if self._stopped.is_set():
+                raise PopulateError("the service ends", do="run it again: it goes on from there")
+            yield row
+
+    def stop(self) -> None:
+        """End the write that is under way before its next document, and let none begin; what is written is kept."""
+        self._stopped.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ending() -> Refused:
+    return Refused(503, "the service ends\n  do: send the documents again: what is written is known", code="ending")

@@ -1,0 +1,177 @@
+"""`EmbeddingCache`: vectors of documents on disk, shared by all collections and processes of a user."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from diptych.config.models import CacheConfig
+from diptych.metadata.models import Generation
+from diptych.protocols import Fingerprint
+from diptych.slots.cache.cache_folder import cache_folder
+from diptych.slots.cache.namespace import Namespace, alike, can_change, canaries_of, digest, label_of, name_of
+from diptych.slots.cache.open_table import FILE, CacheError, OpenTable, is_damage, open_table, set_aside
+from diptych.slots.cache.pack import pack, unpack
+from diptych.slots.cache.table import Usage, VectorTable
+from diptych.slots.encode import Vector
+
+T = TypeVar("T")
+
+
+class EmbeddingCache:
+    """What was encoded once is not encoded again: not by another run, process, collection, or swap back.
+
+    Nothing is opened before it is needed. When it fails, `take_warnings` says so once and all goes on without it.
+
+    Args:
+        folder: where the file lies; made when it is first needed.
+        limit: bytes it may take.
+        clock: seconds since the epoch; what was not used for longest is dropped first.
+    """
+
+    def __init__(self, folder: Path, *, limit: int, clock: Callable[[], float] = time.time) -> None:
+        self.folder, self.limit = folder, limit
+        self._clock, self._lock = clock, threading.Lock()
+        self._open: OpenTable | None = None
+        self._closing: Callable[[], object] = lambda: None
+        self._process = os.getpid()
+        self._works, self._warnings = True, list[str]()
+
+    @classmethod
+    def open(cls, config: CacheConfig) -> EmbeddingCache | None:
+        """The cache that a config asks for; None when config or environment turn it off.
+
+        Raises:
+            ConfigError: `cache.path` refers to a variable that is not set.
+        """
+        folder = cache_folder(config)
+        return cls(folder, limit=config.size) if folder else None
+
+    def __repr__(self) -> str:
+        return f"EmbeddingCache({str(self.folder)!r}, limit={self.limit})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.folder / FILE
+
+    def take_warnings(self) -> list[str]:
+        """What went wrong with the cache since the last call, a sentence each; work went on all the same."""
+        with self._lock:
+            taken, self._warnings = self._warnings, []
+        return taken
+
+    def namespace(
+        self, generation: Generation, now: Fingerprint, *, proven: bool = True, changeable: bool = False
+    ) -> Namespace | None:
+        """The part for documents of one encoder; None when they may not be kept.
+
+        Of an encoder that can become another one behind an unchanged name the canaries count too: two models share a
+        part only if their canaries are alike, and one that has not proven itself has none.
+
+        Args:
+            generation: what the collection says of the encoder.
+            now: the fingerprint that the encoder has; its numerics may be others than those of the generation.
+            proven: whether it makes the generation's canaries.
+            changeable: another model may come to stand behind its name, as behind a remote endpoint.
+        """
+        name = name_of(generation, now)
+        if name is not None and (changeable or can_change(now)):
+            name = self._model(name, canaries_of(generation, now) if proven else None)
+        return Namespace(self, name, label_of(generation, now)) if name is not None else None
+
+    def find(self, keys: Sequence[bytes]) -> dict[bytes, Vector]:
+        """The vectors of those keys that are kept."""
+        packed = self._try(lambda table: table.find(list(dict.fromkeys(keys))), dict[bytes, bytes]())
+        vectors = {key: unpack(key, data) for key, data in packed.items()}
+        if damaged := [key for key, vector in vectors.items() if vector is None]:
+            self._try(lambda table: table.drop(damaged), None)
+        return {key: vector for key, vector in vectors.items() if vector is not None}
+
+    def store(self, namespace: Namespace, vectors: Mapping[bytes, Vector]) -> None:
+        """Keep the vectors; those that are not finite are left out."""
+        packed = [(key, data) for key, vector in vectors.items() if (data := pack(key, vector)) is not None]
+        if packed:
+            self._try(lambda table: table.store(namespace.digest, namespace.label, packed), None)
+
+    def usage(self) -> list[Usage]:
+        """What is held, by space, the largest first."""
+        return self._try(VectorTable.usage, [])
+
+    def size(self) -> int:
+        """Size of the file."""
+        return self._try(VectorTable.size, 0)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._try(VectorTable.clear, None)
+
+    def close(self) -> None:
+        """Close the file; it is opened again when needed."""
+        with self._lock:
+            self._open = None
+            closing = self._closing
+        closing()
+
+    def _model(self, name: bytes, canaries: str | None) -> bytes | None:
+        """The name of a model that can change, as it is now."""
+        if canaries is None:
+            return None
+        return digest(name.hex(), self._try(lambda table: table.model(name, canaries, alike), canaries))
+
+    def _try(self, work: Callable[[VectorTable], T], otherwise: T) -> T:
+        """What `work` gives; `otherwise` once the cache has failed."""
+        if not self._works:
+            return otherwise
+        try:
+            return work(self._table())
+        except Exception as error:  # of a damaged file anything may come, and it must cost no document
+            self._give_up(error)
+            return otherwise
+
+    def _table(self) -> VectorTable:
+        with self._lock:
+            if self._open is None or self._process != os.getpid():
+                self._inherited = self._open  # by a fork: never to be used or closed here, so never let go either
+                self._open = opened = open_table(self.folder, limit=self.limit, clock=self._clock)
+                self._process = os.getpid()
+                self._closing = weakref.finalize(self, _close, opened, self._process)
+                self._warnings += [opened.notice] if opened.notice else []
+            return self._open.table
+
+    def _give_up(self, error: Exception) -> None:
+        with self._lock:
+            if not self._works:
+                return
+            self._works = False
+        self.close()
+        aside = False
+        with suppress(CacheError, OSError, sqlite3.Error):
+            aside = is_damage(error) and set_aside(self.folder)
+        next_time = "; the next run begins it anew" if aside else ""
+        known = isinstance(error, CacheError | OSError | sqlite3.Error)
+        reason = "; ".join(str(error).split("\n  ")) if known else f"{type(error).__name__}: {error}"
+        self._warnings.append(f"the embedding cache was left out{next_time}: {reason} ({self.path})")
+
+
+def _close(opened: OpenTable, process: int) -> None:
+    """Close what this process opened; that fails only where keeping would have failed too."""
+    if process == os.getpid():
+        with suppress(OSError, sqlite3.Error):
+            opened.close()

@@ -1,0 +1,185 @@
+"""Opening the cache file: made when there is none, refused when it is somebody else's, begun anew when it is damaged.
+
+Two lock files stand beside it. `opening` is held for the moment in which a process opens or exchanges the file;
+`users` is shared by all that have it open. A damaged file is exchanged only when nobody else has it open: SQLite finds
+its log by name, so whoever still had the old file would delete the log of the new one.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import portalocker
+
+from diptych.errors import DiptychError
+from diptych.slots.cache.cache_folder import make_folder
+from diptych.slots.cache.table import PAGE, SCHEMA, TABLES, VectorTable
+
+FORMAT = 1  # in the name too: releases that write different formats leave each other's files alone
+FILE = f"embeddings-{FORMAT}.sqlite"
+APPLICATION = 0x44697074  # "Dipt", where SQLite keeps whose file it is
+BUSY = 30.0  # seconds to wait for another process, which a busy machine may not run for many of them
+_DAMAGED = (
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_ERROR,  # tables or columns of ours are gone
+    sqlite3.SQLITE_CONSTRAINT,  # rows contradict one another
+    sqlite3.SQLITE_MISMATCH,
+)
+
+
+class CacheError(DiptychError):
+    """The embedding cache cannot be used; work goes on without it."""
+
+
+class DamagedCache(CacheError):
+    """The file is a cache of diptych, or was one."""
+
+
+@dataclass(frozen=True)
+class OpenTable:
+    """An open cache file, and what was found out on the way.
+
+    Args:
+        table: the vectors.
+        notice: that a damaged file was set aside, and where; "" when all was well.
+    """
+
+    table: VectorTable
+    notice: str
+    _users: IO[bytes] = field(repr=False)
+
+    def close(self) -> None:
+        """Close the file and let others exchange it."""
+        try:
+            self.table.close()
+        finally:
+            self._users.close()
+
+
+def open_table(folder: Path, *, limit: int, clock: Callable[[], float]) -> OpenTable:
+    """The cache file in `folder`, made when there is none.
+
+    Raises:
+        CacheError: it is not a cache of diptych, or damaged and open elsewhere.
+        OSError, sqlite3.Error: the folder or the file cannot be used.
+    """
+    make_folder(folder)
+    with _only_one(folder / "opening.lock"):
+        return _open(folder, limit, clock, "")
+
+
+def set_aside(folder: Path) -> bool:
+    """Rename a file that turned out damaged, unless another process has it open; whether that was done."""
+    with _only_one(folder / "opening.lock"):
+        return _renamed(folder)
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether the error says that the content of the file is broken.
+
+    A value of another type than was written, or a name that is no text, is an error of Python's.
+    """
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+    return isinstance(error, DamagedCache | TypeError | ValueError | LookupError | ArithmeticError)
+
+
+def _open(folder: Path, limit: int, clock: Callable[[], float], notice: str) -> OpenTable:
+    users = _lock(folder / "users.lock", portalocker.LockFlags.SHARED)
+    try:
+        return OpenTable(VectorTable(_connected(folder / FILE), limit=limit, clock=clock), notice, users)
+    except Exception as error:  # of a damaged file anything may come
+        users.close()
+        if notice or not is_damage(error):
+            raise
+        if not _renamed(folder):
+            raise CacheError(
+                "the embedding cache is damaged, and another process has it open",
+                where=folder / FILE,
+                do="it is begun anew by the first run that is alone with it",
+            ) from error
+    except BaseException:
+        users.close()
+        raise
+    return _open(
+        folder, limit, clock, f"the embedding cache was damaged and is begun anew; the old file: {_aside(folder)}"
+    )
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives its log the same rights
+    base = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
+    try:
+        ((tables,),) = base.execute("SELECT count(*) FROM sqlite_master")
+        if not tables:
+            _create(base)
+        _require_ours(base, path)
+    except BaseException:
+        base.close()
+        raise
+    return base
+
+
+def _create(base: sqlite3.Connection) -> None:
+    for pragma in (f"page_size={PAGE}", "auto_vacuum=INCREMENTAL", "journal_mode=WAL"):
+        base.execute(f"PRAGMA {pragma}").fetchall()
+    settings = (f"PRAGMA application_id={APPLICATION}", f"PRAGMA user_version={FORMAT}")
+    for statement in ("BEGIN IMMEDIATE", *SCHEMA, *settings, "COMMIT"):
+        base.execute(statement)
+
+
+def _require_ours(base: sqlite3.Connection, path: Path) -> None:
+    found = tuple(base.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+    if found != (APPLICATION, FORMAT):
+        tables = {name for (name,) in base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables == TABLES:
+            raise DamagedCache("the head of the embedding cache is damaged", where=path, got=found)
+        raise CacheError(
+            "the file in the place of the embedding cache is a database of another program",
+            where=path,
+            got=f"application {found[0]:#x}, version {found[1]}",
+            expected=f"application {APPLICATION:#x}, version {FORMAT}",
+            do="give the cache another folder: cache.path in diptych.yaml, or DIPTYCH_CACHE",
+        )
+
+
+def _renamed(folder: Path) -> bool:
+    try:
+        users = _lock(folder / "users.lock", portalocker.LockFlags.EXCLUSIVE)
+    except portalocker.LockException:
+        return False
+    with closing(users):
+        os.replace(folder / FILE, _aside(folder))
+        for end in ("-wal", "-shm"):
+            (folder / f"{FILE}{end}").unlink(missing_ok=True)
+    return True
+
+
+def _aside(folder: Path) -> Path:
+    return folder / f"{FILE}.damaged"
+
+
+def _lock(path: Path, flag: portalocker.LockFlags) -> IO[bytes]:
+    file = path.open("ab")
+    try:
+        portalocker.lock(file, flag | portalocker.LockFlags.NON_BLOCKING)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+@contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    try:
+        with portalocker.Lock(path, "ab", timeout=BUSY, check_interval=0.01):
+            yield
+    except portalocker.LockException as error:
+        raise CacheError("another process keeps the embedding cache locked", where=path) from error

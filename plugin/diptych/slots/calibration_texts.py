@@ -1,0 +1,76 @@
+"""Texts of a collection for encoders that look at some before they serve, such as those that compute in int8."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from diptych.errors import AdapterCrashed
+from diptych.metadata.models import Reading
+from diptych.metadata.payloads import from_payload
+from diptych.metadata.store import read_metadata
+from diptych.protocols import Sampling
+from diptych.runtime.panics import contained
+from diptych.types import Document
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+SAMPLE = 64  # texts of a collection that are encoded again where a few must do: to verify, to estimate a time
+Texts: TypeAlias = Callable[[int, Reading], list[str]]
+T = TypeVar("T")
+
+
+class CollectionTexts:
+    """Called with a number and what an encoder reads: the texts of that many points, the first in the order of ids.
+
+    `coming` are documents on their way in, which are taken while the collection holds none.
+    """
+
+    def __init__(self, client: QdrantBase, name: str) -> None:
+        self._client, self._name = client, name
+        self.coming: Sequence[Document] = ()
+
+    def __call__(self, size: int, reading: Reading) -> list[str]:
+        """The texts; none while there are none."""
+        return texts_of(self.documents(size), reading)
+
+    def documents(self, size: int) -> Sequence[Document]:
+        """The documents that have them."""
+        return self._held(size) or self.coming[:size]
+
+    def _held(self, size: int) -> list[Document]:
+        if not self._client.collection_exists(self._name):
+            return []
+        metadata = read_metadata(self._client, self._name)
+        if metadata is None:
+            return []
+        records, _ = self._client.scroll(self._name, limit=size, with_payload=True, with_vectors=False)
+        return [from_payload(record.id, record.payload, metadata.layout) for record in records]
+
+
+def texts_of(documents: Iterable[Document], reading: Reading) -> list[str]:
+    """What an encoder reads of documents; those of which it reads nothing are left out."""
+    return [text for document in documents if (text := reading.of(document.title, document.text))]
+
+
+def wanted(encoder: Any) -> int:
+    """How many texts an encoder wants to see."""
+    return encoder.sample if isinstance(encoder, Sampling) else 0
+
+
+def show(encoder: Any, texts: Texts | None, reading: Reading) -> None:
+    """Show an encoder the texts that it wants to see, if there are any yet."""
+    size = wanted(encoder)
+    if size and texts is not None and (found := texts(size, reading)):
+        with contained(AdapterCrashed, "the encoder crashed", where=f"look_at of {type(encoder).__name__}"):
+            encoder.look_at(found)
+
+
+def first_for(encoders: Iterable[Any], items: Iterable[T]) -> tuple[list[T], Iterator[T]]:
+    """As many of the first items as encoders want to see, and all items."""
+    size = max(map(wanted, encoders), default=0)
+    coming = iter(items)
+    first = list(islice(coming, size))
+    return first, chain(first, coming)

@@ -1,0 +1,208 @@
+"""Canaries: texts whose vectors show which model an encoder really is, and how alike two encodings of them are.
+
+They are chosen so that another model, tokenizer, pooling, prompt or truncation moves at least one of them: short and
+plain, a question, upper and lower case, inflected words of several languages, many scripts, markup and digits, a word
+many times, and two long ones. What the long ones tell of changes with each doubling of their length, so that an encoder
+which reads 128, 256, 512 or 1,000 tokens makes another vector than one which reads twice as many.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from diptych.errors import CollectionError, RemoteError
+from diptych.protocols import Kind
+from diptych.slots.encode import Side, Vector, encode, require_finite
+from diptych.types import Floats, SparseVector
+
+_TOPICS = (
+    "rivers that flood in spring",
+    "engines of old ships",
+    "bread baked before dawn",
+    "judges and their courts",
+    "planets seen through a telescope",
+    "songs for three voices",
+    "vines, hops and apple trees",
+    "bridges of stone and steel",
+)
+
+
+def long_text(sentences: int) -> str:
+    """So many sentences of about 14 tokens each, with another topic from each power of two on."""
+    told = (f"Item {n} tells of {_TOPICS[n.bit_length() % 8]} in the year {1900 + n}." for n in range(sentences))
+    return " ".join(told)
+
+
+_RIVERS = " ".join(f"Item {n} of the list tells of rivers, engines and music in year {1900 + n}." for n in range(45))
+_CODE = '{"key": [1, 2.5e-3]} <b>bold</b> C++ v1.2.3-rc1'
+TEXTS: tuple[str, ...] = (
+    "audio converter",
+    "How do I mount an encrypted disk at boot?",
+    "Polish and polish: the Apple of US engineers, NOT us, IT or it",
+    "Running runners ran. Häuser wurden gebaut, les chevaux couraient, los niños corrían, пели песни",
+    "Straße, naïve café; жаркое лето, 東京の天気, 서울, मौसम, مرحبا, שלום, Αθήνα",
+    _CODE,
+    "tick " * 40 + "tock",
+    long_text(11),
+    long_text(70),
+)
+EDITION = 2
+# A collection keeps the vectors of the texts of its own time, so an edition is never changed, only followed by another.
+EDITIONS: Mapping[int, tuple[str, ...]] = MappingProxyType({
+    1: (TEXTS[0], TEXTS[1], "Straße, naïve café; жаркое лето, 東京の天気, مرحبا", _CODE, _RIVERS[:700], _RIVERS),
+    EDITION: TEXTS,
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """How alike an encoder's vectors are to those recorded, text by text: 1 is the same, 0 nothing in common."""
+
+    query: tuple[float, ...] = ()
+    document: tuple[float, ...] = ()
+    texts: tuple[str, ...] = ()
+
+    @property
+    def lowest(self) -> float:
+        """Over both sides; 1 where there is nothing to compare."""
+        return min((*self.query, *self.document), default=1.0)
+
+    def of(self, side: Side) -> float:
+        """The lowest of one side."""
+        found: tuple[float, ...] = getattr(self, side)
+        return min(found, default=1.0)
+
+    def below(self, limit: float) -> str:
+        """Which texts are less alike than `limit`, in words: `queries alone`, `long texts alone`."""
+        sides = [side for side in (self.query, self.document) if min(side, default=1.0) < limit]
+        if not sides:
+            return ""
+        one = "" if len(sides) > 1 or not (self.query and self.document) else " alone"
+        named = "queries and documents" if len(sides) > 1 else f"{'queries' if sides[0] is self.query else 'documents'}"
+        moved = {n for side in sides for n, value in enumerate(side) if value < limit}
+        shortest = min((len(self.texts[n]) for n in moved if n < len(self.texts)), default=0)
+        long = f", and only in texts of {shortest:,} characters and more" if shortest > LONG else ""
+        return f"{named}{one}{long}"
+
+
+LONG = 300  # characters; the short texts have fewer
+REFUSED = "refused"
+TOO_LONG = (400, 413, 422)  # what servers answer to texts that are longer than their model reads
+
+
+def texts_of(edition: int) -> tuple[str, ...]:
+    """The texts of an edition.
+
+    Raises:
+        CollectionError: it is of a later diptych.
+    """
+    if edition not in EDITIONS:
+        raise CollectionError(
+            "the collection's canaries are texts that this diptych does not know",
+            got=f"edition {edition}",
+            expected=" or ".join(map(str, EDITIONS)),
+            do="use the release of diptych that wrote them, or a newer one",
+        )
+    return EDITIONS[edition]
+
+
+def sketches(
+    encoder: Any, kind: Kind, side: Side, *, where: str, edition: int = EDITION, known: Sequence[str] = ()
+) -> list[str]:
+    """The canaries of one side, packed as text, in one call of the encoder.
+
+    A server that reads only short texts may refuse the long ones. Those are recorded as refused; where `known`, which
+    is what was recorded, says so, they are not sent again.
+
+    Raises:
+        ContractError: the encoder breaks its contract, or a number is not finite.
+        RemoteError: the server fails, or refuses a short text.
+    """
+    texts = texts_of(edition)
+    refused = {text for text, then in zip(texts, known, strict=False) if then == REFUSED}
+    asked = [text for text in texts if text not in refused]
+    try:
+        made = _made(encoder, kind, side, asked, where)
+    except RemoteError as error:
+        if known or error.context.get("status") not in TOO_LONG:
+            raise
+        made = _made_one_by_one(encoder, kind, side, texts, where)
+    return [made.get(text, REFUSED) for text in texts]
+
+
+def steadiness(encoder: Any, kind: Kind, known: Sequence[str], *, where: str) -> float:
+    """The lowest likeness of some short documents encoded alone to the same ones among the others, which are `known`.
+
+    1 for most encoders. Dynamic int8 takes its scale from all of a batch, so a text's vector depends on the others.
+    """
+    alone = [sketch for text in TEXTS[:3] for sketch in _made(encoder, kind, "document", [text], where).values()]
+    return min(likenesses(alone, known[:3]))
+
+
+def _made(encoder: Any, kind: Kind, side: Side, texts: Sequence[str], where: str) -> dict[str, str]:
+    vectors = encode(encoder, kind, side, texts, where=where)
+    require_finite(vectors, texts, where=where)
+    return {text: pack(vector) for text, vector in zip(texts, vectors, strict=True)}
+
+
+def _made_one_by_one(encoder: Any, kind: Kind, side: Side, texts: Sequence[str], where: str) -> dict[str, str]:
+    """All but the long texts that the server refuses."""
+    made = _made(encoder, kind, side, [text for text in texts if len(text) <= LONG], where)
+    for text in texts:
+        if len(text) > LONG:
+            try:
+                made |= _made(encoder, kind, side, [text], where)
+            except RemoteError as error:
+                if error.context.get("status") not in TOO_LONG:
+                    raise
+    return made
+
+
+def pack(vector: Vector) -> str:
+    """A vector as text: a dense or sparse one as it is; of a multi-vector its count, mean, first and last token."""
+    if isinstance(vector, SparseVector):
+        return f"sparse:{_encode(vector.indices)}:{_encode(vector.values)}"
+    if vector.ndim == 1:
+        return f"dense:{_encode(vector)}"
+    facts = np.concatenate([vector.mean(axis=0), vector[0], vector[-1]]).astype(np.float32)
+    return f"tokens{len(vector)}:{_encode(facts)}"
+
+
+def likenesses(now: Sequence[str], then: Sequence[str]) -> tuple[float, ...]:
+    """Of each pair of packed vectors; 0 where forms differ, and for all when counts do."""
+    if len(now) != len(then):
+        return (0.0,) * max(len(now), len(then))
+    return tuple(1.0 if a == b else _likeness(_unpack(a), _unpack(b)) for a, b in zip(now, then, strict=True))
+
+
+def _unpack(text: str) -> tuple[str, dict[int, float] | Floats]:
+    form, *parts = text.split(":")
+    raw = [base64.b64decode(part) for part in parts]
+    if form != "sparse":
+        return form, np.frombuffer(raw[0] if raw else b"", np.float32)
+    indices, values = np.frombuffer(raw[0], np.uint32), np.frombuffer(raw[1], np.float32)
+    return form, dict(zip(indices.tolist(), values.tolist(), strict=True))
+
+
+def _encode(array: Any) -> str:
+    return base64.b64encode(array.tobytes()).decode()
+
+
+def _likeness(one: tuple[str, dict[int, float] | Floats], other: tuple[str, dict[int, float] | Floats]) -> float:
+    """2ab / (aa + bb): the cosine where both have one length, and less where lengths differ."""
+    (form, a), (form_of_other, b) = one, other
+    if isinstance(a, dict) and isinstance(b, dict):
+        keys = sorted({*a, *b})
+        a, b = (np.array([side.get(key, 0.0) for key in keys], np.float32) for side in (a, b))
+    if isinstance(a, dict) or isinstance(b, dict) or form != form_of_other or a.shape != b.shape:
+        return 0.0
+    total, found = float(a @ a + b @ b), 2 * float(a @ b)
+    if not total:
+        return 1.0
+    return found / total if np.isfinite(found / total) else 0.0

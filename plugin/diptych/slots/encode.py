@@ -1,0 +1,94 @@
+"""Calls encoders and checks that what comes back keeps the contract: count, shape, type, and which rows are finite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from diptych.errors import AdapterCrashed, ContractError
+from diptych.protocols import Kind
+from diptych.runtime.panics import contained
+from diptych.types import Floats, SparseVector
+
+Side: TypeAlias = Literal["query", "document"]
+Vector: TypeAlias = Floats | SparseVector  # dense [dimension], multi-vector [tokens, dimension], or sparse
+
+
+def encode(encoder: Any, kind: Kind, side: Side, inputs: Sequence[str], *, where: str) -> list[Vector]:
+    """One vector per input, in order; rows may still hold NaN (see `is_finite`).
+
+    Raises:
+        ContractError: wrong count, shape, dimension or type.
+        AdapterCrashed: its native code panicked.
+    """
+    where = f"{where}, encode_{side} of {type(encoder).__name__}"
+    with contained(AdapterCrashed, "the encoder crashed", where=where):
+        raw = getattr(encoder, f"encode_{side}")(list(inputs))
+    if len(raw) != len(inputs):
+        raise ContractError(
+            "wrong number of vectors", where=where, got=len(raw), expected=f"{len(inputs)}, one an input"
+        )
+    if kind == "dense":
+        return list(_dense(raw, encoder.dimension, where))
+    check = _sparse if kind == "sparse" else _multivector
+    return [check(vector, encoder.dimension, where) for vector in raw]
+
+
+def is_finite(vector: Vector) -> bool:
+    """Whether all numbers of the vector are finite."""
+    values = vector.values if isinstance(vector, SparseVector) else vector
+    return bool(np.isfinite(values).all())
+
+
+def all_finite(vectors: Sequence[Vector]) -> bool:
+    """Whether all numbers of all vectors are finite. Short ones are looked at together: each look has its price."""
+    rows = [vector.values if isinstance(vector, SparseVector) else vector for vector in vectors]
+    if not rows or rows[0].ndim == 2:
+        return all(map(is_finite, vectors))
+    return bool(np.isfinite(np.concatenate(rows)).all())
+
+
+def require_finite(vectors: Sequence[Vector], inputs: Sequence[str], *, where: str) -> None:
+    """Raise ContractError naming the first input whose vector holds NaN or infinity."""
+    for vector, text in zip(vectors, inputs, strict=True):
+        if not is_finite(vector):
+            raise ContractError("the encoder returned NaN or infinity", where=where, got=f"for {text[:60]!r}")
+
+
+def _dense(raw: Any, dimension: int, where: str) -> Floats:
+    _require_array(raw, 2, where)
+    if raw.shape[1] != dimension:
+        raise ContractError(
+            "wrong dimension", where=where, got=f"vectors of {raw.shape[1]}", expected=f"{dimension}, as declared"
+        )
+    return raw  # type: ignore[no-any-return]
+
+
+def _multivector(raw: Any, dimension: int, where: str) -> Floats:
+    _require_array(raw, 2, where)
+    if raw.shape[1] != dimension or not len(raw):
+        raise ContractError(
+            "wrong shape of a multi-vector", where=where, got=str(raw.shape), expected=f"[tokens >= 1, {dimension}]"
+        )
+    return raw  # type: ignore[no-any-return]
+
+
+def _sparse(raw: Any, dimension: int, where: str) -> SparseVector:
+    if not isinstance(raw, SparseVector):
+        raise ContractError("not a sparse vector", where=where, got=type(raw).__name__, expected="diptych.SparseVector")
+    indices = raw.indices
+    if len(indices) > 1 and not (indices[1:] > indices[:-1]).all():
+        raise ContractError("sparse indices are not strictly ascending", where=where, got=str(indices[:8]))
+    if len(indices) and int(indices[-1]) >= dimension:
+        raise ContractError(
+            "a sparse index is out of range", where=where, got=int(indices[-1]), expected=f"< {dimension}"
+        )
+    return raw
+
+
+def _require_array(raw: Any, ndim: int, where: str) -> None:
+    if not isinstance(raw, np.ndarray) or raw.dtype != np.float32 or raw.ndim != ndim:
+        got = f"{raw.dtype} {list(raw.shape)}" if isinstance(raw, np.ndarray) else type(raw).__name__
+        raise ContractError("not a float32 array", where=where, got=got, expected=f"numpy float32 with {ndim} axes")

@@ -1,0 +1,44 @@
+"""`described`: a generation as the encoder at hand makes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diptych.config.models import SlotConfig
+from diptych.metadata.models import Generation, Reading
+from diptych.protocols import Kind, Statistics
+from diptych.slots import guard
+
+
+def described(
+    encoder: Any,
+    kind: Kind,
+    config: SlotConfig,
+    *,
+    number: int,
+    vector: str,
+    reading: Reading,
+    statistics: Statistics | None,
+    where: str,
+) -> Generation:
+    """The generation's record; the encoder is calibrated before its canaries are taken."""
+    if statistics is not None:
+        encoder.calibrate(statistics)
+    found = guard.fingerprint_of(encoder, config.adapter, config.options)
+    canaries = guard.record_canaries(encoder, kind, where=where)
+    return Generation(
+        number=number,
+        vector=vector,
+        kind=kind,
+        adapter=config.adapter,
+        options=config.options,
+        storage=config.storage.model_dump(mode="json", exclude_none=True),
+        space=found.space,
+        numerics=found.numerics,
+        documents=found.documents,
+        canaries=canaries,
+        statistics=dict(statistics) if statistics is not None else None,
+        reading=reading,
+        dimension=getattr(encoder, "dimension", None),
+        similarity=getattr(encoder, "similarity", None),
+    )

@@ -1,0 +1,189 @@
+"""The guard: an encoder that did not make a collection's vectors must not query it, equal dimension or not.
+
+A fingerprint says what an encoder claims to be; canaries show what it is: a few texts, encoded as query and as document
+when the collection was made, and again before an encoder serves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from diptych.config.models import SlotConfig
+from diptych.config.secrets import redacted
+from diptych.errors import FingerprintMismatch
+from diptych.metadata.models import Canaries, Generation
+from diptych.protocols import Fingerprint, Kind
+from diptych.runtime.passed_checks import recalled, remember
+from diptych.slots import canaries
+from diptych.slots.canaries import TEXTS, Likeness, likenesses, sketches
+from diptych.slots.encode import Side
+
+__all__ = [
+    "COARSEST",
+    "MINIMUM_LIKENESS",
+    "OTHER_NUMERICS",
+    "TEXTS",
+    "Likeness",
+    "check",
+    "compare",
+    "config_difference",
+    "difference",
+    "fingerprint_of",
+    "minimum_likeness",
+    "other_kind",
+    "record_canaries",
+    "require_alike",
+]
+
+SIDES: tuple[Side, Side] = ("query", "document")
+
+PASSED = "canaries"  # under which checks that passed are remembered
+
+# Lowest likeness over the canaries that counts as the same space; measured by tests/benchmarks/compare_fingerprints.py.
+MINIMUM_LIKENESS = 0.995
+OTHER_NUMERICS = 0.95  # where backend or precision are declared to be others
+LOSSY = {"int8"}  # precisions, as `numerics` names them
+COARSEST = 0.9  # whatever an encoder's own noise is
+
+
+def fingerprint_of(encoder: Any, adapter: str, options: dict[str, Any]) -> Fingerprint:
+    """The encoder's own fingerprint, or one derived from its adapter, options and declared facts."""
+    own = getattr(encoder, "fingerprint", None)
+    if isinstance(own, Fingerprint):
+        return own
+    facts = {name: getattr(encoder, name, None) for name in ("dimension", "similarity", "uses_idf")}
+    return Fingerprint("declared:" + _digest(repr((adapter, sorted(options.items(), key=str), facts))))
+
+
+def record_canaries(encoder: Any, kind: Kind, *, where: str) -> Canaries | None:
+    """The canaries of an encoder; None for a text index, which has no vectors."""
+    if kind == "text_index":
+        return None
+    query, document = (sketches(encoder, kind, side, where=where) for side in SIDES)
+    steady = canaries.steadiness(encoder, kind, document, where=where)
+    return Canaries(edition=canaries.EDITION, query=query, document=document, steady=steady)
+
+
+def compare(encoder: Any, generation: Generation, *, where: str) -> Likeness:
+    """How alike the encoder makes the canaries now to those that the generation recorded, whatever fingerprints say."""
+    then = generation.canaries
+    if then is None:
+        return Likeness()
+    query, document = (
+        likenesses(sketches(encoder, generation.kind, side, where=where, edition=then.edition, known=known), known)
+        for side, known in zip(SIDES, (then.query, then.document), strict=True)
+    )
+    return Likeness(query, document, canaries.texts_of(then.edition))
+
+
+def minimum_likeness(now: Fingerprint, generation: Generation) -> float:
+    """The lowest likeness that counts as the same space.
+
+    Less is asked where backend or precision are others or lossy, since the ranges of int8 are measured on other texts
+    another time, and of an encoder whose vectors depend on the batch: twice as far from 1 as it was from itself.
+    """
+    same = now.numerics == generation.numerics and not LOSSY & {*now.numerics.split()}
+    least = MINIMUM_LIKENESS if same else OTHER_NUMERICS
+    steady = generation.canaries.steady if generation.canaries else 1.0
+    return min(least, max(1 - 2 * (1 - steady), COARSEST))
+
+
+def check(encoder: Any, now: Fingerprint, generation: Generation, *, where: str, remembered: bool = False) -> Likeness:
+    """The likeness of the canaries now and then, once fingerprint and canaries agree.
+
+    Args:
+        encoder, now: the encoder and its fingerprint.
+        generation: what the collection says of the encoder that made its vectors.
+        where: how errors name the slot.
+        remembered: an encoder that has passed, and is `Identified` as the very one, need not encode them again.
+
+    Raises:
+        FingerprintMismatch: they do not; the text names both fingerprints, what differs, and the cosine.
+    """
+    then = generation.fingerprint
+    if now.space != then.space:
+        what = "another encoder made the vectors of this collection"
+        raise mismatch(what, where, now, then, difference(now, then))
+    state = _state(encoder, now, generation) if remembered else None
+    if state is not None and (passed := _recalled(state, generation)) is not None:
+        return passed
+    likeness = compare(encoder, generation, where=where)
+    require_alike(likeness, now, generation, where=where)
+    if state is not None and state == _state(encoder, now, generation):
+        remember(PASSED, "".join(state), state, [likeness.query, likeness.document])
+    return likeness
+
+
+def _state(encoder: Any, now: Fingerprint, generation: Generation) -> list[str] | None:
+    """What must not change for a check to hold; None where the encoder cannot tell or there are no canaries."""
+    identity = getattr(encoder, "identity", "")
+    if not isinstance(identity, str) or not identity or generation.canaries is None:
+        return None
+    then = generation.fingerprint
+    facts = (generation.canaries.model_dump_json(), minimum_likeness(now, generation))
+    return [identity, str(now), now.documents, str(then), then.documents, _digest(repr(facts))]
+
+
+def _recalled(state: list[str], generation: Generation) -> Likeness | None:
+    kept = recalled(PASSED, "".join(state), state)
+    if kept is None or generation.canaries is None:
+        return None
+    query, document = map(tuple, kept)
+    return Likeness(query, document, canaries.texts_of(generation.canaries.edition))
+
+
+def require_alike(likeness: Likeness, now: Fingerprint, generation: Generation, *, where: str) -> None:
+    """Raise FingerprintMismatch unless the canaries are alike enough to be of one space."""
+    limit = minimum_likeness(now, generation)
+    if not likeness.lowest >= limit:
+        what = f"the encoder no longer makes the vectors it made (canary cosine {likeness.lowest:.4f})"
+        changed = f"{likeness.below(limit)} (below {limit:.4g})"
+        raise mismatch(what, where, now, generation.fingerprint, changed, likeness=likeness)
+
+
+def difference(now: Fingerprint, then: Fingerprint) -> str:
+    """The parts in which two spaces differ, `pooling, length`; empty where they do not say their parts."""
+    parts, others = (dict(part.split(":", 1) for part in side.space.split(" ") if ":" in part) for side in (now, then))
+    if min(len(parts), len(others)) < 2:
+        return ""
+    return ", ".join(name for name in {**parts, **others} if parts.get(name) != others.get(name))
+
+
+def config_difference(config: SlotConfig, live: Generation) -> str:
+    """What the config says otherwise than the collection: `; language: 'english' in the collection, now 'german'`."""
+    then, now = ({"adapter": side.adapter, **side.options} for side in (live, config))
+    keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+    old, new = redacted(then), redacted(now)
+    return "".join(f"; {key}: {old.get(key)!r} in the collection, now {new.get(key)!r}" for key in keys)
+
+
+def mismatch(
+    what: str, where: str, now: Fingerprint, then: Fingerprint, changed: str, *, likeness: Likeness | None = None
+) -> FingerprintMismatch:
+    """The error of an encoder that did not make a collection's vectors; `changed` says in which respect."""
+    return FingerprintMismatch(
+        what,
+        where=f"{where}; changed: {changed}" if changed else where,
+        got=f"fingerprint {now}",
+        expected=f"fingerprint {then}, which filled the collection",
+        do="restore the encoder and its options; to change it: diptych plan, then diptych apply",
+        now=now,
+        then=then,
+        likeness=likeness,
+    )
+
+
+def other_kind(got: str, generation: Generation, *, where: str) -> FingerprintMismatch:
+    """The error of a config whose adapter is of another kind than the one that filled the slot."""
+    return FingerprintMismatch(
+        "the config's adapter is of another kind than the one that filled the slot",
+        where=where,
+        got=got,
+        expected=f"{generation.adapter} ({generation.kind})",
+        do="name that adapter; to change it: diptych plan, then diptych apply",
+    )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,298 @@
+"""A slot at work: its encoder, made when first needed and checked by the guard before it serves."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from diptych.config.models import SlotConfig
+from diptych.metadata.models import Asking, Generation, Reading, vector_name
+from diptych.protocols import Calibrated, Kind, Similarity, Statistics
+from diptych.registry import Registry
+from diptych.runtime.phases import phase
+from diptych.slots import guard
+from diptych.slots.calibration_texts import Texts, show
+from diptych.slots.drift_maps import Map, mapped
+from diptych.slots.encode import Side, Vector, encode, require_finite
+from diptych.slots.generation_facts import described
+from diptych.slots.query_cache import Remembered
+from diptych.slots.remote_check import Watch
+from diptych.specs import AdapterSpec
+
+if TYPE_CHECKING:
+    from diptych.slots.cache import EmbeddingCache, Namespace
+
+
+class Slot:
+    """One logical vector of a collection.
+
+    Args:
+        name: the slot's name in the config.
+        config: adapter and options.
+        generation: what the collection says made its vectors; None while the collection does not exist.
+        registry: where adapters come from.
+        verify: whether the guard checks the encoder when it is made.
+        asking: who makes the queries, where that is another encoder than the one of the documents.
+        asker: the slot of that encoder; made here unless given.
+        drift: carries that encoder's vectors into this slot's space; then documents come from it too.
+        cache: where vectors of documents are kept; None encodes each time.
+        texts: of the collection, for an encoder that wants to see some.
+
+    `watch` looks again and again whether a remote encoder is still the one that made the vectors.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: SlotConfig,
+        generation: Generation | None,
+        registry: Registry,
+        *,
+        verify: bool = True,
+        asking: Asking | None = None,
+        asker: Slot | None = None,
+        drift: Map | None = None,
+        cache: EmbeddingCache | None = None,
+        texts: Texts | None = None,
+    ) -> None:
+        self.name, self.config, self.generation, self.asking = name, config, generation, asking
+        self._texts = texts
+        self._asker = asker or (_asker(name, asking, registry, verify, texts) if asking else None)
+        self._drift = drift
+        self._registry = registry
+        self._verify = verify
+        self._encoder: Any = None
+        self._shown: guard.Likeness | None = None
+        self._from_memory = False  # whether that may be of an earlier process
+        self.watch = Watch()
+        self._remembered = Remembered()
+        self._spec: AdapterSpec | None = None
+        self._cache = cache
+        self._namespace: tuple[Generation, Namespace | None] | None = None
+        self._lock = threading.RLock()
+
+    def __repr__(self) -> str:
+        return f"Slot({self.name!r}, adapter={self.config.adapter!r}, vector={self.vector!r})"
+
+    @property
+    def kind(self) -> Kind:
+        """The contract of the slot's adapter."""
+        return self.spec.kind
+
+    @property
+    def spec(self) -> AdapterSpec:
+        """What its plugin says about the slot's adapter."""
+        if self._spec is None:
+            self._spec = self._registry.spec(self.config.adapter, where=self.where)
+        return self._spec
+
+    @property
+    def asker(self) -> Slot | None:
+        """The slot whose encoder makes the queries instead; None where it is this one."""
+        return self._asker
+
+    @property
+    def where(self) -> str:
+        """How errors name this slot."""
+        return f"slot {self.name!r}"
+
+    @property
+    def vector(self) -> str:
+        """The physical vector name; for a text index the payload key that is indexed."""
+        return self.generation.vector if self.generation else vector_name(self.name, self.kind, 1)
+
+    @property
+    def reading(self) -> Reading:
+        """What the encoder reads of a document."""
+        return self.generation.reading if self.generation else Reading()
+
+    @property
+    def similarity(self) -> Similarity | None:
+        """How the slot's vectors are compared; None where its kind has only one way."""
+        known = self.generation.similarity if self.generation else None
+        found: Similarity | None = known or getattr(self.encoder, "similarity", None)
+        return found
+
+    @property
+    def changed(self) -> bool:
+        """Whether the config names another adapter or other options than those that filled the collection."""
+        live = self.generation
+        return live is not None and (self.config.adapter, self.config.options) != (live.adapter, live.options)
+
+    @property
+    def proved(self) -> bool:
+        """Whether the encoder, made or not, is the generation's: told by its config, or shown by the guard."""
+        return not self.changed or self._shown is not None
+
+    @property
+    def encoder(self) -> Any:
+        """The encoder, made at the first access and, unless the slot was opened without, verified.
+
+        Raises:
+            FingerprintMismatch: it did not make the vectors of this collection.
+        """
+        with self._lock:
+            if self._encoder is None:
+                with phase(f"{self.where}: load {self.config.adapter}"):
+                    encoder = self._registry.create(self.config.adapter, self.config.options, where=self.where)
+                    self._prepare(encoder)
+                if self._verify:
+                    with phase(f"{self.where}: compare fingerprint and canaries"):
+                        self._check(encoder, remembered=True)
+                self._encoder = encoder
+            return self._encoder
+
+    def verify(self) -> guard.Likeness | None:
+        """Make the encoder and compare it with the collection: how alike their canaries are, None without vectors.
+
+        They are encoded now, whatever is remembered of earlier checks.
+
+        Raises:
+            FingerprintMismatch: it did not make the vectors of this collection.
+        """
+        encoder = self.encoder
+        if not self._verify or self._from_memory:
+            self._check(encoder, remembered=False)
+        return self._shown
+
+    def found(self, generation: Generation) -> None:
+        """The collection exists after all: an encoder made before that was known must prove itself."""
+        with self._lock:
+            if self.generation is None:
+                self.generation, self._encoder = generation, None
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the encoder that queries need has been made."""
+        return (self._asker or self)._encoder is not None
+
+    def load(self) -> None:
+        """Make, and unless opened without verify, the encoders that queries need.
+
+        Raises:
+            FingerprintMismatch: one did not make the vectors of this collection.
+        """
+        _ = self._asker.encoder if self._asker else self.encoder
+
+    def load_for_documents(self) -> None:
+        """Make the encoder that documents need.
+
+        Raises:
+            FingerprintMismatch: it did not make the vectors of this collection.
+        """
+        _ = self._asker.encoder if self._asker and self._drift else self.encoder
+
+    def encode(self, side: Side, inputs: Sequence[str], *, fresh: bool = False) -> list[Vector]:
+        """One vector per input, in order. Those of queries are finite; those of documents may not be.
+
+        Args:
+            side: documents may come from the cache, once the encoder has proved itself.
+            inputs: what the encoder reads.
+            fresh: call the encoder in any case, for those who want to see it at work.
+
+        Raises:
+            ContractError: the encoder breaks its contract.
+            FingerprintMismatch: it did not make the vectors of this collection, or, being remote, no longer does.
+        """
+        if self._asker is not None and (side == "query" or self._drift is not None):
+            return mapped(self._drift, self._asker.encode(side, inputs))
+        if side == "document" and not fresh and (namespace := self.namespace) is not None:
+            return namespace.encode(inputs, partial(self._ask, "document"))
+        vectors = self._ask(side, inputs)
+        if side == "query":
+            require_finite(vectors, inputs, where=self.where)
+        return vectors
+
+    def encode_queries(self, texts: Sequence[str], *, remember: int) -> list[Vector]:
+        """The vectors of queries; the last `remember` of them are held as long as this encoder serves this generation.
+
+        Not those of a remote encoder, which `watch` must see at work, nor of files, which change.
+        """
+        if self._asker is not None:
+            return mapped(self._drift, self._asker.encode_queries(texts, remember=remember))
+        if not remember or self.spec.remote or self.spec.accepts != ("text",):
+            return self.encode("query", texts)
+        whose = {"encoder": self.encoder, "generation": self.generation}
+        return self._remembered.encode(texts, partial(self.encode, "query"), most=remember, **whose)
+
+    def use_cache(self, cache: EmbeddingCache | None) -> None:
+        """Keep vectors of documents there from now on."""
+        with self._lock:
+            self._cache, self._namespace = cache, None
+
+    @property
+    def namespace(self) -> Namespace | None:
+        """The slot's part of the cache, which counts hits and misses; None when its documents are not kept.
+
+        Raises:
+            FingerprintMismatch: the encoder did not make the vectors of this collection.
+        """
+        if self._asker is not None and self._drift is not None:
+            return self._asker.namespace
+        with self._lock:
+            generation = self.generation
+            if self._cache is None or generation is None:
+                return None
+            if self._namespace is None or self._namespace[0] is not generation:
+                self._namespace = generation, self._namespace_of(self._cache, generation)
+            return self._namespace[1]
+
+    def describe(self, *, number: int, vector: str, reading: Reading, statistics: Statistics | None) -> Generation:
+        """A generation made by this slot's encoder, which is calibrated before its canaries are taken."""
+        made = described(
+            self.encoder,
+            self.kind,
+            self.config,
+            number=number,
+            vector=vector,
+            reading=reading,
+            statistics=statistics,
+            where=self.where,
+        )
+        self.watch.proved()
+        return made
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether corpus statistics must be measured before a document is encoded."""
+        return self.generation is None and isinstance(self.encoder, Calibrated)
+
+    def _namespace_of(self, cache: EmbeddingCache, generation: Generation) -> Namespace | None:
+        spec, encoder = self.spec, self.encoder
+        if not spec.cached or spec.accepts != ("text",) or isinstance(encoder, Calibrated):
+            return None  # behind the path of an image there may be another image tomorrow
+        now = guard.fingerprint_of(encoder, self.config.adapter, self.config.options)
+        return cache.namespace(generation, now, proven=self._verify, changeable=spec.remote)
+
+    def _ask(self, side: Side, inputs: Sequence[str]) -> list[Vector]:
+        """The encoder's vectors, of a remote one once it has proved that it still makes those it made."""
+        encoder, generation = self.encoder, self.generation
+        if generation is None or not self._verify or not self.spec.remote:
+            return encode(encoder, self.kind, side, inputs, where=self.where)
+        now = guard.fingerprint_of(encoder, self.config.adapter, self.config.options)
+        return self.watch.encode(encoder, now, generation, side, inputs, where=self.where)
+
+    def _prepare(self, encoder: Any) -> None:
+        generation = self.generation
+        show(encoder, self._texts, self.reading)
+        if generation is None:
+            return
+        if generation.kind != self.kind:
+            raise guard.other_kind(f"{self.config.adapter} ({self.kind})", generation, where=self.where)
+        if generation.statistics is not None and isinstance(encoder, Calibrated):
+            encoder.calibrate(generation.statistics)
+
+    def _check(self, encoder: Any, *, remembered: bool) -> None:
+        if self.generation is not None:
+            now = guard.fingerprint_of(encoder, self.config.adapter, self.config.options)
+            where = f"{self.where}{guard.config_difference(self.config, self.generation)}"
+            self._shown = guard.check(encoder, now, self.generation, where=where, remembered=remembered)
+            self._from_memory = remembered
+            self.watch.proved()
+
+
+def _asker(name: str, asking: Asking, registry: Registry, verify: bool, texts: Texts | None) -> Slot:
+    own = asking.generation
+    return Slot(name, SlotConfig(adapter=own.adapter, options=own.options), own, registry, verify=verify, texts=texts)

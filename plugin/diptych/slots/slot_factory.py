@@ -1,0 +1,97 @@
+"""`SlotMaker`: makes the slots of a collection, and uses again what is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from diptych.config.models import SlotConfig, VectorStorage
+from diptych.errors import CollectionError
+from diptych.metadata.models import Asking, Generation
+from diptych.metadata.store import raw_metadata
+from diptych.registry import Registry
+from diptych.slots.calibration_texts import Texts
+from diptych.slots.drift_maps import Map, load
+from diptych.slots.slot import Slot
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+    from diptych.slots.cache import EmbeddingCache
+
+
+class SlotMaker:
+    """Makes slots for one collection.
+
+    Args:
+        client, name: the collection, which keeps drift maps.
+        registry: where adapters come from.
+        verify: whether encoders must prove themselves when they are loaded.
+        cache: where document vectors are kept.
+        texts: of the collection, for encoders that want to see some.
+    """
+
+    def __init__(
+        self,
+        client: QdrantBase,
+        name: str,
+        registry: Registry,
+        *,
+        verify: bool,
+        cache: EmbeddingCache | None,
+        texts: Texts,
+    ) -> None:
+        self._client, self._name, self._registry = client, name, registry
+        self._verify, self._cache, self._texts = verify, cache, texts
+
+    def configured(
+        self, name: str, config: SlotConfig, generation: Generation | None = None, asking: Asking | None = None
+    ) -> Slot:
+        """A slot by the config's word; without a generation, of a collection that is not there yet."""
+        return self._made(name, config, generation, asking, ())
+
+    def stored(self, name: str, generation: Generation, asking: Asking | None, known: Iterable[Slot] = ()) -> Slot:
+        """A slot by the collection's word; one of `known`, with its encoder, if it is the very one."""
+        slots = [*known]
+        for slot in slots:
+            if (slot.name, slot.generation, slot.asking) == (name, generation, asking) and slot.proved:
+                return slot
+        return self._made(name, slot_config(generation), generation, asking, slots)
+
+    def _made(
+        self,
+        name: str,
+        config: SlotConfig,
+        generation: Generation | None,
+        asking: Asking | None,
+        known: Iterable[Slot],
+    ) -> Slot:
+        askers = [slot.asker for slot in known if slot.asker is not None]
+        return Slot(
+            name,
+            config,
+            generation,
+            self._registry,
+            verify=self._verify,
+            asking=asking,
+            asker=self.stored(name, asking.generation, None, [*known, *askers]) if asking else None,
+            drift=self._drift(asking.drift) if asking and asking.drift else None,
+            cache=self._cache,
+            texts=self._texts,
+        )
+
+    def _drift(self, key: str) -> Map:
+        raw = raw_metadata(self._client, self._name).get(key)
+        if raw is None:
+            raise CollectionError(
+                "the drift map that queries go through is gone",
+                where=f"collection {self._name!r}, metadata key {key!r}",
+                do="go on with the swap: diptych apply; or give it up: diptych rollback",
+            )
+        return load(raw)
+
+
+def slot_config(generation: Generation) -> SlotConfig:
+    """The config that a generation was made by."""
+    storage = VectorStorage.model_validate(generation.storage)
+    return SlotConfig(adapter=generation.adapter, options=generation.options, storage=storage)

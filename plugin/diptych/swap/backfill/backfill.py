@@ -1,0 +1,283 @@
+"""`Backfill`: fills a new vector of a live collection while others write to it, from checkpoint to checkpoint.
+
+A page is read, encoded and written, then read again: a document that changed between the two readings is encoded
+anew, so that no vector is ever left that was made of another text. Only then the checkpoint moves on. Meanwhile the
+next pages are read, encoded and written; all that is beyond the checkpoint is at most a chunk.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from qdrant_client import models
+
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.populate.encode import SlotEncoder, inputs_of
+from diptych.populate.missing_vectors import lacking
+from diptych.populate.pipeline import Encoded, Pipeline
+from diptych.populate.points import PointMaker
+from diptych.populate.progress import Progress
+from diptych.populate.store import plain_id
+from diptych.populate.validate import Item
+from diptych.slots.slot import Slot
+from diptych.swap.backfill.background import stand_back
+from diptych.swap.backfill.documents import SourceDocuments, document_of
+from diptych.swap.backfill.live_points import LivePoints
+from diptych.swap.lease import Checkpoint, Lease
+from diptych.swap.pace import Pace
+from diptych.types import Document
+
+PIECES = 4  # a chunk is encoded and written in so many pieces, so that both go on at once
+PASSES = 20  # over the points that lack the vector, while others keep writing without it
+
+
+@dataclass(slots=True)
+class Filled:
+    """What a back-fill did: vectors made, points that changed meanwhile, and points left without, with reasons."""
+
+    encoded: int = 0
+    changed: int = 0
+    left: dict[int | str, str] = field(default_factory=dict)
+
+
+class Backfill:
+    """Fills the vectors of `slots` in one pass over the collection.
+
+    Args:
+        handle: the collection.
+        slots: what is filled, by physical vector; their encoders run side by side.
+        lease: keeps the checkpoints.
+        rate: documents a second at most; None for as many as it takes.
+        pace: in what parts, and when, is written.
+        progress: is told of stage `fill`.
+        stopped: ends the pass at the next chunk.
+        documents: the original documents, for payloads that do not hold the text.
+        reached: is told, after each checkpoint, how many points are done.
+    """
+
+    def __init__(
+        self,
+        handle: CollectionHandle,
+        slots: Mapping[str, Slot],
+        lease: Lease,
+        *,
+        rate: int | None,
+        pace: Pace,
+        progress: Progress,
+        stopped: threading.Event,
+        documents: SourceDocuments | None = None,
+        reached: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._handle, self._slots, self._lease = handle, slots, lease
+        self._rate, self._pace, self._progress = rate, pace, progress
+        self._stopped, self._documents = stopped, documents
+        retries = handle.populate_config.retries
+        self._store = LivePoints(
+            handle.client, handle.name, retries=retries, stopped=stopped, layout=handle.view.layout
+        )
+        self._points = PointMaker(handle.client)
+        self._encoders = {vector: SlotEncoder(slot) for vector, slot in slots.items() if slot.kind != "text_index"}
+        self._reached = reached
+        self._copied = {key: slot.reading for key, slot in slots.items() if slot.kind == "text_index"}
+        self._readings = list(dict.fromkeys(slot.reading for slot in slots.values()))
+        self._size = max(1, handle.populate_config.chunk // PIECES)  # documents of a piece
+        self._counting = threading.Lock()
+        self._settled = self._kept = Checkpoint()  # how far points are settled, and how far the lease says so
+        self.filled = Filled()
+
+    def run(self) -> Filled:
+        """Fill from the checkpoint to the end, then every point that still lacks a vector.
+
+        Raises:
+            PopulateError: the store or an encoder failed for good.
+            ApplyRunning: somebody else has taken the lease.
+        """
+        for slot in self._slots.values():
+            _ = slot.encoder  # one after another: heavy packages do not like to be imported in several threads at once
+        with self._pace.kept():
+            self._finish_broken_off()
+            start = self._start()
+            if not start.complete:
+                self._pass(self._scrolled(start.offset), start.done)
+            for _ in range(PASSES):
+                if self._stopped.is_set() or not self._repaired():
+                    break
+        return self.filled
+
+    def repair(self) -> Filled:
+        """Fill the points that lack a vector, and those at which an earlier run was broken off."""
+        with self._pace.kept():
+            self._finish_broken_off()
+            self._repaired()
+        return self.filled
+
+    def _finish_broken_off(self) -> None:
+        """Write anew the points of a repair that was killed, since their vectors may be of a text that changed."""
+        if points := self._lease.repaired(self._slots):
+            self._repair(self._items(self._store.read(points)))
+            self._note(())
+
+    def _start(self) -> Checkpoint:
+        found = [self._lease.checkpoints.get(vector, Checkpoint()) for vector in self._slots]
+        return found[0] if all(checkpoint == found[0] for checkpoint in found) else Checkpoint()
+
+    def _pass(self, pages: Iterable[tuple[list[Item], Any]], done: int) -> None:
+        """Encode, write, settle and keep page after page, each step in a thread of its own, so that none waits.
+
+        A page carries the offset of what follows it.
+        """
+        self._progress.begin("fill", max(0, self._store.count() - done))
+        self._settled = self._kept = Checkpoint(done=done)
+        offsets: deque[Any] = deque()
+        then = (partial(self._settle_page, offsets), self._keep)
+        room, begin = self._handle.populate_config.chunk // self._size, stand_back
+        stopped, encoders = self._stopped, lambda: self._encoders
+        with Pipeline(encoders, self._put, then=then, room=room, stopped=stopped, begin=begin) as pipeline:
+            for page, following in self._limited(pages):
+                offsets.append(following)
+                pipeline.put(page)
+        if not self._stopped.is_set():
+            self._checkpoint(Checkpoint(complete=True, done=done + self.filled.encoded))
+
+    def _settle_page(self, offsets: deque[Any], page: Sequence[Item]) -> None:
+        self._settle(page)
+        self._settled = Checkpoint(offset=offsets.popleft(), done=self._settled.done + len(page))
+
+    def _keep(self, page: Sequence[Item]) -> None:
+        """Move the checkpoint to what is settled by now: one write for all pages that were settled during the last."""
+        if (settled := self._settled) != self._kept:
+            if settled.offset is not None:
+                self._checkpoint(settled)
+            self._kept = settled
+            self._reached(settled.done)
+        self._progress.advance("fill", len(page))
+
+    def _checkpoint(self, reached: Checkpoint) -> None:
+        self._store.looked(lambda: self._lease.checkpoint(dict.fromkeys(self._slots, reached)))
+
+    def _write(self, page: Sequence[Item], outcomes: Encoded) -> None:
+        self._put(page, outcomes)
+        self._settle(page)
+
+    def _put(self, page: Sequence[Item], outcomes: Encoded) -> None:
+        """Write new vectors, and what text indexes index."""
+        good, gone = self._without_failures(page, outcomes), set[int | str]()
+        for rows in self._pace.parts(good):
+            gone |= self._store.add_vectors([self._vectors(page, outcomes, row) for row in rows])
+        for items in self._pace.parts(page) if self._copied else ():
+            gone |= self._store.add_payload(self._copies(items))
+        with self._counting:
+            self.filled.encoded += sum(page[row].point not in gone for row in good)
+
+    def _settle(self, page: Sequence[Item]) -> None:
+        """Read written points again, and write anew what changed, until nothing did."""
+        while page := self._changed(page):
+            self.filled.changed += len(page)
+            self._put(page, self._encoded(page))
+
+    def _without_failures(self, page: Sequence[Item], outcomes: Encoded) -> list[int]:
+        """The rows that get a vector, of one slot at least; a point that lacks one is left, with the reason."""
+        rows = []
+        for row, item in enumerate(page):
+            reasons = [str(found[row]) for found in outcomes.values() if isinstance(found[row], str)]
+            if reasons:
+                self.filled.left[item.point] = reasons[0]
+            else:
+                self.filled.left.pop(item.point, None)
+            if len(reasons) < len(outcomes):
+                rows.append(row)
+        return rows
+
+    def _vectors(self, page: Sequence[Item], outcomes: Encoded, row: int) -> models.PointVectors:
+        made = {vector: outcome for vector, found in outcomes.items() if not isinstance(outcome := found[row], str)}
+        vectors: Any = self._points.vectors(made, self._slots)
+        return models.PointVectors.model_construct(id=page[row].point, vector=vectors)
+
+    def _copies(self, page: Sequence[Item]) -> dict[int | str, dict[str, str]]:
+        """What text-index slots index, by point."""
+        copied = self._copied.items()
+        return {
+            item.point: {key: reading.of(item.document.title, item.document.text) for key, reading in copied}
+            for item in page
+        }
+
+    def _changed(self, page: Sequence[Item]) -> list[Item]:
+        """The items whose document is another one by now; most payloads are as they were, which is told at once."""
+        if not page:
+            return []
+        then = {item.point: item for item in page}
+        records = self._store.read(list(then))
+        others = [record for record in records if record.payload != then[plain_id(record.id)].held]
+        return [item for item in self._items(others) if item.input != then[item.point].input]
+
+    def _scrolled(self, offset: Any) -> Iterator[tuple[list[Item], Any]]:
+        while not self._stopped.is_set():
+            records, following = self._store.page(offset, self._size)
+            yield self._items(records), following
+            if following is None:
+                return
+            offset = following
+
+    def _repaired(self) -> int:
+        """Fill the points that lack a vector because others wrote them without; how many there were."""
+        repaired = 0
+        for items, _ in self._limited(self._lacking()):
+            if self._stopped.is_set():
+                break
+            self._repair(items)
+            repaired += len(items)
+        if repaired:
+            self._note(())
+        return repaired
+
+    def _repair(self, items: Sequence[Item]) -> None:
+        self._note([item.point for item in items])
+        self._write(items, self._encoded(items))
+
+    def _note(self, points: Sequence[int | str]) -> None:
+        """Keep which points are being repaired, in case this process is killed."""
+        self._store.looked(partial(self._lease.repairing, self._slots, points))
+
+    def _lacking(self) -> Iterator[tuple[list[Item], None]]:
+        wanted = models.Filter(should=[lacking(slot.generation) for slot in self._slots.values() if slot.generation])
+        for records in self._store.matching(wanted, self._size):
+            if items := self._items(record for record in records if record.id not in self.filled.left):
+                yield items, None
+
+    def _encoded(self, items: Sequence[Item]) -> Encoded:
+        if not items:
+            return {}
+        return {vector: encoder(inputs_of(encoder, items)) for vector, encoder in self._encoders.items()}
+
+    def _items(self, records: Iterable[models.Record]) -> list[Item]:
+        """Points as items for the pipeline; those without text are left."""
+        found = []
+        reason = "no text in the payload" if self._documents is None else "not in the source"
+        for position, record in enumerate(records):
+            point, document = plain_id(record.id), document_of(record, self._handle.view.layout, self._documents)
+            text = document and self._read(document)
+            if document is None or not text:
+                self.filled.left[point] = reason
+            else:
+                found.append(Item(document, "", text, point, position, new=False, held=record.payload))
+        return found
+
+    def _read(self, document: Document) -> str:
+        """All that the slots read of a document, to tell whether it changed."""
+        if len(self._readings) == 1:
+            return self._readings[0].of(document.title, document.text)
+        return "\n".join(filter(None, (reading.of(document.title, document.text) for reading in self._readings)))
+
+    def _limited(self, pages: Iterable[tuple[list[Item], Any]]) -> Iterator[tuple[list[Item], Any]]:
+        begin, passed = time.monotonic(), 0
+        for page, following in pages:
+            if self._rate:
+                self._stopped.wait(max(0.0, passed / self._rate - (time.monotonic() - begin)))
+            passed += len(page)
+            yield page, following

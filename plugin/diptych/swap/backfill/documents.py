@@ -1,0 +1,75 @@
+"""Where the texts of a swap come from: the payload, or the original source for payloads that do not hold the text."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Self
+
+from qdrant_client import models
+
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.metadata.models import Layout
+from diptych.metadata.payloads import from_payload
+from diptych.populate.dedup import SeenIds
+from diptych.populate.store import plain_id
+from diptych.populate.validate import Intake, Tally
+from diptych.types import Document
+
+CACHE_KIB = 16_384  # of the table in memory; the rest lies in a file that the system deletes with the process
+
+
+class SourceDocuments:
+    """A table on disk, filled from a source once, asked by point id. A context manager; may be asked from any thread.
+
+    Args:
+        handle: the collection; its layout and plugins say which point a document has.
+        documents: as `populate` takes them; what populate would set aside is left out.
+    """
+
+    def __init__(self, handle: CollectionHandle, documents: Iterable[object]) -> None:
+        self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # SQLite's private file
+        self._lock = threading.Lock()
+        for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{CACHE_KIB}"):
+            self._base.execute(f"PRAGMA {pragma}")
+        self._base.execute("CREATE TABLE documents (point TEXT PRIMARY KEY, content TEXT) WITHOUT ROWID")
+        self._base.execute("BEGIN")
+        self.count = self._fill(handle, documents)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._base.close()
+
+    def get(self, point: int | str) -> Document | None:
+        """The document of a point; None when the source has none."""
+        with self._lock:
+            row = self._base.execute("SELECT content FROM documents WHERE point = ?", (str(point),)).fetchone()
+        if row is None:
+            return None
+        content: list[Any] = json.loads(row[0])
+        return Document(*content)
+
+    def _fill(self, handle: CollectionHandle, documents: Iterable[object]) -> int:
+        count = 0
+        with SeenIds() as seen:
+            for item in Intake(handle, seen, None, Tally()).items(documents):
+                content = json.dumps([item.document.id, item.document.text, item.document.title])
+                self._base.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (str(item.point), content))
+                count += 1
+        return count
+
+
+def document_of(record: models.Record, layout: Layout, source: SourceDocuments | None) -> Document | None:
+    """A point's document as its payload has it, which may have changed; where that has no text, as the source has it.
+
+    None where a source is given and neither has the text.
+    """
+    document = from_payload(record.id, record.payload, layout)
+    return document if source is None or document.text.strip() else source.get(plain_id(record.id))

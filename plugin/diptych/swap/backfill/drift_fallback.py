@@ -1,0 +1,178 @@
+"""`Bridge`: a drift map for a slot whose old encoder is gone, fitted on the documents encoded so far.
+
+Until the back-fill ends, queries and new documents go through the new encoder and the map to the old vectors. The map
+is measured on pairs held out of the fit, and by judgements if there are some; it serves only if the rule allows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+
+from diptych.config.models import SearchConfig
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.snapshot import View
+from diptych.metadata.models import DRIFT, Asking, CollectionMetadata, Generation, State
+from diptych.metadata.store import raw_metadata
+from diptych.populate.store import Store
+from diptych.slots.drift_maps import Map, load
+from diptych.slots.slot import Slot
+from diptych.slots.slot_factory import slot_config
+from diptych.swap.bridge_pairs import live_pairs
+from diptych.swap.drift import Fitted, best_map, offer
+from diptych.swap.drift.offer import PAIRS
+from diptych.swap.drift.pairs import MINIMUM
+from diptych.swap.drift.quality import MOST_ASKED
+from diptych.swap.gate.answers import BATCH, silence_of
+from diptych.swap.gate.judged import Judged, mean_of
+from diptych.swap.query_override import CANDIDATES, withdraw
+from diptych.swap.transitions import switched_queries, write
+from diptych.types import Floats
+
+SHARES = (0.05, 0.2, 0.5)  # of the points, at which a map is fitted, each better than the one before
+
+
+@dataclass(slots=True)
+class Bridge:
+    """Fits and offers maps as a back-fill goes on.
+
+    Args:
+        handle: the collection.
+        store: reads from it, again where it falters.
+        slot: whose old encoder is gone.
+        old, new: its generations.
+        points: how many points are to be filled.
+        judged: queries that choose the map and show what it is worth; None leaves both to documents.
+        warn: is told why a map is not offered.
+        served: the maps through which documents may have been written.
+    """
+
+    handle: CollectionHandle
+    store: Store
+    slot: str
+    old: Generation
+    new: Generation
+    points: int
+    judged: Judged | None
+    warn: Callable[[str], None]
+    served: list[Map] = field(default_factory=list)
+    _next: int = field(default=0, init=False)
+    _asked: Floats | None = field(default=None, init=False)
+
+    def reached(self, done: int) -> None:
+        """`done` points are filled; fits a map when a share is reached, of no fewer points than the rule asks for."""
+        if self._next >= len(SHARES) or done < max(PAIRS, SHARES[self._next] * self.points):
+            return
+        while self._next < len(SHARES) and done >= SHARES[self._next] * self.points:
+            self._next += 1
+        self._fit(f"{done:,} of {self.points:,} documents encoded: ")
+
+    def _fit(self, share: str) -> None:
+        find = partial(live_pairs, self.handle.client, self.handle.name, self.new, self.old, self.served)
+        new, old = self.store.looked(find)
+        if self.served and len(new) < PAIRS:
+            return  # the map that serves carries nearly all over exactly, so there is no better one
+        if len(new) < MINIMUM:
+            pairs = f"{len(new)} documents have a vector of both encoders that is not zero"
+            self.warn(f"slot {self.slot!r}, {share}no drift map is fitted: {pairs}, {MINIMUM} are needed")
+            return
+        fitted = best_map(
+            new,
+            old,
+            new_similarity=self.new.similarity or "cosine",
+            old_similarity=self.old.similarity or "cosine",
+            queries=self._queries(),
+        )
+        self._decide(fitted, share)
+
+    def _queries(self) -> Floats | None:
+        """The new encoder's vectors of judged queries, `[n, d]`; None without judgements."""
+        if self.judged is None:
+            return None
+        if self._asked is None:
+            slot = self.handle.building(self.slot, self.new)
+            texts = [query.text for query in self.judged.asked[:MOST_ASKED]]
+            batches = (slot.encode("query", texts[at : at + BATCH]) for at in range(0, len(texts), BATCH))
+            self._asked = np.asarray([vector for batch in batches for vector in batch], np.float32)
+        return self._asked
+
+    def _decide(self, fitted: Fitted, share: str) -> None:
+        """Serve the map, or else none: neither this one nor an earlier one, which was measured on fewer pairs."""
+        offered = offer(fitted.quality)
+        if offered.good:
+            return self._serve(fitted, f"{share}{offered.why}")
+        if withdraw(self.handle, self.slot, f"{share}{offered.why}"):
+            done = "the drift map that served is withdrawn, and the slot answers nothing until the cut-over"
+        else:
+            done = "no drift map is offered"
+        return self.warn(f"slot {self.slot!r}, {share}{done}: {offered.why}")
+
+    def _serve(self, fitted: Fitted, why: str) -> None:
+        key = f"{DRIFT}{self.slot}"
+        asking = Asking(generation=self.new, drift=key, why=why)
+        if self.judged is not None and self.judged.asked:
+            asking = asking.model_copy(update={"why": f"{why}; {mean_of(self._mapped(fitted.map), self.judged)}"})
+        after = switched_queries(self.handle.read(), self.slot, asking)
+        write(self.handle.client, self.handle.name, after, {key: fitted.to_json()})
+        self.served.append(fitted.map)
+        self.handle.install(after, load=False)  # what the map needs is loaded; of other slots it may be gone
+
+    def _mapped(self, drift: Map) -> View:
+        """The slot alone, asked through the map, which is not served yet."""
+        alone = SearchConfig(retrieve={self.slot: CANDIDATES})
+        view = self.handle.at(State(slots={self.slot: self.old}), search=alone)
+        slot = Slot(
+            self.slot,
+            slot_config(self.old),
+            self.old,
+            self.handle.registry,
+            asking=Asking(generation=self.new),
+            asker=self.handle.building(self.slot, self.new),
+            drift=drift,
+        )
+        return replace(view, slots={self.slot: slot})
+
+
+def bridges(
+    handle: CollectionHandle,
+    store: Store,
+    building: Mapping[str, Generation],
+    *,
+    judged: Judged | None,
+    warn: Callable[[str], None],
+) -> list[Bridge]:
+    """A bridge for each dense slot that is being filled and whose old encoder is gone; the others go on answering."""
+    metadata = handle.read()
+    old = {name: metadata.live.slots[name] for name in building if name in metadata.live.slots}
+    dense = [name for name, own in old.items() if own.kind == building[name].kind == "dense"]
+    gone = [name for name in dense if _is_gone(handle, metadata, name, warn)]
+    points = store.count()
+    if gone and points < PAIRS:
+        warn(f"no drift map is fitted: the collection has {points} documents, {PAIRS} are needed to judge one")
+        return []
+    return [
+        Bridge(handle, store, name, old[name], building[name], points, judged, warn, _served(handle, metadata, name))
+        for name in gone
+    ]
+
+
+def _served(handle: CollectionHandle, metadata: CollectionMetadata, name: str) -> list[Map]:
+    """The map that an apply before this one left at work."""
+    asking = metadata.live.asking.get(name)
+    kept = raw_metadata(handle.client, handle.name)
+    return [load(kept[asking.drift])] if asking and asking.drift and asking.drift in kept else []
+
+
+def _is_gone(handle: CollectionHandle, metadata: CollectionMetadata, name: str, warn: Callable[[str], None]) -> bool:
+    """Whether the slot's own encoder cannot be loaded, is not the one that made its vectors, or does not answer."""
+    itself = handle.at(State(slots={name: metadata.live.slots[name]}), metadata).slots[name]
+    if silence_of([itself]):
+        return True
+    if withdraw(handle, name, "the slot's own encoder works again"):
+        warn(f"slot {name!r}: the old encoder works again and makes the queries; the drift map is withdrawn")
+    else:
+        warn(f"slot {name!r}: the old encoder works and goes on answering, so no drift map is fitted")
+    return False

@@ -1,0 +1,130 @@
+"""`LivePoints`: reads and completes the points of a collection to which others write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from qdrant_client import models
+
+from diptych.errors import CollectionNotFound, PopulateError
+from diptych.metadata.payloads import text_fields
+from diptych.populate.store import PointId, Refused, Store, plain_id
+from diptych.stores.answers import not_found, told
+
+TRIES = 20  # writes of a single point that is deleted and written anew all the time
+
+
+class LivePoints(Store):
+    """The calls that a back-fill makes. A point that was deleted meanwhile is no error: it is told and left out.
+
+    Of payloads only the keys that hold the documents' texts are read.
+    """
+
+    def page(self, offset: Any, size: int) -> tuple[list[models.Record], Any]:
+        """Points with texts in the order of their ids from `offset` on, and the offset of what follows."""
+        fields = text_fields(self.layout)
+        scroll = partial(
+            self.client.scroll, self.name, limit=size, offset=offset, with_payload=fields, with_vectors=False
+        )
+        return self._again("read from", scroll)
+
+    def matching(self, wanted: models.Filter, size: int) -> Iterator[list[models.Record]]:
+        """The points that `wanted` finds, page by page."""
+        fields, offset = text_fields(self.layout), None
+        while True:
+            scroll = partial(
+                self.client.scroll, self.name, scroll_filter=wanted, limit=size, offset=offset, with_payload=fields
+            )
+            records, offset = self._again("read from", scroll)
+            if records:
+                yield records
+            if offset is None:
+                return
+
+    def read(self, points: Sequence[PointId]) -> list[models.Record]:
+        """The points that are still there, with texts."""
+        fields = text_fields(self.layout)
+        retrieve = partial(self.client.retrieve, self.name, points, with_payload=fields, with_vectors=False)
+        return self._again("read from", retrieve)
+
+    def add_vectors(self, points: Sequence[models.PointVectors]) -> set[PointId]:
+        """Give points these vectors beside those they have; which of the points are gone."""
+
+        def call(left: Sequence[models.PointVectors]) -> Callable[[], object]:
+            return partial(self.client.update_vectors, self.name, left, wait=True)
+
+        return self._without_gone({point.id: point for point in points}, call)
+
+    def add_payload(self, payloads: Mapping[PointId, Mapping[str, Any]], key: str | None = None) -> set[PointId]:
+        """Give each point keys of its own beside those it has; which of the points are gone."""
+        operations = {
+            point: models.SetPayloadOperation(
+                set_payload=models.SetPayload(payload=dict(payload), points=[point], key=key)
+            )
+            for point, payload in payloads.items()
+        }
+
+        def call(left: Sequence[models.SetPayloadOperation]) -> Callable[[], object]:
+            return partial(self.client.batch_update_points, self.name, left)
+
+        return self._without_gone(operations, call)
+
+    def _without_gone(
+        self, wanted: Mapping[Any, Any], call: Callable[[Sequence[Any]], Callable[[], object]]
+    ) -> set[PointId]:
+        """Write what is wanted of each point that is still there; which of the points are gone.
+
+        A store refuses the whole request for one missing point. That point may be back before anybody looks, because
+        its document was deleted and written anew: then smaller requests are tried, which fewer such changes hit.
+        """
+        gone: set[PointId] = set()
+        left, tries = dict(wanted), 0
+        while left:
+            try:
+                self._again("write to", call(list(left.values())))
+                break
+            except (Refused, PopulateError) as error:
+                missing = left.keys() - self._there(list(left))
+                deleted = isinstance(error.__cause__, CollectionNotFound)
+                if deleted or not (missing or names_missing_point(error)):
+                    raise _refused(self.name, error) from error
+            gone |= missing
+            left = {point: own for point, own in left.items() if point not in missing}
+            if missing:
+                continue
+            if len(left) > 1:
+                return gone.union(*(self._without_gone(half, call) for half in _halves(left)))
+            tries += 1
+            if tries == TRIES:  # whoever writes it that often writes the new vector too, or a repair fills it
+                return gone | left.keys()
+        return gone
+
+    def _there(self, points: Sequence[PointId]) -> set[PointId]:
+        retrieve = partial(self.client.retrieve, self.name, points, with_payload=False, with_vectors=False)
+        return {plain_id(record.id) for record in self._again("read from", retrieve)}
+
+
+def names_missing_point(error: Exception) -> bool:
+    """Whether a store refused a write because a point is not there; each of the clients says so in its own way."""
+    cause = error.__cause__
+    if isinstance(cause, KeyError) or "no point" in str(cause).lower():
+        return True
+    return cause is not None and not_found(cause) and "collection" not in told(cause).lower()
+
+
+def _halves(points: Mapping[Any, Any]) -> list[dict[Any, Any]]:
+    items = list(points.items())
+    return [dict(items[: len(items) // 2]), dict(items[len(items) // 2 :])]
+
+
+def _refused(name: str, error: Exception) -> Exception:
+    if isinstance(error, PopulateError):
+        return error
+    return PopulateError(
+        "the store refuses the new vectors",
+        where=f"collection {name!r}",
+        got=told(error.__cause__ or error),
+        do="run diptych apply again; if it says the same, roll back and look at the encoder's options",
+    )

@@ -1,0 +1,134 @@
+"""`Filling`: fills the vectors of a swap, one slot after another or side by side, and counts what was done."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from diptych.config.models import Config
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.metadata.models import CollectionMetadata, Generation, State
+from diptych.populate.disk_space import require_room_to_fill
+from diptych.populate.progress import Progress
+from diptych.slots.slot import Slot
+from diptych.swap.backfill.backfill import Backfill, Filled
+from diptych.swap.backfill.drift_fallback import Bridge, bridges
+from diptych.swap.backfill.live_points import LivePoints
+from diptych.swap.gate.gate import Judged, coverage
+from diptych.swap.lease import Lease
+from diptych.swap.pace import Pace, pace_of
+from diptych.swap.query_override import told
+from diptych.swap.reports import ApplyOptions
+
+
+class Filling:
+    """What an apply fills with, and what it counts: `encoded` by vector, `filled` over all of them.
+
+    `asking` says by slot who makes the queries meanwhile, where that is another encoder than the live one.
+
+    Args:
+        handle, config, options, lease, progress, stopped: as of the apply.
+        points: counts them.
+        judged: what shows the worth of a drift map.
+        warn: is told what to look at.
+    """
+
+    def __init__(
+        self,
+        handle: CollectionHandle,
+        config: Config,
+        options: ApplyOptions,
+        lease: Lease,
+        *,
+        points: LivePoints,
+        judged: Judged | None,
+        progress: Progress,
+        stopped: threading.Event,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._handle, self._config, self._options, self._lease = handle, config, options, lease
+        self._points, self._judged, self._progress = points, judged, progress
+        self._stopped, self._warn = stopped, warn
+        self.encoded: dict[str, int] = {}
+        self.cache_hits: dict[str, int] = {}
+        self.filled = Filled()
+        self.asking: dict[str, str] = {}
+
+    def groups(self, slots: Mapping[str, Slot]) -> list[dict[str, Slot]]:
+        """The slots that are filled side by side: all of them if asked, else one at a time."""
+        asked = self._options.parallel
+        together = self._config.swap.parallel if asked is None else asked
+        return ([dict(slots)] if slots else []) if together else [{vector: slot} for vector, slot in slots.items()]
+
+    def fill(self, slots: Mapping[str, Slot]) -> None:
+        """Fill these vectors in one pass.
+
+        Raises:
+            StoreFull: the disk has too little space for all of them; nothing was written.
+        """
+        lacking = [coverage(self._handle.client, self._handle.name, own).missing for own in _generations(slots)]
+        require_room_to_fill(self._handle, slots, max(lacking, default=0))
+        self._count(slots, Backfill.run, self._bridges(slots))
+
+    def repair(self, metadata: CollectionMetadata, state: State, leave: Collection[str] = ()) -> None:
+        """Give points that lack a vector of this state that vector, but for the vectors in `leave`.
+
+        A populate was killed just when others cut over, or others than diptych write points.
+        """
+        view = self._handle.at(state, metadata)
+        for name, own in state.slots.items():
+            if own.vector not in leave and (self._lease.repaired([own.vector]) or self._lacks(own)):
+                self._count({own.vector: view.slots[name]}, Backfill.repair)
+
+    def _lacks(self, own: Generation) -> bool:
+        return coverage(self._handle.client, self._handle.name, own).missing > 0
+
+    def _count(
+        self, slots: Mapping[str, Slot], work: Callable[[Backfill], Filled], bridges: Sequence[Bridge] = ()
+    ) -> None:
+        """Do the work of a back-fill of these slots, and add up what it did."""
+        before = {vector: _hits(slot) for vector, slot in slots.items()}
+        filled = work(self._backfill(slots, bridges))
+        for vector, slot in slots.items():
+            self.encoded[vector] = self.encoded.get(vector, 0) + filled.encoded
+            self.cache_hits[vector] = self.cache_hits.get(vector, 0) + _hits(slot) - before[vector]
+        self.filled.changed += filled.changed
+        self.filled.left.update(filled.left)
+        self.asking = told(self._handle.read().live)
+
+    def _bridges(self, slots: Mapping[str, Slot]) -> list[Bridge]:
+        """Drift maps for the slots being filled whose old encoder is gone, if asked for."""
+        if not self._options.bridge:
+            return []
+        new = {slot.name: slot.generation for slot in slots.values() if slot.generation}
+        return bridges(self._handle, self._points, new, judged=self._judged, warn=self._warn)
+
+    def _pace(self) -> Pace:
+        wanted, client, name = self._options.pace or self._config.swap.pace, self._handle.client, self._handle.name
+        return pace_of(wanted, client, name, self._handle.read().live, self._stopped)
+
+    def _backfill(self, slots: Mapping[str, Slot], bridges: Sequence[Bridge] = ()) -> Backfill:
+        def reached(done: int) -> None:
+            for bridge in bridges:
+                bridge.reached(done)
+
+        return Backfill(
+            self._handle,
+            slots,
+            self._lease,
+            rate=self._options.rate or self._config.swap.rate,
+            pace=self._pace(),
+            progress=self._progress,
+            stopped=self._stopped,
+            documents=self._options.documents,
+            reached=reached,
+        )
+
+
+def _generations(slots: Mapping[str, Slot]) -> list[Generation]:
+    return [slot.generation for slot in slots.values() if slot.generation]
+
+
+def _hits(slot: Slot) -> int:
+    """Vectors of documents that the slot has had from the embedding cache so far."""
+    return slot.namespace.hits if slot.namespace else 0

@@ -1,0 +1,1 @@
+"""Decides whether new encoders may replace the live ones. Begin with `gate`."""

@@ -1,0 +1,107 @@
+"""Asks a view many queries: by its whole pipeline, or by one slot alone."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from diptych.errors import ContractError, DiptychError, FingerprintMismatch, RegistryError, RemoteError
+from diptych.handle.snapshot import View
+from diptych.handle.tenancy import whole
+from diptych.search import Pipeline, Retrieve, search
+from diptych.search.encode_queries import encode_inputs
+from diptych.slots.slot import Slot
+from diptych.types import Hit, Query
+
+BATCH = 64  # queries that are encoded and searched together
+_ANSWERS = "answers of a gate"  # of a view's `kept`
+
+
+def pipeline_of(view: View) -> Pipeline:
+    """The view's whole pipeline."""
+    return Pipeline.from_config(view.search_config, view.slots)
+
+
+def remembering(view: View) -> View:
+    """The view, which keeps what `answers` finds: it can be compared after the storage beneath has changed."""
+    return replace(view, kept={**view.kept, _ANSWERS: {}})
+
+
+def without_common_rerankers(old: View, new: View) -> tuple[Pipeline, Pipeline]:
+    """Both pipelines; where both end in the same rerankers and threshold, without the rerankers.
+
+    They would cost more than everything else, and can only make two pipelines look more alike.
+    """
+    ours, theirs = pipeline_of(old), pipeline_of(new)
+    if ours.rerank != theirs.rerank or old.search_config.score_threshold != new.search_config.score_threshold:
+        return ours, theirs
+    return replace(ours, rerank=()), replace(theirs, rerank=())
+
+
+def silence(view: View) -> str:
+    """Why the view's encoders cannot make a query, such as an API that was retired; empty when they can."""
+    return silence_of([view.slots[name] for name in pipeline_of(view).slots])
+
+
+def silence_of(slots: Sequence[Slot]) -> str:
+    """The same of some slots."""
+    try:
+        encode_inputs(slots, ["a question"])
+    except (RegistryError, RemoteError, ContractError, FingerprintMismatch) as error:
+        return error.what
+    return ""
+
+
+def warm_up(view: View) -> None:
+    """Load what the view's pipeline needs, as far as it can be had, by one query."""
+    with contextlib.suppress(DiptychError):  # the gate itself meets what is wrong, and says it
+        search(whole(view), ["a question"], limit=1)
+
+
+def alone(slot: str) -> Pipeline:
+    """The pipeline of one slot."""
+    return Pipeline((Retrieve(slot),))
+
+
+def answers(
+    view: View | None, queries: Sequence[Query], *, depth: int, pipeline: Pipeline | None = None, texts: bool = False
+) -> list[list[Hit]]:
+    """The hits of each query, `depth` of them or as many as the pipeline passes on, best first.
+
+    Args:
+        view: who is asked; None answers nothing.
+        pipeline: instead of the view's own. The view's own, given or not, also drops hits below its score threshold.
+        texts: whether hits carry their documents' texts and titles.
+    """
+    if view is None:
+        return [[] for _ in queries]
+    kept: dict[object, list[list[Hit]]] | None = view.kept.get(_ANSWERS)
+    if kept is None:
+        return _answers(view, queries, depth, pipeline, texts)
+    key = (tuple(queries), depth, repr(pipeline), texts)
+    if key not in kept:
+        kept[key] = _answers(view, queries, depth, pipeline, texts)
+    return kept[key]
+
+
+def _answers(
+    view: View, queries: Sequence[Query], depth: int, pipeline: Pipeline | None, texts: bool
+) -> list[list[Hit]]:
+    own = pipeline_of(view)
+    limit = min(depth, (pipeline or own).depth or depth)
+    pipeline = None if pipeline == own else pipeline
+    payload: bool | list[str] = ["text", "title"] if texts else False
+    hits: list[list[Hit]] = []
+    for start in range(0, len(queries), BATCH):
+        batch = queries[start : start + BATCH]
+        hits += search(whole(view), batch, pipeline=pipeline, limit=limit, with_payload=payload)
+    return [_once(found) for found in hits] if view.tenancy else hits
+
+
+def _once(hits: list[Hit]) -> list[Hit]:
+    """Of documents with the same id, which several tenants may have, the best."""
+    found: dict[str, Hit] = {}
+    for hit in hits:
+        found.setdefault(hit.id, hit)
+    return list(found.values())

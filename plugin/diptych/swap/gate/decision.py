@@ -1,0 +1,163 @@
+"""`Decision`: decides whether new encoders or settings may replace the live ones."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+
+from diptych.config.models import Config, SearchConfig
+from diptych.errors import DiptychError, GateFailed
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.handle.open_handle import stored_search
+from diptych.handle.snapshot import View
+from diptych.metadata.models import CollectionMetadata, State, Swap
+from diptych.swap.backfill.background import in_background
+from diptych.swap.gate.answers import pipeline_of, remembering, warm_up
+from diptych.swap.gate.coverage import Coverage
+from diptych.swap.gate.gate import GateReport, Judged, coverage, run_gate
+from diptych.swap.gate.storage_trial import StorageTrial, changed_storage
+from diptych.swap.reports import ApplyOptions
+
+ENCODERS, SETTINGS, STORAGE = "encoders", "settings", "storage settings"
+
+
+class Decision:
+    """Runs the gate on what an apply is about to make live.
+
+    Args:
+        handle, config, options, judged, stopped: as of the apply.
+        trial: changes the storage of live vectors for the gate, and back.
+        warn: told of a gate that could not measure and does not decide.
+        told: what a failure carries for display.
+    """
+
+    def __init__(
+        self,
+        handle: CollectionHandle,
+        config: Config,
+        options: ApplyOptions,
+        *,
+        judged: Judged | None,
+        trial: StorageTrial,
+        stopped: threading.Event,
+        warn: Callable[[str], None],
+        told: Callable[[], Mapping[str, object]],
+    ) -> None:
+        self._handle, self._config, self._options, self._judged = handle, config, options, judged
+        self._trial, self._stopped, self._warn, self._told = trial, stopped, warn, told
+
+    def on_encoders(self, metadata: CollectionMetadata, swap: Swap) -> GateReport | None:
+        """Run the gate on a swap; None if it does not decide and could not measure.
+
+        Vectors that stay, and that the swap stores otherwise, are measured with their new storage at last. That stays
+        in place, unless the gate fails or the apply stops before the cut-over.
+
+        Raises:
+            GateFailed: no, and the gate decides.
+        """
+        search = SearchConfig.model_validate(swap.search or {})
+        client, name = self._handle.client, self._handle.name
+        covered = {own.vector: coverage(client, name, own) for own in swap.target.slots.values()}
+        old, between, new = self._views(metadata, swap.target, search)
+        report = self._passed(ENCODERS, old, between, covered)
+        return self._on_storage(report, old, between, new, covered)
+
+    def on_settings(self, metadata: CollectionMetadata, target: State, search: SearchConfig) -> GateReport | None:
+        """Run the gate on new search settings or storage for the live vectors.
+
+        None when nothing differs that decides answers, the collection is empty, or the gate does not decide and could
+        not measure. New storage is left in place, unless the gate fails or the apply stops before the change.
+
+        Raises:
+            GateFailed: no, and the gate decides.
+        """
+        if not self._handle.client.count(self._handle.name, exact=True).count:
+            return None
+        old, between, new = self._views(metadata, target, search)
+        report = self._passed(SETTINGS, old, between) if searched_otherwise(old, between) else None
+        return self._on_storage(report, old, between, new)
+
+    def _views(self, metadata: CollectionMetadata, target: State, search: SearchConfig) -> tuple[View, View, View]:
+        """The live view, the new view, and between them the new one with the kept vectors stored as before."""
+        live = metadata.live
+        storage = {name: then.storage for name, (then, _) in changed_storage(live, target).items()}
+        slots = {
+            name: own.model_copy(update={"storage": storage[name]}) if name in storage else own
+            for name, own in target.slots.items()
+        }
+        between = self._handle.at(target.model_copy(update={"slots": slots}), metadata, search)
+        old = self._handle.at(live, metadata, stored_search(metadata))
+        return remembering(old), remembering(between), self._handle.at(target, metadata, search)
+
+    def _on_storage(
+        self,
+        report: GateReport | None,
+        old: View,
+        between: View,
+        new: View,
+        covered: Mapping[str, Coverage] | None = None,
+    ) -> GateReport | None:
+        """The report, completed by what is measured after the kept vectors change their storage.
+
+        Judgements compare with what answers now. Without, only the storage differs between the sides, so that each
+        neighbour that is missing is its fault.
+        """
+        states = _state_of(between), _state_of(new)
+        if self._stopped.is_set() or not changed_storage(*states):
+            return report
+        baseline = between if self._judged is None else old
+        self._measured(baseline, new, covered)  # it remembers its answers, which cannot be had afterwards
+        self._trial.begin(*states)
+        try:
+            found = self._passed(STORAGE, baseline, new, covered)
+        except BaseException:
+            self._trial.put_back()
+            raise
+        if self._stopped.is_set() or not self._options.cut_over:
+            self._trial.put_back()
+        if report is None or found is None or self._judged is not None:
+            return found
+        return replace(report, remarks=(*report.remarks, f"with the new storage {found.sentence}"))
+
+    def _passed(
+        self, what: str, old: View, new: View, covered: Mapping[str, Coverage] | None = None
+    ) -> GateReport | None:
+        try:
+            report = self._measured(old, new, covered)
+        except DiptychError as error:
+            if self._options.gate:
+                raise
+            self._warn(f"the gate does not decide, and could not measure: {error.what}")
+            return None
+        if not report.passed and self._options.gate:
+            raise self._failed(what, report)
+        return report
+
+    def _measured(self, old: View, new: View, covered: Mapping[str, Coverage] | None) -> GateReport:
+        for view in (old, new):
+            warm_up(view)
+        gate = partial(run_gate, old, new, config=self._config.swap.gate, judged=self._judged, coverage=covered)
+        return in_background(gate, self._stopped)
+
+    def _failed(self, what: str, report: GateReport) -> GateFailed:
+        give_up = "give up: diptych rollback" if what == ENCODERS else "restore the config"
+        return GateFailed(
+            f"the new {what} did not pass the gate; the old ones stay live",
+            where=f"collection {self._handle.name!r}",
+            got="; ".join(report.reasons),
+            do=f"change swap.gate and run diptych apply again, or {give_up}",
+            report=report,
+            **self._told(),
+        )
+
+
+def searched_otherwise(old: View, new: View) -> bool:
+    """Whether the two views' settings can give a query other hits or another order; the number of hits is ignored."""
+    thresholds = (old.search_config.score_threshold, new.search_config.score_threshold)
+    return pipeline_of(old) != pipeline_of(new) or thresholds[0] != thresholds[1]
+
+
+def _state_of(view: View) -> State:
+    return State(slots={name: own for name, slot in view.slots.items() if (own := slot.generation)})

@@ -1,0 +1,245 @@
+"""`run_gate`: may the new encoders replace the old ones?
+
+With judgements, a metric decides. Without, checks that a broken or mistaken encoder fails, and figures and sample
+queries for a human. Coverage, canaries and the state of the stored vectors count in both cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from diptych.config.models import GateConfig
+from diptych.handle.snapshot import View
+from diptych.reports import GateSummary
+from diptych.slots.slot import Slot
+from diptych.swap.gate.answers import alone, pipeline_of, silence, without_common_rerankers
+from diptych.swap.gate.coverage import Coverage, coverage
+from diptych.swap.gate.judged import Judged, JudgedComparison, compare_judged
+from diptych.swap.gate.overlap import KnownItem, Overlap, SideBySide, known_items, neighbour_overlap
+from diptych.swap.gate.stored_vectors import Canary, StoredVectors, check_canary, check_stored
+from diptych.swap.sample import Sampled, sample_documents, sample_points
+
+PIPELINE = "pipeline"
+# The share of the old pipeline's known items whose loss stops a swap, when the whole interval lies beyond it.
+MOST_LOST = 0.25
+LEAST_FOUND = 0.7  # of titles or first sentences by a pipeline alone; broken encoders found .50 and .64 of them
+POOR = 0.5
+LEAST_KEPT = 0.5  # of the first 10, by the same encoders over the same vectors stored otherwise
+
+__all__ = ["Coverage", "GateReport", "Judged", "coverage", "run_gate"]
+
+
+@dataclass(frozen=True, slots=True)
+class GateReport(GateSummary):
+    """What the gate measured and decided. `dataclasses.asdict` gives JSON values.
+
+    Args:
+        reasons: why the new encoders may not replace the old ones; empty when they may.
+        coverage: of each new vector.
+        canaries, vectors: of each slot that changed.
+        judged: the comparison by judgements; None without.
+        overlaps: of the whole pipeline, then of each changed slot; empty with judgements.
+        known_item, excerpt: how many documents are found by their beginnings, and by words from their middles.
+        samples: queries side by side; none, as of the two before, with judgements or in a collection without texts.
+        remarks: what limits the figures.
+        passed: whether there is no reason against.
+    """
+
+    coverage: tuple[Coverage, ...] = ()
+    canaries: tuple[Canary, ...] = ()
+    vectors: tuple[StoredVectors, ...] = ()
+    judged: JudgedComparison | None = None
+    overlaps: tuple[Overlap, ...] = ()
+    known_item: KnownItem | None = None
+    excerpt: KnownItem | None = None
+    samples: tuple[SideBySide, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """The decision in one line, for the history and for errors."""
+        if self.reasons:
+            return f"failed: {'; '.join(self.reasons)}"
+        return f"passed: {self.judged.sentence if self.judged else _unjudged_sentence(self)}"
+
+
+def run_gate(
+    old: View,
+    new: View,
+    *,
+    config: GateConfig,
+    judged: Judged | None,
+    coverage: Mapping[str, Coverage] | None = None,
+    step: Callable[[str], None] = lambda _: None,
+) -> GateReport:
+    """Compare the pipeline that answers now with the one that is to replace it, on the same collection.
+
+    Args:
+        old, new: the two views; slots whose generations differ are the changed ones.
+        config: what must hold.
+        judged: queries with judgements; None goes by checks that need none.
+        coverage: by physical vector, where it has been counted already; the rest is counted here.
+        step: told what begins.
+
+    Raises:
+        EvaluationError, MissingExtra: with judgements, an unknown metric, or ir-measures is not installed.
+        SearchError, StoreError: a pipeline cannot be searched.
+    """
+    changed = changed_slots(old, new)
+    step("coverage")
+    counts = _coverages(new, changed, coverage or {})
+    step("canaries")
+    canaries = tuple(check_canary(slot) for slot in changed)
+    fresh = _new_vectors(old, changed)
+    reasons = [*_uncovered([count for count in counts if count.vector in fresh], config), *_strange(canaries)]
+    if any(canary.likeness is None for canary in canaries):
+        return GateReport(tuple(reasons), counts, canaries, remarks=("nothing was searched with a wrong encoder",))
+    step("stored vectors")
+    points = sample_points(old.client, old.name, config.sample)
+    documents = sample_documents(old, points)
+    points = [document.point for document in documents] or points
+    vectors = tuple(check_stored(new, slot, points) for slot in changed if slot.vector in fresh)
+    reasons += [problem for found in vectors for problem in found.problems()]
+    base = GateReport(tuple(reasons), counts, canaries, vectors)
+    if judged is not None:
+        step("judged queries")
+        return _with_judgements(base, old, new, judged, config)
+    step("sampled documents")
+    return _without_judgements(base, old, new, documents, config)
+
+
+def changed_slots(old: View, new: View) -> list[Slot]:
+    """The new view's slots that are other generations than the old view's, or were not there."""
+    return [
+        slot
+        for name, slot in new.slots.items()
+        if name not in old.slots or old.slots[name].generation != slot.generation
+    ]
+
+
+def _new_vectors(old: View, changed: list[Slot]) -> set[str]:
+    """The changed slots' vectors that do not answer already: what those lack, they lacked before."""
+    return {slot.vector for slot in changed} - {slot.vector for slot in old.slots.values()}
+
+
+def _coverages(new: View, changed: list[Slot], known: Mapping[str, Coverage]) -> tuple[Coverage, ...]:
+    generations = [slot.generation for slot in changed if slot.generation is not None]
+    return tuple(
+        known[generation.vector] if generation.vector in known else coverage(new.client, new.name, generation)
+        for generation in generations
+    )
+
+
+def _uncovered(counts: Sequence[Coverage], config: GateConfig) -> list[str]:
+    return [
+        f"{count.missing} of {count.points} points lack vector {count.vector!r}, {config.missing} may"
+        for count in counts
+        if count.missing > config.missing
+    ]
+
+
+def _strange(canaries: tuple[Canary, ...]) -> list[str]:
+    return [f"slot {canary.slot!r}: {canary.problem}" for canary in canaries if canary.likeness is None]
+
+
+def _with_judgements(base: GateReport, old: View, new: View, judged: Judged, config: GateConfig) -> GateReport:
+    silent = silence(old)
+    found = compare_judged(None if silent else old, new, judged, config)
+    reasons = () if found.passed else (found.sentence,)
+    return replace(
+        base, reasons=base.reasons + reasons, judged=found, remarks=(*_silence_remark(silent), *found.remarks)
+    )
+
+
+def _without_judgements(
+    base: GateReport, old: View, new: View, documents: list[Sampled], config: GateConfig
+) -> GateReport:
+    if not documents:
+        return replace(base, remarks=("no point has a text: nothing was searched",))
+    silent, pipelines = silence(old), without_common_rerankers(old, new)
+    item, excerpt, samples = known_items(
+        None if silent else old, new, documents, pipelines, confidence=config.confidence
+    )
+    compared = {PIPELINE: pipelines, **{slot: (alone(slot), alone(slot)) for slot in _retrieved_by_both(old, new)}}
+    overlaps = [neighbour_overlap(name, old, new, documents, pair) for name, pair in compared.items() if not silent]
+    restored = _only_stored_otherwise(old, new)
+    apart = [reason for overlap in overlaps[:1] for reason in _apart(overlap, config, restored=restored)]
+    reasons = [*(_unfound(item) if silent else [*_lost(item), *_lost(excerpt)]), *apart]
+    return replace(
+        base,
+        reasons=(*base.reasons, *reasons),
+        overlaps=tuple(overlaps),
+        known_item=item,
+        excerpt=excerpt,
+        samples=samples,
+        remarks=(*_silence_remark(silent), *_remarks(item, silent)),
+    )
+
+
+def _retrieved_by_both(old: View, new: View) -> list[str]:
+    """Changed slots from which both pipelines retrieve, unless such a slot is all there is to either pipeline."""
+    sides = [[branch.slot for branch in pipeline_of(view).retrieve] for view in (old, new)]
+    if sides[0] == sides[1] and len(sides[0]) == 1 and not any(pipeline_of(view).stages for view in (old, new)):
+        return []
+    return [slot.name for slot in changed_slots(old, new) if all(slot.name in side for side in sides)]
+
+
+def _lost(item: KnownItem) -> list[str]:
+    if item.high >= -MOST_LOST * item.old:
+        return []
+    return [
+        f"documents no longer find themselves by {item.by}: {item.old:.1%} -> {item.new:.1%} among the first 10 of "
+        f"{item.documents}, interval of the difference [{item.low:+.3f}, {item.high:+.3f}]; a quarter may be lost"
+    ]
+
+
+def _unfound(item: KnownItem) -> list[str]:
+    if item.new >= LEAST_FOUND:
+        return []
+    return [f"{item.new:.1%} of {item.documents} documents are found by {item.by}, at least {LEAST_FOUND:.0%} must be"]
+
+
+def _only_stored_otherwise(old: View, new: View) -> bool:
+    """Whether both views ask the same vectors the same way: then each neighbour that is missing is a loss."""
+    ours, theirs = (
+        {name: (own.vector, own.space) for name, slot in view.slots.items() if (own := slot.generation)}
+        for view in (old, new)
+    )
+    return ours == theirs and pipeline_of(old) == pipeline_of(new)
+
+
+def _apart(overlap: Overlap, config: GateConfig, *, restored: bool) -> list[str]:
+    if config.overlap is None and restored and overlap.mean < LEAST_KEPT:
+        return [
+            f"{overlap.mean:.3f} of the first 10 that the same vectors gave before are left, at least {LEAST_KEPT:g} "
+            "must be; swap.gate.overlap sets another share"
+        ]
+    if config.overlap is None or overlap.mean >= config.overlap:
+        return []
+    return [
+        f"old and new have {overlap.mean:.3f} of the first 10 in common, at least {config.overlap:g} is asked for "
+        "(swap.gate.overlap)"
+    ]
+
+
+def _silence_remark(silent: str) -> list[str]:
+    return [f"the old pipeline answers nothing, so the new one is measured alone: {silent}"] if silent else []
+
+
+def _remarks(item: KnownItem, silent: str) -> list[str]:
+    found = ["no judgements: quality is not measured, only that the new encoders are not broken"]
+    if item.old < POOR and not silent:
+        found.append(f"even the old pipeline finds {item.old:.0%} of known items: the check says little here")
+    return found
+
+
+def _unjudged_sentence(report: GateReport) -> str:
+    item, excerpt = report.known_item, report.excerpt
+    if item is None or excerpt is None:
+        return "coverage and canaries; nothing was searched"
+    common = "".join(f", neighbours in common {overlap.mean:.3f}" for overlap in report.overlaps[:1])
+    return (
+        f"without judgements: of {item.documents} documents, found by beginnings {item.old:.1%} -> {item.new:.1%}, "
+        f"by middles {excerpt.old:.1%} -> {excerpt.new:.1%}{common}"
+    )

@@ -1,0 +1,235 @@
+"""The gate with judgements: the new pipeline must not be worse than the old one by more than a margin.
+
+A non-inferiority test: the paired bootstrap interval of new minus old must lie above minus the margin. Piaggio et al.,
+"Reporting of noninferiority and equivalence randomized trials", JAMA 2012, have the interval and its reading.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from diptych.config.models import EvaluateConfig, GateConfig
+from diptych.errors import EvaluationError
+from diptych.evaluate import Difference, Evaluation, Qrels, compare, evaluate, read_queries
+from diptych.evaluate.measures import cutoff, parse_metrics
+from diptych.handle.snapshot import View
+from diptych.swap.gate.answers import answers
+from diptych.types import Query, Run
+
+DEEPEST = 1000  # ranks that a measure without a cutoff reads, as TREC's runs have
+SHOWN = 5  # queries that lost most
+LEAST = 2  # judged queries that can be compared at all
+Verdict: TypeAlias = Literal["passed", "worse", "too wide", "nothing found", "too few"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Queries with judgements, and the metric that compares two pipelines by them unless the gate names another."""
+
+    queries: Sequence[Query]
+    qrels: Qrels
+    metric: str = "nDCG@10"
+
+    @property
+    def asked(self) -> list[Query]:
+        """The queries that have a relevant document; the others would dilute every difference."""
+        return [query for query in self.queries if self.qrels.relevant(query.id)]
+
+    @classmethod
+    def of(cls, config: EvaluateConfig) -> Judged | None:
+        """What the config's `evaluate` section names; None when it names neither queries nor qrels.
+
+        Raises:
+            EvaluationError: it names only one of the two, or a file cannot be read.
+        """
+        if config.queries is None and config.qrels is None:
+            return None
+        if config.queries is None or config.qrels is None:
+            missing, there = ("queries", "qrels") if config.queries is None else ("qrels", "queries")
+            raise EvaluationError(
+                f"evaluate.{there} is named without evaluate.{missing}",
+                expected="both, or neither for a gate without judgements",
+                do=f"name evaluate.{missing} in the config file",
+            )
+        return cls(read_queries(config.queries), Qrels.read(config.qrels), next(iter(config.metrics), "nDCG@10"))
+
+
+@dataclass(frozen=True, slots=True)
+class QueryLoss:
+    """A query that the new pipeline answers worse."""
+
+    id: str
+    text: str
+    old: float
+    new: float
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedComparison:
+    """Old and new pipeline by one metric over the same judged queries.
+
+    Args:
+        metric, margin, confidence: as asked for.
+        queries: judged queries that have a text and a relevant document.
+        old, new: means of the metric.
+        difference: new minus old.
+        low, high: paired bootstrap interval of the difference.
+        wins, ties, losses: queries on which the new pipeline is better, equal, worse.
+        verdict: `passed` when `low` is at least minus the margin.
+        sentence: the verdict in words, with the figures.
+        worst: the queries that lost most.
+        remarks: what a reader should know about the figures.
+    """
+
+    metric: str
+    margin: float
+    confidence: float
+    queries: int
+    old: float
+    new: float
+    difference: float
+    low: float
+    high: float
+    wins: int
+    ties: int
+    losses: int
+    verdict: Verdict
+    sentence: str
+    worst: tuple[QueryLoss, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether the new pipeline is not worse by more than the margin."""
+        return self.verdict == "passed"
+
+
+def compare_judged(old: View | None, new: View, judged: Judged, config: GateConfig) -> JudgedComparison:
+    """How both pipelines answer the judged queries, and whether the new one may replace the old.
+
+    `old` is None where it answers nothing. Both are asked as they would be served: approximate search, quantization,
+    rerankers and all. Queries without text or without a relevant document are left out, since they would dilute a loss.
+
+    Raises:
+        EvaluationError: an unknown metric.
+        MissingExtra: ir-measures or scipy is not installed.
+    """
+    metric = config.metric or judged.metric
+    parse_metrics([metric])
+    queries = judged.asked
+    remarks = _left_out(judged, queries)
+    if len(queries) < LEAST:
+        return _too_few(metric, config, len(queries), remarks)
+    qrels = judged.qrels.restricted(query.id for query in queries)
+    sides = [_evaluated(name, view, queries, qrels, metric) for name, view in (("old", old), ("new", new))]
+    found = compare(sides, "old", metric, confidence=config.confidence).of("new")
+    remarks += [remark for side in sides for remark in side.remarks()]
+    return _comparison(metric, config, sides, found, queries, remarks)
+
+
+def mean_of(view: View, judged: Judged) -> str:
+    """The metric of one view over the judged queries, in words."""
+    queries = judged.asked
+    qrels = judged.qrels.restricted(query.id for query in queries)
+    found = _evaluated("new", view, queries, qrels, judged.metric)
+    return f"{judged.metric} {found.means[judged.metric]:.3f} over {len(queries)} queries"
+
+
+def _evaluated(name: str, view: View | None, queries: Sequence[Query], qrels: Qrels, metric: str) -> Evaluation:
+    hits = answers(view, queries, depth=cutoff(metric) or DEEPEST)
+    return evaluate(Run.from_hits(name, queries, hits), qrels, [metric])
+
+
+def _comparison(
+    metric: str,
+    config: GateConfig,
+    sides: Sequence[Evaluation],
+    found: Difference,
+    queries: Sequence[Query],
+    remarks: Sequence[str],
+) -> JudgedComparison:
+    old, new = (side.means[metric] for side in sides)
+    verdict = _verdict(found, config.margin, nothing=old == new == 0)
+    return JudgedComparison(
+        metric=metric,
+        margin=config.margin,
+        confidence=config.confidence,
+        queries=len(queries),
+        old=old,
+        new=new,
+        difference=found.mean,
+        low=found.low,
+        high=found.high,
+        wins=found.wins,
+        ties=found.ties,
+        losses=found.losses,
+        verdict=verdict,
+        sentence=_sentence(verdict, metric, config, (old, new), found),
+        worst=_worst(found, sides, metric, {query.id: query.text for query in queries}),
+        remarks=tuple(remarks),
+    )
+
+
+def _verdict(found: Difference, margin: float, *, nothing: bool) -> Verdict:
+    if nothing:
+        return "nothing found"
+    if found.low >= -margin:
+        return "passed"
+    return "worse" if found.mean < -margin else "too wide"
+
+
+def _sentence(verdict: Verdict, metric: str, config: GateConfig, means: tuple[float, float], found: Difference) -> str:
+    if verdict == "nothing found":
+        what = f"neither pipeline finds a relevant document for any of {len(found.per_query)} judged queries"
+        return f"{what}: do the judgements belong to this collection?"
+    figures = (
+        f"{metric} {means[0]:.4f} -> {means[1]:.4f}, difference {found.mean:+.4f}, "
+        f"{100 * config.confidence:.4g}% interval [{found.low:+.4f}, {found.high:+.4f}] "
+        f"over {len(found.per_query)} queries"
+    )
+    ends = {
+        "passed": f"not worse by more than the margin of {config.margin:g}",
+        "worse": f"worse by more than the margin of {config.margin:g}",
+        "too wide": f"the interval is too wide for the margin of {config.margin:g}: {_remedy(found, config.margin)}",
+    }
+    return f"{figures}: {ends[verdict]}"
+
+
+def _remedy(found: Difference, margin: float) -> str:
+    """How many queries would narrow the interval enough, since its width falls with their root."""
+    room = found.mean + margin
+    if room <= 0:
+        return "more queries or a larger margin"
+    needed = math.ceil(len(found.per_query) * ((found.mean - found.low) / room) ** 2)
+    return f"more queries (about {_round_up(needed)} if the difference stays) or a larger margin"
+
+
+def _round_up(number: int) -> int:
+    """To two digits."""
+    unit: int = 10 ** max(0, len(str(number)) - 2)
+    return math.ceil(number / unit) * unit
+
+
+def _worst(found: Difference, sides: Sequence[Evaluation], metric: str, texts: dict[str, str]) -> tuple[QueryLoss, ...]:
+    old, new = (side.values(metric) for side in sides)
+    lost = sorted((gap, query) for query, gap in found.per_query.items() if gap < 0)[:SHOWN]
+    return tuple(QueryLoss(query, texts[query], old[query], new[query]) for _, query in lost)
+
+
+def _left_out(judged: Judged, used: Sequence[Query]) -> list[str]:
+    asked = {query.id for query in judged.queries}
+    silent = sum(query not in asked for query in judged.qrels.queries)
+    empty = len(asked & set(judged.qrels.without_relevant))
+    counts = ((silent, "judged queries have no text"), (empty, "judged queries have no relevant document"))
+    return [f"{count} {what} and are left out" for count, what in counts if count]
+
+
+def _too_few(metric: str, config: GateConfig, count: int, remarks: Sequence[str]) -> JudgedComparison:
+    sentence = f"{count} judged queries have a relevant document: nothing can be compared with fewer than {LEAST}"
+    zeros = (0.0, 0.0, 0.0, 0.0, 0.0)
+    return JudgedComparison(
+        metric, config.margin, config.confidence, count, *zeros, 0, 0, 0, "too few", sentence, (), tuple(remarks)
+    )

@@ -1,0 +1,122 @@
+"""`StorageTrial`: changes the storage of live vectors in place so that the gate can measure it, and restores it.
+
+Qdrant keeps one index a vector. Quantization and graph settings replace what answers queries at that moment, so they
+cannot be built beside it as new vectors are. What was there before is noted first, with the lease: whoever takes the
+lease after a kill puts it back.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from qdrant_client import models
+
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.metadata.models import CollectionMetadata, Generation, State
+from diptych.slots.slot_factory import slot_config
+from diptych.stores.upkeep import optimized
+from diptych.swap.lease import Lease, Trial
+from diptych.swap.vectors import configure_dense, place, restore
+
+PAUSE, FIRST_PAUSE = 1.0, 2.0  # seconds between looks at a server that builds an index, and before the first
+
+
+def changed_storage(before: State, after: State) -> dict[str, tuple[Generation, Generation]]:
+    """By slot, the generations whose vector both states use but store differently."""
+    pairs = {name: (before.slots[name], own) for name, own in after.slots.items() if name in before.slots}
+    return {name: (a, b) for name, (a, b) in pairs.items() if a.vector == b.vector and a.storage != b.storage}
+
+
+class StorageTrial:
+    """Changes the storage of vectors, and restores it.
+
+    Args:
+        handle: the open collection.
+        lease: of the apply; it keeps what is needed to put everything back.
+        stopped: ends the wait for a server's indexes.
+    """
+
+    def __init__(self, handle: CollectionHandle, lease: Lease, stopped: threading.Event) -> None:
+        self._client, self._name = handle.client, handle.name
+        self._lease, self._stopped = lease, stopped
+
+    def begin(self, before: State, after: State) -> None:
+        """Store the vectors that both states use as `after` has it, and wait until the indexes are built."""
+        changed = changed_storage(before, after)
+        self._lease.trying({vector: trial for pair in changed.values() for vector, trial in self._trials(*pair)})
+        for then, now in changed.values():
+            restore(self._client, self._name, slot_config(now).storage, then)
+        self._settle()
+
+    def put_back(self) -> None:
+        """Store the vectors as they were before the trial."""
+        for vector, trial in self._lease.trials.items():
+            if trial.sparse:
+                place(self._client, self._name, vector, trial.before["on_disk"])
+            else:
+                configure_dense(self._client, self._name, vector, models.VectorParamsDiff.model_validate(trial.before))
+        self._settle()
+        self._lease.trying({})
+
+    def put_back_after_a_kill(self, metadata: CollectionMetadata) -> None:
+        """Restore what a killed apply left on trial; does nothing if its change became live."""
+        if not self._lease.trials:
+            return
+        live = {vector: own.storage for own in metadata.live.slots.values() for vector in own.vectors}
+        if all(live.get(vector) == trial.wanted for vector, trial in self._lease.trials.items()):
+            self._lease.trying({})
+        else:
+            self.put_back()
+
+    def _trials(self, then: Generation, now: Generation) -> Iterator[tuple[str, Trial]]:
+        config = self._client.get_collection(self._name).config
+        if then.kind == "sparse":
+            index = (config.params.sparse_vectors or {})[then.vector].index
+            on_disk = bool(index and index.on_disk)
+            yield then.vector, Trial(wanted=now.storage, before={"on_disk": on_disk}, sparse=True)
+            return
+        named = config.params.vectors
+        sections = [(then.storage, now.storage), *_first_stages(then, now)]
+        for vector, pair in zip(then.vectors, sections, strict=True):
+            params = named[vector] if isinstance(named, dict) else named
+            assert params is not None, "a live vector is there"
+            yield vector, Trial(wanted=now.storage, before=_way_back(params, config.hnsw_config, *pair))
+
+    def _settle(self) -> None:
+        """Wait until the indexes match the settings: an embedded store builds them here, a server by itself."""
+        if hasattr(self._client, "optimize"):
+            optimized(self._client, self._name)
+            return
+        pause = FIRST_PAUSE
+        while not self._stopped.wait(pause) and self._busy():
+            pause = PAUSE
+
+    def _busy(self) -> bool:
+        return self._client.get_collection(self._name).status == models.CollectionStatus.YELLOW
+
+
+def _first_stages(then: Generation, now: Generation) -> list[tuple[Any, Any]]:
+    return [(then.storage["first_stage"], now.storage["first_stage"])] if then.first_stage else []
+
+
+def _way_back(
+    params: models.VectorParams, defaults: models.HnswConfig, then: Mapping[str, Any], now: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The update that restores a vector's parameters wherever two storage sections differ.
+
+    A setting that was left out is given its default in words, since Qdrant merges what it is sent into what is there.
+    """
+    diff = models.VectorParamsDiff()
+    if then.get("hnsw") != now.get("hnsw"):
+        own = params.hnsw_config.model_dump(exclude_none=True) if params.hnsw_config else {}
+        known = {**defaults.model_dump(exclude_none=True), **own}
+        fields = models.HnswConfigDiff.model_fields
+        diff.hnsw_config = models.HnswConfigDiff(**{name: value for name, value in known.items() if name in fields})
+    if then.get("quantization") != now.get("quantization"):
+        diff.quantization_config = params.quantization_config or models.Disabled.DISABLED
+    if then.get("on_disk") != now.get("on_disk"):
+        diff.on_disk = bool(params.on_disk)
+    found: dict[str, Any] = diff.model_dump(mode="json", exclude_none=True)
+    return found

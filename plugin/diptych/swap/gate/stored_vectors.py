@@ -1,0 +1,151 @@
+"""The new encoder's canaries, and whether the vectors it stored are fit to be searched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diptych.errors import FingerprintMismatch
+from diptych.handle.snapshot import View
+from diptych.slots import guard
+from diptych.slots.slot import Slot
+from diptych.swap.sample import FETCH, PointId
+
+COLLAPSED = 0.999  # mean cosine of different documents; the narrowest useful models measured stay below .95
+TOLERATED = 0.01  # share of a sample that may be empty, as of documents without a known word
+LEAST = 10  # vectors from which anything is concluded
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A slot's encoder now against the one that filled its new vector.
+
+    `likeness` is the lowest over the guard's texts; None, with the reason in `problem`, when it is another encoder.
+    """
+
+    slot: str
+    likeness: float | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVectors:
+    """A sample of a slot's stored new vectors.
+
+    Args:
+        slot, vector: whose.
+        sampled: vectors looked at; 0 for a text index, which has none.
+        not_finite: how many hold NaN or infinity.
+        empty: how many are zero, or have no term.
+        alike: mean cosine of two different ones; None of fewer than two.
+        distinct: how many different ones there are.
+        norms: lowest, median and highest length; of a multi-vector, that of its mean.
+    """
+
+    slot: str
+    vector: str
+    sampled: int
+    not_finite: int = 0
+    empty: int = 0
+    alike: float | None = None
+    distinct: int = 0
+    norms: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def problems(self) -> list[str]:
+        """Why these vectors are not fit to be searched; empty when they are."""
+        found = []
+        if self.not_finite:
+            found.append(f"{self.not_finite} of {self.sampled} stored vectors hold NaN or infinity")
+        if self.empty > TOLERATED * self.sampled:
+            found.append(f"{self.empty} of {self.sampled} stored vectors are empty")
+        full = self.sampled - self.not_finite - self.empty
+        if full >= LEAST and self.alike is not None and self.alike >= COLLAPSED:
+            found.append(f"stored vectors hardly differ: mean cosine {self.alike:.5f} of {full} documents")
+        elif full >= LEAST and self.distinct < full / 2:
+            found.append(f"only {self.distinct} of {full} stored vectors are different")
+        return [f"slot {self.slot!r}: {problem}" for problem in found]
+
+
+def check_canary(slot: Slot) -> Canary:
+    """The slot's encoder, compared now with the record of the one that filled the vector."""
+    generation = slot.generation
+    if generation is None:
+        return Canary(slot.name, None, "the slot has no generation")
+    try:
+        encoder = slot.encoder
+        now = guard.fingerprint_of(encoder, slot.config.adapter, slot.config.options)
+        return Canary(slot.name, guard.check(encoder, now, generation, where=slot.where).lowest)
+    except FingerprintMismatch as error:
+        return Canary(slot.name, None, str(error))
+
+
+def check_stored(view: View, slot: Slot, points: Sequence[PointId]) -> StoredVectors:
+    """What the stored vectors of these points look like."""
+    if slot.kind == "text_index":
+        return StoredVectors(slot.name, slot.vector, 0)
+    rows = _matrix([vector for vector in _stored(view, slot.vector, points) if vector is not None])
+    finite = np.isfinite(rows).all(axis=1)
+    good = rows[finite]
+    norms = np.linalg.norm(good, axis=1)
+    full = good[norms > 0] / norms[norms > 0, None]
+    return StoredVectors(
+        slot=slot.name,
+        vector=slot.vector,
+        sampled=len(rows),
+        not_finite=int((~finite).sum()),
+        empty=int((norms == 0).sum()),
+        alike=_alike(full),
+        distinct=len(np.unique(full.round(5), axis=0)),
+        norms=_spread(norms),
+    )
+
+
+def _stored(view: View, vector: str, points: Sequence[PointId]) -> list[Any]:
+    found: list[Any] = []
+    for start in range(0, len(points), FETCH):
+        page = list(points[start : start + FETCH])
+        records = view.client.retrieve(view.name, page, with_payload=False, with_vectors=[vector])
+        found += [_named(record.vector, vector) for record in records]
+    return found
+
+
+def _named(vectors: Any, name: str) -> Any:
+    """The vector of this name; the unnamed one comes alone."""
+    return vectors.get(name) if isinstance(vectors, dict) else vectors
+
+
+def _matrix(vectors: Sequence[Any]) -> NDArray[np.float64]:
+    """A row for each vector: dense as it is, of a multi-vector the mean, of a sparse one its terms among all."""
+    if vectors and hasattr(vectors[0], "indices"):
+        return _terms(vectors)
+    rows = [np.asarray(vector, np.float64) for vector in vectors]
+    means = [row.mean(axis=0) if row.ndim == 2 else row for row in rows]
+    return np.stack(means) if means else np.zeros((0, 0))
+
+
+def _terms(vectors: Sequence[Any]) -> NDArray[np.float64]:
+    columns = {term: n for n, term in enumerate(sorted({term for vector in vectors for term in vector.indices}))}
+    rows = np.zeros((len(vectors), len(columns)))
+    for row, vector in zip(rows, vectors, strict=True):
+        row[[columns[term] for term in vector.indices]] = vector.values
+    return rows
+
+
+def _alike(unit: NDArray[np.float64]) -> float | None:
+    """Mean cosine over all pairs of rows of length 1, from the length of their sum."""
+    count = len(unit)
+    if count < 2:
+        return None
+    total = unit.sum(axis=0)
+    return float((total @ total - count) / (count * (count - 1)))
+
+
+def _spread(norms: NDArray[np.float64]) -> tuple[float, float, float]:
+    if not len(norms):
+        return 0.0, 0.0, 0.0
+    low, middle, high = np.quantile(norms, [0, 0.5, 1])
+    return float(low), float(middle), float(high)

@@ -1,0 +1,119 @@
+"""A swap on servers that cannot add a vector to a collection, Qdrant before 1.18: a second collection and an alias.
+
+The second collection is a copy of the served one with the new vectors beside the old, empty. The alias by which it is
+served is moved to it: same encoders, same vectors, so no query notices. Then the swap goes on there as on any server:
+populates write both vectors, the back-fill, the gate and the cut-over see one collection with all that they need.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qdrant_client import models
+
+from diptych.copying import copy_collection
+from diptych.copying.base import Base
+from diptych.copying.late_writes import bring_late
+from diptych.copying.layout import Extra, Params, shapes
+from diptych.copying.record import record_of
+from diptych.copying.side import Side
+from diptych.errors import StoreUnsupported
+from diptych.metadata.models import APPLY
+from diptych.populate.progress import Progress
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+BATCH = 256
+
+
+class CannotAddVectors(StoreUnsupported):
+    """The server is too old to add a vector to a collection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Second:
+    """What was done: the alias, the collection it was moved from, the one it serves now, and writes that came late."""
+
+    alias: str
+    before: str
+    now: str
+    late: int
+
+    def __str__(self) -> str:
+        return (
+            f"this server cannot add a vector to a collection: {self.alias!r} serves {self.now!r} now, a copy of "
+            f"{self.before!r}, which is kept; delete it with the Qdrant client when you need it no more"
+        )
+
+
+def provide(client: QdrantBase, alias: str, extra: Extra, *, rate: float | None = None, progress: Progress) -> Second:
+    """Move the alias to a copy of its collection that has the vectors of `extra` too, and not those that are None.
+
+    Killed at any moment, it goes on when it is called again. What is written to the old collection until the alias
+    moves is brought over; what is written to the new one after that stays.
+
+    Raises:
+        CannotAddVectors: the name is a collection's own, which an alias cannot take.
+        CopyError: the copy cannot be made.
+    """
+    before = _served(client, alias)
+    now = _name(client, alias, before, extra)
+    with Base() as base:
+        copy_collection(client, before, client, now, batch=BATCH, rate=rate, progress=progress, extra=extra, base=base)
+        source, target = Side(client, before), Side(client, now)
+        target.note({APPLY: source.metadata().get(APPLY)})  # the lease goes along
+        _move(client, alias, now)
+        late = bring_late(source, target, base, batch=BATCH)
+    source.note({APPLY: None})
+    return Second(alias, before, now, late)
+
+
+def fits(client: QdrantBase, name: str, vector: str, params: Params) -> bool:
+    """Whether the collection has this very vector already."""
+    have = shapes(client.get_collection(name).config.params)
+    return have.get(vector) == shapes(models.CollectionParams(), {vector: params})[vector]
+
+
+def _served(client: QdrantBase, alias: str) -> str:
+    """The collection behind the alias."""
+    for known in client.get_aliases().aliases:
+        if known.alias_name == alias:
+            return known.collection_name
+    raise CannotAddVectors(
+        "this server cannot add a vector to a collection in use, and the collection is not served by an alias",
+        where=f"collection {alias!r}",
+        got="a Qdrant server before 1.18",
+        expected="a newer server; or an alias, which can be moved to a second collection that has the vector",
+        do=f"update the server; or once: diptych copy URL URL --collection {alias} --as {alias}.1, make an alias for "
+        f"{alias}.1 with update_collection_aliases, and name that alias as `collection` in the config",
+    )
+
+
+def _name(client: QdrantBase, alias: str, before: str, extra: Extra) -> str:
+    """The second collection's name: that of a copy which a run before began, else the next free number."""
+    names = [found.name for found in client.get_collections().collections]
+    wanted = shapes(client.get_collection(before).config.params, extra)
+    numbers = {name: int(n[1]) for name in names if (n := re.fullmatch(rf"{re.escape(alias)}\.(\d+)", name))}
+    for name in sorted(numbers, key=numbers.__getitem__, reverse=True):
+        if name != before and _is_copy(client, name, before, wanted):
+            return name
+    return f"{alias}.{max(numbers.values(), default=1) + 1}"
+
+
+def _is_copy(client: QdrantBase, name: str, source: str, wanted: Mapping[str, str]) -> bool:
+    config = client.get_collection(name).config
+    record = record_of(config.metadata or {}, name)
+    if record is None or (record.store, record.collection) != (Side(client, source).place, source):
+        return False
+    return shapes(config.params) == wanted
+
+
+def _move(client: QdrantBase, alias: str, to: str) -> None:
+    """Let the alias serve another collection, in one call."""
+    gone = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))
+    made = models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=to, alias_name=alias))
+    client.update_collection_aliases([gone, made])

@@ -1,0 +1,103 @@
+"""Query-side compatibility: whether the new encoder's queries already do better on the old vectors, and the switch.
+
+Near relatives, such as a model and its fine-tuned child, often can: then queries may change at once, and the back-fill
+goes on behind them. It is measured, never assumed, only done when asked for, and told.
+"""
+
+from __future__ import annotations
+
+from diptych.config.models import GateConfig, SearchConfig
+from diptych.errors import SwapError
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.metadata.models import Asking, CollectionMetadata, Generation, State
+from diptych.swap.gate.judged import Judged, JudgedComparison, compare_judged
+from diptych.swap.transitions import own_queries, switched_queries, write
+
+CANDIDATES = 100
+
+
+def comparable(old: Generation, new: Generation) -> bool:
+    """Whether the new encoder's queries can be asked of the old vectors at all."""
+    return (old.kind, old.dimension, old.similarity) == (
+        new.kind,
+        new.dimension,
+        new.similarity,
+    ) and old.kind == "dense"
+
+
+def query_side(
+    handle: CollectionHandle,
+    metadata: CollectionMetadata,
+    slot: str,
+    new: Generation,
+    judged: Judged,
+    config: GateConfig,
+) -> JudgedComparison:
+    """Old and new encoder's queries on the old vectors of one slot, compared by judgements.
+
+    `low > 0` says that the new encoder's do better.
+
+    Raises:
+        RegistryError, FingerprintMismatch: an encoder cannot be loaded.
+        EvaluationError, MissingExtra: an unknown metric, or ir-measures is not installed.
+    """
+    alone = SearchConfig(retrieve={slot: CANDIDATES})
+    old = State(slots=metadata.live.slots)
+    asked = State(slots=metadata.live.slots, asking={slot: Asking(generation=new)})
+    return compare_judged(handle.at(old, metadata, alone), handle.at(asked, metadata, alone), judged, config)
+
+
+def switch(handle: CollectionHandle, slot: str, new: Generation, found: JudgedComparison) -> CollectionMetadata:
+    """Have the new encoder make the queries from now on, on the old vectors.
+
+    Raises:
+        SwapError: it was not shown to do better.
+    """
+    if found.low <= 0:
+        raise SwapError(
+            "queries stay with the old encoder: the new one's were not shown to do better on the old vectors",
+            where=f"slot {slot!r}",
+            got=describe(found),
+            expected="an interval of the difference above 0",
+        )
+    metadata = handle.read()
+    after = switched_queries(metadata, slot, Asking(generation=new, why=describe(found)))
+    write(handle.client, handle.name, after)
+    handle.install(after)
+    return after
+
+
+def withdraw(handle: CollectionHandle, slot: str, why: str) -> bool:
+    """Have the slot's own encoder make its queries, if they go through a drift map, and drop the map; whether they did.
+
+    No encoder is loaded: the slot's own may be gone, and then its queries say so.
+    """
+    metadata = handle.read()
+    asking = metadata.live.asking.get(slot)
+    if asking is None or asking.drift is None:
+        return False
+    after = own_queries(metadata, slot, why)
+    write(handle.client, handle.name, after)
+    handle.install(after, load=False)
+    return True
+
+
+def told(live: State) -> dict[str, str]:
+    """By slot, which other encoder makes the queries, whether through a drift map, and why."""
+    return {slot: _told(asking) for slot, asking in live.asking.items()}
+
+
+def _told(asking: Asking) -> str:
+    own = asking.generation
+    through = " through a drift map" if asking.drift else ""
+    encoder = f"{own.adapter} {own.options.get('model', '')}".strip()
+    return f"queries by {encoder}{through}: {asking.why}"
+
+
+def describe(found: JudgedComparison) -> str:
+    """The measurement in a line."""
+    return (
+        f"over the vectors that are there, {found.metric} is {found.old:.3f} with queries by the old encoder and "
+        f"{found.new:.3f} with queries by the new one (difference {found.difference:+.3f} "
+        f"[{found.low:+.3f}, {found.high:+.3f}], {found.queries} queries)"
+    )

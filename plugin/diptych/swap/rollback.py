@@ -1,0 +1,181 @@
+"""`rollback` and `finish`: back to what was live before, or no way back any more."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+
+from diptych.errors import DiptychError, SwapError
+from diptych.handle.collection_handle import CollectionHandle
+from diptych.metadata.models import CollectionMetadata
+from diptych.populate.rejects import reason_of
+from diptych.stores.vector_names import drop_orphans, orphans
+from diptych.swap.gate.coverage import coverage
+from diptych.swap.gate.storage_trial import StorageTrial
+from diptych.swap.lease import Lease
+from diptych.swap.reports import generation_names
+from diptych.swap.transitions import abandoned, caught_up, finished, rolled_back, write
+from diptych.swap.vectors import restore_shared
+
+
+@dataclass(frozen=True, slots=True)
+class StepBack:
+    """What `rollback` or `finish` did.
+
+    Args:
+        collection: its name.
+        outcome: `rolled back`, `abandoned`, `finished`, or `nothing to finish` when no earlier vectors were kept.
+        live: what answers now, by slot.
+        dropped: vectors that were dropped.
+        retired: vectors that are no longer written, and still to be dropped by the next finish, apply or populate.
+        warnings: what to look at, such as points that what answers now does not find.
+    """
+
+    collection: str
+    outcome: str
+    live: dict[str, str]
+    dropped: tuple[str, ...] = ()
+    retired: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def rollback(
+    handle: CollectionHandle,
+    *,
+    why: str = "",
+    anyway: bool = False,
+    later: bool = False,
+    stopped: threading.Event | None = None,
+) -> StepBack:
+    """Give up the swap under way, or go back to what was live before the last cut-over: one update, nothing is encoded.
+
+    A second rollback goes forward again. Where this handle has loaded encoders it loads those that will answer first,
+    so that one that is gone changes nothing.
+
+    Args:
+        why: a word for the history.
+        anyway: go back although a populate could not write the earlier vectors of documents that came since.
+        later, stopped: as of `finish`, for the vectors of a swap that is given up.
+
+    Raises:
+        ApplyRunning: a process is applying a swap just now.
+        SwapError: there is nothing to go back to, it misses documents, or its encoder cannot be loaded.
+    """
+    with Lease(handle.client, handle.name) as lease:
+        before = handle.read()
+        StorageTrial(handle, lease, threading.Event()).put_back_after_a_kill(before)
+        if before.swap is not None:
+            after, outcome = abandoned(before, why), "abandoned"
+        else:
+            after, outcome = rolled_back(before, handle.name, why, anyway=anyway), "rolled back"
+        needless = orphans(handle.client, handle.name, after)
+        warnings = _done(handle, before, after, lease)
+    return _cleared(handle, outcome, needless, later or outcome != "abandoned", stopped, warnings)
+
+
+def finish(handle: CollectionHandle, *, later: bool = False, stopped: threading.Event | None = None) -> StepBack:
+    """Drop the vectors of the previous generation; from then on populates write only the live ones.
+
+    On a server the vectors are retired at once and dropped three flush intervals of the collection later: a crash in
+    between would lose documents (see `diptych.stores.vector_names`). Killed or stopped in that wait, the next finish,
+    apply or populate drops them.
+
+    Running it again is harmless: the outcome is then `nothing to finish`, or `finished` when there were vectors left
+    to drop.
+
+    Args:
+        later: do not wait; the vectors are dropped by a later finish, apply or populate.
+        stopped: ends the wait.
+
+    Raises:
+        ApplyRunning: another process is applying a swap.
+        SwapError: a swap is under way that has not cut over yet, and no earlier vectors are kept.
+    """
+    with Lease(handle.client, handle.name) as lease:
+        before = handle.read()
+        StorageTrial(handle, lease, threading.Event()).put_back_after_a_kill(before)
+        if before.previous is None and before.swap is not None:
+            raise SwapError(
+                "there is nothing to finish: the swap under way has not cut over yet",
+                where=f"collection {handle.name!r}",
+                got="no earlier vectors are kept",
+                do="cut over first: diptych apply; or give the swap up: diptych rollback",
+            )
+        after = finished(before) if before.previous is not None else before
+        needless = orphans(handle.client, handle.name, after)
+        warnings = _done(handle, before, after, lease) if after is not before else ()
+    done = _cleared(handle, "finished", needless, later, stopped, warnings)
+    if before.previous is None and not (done.dropped or done.retired):
+        return replace(done, outcome="nothing to finish")
+    return done
+
+
+def _done(
+    handle: CollectionHandle, before: CollectionMetadata, after: CollectionMetadata, lease: Lease
+) -> tuple[str, ...]:
+    """Change the state; what to look at then."""
+    _load(handle, after)
+    then = before.swap.target if before.swap else before.live  # an apply may have been killed while it cut over
+    restore_shared(handle, then, after.live)  # before the state says so, since a kill after that leaves it so
+    write(handle.client, handle.name, after, {**caught_up(before, after), **lease.forget()})
+    handle.install(after)
+    return tuple(_gaps(handle, before, after))
+
+
+def _cleared(
+    handle: CollectionHandle,
+    outcome: str,
+    needless: Collection[str],
+    later: bool,
+    stopped: threading.Event | None,
+    warnings: tuple[str, ...],
+) -> StepBack:
+    """Drop what was needed no more while the lease was held, once that is safe; such names are never used again."""
+    after = handle.read()
+    left = drop_orphans(handle.client, handle.name, after, only=needless, wait=not later, stopped=stopped)
+    dropped, retired = generation_names(left.dropped), generation_names(left.waiting)
+    return StepBack(handle.name, outcome, _encoders(after), dropped, retired, (*warnings, *left.lines()))
+
+
+def _encoders(metadata: CollectionMetadata) -> dict[str, str]:
+    return {name: f"{own.adapter}, generation {own.number}" for name, own in metadata.live.slots.items()}
+
+
+def _load(handle: CollectionHandle, after: CollectionMetadata) -> None:
+    """Load the encoders that will answer, in a process that has loaded those that answer now.
+
+    Raises:
+        SwapError: one cannot be loaded.
+    """
+    known = handle.metadata
+    if (known and known.live == after.live) or not any(slot.loaded for slot in handle.slots.values()):
+        return
+    for slot in handle.at(after.live, after).slots.values():
+        try:
+            slot.load()
+        except Exception as error:
+            raise SwapError(
+                "nothing was changed: an encoder that would be live again cannot be loaded",
+                where=f"collection {handle.name!r}, {slot.where}",
+                got=f"{error.what}: {error.got}" if isinstance(error, DiptychError) and error.got else reason_of(error),
+                do="install what it needs; the command diptych rollback loads no encoder and goes back in any case",
+            ) from error
+        handle.keep(slot)
+
+
+def _gaps(handle: CollectionHandle, before: CollectionMetadata, after: CollectionMetadata) -> Iterator[str]:
+    """A sentence for each vector that answers again and that some points lack; counted when the way back is done."""
+    for name, own in after.live.slots.items():
+        if own.vector in before.live.vectors():
+            continue
+        try:
+            found = coverage(handle.client, handle.name, own)
+        except Exception as error:
+            yield f"slot {name!r}: how many points lack {own.vector!r} could not be counted: {reason_of(error)}"
+            continue
+        if found.missing:
+            yield (
+                f"slot {name!r} does not find {found.missing:,} of {found.points:,} points, which have no "
+                f"{own.vector!r}; to fill them, put the live encoders into the config and run diptych apply"
+            )

@@ -1,0 +1,154 @@
+"""The metadata updates of a swap: each is one call, so that others see all of it or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from diptych.errors import SwapError
+from diptych.handle.create import now, who
+from diptych.metadata.models import DRIFT, Asking, CollectionMetadata, Event, Generation, State, Swap, What
+from diptych.metadata.store import behind_key, metadata_payload, raw_metadata
+from diptych.protocols import Kind
+from diptych.stores.vector_names import retirement_dates
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
+
+
+def write(client: QdrantBase, name: str, metadata: CollectionMetadata, more: Mapping[str, Any] | None = None) -> None:
+    """Put the metadata in place, with other keys in the same call; drift maps that it does not use go.
+
+    Names that it no longer needs are retired by the same call.
+    """
+    kept = raw_metadata(client, name)  # an apply that was killed may have left some
+    used = {asking.drift for asking in metadata.live.asking.values()}
+    idle = dict.fromkeys(key for key in kept if key.startswith(DRIFT) and key not in used)
+    # Every QdrantBase takes it; the base class only says **kwargs.
+    dates = retirement_dates(client, name, metadata, kept)
+    client.update_collection(name, metadata={**metadata_payload(metadata), **idle, **dates, **(more or {})})
+
+
+def intended(metadata: CollectionMetadata, vectors: Mapping[str, Kind]) -> CollectionMetadata:
+    """With vectors that are about to be created, so that a kill leaves none of which nobody knows whose it is."""
+    return metadata.model_copy(update={"leftover": dict(vectors)})
+
+
+def begun(metadata: CollectionMetadata, swap: Swap, numbers: Mapping[str, int]) -> CollectionMetadata:
+    """With a swap under way."""
+    event = _event("began", swap.target, swap.why, swap.config)
+    return _with(metadata, event, swap=swap, numbers={**metadata.numbers, **numbers})
+
+
+def switched_queries(metadata: CollectionMetadata, slot: str, asking: Asking) -> CollectionMetadata:
+    """With another encoder making a slot's queries until the cut-over."""
+    live = metadata.live.model_copy(update={"asking": {**metadata.live.asking, slot: asking}})
+    event = _event("switched queries", live, asking.why)
+    return _with(metadata, event, live=live)
+
+
+def own_queries(metadata: CollectionMetadata, slot: str, why: str) -> CollectionMetadata:
+    """With a slot's own encoder making its queries again."""
+    asking = {name: own for name, own in metadata.live.asking.items() if name != slot}
+    live = metadata.live.model_copy(update={"asking": asking})
+    return _with(metadata, _event("switched queries", live, why), live=live)
+
+
+def cut_over(metadata: CollectionMetadata, gate: str) -> CollectionMetadata:
+    """The swap's target live, and what was live kept as the way back."""
+    swap = _swap(metadata)
+    event = _event("cut over", swap.target, swap.why, swap.config, gate)
+    return _with(
+        metadata,
+        event,
+        live=swap.target,
+        previous=State(slots=metadata.live.slots),
+        previous_search=metadata.search,
+        search=swap.search,
+        swap=None,
+        behind=(),
+    )
+
+
+def changed_settings(
+    metadata: CollectionMetadata, target: State, search: Mapping[str, Any], why: str, config: str, gate: str = ""
+) -> CollectionMetadata:
+    """Other options, storage or pipeline for the same vectors."""
+    event = _event("changed settings", target, why, config, gate)
+    return _with(metadata, event, live=target, search=dict(search))
+
+
+def abandoned(metadata: CollectionMetadata, why: str) -> CollectionMetadata:
+    """Without the swap that was under way."""
+    event = _event("abandoned", _swap(metadata).target, why)
+    return _with(metadata, event, swap=None, live=State(slots=metadata.live.slots))
+
+
+def rolled_back(metadata: CollectionMetadata, name: str, why: str, *, anyway: bool = False) -> CollectionMetadata:
+    """Live and previous exchanged.
+
+    Raises:
+        SwapError: there is nothing to go back to, or it misses documents and `anyway` does not take that.
+    """
+    previous, where = metadata.previous, f"collection {name!r}"
+    if previous is None:
+        raise SwapError(
+            "there is nothing to roll back to",
+            where=where,
+            got="no earlier generation is kept",
+            do="edit the config and run diptych apply; the embedding cache may still hold the vectors",
+        )
+    behind = sorted(previous.vectors() & set(metadata.behind))
+    if behind and not anyway:
+        raise SwapError(
+            "the earlier generation misses documents that were written since",
+            where=where,
+            got=f"{', '.join(behind)} could not be written by a populate",
+            do="edit the config back and run diptych plan and apply, which make them anew; or go back at once, without "
+            "these documents: diptych rollback --anyway",
+        )
+    event = _event("rolled back", previous, why)
+    return _with(
+        metadata,
+        event,
+        live=previous,
+        previous=State(slots=metadata.live.slots),
+        search=metadata.previous_search,
+        previous_search=metadata.search,
+        behind=tuple(vector for vector in metadata.behind if vector not in behind),
+    )
+
+
+def finished(metadata: CollectionMetadata) -> CollectionMetadata:
+    """Without the way back."""
+    event = _event("finished", metadata.live)
+    return _with(metadata, event, previous=None, previous_search=None, behind=())
+
+
+def caught_up(before: CollectionMetadata, after: CollectionMetadata) -> dict[str, Any]:
+    """The marks of vectors that are behind no more, to be removed together with the change of the state."""
+    return {behind_key(vector): None for vector in before.behind if vector not in after.behind}
+
+
+def unused(before: CollectionMetadata, after: CollectionMetadata) -> dict[str, Generation]:
+    """The generations whose vectors nothing needs any more, by vector."""
+    kept = after.written()
+    return {vector: generation for vector, (_, generation) in before.written().items() if vector not in kept}
+
+
+def _swap(metadata: CollectionMetadata) -> Swap:
+    if metadata.swap is None:
+        raise SwapError("no swap is under way", do="begin one: diptych apply")
+    return metadata.swap
+
+
+def _event(what: What, state: State, why: str = "", config: str = "", gate: str = "") -> Event:
+    slots = {name: f"{own.adapter}, generation {own.number}" for name, own in state.slots.items()}
+    return Event(what=what, when=now(), by=who(), why=why, config=config, slots=slots, gate=gate)
+
+
+def _with(metadata: CollectionMetadata, event: Event, **changes: Any) -> CollectionMetadata:
+    after = metadata.model_copy(update={**changes, "history": (*metadata.history, event)})
+    needless = {vector: own.kind for own in unused(metadata, after).values() for vector in own.vectors}
+    made, needed = {**metadata.leftover, **needless}, after.needed()
+    return after.model_copy(update={"leftover": {vector: made[vector] for vector in made if vector not in needed}})

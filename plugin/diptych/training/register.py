@@ -1,0 +1,120 @@
+"""Puts a trained model into a config file, in place; comments and everything else in it stay."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, MutableMapping
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ruamel.yaml import YAML
+
+from diptych.config import check_adapters, load_config, parse_config
+from diptych.config.models import RerankStage, SlotConfig
+from diptych.errors import ConfigError
+from diptych.protocols import Kind
+from diptych.runtime.value_errors import nearest
+from diptych.training.contracts import Registration
+
+if TYPE_CHECKING:
+    from diptych.registry import Registry
+
+OF_THE_OLD_MODEL = ("model", "revision", "truncate_dim", "file_name", "query_prompt", "document_prompt", "max_length")
+
+
+def register(config: Path, trained: Registration, registry: Registry, *, slot: str | None = None) -> str:
+    """Make the slot, or the reranker, of a config file use a trained model; `diptych plan` then shows what that costs.
+
+    The slot's storage stays, and its other options when the adapter stays: backend, precision, device, batch_size. An
+    encoder without a slot of its kind needs `slot`, which is then added. A reranker replaces the first one there is.
+
+    Args:
+        config: a diptych.yaml.
+        trained: what stands in it afterwards.
+        registry: which knows the adapter.
+        slot: which one; the only one of the model's kind when not given.
+
+    Returns:
+        What was changed, such as `slots.dense`.
+
+    Raises:
+        ConfigError: the config cannot be read or written, or it is not clear which slot is meant.
+    """
+    kind = registry.spec(trained.adapter).kind
+    name = slot_for(config, kind, registry, slot=slot)
+    yaml = YAML()
+    yaml.preserve_quotes, yaml.width = True, 120
+    raw: MutableMapping[str, Any] = yaml.load(config.read_text("utf-8-sig"))
+    place = _reranker(raw, trained, config) if name is None else _slot(raw, trained, config, name)
+    text = StringIO()
+    yaml.dump(raw, text)
+    check_adapters(parse_config(YAML(typ="safe", pure=True).load(text.getvalue())), registry)
+    _write(config, text.getvalue())
+    return place
+
+
+def slot_for(config: Path, kind: Kind, registry: Registry, *, slot: str | None = None) -> str | None:
+    """The slot of a config file that a model of this kind would go to; None for a reranker, which has none.
+
+    Raises:
+        ConfigError: the config cannot be read, or it is not clear which slot is meant.
+    """
+    read = load_config(config)
+    check_adapters(read, registry)
+    return None if kind == "reranker" else slot or _only(read.slots, kind, config, registry)
+
+
+def _slot(raw: Any, trained: Registration, config: Path, name: str) -> str:
+    slots = raw.setdefault("slots", {})
+    slots[name] = _section(slots.get(name) or {}, trained, config, ("storage",))
+    return f"slots.{name}"
+
+
+def _only(slots: Mapping[str, SlotConfig], kind: Kind, config: Path, registry: Registry) -> str:
+    """The one slot whose adapter is of this kind."""
+    fitting = [name for name, slot in slots.items() if registry.spec(slot.adapter).kind == kind]
+    if len(fitting) != 1:
+        raise ConfigError(
+            f"it is not clear which slot the trained {kind} model is for",
+            where=config,
+            got=", ".join(fitting) or f"no {kind} slot",
+            expected="one",
+            do=f"name it: --slot NAME {nearest(kind, slots)}".strip(),
+        )
+    return fitting[0]
+
+
+def _reranker(raw: Any, trained: Registration, config: Path) -> str:
+    stages = raw.setdefault("search", {}).setdefault("rerank", [])
+    if not stages:
+        stages.append({})
+    stages[0] = _section(stages[0], trained, config, tuple(RerankStage.model_fields))
+    return "search.rerank[0]"
+
+
+def _section(old: Any, trained: Registration, config: Path, own: tuple[str, ...]) -> Any:
+    """The section with its adapter and model exchanged; the same object, so that its comments stay."""
+    options = old.get("options") if isinstance(old.get("options"), MutableMapping) else old
+    for key in [key for key in options if key not in ("adapter", "options", *own)]:
+        if old.get("adapter") != trained.adapter or key in OF_THE_OLD_MODEL:
+            del options[key]
+    old["adapter"] = trained.adapter
+    for key, value in trained.options.items():
+        options[key] = _relative(value, config) if key == "model" else value
+    return old
+
+
+def _relative(model: object, config: Path) -> str:
+    """The folder of the model as the config names it: from its own folder where it lies below that."""
+    found = os.path.relpath(str(model), config.absolute().parent)
+    return str(model) if found.startswith("..") else f"./{found}"
+
+
+def _write(path: Path, text: str) -> None:
+    beside = path.with_name(f"{path.name}.new")
+    try:
+        beside.write_text(text, "utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise ConfigError("cannot write the config", where=path, got=error.strerror or str(error)) from error
