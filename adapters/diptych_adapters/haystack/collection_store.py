@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import weakref
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +17,6 @@ from haystack.utils import Secret
 
 import diptych
 from diptych import Collection
-from diptych_adapters.haystack import metadata_facts
 from diptych_adapters.haystack.documents import checked, to_diptych, to_haystack
 from diptych_adapters.haystack.encoder_choice import place_of, unserializable, written
 from diptych_adapters.haystack.errors import DuplicateDocument, UnusableDocument, UnusableFilter
@@ -144,15 +144,15 @@ class CollectionStore:
 
     def get_metadata_fields_info(self) -> dict[str, dict[str, str]]:
         """The type of each field of the metadata: keyword, long, float or boolean. Reads all documents."""
-        return metadata_facts.fields_of(self._scanned(None))
+        return fields_of(self._scanned(None))
 
     def get_metadata_field_min_max(self, metadata_field: str) -> dict[str, Any]:
         """The least and the greatest value of a field. Reads all documents."""
-        return metadata_facts.extremes_of(self._scanned(None), metadata_field)
+        return extremes_of(self._scanned(None), metadata_field)
 
     def count_unique_metadata_by_filter(self, filters: Filters, metadata_fields: list[str]) -> dict[str, int]:
         """How many distinct values each field has in the documents that fit the filter. Reads them all."""
-        return metadata_facts.numbers_of_values(self._scanned(filters), metadata_fields)
+        return numbers_of_values(self._scanned(filters), metadata_fields)
 
     def get_metadata_field_unique_values(
         self,
@@ -163,7 +163,7 @@ class CollectionStore:
         filters: Filters = None,
     ) -> tuple[list[Any], int]:
         """A page of the distinct values of a field whose text holds `search_term`, and how many they are."""
-        found = metadata_facts.values_of(self._scanned(filters), metadata_field, search_term)
+        found = values_of(self._scanned(filters), metadata_field, search_term)
         return found[from_ : from_ + size], len(found)
 
     def _key(self, source: str | dict[str, Any]) -> Hashable:
@@ -205,3 +205,61 @@ class CollectionStore:
 def _writing(collection: Opened) -> threading.Lock:
     """What one writer at a time holds, of whatever tenant, so that a policy still finds what it has looked at."""
     return _WRITERS.setdefault(collection.handle, threading.Lock())
+
+
+# What the documents' metadata hold: fields, extremes, distinct values. Told from the documents, one by one.
+
+
+_TYPES = {bool: "boolean", int: "long", float: "float"}  # and `keyword` for all else, in Haystack's words
+
+
+def fields_of(documents: Iterable[Document]) -> dict[str, dict[str, str]]:
+    """The type of each field, by its first value."""
+    found: dict[str, dict[str, str]] = {}
+    for document in documents:
+        for name, value in document.meta.items():
+            if value is not None:
+                found.setdefault(name, {"type": _TYPES.get(type(value), "keyword")})
+    return found
+
+
+def extremes_of(documents: Iterable[Document], field: str) -> dict[str, Any]:
+    """The least and the greatest value of a field; None without any. Values that do not compare are left out."""
+    kinds: dict[bool, list[Any]] = {True: [], False: []}
+    for value in _values(documents, field):
+        if isinstance(value, int | float | str):
+            kinds[isinstance(value, str)].append(value)
+    values = kinds[False] or kinds[True]
+    return {"min": min(values, default=None), "max": max(values, default=None)}
+
+
+def numbers_of_values(documents: Iterable[Document], fields: Sequence[str]) -> dict[str, int]:
+    """How many distinct values each of the fields has."""
+    found: dict[str, set[object]] = {field: set() for field in fields}
+    for document in documents:
+        for field, values in found.items():
+            values.update(map(_key, _values([document], field)))
+    return {field: len(values) for field, values in found.items()}
+
+
+def values_of(documents: Iterable[Document], field: str, search_term: str | None) -> list[Any]:
+    """The distinct values of a field whose text holds `search_term`, by their text and type."""
+    found = {_key(value): value for value in _values(documents, field)}
+    term = (search_term or "").lower()
+    wanted = [value for value in found.values() if term in str(value).lower()]
+    return sorted(wanted, key=lambda value: (str(value), type(value).__name__))
+
+
+def _values(documents: Iterable[Document], field: str) -> Iterator[Any]:
+    """The values of a field, `meta.` before it or not, dots leading inwards; those of a list one by one."""
+    parts = field.removeprefix("meta.").split(".")
+    for document in documents:
+        value: Any = document.meta
+        for part in parts:
+            value = value.get(part) if isinstance(value, dict) else None
+        yield from (one for one in (value if isinstance(value, list) else [value]) if one is not None)
+
+
+def _key(value: object) -> object:
+    """What tells values apart; 1, 1.0 and True are equal in Python, and a mapping has no hash."""
+    return type(value), json.dumps(value, sort_keys=True, default=str)

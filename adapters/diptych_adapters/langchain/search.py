@@ -10,11 +10,11 @@ from langchain_core.vectorstores import VectorStore
 from qdrant_client import models
 
 from diptych import Hit
+from diptych.encoders import NamedEncoder
 from diptych.errors import CollectionError, CollectionNotFound, SearchError
 from diptych.search import Diversify, Pipeline, Retrieve
 from diptych_adapters.langchain.documents import Opened, to_langchain
 from diptych_adapters.langchain.embeddings import DiptychEmbeddings
-from diptych_adapters.langchain.relevance import relevance
 
 Scored = list[tuple[Document, float]]
 
@@ -186,3 +186,27 @@ class Searches(VectorStore):
 
 def _scored(hits: Iterable[Hit]) -> Scored:
     return [(to_langchain(hit.document), hit.score) for hit in hits]
+
+
+# Scores on LangChain's scale of relevance: 0 says nothing in common, 1 says the same.
+
+
+def relevance(score: float, encoder: NamedEncoder) -> float:
+    """The relevance of a hit of a dense slot.
+
+    A cosine c is (1 + c) / 2, as in langchain-qdrant. A distance d, whose score is -d, is 1 / (1 + d).
+
+    Raises:
+        SearchError: dot products, which have no bounds.
+    """
+    if encoder.similarity == "cosine":
+        return min(1.0, max(0.0, (1 + score) / 2))
+    if encoder.similarity == "euclidean":
+        return 1 / (1 + max(0.0, -score))
+    raise SearchError(
+        "these scores have no scale between 0 and 1",
+        where=f"slot {encoder.name!r}",
+        got=str(encoder.similarity),
+        expected="cosine or euclidean",
+        do="use similarity_search_with_score, whose score_threshold is on the slot's own scale",
+    )

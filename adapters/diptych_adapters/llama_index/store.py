@@ -19,8 +19,7 @@ from llama_index.core.vector_stores.types import (
 )
 
 from diptych import Document, Hit
-from diptych.errors import CollectionError, DocumentError
-from diptych_adapters.llama_index.deferred import DeferredEmbedding
+from diptych.errors import CollectionError, DocumentError, SearchError
 from diptych_adapters.llama_index.filters import is_llama_index_own, qdrant_filter
 from diptych_adapters.llama_index.nodes import to_document, to_node
 from diptych_adapters.llama_index.open_collection import Opened, collection_of
@@ -229,3 +228,39 @@ def _require_none(further: dict[str, Any], method: str) -> None:
     """LlamaIndex hands on whatever it is given; here nothing is known beyond what the methods name."""
     if further:
         raise CollectionError("unknown arguments", where=f"DiptychVectorStore.{method}", got=", ".join(further))
+
+
+# `DeferredEmbedding`: the `embed_model` of an index whose store encodes by itself.
+
+
+class DeferredEmbedding(BaseEmbedding):
+    """Leaves nodes without numbers, for `DiptychVectorStore` to encode those that are new, by each of its slots.
+
+    LlamaIndex asks its `embed_model` for the vectors of all nodes before the store sees them, so that one that encodes
+    would encode what the collection has already, and what the store encodes anyway.
+    """
+
+    model_name: str = "deferred to the store"
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name that LlamaIndex writes into what it serialises."""
+        return "DeferredEmbedding"
+
+    def _get_text_embedding(self, text: str) -> list[float]:
+        return []
+
+    async def _aget_text_embedding(self, text: str) -> list[float]:
+        return []
+
+    def _get_query_embedding(self, query: str) -> list[float]:
+        raise SearchError(
+            "the embed_model of a DiptychVectorStore makes no vectors",
+            where="DeferredEmbedding",
+            got="a query to encode",
+            expected="queries in words: the store encodes them",
+            do="where vectors are needed, use DiptychEmbedding",
+        )
+
+    async def _aget_query_embedding(self, query: str) -> list[float]:
+        return self._get_query_embedding(query)

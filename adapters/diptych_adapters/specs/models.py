@@ -57,7 +57,7 @@ SPECS = [
     _torch(
         "splade",
         "sparse",
-        "splade:SpladeEncoder",
+        "sparse_encoders:SpladeEncoder",
         "SpladeOptions",
         "SPLADE over any folder with a masked language model.",
     ),

@@ -17,9 +17,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from diptych import DenseEncoder, Document
 from diptych.errors import ConfigError
-from diptych_training.data.document_sampling import sampled
 from diptych_training.data.generators import Generator
 from diptych_training.data.leaks import Leaks
 from diptych_training.data.query_filters import SyntheticQuery, far_apart, once, round_trip, unleaked
@@ -190,3 +191,28 @@ def _report(
         dropped=dropped,
         silent=tuple(identifier for identifier in chosen if identifier not in heard),
     )
+
+
+# Which documents get synthetic queries.
+
+
+def sampled(documents: Mapping[str, str], count: int, *, strata: int = 4, seed: int = 0) -> list[str]:
+    """Ids of `count` documents, all of them when there are no more, stratified by length.
+
+    Strata are quantiles of the number of words; each is drawn from in proportion to its size. A larger sample with the
+    same seed begins with the smaller one, so that doubling adds and replaces nothing.
+
+    Raises:
+        ConfigError: a negative count, or no strata.
+    """
+    if count < 0 or strata < 1:
+        got = f"count {count}, strata {strata}"
+        raise ConfigError("a sample of no size", where="sampled", got=got, expected="count >= 0, strata >= 1")
+    ids = list(documents)
+    order = np.argsort([len(documents[identifier].split()) for identifier in ids], kind="stable")
+    random = np.random.default_rng(seed)
+    keyed: list[tuple[float, str]] = []
+    for stratum in np.array_split(order, strata):
+        shuffled = random.permutation(stratum)
+        keyed += [((place + 0.5) / len(shuffled), ids[row]) for place, row in enumerate(shuffled)]
+    return [identifier for _, identifier in sorted(keyed)[:count]]

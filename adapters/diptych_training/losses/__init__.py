@@ -3,8 +3,7 @@
 from diptych_training.losses.bottleneck import LexiconBottleneckLoss
 from diptych_training.losses.common.base import RetrievalLoss
 from diptych_training.losses.common.cached import CachedLoss
-from diptych_training.losses.common.extra_negatives import harder
-from diptych_training.losses.common.hard_negative_mixing import Mixing
+from diptych_training.losses.common.extra_negatives import Mixing, harder
 from diptych_training.losses.common.online_distillation import TaughtLoss
 from diptych_training.losses.contrastive import ContrastiveLoss
 from diptych_training.losses.cprd import CPRDLoss

@@ -31,7 +31,7 @@ class LossOptions(Section):
 
 
 class MixingOptions(Section):
-    """Hard negatives mixed of others (MoCHi); see `diptych_training.losses.common.hard_negative_mixing`."""
+    """Hard negatives mixed of others (MoCHi); see `diptych_training.losses.common.extra_negatives`."""
 
     hardest: Positive = Field(64, description="Negatives of a query that are mixed, the hardest of batch and queue.")
     pairs: int = Field(64, ge=0, description="Mixes of two of them.")

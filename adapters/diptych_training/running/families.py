@@ -5,13 +5,18 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import load_file, save_file
+
+from diptych.errors import ConfigError
 from diptych.protocols import Kind
 from diptych_adapters.models import ModelFolder, check_safe, resolve
 from diptych_training.options import Prompts, TrainingOptions
+from diptych_training.precision import forward_kept
 from diptych_training.running.columns import settle_prompts
-from diptych_training.running.trainers import with_own_checkpoints
 
 _NAMES = {
     "dense": "SentenceTransformer",
@@ -104,3 +109,98 @@ def device(wanted: str) -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+# sentence-transformers' trainers with checkpoints of ours: weights are kept as safetensors, and read as such.
+
+
+WEIGHTS = "training.safetensors"
+ASIDE = "aside."  # begins the names of what losses keep aside
+
+
+def with_own_checkpoints(trainer: Any) -> Any:
+    """The trainer class with these checkpoints, and without the model card, which the run writes itself."""
+    return type(trainer.__name__, (_Checkpoints, trainer), {})
+
+
+class _Checkpoints:
+    """What replaces methods of the trainer."""
+
+    model: Any
+    loss: Any
+    state: Any
+
+    def train(self, *given: Any, **named: Any) -> Any:
+        """As the trainer's own; the model's `forward` is not left wrapped for bfloat16."""
+        with forward_kept(self.model):
+            return super().train(*given, **named)  # type: ignore[misc]
+
+    def training_step(self, *given: Any, **named: Any) -> torch.Tensor:
+        """As the trainer's own.
+
+        Raises:
+            ConfigError: the loss is no finite number.
+        """
+        loss: torch.Tensor = super().training_step(*given, **named)  # type: ignore[misc]
+        if not torch.isfinite(loss):
+            raise _diverged("the loss is no finite number", self.state.global_step + 1, float(loss))
+        return loss
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """None: it reads texts, with progress bars of its own, for a card that is not used."""
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        weights = self._weights()
+        trained = {name: value for name, value in weights.items() if isinstance(value, torch.nn.Parameter)}
+        if broken := [name for name, value in trained.items() if not torch.isfinite(value).all()]:
+            raise _diverged("weights are no finite numbers", self.state.global_step, ", ".join(broken[:3]))
+        folder = Path(str(output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = {f"{ASIDE}{part}.{name}": v for part, own in _aside(self.loss) for name, v in own.state_aside().items()}
+        save_file({name: value.detach().contiguous() for name, value in (weights | kept).items()}, folder / WEIGHTS)
+
+    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
+        found, there = load_file(Path(checkpoint_path) / WEIGHTS), self._weights()
+        kept = {name: value for name, value in found.items() if not name.startswith(ASIDE)}
+        if kept.keys() != there.keys():
+            raise ConfigError(
+                "a checkpoint has other weights than the model that is trained",
+                where=checkpoint_path,
+                got=", ".join(sorted(kept.keys() ^ there.keys())[:3]),
+                do="delete the folder of the run, or name another output",
+            )
+        with torch.no_grad():
+            for name, value in kept.items():
+                if there[name].shape != value.shape and not there[name].requires_grad:  # a queue that has grown
+                    there[name].resize_(value.shape)
+                there[name].copy_(value)
+        for part, own in _aside(self.loss):
+            begin = f"{ASIDE}{part}."
+            own.load_aside({name.removeprefix(begin): v for name, v in found.items() if name.startswith(begin)})
+
+    def _load_best_model(self) -> None:
+        self._load_from_checkpoint(self.state.best_model_checkpoint)
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        """Parameters and buffers of the model and of the loss around it, those that share memory once."""
+        found, seen = {}, set()
+        for part, module in (("model", self.model), ("loss", self.loss)):
+            own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+            for name, value in own.items():
+                if value.data_ptr() not in seen or not value.numel():
+                    found[f"{part}.{name}"] = value
+                    seen.add(value.data_ptr())
+        return found
+
+
+def _aside(loss: Any) -> list[tuple[str, Any]]:
+    """The parts of a loss, by name, that keep aside what is not trained and yet needed by a training that goes on."""
+    return [(part, own) for part, own in loss.named_modules() if hasattr(own, "state_aside")]
+
+
+def _diverged(what: str, step: int, got: object) -> ConfigError:
+    do = (
+        "lower training.learning_rate, or look for scores and texts that are none; checkpoints before this step are "
+        "kept, so name another output, or delete the folder"
+    )
+    return ConfigError(what, where=f"training, step {step}", got=got, do=do)

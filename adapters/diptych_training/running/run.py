@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from transformers import PrinterCallback
 
 from diptych.training import Watcher
@@ -18,7 +19,6 @@ from diptych_training.running.columns import prompts_of_columns, routes_of
 from diptych_training.running.evaluation import PRIMARY, HeldOut
 from diptych_training.running.families import Family
 from diptych_training.running.folder import RunFolder
-from diptych_training.running.weight_averaging import Untrained
 
 BEFORE = "before"
 
@@ -143,3 +143,27 @@ def _before(model: Any, evaluator: HeldOut | None, folder: RunFolder, watcher: W
         kept = [measured(model, evaluator)]
         folder.keep(BEFORE, kept)
     return kept[0]
+
+
+# Weights between those of the untrained and of the trained model.
+
+
+class Untrained:
+    """A copy of a model's weights as they are now.
+
+    Args:
+        model: any module; the copy takes as much memory again.
+        new: parameters that no training has seen, such as those of a new head: there is nothing in them to keep.
+    """
+
+    def __init__(self, model: Any, new: Iterable[torch.nn.Parameter] = ()) -> None:
+        unseen = {id(value) for value in new}
+        kept = ((name, value) for name, value in model.named_parameters() if id(value) not in unseen)
+        self._weights = {name: value.detach().clone() for name, value in kept}
+
+    def mix_into(self, model: Any, share: float) -> None:
+        """Make each weight `share` of the copy's and the rest of its own, in place; weights the copy lacks stay."""
+        with torch.no_grad():
+            for name, value in model.named_parameters():
+                if name in self._weights:
+                    value.lerp_(self._weights[name], share)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 from qdrant_client.http.exceptions import ApiException
 
 from diptych.adopt.checks import require_foreign, require_kept, require_same_storage, require_vectors, warnings_of
-from diptych.adopt.corpus import calibrate, texts_of
 from diptych.adopt.layouts import layouts_of, with_id
 from diptych.adopt.match_vectors import Physical, matched, physical_vectors
 from diptych.adopt.reports import AdoptedSlot, AdoptReport
@@ -20,11 +19,12 @@ from diptych.errors import CollectionError, StoreError
 from diptych.handle.create import now, who
 from diptych.handle.open_handle import reading_of
 from diptych.handle.tenancy import tenancy_of
-from diptych.metadata.models import CollectionMetadata, Event, Layout, State
-from diptych.metadata.payloads import field_of, from_payload, named
+from diptych.metadata.models import CollectionMetadata, Event, Layout, Reading, State
+from diptych.metadata.payloads import field_of, from_payload, named, text_fields
 from diptych.metadata.store import metadata_payload
 from diptych.populate.rejects import reason_of
-from diptych.protocols import Statistics
+from diptych.populate.statistics import batched, summed
+from diptych.protocols import Calibrated, Statistics
 from diptych.registry import Registry
 from diptych.slots.calibration_texts import SAMPLE, show
 from diptych.slots.calibration_texts import texts_of as texts_read
@@ -209,3 +209,37 @@ def _highest(slot: str, every: Mapping[str, Physical]) -> int:
     """The number after which generations of the slot are counted: no vector of the collection may be taken twice."""
     taken = [key.removeprefix(f"{slot}.") for key in every if key.startswith(f"{slot}.")]
     return max([1, *(int(number) for number in taken if number.isdecimal())])
+
+
+# Corpus statistics of an adopted collection, for encoders that live on them, such as BM25 on the average length.
+
+
+PAGE = 512  # points read in one call
+
+
+def calibrate(slots: Mapping[str, Slot], texts: Iterable[str]) -> dict[str, Statistics]:
+    """Measure the texts with each encoder that lives on statistics, and calibrate it by them."""
+    wanted = {name: slot for name, slot in slots.items() if isinstance(slot.encoder, Calibrated)}
+    if not wanted:
+        return {}
+    sums: dict[str, Statistics] = {name: {} for name in wanted}
+    for batch in batched(texts, PAGE):
+        sums = {name: summed(sums[name], slot, batch) for name, slot in wanted.items()}
+    for name, slot in wanted.items():
+        slot.encoder.calibrate(sums[name])
+    return sums
+
+
+def texts_of(client: QdrantBase, name: str, layout: Layout, reading: Reading) -> Iterator[str]:
+    """What encoders read of each point of the collection that has a text, page by page."""
+    offset: Any = None
+    while True:
+        records, offset = client.scroll(
+            name, limit=PAGE, offset=offset, with_payload=text_fields(layout), with_vectors=False
+        )
+        for record in records:
+            document = from_payload(record.id, record.payload, layout)
+            if text := reading.of(document.title, document.text):
+                yield text
+        if offset is None:
+            return

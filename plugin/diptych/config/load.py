@@ -9,8 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from diptych.config.limits import check_values
-from diptych.config.models import Config
-from diptych.config.paths import resolve_paths
+from diptych.config.models import Config, RerankStage, SlotConfig
 from diptych.config.problems import Problem, problems_of, raise_problems
 from diptych.config.read_yaml import read_yaml
 from diptych.config.source import Source
@@ -46,3 +45,50 @@ def _config(raw: dict[str, Any], source: Source) -> Config:
         problems = problems_of(error, Config, raw)
     raise_problems(problems, source)  # outside, so that no traceback quotes the values that pydantic saw
     return resolve_paths(config, source.folder).from_source(source)
+
+
+# Makes relative paths in a config absolute, from the folder of the config file.
+
+
+EMBEDDED = ("edge:", "local:")  # store URLs that end in a path
+
+
+def resolve_paths(config: Config, folder: Path) -> Config:
+    """`config` with absolute paths; relative ones start at `folder`."""
+    files = {"queries": config.evaluate.queries, "qrels": config.evaluate.qrels}
+    evaluate = config.evaluate.model_copy(
+        update={name: _path(value, folder) for name, value in files.items() if value is not None}
+    )
+    rerank = [_with_options(stage, folder) for stage in config.search.rerank]
+    return config.model_copy(
+        update={
+            "store": _store(config.store, folder),
+            "slots": {name: _with_options(slot, folder) for name, slot in config.slots.items()},
+            "search": config.search.model_copy(update={"rerank": rerank}),
+            "evaluate": evaluate,
+            "cache": config.cache.model_copy(update={"path": config.cache.path and _path(config.cache.path, folder)}),
+        }
+    )
+
+
+def _store(url: str | tuple[str, ...], folder: Path) -> str | tuple[str, ...]:
+    if not isinstance(url, str):
+        return url  # nodes of a server
+    scheme, colon, path = url.partition(":")
+    return f"{scheme}:{_path(path, folder)}" if path and scheme + colon in EMBEDDED else url
+
+
+def _path(value: str, folder: Path) -> str:
+    return value if value.startswith("${") else str((folder / Path(value).expanduser()).resolve())
+
+
+def _with_options(section: Any, folder: Path) -> SlotConfig | RerankStage:
+    return section.model_copy(update={"options": _options(section.options, folder)})  # type: ignore[no-any-return]
+
+
+def _options(value: Any, folder: Path) -> Any:
+    if isinstance(value, str):
+        return _path(value, folder) if value.startswith(("./", "../", "~/")) else value
+    if isinstance(value, Mapping):
+        return {key: _options(item, folder) for key, item in value.items()}
+    return [_options(item, folder) for item in value] if isinstance(value, list) else value

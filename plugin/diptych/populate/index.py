@@ -12,19 +12,21 @@ from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
+from qdrant_client import models
+
 from diptych.errors import DocumentError, PopulateError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import tenant_of
+from diptych.metadata.models import Generation
 from diptych.populate.encode import inputs_of
 from diptych.populate.engine import Engine, Threads, Work, Written
-from diptych.populate.missing_vectors import Gaps
 from diptych.populate.pipeline import Encoded
 from diptych.populate.points import PointMaker, Ready, requests
 from diptych.populate.prefetch import read_ahead
 from diptych.populate.progress import Progress
 from diptych.populate.rejects import SetsAside, reason_of
 from diptych.populate.statistics import batched
-from diptych.populate.store import Refused, Store
+from diptych.populate.store import PointId, Refused, Store, plain_id
 from diptych.populate.validate import Item, Tally, upon
 from diptych.populate.write_targets import Targets
 from diptych.stores.versions import keeps_log
@@ -278,3 +280,32 @@ def _is_mended(own: Mapping[str, Any]) -> bool:
 
 def _owner(own: Mapping[str, object]) -> str:
     return f"document {own['id']!r}" if "id" in own else "a point that diptych did not write"
+
+
+# `Gaps`: points whose payload is as the source has it, and that lack a live vector all the same.
+
+
+class Gaps:
+    """Which points lack a live vector; the collection is asked about each only if any does."""
+
+    def __init__(self, handle: CollectionHandle, store: Store) -> None:
+        live = handle.metadata.live.slots.values() if handle.metadata else ()
+        self._store = store
+        self._filters: list[models.Condition] = [lacking(own) for own in live if own.kind != "text_index"]
+        self._any = bool(self._filters) and store.count(models.Filter(should=self._filters)) > 0
+
+    def among(self, points: Sequence[PointId]) -> set[PointId]:
+        """Those of these points that lack one."""
+        if not self._any:
+            return set()
+        here = models.HasIdCondition(has_id=list(points))
+        found = self._store.scrolled(models.Filter(must=[here], should=self._filters), ["id"])
+        return {plain_id(record.id) for record in found}
+
+
+def lacking(generation: Generation) -> models.Filter:
+    """Finds the points that do not have the generation's vector, or not that of its first stage."""
+    if generation.kind == "text_index":
+        return models.Filter(must=[models.IsEmptyCondition(is_empty=models.PayloadField(key=generation.vector))])
+    without = [models.Filter(must_not=[models.HasVectorCondition(has_vector=name)]) for name in generation.vectors]
+    return without[0] if len(without) == 1 else models.Filter(should=without)

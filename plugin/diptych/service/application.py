@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 from diptych.errors import MissingExtra
+from diptych.service.admission import UNCOUNTED
+from diptych.service.route_context import Serving
 
 try:
     import starlette as _needed  # noqa: F401
@@ -24,7 +30,6 @@ from starlette.routing import Route
 
 from diptych.errors import DiptychError
 from diptych.runtime.panics import as_error, is_panic
-from diptych.service.access_log import Watch
 from diptych.service.admission import Gate
 from diptych.service.api_keys import Keys
 from diptych.service.error_answers import LOG, Refused, refusal_of
@@ -32,7 +37,7 @@ from diptych.service.limits import Limits
 from diptych.service.metrics import Metrics
 from diptych.service.microbatch import Batches
 from diptych.service.readiness import Readiness
-from diptych.service.route_context import Serving, json_of
+from diptych.service.route_context import json_of
 from diptych.service.routes.embeddings import embeddings, model, models
 from diptych.service.routes.openapi import openapi
 from diptych.service.routes.rerank import rerank
@@ -168,3 +173,53 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         if serving.writes is not None:  # before the collection that it writes to is closed
             await run_in_threadpool(serving.writes.stop)
         await run_in_threadpool(serving.served.close)
+
+
+# `Watch`: metrics and the access log, which holds no texts.
+
+
+ACCESS_LOG = logging.getLogger("diptych.access")
+_MODEL = "/v1/models/"
+
+
+class Watch:
+    """Counts and times each request and writes a line about it: method, route, status, milliseconds.
+
+    Args:
+        app: what answers.
+        serving: whose metrics.
+        routes: the paths that are known; others are one, so that nobody fills the metrics with names.
+    """
+
+    def __init__(self, app: ASGIApp, serving: Serving, routes: Sequence[str]) -> None:
+        self._app, self._metrics, self._routes = app, serving.metrics, frozenset(routes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        begin, status = time.perf_counter(), 500
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        self._metrics.in_flight.inc()
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            self._metrics.in_flight.dec()
+            self._tell(scope, status, time.perf_counter() - begin)
+
+    def _tell(self, scope: Scope, status: int, seconds: float) -> None:
+        route = self._route(scope["path"])
+        self._metrics.requests.labels(route, str(status)).inc()
+        self._metrics.seconds.labels(route).observe(seconds)
+        level = logging.DEBUG if route in UNCOUNTED else logging.INFO
+        ACCESS_LOG.log(level, "%s %s %d %.1f ms", scope["method"][:16], route, status, 1000 * seconds)
+
+    def _route(self, path: str) -> str:
+        if path.startswith(_MODEL):
+            return f"{_MODEL}MODEL"
+        return path if path in self._routes else "other"

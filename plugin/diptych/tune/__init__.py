@@ -5,9 +5,8 @@ Importing this package imports nothing heavy; matplotlib (`pip install 'diptych[
 
 from __future__ import annotations
 
-from diptych.tune.choose import LEAST, Least, Rule
 from diptych.tune.grid import Setup, grid
-from diptych.tune.index import tune_index
+from diptych.tune.index import LEAST, Least, Rule, tune_index
 from diptych.tune.plots import plot_index
 from diptych.tune.reports import IndexReport, Row
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -15,7 +16,6 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.populate.progress import Progress, Unwatched
 from diptych.slots.slot import Slot
-from diptych.tune.choose import Rule, with_front
 from diptych.tune.grid import Setup, grid
 from diptych.tune.reports import IndexReport, Row
 from diptych.tune.sample import Sample, draw
@@ -158,3 +158,52 @@ def _with_now(view: View, slot: Slot, setups: Sequence[Setup]) -> list[Setup]:
     storage = slot.generation.storage if slot.generation else {}
     now = Setup(VectorStorage.model_validate(storage), view.search_config.params, now=True)
     return [now, *(setup for setup in setups if replace(setup, now=True) != now)]
+
+
+# Which rows are worth a look, and which one to take.
+
+
+Least: TypeAlias = Literal["memory", "latency", "disk"]
+LEAST: tuple[Least, ...] = get_args(Least)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Of the rows with this recall, the one that takes least of something; of equal ones the fastest.
+
+    Raises:
+        TuneError: a recall that is none, or something that is not measured.
+    """
+
+    recall: float = 0.98
+    least: Least = "memory"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.recall <= 1:
+            raise TuneError("this recall cannot be wanted", got=self.recall, expected="more than 0, at most 1")
+        if self.least not in LEAST:
+            raise TuneError("this is not measured", got=self.least, expected=", ".join(LEAST))
+
+    def choose(self, rows: Sequence[Row]) -> tuple[Row, bool]:
+        """The row, and whether it has the recall; where none has, it is the one that comes closest."""
+        fitting = [row for row in rows if row.recall >= self.recall]
+        if not fitting:
+            return max(rows, key=lambda row: (row.recall, -row.p50)), False
+        return min(fitting, key=lambda row: (self._cost(row), row.p50)), True
+
+    def __str__(self) -> str:
+        return f"least {self.least} with a recall of {self.recall:g} or more"
+
+    def _cost(self, row: Row) -> float:
+        return {"memory": row.memory, "latency": row.p50, "disk": row.disk}[self.least]
+
+
+def with_front(rows: Sequence[Row]) -> list[Row]:
+    """The rows, each told whether it is on the Pareto front of recall, p50 and memory."""
+    return [replace(row, front=not any(_beats(other, row) for other in rows)) for row in rows]
+
+
+def _beats(one: Row, other: Row) -> bool:
+    """Whether `one` is nowhere worse, and somewhere better."""
+    mine, theirs = ((-row.recall, row.p50, row.memory) for row in (one, other))
+    return mine != theirs and all(a <= b for a, b in zip(mine, theirs, strict=True))

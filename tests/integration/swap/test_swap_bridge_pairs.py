@@ -11,7 +11,7 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych.metadata.models import Generation
 from diptych.slots.drift_maps import Map
-from diptych.swap.bridge_pairs import live_pairs
+from diptych.swap.backfill.drift_fallback import live_pairs
 from diptych.swap.drift import fit
 from diptych.types import Floats
 
@@ -59,8 +59,8 @@ def test_pairs_are_drawn_from_all_over_the_points_that_have_both_vectors(
 ) -> None:
     new, old = spaces(400)
     fill(client, new, old, lacking=range(300, 400))
-    monkeypatch.setattr("diptych.swap.bridge_pairs.MOST", 60)
-    monkeypatch.setattr("diptych.swap.bridge_pairs.WHOLE", whole)
+    monkeypatch.setattr("diptych.swap.backfill.drift_fallback.MOST", 60)
+    monkeypatch.setattr("diptych.swap.backfill.drift_fallback.WHOLE", whole)
     ours, theirs = live_pairs(client, "c", NEW, OLD)
     rows = rows_of(theirs, old)
     assert rows_of(ours, new) == rows, "row by row the same document"

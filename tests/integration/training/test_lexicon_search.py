@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from diptych import Collection, Document, Query
 from diptych.config import parse_config
 from diptych.types import SparseVector
-from diptych_adapters.splade import SpladeEncoder
+from diptych_adapters.sparse_encoders import SpladeEncoder
 from diptych_training.models.lexicon import lexicon
 from tiny_lexicon import WORDS, tiny_masked_model
 

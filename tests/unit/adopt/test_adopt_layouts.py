@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from diptych.adopt.layouts import LAYOUTS, layouts_of, stated_layout, with_id
-from diptych.adopt.likeness import Likeness, likeness_of
+from diptych.adopt.verify_encoders import Likeness, likeness_of
 from diptych.metadata.models import Layout
 from diptych.metadata.payloads import NATIVE
 from diptych.types import SparseVector

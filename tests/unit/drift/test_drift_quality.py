@@ -10,9 +10,8 @@ from diptych.errors import SwapError
 from diptych.protocols import Similarity
 from diptych.slots.drift_maps import Map
 from diptych.swap.drift import fit
-from diptych.swap.drift.nearest_neighbours import nearest, shared
 from diptych.swap.drift.pairs import checked_pairs
-from diptych.swap.drift.quality import measure
+from diptych.swap.drift.quality import measure, nearest, shared
 from diptych.types import Floats
 
 Spaces: TypeAlias = Callable[..., tuple[Floats, Floats]]

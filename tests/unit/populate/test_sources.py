@@ -13,7 +13,7 @@ import pytest
 
 from diptych.errors import PopulateError
 from diptych.populate import Rejected, open_source
-from diptych.populate.normalize import plain_document
+from diptych.populate.validate import plain_document
 from diptych.types import Document
 
 ROWS = [{"id": "a", "text": "one", "n": 1}, {"id": "b", "text": "two", "n": 2}]

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from diptych import Collection, Registry
 from diptych.cli import app
-from diptych.cli.train.install_model import doubt
+from diptych.cli.train.train import doubt
 from diptych.cli.ui.session import Session
 from diptych.errors import FingerprintMismatch
 from diptych.training import TrainReport

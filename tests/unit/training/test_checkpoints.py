@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from diptych.errors import ConfigError
 from diptych_training.losses import MomentumContrastiveLoss
-from diptych_training.running.trainers import WEIGHTS, with_own_checkpoints
+from diptych_training.running.families import WEIGHTS, with_own_checkpoints
 from given_embeddings import Scaled, columns, drawn
 
 

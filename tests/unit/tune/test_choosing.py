@@ -9,7 +9,7 @@ import pytest
 from diptych.config.models import VectorStorage
 from diptych.errors import TuneError
 from diptych.tune import Row, Rule, Setup
-from diptych.tune.choose import with_front
+from diptych.tune.index import with_front
 
 SETUP = Setup(VectorStorage())
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from diptych.collection.collection import Collection
@@ -16,9 +19,9 @@ from diptych.populate import open_source
 from diptych.service.allowed_inputs import accepted, require_words
 from diptych.service.answers import PopulateAnswer
 from diptych.service.error_answers import Refused
+from diptych.service.limits import Limits
 from diptych.service.requests import DocumentsRequest, PopulateOptions, read, read_query, require_kind
 from diptych.service.route_context import Serving, json_of
-from diptych.service.routes.upload import receive
 from diptych.service.write_queue import Writes
 
 LINES = ("application/x-ndjson", "application/jsonl")
@@ -84,3 +87,52 @@ def _of_words(collection: Collection, rows: Iterable[Any]) -> Iterator[Any]:
             read_by_encoders = collection.handle.document_input(title, text)
             require_words([title, text, read_by_encoders], kinds, where=f"collection {collection.name!r}")
         yield row
+
+
+# `receive`: the documents of a populate, on their way to a file.
+
+
+_LOOK = 8 << 20  # bytes after which free space is looked at again
+_CLOSE = {"Connection": "close"}
+
+
+async def receive(request: Request, file: IO[bytes], limits: Limits) -> None:
+    """Write the body to a file, piece by piece.
+
+    Raises:
+        Refused: it is larger than `Limits.upload`, nothing comes for `Limits.body_seconds`, it comes more slowly than
+            `Limits.upload_rate`, or the disk has too little space.
+    """
+    size, looked, begun = 0, -_LOOK, time.monotonic()
+    stream = request.stream().__aiter__()
+    while True:
+        left = begun + limits.body_seconds + size / limits.upload_rate - time.monotonic()
+        try:
+            async with asyncio.timeout(min(left, limits.body_seconds)):
+                piece = await anext(stream, None)
+        except TimeoutError:
+            raise _slow(limits) from None
+        except ClientDisconnect:
+            raise Refused(400, "the client went away", code="disconnected") from None
+        if piece is None:
+            return
+        size += len(piece)
+        if size > limits.upload:
+            expected = f"at most {limits.upload} bytes"
+            message = f"the documents are too large\n  expected: {expected}\n  do: send several requests"
+            raise Refused(413, message, code="request_too_large", headers=_CLOSE)
+        if size - looked >= _LOOK:
+            _require_space(file, len(piece) + limits.spare)
+            looked = size
+        await asyncio.to_thread(file.write, piece)
+
+
+def _slow(limits: Limits) -> Refused:
+    expected = f"a byte every {limits.body_seconds:g} s, and then {limits.upload_rate} bytes a second"
+    return Refused(408, f"the documents come too slowly\n  expected: {expected}", code="timeout", headers=_CLOSE)
+
+
+def _require_space(file: IO[bytes], needed: int) -> None:
+    if shutil.disk_usage(Path(file.name).parent).free < needed:
+        message = "the server has too little disk space to receive documents\n  do: make room where its TMPDIR is"
+        raise Refused(507, message, code="store_full", headers=_CLOSE)

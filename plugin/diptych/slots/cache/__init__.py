@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from diptych.slots.cache.embedding_cache import EmbeddingCache
-from diptych.slots.cache.namespace import Namespace
+from diptych.slots.cache.embedding_cache import EmbeddingCache, Namespace
 from diptych.slots.cache.table import Usage
 
 __all__ = ["EmbeddingCache", "Namespace", "Usage"]

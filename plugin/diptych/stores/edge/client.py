@@ -12,8 +12,7 @@ from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 from qdrant_client.migrate.migrate import migrate
 
-from diptych.stores.edge.admin import Collections
-from diptych.stores.edge.aliases import Aliases
+from diptych.stores.edge.admin import Aliases, Collections
 from diptych.stores.edge.arguments import check_arguments
 from diptych.stores.edge.catalog import ClosedCatalog
 from diptych.stores.edge.engine import Engine, Holder

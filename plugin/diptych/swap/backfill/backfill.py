@@ -19,7 +19,7 @@ from qdrant_client import models
 
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate.encode import SlotEncoder, inputs_of
-from diptych.populate.missing_vectors import lacking
+from diptych.populate.index import lacking
 from diptych.populate.pipeline import Encoded, Pipeline
 from diptych.populate.points import PointMaker
 from diptych.populate.progress import Progress

@@ -6,11 +6,13 @@ is measured on pairs held out of the fit, and by judgements if there are some; i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from qdrant_client import models
 
 from diptych.config.models import SearchConfig
 from diptych.handle.collection_handle import CollectionHandle
@@ -21,16 +23,19 @@ from diptych.populate.store import Store
 from diptych.slots.drift_maps import Map, load
 from diptych.slots.slot import Slot
 from diptych.slots.slot_factory import slot_config
-from diptych.swap.bridge_pairs import live_pairs
 from diptych.swap.drift import Fitted, best_map, offer
 from diptych.swap.drift.offer import PAIRS
 from diptych.swap.drift.pairs import MINIMUM
-from diptych.swap.drift.quality import MOST_ASKED
+from diptych.swap.drift.quality import MOST_ASKED, likenesses
 from diptych.swap.gate.answers import BATCH, silence_of
 from diptych.swap.gate.judged import Judged, mean_of
 from diptych.swap.query_override import CANDIDATES, withdraw
+from diptych.swap.sample import FETCH, sample_points
 from diptych.swap.transitions import switched_queries, write
 from diptych.types import Floats
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
 
 SHARES = (0.05, 0.2, 0.5)  # of the points, at which a map is fitted, each better than the one before
 
@@ -176,3 +181,49 @@ def _is_gone(handle: CollectionHandle, metadata: CollectionMetadata, name: str, 
     else:
         warn(f"slot {name!r}: the old encoder works and goes on answering, so no drift map is fitted")
     return False
+
+
+# Pairs for a drift map out of a live collection: documents that both encoders have encoded.
+
+
+MOST = 5000  # pairs that a map is fitted on
+WHOLE = 1_000_000  # up to here all ids are read, 2,000 in a request, which costs less than 5,000 probes
+SAME = 0.9999  # likeness of a mapped vector and the old one from which on the old one is taken for mapped
+
+
+def live_pairs(
+    client: QdrantBase, name: str, new: Generation, old: Generation, served: Iterable[Map] = ()
+) -> tuple[Floats, Floats]:
+    """New and old vectors of the same documents, float32 `[n, d_new]` and `[n, d_old]`, drawn evenly from all ids.
+
+    Pairs of which one vector is zero or not finite are left out. So are those whose old vector came through a map of
+    `served`: populate wrote it, and it would tell of the map, not of the old encoder.
+    """
+    both = models.Filter(must=[models.HasVectorCondition(has_vector=own.vector) for own in (new, old)])
+    points = sample_points(client, name, MOST, whole=WHOLE, wanted=both)
+    names = [new.vector, old.vector]
+    found = []
+    for start in range(0, len(points), FETCH):
+        page = client.retrieve(name, points[start : start + FETCH], with_payload=False, with_vectors=names)
+        found += [pair for record in page if (pair := _pair(record.vector, names))]
+    ours, theirs = (np.asarray([pair[side] for pair in found], np.float32) for side in (0, 1))
+    return _without_mapped(ours, theirs, served)
+
+
+def _pair(vectors: Any, names: Sequence[str]) -> list[Floats]:
+    """The vectors of these names; empty where one of them is gone by now, or has no direction."""
+    found = [np.asarray((vectors or {}).get(name, ()), np.float32) for name in names]
+    return found if all(vector.any() and np.isfinite(vector).all() for vector in found) else []
+
+
+def _without_mapped(new: Floats, old: Floats, served: Iterable[Map]) -> tuple[Floats, Floats]:
+    """The pairs that no map carries over exactly.
+
+    Payloads hold no mark of how a vector came to be, and those of adopted collections must not. A map that is exact for
+    documents of the old encoder, too, loses nothing by this: it is as good as can be, and stays.
+    """
+    for drift in served:
+        if len(new):
+            kept = likenesses(drift.apply(new), old, old.mean(axis=0)) < SAME
+            new, old = new[kept], old[kept]
+    return new, old

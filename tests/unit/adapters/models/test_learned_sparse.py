@@ -13,8 +13,7 @@ import torch
 
 from diptych.protocols import SparseEncoder
 from diptych_adapters.models import ModelError
-from diptych_adapters.sparse_encoders import LearnedSparseEncoder
-from diptych_adapters.splade import SpladeEncoder
+from diptych_adapters.sparse_encoders import LearnedSparseEncoder, SpladeEncoder
 
 TEXTS = ["convert audio files between formats", "", "Übersicht 漢字 🎵", "a much longer text about packages " * 120]
 

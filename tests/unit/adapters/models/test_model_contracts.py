@@ -23,7 +23,7 @@ from diptych_adapters.cross_encoder import CrossEncoderReranker
 from diptych_adapters.fastembed_models.dense import FastEmbedEncoder
 from diptych_adapters.multi_vector import LateInteractionEncoder
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
-from diptych_adapters.splade import SpladeEncoder
+from diptych_adapters.sparse_encoders import SpladeEncoder
 from diptych_adapters.static import StaticEncoder
 from diptych_adapters.token_vectors import TokenVectorEncoder
 

@@ -12,12 +12,11 @@ from diptych.errors import ConfigError
 from diptych.generation import JudgeRequest, QueryRequest
 from diptych.testing import FakeDenseEncoder
 from diptych_training.data import builtin
-from diptych_training.data.document_sampling import sampled
 from diptych_training.data.generators import Generator
 from diptych_training.data.in_memory import EncoderSource
 from diptych_training.data.leaks import Leaks, plain_words
 from diptych_training.data.query_filters import SyntheticQuery, far_apart, once, round_trip
-from diptych_training.data.synthetic import SyntheticOptions, synthesize
+from diptych_training.data.synthetic import SyntheticOptions, sampled, synthesize
 from diptych_training.options import SyntheticQueries
 
 RANDOM = np.random.default_rng(0)

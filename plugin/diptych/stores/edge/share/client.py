@@ -6,7 +6,7 @@ import functools
 import inspect
 import os
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from threading import RLock
@@ -28,7 +28,6 @@ from diptych.stores.edge.read_only import ReadOnlyEdgeClient
 from diptych.stores.edge.share.address import read_address
 from diptych.stores.edge.share.members import join
 from diptych.stores.edge.share.remote import HolderGone, RemoteEdgeClient
-from diptych.stores.edge.share.retries import settled
 from diptych.stores.edge.unsupported import refuse_server_methods
 from diptych.stores.edge.uploading import pieces, points_of
 
@@ -218,3 +217,49 @@ for _name, _method in inspect.getmembers(EdgeClient, inspect.isfunction):
     if not _name.startswith("_") and _name not in SharedEdgeClient.__dict__ and _name not in _OWN:
         setattr(SharedEdgeClient, _name, _delegating(_name, _method))
 refuse_server_methods(SharedEdgeClient)
+
+
+# Calls that fail when repeated: recognises that the first try succeeded and only its answer was lost.
+
+
+def settled(name: str, given: Mapping[str, Any], error: CollectionError, client: Any) -> Any:
+    """The lost answer, if `error` of the repeated call proves that the first succeeded; else raise `error`."""
+    is_done, answer = _DONE.get(name, (_never, None))
+    if not is_done(given, error, client):
+        raise error
+    return answer
+
+
+def _never(given: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
+    return False
+
+
+def _exists(given: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
+    return "already" in error.what and bool(client.collection_exists(given["collection_name"]))
+
+
+def _has_vector(given: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
+    return "already" in error.what
+
+
+def _lacks_vector(given: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
+    return "has no vector" in error.what
+
+
+def _renamed(given: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
+    known = {alias.alias_name for alias in client.get_aliases().aliases}
+    wanted = [
+        operation.rename_alias.new_alias_name
+        for operation in given["change_aliases_operations"]
+        if isinstance(operation, models.RenameAliasOperation)
+    ]
+    return "there is no alias" in error.what and known.issuperset(wanted)
+
+
+_COMPLETED = models.UpdateResult(operation_id=0, status=models.UpdateStatus.COMPLETED)
+_DONE: dict[str, tuple[Callable[[Mapping[str, Any], CollectionError, Any], bool], Any]] = {
+    "create_collection": (_exists, True),
+    "create_vector_name": (_has_vector, _COMPLETED),
+    "delete_vector_name": (_lacks_vector, _COMPLETED),
+    "update_collection_aliases": (_renamed, True),
+}

@@ -18,7 +18,7 @@ from diptych_adapters.engines.graph_modules import Whole
 from diptych_adapters.engines.lexicon_head import LexiconGraph
 from diptych_adapters.models import ModelError
 from diptych_adapters.multi_vector import LateInteractionEncoder
-from diptych_adapters.splade import SpladeEncoder
+from diptych_adapters.sparse_encoders import SpladeEncoder
 from diptych_adapters.token_vectors import TokenVectorEncoder
 
 TEXTS = ["convert audio files", "", "Übersicht 漢字", "play music", "video tool " * 90, "sound"]

@@ -22,7 +22,7 @@ from diptych_adapters.model_options import SentenceTransformersOptions
 from diptych_adapters.models import resolve
 from diptych_adapters.pipelines.prepared import state_of
 from diptych_adapters.sentence_transformers import SentenceTransformerEncoder
-from diptych_adapters.splade import SpladeEncoder
+from diptych_adapters.sparse_encoders import SpladeEncoder
 from diptych_adapters.token_vectors import TokenVectorEncoder
 
 TEXTS = ["convert audio files", "", "Übersicht 漢字", "play music", "video tool " * 90, "sound"]
