@@ -31,7 +31,8 @@ KINDS = ("delete", "empty", "halve", "flip", "zero")
 
 
 def opened(store: Path) -> Collection:
-    slots = {"dense": {"adapter": "fake-dense"}, "words": {"adapter": "fake-sparse"}}
+    int8 = {"quantization": {"kind": "scalar"}}
+    slots = {"dense": {"adapter": "fake-dense", "storage": int8}, "words": {"adapter": "fake-sparse"}}
     config = {"store": f"edge:{store}", "collection": "docs", "slots": slots, "cache": {"enabled": False}}
     return Collection.open(parse_config(config), registry=Registry(fakes_plugin, installed=False))
 
