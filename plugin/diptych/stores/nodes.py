@@ -56,7 +56,7 @@ class Node(QdrantRemote):
         self.openapi_client.client.add_middleware(_within_deadline)
 
     @property
-    def _timeout(self) -> float:
+    def _timeout(self) -> float:  # type: ignore[override]  # gRPC takes fractions of a second
         """What calls over gRPC are given."""
         return seconds_left(self._most)
 
