@@ -55,18 +55,22 @@ class Writer:
     """Short populates without an end, in a thread; `acknowledged` is what they have brought in, by document id.
 
     What a populate was writing when the server died may be there or not: `unsure` has its texts.
+
+    Args:
+        first: the config that makes the collection.
+        seed: of what is written.
     """
 
-    def __init__(self, url: str, seed: int) -> None:
+    def __init__(self, first: Config, seed: int) -> None:
         self.acknowledged: dict[str, str] = {}
         self.unsure: dict[str, str] = {}
-        self._url, self._random, self._over = url, random.Random(seed), threading.Event()
+        self._first, self._random, self._over = first, random.Random(seed), threading.Event()
         self.ended: Exception | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def first(self) -> None:
         """Make the collection."""
-        with Collection.open(config(self._url, 0), registry=REGISTRY) as collection:
+        with Collection.open(self._first, registry=REGISTRY) as collection:
             self._write(collection, FIRST)
 
     def start(self) -> None:
@@ -80,7 +84,7 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            with Collection.open(self._url, "c", registry=REGISTRY) as collection:
+            with Collection.stored(self._first, registry=REGISTRY) as collection:
                 while not self._over.is_set():
                     self._write(collection, BATCH)
         except Exception as error:  # the server is gone, as each call of the client says in its own way
@@ -151,10 +155,18 @@ def given_up(collection: Collection, url: str) -> None:
     collection.rollback()
 
 
+def rolled_back(collection: Collection, url: str) -> None:
+    """A swap, back to what was before, and forward again."""
+    collection.apply(config(url, 1), UNGATED)
+    collection.rollback()
+    collection.rollback()
+
+
 WORK: Mapping[str, Callable[[Collection, str], None]] = {
     "finish": finished,
     "two swaps": two_swaps,
     "give up": given_up,
+    "rollback": rolled_back,
 }
 
 
@@ -169,7 +181,7 @@ def crash_within(server: QdrantProcess, work: str, *, flush: int, seed: int, las
 
 
 def _trial(server: QdrantProcess, work: str, flush: int, seed: int, *, within: float, until_done: bool) -> Found:
-    writer = Writer(server.url, seed)
+    writer = Writer(config(server.url, 0), seed)
     writer.first()
     with closing(QdrantClient(url=server.url, check_compatibility=False)) as client:
         client.update_collection("c", optimizers_config=models.OptimizersConfigDiff(flush_interval_sec=flush))

@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -20,10 +22,13 @@ class QdrantProcess:
 
     Args:
         folder: where it keeps everything.
+        first: where it is a node of a cluster: the address of the first node, "" for that one itself.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, first: str | None = None) -> None:
         self._folder, self._port, self._grpc_port = folder, _free_port(), _free_port()
+        self._peer_port, self._first = _free_port(), first
+        self.peer_url = f"http://127.0.0.1:{self._peer_port}"
         self.url, self.grpc_url = f"http://127.0.0.1:{self._port}", f"grpc://127.0.0.1:{self._grpc_port}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -39,9 +44,13 @@ class QdrantProcess:
             "TELEMETRY_DISABLED": "true",
             "LOG_LEVEL": "WARN",
         }
+        command = [BINARY]
+        if self._first is not None:
+            own |= {"CLUSTER__ENABLED": "true", "CLUSTER__P2P__PORT": str(self._peer_port)}
+            command += ["--uri", self.peer_url, *(["--bootstrap", self._first] if self._first else [])]
         env = {**os.environ, **{f"QDRANT__{name}": value for name, value in own.items()}}
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen([BINARY], cwd=self._folder, env=env, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, cwd=self._folder, env=env, stdout=log, stderr=log)
         due = time.monotonic() + READY
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > due:
@@ -54,6 +63,16 @@ class QdrantProcess:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
             self._process = None
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Within the block it answers nothing, as when its machine hangs."""
+        assert self._process is not None, "it was started"
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def renew(self, folder: Path) -> None:
         """Go on as another server, with an empty folder."""

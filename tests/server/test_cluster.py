@@ -1,0 +1,112 @@
+"""Nothing that a cluster has acknowledged is lost when its nodes are killed, one at a time, under populates and swaps.
+
+    DIPTYCH_TEST_SERVER_BINARY=/path/to/qdrant DIPTYCH_TEST_CRASHES=20 pytest tests/server/test_cluster.py
+
+DIPTYCH_TEST_CRASHES is how many nodes are killed, 2 unless given.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crash_trial import REGISTRY, UNGATED, Writer, compare, slots
+from diptych import Collection
+from diptych.config.models import Config
+from diptych.errors import DiptychError
+from diptych.stores import open_store_of
+from qdrant_process import BINARY, QdrantProcess
+
+KILLS = int(os.environ.get("DIPTYCH_TEST_CRASHES", "2"))
+SETTLED = 120.0  # seconds until all replicas must be active again
+pytestmark = [pytest.mark.slow, pytest.mark.server]
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[QdrantProcess]]:
+    """Three nodes, the first of which has begun the cluster."""
+    if not BINARY:
+        pytest.skip("no Qdrant server to kill: set DIPTYCH_TEST_SERVER_BINARY to its binary")
+    monkeypatch.setenv("DIPTYCH_CACHE", "off")
+    monkeypatch.chdir(tmp_path)
+    first = QdrantProcess(tmp_path / "0", "")
+    found = [first, *(QdrantProcess(tmp_path / str(n), first.peer_url) for n in (1, 2))]
+    for node in found:
+        node.start()
+    yield found
+    for node in found:
+        node.kill()
+
+
+def config(nodes: list[QdrantProcess], seed: int) -> Config:
+    return Config.model_validate(
+        {
+            "store": [node.url for node in nodes],
+            "collection": "c",
+            "slots": slots(seed),
+            "populate": {"chunk": 64},
+            "cluster": {"shards": 3, "replicas": 2},
+        }
+    )
+
+
+def settle(client: Any) -> None:
+    """Wait until every replica is active."""
+    due = time.monotonic() + SETTLED
+    while True:
+        found = client.collection_cluster_info("c")
+        states = {shard.state.value for shard in [*found.local_shards, *found.remote_shards]}
+        if states == {"Active"} and not found.shard_transfers:
+            return
+        assert time.monotonic() < due, states
+        time.sleep(0.5)
+
+
+def swaps(nodes: list[QdrantProcess], over: threading.Event) -> None:
+    """Swaps in a row, with a way back or without; what a dead node ends is begun again."""
+    chance, seed = random.Random(7), 0
+    while not over.is_set():
+        try:
+            with Collection.stored(config(nodes, seed), registry=REGISTRY) as collection:
+                collection.apply(config(nodes, seed + 1), UNGATED, stopped=over)
+                if chance.random() < 0.5:
+                    collection.finish()
+                else:
+                    collection.rollback()
+                    collection.rollback()
+            seed += 1
+        except DiptychError:
+            time.sleep(0.5)
+
+
+def test_no_document_is_lost_when_nodes_are_killed_one_at_a_time(nodes: list[QdrantProcess]) -> None:
+    writer, over, chance = Writer(config(nodes, 0), 1), threading.Event(), random.Random(1)
+    writer.first()
+    writer.start()
+    swapping = threading.Thread(target=swaps, args=(nodes, over), daemon=True)
+    swapping.start()
+    with closing(open_store_of(config(nodes, 0))) as client:
+        for _ in range(KILLS):
+            time.sleep(chance.uniform(1, 4))
+            node = chance.choice(nodes)
+            node.kill()
+            time.sleep(chance.uniform(0, 3))
+            node.start()
+            settle(client)
+        over.set()
+        swapping.join()
+        writer.stop()
+        settle(client)
+    assert writer.ended is None, writer.ended
+    for node in nodes:
+        found = compare(node.url, writer)
+        assert not found.faults, found
+    print(f"{KILLS} nodes killed, {found.compared:,} acknowledged documents")
