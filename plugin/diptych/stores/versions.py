@@ -47,6 +47,12 @@ FEATURES = (
         (1, 19),
         "diptych waits before it drops one; still, update the server before a swap",
     ),
+    Feature(
+        "statistics of one tenant's documents alone, for the IDF of a sparse slot,",
+        (1, 19),
+        "the scores of a tenant's hits depend on other tenants' documents, too",
+        "sparse",
+    ),
     Feature("searches of a text index", (1, 20), "its slots cannot be searched", "text_index"),
 )
 

@@ -36,8 +36,7 @@ def test_anothers_documents_do_not_change_a_tenants_scores(opened: Open, slot: s
     collection = opened(BUILTIN, slots={"lexical": SLOTS["lexical"], "words": WORDS})
     if slot == "words" and is_local(collection.client):
         pytest.skip("local mode knows no tenant's statistics for text indexes")
-    if slot == "words":
-        require_feature(collection.client, "text_index")
+    require_feature(collection.client, "text_index" if slot == "words" else "sparse")
     collection.populate(OWN)
     alone = scores(collection, slot)
     assert len(alone) == 3
