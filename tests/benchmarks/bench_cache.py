@@ -30,8 +30,8 @@ from diptych.registry import Registry
 from diptych.slots.cache import EmbeddingCache
 from diptych.slots.encode import Vector
 from diptych.specs import AdapterSpec
-from diptych.stores.edge import EdgeClient
 from diptych.types import Document, Floats
+from qdrant_edge_client import EdgeClient
 
 WAYS = ("without", "cold", "warm")
 PIECE = 256  # texts in a call, as populate makes them

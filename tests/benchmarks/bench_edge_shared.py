@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from qdrant_client import models
 
-from diptych.stores.edge import EdgeClient, SharedEdgeClient
+from qdrant_edge_client import EdgeClient, SharedEdgeClient
 
 POINTS, DIM, BATCH = 5_000, 384, 256
 HOLD = (
-    "import sys; from diptych.stores.edge import EdgeClient; c = EdgeClient(sys.argv[1]); print(1, flush=True); input()"
+    "import sys; from qdrant_edge_client import EdgeClient; c = EdgeClient(sys.argv[1]); print(1, flush=True); input()"
 )
 Call = Callable[[Any, int], object]
 

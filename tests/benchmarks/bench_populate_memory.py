@@ -26,8 +26,8 @@ from diptych import Registry
 from diptych.config.models import Config
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
-from diptych.stores.edge import EdgeClient
 from diptych.testing import fakes_plugin
+from qdrant_edge_client import EdgeClient
 
 LIMIT_MB = 300
 SLOTS = {

@@ -31,10 +31,10 @@ from diptych.protocols import Similarity
 from diptych.registry import Registry
 from diptych.search import search
 from diptych.specs import AdapterSpec
-from diptych.stores.edge import EdgeClient
 from diptych.types import Document, Floats
 from figures import Figure, Result
 from machine import versions
+from qdrant_edge_client import EdgeClient
 from rounds import in_rounds
 
 NAME, VECTOR, LIMIT = "bench", "dense.1", 10

@@ -22,10 +22,10 @@ from typing import TypeAlias
 from qdrant_client import models
 
 from diptych.evaluate import evaluate, read_beir
-from diptych.stores.edge import EdgeClient
 from diptych.types import Run
 from diptych_adapters.bm25 import Bm25
 from diptych_adapters.text_index import QdrantTextIndex
+from qdrant_edge_client import EdgeClient
 
 Ask: TypeAlias = Callable[[str], "tuple[models.SparseVector | models.TextQuery, str]"]
 LUCENE = sorted(Bm25().lexicon.analyzer.stopwords)

@@ -19,9 +19,9 @@ from diptych.registry import Registry
 from diptych.search import Pipeline, Retrieve, Rrf
 from diptych.specs import AdapterSpec
 from diptych.stores import open_store
-from diptych.stores.edge import SharedEdgeClient
-from diptych.stores.edge.lock import PathLock
 from diptych.types import Run
+from qdrant_edge_client import SharedEdgeClient
+from qdrant_edge_client.lock import PathLock
 
 
 @dataclass

@@ -20,10 +20,10 @@ from urllib.parse import urlencode
 from qdrant_client import QdrantClient, models
 
 from diptych.errors import StoreUnavailable
-from diptych.stores.edge import rest
-from diptych.stores.edge.rest.request import Request
-from diptych.stores.edge.rest.routes import NoRoute
 from diptych.stores.vector_names import existing
+from qdrant_edge_client import rest
+from qdrant_edge_client.rest.request import Request
+from qdrant_edge_client.rest.routes import NoRoute
 
 Body: TypeAlias = dict[str, Any]
 SPREAD = ("shard_number", "sharding_method", "replication_factor", "write_consistency_factor")

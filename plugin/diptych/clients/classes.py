@@ -15,8 +15,8 @@ from diptych.clients.inference_objects import found
 from diptych.encoders import Encoders
 from diptych.slots.encode import Side
 from diptych.stores.cluster import ClusterClient
-from diptych.stores.edge import SharedEdgeClient
 from diptych.stores.server import ServerClient
+from qdrant_edge_client import SharedEdgeClient
 
 C = TypeVar("C", bound=type[Any])
 _CALLS: Mapping[str, tuple[Side, tuple[str, ...]]] = {

@@ -27,8 +27,8 @@ class PointMaker:
     """Makes points: whole, with a vector for each slot, and the text that text-index slots index."""
 
     def __init__(self, client: QdrantBase, layout: Layout = NATIVE) -> None:
-        from diptych.stores.edge import EdgeClient, SharedEdgeClient
         from diptych.stores.server import ServerClient
+        from qdrant_edge_client import EdgeClient, SharedEdgeClient
 
         self._numpy = isinstance(client, EdgeClient | SharedEdgeClient | ServerClient)
         self._layout = layout

@@ -20,7 +20,7 @@ from diptych.search.pipeline import Retrieve
 from diptych.search.request import MOST, Asked
 from diptych.search.stages import Dbsf, Fusion, Linear, Rrf
 from diptych.search.tenant_params import params_for, shard_key
-from diptych.stores.unchecked import unchecked_in_part
+from qdrant_edge_client.unchecked import unchecked_in_part
 
 TIE_BREAK = 1e-5
 _make_prefetch, _make_request = unchecked_in_part(models.Prefetch), unchecked_in_part(models.QueryRequest)

@@ -43,8 +43,8 @@ def require_room(client: QdrantBase, needed: int, purpose: str, *, moving: str =
     root = getattr(client, "path", None)
     if not isinstance(root, Path) or not looks_at_disk(client):
         return
-    from diptych.stores.edge.folders import COLLECTIONS, folder_name
-    from diptych.stores.edge.health import space, wal
+    from qdrant_edge_client.folders import COLLECTIONS, folder_name
+    from qdrant_edge_client.health import space, wal
 
     held = wal.allocated(root / COLLECTIONS / folder_name(moving)) if moving else 0
     do = "free some space on that disk, or use another one, and run again"

@@ -17,10 +17,10 @@ from diptych.handle.vector_params import first_stage_params, vector_params
 from diptych.metadata.models import Prefix
 from diptych.search.pipeline import search_params
 from diptych.search.qdrant_query import Nearest
-from diptych.stores.edge import EdgeClient
 from diptych.tune.grid import Setup
 from diptych.tune.sample import Sample
 from diptych.types import Floats
+from qdrant_edge_client import EdgeClient
 
 NAME, VECTOR = "sample", "v"
 PAGE = 1000  # points written in one call

@@ -21,10 +21,10 @@ import pytest
 from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
-from diptych.stores.edge import EdgeClient
-from diptych.stores.edge.share.address import Address, read_address
-from diptych.stores.edge.share.remote import RemoteEdgeClient
 from named_server import server_client
+from qdrant_edge_client import EdgeClient
+from qdrant_edge_client.share.address import Address, read_address
+from qdrant_edge_client.share.remote import RemoteEdgeClient
 
 DENSE = {"cos": "Cosine", "dot": "Dot", "euclid": "Euclid", "man": "Manhattan"}
 DIM = 8

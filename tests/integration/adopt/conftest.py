@@ -19,9 +19,9 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych import Registry
 from diptych.config.models import Config
-from diptych.stores.edge import EdgeClient
 from diptych.testing import FakeDenseEncoder, FakeSparseEncoder, fakes_plugin
 from named_server import server_client
+from qdrant_edge_client import EdgeClient
 
 DIMENSION = 24
 UNNAMED = ""

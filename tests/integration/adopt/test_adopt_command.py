@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from diptych import Registry
 from diptych.cli import app
 from diptych.cli.ui.session import Session
-from diptych.stores.edge import EdgeClient
+from qdrant_edge_client import EdgeClient
 
 Run = Callable[..., Any]
 CONFIG = """\

@@ -13,9 +13,9 @@ from diptych import Registry
 from diptych.config.models import Config
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
-from diptych.stores.edge import EdgeClient
 from diptych.testing import fakes_plugin
 from named_server import server_client
+from qdrant_edge_client import EdgeClient
 
 AssertSame = Callable[..., None]
 Fill = Callable[..., CollectionHandle]

@@ -16,8 +16,8 @@ from diptych import Collection, Registry
 from diptych.config import parse_config
 from diptych.encoders import Encoders
 from diptych.search import Retrieve, Rrf
-from diptych.stores.edge import EdgeClient
 from diptych_adapters.langchain import DiptychEmbeddings, DiptychSparseEmbeddings, DiptychVectorStore
+from qdrant_edge_client import EdgeClient
 
 TEXTS = {
     "sox": "convert audio files between formats",

@@ -21,8 +21,8 @@ from diptych.errors import AdapterCrashed, AdapterFactoryError, DiptychError, Po
 from diptych.service import readiness
 from diptych.service.application import application
 from diptych.service.served import Served
-from diptych.stores.edge.shard import Shard
 from diptych.testing import fakes_plugin
+from qdrant_edge_client.shard import Shard
 from serving import ANIMALS, served, until
 
 

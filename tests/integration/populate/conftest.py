@@ -12,9 +12,9 @@ from qdrant_client.client_base import QdrantBase
 from diptych import Registry
 from diptych.config.models import Config
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.stores.edge import EdgeClient
 from diptych.testing import fakes_plugin
 from named_server import server_client
+from qdrant_edge_client import EdgeClient
 
 OpenHandle = Callable[..., CollectionHandle]
 Contents = Callable[[QdrantBase], dict[Any, tuple[Any, Any]]]

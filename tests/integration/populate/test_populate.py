@@ -17,9 +17,9 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
 from diptych.reports import PopulateReport
 from diptych.slots.guard import TEXTS
-from diptych.stores.edge import EdgeClient
 from diptych.testing import FakeDenseEncoder, fakes_plugin
 from diptych.types import SparseVector
+from qdrant_edge_client import EdgeClient
 
 Contents = Callable[[QdrantBase], dict[Any, tuple[Any, Any]]]
 OpenHandle = Callable[..., CollectionHandle]

@@ -18,9 +18,9 @@ from diptych.copying import copy_collection
 from diptych.errors import CollectionError, ConfigError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.search import Retrieve, Rrf
-from diptych.stores.edge import EdgeClient
 from diptych.testing import fakes_plugin
 from diptych.types import Hit
+from qdrant_edge_client import EdgeClient
 
 COUNT, LIMIT, SHORT = 1500, 10, 16
 QUERIES = [f"q{n}" for n in range(support.QUERIES)]

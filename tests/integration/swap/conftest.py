@@ -15,9 +15,9 @@ from qdrant_client.client_base import QdrantBase
 from diptych import Collection, Registry
 from diptych.config.models import Config
 from diptych.metadata.payloads import from_payload
-from diptych.stores.edge import EdgeClient
 from diptych.types import SparseVector
 from named_server import server_client
+from qdrant_edge_client import EdgeClient
 
 OLD: Mapping[str, Any] = {"dense": {"adapter": "fake-dense", "dimension": 16}}
 

@@ -25,11 +25,11 @@ from diptych.evaluate import Qrels
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import APPLY
 from diptych.populate import populate
-from diptych.stores.edge import EdgeClient
 from diptych.swap import ApplyOptions, Judged, lease
 from diptych.swap.backfill.documents import SourceDocuments
 from diptych.testing import FakeDenseEncoder, fakes_plugin
 from diptych.types import Query
+from qdrant_edge_client import EdgeClient
 
 WRITES = (
     "update_collection", "create_vector_name", "delete_vector_name", "update_vectors", "upsert", "set_payload",

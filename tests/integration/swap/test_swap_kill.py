@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from diptych.slots.guard import TEXTS
-from diptych.stores.edge import EdgeClient
 from killed import CHUNK, Processes, copied, corpus, fake, plain
+from qdrant_edge_client import EdgeClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="the tests fork")]
 

@@ -21,10 +21,10 @@ from diptych.config import parse_config
 from diptych.config.models import SearchParams, VectorStorage
 from diptych.errors import TuneError
 from diptych.evaluate import ann_recall
-from diptych.stores.edge import EdgeClient
 from diptych.tune import Rule, Setup, plot_index, tune_index
 from diptych.tune.sample import Sample
 from diptych.types import Run
+from qdrant_edge_client import EdgeClient
 
 COUNT, MANY = 900, 10**7
 DENSE: dict[str, Any] = {"adapter": "rows", "count": COUNT}

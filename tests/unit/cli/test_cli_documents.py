@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from qdrant_client import models
 
-from diptych.stores.edge import EdgeClient
+from qdrant_edge_client import EdgeClient
 
 Run = Callable[..., Any]
 

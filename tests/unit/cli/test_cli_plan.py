@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from diptych.cli.swap.swap_text import duration, encoder_text, moment, size
-from diptych.stores.edge import EdgeClient
+from qdrant_edge_client import EdgeClient
 
 Run = Callable[..., Any]
 

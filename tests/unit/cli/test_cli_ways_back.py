@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from diptych.metadata.store import behind_key
-from diptych.stores.edge import EdgeClient
+from qdrant_edge_client import EdgeClient
 from small_server import Routes, served
 
 Run = Callable[..., Any]

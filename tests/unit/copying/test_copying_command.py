@@ -18,9 +18,9 @@ from diptych.config.models import Config
 from diptych.copying import copy_collection
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate import populate
-from diptych.stores.edge import EdgeClient
 from diptych.testing import fakes_plugin
 from diptych_adapters import hooks
+from qdrant_edge_client import EdgeClient
 
 Run = Callable[..., Any]
 

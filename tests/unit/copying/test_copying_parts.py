@@ -15,8 +15,8 @@ from diptych.copying.points import REQUEST, Digest, pieces
 from diptych.copying.record import CopyRecord, carried, hash_of, record_of
 from diptych.copying.store_names import place_of
 from diptych.errors import CopyError
-from diptych.stores.edge import EdgeClient
 from diptych.stores.local import is_local
+from qdrant_edge_client import EdgeClient
 
 COSINE, DOT = models.Distance.COSINE, models.Distance.DOT
 F16, U8 = models.Datatype.FLOAT16, models.Datatype.UINT8

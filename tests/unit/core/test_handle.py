@@ -20,9 +20,9 @@ from diptych.metadata.store import read_metadata
 from diptych.registry import Registry
 from diptych.slots.encode import encode
 from diptych.specs import AdapterSpec
-from diptych.stores.edge import EdgeClient
 from diptych.testing import FakeDenseEncoder
 from diptych.types import SparseVector
+from qdrant_edge_client import EdgeClient
 
 SLOTS: dict[str, Any] = {
     "dense": {"adapter": "fake-dense", "dimension": 32},

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from qdrant_client import models
 
-from diptych.stores.edge import EdgeClient
+from qdrant_edge_client import EdgeClient
 
 DIM = 32
 EARLY = models.OptimizersConfigDiff(indexing_threshold=50)  # kB, so that small collections get an index
@@ -76,7 +76,7 @@ def start(folder: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
         import os, signal, sys, threading
         import numpy as np
         from qdrant_client import models
-        from diptych.stores.edge import EdgeClient
+        from qdrant_edge_client import EdgeClient
         folder = {str(folder)!r}
         """
 

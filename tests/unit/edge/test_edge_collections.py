@@ -12,7 +12,7 @@ from qdrant_client import models as m
 
 from diptych.errors import CollectionError, CollectionNotFound, StoreUnsupported
 from diptych.metadata.store import raw_metadata, read_metadata
-from diptych.stores.edge import EdgeClient
+from qdrant_edge_client import EdgeClient
 
 EARLY = m.OptimizersConfigDiff(indexing_threshold=50)
 DOT = m.VectorParams(size=4, distance=m.Distance.DOT)

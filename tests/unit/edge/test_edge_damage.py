@@ -14,10 +14,10 @@ import pytest
 from qdrant_client import models
 
 from diptych.errors import StoreError
-from diptych.stores.edge import EdgeClient
-from diptych.stores.edge.health import ledger, space
-from diptych.stores.edge.health.repair import RepairReport
-from diptych.stores.edge.health.wal import log_end, newest_version
+from qdrant_edge_client import EdgeClient
+from qdrant_edge_client.health import ledger, space
+from qdrant_edge_client.health.repair import RepairReport
+from qdrant_edge_client.health.wal import log_end, newest_version
 
 Start = Callable[[str], subprocess.Popen[str]]
 SIZE = 660
@@ -52,7 +52,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     for name, folder in made.items():
         head = (
             "import os, signal\nimport numpy as np\nfrom qdrant_client import models\n"
-            f"from diptych.stores.edge import EdgeClient\nfolder = {str(folder)!r}\n"
+            f"from qdrant_edge_client import EdgeClient\nfolder = {str(folder)!r}\n"
         )
         end = KILL if name == "killed" else "\nclient.close()\n"
         program = head + textwrap.dedent(FILL) + textwrap.dedent(end)

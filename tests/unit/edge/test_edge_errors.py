@@ -11,8 +11,8 @@ from qdrant_client import models as m
 from qdrant_client.client_base import QdrantBase
 
 from diptych.errors import CollectionError, CollectionNotFound, DiptychError, SearchError, StoreError, StoreUnsupported
-from diptych.stores.edge import EdgeClient
-from diptych.stores.edge.unsupported import SERVER_METHODS
+from qdrant_edge_client import EdgeClient
+from qdrant_edge_client.unsupported import SERVER_METHODS
 
 V = [1.0, 2.0, 3.0, 4.0]
 Call = Callable[[EdgeClient], object]

@@ -8,7 +8,7 @@ from qdrant_client import models
 
 from diptych.errors import StoreError
 from diptych.stores import open_store
-from diptych.stores.edge import EdgeClient
+from qdrant_edge_client import EdgeClient
 
 DOT = models.VectorParams(size=2, distance=models.Distance.DOT)
 

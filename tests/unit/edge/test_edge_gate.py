@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 import time
 
-from diptych.stores.edge.shard import Gate
+from qdrant_edge_client.shard import Gate
 
 
 def test_readers_are_inside_together_and_one_alone_waits_for_them() -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from qdrant_client import models
 
-from diptych.stores.edge import EdgeClient
+from qdrant_edge_client import EdgeClient
 
 KILLED = """
     import os, signal, sys
     from pathlib import Path
-    from diptych.stores.edge import EdgeClient, collection
+    from qdrant_edge_client import EdgeClient, collection
 
     def killed(place, *_):
         segment = next(path for path in (place / "segments").iterdir() if path.is_dir())

@@ -13,7 +13,7 @@ import pytest
 from qdrant_client import models
 
 from diptych.errors import StoreError, StoreLocked
-from diptych.stores.edge import EdgeClient
+from qdrant_edge_client import EdgeClient
 
 Start = Callable[[str], subprocess.Popen[str]]
 HOLD = """

@@ -17,11 +17,11 @@ import pytest
 from qdrant_client import models
 
 from diptych.errors import StoreError
-from diptych.stores.edge import EdgeClient, optimizer
-from diptych.stores.edge import shard as shards
-from diptych.stores.edge.health.copies import link_data, unlink_data
-from diptych.stores.edge.health.wal import allocated
-from diptych.stores.edge.optimize import STAGES
+from qdrant_edge_client import EdgeClient, optimizer
+from qdrant_edge_client import shard as shards
+from qdrant_edge_client.health.copies import link_data, unlink_data
+from qdrant_edge_client.health.wal import allocated
+from qdrant_edge_client.optimize import STAGES
 
 Start = Callable[[str], subprocess.Popen[str]]
 DIM = 32

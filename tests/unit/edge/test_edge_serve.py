@@ -19,9 +19,9 @@ import httpx
 import pytest
 from qdrant_client import QdrantClient, models
 
-from diptych.stores.edge import SharedEdgeClient
-from diptych.stores.edge.rest import connection, server
-from diptych.stores.edge.share.ports import serve_at
+from qdrant_edge_client import SharedEdgeClient
+from qdrant_edge_client.rest import connection, server
+from qdrant_edge_client.share.ports import serve_at
 
 Serve = Callable[..., tuple[subprocess.Popen[str], list[str]]]
 SIZE = models.VectorParams(size=2, distance=models.Distance.DOT)

@@ -18,10 +18,10 @@ from qdrant_client import QdrantClient, models
 
 from diptych.errors import CollectionError, CollectionNotFound, StoreError, StoreLocked
 from diptych.stores import open_store
-from diptych.stores.edge import EdgeClient, SharedEdgeClient
-from diptych.stores.edge.share import address as addresses
-from diptych.stores.edge.share.address import read_address
-from diptych.stores.edge.share.remote import RemoteEdgeClient
+from qdrant_edge_client import EdgeClient, SharedEdgeClient
+from qdrant_edge_client.share import address as addresses
+from qdrant_edge_client.share.address import read_address
+from qdrant_edge_client.share.remote import RemoteEdgeClient
 
 Start = Callable[[str], subprocess.Popen[str]]
 SIZE = models.VectorParams(size=2, distance=models.Distance.DOT)
@@ -164,7 +164,7 @@ def test_a_third_process_finds_whoever_is_the_holder_now(
     assert shared.count("c").count == 1
     third = start(
         """
-    from diptych.stores.edge import SharedEdgeClient
+    from qdrant_edge_client import SharedEdgeClient
     with SharedEdgeClient(folder) as client:
         print(client.is_holder, client.count("c").count)
     """
@@ -310,7 +310,7 @@ def test_without_unix_sockets_a_port_of_the_machine_answers_who_has_the_token(
 
 def test_a_holder_that_does_not_answer_is_named(start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     holder = started(start, "client = EdgeClient(folder, share=False)\nprint('open', flush=True)\nsignal.pause()")
-    monkeypatch.setattr("diptych.stores.edge.share.members.PATIENCE", 0.2)
+    monkeypatch.setattr("qdrant_edge_client.share.members.PATIENCE", 0.2)
     with pytest.raises(StoreLocked, match=rf"(?s)does not answer.*process {holder.pid}\b.*share=False"):
         SharedEdgeClient(folder)
 

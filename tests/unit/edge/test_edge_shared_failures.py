@@ -16,12 +16,12 @@ import pytest
 from qdrant_client import models
 
 from diptych.errors import CollectionError, SearchError, StoreDamaged, StoreFull, StoreUnavailable
-from diptych.stores.edge import EdgeClient, SharedEdgeClient
-from diptych.stores.edge.rest.answers import rebuilt, refused
-from diptych.stores.edge.rest.request import Request
-from diptych.stores.edge.share.address import read_address
-from diptych.stores.edge.share.holder import engine_routes
-from diptych.stores.edge.share.remote import HolderGone, RemoteEdgeClient
+from qdrant_edge_client import EdgeClient, SharedEdgeClient
+from qdrant_edge_client.rest.answers import rebuilt, refused
+from qdrant_edge_client.rest.request import Request
+from qdrant_edge_client.share.address import read_address
+from qdrant_edge_client.share.holder import engine_routes
+from qdrant_edge_client.share.remote import HolderGone, RemoteEdgeClient
 
 Start = Callable[[str], subprocess.Popen[str]]
 SIZE = models.VectorParams(size=2, distance=models.Distance.DOT)
@@ -204,7 +204,7 @@ def test_numbers_that_json_does_not_have_are_refused_over_the_socket_too(
 def test_a_holder_that_is_stopped_is_told_and_not_waited_for(
     holder: subprocess.Popen[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diptych.stores.edge.share.transport.LOOK", 0.5)
+    monkeypatch.setattr("qdrant_edge_client.share.transport.LOOK", 0.5)
     with SharedEdgeClient(folder) as client:
         holder.send_signal(signal.SIGSTOP)
         with pytest.raises(StoreUnavailable, match=rf"(?s)is stopped.*process {holder.pid} .*kill -CONT"):
@@ -225,11 +225,11 @@ def test_a_holder_that_is_stopped_is_told_and_not_waited_for(
 def test_a_holder_that_takes_long_to_start_is_waited_for(
     start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diptych.stores.edge.share.members.PATIENCE", 0.2)
+    monkeypatch.setattr("qdrant_edge_client.share.members.PATIENCE", 0.2)
     holder = start(
         """
     import time
-    from diptych.stores.edge import engine
+    from qdrant_edge_client import engine
     answering = engine._answering
     def slowly(*given):
         print("starting", flush=True)
@@ -261,7 +261,7 @@ def test_optimisations_of_one_holder_are_not_taken_for_those_of_another(folder: 
 def test_a_holder_that_takes_long_to_end_is_waited_for(
     start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diptych.stores.edge.share.members.PATIENCE", 0.2)
+    monkeypatch.setattr("qdrant_edge_client.share.members.PATIENCE", 0.2)
     holder = start(
         """
     import time

@@ -15,9 +15,9 @@ from diptych.populate import disk_space
 from diptych.populate.disk_space import point_bytes, require_room_to_fill, with_room
 from diptych.populate.sources.open_source import open_source
 from diptych.populate.validate import Item
-from diptych.stores.edge.health.wal import allocated
 from diptych.testing import fakes_plugin
 from diptych.types import Document
+from qdrant_edge_client.health.wal import allocated
 
 COUNT = 800
 SLOTS = {"dense": ["fake-dense"], "sparse": ["fake-sparse"], "tokens": ["fake-multivector"]}

@@ -13,8 +13,8 @@ from diptych.errors import CollectionNotFound, ConfigError, StoreError, StoreUna
 from diptych.hookspecs import hookimpl
 from diptych.registry import Registry
 from diptych.stores import is_store_url, open_store
-from diptych.stores.edge import SharedEdgeClient
 from diptych.testing import fakes_plugin
+from qdrant_edge_client import SharedEdgeClient
 
 
 @pytest.mark.parametrize("url", ["", "qdrant", "ftp://host", "edge:", "http://", "grpc:", "C:\\folder"])

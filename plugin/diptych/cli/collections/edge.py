@@ -50,8 +50,8 @@ def serve(
       diptych edge serve ./qdrant --port 6333
     """
     from diptych.service.api_keys import Keys
-    from diptych.stores.edge import SharedEdgeClient
-    from diptych.stores.edge.share.ports import serve_at
+    from qdrant_edge_client import SharedEdgeClient
+    from qdrant_edge_client.share.ports import serve_at
 
     keys = Keys.from_environment(api_keys_env)
     signal.signal(signal.SIGTERM, _leave)

@@ -27,10 +27,10 @@ from diptych.registry import Registry
 from diptych.slots.slot import Slot
 from diptych.specs import AdapterSpec
 from diptych.stores import vector_names
-from diptych.stores.edge import EdgeClient
 from diptych.swap import vectors
 from diptych.testing import FakeDenseEncoder, fakes_plugin
 from diptych.types import Document, Floats
+from qdrant_edge_client import EdgeClient
 
 Slots: TypeAlias = Mapping[str, Mapping[str, Any]]
 

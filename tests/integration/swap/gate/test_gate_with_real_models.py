@@ -13,9 +13,9 @@ from diptych.config.models import GateConfig
 from diptych.evaluate import read_beir
 from diptych.handle.snapshot import View
 from diptych.populate import open_source
-from diptych.stores.edge import EdgeClient
 from diptych.swap.gate.gate import GateReport, Judged, run_gate
 from diptych.types import Document
+from qdrant_edge_client import EdgeClient
 
 pytestmark = pytest.mark.slow
 

@@ -11,11 +11,11 @@ import pytest
 from qdrant_client import QdrantClient, models
 from qdrant_client.client_base import QdrantBase
 
-from diptych.stores.edge import EdgeClient
 from diptych_adapters.bm25 import Bm25
 from diptych_adapters.lexicon.analysis import Analyzer
 from diptych_adapters.lexicon.options import Bm25Options
 from diptych_adapters.text_index import QdrantTextIndex
+from qdrant_edge_client import EdgeClient
 
 TEXTS = [
     "convert audio files between formats",

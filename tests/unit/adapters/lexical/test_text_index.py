@@ -14,10 +14,10 @@ from diptych.hookspecs import hookimpl
 from diptych.protocols import TextIndex
 from diptych.registry import Registry
 from diptych.specs import AdapterSpec
-from diptych.stores.edge.convert.indexes import index_schema
 from diptych_adapters.lexicon.text_index_options import IndexLanguage
 from diptych_adapters.specs.lexical import SPECS
 from diptych_adapters.text_index import QdrantTextIndex
+from qdrant_edge_client.convert.indexes import index_schema
 
 TEXTS = ["audio files of the network", "text file editing", "audio audio audio", "a café in the network"]
 

@@ -1,0 +1,191 @@
+"""Collections: made, listed, described, changed, removed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qdrant_client import models
+
+from diptych.errors import CollectionError, CollectionNotFound
+from qdrant_edge_client.arguments import check_arguments
+from qdrant_edge_client.base import EdgeBase
+from qdrant_edge_client.catalog import check_name
+from qdrant_edge_client.convert.config import dense_vectors
+from qdrant_edge_client.convert.payloads import jsonable
+from qdrant_edge_client.describe import describe
+from qdrant_edge_client.settings import reconfigure
+
+Vectors = models.VectorParams | Mapping[str, models.VectorParams]
+_SETTINGS = ("hnsw_config", "optimizers_config", "quantization_config", "on_disk_payload", "payload", "id_tracker")
+
+
+class Collections(EdgeBase):
+    """The part of EdgeClient that keeps collections."""
+
+    def create_collection(
+        self,
+        collection_name: str,
+        vectors_config: Vectors | None = None,
+        sparse_vectors_config: Mapping[str, models.SparseVectorParams] | None = None,
+        metadata: models.Payload | None = None,
+        **kwargs: Any,
+    ) -> bool:
+        """Make an empty collection; other arguments as a server's, see `arguments` for those that are passed over.
+
+        Raises:
+            CollectionError: the name is taken or cannot be one.
+            StoreUnsupported: settings that only a server has.
+        """
+        settings = {name: kwargs.pop(name, None) for name in _SETTINGS}
+        check_arguments("create_collection", kwargs)
+        config = models.CreateCollection(
+            vectors=vectors_config if isinstance(vectors_config, models.VectorParams) else dict(vectors_config or {}),
+            sparse_vectors=dict(sparse_vectors_config) if sparse_vectors_config else None,
+            metadata=jsonable(metadata, "the metadata"),
+            **settings,
+        )
+        _check_vectors(config)
+        self._catalog.create(collection_name, config)
+        return True
+
+    def recreate_collection(
+        self,
+        collection_name: str,
+        vectors_config: Vectors | None = None,
+        sparse_vectors_config: Mapping[str, models.SparseVectorParams] | None = None,
+        metadata: models.Payload | None = None,
+        **kwargs: Any,
+    ) -> bool:
+        """Remove the collection, if there is one, and make it anew."""
+        check_name(collection_name, "collection")
+        self.delete_collection(collection_name)
+        return self.create_collection(collection_name, vectors_config, sparse_vectors_config, metadata, **kwargs)
+
+    def delete_collection(self, collection_name: str, **kwargs: Any) -> bool:
+        """Remove a collection and its aliases; False when there is none."""
+        check_arguments("delete_collection", kwargs)
+        return self._catalog.delete(collection_name)
+
+    def get_collections(self, **kwargs: Any) -> models.CollectionsResponse:
+        """The names of all collections."""
+        check_arguments("get_collections", kwargs)
+        names = self._catalog.names()
+        return models.CollectionsResponse(collections=[models.CollectionDescription(name=name) for name in names])
+
+    def collection_exists(self, collection_name: str, **kwargs: Any) -> bool:
+        """Whether there is a collection or alias of this name."""
+        check_arguments("collection_exists", kwargs)
+        try:
+            self._find(collection_name)
+        except CollectionNotFound:
+            return False
+        return True
+
+    def get_collection(self, collection_name: str, **kwargs: Any) -> models.CollectionInfo:
+        """What a collection is and holds; `status` is grey when `optimize` would help, yellow while it runs."""
+        check_arguments("get_collection", kwargs)
+        return describe(self._find(collection_name))
+
+    def get_metadata(self, collection_name: str) -> models.Payload:
+        """The metadata alone: `get_collection` also counts what lacks an index, which takes time by the point."""
+        return self._find(collection_name).record.config.metadata or {}
+
+    def update_collection(
+        self,
+        collection_name: str,
+        sparse_vectors_config: Mapping[str, models.SparseVectorParams] | None = None,
+        metadata: models.Payload | None = None,
+        vectors_config: Mapping[str, models.VectorParamsDiff] | None = None,
+        **kwargs: Any,
+    ) -> bool:
+        """Merge `metadata` (a null removes its key) and change settings; HNSW and quantization act from `optimize` on.
+
+        Raises:
+            CollectionError: settings for a vector that the collection has not.
+        """
+        params = kwargs.pop("collection_params", None)
+        given = {**kwargs, **({name: getattr(params, name) for name in params.model_fields_set} if params else {})}
+        changes = {name: value for name in _SETTINGS if (value := given.pop(name, None)) is not None}
+        check_arguments("update_collection", given)
+        found = self._find(collection_name)
+        if vectors_config or sparse_vectors_config or changes:
+            reconfigure(found, vectors_config or {}, sparse_vectors_config or {}, changes)
+        if metadata is not None:
+            fresh = jsonable(metadata, "the metadata")
+            found.change(lambda record: record.with_config(metadata=_merged(record.config.metadata, fresh)))
+        return bool(vectors_config or sparse_vectors_config or changes or metadata is not None)
+
+
+def _check_vectors(config: models.CreateCollection) -> None:
+    for name, params in dense_vectors(config).items():
+        if name:
+            check_name(name, "vector")
+        if not 1 <= params.size <= 65536:
+            raise CollectionError(
+                "a vector's size is impossible", where=repr(name), got=params.size, expected="1 to 65536"
+            )
+    for name in config.sparse_vectors or {}:
+        check_name(name, "vector")
+
+
+def _merged(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in {**(old or {}), **new}.items() if value is not None or key not in new}
+
+
+# Aliases: second names of collections, changed all at once.
+
+
+class Aliases(EdgeBase):
+    """The part of EdgeClient that keeps aliases."""
+
+    def update_collection_aliases(
+        self, change_aliases_operations: Sequence[models.AliasOperations], **kwargs: Any
+    ) -> bool:
+        """Apply all operations or none.
+
+        Raises:
+            CollectionError: an alias would hide a collection, or the one to rename is not there.
+            CollectionNotFound: the collection to point at is not there.
+        """
+        check_arguments("update_collection_aliases", kwargs)
+        aliases = dict(self._catalog.aliases)
+        for operation in change_aliases_operations:
+            self._apply(operation, aliases)
+        self._catalog.set_aliases(aliases)
+        return True
+
+    def get_aliases(self, **kwargs: Any) -> models.CollectionsAliasesResponse:
+        """All aliases."""
+        check_arguments("get_aliases", kwargs)
+        return _response(self._catalog.aliases.items())
+
+    def get_collection_aliases(self, collection_name: str, **kwargs: Any) -> models.CollectionsAliasesResponse:
+        """The aliases of one collection."""
+        check_arguments("get_collection_aliases", kwargs)
+        return _response(item for item in self._catalog.aliases.items() if item[1] == collection_name)
+
+    def _apply(self, operation: models.AliasOperations, aliases: dict[str, str]) -> None:
+        if isinstance(operation, models.CreateAliasOperation):
+            created = operation.create_alias
+            self._check_free(created.alias_name)
+            aliases[created.alias_name] = self._find(created.collection_name).record.name
+        elif isinstance(operation, models.DeleteAliasOperation):
+            aliases.pop(operation.delete_alias.alias_name, None)
+        else:
+            renamed = operation.rename_alias
+            self._check_free(renamed.new_alias_name)
+            if renamed.old_alias_name not in aliases:
+                raise CollectionError(f"there is no alias {renamed.old_alias_name!r}", expected=", ".join(aliases))
+            aliases[renamed.new_alias_name] = aliases.pop(renamed.old_alias_name)
+
+    def _check_free(self, alias: str) -> None:
+        check_name(alias, "alias")
+        if alias in self._catalog.names():
+            raise CollectionError(f"there is a collection {alias!r} already", do="choose another name for the alias")
+
+
+def _response(items: Any) -> models.CollectionsAliasesResponse:
+    return models.CollectionsAliasesResponse(
+        aliases=[models.AliasDescription(alias_name=alias, collection_name=name) for alias, name in items]
+    )

@@ -1,0 +1,42 @@
+"""What the parts of EdgeClient share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from qdrant_client import models
+from qdrant_client.client_base import QdrantBase
+
+from qdrant_edge_client.catalog import Catalog
+from qdrant_edge_client.collection import EdgeCollection
+from qdrant_edge_client.faults import told
+
+
+class EdgeBase(QdrantBase):
+    """Holds the catalog; the parts of the interface derive from it."""
+
+    _catalog: Catalog
+    _operations = count()
+
+    def _find(self, collection_name: str) -> EdgeCollection:
+        return self._catalog.find(collection_name)
+
+    def _write(self, collection: EdgeCollection, build: Callable[[], Any], *, size: int = 0) -> models.UpdateResult:
+        """Apply the operation that `build` makes, of about `size` bytes; Edge's errors are told as ours.
+
+        Raises:
+            StoreFull: the disk has too little space.
+        """
+        with told(collection.record.name, reading=False):
+            operation = build()
+        if collection.shard.write(operation, size=size):
+            self._tend(collection)
+        return self._done()
+
+    def _tend(self, collection: EdgeCollection) -> None:
+        """Do what is due now and then in a collection that is written to."""
+
+    def _done(self) -> models.UpdateResult:
+        return models.UpdateResult(operation_id=next(self._operations), status=models.UpdateStatus.COMPLETED)

@@ -1,0 +1,107 @@
+"""qdrant-client's interface over Qdrant Edge, the engine in this process."""
+
+from __future__ import annotations
+
+import weakref
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from qdrant_client import models
+from qdrant_client.client_base import QdrantBase
+from qdrant_client.migrate.migrate import migrate
+
+from qdrant_edge_client.admin import Aliases, Collections
+from qdrant_edge_client.arguments import check_arguments
+from qdrant_edge_client.catalog import ClosedCatalog
+from qdrant_edge_client.engine import Engine, Holder
+from qdrant_edge_client.grouping import Grouping
+from qdrant_edge_client.lock import PATIENCE
+from qdrant_edge_client.matrix import Matrix
+from qdrant_edge_client.optimizing import Optimizing
+from qdrant_edge_client.schema import Schema
+from qdrant_edge_client.unsupported import refuse_server_methods
+from qdrant_edge_client.uploading import Uploading
+from qdrant_edge_client.writing import Writing
+
+if TYPE_CHECKING:
+    from qdrant_edge_client.catalog import Catalog
+
+
+class EdgeClient(Collections, Aliases, Schema, Writing, Uploading, Grouping, Matrix, Optimizing):
+    """A Qdrant in a folder, for one process: the same calls as `QdrantClient`, the real engine, no server.
+
+    `path` holds any number of collections. Calls from several threads are safe; what a write call has returned from
+    is in the engine's write-ahead log and survives a kill. What only a server can do raises `StoreUnsupported`.
+    Clients of one path share the engine, which is closed with the last of them. After a fork they are the parent's.
+
+    Args:
+        create: make a store where there is none; if false, that is an error and nothing is made.
+        patience: seconds to try for while another process holds the store, which may be ending.
+        share: whether other processes are answered over a socket: `SharedEdgeClient`, `open_store("edge:PATH")`.
+
+    Raises:
+        StoreLocked: another process has the path open.
+        StoreError: the path cannot be opened, holds no store that may be made, or one of somebody else or with damage.
+    """
+
+    def __init__(
+        self, path: str | Path, *, create: bool = True, patience: float = PATIENCE, share: bool = True
+    ) -> None:
+        self.path = Path(path).expanduser().resolve()
+        answer = self._answering if share else None
+        engine = Engine.join(self.path, create=create, patience=patience, answer=answer)
+        self._use(engine)
+        self._finalizer: weakref.finalize[..., EdgeClient] = weakref.finalize(self, engine.leave)
+
+    @classmethod
+    def over(cls, engine: Engine) -> Self:
+        """A client that does not count: it lives as long as the engine does."""
+        made = cls.__new__(cls)
+        made.path = engine.path
+        made._use(engine)
+        return made
+
+    def _use(self, engine: Engine) -> None:
+        self._catalog, self._futures, self._starting = engine.catalog, engine.futures, engine.starting
+
+    @staticmethod
+    def _answering(engine: Engine) -> Holder:
+        from qdrant_edge_client.share.holder import Holder
+
+        return Holder(engine.path, lambda: EdgeClient.over(engine))
+
+    def close(self, **kwargs: Any) -> None:
+        """Close this client; the last one of the process flushes and lets others open the path. May be repeated."""
+        check_arguments("close", {name: value for name, value in kwargs.items() if name != "grpc_grace"})
+        self._catalog = cast("Catalog", ClosedCatalog(self.path))
+        self._finalizer()
+
+    def info(self) -> models.VersionInfo:
+        """The engine and its version."""
+        return models.VersionInfo(title="Qdrant Edge", version=version("qdrant-edge-py"), commit=None)
+
+    def migrate(
+        self,
+        dest_client: QdrantBase,
+        collection_names: list[str] | None = None,
+        batch_size: int = 100,
+        recreate_on_collision: bool = False,
+    ) -> None:
+        """Copy collections into another store: the way from a folder to a server."""
+        migrate(self, dest_client, collection_names, recreate_on_collision, batch_size)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"EdgeClient({str(self.path)!r})"
+
+
+refuse_server_methods(EdgeClient)

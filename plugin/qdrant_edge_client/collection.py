@@ -1,0 +1,216 @@
+"""One collection: its folder, its record and its shard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from threading import RLock
+from typing import Any, Protocol
+from uuid import uuid4
+
+import qdrant_edge as edge
+from qdrant_client import models
+
+from qdrant_edge_client import shard as shards
+from qdrant_edge_client.convert.config import (
+    PLACEHOLDER,
+    dense_vectors,
+    edge_config,
+    has_vectors,
+    modifier,
+    multivector,
+    vectors_of,
+)
+from qdrant_edge_client.convert.enums import member
+from qdrant_edge_client.convert.points import Space, VectorKind
+from qdrant_edge_client.folders import remove
+from qdrant_edge_client.health.inspection import begin, inspect
+from qdrant_edge_client.health.ledger import Ledger
+from qdrant_edge_client.health.seal import break_seal
+from qdrant_edge_client.health.wal import log_end
+from qdrant_edge_client.mending import load_mended
+from qdrant_edge_client.shard import Shard
+from qdrant_edge_client.sidecar import RECORD, SHARD, UNFINISHED, Record, sync_folder
+
+
+class Run(Protocol):
+    """An optimisation that is running."""
+
+    stage: str
+
+    def cancel(self) -> None:
+        """End it; the collection stays as it was."""
+        ...
+
+
+class EdgeCollection:
+    """A collection that is open: `record` says what it is, `shard` holds the points, `space` its vectors' kinds."""
+
+    def __init__(self, folder: Path, record: Record, shard: Shard) -> None:
+        self.folder, self.record, self.shard = folder, record, shard
+        self.space = _space(record.config)
+        self._records, self.maintenance = RLock(), RLock()
+        self.run: Run | None = None
+        self.closing = False
+        self.kept_deleted = 0  # deleted points that the last optimisation has left
+        self.needs: tuple[tuple[int, Record], bool] | None = None  # an index, as of a number of writes and a record
+
+    @classmethod
+    def create(cls, folder: Path, name: str, config: models.CreateCollection) -> EdgeCollection:
+        """A new collection. Its record is `unfinished.json` until all is there, so that a kill leaves known rubbish."""
+        record = Record(name, new_shard_name(), config)
+        record.write(folder, UNFINISHED)
+        place = folder / record.shard
+        opened = shards.create(place, edge_config(config))
+        if not has_vectors(config):
+            opened.update(edge.UpdateOperation.delete_vector_name(PLACEHOLDER))
+        opened.flush()
+        shard = Shard(opened, name, Ledger(place, log_end(place) - 1, opened))
+        (folder / UNFINISHED).replace(folder / RECORD)
+        sync_folder(folder)
+        return cls(folder, record, shard)
+
+    @classmethod
+    def load(cls, folder: Path) -> EdgeCollection:
+        """The collection in `folder`; what a crash left unfinished there is finished or removed.
+
+        Raises:
+            StoreDamaged, StoreFull: its files are damaged, or the disk is full.
+        """
+        record = Record.read(folder)
+        place = folder / record.shard
+        findings = inspect(place, changing=record.pending is not None)
+        break_seal(place, findings.seal)
+        opened = _loaded(place, record.pending)
+        try:
+            found = cls(folder, record, Shard(opened, record.name, begin(place, opened, findings)))
+        except BaseException:
+            opened.close()
+            raise
+        for left in folder.glob(f"{SHARD}*"):  # only now: were the record wrong, it might be the data
+            if left.name != record.shard:
+                remove(left)
+        if record.pending:
+            found._finish(record.pending)
+        return found
+
+    def change(self, edit: Callable[[Record], Record]) -> None:
+        """Replace the record by `edit(record)`, on disk first."""
+        with self._records:
+            changed = edit(self.record)
+            changed.write(self.folder)
+            self.record, self.space = changed, _space(changed.config)
+
+    def add_vector(self, name: str, config: models.VectorNameConfig) -> None:
+        """Add a named vector; a crash half-way is made good at the next opening."""
+        with self._records:
+            pending = {"add": name, "config": config.model_dump(mode="json", exclude_none=True)}
+            self.change(lambda record: replace(record, pending=pending))
+            self._finish(pending)
+
+    def drop_vector(self, name: str) -> None:
+        """Remove a named vector from all points; a crash half-way is made good at the next opening."""
+        with self._records:
+            pending = {"drop": name}
+            self.change(lambda record: replace(record, pending=pending))
+            self._finish(pending)
+
+    def exchange(self, prepare: Callable[[], Any]) -> None:
+        """Put the EdgeShard that `prepare()` returns in place of the old one."""
+        with self._records:  # taken first here as in add_vector, so that the two cannot wait for each other
+            self.shard.exchange(self.folder / self.record.shard, prepare)
+
+    def close(self) -> None:
+        """End a running optimisation, flush and close."""
+        self.closing = True
+        if self.run is not None:
+            self.run.cancel()
+        with self.maintenance:
+            self.shard.close()
+
+    def _finish(self, pending: dict[str, Any]) -> None:
+        try:
+            self.shard.flush()  # all before it is in the segments, so that a lost log can be begun anew after it
+            self.shard.write(_operation(pending))
+            self.shard.rebase()  # unflushed, opening would do it over from the log; a kill just then would not be known
+            self.change(lambda record: _changed(record, pending))
+        finally:
+            if self.record.pending:
+                self.change(lambda record: replace(record, pending=None))
+
+
+def new_shard_name() -> str:
+    """A name for a folder of data that no other has or had."""
+    return f"{SHARD}{uuid4().hex[:12]}"
+
+
+def _loaded(place: Path, pending: dict[str, Any] | None) -> Any:
+    return shards.load(place) if pending is None else load_mended(place, pending.get("drop") or pending["add"])
+
+
+def _space(config: models.CreateCollection) -> Space:
+    space: dict[str, tuple[VectorKind, int]] = {}
+    for name, params in dense_vectors(config).items():
+        space[name] = ("multivector" if params.multivector_config else "dense", params.size)
+    return {**space, **dict.fromkeys(config.sparse_vectors or {}, ("sparse", 0))}
+
+
+def _operation(pending: dict[str, Any]) -> Any:
+    """What Edge is to do for a change of named vectors."""
+    if "drop" in pending:
+        return edge.UpdateOperation.delete_vector_name(pending["drop"])
+    name, raw = pending["add"], pending["config"]
+    if "dense" in raw:
+        return _dense_operation(name, models.DenseVectorConfig(**raw["dense"]))
+    return _sparse_operation(name, models.SparseVectorConfig(**raw["sparse"]))
+
+
+def _changed(record: Record, pending: dict[str, Any]) -> Record:
+    """The record once the change is done."""
+    if "drop" in pending:
+        return _without(record, pending["drop"])
+    name, raw = pending["add"], pending["config"]
+    if "dense" in raw:
+        return _with_dense(record, name, models.DenseVectorConfig(**raw["dense"]))
+    return _with_sparse(record, name, models.SparseVectorConfig(**raw["sparse"]))
+
+
+def _dense_operation(name: str, config: models.DenseVectorConfig) -> Any:
+    return edge.UpdateOperation.create_dense_vector(
+        name,
+        config.size,
+        member(edge.Distance, config.distance),
+        multivector(config.multivector_config),
+        member(edge.VectorStorageDatatype, config.datatype),
+    )
+
+
+def _sparse_operation(name: str, config: models.SparseVectorConfig) -> Any:
+    datatype = member(edge.VectorStorageDatatype, config.datatype)
+    return edge.UpdateOperation.create_sparse_vector(name, modifier(config.modifier), datatype)
+
+
+def _with_dense(record: Record, name: str, config: models.DenseVectorConfig) -> Record:
+    datatype = models.Datatype(config.datatype.value) if config.datatype else None
+    params = models.VectorParams(
+        size=config.size,
+        distance=config.distance,
+        multivector_config=config.multivector_config,
+        datatype=datatype,
+    )
+    vectors = vectors_of({**dense_vectors(record.config), name: params})
+    return replace(record.with_config(vectors=vectors), pending=None)
+
+
+def _with_sparse(record: Record, name: str, config: models.SparseVectorConfig) -> Record:
+    index = models.SparseIndexParams(datatype=models.Datatype(config.datatype.value)) if config.datatype else None
+    params = models.SparseVectorParams(modifier=config.modifier, index=index)
+    vectors = {**(record.config.sparse_vectors or {}), name: params}
+    return replace(record.with_config(sparse_vectors=vectors), pending=None)
+
+
+def _without(record: Record, name: str) -> Record:
+    dense = {known: params for known, params in dense_vectors(record.config).items() if known != name}
+    sparse = {known: params for known, params in (record.config.sparse_vectors or {}).items() if known != name}
+    return replace(record.with_config(vectors=vectors_of(dense), sparse_vectors=sparse or None), pending=None)

@@ -1,0 +1,172 @@
+"""A collection's settings as Edge's: vectors, HNSW, quantization, optimizers, memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import qdrant_edge as edge
+from qdrant_client import models
+
+from diptych.errors import StoreUnsupported
+from qdrant_edge_client.convert.enums import member
+
+HNSW = models.HnswConfig(m=16, ef_construct=100, full_scan_threshold=10_000)  # Qdrant's own defaults
+
+
+PLACEHOLDER = "placeholder"  # stands in a new collection without vectors, which EdgeConfig does not allow
+
+
+def edge_config(config: models.CreateCollection) -> Any:
+    """The `EdgeConfig` of a collection, with a sparse `PLACEHOLDER` when it has no vectors."""
+    payload, ids = config.payload, config.id_tracker
+    return edge.EdgeConfig(
+        vectors={name: _dense(params, config) for name, params in dense_vectors(config).items()},
+        sparse_vectors={name: _sparse(params) for name, params in _sparse_vectors(config).items()},
+        on_disk_payload=config.on_disk_payload,
+        hnsw_config=_hnsw(config.hnsw_config),
+        quantization_config=quantization(config.quantization_config),
+        optimizers=_optimizers(config.optimizers_config),
+        payload_memory=member(edge.Memory, payload.memory) if payload else None,
+        id_tracker_memory=member(edge.Memory, ids.memory) if ids else None,
+    )
+
+
+def dense_vectors(config: models.CreateCollection) -> Mapping[str, models.VectorParams]:
+    """Dense and multi-vectors by name; the unnamed one is called ""."""
+    vectors = config.vectors or {}
+    return {"": vectors} if isinstance(vectors, models.VectorParams) else vectors
+
+
+def has_vectors(config: models.CreateCollection) -> bool:
+    """Whether points can have any vector."""
+    return bool(dense_vectors(config) or config.sparse_vectors)
+
+
+def _sparse_vectors(config: models.CreateCollection) -> Mapping[str, models.SparseVectorParams]:
+    return (config.sparse_vectors or {}) if has_vectors(config) else {PLACEHOLDER: models.SparseVectorParams()}
+
+
+def vectors_of(dense: Mapping[str, models.VectorParams]) -> Any:
+    """The reverse of `dense_vectors`: a lone unnamed vector stands by itself."""
+    return dense[""] if set(dense) == {""} else dict(dense)
+
+
+def merged_hnsw(diff: models.HnswConfigDiff | None) -> models.HnswConfig:
+    """The defaults with what `diff` sets."""
+    return HNSW.model_copy(update=diff.model_dump(exclude_none=True)) if diff else HNSW
+
+
+def multivector(config: models.MultiVectorConfig | None) -> Any:
+    """Edge's multi-vector comparator settings."""
+    return edge.MultiVectorConfig(member(edge.MultiVectorComparator, config.comparator)) if config else None
+
+
+def quantization(config: models.QuantizationConfig | None) -> Any:
+    """Edge's scalar, product, binary or turbo quantization."""
+    if config is None:
+        return None
+    if isinstance(config, models.ScalarQuantization):
+        return _scalar(config.scalar)
+    if isinstance(config, models.ProductQuantization):
+        return _product(config.product)
+    if isinstance(config, models.BinaryQuantization):
+        return _binary(config.binary)
+    if isinstance(config, models.TurboQuantization):
+        return _turbo(config.turbo)
+    raise StoreUnsupported("an unknown quantization", got=type(config).__name__)
+
+
+def _dense(params: models.VectorParams, config: models.CreateCollection) -> Any:
+    own = params.hnsw_config
+    base = merged_hnsw(config.hnsw_config)
+    return edge.EdgeVectorParams(
+        size=params.size,
+        distance=member(edge.Distance, params.distance),
+        on_disk=params.on_disk,
+        multivector_config=multivector(params.multivector_config),
+        datatype=member(edge.VectorStorageDatatype, params.datatype),
+        quantization_config=quantization(params.quantization_config),
+        hnsw_config=_edge_hnsw(base.model_copy(update=own.model_dump(exclude_none=True))) if own else None,
+        memory=member(edge.Memory, params.memory),
+    )
+
+
+def _sparse(params: models.SparseVectorParams) -> Any:
+    index = params.index or models.SparseIndexParams()
+    return edge.EdgeSparseVectorParams(
+        full_scan_threshold=index.full_scan_threshold,
+        on_disk=index.on_disk,
+        modifier=modifier(params.modifier),
+        datatype=member(edge.VectorStorageDatatype, index.datatype),
+        memory=member(edge.Memory, index.memory),
+    )
+
+
+def modifier(value: models.Modifier | None) -> Any:
+    """Edge's IDF modifier, or None."""
+    return edge.Modifier.Idf if value == models.Modifier.IDF else None
+
+
+def _hnsw(diff: models.HnswConfigDiff | None) -> Any:
+    return _edge_hnsw(merged_hnsw(diff)) if diff else None
+
+
+def _edge_hnsw(config: models.HnswConfig) -> Any:
+    return edge.HnswIndexConfig(
+        m=config.m,
+        ef_construct=config.ef_construct,
+        full_scan_threshold=config.full_scan_threshold,
+        max_indexing_threads=config.max_indexing_threads or 0,
+        on_disk=config.on_disk,
+        payload_m=config.payload_m,
+        inline_storage=config.inline_storage,
+        memory=member(edge.Memory, config.memory),
+    )
+
+
+def _optimizers(diff: models.OptimizersConfigDiff | None) -> Any:
+    if diff is None:
+        return None
+    return edge.EdgeOptimizersConfig(
+        deleted_threshold=diff.deleted_threshold,
+        vacuum_min_vector_number=diff.vacuum_min_vector_number,
+        default_segment_number=diff.default_segment_number,
+        max_segment_size=diff.max_segment_size,
+        indexing_threshold=diff.indexing_threshold,
+        prevent_unoptimized=diff.prevent_unoptimized,
+    )
+
+
+def _scalar(config: models.ScalarQuantizationConfig) -> Any:
+    return edge.ScalarQuantizationConfig(
+        type=member(edge.ScalarType, config.type),
+        quantile=config.quantile,
+        always_ram=config.always_ram,
+        memory=member(edge.Memory, config.memory),
+    )
+
+
+def _product(config: models.ProductQuantizationConfig) -> Any:
+    return edge.ProductQuantizationConfig(
+        compression=member(edge.CompressionRatio, config.compression),
+        always_ram=config.always_ram,
+        memory=member(edge.Memory, config.memory),
+    )
+
+
+def _binary(config: models.BinaryQuantizationConfig) -> Any:
+    return edge.BinaryQuantizationConfig(
+        always_ram=config.always_ram,
+        encoding=member(edge.BinaryQuantizationEncoding, config.encoding),
+        query_encoding=member(edge.BinaryQuantizationQueryEncoding, config.query_encoding),
+        memory=member(edge.Memory, config.memory),
+    )
+
+
+def _turbo(config: models.TurboQuantQuantizationConfig) -> Any:
+    return edge.TurboQuantQuantizationConfig(
+        always_ram=config.always_ram,
+        bits=member(edge.TurboQuantBitSize, config.bits),
+        memory=member(edge.Memory, config.memory),
+    )

@@ -1,0 +1,106 @@
+"""Payload index schemas, to Edge and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qdrant_edge as edge
+from qdrant_client import models
+
+from qdrant_edge_client.convert.enums import member
+
+_PARAMS: dict[type[Any], type[Any]] = {
+    models.KeywordIndexParams: edge.KeywordIndexParams,
+    models.IntegerIndexParams: edge.IntegerIndexParams,
+    models.FloatIndexParams: edge.FloatIndexParams,
+    models.GeoIndexParams: edge.GeoIndexParams,
+    models.BoolIndexParams: edge.BoolIndexParams,
+    models.DatetimeIndexParams: edge.DatetimeIndexParams,
+    models.UuidIndexParams: edge.UuidIndexParams,
+}
+
+
+def index_schema(schema: Any) -> Any:
+    """Edge's schema of a payload index: a bare type, or a type with parameters."""
+    if isinstance(schema, models.TextIndexParams):
+        return _text(schema)
+    params = _PARAMS.get(type(schema))
+    if params is None:
+        return member(edge.PayloadSchemaType, schema)
+    plain = schema.model_dump(exclude={"type", "memory"}, exclude_none=True)
+    return params(**plain, memory=member(edge.Memory, schema.memory))
+
+
+def index_infos(edge_schema: dict[str, Any]) -> dict[str, models.PayloadIndexInfo]:
+    """What Edge tells of its payload indexes, in qdrant-client's words."""
+    return {name: _info(info) for name, info in edge_schema.items()}
+
+
+def _text(schema: models.TextIndexParams) -> Any:
+    plain = schema.model_dump(
+        include={
+            "min_token_len", "max_token_len", "lowercase", "ascii_folding", "phrase_matching",
+            "on_disk", "enable_hnsw", "nested",
+        },
+        exclude_none=True,
+    )  # fmt: skip
+    return edge.TextIndexParams(
+        **plain,
+        tokenizer=member(edge.TokenizerType, schema.tokenizer),
+        stopwords=_stopwords(schema.stopwords),
+        stemmer=_stemmer(schema.stemmer),
+        memory=member(edge.Memory, schema.memory),
+        scoring=_scoring(schema.scoring),
+    )
+
+
+def _stopwords(stopwords: models.Language | models.StopwordsSet | None) -> Any:
+    if isinstance(stopwords, models.StopwordsSet):
+        languages = {member(edge.Language, language) for language in stopwords.languages or ()}
+        return edge.StopwordsSet(languages=languages, custom=set(stopwords.custom or ()))
+    return member(edge.Language, stopwords)
+
+
+def _stemmer(stemmer: models.SnowballParams | models.DisabledStemmerParams | None) -> Any:
+    if isinstance(stemmer, models.SnowballParams):
+        return edge.SnowballParams(member(edge.SnowballLanguage, stemmer.language))
+    return edge.DisabledStemmer() if stemmer else None
+
+
+def _scoring(scoring: bool | models.TextScoringParams | None) -> Any:
+    if isinstance(scoring, models.TextScoringParams):
+        return edge.TextScoringParams(member(edge.TextScoringType, scoring.type))
+    return scoring
+
+
+def _info(info: Any) -> models.PayloadIndexInfo:
+    kind = _plain(info.data_type)
+    params = None if info.params is None else _params(kind, info.params)
+    return models.PayloadIndexInfo(data_type=models.PayloadSchemaType(kind), params=params, points=info.points)
+
+
+def _params(kind: str, found: Any) -> Any:
+    model = _MODELS[type(found)]
+    given = {name: _plain(getattr(found, name)) for name in model.model_fields if name != "type"}
+    return model(type=kind, **given)
+
+
+def _plain(found: Any) -> Any:
+    """Edge's value as JSON would have it."""
+    if found is None or isinstance(found, bool | int | str):
+        return found
+    if isinstance(found, edge.StopwordsSet):
+        languages = sorted(_plain(language) for language in found.languages or ())
+        return {"languages": languages, "custom": sorted(found.custom or ())}
+    if isinstance(found, edge.SnowballParams):
+        return {"type": "snowball", "language": _plain(found.language)}
+    if isinstance(found, edge.DisabledStemmer):
+        return {"type": "none"}
+    if isinstance(found, edge.TextScoringParams):
+        return {"type": _plain(found.type)}
+    return str(found).rpartition(".")[2].lower()  # a member of an enum
+
+
+_MODELS: dict[type[Any], type[Any]] = {theirs: model for model, theirs in _PARAMS.items()} | {
+    edge.TextIndexParams: models.TextIndexParams
+}

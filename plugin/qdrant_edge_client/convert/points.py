@@ -1,0 +1,174 @@
+"""Points and vectors on their way into Edge.
+
+Names, dimensions and numbers are checked here before anything is written: Edge keeps a refused operation in its log
+and applies the good half of it at the next opening. Numpy arrays become lists, which Edge reads twice as fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import qdrant_edge as edge
+from qdrant_client import models
+
+from diptych.errors import CollectionError, StoreUnsupported
+from qdrant_edge_client.convert.flaws import FINITE, UNIQUE, flaw_of_dense, flaw_of_sparse
+from qdrant_edge_client.convert.payloads import jsonable, require_json
+from qdrant_edge_client.faults import reason
+
+VectorKind: TypeAlias = Literal["dense", "multivector", "sparse"]
+Space: TypeAlias = Mapping[str, tuple[VectorKind, int]]  # vectors of a collection by name; "" is the unnamed one
+
+
+def edge_points(points: models.Batch | Sequence[models.PointStruct], space: Space) -> list[Any]:
+    """Edge's points of a list of points or of a batch.
+
+    Raises:
+        CollectionError: nothing to write, or a vector that does not fit the collection.
+    """
+    if isinstance(points, models.Batch):
+        return _batch(points, space)
+    if not points:
+        raise CollectionError("there are no points to write", do="leave out the call")
+    return [_point(point.id, vectors_in(point.vector, space, point.id), point.payload) for point in points]
+
+
+def edge_point_vectors(points: Iterable[models.PointVectors], space: Space) -> list[Any]:
+    """Edge's form of new vectors for points that exist."""
+    return [edge.PointVectors(point.id, vectors_in(point.vector, space, point.id)) for point in points]
+
+
+def vectors_in(found: Any, space: Space, where: object) -> Any:
+    """The vectors of one point, named or not, checked against the collection."""
+    if isinstance(found, dict):
+        return {name: vector_in(value, name, space, where) for name, value in found.items()}
+    return vector_in(found, "", space, where)
+
+
+def vector_in(found: Any, name: str, space: Space, where: object) -> Any:
+    """One vector in Edge's form.
+
+    Raises:
+        CollectionError: the collection has no such vector, or one of another kind or dimension; or its numbers are bad.
+    """
+    kind, size = space.get(name) or _unknown(name, space, where)
+    if kind == "dense":
+        if _width(found) != size:
+            raise misfit(name, where, _shape(found), f"a dense vector of {size} numbers")
+        if flaw := flaw_of_dense(found):
+            raise misfit(name, where, flaw, FINITE)
+        return _numbers(found)
+    return _SPECIAL[kind](found, name, size, where)
+
+
+def _sparse(found: Any, name: str, size: int, where: object) -> Any:
+    if not hasattr(found, "indices"):
+        raise misfit(name, where, _shape(found), "a sparse vector: indices and values")
+    if flaw := flaw_of_sparse(found.indices, found.values):
+        raise misfit(name, where, flaw, f"as many values as indices; {UNIQUE}; {FINITE}")
+    return found if isinstance(found, edge.SparseVector) else edge.SparseVector(found.indices, found.values)
+
+
+def _multivector(found: Any, name: str, size: int, where: object) -> Any:
+    if not _is_matrix(found, size):
+        raise misfit(name, where, _shape(found), f"a multi-vector: rows of {size} numbers, at least one")
+    if flaw := flaw_of_dense(found):
+        raise misfit(name, where, flaw, FINITE)
+    return _numbers(found)
+
+
+_SPECIAL: dict[str, Callable[[Any, str, int, object], Any]] = {"sparse": _sparse, "multivector": _multivector}
+
+
+def _batch(batch: models.Batch, space: Space) -> list[Any]:
+    ids: Sequence[Any] = batch.ids
+    payloads: Sequence[Any] = batch.payloads or [None] * len(ids)
+    vectors: Any = batch.vectors
+    columns = vectors if isinstance(vectors, dict) else {"": vectors}
+    for name, column in {**columns, "payloads": payloads}.items():
+        if len(column) != len(ids):
+            raise CollectionError("a batch is ragged", where=name or "vectors", got=len(column), expected=len(ids))
+    if not ids:
+        raise CollectionError("there are no points to write", do="leave out the call")
+    if isinstance(vectors, dict):
+        rows: Iterable[Any] = (dict(zip(vectors, row, strict=True)) for row in zip(*vectors.values(), strict=True))
+    else:
+        rows = vectors
+    return [_point(i, vectors_in(row, space, i), load) for i, row, load in zip(ids, rows, payloads, strict=True)]
+
+
+def _point(identifier: Any, vector: Any, payload: Any) -> Any:
+    if payload:
+        require_json(payload, f"point {identifier}")
+    try:
+        return edge.Point(identifier, vector, payload)
+    except TypeError:  # dates and the like in the payload; most payloads need no copy
+        return _point_with_copy(identifier, vector, payload)
+
+
+def _point_with_copy(identifier: Any, vector: Any, payload: Any) -> Any:
+    try:
+        return edge.Point(identifier, vector, jsonable(payload, f"point {identifier}"))
+    except (TypeError, ValueError) as raw:
+        if "NumId" in str(raw):
+            raise _bad_id(identifier) from raw
+        what = "a point has a vector or payload that Qdrant cannot keep"
+        raise CollectionError(what, where=f"point {identifier}", got=reason(raw)) from raw
+
+
+def _numbers(found: Any) -> Any:
+    return found.tolist() if isinstance(found, np.ndarray) else found
+
+
+def _width(found: Any) -> int:
+    """Length of one dense vector, -1 for what cannot be one."""
+    if isinstance(found, np.ndarray):
+        return len(found) if found.ndim == 1 else -1
+    return len(found) if isinstance(found, list) and not (found and isinstance(found[0], list)) else -1
+
+
+def _is_matrix(found: Any, width: int) -> bool:
+    """Whether this is at least one row of `width` numbers."""
+    if isinstance(found, np.ndarray):
+        return found.ndim == 2 and len(found) > 0 and found.shape[1] == width
+    return isinstance(found, list) and bool(found) and all(_width(row) == width for row in found)
+
+
+def _shape(found: Any) -> str:
+    if isinstance(found, np.ndarray):
+        return f"an array of shape {found.shape}"
+    if isinstance(found, list):
+        return f"{len(found)} rows" if found and isinstance(found[0], list) else f"{len(found)} numbers"
+    return type(found).__name__
+
+
+def _bad_id(identifier: object) -> CollectionError:
+    return CollectionError("this is no point id", got=repr(identifier), expected="an integer from 0, or a UUID")
+
+
+def misfit(name: str, where: object, got: str, expected: str) -> CollectionError:
+    """The error of a vector of point `where` that the collection cannot take."""
+    return CollectionError(
+        f"a vector does not fit {name or 'the unnamed vector'!r}", where=f"point {where}", got=got, expected=expected
+    )
+
+
+def _unknown(name: str, space: Space, where: object) -> tuple[VectorKind, int]:
+    raise CollectionError(
+        f"the collection has no vector {name!r}" if name else "the collection has no unnamed vector",
+        where=f"point {where}",
+        expected=", ".join(repr(known) for known in space) or "no vectors at all",
+        do="name one of these, or add it with create_vector_name",
+    )
+
+
+def refuse_inference(found: Any) -> None:
+    """Refuse what only a server with inference can turn into a vector."""
+    if isinstance(found, models.Document | models.Image | models.InferenceObject):
+        raise StoreUnsupported(
+            "Qdrant Edge has no inference: it takes vectors, not what they are made of",
+            got=type(found).__name__,
+            do="encode it first, or use a server with inference: store: http(s)://...",
+        )

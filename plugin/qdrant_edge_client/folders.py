@@ -1,0 +1,139 @@
+"""What lies under the path of an embedded store, and what of it is ours to change.
+
+Nothing is removed but folders named and filled as `Catalog` does it, and of these only what was being made or deleted:
+`unfinished.json` in the place of `collection.json` says so.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+
+from diptych.errors import StoreError
+from diptych.stores.local_mode import META, is_local_folder
+from qdrant_edge_client.sidecar import RECORD, SHARD, UNFINISHED, Record
+
+_NAMED = re.compile(r"[A-Za-z0-9_]{1,40}-[0-9a-f]{12}")
+_TRIES, _PAUSE = 20, 0.05  # seconds
+COLLECTIONS = "collections"
+DAMAGED = ".damaged-"  # how the folders of data begin that a repair could not read all of
+_SERVER = "raft_state.json"
+_MARKERS = (f"{Path(UNFINISHED).stem}.tmp", f"{Path(RECORD).stem}.tmp", UNFINISHED)  # in the order of their removal
+
+
+def prepare(root: Path, *, create: bool) -> Path:
+    """The folder of all collections under `root`, made if need be; nothing is touched in a folder of somebody else.
+
+    Raises:
+        StoreError: `root` holds what no EdgeClient wrote, or is no store while `create` is false.
+    """
+    home = root / COLLECTIONS
+    if not create and not home.is_dir() and not is_local_folder(root):
+        raise StoreError("there is no embedded store here", where=f"edge:{root}", do="check the path of the store")
+    if strange := [str(path.relative_to(root)) for path in _strangers(root, home)]:
+        raise StoreError(
+            "this folder belongs to something else than an embedded store; nothing in it was changed",
+            where=f"edge:{root}",
+            got=", ".join(strange[:5]),
+            expected="a new folder, or one that EdgeClient made",
+            do=f"open it as qdrant-client's local mode: store: local:{root}"
+            if is_local_folder(root)
+            else "choose another path; what a Qdrant server keeps is reached through the server: store: http(s)://...",
+        )
+    home.mkdir(parents=True, exist_ok=True)
+    return home
+
+
+def scan(home: Path) -> tuple[dict[str, Path], set[Path]]:
+    """The folders of the collections by name, and those with data but no record; unfinished ones are removed."""
+    found: dict[str, Path] = {}
+    lost: set[Path] = set()
+    for folder in sorted(path for path in home.iterdir() if _is_ours(path)):
+        if (folder / RECORD).exists():
+            found[Record.read(folder).name] = folder
+        elif (folder / UNFINISHED).exists() or not _has_data(folder):
+            sweep(folder)
+        else:
+            lost.add(folder)
+    return found, lost
+
+
+def sweep(folder: Path) -> None:
+    """Remove a collection's folder. What says that it is rubbish goes last, in case of a kill."""
+    for data in (*folder.glob(f"{SHARD}*"), *folder.glob(f"{DAMAGED}*")):
+        remove(data)
+    if any(folder.glob(f"{SHARD}*")):
+        return
+    with suppress(OSError):  # whatever else is in it stays, and so does the folder
+        for name in _MARKERS:
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def remove(data: Path) -> None:
+    """Remove a folder of data; should it resist, some more times.
+
+    The optimizer of a killed process dies a moment after that process has left its lock, and may still write.
+    """
+    for _ in range(_TRIES):
+        shutil.rmtree(data, ignore_errors=True)
+        if not data.exists():
+            return
+        time.sleep(_PAUSE)
+
+
+def folder_name(name: str) -> str:
+    """A safe folder for a collection of any name; the record inside knows the name."""
+    plain = "".join(letter if letter.isalnum() and letter.isascii() else "_" for letter in name[:40])
+    return f"{plain}-{sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+
+
+def without_record(folder: Path) -> StoreError:
+    """The error of a collection whose record is gone."""
+    return StoreError(
+        f"a collection has lost its {RECORD}; its data were left alone",
+        where=folder,
+        do=f"restore {RECORD} from a copy; or remove the folder to give the collection up",
+    )
+
+
+@contextmanager
+def opening(root: Path) -> Iterator[None]:
+    """Tells what the operating system refuses within as a StoreError."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            "the embedded store cannot be opened",
+            where=f"edge:{root}",
+            got=f"{type(error).__name__}: {error}",
+            expected="a folder that can be written, or a place for one",
+            do="choose another path, or change its permissions",
+        ) from error
+
+
+def _strangers(root: Path, home: Path) -> Iterator[Path]:
+    """What shows that the path is somebody else's."""
+    if (root / _SERVER).exists():
+        yield root / _SERVER
+    if is_local_folder(root):
+        yield root / META
+    if home.exists():
+        yield from (path for path in sorted(home.iterdir()) if path.is_dir() and not _is_ours(path))
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether it is named as ours, and filled as ours; hidden files, such as a file manager's, do not count."""
+    if not (folder.is_dir() and _NAMED.fullmatch(folder.name)):
+        return False
+    names = {path.name for path in folder.iterdir() if not path.name.startswith((".", SHARD))}
+    return RECORD in names or names <= set(_MARKERS)
+
+
+def _has_data(folder: Path) -> bool:
+    return any(path.is_file() for path in folder.glob(f"{SHARD}*/**/*"))

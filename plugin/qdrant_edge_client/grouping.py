@@ -1,0 +1,239 @@
+"""Groups: the best points of the best groups. Edge has none, so they are made here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from qdrant_client import models
+
+from diptych.errors import SearchError
+from qdrant_edge_client.arguments import check_arguments
+from qdrant_edge_client.reading import Reading
+from qdrant_edge_client.searching import Searching
+
+
+class Grouping(Searching, Reading):
+    """The part of EdgeClient that groups."""
+
+    def query_points_groups(
+        self,
+        collection_name: str,
+        group_by: str,
+        query: Any = None,
+        using: str | None = None,
+        prefetch: models.Prefetch | list[models.Prefetch] | None = None,
+        query_filter: models.Filter | None = None,
+        search_params: models.SearchParams | None = None,
+        limit: int = 10,
+        group_size: int = 3,
+        with_payload: Any = True,
+        with_vectors: Any = False,
+        score_threshold: float | None = None,
+        with_lookup: models.WithLookupInterface | None = None,
+        lookup_from: models.LookupLocation | None = None,
+        **kwargs: Any,
+    ) -> models.GroupsResult:
+        """The best `limit` groups by their best point, with up to `group_size` points of each."""
+        check_arguments("query_points_groups", kwargs)
+        if limit < 1 or group_size < 1:
+            raise SearchError("limit or group_size is too small", got=f"{limit}, {group_size}", expected="1 or more")
+        request = models.QueryRequest.model_construct(
+            query=query,
+            using=using,
+            prefetch=with_wider_prefetches(prefetch, group_size),
+            filter=query_filter,
+            params=search_params,
+            with_payload=[group_by],
+            with_vector=False,
+            score_threshold=score_threshold,
+            lookup_from=lookup_from,
+        )
+        groups = Groups(group_by, limit, group_size)
+        collect(
+            groups, self._ask(collection_name, request), narrow=not prefetch and getattr(query, "mmr", None) is None
+        )
+        self._complete(collection_name, groups, with_payload, with_vectors)
+        result = groups.result()
+        if with_lookup is not None:
+            self._look_up(result, with_lookup)
+        return models.GroupsResult(groups=result)
+
+    def _ask(self, collection_name: str, request: models.QueryRequest) -> Ask:
+        """Asks `request` with a further filter and another limit."""
+
+        def ask(further: models.Filter, limit: int) -> list[models.ScoredPoint]:
+            both = further if request.filter is None else models.Filter(must=[request.filter, further])
+            asked = request.model_copy(update={"filter": both, "limit": limit})
+            return self._query_all(collection_name, [asked])[0].points
+
+        return ask
+
+    def _complete(self, collection_name: str, groups: Groups, with_payload: Any, with_vectors: Any) -> None:
+        """Fetch what the answer shows of its points."""
+        ids = list({point.id for point in groups.points()})
+        records = {r.id: r for r in self.retrieve(collection_name, ids, with_payload, with_vectors)}
+        for point in groups.points():
+            record = records[point.id]
+            point.payload, point.vector = record.payload, record.vector
+
+    def _look_up(self, groups: list[models.PointGroup], wanted: models.WithLookupInterface) -> None:
+        lookup = wanted if isinstance(wanted, models.WithLookup) else models.WithLookup(collection=wanted)
+        payload = True if lookup.with_payload is None else lookup.with_payload
+        for group in groups:
+            found = self.retrieve(lookup.collection, [group.id], payload, lookup.with_vectors)
+            group.lookup = found[0] if found else None
+
+
+# Points sorted into groups by a payload field.
+
+
+Ask = Callable[[models.Filter, int], list[models.ScoredPoint]]  # the best so many points that pass a filter
+PLAIN = 1000  # points that are looked through before groups are asked for by name
+
+
+class Groups:
+    """The first `limit` groups of ranked points, each with its first `size` points."""
+
+    def __init__(self, key: str, limit: int, size: int) -> None:
+        self.key, self._path, self._limit, self._size = key, key.split("."), limit, size
+        self._groups: dict[models.GroupId, list[models.ScoredPoint]] = {}
+
+    @property
+    def wanted(self) -> int:
+        """How many points to ask for at first."""
+        return self._limit * self._size * 2
+
+    @property
+    def full(self) -> bool:
+        """Whether more points could change nothing."""
+        return self.complete and not self.lacking()
+
+    def fill(self, ranked: Iterable[models.ScoredPoint]) -> None:
+        """Sort all points anew, best first."""
+        self._groups = {}
+        self.add(ranked)
+
+    def add(self, ranked: Iterable[models.ScoredPoint]) -> int:
+        """Sort further points in, worse than all before; how many groups that made."""
+        before = len(self._groups)
+        for point in ranked:
+            for value in _group_ids(point.payload, self._path):
+                self._add(value, point)
+        return len(self._groups) - before
+
+    def refill(self, ranked: Iterable[models.ScoredPoint]) -> None:
+        """Replace the points of all groups that lack some by the first of `ranked` that are theirs."""
+        lacking = self.lacking()
+        self._groups.update({value: [] for value in lacking})
+        for point in ranked:
+            for value in _group_ids(point.payload, self._path):
+                if value in lacking:
+                    self._add(value, point)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all groups are known, full or not."""
+        return len(self._groups) >= self._limit
+
+    def known(self) -> list[models.GroupId]:
+        """The groups so far."""
+        return list(self._groups)
+
+    def lacking(self) -> list[models.GroupId]:
+        """The groups that have fewer points than they may."""
+        return [value for value, hits in self._groups.items() if len(hits) < self._size]
+
+    def points(self) -> Iterator[models.ScoredPoint]:
+        """All points in the groups."""
+        return (point for hits in self._groups.values() for point in hits)
+
+    def result(self) -> list[models.PointGroup]:
+        """The groups, best first."""
+        return [models.PointGroup.model_construct(id=name, hits=hits) for name, hits in self._groups.items()]
+
+    def _add(self, value: models.GroupId, point: models.ScoredPoint) -> None:
+        if value not in self._groups and len(self._groups) < self._limit:
+            self._groups[value] = []
+        hits = self._groups.get(value)
+        if hits is not None and len(hits) < self._size:
+            hits.append(point)
+
+
+def collect(groups: Groups, ask: Ask, *, narrow: bool) -> None:
+    """Fill `groups` with the best points of the best groups.
+
+    Args:
+        groups: empty ones.
+        ask: gives the best points that pass a further filter.
+        narrow: whether a filter leaves the rest of the ranking as it is, which fusions and the like do not keep.
+    """
+    wanted, some = groups.wanted, models.Filter(must_not=[_empty(groups.key)])
+    while True:
+        points = ask(some, wanted)
+        groups.fill(points)
+        if groups.full or len(points) < wanted:
+            return
+        if narrow and wanted >= PLAIN:
+            break
+        wanted *= 4
+    _find_more(groups, ask, wanted)
+    _fill_up(groups, ask, wanted)
+
+
+def _find_more(groups: Groups, ask: Ask, wanted: int) -> None:
+    """Ask for points outside the groups that are known, until there are enough groups."""
+    while not groups.complete:
+        others = models.Filter(must_not=[_empty(groups.key), *_among(groups.key, groups.known())])
+        if not groups.add(ask(others, wanted)):
+            return
+
+
+def _fill_up(groups: Groups, ask: Ask, wanted: int) -> None:
+    """Ask for points of the groups that lack some."""
+    while lacking := groups.lacking():
+        points = ask(models.Filter(should=_among(groups.key, lacking)), wanted)
+        groups.refill(points)
+        if len(points) < wanted:
+            return
+        wanted *= 4
+
+
+def _empty(key: str) -> models.Condition:
+    return models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
+
+
+def _among(key: str, values: list[models.GroupId]) -> list[models.Condition]:
+    """Conditions of which one holds when `key` has one of `values`."""
+    kinds: list[Any] = [[v for v in values if isinstance(v, str)], [v for v in values if isinstance(v, int)]]
+    return [models.FieldCondition(key=key, match=models.MatchAny(any=kind)) for kind in kinds if kind]
+
+
+def with_wider_prefetches(prefetch: Any, factor: int) -> Any:
+    """The prefetches with `factor` times their limits, as a server widens them for groups."""
+    if prefetch is None:
+        return None
+    if isinstance(prefetch, list):
+        return [with_wider_prefetches(item, factor) for item in prefetch]
+    limit = (10 if prefetch.limit is None else prefetch.limit) * factor
+    return prefetch.model_copy(update={"limit": limit, "prefetch": with_wider_prefetches(prefetch.prefetch, factor)})
+
+
+def _group_ids(payload: Any, path: list[str]) -> list[models.GroupId]:
+    """The groups that a point belongs to: none when a value is neither text nor an integer, as on a server."""
+    values = list(_values(payload, path))
+    if any(type(value) not in (int, str) for value in values):
+        return []
+    return list(dict.fromkeys(values))
+
+
+def _values(found: Any, path: list[str]) -> Iterator[Any]:
+    if not path:
+        yield from found if isinstance(found, list) else [found]
+        return
+    name, everywhere = path[0].removesuffix("[]"), path[0].endswith("[]")
+    if not isinstance(found, dict) or name not in found:
+        return
+    inner = found[name]
+    for item in inner if everywhere and isinstance(inner, list) else [inner]:
+        yield from _values(item, path[1:])

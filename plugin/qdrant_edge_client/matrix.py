@@ -1,0 +1,82 @@
+"""Distances between sampled points, made here from searches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qdrant_client import models
+
+from diptych.errors import SearchError
+from qdrant_edge_client.arguments import check_arguments
+from qdrant_edge_client.searching import Searching
+
+
+class Matrix(Searching):
+    """The part of EdgeClient that compares points with each other."""
+
+    def search_matrix_pairs(
+        self,
+        collection_name: str,
+        query_filter: models.Filter | None = None,
+        limit: int = 3,
+        sample: int = 10,
+        using: str | None = None,
+        **kwargs: Any,
+    ) -> models.SearchMatrixPairsResponse:
+        """For each of `sample` random points its `limit` nearest among them, as pairs."""
+        check_arguments("search_matrix_pairs", kwargs)
+        near = self._nearest_of_sample(collection_name, query_filter, limit, sample, using)
+        pairs = [
+            models.SearchMatrixPair(a=identifier, b=point.id, score=point.score)
+            for identifier, points in near.items()
+            for point in points
+        ]
+        return models.SearchMatrixPairsResponse(pairs=pairs)
+
+    def search_matrix_offsets(
+        self,
+        collection_name: str,
+        query_filter: models.Filter | None = None,
+        limit: int = 3,
+        sample: int = 10,
+        using: str | None = None,
+        **kwargs: Any,
+    ) -> models.SearchMatrixOffsetsResponse:
+        """The same as a sparse matrix: rows, columns and scores, and the ids that both count in."""
+        check_arguments("search_matrix_offsets", kwargs)
+        near = self._nearest_of_sample(collection_name, query_filter, limit, sample, using)
+        offsets = {identifier: offset for offset, identifier in enumerate(near)}
+        cells = [(row, point) for row, points in enumerate(near.values()) for point in points]
+        return models.SearchMatrixOffsetsResponse(
+            offsets_row=[row for row, _ in cells],
+            offsets_col=[offsets[point.id] for _, point in cells],
+            scores=[point.score for _, point in cells],
+            ids=list(near),
+        )
+
+    def _nearest_of_sample(
+        self, collection_name: str, query_filter: models.Filter | None, limit: int, sample: int, using: str | None
+    ) -> dict[models.ExtendedPointId, list[models.ScoredPoint]]:
+        if limit < 1 or sample < 2:
+            raise SearchError("limit or sample is too small", got=f"{limit}, {sample}", expected="limit 1, sample 2")
+        ids = self._sample(collection_name, query_filter, sample, using or "")
+        if len(ids) < 2:
+            return {}
+        among = _and(query_filter, models.HasIdCondition(has_id=ids))
+        requests = [_request(identifier, among, limit, using) for identifier in ids]
+        answers = self._query_all(collection_name, requests)
+        return {identifier: answer.points for identifier, answer in zip(ids, answers, strict=True)}
+
+    def _sample(self, collection_name: str, query_filter: models.Filter | None, sample: int, name: str) -> list[Any]:
+        having = _and(query_filter, models.HasVectorCondition(has_vector=name))
+        query = models.SampleQuery(sample=models.Sample.RANDOM)
+        found = self.query_points(collection_name, query, query_filter=having, limit=sample, with_payload=False)
+        return sorted((point.id for point in found.points), key=lambda i: (isinstance(i, str), i))
+
+
+def _and(query_filter: models.Filter | None, condition: Any) -> models.Filter:
+    return models.Filter(must=[condition] if query_filter is None else [query_filter, condition])
+
+
+def _request(identifier: Any, among: models.Filter, limit: int, using: str | None) -> models.QueryRequest:
+    return models.QueryRequest(query=identifier, using=using, filter=among, limit=limit, with_payload=False)

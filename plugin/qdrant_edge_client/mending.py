@@ -1,0 +1,59 @@
+"""What a kill while a named vector was added or dropped leaves in Edge's files, and how it is made good.
+
+Edge changes its segments one after another and its own config last, and does not open a collection whose segments and
+config name different vectors. The vector in question holds nothing yet, or nothing that is wanted any more, so it is
+taken out of all of them; then the change can be done again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import StoreError
+from qdrant_edge_client import shard as shards
+from qdrant_edge_client.sidecar import replace_file
+
+_SEGMENT, _CONFIG = "segment.json", "edge_config.json"
+
+
+def load_mended(folder: Path, vector: str) -> Any:
+    """The EdgeShard in `folder`, where adding or dropping `vector` was begun and need not have ended.
+
+    Raises:
+        StoreError: it cannot be opened for another reason.
+    """
+    try:
+        return shards.load(folder)
+    except StoreError:
+        for path in [*folder.glob(f"segments/*/{_SEGMENT}"), folder / _CONFIG]:
+            _edit(path, lambda found: _without(found, vector))
+        for kind in ("vector_storage", "vector_index"):
+            for left in folder.glob(f"segments/*/{kind}-*"):
+                if left.name == f"{kind}-{vector}":
+                    shutil.rmtree(left)
+        return shards.load(folder)
+
+
+def _edit(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return  # not what is wrong here; opening says what is
+    if not isinstance(found, dict):
+        return  # nor this
+    replace_file(path, json.dumps(change(found), ensure_ascii=False))
+
+
+def _without(found: dict[str, Any], vector: str) -> dict[str, Any]:
+    """A segment's or the collection's config without the vector, wherever it stands."""
+    lists = ("vector_data", "sparse_vector_data", "vectors", "sparse_vectors")
+    return {
+        key: {name: own for name, own in value.items() if name != vector}
+        if key in lists and isinstance(value, dict)
+        else (_without(value, vector) if key == "config" and isinstance(value, dict) else value)
+        for key, value in found.items()
+    }

@@ -1,0 +1,134 @@
+"""Indexes: whether they are missing, and building them without stopping searches or writes."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import Future
+from functools import partial
+from threading import RLock, Thread
+from typing import Any
+from uuid import uuid4
+
+from qdrant_client import models
+
+from qdrant_edge_client.arguments import check_arguments
+from qdrant_edge_client.base import EdgeBase
+from qdrant_edge_client.collection import EdgeCollection
+from qdrant_edge_client.describe import deleted_points, needs_optimizing, wasteful
+from qdrant_edge_client.faults import told
+from qdrant_edge_client.health.repair import RepairReport
+from qdrant_edge_client.optimize import OnStage, Optimization
+
+logger = logging.getLogger(__name__)
+
+
+class Optimizing(EdgeBase):
+    """The part of EdgeClient that keeps searches fast."""
+
+    _futures: dict[EdgeCollection, Future[bool]]
+    _starting: RLock
+
+    def optimize(self, collection_name: str, *, wait: bool = True, on_stage: OnStage | None = None) -> Future[bool]:
+        """Build missing indexes in a process aside; its result is whether anything was built.
+
+        Searches and writes go on meanwhile. A second call while one runs joins it.
+
+        Args:
+            wait: return when it is done, and raise what went wrong; else at once.
+            on_stage: is told each stage as it begins, see `optimize.STAGES`.
+
+        Raises:
+            StoreError: the optimizer failed. The collection is as it was.
+        """
+        found = self._find(collection_name)
+        with self._starting:
+            future = self._futures.get(found) or self._start(found, on_stage)
+        if wait:
+            future.result()
+        return future
+
+    def _tend(self, collection: EdgeCollection) -> None:
+        """Give back the space of deleted points: a process that lives long would fill the disk with them."""
+        with self._starting:
+            if collection not in self._futures and wasteful(collection):
+                self._start(collection, None).add_done_callback(partial(_log_failure, collection))
+
+    def needs_optimizing(self, collection_name: str) -> bool:
+        """Whether so many vectors lack an index that `optimize` would build one."""
+        return needs_optimizing(self._find(collection_name))
+
+    def get_optimizations(self, collection_name: str, **kwargs: Any) -> models.OptimizationsResponse:
+        """What is running, and how much waits."""
+        check_arguments("get_optimizations", {k: v for k, v in kwargs.items() if k not in ("with_", "completed_limit")})
+        found = self._find(collection_name)
+        info, waits = found.shard.read(lambda opened: opened.info()), int(needs_optimizing(found))
+        summary = models.OptimizationsSummary(
+            queued_optimizations=waits,
+            queued_segments=waits,
+            queued_points=waits * info.points_count,
+            idle_segments=info.segments_count - waits,
+        )
+        return models.OptimizationsResponse(summary=summary, running=_running(found))
+
+    def repair(self, collection_name: str) -> RepairReport | None:
+        """Rebuild a collection that is refused as damaged from what can be read of it; None where it opens as it is.
+
+        Indexes are built anew by the next `optimize`. See `RepairReport` for what could not be read.
+        """
+        return self._catalog.repair(collection_name)
+
+    def changed_files(self, collection_name: str) -> list[str]:
+        """Large files that have changed since the collection was closed; small ones are compared at each opening.
+
+        Reads all of them. Empty also where nothing can be told: it was killed, or has been written to since.
+        """
+        ledger = self._find(collection_name).shard.ledger
+        return list(ledger.changed_files())
+
+    def _start(self, found: EdgeCollection, on_stage: OnStage | None) -> Future[bool]:
+        future: Future[bool] = Future()
+        run = found.run = Optimization(found, on_stage)
+        self._futures[found] = future
+
+        def work() -> None:
+            try:
+                with told(found.record.name, reading=False):
+                    changed = run.run()
+                    found.kept_deleted = deleted_points(found)
+            except BaseException as error:  # the future hands it to whoever waits
+                self._end(found)
+                future.set_exception(error)
+            else:
+                self._end(found)
+                future.set_result(changed)
+
+        Thread(target=work, name=f"optimize {found.record.name}", daemon=True).start()
+        return future
+
+    def _end(self, found: EdgeCollection) -> None:
+        with self._starting:
+            found.run = None
+            del self._futures[found]
+
+
+def _log_failure(collection: EdgeCollection, done: Future[bool]) -> None:
+    """Nobody waits for an optimisation that began by itself. The collection is as it was, and it is tried again.
+
+    One that closing has cancelled is no failure.
+    """
+    if (error := done.exception()) is not None and not collection.closing:
+        logger.warning("the collection could not be optimised: %s", error)
+
+
+def _running(found: EdgeCollection) -> list[models.Optimization]:
+    if found.run is None:
+        return []
+    return [
+        models.Optimization(
+            uuid=uuid4(),
+            optimizer="aside",
+            status=models.TrackerStatusOneOf.OPTIMIZING,
+            segments=[],
+            progress=models.ProgressTree(name=found.run.stage),
+        )
+    ]

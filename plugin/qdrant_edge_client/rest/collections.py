@@ -1,0 +1,114 @@
+"""Routes of collections, their aliases, vectors and indexes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qdrant_client import models
+
+from qdrant_edge_client.rest.request import Request, Route
+
+_MADE = ("vectors", "sparse_vectors")  # arguments of a creation or update that have other names in the body
+
+
+def _root(request: Request) -> Any:
+    return request.client.info()
+
+
+def _all(request: Request) -> Any:
+    return request.client.get_collections()
+
+
+def _one(request: Request) -> Any:
+    return request.client.get_collection(request.name)
+
+
+def _exists(request: Request) -> Any:
+    return models.CollectionExistence(exists=request.client.collection_exists(request.name))
+
+
+def _create(request: Request) -> Any:
+    asked: models.CreateCollection = request.read(models.CreateCollection)
+    return request.client.create_collection(
+        request.name,
+        vectors_config=asked.vectors,  # type: ignore[arg-type]  # none at all is fine
+        sparse_vectors_config=asked.sparse_vectors,
+        **_given(asked),
+    )
+
+
+def _update(request: Request) -> Any:
+    asked: models.UpdateCollection = request.read(models.UpdateCollection)
+    given = _given(asked)
+    if "params" in given:
+        given["collection_params"] = given.pop("params")
+    for name, value in (("vectors_config", asked.vectors), ("sparse_vectors_config", asked.sparse_vectors)):
+        if value is not None:
+            given[name] = value
+    return request.client.update_collection(request.name, **given)
+
+
+def _given(asked: Any) -> dict[str, Any]:
+    """The fields that are set, except those that the client names differently."""
+    return {
+        name: value
+        for name in asked.model_fields_set
+        if name not in _MADE and (value := getattr(asked, name)) is not None
+    }
+
+
+def _delete(request: Request) -> Any:
+    return request.client.delete_collection(request.name)
+
+
+def _aliases(request: Request) -> Any:
+    return request.client.get_aliases()
+
+
+def _aliases_of_one(request: Request) -> Any:
+    return request.client.get_collection_aliases(request.name)
+
+
+def _change_aliases(request: Request) -> Any:
+    return request.client.update_collection_aliases(request.read(models.ChangeAliasesOperation).actions)
+
+
+def _create_vector(request: Request) -> Any:
+    name, vector = request.names
+    return request.client.create_vector_name(name, vector, request.read(models.VectorNameConfig))
+
+
+def _delete_vector(request: Request) -> Any:
+    return request.client.delete_vector_name(*request.names)
+
+
+def _create_index(request: Request) -> Any:
+    asked: models.CreateFieldIndex = request.read(models.CreateFieldIndex)
+    return request.client.create_payload_index(request.name, asked.field_name, asked.field_schema)
+
+
+def _delete_index(request: Request) -> Any:
+    return request.client.delete_payload_index(*request.names)
+
+
+def _optimizations(request: Request) -> Any:
+    return request.client.get_optimizations(request.name)
+
+
+ROUTES: dict[tuple[str, str], Route] = {
+    ("GET", "/"): _root,
+    ("GET", "/collections"): _all,
+    ("GET", "/collections/{}"): _one,
+    ("PUT", "/collections/{}"): _create,
+    ("PATCH", "/collections/{}"): _update,
+    ("DELETE", "/collections/{}"): _delete,
+    ("GET", "/collections/{}/exists"): _exists,
+    ("GET", "/collections/{}/optimizations"): _optimizations,
+    ("GET", "/aliases"): _aliases,
+    ("GET", "/collections/{}/aliases"): _aliases_of_one,
+    ("POST", "/collections/aliases"): _change_aliases,
+    ("PUT", "/collections/{}/vectors/{}"): _create_vector,
+    ("DELETE", "/collections/{}/vectors/{}"): _delete_vector,
+    ("PUT", "/collections/{}/index"): _create_index,
+    ("DELETE", "/collections/{}/index/{}"): _delete_index,
+}

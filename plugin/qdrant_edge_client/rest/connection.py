@@ -1,0 +1,227 @@
+"""One connection: HTTP/1.1 requests one after another, each answered before the next is read."""
+
+from __future__ import annotations
+
+import io
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+
+from qdrant_edge_client.rest.answers import encoded, refused
+from qdrant_edge_client.rest.routes import Routes
+
+MOST = 256 * 2**20  # bytes of a body
+IDLE = 300.0  # seconds between two requests, and for one piece of an answer
+HEAD = 10.0  # seconds from a request's first byte to the end of its headers
+BODY, LEAST = 60.0, 2**20  # seconds for a body, and bytes in each further second
+_LINGER, _LINGERING = 2.0, 2**20  # seconds and bytes to read on after a refusal
+
+_DIGITS = 16  # of a length, at most
+FORBIDDEN = 403, "forbidden"
+
+
+class Connection:
+    """State of a connection: whether a request is being answered, and whether more may follow."""
+
+    def __init__(self, accepted: socket.socket) -> None:
+        self.socket = accepted
+        self._lock, self._busy, self._ending = threading.Lock(), False, False
+        self._idle_since: float | None = time.monotonic()
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when nothing has come; None while a request comes or is answered."""
+        return self._idle_since
+
+    def wait(self) -> None:
+        """Count the time from now on as idle."""
+        self._idle_since = time.monotonic()
+
+    def wake(self) -> None:
+        """A request comes."""
+        self._idle_since = None
+
+    def begin(self) -> bool:
+        """Note that a request starts; false if the server is ending and the request must not be run."""
+        with self._lock:
+            self._busy = not self._ending
+            return self._busy
+
+    def done(self) -> bool:
+        """Note that the request is done; returns whether the connection stays open."""
+        with self._lock:
+            self._busy = False
+            return not self._ending
+
+    def end(self) -> None:
+        """Accept no further request: close at once, or after the current answer."""
+        with self._lock:
+            self._ending = True
+            if not self._busy:
+                shut(self.socket)
+
+
+class _Incoming(io.RawIOBase):
+    """What comes in on a socket, until a time that is set: a timeout for each piece alone lets a slow one stay."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket, self._end = connected, 0.0
+
+    def allow(self, seconds: float) -> None:
+        """Give what is read from now on so many seconds altogether."""
+        self._end = time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read some bytes; none at the end.
+
+        Raises:
+            TimeoutError: the time is over.
+        """
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the request takes too long")
+        self._socket.settimeout(left)
+        return self._socket.recv_into(buffer)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers the requests of one connection."""
+
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "Qdrant-Edge", ""
+    wbufsize = -1  # head and body go out together
+    disable_nagle_algorithm = False  # set by whoever accepts, because a Unix socket has none
+    timeout = IDLE
+
+    def __init__(self, connection: Connection, routes: Routes, permits: Callable[[Handler], bool]) -> None:
+        self._state, self._routes, self._permits = connection, routes, permits
+        super().__init__(connection.socket, ("", 0), None)  # type: ignore[arg-type]  # no server of http.server
+
+    def setup(self) -> None:
+        """Read through deadlines."""
+        super().setup()
+        self.rfile.close()
+        self._incoming, self._refused = _Incoming(self.connection), False
+        self.rfile = self._buffered = io.BufferedReader(self._incoming)
+
+    def handle_one_request(self) -> None:
+        """Wait for a request, and answer it."""
+        try:
+            self._state.wait()
+            self._incoming.allow(IDLE)
+            self._buffered.peek(1)
+            self._state.wake()
+        except TimeoutError:
+            self.close_connection = True
+            return
+        self._incoming.allow(HEAD)
+        super().handle_one_request()
+
+    def finish(self) -> None:
+        """End; a refusal is lost where the system finds unread bytes at the socket's end, so some are read."""
+        super().finish()
+        if self._refused:
+            with suppress(OSError):
+                self.connection.shutdown(socket.SHUT_WR)
+                self._incoming.allow(_LINGER)
+                left, piece = _LINGERING, bytearray(65536)
+                while left > 0 and (count := self._incoming.readinto(piece)):
+                    left -= count
+
+    def respond(self) -> None:
+        """Answer any request."""
+        if not self._permits(self):  # before a body of any size is taken in
+            self._refuse(*FORBIDDEN)
+            return
+        body = self._body()
+        if body is None:
+            return
+        if not self._state.begin():
+            self.close_connection = True
+            return
+        try:
+            self._send(*self._answer(body))
+        finally:
+            self.close_connection |= not self._state.done()
+
+    do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = respond  # noqa: N815 - names of http.server
+
+    def _answer(self, body: bytes) -> tuple[int, bytes]:
+        start = time.perf_counter()
+        path, _, query = self.path.partition("?")
+        try:
+            if path in ("/healthz", "/livez", "/readyz"):
+                return 200, b'{"title":"ok"}'
+            content = orjson.loads(body) if body else None
+            result = self._routes.answer(self.command, path, content, dict(parse_qsl(query)))
+            if path == "/":
+                return 200, orjson.dumps(result, default=vars)  # the one answer without an envelope
+            return 200, encoded(result, time.perf_counter() - start)
+        except BaseException as error:  # a panic of the engine too must not take the connection along
+            return refused(error, time.perf_counter() - start)
+
+    def _body(self) -> bytes | None:
+        """The whole body; None if the request was refused."""
+        text = self.headers.get("content-length") or "0"
+        if "transfer-encoding" in self.headers:
+            self._refuse(411, "a body needs a content-length")
+            return None
+        if not (text.isascii() and text.isdigit() and len(text) < _DIGITS):
+            self._refuse(400, "the content-length is no number of bytes")
+            return None
+        length = int(text)
+        if length > MOST:
+            self._refuse(413, f"a body of at most {MOST} bytes is taken")
+            return None
+        self._incoming.allow(BODY + length / LEAST)
+        try:
+            body = self.rfile.read(length)
+        except TimeoutError:
+            self._refuse(408, "the body takes too long")
+            return None
+        if len(body) < length:
+            self.close_connection = True
+            return None
+        return body
+
+    def _refuse(self, status: int, text: str) -> None:
+        self.close_connection = self._refused = True
+        self._send(status, orjson.dumps({"status": {"error": text}, "time": 0.0}))
+
+    def _send(self, status: int, content: bytes) -> None:
+        self.connection.settimeout(IDLE)
+        self.send_response_only(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(content)))
+        if self.close_connection:
+            self.send_header("connection", "close")
+        self.end_headers()
+        self.wfile.write(content)
+        self.wfile.flush()
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse a request that http.server rejects, in the format of all refusals."""
+        self.request_version = self.protocol_version
+        self._refuse(code, message or "this is no request")
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log nothing: the client is told what was wrong."""
+
+
+def shut(accepted: socket.socket) -> None:
+    """Shut down both directions, which wakes a blocked reader."""
+    try:
+        accepted.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return  # the other side was faster

@@ -1,0 +1,208 @@
+"""Routes that read and write points.
+
+Points come by the thousand, so written vectors are not validated number by number here: the client checks ids, names,
+dimensions and numbers against the collection anyway.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qdrant_client import models
+
+from qdrant_edge_client.rest.request import Request, Route
+from qdrant_edge_client.unchecked import unchecked
+
+_Selector = models.PointsSelector
+_record_of = unchecked(models.SparseVector)
+
+
+def _retrieve(request: Request) -> Any:
+    asked: models.PointRequest = request.read(models.PointRequest)
+    payload = True if asked.with_payload is None else asked.with_payload
+    return request.client.retrieve(request.name, asked.ids, payload, asked.with_vector or False, **_routing(asked))
+
+
+def _one(request: Request) -> Any:
+    text = request.names[1]
+    found = request.client.retrieve(request.name, [int(text) if text.isdigit() else text], with_vectors=True)
+    if not found:
+        raise LookupError(f"there is no point {text}")
+    return found[0]
+
+
+def _scroll(request: Request) -> Any:
+    asked: models.ScrollRequest = request.read(models.ScrollRequest)
+    found, following = request.client.scroll(
+        request.name,
+        scroll_filter=asked.filter,
+        limit=10 if asked.limit is None else asked.limit,
+        order_by=asked.order_by,
+        offset=asked.offset,
+        with_payload=True if asked.with_payload is None else asked.with_payload,
+        with_vectors=asked.with_vector or False,
+        **_routing(asked),
+    )
+    return {"points": found, "next_page_offset": following}
+
+
+def _count(request: Request) -> Any:
+    asked: models.CountRequest = request.read(models.CountRequest)
+    exact = True if asked.exact is None else asked.exact
+    return request.client.count(request.name, asked.filter, exact, **_routing(asked))
+
+
+def _facet(request: Request) -> Any:
+    asked: models.FacetRequest = request.read(models.FacetRequest)
+    return request.client.facet(
+        request.name,
+        asked.key,
+        asked.filter,
+        10 if asked.limit is None else asked.limit,
+        bool(asked.exact),
+        **_routing(asked),
+    )
+
+
+def _upsert(request: Request) -> Any:
+    body = _object(request.body)
+    if "batch" in body:
+        batch: models.PointsBatch = request.read(models.PointsBatch)
+        return request.client.upsert(request.name, batch.batch, **_options(batch))
+    rest: Any = _without(request, models.PointsList, "points")
+    points: Any = [_point(point) for point in _list(body.get("points"))]
+    return request.client.upsert(request.name, points, **_options(rest))
+
+
+def _update_vectors(request: Request) -> Any:
+    rest: Any = _without(request, models.UpdateVectors, "points")
+    points: Any = [_point_vectors(point) for point in _list(_object(request.body).get("points"))]
+    return request.client.update_vectors(request.name, points, **_options(rest))
+
+
+def _delete(request: Request) -> Any:
+    return request.client.delete(request.name, request.read(_Selector))
+
+
+def _clear_payload(request: Request) -> Any:
+    return request.client.clear_payload(request.name, request.read(_Selector))
+
+
+def _set_payload(request: Request) -> Any:
+    asked: models.SetPayload = request.read(models.SetPayload)
+    return request.client.set_payload(request.name, asked.payload, _chosen(asked), asked.key, **_routing(asked))
+
+
+def _overwrite_payload(request: Request) -> Any:
+    asked: models.SetPayload = request.read(models.SetPayload)
+    key = {} if asked.key is None else {"key": asked.key}
+    return request.client.overwrite_payload(request.name, asked.payload, _chosen(asked), **key, **_routing(asked))
+
+
+def _delete_payload(request: Request) -> Any:
+    asked: models.DeletePayload = request.read(models.DeletePayload)
+    return request.client.delete_payload(request.name, asked.keys, _chosen(asked), **_routing(asked))
+
+
+def _delete_vectors(request: Request) -> Any:
+    asked: models.DeleteVectors = request.read(models.DeleteVectors)
+    return request.client.delete_vectors(request.name, asked.vector, _chosen(asked), **_routing(asked))
+
+
+def _batch(request: Request) -> Any:
+    return request.client.batch_update_points(request.name, request.read(models.UpdateOperations).operations)
+
+
+def _chosen(asked: Any) -> Any:
+    """The points that an update selects."""
+    if asked.points is None and asked.filter is None:
+        raise ValueError("an update selects no points: give `points` or `filter`")
+    return asked.points if asked.points is not None else asked.filter
+
+
+def _routing(asked: Any) -> dict[str, Any]:
+    """The shard key, if any; a client without shards refuses it."""
+    return {} if asked.shard_key is None else {"shard_key_selector": asked.shard_key}
+
+
+def _options(asked: Any) -> dict[str, Any]:
+    given = {name: getattr(asked, name, None) for name in ("update_filter", "update_mode")}
+    return {**_routing(asked), **{name: value for name, value in given.items() if value is not None}}
+
+
+def _without(request: Request, kind: Any, field: str) -> Any:
+    """The body as a model, with its long field empty."""
+    return Request(request.client, request.names, {**_object(request.body), field: []}).read(kind)
+
+
+def _object(body: Any) -> dict[str, Any]:
+    if not isinstance(body, dict):
+        raise ValueError("the body is no JSON object")
+    return body
+
+
+def _list(found: Any) -> list[Any]:
+    if not isinstance(found, list):
+        raise ValueError("`points` is no list")
+    return found
+
+
+def _point(raw: Any) -> models.PointStruct:
+    """A point. Vectors that are lists of numbers are passed on as they came."""
+    if isinstance(raw, dict) and raw.keys() <= {"id", "vector", "payload"} and {"id", "vector"} <= raw.keys():
+        vector = _vectors(raw["vector"])
+        if vector is not None and isinstance(raw["id"], int | str) and isinstance(raw.get("payload"), dict | None):
+            return models.PointStruct.model_construct(id=raw["id"], vector=vector, payload=raw.get("payload"))
+    return models.PointStruct.model_validate(raw)
+
+
+def _point_vectors(raw: Any) -> models.PointVectors:
+    if isinstance(raw, dict) and raw.keys() == {"id", "vector"} and isinstance(raw["id"], int | str):
+        vector = _vectors(raw["vector"])
+        if vector is not None:
+            return models.PointVectors.model_construct(id=raw["id"], vector=vector)
+    return models.PointVectors.model_validate(raw)
+
+
+def _vectors(raw: Any) -> Any:
+    """The vectors of a point; None if the model must interpret them."""
+    if isinstance(raw, list):
+        return raw if _is_numeric(raw) else None
+    if not isinstance(raw, dict):
+        return None
+    found = {name: _vector(vector) for name, vector in raw.items()}
+    return None if any(vector is None for vector in found.values()) else found
+
+
+def _vector(raw: Any) -> Any:
+    if isinstance(raw, dict):
+        return _record_of(raw) if raw.keys() == {"indices", "values"} and _is_sparse(raw) else None
+    return raw if isinstance(raw, list) and _is_numeric(raw) else None
+
+
+def _is_sparse(raw: dict[str, Any]) -> bool:
+    return isinstance(raw["indices"], list) and isinstance(raw["values"], list) and _is_numeric(raw["values"])
+
+
+def _is_numeric(raw: list[Any]) -> bool:
+    """Whether it begins like numbers or rows of numbers; the engine checks each of them."""
+    first = raw[0] if raw else 0.0
+    return isinstance(first[0] if isinstance(first, list) and first else first, int | float)
+
+
+ROUTES: dict[tuple[str, str], Route] = {
+    ("POST", "/collections/{}/points"): _retrieve,
+    ("PUT", "/collections/{}/points"): _upsert,
+    ("GET", "/collections/{}/points/{}"): _one,
+    ("POST", "/collections/{}/points/scroll"): _scroll,
+    ("POST", "/collections/{}/points/count"): _count,
+    ("POST", "/collections/{}/facet"): _facet,
+    ("POST", "/collections/{}/points/delete"): _delete,
+    ("POST", "/collections/{}/points/batch"): _batch,
+    ("PUT", "/collections/{}/points/vectors"): _update_vectors,
+    ("POST", "/collections/{}/points/vectors/delete"): _delete_vectors,
+    ("POST", "/collections/{}/points/payload"): _set_payload,
+    ("PUT", "/collections/{}/points/payload"): _overwrite_payload,
+    ("POST", "/collections/{}/points/payload/delete"): _delete_payload,
+    ("POST", "/collections/{}/points/payload/clear"): _clear_payload,
+}

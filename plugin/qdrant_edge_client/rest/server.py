@@ -1,0 +1,154 @@
+"""Serves Qdrant's routes in threads of this process, on a given socket."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qdrant_edge_client.rest.connection import Connection
+    from qdrant_edge_client.rest.routes import Routes
+
+MOST = 256  # connections at once
+_PAUSE = 0.02  # seconds
+_ROOM = 0.1  # seconds to wait for a connection to end or become idle
+GRACE = 30.0  # seconds for the answers that are being made when the server ends
+
+
+class RestServer:
+    """Serves `listening` from `start()` to `close()`. Its threads do not keep the process alive.
+
+    HTTP modules are imported only at the first connection.
+
+    Args:
+        listening: a socket that listens; it is closed with the server.
+        routes: creates the routes, at the first connection.
+        admits: whether to accept a connection, by its socket.
+        permits: whether to answer a request, by its handler with `headers`.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        routes: Callable[[], Routes],
+        *,
+        admits: Callable[[socket.socket], bool] = lambda accepted: True,
+        permits: Callable[[Any], bool] = lambda handler: True,
+    ) -> None:
+        self._listening, self._make, self._admits, self._permits = listening, routes, admits, permits
+        self._wake, self._woken = socket.socketpair()
+        self._lock, self._ending = threading.Lock(), False
+        self._connections: dict[Connection, threading.Thread] = {}
+        self._routes: Routes | None = None
+        self._making, self._freed = threading.Lock(), threading.Event()
+        self._accepting = threading.Thread(target=self._accept, name="edge answers", daemon=True)
+        listening.setblocking(False)
+
+    def start(self) -> None:
+        """Start serving."""
+        self._accepting.start()
+
+    def close(self) -> None:
+        """Accept no more connections, finish running answers, and close the sockets; a second call does nothing."""
+        with self._lock:
+            if self._ending:
+                return
+            self._ending = True
+        with suppress(OSError):
+            self._wake.send(b"x")
+        self._join(self._accepting)
+        with self._lock:
+            open_now = dict(self._connections)
+        for connection in open_now:
+            connection.end()
+        for thread in open_now.values():
+            self._join(thread)
+        for own in (self._listening, self._wake, self._woken):
+            own.close()
+
+    def leave_to_parent(self) -> None:
+        """In a forked process: close the copies of the sockets, or the others would not see the parent's end."""
+        self._ending = True
+        for own in (self._listening, self._wake, self._woken, *(c.socket for c in list(self._connections))):
+            descriptor = own.detach()  # its close() would wait for the files made of it
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    @staticmethod
+    def _join(thread: threading.Thread) -> None:
+        if thread.ident is not None and thread is not threading.current_thread():
+            thread.join(GRACE)
+
+    def _accept(self) -> None:
+        with selectors.DefaultSelector() as ready:
+            ready.register(self._listening, selectors.EVENT_READ)
+            ready.register(self._woken, selectors.EVENT_READ)
+            while not self._ending:
+                if any(key.fileobj is self._woken for key, _ in ready.select()):
+                    return
+                if not self._has_room():
+                    self._freed.wait(_ROOM)  # who comes waits in the queue of the socket
+                    self._freed.clear()
+                    continue
+                try:
+                    self._take(self._listening.accept()[0])
+                except (OSError, RuntimeError, MemoryError):  # who came has gone, or no descriptor or thread is left
+                    time.sleep(_PAUSE)
+
+    def _take(self, accepted: socket.socket) -> None:
+        from qdrant_edge_client.rest.connection import Connection
+
+        accepted.setblocking(True)
+        if accepted.family in (socket.AF_INET, socket.AF_INET6):
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(accepted)
+        thread = threading.Thread(target=self._serve, args=(connection,), name="edge answer", daemon=True)
+        with self._lock:
+            if self._ending or not self._admits(accepted):
+                accepted.close()
+                return
+            self._connections[connection] = thread
+        try:
+            thread.start()
+        except BaseException:  # no thread is to be had
+            with self._lock:
+                del self._connections[connection]
+            accepted.close()
+            raise
+
+    def _has_room(self) -> bool:
+        """Whether one more connection may be open; where there are too many, the one that is idle longest ends."""
+        open_now = list(self._connections)
+        if len(open_now) < MOST:
+            return True
+        idle = {one: since for one in open_now if (since := one.idle_since) is not None}
+        if not idle:
+            return False
+        longest = min(idle, key=idle.__getitem__)
+        longest.wake()  # not to be chosen again
+        longest.end()
+        return True
+
+    def _serve(self, connection: Connection) -> None:
+        from qdrant_edge_client.rest.connection import Handler
+
+        try:
+            with suppress(OSError, ValueError):  # the other side may go at any moment, also while its socket is set up
+                Handler(connection, self._shared_routes(), self._permits)
+        finally:
+            with self._lock:
+                self._connections.pop(connection, None)
+            connection.socket.close()
+            self._freed.set()
+
+    def _shared_routes(self) -> Routes:
+        with self._making:  # two would not know of one another's optimisations
+            if self._routes is None:
+                self._routes = self._make()
+            return self._routes

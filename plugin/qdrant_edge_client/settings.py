@@ -1,0 +1,69 @@
+"""Settings of a collection, changed while it lives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from qdrant_client import models
+
+from diptych.errors import CollectionError
+from qdrant_edge_client.collection import EdgeCollection
+from qdrant_edge_client.convert.config import dense_vectors, edge_config, has_vectors, vectors_of
+from qdrant_edge_client.sidecar import Record
+
+_PARTIAL = (
+    models.HnswConfigDiff,
+    models.OptimizersConfigDiff,
+    models.VectorParamsDiff,
+    models.SparseVectorParams,
+    models.SparseIndexParams,
+)  # what these leave out stays as it was; anything else replaces
+
+
+def reconfigure(
+    found: EdgeCollection,
+    vectors: Mapping[str, models.VectorParamsDiff],
+    sparse: Mapping[str, models.SparseVectorParams],
+    settings: Mapping[str, Any],
+) -> None:
+    """Write the changed settings and load the shard again with them; when Edge refuses them all is as before.
+
+    Raises:
+        CollectionError: settings for a vector that the collection has not.
+    """
+    for name in (*vectors, *sparse):
+        if name not in found.space:
+            raise CollectionError(f"the collection has no vector {name!r}", expected=", ".join(map(repr, found.space)))
+    with found.maintenance:
+        before, changed = found.record, _changed(found.record, vectors, sparse, settings)
+        config = edge_config(changed.config) if has_vectors(changed.config) else None
+        found.change(lambda record: replace(record, config=changed.config, stale=True))
+        try:
+            found.shard.reload(found.folder / before.shard, config)
+        except BaseException:
+            found.change(lambda record: before)
+            raise
+
+
+def _changed(
+    record: Record,
+    vectors: Mapping[str, models.VectorParamsDiff],
+    sparse: Mapping[str, models.SparseVectorParams],
+    settings: Mapping[str, Any],
+) -> Record:
+    dense = {name: _merged(params, vectors.get(name)) for name, params in dense_vectors(record.config).items()}
+    own = {name: _merged(params, sparse.get(name)) for name, params in (record.config.sparse_vectors or {}).items()}
+    merged = {name: _merged(getattr(record.config, name), value) for name, value in settings.items()}
+    return record.with_config(vectors=vectors_of(dense), sparse_vectors=own or None, **merged)
+
+
+def _merged(old: Any, diff: Any) -> Any:
+    """`old` with what `diff` sets."""
+    if diff is None:
+        return old
+    if old is None or not isinstance(diff, _PARTIAL):
+        return None if diff == models.Disabled.DISABLED else diff
+    given = {name: value for name in diff.model_fields_set if (value := getattr(diff, name)) is not None}
+    return old.model_copy(update={name: _merged(getattr(old, name), value) for name, value in given.items()})

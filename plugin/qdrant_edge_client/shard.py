@@ -1,0 +1,271 @@
+"""One open EdgeShard that can be exchanged for another while it is in use."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Condition, RLock, local
+from typing import Any, TypeVar
+
+import qdrant_edge as edge
+
+from diptych.errors import DiptychError, StoreDamaged, StoreError
+from diptych.runtime.panics import contained
+from qdrant_edge_client.faults import PANICKED, reason, told
+from qdrant_edge_client.health.inspection import REPAIR
+from qdrant_edge_client.health.ledger import Ledger, trim_log
+from qdrant_edge_client.health.wal import use_small_files
+
+Answer = TypeVar("Answer")
+JOURNAL, JOURNAL_SHARE = 1 << 20, 4  # bytes that a journal takes at once, and the part of the data if that is more
+PAUSE = 2.0  # seconds that a write waits at most while the journal is full
+
+
+class Shard:
+    """Reads go on together, writes one after another, an exchange alone.
+
+    `writes` counts them, and `ledger` notes each on disk. While a journal is kept each write is recorded, to be done
+    again elsewhere.
+    """
+
+    def __init__(self, opened: Any, collection: str, ledger: Ledger) -> None:
+        self._edge, self.collection, self.ledger = opened, collection, ledger
+        self._gate, self._writes = Gate(), RLock()
+        self._journal: Journal | None = None
+        self._journal_ends = Condition()
+        self._open, self.writes = True, 0
+
+    def read(self, ask: Callable[[Any], Answer]) -> Answer:
+        """What `ask` gets from the EdgeShard; its failures are told as ours."""
+        self._gate.enter()
+        try:
+            return self._call(ask, reading=True)
+        finally:
+            self._gate.leave()
+
+    def write(self, operation: Any, *, size: int = 0) -> bool:
+        """Apply an operation of about `size` bytes. When this returns it is in Edge's write-ahead log.
+
+        Now and then it also flushes, and then returns True. While an optimisation runs, writes that outrun it are
+        slowed down, or the disk would fill with what they replace.
+
+        Raises:
+            StoreFull: the disk has too little space for it.
+        """
+        self._pace()
+        with self._writes:
+            if self._open:
+                self.ledger.admit(size)
+            self.writes += 1
+            if self._journal is not None:
+                self._journal.append(operation, size)
+            self._call(lambda opened: opened.update(operation), reading=False)
+            self.ledger.acknowledge(self._edge)
+            if not self.ledger.due():
+                return False
+            self._tidy()
+            return True
+
+    def _pace(self) -> None:
+        """Wait a little if the journal of an optimisation is full."""
+        with self._journal_ends:
+            self._journal_ends.wait_for(lambda: (journal := self._journal) is None or not journal.full, PAUSE)
+
+    def flush(self) -> None:
+        """Put into the segments what the write-ahead log holds, so that opening need not do it over."""
+        with self._writes:
+            self._call(lambda opened: opened.flush(), reading=False)
+            self.ledger.flushed()
+
+    def rebase(self) -> None:
+        """Flush, and take the files as they are now for those that are to be there."""
+        with self._writes:
+            self.flush()
+            self.ledger.rebase()
+
+    def _tidy(self) -> None:
+        """Flush; a log that has outgrown its collection is begun anew, for which the shard is loaded again."""
+        self.flush()
+        if self.ledger.overgrown():
+            folder = self.ledger.shard
+            self.exchange(folder, lambda: restarted(folder))
+            self.ledger.flushed()
+
+    @contextmanager
+    def journaling(self, copy: Callable[[], None]) -> Iterator[Journal]:
+        """Flush, `copy()` the folder while nobody writes, then record every write until the end."""
+        with self._writes:
+            self.flush()
+            copy()
+            journal = self._journal = Journal(max(JOURNAL, self.ledger.data // JOURNAL_SHARE))
+        try:
+            yield journal
+        finally:
+            with self._journal_ends:
+                self._journal = None
+                self._journal_ends.notify_all()
+
+    def exchange(self, folder: Path, prepare: Callable[[], Any]) -> None:
+        """Close the EdgeShard, which is in `folder`, and put the one that `prepare()` returns in its place.
+
+        Memory never holds both, and everyone waits for it. When `prepare` fails all is as before.
+        """
+        with self._writes, self._gate.alone():
+            self._edge.flush()
+            self._edge.close()
+            try:
+                self._edge = prepare()
+            except BaseException:
+                self._edge = load(folder)
+                raise
+
+    def reload(self, folder: Path, config: Any) -> None:
+        """Close and load again with other settings, or as before when Edge refuses them; everyone waits for it."""
+        self.exchange(folder, lambda: load(folder, config))
+
+    def succeed(self, ledger: Ledger) -> None:
+        """Go on with the ledger of another folder, whose EdgeShard is about to be put in."""
+        self.ledger.abandon()
+        self.ledger = ledger
+
+    def close(self) -> None:
+        """Flush and close; a second call does nothing."""
+        with self._writes, self._gate.alone():
+            if self._open:
+                self._open = False
+                with told(self.collection, reading=False):
+                    try:
+                        points = int(self._edge.info().points_count)
+                        self._edge.flush()
+                    finally:  # unflushed too: whoever opens the folder next must be alone
+                        self._edge.close()
+                        self.ledger.abandon()
+                self.ledger.close(points)
+
+    def _call(self, act: Callable[[Any], Answer], *, reading: bool) -> Answer:
+        if not self._open:
+            raise StoreError("the collection is closed", where=f"collection {self.collection!r}")
+        with told(self.collection, reading=reading):
+            return act(self._edge)
+
+
+_LEAST = 1 << 10  # bytes that an operation counts for
+
+
+class Journal:
+    """Writes in their order, to be done again on another EdgeShard.
+
+    A refused write is kept too: Edge may have applied a part of it, and will apply and refuse the same again.
+
+    Args:
+        limit: bytes of operations from which it is full.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._operations: deque[Any] = deque()
+        self._limit, self._size = limit, 0
+
+    def __len__(self) -> int:
+        return len(self._operations)
+
+    @property
+    def full(self) -> bool:
+        """Whether more has been written than the optimisation should have to catch up with."""
+        return self._size >= self._limit
+
+    def append(self, operation: Any, size: int) -> None:
+        """Remember a write, of about `size` bytes, that is about to be done."""
+        self._operations.append(operation)
+        self._size += size // 2 + _LEAST  # sizes are estimated at twice of what is likely
+
+    def replay(self, opened: Any) -> None:
+        """Do what is here now, and forget it."""
+        for _ in range(len(self._operations)):
+            with suppress(Exception):  # it was refused before, and told to whoever asked for it
+                opened.update(self._operations[0])
+            self._operations.popleft()
+
+
+def load(folder: Path, config: Any = None) -> Any:
+    """The EdgeShard in `folder`, with other settings when `config` is given."""
+    use_small_files(folder)
+    try:
+        with contained(StoreDamaged, PANICKED, where=folder, do=REPAIR):
+            return edge.EdgeShard.load(str(folder), config)
+    except DiptychError:
+        raise
+    except Exception as raw:
+        what = "the embedded store cannot open a collection"
+        raise StoreDamaged(what, where=folder, got=reason(raw), do=REPAIR) from raw
+
+
+def create(folder: Path, config: Any) -> Any:
+    """A new EdgeShard in `folder`."""
+    try:
+        with contained(StoreError, PANICKED, where=folder):
+            return edge.EdgeShard.create(str(folder), config)
+    except DiptychError:
+        raise
+    except Exception as raw:
+        raise StoreError("the embedded store cannot create a collection", where=folder, got=reason(raw)) from raw
+
+
+def restarted(folder: Path) -> Any:
+    """The EdgeShard in `folder`, which was closed, with an empty log."""
+    trim_log(folder)
+    return load(folder)
+
+
+# Many readers or one exchange.
+
+
+_here = local()  # how many gates this thread is inside of
+
+
+class Gate:
+    """Lets readers through together; `alone()` waits for them and keeps new ones out, briefly.
+
+    A thread that reads already, here or at another gate, may enter while somebody waits to be alone: it would keep
+    that somebody waiting for ever otherwise.
+    """
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._readers = 0
+        self._wanted = self._taken = False
+
+    def enter(self) -> None:
+        """Count in as a reader."""
+        depth = getattr(_here, "depth", 0)
+        with self._changed:
+            while self._taken or (self._wanted and not depth):
+                self._changed.wait()
+            self._readers += 1
+        _here.depth = depth + 1
+
+    def leave(self) -> None:
+        """Count out."""
+        _here.depth -= 1
+        with self._changed:
+            self._readers -= 1
+            if self._wanted and not self._readers:
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else inside."""
+        with self._changed:
+            while self._wanted:
+                self._changed.wait()
+            self._wanted = True
+            while self._readers:
+                self._changed.wait()
+            self._taken = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._wanted = self._taken = False
+                self._changed.notify_all()

@@ -1,0 +1,123 @@
+"""What is sent to the holder: points as JSON, checked as the holder's process checks them.
+
+JSON has no NaN and no infinity. Sent as null they would be stored as null, or refused in other words than the engine's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+import orjson
+from pydantic import BaseModel
+from qdrant_client import models
+
+from diptych.errors import CollectionError
+from qdrant_edge_client.convert.flaws import FINITE, flaw_of_dense, flaw_of_sparse
+from qdrant_edge_client.convert.payloads import require_json
+from qdrant_edge_client.convert.points import misfit
+
+_BULK = (models.PointStruct, models.PointVectors, models.Batch, models.SparseVector)
+_POINTS = (models.PointStruct, models.PointVectors)
+
+
+class Json:
+    """A body that is JSON already, with the method that qdrant-client calls on its own models."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def model_dump_json(self, **_: Any) -> bytes:
+        """The JSON."""
+        return self._content
+
+
+def body(content: dict[str, Any]) -> Json:
+    """The body of a write.
+
+    Raises:
+        CollectionError: a vector or payload that the engine would refuse, or that is no JSON.
+    """
+    names = {"shard_key_selector": "shard_key"}
+    given = {names.get(name, name): value for name, value in content.items() if value is not None}
+    given = {name: value for name, value in given.items() if name not in ("ordering", "timeout", "wait")}
+    check(given.get("points", ()))
+    check([given["batch"]] if "batch" in given else ())
+    try:
+        return Json(orjson.dumps(given, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY))
+    except TypeError:  # integers over 64 bit, keys that are no text, many levels, or what is no JSON at all
+        return Json(_slowly(given))
+
+
+def check(found: Iterable[Any]) -> None:
+    """Check points, batches and update operations, as far as JSON would change them.
+
+    Raises:
+        CollectionError: see `body`.
+    """
+    for one in found:
+        if isinstance(one, _POINTS):
+            _check_point(one.id, getattr(one, "payload", None), one.vector)
+        elif isinstance(one, models.Batch):
+            _check_batch(one)
+        elif isinstance(one, models.SetPayload):
+            require_json(one.payload or {}, "the payload")
+        elif isinstance(one, models.PointsList | models.UpdateVectors):
+            check(one.points)
+        elif isinstance(one, models.PointsBatch):
+            check([one.batch])
+        elif isinstance(one, BaseModel) and type(one).__name__.endswith("Operation"):
+            check(one.__dict__.values())
+
+
+def _check_batch(batch: models.Batch) -> None:
+    vectors: Any = batch.vectors
+    for name, column in (vectors if isinstance(vectors, dict) else {"": vectors}).items():
+        for identifier, vector in zip(batch.ids, column, strict=False):
+            _check_vector(name, vector, identifier)
+    for identifier, payload in zip(batch.ids, batch.payloads or repeat(None), strict=False):
+        require_json(payload or {}, f"point {identifier}")
+
+
+def _check_point(identifier: Any, payload: Any, vectors: Any) -> None:
+    if payload:
+        require_json(payload, f"point {identifier}")
+    for name, vector in (vectors if isinstance(vectors, dict) else {"": vectors}).items():
+        _check_vector(name, vector, identifier)
+
+
+def _check_vector(name: str, vector: Any, identifier: Any) -> None:
+    flaw = ""
+    if isinstance(vector, models.SparseVector):
+        flaw = flaw_of_sparse(vector.indices, vector.values)
+    elif isinstance(vector, list | np.ndarray):
+        flaw = flaw_of_dense(vector)
+    if flaw:
+        raise misfit(name, identifier, flaw, FINITE)
+
+
+def _slowly(given: dict[str, Any]) -> bytes:
+    """The JSON of what orjson does not take and the engine does, or refuses with a text of its own."""
+    try:
+        return json.dumps(given, default=_listed, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CollectionError("a point has a vector or payload that Qdrant cannot keep", got=error) from error
+
+
+def _listed(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):  # only one that lies in pieces comes here
+        return np.ascontiguousarray(value, np.float32)
+    if isinstance(value, _BULK):
+        return {name: part for name, part in value.__dict__.items() if part is not None}
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
+    if isinstance(value, tuple | set):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} is no JSON value")

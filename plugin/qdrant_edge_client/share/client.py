@@ -1,0 +1,265 @@
+"""`SharedEdgeClient`: an embedded store that any number of processes can open."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from threading import RLock
+from types import TracebackType
+from typing import Any, Self
+
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
+from qdrant_client import models
+from qdrant_client.client_base import QdrantBase
+from qdrant_client.migrate.migrate import migrate
+
+from diptych.errors import CollectionError, StoreUnavailable
+from qdrant_edge_client.catalog import closed
+from qdrant_edge_client.client import EdgeClient
+from qdrant_edge_client.engine import keep_for_ever
+from qdrant_edge_client.optimize import OnStage
+from qdrant_edge_client.read_only import ReadOnlyEdgeClient
+from qdrant_edge_client.share.address import read_address
+from qdrant_edge_client.share.members import join
+from qdrant_edge_client.share.remote import HolderGone, RemoteEdgeClient
+from qdrant_edge_client.unsupported import refuse_server_methods
+from qdrant_edge_client.uploading import pieces, points_of
+
+ATTEMPTS = 20  # holders that may end under one call before the call is suspected of ending them
+_OWN = {"close", "migrate", "upload_points", "upload_collection", "over"}
+
+
+class SharedEdgeClient(QdrantBase):
+    """An `EdgeClient` for more than one process.
+
+    The first process that opens a path holds the engine and serves the others. When it ends, even by a kill, the next
+    process that makes a call becomes the holder. A call whose answer was lost is repeated, which is harmless if it had
+    already been done. After a fork the child sends its calls to the parent.
+
+    Args:
+        create: make a store where there is none; if false, that is an error and nothing is made.
+        read_only: read a copy and share nothing; see `ReadOnlyEdgeClient`.
+
+    Raises:
+        StoreLocked: another process holds the store and does not answer.
+        StoreError: see `EdgeClient`.
+    """
+
+    def __init__(self, path: str | Path, *, create: bool = True, read_only: bool = False) -> None:
+        self.path = Path(path).expanduser().resolve()
+        self._create, self._read_only, self._lock, self._process = create, read_only, RLock(), os.getpid()
+        self._sides: list[EdgeClient | RemoteEdgeClient] = []  # the one in use, or none just now
+        self._closed = False
+        self._finalizer = weakref.finalize(self, _close_all, self._sides)
+        self._side()
+
+    @property
+    def is_holder(self) -> bool:
+        """Whether the engine is in this process."""
+        return isinstance(self._side(), EdgeClient)
+
+    @property
+    def url(self) -> str:
+        """The holder's address: `unix:SOCKET` or `http://127.0.0.1:PORT`; empty if it serves no other process."""
+        self._side()
+        address = read_address(self.path)
+        return address.url if address else ""
+
+    def close(self, **kwargs: Any) -> None:
+        """Close this client. Other clients, in this process or others, stay open. May be repeated."""
+        self._closed = True
+        self._finalizer()
+
+    def upload_points(self, collection_name: str, points: Iterable[models.PointStruct], **kwargs: Any) -> None:
+        """Upsert any number of points; memory holds one piece of them."""
+        for piece in pieces(points):
+            self.upsert(collection_name, piece, **kwargs)
+
+    def upload_collection(
+        self,
+        collection_name: str,
+        vectors: Any,
+        payload: Iterable[dict[Any, Any]] | None = None,
+        ids: Iterable[models.ExtendedPointId] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Upsert vectors: an array `[n, dim]`, an array for each name, or an iterable; ids are UUIDs unless given."""
+        self.upload_points(collection_name, points_of(vectors, payload, ids), **kwargs)
+
+    def migrate(
+        self,
+        dest_client: QdrantBase,
+        collection_names: list[str] | None = None,
+        batch_size: int = 100,
+        recreate_on_collision: bool = False,
+    ) -> None:
+        """Copy collections into another store."""
+        migrate(self, dest_client, collection_names, recreate_on_collision, batch_size)
+
+    def get_metadata(self, collection_name: str) -> models.Payload:
+        """The metadata alone; see `EdgeClient.get_metadata`."""
+        found: models.Payload = self._call("get_metadata", {"collection_name": collection_name})
+        return found
+
+    def needs_optimizing(self, collection_name: str) -> bool:
+        """Whether so many vectors lack an index that `optimize` would build one."""
+        return bool(self._call("needs_optimizing", {"collection_name": collection_name}))
+
+    def optimize(self, collection_name: str, *, wait: bool = True, on_stage: OnStage | None = None) -> Future[bool]:
+        """Build missing indexes; see `EdgeClient.optimize`."""
+        found: Future[bool] = self._call(
+            "optimize", {"collection_name": collection_name, "wait": wait, "on_stage": on_stage}
+        )
+        return found
+
+    def _call(self, name: str, given: dict[str, Any]) -> Any:
+        """Call the engine, in whichever process it is."""
+        lost = False
+        for _ in range(ATTEMPTS):
+            side = self._side()
+            try:
+                answer = getattr(side, name)(**given)
+            except HolderGone as gone:
+                lost = lost or gone.sent
+                self._leave(side)
+            except CollectionError as error:
+                if not lost:
+                    raise
+                return settled(name, given, error, self)  # which looks at the store through whoever holds it by now
+            except (ValidationError, PydanticSerializationError, UnicodeEncodeError, RecursionError) as raw:
+                raise _unsendable(name, raw) from raw
+            else:
+                return True if lost and name == "delete_collection" else answer
+        raise StoreUnavailable(
+            f"each holder of the embedded store ended during {name}()",
+            where=f"edge:{self.path}",
+            got=f"{ATTEMPTS} of them",
+            do="see what those processes printed when they ended",
+        )
+
+    def _side(self) -> EdgeClient | RemoteEdgeClient:
+        if self._process != os.getpid():
+            self._after_fork()
+        side = next(iter(self._sides), None)  # in one step: another thread may empty the list
+        if side is not None:
+            return side
+        with self._lock:
+            if self._closed:
+                raise closed(self.path)
+            if not self._sides:
+                self._sides.append(self._found())
+            return self._sides[0]
+
+    def _found(self) -> EdgeClient | RemoteEdgeClient:
+        return ReadOnlyEdgeClient(self.path) if self._read_only else join(self.path, create=self._create)
+
+    def _leave(self, side: EdgeClient | RemoteEdgeClient) -> None:
+        """Look for another holder, unless another thread is already looking."""
+        with self._lock:
+            if self._sides and self._sides[0] is side:
+                self._sides.clear()
+                side.close()
+
+    def _after_fork(self) -> None:
+        """In a forked child: drop the parent's connection or engine."""
+        keep_for_ever(self._sides)
+        self._sides, self._lock, self._process = [], RLock(), os.getpid()
+        self._finalizer = weakref.finalize(self, _close_all, self._sides)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"SharedEdgeClient({str(self.path)!r})"
+
+
+def _unsendable(name: str, raw: Exception) -> CollectionError:
+    """The error of an argument that does not fit qdrant-client's models, or is no JSON."""
+    got = str(raw) if not isinstance(raw, ValidationError) else _first_of(raw)
+    return CollectionError(
+        "an argument is not what the store takes", where=f"{name}()", got=got, do="mend the argument"
+    )
+
+
+def _first_of(raw: ValidationError) -> str:
+    first = raw.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+
+
+def _close_all(sides: list[EdgeClient | RemoteEdgeClient]) -> None:
+    while sides:
+        sides.pop().close()
+
+
+def _delegating(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method of this name, forwarded to the engine; positional arguments get names, which both sides know."""
+    names = tuple(inspect.signature(method).parameters)[1:]
+
+    @functools.wraps(method)
+    def call(self: SharedEdgeClient, *args: Any, **given: Any) -> Any:
+        return self._call(name, {**dict(zip(names, args, strict=False)), **given})
+
+    return call
+
+
+for _name, _method in inspect.getmembers(EdgeClient, inspect.isfunction):
+    if not _name.startswith("_") and _name not in SharedEdgeClient.__dict__ and _name not in _OWN:
+        setattr(SharedEdgeClient, _name, _delegating(_name, _method))
+refuse_server_methods(SharedEdgeClient)
+
+
+# Calls that fail when repeated: recognises that the first try succeeded and only its answer was lost.
+
+
+def settled(name: str, given: Mapping[str, Any], error: CollectionError, client: Any) -> Any:
+    """The lost answer, if `error` of the repeated call proves that the first succeeded; else raise `error`."""
+    is_done, answer = _DONE.get(name, (_never, None))
+    if not is_done(given, error, client):
+        raise error
+    return answer
+
+
+def _never(given: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
+    return False
+
+
+def _exists(given: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
+    return "already" in error.what and bool(client.collection_exists(given["collection_name"]))
+
+
+def _has_vector(given: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
+    return "already" in error.what
+
+
+def _lacks_vector(given: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
+    return "has no vector" in error.what
+
+
+def _renamed(given: Mapping[str, Any], error: CollectionError, client: Any) -> bool:
+    known = {alias.alias_name for alias in client.get_aliases().aliases}
+    wanted = [
+        operation.rename_alias.new_alias_name
+        for operation in given["change_aliases_operations"]
+        if isinstance(operation, models.RenameAliasOperation)
+    ]
+    return "there is no alias" in error.what and known.issuperset(wanted)
+
+
+_COMPLETED = models.UpdateResult(operation_id=0, status=models.UpdateStatus.COMPLETED)
+_DONE: dict[str, tuple[Callable[[Mapping[str, Any], CollectionError, Any], bool], Any]] = {
+    "create_collection": (_exists, True),
+    "create_vector_name": (_has_vector, _COMPLETED),
+    "delete_vector_name": (_lacks_vector, _COMPLETED),
+    "update_collection_aliases": (_renamed, True),
+}

@@ -1,0 +1,242 @@
+"""The store for a process that does not hold it: qdrant-client over the holder's socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from threading import Lock
+from typing import Any
+
+import httpx
+from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+from diptych.errors import CollectionError, DiptychError, SearchError, StoreDamaged, StoreLocked, StoreUnavailable
+from qdrant_edge_client.convert.payloads import jsonable
+from qdrant_edge_client.optimize import OnStage
+from qdrant_edge_client.rest.answers import rebuilt
+from qdrant_edge_client.share.address import TOKEN_HEADER, Address
+from qdrant_edge_client.share.bodies import body, check
+from qdrant_edge_client.share.replies import holds_points, points_in
+from qdrant_edge_client.share.transport import LIMITS, transport
+
+PATIENCE = 300  # seconds for an answer: in one's own process nothing would end a slow call either
+_MALFORMED = 400, 413, 422
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_LOST = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError, httpx.CloseError)
+
+
+class HolderGone(Exception):
+    """The holder did not answer. `sent` says whether it may have done what was asked before it ended."""
+
+    def __init__(self, *, sent: bool) -> None:
+        super().__init__("the holder of the embedded store has ended")
+        self.sent = sent
+
+
+class RemoteEdgeClient(QdrantClient):
+    """An `EdgeClient` in another process: the same calls, the same errors.
+
+    Raises:
+        HolderGone: from any call.
+    """
+
+    def __init__(self, address: Address) -> None:
+        headers = {TOKEN_HEADER: address.token} if address.port else None
+        super().__init__(
+            url=address.url if address.port else "http://edge",
+            port=None,
+            timeout=PATIENCE,
+            check_compatibility=False,
+            headers=headers,
+            limits=LIMITS,
+            transport=transport(address),
+            cloud_inference=True,  # what is no vector goes to the holder, which refuses it as in its own process
+            trust_env=False,  # proxies are not for one's own machine
+        )
+        self.address = address
+        self._counting, self._in_flight, self._is_left = Lock(), 0, False
+        api: Any = self.http.client
+        api.middleware, api.send = self._counted, partial(_received, api.send, api)
+
+    def close(self, grpc_grace: float | None = None, **kwargs: Any) -> None:
+        """Send nothing more, and close the connections: at once, or with the last answer that another thread awaits."""
+        with self._counting:
+            self._is_left = True
+            in_use = self._in_flight
+        if not in_use:
+            super().close(**kwargs)
+
+    def _counted(self, request: httpx.Request, send: Callable[[httpx.Request], httpx.Response]) -> httpx.Response:
+        """The answer to a request, which is counted while it lasts: its connection must not be closed under it."""
+        with self._counting:
+            if self._is_left:
+                raise HolderGone(sent=False)
+            self._in_flight += 1
+        try:
+            return _asked(request, send)
+        finally:
+            with self._counting:
+                self._in_flight -= 1
+                is_last = self._is_left and not self._in_flight
+            if is_last:
+                super().close()
+
+    def upsert(  # type: ignore[override]  # what is not named here goes into the body as it is
+        self,
+        collection_name: str,
+        points: models.Batch | Sequence[models.PointStruct],
+        wait: bool = True,
+        **options: Any,
+    ) -> models.UpdateResult:
+        """Write points, whose vectors may be numpy arrays."""
+        kept = {"batch": points} if isinstance(points, models.Batch) else {"points": list(points)}
+        answer = self._points.upsert_points(collection_name, point_insert_operations=body({**kept, **options}))
+        return answer.result  # type: ignore[no-any-return]
+
+    def update_vectors(  # type: ignore[override]  # as above
+        self, collection_name: str, points: Iterable[models.PointVectors], wait: bool = True, **options: Any
+    ) -> models.UpdateResult:
+        """Replace vectors, which may be numpy arrays."""
+        content = body({"points": list(points), **options})
+        answer = self._points.update_vectors(collection_name, update_vectors=content)
+        return answer.result  # type: ignore[no-any-return]
+
+    def set_payload(self, collection_name: str, payload: models.Payload, *args: Any, **options: Any) -> Any:
+        """Merge `payload` into that of the selected points."""
+        return super().set_payload(collection_name, jsonable(payload), *args, **options)
+
+    def overwrite_payload(self, collection_name: str, payload: models.Payload, *args: Any, **options: Any) -> Any:
+        """Replace the whole payload of the selected points."""
+        return super().overwrite_payload(collection_name, jsonable(payload), *args, **options)
+
+    def batch_update_points(
+        self, collection_name: str, update_operations: Sequence[Any], *args: Any, **options: Any
+    ) -> list[models.UpdateResult]:
+        """Apply several updates in order."""
+        check(update_operations)
+        return super().batch_update_points(collection_name, update_operations, *args, **options)
+
+    def create_collection(self, collection_name: str, *args: Any, **options: Any) -> bool:
+        """Make an empty collection."""
+        return super().create_collection(collection_name, *args, **_with_json(options))
+
+    def update_collection(self, collection_name: str, *args: Any, **options: Any) -> bool:
+        """Change settings and metadata."""
+        return super().update_collection(collection_name, *args, **_with_json(options))
+
+    def query_batch_points(
+        self, collection_name: str, requests: Sequence[models.QueryRequest], *args: Any, **options: Any
+    ) -> list[models.QueryResponse]:
+        """The best points for each query."""
+        return super().query_batch_points(collection_name, requests, *args, **options) if requests else []
+
+    def get_metadata(self, collection_name: str) -> models.Payload:
+        """The metadata alone."""
+        found: models.Payload = self._own("GET", collection_name, "metadata")
+        return found
+
+    def needs_optimizing(self, collection_name: str) -> bool:
+        """Whether `optimize` would build an index."""
+        return bool(self._own("GET", collection_name, "needs_optimizing"))
+
+    def optimize(self, collection_name: str, *, wait: bool = True, on_stage: OnStage | None = None) -> Future[bool]:
+        """Build missing indexes in the holder's process; see `EdgeClient.optimize`."""
+        run = self._own("POST", collection_name, "optimize")
+        done: Future[bool] = Future()
+        while wait:
+            state = self._own("GET", collection_name, f"optimize/{run}")
+            if on_stage is not None:
+                on_stage(state["stage"])
+            if state["done"]:
+                done.set_result(state["built"])
+                return done
+        done.set_result(False)
+        return done
+
+    def repair(self, collection_name: str) -> None:
+        """Does nothing if the collection opens; only the process that holds the engine can rebuild one.
+
+        Raises:
+            StoreLocked: it is damaged.
+        """
+        try:
+            self.get_collection(collection_name)
+        except StoreDamaged as error:
+            raise StoreLocked(
+                "another process holds the store, so the damaged collection cannot be repaired",
+                where=error.where,
+                got=error.got,
+                do="stop that process, such as diptych serve, then: diptych doctor --repair",
+            ) from error
+
+    def changed_files(self, collection_name: str) -> list[str]:
+        """Empty: the holder has changed the files since it opened them."""
+        return []
+
+    @property
+    def _points(self) -> Any:
+        return self.http.points_api  # its annotations lack what its defaults allow
+
+    def _own(self, method: str, collection_name: str, what: str) -> Any:
+        """The result of a route that Qdrant does not have."""
+        api: Any = self.http.client
+        answer = api.request(
+            type_=dict[str, Any],
+            method=method,
+            url=f"/edge/collections/{{collection_name}}/{what}",
+            path_params={"collection_name": collection_name},
+        )
+        return answer["result"]
+
+
+def _asked(request: httpx.Request, send: Callable[[httpx.Request], httpx.Response]) -> httpx.Response:
+    """The answer; failures are raised as they would be in the holder's process."""
+    try:
+        answer = send(request)
+    except ResponseHandlingException as error:
+        if isinstance(error.source, _NEVER_SENT):
+            raise HolderGone(sent=False) from error
+        if isinstance(error.source, _LOST):
+            raise HolderGone(sent=True) from error
+        if isinstance(error.source, DiptychError):
+            raise error.source from error
+        raise _no_answer(error) from error
+    if answer.status_code >= 400:
+        error_of_ours = rebuilt(answer.json()) or _refusal(request, answer)
+        if error_of_ours is not None:
+            raise error_of_ours
+    return answer
+
+
+def _refusal(request: httpx.Request, answer: httpx.Response) -> DiptychError | None:
+    """The error of a body that does not fit qdrant-client's models; None for other statuses."""
+    if answer.status_code not in _MALFORMED:
+        return None
+    kind = SearchError if "/points/query" in request.url.path else CollectionError
+    do = "mend the filter, the vector or the payload"
+    return kind("the embedded store refuses the request", got=answer.json()["status"]["error"], do=do)
+
+
+def _received(validated: Callable[..., Any], api: Any, request: httpx.Request, type_: Any) -> Any:
+    """The answer as a model; points are not validated one by one."""
+    if type_ is None or not holds_points(type_):
+        return validated(request, type_)
+    answer = api.middleware(request, api.send_inner)
+    if answer.status_code != httpx.codes.OK:
+        raise UnexpectedResponse.for_response(answer)
+    return points_in(answer.content, type_)
+
+
+def _with_json(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a collection, with metadata of JSON values."""
+    return {**options, "metadata": jsonable(options["metadata"], "the metadata")} if "metadata" in options else options
+
+
+def _no_answer(error: ResponseHandlingException) -> StoreUnavailable:
+    return StoreUnavailable(
+        "the process that holds the embedded store gave an unusable answer",
+        got=f"{type(error.source).__name__}: {error.source}"[:200],
+        do="check whether it hangs or runs another version of diptych",
+    )
