@@ -44,50 +44,42 @@ Each takes what happened, then where, what was found, what was expected and what
 
 from __future__ import annotations
 
-LONGEST = 5_000  # characters of a field: what is wrong may be a whole file
-
-
-class DiptychError(Exception):
-    """Base of all errors; `what`, `where`, `got`, `expected`, `do` and `context` stay readable as attributes."""
-
-    def __init__(
-        self,
-        what: str,
-        *,
-        where: object = "",
-        got: object = "",
-        expected: object = "",
-        do: str = "",
-        **context: object,
-    ) -> None:
-        self.what, self.do = _writable(what), _writable(do)
-        self.where, self.got, self.expected = (_writable(_text_of(field)) for field in (where, got, expected))
-        self.context = context
-        super().__init__(self._text())
-
-    def _text(self) -> str:
-        parts = (("where", self.where), ("got", self.got), ("expected", self.expected), ("do", self.do))
-        return "\n".join([self.what, *(f"  {label}: {value}" for label, value in parts if value)])
-
-
-def brief(value: object, length: int = 80) -> str:
-    """`repr(value)`, cut; of what cannot be written, an integer of thousands of digits or an endless nest, its type."""
-    try:
-        return repr(value)[:length]
-    except (ValueError, RecursionError):
-        return f"a value of type {type(value).__name__}"
-
-
-def _text_of(field: object) -> str:
-    try:
-        return str(field)[:LONGEST]
-    except (ValueError, RecursionError):
-        return brief(field)
-
-
-def _writable(text: str) -> str:
-    """The text with lone surrogates escaped, so that no error fails where it is printed, logged or sent."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+from qdrant_edge_client.errors import (
+    CollectionError as CollectionError,
+)
+from qdrant_edge_client.errors import (
+    CollectionNotFound as CollectionNotFound,
+)
+from qdrant_edge_client.errors import (
+    DiptychError as DiptychError,
+)
+from qdrant_edge_client.errors import (
+    SearchError as SearchError,
+)
+from qdrant_edge_client.errors import (
+    StoreDamaged as StoreDamaged,
+)
+from qdrant_edge_client.errors import (
+    StoreError as StoreError,
+)
+from qdrant_edge_client.errors import (
+    StoreFull as StoreFull,
+)
+from qdrant_edge_client.errors import (
+    StoreLocked as StoreLocked,
+)
+from qdrant_edge_client.errors import (
+    StoreReadOnly as StoreReadOnly,
+)
+from qdrant_edge_client.errors import (
+    StoreUnavailable as StoreUnavailable,
+)
+from qdrant_edge_client.errors import (
+    StoreUnsupported as StoreUnsupported,
+)
+from qdrant_edge_client.errors import (
+    brief as brief,
+)
 
 
 class ConfigError(DiptychError):
@@ -138,44 +130,8 @@ class RemoteError(DiptychError):
     """An encoder's HTTP endpoint failed, refused or answered something that is no answer."""
 
 
-class StoreError(DiptychError):
-    """Something is wrong with the store."""
-
-
 class StoreURLError(StoreError):
     """A store URL that nobody answers for."""
-
-
-class StoreLocked(StoreError):
-    """Another process has the embedded store open."""
-
-
-class StoreUnavailable(StoreError):
-    """The store does not answer."""
-
-
-class StoreDamaged(StoreError):
-    """Files of the embedded store are missing or not as they were left. `diptych doctor --repair` mends that."""
-
-
-class StoreFull(StoreError):
-    """The disk of the embedded store has too little space; `context` has the bytes `needed` and `free`."""
-
-
-class StoreReadOnly(StoreError):
-    """The store was opened to be read, and the call would change it."""
-
-
-class StoreUnsupported(StoreError):
-    """This store cannot do what was asked; the text names one that can."""
-
-
-class CollectionError(DiptychError):
-    """Something is wrong with a collection."""
-
-
-class CollectionNotFound(CollectionError):
-    """There is no collection of this name."""
 
 
 class TenantError(CollectionError):
@@ -215,10 +171,6 @@ class ApplyRunning(SwapError):
 
 class GateFailed(SwapError):
     """The new encoders did not pass the gate; the old ones stay live."""
-
-
-class SearchError(DiptychError):
-    """A search that cannot be run as asked."""
 
 
 class EvaluationError(DiptychError):

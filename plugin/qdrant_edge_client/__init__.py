@@ -1,7 +1,25 @@
-"""The embedded store: Qdrant Edge behind qdrant-client's own interface."""
+"""qdrant-client's interface over Qdrant Edge, the engine in this process. It needs nothing of diptych.
 
-from qdrant_edge_client.client import EdgeClient
-from qdrant_edge_client.read_only import ReadOnlyEdgeClient
-from qdrant_edge_client.share import SharedEdgeClient
+Begin with `client` (what it can do), then `engine` (folders, records and the shard that is exchanged while it is in use),
+`share` (other processes) and `health` (checks and repair).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qdrant_edge_client.client import EdgeClient
+    from qdrant_edge_client.read_only import ReadOnlyEdgeClient
+    from qdrant_edge_client.share.client import SharedEdgeClient
 
 __all__ = ["EdgeClient", "ReadOnlyEdgeClient", "SharedEdgeClient"]
+_LATER = {"EdgeClient": "client.edge_client", "ReadOnlyEdgeClient": "client.read_only", "SharedEdgeClient": "share.client"}
+
+
+def __getattr__(name: str) -> Any:
+    """The clients are imported when first asked for: `errors` alone needs neither qdrant-client nor the engine."""
+    if name in _LATER:
+        return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

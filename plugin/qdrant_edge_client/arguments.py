@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from diptych.errors import StoreError, StoreUnsupported
+from qdrant_edge_client.errors import StoreError, StoreUnsupported
 
 HARMLESS = frozenset(
     {"wait", "ordering", "timeout", "consistency", "batch_size", "parallel", "method", "max_retries", "wal_config"}

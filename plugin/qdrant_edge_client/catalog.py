@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,15 +12,15 @@ from typing import NoReturn
 from pydantic import TypeAdapter
 from qdrant_client import models
 
-from diptych.errors import CollectionError, CollectionNotFound, StoreDamaged, StoreError, brief
-from diptych.types import is_unicode
 from qdrant_edge_client.collection import EdgeCollection
+from qdrant_edge_client.errors import CollectionError, CollectionNotFound, StoreDamaged, StoreError, brief
 from qdrant_edge_client.folders import folder_name, opening, prepare, scan, sweep, without_record
 from qdrant_edge_client.health.repair import RepairReport, repair
 from qdrant_edge_client.lock import PATIENCE, PathLock
 from qdrant_edge_client.sidecar import FORMAT, RECORD, UNFINISHED, read_json, sync_folder, validated, write_json
 
 ALIASES = "aliases.json"
+_SURROGATES = re.compile("[\ud800-\udfff]")  # UTF-8 cannot hold them
 _ALIASES = TypeAdapter(dict[str, str])
 _FORBIDDEN = frozenset('<>:"/\\|?*\0\x1f')  # what a server refuses in a name
 
@@ -210,7 +211,7 @@ def closed(root: Path) -> StoreError:
 def check_name(name: str, kind: str) -> None:
     """Refuse what a server refuses as the name of a collection, alias or vector."""
     limit = 200 if kind == "vector" else 255
-    usable = isinstance(name, str) and is_unicode(name) and name not in ("", ".", "..")
+    usable = isinstance(name, str) and not _SURROGATES.search(name) and name not in ("", ".", "..")
     if not usable or _FORBIDDEN & set(name) or len(name.encode()) > limit:
         raise CollectionError(
             f"this cannot be the name of {'an' if kind == 'alias' else 'a'} {kind}",

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from diptych.errors import CollectionError, DiptychError, SearchError, StoreError
-from diptych.runtime.panics import contained
+from qdrant_edge_client.errors import CollectionError, DiptychError, SearchError, StoreError
+from qdrant_edge_client.panics import contained
 
 PANICKED = "Qdrant Edge panicked"
 MEND = "open the collection again; if it recurs: diptych doctor --repair"

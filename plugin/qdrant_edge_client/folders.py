@@ -14,8 +14,7 @@ from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
-from diptych.errors import StoreError
-from diptych.stores.local_mode import META, is_local_folder
+from qdrant_edge_client.errors import StoreError
 from qdrant_edge_client.sidecar import RECORD, SHARD, UNFINISHED, Record
 
 _NAMED = re.compile(r"[A-Za-z0-9_]{1,40}-[0-9a-f]{12}")
@@ -23,7 +22,13 @@ _TRIES, _PAUSE = 20, 0.05  # seconds
 COLLECTIONS = "collections"
 DAMAGED = ".damaged-"  # how the folders of data begin that a repair could not read all of
 _SERVER = "raft_state.json"
+LOCAL_MODE = "meta.json"  # what qdrant-client's local mode writes, and a server too
 _MARKERS = (f"{Path(UNFINISHED).stem}.tmp", f"{Path(RECORD).stem}.tmp", UNFINISHED)  # in the order of their removal
+
+
+def is_local_folder(path: Path) -> bool:
+    """Whether qdrant-client's local mode made the folder."""
+    return (path / LOCAL_MODE).is_file() and not (path / _SERVER).exists()
 
 
 def prepare(root: Path, *, create: bool) -> Path:
@@ -122,7 +127,7 @@ def _strangers(root: Path, home: Path) -> Iterator[Path]:
     if (root / _SERVER).exists():
         yield root / _SERVER
     if is_local_folder(root):
-        yield root / META
+        yield root / LOCAL_MODE
     if home.exists():
         yield from (path for path in sorted(home.iterdir()) if path.is_dir() and not _is_ours(path))
 

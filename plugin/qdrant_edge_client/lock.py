@@ -10,7 +10,7 @@ from typing import IO
 
 import portalocker
 
-from diptych.errors import StoreLocked
+from qdrant_edge_client.errors import StoreLocked
 
 LOCK = ".lock"
 STARTING, ENDING = "starting", "ending"  # states of a holder that does not answer other processes yet, or any more

@@ -6,8 +6,8 @@ from typing import Any
 
 from qdrant_client import models
 
-from diptych.errors import SearchError
 from qdrant_edge_client.arguments import check_arguments
+from qdrant_edge_client.errors import SearchError
 from qdrant_edge_client.searching import Searching
 
 

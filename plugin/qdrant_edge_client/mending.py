@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diptych.errors import StoreError
 from qdrant_edge_client import shard as shards
+from qdrant_edge_client.errors import StoreError
 from qdrant_edge_client.sidecar import replace_file
 
 _SEGMENT, _CONFIG = "segment.json", "edge_config.json"

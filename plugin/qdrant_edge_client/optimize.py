@@ -16,10 +16,10 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from diptych.errors import StoreError
 from qdrant_edge_client import optimizer
 from qdrant_edge_client import shard as shards
 from qdrant_edge_client.collection import EdgeCollection, new_shard_name
+from qdrant_edge_client.errors import StoreError
 from qdrant_edge_client.folders import remove
 from qdrant_edge_client.health import space
 from qdrant_edge_client.health.copies import link_data, unlink_data

@@ -18,10 +18,10 @@ from typing import Any, NoReturn, cast
 
 import portalocker
 
-from diptych.errors import StoreError, StoreLocked, StoreReadOnly
 from qdrant_edge_client.arguments import check_arguments
 from qdrant_edge_client.catalog import ALIASES, Catalog, ClosedCatalog
 from qdrant_edge_client.client import EdgeClient
+from qdrant_edge_client.errors import StoreError, StoreLocked, StoreReadOnly
 from qdrant_edge_client.folders import COLLECTIONS, opening
 from qdrant_edge_client.health.copies import copy_sparse
 from qdrant_edge_client.lock import LOCK

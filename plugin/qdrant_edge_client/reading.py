@@ -9,7 +9,6 @@ from uuid import UUID
 import qdrant_edge as edge
 from qdrant_client import models
 
-from diptych.errors import SearchError
 from qdrant_edge_client.arguments import check_arguments
 from qdrant_edge_client.base import EdgeBase
 from qdrant_edge_client.convert import answers
@@ -17,6 +16,7 @@ from qdrant_edge_client.convert.filters import edge_filter
 from qdrant_edge_client.convert.queries import order_by as edge_order
 from qdrant_edge_client.convert.queries import with_payload as edge_payload
 from qdrant_edge_client.convert.queries import with_vector as edge_vector
+from qdrant_edge_client.errors import SearchError
 
 
 class Reading(EdgeBase):

@@ -8,9 +8,9 @@ from typing import Any
 
 from qdrant_client import models
 
-from diptych.errors import CollectionError
 from qdrant_edge_client.collection import EdgeCollection
 from qdrant_edge_client.convert.config import dense_vectors, edge_config, has_vectors, vectors_of
+from qdrant_edge_client.errors import CollectionError
 from qdrant_edge_client.sidecar import Record
 
 _PARTIAL = (

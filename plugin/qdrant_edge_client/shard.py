@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 import qdrant_edge as edge
 
-from diptych.errors import DiptychError, StoreDamaged, StoreError
-from diptych.runtime.panics import contained
+from qdrant_edge_client.errors import DiptychError, StoreDamaged, StoreError
 from qdrant_edge_client.faults import PANICKED, reason, told
 from qdrant_edge_client.health.inspection import REPAIR
 from qdrant_edge_client.health.ledger import Ledger, trim_log
 from qdrant_edge_client.health.wal import use_small_files
+from qdrant_edge_client.panics import contained
 
 Answer = TypeVar("Answer")
 JOURNAL, JOURNAL_SHARE = 1 << 20, 4  # bytes that a journal takes at once, and the part of the data if that is more

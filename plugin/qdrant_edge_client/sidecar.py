@@ -12,8 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from qdrant_client import models
 
-from diptych.errors import StoreError
-from diptych.runtime.value_errors import expectation, found, place
+from qdrant_edge_client.errors import StoreError, brief
 
 FORMAT = 1
 RECORD = "collection.json"
@@ -95,8 +94,8 @@ def validated(kind: TypeAdapter[Any], raw: object, path: Path) -> Any:
         return kind.validate_python(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        expected = expectation(first, mapping="an object")
-        raise damaged(path, f"{place(first)}: {found(first)}", expected) from error
+        where = ".".join(str(part)[:60] for part in first["loc"])[:300]
+        raise damaged(path, f"{where}: {brief(first['input'])}", first["msg"]) from error
 
 
 def damaged(path: Path, got: str, expected: str = "") -> StoreError:

@@ -23,11 +23,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.request import pathname2url
 
 from diptych.errors import CollectionNotFound, StoreError, StoreLocked
+from qdrant_edge_client.folders import LOCAL_MODE
+from qdrant_edge_client.folders import is_local_folder as is_local_folder
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
 
-META, COLLECTIONS, POINTS = "meta.json", "collection", "storage.sqlite"
+COLLECTIONS, POINTS = "collection", "storage.sqlite"
 _TABLE = "CREATE TABLE points (id TEXT PRIMARY KEY, point BLOB)"
 _MODELS = "qdrant_client.http.models.models"
 
@@ -86,11 +88,6 @@ class _Looking(pickle.Unpickler):
         return _KNOWN[module, name]
 
 
-def is_local_folder(path: Path) -> bool:
-    """Whether qdrant-client's local mode made the folder."""
-    return (path / META).is_file() and not (path / "raft_state.json").exists()
-
-
 def open_local(path: Path, create: bool, make: Callable[..., QdrantBase]) -> QdrantBase:
     """Check everything that local mode would unpickle, then open the folder and return its client.
 
@@ -129,13 +126,15 @@ def _is_edge(path: Path) -> bool:
 
 def _files(path: Path, where: str) -> Iterator[Path]:
     """The files of points that qdrant-client would read."""
-    if not (path / META).exists():
+    if not (path / LOCAL_MODE).exists():
         return
     try:
-        names = list(json.loads((path / META).read_bytes())["collections"])
+        names = list(json.loads((path / LOCAL_MODE).read_bytes())["collections"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         got = f"{type(error).__name__}: {error}"
-        raise StoreError("the folder's list of collections is damaged", where=f"{where}/{META}", got=got) from error
+        raise StoreError(
+            "the folder's list of collections is damaged", where=f"{where}/{LOCAL_MODE}", got=got
+        ) from error
     home = (path / COLLECTIONS).resolve()
     for name in names:
         folder = (home / name).resolve()

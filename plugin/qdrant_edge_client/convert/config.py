@@ -8,8 +8,8 @@ from typing import Any
 import qdrant_edge as edge
 from qdrant_client import models
 
-from diptych.errors import StoreUnsupported
 from qdrant_edge_client.convert.enums import member
+from qdrant_edge_client.errors import StoreUnsupported
 
 HNSW = models.HnswConfig(m=16, ef_construct=100, full_scan_threshold=10_000)  # Qdrant's own defaults
 

@@ -6,7 +6,7 @@ from enum import Enum
 from functools import cache
 from typing import Any
 
-from diptych.errors import StoreUnsupported
+from qdrant_edge_client.errors import StoreUnsupported
 
 
 def member(edge_enum: Any, value: Enum | str | None) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import qdrant_edge as edge
 from qdrant_client import models
 
-from diptych.errors import SearchError
+from qdrant_edge_client.errors import SearchError
 
 Condition = models.Condition | models.Filter
 

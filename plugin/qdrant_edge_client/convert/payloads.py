@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from diptych.errors import CollectionError
+from qdrant_edge_client.errors import CollectionError
 
 DEEPEST = 64  # levels of a payload: beyond 125 Edge writes to its log what it cannot read again, and all is lost
 KEEPS = "JSON values: text, finite numbers, true and false, null, lists and objects"

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.errors import StoreDamaged
+from qdrant_edge_client.errors import StoreDamaged
 from qdrant_edge_client.health import space
 from qdrant_edge_client.health.ledger import Ledger, probe, read_mark
 from qdrant_edge_client.health.seal import Seal, broken, read_seal

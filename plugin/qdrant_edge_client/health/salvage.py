@@ -13,9 +13,9 @@ from typing import Any
 
 import qdrant_edge as edge
 
-from diptych.runtime.panics import is_panic
 from qdrant_edge_client.convert.config import PLACEHOLDER, edge_config, has_vectors
 from qdrant_edge_client.convert.indexes import index_infos, index_schema
+from qdrant_edge_client.panics import is_panic
 from qdrant_edge_client.sidecar import Record
 
 PAGE = 256  # points read at once

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from diptych.errors import StoreFull
+from qdrant_edge_client.errors import StoreFull
 
 Free = Callable[[Path], int]
 TO_OPEN = 16 << 20  # bytes that are to stay free beside what opening itself takes

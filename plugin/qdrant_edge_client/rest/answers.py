@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from diptych import errors
+from qdrant_edge_client import errors
 from qdrant_edge_client.rest.routes import NoRoute
 
 _STATUS: tuple[tuple[type[BaseException], int], ...] = (

@@ -19,10 +19,10 @@ from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 from qdrant_client.migrate.migrate import migrate
 
-from diptych.errors import CollectionError, StoreUnavailable
 from qdrant_edge_client.catalog import closed
 from qdrant_edge_client.client import EdgeClient
 from qdrant_edge_client.engine import keep_for_ever
+from qdrant_edge_client.errors import CollectionError, StoreUnavailable
 from qdrant_edge_client.optimize import OnStage
 from qdrant_edge_client.read_only import ReadOnlyEdgeClient
 from qdrant_edge_client.share.address import read_address

@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diptych.errors import StoreUnavailable
+from qdrant_edge_client.errors import StoreUnavailable
 from qdrant_edge_client.share.address import TOKEN_HEADER, forget, listen
 from qdrant_edge_client.share.peers import may_ask
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from diptych.errors import ConfigError
+from qdrant_edge_client.errors import StoreError
 from qdrant_edge_client.rest import RestServer, Routes
 from qdrant_edge_client.share.address import TOKEN_HEADER
 from qdrant_edge_client.share.holder import engine_routes
@@ -37,13 +37,13 @@ def serve_at(port: int, client: SharedEdgeClient, *, has_key: Callable[[str], bo
         has_key: whether the value of a request's header `api-key` is valid; None lets all requests in.
 
     Raises:
-        ConfigError: the port is taken.
+        StoreError: the port is taken.
     """
     try:
         listening = socket.create_server((LOCAL, port), backlog=128)
     except OSError as error:
         do = "choose another port"
-        raise ConfigError("this port cannot be listened on", where=f"{LOCAL}:{port}", got=error, do=do) from error
+        raise StoreError("this port cannot be listened on", where=f"{LOCAL}:{port}", got=error, do=do) from error
 
     def permits(handler: Any) -> bool:
         if has_key is not None:

@@ -12,8 +12,15 @@ import httpx
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from diptych.errors import CollectionError, DiptychError, SearchError, StoreDamaged, StoreLocked, StoreUnavailable
 from qdrant_edge_client.convert.payloads import jsonable
+from qdrant_edge_client.errors import (
+    CollectionError,
+    DiptychError,
+    SearchError,
+    StoreDamaged,
+    StoreLocked,
+    StoreUnavailable,
+)
 from qdrant_edge_client.optimize import OnStage
 from qdrant_edge_client.rest.answers import rebuilt
 from qdrant_edge_client.share.address import TOKEN_HEADER, Address

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import httpcore
 import httpx
 
-from diptych.errors import StoreUnavailable
+from qdrant_edge_client.errors import StoreUnavailable
 from qdrant_edge_client.share.address import Address
 from qdrant_edge_client.share.peers import is_stopped, may_answer
 

@@ -7,6 +7,9 @@ a circle. Imports that only type checkers see count as well.
 from __future__ import annotations
 
 import ast
+import re
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -17,6 +20,7 @@ ROOT = Path(__file__).parents[3]
 HOST, GUESTS, TRAINING = (
     ROOT / part for part in ("plugin/diptych", "adapters/diptych_adapters", "adapters/diptych_training")
 )
+EDGE = ROOT / "plugin/qdrant_edge_client"
 BRIDGES = ("langchain", "llama_index", "haystack", "sklearn")
 PUBLIC = ("diptych", "diptych.encoders", "diptych.search", "diptych.errors", "diptych.types", "qdrant_client.models")
 FORBIDDEN_TO_HOST = ("torch", "sentence_transformers", "transformers", "diptych_adapters", "diptych_training")
@@ -94,7 +98,7 @@ def test_arrows_of_the_host_point_one_way(path: Path) -> None:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    names = {_dotted(path): path for root in (HOST, GUESTS, TRAINING) for path in modules(root)}
+    names = {_dotted(path): path for root in (HOST, EDGE, GUESTS, TRAINING) for path in modules(root)}
     arrows = {
         name: {_module_of(target, names) for target in imports(path)} & set(names) for name, path in names.items()
     }
@@ -118,6 +122,20 @@ def _module_of(name: str, known: Mapping[str, Path]) -> str:
 @pytest.mark.parametrize("path", modules(HOST), ids=relative)
 def test_the_host_imports_no_model_library_and_no_guest(path: Path) -> None:
     assert not {name for name in imports(path) if name.split(".")[0] in FORBIDDEN_TO_HOST}
+
+
+@pytest.mark.parametrize("path", modules(EDGE), ids=relative)
+def test_the_client_of_qdrant_edge_imports_nothing_of_diptych(path: Path) -> None:
+    assert not {name for name in imports(path) if name.startswith("diptych")}
+
+
+def test_the_client_of_qdrant_edge_works_where_diptych_is_not_installed(tmp_path: Path) -> None:
+    example = re.search(r"```python\n(.*?)```", (EDGE / "README.md").read_text(), re.DOTALL)
+    assert example
+    program = "import sys; sys.modules['diptych'] = None\n" + example[1]
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "hello" in done.stdout
 
 
 def bridges() -> list[Path]:

@@ -1,0 +1,7 @@
+"""The embedded store: `qdrant_edge_client`, under the name by which diptych's documentation has it."""
+
+from __future__ import annotations
+
+from qdrant_edge_client import EdgeClient, ReadOnlyEdgeClient, SharedEdgeClient
+
+__all__ = ["EdgeClient", "ReadOnlyEdgeClient", "SharedEdgeClient"]

@@ -1,0 +1,91 @@
+"""The errors of an embedded store. diptych raises them too, below the same root; `diptych.errors` has the whole tree.
+
+Each takes what happened, then where, what was found, what was expected and what to do, and says them in that order.
+"""
+
+from __future__ import annotations
+
+LONGEST = 5_000  # characters of a field: what is wrong may be a whole file
+
+
+class DiptychError(Exception):
+    """Base of all errors; `what`, `where`, `got`, `expected`, `do` and `context` stay readable as attributes."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object = "",
+        got: object = "",
+        expected: object = "",
+        do: str = "",
+        **context: object,
+    ) -> None:
+        self.what, self.do = _writable(what), _writable(do)
+        self.where, self.got, self.expected = (_writable(_text_of(field)) for field in (where, got, expected))
+        self.context = context
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        parts = (("where", self.where), ("got", self.got), ("expected", self.expected), ("do", self.do))
+        return "\n".join([self.what, *(f"  {label}: {value}" for label, value in parts if value)])
+
+
+def brief(value: object, length: int = 80) -> str:
+    """`repr(value)`, cut; of what cannot be written, an integer of thousands of digits or an endless nest, its type."""
+    try:
+        return repr(value)[:length]
+    except (ValueError, RecursionError):
+        return f"a value of type {type(value).__name__}"
+
+
+def _text_of(field: object) -> str:
+    try:
+        return str(field)[:LONGEST]
+    except (ValueError, RecursionError):
+        return brief(field)
+
+
+def _writable(text: str) -> str:
+    """The text with lone surrogates escaped, so that no error fails where it is printed, logged or sent."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+class StoreError(DiptychError):
+    """Something is wrong with the store."""
+
+
+class StoreLocked(StoreError):
+    """Another process has the embedded store open."""
+
+
+class StoreUnavailable(StoreError):
+    """The store does not answer."""
+
+
+class StoreDamaged(StoreError):
+    """Files of the embedded store are missing or not as they were left. `diptych doctor --repair` mends that."""
+
+
+class StoreFull(StoreError):
+    """The disk of the embedded store has too little space; `context` has the bytes `needed` and `free`."""
+
+
+class StoreReadOnly(StoreError):
+    """The store was opened to be read, and the call would change it."""
+
+
+class StoreUnsupported(StoreError):
+    """This store cannot do what was asked; the text names one that can."""
+
+
+class CollectionError(DiptychError):
+    """Something is wrong with a collection."""
+
+
+class CollectionNotFound(CollectionError):
+    """There is no collection of this name."""
+
+
+class SearchError(DiptychError):
+    """A search that cannot be run as asked."""

@@ -1,0 +1,41 @@
+"""Failures of native code that Python code does not expect: a Rust panic arrives as a BaseException, not an Exception.
+
+Encoders and the embedded store run Rust and C++ below Python. Their panics pass every `except Exception`, so the places
+that call them turn panics into errors of diptych's own with `contained`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from qdrant_edge_client.errors import DiptychError
+
+LONGEST = 300  # characters of a panic's message that an error shows
+_LEAVING = (KeyboardInterrupt, SystemExit, GeneratorExit)
+_CANCELLED = ("CancelledError", "Cancelled")  # by name: asyncio and trio are not imported here
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether it is neither an Exception nor one of Python's own ways to end a call, a task or the process."""
+    if isinstance(error, (Exception, *_LEAVING)) or type(error).__name__ in _CANCELLED:
+        return False
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(is_panic, error.exceptions))
+    return True
+
+
+@contextmanager
+def contained(kind: type[DiptychError], what: str, *, where: object, do: str = "") -> Iterator[None]:
+    """Raise `kind` where native code panics in the block. Every other exception passes unchanged."""
+    try:
+        yield
+    except BaseException as error:
+        if is_panic(error):
+            raise kind(what, where=where, got=described(error), do=do) from error
+        raise
+
+
+def described(error: BaseException) -> str:
+    """Its class and message, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
