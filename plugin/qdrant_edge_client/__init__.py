@@ -1,6 +1,6 @@
 """qdrant-client's interface over Qdrant Edge, the engine in this process. It needs nothing of diptych.
 
-Begin with `client` (what it can do), then `engine` (folders, records and the shard that is exchanged while it is in use),
+Begin with `client` (what it can do), then `engine` (folders, records, and the shard that is exchanged while in use),
 `share` (other processes) and `health` (checks and repair).
 """
 
@@ -10,12 +10,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qdrant_edge_client.client import EdgeClient
-    from qdrant_edge_client.read_only import ReadOnlyEdgeClient
+    from qdrant_edge_client.client.edge_client import EdgeClient
+    from qdrant_edge_client.client.read_only import ReadOnlyEdgeClient
     from qdrant_edge_client.share.client import SharedEdgeClient
 
 __all__ = ["EdgeClient", "ReadOnlyEdgeClient", "SharedEdgeClient"]
-_LATER = {"EdgeClient": "client.edge_client", "ReadOnlyEdgeClient": "client.read_only", "SharedEdgeClient": "share.client"}
+_LATER = {
+    "EdgeClient": "client.edge_client",
+    "ReadOnlyEdgeClient": "client.read_only",
+    "SharedEdgeClient": "share.client",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,7 @@ from diptych.specs import AdapterSpec
 from diptych.stores import open_store
 from diptych.types import Run
 from qdrant_edge_client import SharedEdgeClient
-from qdrant_edge_client.lock import PathLock
+from qdrant_edge_client.engine.lock import PathLock
 
 
 @dataclass

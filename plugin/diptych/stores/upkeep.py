@@ -43,7 +43,7 @@ def require_room(client: QdrantBase, needed: int, purpose: str, *, moving: str =
     root = getattr(client, "path", None)
     if not isinstance(root, Path) or not looks_at_disk(client):
         return
-    from qdrant_edge_client.folders import COLLECTIONS, folder_name
+    from qdrant_edge_client.engine.folders import COLLECTIONS, folder_name
     from qdrant_edge_client.health import space, wal
 
     held = wal.allocated(root / COLLECTIONS / folder_name(moving)) if moving else 0

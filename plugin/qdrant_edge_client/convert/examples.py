@@ -10,8 +10,8 @@ import numpy as np
 import qdrant_edge as edge
 from qdrant_client import models
 
-from qdrant_edge_client.convert.flaws import FINITE, UNIQUE, flaw_of_dense, flaw_of_sparse
 from qdrant_edge_client.convert.points import refuse_inference
+from qdrant_edge_client.convert.vector_flaws import FINITE, UNIQUE, flaw_of_dense, flaw_of_sparse
 from qdrant_edge_client.errors import SearchError
 
 

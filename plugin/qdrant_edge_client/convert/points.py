@@ -13,10 +13,10 @@ import numpy as np
 import qdrant_edge as edge
 from qdrant_client import models
 
-from qdrant_edge_client.convert.flaws import FINITE, UNIQUE, flaw_of_dense, flaw_of_sparse
 from qdrant_edge_client.convert.payloads import jsonable, require_json
+from qdrant_edge_client.convert.vector_flaws import FINITE, UNIQUE, flaw_of_dense, flaw_of_sparse
+from qdrant_edge_client.engine.faults import reason
 from qdrant_edge_client.errors import CollectionError, StoreUnsupported
-from qdrant_edge_client.faults import reason
 
 VectorKind: TypeAlias = Literal["dense", "multivector", "sparse"]
 Space: TypeAlias = Mapping[str, tuple[VectorKind, int]]  # vectors of a collection by name; "" is the unnamed one

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from qdrant_edge_client.folders import DAMAGED, remove
+from qdrant_edge_client.engine.folders import DAMAGED, remove
+from qdrant_edge_client.engine.sidecar import SHARD, Record
 from qdrant_edge_client.health import salvage, space
 from qdrant_edge_client.health.copies import copy_data, copy_log
 from qdrant_edge_client.health.inspection import is_json
@@ -28,7 +29,6 @@ from qdrant_edge_client.health.wal import (
     newest_version,
     restart_log,
 )
-from qdrant_edge_client.sidecar import SHARD, Record
 
 LONGEST = 3600  # seconds that reading may take
 _VERSION = "0.6.0"  # what Edge writes into version.info

@@ -15,8 +15,8 @@ import qdrant_edge as edge
 
 from qdrant_edge_client.convert.config import PLACEHOLDER, edge_config, has_vectors
 from qdrant_edge_client.convert.indexes import index_infos, index_schema
+from qdrant_edge_client.engine.sidecar import Record
 from qdrant_edge_client.panics import is_panic
-from qdrant_edge_client.sidecar import Record
 
 PAGE = 256  # points read at once
 LISTED = 1000  # unreadable points that are named

@@ -18,8 +18,8 @@ from typing import IO
 
 from pydantic import TypeAdapter, ValidationError
 
+from qdrant_edge_client.engine.sidecar import replace_file
 from qdrant_edge_client.health.wal import SEGMENTS
-from qdrant_edge_client.sidecar import replace_file
 
 SEAL, CONFIG = "diptych-seal.json", "edge_config.json"
 FORMAT = 1

@@ -15,7 +15,7 @@ import secrets
 import shutil
 from pathlib import Path
 
-from qdrant_edge_client.sidecar import replace_file, sync_folder
+from qdrant_edge_client.engine.sidecar import replace_file, sync_folder
 
 WAL, SEGMENTS = "wal", "segments"
 _NEW, _OLD = "wal.new", "wal.old"

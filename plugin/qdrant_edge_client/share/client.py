@@ -19,17 +19,17 @@ from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 from qdrant_client.migrate.migrate import migrate
 
-from qdrant_edge_client.catalog import closed
-from qdrant_edge_client.client import EdgeClient
-from qdrant_edge_client.engine import keep_for_ever
+from qdrant_edge_client.client.edge_client import EdgeClient
+from qdrant_edge_client.client.read_only import ReadOnlyEdgeClient
+from qdrant_edge_client.client.unsupported import refuse_server_methods
+from qdrant_edge_client.client.upload import pieces, points_of
+from qdrant_edge_client.engine.catalog import closed
+from qdrant_edge_client.engine.optimization import OnStage
+from qdrant_edge_client.engine.shared_engine import keep_for_ever
 from qdrant_edge_client.errors import CollectionError, StoreUnavailable
-from qdrant_edge_client.optimize import OnStage
-from qdrant_edge_client.read_only import ReadOnlyEdgeClient
 from qdrant_edge_client.share.address import read_address
-from qdrant_edge_client.share.members import join
+from qdrant_edge_client.share.join import join
 from qdrant_edge_client.share.remote import HolderGone, RemoteEdgeClient
-from qdrant_edge_client.unsupported import refuse_server_methods
-from qdrant_edge_client.uploading import pieces, points_of
 
 ATTEMPTS = 20  # holders that may end under one call before the call is suspected of ending them
 _OWN = {"close", "migrate", "upload_points", "upload_collection", "over"}

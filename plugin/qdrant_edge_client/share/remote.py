@@ -13,6 +13,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from qdrant_edge_client.convert.payloads import jsonable
+from qdrant_edge_client.engine.optimization import OnStage
 from qdrant_edge_client.errors import (
     CollectionError,
     DiptychError,
@@ -21,11 +22,10 @@ from qdrant_edge_client.errors import (
     StoreLocked,
     StoreUnavailable,
 )
-from qdrant_edge_client.optimize import OnStage
 from qdrant_edge_client.rest.answers import rebuilt
 from qdrant_edge_client.share.address import TOKEN_HEADER, Address
-from qdrant_edge_client.share.bodies import body, check
 from qdrant_edge_client.share.replies import holds_points, points_in
+from qdrant_edge_client.share.request_bodies import body, check
 from qdrant_edge_client.share.transport import LIMITS, transport
 
 PATIENCE = 300  # seconds for an answer: in one's own process nothing would end a slow call either

@@ -75,7 +75,7 @@ def test_everything_comes_back_after_closing(docs: EdgeClient) -> None:
 
 KILLED = """
     from qdrant_edge_client import collection
-    from qdrant_edge_client.catalog import Catalog
+    from qdrant_edge_client.engine.catalog import Catalog
     params = models.VectorParams(size=8, distance=models.Distance.DOT)
     client = EdgeClient(folder)
     if {action!r} == "delete":

@@ -12,7 +12,7 @@ from qdrant_client.client_base import QdrantBase
 
 from diptych.errors import CollectionError, CollectionNotFound, DiptychError, SearchError, StoreError, StoreUnsupported
 from qdrant_edge_client import EdgeClient
-from qdrant_edge_client.unsupported import SERVER_METHODS
+from qdrant_edge_client.client.unsupported import SERVER_METHODS
 
 V = [1.0, 2.0, 3.0, 4.0]
 Call = Callable[[EdgeClient], object]

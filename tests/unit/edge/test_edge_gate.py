@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 import time
 
-from qdrant_edge_client.shard import Gate
+from qdrant_edge_client.engine.shard import Gate
 
 
 def test_readers_are_inside_together_and_one_alone_waits_for_them() -> None:

@@ -15,7 +15,7 @@ from qdrant_client import models
 
 from diptych.errors import StoreError
 from qdrant_edge_client import EdgeClient
-from qdrant_edge_client.sidecar import Record
+from qdrant_edge_client.engine.sidecar import Record
 
 SIZE, WIDTH, LATER = 600, 64, 20
 DENSE = models.DenseVectorNameConfig(dense=models.DenseVectorConfig(size=8, distance=models.Distance.COSINE))

@@ -17,11 +17,12 @@ import pytest
 from qdrant_client import models
 
 from diptych.errors import StoreError
-from qdrant_edge_client import EdgeClient, optimizer
-from qdrant_edge_client import shard as shards
+from qdrant_edge_client import EdgeClient
+from qdrant_edge_client.engine import optimizer
+from qdrant_edge_client.engine import shard as shards
+from qdrant_edge_client.engine.optimization import STAGES
 from qdrant_edge_client.health.copies import link_data, unlink_data
 from qdrant_edge_client.health.wal import allocated
-from qdrant_edge_client.optimize import STAGES
 
 Start = Callable[[str], subprocess.Popen[str]]
 DIM = 32

@@ -14,7 +14,7 @@ from qdrant_client import models
 from diptych.errors import CollectionNotFound, StoreError, StoreLocked, StoreReadOnly
 from diptych.stores import open_store
 from qdrant_edge_client import EdgeClient, ReadOnlyEdgeClient, SharedEdgeClient
-from qdrant_edge_client.read_only import WRITES
+from qdrant_edge_client.client.read_only import WRITES
 
 NOBODY = 65534
 

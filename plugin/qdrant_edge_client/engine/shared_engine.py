@@ -12,10 +12,10 @@ from pathlib import Path
 from threading import RLock
 from typing import Protocol
 
-from qdrant_edge_client.catalog import Catalog
-from qdrant_edge_client.collection import EdgeCollection
-from qdrant_edge_client.folders import COLLECTIONS
-from qdrant_edge_client.lock import ENDING, LOCK
+from qdrant_edge_client.engine.catalog import Catalog
+from qdrant_edge_client.engine.collection import EdgeCollection
+from qdrant_edge_client.engine.folders import COLLECTIONS
+from qdrant_edge_client.engine.lock import ENDING, LOCK
 
 
 class Holder(Protocol):

@@ -8,10 +8,10 @@ from typing import Any
 
 from qdrant_client import models
 
-from qdrant_edge_client.collection import EdgeCollection
 from qdrant_edge_client.convert.config import dense_vectors, edge_config, has_vectors, vectors_of
+from qdrant_edge_client.engine.collection import EdgeCollection
+from qdrant_edge_client.engine.sidecar import Record
 from qdrant_edge_client.errors import CollectionError
-from qdrant_edge_client.sidecar import Record
 
 _PARTIAL = (
     models.HnswConfigDiff,

@@ -7,14 +7,14 @@ from typing import Any
 
 from qdrant_client import models
 
-from qdrant_edge_client.arguments import check_arguments
-from qdrant_edge_client.base import EdgeBase
-from qdrant_edge_client.catalog import check_name
+from qdrant_edge_client.client.arguments import check_arguments
+from qdrant_edge_client.client.base import EdgeBase
+from qdrant_edge_client.client.settings import reconfigure
 from qdrant_edge_client.convert.config import dense_vectors
 from qdrant_edge_client.convert.payloads import jsonable
-from qdrant_edge_client.describe import describe
+from qdrant_edge_client.engine.catalog import check_name
+from qdrant_edge_client.engine.describe import describe
 from qdrant_edge_client.errors import CollectionError, CollectionNotFound
-from qdrant_edge_client.settings import reconfigure
 
 Vectors = models.VectorParams | Mapping[str, models.VectorParams]
 _SETTINGS = ("hnsw_config", "optimizers_config", "quantization_config", "on_disk_payload", "payload", "id_tracker")

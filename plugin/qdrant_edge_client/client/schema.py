@@ -7,11 +7,11 @@ from typing import Any
 import qdrant_edge as edge
 from qdrant_client import models
 
-from qdrant_edge_client.arguments import check_arguments
-from qdrant_edge_client.base import EdgeBase
-from qdrant_edge_client.catalog import check_name
-from qdrant_edge_client.collection import EdgeCollection
+from qdrant_edge_client.client.arguments import check_arguments
+from qdrant_edge_client.client.base import EdgeBase
 from qdrant_edge_client.convert.indexes import index_schema
+from qdrant_edge_client.engine.catalog import check_name
+from qdrant_edge_client.engine.collection import EdgeCollection
 from qdrant_edge_client.errors import CollectionError
 
 

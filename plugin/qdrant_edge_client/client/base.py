@@ -9,9 +9,9 @@ from typing import Any
 from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 
-from qdrant_edge_client.catalog import Catalog
-from qdrant_edge_client.collection import EdgeCollection
-from qdrant_edge_client.faults import told
+from qdrant_edge_client.engine.catalog import Catalog
+from qdrant_edge_client.engine.collection import EdgeCollection
+from qdrant_edge_client.engine.faults import told
 
 
 class EdgeBase(QdrantBase):

@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
+from qdrant_edge_client.engine.sidecar import RECORD, SHARD, UNFINISHED, Record
 from qdrant_edge_client.errors import StoreError
-from qdrant_edge_client.sidecar import RECORD, SHARD, UNFINISHED, Record
 
 _NAMED = re.compile(r"[A-Za-z0-9_]{1,40}-[0-9a-f]{12}")
 _TRIES, _PAUSE = 20, 0.05  # seconds

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import qdrant_edge as edge
 
+from qdrant_edge_client.engine.faults import PANICKED, reason, told
 from qdrant_edge_client.errors import DiptychError, StoreDamaged, StoreError
-from qdrant_edge_client.faults import PANICKED, reason, told
 from qdrant_edge_client.health.inspection import REPAIR
 from qdrant_edge_client.health.ledger import Ledger, trim_log
 from qdrant_edge_client.health.wal import use_small_files

@@ -12,12 +12,12 @@ from typing import NoReturn
 from pydantic import TypeAdapter
 from qdrant_client import models
 
-from qdrant_edge_client.collection import EdgeCollection
+from qdrant_edge_client.engine.collection import EdgeCollection
+from qdrant_edge_client.engine.folders import folder_name, opening, prepare, scan, sweep, without_record
+from qdrant_edge_client.engine.lock import PATIENCE, PathLock
+from qdrant_edge_client.engine.sidecar import FORMAT, RECORD, UNFINISHED, read_json, sync_folder, validated, write_json
 from qdrant_edge_client.errors import CollectionError, CollectionNotFound, StoreDamaged, StoreError, brief
-from qdrant_edge_client.folders import folder_name, opening, prepare, scan, sweep, without_record
 from qdrant_edge_client.health.repair import RepairReport, repair
-from qdrant_edge_client.lock import PATIENCE, PathLock
-from qdrant_edge_client.sidecar import FORMAT, RECORD, UNFINISHED, read_json, sync_folder, validated, write_json
 
 ALIASES = "aliases.json"
 _SURROGATES = re.compile("[\ud800-\udfff]")  # UTF-8 cannot hold them

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from qdrant_edge_client import shard as shards
+from qdrant_edge_client.engine import shard as shards
+from qdrant_edge_client.engine.sidecar import replace_file
 from qdrant_edge_client.errors import StoreError
-from qdrant_edge_client.sidecar import replace_file
 
 _SEGMENT, _CONFIG = "segment.json", "edge_config.json"
 

@@ -11,10 +11,10 @@ from uuid import uuid4
 import numpy as np
 from qdrant_client import models
 
-from qdrant_edge_client.arguments import check_arguments
-from qdrant_edge_client.base import EdgeBase
+from qdrant_edge_client.client.arguments import check_arguments
+from qdrant_edge_client.client.base import EdgeBase
+from qdrant_edge_client.client.write_points import rough_size, upsert_operation
 from qdrant_edge_client.errors import CollectionError
-from qdrant_edge_client.writing import rough_size, upsert_operation
 
 PIECE = 1000  # points an operation: large enough for Edge's speed, small enough for its log
 

@@ -11,13 +11,13 @@ from uuid import uuid4
 
 from qdrant_client import models
 
-from qdrant_edge_client.arguments import check_arguments
-from qdrant_edge_client.base import EdgeBase
-from qdrant_edge_client.collection import EdgeCollection
-from qdrant_edge_client.describe import deleted_points, needs_optimizing, wasteful
-from qdrant_edge_client.faults import told
+from qdrant_edge_client.client.arguments import check_arguments
+from qdrant_edge_client.client.base import EdgeBase
+from qdrant_edge_client.engine.collection import EdgeCollection
+from qdrant_edge_client.engine.describe import deleted_points, needs_optimizing, wasteful
+from qdrant_edge_client.engine.faults import told
+from qdrant_edge_client.engine.optimization import OnStage, Optimization
 from qdrant_edge_client.health.repair import RepairReport
-from qdrant_edge_client.optimize import OnStage, Optimization
 
 logger = logging.getLogger(__name__)
 

@@ -12,21 +12,21 @@ from qdrant_client import models
 from qdrant_client.client_base import QdrantBase
 from qdrant_client.migrate.migrate import migrate
 
-from qdrant_edge_client.admin import Aliases, Collections
-from qdrant_edge_client.arguments import check_arguments
-from qdrant_edge_client.catalog import ClosedCatalog
-from qdrant_edge_client.engine import Engine, Holder
-from qdrant_edge_client.grouping import Grouping
-from qdrant_edge_client.lock import PATIENCE
-from qdrant_edge_client.matrix import Matrix
-from qdrant_edge_client.optimizing import Optimizing
-from qdrant_edge_client.schema import Schema
-from qdrant_edge_client.unsupported import refuse_server_methods
-from qdrant_edge_client.uploading import Uploading
-from qdrant_edge_client.writing import Writing
+from qdrant_edge_client.client.arguments import check_arguments
+from qdrant_edge_client.client.collections import Aliases, Collections
+from qdrant_edge_client.client.distance_matrix import Matrix
+from qdrant_edge_client.client.groups import Grouping
+from qdrant_edge_client.client.optimize import Optimizing
+from qdrant_edge_client.client.schema import Schema
+from qdrant_edge_client.client.unsupported import refuse_server_methods
+from qdrant_edge_client.client.upload import Uploading
+from qdrant_edge_client.client.write_points import Writing
+from qdrant_edge_client.engine.catalog import ClosedCatalog
+from qdrant_edge_client.engine.lock import PATIENCE
+from qdrant_edge_client.engine.shared_engine import Engine, Holder
 
 if TYPE_CHECKING:
-    from qdrant_edge_client.catalog import Catalog
+    from qdrant_edge_client.engine.catalog import Catalog
 
 
 class EdgeClient(Collections, Aliases, Schema, Writing, Uploading, Grouping, Matrix, Optimizing):

@@ -9,15 +9,15 @@ from typing import Any, TypeAlias
 import qdrant_edge as edge
 from qdrant_client import models
 
-from qdrant_edge_client.arguments import check_arguments, unsupported
-from qdrant_edge_client.base import EdgeBase
-from qdrant_edge_client.collection import EdgeCollection
+from qdrant_edge_client.client.arguments import check_arguments, unsupported
+from qdrant_edge_client.client.base import EdgeBase
 from qdrant_edge_client.convert.enums import member
 from qdrant_edge_client.convert.filters import edge_filter
 from qdrant_edge_client.convert.payloads import jsonable
 from qdrant_edge_client.convert.points import edge_point_vectors, edge_points
+from qdrant_edge_client.engine.collection import EdgeCollection
+from qdrant_edge_client.engine.faults import told
 from qdrant_edge_client.errors import CollectionError
-from qdrant_edge_client.faults import told
 
 Operation = edge.UpdateOperation
 _LOOKED_AT = 8  # points of an operation whose size is estimated

@@ -12,7 +12,6 @@ from uuid import uuid4
 import qdrant_edge as edge
 from qdrant_client import models
 
-from qdrant_edge_client import shard as shards
 from qdrant_edge_client.convert.config import (
     PLACEHOLDER,
     dense_vectors,
@@ -24,14 +23,15 @@ from qdrant_edge_client.convert.config import (
 )
 from qdrant_edge_client.convert.enums import member
 from qdrant_edge_client.convert.points import Space, VectorKind
-from qdrant_edge_client.folders import remove
+from qdrant_edge_client.engine import shard as shards
+from qdrant_edge_client.engine.folders import remove
+from qdrant_edge_client.engine.mend_vectors import load_mended
+from qdrant_edge_client.engine.shard import Shard
+from qdrant_edge_client.engine.sidecar import RECORD, SHARD, UNFINISHED, Record, sync_folder
 from qdrant_edge_client.health.inspection import begin, inspect
 from qdrant_edge_client.health.ledger import Ledger
 from qdrant_edge_client.health.seal import break_seal
 from qdrant_edge_client.health.wal import log_end
-from qdrant_edge_client.mending import load_mended
-from qdrant_edge_client.shard import Shard
-from qdrant_edge_client.sidecar import RECORD, SHARD, UNFINISHED, Record, sync_folder
 
 
 class Run(Protocol):

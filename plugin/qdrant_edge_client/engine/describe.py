@@ -7,9 +7,9 @@ from typing import Any
 import qdrant_edge as edge
 from qdrant_client import models
 
-from qdrant_edge_client.collection import EdgeCollection
 from qdrant_edge_client.convert.config import dense_vectors, merged_hnsw
 from qdrant_edge_client.convert.indexes import index_infos
+from qdrant_edge_client.engine.collection import EdgeCollection
 from qdrant_edge_client.health.wal import SEGMENTS
 
 DELETED, DELETED_SHARE = 1000, 0.2

@@ -16,16 +16,16 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from qdrant_edge_client import optimizer
-from qdrant_edge_client import shard as shards
-from qdrant_edge_client.collection import EdgeCollection, new_shard_name
+from qdrant_edge_client.engine import optimizer
+from qdrant_edge_client.engine import shard as shards
+from qdrant_edge_client.engine.collection import EdgeCollection, new_shard_name
+from qdrant_edge_client.engine.folders import remove
+from qdrant_edge_client.engine.shard import Journal
 from qdrant_edge_client.errors import StoreError
-from qdrant_edge_client.folders import remove
 from qdrant_edge_client.health import space
 from qdrant_edge_client.health.copies import link_data, unlink_data
 from qdrant_edge_client.health.inspection import Findings, begin
 from qdrant_edge_client.health.wal import allocated, log_end, newest_version, restart_log
-from qdrant_edge_client.shard import Journal
 
 OnStage = Callable[[str], None]
 STAGES = ("copying", "optimizing", "replaying", "exchanging", "exchanged", "done")

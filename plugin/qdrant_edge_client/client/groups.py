@@ -7,10 +7,10 @@ from typing import Any
 
 from qdrant_client import models
 
-from qdrant_edge_client.arguments import check_arguments
+from qdrant_edge_client.client.arguments import check_arguments
+from qdrant_edge_client.client.read_points import Reading
+from qdrant_edge_client.client.search import Searching
 from qdrant_edge_client.errors import SearchError
-from qdrant_edge_client.reading import Reading
-from qdrant_edge_client.searching import Searching
 
 
 class Grouping(Searching, Reading):

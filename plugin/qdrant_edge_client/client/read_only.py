@@ -18,14 +18,14 @@ from typing import Any, NoReturn, cast
 
 import portalocker
 
-from qdrant_edge_client.arguments import check_arguments
-from qdrant_edge_client.catalog import ALIASES, Catalog, ClosedCatalog
-from qdrant_edge_client.client import EdgeClient
+from qdrant_edge_client.client.arguments import check_arguments
+from qdrant_edge_client.client.edge_client import EdgeClient
+from qdrant_edge_client.engine.catalog import ALIASES, Catalog, ClosedCatalog
+from qdrant_edge_client.engine.folders import COLLECTIONS, opening
+from qdrant_edge_client.engine.lock import LOCK
+from qdrant_edge_client.engine.sidecar import RECORD, Record
 from qdrant_edge_client.errors import StoreError, StoreLocked, StoreReadOnly
-from qdrant_edge_client.folders import COLLECTIONS, opening
 from qdrant_edge_client.health.copies import copy_sparse
-from qdrant_edge_client.lock import LOCK
-from qdrant_edge_client.sidecar import RECORD, Record
 
 WRITES = (
     "upsert", "upload_points", "upload_collection", "update_vectors", "delete_vectors", "delete", "set_payload",

@@ -8,9 +8,9 @@ from typing import Any
 
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException
 
-from qdrant_edge_client.client import EdgeClient
+from qdrant_edge_client.client.edge_client import EdgeClient
+from qdrant_edge_client.engine.lock import ENDING, STARTING
 from qdrant_edge_client.errors import DiptychError, StoreLocked
-from qdrant_edge_client.lock import ENDING, STARTING
 from qdrant_edge_client.share.address import Address, read_address
 from qdrant_edge_client.share.holder import IDENTITY
 from qdrant_edge_client.share.remote import HolderGone, RemoteEdgeClient

@@ -1,0 +1,1 @@
+"""Folders and records of collections, and the shard of each. Begin with `catalog`, then `collection`, `shard`."""
