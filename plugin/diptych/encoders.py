@@ -19,9 +19,9 @@ from diptych.handle.resolve_source import config_at
 from diptych.handle.snapshot import Rerankers
 from diptych.protocols import Kind, Reranker, Similarity
 from diptych.registry import Registry
-from diptych.runtime.value_errors import nearest
 from diptych.slots.encode import Side, Vector, require_finite
 from diptych.slots.slot import Slot
+from qdrant_edge_client.value_errors import nearest
 
 ENCODES = ("dense", "sparse", "multivector")
 

@@ -12,8 +12,8 @@ from diptych.config.storage import storage_problems
 from diptych.errors import AdapterOptionsError, ConfigError, RegistryError
 from diptych.plugins.factory import validate_options
 from diptych.runtime.environment import interpolate
-from diptych.runtime.value_errors import nearest
 from diptych.specs import AdapterSpec
+from qdrant_edge_client.value_errors import nearest
 
 if TYPE_CHECKING:
     from diptych.registry import Registry

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from diptych.config.problems import Problem
 from diptych.config.section import Positive, Section, gather_options
 from diptych.config.source import Location
-from diptych.runtime.value_errors import nearest
+from qdrant_edge_client.value_errors import nearest
 
 CANDIDATES = 100  # of a slot whose number is not given: ten times the default limit
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from diptych.config.secrets import is_secret
 from diptych.config.source import Location, Source
 from diptych.errors import ConfigError, brief
-from diptych.runtime.value_errors import expectation, nearest
+from qdrant_edge_client.value_errors import expectation, nearest
 
 _TOLD = 50  # problems that are told at once
 

@@ -12,8 +12,8 @@ from diptych.errors import AdapterOptionsError, CollectionError
 from diptych.metadata.models import CollectionMetadata, Layout, Reading, Tenancy
 from diptych.protocols import Reranker
 from diptych.registry import Registry
-from diptych.runtime.value_errors import nearest
 from diptych.slots.slot import Slot
+from qdrant_edge_client.value_errors import nearest
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

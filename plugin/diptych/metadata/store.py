@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from diptych.errors import CollectionError, CollectionNotFound
 from diptych.metadata.models import BEHIND, COPY, FORMAT, KEY, SEARCH, CollectionMetadata
-from diptych.runtime.value_errors import expectation
+from qdrant_edge_client.value_errors import expectation
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

@@ -12,7 +12,7 @@ from qdrant_client import models
 
 from diptych.errors import SearchError
 from diptych.runtime.json_faults import first_fault
-from diptych.runtime.value_errors import expectation, found, place, shown
+from qdrant_edge_client.value_errors import expectation, found, place, shown
 
 FilterLike: TypeAlias = models.Filter | Mapping[str, Any]
 Where: TypeAlias = Mapping[str, Any]

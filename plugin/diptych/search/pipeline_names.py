@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from diptych.errors import SearchError
 from diptych.handle.snapshot import View
-from diptych.runtime.value_errors import nearest
 from diptych.search.pipeline import Pipeline
+from qdrant_edge_client.value_errors import nearest
 
 
 def called(name: str, view: View) -> Pipeline:

@@ -14,13 +14,13 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed, scope
 from diptych.metadata.payloads import field_of, id_fields
-from diptych.runtime.value_errors import nearest
 from diptych.search.filters import FilterLike, Where, combined
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.pipeline_names import called
 from diptych.search.stages import require_count
 from diptych.slots.slot import Slot
 from diptych.types import Query, is_unicode
+from qdrant_edge_client.value_errors import nearest
 
 MOST = 100_000  # hits a query can ask for; Qdrant reserves memory for them before it looks
 MOST_CHARACTERS = 1_000_000  # of a query, as of a document

@@ -10,9 +10,9 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from starlette.requests import ClientDisconnect, Request
 
-from diptych.runtime.value_errors import expectation, found, place
 from diptych.service.error_answers import Refused
 from diptych.service.limits import Limits
+from qdrant_edge_client.value_errors import expectation, found, place
 
 Text = Annotated[str, Field(min_length=1)]
 MOST_FIELDS = 64  # keys of a request's object

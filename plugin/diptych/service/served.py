@@ -19,13 +19,13 @@ from diptych.plugins.factory import validate_options
 from diptych.protocols import Kind
 from diptych.registry import Registry
 from diptych.runtime.environment import interpolate
-from diptych.runtime.value_errors import nearest
 from diptych.search import Pipeline
 from diptych.search.warm_up import check
 from diptych.service.model import Model
 from diptych.slots.slot import Slot
 from diptych.specs import AdapterSpec
 from diptych.stores.nodes import deadline
+from qdrant_edge_client.value_errors import nearest
 
 _WITHIN = ("edge:", "local:", "memory:")  # stores that one client holds: collections in one of them share it
 

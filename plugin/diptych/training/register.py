@@ -14,8 +14,8 @@ from diptych.config import check_adapters, load_config, parse_config
 from diptych.config.models import RerankStage, SlotConfig
 from diptych.errors import ConfigError
 from diptych.protocols import Kind
-from diptych.runtime.value_errors import nearest
 from diptych.training.contracts import Registration
+from qdrant_edge_client.value_errors import nearest
 
 if TYPE_CHECKING:
     from diptych.registry import Registry

@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from qdrant_client import models
 
-from qdrant_edge_client.errors import StoreError, brief
+from qdrant_edge_client.errors import StoreError
+from qdrant_edge_client.value_errors import expectation, found, place
 
 FORMAT = 1
 RECORD = "collection.json"
@@ -94,8 +95,8 @@ def validated(kind: TypeAdapter[Any], raw: object, path: Path) -> Any:
         return kind.validate_python(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part)[:60] for part in first["loc"])[:300]
-        raise damaged(path, f"{where}: {brief(first['input'])}", first["msg"]) from error
+        expected = expectation(first, mapping="an object")
+        raise damaged(path, f"{place(first)}: {found(first)}", expected) from error
 
 
 def damaged(path: Path, got: str, expected: str = "") -> StoreError:

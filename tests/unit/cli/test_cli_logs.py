@@ -83,9 +83,9 @@ PROGRAM = """
 import time
 from diptych.cli.ui.output import stderr
 from diptych.cli.ui.progress import Bars, waiting
-from diptych.phases import phase
+from diptych.runtime.phases import phase
 import logging, sys, warnings
-from diptych.cli import logs
+from diptych.cli.ui import logs
 logs.show(logs.Level.info)
 with waiting("opening it"):
     time.sleep(0.3)

@@ -12,7 +12,7 @@ from diptych import AdapterSpec
 from diptych.config import load_config, parse_config
 from diptych.errors import AdapterOptionsError, ConfigError
 from diptych.plugins.factory import validate_options
-from diptych.runtime.value_errors import expectation, found, place
+from qdrant_edge_client.value_errors import expectation, found, place
 
 
 class Options(BaseModel, extra="forbid"):

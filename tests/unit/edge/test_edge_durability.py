@@ -74,7 +74,7 @@ def test_everything_comes_back_after_closing(docs: EdgeClient) -> None:
 
 
 KILLED = """
-    from qdrant_edge_client import collection
+    from qdrant_edge_client.engine import collection
     from qdrant_edge_client.engine.catalog import Catalog
     params = models.VectorParams(size=8, distance=models.Distance.DOT)
     client = EdgeClient(folder)

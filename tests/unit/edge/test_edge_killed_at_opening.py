@@ -16,7 +16,8 @@ from qdrant_edge_client import EdgeClient
 KILLED = """
     import os, signal, sys
     from pathlib import Path
-    from qdrant_edge_client import EdgeClient, collection
+    from qdrant_edge_client import EdgeClient
+    from qdrant_edge_client.engine import collection
 
     def killed(place, *_):
         segment = next(path for path in (place / "segments").iterdir() if path.is_dir())

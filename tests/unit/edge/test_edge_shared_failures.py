@@ -229,7 +229,7 @@ def test_a_holder_that_takes_long_to_start_is_waited_for(
     holder = start(
         """
     import time
-    from qdrant_edge_client import engine
+    from qdrant_edge_client.engine import shared_engine as engine
     answering = engine._answering
     def slowly(*given):
         print("starting", flush=True)

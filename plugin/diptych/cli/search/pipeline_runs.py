@@ -14,9 +14,9 @@ from qdrant_client import models
 from diptych.collection.collection import Collection
 from diptych.errors import SearchError
 from diptych.evaluate import ann_recall
-from diptych.runtime.value_errors import nearest
 from diptych.search import Pipeline
 from diptych.types import Query, Run
+from qdrant_edge_client.value_errors import nearest
 
 BATCH = 64  # queries searched together, and between two movements of the progress bar
 

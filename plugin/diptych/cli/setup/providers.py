@@ -11,7 +11,7 @@ from typing import Any
 
 from diptych.cli.setup.template import SlotChoice, scalar
 from diptych.errors import ConfigError
-from diptych.runtime.value_errors import nearest
+from qdrant_edge_client.value_errors import nearest
 
 
 @dataclass(frozen=True, slots=True)

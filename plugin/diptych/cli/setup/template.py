@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from diptych.errors import ConfigError
-from diptych.runtime.value_errors import nearest
 from diptych.specs import AdapterSpec
+from qdrant_edge_client.value_errors import nearest
 
 DEFAULT_ADAPTER = "sentence-transformers"  # of a bare model name
 NONE = "none"
