@@ -18,7 +18,8 @@ from qdrant_process import QdrantProcess
 
 TRIALS = int(os.environ.get("DIPTYCH_TEST_CRASHES", "2"))
 FLUSH = int(os.environ.get("DIPTYCH_TEST_FLUSH", "1"))
-LASTS = 4.0 + 3 * FLUSH  # seconds that the work takes, roughly
+LASTS = {"populate": 4.0, "apply": 4.0}  # seconds that the work takes, roughly
+WAITS = 4.0 + 3 * FLUSH  # where it waits before it drops a vector
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
 
@@ -46,7 +47,7 @@ def test_no_document_is_lost_by_a_crash_after_a_vector_was_dropped(
 def test_no_document_is_lost_by_a_crash_at_any_moment(server: QdrantProcess, tmp_path: Path, work: str) -> None:
     found = []
     for seed in range(TRIALS):
-        found.append(crash_within(server, work, flush=FLUSH, seed=1000 + seed, lasts=LASTS))
+        found.append(crash_within(server, work, flush=FLUSH, seed=1000 + seed, lasts=LASTS.get(work, WAITS)))
         print(f"{work}, seed {seed}: {settled(found[-1:])}")
         server.renew(tmp_path / f"again-{seed}")
     assert not any(f.faults for f in found), settled(found)

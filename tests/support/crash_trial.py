@@ -136,6 +136,17 @@ def _fits(encoder: FakeDenseEncoder, text: str, record: models.Record, vector: s
     return vector in vectors and bool(np.allclose(wanted, vectors[vector], atol=1e-4))
 
 
+def written(collection: Collection, url: str) -> None:
+    """Writes alone, by two at once."""
+    for start in range(0, 10 * FIRST, 64):
+        collection.populate(Document(f"own-{n}", f"word{n % 17} own{n}") for n in range(start, start + 64))
+
+
+def applied(collection: Collection, url: str) -> None:
+    """A swap, whose old vector is kept."""
+    collection.apply(config(url, 1), UNGATED)
+
+
 def finished(collection: Collection, url: str) -> None:
     """A swap, and finish."""
     collection.apply(config(url, 1), UNGATED)
@@ -163,6 +174,8 @@ def rolled_back(collection: Collection, url: str) -> None:
 
 
 WORK: Mapping[str, Callable[[Collection, str], None]] = {
+    "populate": written,
+    "apply": applied,
     "finish": finished,
     "two swaps": two_swaps,
     "give up": given_up,
