@@ -73,7 +73,13 @@ def delete(*names: str) -> None:
 
 def require_feature(client: QdrantBase, kind: Kind) -> None:
     """Skip the test where the store is a server that is too old for slots of this kind."""
-    version = server_version(client) if keeps_log(client) else None
     for feature in FEATURES:
-        if feature.kind == kind and version is not None and version < feature.since:
-            pytest.skip(f"Qdrant {dotted(version)}: {feature.needs} need {dotted(feature.since)}")
+        if feature.kind == kind:
+            require_version(client, feature.since, feature.needs)
+
+
+def require_version(client: QdrantBase, since: tuple[int, ...], needs: str) -> None:
+    """Skip the test where the store is a server below a version."""
+    version = server_version(client) if keeps_log(client) else None
+    if version is not None and version < since:
+        pytest.skip(f"Qdrant {dotted(version)}: {needs} need {dotted(since)}")

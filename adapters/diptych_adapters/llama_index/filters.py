@@ -2,7 +2,7 @@
 
 They mean what LlamaIndex's own in-memory store takes them to mean: a key that is missing or null fits `!=`, `nin` and
 `is_empty` alone. A list fits where one of its values does, as everywhere in Qdrant, and a text match is Qdrant's: all
-its words are there as whole words, in any order and case.
+its words are there as whole words, in any order and case. Servers before 1.19.1 need a text index for that.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from llama_index.core.vector_stores.utils import build_metadata_filter_fn
 from diptych import Document
 from diptych.errors import SearchError
 from diptych_adapters.llama_index import DiptychVectorStore
+from named_server import require_version
 
 SINGLE: list[tuple[str, FilterOperator, Any]] = [
     ("section", FilterOperator.EQ, "sound"),
@@ -133,8 +134,14 @@ def test_titles_of_documents_that_others_wrote_are_found_by_the_same_key(opened:
     }
 
 
-def test_a_text_match_is_of_whole_words_in_any_order_and_case(opened: Any, nodes: list[TextNode]) -> None:
-    store = DiptychVectorStore(opened())
+@pytest.mark.parametrize("indexes", [{}, {"note": "text"}], ids=["no index", "text index"])
+def test_a_text_match_is_of_whole_words_in_any_order_and_case(
+    opened: Any, nodes: list[TextNode], indexes: dict[str, str]
+) -> None:
+    collection = opened(populate={"indexes": indexes})
+    if not indexes:
+        require_version(collection.client, (1, 19, 1), "text matches of whole words without a text index")
+    store = DiptychVectorStore(collection)
     store.add(nodes)
     for operator in (FilterOperator.TEXT_MATCH, FilterOperator.TEXT_MATCH_INSENSITIVE):
         for value in ("Loud", "lOUD", "here loud", "Lou", "quiet", "loud quiet"):
