@@ -83,5 +83,5 @@ def test_no_key_is_written_down_and_volumes_are_declared(compose: dict[str, Any]
 def test_the_config_is_read(compose: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QDRANT_API_KEY", "k")
     config = load_config(FOLDER / "diptych.yaml")
-    assert config.store.partition("://")[2].partition(":")[0] in compose["services"]
+    assert config.urls[0].partition("://")[2].partition(":")[0] in compose["services"]
     assert set(config.slots) == {"dense", "lexical"}

@@ -128,7 +128,9 @@ def test_an_unnamed_vector_that_nothing_needs_is_kept_and_a_copy_goes_without_it
     points = [models.PointStruct(id=n, vector=vectors[n], payload={"text": text}) for n, text in enumerate(texts)]
     client.upsert("c", points)
     adopt(client, "c", config("memory:"), vectors={"dense": ""}, registry=fakes)
-    wanted = config("memory:").model_copy(update={"slots": {"dense": SlotConfig(**SLOTS["dense"], seed=1)}})
+    wanted = config("memory:").model_copy(
+        update={"slots": {"dense": SlotConfig.model_validate({**SLOTS["dense"], "seed": 1})}}
+    )
     collection = Collection.stored(client, "c", registry=fakes)
     collection.apply(wanted, ApplyOptions(gate=False))
     (sentence,) = collection.finish().warnings
@@ -152,7 +154,7 @@ def test_in_a_cluster_the_command_populate_drops_what_is_retired_once_its_shards
     monkeypatch.setattr(vector_names, "LEAST", 0.1)
     collection = Collection.open(config(server.url), registry=fakes)
     collection.populate(DOCUMENTS)
-    slots = {"dense": SlotConfig(**SLOTS["dense"], seed=1)}
+    slots = {"dense": SlotConfig.model_validate({**SLOTS["dense"], "seed": 1})}
     collection.apply(config(server.url).model_copy(update={"slots": slots}), ApplyOptions(gate=False))
     assert collection.finish(later=True).retired == ("dense.1",)
     drop = partial(drop_retired, collection.client, "c", collection.handle.read)
@@ -216,7 +218,7 @@ def test_a_server_that_cannot_add_vectors_gets_the_collection_behind_an_alias(
     client: Any = collection.client
     assert {known.alias_name: known.collection_name for known in client.get_aliases().aliases} == {"c": "c.1"}
     found = [hit.id for hit in collection.search("words of number 3", limit=3)]
-    slots = {"dense": SlotConfig(**SLOTS["dense"], seed=1)}
+    slots = {"dense": SlotConfig.model_validate({**SLOTS["dense"], "seed": 1})}
     report = collection.apply(config(server.url).model_copy(update={"slots": slots}), ApplyOptions(gate=False))
     assert (report.outcome, report.encoded) == ("cut over", {"dense.2": 12})
     assert {known.alias_name: known.collection_name for known in client.get_aliases().aliases} == {"c": "c.2"}

@@ -56,7 +56,7 @@ class Node(QdrantRemote):
         self.openapi_client.client.add_middleware(_within_deadline)
 
     @property
-    def _timeout(self) -> float:  # type: ignore[override]  # gRPC takes fractions of a second
+    def _timeout(self) -> Any:  # a float, where qdrant-client has an int: gRPC takes fractions of a second
         """What calls over gRPC are given."""
         return seconds_left(self._most)
 

@@ -145,7 +145,7 @@ def _opened(ends: tuple[_End, _End], session: Session) -> Iterator[tuple[QdrantB
 
 
 def _require_lasting(target: _End) -> None:
-    if target.url.startswith("memory:"):
+    if isinstance(target.url, str) and target.url.startswith("memory:"):
         what = "what is copied into memory is gone when the command ends"
         raise ConfigError(what, where=target.url, do="copy to edge:PATH or a server; in Python, copy_collection can")
 
