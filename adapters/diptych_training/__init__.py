@@ -1,3 +1,7 @@
-"""Training for the encoders and rerankers that diptych serves: losses for sentence-transformers' trainers."""
+"""Trains the encoders and rerankers that diptych serves, on sentence-transformers' trainers.
+
+Begin with `recipes` (one module for each way to train) and `recipes.common.base` (the run they share). `data` mines
+negatives and writes queries, `losses`, `samplers` and `models` can be used alone, `running` drives the trainers.
+"""
 
 import diptych  # noqa: F401  first: it switches off the usage reports of libraries that are imported from here on

@@ -1,4 +1,9 @@
-"""diptych plugs trained encoders, sparse lexicons, late interaction and rerankers into Qdrant collections."""
+"""Connects trained encoders, sparse lexicons, late-interaction models and rerankers to Qdrant collections.
+
+This package is the host: contracts, plugin registry, config, and everything that talks to Qdrant. It imports no model
+library; encoders come from plugins such as `diptych_adapters`. To use it, begin with `Collection`. To read the code,
+begin with `protocols`, then `registry`, `populate`, `search` and `swap`; docs/architecture.md draws how they fit.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""qdrant-client's interface over Qdrant Edge, the engine in this process. It needs nothing of diptych.
+"""qdrant-client's interface over Qdrant Edge, the engine inside this process. Usable without diptych.
 
-Begin with `client` (what it can do), then `engine` (folders, records, and the shard that is exchanged while in use),
-`share` (other processes) and `health` (checks and repair).
+Begin with `client` (what it can do), then `engine` (folders, records, and the shard that can be exchanged while in
+use). `convert` translates models, `share` serves other processes, `rest` other languages, `health` checks and
+repairs.
 """
 
 from __future__ import annotations

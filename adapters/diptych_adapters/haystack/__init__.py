@@ -1,7 +1,8 @@
-"""Haystack over diptych: embedders for any encoder, and a document store, retriever and ranker over a `Collection`.
+"""Haystack components over diptych: embedders, a document store, a retriever and a ranker.
 
-Haystack's own usage reports are off (`diptych.runtime.vendor_telemetry`) unless HAYSTACK_TELEMETRY_ENABLED=True is in
-the environment.
+Begin with `store` and `collection_store` (Haystack's document store over a `Collection`), then `retriever`,
+`embedders` and `ranker`. Haystack's own usage reports are off (`diptych.runtime.vendor_telemetry`) unless
+HAYSTACK_TELEMETRY_ENABLED=True is set in the environment.
 """
 
 from __future__ import annotations

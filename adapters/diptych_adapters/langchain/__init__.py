@@ -1,12 +1,14 @@
-"""LangChain: encoders, rerankers and collections of diptych as LangChain's own objects.
+"""LangChain classes over diptych's encoders, rerankers and collections.
 
-| object | LangChain's class | over |
+| class | LangChain's base class | works on |
 |---|---|---|
 | `DiptychEmbeddings` | `Embeddings` | a dense slot or adapter |
 | `DiptychSparseEmbeddings` | `SparseEmbeddings` of langchain-qdrant | a sparse slot or adapter |
 | `DiptychVectorStore` | `VectorStore` | a `Collection` |
 | `DiptychRetriever` | `BaseRetriever` | a `Collection` |
 | `DiptychCompressor` | `BaseDocumentCompressor` | a reranker |
+
+Begin with `vector_store`.
 """
 
 from __future__ import annotations

@@ -1,1 +1,4 @@
-"""Words and their numbers: what the lexical adapters share."""
+"""Words and their weights: what the lexical adapters share.
+
+`analysis` splits text into words, `terms` gives words their ids, `options` and `text_index_options` check options.
+"""

@@ -1,4 +1,7 @@
-"""LlamaIndex over diptych: embeddings, sparse functions, a retriever, a vector store and a reranker."""
+"""LlamaIndex classes over diptych: embeddings, sparse functions, a retriever, a vector store and a reranker.
+
+Begin with `store`. `nodes` turns LlamaIndex nodes into documents and back, `filters` and `query` translate requests.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""scikit-learn: any dense or sparse encoder as a step of a `Pipeline`. Needs `pip install 'diptych[sklearn]'`."""
+"""scikit-learn: any dense or sparse encoder as a step of a `Pipeline`. Needs `pip install 'diptych[sklearn]'`.
+
+The one class is `EncoderVectorizer`, in `vectorizer`.
+"""
 
 try:
     import sklearn as _sklearn  # noqa: F401  # absolute, so it is scikit-learn

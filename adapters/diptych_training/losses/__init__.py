@@ -1,4 +1,8 @@
-"""Losses for sentence-transformers' trainers; each knows which documents of a batch are relevant to which queries."""
+"""Losses for sentence-transformers' trainers; each knows which documents of a batch are relevant to which queries.
+
+One loss for each module, with its citation. Begin with `contrastive`, then `common.base`, which embeds the batches
+for all.
+"""
 
 from diptych_training.losses.bottleneck import LexiconBottleneckLoss
 from diptych_training.losses.common.base import RetrievalLoss

@@ -1,1 +1,4 @@
-"""Modules and wrappers that recipes put round an encoder."""
+"""Models that recipes train: heads, lexicons, early exits and prototypes around an encoder.
+
+Each module is named after its recipe or method. `layers` and `saving` hold what they share.
+"""

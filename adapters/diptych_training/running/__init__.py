@@ -1,4 +1,8 @@
-"""Runs trainings: folders, checkpoints, evaluation, logs and cards around sentence-transformers' trainers."""
+"""Runs a training: folder, checkpoints, evaluation, logs and model card around sentence-transformers' trainers.
+
+Begin with `run`, then `folder` (what a run keeps, so that it can continue). `arguments` translates the recipe's
+options, `evaluation` measures during training, `card` writes the model card.
+"""
 
 from __future__ import annotations
 

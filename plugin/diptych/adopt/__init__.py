@@ -1,7 +1,8 @@
-"""Adoption: a collection that another framework filled, or a program of one's own, becomes one that diptych knows.
+"""Adopts a collection that another framework or program filled, so that diptych can search and swap it.
 
-Nothing is written but the collection's metadata. Points, payloads and vectors stay as they are, and whoever filled the
-collection can go on reading it and writing into it.
+Only the collection's metadata is written. Points, payloads and vectors stay as they are, and the program that filled
+the collection can go on using it. Begin with `adopt`; `layouts` finds the documents in the payloads, `match_vectors`
+pairs vectors with slots, and `verify_encoders` checks that the config's encoders made the vectors.
 """
 
 from __future__ import annotations

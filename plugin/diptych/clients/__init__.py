@@ -1,6 +1,8 @@
-"""qdrant-client's clients, in which `models.Document(text=..., model=NAME)` takes any encoder of diptych.
+"""qdrant-client's clients, in which `models.Document(text=..., model=NAME)` works with any encoder of diptych.
 
-The package is not called `client`, so that `diptych.client` is the function.
+Begin with `open_client`, which makes the clients of `classes`. `inference_objects` finds inference objects in the
+arguments of a call; `inference` encodes them. The package is not called `client`, since `diptych.client` is the
+function.
 """
 
 from diptych.clients.classes import (

@@ -1,4 +1,9 @@
-"""The config file: models, loading, checks against the adapters at hand, JSON Schema."""
+"""The config file `diptych.yaml`: its models, loading, checks and JSON Schema.
+
+Begin with `models`, then `load`. `pipeline`, `storage`, `cluster` and `tenant` hold sections of the file; `read_yaml`
+and `source` keep line numbers so that `problems` can name the line in errors. `adapters` checks options against the
+installed adapters without importing a model.
+"""
 
 from diptych.config.adapters import check_adapters
 from diptych.config.load import load_config, parse_config

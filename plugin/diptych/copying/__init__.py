@@ -1,4 +1,9 @@
-"""Collections elsewhere: `copy_collection` into another store, `export_collection` into a file, `import_collection`."""
+"""Moves collections: `copy_collection` to another store, `export_collection` to a file, `import_collection` from one.
+
+Begin with `run` for copies. `begin` makes or finds the target, `passes` compares both sides page by page until
+nothing differs, `late_writes` brings over what was written after the last pass. `dump` and `restore` are export and
+import.
+"""
 
 from __future__ import annotations
 

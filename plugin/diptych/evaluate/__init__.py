@@ -1,7 +1,7 @@
-"""How well a collection answers: judgements, measures, significance, tables and plots.
+"""Measures how well a collection answers: relevance judgements, measures, significance tests, tables and plots.
 
-Importing this package imports nothing heavy; ir-measures, scipy and matplotlib (`pip install 'diptych[eval]'`) are
-loaded by the functions that need them.
+Begin with `qrels` and `scoring`, then `comparison` for two runs side by side. Importing this package imports nothing
+heavy; ir-measures, scipy and matplotlib (`pip install 'diptych[eval]'`) are loaded by the functions that use them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,14 @@
-"""An open collection as populate and search see it: client, name, and the view that is live now."""
+"""An open collection as populate, search and swap use it: client, name, and the view that is live now.
+
+    no collection ──first populate──▶ view n ──first query──▶ view n, serving ◀──────────┐ encoders of n + 1
+                                        │                         │ metadata shows       │ loaded and checked:
+                     encoder did not    │                         ▼ a cut-over           │ n + 1 becomes n
+                     make the vectors   ▼                     loading view n + 1 ────────┘
+                          refused: FingerprintMismatch        (n still answers; if n + 1 fails: FollowWarning, retry)
+
+A view never changes; it is replaced as a whole, so a search that holds one cannot mix vectors of two encoders.
+`close()` is possible in every state. A picture is in docs/architecture.md, "An open collection".
+"""
 
 from __future__ import annotations
 
@@ -16,7 +26,7 @@ from diptych.handle import create as creation
 from diptych.handle import open_handle, tenancy
 from diptych.handle.snapshot import Rerankers, View
 from diptych.metadata.models import Asking, CollectionMetadata, Generation, State
-from diptych.metadata.store import metadata_payload, read_metadata, search_payload
+from diptych.metadata.store import metadata_payload, search_payload
 from diptych.protocols import Reranker, Statistics
 from diptych.registry import Registry
 from diptych.slots.cache import EmbeddingCache
@@ -32,9 +42,7 @@ REFRESH = 2.0  # seconds between two looks at the metadata while searches come
 
 
 class CollectionHandle:
-    """A collection that is open, or about to be created by the first populate.
-
-    Its `view` is replaced as a whole when this or another process cuts over to other encoders; see `now`.
+    """A collection that is open, or that the first populate will create.
 
     Args:
         client: any Qdrant client: server, Edge or local.
@@ -239,21 +247,12 @@ class CollectionHandle:
         Raises:
             CollectionNotFound, CollectionError: it is gone, or diptych does not know it.
         """
-        found = self._read(required=True)
-        assert found is not None
-        return found
+        return open_handle.known_metadata(self.client, self.name)
 
     def _read(self, *, required: bool) -> CollectionMetadata | None:
         if not required and not self.client.collection_exists(self.name):
             return None
-        found = read_metadata(self.client, self.name)
-        if found is None:
-            raise CollectionError(
-                "diptych does not know this collection",
-                where=f"collection {self.name!r}",
-                do="take it over: diptych adopt; or choose another name",
-            )
-        return found
+        return self.read()
 
     def _opened(self, metadata: CollectionMetadata | None) -> View:
         try:

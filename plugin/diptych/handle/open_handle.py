@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diptych.config.models import Config, PopulateConfig, SearchConfig, SlotConfig
 from diptych.errors import CollectionError, CollectionNotFound
 from diptych.handle.tenancy import require_same
 from diptych.metadata.models import CollectionMetadata, Reading, State
+from diptych.metadata.store import read_metadata
 from diptych.slots.slot import Slot
 from diptych.slots.slot_factory import SlotMaker
+
+if TYPE_CHECKING:
+    from qdrant_client.client_base import QdrantBase
 
 APPLY = "to change it: diptych plan, then diptych apply"
 
@@ -66,6 +70,22 @@ def opened_slots(
     if verify:
         _refuse_changes(slots, config, metadata)
     return slots, config.search
+
+
+def known_metadata(client: QdrantBase, name: str) -> CollectionMetadata:
+    """The metadata of a collection that diptych knows.
+
+    Raises:
+        CollectionNotFound, CollectionError: there is no such collection, or diptych does not know it.
+    """
+    metadata = read_metadata(client, name)
+    if metadata is None:
+        raise CollectionError(
+            "diptych does not know this collection",
+            where=f"collection {name!r}",
+            do="take it over: diptych adopt; or choose another name",
+        )
+    return metadata
 
 
 def stored_search(metadata: CollectionMetadata) -> SearchConfig:

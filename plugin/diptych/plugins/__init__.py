@@ -1,1 +1,5 @@
-"""What stands behind `Registry`: the catalogue of registered adapters, their factories and their extras."""
+"""What `diptych.registry.Registry` is made of.
+
+`catalogue` collects the adapters and recipes that plugins register, `factory` makes an adapter from its spec and
+checks the result, and `extras` says what to install when a package is missing.
+"""

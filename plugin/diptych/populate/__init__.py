@@ -1,4 +1,9 @@
-"""Populate: documents in, a filled collection out. See `populate` and `open_source`."""
+"""Populate: takes documents and fills a collection with their vectors.
+
+Begin with `run`, which draws the pipeline; then `validate` (checked documents), `index` (what is new or changed),
+`encode` and `pipeline` (threads), `write_targets` (which vectors to write) and `store` (uploads). `sources` reads
+files. `rejects` collects documents that cannot be indexed, `sync` deletes what the source no longer has.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,14 @@
-"""`populate`: the whole path from documents to points."""
+"""`populate`: the whole path from documents to points.
+
+    source ──▶ validate ──▶ compare hashes ──▶ encode, a thread for each slot ──▶ upload, in order, with retries
+                  │                │                    │                              │
+                  │                └─▶ unchanged: skipped                              └─▶ acknowledged: in the report
+                  └─▶ rejected: id and reason in the report ◀── one document left of a piece that fails
+
+A point's id follows from the document's id, and its payload holds a hash of the content, so the collection is its own
+checkpoint: a run that was killed is repeated, skips what was written, and loses at most the chunk under way.
+Picture: docs/architecture.md, "Populate"; reasons: docs/decisions/0007-populate.md.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,5 @@
-"""What a process needs before any work: interrupts, panics, lazy imports, the environment, words for wrong values."""
+"""Helpers for the process as a whole, used before and around all other work.
+
+`interrupts` and `phases` make Ctrl-C quick and informative, `panics` turns native failures into errors, `environment`
+reads `${NAME}`, the `lazy_` modules make `import diptych` fast, and `vendor_telemetry` switches off usage reports.
+"""

@@ -1,4 +1,9 @@
-"""Search: queries through a pipeline of stages, in batches. `Retrieve(...) + Retrieve(...) >> Rrf() >> Rerank(...)`."""
+"""Search: runs queries through a pipeline, in batches. `Retrieve(...) + Retrieve(...) >> Rrf() >> Rerank(...)`.
+
+Begin with `pipeline` and `stages` (what a pipeline is), then `run`. `encode_queries` encodes, `qdrant_query` builds
+one request for Qdrant, `retrieve` sends it, `rerank` runs the rerankers. `microbatch` joins queries that arrive
+together.
+"""
 
 from __future__ import annotations
 

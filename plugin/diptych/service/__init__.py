@@ -1,4 +1,6 @@
-"""The HTTP service: collections, encoders and rerankers for programs in any language. `diptych serve` runs it.
+"""The HTTP service: collections, encoders and rerankers for programs in any language. Run by `diptych serve`.
 
-`served` and `keys` need no web framework and serve the MCP server too; the other modules need `diptych[serve]`.
+Begin with `application`, then `routes`. `served` opens what is served, `admission` checks keys and load, `microbatch`
+joins the calls of several clients, `server` and `shutdown` listen and stop. `served` and `api_keys` need no web
+framework and are shared with the MCP server; the other modules need `diptych[serve]`.
 """

@@ -1,1 +1,6 @@
-"""A slot: an encoder with its guard, its caches and its canaries. Begin with `slot`."""
+"""A slot at work: one encoder with its checks and caches, filling and searching one named vector.
+
+Begin with `slot`, then `slot_factory`. `guard` refuses an encoder that did not make the collection's vectors; it
+re-encodes `canaries`. `remote_check` repeats that for remote encoders, which can change at any time. `query_cache`
+and `cache` save encoding; `drift_maps` carries vectors of one model into the space of another.
+"""

@@ -1,13 +1,15 @@
-"""Store URLs: one client interface, `qdrant_client.client_base.QdrantBase`, whoever answers.
+"""Opens stores by URL. All of them have one client interface, `qdrant_client.client_base.QdrantBase`.
 
-| URL | who answers |
+| URL | served by |
 |---|---|
-| `edge:PATH` | Qdrant Edge, the engine inside this process or in the one that opened the path first |
-| `edge:PATH?mode=ro` | Qdrant Edge over a copy: the folder is only read, and needs no lock |
+| `edge:PATH` | Qdrant Edge, in this process or in the one that opened the path first |
+| `edge:PATH?mode=ro` | Qdrant Edge, reading only: the folder needs no lock and is not changed |
 | `http(s)://HOST:PORT`, `grpc(s)://HOST:PORT` | a Qdrant server or cluster |
-| a list of such URLs | the nodes of one cluster; calls go to the next one where one does not answer |
+| a list of such URLs | the nodes of one cluster; a call moves to the next node when one does not answer |
 | `memory:` | qdrant-client's local mode: for tests and parity checks, gone when the process ends |
 | `local:PATH` | a folder of qdrant-client's local mode, to be adopted or copied |
+
+The clients are in `edge`, `server`, `nodes`, `cluster` and `local_mode`; `versions` says what older servers lack.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Swaps the encoders of a live collection: `plan`, `apply`, `rollback`, `finish`, `status`.
 
-    plan      what the config asks for and what it would cost; changes nothing
-    apply     new vectors are created and filled while the old ones answer; the gate; one update cuts over
-    rollback  one update back, as long as the old vectors are kept
-    finish    the old vectors are dropped
+    plan      shows what apply would do and cost; changes nothing
+    apply     creates and fills new vectors while the old ones answer, passes the gate, cuts over in one update
+    rollback  makes the old vectors live again, in one update, as long as they are kept
+    finish    drops the old vectors
 
-Adding or dropping a slot, and changing storage or the pipeline, go the same way.
+Adding or dropping a slot, and changing storage or the pipeline, take the same path. Begin with `apply`, which states
+the algorithm; then `plan`, `transitions` (the metadata updates), `backfill` and `gate`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,18 @@
-"""`apply`: moves a live collection to the encoders that a config names."""
+"""`apply`: moves a live collection to the encoders that a config names.
+
+1. Lease: only one apply works on a collection at a time (`lease`).
+2. Create, then announce: the new vector exists before the metadata names it, and from then on every populate,
+   in every process, writes old and new vector (`begin`).
+3. Back-fill: per chunk read, encode, write, then read the payloads again; encode again what changed in between; only
+   then move the checkpoint (`backfill`).
+4. Repair: fill points that still lack the new vector, until there are none (`backfill.run`).
+5. Gate: the new view answers the same queries as the live one; if it is worse, the old vectors stay live (`gate`).
+6. Cut over: one metadata update exchanges live and new; the old state stays as `previous` (`transitions`).
+7. Afterwards populates write both vectors, until `finish` drops the old one. `rollback` exchanges them again.
+
+The order makes it safe: whoever changes a text after the second read of step 3 already writes the new vector, because
+step 2 came first. Pictures: docs/architecture.md, "The swap"; reasons: docs/decisions/0010-swap.md.
+"""
 
 from __future__ import annotations
 

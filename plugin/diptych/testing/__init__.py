@@ -1,6 +1,7 @@
-"""For authors of adapters and for tests: contract classes for pytest, the checks beneath them, deterministic fakes.
+"""The conformance kit for adapter authors: contract classes for pytest, the checks behind them, deterministic fakes.
 
-Only the contract classes need pytest; they are imported when they are asked for.
+Begin with `contracts`: subclass one, override its fixture, run pytest. `checks` can also be called without pytest;
+`fakes` has encoders for tests that need no model. Only the contract classes import pytest, when first used.
 """
 
 from __future__ import annotations

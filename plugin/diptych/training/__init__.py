@@ -1,6 +1,7 @@
-"""Training: reads a recipe file, runs the recipe that it names, and puts the trained model into a config.
+"""Training: reads a recipe file, runs the recipe it names, and enters the trained model in a config.
 
-Recipes are guests, found by the hook `diptych_register_recipes`; nothing here imports torch.
+Recipes come from plugins through the hook `diptych_register_recipes`; nothing here imports torch. Begin with
+`contracts` (what a recipe must do), then `loading` (recipe files) and `register` (the config entry).
 """
 
 from __future__ import annotations

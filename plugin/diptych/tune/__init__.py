@@ -1,6 +1,7 @@
-"""What settings a collection could have, measured: recall, latency and bytes on its own vectors.
+"""Measures which index settings suit a collection: recall, latency and bytes on a sample of its own vectors.
 
-Importing this package imports nothing heavy; matplotlib (`pip install 'diptych[eval]'`) is loaded by `plot_index`.
+Begin with `index`. `grid` lists the settings to try, `sample` draws vectors and exact answers, `scratch_collections`
+holds them, `reports` picks one. Matplotlib (`pip install 'diptych[eval]'`) is imported only by `plot_index`.
 """
 
 from __future__ import annotations

@@ -1,1 +1,6 @@
-"""The client's methods by concern: collections, points, searches, groups. Begin with `edge_client`."""
+"""The methods of `EdgeClient`, one module for each concern.
+
+Begin with `edge_client`, which combines them over `base`. `collections`, `schema` and `settings` manage collections,
+`write_points`, `upload` and `read_points` handle points, `search`, `groups` and `distance_matrix` answer queries,
+`optimize` builds indexes; `unsupported` refuses what only a server can do.
+"""

@@ -1,1 +1,5 @@
-"""Integrity of an embedded store's files: checked at opening, tracked while open, repaired on request."""
+"""Integrity of a store's files: checked when it opens, tracked while it is open, repaired on request.
+
+`seal` and `ledger` record what a shard held; `inspection` compares at the next opening. `repair` rebuilds a damaged
+shard with `salvage`, in another process. `space` refuses writes that a full disk would turn into a crash.
+"""

@@ -1,4 +1,8 @@
-"""Qdrant's REST routes over a client of this process, for Qdrant clients in any language."""
+"""Serves a client of this process through Qdrant's REST routes, to Qdrant clients in any language.
+
+Begin with `server`, then `routes`, which maps routes to calls. `collections`, `points` and `searches` are the
+handlers.
+"""
 
 from qdrant_edge_client.rest.routes import Routes
 from qdrant_edge_client.rest.server import RestServer

@@ -1,1 +1,4 @@
-"""Commands that serve collections over HTTP and MCP."""
+"""Commands that serve collections to other programs: `serve` over HTTP, `mcp` to language models.
+
+`served_collections` opens the collections for both and checks that the needed packages are installed.
+"""

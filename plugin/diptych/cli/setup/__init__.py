@@ -1,1 +1,5 @@
-"""Commands that begin a project, check it, and make adapters."""
+"""Commands for setting up a project: `init`, `demo`, `doctor`, `adapters` and `adapter`.
+
+`init` writes a config from `template` and `providers`. `doctor` runs `checks` and, for embedded stores,
+`store_health`. `adapter` creates an adapter package from `adapter_files`.
+"""

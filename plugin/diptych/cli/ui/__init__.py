@@ -1,1 +1,5 @@
-"""What the commands share: output, progress, options, errors and exit codes."""
+"""What all commands share: output, progress bars, common options, errors and exit codes.
+
+Begin with `session` (the global options of one call) and `run_command` (how errors become text and exit codes).
+`output` prints for people, for programs and into pipes; `open_store` opens the store that options or config name.
+"""

@@ -1,1 +1,5 @@
-"""Where documents come from: files, folders, standard input, asynchronous iterators. Begin with `open_source`."""
+"""Reads documents from files, folders, standard input and asynchronous iterators. Begin with `open_source`.
+
+`readers` has one reader for each text format, `extract` and `markdown` get text out of other formats, `columns` and
+`cell_types` interpret tables. An entry that cannot be read is yielded as `Rejected` instead of ending the run.
+"""

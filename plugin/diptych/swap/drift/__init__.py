@@ -1,7 +1,7 @@
-"""Drift maps: new queries on old vectors while a back-fill is under way and the old encoder is gone.
+"""Drift maps: search old vectors with a new encoder when the old encoder is gone and the back-fill is not finished.
 
-`fit` and `best_map` make a `Map` from documents that both encoders encoded, with its measured `Quality`; `offer` says
-whether that is good enough to be offered, and why. `load` reads a map back from a collection's metadata. Numpy only.
+`fit` and `best_map` fit a `Map` on documents that both encoders encoded and measure its `Quality`; `offer` decides
+whether it is good enough to propose. `load` reads a map from a collection's metadata. Numpy only. Begin with `fit`.
 """
 
 from __future__ import annotations

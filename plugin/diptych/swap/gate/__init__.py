@@ -1,1 +1,5 @@
-"""Decides whether new encoders may replace the live ones. Begin with `gate`."""
+"""The gate: decides by measurement whether new encoders or settings may replace the live ones.
+
+Begin with `gate`. With relevance judgements `judged` compares measures; without them `overlap` compares answers.
+`coverage` and `stored_vectors` check that the new vectors are complete and sound; `decision` combines the results.
+"""

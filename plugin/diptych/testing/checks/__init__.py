@@ -1,6 +1,7 @@
 """The checks of the conformance kit: each takes an adapter and `Conditions`, and raises ConformanceFailure.
 
-`CHECKS[kind]` lists those of a kind. The contract classes of `diptych.testing.contracts` run them under pytest.
+`CHECKS[kind]` lists the checks of a kind. Begin with `conditions` (inputs and tolerances), then `encoders`. The
+contract classes of `diptych.testing.contracts` run them under pytest.
 """
 
 from __future__ import annotations
