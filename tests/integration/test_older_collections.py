@@ -1,0 +1,72 @@
+"""A collection that an earlier release wrote opens, answers as it did, and goes on.
+
+Release 0.4.0 wrote `tests/data/collection-0.4.0.tar.gz` with the config below: 40 documents of made-up words, then a
+swap from seed 0 to seed 1, whose old vectors are kept. Its `answers.json` has hits before and after.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import diptych_adapters.hooks
+from diptych import Collection, Registry
+from diptych.config import Config, parse_config
+from diptych.testing import fakes_plugin
+
+WRITTEN = Path(__file__).parents[1] / "data/collection-0.4.0.tar.gz"
+REGISTRY = Registry(fakes_plugin, diptych_adapters.hooks, installed=False)
+DOCUMENTS = [
+    {
+        "id": f"d{n}" if n % 2 else f"{n}",
+        "title": f"Title {n}",
+        "text": f"word{n} word{n % 7} thing{n % 3}",
+        "year": 1900 + n,
+    }
+    for n in range(40)
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with tarfile.open(WRITTEN) as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path
+
+
+def config(folder: Path, seed: int) -> Config:
+    return parse_config(
+        {
+            "store": f"edge:{folder / 'qdrant'}",
+            "collection": "words",
+            "cache": {"enabled": False},
+            "slots": {
+                "dense": {"adapter": "fake-dense", "dimension": 16, "seed": seed},
+                "lexical": {"adapter": "bm25"},
+            },
+            "search": {"retrieve": {"dense": 20, "lexical": 20}, "fuse": {"kind": "rrf"}, "limit": 5},
+        }
+    )
+
+
+def answers(collection: Collection, queries: list[str]) -> list[list[list[Any]]]:
+    return [[[hit.id, round(hit.score, 5)] for hit in collection.search(query)] for query in queries]
+
+
+def test_a_collection_of_an_earlier_release_answers_and_is_rolled_back(folder: Path) -> None:
+    known = json.loads((folder / "answers.json").read_text())
+    with Collection.open(config(folder, seed=1), registry=REGISTRY) as collection:
+        assert collection.count() == 40
+        assert answers(collection, known["queries"]) == known["after"]
+        report = collection.populate(DOCUMENTS)
+        assert (report.unchanged, report.new, report.changed) == (40, 0, 0)
+        collection.rollback()
+    with Collection.open(config(folder, seed=0), registry=REGISTRY) as collection:
+        assert answers(collection, known["queries"]) == known["before"]
+        collection.finish()
+        assert collection.populate([{"id": "new", "text": "word3 fresh"}]).new == 1
+        assert collection.count() == 41
