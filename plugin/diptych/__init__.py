@@ -73,12 +73,12 @@ lazy_models.install()
 
 
 def __getattr__(name: str) -> Any:
-    """What needs qdrant-client is imported when first asked for: that takes a second that `--help` need not wait."""
+    """Import a public name that needs qdrant-client when it is first used, which saves `--help` a second."""
     if name in _LATER:
         return getattr(importlib.import_module(_LATER[name]), name)
     raise AttributeError(f"module 'diptych' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """The public names, also those that are imported when first asked for."""
+    """The public names, including those that are imported on first use."""
     return sorted(__all__)

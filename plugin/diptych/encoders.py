@@ -1,7 +1,7 @@
-"""`Encoders`: encoders and rerankers by name, for programs that call them themselves.
+"""`Encoders`: encoders and rerankers by name, for programs that call them directly.
 
-A name is a slot of a config or an open collection, or an installed adapter, made with its default options or with
-others. What an open collection gives is what serves it: it has proved that it made the vectors, and follows a cut-over.
+A name is a slot of a config or of an open collection, or an installed adapter, created with default or given options.
+Encoders of an open collection are the ones that serve it: checked against its vectors, and replaced at a cut-over.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ ENCODES = ("dense", "sparse", "multivector")
 
 
 class NamedEncoder:
-    """One encoder by its name; each call asks whoever serves under it then.
+    """One encoder by name. Each call uses the encoder that has the name at that moment, also after a swap.
 
     Args:
         name: of a slot or an adapter.
-        slot: gives the slot that serves now.
+        slot: returns the slot that serves now.
     """
 
     def __init__(self, name: str, slot: Callable[[], Slot]) -> None:
@@ -49,7 +49,7 @@ class NamedEncoder:
         """This encoder, if it is of this kind.
 
         Raises:
-            AdapterOptionsError: it is of another.
+            AdapterOptionsError: it is of another kind.
         """
         if self.kind != kind:
             raise AdapterOptionsError(f"{self.name!r} makes no {kind} vectors", where="encoders", got=self.kind)
@@ -57,23 +57,23 @@ class NamedEncoder:
 
     @property
     def dimension(self) -> int:
-        """Numbers in a vector, in a token's vector, or terms of the lexicon. Loads the encoder."""
+        """Length of a vector, of a token's vector, or of the lexicon. Loads the encoder."""
         return int(self._slot().encoder.dimension)
 
     @property
     def shortest(self) -> int | None:
-        """How few leading numbers of a vector are of use: those of the slot's first stage; None where it has none."""
+        """The shortest useful prefix of a vector: the length of the slot's first stage, None without one."""
         first = self._slot().config.storage.first_stage
         return first.dimension if first else None
 
     @property
     def similarity(self) -> Similarity | None:
-        """How its vectors are compared; None where its kind has only one way. May load the encoder."""
+        """How its vectors are compared; None for a kind with only one way. May load the encoder."""
         return self._slot().similarity
 
     @property
     def accepts(self) -> tuple[str, ...]:
-        """What an input may be, such as text or image."""
+        """Kinds of input it accepts, such as text or image."""
         return tuple(self._slot().spec.accepts)
 
     def encode_query(self, texts: Sequence[str]) -> list[Vector]:
@@ -95,13 +95,13 @@ class NamedEncoder:
 
 
 class Encoders:
-    """The encoders and rerankers that a config, an open collection or nothing but the installed adapters name.
+    """The encoders and rerankers of a config, of an open collection, or of the installed adapters.
 
     Args:
-        slots: gives the slots by name as they are now.
-        registry: whose adapters can be named, too.
+        slots: returns the current slots by name.
+        registry: whose adapters can be named as well.
         stages: adapter and options of each reranker that the pipeline names.
-        rerankers: those that are made already, so that none is made twice.
+        rerankers: rerankers that exist already, so that none is created twice.
     """
 
     def __init__(
@@ -120,9 +120,9 @@ class Encoders:
     def open(
         cls, source: str | Path | Mapping[str, Any] | Config | None = None, *, registry: Registry | None = None
     ) -> Encoders:
-        """Those of a config, be it a file, a mapping or a `Config`, without its store; for None, the adapters alone.
+        """The encoders of a config (file, mapping or `Config`) without opening its store; for None, all adapters.
 
-        What needs statistics of a corpus, as bm25 does, encodes documents only where its options give them.
+        An encoder that needs corpus statistics, such as bm25, can encode documents only if its options contain them.
 
         Raises:
             ConfigError: the config cannot be used.
@@ -135,7 +135,7 @@ class Encoders:
 
     @classmethod
     def of(cls, handle: CollectionHandle) -> Encoders:
-        """Those that serve an open collection."""
+        """The encoders that serve an open collection."""
         stages = {stage.adapter: stage.options for stage in handle.search_config.rerank}
 
         def slots() -> Mapping[str, Slot]:
@@ -145,7 +145,7 @@ class Encoders:
 
     @property
     def names(self) -> list[str]:
-        """The slots."""
+        """The names of the slots."""
         return list(self._slots())
 
     @property
@@ -155,15 +155,15 @@ class Encoders:
 
     @property
     def rerankers(self) -> list[str]:
-        """The rerankers that the pipeline names."""
+        """The rerankers in the pipeline."""
         return list(self._stages)
 
     def of_kind(self, *kinds: Kind) -> list[str]:
-        """The slots of one of these kinds, in their order."""
+        """The slots of these kinds, in config order."""
         return [name for name, slot in self._slots().items() if slot.kind in kinds]
 
     def __getitem__(self, name: str) -> NamedEncoder:
-        """The encoder of this slot or adapter.
+        """The encoder of a slot or adapter.
 
         Raises:
             UnknownAdapter: it is neither.
@@ -176,7 +176,7 @@ class Encoders:
         return name in self._slots() or any(spec.name == name for spec in self._registry.specs())
 
     def slot(self, name: str) -> Slot:
-        """What serves under this name now.
+        """The slot that serves under this name now.
 
         Raises:
             UnknownAdapter, AdapterOptionsError: as `[name]`.
@@ -184,7 +184,7 @@ class Encoders:
         return _encoding(self._slots().get(name) or self._adapter(name, {}))
 
     def with_options(self, name: str, options: Mapping[str, Any]) -> NamedEncoder:
-        """The encoder of this adapter with these options, made at the first call and kept; a slot has its own options.
+        """The encoder of an adapter with these options, created once. A slot has its own options.
 
         Raises:
             UnknownAdapter: it is neither an adapter nor a slot.
@@ -205,7 +205,7 @@ class Encoders:
         return self[name]
 
     def vector(self, slot: str) -> str:
-        """The named vector that this slot fills and searches now, such as `dense.1`; another after a swap.
+        """The named vector that the slot fills and searches now, such as `dense.1`; a swap changes it.
 
         Raises:
             CollectionError: there is no such slot.
@@ -221,7 +221,7 @@ class Encoders:
         return slots[slot].vector
 
     def reranker(self, name: str, options: Mapping[str, Any] | None = None) -> Reranker:
-        """The reranker of this adapter, made at the first call and kept; options are the pipeline's unless given.
+        """The reranker of this adapter, created once, with the pipeline's options unless others are given.
 
         Raises:
             RegistryError: it is unknown, is no reranker, or cannot be made.

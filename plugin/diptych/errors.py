@@ -10,36 +10,36 @@
     │   ├── MissingExtra         the packages an adapter needs are not installed
     │   └── AdapterFactoryError  the factory raised, or made something that breaks its contract
     ├── ContractError            an encoder or reranker returned what its contract forbids
-    ├── AdapterCrashed           native code of an encoder or reranker panicked in the middle of a call
+    ├── AdapterCrashed           native code of an encoder or reranker panicked during a call
     ├── Overloaded               too many earlier calls of encoders have not returned
-    ├── RemoteError              an encoder's HTTP endpoint failed, refused or answered nonsense
+    ├── RemoteError              an encoder's HTTP endpoint failed, refused, or sent an invalid answer
     ├── StoreError
-    │   ├── StoreURLError        a store URL that nobody answers for
+    │   ├── StoreURLError        a URL for which no store can be opened
     │   ├── StoreLocked          another process has the embedded store open
     │   ├── StoreReadOnly        a call would change a store that was opened with mode=ro
     │   ├── StoreUnavailable     the store does not answer
-    │   ├── StoreDamaged         files of the embedded store are not as they were left; the text says how to repair it
+    │   ├── StoreDamaged         files of the embedded store were changed or damaged; the text says how to repair it
     │   ├── StoreFull            the disk has too little space; `context` has the bytes `needed` and `free`
     │   └── StoreUnsupported     this store cannot do that; the text names one that can
     ├── CollectionError
     │   ├── CollectionNotFound
-    │   ├── TenantError          a question without a tenant where it needs one, or with one where there are none
-    │   └── FingerprintMismatch  the encoder at hand did not make the vectors in the collection
-    ├── DocumentError            one bad document; populate sets it aside and goes on
+    │   ├── TenantError          a tenant is missing where one is required, or named where there are none
+    │   └── FingerprintMismatch  the encoder did not make the vectors in the collection
+    ├── DocumentError            one bad document; populate rejects it and continues
     ├── PopulateError            populate stopped; what was acknowledged is kept
     │   └── SyncRefused          a sync would delete too large a share of the documents
-    ├── CopyError                a copy of a collection that cannot be made, gone on with or verified
-    ├── SwapError                a swap that cannot be planned, applied, rolled back or finished as asked
+    ├── CopyError                a copy of a collection that cannot be made, continued or verified
+    ├── SwapError                a swap that cannot be planned, applied, rolled back or finished
     │   ├── ApplyRunning         another process applies a swap to the collection
     │   └── GateFailed           the new encoders did not pass; the old ones stay live
-    ├── SearchError              a search that cannot be run as asked
+    ├── SearchError              a search whose query, filter or pipeline cannot be run
     ├── EvaluationError          judgements or runs that cannot be scored
     └── TuneError                settings that cannot be measured
 
-Beside the tree, `PluginWarning` says that a plugin failed which is only told what happened, `FollowWarning` that a
-process cannot follow a cut-over and goes on with the encoders it has.
+Two warnings stand beside the tree: `PluginWarning`, a notification hook failed, and `FollowWarning`, a process cannot
+follow a cut-over and continues with the encoders it has.
 
-Each takes what happened, then where, what was found, what was expected and what to do, and says them in that order.
+Each error takes and prints, in this order: what happened, where, what was got, what was expected, what to do.
 """
 
 from __future__ import annotations
@@ -119,58 +119,58 @@ class ContractError(DiptychError):
 
 
 class AdapterCrashed(DiptychError):
-    """Native code of an encoder or reranker panicked, or tried to end the process, in the middle of a call."""
+    """Native code of an encoder or reranker panicked, or tried to end the process, during a call."""
 
 
 class Overloaded(DiptychError):
-    """Too many earlier calls of encoders have not returned, so no further one is begun."""
+    """Too many earlier encoder calls have not returned, so no further call was started."""
 
 
 class RemoteError(DiptychError):
-    """An encoder's HTTP endpoint failed, refused or answered something that is no answer."""
+    """An encoder's HTTP endpoint failed, refused the request, or sent an invalid answer."""
 
 
 class StoreURLError(StoreError):
-    """A store URL that nobody answers for."""
+    """No store can be opened for this URL."""
 
 
 class TenantError(CollectionError):
-    """A question that names no tenant where it must, or one where there are none."""
+    """A tenant is missing where one is required, or named in a collection without tenants."""
 
 
 class FingerprintMismatch(CollectionError):
-    """The encoder at hand did not make the vectors that are in the collection."""
+    """The encoder did not make the vectors in the collection."""
 
 
 class DocumentError(DiptychError):
-    """One bad document. Populate sets it aside with the reason and goes on."""
+    """One bad document. Populate rejects it with the reason and continues."""
 
 
 class PopulateError(DiptychError):
-    """Populate stopped. What the store acknowledged is kept; running it again goes on from there."""
+    """Populate stopped. What the store acknowledged is kept; running it again continues from there."""
 
 
 class SyncRefused(PopulateError):
     """A sync would delete a larger share of the documents than `populate.max_deleted` allows. It deleted nothing.
 
-    `context` has `deleted` (how many would go), `held` (of how many), `max_deleted` and `examples` of their ids.
+    `context` has `deleted` (how many it would delete), `held` (of how many), `max_deleted` and `examples` of their ids.
     """
 
 
 class CopyError(DiptychError):
-    """A copy of a collection that cannot be made, gone on with or verified. What was written is kept."""
+    """A copy of a collection that cannot be made, continued or verified. What was written is kept."""
 
 
 class SwapError(DiptychError):
-    """A swap of encoders that cannot be planned, applied, rolled back or finished as asked."""
+    """A swap of encoders that cannot be planned, applied, rolled back or finished."""
 
 
 class ApplyRunning(SwapError):
-    """Another process, or another thread of this one, is applying a swap to the collection."""
+    """Another process or thread is applying a swap to the collection."""
 
 
 class GateFailed(SwapError):
-    """The new encoders did not pass the gate; the old ones stay live."""
+    """The new encoders did not pass the gate. The old ones stay live."""
 
 
 class EvaluationError(DiptychError):
@@ -182,8 +182,8 @@ class TuneError(DiptychError):
 
 
 class PluginWarning(UserWarning):
-    """A plugin's hook failed that is only told what happened; what happened stands."""
+    """A notification hook of a plugin failed. The operation itself succeeded."""
 
 
 class FollowWarning(UserWarning):
-    """The collection was cut over to encoders that this process cannot load; it goes on with those it has."""
+    """This process cannot load the encoders of a cut-over and continues with those it has."""

@@ -1,4 +1,4 @@
-"""Documents out of a data frame, and hits or runs as columns for one. Only `to_pandas` imports a data frame library.
+"""Reads documents from data frames, and returns hits or runs as columns. Only `to_pandas` imports a data frame library.
 
 A frame is a table of pandas, polars, pyarrow or narwhals, or a mapping of columns: `{"id": [...], "text": [...]}`.
 """
@@ -22,7 +22,7 @@ _FIXED = ("query", *_HIT)
 
 
 class Frame(Protocol):
-    """A table of a data frame library, as far as type checkers need to know it."""
+    """A table of a data frame library, as far as type checkers need it."""
 
     @property
     def columns(self) -> Any:
@@ -33,7 +33,7 @@ class Frame(Protocol):
 
 
 def is_frame(found: object) -> TypeGuard[Frame]:
-    """Whether this is a table of a data frame library, by the protocols that they have in common."""
+    """Whether this is a table of a data frame library, by the protocols that the libraries share."""
     return hasattr(found, "__dataframe__") or hasattr(found, "__arrow_c_stream__")
 
 
@@ -81,7 +81,7 @@ def hits(found: Sequence[Hit]) -> Columns:
 
 
 def answers(queries: Sequence[str | Query], found: Sequence[Sequence[Hit]]) -> Columns:
-    """`hits` of each of many queries below each other, with a column `query` before them: the query's id, or its text.
+    """`hits` of many queries below each other, with a leading column `query`: the query's id or its text.
 
     Raises:
         ValueError: not one list of hits for each query.
@@ -132,7 +132,7 @@ def _document(row: Mapping[str, Any], key: Any, body: Any, head: Any, rest: Sequ
 
 
 def _id_of(cell: Any) -> Any:
-    """The id as text; what can be none stays as it is, and populate sets the document aside."""
+    """The id as text. A value that cannot be an id stays as it is, and populate rejects the document."""
     if isinstance(cell, float | np.floating) and float(cell).is_integer():
         cell = int(cell)  # pandas turns integers into floats where one of them is missing
     if isinstance(cell, int | np.integer) and not isinstance(cell, bool):
@@ -171,7 +171,7 @@ def _names_of(frame: Any) -> list[Any]:
 
 
 def _column(given: str | None, usual: Sequence[str], names: list[str], what: str, *, needed: bool = True) -> str | None:
-    """The column that is meant, or None where there need be none."""
+    """The column of this name, or None where it is optional and missing."""
     found = given if given is not None else next((name for name in usual if name in names), None)
     if found is not None and found in names:
         return found
@@ -201,7 +201,7 @@ def _rows(frame: Any, names: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 
 def _cells(column: Any, start: int, stop: int) -> list[Any]:
-    """Some cells of a column as Python values, whichever library's it is."""
+    """Some cells of a column as Python values, for any of the libraries."""
     if hasattr(column, "iloc"):
         return list(column.iloc[start:stop].tolist())
     part = column[start:stop]
@@ -236,7 +236,7 @@ def _table(rows: Iterable[Mapping[str, Any]], fixed: Sequence[str] = _HIT) -> Co
 
 
 def _group(name: str) -> int:
-    """Columns come in four groups: the place, the stages' scores, the words, the metadata."""
+    """Sort key of a column: position, then stage scores, then texts, then metadata."""
     if name in _FIXED:
         return 0 if name not in (_TITLE, _TEXT) else 2
     return 1 if name.startswith("score.") else 3

@@ -1,13 +1,12 @@
-"""What the data hooks are asked for: queries, judgements and counter-instructions, in batches. All values are frozen.
+"""Requests to the data hooks: queries, judgements and counter-instructions, in batches. All values are frozen.
 
-| value | hook | what it asks for |
+| value | hook | what it requests |
 |---|---|---|
 | `QueryRequest` | `diptych_generate_queries` | queries that documents answer |
 | `JudgeRequest` | `diptych_judge` | how relevant documents are to queries |
 | `CounterRequest` | `diptych_counterfactuals` | instructions under which two documents swap their labels |
 
-Each names the generator that is meant, and its options: a plugin answers for its own generators and returns None for
-others.
+Each request names a generator and its options. A plugin answers for its own generators and returns None for others.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from diptych.types import Document
 
 @dataclass(frozen=True, slots=True)
 class QueryRequest:
-    """Queries that are answered by documents.
+    """A request for queries that documents answer.
 
     Args:
-        generator: who is asked.
+        generator: which generator shall answer.
         documents: n documents.
-        style: of the queries, such as question, keywords, claim, title or long; what there is tells the generator.
-        count: at most so many for each document.
-        seed: the same request with the same seed is answered alike where the generator can.
+        style: of the queries, such as question, keywords, claim, title or long; the generator defines its styles.
+        count: the most queries for each document.
+        seed: a generator that can be repeatable answers the same request with the same seed alike.
         options: of the generator.
     """
 
@@ -42,10 +41,10 @@ class QueryRequest:
 
 @dataclass(frozen=True, slots=True)
 class JudgeRequest:
-    """How relevant documents are to queries.
+    """A request to judge how relevant documents are to queries.
 
     Args:
-        generator: who is asked.
+        generator: which generator shall answer.
         pairs: n pairs of a query's and a document's text.
         options: of the generator.
     """
@@ -67,10 +66,10 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class CounterRequest:
-    """Instructions that fit the query, are clearly other ones, and that the negative satisfies and the positive not.
+    """A request for instructions that keep the query but swap the labels of positive and negative document.
 
     Args:
-        generator: who is asked.
+        generator: which generator shall answer.
         instances: n instances.
         seed: as in `QueryRequest`.
         options: of the generator.

@@ -38,7 +38,7 @@ def diptych_register_recipes() -> Iterable[RecipeSpec]:  # type: ignore[empty-bo
 
 @hookspec(firstresult=True)
 def diptych_open_store(url: str) -> QdrantBase | None:
-    """Open the store behind `url`, or return None when the URL is not yours. The first answer counts."""
+    """Open the store behind `url`, or return None when the URL is not this plugin's. The first answer counts."""
 
 
 @hookspec(firstresult=True)
@@ -55,27 +55,27 @@ def diptych_point_id(document: Document) -> int | str | None:
 
 @hookspec
 def diptych_listens(hook: str) -> bool:  # type: ignore[empty-body]
-    """Say whether this plugin wants `hook`, one of those below, now; a plugin without this one always does."""
+    """Say whether this plugin wants `hook`, one of those below, to be called now. Without it: always."""
 
 
 @hookspec
 def diptych_after_populate(report: PopulateReport) -> Any:
-    """Be told what a populate did."""
+    """Receive the report of a populate."""
 
 
 @hookspec
 def diptych_after_search(report: SearchReport) -> Any:
-    """Be told what a search did and how long each stage took."""
+    """Receive the report of a search, with the time of each stage."""
 
 
 @hookspec
 def diptych_after_swap(report: SwapReport) -> Any:
-    """Be told what an apply did, be it cut over or not."""
+    """Receive the report of an apply, whether it cut over or not."""
 
 
 @hookspec
 def diptych_after_failure(report: FailureReport) -> Any:
-    """Be told that a search, populate or apply raised."""
+    """Receive the report of a search, populate or apply that raised an error."""
 
 
 @hookspec(firstresult=True)

@@ -108,7 +108,7 @@ class TextIndex(Protocol):
         ...
 
     def query(self, text: str) -> Any:
-        """The `qdrant_client.models.TextQuery` that asks for `text`."""
+        """The `qdrant_client.models.TextQuery` for `text`."""
         ...
 
 
@@ -130,43 +130,43 @@ class Reranker(Protocol):
 
 @runtime_checkable
 class Calibrated(Protocol):
-    """A sparse encoder whose document weights need facts about the corpus, such as BM25's average length.
+    """A sparse encoder whose document weights need corpus statistics, such as BM25's average length.
 
-    The host adds up `measure` over the corpus once, hands the sum to `calibrate` before anything is encoded, and keeps
+    The host sums `measure` over the corpus once, passes the sum to `calibrate` before anything is encoded, and stores
     it in the collection.
     """
 
     def measure(self, inputs: Sequence[str]) -> Statistics:
-        """Sums over `inputs`, at least `documents`; measures of two batches add key by key."""
+        """Sums over `inputs`, including `documents`. Sums of two batches are added key by key."""
         ...
 
     def calibrate(self, statistics: Statistics) -> None:
-        """Use the sums `statistics` from now on."""
+        """Use the corpus sums `statistics` from now on."""
         ...
 
 
 @runtime_checkable
 class Sampling(Protocol):
-    """An encoder that looks at texts of the collection before it serves, such as one that computes in int8.
+    """An encoder that reads texts of the collection before it serves, such as one that computes in int8.
 
-    `sample`: how many it wants to see, 0 for none. The host shows them when the encoder is made, or with a new
-    collection the first documents before anything is encoded.
+    `sample`: how many texts it wants, 0 for none. The host passes them when the encoder is created or, in a new
+    collection, takes the first documents before anything is encoded.
     """
 
     sample: int
 
     def look_at(self, texts: Sequence[str]) -> None:
-        """See these texts: documents as the encoder reads them."""
+        """Read these texts: documents as the encoder will get them."""
         ...
 
 
 @runtime_checkable
 class Identified(Protocol):
-    """An encoder that can tell whether it is the very one that was checked before, in another process.
+    """An encoder that can tell, across processes, whether it is the same one that was checked before.
 
-    `identity`: one word for all that decides its vectors: files of the model to their inodes, options, versions of the
-    libraries, and the machine. It differs when any of these does. While it is the same, a collection's canaries are not
-    encoded again when the collection opens. "" where it cannot be told; then they are.
+    `identity`: a digest of everything that decides its vectors: model files down to their inodes, options, library
+    versions, and the machine. While it stays the same, opening a collection does not encode its canaries again.
+    "" when it is unknown; then the canaries are encoded.
     """
 
     identity: str

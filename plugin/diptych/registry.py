@@ -1,4 +1,4 @@
-"""Finds plugins and checks what they register; `factories` makes the adapters."""
+"""`Registry`: finds plugins and checks what they register. `plugins.factory` makes the adapters."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class Registry:
         for source, plugin in [*(_installed() if installed else ()), *_named(plugins)]:
             self._register(source, plugin)
         self._collect()
-        self._askers = {own.plugin_name: _asker(own) for own in self._manager.hook.diptych_listens.get_hookimpls()}
+        listens = self._manager.hook.diptych_listens.get_hookimpls()
+        self._listeners = {each.plugin_name: _listener(each) for each in listens}
 
     @staticmethod
     @functools.cache
@@ -51,24 +52,25 @@ class Registry:
 
     @property
     def hook(self) -> Any:
-        """The hooks, to be called: `registry.hook.diptych_after_search(report=...)`."""
+        """The hooks as callables: `registry.hook.diptych_after_search(report=...)`."""
         return self._manager.hook
 
     def listening(self, name: str) -> bool:
-        """Whether any plugin wants to be told by the hook `name` now."""
+        """Whether any plugin wants the notification hook `name` now."""
         for implementation in getattr(self.hook, name).get_hookimpls():
-            asked = self._askers.get(implementation.plugin_name)
-            if asked is None or asked(name):
+            listens = self._listeners.get(implementation.plugin_name)
+            if listens is None or listens(name):
                 return True
         return False
 
     def tell(self, name: str, report: object) -> list[str]:
-        """Call the hook `name` of each plugin that wants it with `report`; which failed and how, a sentence each."""
+        """Call the notification hook `name` of each plugin that wants it; returns a sentence for each failure."""
         failures = []
         for implementation in getattr(self.hook, name).get_hookimpls():
-            plugin, asked = implementation.plugin, self._askers.get(implementation.plugin_name)
-            if asked is not None and not asked(name):
+            plugin, listens = implementation.plugin, self._listeners.get(implementation.plugin_name)
+            if listens is not None and not listens(name):
                 continue
+            # One plugin at a time: pluggy stops at the first exception, and the other plugins must still be called.
             others = [other for other in self._manager.get_plugins() if other is not plugin]
             try:
                 self._manager.subset_hook_caller(name, others)(report=report)
@@ -86,7 +88,7 @@ class Registry:
 
         Args:
             name: as plugins registered it.
-            where: what asks for it, for errors.
+            where: what needs it, for error messages.
 
         Raises:
             UnknownAdapter: there is none; the text names the nearest.
@@ -107,8 +109,8 @@ class Registry:
 
         Args:
             name: as plugins registered it.
-            options: what its factory takes; `${NAME}` in them is filled in from the environment here.
-            where: what asks for it, for errors.
+            options: options of its factory; `${NAME}` in them is filled in from the environment here.
+            where: what needs it, for error messages.
 
         Raises:
             MissingExtra, AdapterOptionsError, AdapterFactoryError: see diptych.errors.
@@ -143,14 +145,14 @@ class Registry:
         self._recipes.collect(self._manager.hook.diptych_register_recipes.get_hookimpls())
 
 
-def _asker(implementation: Any) -> Callable[[str], bool]:
-    """A plugin's own `diptych_listens`, called at every search; it may leave its argument out."""
+def _listener(implementation: Any) -> Callable[[str], bool]:
+    """The plugin's `diptych_listens` with its argument made optional. Called at every search."""
     function: Callable[..., bool] = implementation.function
     return function if implementation.argnames else lambda _: function()
 
 
 def _require_marks(source: str, plugin: object) -> None:
-    """Raise HookError when a function has a hook's name and is not marked: it would never be called."""
+    """Raise HookError for a function that has a hook's name but no `@hookimpl`: it would never be called."""
     for name in HOOKS:
         method = getattr(plugin, name, None)
         if inspect.isroutine(method) and not hasattr(method, f"{hookspecs.PROJECT}_impl"):
@@ -163,7 +165,7 @@ def _require_marks(source: str, plugin: object) -> None:
 
 
 def _installed() -> list[tuple[str, object]]:
-    """The installed plugins under the name of their distribution, sorted so that order never depends on the disk."""
+    """The installed plugins by distribution name, sorted so that the order does not depend on the disk."""
     found = []
     for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda e: (e.name, e.value)):
         source = f"{entry.dist.name}:{entry.name}" if entry.dist else entry.name
@@ -180,7 +182,7 @@ def _installed() -> list[tuple[str, object]]:
 
 
 def _named(plugins: Iterable[object]) -> list[tuple[str, object]]:
-    """Plugins under their names, sorted; a name that several have is numbered."""
+    """Plugins by name, sorted. Plugins with the same name are numbered."""
     found: dict[str, object] = {}
     for name, plugin in sorted(((_describe(p), p) for p in plugins), key=lambda pair: pair[0]):
         found[f"{name} ({len(found) + 1})" if name in found else name] = plugin

@@ -1,4 +1,4 @@
-"""What populate and search say about what they did. Plain values; hooks and the CLI read them."""
+"""Reports of populate, search and swap. Plain values, read by hooks and by the CLI."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """A document that was not indexed: its id (or position), and why."""
+    """A rejected document: its id (or position) and the reason."""
 
     id: str
     position: int
@@ -17,7 +17,7 @@ class SetAside:
 
 @dataclass(frozen=True, slots=True)
 class PopulateReport:
-    """Counts of one populate. `read` is the sum of new, changed, unchanged, duplicates and set aside.
+    """Counts of one populate. `read` is the sum of new, changed, unchanged, duplicate and rejected documents.
 
     `encoded` counts vectors by slot; `cache_hits` those of them that were not computed but taken from the embedding
     cache, for the slots that use it. `started` is when it began, in nanoseconds since 1970; 0 is unknown. By slot,
@@ -60,13 +60,13 @@ class SearchReport:
         collection: its name.
         pipeline: what was run, as text.
         queries: how many there were.
-        seconds: of each stage: `encode`, `retrieve`, `rerank`. Queries that were gathered share the first two.
-        started, ended: when it was asked and answered; what is no stage's was spent waiting for others.
+        seconds: of each stage: `encode`, `retrieve`, `rerank`. Queries that were joined in a batch share the first two.
+        started, ended: when the call began and ended; time outside the stages was spent waiting for other calls.
         times: when each stage began and ended.
-        slots: those that were asked.
+        slots: the slots that were searched.
         hits: how many were found.
-        texts: of the queries. They are users' words: left out of the repr, and not to be kept without being asked to.
-        tenant: whose documents were looked at; left out of the repr, too.
+        texts: of the queries. Users wrote them: they are left out of the repr, and plugins must not store them unasked.
+        tenant: whose documents were searched; left out of the repr as well.
     """
 
     collection: str
@@ -95,7 +95,7 @@ class GateSummary:
 
 @dataclass(frozen=True, slots=True)
 class SwapReport:
-    """What plugins are told of an apply; `diptych.swap.ApplyReport` has more.
+    """What plugins receive after an apply. `diptych.swap.ApplyReport` has more.
 
     Args:
         collection: its name.
@@ -104,7 +104,7 @@ class SwapReport:
         encoded: documents encoded, by new vector; after a resume only those of this run.
         cache_hits: how many of them came from the embedding cache, by new vector.
         changed: documents that changed while they were encoded, and were encoded anew.
-        missing: how many points lack the new vector.
+        missing: number of points that lack the new vector.
         gate: what the gate decided; None where there was nothing to compare.
         seconds: the whole run.
         warnings: what to look at.
@@ -130,7 +130,7 @@ class FailureReport:
     Args:
         collection: its name.
         operation: `search`, `populate` or `swap`.
-        error: name of the error's class; what it says may hold users' words and is left out.
+        error: name of the error's class; its text may contain users' words and is left out.
         started, ended: when it was asked for and failed.
     """
 

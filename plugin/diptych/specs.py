@@ -1,4 +1,4 @@
-"""`AdapterSpec` and `RecipeSpec`: what a plugin says about an adapter or a recipe without importing its model."""
+"""`AdapterSpec` and `RecipeSpec`: what a plugin declares about an adapter or recipe without importing its model."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ MODALITIES = ("text", "image", "audio", "video")
 
 @dataclass(frozen=True, slots=True)
 class ModelWheel:
-    """A distribution that carries a model, and the extra that installs it, if one does."""
+    """A distribution that contains a model, and the extra that installs it."""
 
     distribution: str
     extra: str = ""
 
     @property
     def install(self) -> str:
-        """What pip is told: `diptych[minilm]`."""
+        """The argument for `pip install`: `diptych[minilm]`."""
         return self.extra or self.distribution
 
 
@@ -32,14 +32,14 @@ class AdapterSpec:
     """One adapter, as data.
 
     Args:
-        name: what the config file says behind `adapter:`.
+        name: the value of `adapter:` in the config file.
         kind: the contract that the made object satisfies.
         factory: `"module:attribute"`, called with the options as keyword arguments; imported only then.
         summary: one line for `diptych adapters`.
         options: `"module:attribute"` of (or itself) a pydantic model of the options. Its module must be cheap to
             import. Without one the options are checked against the factory's parameters.
         requires: modules that must be importable, such as `("torch",)`.
-        instead: sets of modules of which any may stand in for `requires`, where the adapter can do without.
+        instead: alternative sets of modules; any one of them can replace `requires`.
         extra: what to install when one of them is missing, such as `"diptych[torch]"`.
         facts: facts known before the model is loaded, such as `{"dimension": 384}`; the made object must agree.
         accepts: kinds of input: `"text"`; `"image"`, `"audio"`, `"video"` when paths or URLs of such files are taken.
@@ -87,10 +87,10 @@ class RecipeSpec:
     """One way to train an encoder or reranker, as data.
 
     Args:
-        name: what a recipe file says behind `recipe:`.
-        kind: the contract of what comes out.
+        name: the value of `recipe:` in a recipe file.
+        kind: the contract of the trained model.
         factory: `"module:attribute"`, called with the options and a progress; gives a `diptych.training.Recipe`.
-        options: `"module:attribute"` of the pydantic model that a recipe file has to fit. It may import torch.
+        options: `"module:attribute"` of the pydantic model of a recipe file. It may import torch.
         summary: one line for `diptych recipes`.
         requires: modules that must be importable.
         extra: what to install when one of them is missing.

@@ -3,10 +3,10 @@
 | value | what it is |
 |---|---|
 | `Document` | what a collection holds: id, text, title, metadata |
-| `Query` | what is asked: text, and an id when it is to be evaluated |
+| `Query` | a query: text, and an id for evaluation |
 | `SparseVector` | sorted term ids and their weights |
-| `Hit` | one found document with its score |
-| `Run` | for each query id, documents ranked by score: what is evaluated |
+| `Hit` | a document that a search found, with its score |
+| `Run` | for each query id, documents ranked by score, for evaluation |
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Metadata: TypeAlias = Mapping[str, Any]  # JSON values, as Qdrant payloads hold 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text to be found.
+    """A document: the text to search, with id, title and metadata.
 
     Args:
         id: unique in the collection.
@@ -65,7 +65,7 @@ class Document:
         return cls(_id_text(identifier), text, title, {**rest, **nested}).checked()
 
     def checked(self) -> Document:
-        """This document, or the reason why it cannot be indexed.
+        """This document; raises if it cannot be indexed.
 
         Raises:
             DocumentError: the id is empty, or text or title is not a string, or there is nothing to encode.
@@ -85,7 +85,7 @@ class Document:
         return DocumentError(f"{name} is not text", where=where, got=type(value).__name__, expected="str")
 
     def content_hash(self) -> str:
-        """A hash of all that the document says; it changes exactly when the document does."""
+        """A hash of the whole content. It changes exactly when the document does."""
         metadata = _JSON.encode(dict(self.metadata)) if self.metadata else "{}"
         content = f"[{_JSON.encode(self.text)}, {_JSON.encode(self.title)}, {metadata}]"  # a list, written in JSON
         return hashlib.sha256(content.encode()).hexdigest()[:32]
@@ -102,7 +102,7 @@ def _id_text(identifier: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question: its `text`, and an `id` that ties it to relevance judgements."""
+    """A query: its `text`, and an `id` that links it to relevance judgements."""
 
     text: str
     id: str = ""
@@ -143,10 +143,10 @@ class SparseVector:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A document found.
+    """A document that a search found, with its score.
 
     Args:
-        document: with the payload that was asked for.
+        document: with the payload that the search requested.
         score: of the last stage that ranked it; higher is better.
         stages: scores by stage, where several stages gave one.
     """
@@ -163,7 +163,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a system returned.
+    """The answers of one system to a set of queries, for evaluation.
 
     Args:
         name: of the system, for tables.
@@ -181,7 +181,7 @@ class Run:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether UTF-8 can hold the text; lone surrogates, as JSON's escape `\\ud800` makes them, it cannot."""
+    """Whether UTF-8 can encode the text. Lone surrogates, as in JSON's escape `\ud800`, cannot be encoded."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,6 +1,6 @@
 """Values that nobody should pass to a collection: names, addresses, tenants, ids, vectors, queries and payloads.
 
-Each is taken, set aside, or refused by an error of diptych's own that can be printed; nothing else comes out.
+Each is taken, rejected, or refused by an error of diptych's own that can be printed; nothing else comes out.
 """
 
 from __future__ import annotations

@@ -181,6 +181,6 @@ def _pipeline(collection: Collection) -> str:
 
 
 def _populated(collection: Collection, documents: list[Document], options: dict[str, Any]) -> PopulateAnswer:
-    with tempfile.TemporaryDirectory(prefix="diptych-mcp-") as folder:  # what is set aside is in the answer
+    with tempfile.TemporaryDirectory(prefix="diptych-mcp-") as folder:  # what is rejected is in the answer
         report_path = Path(folder) / "set-aside.jsonl"
         return PopulateAnswer.of(collection.populate(documents, report_path=report_path, **options))

@@ -35,10 +35,11 @@ from diptych.cli.ui.run_command import command
 from diptych.cli.ui.session import Session
 from diptych.runtime import interrupts
 
-GARBAGE = (50_000, 20, 100)  # what is imported stays: looking for garbage in it took a tenth of a command's start
+# Imported modules stay in memory: looking for garbage among them took a tenth of a command's start.
+GARBAGE = (50_000, 20, 100)
 EPILOG = (
-    "Exit codes: 0 fine, 1 an error or a failed check, 2 wrong usage, 3 some documents were set aside, "
-    "4 changes are pending, 5 the gate kept the old encoders, 130 interrupted, 141 the reader of the output went away."
+    "Exit codes: 0 success, 1 an error or a failed check, 2 wrong usage, 3 some documents were rejected, "
+    "4 changes are pending, 5 the gate kept the old encoders, 130 interrupted, 141 the output pipe was closed."
 )
 
 
@@ -70,16 +71,16 @@ def _version(wanted: bool) -> None:
 def _root(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Log on standard error what is done, and how long each phase takes.")
+        bool, typer.Option("--verbose", "-v", help="Log the steps and their times to standard error.")
     ] = False,
     log_level: Annotated[
-        Level | None, typer.Option(metavar="LEVEL", help="Log from debug, info, warning or error on.")
+        Level | None, typer.Option(metavar="LEVEL", help="Lowest level to log: debug, info, warning or error.")
     ] = None,
 ) -> None:
-    """Plug dense encoders, sparse lexicons, late interaction and rerankers into Qdrant.
+    """Connect dense encoders, sparse lexicons, late interaction and rerankers to Qdrant.
 
     One file, diptych.yaml, says which encoders fill and query a collection.
     """

@@ -77,7 +77,7 @@ class PopulateConfig(Section):
 
     input: list[Literal["title", "text"]] = Field(["title", "text"], min_length=1, description="What is encoded.")
     separator: str = Field(" ", description="Stands between the parts of the input.")
-    max_characters: Positive = Field(1_000_000, description="Longer documents are set aside.")
+    max_characters: Positive = Field(1_000_000, description="Longer documents are rejected.")
     chunk: Positive = Field(1024, description="Documents a crash can cost at most.")
     retries: Annotated[int, Field(ge=0)] = Field(5, description="Tries after a store error, with growing pauses.")
     max_deleted: Annotated[float, Field(ge=0, le=1)] = Field(

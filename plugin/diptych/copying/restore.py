@@ -33,7 +33,7 @@ BATCH = 256
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an import did: points read, written and set aside, with the file that says why."""
+    """What an import did: points read, written and rejected, with the file that says why."""
 
     collection: str
     read: int

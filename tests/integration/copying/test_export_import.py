@@ -1,4 +1,4 @@
-"""A collection goes through a file and comes back equal, and what a file has that is no point is set aside."""
+"""A collection goes through a file and comes back equal, and what a file has that is no point is rejected."""
 
 from __future__ import annotations
 

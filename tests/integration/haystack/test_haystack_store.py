@@ -111,7 +111,7 @@ def test_what_a_collection_would_lose_is_refused_and_nothing_written(
 def test_metadata_that_cannot_be_kept_is_named_and_the_others_are_written(
     things: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # where the report of what was set aside goes
+    monkeypatch.chdir(tmp_path)  # where the report of what was rejected goes
     wrong = [Document(id="x", content="a", meta={"text": "b"}), Document(id="y", content="a", meta={"title": 7})]
     with pytest.raises(
         DocumentError, match=r"(?s)2 of 4 documents cannot be stored.*'x', document 'y'.*key 'text'"

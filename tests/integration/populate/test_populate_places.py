@@ -1,4 +1,4 @@
-"""What is set aside is named by its place, and a file that cannot be read does not stand against a sync."""
+"""What is rejected is named by its place, and a file that cannot be read does not stand against a sync."""
 
 from __future__ import annotations
 

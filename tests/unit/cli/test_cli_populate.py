@@ -56,8 +56,8 @@ def test_documents_that_cannot_be_indexed_are_named_and_the_exit_code_is_3(
         file.write('{"id": "void", "text": "  "}\n')
     answer = run("populate", corpus, "--report", tmp_path / "bad.jsonl")
     assert answer.code == 3
-    assert "4 new, 1 set aside" in answer.out
-    assert "1 set aside, with reasons in" in answer.err
+    assert "4 new, 1 rejected" in answer.out
+    assert "1 rejected, with reasons in" in answer.err
     assert "void: empty document" in answer.err
     assert "void" in (tmp_path / "bad.jsonl").read_text()
 
@@ -102,7 +102,7 @@ def test_a_dry_run_counts_and_writes_nothing(run: Run, config: Path, corpus: Pat
     corpus.write_text("\n".join([*lines[1:3], '{"id": "hen", "text": "hens"}', '{"id": "bad", "text": ""}']))
     answer = run("populate", corpus, "--dry-run", "--sync")
     assert answer.code == 3
-    assert "4 read: 1 changed, 2 unchanged, 1 set aside, 1 deleted" in answer.out
+    assert "4 read: 1 changed, 2 unchanged, 1 rejected, 1 deleted" in answer.out
     assert "to delete: cat" in answer.out
     assert "bad: empty document" in answer.err
     report = run("populate", corpus, "--dry-run", "--sync", "--json").json()

@@ -105,7 +105,7 @@ def test_columns_may_be_numpy_arrays() -> None:
 
 @pytest.fixture
 def things(fakes: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.chdir(tmp_path)  # where the report of what was set aside goes
+    monkeypatch.chdir(tmp_path)  # where the report of what was rejected goes
     slots, search = {"dense": {"adapter": "fake-dense"}}, {"retrieve": {"dense": 10}}
     config = parse_config({"store": "memory:", "collection": "things", "slots": slots, "search": search})
     with Collection.open(config, registry=fakes) as opened:

@@ -1,4 +1,4 @@
-"""PDF, HTML and DOCX files become documents; what is broken, encrypted or a bomb is set aside with the reason."""
+"""PDF, HTML and DOCX files become documents; what is broken, encrypted or a bomb is rejected with the reason."""
 
 from __future__ import annotations
 

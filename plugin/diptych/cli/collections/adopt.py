@@ -27,7 +27,8 @@ SAMPLE = 64  # as diptych.adopt has it, which is slow to import
 def adopt(
     context: typer.Context,
     config: Annotated[
-        Path, typer.Option("--config", "-c", metavar="FILE", help="Names the encoders that filled the collection.")
+        Path,
+        typer.Option("--config", "-c", metavar="FILE", help="The config with the encoders that filled the collection."),
     ] = CONFIG,
     store: Annotated[
         str | None, typer.Option("--store", metavar="URL", help="The store, instead of the config's.")
@@ -36,25 +37,28 @@ def adopt(
     slot: Annotated[
         list[str] | None,
         typer.Option(
-            "--slot", metavar="NAME=VECTOR", help="A slot's vector; NAME= is the unnamed one. Again for more."
+            "--slot", metavar="NAME=VECTOR", help="A slot's vector; NAME= is the unnamed one; repeat for more."
         ),
     ] = None,
     layout: Annotated[
-        str | None, typer.Option(metavar="FRAMEWORK", help="Who wrote the payloads; found out unless given.")
+        str | None,
+        typer.Option(metavar="FRAMEWORK", help="The framework that wrote the payloads; by default detected."),
     ] = None,
-    text: Annotated[str | None, typer.Option(metavar="KEY", help="Payload key of the text, dots for nested.")] = None,
+    text: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Payload key of the text; dots for nested keys.")
+    ] = None,
     title: Annotated[str | None, typer.Option(metavar="KEY", help="Payload key of the title.")] = None,
     id: Annotated[str | None, typer.Option("--id", metavar="KEY", help="Payload key of the document's id.")] = None,
-    metadata: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Payload key beneath which the metadata lies.")
-    ] = None,
-    sample: Annotated[int, typer.Option(min=1, metavar="N", help="Points that are encoded again to verify.")] = SAMPLE,
+    metadata: Annotated[str | None, typer.Option(metavar="KEY", help="Payload key that holds the metadata.")] = None,
+    sample: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Points to encode again to verify the encoders.")
+    ] = SAMPLE,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Take over a collection of LangChain, LlamaIndex, Haystack, FastEmbed or your own, once its encoders are verified.
+    """Adopt a collection of LangChain, LlamaIndex, Haystack, FastEmbed or your own after verifying its encoders.
 
-    Nothing is written but the collection's metadata; whoever filled it can go on using it.
+    Only the collection's metadata is written. The program that filled it can go on using it.
 
     [dim]Examples:[/dim]
 

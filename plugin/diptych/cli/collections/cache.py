@@ -25,14 +25,14 @@ class Action(StrEnum):
 
 def cache(
     context: typer.Context,
-    action: Annotated[Action, typer.Argument(metavar="ACTION", help="info, or clear to drop all of it.")] = Action.INFO,
+    action: Annotated[Action, typer.Argument(metavar="ACTION", help="info, or clear to empty it.")] = Action.INFO,
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Show the embedding cache of this machine, or empty it.
 
-    Populate and apply keep the vectors of documents there, so that what was encoded once is not encoded again.
+    Populate and apply store document vectors there, so that no text is encoded twice with the same encoder.
 
     [dim]Examples:[/dim]
 

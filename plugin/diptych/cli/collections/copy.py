@@ -33,29 +33,29 @@ def copy(
     target: Annotated[str, typer.Argument(metavar="TO", help="A store's URL, or a config file.")],
     collection: Annotated[
         str | None,
-        typer.Option("--collection", metavar="NAME", help="Which to copy, if the store has several."),
+        typer.Option("--collection", metavar="NAME", help="The collection to copy, if the store has several."),
     ] = None,
     name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="The copy's name, if another.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Points that are read and written at once.")] = 256,
-    rate: Annotated[float | None, typer.Option(metavar="N", min=0.001, help="At most so many points a second.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Points to read and write at once.")] = 256,
+    rate: Annotated[float | None, typer.Option(metavar="N", min=0.001, help="Maximum points per second.")] = None,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Read both sides again and compare all contents.")
     ] = True,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Take the source's points even where the copy was changed since.")
+        bool, typer.Option("--overwrite", help="Overwrite points that were changed in the copy.")
     ] = False,
     from_api_key: Annotated[
-        str | None, typer.Option(metavar="'${NAME}'", help="Key of the server to copy from, by variable.")
+        str | None, typer.Option(metavar="'${NAME}'", help="API key of the source server, as a variable.")
     ] = None,
     to_api_key: Annotated[
-        str | None, typer.Option(metavar="'${NAME}'", help="Key of the server to copy to, by variable.")
+        str | None, typer.Option(metavar="'${NAME}'", help="API key of the target server, as a variable.")
     ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Copy a collection to another store, or within one, with vectors, payloads, indexes, settings and encoders.
+    """Copy a collection to another store or name, with vectors, payloads, indexes, settings and encoders.
 
-    Running it again goes on where it stopped; when it is done, it brings over only what differs.
+    Run it again to continue after an interruption, or to transfer what has changed since.
 
     [dim]Examples:[/dim]
 

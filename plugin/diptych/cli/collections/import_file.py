@@ -28,14 +28,14 @@ def import_file(
     store: StoreOption = None,
     collection: CollectionOption = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where lines that were set aside are written.")
+        Path | None, typer.Option(metavar="FILE", help="File for rejected lines, with the reasons.")
     ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Read an exported file. With vectors it restores the collection, else it populates the documents.
+    """Import an exported file: with vectors it restores the collection, without it populates the documents.
 
-    With vectors nothing is encoded, and the collection must not exist yet. A line that cannot be read is set aside with
+    With vectors nothing is encoded, and the collection must not exist yet. Lines that cannot be read are rejected with
     the reason; the command then exits with 3.
 
     [dim]Examples:[/dim]
@@ -91,6 +91,6 @@ def _show(report: ImportReport) -> None:
     for warning in report.warnings:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     if not report.complete:
-        console.print(f"{report.set_aside:,} set aside, with reasons in {report.report_file}", style="yellow")
+        console.print(f"{report.set_aside:,} rejected, with reasons in {report.report_file}", style="yellow")
         for point in report.examples[:5]:
             console.print(printable(f"  {point.id}: {point.reason}", limit=200), soft_wrap=True)

@@ -43,7 +43,7 @@ def populate(
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, folders, or - for standard input.")],
     config: ConfigOption = CONFIG,
     format: Annotated[
-        str | None, typer.Option(metavar="FORMAT", help="jsonl, csv, parquet, beir or files; told from the name.")
+        str | None, typer.Option(metavar="FORMAT", help="jsonl, csv, parquet, beir or files; by default from the name.")
     ] = None,
     id_column: Annotated[str | None, typer.Option(metavar="NAME", help="The column, or JSON key, of the id.")] = None,
     text_column: Annotated[
@@ -56,24 +56,24 @@ def populate(
         list[str] | None,
         typer.Option(
             metavar="COLUMN=TYPE",
-            help="csv: text, integer, float or bool, where the cells mislead; more after a comma, *=text for all.",
+            help="csv: text, integer, float or bool; separate columns by commas; *=text for all columns.",
         ),
     ] = None,
     sync: Annotated[
         bool, typer.Option("--sync", help="Also delete documents that are no longer in the sources.")
     ] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Let --sync delete any number, without the limit populate.max_deleted.")
+        bool, typer.Option("--yes", "-y", help="Let --sync delete any number, ignoring populate.max_deleted.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only count what is new, changed and gone; encode and write nothing.")
+        bool, typer.Option("--dry-run", help="Only count new, changed and deleted documents; encode and write nothing.")
     ] = False,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where documents that were set aside are written.")
+        Path | None, typer.Option(metavar="FILE", help="File for rejected documents, with the reasons.")
     ] = None,
     engine: Annotated[
         Engines,
-        typer.Option(metavar="ENGINE", help="Who encodes: threads of this process, or ray."),
+        typer.Option(metavar="ENGINE", help="Where to encode: threads of this process, or ray."),
     ] = Engines.THREADS,
     workers: Annotated[int, typer.Option(min=1, metavar="N", help="ray: how many workers.")] = 2,
     worker_cpus: Annotated[float, typer.Option(min=0, metavar="N", help="ray: processors for each worker.")] = 1,
@@ -82,11 +82,11 @@ def populate(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Bring documents in: new and changed ones are encoded, unchanged ones left alone.
+    """Add documents to the collection: new and changed ones are encoded, unchanged ones skipped.
 
-    Running it again after a crash goes on where it stopped. Leaves with 3 when documents were set aside.
+    After a crash, run it again to continue. Exits with 3 if documents were rejected.
 
-    --sync deletes nothing, and leaves with 1, when more would go than populate.max_deleted (20%) of the collection.
+    --sync deletes nothing and exits with 1 if it would delete more than populate.max_deleted (20%) of the collection.
 
     [dim]Examples:[/dim]
 
@@ -145,7 +145,7 @@ def _without_retired(collection: Collection, report: PopulateReport) -> Populate
 
 
 def show_report(report: PopulateReport, *, as_json: bool) -> None:
-    """Say what a populate did, and leave with 3 when documents were set aside."""
+    """Say what a populate did, and leave with 3 when documents were rejected."""
     if as_json:
         write_json({**dataclasses.asdict(report), "complete": report.complete})
     else:
@@ -255,7 +255,7 @@ def _show(report: PopulateReport) -> None:
         warnings.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     if not report.complete:
         place = f", with reasons in {report.report_file}" if report.report_file else ""
-        warnings.print(f"{report.set_aside:,} set aside{place}", style="yellow", soft_wrap=True)
+        warnings.print(f"{report.set_aside:,} rejected{place}", style="yellow", soft_wrap=True)
         for document in report.examples[:5]:
             line = f"  {document.id or f'number {document.position}'}: {document.reason}"
             warnings.print(printable(line, limit=200), soft_wrap=True)
@@ -267,6 +267,13 @@ def from_cache(hits: int | None) -> str:
 
 
 def _counts(report: PopulateReport) -> str:
-    names = ("new", "changed", "unchanged", "duplicates", "set_aside", "deleted")
-    counted = [f"{getattr(report, name):,} {name.replace('_', ' ')}" for name in names if getattr(report, name)]
+    counts = {
+        "new": report.new,
+        "changed": report.changed,
+        "unchanged": report.unchanged,
+        "duplicates": report.duplicates,
+        "rejected": report.set_aside,
+        "deleted": report.deleted,
+    }
+    counted = [f"{count:,} {name}" for name, count in counts.items() if count]
     return f"{report.read:,} read{': ' if counted else ''}{', '.join(counted)}"

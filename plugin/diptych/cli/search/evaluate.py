@@ -34,30 +34,36 @@ def evaluate(
         Path | None, typer.Argument(metavar="FOLDER", help="A BEIR folder with queries and qrels.", show_default=False)
     ] = None,
     config: ConfigOption = CONFIG,
-    queries: Annotated[Path | None, typer.Option(metavar="FILE", help="queries.jsonl(.gz); else the config's.")] = None,
-    qrels: Annotated[Path | None, typer.Option(metavar="FILE", help="Judgements; else the config's.")] = None,
+    queries: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="queries.jsonl(.gz); by default the config's.")
+    ] = None,
+    qrels: Annotated[Path | None, typer.Option(metavar="FILE", help="Judgements; by default the config's.")] = None,
     metrics: Annotated[
         list[str] | None,
         typer.Option("--metrics", "-m", metavar="NAMES", help="Such as nDCG@10,MAP."),
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="RUN", help="Only this run of the table; again for more.")
+        list[str] | None, typer.Option(metavar="RUN", help="Only this run of the table; repeat for more.")
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option(metavar="RUN", help="What the others are compared with; the first run.")
+        str | None, typer.Option(metavar="RUN", help="The run to compare with; by default the first.")
     ] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Also search exactly: what does the graph miss?")] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Also search exactly, to measure what the graph misses.")
+    ] = False,
     plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw the differences query by query.")] = None,
     calibration: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Draw the share of relevant documents by score; adds pooled AUC.")
     ] = None,
-    runs: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep each run there as a TREC file.")] = None,
-    per_query: Annotated[bool, typer.Option("--per-query", help="With --json: each query's values too.")] = False,
+    runs: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Save each run there as a TREC file.")] = None,
+    per_query: Annotated[
+        bool, typer.Option("--per-query", help="With --json: include the values of each query.")
+    ] = False,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Evaluate each slot alone, their fusion, and each later stage; mark what differs significantly.
+    """Evaluate each slot alone, their fusion and each later stage, and mark significant differences.
 
     [dim]Examples:[/dim]
 

@@ -35,25 +35,27 @@ INDENT = (0, 0, 0, 5)
 
 def explain(
     context: typer.Context,
-    query: Annotated[str, typer.Argument(help="What to look for.")],
+    query: Annotated[str, typer.Argument(help="The query.")],
     config: ConfigOption = CONFIG,
     store: StoreOption = None,
     collection: CollectionOption = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Hits, else the config's.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=1, help="Number of hits; by default the config's.")
+    ] = None,
     ids: Annotated[
-        list[str] | None, typer.Option("--id", metavar="ID", help="This document, hit or not; again for more.")
+        list[str] | None, typer.Option("--id", metavar="ID", help="Explain this document, hit or not; repeat for more.")
     ] = None,
     only: Annotated[
-        str | None, typer.Option("--only", "--slot", metavar="NAME", help="One slot alone, or a run of evaluate.")
+        str | None, typer.Option("--only", "--slot", metavar="NAME", help="Only this slot, or a run of evaluate.")
     ] = None,
     filter: Annotated[str | None, typer.Option(metavar="JSON", help="A Qdrant filter over the metadata.")] = None,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show each hit's rank and score in every slot, its part of the fused score, the matching words, later stages.
+    """Show each hit's rank and score in every slot, its part of the fused score, matching words and later stages.
 
-    The parts of a fusion add up to its score, and the words' parts to the score of their slot.
+    The parts of a fusion add up to its score, and the parts of the words to the score of their slot.
 
     [dim]Examples:[/dim]
 

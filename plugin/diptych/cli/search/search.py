@@ -35,35 +35,40 @@ def search(
     context: typer.Context,
     queries: Annotated[
         list[str] | None,
-        typer.Argument(metavar="QUERY...", help="What to look for; none or - reads one a line from standard input."),
+        typer.Argument(metavar="QUERY...", help="The query; with none or -, reads one per line from standard input."),
     ] = None,
     config: ConfigOption = CONFIG,
     store: StoreOption = None,
     collection: CollectionOption = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Hits a query, else the config's.")] = None,
-    offset: Annotated[int, typer.Option(min=0, help="Hits to leave out at the top.")] = 0,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=1, help="Hits per query; by default the config's.")
+    ] = None,
+    offset: Annotated[int, typer.Option(min=0, help="Hits to skip at the top.")] = 0,
     only: Annotated[
         str | None,
-        typer.Option("--only", "--slot", metavar="NAME", help="One slot alone, or a run of evaluate."),
+        typer.Option("--only", "--slot", metavar="NAME", help="Only this slot, or a run of evaluate."),
     ] = None,
     filter: Annotated[str | None, typer.Option(metavar="JSON", help="A Qdrant filter over the metadata.")] = None,
     where: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only documents with this metadata; again for more.")
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only documents with this metadata; repeat for more.")
     ] = None,
-    threshold: Annotated[float | None, typer.Option(help="Leave out hits below this score.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Drop hits below this score.")] = None,
     group_by: Annotated[
-        str | None, typer.Option(metavar="KEY", help="The best hits of each value of this metadata; -n counts groups.")
+        str | None, typer.Option(metavar="KEY", help="Group hits by this metadata key; -n counts groups.")
     ] = None,
-    group_size: Annotated[int, typer.Option(min=1, metavar="N", help="With --group-by: hits of a group.")] = 3,
-    exact: Annotated[bool, typer.Option("--exact", help="Look at every vector instead of using the graph.")] = False,
+    group_size: Annotated[int, typer.Option(min=1, metavar="N", help="With --group-by: hits per group.")] = 3,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compare with every vector instead of using the graph.")
+    ] = False,
     hnsw_ef: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Effort of the graph search; more finds more.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Effort of the graph search; higher finds more and is slower."),
     ] = None,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Search by the pipeline of the config. Piped, each hit is a line: query, rank, score, id, text, with tabs between.
+    """Search with the config's pipeline. Piped, each hit is a tab-separated line: query, rank, score, id, text.
 
     [dim]Examples:[/dim]
 

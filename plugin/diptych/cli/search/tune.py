@@ -26,7 +26,7 @@ app = typer.Typer(
     cls=PlainGroup,
     no_args_is_help=True,
     rich_markup_mode="rich",
-    help="Measure settings on the collection's own vectors, and say which to take.",
+    help="Measure index settings on the collection's own vectors and recommend some.",
 )
 
 
@@ -44,22 +44,24 @@ def index(
     store: StoreOption = None,
     collection: CollectionOption = None,
     slot: Annotated[str | None, typer.Option(metavar="NAME", help="A dense slot; the only one unless given.")] = None,
-    sample: Annotated[int, typer.Option(min=100, metavar="N", help="Vectors that are indexed at most.")] = 10_000,
+    sample: Annotated[int, typer.Option(min=100, metavar="N", help="Maximum number of vectors to index.")] = 10_000,
     points: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Measure as in a collection of N points, to plan ahead.")
+        int | None, typer.Option(min=1, metavar="N", help="Measure as if the collection had N points, to plan ahead.")
     ] = None,
     queries: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="queries.jsonl(.gz) to ask; else 200 vectors are held out."),
+        typer.Option(metavar="FILE", help="queries.jsonl(.gz) to search with; by default 200 held-out vectors."),
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="Recall is that of the first N.")] = 10,
-    recall: Annotated[float, typer.Option(min=0.01, max=1.0, help="What the chosen setup must have.")] = 0.98,
-    least: Annotated[Least, typer.Option(metavar="WHAT", help="memory, latency or disk: what it takes least of.")] = (
+    k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="Measure recall of the first N.")] = 10,
+    recall: Annotated[float, typer.Option(min=0.01, max=1.0, help="Minimum recall of the chosen settings.")] = 0.98,
+    least: Annotated[Least, typer.Option(metavar="WHAT", help="memory, latency or disk: what to minimise.")] = (
         Least.MEMORY
     ),
     prefix: Annotated[
         list[int] | None,
-        typer.Option(metavar="N", help="Dimension of a first stage to try; again for more. A half and a quarter."),
+        typer.Option(
+            metavar="N", help="First-stage dimension to try; repeat for more. [default: a half and a quarter]"
+        ),
     ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw recall against time and memory.")] = None,
     as_json: JsonOption = False,
@@ -67,7 +69,7 @@ def index(
 ) -> None:
     """Measure graphs, quantization and first stages: recall against exact search, latency, bytes.
 
-    A sample of the slot's own vectors is indexed in each way, in a temporary folder; the collection is only read.
+    A sample of the slot's vectors is indexed with each setting in a temporary folder. The collection is only read.
 
     [dim]Examples:[/dim]
 

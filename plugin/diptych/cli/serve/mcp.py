@@ -48,16 +48,16 @@ def mcp(
     store: StoreOption = None,
     collections: CollectionsOption = None,
     allow_populate: Annotated[
-        bool, typer.Option("--allow-populate", help="Let the model bring documents in; else it only reads.")
+        bool, typer.Option("--allow-populate", help="Let the model write documents; by default it only reads.")
     ] = False,
     tenant: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Serve the documents of this tenant alone, whatever a call says.")
+        str | None, typer.Option(metavar="NAME", help="Serve only this tenant's documents, whatever a call says.")
     ] = None,
     transport: Annotated[
-        Transports, typer.Option(metavar="TRANSPORT", help="stdio, for a client that starts it; or http.")
+        Transports, typer.Option(metavar="TRANSPORT", help="stdio, for a client that starts the server; or http.")
     ] = Transports.STDIO,
     host: HostOption = LOCAL,
-    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="http: 0 takes a free one.")] = 8001,
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="http: the port; 0 for a free one.")] = 8001,
     api_keys_env: KeysOption = None,
     insecure: InsecureOption = False,
     allowed_hosts: HostsOption = None,
@@ -71,8 +71,8 @@ def mcp(
 ) -> None:
     """Serve collections to language models by the Model Context Protocol: the tools search, explain and info.
 
-    Over stdio standard output carries the protocol and nothing else. Over http the address ends with /mcp, and with
-    an API key in DIPTYCH_API_KEY requests need it.
+    Over stdio, standard output carries only the protocol. Over http the address ends with /mcp, and if
+    DIPTYCH_API_KEY holds an API key, requests must send it.
 
     [dim]Examples:[/dim]
 

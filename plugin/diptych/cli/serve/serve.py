@@ -45,13 +45,13 @@ def serve(
     collections: CollectionsOption = None,
     adapters: Annotated[
         list[str] | None,
-        typer.Option("--adapter", metavar="NAME[:MODEL]", help="An adapter to serve beside; again for more."),
+        typer.Option("--adapter", metavar="NAME[:MODEL]", help="A further adapter to serve; repeat for more."),
     ] = None,
     encoders_only: Annotated[
         bool, typer.Option("--encoders-only", help="Serve the configs' encoders and rerankers; open no store.")
     ] = False,
     host: HostOption = LOCAL,
-    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="The port; 0 for a free one.")] = 8000,
     allow_writes: Annotated[
         bool, typer.Option("--allow-writes", help="Let clients write documents: PUT /documents, POST /populate.")
     ] = False,
@@ -62,25 +62,25 @@ def serve(
     insecure: InsecureOption = False,
     allowed_hosts: HostsOption = None,
     cors_origin: OriginsOption = None,
-    max_body: Annotated[int, typer.Option(min=1, metavar="N", help="Bytes of a request, at most.")] = MOST.body,
-    max_inputs: Annotated[int, typer.Option(min=1, metavar="N", help="Texts in a request, at most.")] = MOST.inputs,
+    max_body: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum bytes of a request.")] = MOST.body,
+    max_inputs: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum texts in a request.")] = MOST.inputs,
     max_characters: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Characters of a text, at most.")
+        int, typer.Option(min=1, metavar="N", help="Maximum characters of a text.")
     ] = MOST.characters,
     max_concurrent: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Requests at once, at most.")
+        int, typer.Option(min=1, metavar="N", help="Maximum requests at once.")
     ] = MOST.concurrent,
     max_connections: ConnectionsOption = BOUNDS.connections,
     header_seconds: HeaderSecondsOption = BOUNDS.header_seconds,
     idle_seconds: IdleSecondsOption = BOUNDS.idle_seconds,
     grace: GraceOption = 30,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Write no line for each request.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Do not log requests.")] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Serve collections, encoders and rerankers over HTTP: /search, /v1/embeddings, /v1/models, /rerank.
 
-    /healthz, /readyz and /metrics are for those who run it. With an API key in DIPTYCH_API_KEY, requests need it.
+    /healthz, /readyz and /metrics are for operation. If DIPTYCH_API_KEY holds an API key, requests must send it.
 
     [dim]Examples:[/dim]
 

@@ -18,38 +18,41 @@ if TYPE_CHECKING:
 
 ConfigsOption: TypeAlias = Annotated[
     list[Path] | None,
-    typer.Option("--config", "-c", metavar="FILE", help="A config file; again for more. [default: diptych.yaml]"),
+    typer.Option("--config", "-c", metavar="FILE", help="A config file; repeat for more. [default: diptych.yaml]"),
 ]
 CollectionsOption: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--collection", metavar="NAME", help="With --store: a collection; again for more.")
+    list[str] | None, typer.Option("--collection", metavar="NAME", help="With --store: a collection; repeat for more.")
 ]
-HostOption: TypeAlias = Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")]
+HostOption: TypeAlias = Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen at.")]
 KeysOption: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Variable that holds the API keys, instead of DIPTYCH_API_KEY."),
+    typer.Option(metavar="NAME", help="Environment variable with the API keys, instead of DIPTYCH_API_KEY."),
 ]
 HostsOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--allowed-host", metavar="NAME", help="A name by which it is called, too; again for more."),
+    typer.Option("--allowed-host", metavar="NAME", help="A further host name of the server; repeat for more."),
 ]
 OriginsOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option(metavar="ORIGIN", help="A web page's origin that may ask from a browser; again for more."),
+    typer.Option(metavar="ORIGIN", help="Origin of a web page that may call from a browser; repeat for more."),
 ]
 InsecureOption: TypeAlias = Annotated[
-    bool, typer.Option("--insecure", help="Let other machines ask without an API key.")
+    bool, typer.Option("--insecure", help="Let other machines call without an API key.")
 ]
 GraceOption: TypeAlias = Annotated[
-    int, typer.Option(min=1, metavar="SECONDS", help="After SIGTERM: time for running requests to end.")
+    int, typer.Option(min=1, metavar="SECONDS", help="After SIGTERM: time for running requests to finish.")
 ]
 ConnectionsOption: TypeAlias = Annotated[
-    int, typer.Option("--max-connections", min=1, metavar="N", help="Connections at once, at most.")
+    int, typer.Option("--max-connections", min=1, metavar="N", help="Maximum number of connections.")
 ]
 HeaderSecondsOption: TypeAlias = Annotated[
-    float, typer.Option("--header-seconds", min=0.1, metavar="SECONDS", help="Time for the headers of a request.")
+    float,
+    typer.Option(
+        "--header-seconds", min=0.1, metavar="SECONDS", help="Maximum time for a client to send request headers."
+    ),
 ]
 IdleSecondsOption: TypeAlias = Annotated[
-    int, typer.Option("--idle-seconds", min=1, metavar="SECONDS", help="Time that an idle connection is kept.")
+    int, typer.Option("--idle-seconds", min=1, metavar="SECONDS", help="Maximum idle time of a connection.")
 ]
 LOCAL = "127.0.0.1"
 

@@ -28,7 +28,7 @@ app = typer.Typer(
     cls=PlainGroup,
     no_args_is_help=True,
     rich_markup_mode="rich",
-    help="For authors of adapters: write a new package, or check an installed adapter.",
+    help="For adapter authors: create a package, or check an installed adapter.",
 )
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -43,7 +43,7 @@ def new(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Write a package with an adapter that passes the conformance kit. Then put your model into it.
+    """Create a package with an adapter that passes the conformance kit, ready for your model.
 
     [dim]Examples:[/dim]
 

@@ -21,24 +21,22 @@ STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 def doctor(
     context: typer.Context,
     config: ConfigOption = CONFIG,
-    models: Annotated[bool, typer.Option(help="Load each model, the slowest of the checks.")] = True,
-    download: Annotated[bool, typer.Option("--download", help="Let models be fetched that are not here yet.")] = False,
+    models: Annotated[bool, typer.Option(help="Load each model; the slowest check.")] = True,
+    download: Annotated[bool, typer.Option("--download", help="Download missing models.")] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Check every point, and re-encode some documents to compare.")
+        bool, typer.Option("--verify", help="Check every point, and compare some re-encoded documents.")
     ] = False,
-    sample: Annotated[
-        int, typer.Option(help="How many documents --verify encodes again; 0 for all of them.", min=0)
-    ] = 64,
+    sample: Annotated[int, typer.Option(help="Documents that --verify re-encodes; 0 for all.", min=0)] = 64,
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Rebuild a damaged embedded collection, and mend what --verify would find."),
+        typer.Option("--repair", help="Rebuild a damaged embedded collection, and repair what --verify finds."),
     ] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Check versions, config, environment, extras, store, collection and models; say what to do about each.
+    """Check versions, config, environment, extras, store, collection and models, with advice for each problem.
 
-    Leaves with 1 when a check failed; warnings alone leave with 0.
+    Exits with 1 if a check failed; warnings alone exit with 0.
 
     [dim]Examples:[/dim]
 

@@ -29,13 +29,15 @@ def init(
     config: ConfigOption = CONFIG,
     dense: Annotated[str, typer.Option(help="Dense encoder: MODEL, ADAPTER, ADAPTER:MODEL, or none.")] = DENSE,
     provider: Annotated[
-        str | None, typer.Option(help=f"Dense encoder and reranker of a service or server: {', '.join(PROVIDERS)}.")
+        str | None, typer.Option(help=f"Use the encoders of a service or server: {', '.join(PROVIDERS)}.")
     ] = None,
     lexical: Annotated[str, typer.Option(help="Lexical encoder: ADAPTER, ADAPTER:MODEL, or none.")] = "bm25",
-    language: Annotated[str, typer.Option(help="Language of the texts, for a lexicon that stems words.")] = "english",
+    language: Annotated[str, typer.Option(help="Language of the texts, for stemming.")] = "english",
     store: Annotated[str, typer.Option(help="edge:PATH, http(s)://HOST:PORT or grpc://HOST:PORT.")] = "edge:./qdrant",
     collection: Annotated[str, typer.Option(help="Name of the collection.")] = "documents",
-    schema: Annotated[bool, typer.Option(help=f"Also write {SCHEMA}, with which editors complete and check.")] = True,
+    schema: Annotated[
+        bool, typer.Option(help=f"Also write {SCHEMA}, which lets editors complete and check the file.")
+    ] = True,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,

@@ -46,48 +46,56 @@ def apply(
     context: typer.Context,
     config: ConfigOption = CONFIG,
     rate: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Documents a second at most; else the config's.")
+        int | None, typer.Option(min=1, metavar="N", help="Maximum documents per second; by default the config's.")
     ] = None,
     pace: Annotated[
         Pace | None,
-        typer.Option(help="gentle spares those who search meanwhile, full does not; else the config's."),
+        typer.Option(help="gentle writes slowly enough not to delay searches, full does not; by default the config's."),
     ] = None,
     parallel: Annotated[
         bool | None,
-        typer.Option("--parallel/--no-parallel", help="Fill several slots side by side; else the config's."),
+        typer.Option("--parallel/--no-parallel", help="Fill several slots at once; by default the config's."),
     ] = None,
     re_encode: ReEncodeOption = None,
     source: Annotated[
         list[str] | None,
-        typer.Option(metavar="SOURCE", help="The documents as populate took them, if payloads hold no text; again."),
+        typer.Option(metavar="SOURCE", help="The populated documents, if payloads hold no text; repeat for more."),
     ] = None,
     queries: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Queries of the gate, queries.jsonl(.gz); else the config's.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Queries for the gate, queries.jsonl(.gz); by default the config's."),
     ] = None,
-    qrels: Annotated[Path | None, typer.Option(metavar="FILE", help="Their judgements; else the config's.")] = None,
+    qrels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Judgements for the gate; by default the config's.")
+    ] = None,
     no_judgements: Annotated[
-        bool, typer.Option("--no-judgements", help="Let the gate compare neighbours, whatever the config names.")
+        bool,
+        typer.Option("--no-judgements", help="Let the gate compare neighbours even if the config names judgements."),
     ] = False,
     no_gate: Annotated[bool, typer.Option("--no-gate", help="Cut over whatever the gate measures.")] = False,
     no_cut_over: Annotated[
-        bool, typer.Option("--no-cut-over", help="Fill and measure only; apply again to cut over.")
+        bool, typer.Option("--no-cut-over", help="Only fill and measure; apply again to cut over.")
     ] = False,
     switch_queries: Annotated[
         bool,
-        typer.Option("--switch-queries", help="Ask by the new encoders at once where plan measured that to be better."),
+        typer.Option(
+            "--switch-queries", help="Encode queries with the new encoders at once in slots where that measures better."
+        ),
     ] = False,
     bridge: Annotated[
         bool,
-        typer.Option("--bridge", help="The old encoder is gone: ask through a drift map where that measures well."),
+        typer.Option(
+            "--bridge", help="If the old encoder is gone: search through a drift map where that measures well."
+        ),
     ] = False,
     why: WhyOption = "",
     later: LaterOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Re-encode what the config changes while the collection answers as before, pass the gate, and cut over.
+    """Re-encode what the config changes while the collection keeps answering, run the gate, and cut over.
 
-    Killed at any moment, it goes on where it was when run again. Leaves with 5 when the gate keeps the old encoders.
+    After a kill, run it again to continue. Exits with 5 if the gate keeps the old encoders.
 
     [dim]Examples:[/dim]
 

@@ -27,10 +27,10 @@ def finish(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Drop the vectors kept from before the last cut-over, which frees their disk and memory and ends the way back.
+    """Drop the vectors kept from before the last cut-over. Frees disk and memory; rollback is then impossible.
 
-    A server must flush all writes that name them first: the command waits for three of its flush intervals. Ctrl-C
-    or --later leaves that to the next finish, apply or populate. Running it again does nothing.
+    A server must first flush all writes that name them: the command waits for three of its flush intervals. With
+    Ctrl-C or --later, the next finish, apply or populate drops them. Running it again does nothing.
 
     [dim]Examples:[/dim]
 

@@ -37,16 +37,16 @@ def plan(
     context: typer.Context,
     config: ConfigOption = CONFIG,
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="Leave with 4 when there is something to apply, for CI.")
+        bool, typer.Option("--exit-code", help="Exit with 4 if there is something to apply, for CI.")
     ] = False,
     sample: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Documents encoded to estimate time and size; 0 measures nothing.")
+        int, typer.Option(min=0, metavar="N", help="Documents to encode for estimates of time and size; 0 for none.")
     ] = SAMPLE,
     re_encode: ReEncodeOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show what the edited config would change in the collection, and what that costs; changes nothing itself.
+    """Show what applying the edited config would change in the collection, and what it would cost.
 
     [dim]Examples:[/dim]
 

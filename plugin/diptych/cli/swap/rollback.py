@@ -21,16 +21,19 @@ def rollback(
     store: StoreOption = None,
     collection: CollectionOption = None,
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="Go back even if a populate could not write documents there since.")
+        bool,
+        typer.Option(
+            "--anyway", help="Roll back even if a populate could not write some documents to the old vectors."
+        ),
     ] = False,
     why: WhyOption = "",
     later: LaterOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Go back to what answered before the last cut-over, in one update; or give up the swap that is under way.
+    """Undo the last cut-over in one update, or abandon the swap that is under way.
 
-    Nothing is encoded. A second rollback goes forward again. After `diptych finish` there is no way back.
+    Nothing is encoded. A second rollback redoes the cut-over. After `diptych finish` no rollback is possible.
 
     [dim]Examples:[/dim]
 

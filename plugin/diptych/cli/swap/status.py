@@ -27,7 +27,7 @@ def status(
     config: ConfigOption = CONFIG,
     store: StoreOption = None,
     collection: CollectionOption = None,
-    history: Annotated[bool, typer.Option("--history", help="Also what was done, by whom, when and why.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="Also show what was done, by whom, when and why.")] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

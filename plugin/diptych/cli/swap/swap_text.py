@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 ReEncodeOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--re-encode", metavar="SLOT", help="Make this slot's vectors anew in any case; again for more."),
+    typer.Option("--re-encode", metavar="SLOT", help="Re-encode this slot even if nothing differs; repeat for more."),
 ]
-WhyOption: TypeAlias = Annotated[str, typer.Option(metavar="TEXT", help="A word for the history.")]
+WhyOption: TypeAlias = Annotated[str, typer.Option(metavar="TEXT", help="The reason, for the history.")]
 LaterOption: TypeAlias = Annotated[
     bool,
-    typer.Option("--later", help="Leave the dropping of old vectors on a server to a later finish, apply or populate."),
+    typer.Option("--later", help="Let a later finish, apply or populate drop the old vectors on a server."),
 ]
-RETIRED = "what was decided stands; old vectors are dropped by the next diptych finish, apply or populate"
+RETIRED = "the change is done; the next diptych finish, apply or populate drops the old vectors"
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 KILO = 1000

@@ -41,22 +41,22 @@ def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file with `recipe: NAME` and options.")],
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="OPTION=VALUE", help="Replace an option of the file; again for more."),
+        typer.Option("--set", metavar="OPTION=VALUE", help="Replace an option of the file; repeat for more."),
     ] = None,
     prepare: Annotated[
-        bool, typer.Option("--prepare", help="Do the data steps only: mine negatives, ask teachers, cluster.")
+        bool, typer.Option("--prepare", help="Only prepare the data: mine negatives, score with teachers, cluster.")
     ] = False,
     into: Annotated[
         Path | None, typer.Option(metavar="CONFIG", help="Put the trained model into this diptych.yaml.")
     ] = None,
-    slot: Annotated[str | None, typer.Option(help="With --into: the slot it is for, or a new one.")] = None,
+    slot: Annotated[str | None, typer.Option(help="With --into: the slot for the model, existing or new.")] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="With --into: which of several models, such as exit_2.")
+        str | None, typer.Option(metavar="NAME", help="With --into: the model, if there are several, such as exit_2.")
     ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Train an encoder or reranker; what was killed goes on where it stood when the same command is given again.
+    """Train an encoder or reranker. Run the same command again to continue after a kill.
 
     [dim]Examples:[/dim]
 

@@ -14,7 +14,7 @@ ConfigOption: TypeAlias = Annotated[
 ]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Write one JSON document to standard output.")]
 TenantOption: TypeAlias = Annotated[
-    str | None, typer.Option("--tenant", metavar="NAME", help="Whose documents, in a collection with tenants.")
+    str | None, typer.Option("--tenant", metavar="NAME", help="The tenant, in a collection with tenants.")
 ]
 DebugOption: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 StoreOption: TypeAlias = Annotated[

@@ -58,7 +58,7 @@ async def populate(request: Request) -> Response:
 
 
 def populated(collection: Collection, rows: Iterable[Any], options: Mapping[str, Any]) -> PopulateAnswer:
-    """Populate, and what to answer; what is set aside is in the answer, and in no file of the server.
+    """Populate, and what to answer; what is rejected is in the answer, and in no file of the server.
 
     Raises:
         DiptychError: see `Collection.populate`; SearchError for a text that an encoder would open as a file.
