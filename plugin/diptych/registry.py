@@ -24,6 +24,8 @@ HOOKS = tuple(sorted(name for name in vars(hookspecs) if name.startswith("diptyc
 class Registry:
     """All adapters and recipes of all plugins, by name.
 
+    `hook` holds the hooks as callables: `registry.hook.diptych_after_search(report=...)`.
+
     Args:
         plugins: modules or objects with hook implementations, beside the installed ones.
         installed: whether to load the plugins of the entry-point group `diptych`.
@@ -36,12 +38,13 @@ class Registry:
     def __init__(self, *plugins: object, installed: bool = True) -> None:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
+        self.hook: Any = self._manager.hook
         self._adapters = Catalogue(AdapterSpec, "adapter")
         self._recipes = Catalogue(RecipeSpec, "recipe")
         for source, plugin in [*(_installed() if installed else ()), *_named(plugins)]:
             self._register(source, plugin)
         self._collect()
-        listens = self._manager.hook.diptych_listens.get_hookimpls()
+        listens = self.hook.diptych_listens.get_hookimpls()
         self._listeners = {each.plugin_name: _listener(each) for each in listens}
 
     @staticmethod
@@ -49,11 +52,6 @@ class Registry:
     def default() -> Registry:
         """The registry of everything installed, made once per process."""
         return Registry()
-
-    @property
-    def hook(self) -> Any:
-        """The hooks as callables: `registry.hook.diptych_after_search(report=...)`."""
-        return self._manager.hook
 
     def listening(self, name: str) -> bool:
         """Whether any plugin wants the notification hook `name` now."""
@@ -141,8 +139,8 @@ class Registry:
                 expected=", ".join(HOOKS),
                 plugin=error.plugin,
             ) from error
-        self._adapters.collect(self._manager.hook.diptych_register_adapters.get_hookimpls())
-        self._recipes.collect(self._manager.hook.diptych_register_recipes.get_hookimpls())
+        self._adapters.collect(self.hook.diptych_register_adapters.get_hookimpls())
+        self._recipes.collect(self.hook.diptych_register_recipes.get_hookimpls())
 
 
 def _listener(implementation: Any) -> Callable[[str], bool]:

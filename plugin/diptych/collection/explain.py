@@ -11,18 +11,17 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
 from diptych.metadata.payloads import from_payload, named
-from diptych.search.encode_queries import Inputs
 from diptych.search.filters import FilterLike, Where
 from diptych.search.fusion import PointId, Ranking, contributions, fuse
 from diptych.search.matched_terms import Term, matched_terms, scores_of
+from diptych.search.options import Options
 from diptych.search.pipeline import Pipeline, Retrieve
-from diptych.search.qdrant_query import fusion_request
+from diptych.search.qdrant_query import Inputs, fusion_request
 from diptych.search.qdrant_retrieval import query_points, rank_branches
-from diptych.search.request import Asked, Options
+from diptych.search.request import Asked
 from diptych.search.retrieve import found_together, inputs_of
 from diptych.search.run import current, finished
 from diptych.search.stages import Linear, Rerank
-from diptych.search.tenant_params import shard_key_selector
 from diptych.types import Document, Hit, Query
 
 if TYPE_CHECKING:
@@ -108,9 +107,9 @@ def explain(
         SearchError: something that cannot be searched as asked, or an id that the collection does not hold.
     """
 
-    def answer() -> list[Explanation]:
+    def answer(view: View) -> list[Explanation]:
         options = Options(pipeline, limit, filter=filter, where=where, params=params, tenant=tenant)
-        return _explained(Asked.of(handle, [query], options), ids)
+        return _explained(Asked.of(view, [query], options), ids)
 
     return current(handle, answer)
 
@@ -218,7 +217,7 @@ def _records(asked: Asked, ids: Sequence[str]) -> list[models.Record]:
     handle = asked.handle
     chosen = narrowed(asked.scope, named(ids, handle.layout))
     found, _ = handle.client.scroll(
-        handle.name, chosen, limit=len(ids), with_payload=asked.selector, **shard_key_selector(asked)
+        handle.name, chosen, limit=len(ids), with_payload=asked.selector, **asked.shard_key_selector
     )
     by_id: dict[str, Any] = {from_payload(r.id, r.payload, handle.layout).id: r for r in found}
     for identifier in ids:

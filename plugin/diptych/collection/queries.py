@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.search import HitGroup, Pipeline, Retrieve, search_groups
 from diptych.search.by_vector import search_by_vector
 from diptych.search.filters import FilterLike, Where
-from diptych.search.request import Options
+from diptych.search.options import GroupOptions, Options, SearchOptions, VectorOptions
 from diptych.search.run import answer, answer_later
 from diptych.search.warm_up import warm
 from diptych.types import Document, Hit, Query, SparseVector
@@ -30,6 +30,10 @@ class Searching:
         """The tenant that a question is about."""
         return tenant
 
+    def _options(self, **options: Unpack[SearchOptions]) -> Options:
+        """The options of a search; a tenant's collection fills in its own."""
+        return Options(**options)
+
     def warm(self) -> None:
         """Load and check what queries need and search once, so that the first user waits no longer than the others.
 
@@ -38,34 +42,13 @@ class Searching:
         """
         warm(self.handle)
 
-    def search(
-        self,
-        query: str | Query,
-        *,
-        limit: int | None = None,
-        offset: int = 0,
-        filter: FilterLike | None = None,
-        where: Where | None = None,
-        score_threshold: float | None = None,
-        pipeline: Pipeline | Retrieve | str | None = None,
-        params: models.SearchParams | None = None,
-        with_payload: bool | Sequence[str] = True,
-        tenant: str | None = None,
-    ) -> list[Hit]:
+    def search(self, query: str | Query, **options: Unpack[SearchOptions]) -> list[Hit]:
         """The best documents for one query, best first.
 
         Args:
             query: its words, or a `Query`.
-            limit: how many hits; the config's unless given.
-            offset: how many hits to leave out at the top.
-            filter: which documents count: Qdrant's filter, or a mapping as its REST interface takes it.
-            where: the same in short; all of it must hold: `{"section": "mail", "kind": ["a", "b"], "year": {"lt": 9}}`.
-            score_threshold: hits whose final score is lower are dropped; the config's unless given.
-            pipeline: stages instead of the config's; or the name of a slot alone, such as `dense`, or of a part of the
-                config's pipeline as `diptych evaluate` shows it, such as `rrf`.
-            params: Qdrant's search parameters instead of the pipeline's, for every slot.
-            with_payload: False fetches ids alone; a list only these keys: `text`, `title` and metadata.
-            tenant: whose documents are looked at, in a collection with tenants.
+            options: `limit`, `offset`, `filter`, `where`, `score_threshold`, `pipeline`, `params`, `with_payload` and
+                `tenant`; `diptych.search.SearchOptions` says what each is.
 
         Raises:
             SearchError: something that cannot be searched as asked.
@@ -73,85 +56,44 @@ class Searching:
             CollectionNotFound: nothing has been populated yet.
             FingerprintMismatch, ContractError, RegistryError: an encoder cannot serve.
         """
-        own = self._named(tenant)
-        options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload, own, where)
-        return answer(self.handle, [query], options)[0]
+        return answer(self.handle, [query], self._options(**options))[0]
 
-    def search_batch(
-        self,
-        queries: Sequence[str | Query],
-        *,
-        limit: int | None = None,
-        offset: int = 0,
-        filter: FilterLike | None = None,
-        where: Where | None = None,
-        score_threshold: float | None = None,
-        pipeline: Pipeline | Retrieve | str | None = None,
-        params: models.SearchParams | None = None,
-        with_payload: bool | Sequence[str] = True,
-        tenant: str | None = None,
-    ) -> list[list[Hit]]:
+    def search_batch(self, queries: Sequence[str | Query], **options: Unpack[SearchOptions]) -> list[list[Hit]]:
         """The best documents for each of many queries, in one go: encoded, retrieved and reranked together.
 
         Args:
             queries: their words, or `Query`.
-            limit, offset, filter, where, score_threshold, pipeline, params, with_payload, tenant: as in `search`.
+            options: as in `search`.
         """
-        own = self._named(tenant)
-        options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload, own, where)
-        return answer(self.handle, queries, options)
+        return answer(self.handle, queries, self._options(**options))
 
-    async def asearch(
-        self,
-        query: str | Query,
-        *,
-        limit: int | None = None,
-        offset: int = 0,
-        filter: FilterLike | None = None,
-        where: Where | None = None,
-        score_threshold: float | None = None,
-        pipeline: Pipeline | Retrieve | str | None = None,
-        params: models.SearchParams | None = None,
-        with_payload: bool | Sequence[str] = True,
-        tenant: str | None = None,
-    ) -> list[Hit]:
+    async def asearch(self, query: str | Query, **options: Unpack[SearchOptions]) -> list[Hit]:
         """`search`, while the event loop goes on. Queries that are asked at the same time are answered together.
 
         Args:
             query: its words, or a `Query`.
-            limit, offset, filter, where, score_threshold, pipeline, params, with_payload, tenant: as in `search`.
+            options: as in `search`.
         """
-        own = self._named(tenant)
-        options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload, own, where)
-        return await answer_later(self.handle, query, options)
+        return await answer_later(self.handle, query, self._options(**options))
 
     def search_by_vector(
         self,
         vector: ArrayLike | SparseVector,
         stages: Retrieve | Pipeline,
-        *,
-        limit: int | None = None,
-        offset: int = 0,
-        filter: FilterLike | None = None,
-        where: Where | None = None,
-        score_threshold: float | None = None,
-        params: models.SearchParams | None = None,
-        with_payload: bool | Sequence[str] = True,
-        tenant: str | None = None,
+        **options: Unpack[VectorOptions],
     ) -> list[Hit]:
         """The best documents for a vector of a slot's space.
 
         Args:
             vector: `[dimension]`, `[tokens, dimension]` or sparse, as the slot's encoder makes it.
             stages: `Retrieve("SLOT")`, perhaps `>> Diversify("SLOT")`.
-            limit, offset, filter, where, score_threshold, params, with_payload, tenant: as in `search`.
+            options: as in `search`, without `pipeline`.
 
         Raises:
             SearchError: the vector does not fit the slot, or the stages need more than it.
         """
-        own = self._named(tenant)
-        options = Options(None, limit, offset, filter, score_threshold, params, with_payload, own, where)
-        return search_by_vector(self.handle, vector, stages, options)
+        options["tenant"] = self._named(options.get("tenant"))
+        return search_by_vector(self.handle, vector, stages, **options)
 
     def search_groups(
         self,
@@ -159,14 +101,7 @@ class Searching:
         *,
         group_by: str,
         group_size: int = 3,
-        limit: int | None = None,
-        filter: FilterLike | None = None,
-        where: Where | None = None,
-        score_threshold: float | None = None,
-        pipeline: Pipeline | Retrieve | str | None = None,
-        params: models.SearchParams | None = None,
-        with_payload: bool | Sequence[str] = True,
-        tenant: str | None = None,
+        **options: Unpack[GroupOptions],
     ) -> list[HitGroup]:
         """The best groups of hits that share a value of a payload key.
 
@@ -174,22 +109,15 @@ class Searching:
             query: its words, or a `Query`.
             group_by: the payload key, dots between nested ones; documents without it are in no group.
             group_size: hits that a group has at most.
-            limit: how many groups; the config's limit unless given.
-            filter, where, score_threshold, pipeline, params, with_payload, tenant: as in `search`.
+            options: as in `search`, without `offset`; `limit` counts groups.
         """
+        options["tenant"] = self._named(options.get("tenant"))
         return search_groups(
             self.handle,
             [query],
             group_by=group_by,
             group_size=group_size,
-            limit=limit,
-            filter=filter,
-            where=where,
-            score_threshold=score_threshold,
-            pipeline=pipeline,
-            params=params,
-            with_payload=with_payload,
-            tenant=self._named(tenant),
+            **options,
         )[0]
 
     def scores(

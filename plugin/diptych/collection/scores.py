@@ -8,8 +8,10 @@ from diptych.collection.documents import having
 from diptych.errors import SearchError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.notify import watched
+from diptych.handle.snapshot import View
 from diptych.search import Retrieve
-from diptych.search.request import Asked, Options
+from diptych.search.options import Options
+from diptych.search.request import Asked
 from diptych.search.retrieve import found_together
 from diptych.search.run import current
 from diptych.types import Query
@@ -42,9 +44,9 @@ def scores(
         got = f"{len(queries)} queries, {len(ids)} lists of ids"
         raise SearchError("not one list of ids for each query", where="scores", got=got)
 
-    def once() -> list[dict[str, float]]:
+    def once(view: View) -> list[dict[str, float]]:
         asks = {
-            place: Asked.of(handle, [query], _options(handle, own, slot, tenant))
+            place: Asked.of(view, [query], _options(handle, own, slot, tenant))
             for place, (query, own) in enumerate(zip(queries, ids, strict=True))
             if own
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from diptych.collection.populate_methods import CollectionPopulate
 from diptych.collection.queries import Searching
@@ -10,6 +10,7 @@ from diptych.encoders import Encoders
 from diptych.errors import TenantError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import scope
+from diptych.search.options import Options, SearchOptions
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase
@@ -69,6 +70,10 @@ class TenantCollection(CollectionPopulate, Searching):
         from diptych.collection import documents
 
         return documents.count(self.handle, filter, where=where, tenant=self.tenant)
+
+    def _options(self, **options: Unpack[SearchOptions]) -> Options:
+        options["tenant"] = self._named(options.get("tenant"))
+        return Options(**options)
 
     def _named(self, tenant: str | None) -> str:
         if tenant not in (None, self.tenant):

@@ -137,7 +137,8 @@ class CollectionHandle:
         Raises:
             CollectionNotFound: nothing has been populated yet.
         """
-        self.require()
+        if self.view.metadata is None:
+            self.require()
         if time.monotonic() >= self._due and self._looking.acquire(blocking=False):
             threading.Thread(target=self._look, name=f"follow-{self.name}", daemon=True).start()
         return self.view

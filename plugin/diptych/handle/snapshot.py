@@ -47,7 +47,8 @@ class Rerankers:
 class View:
     """What a search needs: where the points are, and the slots and pipeline that were live when it began.
 
-    `kept` is for the parts above, such as search: what they need not work out again for this view.
+    `kept` is for the parts above, such as search: what they need not work out again for this view. `layout` says where
+    documents lie in payloads.
     """
 
     client: QdrantBase
@@ -60,11 +61,10 @@ class View:
     rerankers: Rerankers
     tenancy: Tenancy | None = None
     kept: dict[str, Any] = field(default_factory=dict)
+    layout: Layout = field(init=False)
 
-    @property
-    def layout(self) -> Layout:
-        """Where documents lie in payloads."""
-        return self.metadata.layout if self.metadata else Layout()
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layout", self.metadata.layout if self.metadata else Layout())
 
     def now(self) -> View:
         """This view: it never changes."""

@@ -8,6 +8,7 @@ together.
 from __future__ import annotations
 
 from diptych.search.groups import HitGroup, search_groups
+from diptych.search.options import SearchOptions
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.rerank import score
 from diptych.search.run import search
@@ -25,6 +26,7 @@ __all__ = [
     "Rescore",
     "Retrieve",
     "Rrf",
+    "SearchOptions",
     "Stage",
     "score",
     "search",

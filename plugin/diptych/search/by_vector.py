@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -9,10 +11,11 @@ from diptych.errors import SearchError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.notify import watched
 from diptych.handle.snapshot import View
-from diptych.search.encode_queries import Input
+from diptych.search.options import Options, VectorOptions
 from diptych.search.pipeline import Pipeline, Retrieve
+from diptych.search.qdrant_query import Input
 from diptych.search.qdrant_retrieval import retrieve
-from diptych.search.request import Asked, Options
+from diptych.search.request import Asked
 from diptych.search.retrieve import Clock, Found
 from diptych.search.run import current, finished, tell
 from diptych.slots.slot import Slot
@@ -20,22 +23,25 @@ from diptych.types import Hit, SparseVector
 
 
 def search_by_vector(
-    handle: CollectionHandle | View, vector: ArrayLike | SparseVector, stages: Retrieve | Pipeline, options: Options
+    handle: CollectionHandle | View,
+    vector: ArrayLike | SparseVector,
+    stages: Retrieve | Pipeline,
+    **options: Unpack[VectorOptions],
 ) -> list[Hit]:
     """The best documents for one vector, best first.
 
     Args:
         vector: of the space of the slot that `stages` retrieves from: `[dimension]`, `[tokens, dimension]` or sparse.
         stages: retrieval from one slot, and `Diversify` by the same slot if wanted.
-        options: as in `search`; its pipeline is not read.
+        options: see `SearchOptions`; without `pipeline`.
 
     Raises:
         SearchError: a vector that does not fit the slot, or stages that ask for more than one slot or for the text.
         CollectionNotFound: nothing has been populated yet.
     """
 
-    def once() -> list[Hit]:
-        asked = Asked.of(handle, [_UNKNOWN], options._replace(pipeline=stages))
+    def once(view: View) -> list[Hit]:
+        asked = Asked.of(view, [_UNKNOWN], Options(**options, pipeline=stages))
         slot = _slot_of(asked)
         seconds: dict[str, float] = {}
         clock = Clock(seconds)

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from diptych.errors import SearchError, brief
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.notify import watched
 from diptych.handle.snapshot import View
 from diptych.metadata.payloads import to_payload
-from diptych.search.filters import FilterLike, Where
-from diptych.search.pipeline import Pipeline, Retrieve
+from diptych.search.options import GroupOptions, Options
 from diptych.search.qdrant_query import pipeline_request
 from diptych.search.qdrant_retrieval import hits_of
-from diptych.search.request import Asked, Options
+from diptych.search.request import Asked
 from diptych.search.retrieve import Clock, found_together, inputs_of
 from diptych.search.run import current, finished, tell
 from diptych.search.stages import require_count
 from diptych.search.store_errors import ask
-from diptych.search.tenant_params import shard_key_selector
 from diptych.types import Document, Hit, Query
 
 if TYPE_CHECKING:
@@ -46,14 +44,7 @@ def search_groups(
     *,
     group_by: str,
     group_size: int = 3,
-    limit: int | None = None,
-    pipeline: Pipeline | Retrieve | str | None = None,
-    filter: FilterLike | None = None,
-    where: Where | None = None,
-    score_threshold: float | None = None,
-    params: models.SearchParams | None = None,
-    with_payload: bool | Sequence[str] = True,
-    tenant: str | None = None,
+    **options: Unpack[GroupOptions],
 ) -> list[list[HitGroup]]:
     """For each query the best groups, best first.
 
@@ -64,8 +55,7 @@ def search_groups(
         group_by: payload key, dots between nested ones; a list of values puts the hit into each group. Documents
             without the key are in no group.
         group_size: hits a group has at most.
-        limit: groups a query returns; the config's limit unless given.
-        others: as in `search`.
+        options: see `GroupOptions`; `limit` counts groups.
 
     Raises:
         SearchError, CollectionNotFound, FingerprintMismatch, ContractError: as `search`.
@@ -74,10 +64,8 @@ def search_groups(
     if not isinstance(group_by, str) or not group_by:
         raise SearchError("group_by is no payload key", got=brief(group_by), expected="such as 'section'")
 
-    options = Options(pipeline, limit, 0, filter, score_threshold, params, with_payload, tenant, where)
-
-    def once() -> list[list[HitGroup]]:
-        return _groups(Asked.of(handle, queries, options), group_by, group_size)
+    def once(view: View) -> list[list[HitGroup]]:
+        return _groups(Asked.of(view, queries, Options(**options, offset=0)), group_by, group_size)
 
     return watched(handle.registry, handle.name, "search", lambda: current(handle, once))
 
@@ -116,7 +104,7 @@ def _grouped_by_qdrant(asked: Asked, request: models.QueryRequest, group_by: str
             limit=asked.limit,
             group_size=group_size,
             with_payload=asked.selector,
-            **shard_key_selector(asked),
+            **asked.shard_key_selector,
         ),
     )
     return [HitGroup(group.id, tuple(hits_of(asked, group.hits))) for group in found.groups]

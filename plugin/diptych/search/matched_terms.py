@@ -11,11 +11,10 @@ from qdrant_client import models
 
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
-from diptych.search.encode_queries import Inputs, direction, using
 from diptych.search.fusion import PointId
+from diptych.search.qdrant_query import Inputs, params_for, using
 from diptych.search.qdrant_retrieval import query_points
-from diptych.search.request import Asked
-from diptych.search.tenant_params import params_for, shard_key
+from diptych.search.request import Asked, direction
 from diptych.slots.slot import Slot
 from diptych.types import SparseVector
 
@@ -75,7 +74,7 @@ def _of_points(asked: Asked, points: Sequence[PointId], query: Any, slot: Slot) 
         params=params_for(asked, slot, None),
         limit=len(points),
         with_payload=False,
-        **shard_key(asked),
+        **asked.shard_key,
     )
 
 

@@ -52,6 +52,13 @@ class Pipeline:
 
     Qdrant runs retrieval, fusion, rescoring and diversification in one request; only `Linear` needs the host between.
 
+    Every query reads these, so they are derived once:
+
+    - `stages`: the stages after retrieval, in order.
+    - `slots`: the slots it needs, each once.
+    - `depth`: the most hits that a query can get; None for a single slot alone, which gives as many as are asked for.
+    - `label`: the key in `Hit.stages` of the score that Qdrant, or `Linear`, gave last.
+
     Raises:
         SearchError: stages in an order that means nothing, a slot twice, weights of slots that are not retrieved.
     """
@@ -61,8 +68,13 @@ class Pipeline:
     rescore: Rescore | None = None
     diversify: Diversify | None = None
     rerank: tuple[Rerank, ...] = ()
+    stages: tuple[Stage, ...] = field(init=False, compare=False)
+    slots: tuple[str, ...] = field(init=False, compare=False)
+    depth: int | None = field(init=False, compare=False)
+    label: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
+        self._derive()
         names = [branch.slot for branch in self.retrieve]
         for name in names:
             if names.count(name) > 1:
@@ -110,38 +122,26 @@ class Pipeline:
         changed: Pipeline = replace(self, **{name: stage})  # type: ignore[arg-type]
         return changed
 
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """The stages after retrieval, in order."""
-        middle = (self.fuse, self.rescore, self.diversify)
-        return (*(stage for stage in middle if stage is not None), *self.rerank)
-
-    @property
-    def slots(self) -> tuple[str, ...]:
-        """The slots it needs, each once."""
-        later = (stage.slot for stage in (self.rescore, self.diversify) if stage is not None)
-        return tuple(dict.fromkeys([*(branch.slot for branch in self.retrieve), *later]))
-
-    @property
-    def depth(self) -> int | None:
-        """The most hits that a query can get; None for a single slot alone, which gives as many as are asked for."""
-        if not (self.fuse or self.rescore or self.diversify or self.rerank):
-            return None
-        widths = [stage.candidates for stage in self.stages if isinstance(stage, Rescore | Diversify | Rerank)]
-        return min([sum(branch.candidates for branch in self.retrieve), *widths])
-
-    @property
-    def label(self) -> str:
-        """The key in `Hit.stages` of the score that Qdrant, or `Linear`, gave last."""
-        if self.diversify:
-            return "mmr"
-        if self.rescore:
-            return self.rescore.slot
-        return self.fuse.label if self.fuse else self.retrieve[0].slot
-
     def __repr__(self) -> str:
         retrieval = " + ".join(map(repr, self.retrieve))
         return " >> ".join([retrieval, *map(repr, self.stages)])
+
+    def _derive(self) -> None:
+        fusions = (self.fuse,) if self.fuse else ()
+        narrow = [stage for stage in (self.rescore, self.diversify) if stage is not None]
+        slots = [branch.slot for branch in self.retrieve]
+        width, stages = sum(branch.candidates for branch in self.retrieve), (*fusions, *narrow, *self.rerank)
+        label = self.fuse.label if self.fuse else next(iter(slots), "")
+        if narrow:
+            label = "mmr" if self.diversify else narrow[0].slot
+        derived = {
+            "stages": stages,
+            "slots": tuple(dict.fromkeys([*slots, *(stage.slot for stage in narrow)])),
+            "depth": min([width, *(stage.candidates for stage in (*narrow, *self.rerank))]) if stages else None,
+            "label": label,
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)  # as a frozen dataclass sets its own fields
 
     def _place(self, stage: Stage) -> tuple[str, bool]:
         """The field that takes the stage, and whether that or a later one is taken."""

@@ -7,21 +7,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 from qdrant_client import models
 
 from diptych.config.models import CANDIDATES
+from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed
 from diptych.metadata.models import Prefix
-from diptych.search.encode_queries import Inputs, using
 from diptych.search.fusion import PointId
-from diptych.search.pipeline import Retrieve
 from diptych.search.request import MOST, Asked
 from diptych.search.stages import Dbsf, Fusion, Linear, Rrf
-from diptych.search.tenant_params import params_for, shard_key
+from diptych.search.store_errors import ask
+from diptych.slots.slot import Slot
+from diptych.stores.local import is_local
 from qdrant_edge_client.unchecked import unchecked_in_part
 
+Input: TypeAlias = Any  # list of floats, list of lists, models.SparseVector or models.TextQuery
+Inputs: TypeAlias = Mapping[str, Input]  # by slot; a slot to which the text says nothing is left out
 TIE_BREAK = 1e-5
 _make_prefetch, _make_request = unchecked_in_part(models.Prefetch), unchecked_in_part(models.QueryRequest)
 
@@ -37,7 +41,7 @@ class _Level:
 
 def branch_requests(asked: Asked, inputs: Inputs) -> dict[str, models.QueryRequest]:
     """For each retrieved slot, the request for its candidates alone: ids and scores."""
-    own = shard_key(asked)
+    own = asked.shard_key
     return {slot: _request(**leaf, **own, with_payload=False) for slot, leaf in _leaves(asked, inputs).items()}
 
 
@@ -49,7 +53,7 @@ def pipeline_request(asked: Asked, inputs: Inputs, *, limit: int, offset: int = 
     if asked.pipeline.fuse is None:
         (leaf,) = leaves.values()
         if not later:
-            return _request(**{**leaf, "limit": limit}, **shard_key(asked), offset=offset, with_payload=asked.selector)
+            return _request(**{**leaf, "limit": limit}, **asked.shard_key, offset=offset, with_payload=asked.selector)
         leaf["limit"] = min(leaf["limit"], later[0].reads)
         return _nest([_prefetch(**leaf)], later, asked, limit, offset)
     nodes, level = _fused(asked.pipeline.fuse, leaves)
@@ -62,7 +66,7 @@ def fusion_request(asked: Asked, inputs: Inputs, *, limit: int) -> models.QueryR
     if not leaves or asked.pipeline.fuse is None:
         return None
     nodes, level = _fused(asked.pipeline.fuse, leaves)
-    return _request(**shard_key(asked), prefetch=nodes, query=level.query, limit=limit, with_payload=False)
+    return _request(**asked.shard_key, prefetch=nodes, query=level.query, limit=limit, with_payload=False)
 
 
 def rest_request(
@@ -78,7 +82,7 @@ def rest_request(
     chosen = narrowed(asked.scope, ids)
     leaf = {"query": first.query, "using": first.using, "filter": chosen, "limit": width}
     if not others:
-        return _request(**leaf, **shard_key(asked), offset=offset, with_payload=asked.selector)
+        return _request(**leaf, **asked.shard_key, offset=offset, with_payload=asked.selector)
     return _nest([_prefetch(**leaf)], others, asked, limit, offset)
 
 
@@ -87,15 +91,17 @@ def _leaves(asked: Asked, inputs: Inputs, width: int = 0) -> dict[str, dict[str,
 
     `width` is what may be asked of a slot alone, more than its candidates.
     """
-    return {b.slot: _leaf(asked, b, inputs[b.slot], width) for b in asked.pipeline.retrieve if b.slot in inputs}
-
-
-def _leaf(asked: Asked, branch: Retrieve, query: Any, width: int) -> dict[str, Any]:
-    slot = asked.handle.slots[branch.slot]
-    own = slot.generation
-    params = params_for(asked, slot, branch.params if asked.params is None else asked.params)
-    nearest = Nearest(query, using(slot), params, branch.candidates, asked.filter)
-    return nearest.fields(own.first_stage if own else None, own.storage if own else {}, width)
+    leaves = {}
+    for branch in asked.pipeline.retrieve:
+        if branch.slot not in inputs:
+            continue
+        slot, params = asked.handle.slots[branch.slot], branch.params if asked.params is None else asked.params
+        if asked.scope is not None:
+            params = params_for(asked, slot, params)
+        nearest = Nearest(inputs[branch.slot], using(slot), params, branch.candidates, asked.filter)
+        made = slot.generation if slot.generation and slot.generation.storage else None
+        leaves[branch.slot] = nearest.fields(made.first_stage, made.storage, width) if made else nearest.fields()
+    return leaves
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,9 @@ class Nearest:
         """A request for ids and scores alone."""
         return _request(**self.fields(first, storage, CANDIDATES), with_payload=False)
 
-    def fields(self, first: Prefix | None, storage: Mapping[str, Any], width: int = 0) -> dict[str, Any]:
+    def fields(
+        self, first: Prefix | None = None, storage: Mapping[str, Any] = MappingProxyType({}), width: int = 0
+    ) -> dict[str, Any]:
         """The fields of a prefetch or request; with a first stage, the originals of its best give the scores.
 
         Args:
@@ -128,12 +136,45 @@ class Nearest:
         return {**found, "params": params, "limit": self.limit, "prefetch": [_prefetch(**begun)]}
 
 
+def using(slot: Slot) -> str | None:
+    """What requests call the slot's vector: None is Qdrant's unnamed one, which adopted collections may have."""
+    return slot.vector or None
+
+
+def params_for(asked: Asked, slot: Slot, params: models.SearchParams | None) -> models.SearchParams | None:
+    """The parameters with which a slot is searched: IDF counts the tenant's documents alone, where the store can."""
+    if asked.scope is None or not _counts(slot, asked.handle):
+        return params
+    own = params.idf if params else None
+    corpus = narrowed(asked.scope, own.corpus if isinstance(own, models.IdfCorpusParams) else None)
+    assert corpus is not None, "a scope narrows to a filter"
+    idf = models.IdfCorpusParams(corpus=corpus)
+    return (params or models.SearchParams()).model_copy(update={"idf": idf})
+
+
+def _counts(slot: Slot, view: View) -> bool:
+    """Whether the slot's scores depend on how many documents have a term, and the store can say of how many."""
+    if slot.kind == "text_index":
+        return not is_local(view.client)
+    return slot.kind == "sparse" and slot.vector in _with_idf(view)
+
+
+def _with_idf(view: View) -> frozenset[str]:
+    """The sparse vectors with an IDF modifier; a store refuses to be told whose documents count for any other."""
+    known: frozenset[str] | None = view.kept.get("idf")
+    if known is None:
+        vectors = ask(view, lambda: view.client.get_collection(view.name)).config.params.sparse_vectors or {}
+        known = frozenset(name for name, own in vectors.items() if own.modifier == models.Modifier.IDF)
+        view.kept["idf"] = known
+    return known
+
+
 def _later(asked: Asked, inputs: Inputs) -> list[_Level] | None:
     """Rescoring and diversification; None when the query says nothing to their slots, so that nothing has a score."""
     rescore, diversify, slots = asked.pipeline.rescore, asked.pipeline.diversify, asked.handle.slots
-    if any(stage is not None and stage.slot not in inputs for stage in (rescore, diversify)):
+    levels: list[_Level] = []
+    if (rescore and rescore.slot not in inputs) or (diversify and diversify.slot not in inputs):
         return None
-    levels = []
     if rescore:
         levels.append(_Level(inputs[rescore.slot], using(slots[rescore.slot]), rescore.candidates))
     if diversify:
@@ -153,7 +194,7 @@ def _fused(fusion: Fusion, leaves: dict[str, dict[str, Any]]) -> tuple[list[mode
     # Ranks tie often, and Qdrant lets chance order ties, also where a later stage reads only the best. So each slot
     # counts a trifle less than the one before: no score moves by more than its hundred-thousandth part.
     trifles = [1.0 - TIE_BREAK * place for place in range(len(nodes))]
-    if all(weight == 1.0 for weight in weights):
+    if set(weights) == {1.0}:
         return nodes, _Level(models.RrfQuery(rrf=models.Rrf(k=fusion.k + 1, weights=trifles)), None, 0)
     # Qdrant's own weights w give 1 / (k + rank / w): a weight would move k too. An RRF of one branch gives the plain
     # 1 / (k + rank), which a formula can weigh.
@@ -182,7 +223,7 @@ def _nest(
         nodes = [_prefetch(prefetch=nodes, query=level.query, using=level.using, limit=following.reads)]
     last = levels[-1]
     fields = {"prefetch": nodes, "query": last.query, "using": last.using, "limit": limit, "offset": offset}
-    return _request(**fields, **shard_key(asked), with_payload=asked.selector)
+    return _request(**fields, **asked.shard_key, with_payload=asked.selector)
 
 
 def _prefetch(**fields: Any) -> models.Prefetch:

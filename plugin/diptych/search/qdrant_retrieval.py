@@ -4,36 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from qdrant_client import models
 
-from diptych.errors import SearchError
 from diptych.handle.snapshot import View
 from diptych.metadata.payloads import from_payload
-from diptych.search.encode_queries import Inputs, direction
 from diptych.search.fusion import PointId, Ranking, fuse
-from diptych.search.qdrant_query import branch_requests, pipeline_request, rest_request
-from diptych.search.request import Asked
-from diptych.search.stages import Dbsf, Linear
+from diptych.search.qdrant_query import Inputs, branch_requests, pipeline_request, rest_request
+from diptych.search.request import Asked, direction
+from diptych.search.stages import Linear
 from diptych.search.store_errors import ask
-from diptych.search.tenant_params import shard_key_selector
 from diptych.types import Hit
 
 
 def retrieve(asks: Sequence[Asked], inputs: Sequence[Sequence[Inputs]]) -> list[list[list[Hit]]]:
     """For each asked and query the hits after retrieval, fusion, rescoring and diversification, best first."""
-    pages = [None if isinstance(asked.pipeline.fuse, Linear) else _page(asked) for asked in asks]
-    requests = [
-        pipeline_request(asked, query, limit=page.limit, offset=page.offset)
-        for asked, own, page in zip(asks, inputs, pages, strict=True)
-        if page is not None
-        for query in own
-    ]
-    points = iter(query_points(asks[0].handle, requests))
-    return [
-        _with_host_fusion(asked, own) if page is None else [page.cut(hits_of(asked, next(points))) for _ in own]
-        for asked, own, page in zip(asks, inputs, pages, strict=True)
-    ]
+    hits: list[list[list[Hit]]] = []
+    requests, kept = [], []
+    for asked, own in zip(asks, inputs, strict=True):
+        if isinstance(asked.pipeline.fuse, Linear):
+            hits.append(_with_host_fusion(asked, own))
+            continue
+        page = _page(asked)
+        found: list[list[Hit]] = []
+        hits.append(found)
+        for query in own:
+            requests.append(pipeline_request(asked, query, limit=page.limit, offset=page.offset))
+            kept.append((asked, page, found))
+    for points, (asked, page, found) in zip(query_points(asks[0].handle, requests), kept, strict=True):
+        found.append(page.cut(hits_of(asked, points)))
+    return hits
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class _Page:
         """The page, the same at every call."""
         if self.kept is None:
             return hits
-        return (sorted(hits, key=lambda hit: (-hit.score, hit.id)) if self.by_score else hits)[self.kept]
+        return (sorted(hits, key=lambda hit: (-hit.score, hit.document.id)) if self.by_score else hits)[self.kept]
 
 
 def _page(asked: Asked) -> _Page:
@@ -69,11 +70,9 @@ def _page(asked: Asked) -> _Page:
 
 def query_points(handle: View, requests: Sequence[models.QueryRequest | None]) -> list[list[models.ScoredPoint]]:
     """The points of each request in one call; none where there is no request."""
-    given = [request for request in requests if request is not None]
-    if not given:
-        return [[] for _ in requests]
-    answers = iter(ask(handle, lambda: handle.client.query_batch_points(handle.name, given)))
-    return [[] if request is None else next(answers).points for request in requests]
+    given = list(filter(None, requests))
+    answers = iter(ask(handle, partial(handle.client.query_batch_points, handle.name, given)) if given else ())
+    return [next(answers).points if request else [] for request in requests]
 
 
 def rank_branches(asked: Asked, inputs: Sequence[Inputs]) -> list[dict[str, Ranking]]:
@@ -94,19 +93,6 @@ def _final_direction(asked: Asked) -> int:
     return 1 if pipeline.fuse else direction(slots[pipeline.retrieve[0].slot])
 
 
-def require_fusible(asked: Asked) -> None:
-    """Raise SearchError where Qdrant would add distances, of which lower is better, to scores."""
-    if not isinstance(asked.pipeline.fuse, Dbsf):
-        return
-    for branch in asked.pipeline.retrieve:
-        if direction(asked.handle.slots[branch.slot]) < 0:
-            raise SearchError(
-                "DBSF cannot fuse euclidean distances",
-                where=f"slot {branch.slot!r}",
-                do="use Rrf() or Linear(), which know that a lower distance is better",
-            )
-
-
 def _with_host_fusion(asked: Asked, inputs: Sequence[Inputs]) -> list[list[Hit]]:
     fusion = asked.pipeline.fuse
     assert isinstance(fusion, Linear)
@@ -125,7 +111,7 @@ def _with_host_fusion(asked: Asked, inputs: Sequence[Inputs]) -> list[list[Hit]]
 def _fetched(asked: Asked, rankings: Sequence[Ranking]) -> list[list[Hit]]:
     """The rankings' documents, fetched in one call; a point deleted meanwhile is left out."""
     ids: list[PointId] = list(dict.fromkeys(point for ranking in rankings for point, _ in ranking))
-    client, name, layout, own = asked.handle.client, asked.handle.name, asked.handle.layout, shard_key_selector(asked)
+    client, name, layout, own = asked.handle.client, asked.handle.name, asked.handle.layout, asked.shard_key_selector
     records = ask(asked.handle, lambda: client.retrieve(name, ids, asked.selector, **own)) if ids else []
     documents = {record.id: from_payload(record.id, record.payload, layout) for record in records}
     label = asked.pipeline.label
@@ -138,5 +124,8 @@ def _fetched(asked: Asked, rankings: Sequence[Ranking]) -> list[list[Hit]]:
 def hits_of(asked: Asked, points: Sequence[models.ScoredPoint]) -> list[Hit]:
     """The hits of Qdrant's points, in their order; distances become negative scores, so that higher is better."""
     label, sign, layout = asked.pipeline.label, _final_direction(asked), asked.handle.layout
-    scored = [(point, sign * point.score) for point in points]
-    return [Hit(from_payload(p.id, p.payload, layout), score, {label: score}) for p, score in scored]
+    hits = []
+    for point in points:
+        score = sign * point.score
+        hits.append(Hit(from_payload(point.id, point.payload, layout), score, {label: score}))
+    return hits

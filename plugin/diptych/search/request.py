@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any
 
 from qdrant_client import models
 
 from diptych.errors import SearchError, brief
-from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import narrowed, scope
 from diptych.metadata.payloads import field_of, id_fields
-from diptych.search.filters import FilterLike, Where, combined
+from diptych.search.filters import combined
+from diptych.search.options import Options
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.pipeline_names import called
-from diptych.search.stages import require_count
+from diptych.search.stages import Dbsf, require_count
 from diptych.slots.slot import Slot
 from diptych.types import Query, is_unicode
 from qdrant_edge_client.value_errors import nearest
@@ -28,27 +28,14 @@ _LARGEST_SCORE = 3.4e38  # float32's
 _RESCORERS = ("multivector", "dense")
 
 
-class Options(NamedTuple):
-    """What a caller may say besides the queries, unchecked; see `search`."""
-
-    pipeline: Pipeline | Retrieve | str | None = None
-    limit: int | None = None
-    offset: int = 0
-    filter: FilterLike | None = None
-    score_threshold: float | None = None
-    params: models.SearchParams | None = None
-    with_payload: bool | Sequence[str] = True
-    tenant: str | None = None
-    where: Where | None = None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """One batch of queries with everything that decides its answer. `end` is offset + limit.
 
     `wants` is how many hits must be right where a reranker stops early; as many as are asked for unless given.
-    `filter` says which points count: the caller's, within `scope`, which holds for each request of a tenant. `at` is
-    when it was asked, by `time.perf_counter`.
+    `filter` says which points count: `chosen`, the caller's, within `scope`, which holds for each request of a tenant.
+    `shard_key` is the field of a request that names the tenant's shards, empty where there are none.
+    `at` is when it was asked, by `time.perf_counter`.
     """
 
     handle: View
@@ -63,10 +50,12 @@ class Asked:
     wants: int | None = None
     tenant: str | None = None
     scope: models.Filter | None = None
+    shard_key: Mapping[str, Any] = field(default_factory=dict)
+    chosen: models.Filter | None = None
     at: float = field(default_factory=time.perf_counter)
 
     @classmethod
-    def of(cls, handle: CollectionHandle | View, queries: Sequence[str | Query], options: Options) -> Asked:
+    def of(cls, view: View, queries: Sequence[str | Query], options: Options) -> Asked:
         """Checked, with the config's pipeline, limit and threshold where none is given.
 
         Raises:
@@ -74,8 +63,11 @@ class Asked:
             TenantError: no tenant where the collection requires one, or one where it has none.
             CollectionNotFound: nothing has been populated yet.
         """
-        view = handle.now()
-        own = scope(view.tenancy, view.layout, options.tenant, f"collection {view.name!r}")
+        own = None
+        if view.tenancy is not None or options.tenant is not None:
+            own = scope(view.tenancy, view.layout, options.tenant, f"collection {view.name!r}")
+        given = options.filter is not None or options.where is not None
+        chosen = combined(options.filter, options.where) if given else None
         config, threshold = view.search_config, options.score_threshold
         if options.pipeline is None and threshold is None:
             threshold = config.score_threshold
@@ -87,12 +79,14 @@ class Asked:
             texts=texts_of(queries),
             limit=_limit(fitting, options.limit, options.offset, config.limit),
             offset=options.offset,
-            filter=narrowed(own, combined(options.filter, options.where)),
+            filter=chosen if own is None else narrowed(own, chosen),
             score_threshold=threshold,
             params=options.params,
             with_payload=options.with_payload,
             tenant=options.tenant,
             scope=own,
+            shard_key={"shard_key": options.tenant} if own and view.tenancy and view.tenancy.shard_keys else {},
+            chosen=chosen,
         )
 
     @property
@@ -116,6 +110,12 @@ class Asked:
         wanted = [*self.wanted, *(("text", "title") if self.pipeline.rerank else ())]
         fields = [*(field_of(layout, name) for name in wanted), *id_fields(layout)]
         return models.PayloadSelectorInclude(include=list(dict.fromkeys(fields)))
+
+    @property
+    def shard_key_selector(self) -> dict[str, Any]:
+        """`shard_key`, as methods of the client call it."""
+        own = self.shard_key
+        return {"shard_key_selector": own["shard_key"]} if own else {}
 
     @property
     def wanted(self) -> Sequence[str]:
@@ -162,6 +162,7 @@ def _fitting(handle: View, pipeline: Pipeline | Retrieve | str | None) -> Pipeli
     if isinstance(made, Retrieve):
         made = Pipeline((made,))
     check_pipeline(made, handle)
+    _require_fusible(made, handle)
     handle.kept["pipeline"] = (wanted, made)
     return made
 
@@ -190,6 +191,22 @@ def check_pipeline(pipeline: Pipeline, handle: View) -> None:
         _require_kind(handle.slots[pipeline.diversify.slot], ("dense",), "diversify")
 
 
+def _require_fusible(pipeline: Pipeline, view: View) -> None:
+    """Raise SearchError where Qdrant would add distances, of which lower is better, to scores."""
+    for branch in pipeline.retrieve if isinstance(pipeline.fuse, Dbsf) else ():
+        if direction(view.slots[branch.slot]) < 0:
+            raise SearchError(
+                "DBSF cannot fuse euclidean distances",
+                where=f"slot {branch.slot!r}",
+                do="use Rrf() or Linear(), which know that a lower distance is better",
+            )
+
+
+def direction(slot: Slot) -> int:
+    """-1 where Qdrant's score is a distance, so lower is better; else 1."""
+    return -1 if slot.similarity == "euclidean" else 1
+
+
 def _require_kind(slot: Slot, kinds: Sequence[str], verb: str) -> None:
     if slot.kind not in kinds:
         raise SearchError(f"this slot cannot {verb}", where=slot.where, got=slot.kind, expected=", ".join(kinds))
@@ -201,7 +218,8 @@ def _limit(pipeline: Pipeline, limit: int | None, offset: int, default: int) -> 
     depth = MOST if pipeline.depth is None else min(MOST, pipeline.depth)
     if limit is None:
         limit = max(1, min(default, depth - offset))
-    require_count("limit", limit, "search")
+    else:
+        require_count("limit", limit, "search")
     if offset + limit > depth:
         raise SearchError(
             "limit and offset ask for more hits than the pipeline passes on",
@@ -214,7 +232,9 @@ def _limit(pipeline: Pipeline, limit: int | None, offset: int, default: int) -> 
 
 
 def _check_types(params: object, threshold: object, with_payload: object) -> None:
-    _require_model("params", params, models.SearchParams)
+    if params is not None and not isinstance(params, models.SearchParams):
+        got, expected = type(params).__name__, "qdrant_client.models.SearchParams"
+        raise SearchError("unknown type of params", got=got, expected=expected)
     if threshold is not None and not _is_finite(threshold):
         raise SearchError("score_threshold is no finite number", got=type(threshold).__name__, expected="a number")
     if isinstance(with_payload, bool):
@@ -229,10 +249,3 @@ def _is_finite(number: object) -> bool:
     if not isinstance(number, int | float) or isinstance(number, bool):
         return False
     return abs(number) <= _LARGEST_SCORE  # as no NaN is, and without turning a huge integer into a float
-
-
-def _require_model(name: str, value: object, kind: type) -> None:
-    if value is not None and not isinstance(value, kind):
-        raise SearchError(
-            f"unknown type of {name}", got=type(value).__name__, expected=f"qdrant_client.models.{kind.__name__}"
-        )

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from diptych.handle.snapshot import View
+from qdrant_client import models
+
 from diptych.runtime.phases import LOG
-from diptych.search.encode_queries import Inputs, encode_inputs
-from diptych.search.qdrant_retrieval import require_fusible, retrieve
+from diptych.search.qdrant_query import Input, Inputs
+from diptych.search.qdrant_retrieval import retrieve
 from diptych.search.request import Asked
 from diptych.search.stages import Rerank
-from diptych.types import Hit
+from diptych.slots.slot import Slot
+from diptych.types import Hit, SparseVector
 
 
 class Found(NamedTuple):
@@ -48,8 +50,6 @@ def found_together(asks: Sequence[Asked]) -> list[Found]:
     """
     seconds: dict[str, float] = {}
     clock = Clock(seconds)
-    for asked in asks:
-        require_fusible(asked)
     inputs = inputs_of(asks)
     clock.passed("encode")
     hits = retrieve(asks, inputs)
@@ -60,17 +60,53 @@ def found_together(asks: Sequence[Asked]) -> list[Found]:
 def inputs_of(asks: Sequence[Asked]) -> list[list[Inputs]]:
     """For each asked, the inputs of its queries."""
     if len(asks) == 1:
-        return [_encoded(asks[0].handle, asks[0].pipeline.slots, asks[0].texts)]
+        (asked,) = asks
+        view = asked.handle
+        return [encode_inputs(view.slots, asked.pipeline.slots, asked.texts, view.search_config.remember)]
+    view = asks[0].handle
     found: dict[int, list[Inputs]] = {}
     for names in dict.fromkeys(asked.pipeline.slots for asked in asks):
         places = [place for place, asked in enumerate(asks) if asked.pipeline.slots == names]
-        made = iter(_encoded(asks[0].handle, names, [text for place in places for text in asks[place].texts]))
+        texts = [text for place in places for text in asks[place].texts]
+        made = iter(encode_inputs(view.slots, names, texts, view.search_config.remember))
         found |= {place: list(islice(made, len(asks[place].texts))) for place in places}
     return [found[place] for place in range(len(asks))]
 
 
-def _encoded(view: View, names: Sequence[str], texts: Sequence[str]) -> list[Inputs]:
-    return encode_inputs([view.slots[name] for name in names], texts, remember=view.search_config.remember)
+def encode_inputs(
+    slots: Mapping[str, Slot], names: Sequence[str], texts: Sequence[str], remember: int = 0
+) -> list[Inputs]:
+    """For each text, its query in each slot, without the slots where it says nothing, such as stop words to BM25.
+
+    Args:
+        slots: of the view; `names` are those that are asked.
+        texts: of the queries.
+        remember: how many vectors each slot holds, for queries that are asked again.
+
+    Raises:
+        ContractError: an encoder breaks its contract.
+        FingerprintMismatch: an encoder did not make the vectors of its slot.
+    """
+    inputs: list[dict[str, Input]] = [{} for _ in texts]
+    for name in names:
+        for own, query in zip(inputs, _column(slots[name], texts, remember), strict=True):
+            if query is not None:
+                own[name] = query
+    return list(inputs)
+
+
+def _column(slot: Slot, texts: Sequence[str], remember: int) -> list[Input]:
+    if slot.kind == "text_index":
+        return [slot.encoder.query(text) for text in texts]
+    vectors = slot.encode_queries(texts, remember=remember)
+    return [_sparse(vector) if isinstance(vector, SparseVector) else vector.tolist() for vector in vectors]
+
+
+def _sparse(vector: SparseVector) -> models.SparseVector | None:
+    if not len(vector):
+        return None
+    # Built unchecked, as all of a request: the numbers are right, and checking each costs more than the search.
+    return models.SparseVector.model_construct(indices=vector.indices.tolist(), values=vector.values.tolist())
 
 
 class Clock:

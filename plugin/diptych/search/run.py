@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar, Unpack
 
 from diptych.errors import PluginWarning, SearchError
 from diptych.handle.collection_handle import CollectionHandle
@@ -18,34 +18,19 @@ from diptych.metadata.payload_paths import head
 from diptych.metadata.payloads import NATIVE
 from diptych.reports import SearchReport
 from diptych.search.filter_keys import warn_of_missing_keys
-from diptych.search.filters import FilterLike, Where, combined
 from diptych.search.microbatch import Gathering
-from diptych.search.pipeline import Pipeline, Retrieve
-from diptych.search.request import Asked, Options
+from diptych.search.options import Options, SearchOptions
+from diptych.search.request import Asked
 from diptych.search.rerank import rerank
 from diptych.search.retrieve import Found, found_together
 from diptych.stores.nodes import has_deadline
 from diptych.types import Document, Hit, Query
 
-if TYPE_CHECKING:
-    from qdrant_client import models
-
 T = TypeVar("T")
 
 
 def search(
-    handle: CollectionHandle | View,
-    queries: Sequence[str | Query],
-    *,
-    pipeline: Pipeline | Retrieve | str | None = None,
-    limit: int | None = None,
-    offset: int = 0,
-    filter: FilterLike | None = None,
-    where: Where | None = None,
-    score_threshold: float | None = None,
-    params: models.SearchParams | None = None,
-    with_payload: bool | Sequence[str] = True,
-    tenant: str | None = None,
+    handle: CollectionHandle | View, queries: Sequence[str | Query], **options: Unpack[SearchOptions]
 ) -> list[list[Hit]]:
     """For each query its hits, best first: all queries are encoded, retrieved and reranked together.
 
@@ -54,15 +39,7 @@ def search(
     Args:
         handle: an open collection.
         queries: n texts or `Query`.
-        pipeline: stages instead of the config's; or a name: a slot, or a part of the config's pipeline as `evaluate`
-            names it, such as `rrf`.
-        limit, offset: hits a query returns, after how many it skips; the config's limit unless given.
-        filter: which points count, in every slot: Qdrant's filter, or a mapping as its REST interface takes it.
-        where: the same in short: `{"section": "mail", "year": {"gte": 1990}, "kind": ["a", "b"]}`; all must hold.
-        score_threshold: hits whose final score is lower are dropped.
-        params: Qdrant's search parameters instead of the pipeline's, for every slot.
-        with_payload: False fetches ids alone; a list of keys only these: "text", "title" and metadata.
-        tenant: whose documents are looked at, in a collection with tenants.
+        options: see `SearchOptions`.
 
     Raises:
         SearchError: something that cannot be searched as asked.
@@ -71,22 +48,26 @@ def search(
         FingerprintMismatch: the config's encoders did not make the collection's vectors.
         ContractError: an encoder or reranker breaks its contract.
     """
-    options = Options(pipeline, limit, offset, filter, score_threshold, params, with_payload, tenant, where)
-    return answer(handle, queries, options)
+    return answer(handle, queries, Options(**options))
 
 
 def answer(handle: CollectionHandle | View, queries: Sequence[str | Query], options: Options) -> list[list[Hit]]:
     """As `search`."""
+    started = time.time_ns()
+    try:
+        return current(handle, partial(_answer, queries, options))
+    except Exception as error:
+        tell_failure(handle.registry, handle.name, "search", error, started)
+        raise
 
-    def once() -> list[list[Hit]]:
-        asked = Asked.of(handle, queries, options)
-        gathered = len(asked.texts) == 1 and not has_deadline()  # one holds in this thread alone
-        hits = told(asked, gathering(asked).now(asked) if gathered else found_together([asked])[0])
-        if _filtered_away(hits, options):
-            warn_of_missing_keys(asked.handle, combined(options.filter, options.where), tenant=asked.tenant)
-        return hits
 
-    return watched(handle.registry, handle.name, "search", lambda: current(handle, once))
+def _answer(queries: Sequence[str | Query], options: Options, view: View) -> list[list[Hit]]:
+    asked = Asked.of(view, queries, options)
+    gathered = len(asked.texts) == 1 and not has_deadline()  # one holds in this thread alone
+    hits = told(asked, gathering(asked).now(asked) if gathered else found_together([asked])[0])
+    if asked.chosen is not None and not any(hits):
+        warn_of_missing_keys(view, asked.chosen, tenant=asked.tenant)
+    return hits
 
 
 async def answer_later(handle: CollectionHandle, query: str | Query, options: Options) -> list[Hit]:
@@ -94,7 +75,7 @@ async def answer_later(handle: CollectionHandle, query: str | Query, options: Op
     started = time.time_ns()
     if handle.exists:
         try:
-            asked = Asked.of(handle, [query], options)
+            asked = Asked.of(handle.now(), [query], options)
             found = await asyncio.wrap_future(gathering(asked).later(asked))
         except SearchError:
             pass  # perhaps the slots are others now, and `answer` looks
@@ -102,28 +83,26 @@ async def answer_later(handle: CollectionHandle, query: str | Query, options: Op
             await asyncio.to_thread(tell_failure, handle.registry, handle.name, "search", error, started)
             raise
         else:
-            quick = not asked.pipeline.rerank and not _listeners(asked)
-            if quick:
+            if not asked.pipeline.rerank and not handle.registry.listening("diptych_after_search"):
                 hits = told(asked, found)
             else:
                 work = partial(watched, handle.registry, handle.name, "search", partial(told, asked, found))
                 hits = await asyncio.to_thread(work)
-            if _filtered_away(hits, options):
-                wanted = combined(options.filter, options.where)
-                await asyncio.to_thread(warn_of_missing_keys, asked.handle, wanted, tenant=asked.tenant)
+            if asked.chosen is not None and not any(hits):
+                await asyncio.to_thread(warn_of_missing_keys, asked.handle, asked.chosen, tenant=asked.tenant)
             return hits[0]
     return (await asyncio.to_thread(answer, handle, [query], options))[0]
 
 
-def current(handle: CollectionHandle | View, answer: Callable[[], T]) -> T:
-    """`answer()`, and again when it failed and the slots are others now: the vectors it knew are gone."""
+def current(handle: CollectionHandle | View, answer: Callable[[View], T]) -> T:
+    """The answer from the view of now, and again when it failed and the slots are others: its vectors are gone."""
     while True:
-        slots = handle.slots  # before, since a look that another query began may exchange them at any moment
+        view = handle.now()
         try:
-            return answer()
+            return answer(view)
         except SearchError:
             handle.catch_up()
-            if handle.slots is slots:
+            if handle.slots is view.slots:  # else exchanged, perhaps by a look that another query began
                 raise
 
 
@@ -139,11 +118,6 @@ def told(asked: Asked, found: Found) -> list[list[Hit]]:
     hits = finished(asked, found)
     tell(asked, found.seconds, found.began, sum(map(len, hits)))
     return hits
-
-
-def _filtered_away(hits: Sequence[Sequence[Hit]], options: Options) -> bool:
-    """Whether nothing was found where a filter says which documents count."""
-    return not any(hits) and (options.filter is not None or options.where is not None)
 
 
 def finished(asked: Asked, found: Found) -> list[list[Hit]]:
@@ -164,14 +138,10 @@ def tell(asked: Asked, seconds: dict[str, float], began: float, hits: int) -> No
         began: when the first stage began, by `time.perf_counter`.
         hits: how many were found.
     """
-    if _listeners(asked):
+    if asked.handle.registry.listening("diptych_after_search"):
         report = _report(asked, seconds, began, hits)
         for failure in asked.handle.registry.tell("diptych_after_search", report):
             warnings.warn(failure, PluginWarning, stacklevel=3)
-
-
-def _listeners(asked: Asked) -> bool:
-    return asked.handle.registry.listening("diptych_after_search")
 
 
 def _report(asked: Asked, seconds: dict[str, float], began: float, hits: int) -> SearchReport:

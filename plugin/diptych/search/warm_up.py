@@ -7,8 +7,9 @@ from dataclasses import replace
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import whole
+from diptych.search.options import Options
 from diptych.search.pipeline import Pipeline
-from diptych.search.request import Asked, Options
+from diptych.search.request import Asked
 from diptych.search.retrieve import found_together
 from diptych.search.run import current, finished
 from diptych.search.store_errors import ask
@@ -27,7 +28,7 @@ def warm(handle: CollectionHandle) -> None:
         FingerprintMismatch: the config's encoders did not make the collection's vectors.
         SearchError, ContractError, RegistryError: every query would fail like this.
     """
-    current(handle, lambda: _search(handle.now()))
+    current(handle, _search)
 
 
 def check(handle: CollectionHandle) -> None:
@@ -38,7 +39,7 @@ def check(handle: CollectionHandle) -> None:
     Raises:
         CollectionNotFound, StoreUnavailable, SearchError, ContractError, AdapterCrashed: queries fail now.
     """
-    current(handle, lambda: _check(handle.now()))
+    current(handle, _check)
 
 
 def _check(view: View) -> None:

@@ -55,9 +55,11 @@ class Remembered:
             if self._encoder is not encoder or self._generation is not generation:
                 held.clear()
                 self._encoder, self._generation = encoder, generation
-            known = {text: held[text] for text in texts if text in held}
-            for text in known:
-                held.move_to_end(text)
+            known = {}
+            for text in texts:
+                if (vector := held.get(text)) is not None:
+                    known[text] = vector
+                    held.move_to_end(text)
             return known
 
     def _keep(self, made: dict[str, Vector], most: int, encoder: object, generation: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from diptych.config.models import SlotConfig
@@ -40,7 +40,8 @@ class Slot:
         cache: where vectors of documents are kept; None encodes each time.
         texts: of the collection, for an encoder that wants to see some.
 
-    `watch` looks again and again whether a remote encoder is still the one that made the vectors.
+    `asker` is the slot whose encoder makes the queries instead, None where it is this one. `watch` looks again and
+    again whether a remote encoder is still the one that made the vectors.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Slot:
     ) -> None:
         self.name, self.config, self.generation, self.asking = name, config, generation, asking
         self._texts = texts
-        self._asker = asker or (_asker(name, asking, registry, verify, texts) if asking else None)
+        self.asker = asker or (_asker(name, asking, registry, verify, texts) if asking else None)
         self._drift = drift
         self._registry = registry
         self._verify = verify
@@ -68,7 +69,7 @@ class Slot:
         self._from_memory = False  # whether that may be of an earlier process
         self.watch = Watch()
         self._remembered = Remembered()
-        self._spec: AdapterSpec | None = None
+        self.where = f"slot {name!r}"  # how errors name it
         self._cache = cache
         self._namespace: tuple[Generation, Namespace | None] | None = None
         self._lock = threading.RLock()
@@ -76,27 +77,15 @@ class Slot:
     def __repr__(self) -> str:
         return f"Slot({self.name!r}, adapter={self.config.adapter!r}, vector={self.vector!r})"
 
-    @property
+    @cached_property
     def kind(self) -> Kind:
         """The contract of the slot's adapter."""
         return self.spec.kind
 
-    @property
+    @cached_property
     def spec(self) -> AdapterSpec:
         """What its plugin says about the slot's adapter."""
-        if self._spec is None:
-            self._spec = self._registry.spec(self.config.adapter, where=self.where)
-        return self._spec
-
-    @property
-    def asker(self) -> Slot | None:
-        """The slot whose encoder makes the queries instead; None where it is this one."""
-        return self._asker
-
-    @property
-    def where(self) -> str:
-        """How errors name this slot."""
-        return f"slot {self.name!r}"
+        return self._registry.spec(self.config.adapter, where=self.where)
 
     @property
     def vector(self) -> str:
@@ -166,7 +155,7 @@ class Slot:
     @property
     def loaded(self) -> bool:
         """Whether the encoder that queries need has been made."""
-        return (self._asker or self)._encoder is not None
+        return (self.asker or self)._encoder is not None
 
     def load(self) -> None:
         """Make, and unless opened without verify, the encoders that queries need.
@@ -174,7 +163,7 @@ class Slot:
         Raises:
             FingerprintMismatch: one did not make the vectors of this collection.
         """
-        _ = self._asker.encoder if self._asker else self.encoder
+        _ = self.asker.encoder if self.asker else self.encoder
 
     def load_for_documents(self) -> None:
         """Make the encoder that documents need.
@@ -182,7 +171,7 @@ class Slot:
         Raises:
             FingerprintMismatch: it did not make the vectors of this collection.
         """
-        _ = self._asker.encoder if self._asker and self._drift else self.encoder
+        _ = self.asker.encoder if self.asker and self._drift else self.encoder
 
     def encode(self, side: Side, inputs: Sequence[str], *, fresh: bool = False) -> list[Vector]:
         """One vector per input, in order. Those of queries are finite; those of documents may not be.
@@ -196,8 +185,8 @@ class Slot:
             ContractError: the encoder breaks its contract.
             FingerprintMismatch: it did not make the vectors of this collection, or, being remote, no longer does.
         """
-        if self._asker is not None and (side == "query" or self._drift is not None):
-            return mapped(self._drift, self._asker.encode(side, inputs))
+        if self.asker is not None and (side == "query" or self._drift is not None):
+            return mapped(self._drift, self.asker.encode(side, inputs))
         if side == "document" and not fresh and (namespace := self.namespace) is not None:
             return namespace.encode(inputs, partial(self._ask, "document"))
         vectors = self._ask(side, inputs)
@@ -210,8 +199,8 @@ class Slot:
 
         Not those of a remote encoder, which `watch` must see at work, nor of files, which change.
         """
-        if self._asker is not None:
-            return mapped(self._drift, self._asker.encode_queries(texts, remember=remember))
+        if self.asker is not None:
+            return mapped(self._drift, self.asker.encode_queries(texts, remember=remember))
         if not remember or self.spec.remote or self.spec.accepts != ("text",):
             return self.encode("query", texts)
         whose = {"encoder": self.encoder, "generation": self.generation}
@@ -229,8 +218,8 @@ class Slot:
         Raises:
             FingerprintMismatch: the encoder did not make the vectors of this collection.
         """
-        if self._asker is not None and self._drift is not None:
-            return self._asker.namespace
+        if self.asker is not None and self._drift is not None:
+            return self.asker.namespace
         with self._lock:
             generation = self.generation
             if self._cache is None or generation is None:

@@ -14,6 +14,7 @@ from qdrant_client.client_base import QdrantBase
 from diptych import Collection, hookimpl
 from diptych.errors import SearchError
 from diptych.handle import collection_handle
+from diptych.handle.snapshot import View
 from diptych.search import search
 from diptych.search.run import current
 from diptych.specs import AdapterSpec
@@ -116,8 +117,7 @@ def test_a_query_recovers_when_the_look_of_another_query_exchanged_the_view_mean
     applying.apply(config(NEW))
     applying.finish()
 
-    def answer() -> list[Hit]:
-        view = serving.handle.view
+    def answer(view: View) -> list[Hit]:
         serving.handle.catch_up()
         return search(view, [QUERIES[1]])[0]
 

@@ -174,7 +174,7 @@ def _served(handle: CollectionHandle, metadata: CollectionMetadata, name: str) -
 def _is_gone(handle: CollectionHandle, metadata: CollectionMetadata, name: str, warn: Callable[[str], None]) -> bool:
     """Whether the slot's own encoder cannot be loaded, is not the one that made its vectors, or does not answer."""
     itself = handle.at(State(slots={name: metadata.live.slots[name]}), metadata).slots[name]
-    if silence_of([itself]):
+    if silence_of({itself.name: itself}, [itself.name]):
         return True
     if withdraw(handle, name, "the slot's own encoder works again"):
         warn(f"slot {name!r}: the old encoder works again and makes the queries; the drift map is withdrawn")

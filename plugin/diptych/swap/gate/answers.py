@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from diptych.errors import ContractError, DiptychError, FingerprintMismatch, RegistryError, RemoteError
 from diptych.handle.snapshot import View
 from diptych.handle.tenancy import whole
 from diptych.search import Pipeline, Retrieve, search
-from diptych.search.encode_queries import encode_inputs
+from diptych.search.retrieve import encode_inputs
 from diptych.slots.slot import Slot
 from diptych.types import Hit, Query
 
@@ -41,13 +41,13 @@ def without_common_rerankers(old: View, new: View) -> tuple[Pipeline, Pipeline]:
 
 def silence(view: View) -> str:
     """Why the view's encoders cannot make a query, such as an API that was retired; empty when they can."""
-    return silence_of([view.slots[name] for name in pipeline_of(view).slots])
+    return silence_of(view.slots, pipeline_of(view).slots)
 
 
-def silence_of(slots: Sequence[Slot]) -> str:
+def silence_of(slots: Mapping[str, Slot], names: Sequence[str]) -> str:
     """The same of some slots."""
     try:
-        encode_inputs(slots, ["a question"])
+        encode_inputs(slots, names, ["a question"])
     except (RegistryError, RemoteError, ContractError, FingerprintMismatch) as error:
         return error.what
     return ""
