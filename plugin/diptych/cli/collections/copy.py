@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +91,7 @@ def copy(
 class _End:
     """A side as the command line names it: its store, the reference to its key, and a config's collection."""
 
-    url: str | Sequence[str]
+    urls: tuple[str, ...]
     key: str | None = None
     collection: str | None = None
     timeout: int = 60
@@ -105,7 +105,7 @@ class _End:
             do = "export it and name the variable, in single quotes: --to-api-key '${QDRANT_API_KEY}'"
             raise ConfigError("a key on the command line can be seen by others", where="--*-api-key", do=do)
         if is_store_url(text):
-            return cls(text, key)
+            return cls((text,), key)
         config = session.config(Path(text))
         own = config.api_key.get_secret_value() if config.api_key else None
         return cls(config.urls, key or own, config.collection, config.timeout, config.cluster)
@@ -116,7 +116,7 @@ class _End:
 
         key = interpolate(self.key, where="api_key") if self.key else None
         return open_store(
-            self.url,
+            self.urls,
             api_key=key,
             timeout=self.timeout,
             registry=session.registry,
@@ -145,15 +145,18 @@ def _opened(ends: tuple[_End, _End], session: Session) -> Iterator[tuple[QdrantB
 
 
 def _require_lasting(target: _End) -> None:
-    if isinstance(target.url, str) and target.url.startswith("memory:"):
+    if target.urls[0].startswith("memory:"):
         what = "what is copied into memory is gone when the command ends"
-        raise ConfigError(what, where=target.url, do="copy to edge:PATH or a server; in Python, copy_collection can")
+        raise ConfigError(
+            what, where=target.urls[0], do="copy to edge:PATH or a server; in Python, copy_collection can"
+        )
 
 
 def _same(one: _End, other: _End) -> bool:
     from diptych.runtime.environment import interpolate
 
-    return _plain(interpolate(one.url, where="FROM")) == _plain(interpolate(other.url, where="TO"))
+    first, second = interpolate(one.urls[0], where="FROM"), interpolate(other.urls[0], where="TO")
+    return _plain(first) == _plain(second)
 
 
 def _plain(url: str) -> str:
