@@ -9,7 +9,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 demo: $(VENV)/.demo
 	$(BIN)/python examples/debian/demo.py
 
-test: lint types tests
+# Lint and types run beside the tests: mypy keeps one core busy for a minute or two.
+test: $(VENV)/.test
+	@$(MAKE) --no-print-directory --jobs 3 lint types tests
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -18,8 +20,10 @@ lint: $(VENV)/.test
 types: $(VENV)/.test
 	$(BIN)/mypy
 
-# After a worker that died, the rest of its file is never handed out and the run would not end: so it ends then and says where.
-PYTEST = $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --max-worker-restart 0 --durations 40
+# One worker more than there are cores, since tests wait for processes and servers of theirs. After a worker that died, the rest
+# of its file is never handed out and the run would not end: so it ends then and says where.
+WORKERS ?= $(shell $(BIN)/python -c "import os; print(min(4, (os.cpu_count() or 1) + 1))")
+PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0 --durations 40
 
 tests: $(VENV)/.test
 	$(PYTEST) -m "not slow"
