@@ -1,7 +1,7 @@
-"""`Collection`: open, populate, search. What most programs need of diptych.
+"""`Collection`: open, populate, search. The class most programs use.
 
-What a search does not need is imported by the method that does: swaps, adoption and populate take as long to import as
-everything else.
+Methods that searching does not need import their code when called: swaps, adoption and populate together take as long
+to import as everything else.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Collection(CollectionPopulate, Searching):
     def stored(
         cls, source: str | Path | Config | QdrantBase, name: str | None = None, *, registry: Registry | None = None
     ) -> Collection:
-        """Open a collection with the encoders that it has, whatever the config wants: to plan and apply the difference.
+        """Open a collection with the encoders it has, whatever the config says, to plan and apply the difference.
 
         Args:
             source, name, registry: as in `open`.
@@ -150,7 +150,7 @@ class Collection(CollectionPopulate, Searching):
 
     @property
     def client(self) -> QdrantBase:
-        """The Qdrant client beneath, for everything that diptych does not do."""
+        """The Qdrant client, for everything that diptych does not cover."""
         return self.handle.client
 
     def __repr__(self) -> str:
@@ -171,7 +171,7 @@ class Collection(CollectionPopulate, Searching):
             self.client.close()
 
     def for_tenant(self, tenant: str) -> TenantCollection:
-        """The collection as `tenant` sees it: the same questions, about that tenant's documents alone.
+        """The collection limited to the documents of `tenant`.
 
         Raises:
             TenantError: the collection has no tenants, or this can be none.
@@ -180,11 +180,11 @@ class Collection(CollectionPopulate, Searching):
 
     @property
     def encoders(self) -> Encoders:
-        """The encoders and rerankers that serve the collection, by slot, for programs that call them themselves."""
+        """The encoders and rerankers that serve the collection, for programs that call them directly."""
         return Encoders.of(self.handle)
 
     def plan(self, config: str | Path | Config, *, again: Iterable[str] = (), sample: int = SAMPLE) -> Plan:
-        """What a config asks of the collection and what it would cost; changes nothing. See `diptych.swap.plan`.
+        """What applying a config would change and cost; changes nothing. See `diptych.swap.plan`.
 
         Args:
             config: what is wanted, or the path of its file.
@@ -220,7 +220,7 @@ class Collection(CollectionPopulate, Searching):
         return swap.apply(self.handle, self._wanted(config), options, progress=progress, stopped=stopped)
 
     def rollback(self, *, why: str = "", anyway: bool = False, later: bool = False) -> StepBack:
-        """Go back to what was live before the last cut-over, or give up a swap. See `diptych.swap.rollback`.
+        """Undo the last cut-over, or abandon a swap under way. See `diptych.swap.rollback`.
 
         Args:
             why: a word for the history.
@@ -232,7 +232,7 @@ class Collection(CollectionPopulate, Searching):
         return swap.rollback(self.handle, why=why, anyway=anyway, later=later)
 
     def finish(self, *, later: bool = False) -> StepBack:
-        """Drop the vectors kept for a rollback. See `diptych.swap.finish`.
+        """Drop the vectors that are kept for a rollback. See `diptych.swap.finish`.
 
         Args:
             later: do not wait until a server has flushed all writes that name them; the next `finish`, `apply` or
@@ -243,7 +243,7 @@ class Collection(CollectionPopulate, Searching):
         return swap.finish(self.handle, later=later)
 
     def status(self) -> Status:
-        """What is live, being built and kept, and what was done. See `diptych.swap.status`."""
+        """Which vectors are live, being built and kept, and what was done. See `diptych.swap.status`."""
         from diptych import swap
 
         return swap.status(self.handle)
@@ -255,7 +255,7 @@ class Collection(CollectionPopulate, Searching):
         return found
 
     def count(self, filter: FilterLike | None = None, *, where: Where | None = None, tenant: str | None = None) -> int:
-        """How many documents the collection holds, fit a filter, or are a tenant's; 0 before the first populate.
+        """Number of documents in the collection, or that match a filter; 0 before the first populate.
 
         Args:
             filter, where, tenant: which documents are counted, as in `search`; all of them unless given.
@@ -265,7 +265,7 @@ class Collection(CollectionPopulate, Searching):
         return documents.count(self.handle, filter, where=where, tenant=tenant)
 
     def info(self) -> CollectionInfo:
-        """What the collection holds and what made its vectors; loads no encoder."""
+        """What the collection holds and what made its vectors. Loads no encoder."""
         slots = self.handle.metadata.live.slots if self.handle.metadata else {}
         rows = tuple(
             SlotInfo(name, g.kind, g.adapter, g.options, g.vector, str(g.fingerprint), g.statistics, g.number)

@@ -1,4 +1,4 @@
-"""Documents of a collection: read and deleted by their ids, read by a filter; and the words of such filters."""
+"""Reads and deletes documents by id or by filter."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from diptych.types import Document, is_unicode
 
 
 def get(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> list[Document]:
-    """The documents of these ids, in their order, without those that are not there, or not the tenant's.
+    """The documents with these ids, in their order; missing ones, and those of other tenants, are left out.
 
     Raises:
         CollectionError: ids that are no texts; TenantError: no tenant where one is required.
@@ -34,7 +34,7 @@ def get(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = No
 
 
 def delete(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> int:
-    """Delete the documents of these ids, of a tenant its own alone; how many of them there were.
+    """Delete the documents with these ids; returns how many existed. With a tenant, only its own.
 
     Raises:
         CollectionError: ids that are no texts; TenantError: no tenant where one is required.
@@ -71,7 +71,7 @@ def documents(
     where: Where | None = None,
     tenant: str | None = None,
 ) -> Iterator[Document]:
-    """The documents that fit `filter` and `where`, all of them for None, page by page in no order that means anything.
+    """The documents that match `filter` and `where`, all of them for None, page by page in no particular order.
 
     Raises:
         SearchError: `filter` or `where` cannot be used; TenantError: no tenant where one is required.
@@ -100,7 +100,7 @@ def count(
     where: Where | None = None,
     tenant: str | None = None,
 ) -> int:
-    """How many documents fit `filter` and `where`, or there are for None; 0 before the first populate.
+    """Number of documents that match `filter` and `where`, or of all for None; 0 before the first populate.
 
     Without filter and tenant all are counted, whosever they are.
 
@@ -113,7 +113,7 @@ def count(
 
 
 def having(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None = None) -> models.Filter:
-    """Qdrant's filter for the documents of these ids; without any it holds for none.
+    """Qdrant's filter for the documents with these ids; without ids it matches nothing.
 
     Raises:
         CollectionError: ids that are no texts; TenantError: no tenant where one is required.
@@ -126,12 +126,12 @@ def having(handle: CollectionHandle, ids: Sequence[str], *, tenant: str | None =
 
 
 def field(handle: CollectionHandle, name: str) -> str:
-    """The payload key of what documents call `text`, `title`, or a key of their metadata."""
+    """The payload key for what documents call `text`, `title`, or a key of their metadata."""
     return quoted(field_of(handle.view.layout, name))
 
 
 def _located(handle: CollectionHandle, store: Store, ids: Sequence[str], tenant: str | None) -> dict[PointId, str]:
-    """Points that hold documents of these ids, with the id; a tenant's own alone."""
+    """Points that hold documents with these ids, with the id; with a tenant only its own."""
     layout, tenancy = handle.view.layout, handle.view.tenancy
     fields = [*id_fields(layout), *store.tenant_fields]
     if _is_told_by_the_store(handle):
@@ -144,12 +144,12 @@ def _located(handle: CollectionHandle, store: Store, ids: Sequence[str], tenant:
 
 
 def _is_told_by_the_store(handle: CollectionHandle) -> bool:
-    """Whether only a look into payloads tells at which points documents are."""
+    """Whether the points of documents can only be found by reading payloads."""
     return points_are_free(handle.view.layout) or bool(handle.registry.hook.diptych_point_id.get_hookimpls())
 
 
 def _points(handle: CollectionHandle, ids: Sequence[str], tenant: str | None) -> list[PointId]:
-    """The points where documents of these ids are, if they are there: diptych's own, and those of other programs."""
+    """The points where documents with these ids would be: diptych's own, and those of other programs."""
     layout, tenancy = handle.view.layout, handle.view.tenancy
     names = {identifier: identity(identifier, tenant, tenancy, layout) for identifier in ids}
     chosen = (point_id(Document(i, ""), handle.registry, layout, identity=name) for i, name in names.items())

@@ -1,4 +1,4 @@
-"""`explain`: why a document stands where it stands, in numbers that add up."""
+"""`explain`: why a document has its rank, in numbers that add up."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class SlotScore:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why one document stands where it stands.
+    """Why one document has its rank.
 
     Args:
         document: the document.
@@ -76,7 +76,7 @@ class Explanation:
         return "\n".join([*lines, *(f"  {name} {score:.4f}" for name, score in self.stages.items())])
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it but the document as JSON values; the pipeline as it is written."""
+        """Everything except the document as JSON values; the pipeline as text."""
         slots = {name: {**asdict(own), "terms": [asdict(t) for t in own.terms]} for name, own in self.slots.items()}
         numbers = {"rank": self.rank, "score": self.score, "fused": self.fused, "stages": dict(self.stages)}
         return {"pipeline": repr(self.pipeline), **numbers, "slots": slots, "lost": self.lost}
@@ -101,7 +101,7 @@ def explain(
     params: models.SearchParams | None = None,
     tenant: str | None = None,
 ) -> list[Explanation]:
-    """Explanations of the hits, best first, or of the documents `ids`, in their order, hits or not.
+    """Explanations of the hits, best first, or of the documents `ids`, hits or not, in their order.
 
     Raises:
         SearchError: something that cannot be searched as asked, or an id that the collection does not hold.
@@ -124,7 +124,7 @@ def _explained(asked: Asked, ids: Sequence[str] | None) -> list[Explanation]:
 
 
 class _Explainer:
-    """One query's hits and the documents to explain, with all the scores that are needed."""
+    """One query's hits and the documents to explain, with all needed scores."""
 
     def __init__(
         self, asked: Asked, hits: Sequence[Hit], unscored: Mapping[str, Rerank], records: Sequence[models.Record]
@@ -174,7 +174,7 @@ class _Explainer:
         )
 
     def _stages(self, point: PointId, hit: Hit | None) -> dict[str, float]:
-        """Scores after fusion; those of Qdrant's stages are known for documents that did not come through, too."""
+        """Scores after fusion. Those of Qdrant's stages are known also for documents that they cut off."""
         pipeline, stages = self._asked.pipeline, {}
         if pipeline.rescore and point in self._scores.get(pipeline.rescore.slot, {}):
             stages[pipeline.rescore.slot] = self._scores[pipeline.rescore.slot][point]

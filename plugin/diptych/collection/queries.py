@@ -1,4 +1,4 @@
-"""`Searching`: the questions that a `Collection` answers."""
+"""`Searching`: the query methods of `Collection`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Searching:
     handle: CollectionHandle
 
     def _named(self, tenant: str | None) -> str | None:
-        """The tenant that a question is about."""
+        """The tenant of a query."""
         return tenant
 
     def _options(self, **options: Unpack[SearchOptions]) -> Options:
@@ -35,7 +35,7 @@ class Searching:
         return Options(**options)
 
     def warm(self) -> None:
-        """Load and check what queries need and search once, so that the first user waits no longer than the others.
+        """Load and check what queries need, and search once, so that the first user does not wait longer than others.
 
         Raises:
             CollectionNotFound, FingerprintMismatch, SearchError, ContractError, RegistryError: as every query would.
@@ -59,7 +59,7 @@ class Searching:
         return answer(self.handle, [query], self._options(**options))[0]
 
     def search_batch(self, queries: Sequence[str | Query], **options: Unpack[SearchOptions]) -> list[list[Hit]]:
-        """The best documents for each of many queries, in one go: encoded, retrieved and reranked together.
+        """The best documents for each of many queries, encoded, retrieved and reranked together.
 
         Args:
             queries: their words, or `Query`.
@@ -68,7 +68,7 @@ class Searching:
         return answer(self.handle, queries, self._options(**options))
 
     async def asearch(self, query: str | Query, **options: Unpack[SearchOptions]) -> list[Hit]:
-        """`search`, while the event loop goes on. Queries that are asked at the same time are answered together.
+        """`search` without blocking the event loop. Queries that arrive at the same time are answered together.
 
         Args:
             query: its words, or a `Query`.
@@ -128,7 +128,7 @@ class Searching:
         slot: str,
         tenant: str | None = None,
     ) -> list[dict[str, float]]:
-        """For each query the scores of its documents, in one slot and one request. See `diptych.collection.scores`.
+        """For each query the scores of given documents, in one slot and one request. See `diptych.collection.scores`.
 
         Args:
             queries: their words, or `Query`.
@@ -152,7 +152,7 @@ class Searching:
         params: models.SearchParams | None = None,
         tenant: str | None = None,
     ) -> list[Explanation]:
-        """Why each hit, or each document of `ids`, stands where it stands. See `diptych.collection.explain`.
+        """Why each hit, or each document of `ids`, has its rank. See `diptych.collection.explain`.
 
         Args:
             query: its words, or a `Query`.
@@ -174,7 +174,7 @@ class Searching:
         )
 
     def get(self, ids: Sequence[str], *, tenant: str | None = None) -> list[Document]:
-        """The documents of these ids, in their order, without those that are not there.
+        """The documents with these ids, in their order; missing ones are left out.
 
         Args:
             ids: the documents' own ids.
@@ -189,7 +189,7 @@ class Searching:
         return documents.get(self.handle, ids, tenant=self._named(tenant))
 
     def delete(self, ids: Sequence[str], *, tenant: str | None = None) -> int:
-        """Delete the documents of these `ids`, of a `tenant` its own alone; how many of them there were.
+        """Delete the documents with these `ids`, of one `tenant` only its own; returns how many existed.
 
         Raises:
             CollectionError, PopulateError: as `get`.
@@ -201,7 +201,7 @@ class Searching:
     def documents(
         self, filter: FilterLike | None = None, *, where: Where | None = None, tenant: str | None = None
     ) -> Iterator[Document]:
-        """The documents that fit, all of them without a filter, read page by page.
+        """The documents that match, all of them without a filter, read page by page.
 
         Args:
             filter, where, tenant: as in `search`.
@@ -215,13 +215,13 @@ class Searching:
         return documents.documents(self.handle, filter, where=where, tenant=self._named(tenant))
 
     def having(self, ids: Sequence[str], *, tenant: str | None = None) -> models.Filter:
-        """Qdrant's filter for the documents of these `ids`, of a `tenant` its own; without any id it holds for none."""
+        """Qdrant's filter for the documents with these `ids`; without ids it matches nothing."""
         from diptych.collection import documents
 
         return documents.having(self.handle, ids, tenant=self._named(tenant))
 
     def field(self, name: str) -> str:
-        """The payload key under which filters find what documents call `name`: `text`, `title` or a key of metadata."""
+        """The payload key for what documents call `text`, `title`, or a key of their metadata."""
         from diptych.collection import documents
 
         return documents.field(self.handle, name)

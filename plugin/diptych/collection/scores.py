@@ -1,4 +1,4 @@
-"""`scores`: what one slot gives documents that are named, in a batch of queries."""
+"""`scores`: the scores of given documents in one slot, for a batch of queries."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def scores(
     slot: str,
     tenant: str | None = None,
 ) -> list[dict[str, float]]:
-    """For each query the score of each of its documents in one slot, higher is better; all in one request.
+    """For each query the score of each of its documents in one slot, in one request; higher is better.
 
     Without a score, and so left out, are documents that the collection does not hold, or that have no term in common
     with the query where the slot is sparse.

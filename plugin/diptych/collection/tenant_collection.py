@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class TenantCollection(CollectionPopulate, Searching):
-    """The questions of a `Collection`, each about the documents of one tenant. `Collection.for_tenant` makes it.
+    """A `Collection` limited to the documents of one tenant. `Collection.for_tenant` creates it.
 
     It costs nothing to make, and closes nothing: the collection that it comes from stays open.
 
@@ -42,19 +42,19 @@ class TenantCollection(CollectionPopulate, Searching):
 
     @property
     def client(self) -> QdrantBase:
-        """The Qdrant client beneath, which knows of no tenants."""
+        """The Qdrant client, which does not limit anything to the tenant."""
         return self.handle.client
 
     @property
     def encoders(self) -> Encoders:
-        """The encoders and rerankers that serve the collection, which are all tenants'."""
+        """The encoders and rerankers that serve the collection, the same for all tenants."""
         return Encoders.of(self.handle)
 
     def __repr__(self) -> str:
         return f"TenantCollection({self.name!r}, {self.tenant!r})"
 
     def for_tenant(self, tenant: str) -> TenantCollection:
-        """This view, for programs that name their `tenant` whatever they are given.
+        """This object, if `tenant` is its own, for programs that always name a tenant.
 
         Raises:
             TenantError: it is another's.
@@ -62,7 +62,7 @@ class TenantCollection(CollectionPopulate, Searching):
         return TenantCollection(self.handle, self._named(self._text(tenant)))
 
     def count(self, filter: FilterLike | None = None, *, where: Where | None = None) -> int:
-        """How many documents the tenant has, or fit a filter; 0 before the first populate.
+        """Number of documents of the tenant, or of those that match a filter; 0 before the first populate.
 
         Args:
             filter, where: which documents are counted, as in `search`; all of them unless given.
@@ -86,5 +86,5 @@ class TenantCollection(CollectionPopulate, Searching):
         return self.tenant
 
     def _text(self, tenant: str | None) -> str:
-        """A tenant that is none is refused here, also where the collection requires none."""
+        """Refuse a tenant that is not text, even where the collection requires none."""
         return "" if tenant is None else tenant

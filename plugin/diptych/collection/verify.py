@@ -1,7 +1,7 @@
-"""`verify`: checks that a collection's points are as written: no vector is missing, empty or made from another text.
+"""`verify`: checks that points are as they were written: no vector missing, empty or made from another text.
 
-Nothing else detects damage in large vector files. Every point's vectors are checked, and a sample of the documents is
-encoded again and compared. `mend` writes correct vectors where the text is intact, and leaves the rest to populate.
+Nothing else detects damage in large vector files. All vectors are checked, and a sample of the documents is encoded
+again and compared. `mend` writes correct vectors where the text is intact, and leaves the rest to populate.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PointId = models.ExtendedPointId
 
 @dataclass(slots=True)
 class VerifyReport:
-    """What was found. Each fault maps point ids to document ids.
+    """Result of `verify`. Each fault maps point ids to document ids.
 
     Args:
         collection: its name.
@@ -64,7 +64,7 @@ class VerifyReport:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was found."""
+        """Whether no fault was found."""
         return not self.faulty and not self.files
 
     def lines(self) -> list[str]:
@@ -75,7 +75,7 @@ class VerifyReport:
 
 
 def verify(handle: CollectionHandle, *, sample: int | None = SAMPLE) -> VerifyReport:
-    """Check all points of the live slots, and encode a sample of the documents again.
+    """Check all points of the live slots, and compare a re-encoded sample of the documents.
 
     Args:
         sample: how many documents, chosen at random; None for all.
@@ -117,7 +117,7 @@ def verify(handle: CollectionHandle, *, sample: int | None = SAMPLE) -> VerifyRe
 
 
 def mend(handle: CollectionHandle, report: VerifyReport) -> tuple[int, int]:
-    """Mend what `verify` has found; returns how many points got new vectors, and how many are left to populate.
+    """Repair what `verify` found; returns how many points got new vectors, and how many are left to populate.
 
     The latter are those whose payload was altered: their hash is emptied, so that populate takes them for changed.
     Points that were deleted meanwhile are left out.
@@ -155,7 +155,7 @@ def _is_document(record: models.Record, layout: Layout) -> bool:
 
 
 def _has_lost_its_name(record: models.Record, layout: Layout) -> bool:
-    """Whether this was a document, whose payload no longer says so: ids of documents are UUIDs of version 5."""
+    """Whether the point was a document whose payload no longer says so: document points are UUIDs of version 5."""
     return not _is_document(record, layout) and isinstance(record.id, str) and UUID(record.id).version == 5
 
 
@@ -182,7 +182,7 @@ def _is_suspect(record: models.Record, slot: Slot) -> bool:
 
 
 def _stored(record: models.Record, slot: Slot) -> Vector | None:
-    """The slot's vector as an encoder would return it; None where the point has none."""
+    """The slot's vector in the form that an encoder returns; None where the point has none."""
     held: Any = record.vector
     found = held.get(slot.vector) if isinstance(held, dict) else held
     if found is None or (isinstance(found, list) and not found):
@@ -200,7 +200,7 @@ def _compare(
     chosen: Mapping[str, Sequence[models.Record]],
     report: VerifyReport,
 ) -> None:
-    """Encode the documents of these points again, and note those whose vectors differ."""
+    """Encode the documents of these points again, and record those whose vectors differ."""
     for name, slot in slots.items():
         records = [record for record in chosen[name] if record.id not in report.vectors.get(name, {})]
         for record, vector in zip(records, _encoded(handle, slot, records), strict=True):
@@ -224,7 +224,7 @@ def _alike(slot: Slot, made: Vector, stored: Vector | None) -> bool:
 
 
 def _scaled(vector: Vector, unit: bool) -> Vector:
-    """A dense vector or the rows of a multi-vector of length 1, as Qdrant stores them for cosine."""
+    """A dense vector, or the rows of a multi-vector, scaled to length 1, as Qdrant stores them for cosine."""
     if isinstance(vector, SparseVector) or not unit:
         return vector
     norms = np.linalg.norm(vector, axis=-1, keepdims=True)

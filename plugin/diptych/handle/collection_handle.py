@@ -82,7 +82,7 @@ class CollectionHandle:
         self.view = self._opened(self._read(required=self.config is None))
 
     def close(self) -> None:
-        """Close the embedding cache; the client is not this handle's."""
+        """Close the embedding cache. The client belongs to whoever opened the handle."""
         if self.cache is not None:
             self.cache.close()
 
@@ -93,7 +93,7 @@ class CollectionHandle:
 
     @property
     def metadata(self) -> CollectionMetadata | None:
-        """What the collection says about itself, as of the last look."""
+        """The collection's metadata as of the last look; None before the first populate."""
         return self.view.metadata
 
     @property
@@ -115,23 +115,23 @@ class CollectionHandle:
         return self.view.slot(name)
 
     def reranker(self, adapter: str, options: Mapping[str, Any]) -> Reranker:
-        """The reranker, made at the first call and kept; RegistryError where that cannot be."""
+        """The reranker, created at the first call and kept; raises RegistryError if that fails."""
         return self._rerankers.get(adapter, options)
 
     def document_input(self, title: str, text: str) -> str:
-        """What the live encoders read of a document."""
+        """The text that the live encoders read of a document."""
         return self.view.document_input(title, text)
 
     def require(self) -> None:
-        """Raise CollectionNotFound when nothing has been populated yet, by whatever process."""
+        """Raise CollectionNotFound when no process has populated the collection yet."""
         if not self.exists:
             with self._lock:
                 self.view = self._opened(self._read(required=True))
 
     def now(self) -> View:
-        """The view to search with.
+        """The view to search with; notices cut-overs by other processes.
 
-        At most every two seconds it looks whether the collection was cut over. The new encoders are then loaded in the
+        At most every two seconds a thread reads the metadata. After a cut-over it loads the new encoders in the
         background, while the old ones go on answering.
 
         Raises:
@@ -144,7 +144,7 @@ class CollectionHandle:
         return self.view
 
     def catch_up(self) -> None:
-        """Look now, and load what is new at once.
+        """Read the metadata now, and load new encoders at once.
 
         Raises:
             DiptychError: the new encoders cannot be loaded, or did not make the vectors.
@@ -153,7 +153,7 @@ class CollectionHandle:
             self.install(self.read())
 
     def install(self, metadata: CollectionMetadata, *, load: bool = True) -> None:
-        """Make this the view, once the encoders of new slots are loaded and verified.
+        """Make a view of `metadata` the current one, after loading and verifying the encoders of new slots.
 
         Where none was loaded before, or without `load`, each encoder waits for its first use.
         """
@@ -172,13 +172,13 @@ class CollectionHandle:
             self.view = view
 
     def _renewed(self, metadata: CollectionMetadata) -> View:
-        """The view with newer metadata of the same slots, and with its search settings where those have changed."""
+        """The view with newer metadata of the same slots; its search settings follow only if they have changed."""
         same = self.view.metadata is None or self.view.metadata.search == metadata.search
         search = self.view.search_config if same else open_handle.stored_search(metadata)
         return replace(self.view, metadata=metadata, tenancy=metadata.tenancy, search_config=search)
 
     def at(self, state: State, metadata: CollectionMetadata | None = None, search: SearchConfig | None = None) -> View:
-        """A view of the collection as it would be, or was, with `state` live. Encoders at hand are used again."""
+        """A view of the collection with `state` live, whether it was, is or will be. Loaded encoders are used again."""
         metadata = metadata or self.view.metadata
         assert metadata is not None, "a state belongs to a collection that exists"
         slots = {name: self._slot(name, own, state.asking.get(name)) for name, own in state.slots.items()}
@@ -188,20 +188,20 @@ class CollectionHandle:
         return View(self.client, self.name, self.registry, *parts)
 
     def keep(self, slot: Slot) -> None:
-        """Use this slot, with the encoder that it has loaded, wherever its generation is wanted."""
+        """Use this slot, with its loaded encoder, wherever its generation is needed."""
         with self._lock:
             slot.use_cache(self.cache)
             self._writers[slot.vector] = slot
 
     def building(self, name: str, generation: Generation) -> Slot:
-        """The slot of a generation that is being built."""
+        """The slot of a generation that a swap is filling."""
         with self._lock:
             slot = self._slot(name, generation, None)
             self._writers[generation.vector] = slot
             return slot
 
     def writers(self, metadata: CollectionMetadata) -> dict[str, Slot]:
-        """The slots that a document must be encoded for when the collection says this, by physical vector."""
+        """The slots that a document must be encoded for according to `metadata`, by physical vector."""
         live, asking = metadata.live.slots, metadata.live.asking
         with self._lock:
             if self.view.metadata is not None and self.view.metadata.live == metadata.live:
@@ -213,7 +213,7 @@ class CollectionHandle:
             return dict(self._writers)
 
     def create(self, statistics: Mapping[str, Statistics]) -> None:
-        """Create the collection with metadata and payload indexes; `statistics` is the corpus by calibrated slot."""
+        """Create the collection with metadata and payload indexes."""
         slots, search = self.slots, self.search_config
         metadata = creation.first_metadata(slots, statistics, self.view.reading, search, self.view.tenancy)
         dense, sparse = creation.vectors_of(slots, self.registry, search.retrieved(slots))
@@ -233,7 +233,7 @@ class CollectionHandle:
         creation.ensure_indexes(self.view, self.populate_config)
 
     def keep_pipeline(self) -> None:
-        """Store the config's search settings in a collection that has none; `apply` replaces those that are there."""
+        """Store the config's search settings in a collection without any; existing ones change only by `apply`."""
         if self.metadata is None or self.metadata.search is not None:
             return
         search, now = self.search_config.model_dump(mode="json"), self.read()
@@ -243,7 +243,7 @@ class CollectionHandle:
             self.view = replace(self.view, metadata=now.model_copy(update={"search": search}))
 
     def read(self) -> CollectionMetadata:
-        """What the collection says about itself now.
+        """Read the collection's metadata now.
 
         Raises:
             CollectionNotFound, CollectionError: it is gone, or diptych does not know it.
@@ -266,7 +266,7 @@ class CollectionHandle:
         return View(self.client, self.name, self.registry, metadata, slots, search, reading, self._rerankers, own)
 
     def _look(self) -> None:
-        """Follow what happened to the collection; a failure leaves the view as it is, and the next look tries again."""
+        """Follow a cut-over; after a failure the view stays as it is, and the next look tries again."""
         try:
             self._tried(self._look_now)
         finally:
@@ -296,5 +296,5 @@ class CollectionHandle:
             warnings.warn(f"collection {self.name!r} cannot be followed: {what}", FollowWarning, stacklevel=1)
 
     def _slot(self, name: str, generation: Generation, asking: Asking | None) -> Slot:
-        """The slot of a generation; one that is known already is used again, with its encoder."""
+        """The slot of a generation; an existing slot of the same generation is used again, with its encoder."""
         return self._maker.stored(name, generation, asking, (*self.view.slots.values(), *self._writers.values()))

@@ -1,4 +1,4 @@
-"""Making a collection: a named vector for each slot, payload indexes, and what the collection says about itself."""
+"""Creates collections: a named vector for each slot, payload indexes, and the metadata."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def first_metadata(
     search: SearchConfig,
     tenancy: Tenancy | None = None,
 ) -> CollectionMetadata:
-    """What a new collection says about itself; loads and calibrates the encoders.
+    """The metadata of a new collection. Loads and calibrates the encoders.
 
     Args:
         statistics: per slot that needs it, the measure of the whole corpus.
@@ -57,7 +57,7 @@ def first_metadata(
 
 
 def create_collection(client: QdrantBase, name: str, **given: Any) -> None:
-    """Create a collection; on a server that cannot add vectors to it later, behind an alias, which a swap moves.
+    """Create a collection; on servers that cannot add vectors later, behind an alias that a swap can move.
 
     Raises:
         Exception: the client's own, also where somebody else has made it.
@@ -77,7 +77,7 @@ def create_collection(client: QdrantBase, name: str, **given: Any) -> None:
 
 
 def _is_begun(client: QdrantBase, name: str) -> bool:
-    """Whether there is such a collection of diptych's, empty and served by no alias."""
+    """Whether an earlier run left such a collection: diptych's, empty, and behind no alias."""
     if not client.collection_exists(name):
         return False
     served = any(known.collection_name == name for known in client.get_aliases().aliases)
@@ -90,7 +90,7 @@ def _serve(client: QdrantBase, collection: str, alias: str) -> None:
 
 
 def params_of(slot: Slot, registry: Registry, retrieved: Iterable[str]) -> Params:
-    """Qdrant's parameters for the slot's vector; plugins may change them.
+    """Qdrant's parameters for the slot's vector, after plugins had a chance to change them.
 
     Args:
         retrieved: slots from which candidates come; a multi-vector slot that is none of them needs no graph.
@@ -102,7 +102,7 @@ def params_of(slot: Slot, registry: Registry, retrieved: Iterable[str]) -> Param
 
 
 def named_params(slot: Slot, registry: Registry, retrieved: Iterable[str]) -> dict[str, Params]:
-    """The parameters of all named vectors of the slot: one, or two with a first stage; of a text index none."""
+    """Parameters of all named vectors of the slot: one, two with a first stage, none for a text index."""
     if slot.kind == "text_index":
         return {}
     whole, storage = params_of(slot, registry, retrieved), slot.config.storage
@@ -128,7 +128,7 @@ def vectors_of(
 
 
 def ensure_indexes(view: View, config: PopulateConfig) -> None:
-    """Create the payload indexes that are missing: all of them at first, later those that a crash left out.
+    """Create the missing payload indexes: all of them at first, later those that a crash left out.
 
     Raises:
         CollectionError: a field is indexed as another type.
@@ -149,7 +149,7 @@ def ensure_indexes(view: View, config: PopulateConfig) -> None:
 
 
 def ensure_tenant_index(view: View, have: Mapping[str, models.PayloadIndexInfo]) -> None:
-    """Index the tenants' field so that Qdrant keeps each one's documents together; an index that is there stays.
+    """Index the tenant field so that Qdrant stores each tenant's documents together.
 
     Raises:
         CollectionError: the field is indexed as another type.
@@ -171,12 +171,12 @@ def _require_type(index: models.PayloadIndexInfo, schema: str, where: str) -> No
 
 
 def now() -> str:
-    """The time, in UTC, as histories keep it."""
+    """The current time in UTC, in the format of histories."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def who() -> str:
-    """The user and machine that did something, as histories keep it."""
+    """The current user and machine, in the format of histories."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # a container's user need not have a name

@@ -1,4 +1,4 @@
-"""Telling plugins what failed, where only an error comes of it, and the log what a report warns of."""
+"""Notifies plugins of failures and logs the warnings of reports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOG = logging.getLogger("diptych.populate")
 
 
 def watched(registry: Registry, collection: str, operation: str, work: Callable[[], T]) -> T:
-    """What `work` returns; plugins are told when it raises, and the error goes on."""
+    """Run `work` and return its result; if it raises, plugins are notified and the error is raised again."""
     started = time.time_ns()
     try:
         return work()
@@ -27,7 +27,7 @@ def watched(registry: Registry, collection: str, operation: str, work: Callable[
 
 
 def tell_failure(registry: Registry, collection: str, operation: str, error: Exception, started: int) -> None:
-    """Tell the plugins; one that fails is a PluginWarning."""
+    """Notify plugins of an error. A plugin that fails is a PluginWarning."""
     if registry.listening("diptych_after_failure"):
         report = FailureReport(collection, operation, type(error).__name__, started, time.time_ns())
         for failure in registry.tell("diptych_after_failure", report):
@@ -35,7 +35,7 @@ def tell_failure(registry: Registry, collection: str, operation: str, error: Exc
 
 
 def logged(report: PopulateReport) -> PopulateReport:
-    """The report, whose warnings are in the log now: a program that leaves reports alone would never see them."""
+    """The report, after logging its warnings: programs that ignore reports still see them in the log."""
     for warning in report.warnings:
         LOG.warning("collection %r: %s", report.collection, warning)
     return report

@@ -1,4 +1,4 @@
-"""Opening a collection: which slots and pipeline it has, by its own account and by the config's."""
+"""Opens a collection: compares the config's slots and pipeline with the collection's own."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ APPLY = "to change it: diptych plan, then diptych apply"
 
 
 def reading_of(config: PopulateConfig) -> Reading:
-    """What the config has encoders read of a document."""
+    """The parts of a document that the config lets encoders read."""
     return Reading(input=tuple(config.input), separator=config.separator)
 
 
 def storage_of(config: SlotConfig) -> dict[str, Any]:
-    """The slot's storage section as generations keep it."""
+    """The slot's storage section in the form that generations store."""
     return config.storage.model_dump(mode="json", exclude_none=True)
 
 
 def describes(config: Config, state: State) -> bool:
-    """Whether the config's slots are, word for word, those of the state."""
+    """Whether the config's slots are exactly those of the state."""
     if config.slots.keys() != state.slots.keys():
         return False
     reading = reading_of(config.populate)
@@ -44,7 +44,7 @@ def describes(config: Config, state: State) -> bool:
 def opened_slots(
     config: Config | None, metadata: CollectionMetadata | None, maker: SlotMaker, *, verify: bool
 ) -> tuple[dict[str, Slot], SearchConfig]:
-    """The slots and the pipeline with which a collection opens.
+    """The slots and the pipeline that a collection opens with.
 
     A config that asks for a change is refused, unless a swap to just that is under way: then the collection answers as
     it did until the cut-over.
@@ -89,7 +89,7 @@ def known_metadata(client: QdrantBase, name: str) -> CollectionMetadata:
 
 
 def stored_search(metadata: CollectionMetadata) -> SearchConfig:
-    """The pipeline that the collection itself keeps."""
+    """The pipeline stored in the collection."""
     return SearchConfig.model_validate(metadata.search or {})
 
 
@@ -98,7 +98,7 @@ def _under_way(config: Config, metadata: CollectionMetadata) -> bool:
 
 
 def _refuse_changes(slots: Mapping[str, Slot], config: Config, metadata: CollectionMetadata) -> None:
-    """A changed encoder must prove that it makes the same vectors; other changes are for plan and apply."""
+    """Verify a changed encoder; refuse all other changes, which need plan and apply."""
     try:
         _require_same_reading(config, metadata)
         for slot in slots.values():
@@ -127,7 +127,7 @@ def _require_same_slots(configs: Mapping[str, SlotConfig], live: State) -> None:
 
 
 def _require_same_reading(config: Config, metadata: CollectionMetadata) -> None:
-    """What the encoders read of a document cannot change beneath vectors that were made from something else."""
+    """Refuse a config that changes what encoders read of a document: the vectors were made from that."""
     wanted, have = reading_of(config.populate), metadata.reading
     if wanted != have:
         raise CollectionError(

@@ -1,4 +1,4 @@
-"""What a `Collection` is opened by: a config, a store and a name, or a client."""
+"""Resolves what a `Collection` is opened from: a config, a store and a name, or a client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def name_of(name: str | None, config: Config | None) -> str:
-    """The collection's name, as given or as the config has it.
+    """The collection's name: the given one, else the config's.
 
     Raises:
         CollectionError: neither names one, or what is named is no text.
@@ -32,7 +32,7 @@ def name_of(name: str | None, config: Config | None) -> str:
 
 
 def config_at(source: object, registry: Registry) -> Config:
-    """The config that `source` is or names.
+    """The config given as `source`: an object, a mapping or a file.
 
     Raises:
         ConfigError, CollectionError: it cannot be used, or is none.
@@ -44,7 +44,7 @@ def config_at(source: object, registry: Registry) -> Config:
 
 
 def config_of(source: object, registry: Registry) -> Config | None:
-    """The config that `source` is or names, None for a store or a client."""
+    """The config given as `source`, or None for a store or a client."""
     if isinstance(source, Path) or (isinstance(source, str) and not is_store_url(source)):
         source = load_config(source)
     elif isinstance(source, Mapping):
@@ -58,7 +58,7 @@ def config_of(source: object, registry: Registry) -> Config | None:
 def client_of(
     source: Any, config: Config | None, registry: Registry, create: bool, api_key: str | None = None
 ) -> tuple[QdrantBase, bool]:
-    """The client, and whether it was opened here.
+    """The client, and whether this call opened it.
 
     Raises:
         ConfigError: a key is given for something else than a store's URL.

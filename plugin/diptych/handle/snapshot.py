@@ -1,4 +1,4 @@
-"""`View`: a collection at one moment, immutable, so that a search keeps to one encoder from start to end."""
+"""`View`: an immutable snapshot of a collection, so that a search uses the same encoders from start to end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Rerankers:
-    """The rerankers of a collection, each made at the first call and kept."""
+    """The rerankers of a collection, each created at the first call and kept."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -45,7 +45,7 @@ class Rerankers:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """What a search needs: where the points are, and the slots and pipeline that were live when it began.
+    """Everything a search needs: client, slots and pipeline as they were live when it began.
 
     `kept` is for the parts above, such as search: what they need not work out again for this view. `layout` says where
     documents lie in payloads.
@@ -67,11 +67,11 @@ class View:
         object.__setattr__(self, "layout", self.metadata.layout if self.metadata else Layout())
 
     def now(self) -> View:
-        """This view: it never changes."""
+        """This view itself, since it never changes. `CollectionHandle.now` may return a newer one."""
         return self
 
     def catch_up(self) -> None:
-        """Nothing: there is nothing newer than a view for itself."""
+        """Does nothing; see `CollectionHandle.catch_up`."""
 
     def slot(self, name: str) -> Slot:
         """The slot of this name.
@@ -89,7 +89,7 @@ class View:
         return self.slots[name]
 
     def reranker(self, adapter: str, options: Mapping[str, Any]) -> Reranker:
-        """The reranker, made at the first call and kept.
+        """The reranker, created at the first call and kept.
 
         Raises:
             RegistryError: it is unknown, is no reranker, or cannot be made.
@@ -97,7 +97,7 @@ class View:
         return self.rerankers.get(adapter, options)
 
     def document_input(self, title: str, text: str) -> str:
-        """What rerankers read of a document: what the live encoders read."""
+        """The text that rerankers read of a document: the same as the live encoders."""
         return self.reading.of(title, text)
 
 

@@ -1,4 +1,4 @@
-"""Tenants: whose a document is, and the filter that keeps a question among one tenant's documents."""
+"""Tenants: which tenant a document belongs to, and the filter that limits a query to one tenant's documents."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from diptych.types import Document, is_unicode
 
 
 def tenancy_of(config: Config | None) -> Tenancy | None:
-    """What the config says of tenants, as collections keep it."""
+    """The config's tenant settings in the form that collections store."""
     tenant = config.tenant if config else None
     return Tenancy(**tenant.model_dump()) if tenant else None
 
 
 def require_same(config: Config | None, metadata: CollectionMetadata) -> None:
-    """Raise CollectionError when the config asks for other tenants than the collection has; silence asks for none."""
+    """Raise CollectionError when the config and the collection disagree about tenants."""
     wanted, have = tenancy_of(config), metadata.tenancy
     if wanted is None or wanted == have:
         return
@@ -37,7 +37,7 @@ def require_same(config: Config | None, metadata: CollectionMetadata) -> None:
 
 
 def scope(tenancy: Tenancy | None, layout: Layout, tenant: str | None, where: str) -> models.Filter | None:
-    """The filter for one tenant's documents; None for a question about all of them.
+    """The filter for one tenant's documents; None for a query over all of them.
 
     Raises:
         TenantError: none is named where the collection requires one, or one is named that cannot be.
@@ -64,25 +64,25 @@ def scope(tenancy: Tenancy | None, layout: Layout, tenant: str | None, where: st
 
 
 def narrowed(scope: models.Filter | None, filter: models.Filter | None) -> models.Filter | None:
-    """Both must hold: what a caller asks for, however it is nested, is only looked for within the scope."""
+    """Both filters combined: however a caller's filter is nested, it applies only within the scope."""
     if scope is None or filter is None:
         return filter if scope is None else scope
     return models.Filter(must=[scope, filter])
 
 
 def whole(view: View) -> View:
-    """The view over all tenants, for what looks at encoders and not at anybody's documents."""
+    """A view over all tenants, for code that examines encoders rather than documents."""
     return replace(view, tenancy=None, kept={}) if view.tenancy else view
 
 
 def tenant_of(metadata: Mapping[str, Any], tenancy: Tenancy | None) -> str | None:
-    """The tenant that a document's metadata names, None where there is none."""
+    """The tenant that a document's metadata names, None without one."""
     found = metadata.get(tenancy.field) if tenancy else None
     return found if isinstance(found, str) and found else None
 
 
 def settled(document: Document, tenancy: Tenancy | None, tenant: str | None) -> Document:
-    """The document with its tenant: its own, or `tenant` where it names none.
+    """The document with its tenant filled in: its own, or `tenant` if it names none.
 
     Raises:
         DocumentError: it has none and needs one, has one that is no text, or another than `tenant`.
@@ -103,7 +103,7 @@ def settled(document: Document, tenancy: Tenancy | None, tenant: str | None) -> 
 
 
 def identity(identifier: str, tenant: str | None, tenancy: Tenancy | None, layout: Layout) -> str:
-    """What tells a document from all others of the collection: its id, with its tenant where each has ids of its own.
+    """The key that distinguishes a document: its id, with its tenant where each tenant has ids of its own.
 
     Tenants have ids of their own where every document has a tenant and diptych chooses the points.
     """

@@ -20,7 +20,7 @@ _DISTANCE = {
 def vector_params(
     encoder: Any, kind: Kind, storage: VectorStorage, *, indexed: bool = True
 ) -> models.VectorParams | models.SparseVectorParams:
-    """Parameters of a slot's named vector; `indexed` False builds no graph, for slots that only rescore.
+    """Parameters of a slot's named vector. `indexed=False` builds no graph, for slots that only rescore.
 
     Raises:
         ConfigError: a datatype that would destroy the vectors.
@@ -35,7 +35,7 @@ def vector_params(
 
 
 def first_stage_params(whole: models.VectorParams, first: FirstStage) -> models.VectorParams:
-    """Parameters of the named vector that holds the beginnings of the vectors that `whole` describes.
+    """Parameters of the named vector that holds the first numbers of each vector that `whole` describes.
 
     Raises:
         ConfigError: it would be no shorter, or a datatype that would destroy the vectors.
@@ -69,7 +69,7 @@ def _dense(size: int, distance: models.Distance, stored: Stored, indexed: bool, 
 
 
 def changeable(storage: Stored) -> models.VectorParamsDiff:
-    """The settings of a dense vector or multi-vector that can be changed while it is there."""
+    """The settings of a dense vector or multi-vector that can be changed in a live collection."""
     return models.VectorParamsDiff(
         hnsw_config=_hnsw(storage.hnsw, True),
         quantization_config=_quantization(storage.quantization),
@@ -91,7 +91,7 @@ def _hnsw(hnsw: Hnsw | None, indexed: bool) -> models.HnswConfigDiff | None:
 
 
 def _quantization(asked: Quantization | None) -> Any:
-    """The quantization config; options of another kind than the asked one are not passed on."""
+    """The quantization config; options of other kinds than the chosen one are left out."""
     if asked is None:
         return None
     ram = asked.always_ram

@@ -1,4 +1,4 @@
-"""Texts of a collection for encoders that look at some before they serve, such as those that compute in int8."""
+"""Texts of a collection for encoders that read some before they serve, such as those that compute in int8."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class CollectionTexts:
-    """Called with a number and what an encoder reads: the texts of that many points, the first in the order of ids.
+    """Called with a number and a reading: returns the texts of that many points, the first in id order.
 
     `coming` are documents on their way in, which are taken while the collection holds none.
     """
@@ -33,11 +33,11 @@ class CollectionTexts:
         self.coming: Sequence[Document] = ()
 
     def __call__(self, size: int, reading: Reading) -> list[str]:
-        """The texts; none while there are none."""
+        """The texts; none while the collection is empty."""
         return texts_of(self.documents(size), reading)
 
     def documents(self, size: int) -> Sequence[Document]:
-        """The documents that have them."""
+        """The documents that these texts come from."""
         return self._held(size) or self.coming[:size]
 
     def _held(self, size: int) -> list[Document]:
@@ -51,17 +51,17 @@ class CollectionTexts:
 
 
 def texts_of(documents: Iterable[Document], reading: Reading) -> list[str]:
-    """What an encoder reads of documents; those of which it reads nothing are left out."""
+    """The texts that an encoder reads of documents; empty ones are left out."""
     return [text for document in documents if (text := reading.of(document.title, document.text))]
 
 
 def wanted(encoder: Any) -> int:
-    """How many texts an encoder wants to see."""
+    """How many texts an encoder wants to read."""
     return encoder.sample if isinstance(encoder, Sampling) else 0
 
 
 def show(encoder: Any, texts: Texts | None, reading: Reading) -> None:
-    """Show an encoder the texts that it wants to see, if there are any yet."""
+    """Give an encoder the texts that it wants, if there are any yet."""
     size = wanted(encoder)
     if size and texts is not None and (found := texts(size, reading)):
         with contained(AdapterCrashed, "the encoder crashed", where=f"look_at of {type(encoder).__name__}"):
@@ -69,7 +69,7 @@ def show(encoder: Any, texts: Texts | None, reading: Reading) -> None:
 
 
 def first_for(encoders: Iterable[Any], items: Iterable[T]) -> tuple[list[T], Iterator[T]]:
-    """As many of the first items as encoders want to see, and all items."""
+    """As many of the first items as encoders want, and an iterator over all items."""
     size = max(map(wanted, encoders), default=0)
     coming = iter(items)
     first = list(islice(coming, size))

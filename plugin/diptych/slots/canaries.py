@@ -1,9 +1,9 @@
 """Canaries: texts whose vectors show which model an encoder really is, and how alike two encodings of them are.
 
-They are chosen so that another model, tokenizer, pooling, prompt or truncation moves at least one of them: short and
-plain, a question, upper and lower case, inflected words of several languages, many scripts, markup and digits, a word
-many times, and two long ones. What the long ones tell of changes with each doubling of their length, so that an encoder
-which reads 128, 256, 512 or 1,000 tokens makes another vector than one which reads twice as many.
+They are chosen so that another model, tokenizer, pooling, prompt or truncation changes at least one of them: short and
+plain, a question, upper and lower case, inflected words of several languages, many scripts, markup and digits, a
+repeated word, and two long ones. The long ones change topic with each doubling of their length, so that encoders which
+read 128, 256, 512 or 1,000 tokens make different vectors.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _TOPICS = (
 
 
 def long_text(sentences: int) -> str:
-    """So many sentences of about 14 tokens each, with another topic from each power of two on."""
+    """A text of so many sentences of about 14 tokens each, with a new topic at each power of two."""
     told = (f"Item {n} tells of {_TOPICS[n.bit_length() % 8]} in the year {1900 + n}." for n in range(sentences))
     return " ".join(told)
 
@@ -62,7 +62,7 @@ EDITIONS: Mapping[int, tuple[str, ...]] = MappingProxyType({
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """How alike an encoder's vectors are to those recorded, text by text: 1 is the same, 0 nothing in common."""
+    """How alike an encoder's canaries are to the recorded ones, text by text: 1 is the same, 0 nothing in common."""
 
     query: tuple[float, ...] = ()
     document: tuple[float, ...] = ()
@@ -70,7 +70,7 @@ class Likeness:
 
     @property
     def lowest(self) -> float:
-        """Over both sides; 1 where there is nothing to compare."""
+        """The lowest over both sides; 1 where there is nothing to compare."""
         return min((*self.query, *self.document), default=1.0)
 
     def of(self, side: Side) -> float:
@@ -97,7 +97,7 @@ TOO_LONG = (400, 413, 422)  # what servers answer to texts that are longer than 
 
 
 def texts_of(edition: int) -> tuple[str, ...]:
-    """The texts of an edition.
+    """The canary texts of an edition.
 
     Raises:
         CollectionError: it is of a later diptych.
@@ -137,7 +137,7 @@ def sketches(
 
 
 def steadiness(encoder: Any, kind: Kind, known: Sequence[str], *, where: str) -> float:
-    """The lowest likeness of some short documents encoded alone to the same ones among the others, which are `known`.
+    """The lowest likeness between short documents encoded alone and the same ones encoded together (`known`).
 
     1 for most encoders. Dynamic int8 takes its scale from all of a batch, so a text's vector depends on the others.
     """
@@ -152,7 +152,7 @@ def _made(encoder: Any, kind: Kind, side: Side, texts: Sequence[str], where: str
 
 
 def _made_one_by_one(encoder: Any, kind: Kind, side: Side, texts: Sequence[str], where: str) -> dict[str, str]:
-    """All but the long texts that the server refuses."""
+    """Packed vectors of the texts one by one, without the long texts that the server refuses."""
     made = _made(encoder, kind, side, [text for text in texts if len(text) <= LONG], where)
     for text in texts:
         if len(text) > LONG:
@@ -165,7 +165,7 @@ def _made_one_by_one(encoder: Any, kind: Kind, side: Side, texts: Sequence[str],
 
 
 def pack(vector: Vector) -> str:
-    """A vector as text: a dense or sparse one as it is; of a multi-vector its count, mean, first and last token."""
+    """A vector as text. Dense and sparse ones are complete; of a multi-vector count, mean, first and last token."""
     if isinstance(vector, SparseVector):
         return f"sparse:{_encode(vector.indices)}:{_encode(vector.values)}"
     if vector.ndim == 1:
@@ -175,7 +175,7 @@ def pack(vector: Vector) -> str:
 
 
 def likenesses(now: Sequence[str], then: Sequence[str]) -> tuple[float, ...]:
-    """Of each pair of packed vectors; 0 where forms differ, and for all when counts do."""
+    """Likeness of each pair of packed vectors; 0 where forms differ, and for all when the counts differ."""
     if len(now) != len(then):
         return (0.0,) * max(len(now), len(then))
     return tuple(1.0 if a == b else _likeness(_unpack(a), _unpack(b)) for a, b in zip(now, then, strict=True))
@@ -195,7 +195,7 @@ def _encode(array: Any) -> str:
 
 
 def _likeness(one: tuple[str, dict[int, float] | Floats], other: tuple[str, dict[int, float] | Floats]) -> float:
-    """2ab / (aa + bb): the cosine where both have one length, and less where lengths differ."""
+    """2ab / (aa + bb): the cosine where both have one length, and less where the lengths differ."""
     (form, a), (form_of_other, b) = one, other
     if isinstance(a, dict) and isinstance(b, dict):
         keys = sorted({*a, *b})

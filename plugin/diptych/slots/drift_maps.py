@@ -19,7 +19,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Residual:
-    """What a multilayer perceptron adds: `relu(x @ inner + bias) @ outer`.
+    """The residual that a multilayer perceptron adds: `relu(x @ inner + bias) @ outer`.
 
     Args:
         inner: float32 `[d_new, hidden]`.
@@ -38,7 +38,7 @@ class Residual:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Map:
-    """From the new encoder's space into the old one's: `x @ weight + bias`, and a residual where the kind has one.
+    """Maps vectors of the new encoder into the old one's space: `x @ weight + bias`, and a residual for an `mlp`.
 
     Args:
         kind: how it was fitted.
@@ -79,12 +79,12 @@ class Map:
         return {"format": FORMAT, **facts, "arrays": packed}
 
     def stored(self) -> Map:
-        """This map as it will be after `to_json` and `from_json`: what is measured is what serves."""
+        """This map after `to_json` and `from_json`, so that the measured map is the one that serves."""
         return Map.from_json(self.to_json())
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Map:
-        """From what `to_json` gave; other keys are left alone.
+        """The map from the result of `to_json`; other keys are ignored.
 
         Raises:
             SwapError: another format, or damaged.
@@ -112,7 +112,7 @@ class Map:
         return found
 
     def _consistent(self) -> Map:
-        """This map, once a row has gone through it.
+        """This map, after one row was passed through it as a check.
 
         Raises:
             ValueError: its parts do not go together.
@@ -126,12 +126,12 @@ class Map:
 
 
 def load(raw: Mapping[str, Any]) -> Map:
-    """The map out of a collection's metadata; see `Map.from_json`."""
+    """The map stored in a collection's metadata; see `Map.from_json`."""
     return Map.from_json(raw)
 
 
 def unit(rows: Floats) -> Floats:
-    """Rows of length 1; zero rows are left alone."""
+    """Rows scaled to length 1; zero rows stay zero."""
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), np.float32)
 
 
@@ -161,14 +161,14 @@ def checked_rows(vectors: Any, what: str, *, dimension: int | None = None) -> Fl
 
 
 def mapped(drift: Map | None, vectors: list[Floats | SparseVector]) -> list[Floats | SparseVector]:
-    """Dense vectors carried by the map, or all as they are without one."""
+    """Dense vectors after the map, or unchanged without one."""
     if drift is None or not vectors:
         return vectors
     return list(drift.apply(np.stack([vector for vector in vectors if not isinstance(vector, SparseVector)])))
 
 
 def _packed(array: Floats) -> dict[str, Any]:
-    """Halves of the array over its largest number, so that none overflows."""
+    """The array as float16 over its largest absolute value, so that nothing overflows."""
     scale = float(np.abs(array).max(initial=0)) or 1.0
     return {
         "shape": list(array.shape),

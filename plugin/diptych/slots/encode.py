@@ -1,4 +1,4 @@
-"""Calls encoders and checks that what comes back keeps the contract: count, shape, type, and which rows are finite."""
+"""Calls encoders and checks their results against the contract: count, shape, type, and which rows are finite."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def is_finite(vector: Vector) -> bool:
 
 
 def all_finite(vectors: Sequence[Vector]) -> bool:
-    """Whether all numbers of all vectors are finite. Short ones are looked at together: each look has its price."""
+    """Whether all numbers of all vectors are finite. Short vectors are checked together, which is faster."""
     rows = [vector.values if isinstance(vector, SparseVector) else vector for vector in vectors]
     if not rows or rows[0].ndim == 2:
         return all(map(is_finite, vectors))

@@ -1,4 +1,4 @@
-"""`described`: a generation as the encoder at hand makes it."""
+"""`described`: the record of a generation for a given encoder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def described(
     statistics: Statistics | None,
     where: str,
 ) -> Generation:
-    """The generation's record; the encoder is calibrated before its canaries are taken."""
+    """The generation's record. The encoder is calibrated before its canaries are taken."""
     if statistics is not None:
         encoder.calibrate(statistics)
     found = guard.fingerprint_of(encoder, config.adapter, config.options)

@@ -1,7 +1,7 @@
-"""The guard: an encoder that did not make a collection's vectors must not query it, equal dimension or not.
+"""The guard: refuses to query a collection with an encoder that did not make its vectors, equal dimension or not.
 
 A fingerprint says what an encoder claims to be; canaries show what it is: a few texts, encoded as query and as document
-when the collection was made, and again before an encoder serves.
+when the collection was created, and again before an encoder serves.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def record_canaries(encoder: Any, kind: Kind, *, where: str) -> Canaries | None:
 
 
 def compare(encoder: Any, generation: Generation, *, where: str) -> Likeness:
-    """How alike the encoder makes the canaries now to those that the generation recorded, whatever fingerprints say."""
+    """How alike the encoder's canaries are to the generation's, ignoring fingerprints."""
     then = generation.canaries
     if then is None:
         return Likeness()
@@ -90,7 +90,7 @@ def minimum_likeness(now: Fingerprint, generation: Generation) -> float:
 
 
 def check(encoder: Any, now: Fingerprint, generation: Generation, *, where: str, remembered: bool = False) -> Likeness:
-    """The likeness of the canaries now and then, once fingerprint and canaries agree.
+    """The likeness of the canaries; raises unless fingerprint and canaries match.
 
     Args:
         encoder, now: the encoder and its fingerprint.
@@ -116,7 +116,7 @@ def check(encoder: Any, now: Fingerprint, generation: Generation, *, where: str,
 
 
 def _state(encoder: Any, now: Fingerprint, generation: Generation) -> list[str] | None:
-    """What must not change for a check to hold; None where the encoder cannot tell or there are no canaries."""
+    """The values that must stay the same for a check to remain valid; None where they are unknown."""
     identity = getattr(encoder, "identity", "")
     if not isinstance(identity, str) or not identity or generation.canaries is None:
         return None
@@ -143,7 +143,7 @@ def require_alike(likeness: Likeness, now: Fingerprint, generation: Generation, 
 
 
 def difference(now: Fingerprint, then: Fingerprint) -> str:
-    """The parts in which two spaces differ, `pooling, length`; empty where they do not say their parts."""
+    """The parts in which two spaces differ, such as `pooling, length`; empty where they are unknown."""
     parts, others = (dict(part.split(":", 1) for part in side.space.split(" ") if ":" in part) for side in (now, then))
     if min(len(parts), len(others)) < 2:
         return ""
@@ -151,7 +151,7 @@ def difference(now: Fingerprint, then: Fingerprint) -> str:
 
 
 def config_difference(config: SlotConfig, live: Generation) -> str:
-    """What the config says otherwise than the collection: `; language: 'english' in the collection, now 'german'`."""
+    """How the config differs from the collection: `; language: 'english' in the collection, now 'german'`."""
     then, now = ({"adapter": side.adapter, **side.options} for side in (live, config))
     keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
     old, new = redacted(then), redacted(now)
@@ -161,7 +161,7 @@ def config_difference(config: SlotConfig, live: Generation) -> str:
 def mismatch(
     what: str, where: str, now: Fingerprint, then: Fingerprint, changed: str, *, likeness: Likeness | None = None
 ) -> FingerprintMismatch:
-    """The error of an encoder that did not make a collection's vectors; `changed` says in which respect."""
+    """The error for an encoder that did not make a collection's vectors; `changed` says what differs."""
     return FingerprintMismatch(
         what,
         where=f"{where}; changed: {changed}" if changed else where,
@@ -175,7 +175,7 @@ def mismatch(
 
 
 def other_kind(got: str, generation: Generation, *, where: str) -> FingerprintMismatch:
-    """The error of a config whose adapter is of another kind than the one that filled the slot."""
+    """The error for a config whose adapter is of another kind than the one that filled the slot."""
     return FingerprintMismatch(
         "the config's adapter is of another kind than the one that filled the slot",
         where=where,

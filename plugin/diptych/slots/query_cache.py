@@ -1,4 +1,4 @@
-"""`Remembered`: the vectors of a slot's last queries, so that a query asked again is not encoded again."""
+"""`Remembered`: a cache of the last queries' vectors, so that a repeated query is not encoded again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diptych.types import SparseVector
 
 
 class Remembered:
-    """Texts and their vectors, those asked for last; threads may share one. The vectors cannot be written to.
+    """The most recently used texts and their vectors. Safe for threads; the vectors are read-only.
 
     They belong to an encoder and a generation: whoever comes with others finds nothing, and what was held is forgotten.
     """
@@ -34,7 +34,7 @@ class Remembered:
         encoder: object,
         generation: object,
     ) -> list[Vector]:
-        """One vector per text, in order; `encode` is asked once for each text that is not held.
+        """One vector per text, in order; `encode` is called once for each text that is not cached.
 
         Args:
             texts: of queries.
@@ -71,7 +71,7 @@ class Remembered:
 
 
 def _sealed(vector: Vector) -> Vector:
-    """A copy that nobody can write to, and that does not keep its whole batch in memory."""
+    """A read-only copy, which does not keep the whole batch in memory."""
     if isinstance(vector, SparseVector):
         vector = SparseVector(vector.indices.copy(), vector.values.copy())
         vector.indices.flags.writeable = vector.values.flags.writeable = False

@@ -1,4 +1,4 @@
-"""`Watch`: a remote encoder can become another one at any time, so it must prove itself again and again."""
+"""`Watch`: checks a remote encoder again and again, since the model behind an endpoint can change at any time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RECHECK = 600.0  # seconds of use after which the canaries of a side are encoded
 
 
 class Watch:
-    """Encodes with a remote encoder as long as it makes the vectors it made.
+    """Encodes with a remote encoder as long as it still makes the vectors of the generation.
 
     Before it encodes, the canaries of that side are encoded again when the last time is `interval` seconds ago: one
     request more. After each call for documents, whose vectors stay, one short canary is encoded, so that none is kept
@@ -37,7 +37,7 @@ class Watch:
         self._failure: Exception | None = None
 
     def proved(self) -> None:
-        """Both sides were compared just now, or recorded."""
+        """Note that both sides were compared just now, or recorded."""
         now = self.clock()
         self._looked = {"query": now, "document": now}
 
@@ -68,7 +68,7 @@ class Watch:
         return looked is None or self.clock() - looked >= self.interval
 
     def _look_once(self, before: int, look: Callable[[], None]) -> None:
-        """Look, unless another thread did and failed while this one waited: an endpoint that is down is asked once."""
+        """Compare, unless another thread just did and failed while this one waited: a dead endpoint is called once."""
         if self._looks != before and self._failure is not None:
             raise self._failure
         self._failure = None
@@ -81,7 +81,7 @@ class Watch:
             self._looks += 1
 
     def _look(self, encoder: Any, now: Fingerprint, generation: Generation, side: Side, where: str) -> None:
-        """Compare all canaries of a side; while they differ it does not count, so the next call looks again."""
+        """Compare all canaries of a side. A failed comparison does not count, so the next call compares again."""
         then = generation.canaries
         assert then is not None
         known = then.query if side == "query" else then.document
@@ -91,7 +91,7 @@ class Watch:
 
 
 def _require_alike(side: Side, found: Sequence[str], now: Fingerprint, generation: Generation, where: str) -> None:
-    """Raise FingerprintMismatch unless the packed vectors, of the first texts, are like those recorded."""
+    """Raise FingerprintMismatch unless the packed vectors are like the recorded ones."""
     then = generation.canaries
     assert then is not None
     known = then.query if side == "query" else then.document

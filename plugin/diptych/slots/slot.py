@@ -1,4 +1,4 @@
-"""A slot at work: its encoder, made when first needed and checked by the guard before it serves."""
+"""A slot at work: its encoder, created when first needed and checked by the guard before it serves."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Slot:
-    """One logical vector of a collection.
+    """One logical vector of a collection, with the encoder that fills or queries it.
 
     Args:
         name: the slot's name in the config.
@@ -94,7 +94,7 @@ class Slot:
 
     @property
     def reading(self) -> Reading:
-        """What the encoder reads of a document."""
+        """The parts of a document that the encoder reads."""
         return self.generation.reading if self.generation else Reading()
 
     @property
@@ -106,18 +106,18 @@ class Slot:
 
     @property
     def changed(self) -> bool:
-        """Whether the config names another adapter or other options than those that filled the collection."""
+        """Whether the config differs in adapter or options from what filled the collection."""
         live = self.generation
         return live is not None and (self.config.adapter, self.config.options) != (live.adapter, live.options)
 
     @property
     def proved(self) -> bool:
-        """Whether the encoder, made or not, is the generation's: told by its config, or shown by the guard."""
+        """Whether the encoder, created or not, is known to be the generation's: by its config, or by the guard."""
         return not self.changed or self._shown is not None
 
     @property
     def encoder(self) -> Any:
-        """The encoder, made at the first access and, unless the slot was opened without, verified.
+        """The encoder, created at the first access and, unless the slot was opened without, verified.
 
         Raises:
             FingerprintMismatch: it did not make the vectors of this collection.
@@ -134,7 +134,7 @@ class Slot:
             return self._encoder
 
     def verify(self) -> guard.Likeness | None:
-        """Make the encoder and compare it with the collection: how alike their canaries are, None without vectors.
+        """Create the encoder and compare its canaries with the collection's; None without vectors.
 
         They are encoded now, whatever is remembered of earlier checks.
 
@@ -147,18 +147,18 @@ class Slot:
         return self._shown
 
     def found(self, generation: Generation) -> None:
-        """The collection exists after all: an encoder made before that was known must prove itself."""
+        """Note that the collection exists after all: an encoder created earlier must be verified now."""
         with self._lock:
             if self.generation is None:
                 self.generation, self._encoder = generation, None
 
     @property
     def loaded(self) -> bool:
-        """Whether the encoder that queries need has been made."""
+        """Whether the encoder for queries has been created."""
         return (self.asker or self)._encoder is not None
 
     def load(self) -> None:
-        """Make, and unless opened without verify, the encoders that queries need.
+        """Create and verify the encoders that queries need.
 
         Raises:
             FingerprintMismatch: one did not make the vectors of this collection.
@@ -166,7 +166,7 @@ class Slot:
         _ = self.asker.encoder if self.asker else self.encoder
 
     def load_for_documents(self) -> None:
-        """Make the encoder that documents need.
+        """Create and verify the encoder that documents need.
 
         Raises:
             FingerprintMismatch: it did not make the vectors of this collection.
@@ -195,7 +195,7 @@ class Slot:
         return vectors
 
     def encode_queries(self, texts: Sequence[str], *, remember: int) -> list[Vector]:
-        """The vectors of queries; the last `remember` of them are held as long as this encoder serves this generation.
+        """The vectors of queries. The last `remember` of them are kept while this encoder serves this generation.
 
         Not those of a remote encoder, which `watch` must see at work, nor of files, which change.
         """
@@ -207,13 +207,13 @@ class Slot:
         return self._remembered.encode(texts, partial(self.encode, "query"), most=remember, **whose)
 
     def use_cache(self, cache: EmbeddingCache | None) -> None:
-        """Keep vectors of documents there from now on."""
+        """Cache vectors of documents there from now on."""
         with self._lock:
             self._cache, self._namespace = cache, None
 
     @property
     def namespace(self) -> Namespace | None:
-        """The slot's part of the cache, which counts hits and misses; None when its documents are not kept.
+        """The slot's part of the cache, which counts hits and misses; None when its documents are not cached.
 
         Raises:
             FingerprintMismatch: the encoder did not make the vectors of this collection.
@@ -229,7 +229,7 @@ class Slot:
             return self._namespace[1]
 
     def describe(self, *, number: int, vector: str, reading: Reading, statistics: Statistics | None) -> Generation:
-        """A generation made by this slot's encoder, which is calibrated before its canaries are taken."""
+        """A generation record for this slot's encoder, which is calibrated before its canaries are taken."""
         made = described(
             self.encoder,
             self.kind,
@@ -256,7 +256,7 @@ class Slot:
         return cache.namespace(generation, now, proven=self._verify, changeable=spec.remote)
 
     def _ask(self, side: Side, inputs: Sequence[str]) -> list[Vector]:
-        """The encoder's vectors, of a remote one once it has proved that it still makes those it made."""
+        """Call the encoder; a remote one only after it has proved that it still makes the same vectors."""
         encoder, generation = self.encoder, self.generation
         if generation is None or not self._verify or not self.spec.remote:
             return encode(encoder, self.kind, side, inputs, where=self.where)

@@ -1,4 +1,4 @@
-"""`SlotMaker`: makes the slots of a collection, and uses again what is loaded."""
+"""`SlotMaker`: creates the slots of a collection, and reuses loaded ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class SlotMaker:
-    """Makes slots for one collection.
+    """Creates the slots of one collection.
 
     Args:
         client, name: the collection, which keeps drift maps.
@@ -47,11 +47,11 @@ class SlotMaker:
     def configured(
         self, name: str, config: SlotConfig, generation: Generation | None = None, asking: Asking | None = None
     ) -> Slot:
-        """A slot by the config's word; without a generation, of a collection that is not there yet."""
+        """A slot as the config describes it, with the generation it matches or, before the first populate, none."""
         return self._made(name, config, generation, asking, ())
 
     def stored(self, name: str, generation: Generation, asking: Asking | None, known: Iterable[Slot] = ()) -> Slot:
-        """A slot by the collection's word; one of `known`, with its encoder, if it is the very one."""
+        """A slot as the collection describes it; an identical one of `known`, with its encoder, is reused."""
         slots = [*known]
         for slot in slots:
             if (slot.name, slot.generation, slot.asking) == (name, generation, asking) and slot.proved:
@@ -92,6 +92,6 @@ class SlotMaker:
 
 
 def slot_config(generation: Generation) -> SlotConfig:
-    """The config that a generation was made by."""
+    """The slot config that a generation was made with."""
     storage = VectorStorage.model_validate(generation.storage)
     return SlotConfig(adapter=generation.adapter, options=generation.options, storage=storage)

@@ -1,4 +1,4 @@
-"""Where the cache lies."""
+"""The folder of the embedding cache."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OFF = "off"
 
 
 def cache_folder(config: CacheConfig) -> Path | None:
-    """The folder: that of DIPTYCH_CACHE, else the config's, else the user's cache folder; None when it is off.
+    """The folder: from DIPTYCH_CACHE, else the config, else the user's cache folder; None when the cache is off.
 
     Raises:
         ConfigError: `cache.path` refers to a variable that is not set.
@@ -26,7 +26,7 @@ def cache_folder(config: CacheConfig) -> Path | None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make it, for nobody but the user: vectors tell a lot of the texts they are of.
+    """Create the folder, readable only by the user: vectors reveal much about their texts.
 
     Raises:
         OSError: it cannot be made.

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class EmbeddingCache:
-    """What was encoded once is not encoded again: not by another run, process, collection, or swap back.
+    """Stores document vectors so that no run, process, collection or swap encodes the same text again.
 
     Nothing is opened before it is needed. When it fails, `take_warnings` says so once and all goes on without it.
 
@@ -49,7 +49,7 @@ class EmbeddingCache:
 
     @classmethod
     def open(cls, config: CacheConfig) -> EmbeddingCache | None:
-        """The cache that a config asks for; None when config or environment turn it off.
+        """The cache that the config names; None when config or environment turn it off.
 
         Raises:
             ConfigError: `cache.path` refers to a variable that is not set.
@@ -70,11 +70,11 @@ class EmbeddingCache:
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The path of the cache file."""
         return self.folder / FILE
 
     def take_warnings(self) -> list[str]:
-        """What went wrong with the cache since the last call, a sentence each; work went on all the same."""
+        """Failures of the cache since the last call, a sentence each. Work continues without the cache."""
         with self._lock:
             taken, self._warnings = self._warnings, []
         return taken
@@ -82,7 +82,7 @@ class EmbeddingCache:
     def namespace(
         self, generation: Generation, now: Fingerprint, *, proven: bool = True, changeable: bool = False
     ) -> Namespace | None:
-        """The part for documents of one encoder; None when they may not be kept.
+        """The part for documents of one encoder; None when they may not be cached.
 
         Of an encoder that can become another one behind an unchanged name the canaries count too: two models share a
         part only if their canaries are alike, and one that has not proven itself has none.
@@ -99,7 +99,7 @@ class EmbeddingCache:
         return Namespace(self, name, label_of(generation, now)) if name is not None else None
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, Vector]:
-        """The vectors of those keys that are kept."""
+        """The cached vectors among these keys."""
         packed = self._try(lambda table: table.find(list(dict.fromkeys(keys))), dict[bytes, bytes]())
         vectors = {key: unpack(key, data) for key, data in packed.items()}
         if damaged := [key for key, vector in vectors.items() if vector is None]:
@@ -107,13 +107,13 @@ class EmbeddingCache:
         return {key: vector for key, vector in vectors.items() if vector is not None}
 
     def store(self, namespace: Namespace, vectors: Mapping[bytes, Vector]) -> None:
-        """Keep the vectors; those that are not finite are left out."""
+        """Store the vectors; those that are not finite are left out."""
         packed = [(key, data) for key, vector in vectors.items() if (data := pack(key, vector)) is not None]
         if packed:
             self._try(lambda table: table.store(namespace.digest, namespace.label, packed), None)
 
     def usage(self) -> list[Usage]:
-        """What is held, by space, the largest first."""
+        """Usage by space, the largest first."""
         return self._try(VectorTable.usage, [])
 
     def size(self) -> int:
@@ -121,11 +121,11 @@ class EmbeddingCache:
         return self._try(VectorTable.size, 0)
 
     def clear(self) -> None:
-        """Drop everything."""
+        """Empty the cache."""
         self._try(VectorTable.clear, None)
 
     def close(self) -> None:
-        """Close the file; it is opened again when needed."""
+        """Close the file; it opens again when needed."""
         with self._lock:
             self._open = None
             closing = self._closing
@@ -138,7 +138,7 @@ class EmbeddingCache:
         return digest(name.hex(), self._try(lambda table: table.model(name, canaries, alike), canaries))
 
     def _try(self, work: Callable[[VectorTable], T], otherwise: T) -> T:
-        """What `work` gives; `otherwise` once the cache has failed."""
+        """The result of `work`, or `otherwise` once the cache has failed."""
         if not self._works:
             return otherwise
         try:
@@ -173,7 +173,7 @@ class EmbeddingCache:
 
 
 def _close(opened: OpenTable, process: int) -> None:
-    """Close what this process opened; that fails only where keeping would have failed too."""
+    """Close the connections of this process, ignoring errors: a failed write has been reported already."""
     if process == os.getpid():
         with suppress(OSError, sqlite3.Error):
             opened.close()
@@ -188,7 +188,7 @@ Encode = Callable[[Sequence[str]], Sequence[Vector]]
 
 
 class Namespace:
-    """Documents of one encoder. Serves several threads.
+    """The cached documents of one encoder. Serves several threads.
 
     Args:
         cache: where vectors lie.
@@ -205,7 +205,7 @@ class Namespace:
         return f"Namespace({self.label!r}, hits={self.hits}, misses={self.misses})"
 
     def encode(self, inputs: Sequence[str], encode: Encode) -> list[Vector]:
-        """A vector for each input, in order; `encode` is called with those that are not kept yet, each once.
+        """A vector for each input, in order; `encode` is called with the inputs that are not cached, each once.
 
         What `encode` raises passes through, and nothing of that call is kept. `hits` and `misses` count inputs: a text
         that comes twice in one call and is not kept yet is one of each.
@@ -228,7 +228,7 @@ class Namespace:
 
 
 def name_of(generation: Generation, now: Fingerprint) -> bytes | None:
-    """The digest of what an encoder says of its vectors of documents; None when nothing may be kept of it.
+    """The digest of an encoder's identity for documents; None when its vectors must not be cached.
 
     Encoders with corpus statistics are never kept: their vectors follow the corpus.
     """
@@ -238,12 +238,12 @@ def name_of(generation: Generation, now: Fingerprint) -> bytes | None:
 
 
 def can_change(now: Fingerprint) -> bool:
-    """Whether the fingerprint is only what an adapter declares, so that another model can hide behind it."""
+    """Whether the fingerprint is only declared by an adapter, so that another model can hide behind it."""
     return now.space.startswith(DECLARED)
 
 
 def canaries_of(generation: Generation, now: Fingerprint) -> str | None:
-    """What a generation's encoder made of the guard's texts; None when it is not known of the encoder of now."""
+    """The canaries recorded for a generation's encoder; None when they may not be of the current encoder."""
     known = generation.canaries
     if known is None or now.space != generation.space:
         return None
@@ -251,7 +251,7 @@ def canaries_of(generation: Generation, now: Fingerprint) -> str | None:
 
 
 def alike(one: str, other: str) -> bool:
-    """Whether two canaries are of one model: bit for bit where it works so, and else but for noise."""
+    """Whether two sets of canaries are of one model: identical bits where possible, else equal but for noise."""
     (edition, *now), (other_edition, *then) = json.loads(one), json.loads(other)
     return bool(edition == other_edition and min(likenesses(now, then), default=0.0) >= SAME_MODEL)
 

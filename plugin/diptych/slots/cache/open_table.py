@@ -1,8 +1,8 @@
-"""Opening the cache file: made when there is none, refused when it is somebody else's, begun anew when it is damaged.
+"""Opens the cache file: creates it, refuses a foreign file, and replaces a damaged one.
 
-Two lock files stand beside it. `opening` is held for the moment in which a process opens or exchanges the file;
-`users` is shared by all that have it open. A damaged file is exchanged only when nobody else has it open: SQLite finds
-its log by name, so whoever still had the old file would delete the log of the new one.
+Two lock files stand beside it. `opening` is held while a process opens or replaces the file; `users` is shared by all
+that have it open. A damaged file is replaced only when nobody else has it open: SQLite finds its log by name, so a
+process with the old file open would delete the log of the new one.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _DAMAGED = (
 
 
 class CacheError(DiptychError):
-    """The embedding cache cannot be used; work goes on without it."""
+    """The embedding cache cannot be used; work continues without it."""
 
 
 class DamagedCache(CacheError):
-    """The file is a cache of diptych, or was one."""
+    """The file is, or was, a cache of diptych, but is damaged."""
 
 
 @dataclass(frozen=True)
 class OpenTable:
-    """An open cache file, and what was found out on the way.
+    """An open cache file, and a notice if a damaged one was replaced.
 
     Args:
         table: the vectors.
@@ -56,7 +56,7 @@ class OpenTable:
     _users: IO[bytes] = field(repr=False)
 
     def close(self) -> None:
-        """Close the file and let others exchange it."""
+        """Close the file and let others replace it."""
         try:
             self.table.close()
         finally:
@@ -64,7 +64,7 @@ class OpenTable:
 
 
 def open_table(folder: Path, *, limit: int, clock: Callable[[], float]) -> OpenTable:
-    """The cache file in `folder`, made when there is none.
+    """The cache file in `folder`, created when missing.
 
     Raises:
         CacheError: it is not a cache of diptych, or damaged and open elsewhere.
@@ -76,13 +76,13 @@ def open_table(folder: Path, *, limit: int, clock: Callable[[], float]) -> OpenT
 
 
 def set_aside(folder: Path) -> bool:
-    """Rename a file that turned out damaged, unless another process has it open; whether that was done."""
+    """Rename a damaged file, unless another process has it open; returns whether it was renamed."""
     with _only_one(folder / "opening.lock"):
         return _renamed(folder)
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether the error says that the content of the file is broken.
+    """Whether the error means that the content of the file is broken.
 
     A value of another type than was written, or a name that is no text, is an error of Python's.
     """

@@ -24,7 +24,7 @@ _FLOAT, _INDEX = np.dtype("<f4"), np.dtype("<u4")
 
 
 def pack(key: bytes, vector: Vector) -> bytes | None:
-    """The bytes of `vector` under `key`; None for what is not kept: numbers that are not finite, other types."""
+    """The bytes of `vector` under `key`; None for values that are not cached: non-finite numbers, other types."""
     if not is_finite(vector):
         return None
     body = _sparse(vector) if isinstance(vector, SparseVector) else _array(vector)
@@ -32,7 +32,7 @@ def pack(key: bytes, vector: Vector) -> bytes | None:
 
 
 def unpack(key: bytes, packed: object) -> Vector | None:
-    """The vector, which may be written to; None when the bytes are damaged, none at all, or belong to another key."""
+    """The vector, writable; None when the bytes are missing, damaged, or belong to another key."""
     if not isinstance(packed, bytes):
         return None
     body = packed[_SUM.size :]

@@ -1,4 +1,4 @@
-"""`VectorTable`: packed vectors by key in one SQLite file, bounded, the least recently used dropped first.
+"""`VectorTable`: packed vectors by key in one SQLite file of limited size; the least recently used are dropped first.
 
 | table | holds |
 |---|---|
@@ -43,7 +43,7 @@ Row = tuple[bytes, bytes]  # key, packed vector
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the cache holds of one space."""
+    """Usage of the cache by one space."""
 
     space: str
     entries: int
@@ -71,7 +71,7 @@ class VectorTable:
             base.execute(f"PRAGMA {pragma}").fetchall()
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """The packed vectors of those keys that are there; they count as used now."""
+        """The packed vectors of the keys that exist; they count as used now."""
         now = int(self._clock())
         found, stale = {}, []
         with self._lock:
@@ -87,7 +87,7 @@ class VectorTable:
         return found
 
     def store(self, digest: bytes, label: str, rows: Sequence[Row]) -> None:
-        """Keep the rows, in one transaction unless they are very many bytes; a key that is there stays as it is.
+        """Store the rows, in one transaction unless they are very large; an existing key stays as it is.
 
         Where another process keeps the log from being emptied this waits for it, as for a process that writes.
 
@@ -103,7 +103,7 @@ class VectorTable:
                     self._insert(self._space(digest, label), piece)
 
     def model(self, name: bytes, canaries: str, alike: Callable[[str, str], bool]) -> str:
-        """The canaries by which a model is known: the first of this name that are alike, else its own from now on."""
+        """The canaries by which a model is known: the first similar ones of this name, else these from now on."""
         with self._lock, self._writing():
             for (known,) in self._base.execute("SELECT canaries FROM models WHERE name = ? ORDER BY id", (name,)):
                 if alike(canaries, known):
@@ -112,13 +112,13 @@ class VectorTable:
             return canaries
 
     def drop(self, keys: Sequence[bytes]) -> None:
-        """Forget these keys."""
+        """Delete these keys."""
         with self._lock, self._writing():
             ids = [self._base.execute("SELECT id FROM entries WHERE key = ?", (key,)).fetchone() for key in keys]
             self._delete([identifier for identifier in ids if identifier])
 
     def usage(self) -> list[Usage]:
-        """What is held, by space, the largest first."""
+        """Usage by space, the largest first."""
         with self._lock:
             rows = self._base.execute(_USAGE).fetchall()
         return [Usage(*row) for row in rows]
@@ -129,7 +129,7 @@ class VectorTable:
             return self._page * self._pragma("page_count")
 
     def clear(self) -> None:
-        """Drop everything, and give the space back to the file system."""
+        """Delete everything, and return the space to the file system."""
         with self._lock:
             with self._writing():
                 for table in sorted(TABLES):
@@ -160,7 +160,7 @@ class VectorTable:
         return int(identifier)
 
     def _make_room(self, rows: Sequence[Row]) -> None:
-        """Drop the least recently used until the rows fit, then some more."""
+        """Drop the least recently used entries until the rows fit, then some more."""
         needed = 2 * sum(len(packed) for _, packed in rows) // self._page + 2 * len(rows) // 100 + 16
         if self._free() >= needed:
             return
@@ -184,11 +184,11 @@ class VectorTable:
             self._base.executemany(f"DELETE FROM {table} WHERE id = ?", ids)
 
     def _free(self) -> int:
-        """Pages that can still be filled; negative in a file that was made with a higher limit."""
+        """Number of pages that can still be filled; negative in a file made with a higher limit."""
         return self._most - self._pragma("page_count") + self._pragma("freelist_count")
 
     def _shrink(self) -> None:
-        """Bring a file that was made with a higher limit down to this one, in steps that the log has room for."""
+        """Shrink a file that was made with a higher limit, in steps that fit in the log."""
         with self._lock:
             while self._free() < 0 and self._logged() <= self._log // 2:
                 with self._writing():
@@ -205,7 +205,7 @@ class VectorTable:
                 return
 
     def _fitting(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
-        """The rows in pieces for one transaction each; a vector that is too large is left out."""
+        """The rows in pieces for one transaction each, without vectors that are too large."""
         piece: list[Row] = []
         size = 0
         for row in rows:
@@ -233,16 +233,16 @@ class VectorTable:
             self._empty_log()
 
     def _logged(self) -> int:
-        """Bytes of the log."""
+        """Size of the log in bytes."""
         try:
             return os.stat(self._log_path).st_size
         except FileNotFoundError:
             return 0
 
     def _wait_for_log(self) -> None:
-        """Have room in the log: what was never written would be encoded again, so a busy machine is waited for.
+        """Wait until the log has room: a vector that is not stored would be encoded again.
 
-        A process may be stopped for seconds within a read, which lasts microseconds otherwise.
+        A read lasts microseconds, unless its process is stopped meanwhile; then this may wait for seconds.
         """
         end = time.monotonic() + self._timeout / 1000
         while self._logged() > self._log // 2 and not self._empty_log():
@@ -254,7 +254,7 @@ class VectorTable:
             time.sleep(PAUSE)  # SQLite does not wait where another process is emptying the log at the same time
 
     def _empty_log(self) -> bool:
-        """Bring the log into the file, waiting a moment for those who read; whether that was done.
+        """Write the log into the file, waiting a moment for readers; returns whether it worked.
 
         SQLite's own way waits for nobody, so between several busy processes the log would grow for ever.
         """
