@@ -1,4 +1,4 @@
-"""What a collection says about itself, kept in the collection's own metadata.
+"""The models of a collection's metadata, stored in the collection itself.
 
 Qdrant merges metadata key by key, so each writer has a key of its own and none overwrites another's news:
 
@@ -63,13 +63,13 @@ class Canaries(Record):
 
 
 class Reading(Record):
-    """What encoders read of a document: these parts, joined; empty ones are left out."""
+    """The parts of a document that encoders read, joined; empty ones are left out."""
 
     input: tuple[Literal["title", "text"], ...] = ("title", "text")
     separator: str = " "
 
     def of(self, title: str, text: str) -> str:
-        """The input of an encoder."""
+        """The input of an encoder for a document."""
         parts = [text.strip() if name == "text" else title.strip() for name in self.input]
         return self.separator.join(filter(None, parts))
 
@@ -96,7 +96,7 @@ class Layout(Record):
 
 
 class Tenancy(Record):
-    """Whose documents are whose.
+    """How a collection separates tenants.
 
     Args:
         field: the metadata key that names a document's tenant.
@@ -122,7 +122,7 @@ class Prefix(Record):
 
     @classmethod
     def of(cls, vector: str, storage: Mapping[str, Any]) -> Prefix | None:
-        """The one beside `vector`, None where the storage says nothing of a first stage."""
+        """The first stage of `vector`; None where the storage section has none."""
         first = storage.get("first_stage")
         if not first:
             return None
@@ -158,12 +158,12 @@ class Generation(Record):
 
     @property
     def first_stage(self) -> Prefix | None:
-        """The named vector that is searched first; None where there is only one."""
+        """The named vector that is searched first; None without a first stage."""
         return Prefix.of(self.vector, self.storage)
 
     @property
     def vectors(self) -> tuple[str, ...]:
-        """Its named vectors; of a text index its payload key."""
+        """Its named vectors; for a text index its payload key."""
         first = self.first_stage
         return (self.vector,) if first is None else (self.vector, first.vector)
 
@@ -174,7 +174,7 @@ class Generation(Record):
 
 
 class Asking(Record):
-    """Queries of a slot made by another encoder than its documents: opt-in, until a swap's cut-over.
+    """Another encoder for a slot's queries than for its documents: opt-in, until the swap's cut-over.
 
     Args:
         generation: whose encoder makes the queries.
@@ -188,7 +188,7 @@ class Asking(Record):
 
 
 class State(Record):
-    """All that decides answers: a live generation for each slot, and who makes their queries where it is another."""
+    """Everything that decides answers: a live generation for each slot, and query encoders that differ from it."""
 
     slots: dict[str, Generation]
     asking: dict[str, Asking] = {}
@@ -199,7 +199,7 @@ class State(Record):
 
 
 class Event(Record):
-    """A line of the history: what was done, to which generations, by whom, when, why, and by which config."""
+    """One entry of the history: what was done to which generations, by whom, when, why, and by which config."""
 
     what: What
     when: str
@@ -230,7 +230,7 @@ class Swap(Record):
 
 
 class CollectionMetadata(Record):
-    """All that diptych keeps about a collection.
+    """Everything that diptych stores about a collection.
 
     Args:
         live: what answers queries.
@@ -262,7 +262,7 @@ class CollectionMetadata(Record):
 
     @property
     def reading(self) -> Reading:
-        """What the live encoders read of a document."""
+        """The parts of a document that the live encoders read."""
         return next(iter(self.live.slots.values())).reading if self.live.slots else Reading()
 
     def needed(self) -> set[str]:
@@ -270,7 +270,7 @@ class CollectionMetadata(Record):
         return {vector for _, generation in self.written().values() for vector in generation.vectors}
 
     def written(self) -> dict[str, tuple[str, Generation]]:
-        """What populate must write: slot and generation by physical vector, the live ones first."""
+        """The vectors that populate must write: slot and generation by physical vector, the live ones first."""
         states: Iterable[Mapping[str, Generation] | None] = (
             self.live.slots,
             self.swap.building if self.swap else None,
@@ -284,7 +284,7 @@ class CollectionMetadata(Record):
 
 
 def vector_name(slot: str, kind: Kind, number: int) -> str:
-    """The physical name of a generation; of a text index a payload key, in which a dot would be a path."""
+    """The physical name of a generation; for a text index a payload key, in which a dot would be a path."""
     if kind == "text_index":
         return f"_{slot}" if number == 1 else f"_{slot}_{number}"
     return f"{slot}.{number}"

@@ -1,7 +1,7 @@
-"""LlamaIndex's payloads: a node as JSON in one string, its metadata once more at the top, for filters.
+"""LlamaIndex's payloads: a node as JSON in one string, with its metadata repeated at the top level for filters.
 
-What LlamaIndex encodes of a node is a header, one line for each metadata key that the node does not exclude, and the
-text. To diptych the header is the document's title.
+LlamaIndex encodes a header, one line for each metadata key that the node does not exclude, followed by the text. For
+diptych the header is the document's title.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OWN = (NODE, *_BESIDE)  # what a document's metadata must leave alone
 
 
 def opened(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """The payload with `_node_content` as a mapping of text and header, and without LlamaIndex's other own keys."""
+    """The payload with `_node_content` parsed into text and header, and without LlamaIndex's other internal keys."""
     rest = {key: value for key, value in payload.items() if key not in _BESIDE}
     node = node_of(payload)
     if node:
@@ -30,7 +30,7 @@ def opened(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def node_of(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """The node in a payload, empty when there is none that can be read."""
+    """The node in a payload; empty when there is none that can be read."""
     raw = payload.get(NODE)
     try:
         found = json.loads(raw) if isinstance(raw, str) else raw
@@ -50,14 +50,14 @@ def header(node: Mapping[str, Any]) -> str:
 
 
 def is_header(title: str, metadata: Mapping[str, Any]) -> bool:
-    """Whether a title says nothing but some of the metadata: that of a document read from such a collection."""
+    """Whether a title only repeats metadata, as the title of a document read from such a collection does."""
     return set(title.splitlines()) <= set(header({"metadata": metadata}).splitlines())
 
 
 def closed(
     identifier: str, point: object, text: str, metadata: Mapping[str, Any], held: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """LlamaIndex's payload of a node: the `held` one with this text and metadata, or a new one."""
+    """LlamaIndex's payload for a document: the node in `held` with this text and metadata, or a new node."""
     node = {**(node_of(held) or _blank(identifier, point)), "metadata": dict(metadata)}
     if isinstance(node.get("text_resource"), Mapping):
         node["text_resource"] = {**node["text_resource"], "text": text}
@@ -69,12 +69,12 @@ def closed(
 
 
 def _filled(template: str, key: str, value: object) -> str:
-    """As `str.format`, but a template out of a payload gets at nothing else."""
+    """Like `str.format`, but a template from a payload can access nothing but its values."""
     return re.sub(r"\{(key|value)\}", lambda found: key if found[1] == "key" else str(value), template)
 
 
 def _text(node: Mapping[str, Any]) -> str:
-    """The text of a node of either class: `TextNode` has it as a key, `Node` within a resource."""
+    """The text of a node of either class: `TextNode` has it as a key, `Node` inside a resource."""
     resource = node.get("text_resource")
     found = resource.get("text") if isinstance(resource, Mapping) else node.get("text")
     return found if isinstance(found, str) else ""

@@ -1,4 +1,4 @@
-"""Dotted paths into payloads: a key that holds the dots itself comes before nested ones."""
+"""Dotted paths into payloads. A key that contains the dots itself takes precedence over nested keys."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ _PLAIN = re.compile(r"[\w-]+(\[\d*\])?")  # a key, and perhaps which values of i
 
 
 def quoted(path: str) -> str:
-    """The path as Qdrant's filters read it: a key with spaces or other signs stands in quotes."""
+    """The path as Qdrant's filters expect it: keys with spaces or other signs are quoted."""
     return ".".join(key if _PLAIN.fullmatch(key) or '"' in key else f'"{key}"' for key in path.split("."))
 
 
 def head(path: str) -> str:
-    """The key at the top of the payload that a path goes through."""
+    """The top-level payload key of a path."""
     return path.partition(".")[0]
 
 
 def find(payload: Mapping[str, Any], path: str) -> Any:
-    """The value at a path, None where there is none."""
+    """The value at a path, None if it does not exist."""
     if path in payload:
         return payload[path]
     key, dot, rest = path.partition(".")
@@ -29,14 +29,14 @@ def find(payload: Mapping[str, Any], path: str) -> Any:
 
 
 def has(payload: Mapping[str, Any], path: str) -> bool:
-    """Whether there is anything at a path, be it None."""
+    """Whether the path exists, even if its value is None."""
     key, dot, rest = path.partition(".")
     inner = payload.get(key)
     return path in payload or (bool(dot) and isinstance(inner, Mapping) and has(inner, rest))
 
 
 def without(payload: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """A copy that lacks what lies at the path, and mappings that become empty by that."""
+    """A copy without the value at the path, and without mappings that become empty."""
     rest = dict(payload)
     if path in rest:
         del rest[path]

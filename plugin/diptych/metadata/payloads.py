@@ -1,4 +1,4 @@
-"""How a document lies in a point: metadata, `text` and `title` as keys of their own, so that filters read plainly.
+"""How a document is stored in a point: metadata, `text` and `title` as separate keys, which makes filters simple.
 
 {"section": "sound", "text": "...", "title": "...", "_diptych": {"id": "lame", "hash": "..."}}
 
@@ -47,7 +47,7 @@ def to_payload(
 
 
 def from_payload(point_id: object, payload: Mapping[str, Any] | None, layout: Layout = NATIVE) -> Document:
-    """The document of a point; one whose payload names no id answers with its point id as the id."""
+    """The document of a point. If its payload has no id, the point id is the document's id."""
     if layout.origin != NATIVE.origin:
         return _adopted_document(point_id, payload or {}, layout)
     rest = dict(payload or {})
@@ -57,17 +57,17 @@ def from_payload(point_id: object, payload: Mapping[str, Any] | None, layout: La
 
 
 def text_fields(layout: Layout) -> list[str]:
-    """The payload keys to fetch so that `from_payload` knows title and text."""
+    """The payload keys that `from_payload` needs for title and text."""
     return list(dict.fromkeys(payload_paths.head(path) for path in (layout.text, layout.title) if path))
 
 
 def id_fields(layout: Layout) -> list[str]:
-    """The payload keys to fetch so that `from_payload` knows the id."""
+    """The payload keys that `from_payload` needs for the id."""
     return list(dict.fromkeys([OWN, *([payload_paths.head(layout.id)] if layout.id else [])]))
 
 
 def field_of(layout: Layout, name: str) -> str:
-    """The payload key of what a document calls `text`, `title`, or a key of its metadata."""
+    """The payload key for what a document calls `text`, `title`, or a key of its metadata."""
     named = {"text": layout.text, "title": layout.title}.get(name)
     if named:
         return payload_paths.head(named)
@@ -75,7 +75,7 @@ def field_of(layout: Layout, name: str) -> str:
 
 
 def written_as(document: Document, layout: Layout, point: object, held: Mapping[str, Any] | None = None) -> Document:
-    """The document as it will be read again: an adopted layout may keep the title elsewhere.
+    """The document as it will be read back: an adopted layout may store the title elsewhere.
 
     Raises:
         DocumentError: the metadata uses a key that the layout needs.
@@ -86,7 +86,7 @@ def written_as(document: Document, layout: Layout, point: object, held: Mapping[
 def point_id(
     document: Document, registry: Registry | None, layout: Layout = NATIVE, *, identity: str | None = None
 ) -> int | str:
-    """The document's point id: what the layout's own writer would choose, a plugin's choice, or a UUID from the id.
+    """The document's point id: that of the layout's own writer, a plugin's choice, or a UUID from the id.
 
     Args:
         registry: whose plugins may choose; None where none of them does.
@@ -101,7 +101,7 @@ def point_id(
 
 
 def points_are_free(layout: Layout) -> bool:
-    """Whether only the store can tell at which point a document is: whoever filled the collection chose them."""
+    """Whether only the store knows a document's point, because another program chose the point ids."""
     return layout.origin not in (NATIVE.origin, *DERIVED) and layout.id is not None and not layout.own_points
 
 
@@ -173,7 +173,7 @@ def _adopted_payload(document: Document, layout: Layout, held: Mapping[str, Any]
 
 
 def _with_title(document: Document, layout: Layout) -> dict[str, Any]:
-    """The metadata, with the title where the layout has no place for one."""
+    """The metadata, with the title added where the layout has no other place for it."""
     metadata = dict(document.metadata)
     derived = layout.origin == node_payloads.ORIGIN
     if not document.title or (layout.title and not derived):
@@ -186,7 +186,7 @@ def _with_title(document: Document, layout: Layout) -> dict[str, Any]:
 
 
 def _require_free(document: Document, metadata: Mapping[str, Any], layout: Layout) -> None:
-    """Raise DocumentError where the metadata would lie upon text, title or id."""
+    """Raise DocumentError if the metadata would overwrite text, title or id."""
     above = f"{layout.metadata}." if layout.metadata else ""
     kept = [path for path in (layout.text, layout.title, layout.id) if path]
     beneath = [path.removeprefix(above) for path in kept if path.startswith(above)]

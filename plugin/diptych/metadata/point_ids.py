@@ -1,4 +1,4 @@
-"""Document ids and point ids."""
+"""Converts document ids into point ids."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DERIVED = {"haystack": uuid.UUID("3896d314-1e95-4a3a-b45a-945f9f0b541d")}
 
 
 def own_point(identifier: str) -> int | str | None:
-    """The point id that reads like this document's id, None when no point can have it as its id."""
+    """The point id equal to this document's id, None when Qdrant does not allow it as a point id."""
     if identifier.isascii() and identifier.isdigit():
         number = int(identifier)
         return number if number <= LARGEST and str(number) == identifier else None
@@ -25,12 +25,12 @@ def own_point(identifier: str) -> int | str | None:
 
 
 def hashed_point(identifier: str) -> str:
-    """A UUID made from a document's id alone."""
+    """A UUID derived from a document's id alone."""
     return _version_5(_NAMESPACE, identifier)
 
 
 def usual_point(identifier: str) -> int | str:
-    """The point of a document where point ids are document ids: its own id, or a UUID made from it."""
+    """The point where point ids are document ids: the id itself, or a UUID derived from it."""
     own = own_point(identifier)
     return hashed_point(identifier) if own is None else own
 
@@ -41,7 +41,7 @@ def derived_point(identifier: str, origin: str) -> str:
 
 
 def _version_5(namespace: uuid.UUID, name: str) -> str:
-    """`uuid.uuid5` as text, in half the time: populate makes one for each document. Source: RFC 9562, 5.5."""
+    """`uuid.uuid5` as text, in half the time, since populate makes one for each document. See RFC 9562, 5.5."""
     digest = hashlib.sha1(namespace.bytes + name.encode(), usedforsecurity=False).digest()
     number = int.from_bytes(digest[:16], "big") & ~(0xF000 << 64 | 0xC000 << 48) | 5 << 76 | 0x8000 << 48
     text = f"{number:032x}"
@@ -49,6 +49,6 @@ def _version_5(namespace: uuid.UUID, name: str) -> str:
 
 
 def payload_id(identifier: str, layout: Layout) -> int | str:
-    """The id as the payloads of the collection have it."""
+    """The id in the type that the collection's payloads use."""
     own = own_point(identifier) if layout.integer_ids else None
     return own if isinstance(own, int) else identifier

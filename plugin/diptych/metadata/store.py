@@ -1,4 +1,4 @@
-"""How metadata is kept in a collection: read, with older formats made new, and written, each writer its own key."""
+"""Reads and writes the metadata of a collection. Older formats are upgraded; each writer has its own key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def read_metadata(client: QdrantBase, name: str) -> CollectionMetadata | None:
-    """The metadata of a collection, or None when diptych does not know it.
+    """The metadata of a collection, or None when diptych does not know the collection.
 
     Raises:
         CollectionNotFound: there is no such collection.
@@ -36,14 +36,14 @@ def read_metadata(client: QdrantBase, name: str) -> CollectionMetadata | None:
 
 
 def raw_metadata(client: QdrantBase, name: str) -> Mapping[str, Any]:
-    """All that the collection keeps as metadata, by key; an embedded store is not asked for more than that."""
+    """The whole stored metadata by key; for embedded stores without any further information."""
     alone = getattr(client, "get_metadata", None)
     found: Mapping[str, Any] = alone(name) if alone else client.get_collection(name).config.metadata or {}
     return found
 
 
 def metadata_payload(metadata: CollectionMetadata) -> dict[str, Any]:
-    """The form in which Qdrant keeps it, for `create_collection(metadata=...)` and `update_collection`."""
+    """The metadata in the form for `create_collection(metadata=...)` and `update_collection`."""
     # What no tenant asked for is left out, so that releases before tenants read it. They refuse a collection that has
     # tenants, of which they know nothing, rather than answer over all of them.
     untold = {"search", "behind"} if metadata.tenancy else {"search", "behind", "tenancy"}
@@ -56,12 +56,12 @@ def search_payload(search: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def behind_key(vector: str) -> str:
-    """The key that says whether the vector is behind, one for each, so that populates side by side undo nothing."""
+    """The key that marks a vector as behind; each vector has its own, so that parallel populates keep all marks."""
     return f"{BEHIND}{vector}"
 
 
 def _unfinished(copy: Mapping[str, Any], name: str) -> CollectionError:
-    """A copy says what its vectors are only when it is whole."""
+    """Refuse an unfinished copy: its metadata is valid only when the copy is complete."""
     return CollectionError(
         "the collection is an unfinished copy",
         where=f"collection {name!r}",
@@ -98,7 +98,7 @@ def _behind(raw: Mapping[str, Any]) -> list[str]:
 
 
 def _upgraded(own: Mapping[str, Any]) -> dict[str, Any]:
-    """Format 1, which had one generation a slot, as format 2."""
+    """Format 1, which had one generation for each slot, as format 2."""
     slots = own.get("slots") or {}
     reading = {key: own[key] for key in ("input", "separator") if key in own}
     live = {name: {**(slot.get("live") or {}), "reading": reading} for name, slot in slots.items()}

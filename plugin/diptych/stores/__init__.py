@@ -42,7 +42,7 @@ __all__ = ["Classes", "deadline", "is_server", "is_store_url", "open_store", "op
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """What the clients of each kind of store are made by."""
+    """The client classes for each kind of store."""
 
     memory: Callable[..., QdrantBase]
     edge: Callable[..., QdrantBase]
@@ -62,7 +62,7 @@ def open_store(
     cluster: ClusterConfig | None = None,
     classes: Classes | None = None,
 ) -> QdrantBase:
-    """The store behind `url`; a plugin's `diptych_open_store` is asked first.
+    """Open the store behind `url`; a plugin's `diptych_open_store` is tried first.
 
     Args:
         url: see the table above, a list for several nodes; `${NAME}` is filled in from the environment.
@@ -105,7 +105,7 @@ def open_store(
 
 
 def _require_possible(url: str) -> None:
-    """Raise StoreURLError for what can be neither an address nor a path."""
+    """Raise StoreURLError for text that can be neither an address nor a path."""
     try:
         possible = is_unicode(url) and url.isprintable() and len(url) <= _LONGEST_URL
         possible = possible and (urlsplit(url).port or 1) > 0
@@ -116,7 +116,7 @@ def _require_possible(url: str) -> None:
 
 
 def _require_one_server(urls: Sequence[str]) -> None:
-    """Raise StoreURLError unless it is one URL, or several of servers that speak the same protocol."""
+    """Raise StoreURLError unless it is one URL, or several servers with the same protocol."""
     schemes = {urlsplit(one).scheme for one in urls}
     if len(urls) == 1 or (len(schemes) == 1 and schemes <= _SERVERS.keys()):
         return
@@ -136,7 +136,7 @@ def _no_store(got: str) -> StoreURLError:
 def open_store_of(
     config: Config, *, registry: Registry | None = None, create: bool = True, classes: Classes | None = None
 ) -> QdrantBase:
-    """The store that a config names, by its key, timeout and cluster.
+    """Open the store that a config names, with its key, timeout and cluster settings.
 
     Raises:
         ConfigError, StoreError, CollectionNotFound: as `open_store`.
@@ -162,7 +162,7 @@ def is_store_url(text: str) -> bool:
 
 
 def is_server(url: str) -> bool:
-    """Whether the URL is a server's, as it stands; one that comes from the environment is not looked up."""
+    """Whether the URL is that of a server. Variables of the environment are not resolved."""
     return urlsplit(url).scheme in _SERVERS
 
 
@@ -172,7 +172,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 def place_of(url: str) -> dict[str, Any]:
-    """Where a server's URL leads: `grpc`, whether it is spoken, and arguments of `QdrantClient`."""
+    """The protocol and address of a server's URL: whether it is `grpc`, and arguments of `QdrantClient`."""
     return _SERVERS[urlsplit(url).scheme](url)
 
 
@@ -202,7 +202,7 @@ def _edge(path: Path, create: bool, classes: Classes | None) -> QdrantBase:
 
 
 def _lacks_store(path: Path) -> str:
-    """Why there is no store yet, or "". What is wrong with a folder that cannot be read, opening it says."""
+    """Why no store exists in the folder, or "". Errors about unreadable folders come from opening them."""
     if not os.path.isdir(path):
         return "no such folder"
     try:
@@ -255,7 +255,7 @@ def _no_cluster(url: str, cluster: ClusterConfig) -> ConfigError:
 
 
 def _reachable(client: QdrantBase, place: str) -> QdrantBase:
-    """The client, once the server has answered."""
+    """The client, after the server has answered."""
     try:
         client.get_collections()
     except Exception as error:
@@ -280,7 +280,7 @@ def _without_secrets(url: str) -> str:
 
 
 def _refuse_secrets(url: str) -> None:
-    """Raise StoreURLError where a server's URL has room for a secret: URLs are shown in errors and reports."""
+    """Raise StoreURLError for URLs that may contain a secret, since URLs appear in errors and reports."""
     parts = urlsplit(url)
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise StoreURLError(

@@ -1,4 +1,4 @@
-"""What a Qdrant server says when it refuses a call, over REST and gRPC alike."""
+"""Interprets a Qdrant server's refusals, over REST and gRPC alike."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LONGEST = 300  # characters that are shown of an answer
 
 
 def told(error: BaseException) -> str:
-    """The error in one line; of a server's refusal the status and the server's own sentence."""
+    """The error in one line; for a server's refusal its status and message."""
     if isinstance(error, UnexpectedResponse):
         status = f"{error.status_code} {error.reason_phrase}".strip()
         sentence = _sentence(error.content)
@@ -24,63 +24,63 @@ def told(error: BaseException) -> str:
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Whether somebody else has made, or is just making, what was to be made."""
+    """Whether the object already exists, or another client is just creating it."""
     return (isinstance(error, UnexpectedResponse) and error.status_code == 409) or _grpc_code(error) == "ALREADY_EXISTS"
 
 
 def not_found(error: BaseException) -> bool:
-    """Whether the server says that what is asked about is not there: a collection, or a point."""
+    """Whether the server says that a collection or point does not exist."""
     return (isinstance(error, UnexpectedResponse) and error.status_code == 404) or _grpc_code(error) == "NOT_FOUND"
 
 
 def refuses_key(error: BaseException) -> bool:
-    """Whether the server wants another key."""
+    """Whether the server refuses the API key."""
     if isinstance(error, UnexpectedResponse):
         return error.status_code in (401, 403)
     return _grpc_code(error) in ("UNAUTHENTICATED", "PERMISSION_DENIED")
 
 
 def falters(error: BaseException) -> bool:
-    """Whether a server says that it fails just now, as the node of a cluster does when another one is gone."""
+    """Whether the server reports a temporary failure, as a cluster does while one of its nodes is gone."""
     if isinstance(error, UnexpectedResponse):
         return (error.status_code or 500) >= 500
     return _grpc_code(error) == "INTERNAL"
 
 
 def gave_no_answer(error: BaseException) -> bool:
-    """Whether the server was not reached, or did not answer in time."""
+    """Whether the server could not be reached or did not answer in time."""
     if isinstance(error, ResponseHandlingException):
         return isinstance(error.source, httpx.TransportError)
     return _grpc_code(error) in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
 
 
 def connection_broke(error: BaseException) -> bool:
-    """Whether a connection was lost during the call, which may or may not have reached the server."""
+    """Whether the connection was lost during the call, so that the call may or may not have arrived."""
     broken = httpx.ReadError | httpx.WriteError | httpx.CloseError | httpx.RemoteProtocolError
     return isinstance(error, ResponseHandlingException) and isinstance(error.source, broken)
 
 
 def was_not_sent(error: BaseException) -> bool:
-    """Whether there was no connection over which anything could have been sent."""
+    """Whether the call cannot have been sent, because there was no connection."""
     source = error.source if isinstance(error, ResponseHandlingException) else None
     return isinstance(source, httpx.ConnectError | httpx.ConnectTimeout)
 
 
 def too_old(error: BaseException) -> bool:
-    """Whether a call to create or delete a vector's name failed because the server does not know such calls."""
+    """Whether creating or deleting a vector name failed because the server does not support it."""
     if isinstance(error, UnexpectedResponse):  # a collection that is not there is said in words, a route is not
         return error.status_code in _NO_SUCH_CALL and b"exist" not in (error.content or b"")
     return isinstance(error, NotImplementedError) or _grpc_code(error) == "UNIMPLEMENTED"
 
 
 def _grpc_code(error: BaseException) -> str:
-    """The status of a gRPC failure by name; told by its shape, since grpc has no types."""
+    """The status of a gRPC failure by name; found by its attributes, since grpc has no types."""
     code = getattr(error, "code", None)
     return str(getattr(code(), "name", "")) if callable(code) else ""
 
 
 def _sentence(content: bytes) -> str:
-    """What the body says: of a Qdrant server JSON with a sentence, of a proxy anything."""
+    """The message in the body: a Qdrant server sends JSON, a proxy anything."""
     text = (content or b"").decode("utf-8", "replace")
     try:
         body = json.loads(text)

@@ -1,4 +1,4 @@
-"""`ClusterClient`: a server's client that puts the config's shards, replicas, keys and consistency into every call.
+"""`ClusterClient`: a server client that adds the config's shards, replicas, keys and consistency to every call.
 
 Populate, swaps and searches say nothing of clusters: what a call leaves open is filled in here.
 """
@@ -52,7 +52,7 @@ class ClusterClient(ServerClient):
             self._keys = Fixed(cluster.shard_key)
 
     def create_collection(self, collection_name: str, *args: Any, **options: Any) -> bool:
-        """Make a collection of so many shards and replicas, and its shard key where there is one for all."""
+        """Create a collection with the configured shards and replicas, and its shard key where all points share one."""
         cluster = self.cluster
         own = {
             "shard_number": cluster.shards,
@@ -71,7 +71,7 @@ class ClusterClient(ServerClient):
         return self._each(super().upsert, collection_name, groups, options)
 
     def update_vectors(self, collection_name: str, points: Any, **options: Any) -> models.UpdateResult:  # type: ignore[override]
-        """Replace vectors of points that exist, where each lies."""
+        """Replace vectors of existing points, each under its shard key."""
         groups = self._keys.grouped(collection_name, points) if self._keys else [(None, points)]
         return self._each(super().update_vectors, collection_name, groups, options)
 
@@ -96,7 +96,7 @@ class ClusterClient(ServerClient):
         return result
 
     def _selected(self, method: str, name: str, argument: str, given: dict[str, Any]) -> models.UpdateResult:
-        """Call a method that is about some points, once for each shard key that they have."""
+        """Call a method for given points, once for each of their shard keys."""
         options = self._ordering() | given
         selected = options.pop(argument)
         groups = self._keys.selected(name, selected) if self._keys else [(None, selected)]
@@ -105,7 +105,7 @@ class ClusterClient(ServerClient):
         return found[-1] if found else models.UpdateResult(status=models.UpdateStatus.COMPLETED)
 
     def _reads(self, takes: Any) -> dict[str, Any]:
-        """What a read is given, of what it takes."""
+        """The read settings that a method accepts."""
         own = self._consistency() | (_key(self._keys.key) if isinstance(self._keys, Fixed) else {})
         return {name: value for name, value in own.items() if name in takes}
 
@@ -121,7 +121,7 @@ class ClusterClient(ServerClient):
 
 
 def require_shard_key(client: QdrantBase, name: str) -> None:
-    """Make the config's one shard key in a collection that another config has made."""
+    """Create the config's one shard key in a collection that another config has created."""
     if isinstance(client, ClusterClient) and client.cluster.shard_key is not None:
         make_shard_keys(client, name, [client.cluster.shard_key])
 

@@ -1,4 +1,4 @@
-"""The embedded store: `qdrant_edge_client`, under the name by which diptych's documentation has it."""
+"""The embedded store `qdrant_edge_client`, under the import path of diptych's documentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""qdrant-client's local mode, told from a server: both are a `QdrantClient`."""
+"""Tells qdrant-client's local mode from a server: both are a `QdrantClient`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ if TYPE_CHECKING:
 
 
 def is_local(client: QdrantBase) -> bool:
-    """Whether it is local mode, which keeps no payload indexes and rounds no vectors."""
+    """Whether the client is in local mode, which has no payload indexes and does not round vectors."""
     options: Any = getattr(client, "init_options", None) or {}
     return options.get("location") == ":memory:" or options.get("path") is not None

@@ -41,7 +41,7 @@ class _Fixed(type):
 
 
 class _Point(metaclass=_Fixed):
-    """Stands in for a model of qdrant-client while a pickle is checked; keeps nothing."""
+    """Replaces a model of qdrant-client while a pickle is checked; stores nothing."""
 
     def __setstate__(self, state: object) -> None:
         if not isinstance(state, dict):
@@ -57,7 +57,7 @@ class _UUID(_Point):
 
 
 class _SafeUUID(metaclass=_Fixed):
-    """Stands for a member of an enumeration, which all of the process share: nothing may be set on it."""
+    """Replaces an enumeration member, which the whole process shares: no attribute may be set on it."""
 
     def __init__(self, value: object) -> None:
         pass
@@ -88,7 +88,7 @@ class _Looking(pickle.Unpickler):
 
 
 def open_local(path: Path, create: bool, make: Callable[..., QdrantBase]) -> QdrantBase:
-    """Check everything that local mode would unpickle, then open the folder and return its client.
+    """Check everything that local mode would unpickle, then open the folder.
 
     Args:
         path: of the folder.
@@ -144,7 +144,7 @@ def _files(path: Path, where: str) -> Iterator[Path]:
 
 
 def _look_through(file: Path) -> None:
-    """Raise StoreError if a file holds more than points."""
+    """Raise StoreError if a file contains anything but points."""
     try:
         with closing(sqlite3.connect(f"file:{pathname2url(str(file))}?mode=ro", uri=True)) as base:
             found = base.execute("SELECT type, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
@@ -162,7 +162,7 @@ def _look_through(file: Path) -> None:
 
 
 def _require_its_own_size(blob: bytes) -> None:
-    """Raise an error for a pickle that asks for more memory than it has bytes, which Python's unpickler would take."""
+    """Raise an error for a pickle that claims more memory than it has bytes; Python's unpickler would allocate it."""
     file = io.BytesIO(blob)
     while opcode := _next_opcode(blob, file):
         found = opcode.arg.reader(file) if opcode.arg is not None else None  # fails where bytes are missing

@@ -1,6 +1,6 @@
-"""The nodes of a server, each known by a URL: a call goes on at the next one where a node fails to answer.
+"""The nodes of a server, one URL each: when a node fails to answer, the call moves to the next one.
 
-Within a `deadline` no call waits longer than that allows, at whatever node, over HTTP and gRPC.
+Within a `deadline` no call waits longer than the deadline allows, on any node, over HTTP and gRPC.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DUE: ContextVar[float] = ContextVar("due", default=math.inf)
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Within the block, calls of a server end after so many seconds; an earlier deadline around it holds, too."""
+    """Within the block, server calls end after so many seconds; an earlier deadline around it still applies."""
     token = _DUE.set(min(_DUE.get(), time.monotonic() + seconds))
     try:
         yield
@@ -34,12 +34,12 @@ def deadline(seconds: float) -> Iterator[None]:
 
 
 def seconds_left(most: float = math.inf) -> float:
-    """Seconds until the deadline, and no more than `most`."""
+    """Seconds until the deadline, at most `most`."""
     return max(min(most, _DUE.get() - time.monotonic()), LEAST)
 
 
 def has_deadline() -> bool:
-    """Whether this thread, or coroutine, is within a `deadline`."""
+    """Whether this thread or coroutine is within a `deadline`."""
     return not math.isinf(_DUE.get())
 
 
@@ -57,7 +57,7 @@ class Node(QdrantRemote):
 
     @property
     def _timeout(self) -> Any:  # a float, where qdrant-client has an int: gRPC takes fractions of a second
-        """What calls over gRPC are given."""
+        """The timeout for calls over gRPC."""
         return seconds_left(self._most)
 
     @_timeout.setter
@@ -66,7 +66,7 @@ class Node(QdrantRemote):
 
 
 class Nodes:
-    """The nodes, and the one that is asked now: by every thread, until it fails to answer.
+    """The nodes, and the current one, which all threads use until it fails to answer.
 
     Args:
         places: the options of `QdrantRemote` for each.
@@ -79,7 +79,7 @@ class Nodes:
         self.current = self._all[0]
 
     def read(self, call: Callable[[], T]) -> T:
-        """What `call` answers, which only reads: at the next node where one fails, each of them asked once.
+        """The result of a call that only reads; when a node fails, the next one is tried, each once.
 
         A connection that broke may have been closed while nothing was sent: then a single node is asked again.
         """
@@ -97,7 +97,7 @@ class Nodes:
         raise AssertionError("the last try returns or raises")
 
     def write(self, call: Callable[[], T]) -> T:
-        """What `call` answers, which may write: at the next node only where nothing can have been sent."""
+        """The result of a call that may write; moves to the next node only if nothing can have been sent."""
         for left in range(len(self._all), 0, -1):
             node = self.current
             try:

@@ -1,4 +1,4 @@
-"""`ServerClient`: qdrant-client's own client, which sends numpy vectors without a Python object a number."""
+"""`ServerClient`: qdrant-client's own client, which sends numpy vectors without one Python object for each number."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ServerClient(QdrantClient):
 
     @property
     def _client(self) -> QdrantBase:
-        """The node that is asked now."""
+        """The client of the current node."""
         return self._nodes.current
 
     @_client.setter
@@ -115,7 +115,7 @@ class ServerClient(QdrantClient):
         return result
 
     def search_seconds(self, collection_name: str, point: models.ExtendedPointId, using: str, limit: int) -> float:
-        """Search for the neighbours of a point. The seconds that it took, as the server says."""
+        """Time of a neighbour search, in seconds, as measured by the server."""
         if self._speaks_grpc:
             query = grpc.Query(nearest=grpc.VectorInput(id=RestToGrpc.convert_extended_point_id(point)))
             request = grpc.QueryPoints(collection_name=collection_name, query=query, using=using, limit=limit)
@@ -133,7 +133,7 @@ def _grpc_routing(ordering: Any, shard_key: Any) -> dict[str, Any]:
 
 
 def _at_a_node(method: str) -> Callable[..., Any]:
-    """The client's method, which goes on at the next node where one does not answer."""
+    """The client's method, which moves to the next node when one does not answer."""
     plain = getattr(ServerClient, method)
 
     @functools.wraps(plain)
@@ -158,7 +158,7 @@ _DATA = b"\x0a"  # of DenseVector: field 1, a run of bytes
 
 
 def is_columnar(points: object) -> bool:
-    """Whether these are points whose vectors are named numpy arrays or sparse vectors, as populate makes them."""
+    """Whether the points have named vectors as numpy arrays or sparse vectors, as populate makes them."""
     if not isinstance(points, list):
         return False
     for point in points:
@@ -171,7 +171,7 @@ def is_columnar(points: object) -> bool:
 
 
 class JsonPoints:
-    """The body of a write over HTTP; qdrant-client asks it for its JSON as it asks its own models."""
+    """The body of a write over HTTP, with the same interface as qdrant-client's own models."""
 
     def __init__(self, points: Sequence[models.PointStruct | models.PointVectors], shard_key: Any = None) -> None:
         self._points, self._shard_key = points, shard_key
@@ -196,14 +196,14 @@ def _json_vector(vector: Any) -> Any:
 
 
 def add_points(request: grpc.UpsertPoints, points: Sequence[models.PointStruct]) -> None:
-    """Add points to a request. They are made in their places within it, because protobuf copies what it is given."""
+    """Add points to a request. They are built inside the request, because protobuf copies assigned messages."""
     for point in points:
         made = request.points.add(id=_point_id(point.id), payload=payload_to_grpc(point.payload or {}))
         _set_vectors(made.vectors.vectors, point.vector)
 
 
 def add_point_vectors(request: grpc.UpdatePointVectors, points: Sequence[models.PointVectors]) -> None:
-    """Add new vectors of points that exist to a request."""
+    """Add new vectors of existing points to a request."""
     for point in points:
         made = request.points.add(id=_point_id(point.id))
         _set_vectors(made.vectors.vectors, point.vector)
@@ -242,7 +242,7 @@ def _prefix(length: int) -> bytes:
 
 
 def _varint(number: int) -> bytes:
-    """A length as protobuf writes it: seven bits a byte, the lowest first."""
+    """A length in protobuf's encoding: seven bits in each byte, the lowest first."""
     found = bytearray()
     while number > 0x7F:
         found.append(number & 0x7F | 0x80)

@@ -1,7 +1,7 @@
-"""Which shard key a point goes by: one for all, or the value of a payload field.
+"""Chooses the shard key of a point: one for all, or the value of a payload field.
 
-Qdrant takes points with the same id under several keys for several points. So a point whose field has changed is
-deleted where it lay before it is written where it belongs now.
+Qdrant treats points with the same id under several keys as several points. So a point whose field has changed is
+deleted under the old key before it is written under the new one.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ Groups: TypeAlias = list[tuple[Any, Any]]  # a key, or several, and what is mean
 
 
 class ShardKeys(Protocol):
-    """How calls find their shards; each method gives the parts of a call by the key that they are sent with."""
+    """Splits calls by shard key; each method returns the parts of a call with their keys."""
 
     def placed(self, collection: str, points: Any) -> Groups:
-        """Points that are about to be written."""
+        """The parts of points that are about to be written."""
         ...
 
     def grouped(self, collection: str, points: Any) -> Groups:
-        """Points that exist."""
+        """The parts of existing points."""
         ...
 
     def selected(self, collection: str, selector: Any) -> Groups:
-        """Ids or a filter."""
+        """The parts of ids or a filter."""
         ...
 
     def addressed(self, collection: str, operations: Any) -> Any:
-        """The operations with the key of their points."""
+        """The operations, each with the key of its points."""
         ...
 
 
@@ -50,7 +50,7 @@ class Fixed:
     grouped = selected = placed
 
     def addressed(self, collection: str, operations: Any) -> Any:
-        """Each with the key."""
+        """Each with the one key."""
         return [_with_key(operation, self.key) for operation in operations]
 
 
@@ -68,7 +68,7 @@ class ByField:
         self._made: dict[str, set[Key]] = {}
 
     def placed(self, collection: str, points: Any) -> Groups:
-        """Points by the key that their payload names. The keys are made, and what lay under another one is deleted.
+        """Points by the key that their payload names. Creates missing keys and deletes points under old keys.
 
         Raises:
             DocumentError: a point without the field, or with a value that is no shard key.
@@ -85,7 +85,7 @@ class ByField:
         ]
 
     def grouped(self, collection: str, points: Any) -> Groups:
-        """Points by the key under which they lie; those that are gone go with the first one, to be told so."""
+        """Points by the key they are stored under; missing points go with the first, so that the server says so."""
         held = self._held(collection, [point.id for point in points])
         known = self._known(collection)
         found: dict[Any, list[Any]] = {}
@@ -94,7 +94,7 @@ class ByField:
         return list(found.items())
 
     def selected(self, collection: str, selector: Any) -> Groups:
-        """Ids by the key under which they lie; a filter is for all keys."""
+        """Ids by the key they are stored under; a filter goes to all keys."""
         ids = selector.points if isinstance(selector, models.PointIdsList) else selector
         if not isinstance(ids, list | tuple):
             return [(self._known(collection) or None, selector)]
@@ -102,7 +102,7 @@ class ByField:
         return list(_by_key(held, held).items())
 
     def addressed(self, collection: str, operations: Any) -> Any:
-        """Each with the key under which its points lie.
+        """Each operation with the key its points are stored under.
 
         Raises:
             CollectionError: the points of one operation lie under several.
@@ -129,7 +129,7 @@ class ByField:
         )
 
     def _require(self, collection: str, keys: set[Key]) -> None:
-        """Make the keys that the collection does not have yet."""
+        """Create the keys that the collection does not have yet."""
         known = self._made.setdefault(collection, set())
         if keys - known:
             make_shard_keys(self._client, collection, keys - known)
@@ -139,7 +139,7 @@ class ByField:
         return shard_keys_of(self._client, collection)
 
     def _held(self, collection: str, ids: Iterable[Any]) -> dict[Any, Key]:
-        """The key under which each of the points lies that exist."""
+        """The key under which each existing point is stored."""
         wanted: Sequence[Any] = list(ids)
         if not wanted:
             return {}
@@ -157,7 +157,7 @@ def shard_keys_of(client: QdrantClient, collection: str) -> list[Key]:
 
 
 def make_shard_keys(client: QdrantClient, collection: str, keys: Iterable[Key]) -> None:
-    """Make the keys that the collection does not have yet; several processes may do so at once."""
+    """Create the missing keys; several processes may do so at once."""
     for key in sorted(set(keys) - set(shard_keys_of(client, collection)), key=str):
         try:
             client.create_shard_key(collection, key)

@@ -1,4 +1,4 @@
-"""What an embedded store needs before and after many writes, and a server does by itself."""
+"""What an embedded store needs before and after many writes; a server does this by itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def optimized(client: QdrantBase, name: str) -> str:
-    """Build the indexes that are due; a warning when that failed, else empty. A server answers at once."""
+    """Build the indexes that are due; returns a warning if that failed, else "". Returns at once for a server."""
     optimize = getattr(client, "optimize", None)
     if optimize is None or client.get_collection(name).status == models.CollectionStatus.GREEN:
         return ""
@@ -26,12 +26,12 @@ def optimized(client: QdrantBase, name: str) -> str:
 
 
 def looks_at_disk(client: QdrantBase) -> bool:
-    """Whether the store is an embedded one, whose disk is looked at before a run begins."""
+    """Whether this is an embedded store, whose disk space is checked before a run."""
     return isinstance(getattr(client, "path", None), Path) and hasattr(client, "needs_optimizing")
 
 
 def require_room(client: QdrantBase, needed: int, purpose: str, *, moving: str = "") -> None:
-    """Look whether the disk of an embedded store has room for a run.
+    """Check that the disk of an embedded store has room for a run.
 
     Args:
         needed: bytes of what it writes.

@@ -43,7 +43,7 @@ SILENT = "the server does not answer"
 
 
 class Retirement(Record):
-    """Since when a name is retired, and by whose clock."""
+    """When a name was retired, and by whose clock."""
 
     at: str
     clock: str
@@ -51,7 +51,7 @@ class Retirement(Record):
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """What became of names that nothing needs.
+    """The outcome for names that nothing needs.
 
     Args:
         dropped: these are gone.
@@ -68,7 +68,7 @@ class Dropped:
     why: str = ""
 
     def lines(self) -> tuple[str, ...]:
-        """A sentence for what is still there."""
+        """A sentence for each name that still exists."""
         found = []
         if self.waiting:
             names = ", ".join(sorted(self.waiting))
@@ -96,7 +96,7 @@ def existing(client: QdrantBase, name: str) -> set[str]:
 
 
 def orphans(client: QdrantBase, name: str, metadata: CollectionMetadata) -> dict[str, Kind]:
-    """Vectors and payload keys that diptych made and that no state needs; with a kind to drop them by.
+    """Vectors and payload keys that diptych made and no state needs, with the kind that decides how to drop them.
 
     Only what the metadata names: vectors of the same form may be a user's own.
     """
@@ -107,7 +107,7 @@ def orphans(client: QdrantBase, name: str, metadata: CollectionMetadata) -> dict
 def retirement_dates(
     client: QdrantBase, name: str, metadata: CollectionMetadata, kept: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What goes into the metadata together with a change of the state: since when names are retired.
+    """The retirement dates to write into the metadata together with a change of the state.
 
     A name that is about to be created is not there yet, and gets no date.
 
@@ -132,7 +132,7 @@ def drop_orphans(
     wait: bool = False,
     stopped: threading.Event | None = None,
 ) -> Dropped:
-    """Drop what no state needs, as far as no write that names it can be replayed any more.
+    """Drop what no state needs, as far as no write that names it can still be replayed.
 
     Several processes may do this at once.
 
@@ -164,7 +164,7 @@ def drop_orphans(
 def drop_retired(
     client: QdrantBase, name: str, read: Callable[[], CollectionMetadata], *, watch: bool = False
 ) -> tuple[str, ...]:
-    """Drop what an earlier finish or apply has retired on a server, where the wait is over; a warning if that fails.
+    """Drop what an earlier finish or apply retired, if the wait is over; returns a warning if that fails.
 
     `watch` looks at a cluster's shards, which may have moved meanwhile, for as long as the wait was.
     """
@@ -182,7 +182,7 @@ def drop_retired(
 
 
 def drop(client: QdrantBase, name: str, vector: str, kind: Kind) -> bool:
-    """Drop a vector from the collection and all its points; False where the server is too old for that.
+    """Drop a vector from the collection and all its points; False if the server is too old for that.
 
     There it stays as it is until the next swap makes a second collection without it. Emptied it would still be
     searched, and found empty without an error, by a process that has not followed the cut-over yet.
@@ -202,7 +202,7 @@ def drop(client: QdrantBase, name: str, vector: str, kind: Kind) -> bool:
 
 
 class Wait:
-    """The wait until a server can replay no write that names a retired vector.
+    """The wait until a server can no longer replay a write that names a retired vector.
 
     Args:
         client, name: the collection.
@@ -217,7 +217,7 @@ class Wait:
         self._dates: dict[str, Any] = dict(raw_metadata(client, name).get(RETIRED) or {})
 
     def over(self, vectors: Iterable[str]) -> Dropped:
-        """Wait; which of the names can be dropped now, as `dropped`, and which still wait."""
+        """Wait; returns the names that can be dropped now, as `dropped`, and those that still wait."""
         alone, unrest = self._shards()
         # A shard that was moved or recovered has replayed others' logs into its own, whatever the date says. Whether
         # that happened lately only shows while one looks.
@@ -237,7 +237,7 @@ class Wait:
         return not self._left(vector)
 
     def _left(self, vector: str) -> float:
-        """Seconds until everything is flushed that was written before the name was retired."""
+        """Seconds until everything written before the retirement is flushed."""
         if vector not in self._dates:
             return self._whole
         retired = Retirement.model_validate(self._dates[vector])
@@ -246,7 +246,7 @@ class Wait:
         return min(max(self._whole - age, 0.0), self._whole)
 
     def _rest(self, seconds: float, unrest: str) -> str:
-        """Wait so long, and as long again after shards were at unrest; what stands against dropping in the end."""
+        """Wait so long, and again after shards were not at rest; returns what still prevents dropping."""
         due = (begun := time.monotonic()) + seconds
         while True:
             now = time.monotonic()
@@ -260,7 +260,7 @@ class Wait:
             _, unrest = self._shards()
 
     def _shards(self) -> tuple[bool, str]:
-        """Whether all shards are of the node that is asked, and what speaks against their being at rest."""
+        """Whether the node holds all shards itself, and why they are not at rest, if so."""
         try:
             found = self._client.collection_cluster_info(self._name)
         except Exception as error:
@@ -286,7 +286,7 @@ def _unnamed_bytes(client: QdrantBase, name: str) -> int:
 
 
 def _clock() -> str:
-    """Which machine's clock it is; containers of one machine share it."""
+    """The machine whose clock is used; containers of one machine share it."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:  # no Linux

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """What diptych uses of a server, and since which version there is such a thing.
+    """A feature of servers that diptych uses, and the first version that has it.
 
     Args:
         needs: what it is for.
@@ -61,7 +61,7 @@ _KNOWN: WeakKeyDictionary[QdrantBase, tuple[int, ...]] = WeakKeyDictionary()
 
 
 def server_version(client: QdrantBase) -> tuple[int, ...] | None:
-    """What the server said its version was, `(1, 18, 3)`, when the client asked first; None where it cannot be told."""
+    """The server's version, `(1, 18, 3)`, as it was at the first call; None where it is unknown."""
     if (known := _KNOWN.get(client)) is not None:
         return known
     try:
@@ -74,7 +74,7 @@ def server_version(client: QdrantBase) -> tuple[int, ...] | None:
 
 
 def keeps_log(client: QdrantBase) -> bool:
-    """Whether it is a server's client; a server replays its log after a crash."""
+    """Whether this is a server's client; servers replay their log after a crash."""
     return isinstance(client, QdrantClient) and not is_local(client)
 
 
@@ -94,5 +94,5 @@ def version_warnings(client: QdrantBase, kinds: Iterable[Kind]) -> list[str]:
 
 
 def dotted(version: Iterable[int]) -> str:
-    """`1.18.3`."""
+    """The version as text: `1.18.3`."""
     return ".".join(map(str, version))

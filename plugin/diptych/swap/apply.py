@@ -87,7 +87,7 @@ def apply(
 def _cleared(
     handle: CollectionHandle, report: ApplyReport, options: ApplyOptions, stopped: threading.Event
 ) -> ApplyReport:
-    """Drop what could not be dropped at once. Others may swap meanwhile: names that are retired are not used again."""
+    """Drop what could not be dropped during the apply. Other swaps may run: retired names are never reused."""
     wait = not options.later and not stopped.is_set()
     if not report.retired or not wait:
         return report
@@ -98,7 +98,7 @@ def _cleared(
 
 
 class _Apply:
-    """One apply: what it works with and what it counts."""
+    """One run of apply: its parts and its counts."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class _Apply:
         )
 
     def run(self) -> ApplyReport:
-        """From wherever the collection is to the cut-over."""
+        """Go from the present state of the collection to the cut-over."""
         metadata = self._handle.read()
         self._trial.put_back_after_a_kill(metadata)
         if metadata.swap is None:
@@ -174,7 +174,7 @@ class _Apply:
         return self._finish(metadata)
 
     def _settings(self, beginning: Beginning, metadata: CollectionMetadata, found: list[Change]) -> ApplyReport:
-        """Changes that make no vectors; points that lack a vector get it, and vectors that a kill left over go."""
+        """Apply changes that make no vectors; fill missing vectors, and drop those that a kill left behind."""
         self._filling.repair(metadata, metadata.live)
         self._lease.clear()  # of checkpoints that a kill after a cut-over left
         self._clear()
@@ -249,11 +249,11 @@ class _Apply:
         return self._report("cut over", gate)
 
     def _clear(self) -> None:
-        """Drop at once what can be."""
+        """Drop at once what can be dropped."""
         self._left = drop_orphans(self._handle.client, self._handle.name, self._handle.read())
 
     def _told(self) -> dict[str, object]:
-        """What is shown beside a gate that failed."""
+        """The values that are shown beside a failed gate."""
         left = self._filling.filled.left
         return {"asking": self._filling.asking, "left": dict(list(left.items())[:SHOWN]), "missing": len(left)}
 

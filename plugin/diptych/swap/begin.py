@@ -1,4 +1,4 @@
-"""The begin of a swap: new vectors are created, then announced, so that populates write them from then on."""
+"""Begins a swap: creates the new vectors, then announces them, so that populates write them from then on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PAGE = 256  # documents read at once to measure the corpus
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """What a swap starts from: the changes, what is live, and what is wanted."""
+    """What a swap starts from: the changes, the live state, and the wanted config."""
 
     handle: CollectionHandle
     config: Config
@@ -41,7 +41,7 @@ class Beginning:
     warn: Callable[[str], None] = field(default=warnings.warn)
 
     def announce(self, metadata: CollectionMetadata) -> CollectionMetadata:
-        """Create the vectors, and only then say in the metadata that a swap is under way.
+        """Create the vectors, then record in the metadata that a swap is under way.
 
         A kill in between leaves vectors that no state knows. Their names are noted before, so that they, and no
         others, are dropped here the next time.
@@ -85,7 +85,7 @@ class Beginning:
         return State(slots=slots, asking=live.asking)
 
     def _create(self, metadata: CollectionMetadata) -> CollectionMetadata:
-        """Create the vectors, on a server that is too old for it in a second collection; its metadata then."""
+        """Create the vectors, on a server too old for that in a second collection; returns the new metadata."""
         handle, retrieved = self.handle, self.config.search.retrieved(self.config.slots)
         new = [c.slot for c in self.changes if c.slot and c.action in ENCODES]
         try:
@@ -106,7 +106,7 @@ class Beginning:
         return handle.read()
 
     def _number(self, change: Change, metadata: CollectionMetadata, reusable: Collection[str]) -> int:
-        """The slot's next number; of a vector that is to be made, the next whose name is free."""
+        """The slot's next generation number; for a new vector the next one whose name is free."""
         number, slot = metadata.numbers.get(change.name, 0) + 1, change.slot
         while slot is not None and change.action in ENCODES and self._taken(slot, number, reusable):
             number += 1
@@ -119,7 +119,7 @@ class Beginning:
         return any(own not in reusable and taken(client, self.handle.name, own, slot.kind) for own in names)
 
     def _target(self, change: Change, number: int) -> Generation:
-        """The generation that the slot shall have after the cut-over."""
+        """The generation that the slot will have after the cut-over."""
         slot, live = change.slot, change.live
         assert slot is not None, "a slot that is dropped has no target"
         reading = reading_of(self.config.populate)
@@ -134,7 +134,7 @@ class Beginning:
         return self._as_configured(slot, live)
 
     def _as_configured(self, slot: Slot, generation: Generation) -> Generation:
-        """The same vectors by the config's word, so that the config is known again."""
+        """The same vectors with the config's options, so that the config matches again."""
         return generation.model_copy(
             update={
                 "adapter": slot.config.adapter,
@@ -145,7 +145,7 @@ class Beginning:
         )
 
     def _measured(self, slot: Slot) -> Statistics | None:
-        """The measure of the whole corpus, for an encoder that lives on it."""
+        """The statistics of the whole corpus, for an encoder that needs them."""
         if not isinstance(slot.encoder, Calibrated):
             return None
         reading, sums, offset = reading_of(self.config.populate), dict[str, float](), None

@@ -1,4 +1,4 @@
-"""`CorpusSample`: whether a corpus has moved away from the one that an encoder was calibrated on."""
+"""`CorpusSample`: detects whether the corpus has drifted from the one that an encoder was calibrated on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ERRORS = 3.0  # standard errors by which a drift must exceed the tolerance, so t
 
 
 class CorpusSample:
-    """Documents drawn evenly from a collection, read when the first encoder asks for them."""
+    """Documents drawn evenly from a collection, read when the first encoder needs them."""
 
     def __init__(self, handle: CollectionHandle, layout: Layout, *, size: int = SIZE) -> None:
         self._client, self._name, self._layout, self._size = handle.client, handle.name, layout, size
@@ -29,7 +29,7 @@ class CorpusSample:
         self._points = 0
 
     def drift(self, encoder: Calibrated, then: Statistics, reading: Reading) -> str:
-        """A sentence about what has moved by over a tenth since the encoder was calibrated; empty if nothing has."""
+        """A sentence about what has changed by over a tenth since the calibration; empty if nothing has."""
         texts = texts_of(self._read(), reading)
         if not texts or not then.get("documents"):
             return ""

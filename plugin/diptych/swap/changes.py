@@ -1,4 +1,4 @@
-"""`Change`: what the config wants of a slot otherwise than the collection has it, found by loading the encoder."""
+"""`Change`: how the config's slot differs from the collection's, found by loading the encoder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STAYS: tuple[Action, ...] = ("storage", "numerics", "keep")  # the same vectors 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One slot, as the config wants it against as it is.
+    """One slot: the config's wish compared with the collection.
 
     Args:
         name: the slot.
@@ -60,7 +60,7 @@ def changes(
     texts: Texts | None = None,
     corpus: CorpusSample | None = None,
 ) -> list[Change]:
-    """What each slot of config or collection takes, those of the config first.
+    """The change that each slot needs, the config's slots first.
 
     Args:
         again: slots to re-encode although nothing differs.
@@ -106,7 +106,7 @@ def _change(slot: Slot, live: Generation | None, metadata: CollectionMetadata, r
 
 
 def _recalibrated(change: Change, corpus: CorpusSample) -> Change:
-    """The change; where the slot's vectors would stay and the corpus has drifted from under them, new vectors."""
+    """The change, or new vectors where an otherwise unchanged slot's corpus has drifted."""
     slot, live = change.slot, change.live
     if change.action not in STAYS or slot is None or live is None or live.statistics is None:
         return change
@@ -117,7 +117,7 @@ def _recalibrated(change: Change, corpus: CorpusSample) -> Change:
 
 
 def compare(slot: Slot, live: Generation) -> guard.Likeness:
-    """How alike the slot's encoder makes the canaries to those that the generation recorded."""
+    """How alike the slot's encoder's canaries are to the generation's."""
     if live.statistics is not None and isinstance(slot.encoder, Calibrated):
         slot.encoder.calibrate(live.statistics)
     return guard.compare(slot.encoder, live, where=slot.where)
@@ -129,7 +129,7 @@ def fingerprint(slot: Slot) -> Fingerprint:
 
 
 def differences(slot: Slot, live: Generation, reading: Reading) -> Iterator[str]:
-    """What config and generation say differently: `model: 'a' -> 'b'`."""
+    """How config and generation differ: `model: 'a' -> 'b'`."""
     yield from compared({"adapter": live.adapter, **live.options}, _said(slot))
     yield from compared(live.storage, storage_of(slot.config), "storage.")
     yield from compared(live.reading.model_dump(), reading.model_dump(), "populate.")
@@ -140,7 +140,7 @@ def _said(slot: Slot) -> dict[str, Any]:
 
 
 def compared(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """What two sets of options say differently, secrets hidden."""
+    """How two sets of options differ, secrets hidden."""
     old, new = redacted(then), redacted(now)
     for key in {**then, **now}:
         if then.get(key) != now.get(key):
@@ -152,19 +152,19 @@ def _shown(value: object) -> str:
 
 
 def _incomparable(slot: Slot, live: Generation, reading: Reading) -> bool:
-    """Whether the vectors must be made anew whatever the encoders say."""
+    """Whether the vectors must be re-encoded whatever the encoders are."""
     now, then = storage_of(slot.config), live.storage
     return _fixed(now) != _fixed(then) or slot.kind != live.kind or reading != live.reading
 
 
 def _fixed(storage: Mapping[str, Any]) -> list[Any]:
-    """The storage settings that cannot be changed beneath vectors that are there: number formats, and lengths."""
+    """The storage settings that cannot change for existing vectors: number formats and lengths."""
     first = storage.get("first_stage") or {}
     return [storage.get("datatype"), first.get("datatype"), first.get("dimension")]
 
 
 def _kept(slot: Slot, metadata: CollectionMetadata, reading: Reading) -> Generation | None:
-    """The generation before the last cut-over, if its vectors are still kept up and the config wants just them."""
+    """The generation before the last cut-over, if its vectors are still updated and match the config."""
     kept = metadata.previous.slots.get(slot.name) if metadata.previous else None
     if kept is None or kept.vector in metadata.behind or kept.kind != slot.kind or kept.reading != reading:
         return None

@@ -1,7 +1,7 @@
-"""`Lease`: one process applies a swap at a time, and its checkpoints and trials outlive it.
+"""`Lease`: only one process applies a swap at a time; its checkpoints and trials outlive the process.
 
-Both lie in the collection's metadata under a key that only the holder writes. Qdrant knows no compare-and-set, so
-whoever takes the lease waits a moment and looks whether it is still the one that wrote last.
+Lease and checkpoints are stored in the collection's metadata under a key that only the holder writes. Qdrant has no
+compare-and-set, so a process that takes the lease waits a moment and checks whether it wrote last.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _held: set[str] = set()  # tokens of this process
 
 
 class Checkpoint(Record):
-    """How far the back-fill of one vector is: points up to `offset`, exclusive, are done; None at the start.
+    """How far the back-fill of one vector is: points below `offset` are done; None at the start.
 
     `repairing` are points that lacked the vector and are being given it just now.
     """
@@ -47,7 +47,7 @@ class Checkpoint(Record):
 
 
 class Trial(Record):
-    """A live vector whose storage was changed so that the gate can measure it, and the way back.
+    """A live vector whose storage was changed so that the gate can measure it, and how to restore it.
 
     Args:
         wanted: the storage section that is being tried.
@@ -60,7 +60,7 @@ class Trial(Record):
 
 
 class LeaseRecord(Record):
-    """What the metadata holds: who applies, when it was last heard of, whether it ended, checkpoints and trials.
+    """The record in the metadata: who applies, last sign of life, whether it ended, checkpoints and trials.
 
     Checkpoints and trials are by vector.
     """
@@ -77,7 +77,7 @@ class LeaseRecord(Record):
 
     @property
     def alive(self) -> bool:
-        """Whether the holder may still be at work."""
+        """Whether the holder may still be running."""
         if self.released:
             return False
         if (self.host, self.place) == (socket.gethostname(), place()):
@@ -89,7 +89,7 @@ class LeaseRecord(Record):
 
 
 def read_lease(client: QdrantBase, name: str) -> LeaseRecord | None:
-    """The lease in the metadata, also that of a holder that is dead; None without one."""
+    """The lease in the metadata, even of a dead holder; None without one."""
     raw = raw_metadata(client, name).get(APPLY)
     try:
         return LeaseRecord.model_validate(raw) if raw else None
@@ -98,7 +98,7 @@ def read_lease(client: QdrantBase, name: str) -> LeaseRecord | None:
 
 
 class Lease:
-    """Held from `with` to its end; checkpoints of a dead holder are taken over.
+    """The lease, held within a `with` block; checkpoints of a dead holder are taken over.
 
     Raises:
         ApplyRunning: somebody else holds it.
@@ -132,7 +132,7 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let go of the lease; the checkpoints stay for the next holder, unless `forget` has removed them."""
+        """Release the lease; the checkpoints stay for the next holder, unless `forget` has removed them."""
         self._over.set()
         self._beat.join()
         with contextlib.suppress(Exception):  # of a store that fails the work itself has told
@@ -140,13 +140,13 @@ class Lease:
         _held.discard(self._token)
 
     def require(self) -> None:
-        """Raise ApplyRunning when somebody else has taken the lease."""
+        """Raise ApplyRunning when another process has taken the lease."""
         found = read_lease(self._client, self._name)
         if found is not None and found.token != self._token:
             raise _running(self._name, found)
 
     def checkpoint(self, progress: Mapping[str, Checkpoint]) -> None:
-        """Keep how far these vectors are.
+        """Store the progress of these vectors.
 
         Raises:
             ApplyRunning: somebody else has taken the lease.
@@ -157,7 +157,7 @@ class Lease:
             self._write()
 
     def repairing(self, vectors: Iterable[str], points: Sequence[int | str]) -> None:
-        """Keep which points are being given these vectors just now; none when that is done.
+        """Store which points are being given these vectors; none when that is done.
 
         Raises:
             ApplyRunning: somebody else has taken the lease.
@@ -171,12 +171,12 @@ class Lease:
             self._write()
 
     def repaired(self, vectors: Iterable[str]) -> list[int | str]:
-        """The points at which a repair of these vectors was broken off."""
+        """The points at which a repair of these vectors was interrupted."""
         known = (self.checkpoints[vector].repairing for vector in vectors if vector in self.checkpoints)
         return list(dict.fromkeys(point for points in known for point in points))
 
     def trying(self, trials: Mapping[str, Trial]) -> None:
-        """Keep which vectors are stored otherwise for a trial, so that a kill does not leave them so; none ends it.
+        """Store which vectors have other storage for a trial, so that a kill does not leave it; none ends the trial.
 
         Raises:
             ApplyRunning: somebody else has taken the lease.
@@ -187,13 +187,13 @@ class Lease:
             self._write()
 
     def clear(self) -> None:
-        """Drop checkpoints and trials: the work is done, its storage is live, and only clearing up is left."""
+        """Drop checkpoints and trials: the work is done and its storage is live; only cleaning up is left."""
         with self._lock:
             self.checkpoints.clear()
             self.trials.clear()
 
     def forget(self) -> dict[str, None]:
-        """No heartbeat any more; what the next update writes beside its change, so that it removes the lease too."""
+        """Stop the heartbeat; returns what the next update must write beside its change to remove the lease."""
         with self._lock:  # a heartbeat that has begun ends before
             self._over.set()
         return {APPLY: None}
@@ -242,7 +242,7 @@ _taking = threading.Lock()
 
 
 def place() -> str:
-    """Where process numbers mean the same: containers may share a host's name and each have a process 1."""
+    """The scope in which process numbers are unique: containers may share a host name and each have a process 1."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
         return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"

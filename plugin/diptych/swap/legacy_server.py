@@ -1,8 +1,8 @@
-"""A swap on servers that cannot add a vector to a collection, Qdrant before 1.18: a second collection and an alias.
+"""Swaps on servers that cannot add a vector to a collection, Qdrant before 1.18: a second collection and an alias.
 
-The second collection is a copy of the served one with the new vectors beside the old, empty. The alias by which it is
-served is moved to it: same encoders, same vectors, so no query notices. Then the swap goes on there as on any server:
-populates write both vectors, the back-fill, the gate and the cut-over see one collection with all that they need.
+The second collection is a copy of the served one with empty new vectors beside the old. The alias of the served
+collection is moved to it: same encoders, same vectors, so queries notice nothing. Then the swap continues there as on
+any server: populates write both vectors, and back-fill, gate and cut-over see one collection with all they need.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class CannotAddVectors(StoreUnsupported):
 
 @dataclass(frozen=True, slots=True)
 class Second:
-    """What was done: the alias, the collection it was moved from, the one it serves now, and writes that came late."""
+    """What was done: the alias, the collections before and after the move, and the number of late writes."""
 
     alias: str
     before: str
@@ -51,7 +51,7 @@ class Second:
 
 
 def provide(client: QdrantBase, alias: str, extra: Extra, *, rate: float | None = None, progress: Progress) -> Second:
-    """Move the alias to a copy of its collection that has the vectors of `extra` too, and not those that are None.
+    """Move the alias to a copy of its collection that also has the vectors of `extra`, without those that are None.
 
     Killed at any moment, it goes on when it is called again. What is written to the old collection until the alias
     moves is brought over; what is written to the new one after that stays.
@@ -73,7 +73,7 @@ def provide(client: QdrantBase, alias: str, extra: Extra, *, rate: float | None 
 
 
 def fits(client: QdrantBase, name: str, vector: str, params: Params) -> bool:
-    """Whether the collection has this very vector already."""
+    """Whether the collection already has this very vector."""
     have = shapes(client.get_collection(name).config.params)
     return have.get(vector) == shapes(models.CollectionParams(), {vector: params})[vector]
 
@@ -94,7 +94,7 @@ def _served(client: QdrantBase, alias: str) -> str:
 
 
 def _name(client: QdrantBase, alias: str, before: str, extra: Extra) -> str:
-    """The second collection's name: that of a copy which a run before began, else the next free number."""
+    """The second collection's name: that of an earlier run's copy, else the next free number."""
     names = [found.name for found in client.get_collections().collections]
     wanted = shapes(client.get_collection(before).config.params, extra)
     numbers = {name: int(n[1]) for name in names if (n := re.fullmatch(rf"{re.escape(alias)}\.(\d+)", name))}
@@ -113,7 +113,7 @@ def _is_copy(client: QdrantBase, name: str, source: str, wanted: Mapping[str, st
 
 
 def _move(client: QdrantBase, alias: str, to: str) -> None:
-    """Let the alias serve another collection, in one call."""
+    """Point the alias to another collection, in one call."""
     gone = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))
     made = models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=to, alias_name=alias))
     client.update_collection_aliases([gone, made])

@@ -1,8 +1,8 @@
-"""`Pace`: how fast a back-fill writes. At the gentle pace others who search meanwhile hardly notice it.
+"""`Pace`: how fast a back-fill writes. The gentle pace hardly slows searches down.
 
-A server answers searches more slowly while it takes vectors: a write locks a segment, and takes processor time. So the
-gentle pace writes few points at once, and asks a probe query all the time, of which it knows how long it takes when
-nothing is written. When probes take too long it writes less a second, else more.
+A server answers searches more slowly while it takes vectors: a write locks a segment and uses processor time. So the
+gentle pace writes few points at once and repeats a probe query whose time without writes it knows. When probes take too
+long it writes fewer points per second, else more.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class Pace:
     """The full pace: everything at once."""
 
     def parts(self, points: Sequence[T]) -> Iterator[Sequence[T]]:
-        """The points in the parts in which they are to be written, each when its time has come."""
+        """The points in parts, each yielded when it may be written."""
         if points:
             yield points
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Keep the pace within the block."""
+        """Apply the pace within the block."""
         detail("full pace")
         yield
 
@@ -71,7 +71,7 @@ class Gentle(Pace):
         self.quiet, self.rate = 0.0, FIRST
 
     def parts(self, points: Sequence[T]) -> Iterator[Sequence[T]]:
-        """As many points as a request may have, when the rate allows for them; lost time is not made up for."""
+        """As many points as fit in a request, when the rate allows; lost time is not made up for."""
         for start in range(0, len(points), AT_ONCE):
             part = points[start : start + AT_ONCE]
             now = self._clock()
@@ -81,7 +81,7 @@ class Gentle(Pace):
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Find the quiet time of the probe, then go on asking within the block."""
+        """Measure the probe without writes, then keep probing within the block."""
         self.settle([self._asked_once() for _ in range(QUIET) if not self._stopped.is_set()])
         over = threading.Event()
         watching = threading.Thread(target=self._watch, args=(over,), name="probe", daemon=True)
@@ -93,13 +93,13 @@ class Gentle(Pace):
             watching.join()
 
     def settle(self, quiet: Sequence[float]) -> None:
-        """Take the times of probes while nothing is written."""
+        """Measure the probe while nothing is written."""
         known = [seconds for seconds in quiet if seconds < FAILED]
         self.quiet = float(np.percentile(known, SHARE)) if known else 0.0
         self._tell(self.quiet)
 
     def note(self, seconds: float) -> None:
-        """Take the time of a probe, and change the rate when it is time to decide again."""
+        """Record the time of a probe, and adjust the rate when a decision is due."""
         self._newest.append(seconds)
         self._asked += 1
         if self._asked % DECIDE:
@@ -128,7 +128,7 @@ class Gentle(Pace):
 
 
 def pace_of(wanted: str | None, client: QdrantBase, name: str, live: State, stopped: threading.Event) -> Pace:
-    """The pace that is wanted, `gentle` or `full`; None is gentle on a server, where others search, and else full."""
+    """The configured pace, `gentle` or `full`; None means gentle on a server, where others search, and else full."""
     if wanted is None:
         wanted = "gentle" if keeps_log(client) else "full"
     probe = _probe(client, name, live) if wanted == "gentle" else None
@@ -136,7 +136,7 @@ def pace_of(wanted: str | None, client: QdrantBase, name: str, live: State, stop
 
 
 def _probe(client: QdrantBase, name: str, live: State) -> Callable[[], float] | None:
-    """A query that searches as others do: for neighbours of points that are there, in a live vector. None without."""
+    """A query like those of searches: for neighbours of existing points in a live vector. None without any."""
     vector = next((own.vector for own in live.slots.values() if own.kind != "text_index"), None)
     records, _ = client.scroll(name, limit=WINDOW, with_payload=False) if vector is not None else ([], None)
     if not records:

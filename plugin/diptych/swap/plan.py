@@ -1,4 +1,4 @@
-"""`plan`: what `apply` would do, and what it would cost; changes nothing."""
+"""`plan`: what `apply` would do and cost; changes nothing."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a config asks of a collection.
+    """What applying a config would change and cost.
 
     Args:
         collection: its name.
@@ -103,7 +103,7 @@ class Plan:
 def plan(
     handle: CollectionHandle, config: Config, *, again: frozenset[str] = frozenset(), sample: int = SAMPLE
 ) -> Plan:
-    """Compare config and collection; encoders are loaded, and those that would re-encode are timed on a sample.
+    """Compare config and collection. Encoders are loaded; those that would re-encode are timed on a sample.
 
     Args:
         handle: the open collection.
@@ -133,7 +133,7 @@ def plan(
 
 
 def _affected(handle: CollectionHandle, metadata: CollectionMetadata, change: Change, count: int) -> tuple[int, int]:
-    """How many of the `count` points a change affects, and for how many of them the vector is made."""
+    """How many of the `count` points a change affects, and how many of them it encodes."""
     own = change.kept or change.live
     if change.action in ENCODES or own is None:
         return count, count
@@ -145,7 +145,7 @@ def _affected(handle: CollectionHandle, metadata: CollectionMetadata, change: Ch
 
 
 def _fillable(handle: CollectionHandle, metadata: CollectionMetadata, own: Generation, lack: int) -> int:
-    """How many of the points that lack a vector hold a text to make it of; of many, as many as of the first ones."""
+    """How many of the points that lack a vector have a text; for many points, extrapolated from the first ones."""
     records, _ = handle.client.scroll(handle.name, lacking(own), limit=READ, with_payload=True, with_vectors=False)
     texts = _texts(records, metadata.layout, own.reading)
     return math.ceil(lack * len(texts) / len(records)) if records else 0
@@ -169,7 +169,7 @@ def _with_query_side(
     found: Sequence[Change],
     steps: Sequence[Step],
 ) -> tuple[tuple[Step, ...], list[str]]:
-    """The steps with what judgements say of the new encoders' queries on the old vectors, and why they say nothing."""
+    """The steps with the measured effect of the new encoders' queries on the old vectors, or why it is unknown."""
     judged, measured, doubts = Judged.of(config.evaluate), [], []
     for change, step in zip(found, steps, strict=True):
         try:
@@ -210,7 +210,7 @@ def _model(options: object) -> str:
 
 
 def _timed(slot: Slot, texts: Sequence[str]) -> tuple[float, float, float]:
-    """Documents a second, and bytes a document takes as Qdrant keeps it, on disk and in memory."""
+    """Documents per second, and bytes per document as Qdrant stores them, on disk and in memory."""
     encoder = slot.encoder
     if isinstance(encoder, Calibrated):
         encoder.calibrate(encoder.measure(list(texts)))
@@ -222,7 +222,7 @@ def _timed(slot: Slot, texts: Sequence[str]) -> tuple[float, float, float]:
 
 
 def _bytes(slot: Slot, vectors: Sequence[Vector]) -> tuple[float, float]:
-    """What a document takes on disk and in memory, with the first stage."""
+    """Bytes of a document on disk and in memory, including the first stage."""
     storage = slot.config.storage
     width, first = _width(storage), storage.first_stage
     size = float(np.mean([_size(vector, width) for vector in vectors]))
@@ -234,7 +234,7 @@ def _bytes(slot: Slot, vectors: Sequence[Vector]) -> tuple[float, float]:
 
 
 def _placed(stored: Stored, size: float, graph: int) -> tuple[float, float]:
-    """Bytes on disk, and of those in memory, of a vector and its place in the graph."""
+    """Bytes on disk, and those in memory, of a vector and its place in the graph."""
     in_memory = 0 if stored.hnsw and stored.hnsw.on_disk else graph
     return size + graph, in_memory if stored.on_disk else size + graph
 
@@ -255,7 +255,7 @@ def _graph(kind: Kind, stored: Stored, *, indexed: bool = True) -> int:
 
 
 def _sample(handle: CollectionHandle, metadata: CollectionMetadata, config: Config, size: int) -> list[str]:
-    """What the config's encoders would read of some documents."""
+    """The config's encoders' inputs for some documents."""
     if not size:
         return []
     records, _ = handle.client.scroll(handle.name, limit=size, with_payload=True, with_vectors=False)
@@ -263,7 +263,7 @@ def _sample(handle: CollectionHandle, metadata: CollectionMetadata, config: Conf
 
 
 def _texts(records: Iterable[models.Record], layout: Layout, reading: Reading) -> list[str]:
-    """What an encoder reads of these points; those of which it reads nothing are left out."""
+    """An encoder's inputs for these points, without empty ones."""
     found = (from_payload(record.id, record.payload, layout) for record in records)
     return texts_of(found, reading)
 

@@ -1,7 +1,7 @@
-"""Query-side compatibility: whether the new encoder's queries already do better on the old vectors, and the switch.
+"""Measures whether the new encoder's queries already do better on the old vectors, and switches to them.
 
-Near relatives, such as a model and its fine-tuned child, often can: then queries may change at once, and the back-fill
-goes on behind them. It is measured, never assumed, only done when asked for, and told.
+This often works for close relatives, such as a model and its fine-tuned child: queries can change at once while the
+back-fill goes on. It is measured, never assumed, done only on request, and reported.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CANDIDATES = 100
 
 
 def comparable(old: Generation, new: Generation) -> bool:
-    """Whether the new encoder's queries can be asked of the old vectors at all."""
+    """Whether the new encoder's queries can search the old vectors at all."""
     return (old.kind, old.dimension, old.similarity) == (
         new.kind,
         new.dimension,
@@ -33,7 +33,7 @@ def query_side(
     judged: Judged,
     config: GateConfig,
 ) -> JudgedComparison:
-    """Old and new encoder's queries on the old vectors of one slot, compared by judgements.
+    """The old and the new encoder's queries on the old vectors of one slot, compared by judgements.
 
     `low > 0` says that the new encoder's do better.
 
@@ -48,7 +48,7 @@ def query_side(
 
 
 def switch(handle: CollectionHandle, slot: str, new: Generation, found: JudgedComparison) -> CollectionMetadata:
-    """Have the new encoder make the queries from now on, on the old vectors.
+    """Encode queries with the new encoder from now on, on the old vectors.
 
     Raises:
         SwapError: it was not shown to do better.
@@ -68,7 +68,7 @@ def switch(handle: CollectionHandle, slot: str, new: Generation, found: JudgedCo
 
 
 def withdraw(handle: CollectionHandle, slot: str, why: str) -> bool:
-    """Have the slot's own encoder make its queries, if they go through a drift map, and drop the map; whether they did.
+    """Return the slot's queries from a drift map to its own encoder, and drop the map; returns whether there was one.
 
     No encoder is loaded: the slot's own may be gone, and then its queries say so.
     """
@@ -83,7 +83,7 @@ def withdraw(handle: CollectionHandle, slot: str, why: str) -> bool:
 
 
 def told(live: State) -> dict[str, str]:
-    """By slot, which other encoder makes the queries, whether through a drift map, and why."""
+    """For each slot with another query encoder: which one, whether through a drift map, and why."""
     return {slot: _told(asking) for slot, asking in live.asking.items()}
 
 

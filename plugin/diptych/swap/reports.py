@@ -1,4 +1,4 @@
-"""How a swap is applied, and what an apply says that it did."""
+"""`ApplyOptions` and `ApplyReport`: how a swap is applied, and what an apply did."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ApplyOptions:
 
 @dataclass(frozen=True, slots=True)
 class ApplyReport(SwapReport):
-    """What an apply did: `SwapReport`, and
+    """The result of an apply: `SwapReport` and more.
 
     Args:
         left: points without the new vector, with the reason; at most 20 of them.
@@ -66,6 +66,6 @@ class ApplyReport(SwapReport):
 
 
 def generation_names(names: Iterable[str]) -> tuple[str, ...]:
-    """The names, without those of first stages whose generation is among them."""
+    """The names, without first stages whose generation is among them."""
     known = set(names)
     return tuple(sorted(n for n in known if not (n.endswith(".first") and n.removesuffix(".first") in known)))

@@ -1,4 +1,4 @@
-"""`rollback` and `finish`: back to what was live before, or no way back any more."""
+"""`rollback` and `finish`: return to the state before the last cut-over, or give up that possibility."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from diptych.swap.vectors import restore_shared
 
 @dataclass(frozen=True, slots=True)
 class StepBack:
-    """What `rollback` or `finish` did.
+    """The result of `rollback` or `finish`.
 
     Args:
         collection: its name.
@@ -48,7 +48,7 @@ def rollback(
     later: bool = False,
     stopped: threading.Event | None = None,
 ) -> StepBack:
-    """Give up the swap under way, or go back to what was live before the last cut-over: one update, nothing is encoded.
+    """Abandon the swap under way, or undo the last cut-over, in one update. Nothing is encoded.
 
     A second rollback goes forward again. Where this handle has loaded encoders it loads those that will answer first,
     so that one that is gone changes nothing.
@@ -75,7 +75,7 @@ def rollback(
 
 
 def finish(handle: CollectionHandle, *, later: bool = False, stopped: threading.Event | None = None) -> StepBack:
-    """Drop the vectors of the previous generation; from then on populates write only the live ones.
+    """Drop the vectors of the previous generation; populates then write only the live ones.
 
     On a server the vectors are retired at once and dropped three flush intervals of the collection later: a crash in
     between would lose documents (see `diptych.stores.vector_names`). Killed or stopped in that wait, the next finish,
@@ -114,7 +114,7 @@ def finish(handle: CollectionHandle, *, later: bool = False, stopped: threading.
 def _done(
     handle: CollectionHandle, before: CollectionMetadata, after: CollectionMetadata, lease: Lease
 ) -> tuple[str, ...]:
-    """Change the state; what to look at then."""
+    """Change the state; returns warnings."""
     _load(handle, after)
     then = before.swap.target if before.swap else before.live  # an apply may have been killed while it cut over
     restore_shared(handle, then, after.live)  # before the state says so, since a kill after that leaves it so
@@ -131,7 +131,7 @@ def _cleared(
     stopped: threading.Event | None,
     warnings: tuple[str, ...],
 ) -> StepBack:
-    """Drop what was needed no more while the lease was held, once that is safe; such names are never used again."""
+    """Drop what is no longer needed, after the lease is released; such names are never used again."""
     after = handle.read()
     left = drop_orphans(handle.client, handle.name, after, only=needless, wait=not later, stopped=stopped)
     dropped, retired = generation_names(left.dropped), generation_names(left.waiting)
@@ -143,7 +143,7 @@ def _encoders(metadata: CollectionMetadata) -> dict[str, str]:
 
 
 def _load(handle: CollectionHandle, after: CollectionMetadata) -> None:
-    """Load the encoders that will answer, in a process that has loaded those that answer now.
+    """Load the encoders that will be live, in a process that has loaded the live ones.
 
     Raises:
         SwapError: one cannot be loaded.
@@ -165,7 +165,7 @@ def _load(handle: CollectionHandle, after: CollectionMetadata) -> None:
 
 
 def _gaps(handle: CollectionHandle, before: CollectionMetadata, after: CollectionMetadata) -> Iterator[str]:
-    """A sentence for each vector that answers again and that some points lack; counted when the way back is done."""
+    """A sentence for each vector that is live again and missing in some points."""
     for name, own in after.live.slots.items():
         if own.vector in before.live.vectors():
             continue

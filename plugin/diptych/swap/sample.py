@@ -1,4 +1,4 @@
-"""A sample of a collection's points, the same at every run: seeded by the collection's name."""
+"""A sample of a collection's points, the same in every run: seeded by the collection's name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SENTENCE = re.compile(r"(?<=[.!?…。！？])\s+|(?<=[。！？])|\n\s*\n")
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """A document of the collection, asked as a query.
+    """A document of the collection, used as a query.
 
     Args:
         point: id of its point.
@@ -52,7 +52,7 @@ class Sampled:
 def sample_points(
     client: QdrantBase, name: str, size: int, *, whole: int = WHOLE, wanted: models.Filter | None = None
 ) -> list[PointId]:
-    """Ids of `size` points, or of all when there are fewer, in an order of their own; the same while they are there.
+    """Ids of `size` points, or of all if there are fewer, in random order; the same while the points exist.
 
     Up to `whole` points are drawn evenly. Beyond, random ids are probed and the next point is taken: even for ids that
     are hashes, as diptych's are; for ids with gaps, points after a gap come more often. Where gaps swallow the probes,
@@ -65,7 +65,7 @@ def sample_points(
 
 
 def sample_documents(view: View, points: Sequence[PointId]) -> list[Sampled]:
-    """The documents of these points, in their order, without those that are gone, empty or say the same as another."""
+    """The documents of these points, in their order, without missing, empty and duplicate ones."""
     found: dict[str, Sampled] = {}
     order = {point: position for position, point in enumerate(points)}
     for start in range(0, len(points), FETCH):
@@ -79,7 +79,7 @@ def sample_documents(view: View, points: Sequence[PointId]) -> list[Sampled]:
 
 
 def known_item(title: str, text: str) -> str:
-    """A short query that means the document: its title, or else its first sentence of three words or more.
+    """A short query for the document: its title, or its first sentence of three words or more.
 
     At most 200 characters, cut between words. Empty when the document is.
     """
@@ -91,7 +91,7 @@ def known_item(title: str, text: str) -> str:
 
 
 def excerpt(text: str) -> str:
-    """Eight words from the middle of the first hundred, or 40 characters where there are no spaces between words."""
+    """Eight words from the middle of the first hundred, or 40 characters in texts without spaces."""
     words = text.split()[:READ]
     if len(words) < EXCERPT and len(text) > MOST_CHARACTERS:
         middle = min(len(text), MOST_OF_A_TEXT) // 2
@@ -124,7 +124,7 @@ def _all_points(client: QdrantBase, name: str, wanted: models.Filter | None) -> 
 
 
 def _probed(client: QdrantBase, name: str, size: int, wanted: models.Filter | None) -> list[PointId]:
-    """Points that follow random ids, integers and UUIDs in turn where there are both; fewer than `size` in vain."""
+    """Points after random ids, integers and UUIDs in turn where both exist; may be fewer than `size`."""
     rng = random.Random(name)
     spans = [span for kind in (_Integers, _Uuids) if (span := kind(client, name, wanted).span()) is not None]
     found: dict[PointId, None] = {}
@@ -142,7 +142,7 @@ _Probe: TypeAlias = "Callable[[int], PointId | None]"
 
 
 class _Ids:
-    """One of Qdrant's two kinds of ids as whole numbers; all integers come before all UUIDs."""
+    """One of Qdrant's two kinds of ids as integers; all integers sort before all UUIDs."""
 
     bits: int
 
@@ -150,7 +150,7 @@ class _Ids:
         self._client, self._name, self._wanted = client, name, wanted
 
     def at(self, number: int) -> PointId | None:
-        """The first point of this kind whose id is `number` or more."""
+        """The first point of this kind whose id is at least `number`."""
         start = self.made(number)
         records, _ = self._client.scroll(self._name, self._wanted, limit=1, offset=start, with_payload=False)
         return records[0].id if records and self.mine(records[0].id) else None
@@ -169,7 +169,7 @@ class _Ids:
         return self.at, low, high
 
     def made(self, number: int) -> PointId:
-        """The id."""
+        """The id for a number."""
         raise NotImplementedError
 
     def mine(self, point: PointId) -> bool:

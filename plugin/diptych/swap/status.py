@@ -1,4 +1,4 @@
-"""`status`: where everything is: what is live, what is being built, what is kept, and what was done."""
+"""`status`: which vectors are live, being built and kept, and the history."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Role: TypeAlias = Literal["live", "building", "kept"]
 
 @dataclass(frozen=True, slots=True)
 class VectorStatus:
-    """A physical vector: its slot, what it is for, what made it, and how many points lack it.
+    """A physical vector: its slot and role, what made it, and how many points lack it.
 
     `role`: `live` answers queries; `building` will after the cut-over; `kept` did before the last one.
     `behind`: a populate could not write it, so that a way back to it misses documents.
@@ -39,7 +39,7 @@ class VectorStatus:
 
 @dataclass(frozen=True, slots=True)
 class SwapStatus:
-    """A swap under way: since when, by whom, whether a process is applying it now, and which."""
+    """A swap under way: when it began, who began it, and which process applies it now, if any."""
 
     began: str
     by: str
@@ -52,7 +52,7 @@ class SwapStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where a collection is.
+    """The result of `status`.
 
     Args:
         vectors: the live ones, then those being built, then those kept.
@@ -71,7 +71,7 @@ class Status:
 
 
 def status(handle: CollectionHandle) -> Status:
-    """Where everything is; loads no encoder.
+    """The state of a collection. Loads no encoder.
 
     Raises:
         CollectionNotFound: there is no collection yet.
@@ -88,7 +88,7 @@ def status(handle: CollectionHandle) -> Status:
 
 
 def _roles(metadata: CollectionMetadata) -> list[tuple[str, Generation, Role]]:
-    """Every generation once, with the most that it is."""
+    """Every generation once, with its most important role."""
     found: dict[str, tuple[str, Generation, Role]] = {}
     building = metadata.swap.building if metadata.swap else {}
     kept = metadata.previous.slots if metadata.previous else {}

@@ -1,4 +1,4 @@
-"""The metadata updates of a swap: each is one call, so that others see all of it or nothing."""
+"""The metadata updates of a swap. Each is one call, so that other processes see all of it or nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def write(client: QdrantBase, name: str, metadata: CollectionMetadata, more: Mapping[str, Any] | None = None) -> None:
-    """Put the metadata in place, with other keys in the same call; drift maps that it does not use go.
+    """Write the metadata and `extra` keys in one call; unused drift maps are removed.
 
     Names that it no longer needs are retired by the same call.
     """
@@ -30,32 +30,32 @@ def write(client: QdrantBase, name: str, metadata: CollectionMetadata, more: Map
 
 
 def intended(metadata: CollectionMetadata, vectors: Mapping[str, Kind]) -> CollectionMetadata:
-    """With vectors that are about to be created, so that a kill leaves none of which nobody knows whose it is."""
+    """The metadata with vectors that are about to be created, so that after a kill their owner is known."""
     return metadata.model_copy(update={"leftover": dict(vectors)})
 
 
 def begun(metadata: CollectionMetadata, swap: Swap, numbers: Mapping[str, int]) -> CollectionMetadata:
-    """With a swap under way."""
+    """The metadata with a swap under way."""
     event = _event("began", swap.target, swap.why, swap.config)
     return _with(metadata, event, swap=swap, numbers={**metadata.numbers, **numbers})
 
 
 def switched_queries(metadata: CollectionMetadata, slot: str, asking: Asking) -> CollectionMetadata:
-    """With another encoder making a slot's queries until the cut-over."""
+    """The metadata with another encoder for a slot's queries until the cut-over."""
     live = metadata.live.model_copy(update={"asking": {**metadata.live.asking, slot: asking}})
     event = _event("switched queries", live, asking.why)
     return _with(metadata, event, live=live)
 
 
 def own_queries(metadata: CollectionMetadata, slot: str, why: str) -> CollectionMetadata:
-    """With a slot's own encoder making its queries again."""
+    """The metadata with a slot's own encoder for its queries again."""
     asking = {name: own for name, own in metadata.live.asking.items() if name != slot}
     live = metadata.live.model_copy(update={"asking": asking})
     return _with(metadata, _event("switched queries", live, why), live=live)
 
 
 def cut_over(metadata: CollectionMetadata, gate: str) -> CollectionMetadata:
-    """The swap's target live, and what was live kept as the way back."""
+    """The metadata with the swap's target live, and the live state as `previous`."""
     swap = _swap(metadata)
     event = _event("cut over", swap.target, swap.why, swap.config, gate)
     return _with(
@@ -73,19 +73,19 @@ def cut_over(metadata: CollectionMetadata, gate: str) -> CollectionMetadata:
 def changed_settings(
     metadata: CollectionMetadata, target: State, search: Mapping[str, Any], why: str, config: str, gate: str = ""
 ) -> CollectionMetadata:
-    """Other options, storage or pipeline for the same vectors."""
+    """The metadata with other options, storage or pipeline for the same vectors."""
     event = _event("changed settings", target, why, config, gate)
     return _with(metadata, event, live=target, search=dict(search))
 
 
 def abandoned(metadata: CollectionMetadata, why: str) -> CollectionMetadata:
-    """Without the swap that was under way."""
+    """The metadata without the swap that was under way."""
     event = _event("abandoned", _swap(metadata).target, why)
     return _with(metadata, event, swap=None, live=State(slots=metadata.live.slots))
 
 
 def rolled_back(metadata: CollectionMetadata, name: str, why: str, *, anyway: bool = False) -> CollectionMetadata:
-    """Live and previous exchanged.
+    """The metadata with `live` and `previous` exchanged.
 
     Raises:
         SwapError: there is nothing to go back to, or it misses documents and `anyway` does not take that.
@@ -120,13 +120,13 @@ def rolled_back(metadata: CollectionMetadata, name: str, why: str, *, anyway: bo
 
 
 def finished(metadata: CollectionMetadata) -> CollectionMetadata:
-    """Without the way back."""
+    """The metadata without its previous generation."""
     event = _event("finished", metadata.live)
     return _with(metadata, event, previous=None, previous_search=None, behind=())
 
 
 def caught_up(before: CollectionMetadata, after: CollectionMetadata) -> dict[str, Any]:
-    """The marks of vectors that are behind no more, to be removed together with the change of the state."""
+    """The `behind` marks to remove together with a change of the state."""
     return {behind_key(vector): None for vector in before.behind if vector not in after.behind}
 
 

@@ -28,7 +28,7 @@ PAGE = 1000  # points read at once
 
 
 def taken(client: QdrantBase, name: str, vector: str, kind: Kind) -> bool:
-    """Whether the collection has a vector of this name, or of a text index points with this payload key.
+    """Whether the collection has a vector of this name or, for a text index, points with this payload key.
 
     The points are read one after another, because there are servers that refuse filters on keys without an index.
     """
@@ -71,7 +71,7 @@ def _add(client: QdrantBase, name: str, vector: str, params: models.VectorParams
 def configure(
     client: QdrantBase, name: str, vector: str, params: models.VectorParams | models.SparseVectorParams
 ) -> None:
-    """Give a vector the settings that can be changed while it lives: graph, quantization, place."""
+    """Change the settings of a live vector that can be changed: graph, quantization, place."""
     if isinstance(params, models.SparseVectorParams):
         return place(client, name, vector, params.index.on_disk if params.index else None)
     diff = models.VectorParamsDiff(
@@ -81,7 +81,7 @@ def configure(
 
 
 def restore(client: QdrantBase, name: str, storage: VectorStorage, generation: Generation) -> None:
-    """Change the storage of a generation's vector to what `storage` says; what it leaves out is Qdrant's default.
+    """Change the storage of a generation's vector to `storage`; missing settings get Qdrant's defaults.
 
     It takes no encoder, so that a rollback can be done where there is none.
     """
@@ -100,7 +100,7 @@ def _on_disk(wanted: Stored, then: Mapping[str, Any]) -> bool | None:
 
 
 def _difference(wanted: Stored, then: Mapping[str, Any], defaults: models.HnswConfig) -> models.VectorParamsDiff:
-    """From how a vector was stored to how it shall be."""
+    """The update that changes a vector from the storage section `then` to `wanted`."""
     diff = changeable(wanted).model_copy(update={"on_disk": _on_disk(wanted, then)})
     if wanted.quantization is None and then.get("quantization"):
         diff.quantization_config = models.Disabled.DISABLED
@@ -112,20 +112,20 @@ def _difference(wanted: Stored, then: Mapping[str, Any], defaults: models.HnswCo
 
 
 def place(client: QdrantBase, name: str, vector: str, on_disk: bool | None) -> None:
-    """Say whether a sparse vector's index lies on disk; None leaves it."""
+    """Set whether a sparse vector's index is on disk; None changes nothing."""
     if on_disk is not None:
         params = models.SparseVectorParams(index=models.SparseIndexParams(on_disk=on_disk))
         client.update_collection(name, sparse_vectors_config={vector: params})
 
 
 def configure_dense(client: QdrantBase, name: str, vector: str, diff: models.VectorParamsDiff) -> None:
-    """Change what `diff` names of a dense vector or multi-vector."""
+    """Change the settings in `diff` of a dense vector or multi-vector."""
     if diff.model_dump(exclude_none=True):
         client.update_collection(name, vectors_config={vector: diff})
 
 
 def restore_shared(handle: CollectionHandle, before: State, after: State) -> None:
-    """Bring vectors that both states use from the storage of `before` to that of `after`."""
+    """Change vectors that both states use from the storage of `before` to that of `after`."""
     for name, own in after.slots.items():
         then = before.slots.get(name)
         if then is not None and then.vector == own.vector and then.storage != own.storage:
@@ -133,7 +133,7 @@ def restore_shared(handle: CollectionHandle, before: State, after: State) -> Non
 
 
 def empty(client: QdrantBase, name: str, vectors: Iterable[str]) -> None:
-    """Take vectors that could not be dropped from all points, before a collection is made without them."""
+    """Remove vectors that could not be dropped from all points, before a collection is made without them."""
     if names := list(vectors):
         client.delete_vectors(name, names, points=models.Filter())
 

@@ -20,7 +20,7 @@ LINEAR: tuple[MapKind, ...] = ("procrustes", "ridge")  # an mlp costs most and, 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A map and what it is worth; together they go into the collection's metadata, so that `status` can show both."""
+    """A map and its quality; both are stored in the collection's metadata so that `status` can show them."""
 
     map: Map
     quality: Quality
@@ -49,7 +49,7 @@ def fit(
     queries: Any = None,
     seed: int = 0,
 ) -> Fitted:
-    """A map from the new encoder's space into the old one's, and its quality on pairs that were held out.
+    """Fit a map from the new encoder's space into the old one's, with its quality on held-out pairs.
 
     Args:
         new, old: vectors of the same documents by both encoders, float32 `[n, d_new]` and `[n, d_old]`.
@@ -76,7 +76,7 @@ def best_map(
     queries: Any = None,
     seed: int = 0,
 ) -> Fitted:
-    """Of one map of each kind the one that answers most like a full re-encode, as measured on held-out pairs.
+    """Fit one map of each kind and return the one whose answers are most like those of a full re-encode.
 
     That is what the back-fill leads to; the kind that imitates the old encoder best is often another, and answers less
     like the new one. Measured by `queries` where some are given, else by held-out documents. Being the best of a few on

@@ -15,7 +15,7 @@ STRENGTHS = tuple(10.0**power for power in range(-4, 4))  # of ridge, over the m
 
 
 def procrustes(train: Pairs, tune: Pairs) -> Map:
-    """The rotation that brings the new vectors, about their mean, nearest to the old ones about theirs, and a scale.
+    """The rotation and scale that bring the centred new vectors nearest to the centred old ones.
 
     Schönemann, "A generalized solution of the orthogonal Procrustes problem", Psychometrika 1966. With more new
     dimensions than old ones it projects, with fewer it embeds. What few pairs leave open, a pull towards the identity
@@ -44,7 +44,7 @@ def ridge(train: Pairs, tune: Pairs) -> Map:
 
 
 def likeness(apply: Callable[[Floats], Floats], pairs: Pairs) -> float:
-    """How near mapped vectors come to the old ones: the mean cosine, or the share of variance where length counts."""
+    """How near mapped vectors are to the old ones: mean cosine, or the share of variance where length counts."""
     mapped = apply(pairs.new)
     if pairs.old_similarity == "cosine":
         return float((mapped * pairs.old).sum(axis=1).mean())
@@ -52,7 +52,7 @@ def likeness(apply: Callable[[Floats], Floats], pairs: Pairs) -> float:
 
 
 def _rotation(new: Floats, old: Floats, together: Floats) -> Floats:
-    """The rotation and the one scale that fits best, never below zero."""
+    """The best rotation, and its scale, never below zero."""
     left, _, right = np.linalg.svd(together, full_matrices=False)
     turned = new @ (left @ right)
     scale = max(1e-6, float((turned * old).sum() / np.square(turned).sum()))

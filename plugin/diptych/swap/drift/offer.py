@@ -1,4 +1,4 @@
-"""`offer`: whether a drift map is good enough to be offered, by what was measured of it. Never used without asking."""
+"""`offer`: decides from measurements whether a drift map is good enough to propose. It is never used unasked."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Offer:
 
     @property
     def good(self) -> bool:
-        """Whether the map may serve, be it needed by queries or not: documents can get old vectors only through it."""
+        """Whether the map may serve, even if queries do not need it: documents get old vectors only through it."""
         return self.yes or self.unmapped
 
 
 def offer(quality: Quality) -> Offer:
-    """Offered is a map of at least 200 pairs whose held-out vectors have a likeness of at least .8, if mapping gains.
+    """Offer a map of at least 200 pairs with a held-out likeness of at least .8, if mapping improves answers.
 
     It gains when real queries, or else held-out documents, answer better through the map than as they are.
     """

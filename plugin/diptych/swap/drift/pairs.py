@@ -1,4 +1,4 @@
-"""Pairs of vectors of documents that both encoders have encoded: checked, and split for fitting and measuring."""
+"""Pairs of vectors of documents that both encoders encoded: checked, and split for fitting and measuring."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Pairs:
         return len(self.new)
 
     def of(self, rows: Rows) -> Pairs:
-        """Some of them."""
+        """A subset of the pairs."""
         return Pairs(self.new[rows], self.old[rows], self.new_similarity, self.old_similarity)
 
 
@@ -46,7 +46,7 @@ class Split:
 
 
 def checked_pairs(new: Any, old: Any, *, new_similarity: Similarity, old_similarity: Similarity) -> Pairs:
-    """The pairs, ready to fit.
+    """The pairs, checked and ready to fit.
 
     Raises:
         SwapError: fewer than 50, other lengths, or vectors that are zero or not finite.
@@ -76,7 +76,7 @@ def checked_pairs(new: Any, old: Any, *, new_similarity: Similarity, old_similar
 
 
 def split(size: int, *, seed: int) -> Split:
-    """Eight tenths of at most 20,000 pairs drawn at random, one tenth, one tenth."""
+    """At most 20,000 random pairs: eight tenths, one tenth, one tenth."""
     order = np.random.default_rng(seed).permutation(size)[:MOST]
     tenth = max(10, len(order) // 10)
     return Split(order[2 * tenth :], order[tenth : 2 * tenth], order[:tenth])

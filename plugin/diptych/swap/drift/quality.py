@@ -1,4 +1,4 @@
-"""`Quality`: what a drift map is worth, measured on documents and queries that it was not fitted on."""
+"""`Quality`: how good a drift map is, measured on documents and queries that it was not fitted on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_ASKED = 500
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """What was measured of a map.
+    """The measurements of a map.
 
     The pairs' documents are searched twice: by new vectors, as after a full re-encode, and by mapped ones among the
     old. Held-out documents serve as queries, each without itself, and real queries where some are given.
@@ -71,7 +71,7 @@ class Quality:
 
 
 def measure(fitted: Map, pairs: Pairs, held_out: Rows, *, queries: Any = None) -> Quality:
-    """What `fitted` is worth on the rows `held_out` of `pairs`, and on new vectors of real `queries` `[n, d_new]`.
+    """Measure `fitted` on the rows `held_out` of `pairs`, and on new vectors of real `queries` `[n, d_new]`.
 
     Raises:
         SwapError: the queries are no vectors of the new space.
@@ -155,7 +155,7 @@ def nearest(
 
 
 def shared(one: Rows, other: Rows) -> Floats:
-    """For each query the share of the rows that both answers hold: float32 `[n]`."""
+    """For each query the share of rows that both answers contain: float32 `[n]`."""
     both = [len(np.intersect1d(a, b)) for a, b in zip(one, other, strict=True)]
     return np.asarray(both, np.float32) / np.float32(one.shape[1])
 

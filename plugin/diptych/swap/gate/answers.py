@@ -1,4 +1,4 @@
-"""Asks a view many queries: by its whole pipeline, or by one slot alone."""
+"""Sends many queries to a view: through its whole pipeline, or through one slot."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def pipeline_of(view: View) -> Pipeline:
 
 
 def remembering(view: View) -> View:
-    """The view, which keeps what `answers` finds: it can be compared after the storage beneath has changed."""
+    """The view with a memory for `answers`: it can still be compared after the storage below has changed."""
     return replace(view, kept={**view.kept, _ANSWERS: {}})
 
 
 def without_common_rerankers(old: View, new: View) -> tuple[Pipeline, Pipeline]:
-    """Both pipelines; where both end in the same rerankers and threshold, without the rerankers.
+    """Both pipelines, without their rerankers where both end in the same ones and the same threshold.
 
     They would cost more than everything else, and can only make two pipelines look more alike.
     """
@@ -40,12 +40,12 @@ def without_common_rerankers(old: View, new: View) -> tuple[Pipeline, Pipeline]:
 
 
 def silence(view: View) -> str:
-    """Why the view's encoders cannot make a query, such as an API that was retired; empty when they can."""
+    """Why the view's encoders cannot make a query, such as a retired API; empty when they can."""
     return silence_of(view.slots, pipeline_of(view).slots)
 
 
 def silence_of(slots: Mapping[str, Slot], names: Sequence[str]) -> str:
-    """The same of some slots."""
+    """The same for some slots."""
     try:
         encode_inputs(slots, names, ["a question"])
     except (RegistryError, RemoteError, ContractError, FingerprintMismatch) as error:
@@ -54,7 +54,7 @@ def silence_of(slots: Mapping[str, Slot], names: Sequence[str]) -> str:
 
 
 def warm_up(view: View) -> None:
-    """Load what the view's pipeline needs, as far as it can be had, by one query."""
+    """Load what the view's pipeline needs, as far as possible, by one query."""
     with contextlib.suppress(DiptychError):  # the gate itself meets what is wrong, and says it
         search(whole(view), ["a question"], limit=1)
 
@@ -67,7 +67,7 @@ def alone(slot: str) -> Pipeline:
 def answers(
     view: View | None, queries: Sequence[Query], *, depth: int, pipeline: Pipeline | None = None, texts: bool = False
 ) -> list[list[Hit]]:
-    """The hits of each query, `depth` of them or as many as the pipeline passes on, best first.
+    """The hits of each query, best first: `depth` of them, or as many as the pipeline passes on.
 
     Args:
         view: who is asked; None answers nothing.
@@ -100,7 +100,7 @@ def _answers(
 
 
 def _once(hits: list[Hit]) -> list[Hit]:
-    """Of documents with the same id, which several tenants may have, the best."""
+    """The hits without repeated document ids, which several tenants may share; the best is kept."""
     found: dict[str, Hit] = {}
     for hit in hits:
         found.setdefault(hit.id, hit)

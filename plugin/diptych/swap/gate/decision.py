@@ -49,7 +49,7 @@ class Decision:
         self._trial, self._stopped, self._warn, self._told = trial, stopped, warn, told
 
     def on_encoders(self, metadata: CollectionMetadata, swap: Swap) -> GateReport | None:
-        """Run the gate on a swap; None if it does not decide and could not measure.
+        """Run the gate on a swap; None if it could not measure and does not decide.
 
         Vectors that stay, and that the swap stores otherwise, are measured with their new storage at last. That stays
         in place, unless the gate fails or the apply stops before the cut-over.
@@ -80,7 +80,7 @@ class Decision:
         return self._on_storage(report, old, between, new)
 
     def _views(self, metadata: CollectionMetadata, target: State, search: SearchConfig) -> tuple[View, View, View]:
-        """The live view, the new view, and between them the new one with the kept vectors stored as before."""
+        """The live view, the new view, and between them the new one with unchanged storage of kept vectors."""
         live = metadata.live
         storage = {name: then.storage for name, (then, _) in changed_storage(live, target).items()}
         slots = {
@@ -99,7 +99,7 @@ class Decision:
         new: View,
         covered: Mapping[str, Coverage] | None = None,
     ) -> GateReport | None:
-        """The report, completed by what is measured after the kept vectors change their storage.
+        """The report, extended by measurements after the kept vectors have changed their storage.
 
         Judgements compare with what answers now. Without, only the storage differs between the sides, so that each
         neighbour that is missing is its fault.
@@ -154,7 +154,7 @@ class Decision:
 
 
 def searched_otherwise(old: View, new: View) -> bool:
-    """Whether the two views' settings can give a query other hits or another order; the number of hits is ignored."""
+    """Whether two views' settings can produce other hits or another order; the number of hits is ignored."""
     thresholds = (old.search_config.score_threshold, new.search_config.score_threshold)
     return pipeline_of(old) != pipeline_of(new) or thresholds[0] != thresholds[1]
 

@@ -73,7 +73,7 @@ def run_gate(
     coverage: Mapping[str, Coverage] | None = None,
     step: Callable[[str], None] = lambda _: None,
 ) -> GateReport:
-    """Compare the pipeline that answers now with the one that is to replace it, on the same collection.
+    """Compare the live pipeline with the new one on the same collection.
 
     Args:
         old, new: the two views; slots whose generations differ are the changed ones.
@@ -110,7 +110,7 @@ def run_gate(
 
 
 def changed_slots(old: View, new: View) -> list[Slot]:
-    """The new view's slots that are other generations than the old view's, or were not there."""
+    """The new view's slots whose generation differs from the old view's, or is new."""
     return [
         slot
         for name, slot in new.slots.items()
@@ -119,7 +119,7 @@ def changed_slots(old: View, new: View) -> list[Slot]:
 
 
 def _new_vectors(old: View, changed: list[Slot]) -> set[str]:
-    """The changed slots' vectors that do not answer already: what those lack, they lacked before."""
+    """The changed slots' vectors that are not live already: gaps in live vectors are no fault of the swap."""
     return {slot.vector for slot in changed} - {slot.vector for slot in old.slots.values()}
 
 
@@ -178,7 +178,7 @@ def _without_judgements(
 
 
 def _retrieved_by_both(old: View, new: View) -> list[str]:
-    """Changed slots from which both pipelines retrieve, unless such a slot is all there is to either pipeline."""
+    """Changed slots that both pipelines retrieve from, unless such a slot is all that either retrieves from."""
     sides = [[branch.slot for branch in pipeline_of(view).retrieve] for view in (old, new)]
     if sides[0] == sides[1] and len(sides[0]) == 1 and not any(pipeline_of(view).stages for view in (old, new)):
         return []
@@ -201,7 +201,7 @@ def _unfound(item: KnownItem) -> list[str]:
 
 
 def _only_stored_otherwise(old: View, new: View) -> bool:
-    """Whether both views ask the same vectors the same way: then each neighbour that is missing is a loss."""
+    """Whether both views search the same vectors the same way: then each missing neighbour is a loss."""
     ours, theirs = (
         {name: (own.vector, own.space) for name, slot in view.slots.items() if (own := slot.generation)}
         for view in (old, new)

@@ -27,7 +27,7 @@ Verdict: TypeAlias = Literal["passed", "worse", "too wide", "nothing found", "to
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Queries with judgements, and the metric that compares two pipelines by them unless the gate names another."""
+    """Queries with judgements, and the default metric for comparing two pipelines by them."""
 
     queries: Sequence[Query]
     qrels: Qrels
@@ -35,12 +35,12 @@ class Judged:
 
     @property
     def asked(self) -> list[Query]:
-        """The queries that have a relevant document; the others would dilute every difference."""
+        """The queries that have a relevant document; others would dilute every difference."""
         return [query for query in self.queries if self.qrels.relevant(query.id)]
 
     @classmethod
     def of(cls, config: EvaluateConfig) -> Judged | None:
-        """What the config's `evaluate` section names; None when it names neither queries nor qrels.
+        """The judgements that the config's `evaluate` section names; None without queries and qrels.
 
         Raises:
             EvaluationError: it names only one of the two, or a file cannot be read.
@@ -108,7 +108,7 @@ class JudgedComparison:
 
 
 def compare_judged(old: View | None, new: View, judged: Judged, config: GateConfig) -> JudgedComparison:
-    """How both pipelines answer the judged queries, and whether the new one may replace the old.
+    """Compare how both pipelines answer the judged queries, and decide whether the new one is good enough.
 
     `old` is None where it answers nothing. Both are asked as they would be served: approximate search, quantization,
     rerankers and all. Queries without text or without a relevant document are left out, since they would dilute a loss.
@@ -199,7 +199,7 @@ def _sentence(verdict: Verdict, metric: str, config: GateConfig, means: tuple[fl
 
 
 def _remedy(found: Difference, margin: float) -> str:
-    """How many queries would narrow the interval enough, since its width falls with their root."""
+    """How many queries would make the interval narrow enough: its width falls with the root of their number."""
     room = found.mean + margin
     if room <= 0:
         return "more queries or a larger margin"
@@ -208,7 +208,7 @@ def _remedy(found: Difference, margin: float) -> str:
 
 
 def _round_up(number: int) -> int:
-    """To two digits."""
+    """The number rounded up to two digits."""
     unit: int = 10 ** max(0, len(str(number)) - 2)
     return math.ceil(number / unit) * unit
 

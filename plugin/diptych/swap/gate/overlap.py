@@ -1,4 +1,4 @@
-"""What two pipelines have in common without judgements: neighbours, known items, and queries side by side."""
+"""Compares two pipelines without judgements: common neighbours, known items, and queries side by side."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHOWN, HITS, CHARACTERS = 5, 3, 200  # queries side by side, hits of each, chara
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """The share of the first 10 that old and new have in common, documents' own texts being asked.
+    """The share of the first 10 hits that old and new have in common, with documents' texts as queries.
 
     Args:
         of: the slot, or `pipeline` for the whole.
@@ -39,7 +39,7 @@ class Overlap:
 
 @dataclass(frozen=True, slots=True)
 class KnownItem:
-    """How often words of a document's own find it among the first 10.
+    """How often a query made from a document finds it among the first 10.
 
     Args:
         by: which words.
@@ -61,7 +61,7 @@ class KnownItem:
 
 @dataclass(frozen=True, slots=True)
 class SideBySide:
-    """A query and the beginnings of what either side finds for it, best first."""
+    """A query and the beginnings of what either pipeline finds for it, best first."""
 
     query: str
     common: float
@@ -72,7 +72,7 @@ class SideBySide:
 def neighbour_overlap(
     of: str, old: View, new: View, documents: Sequence[Sampled], pipelines: tuple[Pipeline, Pipeline]
 ) -> Overlap:
-    """How alike the neighbours of the sampled documents are; each document is left out of its own."""
+    """How alike the neighbours of sampled documents are; each document is removed from its own neighbours."""
     queries = [Query(document.text, document.id) for document in documents]
     found = [
         answers(view, queries, depth=DEPTH + 1, pipeline=pipeline)
@@ -93,7 +93,7 @@ def known_items(
     *,
     confidence: float,
 ) -> tuple[KnownItem, KnownItem, tuple[SideBySide, ...]]:
-    """How often titles or first sentences, and how often excerpts, find their documents; and queries side by side.
+    """How often titles or first sentences, and excerpts, find their documents; and queries side by side.
 
     Those shown are titles or first sentences, evenly spread from where the two answers differ most to where they differ
     least. `old` None answers nothing.
@@ -160,6 +160,6 @@ def _ids(hits: Sequence[Hit]) -> list[str]:
 
 
 def _share(ours: Sequence[str], theirs: Sequence[str]) -> float:
-    """Common documents by the longer answer's number; two empty answers are alike."""
+    """The share of common documents, relative to the longer answer; two empty answers are alike."""
     longer = max(len(ours), len(theirs))
     return len(set(ours) & set(theirs)) / longer if longer else 1.0

@@ -1,8 +1,8 @@
 """`StorageTrial`: changes the storage of live vectors in place so that the gate can measure it, and restores it.
 
-Qdrant keeps one index a vector. Quantization and graph settings replace what answers queries at that moment, so they
-cannot be built beside it as new vectors are. What was there before is noted first, with the lease: whoever takes the
-lease after a kill puts it back.
+Qdrant has one index for each vector. New quantization and graph settings replace the ones that answer queries, so they
+cannot be built beside them as new vectors are. The old settings are stored with the lease first: whoever takes the
+lease after a kill restores them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class StorageTrial:
         self._lease, self._stopped = lease, stopped
 
     def begin(self, before: State, after: State) -> None:
-        """Store the vectors that both states use as `after` has it, and wait until the indexes are built."""
+        """Store the vectors that both states use as `after` says, and wait until the indexes are built."""
         changed = changed_storage(before, after)
         self._lease.trying({vector: trial for pair in changed.values() for vector, trial in self._trials(*pair)})
         for then, now in changed.values():

@@ -1,4 +1,4 @@
-"""The new encoder's canaries, and whether the vectors it stored are fit to be searched."""
+"""Checks the new encoder's canaries, and whether the vectors it stored can be searched."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEAST = 10  # vectors from which anything is concluded
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """A slot's encoder now against the one that filled its new vector.
+    """A slot's encoder now, compared with the one that filled its new vector.
 
     `likeness` is the lowest over the guard's texts; None, with the reason in `problem`, when it is another encoder.
     """
@@ -56,7 +56,7 @@ class StoredVectors:
     norms: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def problems(self) -> list[str]:
-        """Why these vectors are not fit to be searched; empty when they are."""
+        """Why these vectors cannot be searched; empty when they can."""
         found = []
         if self.not_finite:
             found.append(f"{self.not_finite} of {self.sampled} stored vectors hold NaN or infinity")
@@ -71,7 +71,7 @@ class StoredVectors:
 
 
 def check_canary(slot: Slot) -> Canary:
-    """The slot's encoder, compared now with the record of the one that filled the vector."""
+    """Compare the slot's encoder now with the record of the one that filled the vector."""
     generation = slot.generation
     if generation is None:
         return Canary(slot.name, None, "the slot has no generation")
@@ -84,7 +84,7 @@ def check_canary(slot: Slot) -> Canary:
 
 
 def check_stored(view: View, slot: Slot, points: Sequence[PointId]) -> StoredVectors:
-    """What the stored vectors of these points look like."""
+    """Statistics of the stored vectors of these points."""
     if slot.kind == "text_index":
         return StoredVectors(slot.name, slot.vector, 0)
     rows = _matrix([vector for vector in _stored(view, slot.vector, points) if vector is not None])
@@ -114,12 +114,12 @@ def _stored(view: View, vector: str, points: Sequence[PointId]) -> list[Any]:
 
 
 def _named(vectors: Any, name: str) -> Any:
-    """The vector of this name; the unnamed one comes alone."""
+    """The vector of this name; an unnamed vector is returned without a mapping."""
     return vectors.get(name) if isinstance(vectors, dict) else vectors
 
 
 def _matrix(vectors: Sequence[Any]) -> NDArray[np.float64]:
-    """A row for each vector: dense as it is, of a multi-vector the mean, of a sparse one its terms among all."""
+    """A row for each vector: dense as it is, the mean of a multi-vector, the weights of a sparse one over all terms."""
     if vectors and hasattr(vectors[0], "indices"):
         return _terms(vectors)
     rows = [np.asarray(vector, np.float64) for vector in vectors]
