@@ -1,4 +1,4 @@
-"""`adopt`: from a foreign collection to metadata by which diptych knows it."""
+"""`adopt`: writes the metadata that lets diptych use a collection made by another program."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def adopt(
     sample: int = SAMPLE,
     registry: Registry | None = None,
 ) -> AdoptReport:
-    """Make a collection that somebody else filled one that diptych knows. Nothing but metadata is written.
+    """Adopt a collection that another program filled. Only metadata is written.
 
     Args:
         client, name: the collection.
@@ -71,7 +71,7 @@ def adopt(
 
 
 class _Adoption:
-    """One adoption: the collection, and the slots that are to have its vectors."""
+    """One adoption: the collection, and the slots for its vectors."""
 
     def __init__(self, client: QdrantBase, name: str, config: Config, registry: Registry) -> None:
         self._client, self._name, self._config = client, name, config
@@ -80,7 +80,7 @@ class _Adoption:
         self._slots = {slot: Slot(slot, own, None, registry, verify=False) for slot, own in config.slots.items()}
 
     def run(self, stated: Mapping[str, str], layout: Layout | None, size: int) -> AdoptReport:
-        """Look, verify, write the metadata."""
+        """Inspect, verify, then write the metadata."""
         require_foreign(self._client, self._name)
         require_vectors(self._slots, where=self._where)
         every = physical_vectors(self._client.get_collection(self._name).config.params)
@@ -131,7 +131,7 @@ class _Adoption:
     def _layout(
         self, verifier: Verifier, payloads: Mapping[int | str, Mapping[str, Any]], stated: Layout | None
     ) -> Layout:
-        """The layout as stated, or the one of those that are possible with which the encoders fit best."""
+        """The stated layout, or the possible one that the encoders fit best."""
         layouts = [stated] if stated else layouts_of(payloads, where=self._where)
         documents = (from_payload(point, payload, layouts[0]) for point, payload in payloads.items())
         texts = texts_read(documents, self._reading)
@@ -179,7 +179,7 @@ class _Adoption:
         )
 
     def _without_tenant(self, layout: Layout) -> list[str]:
-        """A warning of points that no tenant's question finds."""
+        """A warning about points that no tenant's query finds."""
         tenancy = tenancy_of(self._config)
         if tenancy is None:
             return []
@@ -206,7 +206,7 @@ class _Adoption:
 
 
 def _highest(slot: str, every: Mapping[str, Physical]) -> int:
-    """The number after which generations of the slot are counted: no vector of the collection may be taken twice."""
+    """The number at which the slot's generations start, so that no new vector takes an existing name."""
     taken = [key.removeprefix(f"{slot}.") for key in every if key.startswith(f"{slot}.")]
     return max([1, *(int(number) for number in taken if number.isdecimal())])
 
@@ -218,7 +218,7 @@ PAGE = 512  # points read in one call
 
 
 def calibrate(slots: Mapping[str, Slot], texts: Iterable[str]) -> dict[str, Statistics]:
-    """Measure the texts with each encoder that lives on statistics, and calibrate it by them."""
+    """Measure the texts with each encoder that needs corpus statistics, and calibrate it."""
     wanted = {name: slot for name, slot in slots.items() if isinstance(slot.encoder, Calibrated)}
     if not wanted:
         return {}
@@ -231,7 +231,7 @@ def calibrate(slots: Mapping[str, Slot], texts: Iterable[str]) -> dict[str, Stat
 
 
 def texts_of(client: QdrantBase, name: str, layout: Layout, reading: Reading) -> Iterator[str]:
-    """What encoders read of each point of the collection that has a text, page by page."""
+    """The encoders' input for each point of the collection with a text, page by page."""
     offset: Any = None
     while True:
         records, offset = client.scroll(

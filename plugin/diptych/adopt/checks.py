@@ -1,4 +1,4 @@
-"""What must hold before a collection is adopted, and what is worth knowing of one that was."""
+"""Preconditions of an adoption, and warnings about adopted collections."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STORED = {"hnsw_config", "quantization_config", "on_disk", "datatype", "index"}
 
 
 def require_foreign(client: QdrantBase, name: str) -> None:
-    """Raise CollectionError for a collection that diptych knows already.
+    """Raise CollectionError for a collection that diptych already knows.
 
     Raises:
         CollectionNotFound: there is none of the name.
@@ -43,7 +43,7 @@ def require_foreign(client: QdrantBase, name: str) -> None:
 
 
 def require_vectors(slots: Mapping[str, Slot], *, where: str) -> None:
-    """Raise CollectionError for slots that have no vectors to verify."""
+    """Raise CollectionError for slots without vectors to verify."""
     for slot in slots.values():
         if slot.kind == "text_index":
             raise CollectionError(
@@ -56,7 +56,7 @@ def require_vectors(slots: Mapping[str, Slot], *, where: str) -> None:
 
 
 def require_same_storage(slots: Mapping[str, Slot], vectors: Mapping[str, Physical], *, where: str) -> None:
-    """Raise CollectionError where the config asks for another storage than the vectors have."""
+    """Raise CollectionError where the config's storage differs from that of the vectors."""
     for name, slot in slots.items():
         if not storage_of(slot.config):
             continue
@@ -77,7 +77,7 @@ def require_same_storage(slots: Mapping[str, Slot], vectors: Mapping[str, Physic
 
 
 def require_kept(client: QdrantBase, name: str) -> None:
-    """Raise StoreUnsupported where the store took the metadata and did not keep it, as old servers do."""
+    """Raise StoreUnsupported if the store accepted the metadata but did not keep it, as old servers do."""
     if read_metadata(client, name) is None:
         raise StoreUnsupported(
             "the store keeps no metadata of collections",
@@ -95,7 +95,7 @@ def warnings_of(
     every: Mapping[str, Physical],
     layout: Layout,
 ) -> Iterator[str]:
-    """Sentences about what does not keep the collection from being adopted, and may surprise."""
+    """Sentences about what does not prevent the adoption but may be surprising."""
     key = payload_paths.head(layout.text) if layout.origin == "llama-index" else layout.text
     if count := _count(client, name, should=_no_text(key)):
         yield f"{count:,} points have no text under {key!r}: they are searched, but no other encoder can encode them"

@@ -1,4 +1,4 @@
-"""Where the documents of a foreign collection lie: told by the framework that wrote it, or found in a sample."""
+"""The layout of a foreign collection's payloads: stated by the user, or detected in a sample."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def stated_layout(
     id: str | None = None,
     metadata: str | None = None,
 ) -> Layout | None:
-    """The layout that a user states: a framework's, with other keys where they are given; None for nothing stated.
+    """The layout that a user states: a framework's, with some keys replaced; None if nothing is stated.
 
     Raises:
         CollectionError: the framework is none of `LAYOUTS`, or no key of the text is given.
@@ -59,7 +59,7 @@ def stated_layout(
 
 
 def layouts_of(points: Mapping[PointId, Payload], *, where: str) -> list[Layout]:
-    """The layouts that the points may have, the likeliest first.
+    """The layouts that the points may have, the most likely first.
 
     Raises:
         CollectionError: the points have several layouts, or nothing in them is text.
@@ -88,7 +88,7 @@ def layouts_of(points: Mapping[PointId, Payload], *, where: str) -> list[Layout]
 
 
 def with_id(layout: Layout, points: Mapping[PointId, Payload]) -> Layout:
-    """The layout with the facts about ids that the points tell.
+    """The layout with the facts about ids that the points show.
 
     Points that have a framework's keys and not its point ids were written by something else in its manner.
     """
@@ -118,14 +118,14 @@ def _origin(payload: Payload) -> str:
 
 
 def _with_titles(origin: str, points: Mapping[PointId, Payload]) -> list[Layout]:
-    """A framework's layouts; a title among the metadata may have been encoded, too."""
+    """A framework's layouts, also with a title from the metadata, which may have been encoded as well."""
     if origin == NATIVE.origin:
         return [NATIVE]
     return _titled(LAYOUTS[origin], points)
 
 
 def _titled(layout: Layout, points: Mapping[PointId, Payload]) -> list[Layout]:
-    """The layout, and the same with the title that lies among the metadata, if one does."""
+    """The layout, and the same with a title from the metadata, if there is one."""
     title = f"{layout.metadata}.title"
     if layout.title or not layout.metadata or not any(isinstance(find(p, title), str) for p in points.values()):
         return [layout]
@@ -138,7 +138,7 @@ def _by_hand(points: Mapping[PointId, Payload]) -> list[Layout]:
 
 
 def _texts(payloads: Sequence[Payload]) -> list[str]:
-    """The keys that hold text in most points, the likeliest first; one level of nesting is looked into."""
+    """The keys that hold text in most points, the most likely first; includes one level of nesting."""
     lengths: Counter[str] = Counter()
     seen: Counter[str] = Counter()
     for payload in payloads:
@@ -174,11 +174,11 @@ def _around(text: str, points: Mapping[PointId, Payload]) -> Layout:
 
 
 def _identifies(key: str, payloads: Sequence[Payload]) -> bool:
-    """Whether every payload has an id of its own under the key."""
+    """Whether every payload has a different id under the key."""
     found = [payload.get(key) for payload in payloads]
     return all(type(value) in (str, int) for value in found) and len(set(found)) == len(found)
 
 
 def _nests(key: str, others: set[str | None], payloads: Sequence[Payload]) -> bool:
-    """Whether all but the keys of text, title and id lies beneath this key."""
+    """Whether everything but text, title and id is under this key."""
     return all(isinstance(p.get(key), Mapping) and p.keys() - others == {key} for p in payloads)

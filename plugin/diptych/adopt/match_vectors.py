@@ -1,4 +1,4 @@
-"""Which vector of a collection belongs to which slot of a config: by kind, dimension and distance, or by the user."""
+"""Pairs the vectors of a collection with the slots of a config: by kind, dimension and distance, or as stated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SIMILARITIES: Mapping[models.Distance, Similarity] = {
 
 @dataclass(frozen=True, slots=True)
 class Physical:
-    """A vector of the collection: its name, "" for the unnamed one, and what Qdrant knows of it."""
+    """A vector of the collection: its name, "" for the unnamed one, and its parameters in Qdrant."""
 
     name: str
     params: Params
@@ -36,7 +36,7 @@ class Physical:
 
     @property
     def size(self) -> int | None:
-        """Numbers of a vector, or of a token's in a multi-vector; None for sparse ones."""
+        """Length of a vector, or of a token's in a multi-vector; None for sparse ones."""
         return None if isinstance(self.params, models.SparseVectorParams) else self.params.size
 
     @property
@@ -90,7 +90,7 @@ def matched(
 
 
 def _candidates(slot: Slot, free: Mapping[str, Physical]) -> list[Physical]:
-    """The vectors that the slot's encoder could have made; those of its own similarity before others."""
+    """The vectors that the slot's encoder could have made, those of its own similarity first."""
     possible = [physical for physical in free.values() if _fits(slot, physical)]
     alike = [physical for physical in possible if physical.similarity == getattr(slot.encoder, "similarity", None)]
     return alike or possible

@@ -1,4 +1,4 @@
-"""What an adoption found."""
+"""The result of an adoption."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from diptych.metadata.models import Layout
 
 @dataclass(frozen=True, slots=True)
 class AdoptedSlot:
-    """A slot, the vector that belongs to it, and how like its vectors are to those of the re-encoded texts.
+    """A slot, its vector, and how similar the stored vectors are to those of the re-encoded texts.
 
     Args:
         vector: its name in the collection, "" for Qdrant's unnamed one.
@@ -27,7 +27,7 @@ class AdoptedSlot:
 
 @dataclass(frozen=True, slots=True)
 class AdoptReport:
-    """An adopted collection: its points, where documents lie in them, its slots, and what is worth knowing."""
+    """An adopted collection: its points, the layout of its documents, its slots, and warnings."""
 
     collection: str
     points: int

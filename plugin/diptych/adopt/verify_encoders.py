@@ -1,4 +1,4 @@
-"""`Verifier`: whether the encoders that a config names made the vectors of a collection, and if not, what would fit."""
+"""`Verifier`: checks whether a config's encoders made the vectors of a collection, and if not, what would fit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST = 0.95  # of the sampled points must have the encoder's vectors; a few may 
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """The cosine of stored and new vectors, one a point, float32 `[n]`, in the order of the points."""
+    """The cosine of stored and new vectors for each point, float32 `[n]`, in the order of the points."""
 
     values: Floats
 
@@ -38,12 +38,12 @@ class Likeness:
 
     @property
     def alien(self) -> list[int]:
-        """The places of points whose vectors the encoder did not make."""
+        """The positions of points whose vectors the encoder did not make."""
         return np.flatnonzero(self.values < MINIMUM_LIKENESS).tolist()
 
     @property
     def fits(self) -> bool:
-        """Whether the encoder made these vectors, but for a few."""
+        """Whether the encoder made these vectors, with few exceptions."""
         return len(self.values) > 0 and len(self.alien) <= (1 - MOST) * len(self.values)
 
     def __str__(self) -> str:
@@ -69,7 +69,7 @@ def _cosine(then: Vector, now: Vector, *, by_length: bool) -> float:
 
 
 def _aligned(then: Vector, now: Vector) -> tuple[Floats, Floats]:
-    """Both as plain arrays: sparse ones over the terms of either, multi-vectors token after token."""
+    """Both as plain arrays: sparse ones over the union of terms, multi-vectors token by token."""
     if isinstance(then, SparseVector) and isinstance(now, SparseVector):
         terms = np.union1d(then.indices, now.indices)
         return _dense(then, terms), _dense(now, terms)
@@ -92,7 +92,7 @@ _PROMPTS = ("passage: ", "query: ", "search_document: ", "search_query: ", "titl
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A way in which vectors may have been made, what makes the config say so, and how like the vectors then are."""
+    """A way in which vectors may have been made, how to express it in the config, and the resulting likeness."""
 
     layout: Layout
     reading: Reading
@@ -100,7 +100,7 @@ class Trial:
     prompt: str = ""
 
     def advice(self, config: Reading) -> str:
-        """What to change so that it holds."""
+        """What to change in the config to match."""
         if self.prompt:
             return f"set the encoder's document_prompt: {self.prompt!r}"
         if self.side == "query":
@@ -131,7 +131,7 @@ class Verified:
 
 
 class Verifier:
-    """Compares the vectors of sampled points with those that slots make of their texts.
+    """Compares the vectors of sampled points with those that the slots' encoders make of their texts.
 
     Args:
         points: by slot, points that have the slot's vector.
@@ -149,7 +149,7 @@ class Verifier:
         self._slots, self._vectors, self._points, self._where = slots, vectors, points, where
 
     def closest_layout(self, layouts: Sequence[Layout], reading: Reading) -> Layout:
-        """The first layout with which all slots fit, else the one that comes closest."""
+        """The first layout that all slots fit, else the closest."""
         best, score = layouts[0], -1.0
         for layout in layouts if len(layouts) > 1 else ():
             found = [self.likeness(name, Trial(layout, reading), TRIAL) for name in self._slots]
@@ -160,7 +160,7 @@ class Verifier:
         return best
 
     def likeness(self, name: str, trial: Trial, most: int | None = None) -> Likeness:
-        """How like a slot's vectors are to those made so."""
+        """The likeness of a slot's vectors to those made in this way."""
         slot, physical = self._slots[name], self._vectors[name]
         points, texts = _texts(self._points[name], physical.name, trial)
         inputs = [trial.prompt + text for text in texts[:most]]
@@ -205,7 +205,7 @@ class Verifier:
         )
 
     def _closest(self, name: str, layout: Layout, reading: Reading) -> tuple[Trial, Likeness]:
-        """The variant that comes closest, the first one that fits if any does."""
+        """The closest variant; the first that fits, if any does."""
         best: tuple[Trial, Likeness] | None = None
         for trial in self._variants(name, layout, reading):
             found = self.likeness(name, trial, TRIAL)
@@ -217,7 +217,7 @@ class Verifier:
         return best
 
     def _variants(self, name: str, layout: Layout, reading: Reading) -> Iterator[Trial]:
-        """Other readings, then the other side, then prompts; none that would give the encoder the same texts again."""
+        """Variants to try: other readings, the other side, prompts; each gives the encoder other texts."""
         points, vector = self._points[name], self._vectors[name].name
         tried = [_texts(points, vector, Trial(layout, reading))[1]]
         for other in _readings():
@@ -247,7 +247,7 @@ def _readings() -> Iterator[Reading]:
 
 
 def _texts(points: Sequence[Sampled], vector: str, trial: Trial) -> tuple[list[Sampled], list[str]]:
-    """The points that have both vector and text, and what an encoder reads of them."""
+    """The points that have both vector and text, and the encoder's input for each."""
     documents = ((point, from_payload(point.id, point.payload, trial.layout)) for point in points)
     read = [(point, trial.reading.of(document.title, document.text)) for point, document in documents]
     kept = [(point, text) for point, text in read if text and vector in point.vectors]

@@ -1,4 +1,4 @@
-"""`Base`: what the source was when both sides were last the same, on disk, so that later writes to it can be told."""
+"""`Base`: the state of the source when both sides were last equal, on disk, to detect later writes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ CACHE_KIB = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Hashes of a point: of all that it is, and of its payload alone."""
+    """Hashes of a point: of the whole point, and of its payload."""
 
     point: bytes
     payload: bytes
 
 
 class Base:
-    """A table in a temporary file, some 60 bytes a point; gone with the process. Serves one thread."""
+    """A table in a temporary file, about 60 bytes per point; deleted with the process. For one thread."""
 
     def __init__(self) -> None:
         self._table = sqlite3.connect("", isolation_level=None)  # "" is SQLite's private temporary file
@@ -42,22 +42,22 @@ class Base:
         self._table.close()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete everything."""
         self._table.execute("DELETE FROM known")
 
     def add(self, records: Sequence[models.Record]) -> None:
-        """Remember what these points are."""
+        """Store the hashes of these points."""
         rows = [(repr(plain_id(record.id)), hash_of_point(record), hash_of_payload(record)) for record in records]
         self._table.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?)", rows)
 
     def pop(self, identifier: PointId) -> Known | None:
-        """What the point was, which is forgotten with this; None when it was not there."""
+        """Return and delete the hashes of a point; None when it was not there."""
         row = self._table.execute("SELECT point, payload FROM known WHERE id = ?", (repr(identifier),)).fetchone()
         self._table.execute("DELETE FROM known WHERE id = ?", (repr(identifier),))
         return Known(*row) if row else None
 
     def rest(self, size: int) -> Iterator[dict[PointId, Known]]:
-        """Points that have not been forgotten, in portions."""
+        """The points that are left, in portions."""
         rows = self._table.execute("SELECT id, point, payload FROM known")
         while page := rows.fetchmany(size):
             yield {_id(text): Known(point, payload) for text, point, payload in page}

@@ -1,4 +1,4 @@
-"""Where a copy begins: a target is made, or one that this source had begun is found."""
+"""Begins a copy: creates the target, or finds the one that an earlier run began."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """What is known before the first point: the source, its payload indexes, and how far the target is."""
+    """What is known before the first point is copied: the source, its payload indexes, and the target's progress."""
 
     record: CopyRecord
     info: models.CollectionInfo
@@ -33,7 +33,7 @@ class Begun:
 
 
 def begin(source: Side, target: Side, registry: Registry | None, extra: layout.Extra = layout.NO_EXTRA) -> Begun:
-    """Make the target, or find it half made or done.
+    """Create the target, or find it unfinished or finished.
 
     Raises:
         CollectionNotFound: there is no source.
@@ -55,7 +55,7 @@ def begin(source: Side, target: Side, registry: Registry | None, extra: layout.E
 def _without_orphans(
     source: Side, target: Side, metadata: CollectionMetadata | None, extra: layout.Extra
 ) -> layout.Extra:
-    """What the target gets beside, and leaves out: vectors that diptych made or adopted and that no state needs."""
+    """The parts of the target that differ: without vectors that diptych made or adopted and no state needs."""
     found = orphans(source.client, source.name, metadata) if metadata else {}
     idle = [vector for vector, kind in found.items() if kind != "text_index"]
     if idle:

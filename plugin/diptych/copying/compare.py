@@ -1,4 +1,4 @@
-"""Whether a point in the target is the point in the source, within what the vectors' datatype lets a store keep."""
+"""Compares points of source and target, within the precision that the vectors' datatype allows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TURBO = {
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A point that differs: what of it, and how."""
+    """A difference between two points: where, and how."""
 
     point: int | str
     what: str
@@ -35,7 +35,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How near a vector in the target must be: what a store makes of the source's one, and a tolerance.
+    """How close a vector in the target must be to the source's, given datatype and normalisation.
 
     Args:
         datatype: in which the vector is kept.
@@ -49,7 +49,7 @@ class Rule:
 
     @classmethod
     def of(cls, params: models.VectorParams, *, kept: bool = True) -> Rule:
-        """The rule for a dense vector or multi-vector: equality, but for what cosine and lossy datatypes do.
+        """The rule for a dense vector or multi-vector: equality, except for the effects of cosine and lossy datatypes.
 
         Args:
             kept: whether the source keeps the datatype itself, which local mode does not.
@@ -72,7 +72,7 @@ class Rule:
         return self._apart(self._kept(ours[-1]), theirs[-1])
 
     def _kept(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The vector as a store of this datatype gives it back."""
+        """The vector as a store of this datatype returns it."""
         if self.normalized:
             length = np.linalg.norm(vector, axis=-1, keepdims=True)
             vector = np.divide(vector, length, out=vector.copy(), where=length > 0)
@@ -92,7 +92,7 @@ class Rule:
 
 
 def rules_of(params: models.CollectionParams, *, kept: bool = True) -> dict[str, Rule]:
-    """The rules of a collection's vectors; sparse ones are kept as they are, whatever the datatype of their index."""
+    """The rules for a collection's vectors. Sparse vectors are stored exactly, whatever the datatype of their index."""
     dense: Any = params.vectors or {}
     named = {"": dense} if isinstance(dense, models.VectorParams) else dense
     rules = {name: Rule.of(own, kept=kept) for name, own in named.items()}

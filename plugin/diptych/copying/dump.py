@@ -120,7 +120,7 @@ def _points(handle: CollectionHandle, own: models.Filter | None) -> Iterator[dic
 
 @contextmanager
 def _writer(path: Path | None, header: Header) -> Iterator[Write]:
-    """Write rows after the header to a file that gets its name when it is complete."""
+    """Write rows after the header to a temporary file that is renamed when complete."""
     if path is None:
         _json_line(sys.stdout.write, header.line())
         yield lambda row: _json_line(sys.stdout.write, row)

@@ -1,4 +1,4 @@
-"""What was written to the source after the last pass, and before those who write turned to the copy."""
+"""Copies what was written to the source after the last pass, before writers moved to the copy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diptych.copying.side import Side
 
 
 def bring_late(source: Side, target: Side, base: Base, *, batch: int) -> int:
-    """Bring over what changed in the source since `base`, but where the target has gone on since; how many points.
+    """Copy what changed in the source since `base`, unless the target changed as well; returns the number of points.
 
     Nobody writes to the source any more; others write to the target. `base` is used up.
     """
@@ -27,7 +27,7 @@ def bring_late(source: Side, target: Side, base: Base, *, batch: int) -> int:
 
 
 def _changed(record: models.Record, base: Base) -> Known | bool | None:
-    """False when the point is as it was; else what it was, None when it was not there."""
+    """False when the point is unchanged; else its earlier hashes, None when it is new."""
     known = base.pop(plain_id(record.id))
     return False if known is not None and known.point == hash_of_point(record) else known
 
@@ -48,7 +48,7 @@ def _delete(gone: Mapping[PointId, Known], target: Side) -> int:
 
 
 def _untouched(there: models.Record | None, known: Known | bool | None) -> bool:
-    """Whether the target's point is what was copied; vectors are passed over, a datatype may have changed them."""
+    """Whether the target's point is still the copied one. Vectors are ignored, since a datatype may change them."""
     if there is None or not isinstance(known, Known):
         return there is None and known is None
     return hash_of_payload(there) == known.payload

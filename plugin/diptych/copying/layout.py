@@ -1,4 +1,4 @@
-"""The target as a collection: made like the source, or compared with it."""
+"""The target collection: created like the source, or compared with it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NO_EXTRA: Extra = MappingProxyType({})
 def create(
     source: Side, target: Side, info: models.CollectionInfo, metadata: dict[str, Any], extra: Extra = NO_EXTRA
 ) -> None:
-    """Make the target: vectors, sparse modifiers, HNSW, quantization, datatypes, what lies on disk; and `metadata`.
+    """Create the target with the source's vectors, HNSW, quantization, datatypes and storage, and `metadata`.
 
     Raises:
         StoreUnsupported: the source's shards are addressed by keys, which a copy would lose.
@@ -94,7 +94,7 @@ def require_same(
 
 
 def ensure_indexes(target: Side, wanted: Mapping[str, Any]) -> None:
-    """Create the payload indexes that the target lacks.
+    """Create the payload indexes that are missing in the target.
 
     Raises:
         CopyError: a field is indexed as another type there.
@@ -131,7 +131,7 @@ def indexes_of(
 
 
 def warnings_of(source: Side, info: models.CollectionInfo) -> list[str]:
-    """What a copy leaves behind."""
+    """What a copy does not include."""
     found = []
     if info.config.strict_mode_config is not None and info.config.strict_mode_config.enabled:
         found.append("strict mode is not copied: set it in the target with update_collection")
@@ -141,7 +141,7 @@ def warnings_of(source: Side, info: models.CollectionInfo) -> list[str]:
 
 
 def _diff(model: type[Any], config: Any) -> Any:
-    """The part of a config that somebody set, None when nobody set any."""
+    """The part of a config that was set explicitly, None if nothing was."""
     given = {
         name: value
         for name, value in config.model_dump(exclude_none=True).items()

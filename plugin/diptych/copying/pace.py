@@ -1,4 +1,4 @@
-"""`Pace`: no more than so many points a second."""
+"""`Pace`: limits the number of points per second."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from diptych.errors import CopyError
 
 
 class Pace:
-    """Slows its caller down.
+    """Delays its caller to keep a rate.
 
     Args:
         rate: points a second; None lets everything pass.
@@ -32,7 +32,7 @@ class Pace:
         self._free = clock()
 
     def wait(self, points: int) -> None:
-        """Return when so many more points may pass; time lost elsewhere is not made up for by a burst."""
+        """Return when so many more points may pass. Lost time is not made up for by a burst."""
         if self._rate is None:
             return
         now = self._clock()

@@ -1,4 +1,4 @@
-"""Exported rows in a Parquet file: payloads as JSON text, vectors as lists of numbers, the header in the file's own."""
+"""Exported rows in a Parquet file: payloads as JSON text, vectors as lists, the header in the file's metadata."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passes: both sides are read again, page by page, and what differs is brought over until nothing does."""
+"""Passes: reads both sides again, page by page, and copies differences until there are none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Points on their way: read from one store, written to another, told apart by digests."""
+"""Reads points from one store, writes them to another, and compares them by digests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a target says about the copy that it is: its source, and how far it has come."""
+"""The record in a copy's metadata: its source, and how far the copy has come."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class CopyRecord(Record):
         return f"{self.store}, collection {self.collection!r}"
 
     def payload(self) -> dict[str, Any]:
-        """The form in which the target keeps it."""
+        """The record in the form that the target stores."""
         return {COPY: self.model_dump(mode="json")}
 
 
@@ -72,7 +72,7 @@ def record_of(metadata: Mapping[str, Any], where: str) -> CopyRecord | None:
 
 
 def carried(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What a copy takes over of the source's metadata.
+    """The part of the source's metadata that a copy takes over.
 
     All but who swaps there, since when vectors are retired there, and whose copy the source itself is.
     """
@@ -80,5 +80,5 @@ def carried(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def hash_of(metadata: Mapping[str, Any]) -> str:
-    """A hash of what a copy takes over."""
+    """A hash of that part."""
     return hashlib.sha256(json.dumps(carried(metadata), sort_keys=True).encode()).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""What a copy says about what it did."""
+"""The result of a copy."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ class CopyReport:
 
     @property
     def written(self) -> int:
-        """Points that this run wrote or deleted in the target."""
+        """Number of points that this run wrote or deleted in the target."""
         return self.copied + self.changed + self.deleted

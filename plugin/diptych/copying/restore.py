@@ -1,4 +1,4 @@
-"""`import_collection`: restores an exported collection without encoding, and sets unreadable points aside."""
+"""`import_collection`: restores an exported collection without encoding, and rejects unreadable points."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BATCH = 256
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an import did: points read, written and rejected, with the file that says why."""
+    """The result of an import: points read, written and rejected, with the file of reasons."""
 
     collection: str
     read: int
@@ -100,7 +100,7 @@ def import_collection(
 
 
 class _Import:
-    """One import and what it counts."""
+    """One import and its counts."""
 
     def __init__(
         self, target: Side, path: Path, header: Header, aside: Aside, seen: SeenIds, progress: Progress
@@ -129,7 +129,7 @@ class _Import:
         return self._report(tuple(warnings))
 
     def _begun(self) -> CopyRecord:
-        """The record of a target that is made now, or that an import of this file had begun."""
+        """The record of a new target, or of one that an earlier import of this file began."""
         record = CopyRecord(
             store=f"file:{self._path.resolve()}", collection=self._header.collection, began=now(), by=who()
         )
@@ -152,7 +152,7 @@ class _Import:
         return found
 
     def _indexes(self) -> dict[str, Any]:
-        """Payload indexes as the client takes them."""
+        """Payload indexes in the client's types."""
         return {field: _schema(schema) for field, schema in self._header.indexes.items()}
 
     def _points(self) -> Iterator[models.PointStruct]:
@@ -200,7 +200,7 @@ def _rows(path: Path) -> Iterable[Mapping[str, Any] | Rejected]:
 
 
 def _schema(told: Any) -> Any:
-    """A payload index as it was told: a type by its name, or its parameters."""
+    """A payload index as exported: a type by its name, or its parameters."""
     if isinstance(told, str):
         return models.PayloadSchemaType(told)
     kind = str(told.get("type", ""))

@@ -90,7 +90,7 @@ def _plain(vector: Any) -> Any:
 
 
 class Shapes:
-    """The shapes of a collection's vectors; turns lines into points that fit them."""
+    """The shapes of a collection's vectors; turns lines into points that match them."""
 
     def __init__(self, params: models.CollectionParams) -> None:
         dense: Any = params.vectors or {}

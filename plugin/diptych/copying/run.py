@@ -47,7 +47,7 @@ def copy_collection(
     extra: layout.Extra = layout.NO_EXTRA,
     base: Base | None = None,
 ) -> CopyReport:
-    """Copy a collection: points with all vectors and payloads, settings, payload indexes, and what it says of itself.
+    """Copy a collection: points with vectors and payloads, settings, payload indexes and metadata.
 
     Run again after whatever ended it, it goes on and copies at most one batch twice. Run again when it is done, it
     brings over only what differs. Until it is done `Collection.open` refuses the target.
@@ -81,7 +81,7 @@ def copy_collection(
 
 
 class _Copy:
-    """One run: the two sides, and what it counts."""
+    """One run: the two sides and the counts."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class _Copy:
         return self._report(begun.resumed, verified, tuple(begun.indexes), tuple(warnings))
 
     def _points(self, record: CopyRecord) -> CopyRecord:
-        """Go through the source once, from where the run before came to."""
+        """Copy all points of the source once, continuing an earlier run."""
         self._progress.begin("copying", self._source.count())
         self._progress.advance("copying", record.copied)
         for records, following in self._source.pages(self._batch, record.offset):
@@ -132,7 +132,7 @@ class _Copy:
         return self._stage(record, "passes")
 
     def _compared(self, record: CopyRecord) -> CopyRecord:
-        """Compare and bring over what differs, until nothing does.
+        """Compare and copy differences, until there are none.
 
         Raises:
             CopyError: there is no end of it.
@@ -152,7 +152,7 @@ class _Copy:
         )
 
     def _counted(self, record: CopyRecord) -> CopyRecord:
-        """Compare no more than the numbers of points.
+        """Compare only the numbers of points.
 
         Raises:
             CopyError: they differ.
@@ -165,7 +165,7 @@ class _Copy:
         return record.model_copy(update={"digest": None})
 
     def _again(self, record: CopyRecord, *, overwrite: bool) -> None:
-        """A copy that was finished: bring over what differs now, unless the target went its own way."""
+        """Update a finished copy with the present differences, unless it was changed itself."""
         found, metadata = self._pass(write=False), self._source.metadata()
         if found.clean and hash_of(metadata) == record.metadata:
             if record.digest is None:
@@ -217,7 +217,7 @@ class _Copy:
 
 
 def finish(source: Side, target: Side, record: CopyRecord, extra: layout.Extra = layout.NO_EXTRA) -> None:
-    """Let the target say what its vectors are: before this nobody can open it, after it everybody can.
+    """Write the metadata that describes the vectors: from now on the copy can be opened.
 
     Raises:
         CopyError: a swap began in the source meanwhile; or the target does not keep the metadata.
@@ -234,7 +234,7 @@ def finish(source: Side, target: Side, record: CopyRecord, extra: layout.Extra =
 
 
 def require_unchanged(target: Side, record: CopyRecord, found: Pass) -> None:
-    """Raise CopyError when the target, a finished copy, was changed since: bringing the source over would undo that."""
+    """Raise CopyError when a finished copy was changed since: copying again would undo the change."""
     if record.digest is None:
         got = "it was copied without verification, so what was changed there since cannot be told"
     elif str(found.digest) != record.digest:

@@ -1,4 +1,4 @@
-"""`Side`: the calls that a copy makes to either collection, each tried again when the store falters."""
+"""`Side`: the calls of a copy to either collection, retried when the store fails temporarily."""
 
 from __future__ import annotations
 
@@ -47,23 +47,23 @@ class Side:
         return f"{self.place}, collection {self.name!r}"
 
     def exists(self) -> bool:
-        """Whether the collection is there."""
+        """Whether the collection exists."""
         return self.call("read from", lambda: self.client.collection_exists(self.name))
 
     def info(self) -> models.CollectionInfo:
-        """What it is."""
+        """Its description from the store."""
         return self.call("read from", lambda: self.client.get_collection(self.name))
 
     def metadata(self) -> dict[str, Any]:
-        """What it says about itself."""
+        """Its metadata."""
         return dict(self.info().config.metadata or {})
 
     def count(self) -> int:
-        """How many points there are."""
+        """Number of points."""
         return self.call("read from", lambda: self.client.count(self.name, exact=True)).count
 
     def pages(self, size: int, start: PointId | None = None) -> Iterator[tuple[list[models.Record], PointId | None]]:
-        """Whole points by id, from `start` on, and for each page where the next one begins."""
+        """Whole points by id, from `start` on, each page with the id at which the next begins."""
         offset = start
         while True:
             records, following = self.call("read from", partial(self._page, size, offset, whole=True))
@@ -84,22 +84,22 @@ class Side:
                 return
 
     def points(self, ids: Sequence[PointId], *, whole: bool = True) -> dict[PointId, models.Record]:
-        """Those of `ids` that exist; without payload and vectors unless `whole`."""
+        """The existing points among `ids`; with payload and vectors only if `whole`."""
         read = partial(self.client.retrieve, self.name, ids, with_payload=whole, with_vectors=whole and self.vectors)
         return {plain_id(record.id): record for record in self.call("read from", read)}
 
     def write(self, points: Sequence[models.PointStruct]) -> None:
-        """Upsert whole points, in requests of bounded size; on return the store has acknowledged them."""
+        """Upsert whole points in requests of bounded size; on return the store has acknowledged them."""
         for piece in pieces(points):
             self.call("write to", partial(self.client.upsert, self.name, piece, wait=True))
 
     def delete(self, ids: Sequence[PointId]) -> None:
-        """Remove points."""
+        """Delete points."""
         selector = models.PointIdsList(points=list(ids))
         self.call("delete from", lambda: self.client.delete(self.name, selector, wait=True))
 
     def note(self, metadata: dict[str, Any]) -> None:
-        """Merge into the collection's metadata, all at once; a None removes its key."""
+        """Merge into the collection's metadata in one call; a None deletes its key."""
         # Every QdrantBase takes it; the base class only says **kwargs.
         self.call("write to", lambda: self.client.update_collection(self.name, metadata=metadata))
 
@@ -108,7 +108,7 @@ class Side:
         return self.client.scroll(self.name, limit=size, offset=start, with_payload=whole, with_vectors=vectors)
 
     def call(self, verb: str, act: Callable[[], T]) -> T:
-        """What `act` gives, tried again while the store falters; `verb` says in errors what was tried.
+        """The result of `act`, retried while the store fails temporarily; `verb` names the attempt in errors.
 
         Raises:
             CopyError: the store fails for good.

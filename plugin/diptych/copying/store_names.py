@@ -1,4 +1,4 @@
-"""How stores are named in records and messages: the same text in every process, and no secrets."""
+"""Names of stores in records and messages: the same text in every process, without secrets."""
 
 from __future__ import annotations
 

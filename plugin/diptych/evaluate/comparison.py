@@ -84,7 +84,7 @@ class Comparison:
         raise EvaluationError(f"nothing compares {name!r} with {self.baseline!r}", expected=names)
 
     def describe(self) -> str:
-        """How the p-values came about, in one line."""
+        """How the p-values were computed, in one line."""
         test = {"randomization": "randomisation test", "bootstrap": "bootstrap test"}[self.method]
         count = len(self.differences)
         holm_text = f", Holm-corrected over {count} comparisons" if count > 1 else ""

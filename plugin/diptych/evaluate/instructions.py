@@ -1,4 +1,4 @@
-"""`p_mrr`: does a system follow an instruction that changes what is relevant?"""
+"""`p_mrr`: measures whether a system follows an instruction that changes what is relevant."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _made_irrelevant(original: Qrels, changed: Qrels) -> dict[str, frozenset[str
 
 
 def _ranks(run: Run, flipped: Mapping[str, frozenset[str]]) -> dict[str, dict[str, int]]:
-    """The rank from 1 of each document that matters."""
+    """The rank, from 1, of each document of interest."""
     lost = [query for query in flipped if not run.rankings.get(query)]
     if lost:
         raise EvaluationError(

@@ -58,7 +58,7 @@ def _unknown(name: str, reason: str, ir_measures: Any) -> EvaluationError:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    """The known measure most like `name`, whatever its case, with the cutoff that was asked for or else 10."""
+    """The known measure most similar to `name`, ignoring case, with its cutoff or else 10."""
     stem, at, depth = (part.strip() for part in name.partition("@"))
     by_lower = {measure.lower(): measure for measure in reversed(known)}  # of nDCG and its alias NDCG, the first
     near = difflib.get_close_matches(stem.lower(), list(by_lower), n=1)

@@ -1,4 +1,4 @@
-"""Pictures: where a run wins and loses against the baseline, and how far its scores say what is relevant."""
+"""Plots: where a run wins and loses against the baseline, and how well its scores predict relevance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Are scores comparable across queries, so that one threshold works? Pooled AUC, F1 and calibration."""
+"""Measures whether scores are comparable across queries, so that one threshold works: pooled AUC, F1, calibration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WILSON = 1.959964  # of a 95% interval
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """What counts as found when everything scored at least `score` is returned, over all queries together."""
+    """The outcome when everything scored at least `score` is returned, over all queries together."""
 
     score: float
     f1: float
@@ -96,7 +96,7 @@ class ScorePool:
 
     @property
     def best(self) -> Threshold:
-        """The threshold of the greatest F1, the highest of equal ones. It is chosen on what it is measured on."""
+        """The threshold with the greatest F1, the highest among equals; chosen on the same data, so optimistic."""
         order = np.argsort(-self.scores, kind="stable")
         scores, hits = self.scores[order], np.cumsum(self.relevant[order])
         ends = np.flatnonzero(np.append(np.diff(scores) < 0, True))
@@ -122,7 +122,7 @@ class ScorePool:
 
 
 def pooled_auc(run: Run, qrels: Qrels, *, depth: int = POOLED) -> float:
-    """`ScorePool.of(...).auc`: whether scores are comparable across queries; nDCG and its like do not ask that."""
+    """`ScorePool.of(...).auc`: whether scores are comparable across queries, which nDCG does not measure."""
     return ScorePool.of(run, qrels, depth=depth).auc
 
 

@@ -1,4 +1,4 @@
-"""The order of documents in a run, made the same for every measure, library and machine."""
+"""The order of documents in a run, the same for every measure, library and machine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ordered(ranking: Ranking, *, where: str) -> list[str]:
 
 
 def rank_scores(documents: Sequence[str]) -> dict[str, float]:
-    """Scores that say nothing but the order, so that no provider's tie rule or rounding changes it."""
+    """Scores that express only the order, so that no provider's tie rule or rounding changes it."""
     return {document: float(len(documents) - rank) for rank, document in enumerate(documents)}
 
 

@@ -63,7 +63,7 @@ class Evaluation:
         return self.per_query[metric]
 
     def remarks(self) -> list[str]:
-        """What a reader of the means should know, one sentence each; empty when there is nothing."""
+        """What a reader of the means should know, one sentence each; may be empty."""
         deeper = [metric for metric in self.metrics if self.depth < (cutoff(metric) or 0)]
         counts = (
             (len(self.unanswered), "judged queries have no answer and count as 0"),

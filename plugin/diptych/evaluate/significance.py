@@ -75,7 +75,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _slack(values: Doubles) -> float:
-    """Sums that differ by rounding only are equal."""
+    """Tolerance for sums that differ only by rounding."""
     return 1e-12 * float(np.abs(values).sum())
 
 

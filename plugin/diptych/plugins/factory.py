@@ -1,4 +1,4 @@
-"""Makes an adapter from its spec and checks that it is what the spec says."""
+"""Makes an adapter from its spec and checks that it matches the spec."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def options_model(spec: AdapterSpec) -> type[BaseModel] | None:
 
 
 def factory_parameters(spec: AdapterSpec, *, where: str = "") -> list[inspect.Parameter] | None:
-    """What the adapter's factory can be called with, or None when it takes anything. The factory is imported.
+    """The parameters of the adapter's factory, or None when it accepts anything. Imports the factory.
 
     Raises:
         AdapterFactoryError: it cannot be imported.
@@ -70,7 +70,7 @@ def factory_parameters(spec: AdapterSpec, *, where: str = "") -> list[inspect.Pa
 def validate_options(
     spec: AdapterSpec, options: Mapping[str, Any], *, where: str = "", raw: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """`options` as the adapter's factory takes them, defaults filled in.
+    """`options` checked and completed with defaults for the adapter's factory.
 
     `raw` holds the options before `${NAME}` was filled in: what it refers to is never part of an error.
 
@@ -122,7 +122,7 @@ def _unknown_option(spec: AdapterSpec, key: str, known: list[str], where: str) -
 
 
 def _check_parameters(spec: AdapterSpec, options: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The options, after a look at the factory's own signature; the factory must be importable for that."""
+    """The options, checked against the factory's signature, for which the factory is imported."""
     if not options:
         return {}
     parameters = factory_parameters(spec, where=where)
@@ -136,7 +136,7 @@ def _check_parameters(spec: AdapterSpec, options: Mapping[str, Any], where: str)
 
 
 def _cause(error: Exception, raw: object) -> Exception | None:
-    """The error as a cause to show; None when its own text may hold what an environment variable holds."""
+    """The error to show as a cause; None when its text may contain the value of an environment variable."""
     return None if refers(raw) else error
 
 
@@ -145,7 +145,7 @@ def _factory(spec: AdapterSpec, where: str) -> Any:
 
 
 def load_object(path: str, where: str) -> Any:
-    """What `"module:attribute"` names.
+    """The object that `"module:attribute"` names.
 
     Raises:
         AdapterFactoryError: it cannot be imported.

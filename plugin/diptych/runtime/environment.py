@@ -27,7 +27,7 @@ def interpolate(value: Any, *, where: str = "config") -> Any:
 
 
 def conceal(text: str, value: Any) -> str:
-    """`text` with what the variables that `value` refers to hold written as `${NAME}` again, for errors."""
+    """`text` with the values of the variables in `value` replaced by `${NAME}` again, for errors."""
     names = {match["name"] for match in _REFERENCE.finditer(repr(value))}
     held = {name: content for name in names if (content := os.environ.get(name))}
     for name, content in sorted(held.items(), key=lambda item: -len(item[1])):

@@ -33,7 +33,7 @@ _hints: list[Callable[[], str]] = []
 
 
 def install() -> None:
-    """Handle Ctrl-C from now on, in the main thread of a process that does not ignore it."""
+    """Handle Ctrl-C from now on, in the main thread, unless the process ignores it."""
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) not in (
         signal.SIG_IGN,
         _interrupt,
@@ -42,7 +42,7 @@ def install() -> None:
 
 
 def install_for_command() -> None:
-    """Handle Ctrl-C if this process is the command, by its script or `python -m diptych`: imports take a while."""
+    """Handle Ctrl-C if this process is the command (script or `python -m diptych`), since imports take a while."""
     script = PurePath(sys.argv[0]).stem if sys.argv else ""
     module = sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] if "-m" in sys.orig_argv else []
     if script == "diptych" or (script == "-m" and module == ["diptych"]):
@@ -51,7 +51,7 @@ def install_for_command() -> None:
 
 @contextlib.contextmanager
 def resumable(hint: str | Callable[[], str]) -> Iterator[None]:
-    """Within the block, an interrupt also prints the hint; one that depends on what was done is asked for then."""
+    """Within the block, an interrupt also prints the hint; a callable hint is evaluated at that moment."""
     told = partial(str, hint) if isinstance(hint, str) else hint
     _hints.append(told)
     try:
@@ -66,7 +66,7 @@ def resumable(hint: str | Callable[[], str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def leaving() -> Iterator[None]:
-    """Run the command; after a Ctrl-C it ends without waiting for threads that are still at work."""
+    """Run the command. After a Ctrl-C it ends without waiting for running threads."""
     install()
     try:
         yield
@@ -82,7 +82,7 @@ def leaving() -> Iterator[None]:
 
 
 def said() -> None:
-    """Note that the user has been told."""
+    """Note that the user has already been told about the interrupt."""
     _state["said"] = True
 
 
@@ -108,7 +108,7 @@ def _leave_later() -> None:
 
 
 def _leave() -> None:
-    """End the process now. Written past Python's buffers, whose locks another thread may hold."""
+    """End the process now. Bypasses Python's output buffers, whose locks another thread may hold."""
     lines = [] if _state["said"] else [*(hint() for hint in _hints), "interrupted"]
     text = "".join(f"{line}\n" for line in lines).encode()
     with contextlib.suppress(OSError):

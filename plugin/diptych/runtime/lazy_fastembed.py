@@ -1,4 +1,4 @@
-"""Has qdrant-client import FastEmbed when it is first used, not whenever qdrant-client itself is imported.
+"""Makes qdrant-client import FastEmbed on first use, not whenever qdrant-client itself is imported.
 
 `qdrant_client.fastembed_common` imports FastEmbed, and onnxruntime with it, wherever they are installed: that costs
 every search a second, although diptych never has qdrant-client run a model. An import hook executes that one module as
@@ -61,7 +61,7 @@ def install() -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds the one module that imports FastEmbed, and has it executed without."""
+    """Finds the one module that imports FastEmbed, and executes it without."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

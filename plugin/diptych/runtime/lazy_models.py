@@ -1,4 +1,4 @@
-"""Has pydantic build each model of qdrant-client when it is first used, not all 500 whenever qdrant-client is imported.
+"""Makes pydantic build each model of qdrant-client on first use, not all 500 when qdrant-client is imported.
 
 Building them takes half of the import of qdrant-client, and a search uses some ten. pydantic can defer that itself
 (`defer_build`); an import hook gives the module of the models a `BaseModel` that says so. What the models are and do
@@ -28,7 +28,7 @@ def install() -> None:
 
 
 def _deferred() -> Any:
-    """A `BaseModel` whose subclasses are built when they are first used; `Any`, since it is made of one at run time."""
+    """A `BaseModel` whose subclasses are built on first use; `Any`, since it is created at run time."""
     from pydantic import BaseModel
 
     class Deferred(BaseModel, defer_build=True):
@@ -36,7 +36,7 @@ def _deferred() -> Any:
 
         @classmethod
         def model_rebuild(cls, *, force: bool = False, raise_errors: bool = True, **options: Any) -> bool | None:
-            """Build the model, as its first use does by `raise_errors=False`; qdrant-client asks for all in vain.
+            """Build the model on first use (`raise_errors=False`); ignores qdrant-client's call to build all models.
 
             One thread at a time: pydantic takes half-built parts of a model away while it builds it.
             """
@@ -68,7 +68,7 @@ class _Finder(MetaPathFinder):
 
 
 class _Pydantic(ModuleType):
-    """pydantic as that module sees it."""
+    """The `pydantic` module as seen by qdrant-client's models."""
 
     def __init__(self) -> None:
         super().__init__("pydantic")

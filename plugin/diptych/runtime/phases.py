@@ -35,7 +35,7 @@ def phase(what: str) -> Iterator[None]:
 
 
 def detail(what: str) -> None:
-    """Say more of the running phase, such as how fast it goes, to who watches; the next phase takes its place."""
+    """Add a detail to the running phase, such as its speed, for whoever watches; the next phase replaces it."""
     now = f"{_running[-1]}: {what}" if _running else ""
     for watcher in [*_watchers]:
         watcher(now)

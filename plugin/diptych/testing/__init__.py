@@ -49,7 +49,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The contract classes, which import pytest: the fakes must work where it is not installed."""
+    """Import the contract classes when first used: they need pytest, and the fakes must work without it."""
     if name.endswith("Contract") and name in __all__:
         return getattr(importlib.import_module("diptych.testing.contracts"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The failure that a check of the conformance kit raises, and what makes a function a check."""
+"""`ConformanceFailure`, raised by a check of the conformance kit, and the decorator that makes a check."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ConformanceFailure(DiptychError, AssertionError):
 
 
 def conformance_check(function: Check) -> Check:
-    """A check whose failures carry its name; whatever else is raised becomes a failure too, with its cause."""
+    """Make a check: its failures carry its name, and any other exception becomes a failure with its cause."""
 
     @functools.wraps(function)
     def run(adapter: Any, conditions: Conditions) -> None:

@@ -1,4 +1,4 @@
-"""What the fakes share: words, their vectors and ids by hash, and a record of calls."""
+"""What the fakes share: words, their hashed vectors and ids, and a record of calls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WORD = re.compile(r"\w+")
 
 
 class FakeFailure(RuntimeError):
-    """What a fake raises on the call that it was told to fail."""
+    """Raised by a fake on the call that it was configured to fail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Call:
 
 
 class Recorder:
-    """Keeps the calls, waits, and fails when told to.
+    """Records calls, delays them, and fails on request.
 
     Args:
         fail_on_call: raise FakeFailure on this call, counted from 1.
@@ -48,7 +48,7 @@ class Recorder:
         self.count = self.encoded = 0
 
     def called(self, side: CallSide, inputs: Sequence[str]) -> None:
-        """Note a call.
+        """Record a call.
 
         Raises:
             FakeFailure: this is the call to fail on.
@@ -97,10 +97,10 @@ def words_of(text: str, *, expand: Mapping[str, str] | None = None) -> list[str]
 
 
 def word_id(word: str, dimension: int) -> int:
-    """An id below `dimension`, the same in every process."""
+    """An id below `dimension` for a word, the same in every process."""
     return int.from_bytes(hashlib.blake2b(word.encode(errors="replace"), digest_size=8).digest(), "big") % dimension
 
 
 def space_of(*facts: object) -> str:
-    """A short hash of what decides a fake's vectors."""
+    """A short hash of everything that decides a fake's vectors."""
     return hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()

@@ -1,4 +1,4 @@
-"""What a recipe is asked to do, and what it says of it."""
+"""`Recipe`: what a recipe must implement, and the reports of a training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 
 class Watcher(Protocol):
-    """Who wants to watch a training; stages are named as in `diptych.populate.Progress`, beside words to be read."""
+    """Receives the progress of a training; stages as in `diptych.populate.Progress`, and messages."""
 
     def begin(self, stage: str, total: int | None) -> None:
         """A stage starts; `total` steps are expected, None when that is not known."""
@@ -19,13 +19,13 @@ class Watcher(Protocol):
         ...
 
     def say(self, sentence: str) -> None:
-        """Something that a person wants to read while it runs."""
+        """A message for the person who watches the training."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """How a trained model is used: what stands in a config for it.
+    """How a config uses a trained model.
 
     Args:
         adapter: name of the adapter that serves it.
@@ -40,7 +40,7 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class TrainReport:
-    """What a training did.
+    """The result of a training.
 
     Args:
         recipe: its name.
@@ -79,14 +79,14 @@ class Recipe(Protocol):
         ...
 
     def train(self) -> TrainReport:
-        """Prepare what is not prepared, train, measure and save; go on where the same training was killed."""
+        """Prepare what is not prepared, train, measure and save; continues a training that was killed."""
         ...
 
 
 @runtime_checkable
 class Shown(Protocol):
-    """A recipe that can show what it prepared; no recipe has to."""
+    """A recipe that can show its prepared data; optional."""
 
     def prepared_examples(self) -> Sequence[str]:
-        """Where it lies, and some of it; a line each, to be read by a person who has prepared and not trained."""
+        """The prepared data: where it is and some examples, a line each."""
         ...

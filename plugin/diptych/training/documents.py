@@ -1,4 +1,4 @@
-"""Documents of a source, for those that read them without filling a collection."""
+"""Reads the documents of a source without filling a collection."""
 
 from __future__ import annotations
 

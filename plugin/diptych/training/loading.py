@@ -53,7 +53,7 @@ class RecipeFile:
     path: Path | None = None
 
     def make(self, watcher: Watcher) -> Recipe:
-        """The training, ready to be prepared and run.
+        """The training, ready to prepare and run.
 
         Raises:
             AdapterFactoryError: the recipe's factory raised.
@@ -99,7 +99,7 @@ def load_recipe(
 
 
 def options_model(spec: RecipeSpec) -> type[BaseModel]:
-    """The options that a recipe takes; its packages are imported.
+    """The options that a recipe takes. Imports the recipe's packages.
 
     Raises:
         MissingExtra: they are not installed.
@@ -140,7 +140,7 @@ def _validated(model: type[BaseModel], options: dict[str, Any], source: Source) 
 
 
 def _with_paths(value: Any, folder: Path) -> Any:
-    """`value` with every text that starts like a path made absolute; any other may be a name."""
+    """`value` with every text that looks like a path made absolute; other texts may be names."""
     if isinstance(value, str) and value.startswith(("./", "../", "~/")):
         return str((folder / Path(value).expanduser()).resolve())
     if isinstance(value, Mapping):

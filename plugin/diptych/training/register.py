@@ -1,4 +1,4 @@
-"""Puts a trained model into a config file, in place; comments and everything else in it stay."""
+"""Enters a trained model in a config file, in place; comments and everything else stay."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OF_THE_OLD_MODEL = ("model", "revision", "truncate_dim", "file_name", "query_pro
 
 
 def register(config: Path, trained: Registration, registry: Registry, *, slot: str | None = None) -> str:
-    """Make the slot, or the reranker, of a config file use a trained model; `diptych plan` then shows what that costs.
+    """Make a slot, or the reranker, of a config file use a trained model.
 
     The slot's storage stays, and its other options when the adapter stays: backend, precision, device, batch_size. An
     encoder without a slot of its kind needs `slot`, which is then added. A reranker replaces the first one there is.
@@ -55,7 +55,7 @@ def register(config: Path, trained: Registration, registry: Registry, *, slot: s
 
 
 def slot_for(config: Path, kind: Kind, registry: Registry, *, slot: str | None = None) -> str | None:
-    """The slot of a config file that a model of this kind would go to; None for a reranker, which has none.
+    """The slot of a config file that a model of this kind would go to; None for a reranker.
 
     Raises:
         ConfigError: the config cannot be read, or it is not clear which slot is meant.
@@ -94,7 +94,7 @@ def _reranker(raw: Any, trained: Registration, config: Path) -> str:
 
 
 def _section(old: Any, trained: Registration, config: Path, own: tuple[str, ...]) -> Any:
-    """The section with its adapter and model exchanged; the same object, so that its comments stay."""
+    """The section with adapter and model replaced; the same object, so that its comments stay."""
     options = old.get("options") if isinstance(old.get("options"), MutableMapping) else old
     for key in [key for key in options if key not in ("adapter", "options", *own)]:
         if old.get("adapter") != trained.adapter or key in OF_THE_OLD_MODEL:
@@ -106,7 +106,7 @@ def _section(old: Any, trained: Registration, config: Path, own: tuple[str, ...]
 
 
 def _relative(model: object, config: Path) -> str:
-    """The folder of the model as the config names it: from its own folder where it lies below that."""
+    """The model folder as the config names it: relative if it is below the config's folder."""
     found = os.path.relpath(str(model), config.absolute().parent)
     return str(model) if found.startswith("..") else f"./{found}"
 

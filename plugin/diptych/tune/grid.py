@@ -1,4 +1,4 @@
-"""`grid`: ways to store dense vectors and to search them, worth measuring."""
+"""`grid`: the settings for dense vectors and their search that are worth measuring."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _GRAPHS: tuple[tuple[int, int, tuple[int, ...]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """One way to store a slot's vectors and to search them, in the config's words.
+    """One way to store and search a slot's vectors, in the config's terms.
 
     Args:
         now: whether the collection has it already.
@@ -38,7 +38,7 @@ class Setup:
 
     @property
     def stored(self) -> str:
-        """How vectors are stored: `float32, m 16`, `turbo bits2`, `first 96`."""
+        """How the vectors are stored: `float32, m 16`, `turbo bits2`, `first 96`."""
         storage, first = self.storage, self.storage.first_stage
         parts = [f"first {first.dimension} x{first.oversampling:g}"] if first else []
         for own in (first, storage) if first else (storage,):
@@ -61,7 +61,7 @@ class Setup:
         return ", ".join([*parts, *(["exact"] if params.exact else [])]) or "default"
 
     def config(self, slot: str) -> dict[str, Any]:
-        """The sections of a config file that set it up; empty ones are left out."""
+        """The sections of a config file for it, without empty ones."""
         storage, params = (_said(part) for part in (self.storage, self.params))
         slots = {"slots": {slot: {"storage": storage}}} if storage else {}
         return {**slots, **({"search": {"params": params}} if params else {})}

@@ -1,4 +1,4 @@
-"""`tune_index`: builds a sample of a collection's vectors in many ways and measures what each is worth."""
+"""`tune_index`: indexes a sample of a collection's vectors with many settings and measures each."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def tune_index(
 
 
 class _Measuring:
-    """Builds each storage once, then asks."""
+    """Builds each storage once, then sends the queries."""
 
     def __init__(self, scratch: Scratch, sample: Sample, k: int, rounds: int, progress: Progress) -> None:
         self._scratch, self._sample, self._k, self._rounds, self._progress = scratch, sample, k, rounds, progress
@@ -135,7 +135,7 @@ class _Measuring:
 
 
 def _key(setup: Setup) -> str:
-    """What is built for it, as text: how many candidates a first stage passes on is a matter of asking."""
+    """What must be built for it, as text; the number of first-stage candidates is only a search setting."""
     return setup.storage.model_dump_json(exclude_none=True, exclude={"first_stage": {"oversampling"}})
 
 
@@ -154,7 +154,7 @@ def _slot(view: View, name: str | None) -> Slot:
 
 
 def _with_now(view: View, slot: Slot, setups: Sequence[Setup]) -> list[Setup]:
-    """The setups after that of the collection itself."""
+    """The setups, with that of the collection itself first."""
     storage = slot.generation.storage if slot.generation else {}
     now = Setup(VectorStorage.model_validate(storage), view.search_config.params, now=True)
     return [now, *(setup for setup in setups if replace(setup, now=True) != now)]
@@ -169,7 +169,7 @@ LEAST: tuple[Least, ...] = get_args(Least)
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Of the rows with this recall, the one that takes least of something; of equal ones the fastest.
+    """Chooses, among rows with enough recall, the one with the least of something; among equals the fastest.
 
     Raises:
         TuneError: a recall that is none, or something that is not measured.
@@ -185,7 +185,7 @@ class Rule:
             raise TuneError("this is not measured", got=self.least, expected=", ".join(LEAST))
 
     def choose(self, rows: Sequence[Row]) -> tuple[Row, bool]:
-        """The row, and whether it has the recall; where none has, it is the one that comes closest."""
+        """The row, and whether it has the recall; if none has, the one that comes closest."""
         fitting = [row for row in rows if row.recall >= self.recall]
         if not fitting:
             return max(rows, key=lambda row: (row.recall, -row.p50)), False
@@ -199,7 +199,7 @@ class Rule:
 
 
 def with_front(rows: Sequence[Row]) -> list[Row]:
-    """The rows, each told whether it is on the Pareto front of recall, p50 and memory."""
+    """The rows, each marked if it is on the Pareto front of recall, p50 and memory."""
     return [replace(row, front=not any(_beats(other, row) for other in rows)) for row in rows]
 
 

@@ -1,4 +1,4 @@
-"""`plot_index`: a picture of what recall costs, in time and in memory."""
+"""`plot_index`: plots recall against time and against memory."""
 
 from __future__ import annotations
 

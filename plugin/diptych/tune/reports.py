@@ -1,4 +1,4 @@
-"""What was measured: a row for each setup, and what was chosen of them by which rule."""
+"""The results: a row for each setup, the chosen row, and the rule that chose it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from diptych.tune.grid import Setup
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One setup, measured.
+    """The measurements of one setup.
 
     Args:
         recall: mean share of the exact first k that it finds.
@@ -31,7 +31,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class IndexReport:
-    """What `tune_index` found.
+    """The result of `tune_index`.
 
     Args:
         collection, slot: whose vectors.

@@ -1,4 +1,4 @@
-"""`Sample`: some of a slot's own vectors to index, queries to ask, and the exact answers."""
+"""`Sample`: some of a slot's vectors to index, queries, and the exact answers."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Sample:
 
     @property
     def whole_numbers(self) -> bool:
-        """Whether a byte can hold each number of the documents."""
+        """Whether a byte can hold every number of the documents."""
         return self.similarity != "cosine" and np.array_equal(self.documents, np.clip(np.rint(self.documents), 0, 255))
 
     def exact(self, depth: int) -> Run:
-        """For each query its first `depth` documents with their true scores; a distance is negative."""
+        """For each query its first `depth` documents with their exact scores; a distance is negative."""
         rankings = {}
         for start in range(0, len(self.queries), BLOCK):
             scores = self._scores(self.queries[start : start + BLOCK])
@@ -63,7 +63,7 @@ class Sample:
 def draw(
     view: View, slot: Slot, *, size: int, held_out: int, texts: Sequence[str], seed: int, progress: Progress
 ) -> Sample:
-    """Vectors of at most `size` points, and queries: those of `texts`, or else of `held_out` further points.
+    """Vectors of at most `size` points, and queries: those of `texts`, or of `held_out` further points.
 
     Raises:
         TuneError: the slot has no dense vectors, or too few.
@@ -109,7 +109,7 @@ def _require_dense(slot: Slot) -> None:
 
 
 def _points(view: View, slot: Slot, wanted: int) -> list[Any]:
-    """Ids of points chosen at random among those that have the slot's vector; in the order of their ids."""
+    """Ids of random points that have the slot's vector, in id order."""
     having = models.Filter(must=[models.HasVectorCondition(has_vector=slot.vector)])
     found = view.client.query_points(
         view.name,

@@ -1,4 +1,4 @@
-"""`Scratch`: small collections of a sample in a folder of their own, gone in the end whatever happens."""
+"""`Scratch`: small collections of a sample in a temporary folder that is always deleted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ THRESHOLD = 10_000  # kB of a vector: below, Qdrant builds no index, and scans i
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A collection of the sample: who answers for it, the seconds it took, its vectors' bytes on disk and in memory."""
+    """A collection of the sample: its client, the seconds to build it, and bytes on disk and in memory."""
 
     client: EdgeClient
     seconds: float
@@ -39,7 +39,7 @@ class Built:
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What parameters are made from: an encoder's facts."""
+    """The facts of an encoder from which parameters are made."""
 
     dimension: int
     similarity: str
@@ -71,7 +71,7 @@ class Scratch:
             self._folder.cleanup()
 
     def build(self, storage: VectorStorage) -> Built:
-        """Write the sample, stored so, and build its index.
+        """Write the sample with this storage, and build its index.
 
         Raises:
             StoreError, ConfigError: that cannot be.
@@ -92,7 +92,7 @@ class Scratch:
         return Built(client, seconds, sum(disk for disk, _ in parts), sum(memory for _, memory in parts))
 
     def ask(self, built: Built, query: list[float], setup: Setup, k: int) -> list[tuple[str, float]]:
-        """The first `k` documents with their scores, asked as diptych's search asks; a distance is negative."""
+        """The first `k` documents with their scores, searched like diptych's search does; a distance is negative."""
         nearest = Nearest(query, VECTOR, search_params(setup.params), k)
         request = nearest.request(_first(setup.storage), {"quantization": setup.storage.quantization})
         (answer,) = built.client.query_batch_points(NAME, [request])
@@ -129,7 +129,7 @@ def _points(documents: Floats, first: Prefix | None) -> Iterator[list[models.Poi
 
 
 def _bytes(folder: Path, vector: str, stored: Stored) -> tuple[int, int]:
-    """Bytes that files of a vector take on disk, and those of them that Qdrant keeps in memory by these settings."""
+    """Bytes of a vector's files on disk, and of the part that Qdrant keeps in memory with these settings."""
     originals = copies = graph = 0
     for file in folder.rglob("*"):
         part = next((parent.name for parent in file.parents if parent.name.endswith(f"-{vector}")), "")

@@ -1,4 +1,4 @@
-"""Vectors of every kind, as the checks read and compare them."""
+"""Vectors of every kind in the form that the checks compare."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIDES: tuple[Side, Side] = ("query", "document")
 
 
 def call(encoder: Any, side: Side, inputs: Sequence[str]) -> Any:
-    """What `encode_query` or `encode_document` returns.
+    """The result of `encode_query` or `encode_document`.
 
     Raises:
         ConformanceFailure: it raised.
@@ -64,7 +64,7 @@ def gap(one: Any, other: Any) -> float:
 
 
 def score(encoder: Any, conditions: Conditions, query: Any, document: Any) -> float:
-    """How near query and document vector are, higher is nearer, by the kind and the declared similarity."""
+    """How near query and document vector are by kind and declared similarity; higher is nearer."""
     if conditions.kind == "sparse":
         one, other = _aligned(query, document)
         return float(one @ other)
@@ -78,7 +78,7 @@ def score(encoder: Any, conditions: Conditions, query: Any, document: Any) -> fl
 
 
 def _aligned(one: SparseVector, other: SparseVector) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Both as dense arrays over the terms that either has; equal terms of one vector are summed."""
+    """Both as dense arrays over the union of their terms; equal terms of one vector are summed."""
     terms = np.union1d(one.indices, other.indices)
     result = np.zeros((2, len(terms)))
     for row, vector in zip(result, (one, other), strict=True):

@@ -1,4 +1,4 @@
-"""What a check tries an adapter with, and how much difference it lets pass."""
+"""`Conditions`: the inputs that a check uses, and the differences it tolerates."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Conditions:
     sibling: Any = None
 
     def declared(self, adapter: Any, fact: Literal["normalized", "asymmetric"]) -> bool | None:
-        """The fact as stated here, else as the adapter's optional attribute says, else None."""
+        """The fact as stated here, else from the adapter's optional attribute, else None."""
         stated = getattr(self, fact)
         found = stated if stated is not None else getattr(adapter, fact, None)
         return found if isinstance(found, bool) else None

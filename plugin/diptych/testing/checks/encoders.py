@@ -16,7 +16,7 @@ from diptych.types import SparseVector
 
 @conformance_check
 def check_declared_facts(encoder: Any, conditions: Conditions) -> None:
-    """All members of the contract are there and its facts hold usable values."""
+    """All members of the contract exist and its facts have valid values."""
     contract = CONTRACTS[conditions.kind]
     if not isinstance(encoder, contract):
         raise _failure("members are missing", type(encoder).__name__, f"diptych.{contract.__name__}")
@@ -152,14 +152,14 @@ def _check_usable(encoder: Any, texts: tuple[str, ...], conditions: Conditions) 
 
 
 def _dimension_error(vector: Any, dimension: int, conditions: Conditions) -> str:
-    """What is wrong with the vector's shape; nothing for a sparse vector, whose indices have their own check."""
+    """What is wrong with the vector's shape; "" for a sparse vector, whose indices have their own check."""
     shape = np.shape(numbers(vector))
     wanted = {"dense": (dimension,), "multivector": (max(len(shape) and shape[0], 1), dimension)}
     return f"shape {list(shape)}" if shape != wanted.get(conditions.kind, shape) else ""
 
 
 def _same(vector: Any, at: int, others: list[Any], tolerance: float) -> int:
-    """The position among `others` of the same vector: `at` when it is there or nowhere."""
+    """The position of the same vector among `others`: `at` when it is there or nowhere."""
     places = [at, *(place for place in range(len(others)) if place != at)]
     return next((place for place in places if gap(vector, others[place]) <= tolerance), at)
 

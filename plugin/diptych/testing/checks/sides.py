@@ -28,7 +28,7 @@ def check_sides_as_declared(encoder: Any, conditions: Conditions) -> None:
 
 @conformance_check
 def check_queries_find_documents(encoder: Any, conditions: Conditions) -> None:
-    """In each triple the query is nearer to its document than to the other. Tells when swapped sides would be right."""
+    """In each triple the query is nearer to its document. The failure says if swapping the sides would help."""
     for triple in conditions.triples:
         if margin(encoder, conditions, triple) <= 0:
             swapped = margin(encoder, conditions, triple, swapped=True) > 0
@@ -44,7 +44,7 @@ def check_queries_find_documents(encoder: Any, conditions: Conditions) -> None:
 
 @conformance_check
 def check_known_vectors(encoder: Any, conditions: Conditions) -> None:
-    """Vectors known from elsewhere come out again: their first numbers, as many as given, within `known_tolerance`."""
+    """Known vectors are reproduced: their first numbers, as many as given, within `known_tolerance`."""
     for side, text, expected in conditions.known:
         found = numbers(vectors(encoder, side, [text])[0]).ravel()[: len(expected)]
         worst = max(abs(float(one) - other) for one, other in zip(found, expected, strict=True))
@@ -58,7 +58,7 @@ def check_known_vectors(encoder: Any, conditions: Conditions) -> None:
 
 @conformance_check
 def check_sibling_documents(encoder: Any, conditions: Conditions) -> None:
-    """A sibling, other in queries alone, declares the same `documents` and makes the same vectors of them."""
+    """A sibling that differs only for queries declares the same `documents` and makes the same document vectors."""
     sibling = conditions.sibling
     if sibling is None:
         return
@@ -80,7 +80,7 @@ def check_sibling_documents(encoder: Any, conditions: Conditions) -> None:
 
 
 def can_tell_sides(encoder: Any, conditions: Conditions) -> bool:
-    """Whether swapped sides would fail: a triple would be ranked wrong, or both sides have a known vector."""
+    """Whether swapped sides would be noticed: a triple would be ranked wrong, or both sides have a known vector."""
     sides = {side for side, _, _ in conditions.known}
     return len(sides) == 2 or any(margin(encoder, conditions, t, swapped=True) <= 0 for t in conditions.triples)
 
