@@ -16,11 +16,13 @@ from diptych.testing import fakes_plugin
 ROOT = Path(__file__).parents[1]
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Tests leave the user's cache alone and share the cores, Haystack tells its makers nothing, Ctrl-C is heard.
 
     A shell starts its background jobs with Ctrl-C ignored, and so would be the processes that tests start.
     """
+    if os.environ.get("DIPTYCH_TEST_SERVER_KEY"):  # plain HTTP is fine on this machine
+        config.addinivalue_line("filterwarnings", "ignore:Api key is used with an insecure connection:UserWarning")
     os.environ["DIPTYCH_CACHE"] = "off"
     os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
     if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # or each would use all cores, and wait for the others
