@@ -11,9 +11,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,27 +21,11 @@ from diptych import Collection
 from diptych.config.models import Config
 from diptych.errors import DiptychError
 from diptych.stores import open_store_of
-from qdrant_process import BINARY, QdrantProcess
+from qdrant_process import QdrantProcess
 
 KILLS = int(os.environ.get("DIPTYCH_TEST_CRASHES", "2"))
 SETTLED = 120.0  # seconds until all replicas must be active again
 pytestmark = [pytest.mark.slow, pytest.mark.server]
-
-
-@pytest.fixture
-def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[QdrantProcess]]:
-    """Three nodes, the first of which has begun the cluster."""
-    if not BINARY:
-        pytest.skip("no Qdrant server to kill: set DIPTYCH_TEST_SERVER_BINARY to its binary")
-    monkeypatch.setenv("DIPTYCH_CACHE", "off")
-    monkeypatch.chdir(tmp_path)
-    first = QdrantProcess(tmp_path / "0", "")
-    found = [first, *(QdrantProcess(tmp_path / str(n), first.peer_url) for n in (1, 2))]
-    for node in found:
-        node.start()
-    yield found
-    for node in found:
-        node.kill()
 
 
 def config(nodes: list[QdrantProcess], seed: int) -> Config:

@@ -1,0 +1,66 @@
+"""Shard keys on a cluster of three nodes: by a key of the metadata, one for all, and one for each tenant.
+
+DIPTYCH_TEST_SERVER_BINARY=/path/to/qdrant pytest tests/server/test_shard_keys.py
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from diptych import Collection, Registry
+from diptych.config.models import Config
+from diptych.swap import ApplyOptions
+from qdrant_process import QdrantProcess
+
+DOCUMENTS = [{"id": str(n), "text": f"words of number {n}", "zone": ("eu", "us")[n % 2]} for n in range(20)]
+pytestmark = [pytest.mark.slow, pytest.mark.server]
+
+
+def config(nodes: list[QdrantProcess], *, seed: int = 0, cluster: dict[str, Any], **sections: Any) -> Config:
+    slots = {"dense": {"adapter": "fake-dense", "dimension": 8, "seed": seed}}
+    place = {"store": [node.url for node in nodes], "collection": "c", "cluster": {"replicas": 2, **cluster}}
+    return Config.model_validate({**place, "slots": slots, **sections})
+
+
+def places(collection: Collection) -> list[tuple[str, str]]:
+    """The id and the zone of each point, the same document twice where it lies under two keys."""
+    return sorted((document.id, str(document.metadata["zone"])) for document in collection.documents())
+
+
+def test_a_metadata_key_says_under_which_shard_key_a_document_lies(nodes: list[QdrantProcess], fakes: Registry) -> None:
+    by_zone = {"shards": 1, "shard_by": "zone", "write_consistency": 2, "read_consistency": "majority"}
+    with Collection.open(config(nodes, cluster=by_zone), registry=fakes) as collection:
+        assert collection.populate(DOCUMENTS).new == 20
+        assert collection.populate([{"id": "x", "text": "without a zone"}]).set_aside == 1
+        assert collection.populate([{**DOCUMENTS[0], "zone": "asia"}]).changed == 1
+        wanted = sorted([("0", "asia"), *((str(d["id"]), str(d["zone"])) for d in DOCUMENTS[1:])])
+        assert places(collection) == wanted
+        found = collection.client.collection_cluster_info("c")
+        assert {shard.shard_key for shard in [*found.local_shards, *found.remote_shards]} == {"eu", "us", "asia"}
+        collection.apply(config(nodes, seed=1, cluster=by_zone), ApplyOptions(gate=False))
+        assert len(collection.search("words", limit=50)) == 20
+        assert places(collection) == wanted
+        assert collection.populate(DOCUMENTS[1:10], sync=True, max_deleted=1).deleted == 11
+        assert collection.count() == 9
+
+
+def test_several_configs_share_a_collection_each_with_a_shard_key(nodes: list[QdrantProcess], fakes: Registry) -> None:
+    for key in ("one", "two"):
+        with Collection.open(config(nodes, cluster={"shard_key": key}), registry=fakes) as collection:
+            collection.populate({**document, "id": f"{key}-{document['id']}"} for document in DOCUMENTS)
+            hits = collection.search("words", limit=50)
+            assert len(hits) == 20
+            assert all(hit.id.startswith(key) for hit in hits)
+
+
+def test_each_tenant_has_a_shard_key_of_its_own(nodes: list[QdrantProcess], fakes: Registry) -> None:
+    tenants = {"field": "zone", "shard_keys": True}
+    with Collection.open(config(nodes, cluster={}, tenant=tenants), registry=fakes) as collection:
+        collection.populate(DOCUMENTS)
+        for zone in ("eu", "us"):
+            hits = collection.search("words", tenant=zone, limit=50)
+            assert sorted(hit.id for hit in hits) == sorted(d["id"] for d in DOCUMENTS if d["zone"] == zone)
+        assert collection.populate([{**DOCUMENTS[0], "zone": "us"}]).new == 1  # another tenant's document of that id
+        assert collection.count() == 21
