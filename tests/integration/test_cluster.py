@@ -16,10 +16,12 @@ from diptych.config.cluster import ClusterConfig
 from diptych.copying import copy_collection
 from diptych.errors import ConfigError
 from diptych.registry import Registry
+from diptych.search import Dbsf, Pipeline, Rescore, Retrieve, Rrf
 from diptych.stores import open_store
 from diptych.swap.cluster_warnings import spread_warnings
 
 SLOTS = {"dense": {"adapter": "fake-dense", "dimension": 8}}
+PAIR = Retrieve("dense", 10) + Retrieve("other", 10)
 DOCUMENTS = [{"id": str(i), "text": f"words of number {i}", "tenant": ("eu", "us")[i % 2]} for i in range(6)]
 
 
@@ -28,8 +30,8 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(tmp_path)
 
 
-def config(server: Any, **cluster: Any) -> Config:
-    return Config.model_validate({"store": server.url, "collection": "c", "slots": SLOTS, "cluster": cluster})
+def config(server: Any, *, slots: Any = SLOTS, **cluster: Any) -> Config:
+    return Config.model_validate({"store": server.url, "collection": "c", "slots": slots, "cluster": cluster})
 
 
 def asked(server: Any, method: str, path: str) -> list[tuple[str, Any]]:
@@ -55,6 +57,35 @@ def test_a_collection_is_made_of_the_shards_and_replicas_of_the_config(
     assert made.get("sharding_method") is None
     assert [query for query, _ in asked(server, "PUT", "/collections/c/points")] == ["wait=true&ordering=strong"]
     assert [q for q, _ in asked(server, "POST", "/collections/c/points/query/batch")] == ["consistency=quorum"]
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "cluster", "nested"),
+    [
+        (PAIR >> Rrf(1, {"other": 0.3}), {}, True),
+        (PAIR >> Rrf(1, {"other": 0.3}), {"shards": 2}, False),
+        (PAIR >> Rrf(1, {"other": 0.3}), {"shard_by": "tenant"}, False),
+        (PAIR >> Dbsf() >> Rescore("dense", 5), {"shards": 2}, False),
+        (PAIR >> Rrf(), {"shards": 2}, True),
+    ],
+    ids=str,
+)
+def test_the_host_fuses_what_the_server_would_fuse_in_each_shard(
+    small_server: Callable[..., Any], fakes: Registry, pipeline: Pipeline, cluster: dict[str, Any], nested: bool
+) -> None:
+    server = small_server()
+    slots = {**SLOTS, "other": {"adapter": "fake-dense", "dimension": 8, "seed": 1}}
+    with Collection.open(config(server, slots=slots, **cluster), registry=fakes) as collection:
+        collection.populate(DOCUMENTS)
+        del server.requests[:]
+        found = collection.search("words of number 3", pipeline=pipeline, limit=3)
+    searches = [s for _, body in asked(server, "POST", "/collections/c/points/query/batch") for s in body["searches"]]
+    assert any(search.get("prefetch") for search in searches) == nested
+    single = Config.model_validate({"collection": "c", "store": "memory:", "slots": slots})
+    with Collection.open(single, registry=fakes) as one:
+        one.populate(DOCUMENTS)
+        wanted = one.search("words of number 3", pipeline=pipeline, limit=3)
+    assert {hit.id: hit.score for hit in found} == pytest.approx({hit.id: hit.score for hit in wanted}, rel=1e-4)
 
 
 def test_one_shard_key_for_all_goes_with_writes_and_searches(small_server: Callable[..., Any], fakes: Registry) -> None:

@@ -3,7 +3,7 @@
     DIPTYCH_TEST_SERVER_BINARY=/path/to/qdrant DIPTYCH_TEST_CRASHES=20 pytest tests/server
 
 DIPTYCH_TEST_CRASHES is how often each test kills the server, 2 unless given; DIPTYCH_TEST_FLUSH the flush interval in
-seconds, 1 unless given, Qdrant's own being 5.
+seconds, 1 unless given, Qdrant's own being 5; DIPTYCH_TEST_SEED the first seed, 0 unless given.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import pytest
 from crash_trial import WORK, Found, crash_after, crash_within
 from qdrant_process import QdrantProcess
 
-TRIALS = int(os.environ.get("DIPTYCH_TEST_CRASHES", "2"))
+SEED = int(os.environ.get("DIPTYCH_TEST_SEED", "0"))
+SEEDS = range(SEED, SEED + int(os.environ.get("DIPTYCH_TEST_CRASHES", "2")))
 FLUSH = int(os.environ.get("DIPTYCH_TEST_FLUSH", "1"))
 LASTS = {"populate": 4.0, "apply": 4.0}  # seconds that the work takes, roughly
 WAITS = 4.0 + 3 * FLUSH  # where it waits before it drops a vector
@@ -35,7 +36,7 @@ def test_no_document_is_lost_by_a_crash_after_a_vector_was_dropped(
     server: QdrantProcess, tmp_path: Path, work: str
 ) -> None:
     found = []
-    for seed in range(TRIALS):
+    for seed in SEEDS:
         found.append(crash_after(server, work, flush=FLUSH, seed=seed))
         print(f"{work}, seed {seed}: {settled(found[-1:])}")
         server.renew(tmp_path / f"again-{seed}")
@@ -46,7 +47,7 @@ def test_no_document_is_lost_by_a_crash_after_a_vector_was_dropped(
 @pytest.mark.parametrize("work", list(WORK))
 def test_no_document_is_lost_by_a_crash_at_any_moment(server: QdrantProcess, tmp_path: Path, work: str) -> None:
     found = []
-    for seed in range(TRIALS):
+    for seed in SEEDS:
         found.append(crash_within(server, work, flush=FLUSH, seed=1000 + seed, lasts=LASTS.get(work, WAITS)))
         print(f"{work}, seed {seed}: {settled(found[-1:])}")
         server.renew(tmp_path / f"again-{seed}")

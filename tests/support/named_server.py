@@ -37,11 +37,11 @@ def urls() -> list[str]:
     return found
 
 
-def settings() -> dict[str, Any]:
-    """What a config says of it: `store`, and `api_key` and `cluster` where it has them."""
+def settings(**cluster: Any) -> dict[str, Any]:
+    """What a config says of it: `store`, and `api_key` and `cluster` where it has them, with these changes."""
     found: dict[str, Any] = {"store": urls() if is_cluster() else urls()[0]}
     found |= {"api_key": f"${{{KEY}}}"} if os.environ.get(KEY) else {}
-    return found | ({"cluster": SPREAD} if is_cluster() else {})
+    return found | ({"cluster": SPREAD | cluster} if is_cluster() else {})
 
 
 def is_cluster() -> bool:

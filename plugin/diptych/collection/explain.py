@@ -17,11 +17,11 @@ from diptych.search.matched_terms import Term, matched_terms, scores_of
 from diptych.search.options import Options
 from diptych.search.pipeline import Pipeline, Retrieve
 from diptych.search.qdrant_query import Inputs, fusion_request
-from diptych.search.qdrant_retrieval import query_points, rank_branches
+from diptych.search.qdrant_retrieval import fuses_in_host, query_points, rank_branches
 from diptych.search.request import Asked
 from diptych.search.retrieve import found_together, inputs_of
 from diptych.search.run import current, finished
-from diptych.search.stages import Linear, Rerank
+from diptych.search.stages import Rerank
 from diptych.types import Document, Hit, Query
 
 if TYPE_CHECKING:
@@ -199,11 +199,11 @@ class _Explainer:
 
 
 def _fused(asked: Asked, inputs: Inputs, rankings: Mapping[str, Ranking]) -> dict[PointId, float]:
-    """The fused scores, best first: Qdrant's own, or the host's for `Linear`."""
+    """The fused scores, best first: Qdrant's own, or the host's where the host fuses."""
     fusion = asked.pipeline.fuse
     if fusion is None:
         return {}
-    if isinstance(fusion, Linear):
+    if fuses_in_host(asked):
         return dict(fuse(fusion, rankings))
     width = sum(len(ranking) for ranking in rankings.values())
     (points,) = query_points(asked.handle, [fusion_request(asked, inputs, limit=max(1, width))])

@@ -1,7 +1,8 @@
 """What each slot's candidates contribute to a fused score, by the formulas themselves.
 
 `Linear` is computed here, since its constants (lowest, highest, mean, deviation) are known only once the candidates
-are. For the fusions that Qdrant computes, `explain` uses the same functions to show the parts.
+are; others where Qdrant would fuse within each shard. For the fusions that Qdrant computes, `explain` uses the same
+functions to show the parts.
 """
 
 from __future__ import annotations

@@ -50,7 +50,8 @@ class Pipeline:
 
         Retrieve("dense", 100) + Retrieve("lexical", 100) >> Rrf(k=60) >> Rescore("late", 50) >> Rerank("mine", 20)
 
-    Qdrant runs retrieval, fusion, rescoring and diversification in one request; only `Linear` needs the host between.
+    Qdrant runs retrieval, fusion, rescoring and diversification in one request. `Linear` needs the host between, and on
+    several shards each fusion that is not the last step.
 
     Every query reads these, so they are derived once:
 

@@ -1,4 +1,4 @@
-"""Runs the part of a pipeline that Qdrant does, and what `Linear` needs of the host in between."""
+"""Runs the part of a pipeline that Qdrant does, and the fusions that the host computes in between."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from diptych.metadata.payloads import from_payload
 from diptych.search.fusion import PointId, Ranking, fuse
 from diptych.search.qdrant_query import Inputs, branch_requests, pipeline_request, rest_request
 from diptych.search.request import Asked, direction
-from diptych.search.stages import Linear
+from diptych.search.stages import Linear, Rrf
 from diptych.search.store_errors import ask
+from diptych.stores.versions import keeps_log
 from diptych.types import Hit
 
 
@@ -23,7 +24,7 @@ def retrieve(asks: Sequence[Asked], inputs: Sequence[Sequence[Inputs]]) -> list[
     hits: list[list[list[Hit]]] = []
     requests, kept = [], []
     for asked, own in zip(asks, inputs, strict=True):
-        if isinstance(asked.pipeline.fuse, Linear):
+        if fuses_in_host(asked):
             hits.append(_with_host_fusion(asked, own))
             continue
         page = _page(asked)
@@ -35,6 +36,31 @@ def retrieve(asks: Sequence[Asked], inputs: Sequence[Sequence[Inputs]]) -> list[
     for points, (asked, page, found) in zip(query_points(asks[0].handle, requests), kept, strict=True):
         found.append(page.cut(hits_of(asked, points)))
     return hits
+
+
+def fuses_in_host(asked: Asked) -> bool:
+    """Whether the host fuses the candidates: for `Linear` always, and where Qdrant would fuse each shard's alone.
+
+    Qdrant fuses across shards only in the last step of a request. A fusion nested below another step would let the best
+    of each shard, however few documents that has, count as the best of all.
+    """
+    pipeline = asked.pipeline
+    if pipeline.fuse is None or isinstance(pipeline.fuse, Linear):
+        return pipeline.fuse is not None
+    weighted = isinstance(pipeline.fuse, Rrf) and any(weight != 1.0 for weight in pipeline.fuse.weights.values())
+    return bool(weighted or pipeline.rescore or pipeline.diversify) and _has_shards(asked.handle)
+
+
+def _has_shards(view: View) -> bool:
+    """Whether the collection has several shards, or shard keys."""
+    if not keeps_log(view.client):
+        return False
+    known: bool | None = view.kept.get("shards")
+    if known is None:
+        params = ask(view, lambda: view.client.get_collection(view.name)).config.params
+        known = (params.shard_number or 1) > 1 or params.sharding_method == models.ShardingMethod.CUSTOM
+        view.kept["shards"] = known
+    return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +121,7 @@ def _final_direction(asked: Asked) -> int:
 
 def _with_host_fusion(asked: Asked, inputs: Sequence[Inputs]) -> list[list[Hit]]:
     fusion = asked.pipeline.fuse
-    assert isinstance(fusion, Linear)
+    assert fusion is not None, "fuses_in_host said so"
     fused = [fuse(fusion, rankings) for rankings in rank_branches(asked, inputs)]
     if asked.pipeline.rescore or asked.pipeline.diversify:
         page = _page(asked)

@@ -55,7 +55,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """What a config says of a fresh store of each kind."""
     kind: str = request.param
     if kind == "server":
-        found = named_server.settings()
+        found = named_server.settings(shards=1)  # several count the IDF of each, and diversify each one's candidates
         return lambda: found
     return lambda: {"store": kind if kind == "memory:" else f"edge:{tmp_path_factory.mktemp('search')}"}
 
