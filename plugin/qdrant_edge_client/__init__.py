@@ -24,7 +24,7 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    """The clients are imported when first asked for: `errors` alone needs neither qdrant-client nor the engine."""
+    """Import the clients on first use: `errors` alone needs neither qdrant-client nor the engine."""
     if name in _LATER:
         return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

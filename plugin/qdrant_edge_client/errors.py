@@ -32,7 +32,7 @@ class DiptychError(Exception):
 
 
 def brief(value: object, length: int = 80) -> str:
-    """`repr(value)`, cut; of what cannot be written, an integer of thousands of digits or an endless nest, its type."""
+    """`repr(value)`, shortened; the type for values without a usable repr, such as endless nests."""
     try:
         return repr(value)[:length]
     except (ValueError, RecursionError):
@@ -47,7 +47,7 @@ def _text_of(field: object) -> str:
 
 
 def _writable(text: str) -> str:
-    """The text with lone surrogates escaped, so that no error fails where it is printed, logged or sent."""
+    """The text with lone surrogates escaped, so that no error fails when it is printed, logged or sent."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -64,7 +64,7 @@ class StoreUnavailable(StoreError):
 
 
 class StoreDamaged(StoreError):
-    """Files of the embedded store are missing or not as they were left. `diptych doctor --repair` mends that."""
+    """Files of the embedded store are missing or changed. `diptych doctor --repair` repairs them."""
 
 
 class StoreFull(StoreError):
@@ -72,11 +72,11 @@ class StoreFull(StoreError):
 
 
 class StoreReadOnly(StoreError):
-    """The store was opened to be read, and the call would change it."""
+    """The store was opened for reading, and the call would change it."""
 
 
 class StoreUnsupported(StoreError):
-    """This store cannot do what was asked; the text names one that can."""
+    """This store cannot do that; the text names one that can."""
 
 
 class CollectionError(DiptychError):
@@ -88,4 +88,4 @@ class CollectionNotFound(CollectionError):
 
 
 class SearchError(DiptychError):
-    """A search that cannot be run as asked."""
+    """A search that cannot be run."""

@@ -1,4 +1,4 @@
-"""Pydantic models made as fast as Python can, for values whose types are known to be right."""
+"""Creates pydantic models as fast as Python can, for values whose types are known to be right."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SLOTS = ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydant
 
 
 def unchecked(model: type[Model]) -> Callable[[dict[str, Any]], Model]:
-    """Makes a `model` of a dict of all its fields, without validation: `model_construct` at an eighth of its price."""
+    """Make a `model` from a dict of all its fields, without validation: `model_construct` in an eighth of the time."""
     new, names = model.__new__, set(model.model_fields)
     put_values, put_names, put_extra, put_private = (BaseModel.__dict__[slot].__set__ for slot in _SLOTS)
 
@@ -28,7 +28,7 @@ def unchecked(model: type[Model]) -> Callable[[dict[str, Any]], Model]:
 
 
 def unchecked_in_part(model: type[Model]) -> Callable[[dict[str, Any]], Model]:
-    """Makes a `model` of some of its fields; the others have their defaults, and count as not set."""
+    """Make a `model` from some of its fields; the others get their defaults, and count as not set."""
     make, blank, put_names = unchecked(model), model().__dict__, BaseModel.__dict__[_SLOTS[1]].__set__
 
     def make_in_part(values: dict[str, Any]) -> Model:

@@ -1,4 +1,4 @@
-"""What the tools take and give, as pydantic models: their schemas are what a model reads."""
+"""Inputs and outputs of the tools as pydantic models. Language models read their schemas."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SearchResult(BaseModel):
 
 
 class ExplainResult(BaseModel):
-    """Why each document stands where it stands."""
+    """Why each document has its rank."""
 
     collection: str
     pipeline: str = Field(description="The stages that were run.")
@@ -57,7 +57,7 @@ class InfoResult(BaseModel):
 
 
 class NewDocument(BaseModel):
-    """A document to bring in."""
+    """A document to write."""
 
     id: Annotated[str, Field(min_length=1, description="Unique in the collection; a known id replaces that document.")]
     text: str

@@ -57,7 +57,7 @@ def mcp_server(served: Served, *, allow_populate: bool = False, tenant: str | No
 
 
 class AgentServer(MCPServer[Any]):
-    """A server that refuses arguments that its tools do not have, rather than answer as if they were not there.
+    """A server that refuses unknown tool arguments instead of ignoring them.
 
     `under_way` counts the calls of tools that are being answered. `listed` is called once, when a client has been
     answered and asks for the tools: what it starts does not delay the first answer.
@@ -67,7 +67,7 @@ class AgentServer(MCPServer[Any]):
     listed: Callable[[], None] | None = None
 
     async def list_tools(self) -> list[Tool]:
-        """The tools, whose schemas say that they take nothing else."""
+        """The tools, with schemas that forbid further arguments."""
         if self.listed is not None:
             start, self.listed = self.listed, None
             start()
@@ -148,7 +148,7 @@ def _instructions(served: Served) -> str:
 
 
 class Posts:
-    """Stands before the MCP application.
+    """Refuses GET in front of the MCP application.
 
     A GET would open a stream for messages that the server starts by itself. A server without sessions has none, and
     streams of idle clients would occupy the slots of requests. So GET is answered with 405, as the protocol provides.

@@ -1,4 +1,4 @@
-"""The tools: what a language model can do with the collections. What each tool's docstring says, the model reads."""
+"""The tools that a language model can call. It reads their docstrings."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Tools:
         dry_run: DryRun = False,
         yes: YesFlag = False,
     ) -> PopulateAnswer:
-        """Bring documents into a collection. One with an id that is known replaces the document of that id.
+        """Write documents into a collection. A document with a known id replaces the one with that id.
 
         Documents that are in the collection already, unchanged, cost nothing: calling this again is safe.
         """
@@ -132,7 +132,7 @@ class Tools:
         slot: str | None,
         tenant: str | None,
     ) -> tuple[Collection, dict[str, Any]]:
-        """The collection that is asked, and the options that searching and explaining share."""
+        """The collection of a call, and the options that searching and explaining share."""
         opened = self._served.collection(collection)
         _require_words(opened, [query])
         pipeline = await asyncio.to_thread(single, opened, slot)
@@ -140,7 +140,7 @@ class Tools:
         return opened, {"filter": wanted, "pipeline": pipeline, "tenant": self._whose(tenant)}
 
     def _whose(self, tenant: str | None) -> str | None:
-        """The tenant of a call: the server's own, where it has one."""
+        """The tenant of a call: the server's own, if it has one."""
         if self._tenant is None or tenant in (None, self._tenant):
             return self._tenant or tenant
         raise TenantError("this server serves one tenant", got="another", do="leave `tenant` out")
@@ -148,7 +148,7 @@ class Tools:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Errors of ours as their text, which says what to do; others are faults, logged and not told."""
+    """diptych's errors as text, which says what to do; other errors are faults, logged and not shown."""
     try:
         yield
     except DiptychError as error:
@@ -169,7 +169,7 @@ def _cut(hit: FoundDocument, length: int) -> FoundDocument:
 
 
 async def _described(collection: Collection, tenant: str | None) -> CollectionDescription:
-    """The collection; where it has tenants and the server is one's, with the number of that one's documents."""
+    """The collection; on a server for one tenant, with the number of that tenant's documents."""
     info = await asyncio.to_thread(collection.info)
     if tenant is not None and info.tenant_field:
         info = replace(info, documents=await asyncio.to_thread(collection.count, tenant=tenant))

@@ -1,4 +1,4 @@
-"""`Gate`: lets in who has a key, as long as there is room."""
+"""`Gate`: admits requests with a valid key, as long as there is capacity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNCOUNTED = (*OPEN, "/metrics")  # answered however many requests are under way
 
 
 class Gate:
-    """Stands before an ASGI application.
+    """Checks requests in front of an ASGI application.
 
     Args:
         app: what answers.

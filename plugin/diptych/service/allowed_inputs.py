@@ -1,4 +1,4 @@
-"""What clients may not send: names of files and addresses, to encoders that would open them."""
+"""Refuses file names and addresses from clients for encoders that would open them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:|file:", re.IGNORECASE)
 
 
 def require_words(texts: Iterable[str], accepts: Sequence[str], *, where: str) -> None:
-    """Raise SearchError for a path or an address, where the encoder takes more than text and would open it.
+    """Raise SearchError for a path or address, if the encoder accepts more than text and would open it.
 
     Args:
         texts: what a client sent.
@@ -33,12 +33,12 @@ def require_words(texts: Iterable[str], accepts: Sequence[str], *, where: str) -
 
 
 def accepted(collection: Collection) -> list[str]:
-    """Every kind of input that an encoder of the collection takes."""
+    """All kinds of input that the collection's encoders accept."""
     return [kind for slot in collection.handle.slots.values() for kind in slot.spec.accepts]
 
 
 def _is_file(text: str) -> bool:
-    """Whether an encoder could find a file by this name."""
+    """Whether an encoder could find a file with this name."""
     try:
         return text.startswith(("/", "~", "\\\\")) or Path(text).exists()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What is answered, as pydantic models. The MCP server answers with the same hits and explanations."""
+"""The service's answers as pydantic models. The MCP server uses the same hits and explanations."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class SlotPart(BaseModel):
 
 
 class ExplainedDocument(BaseModel):
-    """Why a document stands where it stands: the slots' contributions add up to the fused score."""
+    """Why a document has its rank: the slots' contributions add up to the fused score."""
 
     id: str
     rank: int | None = Field(None, description="Place among the hits, from 1; null when it is none.")
@@ -113,7 +113,7 @@ class SlotDescription(BaseModel):
 
 
 class CollectionDescription(BaseModel):
-    """A collection: how many documents, which slots, how it is searched."""
+    """A collection: its size, slots and pipeline."""
 
     name: str
     documents: int
@@ -130,14 +130,14 @@ class CollectionDescription(BaseModel):
 
 
 class SetAsideDocument(BaseModel):
-    """A document that was not brought in, and why."""
+    """A rejected document and the reason."""
 
     id: str
     reason: str
 
 
 class PopulateAnswer(BaseModel):
-    """How many documents were new, changed, or in the collection already."""
+    """The counts of a populate."""
 
     collection: str
     read: int

@@ -17,14 +17,14 @@ _SENDABLE = re.compile(r"[!-~]+")
 
 
 class Keys:
-    """The keys that open a server; without any, it is open. Only their hashes are held."""
+    """The API keys of a server; without any, it is open. Only their hashes are stored."""
 
     def __init__(self, keys: Iterable[str] = ()) -> None:
         self._hashes = tuple(_hash(key) for key in keys)
 
     @classmethod
     def from_environment(cls, name: str | None = None) -> Keys:
-        """The keys in variable `name`, parted by commas or blanks; else those of DIPTYCH_API_KEY, if it is set.
+        """The keys in variable `name`, separated by commas or blanks; else those of DIPTYCH_API_KEY, if set.
 
         Raises:
             ConfigError: `name` is no variable's name (it may be a key, so it is not shown) or is not set, or a key
@@ -63,7 +63,7 @@ class Keys:
 
 
 def require_key(host: str, keys: Keys, *, insecure: bool) -> None:
-    """Raise ConfigError where others than this machine could ask without a key."""
+    """Raise ConfigError if other machines could call without a key."""
     if not keys and not insecure and not is_loopback(host):
         raise ConfigError(
             "an address that other machines reach needs an API key",
@@ -74,7 +74,7 @@ def require_key(host: str, keys: Keys, *, insecure: bool) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address; of names only `localhost` is known to be so."""
+    """Whether the address is reachable only from this machine; among names only `localhost` counts."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

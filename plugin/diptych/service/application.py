@@ -58,7 +58,7 @@ def application(
     hosts: Sequence[str] = (),
     writes: bool = False,
 ) -> Starlette:
-    """The service. It warms what it serves when it starts, and closes it when it ends.
+    """Build the service. It warms up what it serves at start, and closes it at the end.
 
     Args:
         served: collections, encoders and rerankers.
@@ -93,7 +93,7 @@ async def healthz(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """`GET /readyz`: 200 while everything that is served can answer, and its stores do just now; else 503."""
+    """`GET /readyz`: 200 while everything that is served can answer and its stores respond; else 503."""
     state = await Serving.of(request).readiness.now()
     return json_of({"status": state}, 200 if state == "ready" else 503)
 
@@ -105,12 +105,12 @@ async def metrics(request: Request) -> Response:
 
 
 async def description(request: Request) -> Response:
-    """`GET /openapi.json`: what can be asked, for generators of clients."""
+    """`GET /openapi.json`: the API, for client generators."""
     return json_of(openapi(writes=Serving.of(request).writes is not None))
 
 
 def _answered(handler: Handler) -> Handler:
-    """The handler, whose errors are answers too: what went wrong, and what to do."""
+    """The handler, with errors turned into answers that say what went wrong and what to do."""
 
     async def answer(request: Request) -> Response:
         try:
@@ -183,7 +183,7 @@ _MODEL = "/v1/models/"
 
 
 class Watch:
-    """Counts and times each request and writes a line about it: method, route, status, milliseconds.
+    """Counts and times each request and logs a line: method, route, status, milliseconds.
 
     Args:
         app: what answers.

@@ -21,7 +21,7 @@ _BUSY = (
 
 
 class JoinedWrites:
-    """A transport that sends the head of an answer and the body that follows at once as one packet.
+    """A transport that sends headers and body as one packet when they are written one after the other.
 
     What is written waits for the next write, at most until the event loop's next turn. A client is then woken once for
     a short answer, and one system call sends it.
@@ -54,7 +54,7 @@ class JoinedWrites:
 
 
 class Connection(H11Protocol):
-    """uvicorn's HTTP/1.1 with bounds. Subclasses set `bounds`; see `bounded`."""
+    """uvicorn's HTTP/1.1 protocol with limits. Subclasses set `bounds`; see `bounded`."""
 
     bounds: ClassVar[Bounds] = Bounds()
     since = 0.0  # when it became idle, by the loop's clock
@@ -113,7 +113,7 @@ class Connection(H11Protocol):
 
 
 def bounded(bounds: Bounds) -> type[Connection]:
-    """A connection class with these bounds."""
+    """A connection class with these limits."""
     return type("BoundedConnection", (Connection,), {"bounds": bounds})
 
 

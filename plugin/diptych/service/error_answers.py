@@ -1,4 +1,4 @@
-"""What is answered instead of what was asked: a status and OpenAI's error JSON, with the text of the error."""
+"""Error answers: a status and OpenAI's error JSON, with the text of the error."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_
 
 
 class Refused(Exception):
-    """A request that is not answered as asked.
+    """A refused request.
 
     Args:
         status: of HTTP.
@@ -68,7 +68,7 @@ class Refused(Exception):
 
 
 def refusal_of(error: Exception) -> Refused:
-    """How an error is told. One that is not diptych's own is a fault: it is logged, and its text is not sent."""
+    """The answer for an error. Errors that are not diptych's are faults: logged, without sending their text."""
     if isinstance(error, Refused):
         return error
     if isinstance(error, DiptychError):

@@ -1,4 +1,4 @@
-"""`Limits`: how much one request may ask, and how many may ask at once; `Bounds`: what connections may take."""
+"""`Limits` of requests and `Bounds` of connections."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SPARE = 128  # descriptors left for stores, models and logs
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a request may ask.
+    """What a request may contain.
 
     Args:
         body: bytes of a request's body; more is 413.
@@ -36,7 +36,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What clients may have of a server before they have asked anything.
+    """What a client may use of a server before it sends a request.
 
     Args:
         connections: open at once; beyond it the one that has been idle longest is closed, or else the new one refused.
@@ -49,7 +49,7 @@ class Bounds:
     idle_seconds: int = 60
 
     def fitting(self) -> Bounds:
-        """With as many connections as the process may have descriptors; the soft limit is raised where it can be."""
+        """The bounds with as many connections as file descriptors allow; the soft limit is raised if possible."""
         try:
             import resource
         except ImportError:  # Windows has no such limit

@@ -1,4 +1,4 @@
-"""What Prometheus reads: requests, texts encoded, sizes of batches."""
+"""Metrics for Prometheus: requests, encoded texts, batch sizes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 
 
 class Metrics:
-    """The numbers of one service, in a registry of their own."""
+    """The metrics of one service, in a registry of their own."""
 
     content_type = CONTENT_TYPE_LATEST
 
@@ -35,5 +35,5 @@ class Metrics:
         self.ready = Gauge("diptych_ready", "1 once everything that is served has been warmed.", registry=own)
 
     def text(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""`Batches`: what several clients ask of one model at the same time is one call."""
+"""`Batches`: joins calls of several clients to one model into one call."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Texts(NamedTuple):
 
 
 class Batches:
-    """Encodes texts and scores pairs for many clients; see `diptych.search.microbatch` for who waits for whom.
+    """Encodes texts and scores pairs for many clients; see `diptych.search.microbatch` for the rules of waiting.
 
     Args:
         metrics: told how many of what.

@@ -1,4 +1,4 @@
-"""`Model`: a slot, encoder or reranker under its name for clients."""
+"""`Model`: a slot, encoder or reranker under its public name."""
 
 from __future__ import annotations
 

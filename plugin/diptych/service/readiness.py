@@ -21,7 +21,7 @@ LOG = logging.getLogger("diptych.service")
 
 
 class Readiness:
-    """Checks each served collection in its own thread, so that one that hangs hides no other.
+    """Checks each served collection in a thread of its own, so that one that hangs does not hide others.
 
     Args:
         served: what is checked.
@@ -45,7 +45,7 @@ class Readiness:
         return "failing" if all(look.was_ready for look in self._looks) else "starting"
 
     async def now(self) -> str:
-        """The state, once the stores were asked whether they answer: `failing` where one does not within `ANSWERS`.
+        """The state, after asking the stores; `failing` if one does not answer within `ANSWERS`.
 
         However many wait for it, the stores are asked once at a time.
         """

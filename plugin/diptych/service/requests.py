@@ -1,4 +1,4 @@
-"""What clients may send, as pydantic models, and reading it."""
+"""Requests of clients as pydantic models, and how they are read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _mapped(value: Any) -> Any:
 
 
 class _Foreign(BaseModel):
-    """A request in the manner of another service: fields that do not concern us are passed over."""
+    """A request in another service's format: fields that do not concern diptych are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -44,7 +44,7 @@ Texts = Annotated[
 
 
 class EmbeddingsRequest(_Foreign):
-    """`POST /v1/embeddings`, as OpenAI has it; `input_type` says which side of the encoder reads the texts."""
+    """`POST /v1/embeddings` in OpenAI's format; `input_type` chooses the side of the encoder."""
 
     model: Text
     input: Texts  # one text alone, too
@@ -63,7 +63,7 @@ _Mapped = Annotated[RerankDocument, BeforeValidator(_mapped, json_schema_input_t
 
 
 class RerankRequest(_Foreign):
-    """`POST /rerank`, as Cohere has it."""
+    """`POST /rerank` in Cohere's format."""
 
     model: Text | None = None
     query: Text
@@ -78,7 +78,7 @@ class RerankRequest(_Foreign):
 
 
 class SearchRequest(BaseModel):
-    """`POST /search`: our own, so that a field nobody knows is an error."""
+    """`POST /search`. The format is diptych's own, so unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -96,7 +96,7 @@ class SearchRequest(BaseModel):
 
     @model_validator(mode="after")
     def _one_of_both(self) -> SearchRequest:
-        """Either one query or several."""
+        """Require either one query or several."""
         if (self.query is None) == (self.queries is None):
             raise ValueError("either `query` or `queries`")
         return self
@@ -134,7 +134,7 @@ Asked = TypeVar("Asked", bound=BaseModel)
 
 
 async def read(request: Request, kind: type[Asked], limits: Limits) -> Asked:
-    """The request's body as `kind`.
+    """Read the request's body as `kind`.
 
     Raises:
         Refused: it is too large, comes too slowly, is not called JSON, or is no such request.
@@ -153,7 +153,7 @@ async def read(request: Request, kind: type[Asked], limits: Limits) -> Asked:
 
 
 def parsed(body: bytes, kind: type[Asked], limits: Limits) -> Asked:
-    """A body as `kind`. What is wrong is looked for only up to the first fault.
+    """Parse a body as `kind`; reports only the first fault.
 
     Raises:
         Refused: it is no such request, or one of too many inputs.
@@ -172,7 +172,7 @@ def parsed(body: bytes, kind: type[Asked], limits: Limits) -> Asked:
 
 
 def _require_few(given: dict[str, Any], limits: Limits) -> None:
-    """Raise Refused for more keys than any request has, or more inputs than are allowed, before each is looked at."""
+    """Raise Refused for more keys or inputs than allowed, before any is looked at."""
     if len(given) > MOST_FIELDS:
         message = f"the request has too many keys\n  got: {len(given)}\n  expected: at most {MOST_FIELDS}"
         raise Refused(400, message, code="invalid_value")
@@ -183,7 +183,7 @@ def _require_few(given: dict[str, Any], limits: Limits) -> None:
 
 
 def read_query(request: Request, kind: type[Asked]) -> Asked:
-    """The query string as `kind`.
+    """Read the query string as `kind`.
 
     Raises:
         Refused: it is none.
@@ -198,7 +198,7 @@ def read_query(request: Request, kind: type[Asked]) -> Asked:
 
 
 def require_kind(request: Request, kinds: Sequence[str]) -> None:
-    """Raise Refused unless the body is said to be of one of these media types.
+    """Raise Refused unless the body's media type is one of these.
 
     Any web page may have a browser send text or a form to the service without leave, but not these.
     """
@@ -214,7 +214,7 @@ def require_kind(request: Request, kinds: Sequence[str]) -> None:
 
 
 def require_room(limits: Limits, texts: Sequence[str], *, param: str) -> None:
-    """Raise Refused when these are too many or too long."""
+    """Raise Refused when there are too many inputs or one is too long."""
     if len(texts) > limits.inputs:
         raise _too_many(len(texts), limits, param)
     for position, text in enumerate(texts):

@@ -34,7 +34,7 @@ class Serving:
 
     @classmethod
     def of(cls, request: Request) -> Serving:
-        """That of the application which got the request."""
+        """The `Serving` of the application that received the request."""
         return cast(Serving, request.app.state.serving)
 
 

@@ -1,4 +1,4 @@
-"""`Served`: the collections that a server opens, and the encoders and rerankers that can be asked for by name."""
+"""`Served`: the open collections of a server, and its encoders and rerankers by name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WITHIN = ("edge:", "local:", "memory:")  # stores that one client holds: collec
 
 
 class Served:
-    """Open collections by name, and every model that serves them.
+    """Open collections by name, with all encoders and rerankers that serve them.
 
     Args:
         collections: open ones; they are closed with this.
@@ -71,7 +71,7 @@ class Served:
         registry: Registry | None = None,
         create: bool = False,
     ) -> Served:
-        """The collections of config files. Those that lie in one embedded store share it.
+        """Open the collections of config files. Collections in one embedded store share it.
 
         Args:
             configs: files or `Config`s.
@@ -96,7 +96,7 @@ class Served:
     def stored(
         cls, store: str, names: Sequence[str], *, adapters: Sequence[str] = (), registry: Registry | None = None
     ) -> Served:
-        """Collections of one store, which know their encoders themselves; arguments as in `open`."""
+        """Open collections of one store with the encoders they have; arguments as in `open`."""
         registry = registry or Registry.default()
         if not names:
             raise CollectionError("no collection is named", where=f"--store {store}", do="add --collection NAME")
@@ -112,7 +112,7 @@ class Served:
     def of_encoders(
         cls, configs: Sequence[str | Path | Config], *, adapters: Sequence[str] = (), registry: Registry | None = None
     ) -> Served:
-        """The encoders and rerankers of configs without any store; arguments as in `open`."""
+        """The encoders and rerankers of configs, without any store; arguments as in `open`."""
         registry = registry or Registry.default()
         encoders: dict[str, Encoders] = {}
         for config in (config_at(config, registry) for config in configs):
@@ -122,13 +122,13 @@ class Served:
         return cls(encoders=encoders, adapters=adapters, registry=registry)
 
     def close(self) -> None:
-        """Close the collections, those that share a store before the one that opened it."""
+        """Close the collections; those that share a store before the one that opened it."""
         with ExitStack() as stack:
             for collection in self.collections.values():
                 stack.callback(collection.close)
 
     def collection(self, name: str | None) -> Collection:
-        """The collection of this name, or for None the only one.
+        """The collection of this name; for None the only one.
 
         Raises:
             CollectionNotFound: there is none.
@@ -145,7 +145,7 @@ class Served:
         return self.collections[name]
 
     def models(self) -> list[Model]:
-        """The further adapters, the slots that serve now, and the rerankers of the pipelines."""
+        """The further adapters, the current slots, and the rerankers of the pipelines."""
         found = [*self._slots(), *self._rerankers()]
         names = [model.name for model in found]
         return [m if not m.collection or names.count(m.name) == 1 else m.qualified for m in found]
@@ -185,7 +185,7 @@ class Served:
             model.try_out()
 
     def check(self, name: str) -> None:
-        """Ask the store and the local encoders of a collection or config for as little as possible.
+        """Make the smallest possible call to the store and the local encoders of a collection or config.
 
         Raises:
             DiptychError: its queries would fail now.
@@ -198,7 +198,7 @@ class Served:
                 model.try_out()
 
     def stores_answer(self, seconds: float) -> bool:
-        """Whether each store answers, when asked for as little as possible; servers in that time."""
+        """Whether each store answers the smallest possible call; servers within that time."""
         stores = {id(own.client): own for own in self.collections.values()}
         try:
             with deadline(seconds):
@@ -210,7 +210,7 @@ class Served:
 
     @property
     def names(self) -> list[str]:
-        """The collections, or the configs that are served without; "" stands for the further adapters."""
+        """The collections, or the configs served without collections; "" stands for the further adapters."""
         return list(self._encoders)
 
     def _slots(self) -> Iterable[Model]:
@@ -219,7 +219,7 @@ class Served:
                 yield Model(name, kind, collection, name, encoders)
 
     def _rerankers(self) -> Iterable[Model]:
-        """The rerankers; where several pipelines have the same one, that of the first."""
+        """The rerankers; if several pipelines have the same one, that of the first."""
         found: dict[str, Model] = {}
         for collection, encoders in self._encoders.items():
             for name in encoders.rerankers:
@@ -247,7 +247,7 @@ def _opened(config: Config, before: Sequence[Collection], registry: Registry, cr
 
 
 def _alone(adapters: Sequence[str], registry: Registry) -> Encoders:
-    """Adapters without a config: NAME or NAME:MODEL."""
+    """Encoders of adapters without a config: NAME or NAME:MODEL."""
     slots: dict[str, Slot] = {}
     rerankers: dict[str, dict[str, Any]] = {}
     for name, colon, chosen in (text.partition(":") for text in adapters):
@@ -262,7 +262,7 @@ def _alone(adapters: Sequence[str], registry: Registry) -> Encoders:
 
 
 def _require_usable(spec: AdapterSpec, options: Mapping[str, Any]) -> None:
-    """Raise at once what would keep the service from ever being ready: packages or options that are not there."""
+    """Raise at once for missing packages or options, which would prevent the service from ever being ready."""
     where = f"--adapter {spec.name}"
     check_requirements(spec, options, where=where)
     try:

@@ -1,4 +1,4 @@
-"""Listening: a socket of our own, uvicorn on it, and an orderly end."""
+"""Runs uvicorn on a socket of the service's own, with an orderly end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BACKLOG = 512  # connections that wait to be accepted, and how often asyncio tri
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 takes a free one.
+    """A listening socket; port 0 takes a free one.
 
     Raises:
         ConfigError: the address cannot be had.
@@ -43,12 +43,12 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def address(listening: socket.socket, host: str) -> str:
-    """The URL at which it is reached."""
+    """The URL of the socket."""
     return f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
 
 
 def called(host: str, further: Sequence[str], keys: Keys) -> list[str]:
-    """The names by which a server may be called; any, the empty list, where only who has a key is answered.
+    """Host names that requests may use; [] for any name, if a key is required.
 
     Without a key, a web page that gave its own name this machine's address could ask through a visitor's browser.
     """
@@ -58,7 +58,7 @@ def called(host: str, further: Sequence[str], keys: Keys) -> list[str]:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which survives a lack of descriptors and ends when it should.
+    """uvicorn's server, extended to survive a lack of file descriptors and to end in time.
 
     Args:
         config: uvicorn's.
@@ -75,12 +75,12 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGTERM or Ctrl-C: end in order, and in any case in time."""
+        """On SIGTERM or Ctrl-C: end in order, and in any case in time."""
         self._ending.begin(sig)
         super().handle_exit(sig, frame)
 
     def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Something failed in the event loop; of a lack of descriptors it says so hundreds of times in a second."""
+        """Handle a failure in the event loop. A lack of descriptors would be logged hundreds of times a second."""
         error = context.get("exception")
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
             close_longest_idle(self.server_state.connections)
@@ -90,7 +90,7 @@ class Server(uvicorn.Server):
 
 
 def server_of(app: Any, *, grace: int = 30, bounds: Bounds | None = None) -> Server:
-    """uvicorn over an application: it logs no request, and gives those under way `grace` seconds when it ends."""
+    """uvicorn over an application, without request logs; running requests get `grace` seconds at the end."""
     bounds = (bounds or Bounds()).fitting()
     config = uvicorn.Config(
         app,
@@ -109,7 +109,7 @@ def server_of(app: Any, *, grace: int = 30, bounds: Bounds | None = None) -> Ser
 
 
 def run(app: Any, listening: socket.socket, *, grace: int, bounds: Bounds | None = None) -> None:
-    """Serve until SIGTERM or Ctrl-C: then no new requests, and those under way have `grace` seconds to end.
+    """Serve until SIGTERM or Ctrl-C: then accept no new requests and give running ones `grace` seconds.
 
     The process has ended a second after that, or a second after another signal, whatever an encoder does.
 
@@ -120,7 +120,7 @@ def run(app: Any, listening: socket.socket, *, grace: int, bounds: Bounds | None
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
-    """Our own lines, and uvicorn's complaints, on standard error."""
+    """Log diptych's lines, and uvicorn's warnings, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
     for name, least in (("diptych", level), ("uvicorn", logging.WARNING)):

@@ -1,4 +1,4 @@
-"""`Writes`: populates of a service, one after another."""
+"""`Writes`: runs the populates of a service one after another."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Writes:
-    """Populates, one after another in a thread of their own, so that they take none from searches.
+    """Runs populates one after another in a thread of their own, so that they take no threads from searches.
 
     Args:
         waiting: how many may wait.
@@ -28,7 +28,7 @@ class Writes:
 
     @contextmanager
     def room(self) -> Iterator[None]:
-        """Room for one write, from before its documents are received until it is done.
+        """A place in the queue for one write, from before its documents are received until it is done.
 
         Raises:
             Refused: too many wait already.
@@ -43,7 +43,7 @@ class Writes:
             self._room += 1
 
     async def run(self, work: Callable[[], T]) -> T:
-        """What `work` returns. The caller has `room`.
+        """The result of `work`. The caller has a place from `room`.
 
         Raises:
             Refused: the service ends.
@@ -58,14 +58,14 @@ class Writes:
             raise
 
     def until_stopped(self, rows: Iterable[T]) -> Iterator[T]:
-        """The rows of a write that is under way; once the service ends, PopulateError instead of the next one."""
+        """The rows of a running write; once the service ends, PopulateError instead of the next row."""
         for row in rows:
             if self._stopped.is_set():
                 raise PopulateError("the service ends", do="run it again: it goes on from there")
             yield row
 
     def stop(self) -> None:
-        """End the write that is under way before its next document, and let none begin; what is written is kept."""
+        """End the running write before its next document, and start no other; written documents stay."""
         self._stopped.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
 

@@ -1,4 +1,4 @@
-"""Arguments of qdrant-client's methods that mean nothing here: ignored when harmless, refused otherwise."""
+"""Arguments of qdrant-client's methods that have no effect here: ignored when harmless, refused otherwise."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NEUTRAL = (None, 1)  # one shard, one replica: what Edge has
 
 
 def check_arguments(method: str, given: Mapping[str, Any]) -> None:
-    """Pass over what is harmless to ignore.
+    """Ignore harmless arguments, refuse others.
 
     Raises:
         StoreUnsupported: an argument that only a server can honour.
@@ -35,7 +35,7 @@ def check_arguments(method: str, given: Mapping[str, Any]) -> None:
 
 
 def unsupported(what: str, *, got: str = "") -> StoreUnsupported:
-    """The error of everything that takes a server."""
+    """The error for everything that only a server can do."""
     return StoreUnsupported(
         f"the embedded store has no {what}",
         where="EdgeClient",

@@ -1,4 +1,4 @@
-"""What the parts of EdgeClient share."""
+"""The base class of EdgeClient's parts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qdrant_edge_client.engine.faults import told
 
 
 class EdgeBase(QdrantBase):
-    """Holds the catalog; the parts of the interface derive from it."""
+    """Holds the catalog; each part of the interface derives from it."""
 
     _catalog: Catalog
     _operations = count()
@@ -24,7 +24,7 @@ class EdgeBase(QdrantBase):
         return self._catalog.find(collection_name)
 
     def _write(self, collection: EdgeCollection, build: Callable[[], Any], *, size: int = 0) -> models.UpdateResult:
-        """Apply the operation that `build` makes, of about `size` bytes; Edge's errors are told as ours.
+        """Apply the operation that `build` makes, of about `size` bytes; Edge's errors become ours.
 
         Raises:
             StoreFull: the disk has too little space.
@@ -36,7 +36,7 @@ class EdgeBase(QdrantBase):
         return self._done()
 
     def _tend(self, collection: EdgeCollection) -> None:
-        """Do what is due now and then in a collection that is written to."""
+        """Do occasional maintenance in a collection that is written to."""
 
     def _done(self) -> models.UpdateResult:
         return models.UpdateResult(operation_id=next(self._operations), status=models.UpdateStatus.COMPLETED)

@@ -1,4 +1,4 @@
-"""Collections: made, listed, described, changed, removed."""
+"""Creates, lists, describes, changes and deletes collections and aliases."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SETTINGS = ("hnsw_config", "optimizers_config", "quantization_config", "on_disk
 
 
 class Collections(EdgeBase):
-    """The part of EdgeClient that keeps collections."""
+    """The part of EdgeClient that manages collections."""
 
     def create_collection(
         self,
@@ -31,7 +31,7 @@ class Collections(EdgeBase):
         metadata: models.Payload | None = None,
         **kwargs: Any,
     ) -> bool:
-        """Make an empty collection; other arguments as a server's, see `arguments` for those that are passed over.
+        """Create an empty collection. Arguments as on a server; see `arguments` for those that are ignored.
 
         Raises:
             CollectionError: the name is taken or cannot be one.
@@ -57,13 +57,13 @@ class Collections(EdgeBase):
         metadata: models.Payload | None = None,
         **kwargs: Any,
     ) -> bool:
-        """Remove the collection, if there is one, and make it anew."""
+        """Delete the collection if it exists, and create it anew."""
         check_name(collection_name, "collection")
         self.delete_collection(collection_name)
         return self.create_collection(collection_name, vectors_config, sparse_vectors_config, metadata, **kwargs)
 
     def delete_collection(self, collection_name: str, **kwargs: Any) -> bool:
-        """Remove a collection and its aliases; False when there is none."""
+        """Delete a collection and its aliases; False if it does not exist."""
         check_arguments("delete_collection", kwargs)
         return self._catalog.delete(collection_name)
 
@@ -74,7 +74,7 @@ class Collections(EdgeBase):
         return models.CollectionsResponse(collections=[models.CollectionDescription(name=name) for name in names])
 
     def collection_exists(self, collection_name: str, **kwargs: Any) -> bool:
-        """Whether there is a collection or alias of this name."""
+        """Whether a collection or alias of this name exists."""
         check_arguments("collection_exists", kwargs)
         try:
             self._find(collection_name)
@@ -83,12 +83,12 @@ class Collections(EdgeBase):
         return True
 
     def get_collection(self, collection_name: str, **kwargs: Any) -> models.CollectionInfo:
-        """What a collection is and holds; `status` is grey when `optimize` would help, yellow while it runs."""
+        """Settings and counts of a collection; `status` is grey when `optimize` would help, yellow while it runs."""
         check_arguments("get_collection", kwargs)
         return describe(self._find(collection_name))
 
     def get_metadata(self, collection_name: str) -> models.Payload:
-        """The metadata alone: `get_collection` also counts what lacks an index, which takes time by the point."""
+        """Only the metadata: `get_collection` also counts vectors without an index, which takes time for each point."""
         return self._find(collection_name).record.config.metadata or {}
 
     def update_collection(
@@ -99,7 +99,7 @@ class Collections(EdgeBase):
         vectors_config: Mapping[str, models.VectorParamsDiff] | None = None,
         **kwargs: Any,
     ) -> bool:
-        """Merge `metadata` (a null removes its key) and change settings; HNSW and quantization act from `optimize` on.
+        """Merge `metadata` (a null deletes its key) and change settings; HNSW and quantization need `optimize`.
 
         Raises:
             CollectionError: settings for a vector that the collection has not.
@@ -137,7 +137,7 @@ def _merged(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, 
 
 
 class Aliases(EdgeBase):
-    """The part of EdgeClient that keeps aliases."""
+    """The part of EdgeClient that manages aliases."""
 
     def update_collection_aliases(
         self, change_aliases_operations: Sequence[models.AliasOperations], **kwargs: Any

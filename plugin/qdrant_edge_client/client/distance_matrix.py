@@ -1,4 +1,4 @@
-"""Distances between sampled points, made here from searches."""
+"""Distances between sampled points, computed by searches, since Edge has no call for them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Matrix(Searching):
         using: str | None = None,
         **kwargs: Any,
     ) -> models.SearchMatrixOffsetsResponse:
-        """The same as a sparse matrix: rows, columns and scores, and the ids that both count in."""
+        """The same as a sparse matrix: rows, columns and scores, with the ids of rows and columns."""
         check_arguments("search_matrix_offsets", kwargs)
         near = self._nearest_of_sample(collection_name, query_filter, limit, sample, using)
         offsets = {identifier: offset for offset, identifier in enumerate(near)}

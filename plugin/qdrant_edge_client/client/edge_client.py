@@ -57,7 +57,7 @@ class EdgeClient(Collections, Aliases, Schema, Writing, Uploading, Grouping, Mat
 
     @classmethod
     def over(cls, engine: Engine) -> Self:
-        """A client that does not count: it lives as long as the engine does."""
+        """A client that is not counted: it lives as long as the engine."""
         made = cls.__new__(cls)
         made.path = engine.path
         made._use(engine)
@@ -73,13 +73,13 @@ class EdgeClient(Collections, Aliases, Schema, Writing, Uploading, Grouping, Mat
         return Holder(engine.path, lambda: EdgeClient.over(engine))
 
     def close(self, **kwargs: Any) -> None:
-        """Close this client; the last one of the process flushes and lets others open the path. May be repeated."""
+        """Close this client. The last one of the process flushes and frees the path. May be repeated."""
         check_arguments("close", {name: value for name, value in kwargs.items() if name != "grpc_grace"})
         self._catalog = cast("Catalog", ClosedCatalog(self.path))
         self._finalizer()
 
     def info(self) -> models.VersionInfo:
-        """The engine and its version."""
+        """Name and version of the engine."""
         return models.VersionInfo(title="Qdrant Edge", version=version("qdrant-edge-py"), commit=None)
 
     def migrate(
@@ -89,7 +89,7 @@ class EdgeClient(Collections, Aliases, Schema, Writing, Uploading, Grouping, Mat
         batch_size: int = 100,
         recreate_on_collision: bool = False,
     ) -> None:
-        """Copy collections into another store: the way from a folder to a server."""
+        """Copy collections into another store, such as from a folder to a server."""
         migrate(self, dest_client, collection_names, recreate_on_collision, batch_size)
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Groups: the best points of the best groups. Edge has none, so they are made here."""
+"""Groups: the best points of the best groups. Edge has no groups, so they are formed here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qdrant_edge_client.errors import SearchError
 
 
 class Grouping(Searching, Reading):
-    """The part of EdgeClient that groups."""
+    """The part of EdgeClient that searches groups."""
 
     def query_points_groups(
         self,
@@ -60,7 +60,7 @@ class Grouping(Searching, Reading):
         return models.GroupsResult(groups=result)
 
     def _ask(self, collection_name: str, request: models.QueryRequest) -> Ask:
-        """Asks `request` with a further filter and another limit."""
+        """Runs `request` with a further filter and another limit."""
 
         def ask(further: models.Filter, limit: int) -> list[models.ScoredPoint]:
             both = further if request.filter is None else models.Filter(must=[request.filter, further])
@@ -70,7 +70,7 @@ class Grouping(Searching, Reading):
         return ask
 
     def _complete(self, collection_name: str, groups: Groups, with_payload: Any, with_vectors: Any) -> None:
-        """Fetch what the answer shows of its points."""
+        """Fetch the payloads and vectors that the answer shows."""
         ids = list({point.id for point in groups.points()})
         records = {r.id: r for r in self.retrieve(collection_name, ids, with_payload, with_vectors)}
         for point in groups.points():
@@ -101,21 +101,21 @@ class Groups:
 
     @property
     def wanted(self) -> int:
-        """How many points to ask for at first."""
+        """How many points to search for at first."""
         return self._limit * self._size * 2
 
     @property
     def full(self) -> bool:
-        """Whether more points could change nothing."""
+        """Whether more points would change nothing."""
         return self.complete and not self.lacking()
 
     def fill(self, ranked: Iterable[models.ScoredPoint]) -> None:
-        """Sort all points anew, best first."""
+        """Sort all points into groups anew, best first."""
         self._groups = {}
         self.add(ranked)
 
     def add(self, ranked: Iterable[models.ScoredPoint]) -> int:
-        """Sort further points in, worse than all before; how many groups that made."""
+        """Sort further points in, worse than all before; returns the number of new groups."""
         before = len(self._groups)
         for point in ranked:
             for value in _group_ids(point.payload, self._path):
@@ -123,7 +123,7 @@ class Groups:
         return len(self._groups) - before
 
     def refill(self, ranked: Iterable[models.ScoredPoint]) -> None:
-        """Replace the points of all groups that lack some by the first of `ranked` that are theirs."""
+        """Replace the points of all groups that are not full by the first ones of `ranked` that belong to them."""
         lacking = self.lacking()
         self._groups.update({value: [] for value in lacking})
         for point in ranked:
@@ -137,11 +137,11 @@ class Groups:
         return len(self._groups) >= self._limit
 
     def known(self) -> list[models.GroupId]:
-        """The groups so far."""
+        """The groups found so far."""
         return list(self._groups)
 
     def lacking(self) -> list[models.GroupId]:
-        """The groups that have fewer points than they may."""
+        """The groups that are not full."""
         return [value for value, hits in self._groups.items() if len(hits) < self._size]
 
     def points(self) -> Iterator[models.ScoredPoint]:
@@ -182,7 +182,7 @@ def collect(groups: Groups, ask: Ask, *, narrow: bool) -> None:
 
 
 def _find_more(groups: Groups, ask: Ask, wanted: int) -> None:
-    """Ask for points outside the groups that are known, until there are enough groups."""
+    """Search for points outside the known groups, until there are enough groups."""
     while not groups.complete:
         others = models.Filter(must_not=[_empty(groups.key), *_among(groups.key, groups.known())])
         if not groups.add(ask(others, wanted)):
@@ -190,7 +190,7 @@ def _find_more(groups: Groups, ask: Ask, wanted: int) -> None:
 
 
 def _fill_up(groups: Groups, ask: Ask, wanted: int) -> None:
-    """Ask for points of the groups that lack some."""
+    """Search for points of the groups that are not full."""
     while lacking := groups.lacking():
         points = ask(models.Filter(should=_among(groups.key, lacking)), wanted)
         groups.refill(points)
@@ -204,13 +204,13 @@ def _empty(key: str) -> models.Condition:
 
 
 def _among(key: str, values: list[models.GroupId]) -> list[models.Condition]:
-    """Conditions of which one holds when `key` has one of `values`."""
+    """Conditions that hold when `key` has one of `values`."""
     kinds: list[Any] = [[v for v in values if isinstance(v, str)], [v for v in values if isinstance(v, int)]]
     return [models.FieldCondition(key=key, match=models.MatchAny(any=kind)) for kind in kinds if kind]
 
 
 def with_wider_prefetches(prefetch: Any, factor: int) -> Any:
-    """The prefetches with `factor` times their limits, as a server widens them for groups."""
+    """The prefetches with `factor` times their limits, as a server does for groups."""
     if prefetch is None:
         return None
     if isinstance(prefetch, list):
@@ -220,7 +220,7 @@ def with_wider_prefetches(prefetch: Any, factor: int) -> Any:
 
 
 def _group_ids(payload: Any, path: list[str]) -> list[models.GroupId]:
-    """The groups that a point belongs to: none when a value is neither text nor an integer, as on a server."""
+    """The groups of a point: none when a value is neither text nor an integer, as on a server."""
     values = list(_values(payload, path))
     if any(type(value) not in (int, str) for value in values):
         return []

@@ -1,4 +1,4 @@
-"""Indexes: whether they are missing, and building them without stopping searches or writes."""
+"""Indexes: whether they are missing, and building them without blocking searches or writes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ logger = logging.getLogger(__name__)
 
 
 class Optimizing(EdgeBase):
-    """The part of EdgeClient that keeps searches fast."""
+    """The part of EdgeClient that builds indexes."""
 
     _futures: dict[EdgeCollection, Future[bool]]
     _starting: RLock
 
     def optimize(self, collection_name: str, *, wait: bool = True, on_stage: OnStage | None = None) -> Future[bool]:
-        """Build missing indexes in a process aside; its result is whether anything was built.
+        """Build missing indexes in another process; returns whether anything was built.
 
         Searches and writes go on meanwhile. A second call while one runs joins it.
 
@@ -48,17 +48,17 @@ class Optimizing(EdgeBase):
         return future
 
     def _tend(self, collection: EdgeCollection) -> None:
-        """Give back the space of deleted points: a process that lives long would fill the disk with them."""
+        """Reclaim the space of deleted points, which would otherwise fill the disk in a long-lived process."""
         with self._starting:
             if collection not in self._futures and wasteful(collection):
                 self._start(collection, None).add_done_callback(partial(_log_failure, collection))
 
     def needs_optimizing(self, collection_name: str) -> bool:
-        """Whether so many vectors lack an index that `optimize` would build one."""
+        """Whether enough vectors lack an index that `optimize` would build one."""
         return needs_optimizing(self._find(collection_name))
 
     def get_optimizations(self, collection_name: str, **kwargs: Any) -> models.OptimizationsResponse:
-        """What is running, and how much waits."""
+        """The running optimisations, and how much is waiting."""
         check_arguments("get_optimizations", {k: v for k, v in kwargs.items() if k not in ("with_", "completed_limit")})
         found = self._find(collection_name)
         info, waits = found.shard.read(lambda opened: opened.info()), int(needs_optimizing(found))
@@ -71,14 +71,14 @@ class Optimizing(EdgeBase):
         return models.OptimizationsResponse(summary=summary, running=_running(found))
 
     def repair(self, collection_name: str) -> RepairReport | None:
-        """Rebuild a collection that is refused as damaged from what can be read of it; None where it opens as it is.
+        """Rebuild a damaged collection from what can be read of it; None if it opens as it is.
 
         Indexes are built anew by the next `optimize`. See `RepairReport` for what could not be read.
         """
         return self._catalog.repair(collection_name)
 
     def changed_files(self, collection_name: str) -> list[str]:
-        """Large files that have changed since the collection was closed; small ones are compared at each opening.
+        """Large files that changed since the collection was closed; small ones are compared at each opening.
 
         Reads all of them. Empty also where nothing can be told: it was killed, or has been written to since.
         """
@@ -112,7 +112,7 @@ class Optimizing(EdgeBase):
 
 
 def _log_failure(collection: EdgeCollection, done: Future[bool]) -> None:
-    """Nobody waits for an optimisation that began by itself. The collection is as it was, and it is tried again.
+    """Log the failure of an optimisation that started by itself; the collection is unchanged, and it is tried again.
 
     One that closing has cancelled is no failure.
     """

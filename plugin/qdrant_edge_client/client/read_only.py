@@ -36,7 +36,7 @@ WRITES = (
 
 
 class ReadOnlyEdgeClient(EdgeClient):
-    """An `EdgeClient` of a store that may lie where nothing can be written. Calls that write raise `StoreReadOnly`.
+    """An `EdgeClient` for a store on a read-only medium. Calls that write raise `StoreReadOnly`.
 
     Writes of others after the first use of a collection are not visible. The copies lie in the system's temporary
     folder (`TMPDIR`), and are removed when the client is closed.
@@ -75,7 +75,7 @@ class ReadOnlyEdgeClient(EdgeClient):
 
 
 class _CopyingCatalog(Catalog):
-    """A catalog of collections that are copied at their first use."""
+    """A catalog that copies each collection at its first use."""
 
     def __init__(self, source: Path, copies: Path) -> None:
         self._source = source
@@ -90,7 +90,7 @@ class _CopyingCatalog(Catalog):
         self.root = source  # what errors name
 
     def _prepare(self, folder: Path) -> None:
-        """Copy the data of a collection, as its record names them now."""
+        """Copy the data of a collection that its record currently names."""
         original = self._source / COLLECTIONS / folder.name
         with opening(self._source), _unchanged(self._source):
             shutil.copyfile(original / RECORD, folder / RECORD)
@@ -99,7 +99,7 @@ class _CopyingCatalog(Catalog):
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a folder with its files' holes, but without its modes, which may forbid writing."""
+    """Copy a folder with the holes of its files, but without its modes, which may forbid writing."""
     target.mkdir()
     for path in source.iterdir():
         if path.is_dir():
@@ -110,7 +110,7 @@ def _copy(source: Path, target: Path) -> None:
 
 @contextmanager
 def _unchanged(root: Path) -> Iterator[None]:
-    """Hold off writers within the block. Readers do not block each other, and nothing is written."""
+    """Keep writers out within the block. Readers do not block each other, and nothing is written."""
     try:
         lock = open(root / LOCK, encoding="ascii")  # noqa: SIM115 - closed below
     except OSError:

@@ -1,4 +1,4 @@
-"""Points: fetched, scrolled, counted."""
+"""Reads points: by id, page by page, counts and facets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Reading(EdgeBase):
         with_vectors: Any = False,
         **kwargs: Any,
     ) -> list[models.Record]:
-        """The points of these ids that exist, in the order asked."""
+        """The existing points among these ids, in the order given."""
         check_arguments("retrieve", kwargs)
         payload, vector, wanted = edge_payload(with_payload), edge_vector(with_vectors), list(ids)
         shard = self._find(collection_name).shard
@@ -71,7 +71,7 @@ class Reading(EdgeBase):
     def count(
         self, collection_name: str, count_filter: models.Filter | None = None, exact: bool = True, **kwargs: Any
     ) -> models.CountResult:
-        """How many points there are, or match."""
+        """Number of points, or of those that match."""
         check_arguments("count", kwargs)
         shard = self._find(collection_name).shard
         count = shard.read(lambda opened: opened.count(edge.CountRequest(exact, edge_filter(count_filter))))
@@ -97,7 +97,7 @@ class Reading(EdgeBase):
 
 
 def _key(asked: models.ExtendedPointId) -> models.ExtendedPointId:
-    """An id as answers spell it."""
+    """An id in the spelling of answers."""
     return asked if isinstance(asked, int) else str(asked if isinstance(asked, UUID) else UUID(asked))
 
 

@@ -1,4 +1,4 @@
-"""Named vectors and payload indexes: added to and dropped from a collection that is in use."""
+"""Adds and drops named vectors and payload indexes in a collection that is in use."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from qdrant_edge_client.errors import CollectionError
 
 
 class Schema(EdgeBase):
-    """The part of EdgeClient that changes what points can have."""
+    """The part of EdgeClient that changes named vectors and payload indexes."""
 
     def create_vector_name(
         self, collection_name: str, vector_name: str, vector_name_config: models.VectorNameConfig, **kwargs: Any
     ) -> models.UpdateResult:
-        """Add a named vector that no point has yet.
+        """Add a named vector, which no point has yet.
 
         Raises:
             CollectionError: the name is taken or cannot be one.

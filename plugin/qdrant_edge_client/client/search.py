@@ -1,4 +1,4 @@
-"""Queries: one or many at once."""
+"""Runs queries, one or many at once."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Searching(EdgeBase):
     def query_batch_points(
         self, collection_name: str, requests: Sequence[models.QueryRequest], **kwargs: Any
     ) -> list[QueryResponse]:
-        """The best points for each query; all of them share one pass over the segments."""
+        """The best points for each query; all queries share one pass over the segments."""
         check_arguments("query_batch_points", kwargs)
         return self._query_all(collection_name, requests)
 
@@ -78,7 +78,7 @@ class Searching(EdgeBase):
         return [answers.query_response(points) for points in found]
 
     def _lookup(self, opened: Any, shard: Shard) -> Lookup:
-        """Finds the examples of a query in `opened`, which is `shard`, or where its `lookup_from` says."""
+        """Finds the examples of a query in the searched collection, or in the one of `lookup_from`."""
 
         def lookup(using: str | None, location: models.LookupLocation | None) -> Examples:
             if location is None:
@@ -115,7 +115,7 @@ def _vector_of(opened: Any, identifier: models.ExtendedPointId, name: str) -> An
 
 
 def _check(request: models.QueryRequest) -> None:
-    """What Edge would pass over or tell less clearly."""
+    """Refuse what Edge would ignore or report less clearly."""
     if request.limit is not None and request.limit < 1:
         raise SearchError("limit is too small", got=request.limit, expected="1 or more")
     if request.offset is not None and request.offset < 0:

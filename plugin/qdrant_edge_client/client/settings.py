@@ -1,4 +1,4 @@
-"""Settings of a collection, changed while it lives."""
+"""Changes the settings of a live collection."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def reconfigure(
     sparse: Mapping[str, models.SparseVectorParams],
     settings: Mapping[str, Any],
 ) -> None:
-    """Write the changed settings and load the shard again with them; when Edge refuses them all is as before.
+    """Write the changed settings and reload the shard; if Edge refuses them, everything stays as before.
 
     Raises:
         CollectionError: settings for a vector that the collection has not.
@@ -60,7 +60,7 @@ def _changed(
 
 
 def _merged(old: Any, diff: Any) -> Any:
-    """`old` with what `diff` sets."""
+    """`old` with the values that `diff` sets."""
     if diff is None:
         return old
     if old is None or not isinstance(diff, _PARTIAL):

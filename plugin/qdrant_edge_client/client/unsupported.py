@@ -1,4 +1,4 @@
-"""What takes a server. All of it is refused in one way, by name."""
+"""Methods that need a server. All are refused in the same way, by name."""
 
 from __future__ import annotations
 

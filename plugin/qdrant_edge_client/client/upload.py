@@ -1,4 +1,4 @@
-"""Many points at once, in pieces."""
+"""Uploads any number of points, in pieces."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PIECE = 1000  # points an operation: large enough for Edge's speed, small enough
 
 
 class Uploading(EdgeBase):
-    """The part of EdgeClient that takes streams of points."""
+    """The part of EdgeClient that uploads streams of points."""
 
     def upload_points(
         self,
@@ -55,7 +55,7 @@ class Uploading(EdgeBase):
 def points_of(
     vectors: Any, payload: Iterable[dict[Any, Any]] | None, ids: Iterable[models.ExtendedPointId] | None
 ) -> Iterator[models.PointStruct]:
-    """The points of columns; ids are UUIDs unless given."""
+    """The points of a column batch; ids are UUIDs unless given."""
     names = iter(lambda: str(uuid4()), "")
     columns = (names if ids is None else ids, _rows(vectors), repeat(None) if payload is None else payload)
     for identifier, vector, load in zip(*columns, strict=False):

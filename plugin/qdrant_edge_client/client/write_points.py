@@ -1,4 +1,4 @@
-"""Points: written, changed, removed. What has returned is in Edge's write-ahead log."""
+"""Writes, changes and deletes points. A write that has returned is in Edge's write-ahead log."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Writing(EdgeBase):
         update_mode: models.UpdateMode | None = None,
         **kwargs: Any,
     ) -> models.UpdateResult:
-        """Write points, all of them or none; vectors may be numpy arrays (with `model_construct`).
+        """Write points, all or none; vectors may be numpy arrays (with `model_construct`).
 
         Raises:
             CollectionError: no points, or a vector or id that does not fit.
@@ -53,7 +53,7 @@ class Writing(EdgeBase):
         update_filter: models.Filter | None = None,
         **kwargs: Any,
     ) -> models.UpdateResult:
-        """Replace the given vectors of points that exist; their other vectors and payload stay."""
+        """Replace the given vectors of existing points; their other vectors and payload stay."""
         check_arguments("update_vectors", kwargs)
         found = self._find(collection_name)
         return self._write(found, partial(_update_vectors, found, points, update_filter), size=rough_size(points))
@@ -61,13 +61,13 @@ class Writing(EdgeBase):
     def delete_vectors(
         self, collection_name: str, vectors: Sequence[str], points: Selector, **kwargs: Any
     ) -> models.UpdateResult:
-        """Remove the named vectors from the selected points."""
+        """Remove named vectors from the selected points."""
         check_arguments("delete_vectors", kwargs)
         found = self._find(collection_name)
         return self._write(found, lambda: _delete_vectors(found, vectors, points))
 
     def delete(self, collection_name: str, points_selector: Selector, **kwargs: Any) -> models.UpdateResult:
-        """Remove the selected points."""
+        """Delete the selected points."""
         check_arguments("delete", kwargs)
         return self._write(self._find(collection_name), lambda: _select("delete_points", points_selector))
 
@@ -116,13 +116,13 @@ def upsert_operation(
     update_filter: models.Filter | None,
     update_mode: models.UpdateMode | None,
 ) -> Any:
-    """Edge's operation of an upsert, checked."""
+    """Edge's upsert operation, checked."""
     converted = edge_points(points, found.space)
     return Operation.upsert_points(converted, edge_filter(update_filter), member(edge.UpdateMode, update_mode))
 
 
 def rough_size(points: models.Batch | Sequence[Any]) -> int:
-    """About how many bytes points are in the log, told by some of them; too much rather than too little."""
+    """Estimate of the bytes that points take in the log, from some of them; rather too much than too little."""
     if isinstance(points, models.Batch):
         vectors, payloads, count = points.vectors, points.payloads, len(points.ids)
         return 2 * (_weight(vectors) + _length(payloads)) if count <= _LOOKED_AT else count * (4 << 10)
@@ -141,7 +141,7 @@ def _length(payload: Any) -> int:
 
 
 def _weight(vector: Any) -> int:
-    """Bytes of a vector, or of all the vectors in a container."""
+    """Bytes of a vector, or of all vectors in a container."""
     if isinstance(vector, dict):
         return sum(map(_weight, vector.values()))
     if isinstance(vector, models.SparseVector):
@@ -182,7 +182,7 @@ def _select(action: str, selector: Selector, *rest: Any) -> Any:
 
 
 def _selector(body: Any) -> Selector:
-    """The points that a batch operation is about."""
+    """The points selected by a batch operation."""
     if body.points is None and body.filter is None:
         raise CollectionError("an update selects no points", expected="`points` or `filter`")
     return body.points if body.points is not None else body.filter

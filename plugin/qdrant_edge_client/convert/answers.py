@@ -1,4 +1,4 @@
-"""What Edge answers, as qdrant-client's models, built without validation: Edge's types are right already."""
+"""Edge's answers as qdrant-client's models, built without validation: Edge's types are right already."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def record(found: Any) -> models.Record:
 
 
 def point_id(found: Any) -> models.ExtendedPointId:
-    """An id as qdrant-client gives it: an integer, or a UUID as text."""
+    """An id in qdrant-client's form: an integer, or a UUID as text."""
     return found if type(found) is int else str(found)
 
 

@@ -1,4 +1,4 @@
-"""A collection's settings as Edge's: vectors, HNSW, quantization, optimizers, memory."""
+"""A collection's settings in Edge's form: vectors, HNSW, quantization, optimizers, memory."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def vectors_of(dense: Mapping[str, models.VectorParams]) -> Any:
 
 
 def merged_hnsw(diff: models.HnswConfigDiff | None) -> models.HnswConfig:
-    """The defaults with what `diff` sets."""
+    """The defaults with the values that `diff` sets."""
     return HNSW.model_copy(update=diff.model_dump(exclude_none=True)) if diff else HNSW
 
 

@@ -1,4 +1,4 @@
-"""Members of Qdrant Edge's enums, found by the value of qdrant-client's."""
+"""Members of Qdrant Edge's enums for the values of qdrant-client's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from qdrant_edge_client.errors import StoreUnsupported
 
 
 def member(edge_enum: Any, value: Enum | str | None) -> Any:
-    """The member of `edge_enum` that means `value`; None stays None.
+    """The member of `edge_enum` for `value`; None stays None.
 
     Raises:
         StoreUnsupported: Edge has no such member.

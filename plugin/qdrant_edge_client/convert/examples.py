@@ -1,4 +1,4 @@
-"""Vectors that a query gives, by value or by the id of a point that has them."""
+"""Resolves the vectors of a query, given by value or by the id of a point."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Examples:
         )
 
     def average(self, positive: list[Any], negative: list[Any]) -> Any:
-        """What `average_vector` recommends by: mean of the positive plus its distance from the negative mean."""
+        """The target of `average_vector`: the mean of the positives plus its difference to that of the negatives."""
         if not positive:
             raise SearchError(
                 "nothing to average in a recommendation", got="no positive examples", expected="at least one"

@@ -1,4 +1,4 @@
-"""Filters of every kind, as Edge's."""
+"""Filters of every kind in Edge's form."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Condition = models.Condition | models.Filter
 
 
 def edge_filter(found: models.Filter | None, exclude_ids: Iterable[models.ExtendedPointId] = ()) -> Any:
-    """Edge's form of a filter, which also leaves out the points `exclude_ids`; None when nothing is asked."""
+    """Edge's form of a filter that also excludes the points `exclude_ids`; None without any condition."""
     excluded = set(exclude_ids)
     if found is None and not excluded:
         return None
@@ -94,7 +94,7 @@ def _range(found: models.RangeInterface | None) -> Any:
 
 
 def iso(moment: date | None) -> str | None:
-    """A date or datetime as Edge reads it."""
+    """A date or datetime in the form that Edge reads."""
     return None if moment is None else moment.isoformat()
 
 

@@ -32,7 +32,7 @@ def index_schema(schema: Any) -> Any:
 
 
 def index_infos(edge_schema: dict[str, Any]) -> dict[str, models.PayloadIndexInfo]:
-    """What Edge tells of its payload indexes, in qdrant-client's words."""
+    """Edge's payload indexes in qdrant-client's models."""
     return {name: _info(info) for name, info in edge_schema.items()}
 
 
@@ -86,7 +86,7 @@ def _params(kind: str, found: Any) -> Any:
 
 
 def _plain(found: Any) -> Any:
-    """Edge's value as JSON would have it."""
+    """Edge's value as a JSON value."""
     if found is None or isinstance(found, bool | int | str):
         return found
     if isinstance(found, edge.StopwordsSet):

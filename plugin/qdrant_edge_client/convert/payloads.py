@@ -1,4 +1,4 @@
-"""Payloads and metadata: JSON values only, whichever way they reach the engine."""
+"""Ensures that payloads and metadata contain only JSON values, however they reach the engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEEPS = "JSON values: text, finite numbers, true and false, null, lists and obje
 
 
 def jsonable(payload: Any, where: str = "the payload") -> Any:
-    """A payload of JSON values only: dates and UUIDs become text, as on their way to a server.
+    """The payload as JSON values: dates and UUIDs become text, as when sent to a server.
 
     Raises:
         CollectionError: it holds what JSON cannot, or is nested more than `DEEPEST` levels.
@@ -29,7 +29,7 @@ def jsonable(payload: Any, where: str = "the payload") -> Any:
 
 
 def require_json(value: Any, where: str, level: int = 1) -> None:
-    """Check depth, numbers and text. Other objects are left to whoever makes JSON of them: some, like dates, are taken.
+    """Check depth, numbers and text. Other objects are left to the JSON encoder, which accepts some, like dates.
 
     Raises:
         CollectionError: see `jsonable`.

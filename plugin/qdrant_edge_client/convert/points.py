@@ -1,4 +1,4 @@
-"""Points and vectors on their way into Edge.
+"""Converts points and vectors for Edge.
 
 Names, dimensions and numbers are checked here before anything is written: Edge keeps a refused operation in its log
 and applies the good half of it at the next opening. Numpy arrays become lists, which Edge reads twice as fast.
@@ -23,7 +23,7 @@ Space: TypeAlias = Mapping[str, tuple[VectorKind, int]]  # vectors of a collecti
 
 
 def edge_points(points: models.Batch | Sequence[models.PointStruct], space: Space) -> list[Any]:
-    """Edge's points of a list of points or of a batch.
+    """Edge's points for a list of points or a batch.
 
     Raises:
         CollectionError: nothing to write, or a vector that does not fit the collection.
@@ -36,7 +36,7 @@ def edge_points(points: models.Batch | Sequence[models.PointStruct], space: Spac
 
 
 def edge_point_vectors(points: Iterable[models.PointVectors], space: Space) -> list[Any]:
-    """Edge's form of new vectors for points that exist."""
+    """Edge's form of new vectors for existing points."""
     return [edge.PointVectors(point.id, vectors_in(point.vector, space, point.id)) for point in points]
 
 
@@ -123,14 +123,14 @@ def _numbers(found: Any) -> Any:
 
 
 def _width(found: Any) -> int:
-    """Length of one dense vector, -1 for what cannot be one."""
+    """Length of a dense vector, -1 for a value that cannot be one."""
     if isinstance(found, np.ndarray):
         return len(found) if found.ndim == 1 else -1
     return len(found) if isinstance(found, list) and not (found and isinstance(found[0], list)) else -1
 
 
 def _is_matrix(found: Any, width: int) -> bool:
-    """Whether this is at least one row of `width` numbers."""
+    """Whether this has at least one row, all of `width` numbers."""
     if isinstance(found, np.ndarray):
         return found.ndim == 2 and len(found) > 0 and found.shape[1] == width
     return isinstance(found, list) and bool(found) and all(_width(row) == width for row in found)
@@ -149,7 +149,7 @@ def _bad_id(identifier: object) -> CollectionError:
 
 
 def misfit(name: str, where: object, got: str, expected: str) -> CollectionError:
-    """The error of a vector of point `where` that the collection cannot take."""
+    """The error for a vector of point `where` that does not fit the collection."""
     return CollectionError(
         f"a vector does not fit {name or 'the unnamed vector'!r}", where=f"point {where}", got=got, expected=expected
     )

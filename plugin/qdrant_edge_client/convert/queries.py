@@ -1,4 +1,4 @@
-"""Queries with their prefetches, as Edge's."""
+"""Queries with their prefetches in Edge's form."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def edge_request(request: models.QueryRequest, lookup: Lookup) -> Any:
 
 
 def edge_query(query: Any, using: str | None, limit: int, examples: Examples) -> Any:
-    """Edge's form of what is asked: a vector, a point's id or one of qdrant-client's queries.
+    """Edge's form of a query: a vector, a point's id, or one of qdrant-client's queries.
 
     Raises:
         SearchError: it is none of these.
@@ -121,7 +121,7 @@ def with_payload(wanted: Any) -> Any:
 
 
 def with_vector(wanted: Any) -> Any:
-    """Edge's form of a choice of vectors."""
+    """Edge's form of a vector selection."""
     return False if wanted is None else wanted
 
 

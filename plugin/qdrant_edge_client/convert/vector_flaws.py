@@ -18,7 +18,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 def flaw_of_dense(found: Any) -> str:
-    """What is wrong with one dense vector, or the rows of a multi-vector; what holds no numbers is left to Edge."""
+    """What is wrong with a dense vector, or with the rows of a multi-vector; Edge refuses other values itself."""
     try:
         if isinstance(found, list) and found and isinstance(found[0], list | np.ndarray):
             return next((flaw for row in found if (flaw := flaw_of_dense(row))), "")
@@ -47,7 +47,7 @@ def _is_finite(found: Any) -> bool:
 
 
 def _length(found: Sequence[float]) -> float:
-    """The Euclidean length: the fastest way to see that all numbers of a list are finite."""
+    """The Euclidean length: the fastest way to check that all numbers of a list are finite."""
     try:
         return math.hypot(*found)
     except OverflowError:  # an integer beyond all floats

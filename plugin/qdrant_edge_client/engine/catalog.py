@@ -26,7 +26,7 @@ _FORBIDDEN = frozenset('<>:"/\\|?*\0\x1f')  # what a server refuses in a name
 
 
 class Catalog:
-    """Finds, makes and removes the collections of a path; opens each at its first use.
+    """Finds, creates and deletes the collections of a path; opens each at its first use.
 
     Raises:
         StoreLocked: another client has the path open.
@@ -73,10 +73,10 @@ class Catalog:
             return self._opened[real]
 
     def _prepare(self, folder: Path) -> None:
-        """Do what has to be done before the collection in `folder` is opened."""
+        """Called before the collection in `folder` is opened."""
 
     def create(self, name: str, config: models.CreateCollection) -> None:
-        """Make an empty collection.
+        """Create an empty collection.
 
         Raises:
             CollectionError: the name is taken, or cannot be one.
@@ -99,7 +99,7 @@ class Catalog:
             self._folders[name] = folder
 
     def delete(self, name: str) -> bool:
-        """Remove a collection with its points and aliases; False when there is none."""
+        """Delete a collection with its points and aliases; False if it does not exist."""
         self._check_open()
         with self._mutex:
             folder = self._folders.pop(name, None)
@@ -116,7 +116,7 @@ class Catalog:
         return True
 
     def repair(self, name: str) -> RepairReport | None:
-        """Rebuild a collection whose data are damaged from what can be read; None where it opens as it is.
+        """Rebuild a damaged collection from what can be read; None if it opens as it is.
 
         Raises:
             CollectionNotFound: there is none of this name.
@@ -146,17 +146,17 @@ class Catalog:
         return self._lock.in_place
 
     def say(self, state: str = "") -> None:
-        """Tell other processes that this one is starting or ending, however long that takes, or is ready."""
+        """Tell other processes that this one is starting, ready or ending, since starting and ending may take long."""
         with suppress(OSError):  # a full disk: they wait less long
             self._lock.say(state)
 
     def leave_to_parent(self) -> None:
-        """In a forked process: forget all of it, unflushed and unclosed, because it is the parent's."""
+        """In a forked process: drop everything without flushing or closing, because it belongs to the parent."""
         self._mutex, self._closed, self._opened = RLock(), True, {}
         self._lock.leave_to_parent()
 
     def close(self) -> None:
-        """Flush and close everything and let others in; a second call does nothing.
+        """Flush and close everything and release the lock; a second call does nothing.
 
         Raises:
             StoreError: a collection could not be flushed or closed. The others were; further failures are its notes.
@@ -193,7 +193,7 @@ class Catalog:
 
 
 class ClosedCatalog:
-    """Stands in for the catalog of a client that was closed: any use raises StoreError."""
+    """The catalog of a closed client: any use raises StoreError."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -203,13 +203,13 @@ class ClosedCatalog:
 
 
 def closed(root: Path) -> StoreError:
-    """The error of a client that was closed, or that a forked process has from its parent."""
+    """The error for a closed client, or for a parent's client in a forked process."""
     do = "open a new EdgeClient; after a fork the client is the parent's alone"
     return StoreError("the embedded store is closed", where=f"edge:{root}", do=do)
 
 
 def check_name(name: str, kind: str) -> None:
-    """Refuse what a server refuses as the name of a collection, alias or vector."""
+    """Refuse collection, alias and vector names that a server refuses."""
     limit = 200 if kind == "vector" else 255
     usable = isinstance(name, str) and not _SURROGATES.search(name) and name not in ("", ".", "..")
     if not usable or _FORBIDDEN & set(name) or len(name.encode()) > limit:

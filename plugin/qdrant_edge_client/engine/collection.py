@@ -35,17 +35,17 @@ from qdrant_edge_client.health.wal import log_end
 
 
 class Run(Protocol):
-    """An optimisation that is running."""
+    """A running optimisation."""
 
     stage: str
 
     def cancel(self) -> None:
-        """End it; the collection stays as it was."""
+        """Cancel it; the collection stays as it was."""
         ...
 
 
 class EdgeCollection:
-    """A collection that is open: `record` says what it is, `shard` holds the points, `space` its vectors' kinds."""
+    """An open collection: `record` describes it, `shard` holds the points, `space` its vectors' kinds."""
 
     def __init__(self, folder: Path, record: Record, shard: Shard) -> None:
         self.folder, self.record, self.shard = folder, record, shard
@@ -58,7 +58,7 @@ class EdgeCollection:
 
     @classmethod
     def create(cls, folder: Path, name: str, config: models.CreateCollection) -> EdgeCollection:
-        """A new collection. Its record is `unfinished.json` until all is there, so that a kill leaves known rubbish."""
+        """Create a collection. Its record is `unfinished.json` until it is complete, so a kill leaves known rubbish."""
         record = Record(name, new_shard_name(), config)
         record.write(folder, UNFINISHED)
         place = folder / record.shard
@@ -73,7 +73,7 @@ class EdgeCollection:
 
     @classmethod
     def load(cls, folder: Path) -> EdgeCollection:
-        """The collection in `folder`; what a crash left unfinished there is finished or removed.
+        """Open the collection in `folder`; whatever a crash left unfinished there is finished or removed.
 
         Raises:
             StoreDamaged, StoreFull: its files are damaged, or the disk is full.
@@ -103,21 +103,21 @@ class EdgeCollection:
             self.record, self.space = changed, _space(changed.config)
 
     def add_vector(self, name: str, config: models.VectorNameConfig) -> None:
-        """Add a named vector; a crash half-way is made good at the next opening."""
+        """Add a named vector; after a crash half-way, the next opening completes it."""
         with self._records:
             pending = {"add": name, "config": config.model_dump(mode="json", exclude_none=True)}
             self.change(lambda record: replace(record, pending=pending))
             self._finish(pending)
 
     def drop_vector(self, name: str) -> None:
-        """Remove a named vector from all points; a crash half-way is made good at the next opening."""
+        """Remove a named vector from all points; after a crash half-way, the next opening completes it."""
         with self._records:
             pending = {"drop": name}
             self.change(lambda record: replace(record, pending=pending))
             self._finish(pending)
 
     def exchange(self, prepare: Callable[[], Any]) -> None:
-        """Put the EdgeShard that `prepare()` returns in place of the old one."""
+        """Replace the EdgeShard by the one that `prepare()` returns."""
         with self._records:  # taken first here as in add_vector, so that the two cannot wait for each other
             self.shard.exchange(self.folder / self.record.shard, prepare)
 
@@ -141,7 +141,7 @@ class EdgeCollection:
 
 
 def new_shard_name() -> str:
-    """A name for a folder of data that no other has or had."""
+    """A name for a data folder that no other has or had."""
     return f"{SHARD}{uuid4().hex[:12]}"
 
 
@@ -157,7 +157,7 @@ def _space(config: models.CreateCollection) -> Space:
 
 
 def _operation(pending: dict[str, Any]) -> Any:
-    """What Edge is to do for a change of named vectors."""
+    """Edge's operation for a change of named vectors."""
     if "drop" in pending:
         return edge.UpdateOperation.delete_vector_name(pending["drop"])
     name, raw = pending["add"], pending["config"]
@@ -167,7 +167,7 @@ def _operation(pending: dict[str, Any]) -> Any:
 
 
 def _changed(record: Record, pending: dict[str, Any]) -> Record:
-    """The record once the change is done."""
+    """The record after the change."""
     if "drop" in pending:
         return _without(record, pending["drop"])
     name, raw = pending["add"], pending["config"]

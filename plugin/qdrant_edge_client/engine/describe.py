@@ -1,4 +1,4 @@
-"""What a collection tells about itself, in qdrant-client's words."""
+"""Describes a collection in qdrant-client's models."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def needs_optimizing(found: EdgeCollection) -> bool:
 
 
 def wasteful(found: EdgeCollection) -> bool:
-    """Whether so many points were deleted, or moved by updates, that `optimize` gives back much space.
+    """Whether so many points were deleted, or moved by updates, that `optimize` would free much space.
 
     Edge does so for a segment of 1,000 points of which a fifth is deleted. What it has left once is not counted again.
     """
@@ -52,14 +52,14 @@ def wasteful(found: EdgeCollection) -> bool:
 
 
 def deleted_points(found: EdgeCollection) -> int:
-    """Points that still take space, as of the last flush."""
+    """Number of deleted points that still take space, as of the last flush."""
     segments = found.folder / found.record.shard / SEGMENTS
     places = sum(path.stat().st_size // 8 for path in segments.glob("*/*id_tracker.versions"))
     return max(0, places - points_of(found))
 
 
 def points_of(found: EdgeCollection) -> int:
-    """How many points there are."""
+    """Number of points."""
     return int(found.shard.read(lambda opened: opened.info()).points_count)
 
 
@@ -73,7 +73,7 @@ def _lacks_index(found: EdgeCollection) -> bool:
 
 
 def _waiting(opened: Any, found: EdgeCollection, sizes: dict[str, int]) -> int:
-    """Bytes of the largest vector's share that may be without an index; Edge tells only the number of all vectors."""
+    """Estimate of the bytes of vectors without an index; Edge reports only a count over all vectors."""
     held = {name: _holding(opened, name) for name in found.space}
     unindexed = max(0, sum(held.values()) - int(opened.info().indexed_vectors_count))
     return max((min(unindexed, held[name]) * size for name, size in sizes.items()), default=0)

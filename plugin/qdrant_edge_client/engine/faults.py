@@ -1,4 +1,4 @@
-"""Edge's bare exceptions, told as ours."""
+"""Edge's bare exceptions as errors of this package."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CALLERS = (ValueError, TypeError, OverflowError)  # of Edge's own reading of wh
 
 @contextmanager
 def told(collection: str, *, reading: bool) -> Iterator[None]:
-    """Raises what Edge raises within as one of our errors."""
+    """Within the block, Edge's exceptions become errors of this package."""
     try:
         with contained(StoreError, PANICKED, where=f"collection {collection!r}", do=MEND):
             yield
@@ -33,7 +33,7 @@ def told(collection: str, *, reading: bool) -> Iterator[None]:
 
 
 def explain(raw: BaseException, collection: str, *, reading: bool) -> DiptychError:
-    """The error of ours that says what Edge's `raw` means for a search (`reading`) or a write."""
+    """The error for Edge's `raw` exception in a search (`reading`) or a write."""
     text = str(raw)
     for pattern, build in _MEANINGS:
         if found := re.search(pattern, text):
@@ -47,7 +47,7 @@ def explain(raw: BaseException, collection: str, *, reading: bool) -> DiptychErr
 
 
 def reason(raw: BaseException) -> str:
-    """The one telling line of Edge's text, which may list everything it has tried."""
+    """The informative line of Edge's text, which may list everything it has tried."""
     lines = [line for line in str(raw).splitlines() if not line.startswith("while processing")]
     return lines[-1].rpartition("caused by ")[2] if lines else type(raw).__name__
 

@@ -27,12 +27,12 @@ _MARKERS = (f"{Path(UNFINISHED).stem}.tmp", f"{Path(RECORD).stem}.tmp", UNFINISH
 
 
 def is_local_folder(path: Path) -> bool:
-    """Whether qdrant-client's local mode made the folder."""
+    """Whether qdrant-client's local mode created the folder."""
     return (path / LOCAL_MODE).is_file() and not (path / _SERVER).exists()
 
 
 def prepare(root: Path, *, create: bool) -> Path:
-    """The folder of all collections under `root`, made if need be; nothing is touched in a folder of somebody else.
+    """The folder of all collections under `root`, created if needed; foreign folders are not touched.
 
     Raises:
         StoreError: `root` holds what no EdgeClient wrote, or is no store while `create` is false.
@@ -55,7 +55,7 @@ def prepare(root: Path, *, create: bool) -> Path:
 
 
 def scan(home: Path) -> tuple[dict[str, Path], set[Path]]:
-    """The folders of the collections by name, and those with data but no record; unfinished ones are removed."""
+    """The collections' folders by name, and folders with data but no record; removes unfinished ones."""
     found: dict[str, Path] = {}
     lost: set[Path] = set()
     for folder in sorted(path for path in home.iterdir() if _is_ours(path)):
@@ -69,7 +69,7 @@ def scan(home: Path) -> tuple[dict[str, Path], set[Path]]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove a collection's folder. What says that it is rubbish goes last, in case of a kill."""
+    """Delete a collection's folder. The file that marks it as rubbish goes last, in case of a kill."""
     for data in (*folder.glob(f"{SHARD}*"), *folder.glob(f"{DAMAGED}*")):
         remove(data)
     if any(folder.glob(f"{SHARD}*")):
@@ -81,7 +81,7 @@ def sweep(folder: Path) -> None:
 
 
 def remove(data: Path) -> None:
-    """Remove a folder of data; should it resist, some more times.
+    """Delete a data folder, repeating it if that fails.
 
     The optimizer of a killed process dies a moment after that process has left its lock, and may still write.
     """
@@ -93,13 +93,13 @@ def remove(data: Path) -> None:
 
 
 def folder_name(name: str) -> str:
-    """A safe folder for a collection of any name; the record inside knows the name."""
+    """A safe folder name for a collection of any name; the record inside has the real name."""
     plain = "".join(letter if letter.isalnum() and letter.isascii() else "_" for letter in name[:40])
     return f"{plain}-{sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
 
 
 def without_record(folder: Path) -> StoreError:
-    """The error of a collection whose record is gone."""
+    """The error for a collection whose record is lost."""
     return StoreError(
         f"a collection has lost its {RECORD}; its data were left alone",
         where=folder,
@@ -109,7 +109,7 @@ def without_record(folder: Path) -> StoreError:
 
 @contextmanager
 def opening(root: Path) -> Iterator[None]:
-    """Tells what the operating system refuses within as a StoreError."""
+    """Within the block, errors of the operating system become StoreErrors."""
     try:
         yield
     except OSError as error:
@@ -123,7 +123,7 @@ def opening(root: Path) -> Iterator[None]:
 
 
 def _strangers(root: Path, home: Path) -> Iterator[Path]:
-    """What shows that the path is somebody else's."""
+    """Files that show that the path is not a store."""
     if (root / _SERVER).exists():
         yield root / _SERVER
     if is_local_folder(root):
@@ -133,7 +133,7 @@ def _strangers(root: Path, home: Path) -> Iterator[Path]:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether it is named as ours, and filled as ours; hidden files, such as a file manager's, do not count."""
+    """Whether name and contents are those of a store; hidden files, such as a file manager's, do not count."""
     if not (folder.is_dir() and _NAMED.fullmatch(folder.name)):
         return False
     names = {path.name for path in folder.iterdir() if not path.name.startswith((".", SHARD))}

@@ -1,4 +1,4 @@
-"""One process for a path: a lock file that dies with its holder."""
+"""Allows one process per path, by a lock file that the system releases when its holder ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PAUSE = 0.02
 
 
 class PathLock:
-    """Holds `PATH/.lock` from now to `release()`; the operating system frees it when the process ends, however.
+    """Holds `PATH/.lock` from now to `release()`; the system frees it when the process ends in any way.
 
     Args:
         patience: seconds to try for. A holder that was killed keeps the lock until the system has cleared it away.
@@ -40,7 +40,7 @@ class PathLock:
         self.say(STARTING)
 
     def say(self, state: str = "") -> None:
-        """Tell those who wait what this process does: what it opens or flushes may take long."""
+        """Tell waiting processes what this one does: opening and flushing may take long."""
         if not self._file.closed:
             self._file.truncate(0)
             self._file.write(f"{os.getpid()} {state}".strip())
@@ -55,7 +55,7 @@ class PathLock:
             return False
 
     def release(self) -> None:
-        """Let others in; a second call does nothing."""
+        """Release the lock; a second call does nothing."""
         if not self._file.closed:
             portalocker.unlock(self._file)
             self._file.close()
@@ -73,7 +73,7 @@ class PathLock:
 
 
 def tried_until(end: float, attempt: Callable[[], bool]) -> bool:
-    """Repeat `attempt` until it succeeds, or until the monotonic clock shows `end`; whether it did."""
+    """Repeat `attempt` until it succeeds, or until the monotonic clock reaches `end`; returns whether it did."""
     while not attempt():
         if time.monotonic() >= end:
             return False
@@ -82,7 +82,7 @@ def tried_until(end: float, attempt: Callable[[], bool]) -> bool:
 
 
 def _holder(file: IO[str]) -> tuple[int | None, str]:
-    """The process that has the lock, and its state."""
+    """The process that holds the lock, and its state."""
     file.seek(0)
     number, _, state = file.read(100).strip().partition(" ")
     return int(number) if number.isascii() and number.isdigit() else None, state

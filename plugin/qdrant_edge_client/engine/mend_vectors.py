@@ -1,4 +1,4 @@
-"""What a kill while a named vector was added or dropped leaves in Edge's files, and how it is made good.
+"""Repairs what a kill leaves in Edge's files while a named vector is added or dropped.
 
 Edge changes its segments one after another and its own config last, and does not open a collection whose segments and
 config name different vectors. The vector in question holds nothing yet, or nothing that is wanted any more, so it is
@@ -21,7 +21,7 @@ _SEGMENT, _CONFIG = "segment.json", "edge_config.json"
 
 
 def load_mended(folder: Path, vector: str) -> Any:
-    """The EdgeShard in `folder`, where adding or dropping `vector` was begun and need not have ended.
+    """Open the EdgeShard in `folder`, in which adding or dropping `vector` may be unfinished.
 
     Raises:
         StoreError: it cannot be opened for another reason.
@@ -49,7 +49,7 @@ def _edit(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Non
 
 
 def _without(found: dict[str, Any], vector: str) -> dict[str, Any]:
-    """A segment's or the collection's config without the vector, wherever it stands."""
+    """A segment's or the collection's config without the vector."""
     lists = ("vector_data", "sparse_vector_data", "vectors", "sparse_vectors")
     return {
         key: {name: own for name, own in value.items() if name != vector}

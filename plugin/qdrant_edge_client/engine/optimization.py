@@ -1,4 +1,4 @@
-"""Optimising aside: indexes are built on a copy in another process, then the copy takes the place of the original.
+"""Optimises without blocking: another process builds indexes on a copy, which then replaces the original.
 
 Meanwhile searches and writes go on. Each write goes to the original and into a journal, which is replayed on the copy
 before the exchange. The exchange is one atomic replacement of the collection's record, which names the folder of the
@@ -33,7 +33,7 @@ PASSES = 3  # over the journal while writes go on; they wait for the last one
 
 
 class Optimization:
-    """One run. `stage` is where it is, of `STAGES`; `on_stage` is called as each begins."""
+    """One run. `stage` is its current stage of `STAGES`; `on_stage` is called as each begins."""
 
     def __init__(self, collection: EdgeCollection, on_stage: OnStage | None = None) -> None:
         self._collection, self._on_stage = collection, on_stage
@@ -79,7 +79,7 @@ class Optimization:
         return True
 
     def _take_over(self, target: Path, journal: Journal) -> None:
-        """Bring the EdgeShard in `target` up to date and put it in."""
+        """Bring the EdgeShard in `target` up to date and exchange it."""
         unlink_data(target)
         if journal:
             _catch_up(target, journal)
@@ -88,7 +88,7 @@ class Optimization:
         self._enter("exchanged")
 
     def _complete(self, target: Path, journal: Journal) -> Any:
-        """The EdgeShard in `target` with the last writes; from the change of the record on, it is the collection."""
+        """The EdgeShard in `target` with the last writes; once the record is changed, it is the collection."""
         fresh = shards.load(target)
         try:
             journal.replay(fresh)
@@ -103,7 +103,7 @@ class Optimization:
         return fresh
 
     def _build(self, folder: Path) -> bool:
-        """Run the optimizer on `folder`; whether it changed anything."""
+        """Run the optimizer on `folder`; returns whether it changed anything."""
         with self._starting:
             if self._cancelled:
                 raise self._failure("cancelled")
@@ -131,7 +131,7 @@ class Optimization:
 
 
 def _catch_up(target: Path, journal: Journal) -> None:
-    """Do what was written meanwhile on the EdgeShard in `target` too, so that little is left to do while all wait."""
+    """Replay recent writes on the EdgeShard in `target`, so that little is left for the exchange."""
     fresh = shards.load(target)
     try:
         for _ in range(PASSES):
@@ -150,7 +150,7 @@ def _start(folder: Path) -> subprocess.Popen[str]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a shard that is flushed, with an empty log; its vectors are shared until something is written there."""
+    """Copy a flushed shard, with an empty log; vectors are shared until something is written to them."""
     link_data(source, target)
     restart_log(target, max(log_end(source), newest_version(source) + 1))
 

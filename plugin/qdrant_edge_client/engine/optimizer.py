@@ -19,7 +19,7 @@ _PR_SET_PDEATHSIG = 1  # from Linux's sys/prctl.h
 
 
 def main(folder: str, parent: int) -> int:
-    """Build what is missing; tell by the exit code whether anything was."""
+    """Build what is missing; the exit code says whether anything was."""
     _end_with(parent)
     if hasattr(os, "nice"):
         os.nice(NICENESS)
@@ -31,7 +31,7 @@ def main(folder: str, parent: int) -> int:
 
 
 def _end_with(parent: int) -> None:
-    """Be killed when the parent is: nobody else would wait for the result."""
+    """Die with the parent: nobody else would wait for the result."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # killed before that was said

@@ -24,7 +24,7 @@ PAUSE = 2.0  # seconds that a write waits at most while the journal is full
 
 
 class Shard:
-    """Reads go on together, writes one after another, an exchange alone.
+    """Reads run together, writes one after another, an exchange alone.
 
     `writes` counts them, and `ledger` notes each on disk. While a journal is kept each write is recorded, to be done
     again elsewhere.
@@ -38,7 +38,7 @@ class Shard:
         self._open, self.writes = True, 0
 
     def read(self, ask: Callable[[Any], Answer]) -> Answer:
-        """What `ask` gets from the EdgeShard; its failures are told as ours."""
+        """The result of `ask` on the EdgeShard, with Edge's failures as errors of this package."""
         self._gate.enter()
         try:
             return self._call(ask, reading=True)
@@ -74,19 +74,19 @@ class Shard:
             self._journal_ends.wait_for(lambda: (journal := self._journal) is None or not journal.full, PAUSE)
 
     def flush(self) -> None:
-        """Put into the segments what the write-ahead log holds, so that opening need not do it over."""
+        """Write the write-ahead log's contents into the segments, so that opening need not replay it."""
         with self._writes:
             self._call(lambda opened: opened.flush(), reading=False)
             self.ledger.flushed()
 
     def rebase(self) -> None:
-        """Flush, and take the files as they are now for those that are to be there."""
+        """Flush, and accept the current files as the expected ones."""
         with self._writes:
             self.flush()
             self.ledger.rebase()
 
     def _tidy(self) -> None:
-        """Flush; a log that has outgrown its collection is begun anew, for which the shard is loaded again."""
+        """Flush; a log that has outgrown its collection is restarted, for which the shard is reloaded."""
         self.flush()
         if self.ledger.overgrown():
             folder = self.ledger.shard
@@ -95,7 +95,7 @@ class Shard:
 
     @contextmanager
     def journaling(self, copy: Callable[[], None]) -> Iterator[Journal]:
-        """Flush, `copy()` the folder while nobody writes, then record every write until the end."""
+        """Flush, `copy()` the folder while nobody writes, then record every write until the block ends."""
         with self._writes:
             self.flush()
             copy()
@@ -108,7 +108,7 @@ class Shard:
                 self._journal_ends.notify_all()
 
     def exchange(self, folder: Path, prepare: Callable[[], Any]) -> None:
-        """Close the EdgeShard, which is in `folder`, and put the one that `prepare()` returns in its place.
+        """Close the EdgeShard in `folder`, and replace it by the one that `prepare()` returns.
 
         Memory never holds both, and everyone waits for it. When `prepare` fails all is as before.
         """
@@ -122,11 +122,11 @@ class Shard:
                 raise
 
     def reload(self, folder: Path, config: Any) -> None:
-        """Close and load again with other settings, or as before when Edge refuses them; everyone waits for it."""
+        """Close and load again with other settings, or with the old ones if Edge refuses them; everyone waits."""
         self.exchange(folder, lambda: load(folder, config))
 
     def succeed(self, ledger: Ledger) -> None:
-        """Go on with the ledger of another folder, whose EdgeShard is about to be put in."""
+        """Continue with the ledger of another folder, whose EdgeShard is about to replace this one."""
         self.ledger.abandon()
         self.ledger = ledger
 
@@ -155,7 +155,7 @@ _LEAST = 1 << 10  # bytes that an operation counts for
 
 
 class Journal:
-    """Writes in their order, to be done again on another EdgeShard.
+    """Writes in order, to be replayed on another EdgeShard.
 
     A refused write is kept too: Edge may have applied a part of it, and will apply and refuse the same again.
 
@@ -172,16 +172,16 @@ class Journal:
 
     @property
     def full(self) -> bool:
-        """Whether more has been written than the optimisation should have to catch up with."""
+        """Whether the journal has more than the optimisation should have to replay."""
         return self._size >= self._limit
 
     def append(self, operation: Any, size: int) -> None:
-        """Remember a write, of about `size` bytes, that is about to be done."""
+        """Record a write of about `size` bytes that is about to be done."""
         self._operations.append(operation)
         self._size += size // 2 + _LEAST  # sizes are estimated at twice of what is likely
 
     def replay(self, opened: Any) -> None:
-        """Do what is here now, and forget it."""
+        """Apply the recorded writes, and drop them."""
         for _ in range(len(self._operations)):
             with suppress(Exception):  # it was refused before, and told to whoever asked for it
                 opened.update(self._operations[0])
@@ -189,7 +189,7 @@ class Journal:
 
 
 def load(folder: Path, config: Any = None) -> Any:
-    """The EdgeShard in `folder`, with other settings when `config` is given."""
+    """The EdgeShard in `folder`, with other settings if `config` is given."""
     use_small_files(folder)
     try:
         with contained(StoreDamaged, PANICKED, where=folder, do=REPAIR):
@@ -225,7 +225,7 @@ _here = local()  # how many gates this thread is inside of
 
 
 class Gate:
-    """Lets readers through together; `alone()` waits for them and keeps new ones out, briefly.
+    """Lets readers through together; `alone()` waits for them and briefly keeps new ones out.
 
     A thread that reads already, here or at another gate, may enter while somebody waits to be alone: it would keep
     that somebody waiting for ever otherwise.
@@ -237,7 +237,7 @@ class Gate:
         self._wanted = self._taken = False
 
     def enter(self) -> None:
-        """Count in as a reader."""
+        """Enter as a reader."""
         depth = getattr(_here, "depth", 0)
         with self._changed:
             while self._taken or (self._wanted and not depth):
@@ -246,7 +246,7 @@ class Gate:
         _here.depth = depth + 1
 
     def leave(self) -> None:
-        """Count out."""
+        """Leave as a reader."""
         _here.depth -= 1
         with self._changed:
             self._readers -= 1
@@ -255,7 +255,7 @@ class Gate:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Nobody else inside."""
+        """Exclude everyone else within the block."""
         with self._changed:
             while self._wanted:
                 self._changed.wait()

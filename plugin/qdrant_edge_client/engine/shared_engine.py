@@ -1,4 +1,4 @@
-"""The engine of a path in this process: opened once, shared by all clients of the path, closed with the last one."""
+"""The engine of a path in this process: opened once, shared by all clients, closed with the last one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qdrant_edge_client.engine.lock import ENDING, LOCK
 
 
 class Holder(Protocol):
-    """Serves other processes."""
+    """A server for other processes."""
 
     def close(self) -> None:
         """End."""
@@ -31,7 +31,7 @@ class Holder(Protocol):
 
 
 class Engine:
-    """An open store: its catalog, the optimisations that are running in it, and who answers other processes."""
+    """An open store: its catalog, running optimisations, and the server for other processes."""
 
     def __init__(self, path: Path, *, create: bool, patience: float) -> None:
         self.path, self.catalog = path, Catalog(path, create=create, patience=patience)
@@ -42,7 +42,7 @@ class Engine:
 
     @classmethod
     def join(cls, path: Path, *, create: bool, patience: float, answer: Callable[[Engine], Holder] | None) -> Engine:
-        """The engine of `path` for one more user, who calls `leave` once.
+        """The engine of `path` for one more user, who must call `leave` once.
 
         Args:
             create: make the store where there is none.
@@ -65,7 +65,7 @@ class Engine:
             return found
 
     def leave(self) -> None:
-        """Remove one user; the last one flushes and closes the store, which other processes can then open."""
+        """Remove one user; the last one flushes and closes the store, and other processes can open it."""
         if os.getpid() != self._process:
             return  # a forked process has a copy of this object, and no part in the store
         with _opening_of(self.path):
@@ -115,7 +115,7 @@ def keep_for_ever(thing: object) -> None:
 
 
 def _after_fork() -> None:
-    """The child of a fork has copies of the parent's engines and files. The parent alone may use them.
+    """In a forked child: drop the copies of the parent's engines and files, which only the parent may use.
 
     Were the files left open, they would hold the store's locks after the parent's end.
     """

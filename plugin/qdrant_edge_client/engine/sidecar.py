@@ -1,4 +1,4 @@
-"""What Edge does not keep: each collection's settings and metadata, and the aliases, as JSON written atomically."""
+"""What Edge does not store: settings and metadata of collections, and aliases, as atomically written JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHARD = "shard-"  # how the folders of Edge's data begin
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A collection as its folder's `collection.json` tells it.
+    """A collection as described by its folder's `collection.json`.
 
     `shard`: the folder that holds the data now, so that changing this one name exchanges all of it at once.
     `pending`: a change of named vectors that was begun; it is finished at the next opening.
@@ -53,7 +53,7 @@ class Record:
         return found
 
     def write(self, folder: Path, name: str = RECORD) -> None:
-        """Replace the record in `folder`: the old one or this one is there, whatever happens."""
+        """Replace the record in `folder`: after a kill at any time, either the old or the new one is there."""
         config = self.config.model_dump(mode="json", exclude_none=True)
         state = {"shard": self.shard, "pending": self.pending, "stale": self.stale}
         write_json(folder / name, {"format": FORMAT, "name": self.name, "config": config, **state})
@@ -64,7 +64,7 @@ class Record:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A sidecar's content.
+    """Read a sidecar.
 
     Raises:
         StoreError: it is damaged, or written by a later diptych.
@@ -86,7 +86,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def validated(kind: TypeAdapter[Any], raw: object, path: Path) -> Any:
-    """The object that `raw`, which was read from `path`, describes.
+    """The object described by `raw`, which was read from `path`.
 
     Raises:
         StoreError: it describes none.
@@ -100,13 +100,13 @@ def validated(kind: TypeAdapter[Any], raw: object, path: Path) -> Any:
 
 
 def damaged(path: Path, got: str, expected: str = "") -> StoreError:
-    """The error of a file that is not as it was written."""
+    """The error for a file that is not as it was written."""
     do = "restore it from a copy; the data of the store were left alone"
     return StoreError("a file of the embedded store is damaged", where=path, got=got, expected=expected, do=do)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write beside, with a checksum, make durable, put in place."""
+    """Write to a new file with a checksum, make it durable, and rename it into place."""
     as_read = json.loads(json.dumps(content))  # keys are text then
     replace_file(path, json.dumps({**content, CHECK: _checksum(as_read)}, ensure_ascii=False))
 
@@ -116,7 +116,7 @@ def _checksum(content: dict[str, Any]) -> int:
 
 
 def replace_file(path: Path, text: str, *, durable: bool = True) -> None:
-    """Put a file of this text in place: the old one or this one is there, whatever happens to the process.
+    """Replace a file's text: after a kill at any time, either the old or the new one is there.
 
     Args:
         durable: also whatever happens to the machine.
@@ -133,7 +133,7 @@ def replace_file(path: Path, text: str, *, durable: bool = True) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make names in `folder` durable, where the system can."""
+    """Make the names in `folder` durable, where the system can."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)

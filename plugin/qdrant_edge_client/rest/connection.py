@@ -37,7 +37,7 @@ class Connection:
 
     @property
     def idle_since(self) -> float | None:
-        """Since when nothing has come; None while a request comes or is answered."""
+        """Since when nothing has arrived; None while a request arrives or is answered."""
         return self._idle_since
 
     def wait(self) -> None:
@@ -69,13 +69,13 @@ class Connection:
 
 
 class _Incoming(io.RawIOBase):
-    """What comes in on a socket, until a time that is set: a timeout for each piece alone lets a slow one stay."""
+    """Reads from a socket until a deadline: with a timeout for each piece, a slow client could stay for ever."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket, self._end = connected, 0.0
 
     def allow(self, seconds: float) -> None:
-        """Give what is read from now on so many seconds altogether."""
+        """Set a deadline in so many seconds for everything that is read from now on."""
         self._end = time.monotonic() + seconds
 
     def readable(self) -> bool:

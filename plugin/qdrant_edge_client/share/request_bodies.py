@@ -1,4 +1,4 @@
-"""What is sent to the holder: points as JSON, checked as the holder's process checks them.
+"""Requests to the holder: points as JSON, checked as the holder's process checks them.
 
 JSON has no NaN and no infinity. Sent as null they would be stored as null, or refused in other words than the engine's.
 """
@@ -100,7 +100,7 @@ def _check_vector(name: str, vector: Any, identifier: Any) -> None:
 
 
 def _slowly(given: dict[str, Any]) -> bytes:
-    """The JSON of what orjson does not take and the engine does, or refuses with a text of its own."""
+    """The JSON of values that orjson rejects but the engine accepts, or rejects with a text of its own."""
     try:
         return json.dumps(given, default=_listed, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:

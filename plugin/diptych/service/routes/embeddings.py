@@ -1,4 +1,4 @@
-"""`/v1/embeddings` and `/v1/models` as OpenAI has them."""
+"""`/v1/embeddings` and `/v1/models` in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _listed(serving: Serving, model: Model) -> dict[str, Any]:
 
 
 def _cut(model: Model, dimensions: int) -> int | None:
-    """How many leading numbers are wanted, None for all.
+    """The requested dimension, None for whole vectors.
 
     Raises:
         AdapterOptionsError: the slot does not say that its vectors may be cut, or not so short.
@@ -87,7 +87,7 @@ def _cut(model: Model, dimensions: int) -> int | None:
 
 
 def _shortened(vectors: Sequence[Vector], cut: int | None) -> Sequence[Any]:
-    """The vectors, or their beginnings, which have length 1 where the whole vectors have."""
+    """The vectors, or their first numbers, rescaled to length 1 if the whole vectors have that."""
     if cut is None:
         return vectors
     whole: Floats = np.stack([np.asarray(vector) for vector in vectors])
@@ -98,13 +98,13 @@ def _shortened(vectors: Sequence[Vector], cut: int | None) -> Sequence[Any]:
 
 
 def _written(row: Floats, format: Literal["float", "base64"]) -> Any:
-    """Numbers, or the base64 of float32 with the low byte first."""
+    """The numbers, or the base64 of float32 with the low byte first."""
     if format == "float":
         return np.ascontiguousarray(row)
     return base64.b64encode(row.astype("<f4").tobytes()).decode("ascii")
 
 
 def _usage(texts: Sequence[str]) -> dict[str, int]:
-    """Words and signs: an estimate, since what a model makes of a text only its tokenizer knows."""
+    """Number of words and punctuation marks, as an estimate of tokens, which only the tokenizer knows."""
     count = sum(len(_WORDS.findall(text)) for text in texts)
     return {"prompt_tokens": count, "total_tokens": count}

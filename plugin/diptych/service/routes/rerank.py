@@ -1,4 +1,4 @@
-"""`/rerank`, `/v1/rerank` and `/v2/rerank` in the manner of Cohere and Jina."""
+"""`/rerank`, `/v1/rerank` and `/v2/rerank` in the format of Cohere and Jina."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diptych.service.served import Served
 
 
 async def rerank(request: Request) -> Response:
-    """Documents of one query by relevance, best first; those of equal score in their former order."""
+    """Documents of one query by relevance, best first; ties stay in their order."""
     serving = Serving.of(request)
     asked = await read(request, RerankRequest, serving.limits)
     texts = asked.texts

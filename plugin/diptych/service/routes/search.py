@@ -49,7 +49,7 @@ async def search(request: Request) -> Response:
 def _written(
     collection: Collection, asked: SearchRequest, hits: Sequence[list[Hit]], options: dict[str, Any]
 ) -> Response:
-    """The answer that `SearchAnswer` describes, written without its models: building them took four times as long."""
+    """The answer in the format of `SearchAnswer`, without building its models: that took four times as long."""
     results: list[dict[str, Any]] = [
         {"query": text, "hits": [hit_fields(hit) for hit in own]} for text, own in zip(asked.texts, hits, strict=True)
     ]
@@ -63,7 +63,7 @@ def _written(
 
 
 def _warnings(collection: Collection, options: dict[str, Any]) -> list[str]:
-    """What the search has just found wrong with the filter."""
+    """What is wrong with the filter, according to the search just made."""
     if options["filter"] is None:
         return []
     missing = known_missing(collection.handle.view, options["filter"], tenant=options["tenant"])
@@ -83,7 +83,7 @@ def _options(collection: Collection, asked: SearchRequest) -> dict[str, Any]:
 
 
 async def _found(collection: Collection, asked: SearchRequest, options: dict[str, Any]) -> list[list[Hit]]:
-    """One query together with those of other requests; several as a batch of their own."""
+    """One query, joined with those of other requests; several as a batch of their own."""
     if len(asked.texts) == 1:
         return [await collection.asearch(asked.texts[0], **options)]
     return await asyncio.to_thread(collection.search_batch, asked.texts, **options)

@@ -1,4 +1,4 @@
-"""`PUT /documents` and `POST /populate`: documents in, where the service allows it, as `Collection.populate` does."""
+"""`PUT /documents` and `POST /populate`: write documents, if allowed, as `Collection.populate` does."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LINES = ("application/x-ndjson", "application/jsonl")
 
 
 async def put_documents(request: Request) -> Response:
-    """`PUT /documents`: bring some documents in; one with a known id replaces the document of that id."""
+    """`PUT /documents`: write some documents; one with a known id replaces that document."""
     serving, writes = _writable(request)
     with writes.room():
         asked = await read(request, DocumentsRequest, serving.limits)
@@ -38,7 +38,7 @@ async def put_documents(request: Request) -> Response:
 
 
 async def populate(request: Request) -> Response:
-    """`POST /populate`: bring in the documents of JSON lines, however many; `sync` deletes those that are not there."""
+    """`POST /populate`: write documents from JSON lines, any number; `sync` deletes those that are missing."""
     serving, writes = _writable(request)
     require_kind(request, LINES)
     asked = read_query(request, PopulateOptions)
@@ -58,7 +58,7 @@ async def populate(request: Request) -> Response:
 
 
 def populated(collection: Collection, rows: Iterable[Any], options: Mapping[str, Any]) -> PopulateAnswer:
-    """Populate, and what to answer; what is rejected is in the answer, and in no file of the server.
+    """Populate and return the answer; rejected documents are listed in it, not in a file of the server.
 
     Raises:
         DiptychError: see `Collection.populate`; SearchError for a text that an encoder would open as a file.
@@ -79,7 +79,7 @@ async def _answer(writes: Writes, work: Callable[[], PopulateAnswer]) -> Respons
 
 
 def _of_words(collection: Collection, rows: Iterable[Any]) -> Iterator[Any]:
-    """The rows, to none of which an encoder would open a file or an address."""
+    """The rows, after checking that no encoder would open them as files or addresses."""
     kinds = accepted(collection)
     for row in rows:
         if isinstance(row, Mapping):
