@@ -35,6 +35,7 @@ from diptych.stores.versions import FEATURES, dotted, server_version, version_wa
 from diptych.swap import ApplyOptions
 from diptych.testing.fakes import FakeDenseEncoder
 from faulty_server import faulty_server, hang, send
+from small_server import Routes, served
 
 SLOTS = {"dense": {"adapter": "fake-dense", "dimension": 8}}
 DOCUMENTS = [{"id": str(i), "text": f"words of number {i}", "tenant": ("eu", "us")[i % 2]} for i in range(12)]
@@ -363,3 +364,18 @@ def test_a_search_that_a_node_cannot_answer_just_now_is_tried_again(
         server.stumbles = 3
         with pytest.raises(StoreError, match="the store fails at the search"):
             collection.search("number", limit=3)
+
+
+def test_a_server_that_goes_away_during_a_swap_is_an_error_that_says_how_to_go_on(fakes: Registry) -> None:
+    other = {"dense": {"adapter": "fake-dense", "dimension": 8, "seed": 1}}
+    with served(Routes()) as server:
+        wanted = config(server.url)
+        collection = Collection.open(wanted, registry=fakes)
+        collection.populate(DOCUMENTS)
+    with pytest.raises(StoreUnavailable, match="run the same apply again"):
+        collection.apply(wanted.model_copy(update={"slots": {n: SlotConfig(**raw) for n, raw in other.items()}}))
+    with pytest.raises(StoreUnavailable, match="diptych status"):
+        collection.rollback()
+    with pytest.raises(StoreUnavailable, match="run the same finish again"):
+        collection.finish()
+    collection.close()

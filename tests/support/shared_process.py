@@ -7,6 +7,7 @@ own asks one query after another meanwhile, and notes in a file when each was as
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -29,10 +30,15 @@ def text_of(number: int, version: int) -> str:
     return f"word{number % 17} word{number % 23} number{number} version{version}"
 
 
+def key_of(url: str) -> str | None:
+    """The key of the named server; embedded stores have none."""
+    return None if url.startswith("edge:") else os.environ.get("DIPTYCH_TEST_SERVER_KEY")
+
+
 def configured(url: str, seed: int) -> Config:
     slots = {"dense": {"adapter": "fake-dense", "dimension": 16, "seed": seed, "delay": 0.002}}
-    raw = {"store": url, "collection": "c", "slots": slots, "cache": {"enabled": False}, "populate": {"chunk": 16}}
-    return Config.model_validate({**raw, "swap": {"gate": {"sample": 8}}})
+    raw = {"store": url, "api_key": key_of(url), "collection": "c", "slots": slots, "cache": {"enabled": False}}
+    return Config.model_validate({**raw, "populate": {"chunk": 16}, "swap": {"gate": {"sample": 8}}})
 
 
 class Process:
@@ -42,7 +48,7 @@ class Process:
         """Work with this store, and note searches in the file `log`."""
         self._url = url
         self._log = open(log, "a", buffering=1, encoding="utf-8")  # noqa: SIM115 - until the process is killed
-        self._found = Collection.open(url, "c", registry=REGISTRY)
+        self._found = Collection.open(url, "c", registry=REGISTRY, api_key=key_of(url))
         threading.Thread(target=self._search, daemon=True).start()
         return {}
 

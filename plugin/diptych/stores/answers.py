@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+from diptych.errors import DiptychError, StoreUnavailable
 
 _NO_SUCH_CALL = {404, 405, 501}
 LONGEST = 300  # characters that are shown of an answer
@@ -52,6 +56,19 @@ def gave_no_answer(error: BaseException) -> bool:
     if isinstance(error, ResponseHandlingException):
         return isinstance(error.source, httpx.TransportError)
     return _grpc_code(error) in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+
+
+@contextmanager
+def needs_answers(do: str) -> Iterator[None]:
+    """Raise StoreUnavailable in place of the client's error when the server does not answer; `do` says what helps."""
+    try:
+        yield
+    except DiptychError:
+        raise
+    except Exception as error:
+        if not (gave_no_answer(error) or falters(error)):
+            raise
+        raise StoreUnavailable("the store does not answer", got=told(error), do=do) from error
 
 
 def connection_broke(error: BaseException) -> bool:

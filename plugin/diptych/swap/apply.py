@@ -28,6 +28,7 @@ from diptych.handle.open_handle import describes
 from diptych.metadata.models import CollectionMetadata, Swap
 from diptych.populate.progress import Progress, Unwatched
 from diptych.runtime.phases import phase
+from diptych.stores.answers import needs_answers
 from diptych.stores.upkeep import optimized
 from diptych.stores.vector_names import Dropped, drop_orphans
 from diptych.swap.backfill.live_points import LivePoints
@@ -70,8 +71,10 @@ def apply(
         GateFailed: the new encoders or settings did not pass; the old ones stay live, new vectors stay for another try.
         SwapError: another swap is under way.
         PopulateError: store or encoder failed for good.
+        StoreUnavailable: the server does not answer.
     """
 
+    @needs_answers("run the same apply again once it does: it goes on where it was")
     def work() -> ApplyReport:
         given, event = options or ApplyOptions(), stopped or threading.Event()
         with Lease(handle.client, handle.name) as lease:

@@ -10,6 +10,7 @@ from diptych.errors import DiptychError, SwapError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import CollectionMetadata
 from diptych.populate.rejects import reason_of
+from diptych.stores.answers import needs_answers
 from diptych.stores.vector_names import drop_orphans, orphans
 from diptych.swap.gate.coverage import coverage
 from diptych.swap.gate.storage_trial import StorageTrial
@@ -40,6 +41,7 @@ class StepBack:
     warnings: tuple[str, ...] = ()
 
 
+@needs_answers("see diptych status once it does: the rollback may have been done")
 def rollback(
     handle: CollectionHandle,
     *,
@@ -61,6 +63,7 @@ def rollback(
     Raises:
         ApplyRunning: a process is applying a swap just now.
         SwapError: there is nothing to go back to, it misses documents, or its encoder cannot be loaded.
+        StoreUnavailable: the server does not answer.
     """
     with Lease(handle.client, handle.name) as lease:
         before = handle.read()
@@ -74,6 +77,7 @@ def rollback(
     return _cleared(handle, outcome, needless, later or outcome != "abandoned", stopped, warnings)
 
 
+@needs_answers("run the same finish again once it does")
 def finish(handle: CollectionHandle, *, later: bool = False, stopped: threading.Event | None = None) -> StepBack:
     """Drop the vectors of the previous generation; populates then write only the live ones.
 
@@ -91,6 +95,7 @@ def finish(handle: CollectionHandle, *, later: bool = False, stopped: threading.
     Raises:
         ApplyRunning: another process is applying a swap.
         SwapError: a swap is under way that has not cut over yet, and no earlier vectors are kept.
+        StoreUnavailable: the server does not answer.
     """
     with Lease(handle.client, handle.name) as lease:
         before = handle.read()

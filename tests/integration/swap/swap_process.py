@@ -31,9 +31,19 @@ def text_of(number: int, version: int) -> str:
     return f"word{number % 17} word{number % 23} number{number} version{version}"
 
 
+def key_of(url: str) -> str | None:
+    """The key of the named server; embedded stores have none."""
+    return None if url.startswith("edge:") else os.environ.get("DIPTYCH_TEST_SERVER_KEY")
+
+
 def configured(url: str, slots: Mapping[str, Any]) -> Config:
-    raw = {"store": url, "collection": "c", "slots": slots, "populate": {"chunk": 16, "retries": 0}}
-    return Config.model_validate({**raw, "swap": {"gate": {"sample": 8}}})
+    raw = {"store": url, "api_key": key_of(url), "collection": "c", "slots": slots, "swap": {"gate": {"sample": 8}}}
+    return Config.model_validate({**raw, "populate": {"chunk": 16, "retries": 0}})
+
+
+def opened(url: str) -> Collection:
+    """The collection as it is."""
+    return Collection.open(url, "c", registry=REGISTRY, api_key=key_of(url))
 
 
 def answer(query: str, hits: list[Hit]) -> Answer:
@@ -72,7 +82,7 @@ class Serving:
         self.work = Background(self._asking())
 
     def _asking(self) -> Iterator[None]:
-        with Collection.open(self._url, "c", registry=REGISTRY) as found:
+        with opened(self._url) as found:
             for query in cycle(QUERIES):
                 self.answers.append(answer(query, found.search(query, limit=5)))
                 yield
@@ -160,11 +170,11 @@ class Process:
         return {"outcome": report.outcome, "encoded": dict(report.encoded)}
 
     def rollback(self) -> dict[str, Any]:
-        with Collection.stored(self._url, "c", registry=REGISTRY) as found:
+        with opened(self._url) as found:
             return {"outcome": found.rollback().outcome}
 
     def finish(self) -> dict[str, Any]:
-        with Collection.stored(self._url, "c", registry=REGISTRY) as found:
+        with opened(self._url) as found:
             return {"outcome": found.finish().outcome}
 
     def serve(self) -> dict[str, Any]:
@@ -186,7 +196,7 @@ class Process:
 
     def idle(self, handles: int) -> dict[str, Any]:
         """Open so many handles, each of which is asked once and then left alone."""
-        self._idle = [Collection.open(self._url, "c", registry=REGISTRY) for _ in range(handles)]
+        self._idle = [opened(self._url) for _ in range(handles)]
         return self.wake()
 
     def wake(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ import named_server
 from diptych.metadata.models import APPLY
 from diptych.stores import open_store
 from diptych.testing.fakes import FakeDenseEncoder
+from shared_process import key_of
 
 SCRIPT = Path(__file__).with_name("swap_process.py")
 CHUNK = 16
@@ -86,7 +87,7 @@ def url(request: pytest.FixtureRequest, small_server: Callable[..., Any], tmp_pa
 @pytest.fixture
 def client(url: str) -> Iterator[QdrantBase]:
     """The server, without the collection."""
-    opened = open_store(url)
+    opened = open_store(url, api_key=key_of(url))
     opened.delete_collection("c")
     yield opened
     opened.delete_collection("c")

@@ -19,8 +19,9 @@ _ANSWERS = "answers of a gate"  # of a view's `kept`
 
 
 def pipeline_of(view: View) -> Pipeline:
-    """The view's whole pipeline."""
-    return Pipeline.from_config(view.search_config, view.slots)
+    """The view's whole pipeline, slots by name: stored settings lose the order of their keys over gRPC."""
+    found = Pipeline.from_config(view.search_config, view.slots)
+    return replace(found, retrieve=tuple(sorted(found.retrieve, key=lambda branch: branch.slot)))
 
 
 def remembering(view: View) -> View:
