@@ -181,7 +181,7 @@ class Run:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether UTF-8 can encode the text. Lone surrogates, as in JSON's escape `\ud800`, cannot be encoded."""
+    """Whether UTF-8 can encode the text. Lone surrogates, as in JSON's escape `\\ud800`, cannot be encoded."""
     try:
         text.encode()
     except UnicodeEncodeError:
