@@ -62,7 +62,7 @@ class Registry:
         return False
 
     def tell(self, name: str, report: object) -> list[str]:
-        """Call the notification hook `name` of each plugin that wants it; returns a sentence for each failure."""
+        """Give `report` to the notification hook `name` of each plugin that wants it; a sentence for each failure."""
         failures = []
         for implementation in getattr(self.hook, name).get_hookimpls():
             plugin, listens = implementation.plugin, self._listeners.get(implementation.plugin_name)

@@ -215,13 +215,13 @@ class Searching:
         return documents.documents(self.handle, filter, where=where, tenant=self._named(tenant))
 
     def having(self, ids: Sequence[str], *, tenant: str | None = None) -> models.Filter:
-        """Qdrant's filter for the documents with these `ids`; without ids it matches nothing."""
+        """Qdrant's filter for the documents with these `ids`, of `tenant` where tenants share the collection."""
         from diptych.collection import documents
 
         return documents.having(self.handle, ids, tenant=self._named(tenant))
 
     def field(self, name: str) -> str:
-        """The payload key for what documents call `text`, `title`, or a key of their metadata."""
+        """The payload key that holds `name`: text, title, or a key of the documents' metadata."""
         from diptych.collection import documents
 
         return documents.field(self.handle, name)
