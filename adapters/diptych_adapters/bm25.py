@@ -44,7 +44,7 @@ class Bm25:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Of the analysis, k1 and b. The average length is not part: it belongs to the corpus, and only drifts."""
+        """The fingerprint of analysis, k1 and b. The average length belongs to the corpus, so it is not part."""
         facts = self.options.model_dump(exclude={"average_length"}) | {
             "stopwords": sorted(self.lexicon.analyzer.stopwords)
         }
@@ -53,12 +53,12 @@ class Bm25:
         return Fingerprint(hashlib.blake2b(text.encode(), digest_size=16).hexdigest(), numerics)
 
     def measure(self, inputs: Sequence[str]) -> Statistics:
-        """`documents` and `tokens` (words that count) of `inputs`; the measures of two batches add up."""
+        """`documents` and `tokens` (counted words) of `inputs`; the measures of two batches can be added."""
         lengths = [self.lexicon.term_ids(batch)[1].sum() for batch in _batches(inputs)]
         return {"documents": float(len(inputs)), "tokens": float(sum(lengths))}
 
     def calibrate(self, statistics: Statistics) -> None:
-        """Take the average length, tokens / documents, from a `measure` of the corpus.
+        """Set the average length, tokens / documents, from a `measure` of the corpus.
 
         Raises:
             ContractError: a sum is missing, negative or not finite, or there is no document.
@@ -73,7 +73,7 @@ class Bm25:
         self.average_length = tokens / documents
 
     def encode_query(self, inputs: Sequence[str]) -> list[SparseVector]:
-        """For each query, how often it says each of its words."""
+        """For each query, the number of occurrences of each of its words."""
         return [vector for batch in _batches(inputs) for vector in self._encode(batch, None)]
 
     def encode_document(self, inputs: Sequence[str]) -> list[SparseVector]:
@@ -92,7 +92,7 @@ class Bm25:
         return [vector for batch in _batches(inputs) for vector in self._encode(batch, self.average_length)]
 
     def remember(self, texts: Sequence[str]) -> None:
-        """Learn the words of `texts`, so that `decode` can name their terms whoever encoded them."""
+        """Learn the words of `texts`, so that `decode` can name their terms, whoever encoded them."""
         self.lexicon.remember(texts)
 
     def decode(self, vector: SparseVector, top_k: int | None = None) -> list[tuple[str, float]]:

@@ -77,7 +77,7 @@ class CrossEncoderReranker(Pipeline):
             return np.asarray(activation(torch.from_numpy(raw)).numpy(), np.float32)
 
     def _own_activation(self) -> torch.nn.Module | None:
-        """What the options name; None for the model's own."""
+        """The activation in the options; None for the model's own."""
         import torch
 
         name = self._options.activation if isinstance(self._options, CrossEncoderOptions) else None
@@ -101,7 +101,7 @@ class CrossEncoderReranker(Pipeline):
 
 
 def _facts(model: Any, options: CrossEncoderOptions, name: str) -> dict[str, Any]:
-    """What the adapter must know of the library's model."""
+    """The facts about the library's model that the adapter needs."""
     _check_labels(model.num_labels, name)
     return {"activation": ACTIVATIONS[options.activation] if options.activation else type(model.activation_fn).__name__}
 

@@ -1,4 +1,4 @@
-"""The plugin through which the built-in adapters are found, by the same entry point as anybody else's."""
+"""The plugin that registers the built-in adapters, by the same entry point as any other plugin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of the model adapters, as the config file gives them. Cheap to import: no model library."""
+"""The options of the model adapters in config files. Cheap to import: no model library."""
 
 from __future__ import annotations
 

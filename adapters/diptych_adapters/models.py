@@ -22,12 +22,12 @@ HUB_PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors", "*.jinja", "*.met
 
 
 class ModelError(AdapterFactoryError):
-    """A model that cannot be found, must not be loaded, or is not what its adapter serves."""
+    """A model that cannot be found, must not be loaded, or does not suit its adapter."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A model on this disk. `name` is what the user wrote, `source` where it was found."""
+    """A model on this disk. `name` is the configured name, `source` says where it was found."""
 
     path: Path
     name: str
@@ -82,7 +82,7 @@ def resolve(
 
 
 def check_safe(folder: ModelFolder, *, trust_remote_code: bool, allow_pickle_weights: bool) -> None:
-    """Refuse pickled weights, and warn of foreign code, unless the user asked for them.
+    """Refuse pickled weights, and warn of foreign code, unless the options allow them.
 
     Raises:
         ModelError: the folder, or one of its modules, has weights but none as safetensors or ONNX.
@@ -142,7 +142,7 @@ def _check_digest(weights: Path, expected: str) -> None:
 
 
 def _location(distribution: str) -> Path | None:
-    """Where the distribution's files lie, None when it is not installed. Nothing of it is imported."""
+    """The folder of the distribution's files, None if it is not installed. Nothing of it is imported."""
     try:
         return Path(str(importlib.metadata.distribution(distribution).locate_file("")))
     except importlib.metadata.PackageNotFoundError:

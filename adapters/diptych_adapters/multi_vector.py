@@ -60,7 +60,7 @@ class LateInteractionEncoder(Pipeline):
         return self._encode(inputs, self._prompts[1], "document")
 
     def _run_transformer(self) -> None:
-        """Have another backend run the transformer; queries, masks and what follows stay the library's business."""
+        """Let another backend run the transformer; queries, masks and later steps stay with the library."""
         transformer = next(iter(self.model.children()))
         fits = type(transformer).__name__ == "Transformer" and has_plain_tokens(self.model)
         if self._options.backend == "torch":

@@ -48,7 +48,7 @@ class SentenceTransformerEncoder(Pipeline):
         self._start()
 
     def _read_files(self, options: SentenceTransformersOptions) -> None:
-        """Take graph and facts from the model's files, where they say all; see `bert_files`."""
+        """Take graph and facts from the model's files, if they are complete; see `bert_files`."""
         backend = backend_without_torch(options)
         files = read_bert(self._folder, options) if backend else None
         if files is None:
@@ -120,7 +120,7 @@ def unit(vectors: Floats) -> Floats:
 
 
 def check_dense(folder: ModelFolder) -> None:
-    """Refuse a model that was saved as another kind: it would be converted by guesswork.
+    """Refuse a model that was saved as another kind, which could only be converted by guessing.
 
     Raises:
         ModelError: naming the adapter that serves it.
@@ -146,7 +146,7 @@ def check_dense(folder: ModelFolder) -> None:
 
 
 def _facts(model: Any, options: SentenceTransformersOptions, name: str) -> dict[str, Any]:
-    """What the adapter must know of the library's model."""
+    """The facts about the library's model that the adapter needs."""
     truncate = _truncation(model.truncate_dim, _full_dimension(model), options.truncate_dim, name)
     return _facts_of(
         prompts=prompts_of(model, options),

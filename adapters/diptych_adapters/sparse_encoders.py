@@ -50,7 +50,7 @@ class LearnedSparseEncoder(Pipeline):
         self._start()
 
     def _of_model(self, options: SparseEncoderOptions) -> dict[str, Any]:
-        """What the adapter must know of the library's model."""
+        """The facts about the library's model that the adapter needs."""
         prompts, kinds = prompts_of(self.model, options), {type(module).__name__ for module in self.model.modules()}
         return {
             "prompts": prompts,
@@ -92,7 +92,7 @@ class LearnedSparseEncoder(Pipeline):
         return model
 
     def _run_library(self) -> None:
-        """Have a masked language model run up to its decoder; decoder and pooling follow in `LexiconGraph`."""
+        """Let a backend run a masked language model up to its decoder; `LexiconGraph` adds decoder and pooling."""
         from diptych_adapters.engines.graph_modules import Whole, is_plain, without_decoder
 
         head = _pooling(self.model)

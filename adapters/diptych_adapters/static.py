@@ -123,7 +123,7 @@ def _load(folder: ModelFolder, truncate_dim: int | None) -> StaticModel:
 
 
 def _check_keys(folder: ModelFolder) -> None:
-    """Refuse a file without the table, or with weights that nothing would read.
+    """Refuse a file without the table, or with unknown weights.
 
     Raises:
         ModelError: naming the keys.

@@ -1,4 +1,4 @@
-"""OpenTelemetry spans of searches, populates and swaps, made from what the notify hooks are told.
+"""OpenTelemetry spans of searches, populates and swaps, made from the reports of the notification hooks.
 
 There is nothing to switch on: spans come when the application has set a tracer provider, and nothing is imported or
 done before. Names and attributes follow OpenTelemetry's semantic conventions for databases where these have a word.
@@ -75,7 +75,7 @@ def diptych_after_swap(report: SwapReport) -> None:
 
 @hookimpl
 def diptych_after_failure(report: FailureReport) -> None:
-    """A span of what failed, with the class of the error and none of its words."""
+    """A span of the failure, with the class of the error but not its text."""
     from opentelemetry.trace import StatusCode
 
     found = {"error.type": report.error}
@@ -94,7 +94,7 @@ def _provider() -> TracerProvider | None:
 
 @contextmanager
 def _span(operation: str, collection: str, started: int, ended: int, found: Attributes) -> Iterator[Span]:
-    """A span of that time beneath the caller's, which is current within."""
+    """A span for that time below the caller's span; it is current within the block."""
     from opentelemetry.trace import SpanKind, use_span
 
     own: Attributes = {**_database(operation, collection), **found}
@@ -105,7 +105,7 @@ def _span(operation: str, collection: str, started: int, ended: int, found: Attr
 
 
 def _child(stage: str, report: SearchReport, begin: int, end: int) -> None:
-    """A span of one stage; retrieval is the one that asks Qdrant."""
+    """A span of one stage. For retrieval its kind is that of a database call."""
     from opentelemetry.trace import SpanKind
 
     if stage != "retrieve":
@@ -126,15 +126,15 @@ def _database(operation: str, collection: str) -> Attributes:
 
 
 def _many(queries: int) -> Attributes:
-    """The conventions count a batch from two on."""
+    """The batch size, which the conventions define only from two on."""
     return {"db.operation.batch.size": queries} if queries > 1 else {}
 
 
 def _texts(report: SearchReport) -> Attributes:
-    """Users' words, where the application has said that it wants them."""
+    """Users' query texts, if the application has allowed them."""
     return {"db.query.text": "; ".join(report.texts)} if os.environ.get(TEXTS) == "on" else {}
 
 
 def _encoded(report: PopulateReport | SwapReport) -> Attributes:
-    """Vectors that were made, by slot or vector, those from the embedding cache included."""
+    """Numbers of vectors by slot or vector, including those from the embedding cache."""
     return {f"diptych.encoded.{name}": number for name, number in report.encoded.items()}

@@ -32,7 +32,7 @@ class QdrantTextIndex:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Of all that the index is built from; k1, b and memory can change without a new index."""
+        """The fingerprint of what the index is built from; k1, b and memory can change without a new index."""
         facts = self.options.model_dump(exclude=_AT_QUERY_TIME)
         text = json.dumps(["qdrant-text-index", facts], sort_keys=True)
         return Fingerprint(hashlib.blake2b(text.encode(), digest_size=16).hexdigest())
@@ -56,7 +56,7 @@ class QdrantTextIndex:
         )
 
     def query(self, text: str) -> models.TextQuery:
-        """Ask for `text`; the caller names the payload field with `using`."""
+        """A query for `text`; the caller names the payload field with `using`."""
         from qdrant_client import models
 
         scoring = models.Bm25Scoring(bm25=models.Bm25Params(k=self.options.k1, b=self.options.b))

@@ -85,7 +85,7 @@ class TokenVectorEncoder(Pipeline):
         return self._kept(vectors, output["input_ids"][seen].cpu().numpy())
 
     def _kept(self, vectors: Floats, ids: NDArray[np.int64]) -> Floats:
-        """The vectors of the tokens that count, unit length."""
+        """The vectors of the tokens that count, with unit length."""
         if not self._special:
             vectors = vectors[~np.isin(ids, self._markers)]
         if not len(vectors):
@@ -94,7 +94,7 @@ class TokenVectorEncoder(Pipeline):
 
 
 def _facts(model: Any, options: TokenVectorsOptions, name: str) -> dict[str, Any]:
-    """What the adapter must know of the library's model."""
+    """The facts about the library's model that the adapter needs."""
     prompts = prompts_of(model, options)
     return {
         "prompts": prompts,
@@ -105,7 +105,7 @@ def _facts(model: Any, options: TokenVectorsOptions, name: str) -> dict[str, Any
 
 
 def _marker_ids(tokenizer: Any) -> list[int]:
-    """The special tokens that mark a text's place, such as [CLS]; an unknown word is a word."""
+    """The special tokens that mark a text's boundaries, such as [CLS], but not the unknown word."""
     return sorted(set(tokenizer.all_special_ids) - {tokenizer.unk_token_id, tokenizer.mask_token_id})
 
 

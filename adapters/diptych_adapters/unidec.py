@@ -82,7 +82,7 @@ class UniDECEncoder(Pipeline):
         return self._kept(self._encode(inputs, self._prompts[0]))
 
     def encode_document(self, inputs: Sequence[str]) -> Floats:
-        """Vectors of documents, float32 `[n, dimension]`; those that are not known by their text end in zeros."""
+        """Vectors of documents, float32 `[n, dimension]`; documents with unknown texts end in zeros."""
         rows = self._rows(inputs)
         if self._classifier:
             return rows

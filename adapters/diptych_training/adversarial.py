@@ -1,4 +1,4 @@
-"""AR2's game: a retriever is rewarded for negatives that fool the ranker, and the ranker is trained on those.
+"""AR2: a retriever is rewarded for negatives that fool a ranker, and the ranker is trained on those.
 
 Zhang et al., "Adversarial Retriever-Ranker for Dense Text Retrieval", ICLR 2022. Each round mines the retriever's best
 documents anew, exactly and without those that are judged relevant or copies of them, trains the ranker on them, then
@@ -32,7 +32,7 @@ Mined = Mapping[int, list[int]]  # for each query with a relevant document its n
 
 @dataclass(frozen=True, slots=True)
 class Game:
-    """How AR2 is played; the defaults are small, the authors' are 2,000 steps a round.
+    """The settings of AR2; the defaults are small, the authors use 2,000 steps a round.
 
     Args:
         rounds: of mining and both trainings.
@@ -68,7 +68,7 @@ class Game:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What a round saw.
+    """The measurements of a round.
 
     Args:
         number: from 1.
@@ -86,7 +86,7 @@ class Round:
 
 
 class AR2:
-    """Plays the game over numbered texts; `rounds()` yields what each round saw.
+    """Runs AR2 over numbered texts; `rounds()` yields the measurements of each round.
 
     Args:
         retriever: SentenceTransformer, warmed up by a contrastive training.
@@ -120,18 +120,18 @@ class AR2:
         self._retriever_plan = _plan(retriever, game, game.retriever_rate, game.rounds * game.retriever_steps)
 
     def rounds(self) -> Iterator[Round]:
-        """Warm the ranker up, then play round after round; the models are trained in place."""
+        """Warm the ranker up, then run round after round; the models are trained in place."""
         self.warm()
         for number in range(1, self.game.rounds + 1):
             yield self.play(number)
 
     def warm(self) -> None:
-        """Train the ranker on the first negatives; as it is then, it judges all rounds."""
+        """Train the ranker on the first negatives; its state then judges all rounds."""
         self.train_ranker(self.mined(), self.game.warm_ranker_steps, seed=self.seed)
         self.judge = copy.deepcopy(self.ranker)
 
     def play(self, number: int) -> Round:
-        """One round; `warm` comes first."""
+        """Run one round; `warm` must be called first."""
         mined, seed = self.mined(), self.seed + number
         ranker_loss = self.train_ranker(mined, self.game.ranker_steps, seed=seed)
         hardness, fooled = self.preference(self.judge, mined), self.preference(self.ranker, mined)
@@ -139,20 +139,20 @@ class AR2:
         return Round(number, hardness, fooled, ranker_loss, retriever_loss)
 
     def mined(self) -> Mined:
-        """The retriever's negatives as it is now."""
+        """The present negatives of the retriever."""
         return mine(self.retriever, self.queries, self.documents, self.relevant, self.game.negatives)
 
     def state(self) -> dict[str, Any]:
-        """Moments and rates of both optimisers, to go on from with `load_state`; models are kept by themselves."""
+        """The state of both optimisers, to continue with `load_state`; the models are stored separately."""
         return {name: copy.deepcopy(part.state_dict()) for name, part in self._parts().items()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state`."""
+        """Continue from a `state`."""
         for name, part in self._parts().items():
             part.load_state_dict(copy.deepcopy(state[name]))  # an optimiser works in what it is given
 
     def train_ranker(self, mined: Mined, steps: int, *, seed: int) -> float:
-        """Steps of the ranker on the mined negatives; the mean loss. The retriever is not touched."""
+        """Train the ranker on the mined negatives; returns the mean loss. The retriever does not change."""
         rows = self._rows(mined)
         texts = [[self.documents[place] for place in row[1:]] for row in rows]
         columns = {"query": [self.queries[row[0]] for row in rows], "documents": texts}
@@ -161,7 +161,7 @@ class AR2:
         return self._train("reranker", self.ranker, data, loss, self._ranker_plan, steps, seed)
 
     def train_retriever(self, mined: Mined, steps: int, *, seed: int) -> float:
-        """Steps of the retriever against the ranker as it is; the mean loss. The ranker is not touched."""
+        """Train the retriever against the ranker; returns the mean loss. The ranker does not change."""
         rows, game = self._rows(mined), self.game
         names = ["query", "positive", *(f"negative_{n}" for n in range(1, game.negatives + 1))]
         sides = [self.queries, *[self.documents] * (game.negatives + 1)]
@@ -174,13 +174,13 @@ class AR2:
         return self._train("dense", self.retriever, data, loss, self._retriever_plan, steps, seed)
 
     def preference(self, ranker: Any, mined: Mined) -> float:
-        """How likely a ranker takes a mined negative for better than the relevant document, on average."""
+        """The mean probability that a ranker prefers a mined negative to the relevant document."""
         ids = torch.tensor(self._rows(mined))
         scores = LiveTeacher(Scoring(ranker, self.game.precision), self.queries, self.documents)(ids)
         return float((scores[:, 1:] - scores[:, :1]).sigmoid().mean())
 
     def _require_enough(self) -> None:
-        """Raise ContractError without a query to play for, or with too few documents to mine for one."""
+        """Raise ContractError if there is no query, or too few documents to mine negatives from."""
         places, there = [place for own in self.relevant.values() for place in own], sum(map(bool, self.documents))
         if places and max(places) >= len(self.documents):
             expected = f"places below {len(self.documents)}"
@@ -238,7 +238,7 @@ class AR2:
 
 
 class Scoring:
-    """A cross-encoder in training as a `Reranker`: scores as they are, without its activation.
+    """A cross-encoder in training as a `Reranker`: raw scores, without its activation.
 
     Args:
         model: CrossEncoder.
@@ -266,7 +266,7 @@ class Scoring:
 def _plan(
     model: Any, game: Game, rate: float, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """An optimiser and its rate, for all rounds together."""
+    """An optimiser and its learning rate schedule, for all rounds together."""
     from transformers import get_scheduler
 
     matrices, others = ([own for own in model.parameters() if (own.ndim > 1) is wide] for wide in (True, False))

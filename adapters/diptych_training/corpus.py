@@ -1,4 +1,4 @@
-"""`TrainingData`: queries, documents and judgements, and how they are read."""
+"""`TrainingData`: queries, documents and judgements, and how they are read from files or collections."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Sources(Protocol):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a training learns from. All three are by id.
+    """The data of a training, all by id.
 
     Args:
         queries: their texts.
@@ -61,7 +61,7 @@ class TrainingData:
     def of(
         cls, queries: Mapping[str, str], documents: Iterable[Document], qrels: Grades, *, names: Names | None = None
     ) -> TrainingData:
-        """From documents as a collection holds them; a remark tells of judgements of what is not there.
+        """From a collection's documents; a remark lists judgements of missing ones.
 
         Raises:
             ConfigError: no query is judged relevant to any of the documents.
@@ -113,16 +113,16 @@ class TrainingData:
         return {document: number for number, document in enumerate(self.documents)}
 
     def relevance(self, *, margin: float | None = None) -> Relevance:
-        """What the losses know of it, and the margin above which they take a negative for relevant."""
+        """The relevance for the losses, and the margin above which a negative counts as relevant."""
         return Relevance.of(self.qrels, self.query_numbers, self.document_numbers, margin=margin)
 
     def document(self, name: str) -> Document:
-        """The document of this id, its title apart from its text again."""
+        """The document with this id, its title and text separate again."""
         title = self.titles.get(name, "")
         return Document(name, self.documents[name].removeprefix(title).strip(), title)
 
     def answer(self, query: str, name: str) -> str:
-        """What is read of a document as the answer to a query.
+        """The text of a document as the answer to a query.
 
         A query that is to be cut is not in it, unless it is all there is: what is left has to be told by its meaning.
         Lee, Chang, Toutanova, "Latent Retrieval for Weakly Supervised Open Domain Question Answering", ACL 2019 (the
@@ -134,27 +134,27 @@ class TrainingData:
         return " ".join(text.replace(self.queries[query], " ", 1).split()) or text
 
     def read_beside(self, query: str, name: str) -> str:
-        """What is read of a document beside a query: its answer where it is relevant, else its text."""
+        """The text of a document for a query: its answer where it is relevant, else its text."""
         return self.answer(query, name) if self.qrels.get(query, {}).get(name, 0) > 0 else self.documents[name]
 
     def relevant(self, query: str) -> list[str]:
-        """The documents that are judged relevant to a query, the highest grade first."""
+        """The documents judged relevant to a query, the highest grade first."""
         own = self.qrels.get(query, {})
         return sorted((document for document, grade in own.items() if grade > 0), key=lambda d: (-own[d], d))
 
     def relevant_numbers(self) -> dict[int, list[int]]:
-        """The documents that are judged relevant to each query, all by their numbers."""
+        """The documents judged relevant to each query, by number."""
         names = self.document_numbers
         return {self.query_numbers[query]: [names[one] for one in self.relevant(query)] for query in self.qrels}
 
     def only(self, queries: Iterable[str]) -> TrainingData:
-        """With the judgements of these queries alone; numbers stay."""
+        """The data with the judgements of these queries alone; numbers stay."""
         wanted = set(queries)
         kept = {query: own for query, own in self.qrels.items() if query in wanted}
         return replace(self, qrels=kept)
 
     def split(self, share: float, seed: int) -> tuple[TrainingData, TrainingData]:
-        """For training and, a share of the judged queries drawn by `seed`, to be held out."""
+        """The data for training, and the part of the judged queries, drawn by `seed`, that is held out."""
         names = sorted(self.qrels)
         held = max(1, round(share * len(names))) if share and names else 0
         drawn = set(np.random.default_rng(seed).permutation(names)[:held].tolist())
@@ -162,7 +162,7 @@ class TrainingData:
 
 
 def held_out(data: TrainingData, options: DataOptions, seed: int) -> tuple[TrainingData, TrainingData]:
-    """What is trained on and what is held out, by judgements of their own or as a share of the queries.
+    """The data to train on and the data held out, by judgements of their own or as a share of the queries.
 
     Raises:
         ConfigError, EvaluationError: see `TrainingData.read`.
@@ -203,5 +203,5 @@ def _remarks(judged: Judged, names: Names) -> tuple[str, ...]:
 
 
 def file_name(path: Path) -> str:
-    """How a page names a data file: the last two parts of its path."""
+    """The short name of a data file in a model card: the last two parts of its path."""
     return "/".join(path.parts[-2:])

@@ -1,4 +1,4 @@
-"""What a training looks up again every few epochs, with the model as it is then."""
+"""A base for what a training recomputes every few epochs with the current model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Found = TypeVar("Found")
 
 
 class Recurring(TrainerCallback, ABC, Generic[Found]):
-    """Looks something up as some epochs begin: a subclass says when, what, and what it is for.
+    """Recomputes something at the start of some epochs: a subclass says when, what, and how it is used.
 
     A training that goes on within an epoch takes what was kept as that epoch began, so that it ends as one that was
     never killed.
@@ -20,7 +20,7 @@ class Recurring(TrainerCallback, ABC, Generic[Found]):
     _done = -1
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        """Look up again, if it is time."""
+        """Recompute, if it is time."""
         epoch = int(state.epoch or 0)
         due = [one for one in range(epoch + 1) if self.starts(one)]
         if due and due[-1] > self._done:
@@ -32,16 +32,16 @@ class Recurring(TrainerCallback, ABC, Generic[Found]):
 
     @abstractmethod
     def starts(self, epoch: int) -> bool:
-        """Whether it is looked up as this epoch begins."""
+        """Whether it is recomputed at the start of this epoch."""
 
     @abstractmethod
     def found(self, epoch: int, *, bf16: bool) -> Found:
-        """What is there now; kept, too, where the training is to outlive a kill."""
+        """The new value; stored, if it must survive a kill."""
 
     @abstractmethod
     def kept(self, epoch: int) -> Found | None:
-        """What was found as this epoch began; None if it was not kept."""
+        """The value stored when this epoch began; None if it was not stored."""
 
     @abstractmethod
     def take(self, found: Found, epoch: int) -> None:
-        """Use it from this epoch on."""
+        """Use the value from this epoch on."""

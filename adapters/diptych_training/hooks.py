@@ -1,4 +1,4 @@
-"""The plugin through which the built-in recipes and generators are found, as anybody else's. Imports no torch."""
+"""The plugin that registers the built-in recipes and generators. Imports no torch."""
 
 from __future__ import annotations
 

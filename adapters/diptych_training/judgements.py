@@ -1,4 +1,4 @@
-"""`Judged`: judgements of queries and documents that are there, and in words those that are not."""
+"""`Judged`: judgements whose queries and documents exist, and a description of the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DOCUMENTS = ("document", "documents")
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """How what was read is called in what is said of it.
+    """The names of files and fields in messages about judgements.
 
     Args:
         queries, documents, qrels: where each is read from.
@@ -41,12 +41,12 @@ class Judged:
     documents: Mapping[str, str]
 
     def kept(self) -> dict[str, dict[str, float]]:
-        """Those of queries and documents that are there; queries without a relevant document are left out."""
+        """Judgements whose query and document exist; queries without a relevant document are left out."""
         there = {query: self._present(own) for query, own in self.grades.items() if query in self.queries}
         return {query: own for query, own in there.items() if any(grade > 0 for grade in own.values())}
 
     def left_out(self, names: Names) -> str | None:
-        """How many are of a query or a document that is not there, and of which, in words; None where none is."""
+        """How many judgements name a missing query or document, and which, as text; None if none does."""
         pairs = [(query, document) for query, own in self.grades.items() for document in own]
         lost = [pair for pair in pairs if pair[0] not in self.queries or not self.documents.get(pair[1])]
         if not lost:
@@ -62,7 +62,7 @@ class Judged:
         return f"{len(lost):,} of {len(pairs):,} {names.judgements} left out: {why}"
 
     def apart(self, names: Names) -> str:
-        """Why no judgement is of a query and a document that are there, in words, with an id of each side."""
+        """Why no judgement has an existing query and document, as text, with an id of each side."""
         documents = [document for own in self.grades.values() for document in own]
         sides = (
             _apart("query", self.grades, names.qrels, self.queries, names.queries),
@@ -75,7 +75,7 @@ class Judged:
 
 
 def first_of(ids: Iterable[str]) -> str:
-    """The first of some ids in words, each once."""
+    """The first of some ids as text, each once."""
     found = list(dict.fromkeys(ids))
     return ", ".join(found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
 

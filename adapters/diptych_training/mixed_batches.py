@@ -1,4 +1,4 @@
-"""Batches of which one part is of labelled rows and the rest of unlabelled ones."""
+"""Batches with a fixed share of labelled rows; the others are unlabelled."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Halves:
         return Batches(self._batch, count, dataset, batch_size, drop_last, given.get("seed", 0))
 
     def sizes(self, batch_size: int) -> tuple[int, int]:
-        """How many rows of each part a batch has."""
+        """The number of rows of each part in a batch."""
         labelled = min(max(1, round(self.share * batch_size)), len(self.parts[0]), max(1, batch_size - 1))
         return labelled, min(batch_size - labelled, len(self.parts[1])) or 1
 

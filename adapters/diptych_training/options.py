@@ -1,4 +1,4 @@
-"""What recipe files say, as far as recipes share it. Cheap to import: no torch."""
+"""Options that recipe files share. Cheap to import: no torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Section(BaseModel):
 
 
 class DevOptions(Section):
-    """Queries that are held out of the training, to choose the best checkpoint by and to measure it with."""
+    """Queries held out of the training, to choose the best checkpoint and to measure it."""
 
     share: Share = Field(0.1, description="Share of the judged queries that is held out; 0 trains on all, blindly.")
     qrels: RelativePath | None = Field(
@@ -75,7 +75,7 @@ class SyntheticQueries(Section):
 
 
 class DataOptions(Section):
-    """What is learned from."""
+    """The data to learn from."""
 
     queries: RelativePath | None = Field(None, description="queries.jsonl(.gz): `_id` and `text`.")
     qrels: RelativePath | None = Field(None, description="Judgements, BEIR or TREC.")
@@ -137,7 +137,7 @@ class NegativesOptions(Section):
         return self
 
     def asked(self, names: Collection[str] = MINED) -> list[str]:
-        """Which of these options are given a value, as `negatives.<name>`."""
+        """The options that were set, as `negatives.<name>`."""
         given = [name for name in MINED if name in names and name in self.model_fields_set]
         return [f"negatives.{name}" for name in given if getattr(self, name) is not None]
 
@@ -172,7 +172,7 @@ MaxLength = Annotated[
 
 
 class TrainingOptions(Section):
-    """How it is trained."""
+    """How the model is trained."""
 
     epochs: Epochs = 2.0
     batch_size: BatchSize = 32
@@ -202,7 +202,7 @@ class TrainingOptions(Section):
 
 
 class Prompts(Section):
-    """What stands before each text: as it is mined, trained, measured, and served from the folder."""
+    """Prompts before each text, in mining, training, evaluation and the served model."""
 
     query: str | None = Field(None, description="Before each query; the model's own when not given, '' for none.")
     document: str | None = Field(None, description="Before each document; the model's own when not given, '' for none.")
@@ -214,7 +214,7 @@ OF_TRAINING = (*STEPS, "max_grad_norm", "untrained_share", "evaluate_every", "pa
 
 
 class RecipeOptions(Section):
-    """What every recipe file says."""
+    """Options of every recipe."""
 
     model: str = Field(min_length=1, description="What is trained: folder, hub name, or a model carried by a wheel.")
     output: RelativePath = Field(description="Folder of the run; the trained model lies there.")
@@ -258,7 +258,7 @@ class RecipeOptions(Section):
 
 
 class RetrievalOptions(RecipeOptions):
-    """What recipes say that learn from judged queries."""
+    """Options of recipes that learn from judged queries."""
 
     data: DataOptions
     negatives: NegativesOptions = Field(default_factory=NegativesOptions)

@@ -1,4 +1,4 @@
-"""Documents pooled in the batch: all its queries are compared with the same documents, few of very many.
+"""Pools of documents in a batch: all its queries are compared with the same documents.
 
 UniDEC calls it pick-some-label (Kharbanda et al., "UniDEC: Unified Dual Encoder and Classifier Training for Extreme
 Multi-Label Classification", WWW 2025). A pool of all documents gives the loss over all of them. The collator's batches
@@ -76,7 +76,7 @@ class LabelPool:
 
     @property
     def dropped_share(self) -> float:
-        """Of all positives that were drawn so far, the share that rule 2 left out."""
+        """The share of all drawn positives that rule 2 has left out."""
         return self.dropped / max(1, self.pairs)
 
     def draw(self, queries: Sequence[int]) -> Drawn:
@@ -146,7 +146,7 @@ class PoolCollator:
 
 
 def _counted(random: np.random.Generator, given: Sequence[Rows], most: int) -> tuple[Rows, Rows]:
-    """At most so many of each, drawn evenly: what came, the most frequent first, ties in any order, and how often."""
+    """At most so many of each, drawn evenly: the values by frequency, ties in any order, and the frequencies."""
     drawn = [own if len(own) <= most else random.choice(own, most, replace=False) for own in given]
     found, counts = np.unique(np.concatenate([np.zeros(0, np.int64), *drawn]), return_counts=True)
     order = np.lexsort((random.random(len(found)), -counts))

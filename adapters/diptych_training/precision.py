@@ -1,4 +1,4 @@
-"""Encoding in the precision that a model is trained in: half the time on a CPU with AMX, and what training sees."""
+"""Encodes in the precision of the training: half the time on a CPU with AMX, and consistent with training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Precision = Literal["float32", "bfloat16"]
 
 @contextmanager
 def computed_in(model: Any, precision: Precision) -> Iterator[None]:
-    """Within, `model.forward` computes in `precision`; its weights and what it returns stay float32.
+    """Within the block, `model.forward` computes in `precision`; its weights and results stay float32.
 
     Only the forward pass: scores that are made of the vectors afterwards keep their ranks.
 
@@ -38,7 +38,7 @@ def computed_in(model: Any, precision: Precision) -> Iterator[None]:
 
 @contextmanager
 def forward_kept(model: Any) -> Iterator[None]:
-    """Within, `model.forward` may be wrapped; afterwards it is again what it was, wrapped by someone else or not.
+    """Within the block, `model.forward` may be wrapped; afterwards the original is restored.
 
     Trainers wrap it to compute in bfloat16, and leave it so.
     """
@@ -52,7 +52,7 @@ def forward_kept(model: Any) -> Iterator[None]:
 
 
 def _widened(found: Any) -> Any:
-    """The tensors of an output, of a mapping of them too, in float32."""
+    """The tensors of an output, or of a mapping, in float32."""
     if isinstance(found, torch.Tensor):
         return found.float() if found.dtype == torch.bfloat16 else found
     if isinstance(found, Mapping):

@@ -114,7 +114,7 @@ class PairedViews:
 
 
 class NoDuplicates:
-    """No document of a row is in another row of its batch, or relevant to another row's query.
+    """No document of a row occurs in another row of its batch, or is relevant to another row's query.
 
     Without it in-batch negatives are partly false; the mask of the losses leaves such pairs out, this makes none. Rows
     that do not fit wait for a later batch; where documents are few, as labels are, batches stay small. Each row comes
@@ -182,7 +182,7 @@ class DistinctBatches(DefaultBatchSampler):
 
 
 class Batches(DefaultBatchSampler):
-    """A number of batches an epoch, each drawn by itself."""
+    """A number of batches for each epoch, each drawn independently."""
 
     def __init__(self, draw: Any, count: int, dataset: Any, batch_size: int, drop_last: bool, seed: int) -> None:
         super().__init__(dataset, batch_size, drop_last, seed=seed)
@@ -223,7 +223,7 @@ class GroupedBatches(DefaultBatchSampler):
 
 
 def _grouped(keys: Rows, values: Rows | None = None) -> dict[int, Rows]:
-    """For each key its values, the row numbers unless given."""
+    """For each key its values, by default the row numbers."""
     found: dict[int, list[int]] = {}
     for key, value in zip(keys.tolist(), range(len(keys)) if values is None else values.tolist(), strict=True):
         found.setdefault(key, []).append(value)

@@ -1,4 +1,4 @@
-"""What a teacher says about the documents of each row, for losses that distil it.
+"""A teacher's scores of each row's documents, for losses that distil it.
 
 Scores come in the label column, float `[B, 1 + H]`: of the row's positive and each of its negatives. Any reranker gives
 them: `scored` asks one for the rows of a data set, once, before training; a `LiveTeacher` is asked during training, by
@@ -34,7 +34,7 @@ def scored(teacher: Reranker, queries: Sequence[str], documents: Sequence[Sequen
 
 
 class LiveTeacher:
-    """A reranker's scores of the pairs of a batch, by their ids; each pair is asked for once and its score kept.
+    """A reranker's scores of the pairs of a batch, by their ids; each pair is scored once.
 
     Args:
         reranker: any that the registry makes, or that has `predict`.
@@ -64,7 +64,7 @@ class LiveTeacher:
         return torch.tensor([[self.known[pair] for pair in row] for row in pairs], dtype=torch.float32)
 
     def forget(self) -> None:
-        """Ask anew: the reranker has been trained meanwhile."""
+        """Drop all scores, because the reranker has been trained meanwhile."""
         self.known.clear()
 
     def _ask(self, pairs: Sequence[tuple[int, int]]) -> None:
@@ -87,7 +87,7 @@ class LiveTeacher:
 
 
 def teacher_scores(labels: Tensor | None, rows: int, columns: int, *, where: str) -> Tensor:
-    """The label column as scores of a teacher, float32 `[rows, columns]`.
+    """The label column as a teacher's scores, float32 `[rows, columns]`.
 
     Raises:
         ContractError: it is none.

@@ -1,4 +1,4 @@
-"""`runner_for`: what runs a part of a model, by its options, once it is known to answer as the library does."""
+"""`runner_for`: chooses what runs a part of a model, and checks that it answers like the library."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Job:
 
 
 def runner_for(job: Job, texts: Inputs = ()) -> Runner | None:
-    """The runner of the backend that the options name; None where the library's own path must serve.
+    """The runner of the backend in the options; None if the library itself must run the model.
 
     Args:
         job: what is to be run.
@@ -99,7 +99,7 @@ def runner_for(job: Job, texts: Inputs = ()) -> Runner | None:
 
 
 def graph_of(job: Job, backend: str, texts: Inputs = ()) -> Graph:
-    """The part, run by a backend."""
+    """The part as run by a backend."""
     precision = job.options.precision or "float32"
     if job.file is not None:
         from diptych_adapters.engines.torch_graph import Finished
@@ -116,7 +116,7 @@ def graph_of(job: Job, backend: str, texts: Inputs = ()) -> Graph:
 
 
 def _known_likeness(made: Runner, job: Job, texts: Inputs) -> float:
-    """The likeness of a runner, as it was found before where nothing has changed since."""
+    """The likeness of a runner as measured earlier, if nothing has changed since."""
     if job.state is None or job.file is not None:
         return likeness(made, job)
     subject = f"{job.key} {made.graph.numerics} {int8_key(job.key, job.tokens, texts, job.trial) if texts else ''}"
@@ -129,13 +129,13 @@ def _known_likeness(made: Runner, job: Job, texts: Inputs) -> float:
 
 
 def likeness(made: Runner, job: Job) -> float:
-    """How alike the answers to the trial are to the library's, 1 for the same; see `alike`."""
+    """How alike the runner's answers to the trial are to the library's, 1 for equal; see `alike`."""
     ours = made.each(job.trial, lambda answer, row: answer[: row.shape[1]].copy() if job.by_token else answer.copy())
     return float(np.min([alike(now, then) for now, then in zip(ours, job.library(), strict=True)]))
 
 
 def alike(now: Floats, then: Floats) -> float:
-    """The least cosine of rows; of single numbers 1 - e**2 / 2 with the relative error e, which is what a cosine is."""
+    """The lowest cosine over rows; for single numbers 1 - e**2 / 2 with the relative error e, which is a cosine too."""
     if now.size == 1:
         error = float(np.abs(now - then).max() / (1 + np.abs(then).max()))
         return 1 - error**2 / 2
@@ -148,12 +148,12 @@ def alike(now: Floats, then: Floats) -> float:
 
 
 def least(made: Runner) -> float:
-    """The likeness that a runner must reach, by the precision that it really runs in."""
+    """The likeness that a runner must reach, given the precision that it really uses."""
     return SAME.get(made.graph.numerics.split()[1], SAME["int8"])
 
 
 def unfit(options: TorchOptions, got: str) -> ModelError:
-    """The error of a backend that cannot run a model."""
+    """The error for a backend that cannot run a model."""
     lossy = options.precision == "int8"
     return ModelError(
         f"backend {options.backend!r} cannot run model {options.model!r}{' in int8' if lossy else ''}",
@@ -180,7 +180,7 @@ def _openvino(job: Job, precision: str, texts: Inputs) -> Graph:
 
 
 def int8_key(key: str, tokens: Tokens, texts: Inputs, trial: Inputs) -> str:
-    """Under which a model is kept in int8: that of the model itself, and the texts on which it was measured."""
+    """The cache key of a model in int8: that of the model itself and of the texts used for the ranges."""
     return f"{key} int8{' scores' * _in_int8()} {[row.tolist() for row in _measured_on(tokens, texts, trial)]}"
 
 
@@ -189,7 +189,7 @@ def _measured_on(tokens: Tokens, texts: Inputs, trial: Inputs) -> list[Row]:
 
 
 def _in_int8() -> bool:
-    """Whether attention's scores are computed in int8: bfloat16 is fast enough there, and loses less."""
+    """Whether attention scores are computed in int8: where bfloat16 is fast, it loses less."""
     return processor.beside_int8() == "float32"
 
 
@@ -202,7 +202,7 @@ def _of_file(backend: str, file: Path) -> Graph:
 
 
 def _fastest(job: Job) -> Runner | None:
-    """The fastest of the installed backends that answer as the library does; measured once, and remembered."""
+    """The fastest installed backend that answers like the library; measured once, and remembered."""
     on_cpu = _on_cpu(job)
     backends = AUTO if on_cpu else AUTO[:1]
     installed = [name for name in backends if processor.have(*_PACKAGES[name])]
@@ -220,7 +220,7 @@ def _fastest(job: Job) -> Runner | None:
 
 
 def _fit(job: Job, backend: str) -> Runner | None:
-    """The runner of a backend, if that can run the part and answers as the library does."""
+    """The runner of a backend, if it can run the part and answers like the library."""
     try:
         made = job.runner(graph_of(job, backend))
         return made if likeness(made, job) >= least(made) else None
@@ -234,7 +234,7 @@ _PACKAGES = {"torch": ("torch",), "openvino": ("openvino",), "onnx": ("onnxrunti
 
 
 def _seconds(made: Runner, job: Job) -> float:
-    """The shorter of two runs over some texts, after one that does not count."""
+    """The shorter of two timed runs over some texts, after a warm-up."""
     inputs: Inputs = SPEED if isinstance(job.trial[0], str) else [(text[:40], text) for text in SPEED]
     taken = []
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Batches of like length: rows are put together by their number of tokens, so that next to nothing is padding."""
+"""Batches of rows with similar numbers of tokens, so that there is hardly any padding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FULL = 0.75  # of the budget: a batch that holds less tells nothing of it
 
 @dataclass(slots=True)
 class Budget:
-    """Tokens of a batch: the sizes are tried on the first batches of real work, and the fastest is kept.
+    """Tokens per batch: sizes are tried on the first batches of real work, and the fastest is kept.
 
     Threads may share one. The vectors do not depend on it but for rounding.
 
@@ -39,7 +39,7 @@ class Budget:
         self.tokens, self._rates = self.sizes[0], {size: [] for size in self.sizes}
 
     def note(self, budget: int, tokens: int, seconds: float) -> None:
-        """A batch made by `budget` had so many tokens, and took so long."""
+        """Record that a batch made by `budget` had so many tokens and took so long."""
         if self._settled or tokens < FULL * budget:
             return
         self._rates[budget].append(tokens / max(seconds, 1e-9))
@@ -52,7 +52,7 @@ class Budget:
 
 
 def batches(lengths: Sequence[int], budget: Budget, most: int | None = None) -> Iterator[tuple[int, list[int]]]:
-    """A budget, as it is at that moment, and rows that keep to it, `most` of them; a row that is longer comes alone.
+    """Rows in batches within the budget, at most `most` rows each, with the budget; too long rows come alone.
 
     The longest rows come first, so that a batch that does not fit into memory is met at once.
     """
@@ -70,7 +70,7 @@ def batches(lengths: Sequence[int], budget: Budget, most: int | None = None) -> 
 
 
 def padded(rows: Sequence[Row], pad: int, *, width: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows filled up, ids with `pad`, int64 `[channels, n, tokens]`, and the attention mask, int64 `[n, tokens]`.
+    """Rows padded to one length: ids with `pad`, int64 `[channels, n, tokens]`, and the mask, int64 `[n, tokens]`.
 
     Args:
         rows: of ids, `[channels, tokens_i]`.
@@ -88,12 +88,12 @@ def padded(rows: Sequence[Row], pad: int, *, width: int = 0) -> tuple[NDArray[np
 
 
 def padded_to_vectors(rows: Sequence[Row], pad: int, most: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """As `padded`, to whole vectors where few tokens are missing; `most` is what the model reads of a text."""
+    """Like `padded`, up to whole hardware vectors if few tokens are missing; `most` is the model's limit."""
     return padded(rows, pad, width=whole_vectors(max(row.shape[1] for row in rows), most))
 
 
 def whole_vectors(longest: int, most: int | None) -> int:
-    """The tokens to which a batch is filled up for attention in whole vectors: few more than its longest row's, or 0.
+    """The padded length for attention in whole hardware vectors: slightly above the longest row's, or 0.
 
     So a batch may have a sixteenth more than its budget.
 

@@ -48,7 +48,7 @@ class Shape:
 
 
 def bert_shape(config: Mapping[str, Any]) -> Shape | None:
-    """The shape that a config.json describes; None for another architecture or a variant that the graph has not."""
+    """The shape in a config.json; None for other architectures and unsupported variants."""
     plain = {"model_type": "bert", "is_decoder": False, "add_cross_attention": False}
     plain |= {"position_embedding_type": "absolute"}
     if any(config.get(name, value) != value for name, value in plain.items()) or "model_type" not in config:
@@ -68,7 +68,7 @@ def bert_shape(config: Mapping[str, Any]) -> Shape | None:
 
 
 def expected_weights(shape: Shape) -> dict[str, tuple[int, ...]]:
-    """Name and shape of each weight that the graph reads."""
+    """Name and shape of each weight that the graph needs."""
     width, inner = shape.width, shape.inner
     found: dict[str, tuple[int, ...]] = {
         "embeddings.word_embeddings.weight": (shape.words, width),
@@ -110,7 +110,7 @@ def bert_model(shape: Shape, weights: Mapping[str, Floats], pooling: str, *, nor
 
 
 def _embedded(net: _Net, shape: Shape, weights: Mapping[str, Floats]) -> str:
-    """Words, positions and the type of the first text, `[rows, tokens, width]`."""
+    """Word, position and type embeddings, `[rows, tokens, width]`."""
     table = net.constant(weights["embeddings.word_embeddings.weight"], "embeddings.word_embeddings.weight")
     words = net.op("Gather", [table, CHANNELS[0]])
     places = weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][0]
@@ -131,7 +131,7 @@ def _layer(net: _Net, shape: Shape, weights: Mapping[str, Floats], at: str, toke
 
 
 def _attention(net: _Net, shape: Shape, weights: Mapping[str, Floats], at: str, tokens: str, scores: str) -> str:
-    """What each token reads of the others, `[rows, tokens, width]`."""
+    """The attention output of each token, `[rows, tokens, width]`."""
     size = shape.width // shape.heads
 
     def heads(part: str, *order: int) -> str:
@@ -159,7 +159,7 @@ def _pooled(net: _Net, tokens: str, seen: str, pooling: str) -> str:
 
 @dataclass(slots=True)
 class _Net:
-    """Nodes and constants of the graph that is being written. A value is known by its name."""
+    """Nodes and constants of the graph under construction. A value is known by its name."""
 
     nodes: list[Any] = field(default_factory=list)
     constants: dict[str, Any] = field(default_factory=dict)
@@ -202,7 +202,7 @@ class _Net:
         return self.op("LayerNormalization", [given, scale, bias], axis=-1, epsilon=epsilon)
 
     def model(self, answer: str, width: int) -> Any:
-        """The whole, checked."""
+        """The finished and checked model."""
         import onnx
         from onnx import TensorProto, helper
 

@@ -1,4 +1,4 @@
-"""Texts of many kinds and lengths: on them ranges of int8 are measured, beside the texts of a collection."""
+"""Texts of many kinds and lengths for measuring int8 ranges, in addition to texts of a collection."""
 
 from __future__ import annotations
 

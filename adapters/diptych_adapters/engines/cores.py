@@ -1,4 +1,4 @@
-"""Which cores each of several processes keeps to: those of one NUMA node, whose memory they reach fastest."""
+"""Chooses cores for each of several processes: those of one NUMA node, whose memory they reach fastest."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def shares(processes: int, cores: Iterable[int] | None = None, system: Path = SY
 
 
 def usable() -> list[int]:
-    """The cores that this process may use: a thread of it may have been bound to one of them."""
+    """The cores that this process may use, even if this thread is bound to one of them."""
     if not hasattr(os, "sched_getaffinity"):
         return list(range(os.cpu_count() or 1))
     return sorted({core for found in _each_thread(os.sched_getaffinity) for core in found})
 
 
 def keep_to(cores: Sequence[int]) -> None:
-    """Run on these cores from now on, every thread that is there, where the system lets a process say so."""
+    """Bind all threads of this process to these cores, if the system allows it."""
     if hasattr(os, "sched_setaffinity"):
         list(_each_thread(lambda thread: os.sched_setaffinity(thread, cores)))
 
 
 def _each_thread(ask: Callable[[int], set[int] | None]) -> Iterator[set[int]]:
-    """What is told of each thread of this process; of none that has just ended, nor where cores were taken away."""
+    """Apply a call to each thread of this process; ignores threads that just ended and cores that were taken away."""
     threads = [int(task.name) for task in TASKS.iterdir()] if TASKS.is_dir() else [0]
     for thread in threads:
         with contextlib.suppress(OSError):
@@ -53,7 +53,7 @@ def _each_thread(ask: Callable[[int], set[int] | None]) -> Iterator[set[int]]:
 
 
 def _by_node(cores: Iterable[int], system: Path) -> list[list[int]]:
-    """The cores of each node that has some, threads of one core beside each other."""
+    """The cores of each node that has any, the threads of one core next to each other."""
     files = sorted(system.glob("node/node[0-9]*/cpulist"), key=lambda file: int(file.parent.name.removeprefix("node")))
     node = {core: place for place, file in enumerate(files) for core in _listed(file.read_text(encoding="ascii"))}
     found: dict[int, list[int]] = {}
@@ -74,6 +74,6 @@ def _split(cores: Sequence[int], processes: int) -> list[list[int]]:
 
 
 def _listed(text: str) -> list[int]:
-    """The numbers of a list such as 0-3,8-11."""
+    """The numbers in a list such as 0-3,8-11."""
     ends = [part.split("-") for part in text.strip().split(",") if part]
     return [number for first, *last in ends for number in range(int(first), int((last or [first])[0]) + 1)]

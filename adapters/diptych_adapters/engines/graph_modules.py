@@ -1,4 +1,4 @@
-"""Parts of models that are run as graphs: modules of token ids and attention mask, which any backend can convert."""
+"""Parts of models as modules of token ids and attention mask, which any backend can convert."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Whole(torch.nn.Module):
 
 
 def without_decoder(transformer: Any) -> tuple[torch.nn.Module, torch.nn.Linear] | None:
-    """A masked language model's module up to the vectors that its decoder reads, and the decoder; None if it has none.
+    """A masked language model without its decoder, and the decoder; None if it has none.
 
     The module is another one that shares the weights, since the given one is to stay whole.
     """
@@ -54,7 +54,7 @@ def without_decoder(transformer: Any) -> tuple[torch.nn.Module, torch.nn.Linear]
 
 
 def is_plain(model: Any, *prompts: str, modules: tuple[str, ...] = PLAIN) -> bool:
-    """Whether ids and mask are all that a pipeline reads: no routes, no images, no prompt left out of the pooling."""
+    """Whether a pipeline needs only ids and mask: no routes, no images, no prompt excluded from the pooling."""
     parts = list(model.children())
     if not parts or any(type(part).__name__ not in modules for part in parts):
         return False
@@ -63,14 +63,14 @@ def is_plain(model: Any, *prompts: str, modules: tuple[str, ...] = PLAIN) -> boo
 
 
 def has_plain_tokens(model: Any) -> bool:
-    """Whether the model's tokenizer is a fast one that fills up at the right."""
+    """Whether the model's tokenizer is a fast one that pads on the right."""
     tokenizer: Any = getattr(model, "tokenizer", None)
     fast = bool(getattr(tokenizer, "is_fast", False))
     return fast and tokenizer.padding_side == "right" and tokenizer.pad_token_id is not None
 
 
 def stand_in(transformer: Any, graph: Graph) -> None:
-    """Have a graph do what the module does: make token vectors of ids and mask. The module's weights are not used."""
+    """Let a graph replace the module: it makes token vectors from ids and mask, without the module's weights."""
 
     def forward(features: dict[str, Any], **_: Any) -> dict[str, Any]:
         ids, mask = features["input_ids"].numpy(), features["attention_mask"].numpy()

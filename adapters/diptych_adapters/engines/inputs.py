@@ -1,4 +1,4 @@
-"""What converted models are fed: the names of their inputs, and the arrays by these names."""
+"""Inputs of converted models: their names, and arrays by name."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ MASK = "attention_mask"
 
 
 def input_names(*, typed: bool) -> tuple[str, ...]:
-    """The inputs of a part, in the order of `Whole.forward`; `typed`: it reads types of tokens, too."""
+    """The inputs of a part, in the order of `Whole.forward`; `typed` adds token types."""
     return (CHANNELS[0], MASK, *CHANNELS[1:]) if typed else (CHANNELS[0], MASK)
 
 
 def fed(names: Iterable[str], inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
-    """The arrays for these inputs; types of tokens that are not given are 0."""
+    """The arrays for these inputs; missing token types are 0."""
     given = {MASK: mask, **dict(zip(CHANNELS, inputs, strict=False))}
     given.setdefault(CHANNELS[1], np.zeros_like(mask))
     return {name: given[name] for name in names}

@@ -30,14 +30,14 @@ TINY = 1e-5
 
 @dataclass(slots=True)
 class Activations:
-    """What goes into a layer: the least and largest of each channel, and some rows."""
+    """The inputs of a layer: minimum and maximum of each channel, and some rows."""
 
     low: Floats
     high: Floats
     some: list[Floats] = field(default_factory=list)
 
     def without(self, channels: NDArray[np.intp]) -> Activations:
-        """The same, but for the range of these channels, which is empty."""
+        """The same with an empty range for these channels."""
         low, high = self.low.copy(), self.high.copy()
         low[channels] = high[channels] = 0
         return Activations(low, high, self.some)
@@ -92,7 +92,7 @@ def _linear(model: Any) -> Iterator[Any]:
 
 
 def _by_input(model: Any) -> dict[Place, list[Any]]:
-    """The linear layers by the output that they read, such as query, key and value."""
+    """The linear layers grouped by the output they read, such as query, key and value."""
     groups: dict[Place, list[Any]] = {}
     for node in _linear(model):
         groups.setdefault(place_of(node.input_value(0)), []).append(node)
@@ -117,7 +117,7 @@ def _note(found: dict[Place, Activations], place: Place, values: Floats, kept: N
 
 
 def _plan(measured: Activations, matrices: Sequence[Floats]) -> Plan | None:
-    """The one that leaves the fewest channels out, and costs little; None where all cost too much."""
+    """The plan that leaves the fewest channels out at little cost; None where all cost too much."""
     scale = _smoothing(measured, matrices)
     order = np.argsort(-np.maximum(np.abs(measured.low), np.abs(measured.high)) / scale)
     values = np.concatenate(measured.some)
@@ -137,7 +137,7 @@ def _without(apart: NDArray[np.intp], measured: Activations, matrices: Sequence[
 
 
 def _cleared(matrix: Floats, channels: NDArray[np.intp]) -> Floats:
-    """A copy of weights that reads nothing of these channels."""
+    """A copy of the weights with these channels set to zero."""
     copy = matrix.copy()
     copy[:, channels] = 0
     return copy
@@ -179,7 +179,7 @@ def _smoothing(measured: Activations, matrices: Sequence[Floats]) -> Floats:
 
 
 def _loss(values: Floats, matrices: Sequence[Floats], plan: Plan) -> float:
-    """The error's share of the energy of the outputs, the worst of the layers."""
+    """The error's share of the energy of the outputs, for the worst of the layers."""
     step = (plan.high - plan.low) / 255
     offset = np.round(plan.low / step)
     taken = np.clip(np.round(values / plan.scale / step), offset, offset + 255) * step

@@ -37,7 +37,7 @@ class Side:
     odd: bool = False
 
     def note(self, values: Floats, seen: NDArray[np.bool_]) -> None:
-        """Takes those of some texts into account; `seen` says which tokens are no padding, `[n, tokens]`."""
+        """Record the queries or keys of some texts; `seen` marks tokens that are no padding, `[n, tokens]`."""
         if values.ndim != 4 or (len(values), values.shape[2]) != seen.shape:
             self.odd = True
             return
@@ -47,13 +47,13 @@ class Side:
                 self.some.append(text[:, tokens][:, :KEPT].copy())
 
     def taken(self, values: Floats) -> Floats:
-        """What int8 keeps of some."""
+        """The numbers after a round trip through int8."""
         unit = self.largest / (LEVELS // 2)
         return np.asarray(np.round(values / unit) * unit, np.float32)
 
 
 def quantize_scores(model: Any, rows: Sequence[Row], pad: int) -> None:
-    """Put int8 into those products of queries and keys of a model where it costs little.
+    """Quantise the products of queries and keys to int8 where that costs little accuracy.
 
     Args:
         model: of `openvino_graph.converted`; it is changed.
@@ -71,7 +71,7 @@ def quantize_scores(model: Any, rows: Sequence[Row], pad: int) -> None:
 
 
 def _attentions(model: Any) -> Iterator[Any]:
-    """The attentions with a mask and a known scale, in which tokens see those after them."""
+    """The attentions with a mask and a known scale, in which tokens also see later ones."""
     for node in model.get_ordered_ops():
         if node.get_type_name() != "ScaledDotProductAttention" or node.get_attributes()["causal"]:
             continue
@@ -80,7 +80,7 @@ def _attentions(model: Any) -> Iterator[Any]:
 
 
 def _scale(node: Any) -> float:
-    """What an attention multiplies its scores by; 0 if only a run tells."""
+    """The factor of an attention's scores; 0 if only a run can tell."""
     if node.get_input_size() < 5:
         width = node.input_value(0).get_partial_shape()[-1]
         return float(width.get_length() ** -0.5) if width.is_static else 0.0
@@ -100,14 +100,14 @@ def _measured(model: Any, nodes: Sequence[Any], rows: Sequence[Row], pad: int) -
 
 
 def _alike(queries: Side, keys: Side) -> bool:
-    """Whether each query has its key, and neither are all 0."""
+    """Whether queries and keys correspond, and neither are all 0."""
     if queries.odd or keys.odd or not queries.largest or not keys.largest:
         return False
     return all(left.shape == right.shape for left, right in zip(queries.some, keys.some, strict=True))
 
 
 def _error(queries: Side, keys: Side, scale: float) -> float:
-    """How far the scores are off, root of the mean square."""
+    """The root mean square error of the scores."""
     squares = []
     for left, right in zip(queries.some, keys.some, strict=True):
         off = queries.taken(left) @ keys.taken(right).swapaxes(1, 2) - left @ right.swapaxes(1, 2)
@@ -139,6 +139,6 @@ def _before_moves(node: Any, port: int, largest: float, gives: float) -> None:
 
 
 def _moved_for_one(output: Any) -> bool:
-    """Whether these are moved numbers that nobody else reads, but for their shape."""
+    """Whether these are transposed numbers that have no other reader, except for their shape."""
     readers = [reader.get_node().get_type_name() for reader in output.get_target_inputs()]
     return output.get_node().get_type_name() in MOVES and len(readers) - readers.count("ShapeOf") == 1

@@ -1,4 +1,4 @@
-"""What flows between the layers of a converted model while it reads texts."""
+"""Values between the layers of a converted model while it reads texts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONGEST = 512  # tokens of a text that are read
 
 
 def place_of(output: Any) -> Place:
-    """Where an output is, in a clone of the model, too."""
+    """The position of an output, which is the same in a clone of the model."""
     return output.get_node().get_friendly_name(), output.get_index()
 
 

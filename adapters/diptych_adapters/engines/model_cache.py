@@ -1,4 +1,4 @@
-"""Where converted models are kept: a folder for each in the user's cache, written so that what is there is whole."""
+"""The cache of converted models: a folder for each, written so that a folder that is visible is complete."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def keep(folder: Path, write: Callable[[Path], tuple[str, ...]]) -> None:
 
 
 def _forget(place: Path) -> None:
-    """Remove the folders beyond `MOST` bytes that were used longest ago; whoever reads one has its files open."""
+    """Delete the least recently used folders beyond `MOST` bytes; readers keep their files open, so none is hurt."""
     sizes: list[tuple[float, int, Path]] = []
     for folder in place.iterdir():
         with contextlib.suppress(OSError):  # another process may remove it, too
@@ -64,7 +64,7 @@ def _forget(place: Path) -> None:
 
 
 def recalled(what: str, key: str) -> str | None:
-    """The word that was remembered under a key, None if there is none."""
+    """The text stored under a key, None if there is none."""
     try:
         return (kept_at(what, key) / "word").read_text("utf-8")
     except (OSError, ValueError):
@@ -72,7 +72,7 @@ def recalled(what: str, key: str) -> str | None:
 
 
 def remember(what: str, key: str, word: str) -> None:
-    """Keep a word under a key in the user's cache."""
+    """Store a text under a key in the user's cache."""
 
     def write(path: Path) -> tuple[str, ...]:
         (path / "word").write_text(word, "utf-8")

@@ -66,7 +66,7 @@ def onnxruntime() -> Any:
 
 
 def exported(key: str, whole: torch.nn.Module, *, typed: bool, by_token: bool) -> Path | bytes:
-    """The ONNX model of a part: the file kept in the user's cache, else what is exported now, and kept there.
+    """The ONNX model of a part: the cached file, else exported now and cached.
 
     Args:
         key: tells parts apart.
@@ -78,7 +78,7 @@ def exported(key: str, whole: torch.nn.Module, *, typed: bool, by_token: bool) -
 
 
 def kept(key: str, make: Callable[[], bytes]) -> Path | bytes:
-    """The file that is kept under `key`, else the bytes of the model made now, which are kept then."""
+    """The cached file for `key`, else the bytes of the model made now, which are then cached."""
     if file := found(key):
         return file
     _installed("onnx")
@@ -93,7 +93,7 @@ def kept(key: str, make: Callable[[], bytes]) -> Path | bytes:
 
 
 def found(key: str) -> Path | None:
-    """The file that is kept under `key`, None if there is none."""
+    """The cached file for `key`, None if there is none."""
     return model_cache.found_at(_folder(key), "model.onnx")
 
 

@@ -67,7 +67,7 @@ class OpenVinoGraph:
 
 
 def hint(precision: str) -> str:
-    """What OpenVINO calls the precision in which a model of this one computes what is not quantized."""
+    """OpenVINO's name for the precision of the parts of such a model that are not quantised."""
     return HINTS[beside_int8() if precision == "int8" else precision]
 
 
@@ -87,7 +87,7 @@ def openvino() -> Any:
 
 
 def kept(key: str, make: Callable[[], Any]) -> Any:
-    """The model that is kept under `key`, else the one made now, which is kept then."""
+    """The cached model for `key`, else the one made now, which is then cached."""
     if (known := found(key)) is not None:
         return known
     ov, folder, model = openvino(), _folder(key), make()
@@ -101,12 +101,12 @@ def kept(key: str, make: Callable[[], Any]) -> Any:
 
 
 def read(make: Callable[[], bytes]) -> Any:
-    """OpenVINO's model of an ONNX model's bytes."""
+    """OpenVINO's model from the bytes of an ONNX model."""
     return openvino().Core().read_model(make())
 
 
 def found(key: str) -> Any:
-    """The model that is kept under `key`, None if there is none."""
+    """The cached model for `key`, None if there is none."""
     file = model_cache.found_at(_folder(key), "model.xml")
     return openvino().Core().read_model(file) if file else None
 
@@ -145,7 +145,7 @@ def converted(whole: torch.nn.Module, *, typed: bool) -> Any:
 
 
 def with_finite_masks(model: Any) -> None:
-    """Make numbers of masks: of a token that sees none, such as padding far from a text, OpenVINO makes NaN."""
+    """Replace infinities in masks: for a token that sees none, such as distant padding, OpenVINO makes NaN."""
     from openvino import opset13 as ops
 
     for node in model.get_ordered_ops():

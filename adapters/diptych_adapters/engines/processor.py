@@ -1,4 +1,4 @@
-"""What this processor computes fast: bfloat16 takes a third of the time of float32 on some, twice it on others.
+"""Measures what this processor computes fast: bfloat16 takes a third of float32's time on some, twice on others.
 
 It is measured with torch, once for each machine; what was measured is remembered, so that no later process needs torch.
 """
@@ -32,7 +32,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def machine() -> list[str]:
-    """What tells this machine, and the share of it that this process may use, from others."""
+    """A text that identifies this machine and the share of it that this process may use."""
     return [
         platform.node(),
         platform.machine(),
@@ -48,7 +48,7 @@ def _cores() -> int:
 
 @cache
 def _kind() -> tuple[str, ...]:
-    """What Linux tells of its first processor; nothing elsewhere, where a machine's name must do."""
+    """Linux' description of the first processor; "" elsewhere."""
     try:
         first = CPUINFO.read_text("utf-8", "replace").partition("\n\n")[0]
     except OSError:
@@ -70,7 +70,7 @@ def have(*packages: str) -> bool:
 
 
 def threads() -> int:
-    """The threads that torch uses in this process, or would use if it were imported; without it one for each core."""
+    """The number of threads that torch uses, or would use, in this process; without torch one for each core."""
     if "torch" not in sys.modules:
         known = recalled("threads", "torch", _here())
         if not isinstance(known, int) and not have("torch"):
@@ -80,7 +80,7 @@ def threads() -> int:
 
 
 def import_torch() -> Any:
-    """Import torch; how many threads it begins with is remembered, unless a program imported it before.
+    """Import torch and record its initial number of threads, unless a program imported it before.
 
     Raises:
         MissingExtra: it is not installed.
@@ -101,7 +101,7 @@ def _here() -> list[str]:
 
 @cache
 def speed(precision: str) -> float:
-    """How many times as fast as in float32 a product of matrices is; measured once on a machine, in 50 ms."""
+    """How many times faster than in float32 a matrix product is; measured once on a machine, in 50 ms."""
     if isinstance(known := recalled("speed", precision, _here()), float):
         return known
     import torch
@@ -112,18 +112,18 @@ def speed(precision: str) -> float:
 
 
 def measured(one: torch.dtype, other: torch.dtype) -> float:
-    """How many times as fast as in `one` a product is in `other`, on one core: several would wait for each other."""
+    """How many times faster a product is in `other` than in `one`, on one core: several would wait for each other."""
     with ThreadPoolExecutor(1) as pool:  # how many threads torch uses is each thread's own
         return pool.submit(_on_one_core, one, other).result()
 
 
 def beside_int8() -> str:
-    """The precision of what a model in int8 does not compute in int8."""
+    """The precision of the parts of an int8 model that are not quantised."""
     return "bfloat16" if speed("bfloat16") > 1 else "float32"
 
 
 def warn_if_slower(precision: str) -> None:
-    """A warning where an inexact precision only costs time."""
+    """Warn if an inexact precision is slower here."""
     if precision in INEXACT and (found := speed(precision)) < SLOWER:
         warnings.warn(
             f"precision {precision} is slower than float32 on this processor: {found:.1f} times its speed; "

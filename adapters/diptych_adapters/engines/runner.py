@@ -1,4 +1,4 @@
-"""`Runner`: texts or pairs through a graph, in batches of like length, answers in the order of the inputs."""
+"""`Runner`: runs texts or pairs through a graph in batches of similar length; answers are in input order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Graph(Protocol):
         ...
 
     def __call__(self, inputs: NDArray[np.int64], mask: NDArray[np.int64]) -> Floats:
-        """For each of n rows its answer, float32 `[n, ...]`.
+        """The answer for each of n rows, float32 `[n, ...]`.
 
         Args:
             inputs: int64 `[channels, n, tokens]`, ids first; see `Tokens`.
@@ -56,15 +56,15 @@ class Runner:
         self._in_vectors = graph.numerics.startswith("openvino")
 
     def encode(self, inputs: Inputs, prompt: str = "") -> Floats:
-        """The graph's answers, each text after the prompt; float32 `[n, ...]`, n at least 1."""
+        """The graph's answers for texts with the prompt in front; float32 `[n, ...]`, n at least 1."""
         return np.stack(self.each(inputs, lambda answer, row: answer, prompt))
 
     def token_vectors(self, inputs: Inputs, prompt: str = "") -> list[tuple[Floats, Row]]:
-        """Of a graph that answers for each token: each text's vectors, float32 `[tokens_i, width]`, and its ids."""
+        """For a graph with token outputs: each text's vectors, float32 `[tokens_i, width]`, and its ids."""
         return self.each(inputs, lambda answer, row: (answer[: row.shape[1]].copy(), row), prompt)
 
     def each(self, inputs: Inputs, finish: Callable[[Floats, Row], Answer], prompt: str = "") -> list[Answer]:
-        """What `finish` makes of each input's answer and ids. It must copy what it keeps of a large answer."""
+        """The results of `finish` for each input's answer and ids. It must copy what it keeps of a large answer."""
         found: list[Answer] = []
         for rows in self._tokenised(inputs, prompt):
             made: dict[int, Answer] = {}
@@ -75,7 +75,7 @@ class Runner:
         return found
 
     def _tokenised(self, inputs: Inputs, prompt: str) -> Iterator[list[Row]]:
-        """The ids of chunk after chunk; the next chunk is tokenised while the caller works on one."""
+        """The ids of each chunk; the next chunk is tokenised while the caller works on one."""
         starts = [0, *range(self._first, len(inputs), CHUNK)]
         parts = [inputs[start:end] for start, end in pairwise([*starts, len(inputs)])] if len(inputs) else []
         if len(parts) <= 1:

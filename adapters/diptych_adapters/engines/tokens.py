@@ -1,4 +1,4 @@
-"""`Tokens`: token ids of texts and of pairs, by a fast tokenizer of one's own."""
+"""`Tokens`: token ids of texts and pairs, by a private copy of a fast tokenizer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Row: TypeAlias = NDArray[np.int64]  # [channels, tokens]: ids, and for pairs the
 
 @dataclass(frozen=True, slots=True)
 class KeptTokenizer:
-    """What is needed of a fast tokenizer of transformers to make the same ids without that library.
+    """Everything needed from a fast transformers tokenizer to produce the same ids without that library.
 
     Args:
         text: the tokenizer as JSON.
@@ -31,12 +31,12 @@ class KeptTokenizer:
 
     @classmethod
     def of(cls, tokenizer: Any) -> Self:
-        """Of the library's tokenizer."""
+        """From the library's tokenizer."""
         return cls(tokenizer.backend_tokenizer.to_str(), int(tokenizer.pad_token_id), str(tokenizer.truncation_side))
 
 
 class Tokens:
-    """Gives ids without padding, cut to `max_length`, special tokens included; of a pair the longer text is cut.
+    """Produces ids without padding, cut to `max_length` including special tokens; in a pair the longer text is cut.
 
     The tokenizer is a copy: padding and truncation are settings of a fast tokenizer, and others use the model's own.
     Threads may use one at once, and the work goes on outside Python's lock.
@@ -59,7 +59,7 @@ class Tokens:
             self._own.enable_truncation(max_length, strategy="longest_first", direction=self.kept.truncation_side)
 
     def rows(self, inputs: Sequence[str] | Sequence[Pair], prompt: str = "") -> list[Row]:
-        """The ids of each text or pair; `prompt` is put before each text."""
+        """The ids of each text or pair, with `prompt` before each text."""
         given = [prompt + one if isinstance(one, str) else one for one in inputs]
         found = self._own.encode_batch_fast(given)
         if self._typed:

@@ -31,7 +31,7 @@ OF_TORCH = (torch.dtype, torch.layout, torch.memory_format)
 
 
 def keep(job: Job, sources: Iterable[Path]) -> bool:
-    """List a part's operators, and keep the list if it gives exactly the part's answers.
+    """List a part's operators, and cache the list if it reproduces the part's answers exactly.
 
     Args:
         job: with the part, on the CPU.
@@ -60,7 +60,7 @@ def keep(job: Job, sources: Iterable[Path]) -> bool:
 
 
 def keep_tensors(key: str, tensors: dict[str, torch.Tensor], sources: Iterable[Path]) -> None:
-    """Keep tensors, or where the model's files have them, for `torch_program.tensors`."""
+    """Cache tensors, or their location if the model's files contain them."""
 
     def write(path: Path) -> tuple[str, ...]:
         placed = _placed(tensors, path / CONSTANTS, sources)
@@ -102,7 +102,7 @@ class _Listing:
         }
 
     def _walk(self, module: GraphModule, prefix: str) -> Any:
-        """Add the steps of a graph whose placeholders are named, and return what it gives out."""
+        """Add the steps of a graph whose placeholders have these names; returns its output."""
         for node in module.graph.nodes:
             if node.op == "call_function":
                 self._call(module, node, prefix)
@@ -129,7 +129,7 @@ class _Listing:
         self._steps.append((prefix + node.name, name, given, {"of": self._spelt(dict(node.kwargs))}))
 
     def _inline(self, module: GraphModule, node: Node, before: int, prefix: str) -> Any:
-        """Add the steps of a graph that a node calls, and return what it gives out."""
+        """Add the steps of a graph that a node calls; returns its output."""
         inner = getattr(module, str(cast(Node, node.args[before]).target))
         given = node.args[before + 1 :]
         for placeholder, one in zip((n for n in inner.graph.nodes if n.op == "placeholder"), given, strict=True):
@@ -152,7 +152,7 @@ class _Listing:
         raise ValueError(f"no constant: {value!r}")
 
     def _with_unread(self, kept: set[str]) -> Iterator[tuple[str, str, Any, Any, list[str]]]:
-        """The steps, each with the values that are not read after it."""
+        """The steps, each with the values that no later step reads."""
         seen, found = set(kept), []
         for step in reversed(self._steps):
             read = {step[0], *_values(step[2]), *_values(step[3])}
@@ -172,14 +172,14 @@ def _values(spelt: Any) -> Iterator[str]:
 
 
 def _same(program: TorchProgram, graph: TorchGraph, job: Job) -> bool:
-    """Whether both give the same numbers for the trial: each row alone, and all of them, filled up."""
+    """Whether both give the same numbers for the trial: each row alone, and all of them, padded."""
     rows = job.tokens.rows(job.trial)
     given = [padded(some, job.tokens.pad) for some in ([row] for row in rows)]
     return all(np.array_equal(program(*one), graph(*one)) for one in [*given, padded(rows, job.tokens.pad)])
 
 
 def _placed(constants: dict[str, torch.Tensor], beside: Path, sources: Iterable[Path]) -> dict[str, tuple[str, str]]:
-    """Where each constant is read from; what is in no source is written to `beside`."""
+    """The location of each constant; those in no source are written to `beside`."""
     placed: dict[str, tuple[str, str]] = {}
     for file in sources:
         with safe_open(file, "pt") as tensors:

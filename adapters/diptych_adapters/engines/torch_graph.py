@@ -42,7 +42,7 @@ class TorchGraph:
 
 
 class Finished:
-    """A graph, with the modules behind it where it answers for each token: pooling, dense layers, normalisation."""
+    """A graph followed by the remaining modules, if it answers for each token: pooling, dense layers, normalisation."""
 
     def __init__(self, graph: Graph, modules: Sequence[torch.nn.Module]) -> None:
         self._graph, self._modules = graph, modules

@@ -46,7 +46,7 @@ class TorchProgram:
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """The list that was kept in `file`."""
+        """The program from the list in `file`."""
         content = json.loads(file.read_bytes())
         return cls(content, _constants(content["constants"], file.parent))
 
@@ -68,17 +68,17 @@ class TorchProgram:
 
 
 def found(key: str) -> Path | None:
-    """The list that is kept under `key`, None if there is none."""
+    """The cached list for `key`, None if there is none."""
     return model_cache.found_at(folder_of(key), LIST)
 
 
 def folder_of(key: str) -> Path:
-    """Where the list of the part with this key is kept."""
+    """The cache folder for the part with this key."""
     return model_cache.kept_at("torch", EDITION, version("torch"), key)
 
 
 def tensors(key: str) -> dict[str, torch.Tensor] | None:
-    """The tensors that are kept under `key`, None if there are none."""
+    """The cached tensors for `key`, None if there are none."""
     file = model_cache.found_at(folder_of(key), TENSORS)
     return _constants(json.loads(file.read_bytes()), file.parent) if file else None
 

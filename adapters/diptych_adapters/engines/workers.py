@@ -1,4 +1,4 @@
-"""Worker processes that hold an encoder each, and `Spread`, which shares documents out among them.
+"""Worker processes that hold an encoder each, and `Spread`, which distributes documents among them.
 
 A worker is `python -m diptych_adapters.engines.workers`, fed by its standard input: a script that uses one needs no
 `if __name__ == "__main__"`. It ends with the process that began it.
@@ -35,7 +35,7 @@ FACTS = ("dimension", "similarity", "uses_idf", "max_length", "independent", "sa
 
 
 class Worker:
-    """A process with an adapter of its own, kept until `close`; one that dies is begun again once for a call.
+    """A process with an adapter of its own, kept until `close`; if it dies during a call, it is restarted once.
 
     Args:
         factory: "module:class" of the adapter.
@@ -51,7 +51,7 @@ class Worker:
         self._ended = weakref.finalize(self, _end, [self._process])
 
     def call(self, method: str, *args: Any) -> Any:
-        """What the method of the worker's adapter returns.
+        """The result of the method of the worker's adapter.
 
         Raises:
             AdapterFactoryError: the process ended twice.
@@ -71,7 +71,7 @@ class Worker:
         self._ended()
 
     def _ask_again(self, method: str, args: tuple[Any, ...]) -> Any:
-        """As `_ask`, of a process begun in place of one that ended; it sees again what that one has seen."""
+        """Like `_ask`, after restarting a process that ended; it is shown the same texts again."""
         self.close()
         self._process = self._started()
         self._ended = weakref.finalize(self, _end, [self._process])
@@ -110,7 +110,7 @@ class Worker:
 
 
 class Spread:
-    """An adapter on several devices or in several processes: they share documents and pairs, the rest is the first's.
+    """An adapter on several devices or in several processes, which share documents and pairs.
 
     Args:
         first: the adapter in this process; queries are its business, so that they wait for nobody.
@@ -132,7 +132,7 @@ class Spread:
         return getattr(self._first, name)
 
     def look_at(self, texts: Sequence[str]) -> None:
-        """Have every process see these texts."""
+        """Show these texts to every process."""
         for done in [self._pool.submit(worker.call, "look_at", texts) for worker in self._workers]:
             done.result()
         self._first.look_at(texts)
@@ -185,7 +185,7 @@ def _threads(cores: Sequence[int] | None) -> dict[str, str]:
 def spread(
     factory: str, first: Callable[[str | None], Any], options: dict[str, Any], device: Any, processes: int
 ) -> Any:
-    """An adapter on all devices that are named, or in so many processes on the CPU.
+    """The adapter on all named devices, or in so many processes on the CPU.
 
     Args:
         factory: "module:class" of the adapter, for the workers.
@@ -221,7 +221,7 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def main() -> None:
-    """Serve one adapter until standard input ends; Ctrl-C is for the process that began this one."""
+    """Serve one adapter until standard input ends; Ctrl-C is left to the parent process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     asked, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
@@ -247,7 +247,7 @@ def main() -> None:
 
 
 def _told(error: Exception) -> Exception:
-    """The error, or one that says the same where it cannot be sent."""
+    """The error, or an equivalent one if it cannot be pickled."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

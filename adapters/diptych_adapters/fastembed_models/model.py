@@ -20,7 +20,7 @@ _registering = threading.Lock()
 
 
 class FastEmbedModel:
-    """A model of one of FastEmbed's classes, with the facts that diptych needs of it.
+    """A model of one of FastEmbed's classes, with the facts that diptych needs.
 
     Args:
         kind: FastEmbed's class.
@@ -47,7 +47,7 @@ class FastEmbedModel:
 
     @property
     def max_length(self) -> int | None:
-        """Tokens that are read of an input, None for all."""
+        """Tokens that the model reads of an input, None for all."""
         truncation = self.tokenizer.truncation if self.tokenizer is not None else None
         return int(truncation["max_length"]) if truncation else None
 
@@ -75,7 +75,7 @@ class FastEmbedModel:
         return [shown(one) for one in session.get_outputs()] if hasattr(session, "get_outputs") else []
 
     def fingerprint_of(self, steps: list[str], prompts: tuple[str, str], dimension: int) -> Fingerprint:
-        """The fingerprint of this model; `steps` are those that the adapter asked of FastEmbed."""
+        """The fingerprint of this model; `steps` are those that the adapter requested from FastEmbed."""
         return fingerprints.fingerprint(
             weights=self._digests.weights,
             tokenizer=self._digests.tokenizer,
@@ -96,7 +96,7 @@ class FastEmbedModel:
 
 
 def shown(output: Any) -> str:
-    """An output of a graph in words, such as `last_hidden_state [batch, tokens, 384]`."""
+    """Description of a graph's output, such as `last_hidden_state [batch, tokens, 384]`."""
     sizes = ", ".join("?" if size is None else str(size) for size in output.shape)
     return f"{output.name} [{sizes}]"
 
@@ -135,7 +135,7 @@ def custom_folder(model: str, model_file: str | None) -> tuple[Path, str]:
 
 
 def register(kind: type[Any], folder: Path, facts: dict[str, Any]) -> str:
-    """Make FastEmbed's class know a custom model with these `facts`, once per process; the name that it got."""
+    """Register a custom model with these `facts` in FastEmbed's class, once per process; returns its name."""
     name = f"diptych/{fingerprints.digest([str(folder), facts])[: fingerprints.DIGITS]}"
     with _registering:
         if name not in _listed(kind):

@@ -1,4 +1,4 @@
-"""`CollectionStore`: Haystack's document store over a `Collection`, whose own encoders make the vectors."""
+"""`CollectionStore`: Haystack's document store over a `Collection`, which encodes the documents itself."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WRITERS: weakref.WeakKeyDictionary[object, threading.Lock] = weakref.WeakKeyDic
 
 
 class CollectionStore:
-    """The methods that wait; see `DiptychDocumentStore`, which has a coroutine for each."""
+    """The blocking methods; `DiptychDocumentStore` adds a coroutine for each."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class CollectionStore:
             _OPEN.let_go(self._key(self._source), self)
 
     def to_dict(self) -> dict[str, Any]:
-        """The store as names.
+        """The store as serialisable names.
 
         Raises:
             NotSerializable: it was made of an open collection, or of a config with a key in clear.
@@ -76,11 +76,11 @@ class CollectionStore:
         return default_from_dict(cls, data)
 
     def count_documents(self) -> int:
-        """How many documents there are."""
+        """Number of documents."""
         return self.collection.count()
 
     def filter_documents(self, filters: Filters = None) -> list[Document]:
-        """The documents that fit the filter, or all.
+        """The documents that match the filter, or all.
 
         Raises:
             UnusableFilter: Haystack does not define it, or Qdrant cannot hold points to it.
@@ -88,7 +88,7 @@ class CollectionStore:
         return list(self._scanned(filters))
 
     def write_documents(self, documents: list[Document], policy: DuplicatePolicy = DuplicatePolicy.NONE) -> int:
-        """Write documents and encode those that are new or changed; how many were written, or were there already.
+        """Write documents and encode new and changed ones; returns how many were written or present already.
 
         Args:
             documents: of the same id within them the last counts, with SKIP the first.
@@ -112,15 +112,15 @@ class CollectionStore:
         return len(wanted) if policy is DuplicatePolicy.SKIP else len(converted)
 
     def delete_documents(self, document_ids: list[str]) -> None:
-        """Delete the documents of these ids; those that are not there do not matter."""
+        """Delete the documents with these ids; missing ids are ignored."""
         self.collection.delete(document_ids)
 
     def delete_all_documents(self) -> None:
-        """Delete all documents, of a tenant its own; the collection stays, with its encoders and what they measured."""
+        """Delete all documents, of a tenant only its own; the collection and its statistics stay."""
         self.collection.delete([document.id for document in self._scanned(None)])
 
     def delete_by_filter(self, filters: Filters) -> int:
-        """Delete the documents that fit the filter; how many there were.
+        """Delete the documents that match the filter; returns their number.
 
         Raises:
             UnusableFilter: as `filter_documents`; or there is no filter.
@@ -130,7 +130,7 @@ class CollectionStore:
         return self.collection.delete([document.id for document in self._scanned(filters)])
 
     def update_by_filter(self, filters: Filters, meta: dict[str, Any]) -> int:
-        """Put `meta` over the metadata of the documents that fit the filter; how many there are.
+        """Merge `meta` into the metadata of the documents that match the filter; returns their number.
 
         Raises:
             UnusableFilter, UnusableDocument, PopulateError: as `filter_documents` and `write_documents`.
@@ -139,7 +139,7 @@ class CollectionStore:
         return self.write_documents(changed, DuplicatePolicy.OVERWRITE)
 
     def count_documents_by_filter(self, filters: Filters) -> int:
-        """How many documents fit the filter."""
+        """Number of documents that match the filter."""
         return self.collection.count(to_qdrant(filters, self.collection))
 
     def get_metadata_fields_info(self) -> dict[str, dict[str, str]]:
@@ -178,7 +178,7 @@ class CollectionStore:
         return map(to_haystack, self.collection.documents(to_qdrant(filters, self.collection)))
 
     def _by_policy(self, documents: list[diptych.Document], policy: DuplicatePolicy) -> list[diptych.Document]:
-        """Those to write, each id once."""
+        """The documents to write, each id once."""
         if policy in (DuplicatePolicy.NONE, DuplicatePolicy.OVERWRITE):
             return list({document.id: document for document in documents}.values())
         taken = {document.id for document in self.collection.get([document.id for document in documents])}
@@ -203,7 +203,7 @@ class CollectionStore:
 
 
 def _writing(collection: Opened) -> threading.Lock:
-    """What one writer at a time holds, of whatever tenant, so that a policy still finds what it has looked at."""
+    """A lock for one writer at a time, of any tenant, so that a policy's check stays valid while it writes."""
     return _WRITERS.setdefault(collection.handle, threading.Lock())
 
 
@@ -224,7 +224,7 @@ def fields_of(documents: Iterable[Document]) -> dict[str, dict[str, str]]:
 
 
 def extremes_of(documents: Iterable[Document], field: str) -> dict[str, Any]:
-    """The least and the greatest value of a field; None without any. Values that do not compare are left out."""
+    """The least and the greatest value of a field; None without any. Incomparable values are left out."""
     kinds: dict[bool, list[Any]] = {True: [], False: []}
     for value in _values(documents, field):
         if isinstance(value, int | float | str):
@@ -261,5 +261,5 @@ def _values(documents: Iterable[Document], field: str) -> Iterator[Any]:
 
 
 def _key(value: object) -> object:
-    """What tells values apart; 1, 1.0 and True are equal in Python, and a mapping has no hash."""
+    """A key that distinguishes values: in Python 1, 1.0 and True are equal, and a mapping has no hash."""
     return type(value), json.dumps(value, sort_keys=True, default=str)

@@ -1,4 +1,4 @@
-"""Haystack's documents and diptych's, each as the other.
+"""Converts Haystack's documents to diptych's and back.
 
 | Haystack | diptych |
 |---|---|
@@ -21,7 +21,7 @@ from diptych_adapters.haystack.errors import UnusableDocument
 
 
 def to_diptych(document: Document) -> diptych.Document:
-    """The document as a collection holds it.
+    """The document as diptych stores it.
 
     Raises:
         UnusableDocument: it holds binary data or no text.
@@ -40,13 +40,13 @@ def to_diptych(document: Document) -> diptych.Document:
 
 
 def to_haystack(document: diptych.Document, score: float | None = None) -> Document:
-    """The document as Haystack's components pass it on."""
+    """The document as Haystack's components exchange it."""
     title = {"title": document.title} if document.title else {}
     return Document(id=document.id, content=document.text, meta={**title, **document.metadata}, score=score)
 
 
 def checked(documents: object) -> list[Document]:
-    """The documents, once it is known that they are some.
+    """The documents; raises if they are none.
 
     Raises:
         UnusableDocument: they are not.
@@ -65,7 +65,7 @@ def checked(documents: object) -> list[Document]:
 
 
 def text_of(document: Document, meta_fields: Sequence[str] = (), separator: str = "\n") -> str:
-    """What a model reads of a document: these fields of `meta`, as far as it has them, and the content.
+    """The text that a model reads: these fields of `meta`, if present, and the content.
 
     Raises:
         UnusableDocument: it has no text.

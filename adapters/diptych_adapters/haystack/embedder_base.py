@@ -1,4 +1,4 @@
-"""`Embedding`: what all embedders share: their encoder, and how they are written as YAML."""
+"""The base of all embedders: the encoder, and serialisation to YAML."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ class Embedding:
         _ = self.encoder.dimension
 
     async def warm_up_async(self) -> None:
-        """`warm_up`, in a thread, while the event loop goes on."""
+        """`warm_up` in a thread, without blocking the event loop."""
         await asyncio.to_thread(self.warm_up)
 
     def to_dict(self) -> dict[str, Any]:
-        """The component as names.
+        """The component as serialisable names.
 
         Raises:
             NotSerializable: it was made of an encoder, not of a name.
@@ -118,7 +118,7 @@ class DocumentEmbedding(Embedding):
 
 
 def text_asked(text: object) -> str:
-    """The query, once it is known to be a text.
+    """The query; raises if it is not text.
 
     Raises:
         TypeError: it is none, as Haystack's own embedders have it.

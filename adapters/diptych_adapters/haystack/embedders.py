@@ -14,7 +14,7 @@ from diptych_adapters.haystack.embedder_base import DocumentEmbedding, Embedding
 
 @component
 class DiptychTextEmbedder(Embedding):
-    """A query's vector, of any dense slot or adapter: the text goes in, `embedding` comes out.
+    """Encodes a query with any dense slot or adapter: text in, `embedding` out.
 
     Raises when it runs:
         TypeError: the query is no text.
@@ -31,13 +31,13 @@ class DiptychTextEmbedder(Embedding):
 
     @component.output_types(embedding=list[float])
     async def run_async(self, text: str) -> dict[str, Any]:
-        """`run`, in a thread, while the event loop goes on."""
+        """`run` in a thread, without blocking the event loop."""
         return await asyncio.to_thread(self.run, text)
 
 
 @component
 class DiptychDocumentEmbedder(DocumentEmbedding):
-    """Documents with their vectors, of any dense slot or adapter; the documents that come in are left as they are.
+    """Adds vectors of any dense slot or adapter to documents; the input documents are not changed.
 
     Raises when it runs:
         UnusableDocument: one is no document, or has no text.
@@ -55,5 +55,5 @@ class DiptychDocumentEmbedder(DocumentEmbedding):
 
     @component.output_types(documents=list[Document])
     async def run_async(self, documents: list[Document]) -> dict[str, Any]:
-        """`run`, in a thread, while the event loop goes on."""
+        """`run` in a thread, without blocking the event loop."""
         return await asyncio.to_thread(self.run, documents)

@@ -1,4 +1,4 @@
-"""`Choice`: which encoder or reranker a component uses, opened when it is first needed."""
+"""`Choice`: the encoder or reranker that a component uses, opened when first needed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OPEN: Shared[Encoders] = Shared()
 
 
 class Choice:
-    """An encoder or reranker by name. Components of one process that name the same share it.
+    """An encoder or reranker by name, shared by the components of a process that name the same.
 
     Args:
         name: a slot of the config, a reranker, or an adapter.
@@ -43,7 +43,7 @@ class Choice:
         self.name, self.model, self.config, self.options, self.api_key = name, model, config, options, api_key
 
     def init_parameters(self) -> dict[str, Any]:
-        """What `to_dict` says of it, besides the name."""
+        """Its part of `to_dict`, besides the name."""
         api_key = self.api_key and self.api_key.to_dict()
         return {"model": self.model, "config": written(self.config), "options": self.options, "api_key": api_key}
 
@@ -73,7 +73,7 @@ class Choice:
 
 
 def variable(secret: Secret) -> str:
-    """The environment variable that holds the secret: the first one that is set, else the first.
+    """The environment variable of the secret: the first one that is set, else the first.
 
     Raises:
         ConfigError: the secret is no variable.
@@ -89,14 +89,14 @@ def variable(secret: Secret) -> str:
 
 
 def place_of(source: str | Mapping[str, Any] | None) -> Hashable:
-    """A key that two sources share where they say the same."""
+    """A key that is equal for sources with the same content."""
     if isinstance(source, Mapping):
         return json.dumps(source, sort_keys=True, default=str)
     return str(Path(source).absolute()) if source is not None and Path(source).exists() else source
 
 
 def written(config: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
-    """The config as YAML may hold it.
+    """The config in a form that YAML can hold.
 
     Raises:
         NotSerializable: it has the key of its server in clear.
@@ -109,7 +109,7 @@ def written(config: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
 
 
 def unserializable(component: object, held: object) -> NotSerializable:
-    """The error of a component that was made of an object."""
+    """The error for a component that was made from an object."""
     return NotSerializable(
         f"a {type(component).__name__} made of an object cannot be written as YAML",
         got=type(held).__name__,

@@ -1,4 +1,4 @@
-"""What goes wrong between Haystack and diptych: each error is one of diptych's and the one that Haystack expects."""
+"""Errors between Haystack and diptych; each is both diptych's and the one that Haystack expects."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from diptych.errors import ConfigError, DocumentError, SearchError
 
 
 class UnusableFilter(SearchError, FilterError):
-    """A filter that Haystack does not define, or that Qdrant cannot hold points to."""
+    """A filter that Haystack does not define, or that Qdrant cannot evaluate."""
 
 
 class UnusableDocument(DocumentError, ValueError):
-    """A document that cannot be stored or encoded without losing something of it."""
+    """A document that cannot be stored or encoded completely."""
 
 
 class DuplicateDocument(DocumentError, DuplicateDocumentError):
-    """A document whose id is taken, where the policy says that this is an error."""
+    """A document whose id exists, under a policy that forbids this."""
 
 
 class NotSerializable(ConfigError, SerializationError):
-    """A component that holds what YAML cannot."""
+    """A component with content that YAML cannot hold."""

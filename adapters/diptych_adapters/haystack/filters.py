@@ -27,7 +27,7 @@ _WITHOUT_PAYLOAD = ("blob", "embedding", "score", "sparse_embedding")
 
 
 def to_qdrant(filters: Filters, collection: Opened) -> models.Filter | None:
-    """The filter for this collection, None for none; one that is Qdrant's already stays as it is.
+    """The filter for this collection, None without one; a Qdrant filter is returned unchanged.
 
     Raises:
         UnusableFilter: Haystack does not define it, or Qdrant cannot hold points to it.
@@ -150,7 +150,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _moment(value: Any) -> datetime | None:
-    """The point in time that a value names, None when it names none; times without a zone are UTC, as in Qdrant."""
+    """The point in time that a value names, None if it names none; times without a zone are UTC, as in Qdrant."""
     if isinstance(value, str) and len(value) >= len("2025-02-03") and value[4:8:3] == "--":
         try:
             value = datetime.fromisoformat(value)

@@ -111,7 +111,7 @@ class DiptychRanker:
 
 
 def require_top_k(top_k: int | None) -> int | None:
-    """`top_k`, once it is known to be a number of documents.
+    """`top_k`; raises if it is not a number of documents.
 
     Raises:
         SearchError: it is none.

@@ -1,4 +1,4 @@
-"""A retriever that answers through the collection's whole pipeline: from the text of a query to documents."""
+"""A retriever that runs the collection's whole pipeline, from query text to documents."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class DiptychRetriever:
         top_k: int | None = None,
         score_threshold: float | None = None,
     ) -> dict[str, Any]:
-        """`run`, while the event loop goes on. Queries that are asked at the same time are answered together."""
+        """`run` without blocking the event loop. Queries that arrive at the same time are answered together."""
         collection = await asyncio.to_thread(lambda: self.document_store.collection)
         limit, chosen, threshold = self._asked(filters, top_k, score_threshold)
         hits: list[Hit] = []
@@ -162,7 +162,7 @@ class DiptychRetriever:
 
 @contextmanager
 def _told_if_empty() -> Iterator[None]:
-    """Nothing is found in a store that is not there yet, as in Haystack's other stores; the log says so."""
+    """Log that the store does not exist yet and return nothing, as Haystack's other stores do."""
     try:
         yield
     except CollectionNotFound as error:

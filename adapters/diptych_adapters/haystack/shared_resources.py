@@ -1,4 +1,4 @@
-"""What is opened once in a process, however many components name it.
+"""Resources that are opened once in a process, however many components name them.
 
 The components of a pipeline that comes from YAML each have a document store of their own that says the same. An
 embedded store has one owner, and a store in memory is another at each opening: so they share one.
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Shared(Generic[T]):
-    """Values by a key, each made for its first user and let go with its last.
+    """Values by key, each created for its first user and closed after its last.
 
     Args:
         close: what is done with a value that nobody uses any more.
@@ -26,7 +26,7 @@ class Shared(Generic[T]):
         self._held: dict[Hashable, tuple[T, weakref.WeakSet[object]]] = {}
 
     def take(self, key: Hashable, user: object, make: Callable[[], T]) -> T:
-        """The value of this key, made if there is none."""
+        """The value for this key, created if there is none."""
         with self._lock:
             if key not in self._held:
                 self._held[key] = make(), weakref.WeakSet()
@@ -37,7 +37,7 @@ class Shared(Generic[T]):
             return value
 
     def let_go(self, key: Hashable, user: object) -> None:
-        """`user` needs the value no more."""
+        """Release the value for `user`."""
         with self._lock:
             if key in self._held:
                 self._held[key][1].discard(user)

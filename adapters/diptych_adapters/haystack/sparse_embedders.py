@@ -1,4 +1,4 @@
-"""Embedders for any sparse encoder: learned lexicons, and BM25 once it is told the documents' average length."""
+"""Embedders for any sparse encoder: learned lexicons, and BM25 with a configured average length."""
 
 from __future__ import annotations
 

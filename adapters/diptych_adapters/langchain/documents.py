@@ -1,4 +1,4 @@
-"""LangChain's documents as diptych's, and back: text, metadata and id are the same after a round trip."""
+"""Converts LangChain's documents to diptych's and back; text, metadata and id survive a round trip."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Opened: TypeAlias = Collection | TenantCollection
 
 
 def to_diptych(text: Text, identifier: str | None) -> Document:
-    """The document; without an id it gets one made of its content, so that the same text is the same document.
+    """The document; without an id it gets one derived from its content, so equal texts are one document.
 
     A title in the metadata becomes the document's title, which encoders read; an empty one is no title.
     """
@@ -28,6 +28,6 @@ def to_diptych(text: Text, identifier: str | None) -> Document:
 
 
 def to_langchain(document: Document, **beside: Any) -> Text:
-    """The document, with what stands `beside` in its metadata."""
+    """The document, with the values of `beside` added to its metadata."""
     title = {"title": document.title} if document.title else {}
     return Text(id=document.id, page_content=document.text, metadata={**title, **document.metadata, **beside})

@@ -25,7 +25,7 @@ class DiptychEmbeddings(Named, Embeddings):
     kind = "dense"
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """A vector for each text, made as the encoder makes those of documents.
+        """A vector for each text, from the encoder's document side.
 
         Raises:
             ContractError, RegistryError: see diptych.errors.

@@ -1,4 +1,4 @@
-"""`Named`: what embeddings of both kinds share, an encoder of diptych by its name."""
+"""`Named`: an encoder of diptych by name, the base of both kinds of embeddings."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from diptych_adapters.langchain.documents import Opened, to_langchain
 
 
 class Asked(TypedDict, total=False):
-    """What a search may be told beside the query: as in `Collection.search`, and whether it is explained."""
+    """Options of a search beside the query: those of `Collection.search`, and whether to explain."""
 
     limit: int | None
     offset: int
@@ -30,7 +30,7 @@ class Asked(TypedDict, total=False):
 
 
 class DiptychRetriever(BaseRetriever):
-    """What `Collection.search` finds, by the collection's own pipeline unless another is given.
+    """Retrieves with `Collection.search`, by the collection's own pipeline unless another is given.
 
     Documents have in their metadata `_score`, the score of the last stage, `_stages`, the score of each stage, and with
     `explain` `_explanation`: ranks, scores, contributions and matching words of each slot, as JSON values.
@@ -73,7 +73,7 @@ class DiptychRetriever(BaseRetriever):
         return await asyncio.to_thread(self._documents, query, hits, wanted, explain)
 
     def _wanted(self, asked: Asked) -> dict[str, Any]:
-        """What the call says, and else the retriever."""
+        """The options of the call, completed by the retriever's."""
         return {**{name: getattr(self, name) for name in Asked.__annotations__}, **asked}
 
     def _documents(self, query: str, hits: Sequence[Hit], wanted: dict[str, Any], explain: bool) -> list[Document]:

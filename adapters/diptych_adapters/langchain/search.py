@@ -1,4 +1,4 @@
-"""`Searches`: what LangChain asks of a vector store, answered by a collection."""
+"""`Searches`: the search methods of LangChain's vector store, answered by a collection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Scored = list[tuple[Document, float]]
 
 
 class VectorOptions(TypedDict, total=False):
-    """What a search by a vector may be told besides, as in `Collection.search`."""
+    """Further options of a search by vector, as in `Collection.search`."""
 
     offset: int
     filter: models.Filter | None
@@ -29,7 +29,7 @@ class VectorOptions(TypedDict, total=False):
 
 
 class SearchOptions(VectorOptions, total=False):
-    """What a search by a text may be told besides, as in `Collection.search`."""
+    """Further options of a search by text, as in `Collection.search`."""
 
     pipeline: Pipeline | Retrieve | None
 
@@ -79,11 +79,11 @@ class Searches(VectorStore):
             return []
 
     async def asimilarity_search(self, query: str, k: int = 4, **options: Unpack[SearchOptions]) -> list[Document]:  # type: ignore[override]
-        """As `similarity_search`, while the event loop goes on."""
+        """`similarity_search` without blocking the event loop."""
         return [document for document, _ in await self.asimilarity_search_with_score(query, k, **options)]
 
     async def asimilarity_search_with_score(self, query: str, k: int = 4, **options: Unpack[SearchOptions]) -> Scored:
-        """As `similarity_search_with_score`, while the event loop goes on."""
+        """`similarity_search_with_score` without blocking the event loop."""
         try:
             return _scored(await self.collection.asearch(query, limit=k, **options))
         except CollectionNotFound:
@@ -121,7 +121,7 @@ class Searches(VectorStore):
     async def amax_marginal_relevance_search(  # type: ignore[override]
         self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **options: Unpack[VectorOptions]
     ) -> list[Document]:
-        """As `max_marginal_relevance_search`, while the event loop goes on."""
+        """`max_marginal_relevance_search` without blocking the event loop."""
         return await self.asimilarity_search(query, k, pipeline=self._mmr(k, fetch_k, lambda_mult), **options)
 
     def max_marginal_relevance_search_by_vector(  # type: ignore[override]

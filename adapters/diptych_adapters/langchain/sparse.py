@@ -25,7 +25,7 @@ class DiptychSparseEmbeddings(Named, SparseEmbeddings):
     kind = "sparse"
 
     def embed_documents(self, texts: list[str]) -> list[SparseVector]:
-        """A vector for each text, made as the encoder makes those of documents.
+        """A vector for each text, from the encoder's document side.
 
         Raises:
             ContractError, RegistryError: see diptych.errors; bm25 that does not know the average length.

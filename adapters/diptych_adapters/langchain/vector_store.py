@@ -16,7 +16,7 @@ from diptych_adapters.langchain.search import Searches
 
 
 class DiptychVectorStore(Searches):
-    """A collection that LangChain fills and searches. Its own encoders make all vectors.
+    """A collection that LangChain fills and searches. The collection's own encoders make all vectors.
 
     `similarity_search` runs the collection's pipeline, be it dense, hybrid or with rerankers. Vectors, relevance scores
     and maximal marginal relevance need one dense slot, `slot`. Before the first document is added nothing is found.
@@ -69,7 +69,7 @@ class DiptychVectorStore(Searches):
         ids: Sequence[str | None] | None = None,
         batch_size: int | None = None,
     ) -> list[str]:
-        """Add or update texts: `add_documents` of documents made of them.
+        """Add or update texts: converts them into documents and calls `add_documents`.
 
         Raises:
             ValueError: not as many metadatas or ids as texts.
@@ -88,7 +88,7 @@ class DiptychVectorStore(Searches):
         ids: Sequence[str | None] | None = None,
         batch_size: int | None = None,
     ) -> list[str]:
-        """Add or update documents by their ids; what is unchanged is not encoded. Returns the ids in their order.
+        """Add or update documents by id, encoding only new and changed ones. Returns the ids in order.
 
         Args:
             ids: instead of the documents' own; None makes one of text and metadata.
@@ -114,11 +114,11 @@ class DiptychVectorStore(Searches):
         return [document.id for document in made]
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
-        """The documents of these ids, in their order, without those that are not there."""
+        """The documents with these ids, in their order; missing ones are left out."""
         return [to_langchain(document) for document in self.collection.get(ids)]
 
     def delete(self, ids: Sequence[str] | None = None) -> bool:  # type: ignore[override]  # see add_texts
-        """Delete the documents of these ids, where they are there.
+        """Delete the documents with these ids, if they exist.
 
         Raises:
             CollectionError: no ids, which would mean all documents.

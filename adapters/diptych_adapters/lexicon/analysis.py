@@ -1,4 +1,4 @@
-"""From a text to its words, and from a word to its stem."""
+"""Splits texts into words, and reduces words to stems."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Analyzer:
         self._plain_words = re.compile(rf"\b\w{{{options.min_token_length},{options.max_token_length}}}\b")
 
     def words(self, text: str) -> list[str]:
-        """The words of `text` in order, stop words still among them."""
+        """The words of `text` in order, including stop words."""
         text = self._brought_to_form(text)
         if text.isascii():
             return self._plain_words.findall(text)
@@ -48,7 +48,7 @@ class Analyzer:
         return list(self._unusual_words(text, marks))
 
     def stem(self, word: str) -> str | None:
-        """The term that stands for `word`, None for a stop word."""
+        """The stem of `word`, None for a stop word."""
         if word in self.stopwords:
             return None
         if self._stemmer is None:
@@ -99,7 +99,7 @@ def _stopwords(options: LexiconOptions) -> Iterable[str]:
 
 @functools.cache
 def _stopword_module() -> ModuleType:
-    """The module `bm25s.stopwords` alone: importing its package would bring in scipy, numba and jax where present."""
+    """The module `bm25s.stopwords` alone: importing its package would import scipy, numba and jax if present."""
     package = importlib.util.find_spec("bm25s")
     if package is None or not package.submodule_search_locations:
         raise MissingExtra("the stop words are not installed", expected="package bm25s", do="pip install bm25s")

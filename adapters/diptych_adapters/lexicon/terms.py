@@ -1,8 +1,7 @@
-"""`Lexicon`: numbers for terms, the same on every machine, and the way back to words.
+"""`Lexicon`: ids for terms, the same on every machine, and words for ids.
 
-A term's id is a hash of its stem, so no vocabulary has to be stored, shared or kept in step between writers. The way
-back is by reading the texts again: whoever explains a hit holds the query and the document, and `remember` learns the
-words of both. Nothing grows beside the collection, and it works on every store.
+A term's id is a hash of its stem, so no vocabulary has to be stored, shared or synchronised between writers. Ids become
+words again by reading texts: see `remember`.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class Lexicon:
         self._memory = self._older = _Memory(analyzer)
 
     def term_ids(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """All terms of all texts: ids `[terms]` one text after the other, and how many each text has `[n]`."""
+        """The term ids of all texts in one array `[terms]`, and the number of terms of each text `[n]`."""
         memory = self._fresh_memory()
         found: list[int] = []
         lengths = np.zeros(len(texts), np.int64)
@@ -52,7 +51,7 @@ class Lexicon:
                 memory[word]
 
     def word(self, term_id: int) -> str:
-        """The shortest word seen with this id; `#id` when none was; all joined by `|` when stems share the id."""
+        """The shortest word seen with this id; `#id` if none was; joined by `|` if several stems share the id."""
         stems = {**self._older.stems.get(term_id, {}), **self._memory.stems.get(term_id, {})}
         return "|".join(stems[stem] for stem in sorted(stems)) if stems else f"#{term_id}"
 
@@ -68,7 +67,7 @@ class Lexicon:
 
 
 class _Memory(dict[str, int]):
-    """Ids of words, worked out once; `stems` leads from an id to its stems, each with its shortest word."""
+    """Ids of words, computed once; `stems` maps an id to its stems, each with its shortest word."""
 
     def __init__(self, analyzer: Analyzer) -> None:
         super().__init__()

@@ -30,7 +30,7 @@ def qdrant_filter(
     sources: Sequence[str] | None = None,
     ids: Sequence[str] | None = None,
 ) -> models.Filter | None:
-    """All of these together, None when there is nothing to filter by.
+    """The filter for all of these together, None if there is nothing to filter by.
 
     Args:
         filters: over the metadata of nodes.
@@ -52,7 +52,7 @@ def qdrant_filter(
 
 
 def is_llama_index_own(collection: Opened) -> bool:
-    """Whether LlamaIndex's own store filled the collection, before it was adopted: nodes lie there as JSON."""
+    """Whether LlamaIndex's own store filled the collection before its adoption: nodes are stored as JSON."""
     return collection.field("text") == "_node_content"
 
 
@@ -68,7 +68,7 @@ def _joined(collection: Opened, filters: MetadataFilters) -> models.Filter:
 
 
 def _placed(collection: Opened, asked: MetadataFilter) -> models.Filter:
-    """The condition, at the place where nodes have this key: those that diptych reserves lie beneath `_node`."""
+    """The condition for the payload path where nodes have this key: keys that diptych reserves are below `_node`."""
     if is_llama_index_own(collection):
         return _condition(asked, asked.key)
     kept = f"{collection.field(KEPT)}.{CONTENT}"

@@ -1,4 +1,4 @@
-"""A node as a document of diptych and back, with nothing lost.
+"""Converts a LlamaIndex node to a document and back without loss.
 
 Text is text, metadata is metadata, and the title is what LlamaIndex encodes before the text. All else that a node has,
 such as its relationships, lies in one more key of the metadata:
@@ -40,7 +40,7 @@ _CLASSES: dict[str, type[BaseNode]] = {
 
 
 def to_document(node: BaseNode) -> Document:
-    """The document that a node is; `to_node` gives the same node again, but for its embedding."""
+    """The node as a document; `to_node` restores the same node, except for its embedding."""
     raw = node.model_dump(mode="json", exclude={"embedding"})
     metadata, text = raw["metadata"], node.get_content(metadata_mode=MetadataMode.NONE)
     free = {key: value for key, value in metadata.items() if key not in RESERVED}
@@ -53,7 +53,7 @@ def to_document(node: BaseNode) -> Document:
 
 
 def to_node(document: Document) -> BaseNode:
-    """The node that a document is, whoever wrote it."""
+    """The document as a node, whoever wrote it."""
     kept: Any = document.metadata.get(KEPT)  # whatever JSON lies there
     content = _content(kept)
     if not content:
@@ -71,7 +71,7 @@ def to_node(document: Document) -> BaseNode:
 
 
 def _metadata(free: Mapping[str, Any], own: Mapping[str, Any], order: Sequence[str]) -> dict[str, Any]:
-    """The node's metadata in its order, then what others added."""
+    """The node's metadata in its order, followed by what others added."""
     found = {**{key: value for key, value in free.items() if key != KEPT}, **own}
     return {key: found[key] for key in [*order, *found] if key in found}
 
@@ -84,7 +84,7 @@ def _without_heading(node: BaseNode, document: Document) -> BaseNode:
 
 
 def _content(kept: Any) -> dict[str, Any]:
-    """What is recorded of a node; nothing where the key is somebody else's."""
+    """The recorded part of a node; empty if the key belongs to another program."""
     try:
         found = json.loads(kept[CONTENT])
     except (TypeError, KeyError, ValueError):

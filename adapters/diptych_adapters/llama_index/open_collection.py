@@ -1,4 +1,4 @@
-"""What the objects of this package stand on: a collection, or encoders alone, given or opened from a config."""
+"""Opens the collection or the encoders that the objects of this package use."""
 
 from __future__ import annotations
 

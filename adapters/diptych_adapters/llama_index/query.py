@@ -1,4 +1,4 @@
-"""What a `VectorStoreQuery` asks of a collection."""
+"""`Asked`: a `VectorStoreQuery` as a search of a collection."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EXTRA = ("mmr_threshold", "qdrant_filters", "search_params")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A query, checked. `stages` is None for the collection's own pipeline, `text` where there is only a vector."""
+    """A checked query. `stages` is None for the collection's pipeline, `text` if there is only a vector."""
 
     text: str | None
     vector: list[float] | None
@@ -65,7 +65,7 @@ def _stages(
 
 
 def _weighed(collection: Opened, query: VectorStoreQuery, alpha: float) -> Pipeline:
-    """LlamaIndex's relative score fusion: min-max scores, the dense ones weighed `alpha`, the others the rest of 1."""
+    """LlamaIndex's relative score fusion: min-max scores, weight `alpha` for dense ones, the rest for the others."""
     dense, lexical = _slot(collection, "dense"), _slot(collection, "sparse", "text_index")
     branches = Retrieve(dense, query.similarity_top_k) + Retrieve(lexical, query.sparse_top_k or query.similarity_top_k)
     return branches >> Linear("minmax", {dense: alpha, lexical: 1 - alpha})

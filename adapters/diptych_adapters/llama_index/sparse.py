@@ -1,4 +1,4 @@
-"""A sparse slot or adapter as the two functions that LlamaIndex's own Qdrant store takes for hybrid search."""
+"""A sparse slot or adapter as the two functions that LlamaIndex's own Qdrant store needs for hybrid search."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def sparse_doc_fn(
 def sparse_query_fn(
     config: Source = None, encoder: str | None = None, *, options: Mapping[str, Any] | None = None
 ) -> SparseFunction:
-    """What `QdrantVectorStore(enable_hybrid=True, sparse_query_fn=...)` takes: as `sparse_doc_fn`, for queries."""
+    """The argument of `QdrantVectorStore(enable_hybrid=True, sparse_query_fn=...)`; see `sparse_doc_fn`."""
     found = encoder_of(config, encoder, options, "sparse")
     return lambda texts: _weights(found.encode_query(texts))
 

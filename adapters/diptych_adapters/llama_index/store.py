@@ -27,7 +27,7 @@ from diptych_adapters.llama_index.query import Asked
 
 
 class DiptychVectorStore(BasePydanticVectorStore):
-    """A collection that LlamaIndex fills and asks.
+    """A collection that LlamaIndex fills and queries.
 
     It encodes by itself, whatever is new, by each of its slots: give the index `embed_model=store.embed_model`. Queries
     go as words through the collection's whole pipeline, fusion and rerankers included.
@@ -55,7 +55,7 @@ class DiptychVectorStore(BasePydanticVectorStore):
 
     @property
     def client(self) -> Any:
-        """The Qdrant client beneath, which knows of no tenants."""
+        """The Qdrant client, which does not limit anything to the tenant."""
         return self._collection.client
 
     @property
@@ -65,11 +65,11 @@ class DiptychVectorStore(BasePydanticVectorStore):
 
     @property
     def embed_model(self) -> BaseEmbedding:
-        """What an index over this store takes as `embed_model`: it leaves encoding to the store."""
+        """The `embed_model` for an index over this store: it leaves encoding to the store."""
         return DeferredEmbedding()
 
     def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """Bring the nodes in; those that are there already are neither encoded nor written. Their ids, in order.
+        """Add nodes; unchanged ones are neither encoded nor written. Returns their ids, in order.
 
         Raises:
             DocumentError: nodes that cannot be indexed, such as empty ones; the others are in.
@@ -92,7 +92,7 @@ class DiptychVectorStore(BasePydanticVectorStore):
         return [node.node_id for node in nodes]
 
     async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """`add`, while the event loop goes on."""
+        """`add` without blocking the event loop."""
         return await asyncio.to_thread(self.add, nodes, **kwargs)
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
@@ -101,13 +101,13 @@ class DiptychVectorStore(BasePydanticVectorStore):
         self._delete(self._collection.documents(qdrant_filter(self._collection, None, sources=[ref_doc_id])))
 
     async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """`delete`, while the event loop goes on."""
+        """`delete` without blocking the event loop."""
         await asyncio.to_thread(self.delete, ref_doc_id, **delete_kwargs)
 
     def delete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
     ) -> None:
-        """Delete the nodes of these ids that fit the filters.
+        """Delete the nodes with these ids that match the filters.
 
         Raises:
             CollectionError: neither ids nor filters are given.
@@ -120,29 +120,29 @@ class DiptychVectorStore(BasePydanticVectorStore):
     async def adelete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
     ) -> None:
-        """`delete_nodes`, while the event loop goes on."""
+        """`delete_nodes` without blocking the event loop."""
         await asyncio.to_thread(self.delete_nodes, node_ids, filters, **delete_kwargs)
 
     def clear(self) -> None:
-        """Delete all nodes, of a tenant's view its own. The collection stays, with its encoders and its statistics."""
+        """Delete all nodes, of a tenant only its own. The collection, its encoders and statistics stay."""
         self._delete(self._collection.documents())
 
     async def aclear(self) -> None:
-        """`clear`, while the event loop goes on."""
+        """`clear` without blocking the event loop."""
         await asyncio.to_thread(self.clear)
 
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
-        """The nodes of these ids, in their order, that fit the filters; all nodes for None and None."""
+        """The nodes with these ids, in their order, that match the filters; all nodes for None and None."""
         return [to_node(document) for document in self._chosen(node_ids, filters)]
 
     async def aget_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
     ) -> list[BaseNode]:
-        """`get_nodes`, while the event loop goes on."""
+        """`get_nodes` without blocking the event loop."""
         return await asyncio.to_thread(self.get_nodes, node_ids, filters)
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """The nodes that answer, best first; none before the first is added.
+        """The nodes that answer, best first; none before the first node is added.
 
         Args:
             query: with `query_str`, whose words go through the collection's pipeline, or a `query_embedding` of the
@@ -163,7 +163,7 @@ class DiptychVectorStore(BasePydanticVectorStore):
         return _result(hits)
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """`query`, while the event loop goes on. Queries that are asked at the same time are answered together."""
+        """`query` without blocking the event loop. Queries that arrive at the same time are answered together."""
         if not await asyncio.to_thread(self._filled):
             return _result([])
         asked = await asyncio.to_thread(Asked.of, self._collection, query, kwargs)
@@ -175,7 +175,7 @@ class DiptychVectorStore(BasePydanticVectorStore):
         return _result(hits)
 
     def _filled(self) -> bool:
-        """Whether there is a collection yet: before the first node is added nothing is found."""
+        """Whether the collection exists: before the first node is added nothing is found."""
         return self._collection.client.collection_exists(self._collection.name)
 
     def _by_vector(self, asked: Asked) -> list[Hit]:
@@ -215,7 +215,7 @@ def _result(hits: Sequence[Hit]) -> VectorStoreQueryResult:
 
 
 def _require_own_place(collection: Opened) -> None:
-    """Raise CollectionError where nodes lie as LlamaIndex's own store has them, which documents cannot express."""
+    """Raise CollectionError if nodes are stored as LlamaIndex's own store does, which documents cannot express."""
     if is_llama_index_own(collection):
         raise CollectionError(
             "LlamaIndex's own store filled this collection, and its nodes lie there in another form",
@@ -225,7 +225,7 @@ def _require_own_place(collection: Opened) -> None:
 
 
 def _require_none(further: dict[str, Any], method: str) -> None:
-    """LlamaIndex hands on whatever it is given; here nothing is known beyond what the methods name."""
+    """Refuse further arguments, which LlamaIndex would pass through without checking."""
     if further:
         raise CollectionError("unknown arguments", where=f"DiptychVectorStore.{method}", got=", ".join(further))
 
@@ -234,7 +234,7 @@ def _require_none(further: dict[str, Any], method: str) -> None:
 
 
 class DeferredEmbedding(BaseEmbedding):
-    """Leaves nodes without numbers, for `DiptychVectorStore` to encode those that are new, by each of its slots.
+    """Leaves nodes without vectors, so that `DiptychVectorStore` encodes new ones, in each of its slots.
 
     LlamaIndex asks its `embed_model` for the vectors of all nodes before the store sees them, so that one that encodes
     would encode what the collection has already, and what the store encodes anyway.

@@ -1,4 +1,4 @@
-"""Batches of inputs of like length, answers in the inputs' order."""
+"""Encodes inputs in batches of similar length, with answers in input order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Answer = TypeVar("Answer")
 
 
 def by_length(inputs: Sequence[str], batch_size: int, encode: Callable[[list[str]], Iterable[Answer]]) -> list[Answer]:
-    """What `encode` gives for each input: it gets the longest first, `batch_size` at a time.
+    """The results of `encode` for each input; it receives the longest first, `batch_size` at a time.
 
     Like lengths together waste no padding; the longest first fail early when memory is short.
     """

@@ -1,4 +1,4 @@
-"""Reads a dense BERT encoder from its files where PyTorch is not installed.
+"""Reads a dense BERT encoder from its files, for use without PyTorch.
 
 `prepared` keeps what sentence-transformers told of a model. For the commonest kind of encoder the files say the same: a
 BERT transformer, then mean, CLS or max pooling, perhaps normalisation. `engines.bert_graph` writes the graph. Vectors
@@ -53,7 +53,7 @@ class BertFiles:
 
     @property
     def steps(self) -> list[str]:
-        """What follows the transformer, as `pipeline_steps` names it."""
+        """The steps after the transformer, in the names of `pipeline_steps`."""
         return [f"pooling({self.pooling})", *["normalize"] * self.normalize]
 
     def onnx(self) -> bytes:
@@ -66,7 +66,7 @@ class BertFiles:
         return bytes(model.SerializeToString())
 
     def prepared(self, backend: str, digests: fingerprints.Digests, facts: Mapping[str, Any]) -> Prepared:
-        """What is to be known of the encoder to run it.
+        """The facts needed to run the encoder.
 
         Args:
             backend: openvino or onnx.
@@ -113,7 +113,7 @@ class BertFiles:
 
 
 def backend_without_torch(options: SentenceTransformersOptions) -> str:
-    """What can run a model that was read from its files: OpenVINO or ONNX Runtime, in float32; "" if nothing can."""
+    """The backend for a model read from files: OpenVINO or ONNX Runtime, in float32; "" if none is available."""
     if options.precision not in (None, "float32") or options.file_name or options.trust_remote_code:
         return ""
     free = options.backend in ("auto", "torch")  # torch is the default
@@ -122,7 +122,7 @@ def backend_without_torch(options: SentenceTransformersOptions) -> str:
 
 
 def read_bert(folder: ModelFolder, options: SentenceTransformersOptions) -> BertFiles | None:
-    """The encoder in a folder; None if its files say more than this module understands.
+    """The encoder in a folder; None if its files have settings that this module does not support.
 
     Raises:
         ModelError: `max_length` is more than the model can read.
@@ -152,7 +152,7 @@ def read_bert(folder: ModelFolder, options: SentenceTransformersOptions) -> Bert
 
 
 def _pooling(config: Mapping[str, Any]) -> str | None:
-    """The pooling of a module's config.json, in its old or its new form; None if the graph has no such one."""
+    """The pooling in a module's config.json, in its old or new form; None if the graph does not have it."""
     old = {
         "pooling_mode_cls_token": "cls",
         "pooling_mode_mean_tokens": "mean",
@@ -168,14 +168,14 @@ def _pooling(config: Mapping[str, Any]) -> str | None:
 
 
 def _is_plain(settings: Mapping[str, Any]) -> bool:
-    """Whether sentence_bert_config.json asks for nothing but a length and the last layer's token vectors."""
+    """Whether sentence_bert_config.json sets only a length and the last layer's token vectors."""
     default: dict[str, Any] = {"transformer_task": "feature-extraction", "module_output_name": "token_embeddings"}
     default |= {"modality_config": TEXT_ONLY, "do_lower_case": False}
     return all(key == "max_seq_length" or value == default.get(key) for key, value in settings.items())
 
 
 def _has_plain_tokens(folder: ModelFolder) -> bool:
-    """Whether tokenizer.json says all of the tokenizer, and rows are filled up at the right."""
+    """Whether tokenizer.json describes the tokenizer completely, with padding on the right."""
     config = folder.config("tokenizer_config.json")
     filled = config.get("padding_side", "right") == "right" and isinstance(config.get("pad_token"), str)
     return filled and (folder.path / "tokenizer.json").is_file() and not fingerprints.overridden(folder.path)

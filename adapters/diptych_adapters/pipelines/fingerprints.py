@@ -74,7 +74,7 @@ def fingerprint(
 
 
 class Digests(NamedTuple):
-    """Digests of what was on disk when a model was loaded; files may change later, what is in memory does not."""
+    """Digests of the files from which a model was loaded; the files may change later."""
 
     weights: str
     tokenizer: str
@@ -141,7 +141,7 @@ def read_json_list(path: Path) -> list[Mapping[str, Any]]:
 
 
 def _content(path: Path) -> list[str]:
-    """What counts of one file of weights: each of its tensors, or all bytes."""
+    """The content of a weights file that counts: each of its tensors, or all bytes."""
     return _once(path, _tensors) if path.suffix == ".safetensors" else [file_sha256(path)]
 
 
@@ -157,7 +157,7 @@ def _prompt(text: str) -> str:
 
 
 def overridden(folder: Path) -> dict[str, Any]:
-    """What tokenizer_config.json says otherwise than tokenizer.json."""
+    """The settings of tokenizer_config.json that differ from tokenizer.json."""
     config, tokenizer = read_json(folder / "tokenizer_config.json"), read_json(folder / "tokenizer.json")
     own = tokenizer.get("normalizer") or {}
     told = {key: config[key] for key, name in OVERRIDES.items() if key in config and config[key] != own.get(name)}
@@ -192,7 +192,7 @@ _known: dict[tuple[str, str], tuple[object, Any]] = {}
 
 
 def _once(path: Path, read: Callable[[Path], Content]) -> Content:
-    """What `read` makes of a file; remembered for this process and the next ones as long as the file stays as it is."""
+    """The result of `read` for a file; remembered, also for later processes, while the file is unchanged."""
     key, state = (read.__name__, str(path.absolute())), stamps([path.absolute()])
     if state is None:  # so young that it may change again without a trace
         return read(path)

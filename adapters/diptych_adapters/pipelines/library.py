@@ -1,4 +1,4 @@
-"""Models of sentence-transformers: loaded from a folder, checked to be whole, and asked for prompts and precision."""
+"""sentence-transformers models: loads them, checks that they are complete, and reads prompts and precision."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _loading = threading.Lock()
 
 
 def find(options: TorchOptions, *, organization: str = "") -> ModelFolder:
-    """The folder of the model that the options name, checked to be safe to load."""
+    """The folder of the configured model, checked to be safe to load."""
     exported = (f"*{options.file_name.rsplit('.', 1)[0]}*",) if options.file_name else ()
     patterns = (*HUB_PATTERNS, *exported)
     patterns += ("*.bin",) * options.allow_pickle_weights + ("*.py",) * options.trust_remote_code
@@ -26,7 +26,7 @@ def find(options: TorchOptions, *, organization: str = "") -> ModelFolder:
 
 
 def load(kind: str, folder: ModelFolder, options: TorchOptions, **more: Any) -> Any:
-    """The torch model of the library's class `kind` in `folder`, ready to encode; other backends' are made of it.
+    """The torch model of the library's class `kind` in `folder`, ready to encode. Other backends convert it.
 
     Args:
         more: constructor arguments of that class alone.
@@ -54,7 +54,7 @@ def load(kind: str, folder: ModelFolder, options: TorchOptions, **more: Any) -> 
 
 
 def model_kwargs(options: TorchOptions) -> dict[str, Any]:
-    """What transformers is told when it loads the weights."""
+    """The arguments for transformers when it loads the weights."""
     import torch
 
     kwargs: dict[str, Any] = {"use_safetensors": None if options.allow_pickle_weights else True}
@@ -68,12 +68,12 @@ def model_kwargs(options: TorchOptions) -> dict[str, Any]:
 
 
 def prompts_of(model: Any, options: PromptOptions) -> tuple[str, str]:
-    """The prompts of queries and of documents: the user's, else the model's own under the names the field uses."""
+    """The prompts of queries and documents: the user's, else the model's own under the usual names."""
     return chosen_prompts(getattr(model, "prompts", None) or {}, options)
 
 
 def chosen_prompts(own: Mapping[str, str | None], options: PromptOptions) -> tuple[str, str]:
-    """The same of a model that has these prompts."""
+    """The same for a model with these prompts."""
     query, document = options.query_prompt, options.document_prompt
     if query is None:
         query = own.get("query") or ""
@@ -99,7 +99,7 @@ def numerics(model: Any) -> str:
 
 
 def require(model_type: str, folder: ModelFolder, *, architectures: tuple[str, ...], instead: str) -> None:
-    """Refuse a folder that would be completed with random weights to become a `model_type`.
+    """Refuse a folder that would be loaded with random weights as a `model_type`.
 
     Raises:
         ModelError: it is neither saved as that type nor of one of the transformers `architectures` (endings).
@@ -120,7 +120,7 @@ def require(model_type: str, folder: ModelFolder, *, architectures: tuple[str, .
 
 
 def limit_length(model: Any, max_length: int | None, name: str) -> None:
-    """Have a model read at most so many tokens of a text.
+    """Limit the number of tokens that a model reads of a text.
 
     Raises:
         ModelError: it has no positions for them.
@@ -131,7 +131,7 @@ def limit_length(model: Any, max_length: int | None, name: str) -> None:
 
 
 def check_length(max_length: int | None, positions: int | None, name: str) -> None:
-    """Refuse a length that is more than a model can read.
+    """Refuse a length beyond what the model can read.
 
     Raises:
         ModelError: it is.

@@ -1,4 +1,4 @@
-"""`Pipeline`: a sentence-transformers model behind an adapter, and what decides its vectors.
+"""`Pipeline`: a sentence-transformers model behind an adapter, with its fingerprint.
 
 Neither torch nor sentence-transformers is imported before a model is loaded, and a model that OpenVINO or ONNX Runtime
 has run before need not be loaded; see `prepared`.
@@ -36,7 +36,7 @@ SAMPLE = 128  # texts of the collection on which the ranges of int8 are measured
 
 
 class Pipeline:
-    """A sentence-transformers model behind an adapter: its folder, its options, what runs it, and a lock.
+    """A sentence-transformers model behind an adapter: folder, options, runner, and a lock.
 
     The lock is for the library's own path: a fast tokenizer holds its padding and truncation settings for the call.
 
@@ -68,7 +68,7 @@ class Pipeline:
 
     @property
     def model(self) -> Any:
-        """The library's model, loaded when it is first needed."""
+        """The library's model, loaded when first needed."""
         with self._model_lock:
             if self._model is None:
                 model = self._load_model()
@@ -89,7 +89,7 @@ class Pipeline:
 
     @property
     def max_length(self) -> int | None:
-        """Tokens that are read of an input, None for all."""
+        """Tokens that the model reads of an input, None for all."""
         if self._prepared is not None:
             return self._prepared.max_length
         length = getattr(self.model, "max_seq_length", None)
@@ -112,12 +112,12 @@ class Pipeline:
 
     @property
     def steps(self) -> list[str]:
-        """What follows the transformer; see `pipeline_steps`."""
+        """The steps after the transformer; see `pipeline_steps`."""
         return list(self._prepared.steps) if self._prepared is not None else pipeline_steps(self.model)
 
     @property
     def identity(self) -> str:
-        """All that decides the vectors, libraries and machine included, as one word; "" where that cannot be told."""
+        """A digest of everything that decides the vectors, libraries and machine included; "" if unknown."""
         if self._state is None:
             return ""
         return identity_of(self._subject, self._state, self.numerics, self._seen)
@@ -129,11 +129,11 @@ class Pipeline:
 
     @property
     def sample(self) -> int:
-        """How many texts of the collection this wants to see before it serves: those on which int8 is measured."""
+        """Number of texts of the collection that it needs before it serves, for measuring int8 ranges."""
         return SAMPLE if self._options.precision == "int8" else 0
 
     def look_at(self, texts: Inputs) -> None:
-        """Measure the ranges of int8 on these texts; without `sample` nothing is to be measured.
+        """Measure the int8 ranges on these texts; does nothing without `sample`.
 
         Raises:
             ModelError: the quantized model answers otherwise than the library.
@@ -149,14 +149,14 @@ class Pipeline:
                 self._seen = list(texts)
 
     def _facts(self, ask: Callable[[], dict[str, Any]]) -> Mapping[str, Any]:
-        """What the adapter asks of the library's model, as JSON values; what was answered before, if that holds."""
+        """The facts about the library's model that the adapter needs, as JSON values; cached ones if still valid."""
         if self._prepared is None:
             self._asked = ask()
             return self._asked
         return self._prepared.facts
 
     def _start(self) -> None:
-        """Run the model: its converted graph if that is known, else what the library's model gives.
+        """Start the runner: a known converted graph, else from the library's model.
 
         Raises:
             ModelError: another backend than torch is asked for and cannot run it.
@@ -170,17 +170,17 @@ class Pipeline:
         return self._remember()
 
     def _head(self) -> Callable[[Graph], Graph] | None:
-        """What follows the converted model where the library is not loaded; None where that is not kept."""
+        """The modules after the converted model if the library is not loaded; None if they are not cached."""
         return lambda graph: graph
 
     def _keep_more(self, sources: Sequence[Path]) -> None:
-        """Keep for later processes what `_head` needs, from the model's files `sources` where they have it."""
+        """Cache what `_head` needs for later processes, by reference into the model's files `sources` if possible."""
 
     def _run_library(self) -> None:
-        """Have what the options ask for run the library's model, by `_run_by`; here nothing, where that is done."""
+        """Let the configured backend run the library's model (`_run_by`); does nothing if that is done."""
 
     def _remember(self) -> None:
-        """Keep what was learnt for the next process, if nothing has changed meanwhile."""
+        """Cache what was learnt for later processes, unless something has changed meanwhile."""
         job, runner = self._job, self.runner
         backend = runner.graph.numerics.split()[0] if runner is not None else ""
         if job is None or runner is None or job.file is not None or self._state is None:
@@ -202,7 +202,7 @@ class Pipeline:
             prepared.remember(self._subject, self._state)
 
     def _program_kept(self, job: Job, runner: Runner) -> bool:
-        """Keep what torch executes as a list of operators, when a model is loaded for the second time.
+        """Cache torch's operators as a list when a model is loaded for the second time.
 
         Listing takes seconds, which a model that is loaded once would never repay.
         """
@@ -228,11 +228,11 @@ class Pipeline:
 
     @property
     def _kept_key(self) -> str:
-        """Under which the converted model is kept."""
+        """The cache key of the converted model."""
         return self._job.key if self._job is not None else self._prepared.key if self._prepared is not None else ""
 
     def _run_by(self, whole: torch.nn.Module | None, library: Callable[[], Iterable[Floats]], **more: Any) -> None:
-        """Have the backend of the options run `whole`, if that is to be had; see `engines.choosing.Job`.
+        """Let the configured backend run `whole`, if available; see `engines.backend.Job`.
 
         Raises:
             ModelError: another backend than torch is asked for and cannot run it.
@@ -255,7 +255,7 @@ class Pipeline:
             self._take(runner_for(self._job))
 
     def _key(self) -> str:
-        """Tells converted models apart: all that decides their answers."""
+        """A key that identifies converted models: everything that decides their answers."""
         code = sorted(self._folder.path.glob("*.py")) if self._options.trust_remote_code else []
         files = [file for file in (self._folder.path / "config.json", *code) if file.is_file()]
         said = [self._digests.weights, self._digests.tokenizer, type(self).__name__, *self.steps]
@@ -263,7 +263,7 @@ class Pipeline:
         return " ".join(said)
 
     def _exported(self) -> Path | None:
-        """The exported model that the options name.
+        """The exported model named in the options.
 
         Raises:
             ModelError: it is not there.
@@ -276,7 +276,7 @@ class Pipeline:
         return file
 
     def _by_library_alone(self) -> None:
-        """Leave the model to the library, unless something is asked for that only an engine can do.
+        """Leave the model to the library, unless the options require an engine.
 
         Raises:
             ModelError: something is.

@@ -32,7 +32,7 @@ PACKAGES = ("torch", "transformers", "sentence-transformers", "tokenizers", "num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A model that has run before.
+    """A model that has run before, with all facts needed to run it again.
 
     Args:
         backend: openvino, onnx or torch, whose converted model is in the cache.
@@ -56,7 +56,7 @@ class Prepared:
 
     @classmethod
     def recalled(cls, subject: str, state: object) -> Self | None:
-        """What is known of a model in this state; None if nothing is."""
+        """The stored facts about a model in this state; None if there are none."""
         kept = recalled("models", subject, state) if state is not None else None
         if not isinstance(kept, dict):
             return None
@@ -67,7 +67,7 @@ class Prepared:
             return None
 
     def remember(self, subject: str, state: object) -> None:
-        """Store it for later processes."""
+        """Store the facts for later processes."""
         remember("models", subject, state, asdict(self))
 
     def runner(
@@ -76,7 +76,7 @@ class Prepared:
         head: Callable[[Graph], Graph] = lambda graph: graph,
         make: Callable[[], bytes] | None = None,
     ) -> Runner | None:
-        """What runs the model; None when its converted model is not in the cache.
+        """The runner of the model; None if its converted model is not cached.
 
         Args:
             options: of the adapter.
@@ -89,7 +89,7 @@ class Prepared:
         return self._runs(graph, options, head)
 
     def int8_runner(self, texts: Inputs, trial: Inputs, options: TorchOptions) -> Runner | None:
-        """What runs the model in int8 as it was measured on these texts; None when it was not."""
+        """The runner of the model in int8, with ranges measured on these texts; None if it is not cached."""
         tokens = Tokens(self.tokenizer, self.max_length, typed=self.typed)
         return self._runs(self._graph(int8_key(self.key, tokens, texts, trial), "int8"), options)
 
@@ -111,7 +111,7 @@ class Prepared:
 
 
 def _program(key: str) -> Graph | None:
-    """What torch runs; None where it is no longer in the cache, or damaged."""
+    """Torch's program; None if it is no longer cached, or damaged."""
     processor.import_torch()
     from safetensors import SafetensorError
 
@@ -125,7 +125,7 @@ def _program(key: str) -> Graph | None:
 
 
 def subject_of(kind: str, folder: ModelFolder, options: TorchOptions) -> str:
-    """Tells adapters of a model apart."""
+    """The key that distinguishes adapters of a model."""
     return json.dumps([kind, str(folder.path), options.model_dump(mode="json"), sorted(options.model_fields_set)])
 
 

@@ -1,4 +1,4 @@
-"""Names what a sentence-transformers pipeline does after its transformer, for fingerprints."""
+"""Names the steps of a sentence-transformers pipeline after its transformer, for fingerprints."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def pipeline_steps(model: Any) -> list[str]:
 
 
 def is_routed(model: Any) -> bool:
-    """Whether queries and documents go through different modules."""
+    """Whether queries and documents use different modules."""
     return any(type(module).__name__ == "Router" for module in model.children())
 
 
@@ -51,7 +51,7 @@ def _facts(kind: str, module: Any) -> list[str]:
 
 
 def _late_interaction(transformer: Any) -> str:
-    """Only what a late-interaction model sets; the rest is in the weights, the tokenizer and the length."""
+    """The settings that only late-interaction models have; the rest is in weights, tokenizer and length."""
     names = ("query_length", "document_length", "query_expansion")
     facts = {name: value for name in names if (value := getattr(transformer, name, None)) is not None}
     return f"lengths({_short(facts)})" if facts else ""

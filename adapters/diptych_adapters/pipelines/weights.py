@@ -44,7 +44,7 @@ _SIBLINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A transformers model and what its files had no weights for, too many, or of another shape."""
+    """A transformers model, with its missing, unexpected and misshapen weights."""
 
     model: Any
     missing: frozenset[str]
@@ -227,7 +227,7 @@ def _siblings(config: Any) -> Iterator[Collection[str]]:
 
 
 def _outputs(model: Any) -> Iterator[torch.Tensor]:
-    """What the model answers to a word: scores, or vectors of the text and of its tokens; of each route."""
+    """The model's answers to one word: scores, or vectors of the text and its tokens; for each route."""
     texts: list[Any] = [("word", "text")] if hasattr(model, "predict") else ["word"]
     for more in ({"task": "query"}, {"task": "document"}) if is_routed(model) else ({},):
         features = model.preprocess(texts, **more)

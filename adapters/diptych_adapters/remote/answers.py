@@ -1,4 +1,4 @@
-"""Numbers out of JSON answers, checked against what was asked."""
+"""Reads numbers from JSON answers, and checks them against the request."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _are_numbers(found: np.ndarray[Any, Any]) -> bool:
 
 
 def as_text(value: Any) -> str:
-    """The value as an error shows it."""
+    """The value as errors show it."""
     try:
         return repr(value)
     except RecursionError:

@@ -21,7 +21,7 @@ from diptych_adapters.remote.options import COHERE_URL, OPENAI_URL, CohereOption
 
 
 class _RemoteDense(ABC):
-    """What the dense endpoints share; a subclass says what is sent and where the vectors are in the answer."""
+    """The base of the dense endpoints; a subclass builds the request and finds the vectors in the answer."""
 
     path: ClassVar[str]
     options: OpenAIOptions | CohereOptions | TeiOptions
@@ -78,7 +78,7 @@ class _RemoteDense(ABC):
 
 
 class _HostedModel(_RemoteDense):
-    """A model of a vendor's API, which tells nothing of it but its name. `vendor` has the API's own address and key."""
+    """A model of a vendor's API, known only by its name. `vendor` has the API's address and key."""
 
     name: ClassVar[str]
     vendor: ClassVar[tuple[str, str]]
@@ -93,7 +93,7 @@ class _HostedModel(_RemoteDense):
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Of the model's name and all that is sent. Only canaries prove that the name still means this model."""
+        """The fingerprint of name and request options. Only canaries prove that the name still means this model."""
         model = (self.name, self.options.model, self.options.dimensions, *self._sent_always())
         documents = space(*model, document_facts(self.options))
         return Fingerprint(space(*model, text_facts(self.options)), documents=documents)

@@ -1,4 +1,4 @@
-"""`Endpoint`: JSON over HTTP with deadlines, retries, several requests at once, and errors that show no key."""
+"""`Endpoint`: JSON over HTTP with deadlines, retries and parallel requests, and errors that show no key."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CONNECT = 10.0  # seconds in which a connection is made, if at all, and TLS aga
 
 
 class Endpoint:
-    """A server that is asked by POST.
+    """A server that receives POST requests.
 
     Redirects are not followed: a POST would change its method or carry the key to another host. Cookies are not kept.
 
@@ -104,7 +104,7 @@ class Endpoint:
                 task.cancel()
 
     async def _patiently(self, method: str, path: str, body: bytes | None, deadline: float) -> Answer:
-        """The answer to one request, with all its retries within `deadline` seconds."""
+        """The answer to one request, with all retries within `deadline` seconds."""
         failures = list[RemoteError]()
 
         async def attempt() -> Answer:
@@ -125,7 +125,7 @@ class Endpoint:
         raise _counted(failure, attempts.statistics["attempt_number"])
 
     async def _once(self, method: str, path: str, body: bytes | None) -> Answer:
-        """One attempt. Its time counts from when a connection is free to when the last byte has come."""
+        """One attempt. Its time counts from a free connection to the last byte."""
         options, failure = self._options, Exception()
         clients = self._clients.setdefault(EventLoop.of_process(), Clients(self._make, most=options.max_concurrency))
         try:
@@ -145,7 +145,7 @@ class Endpoint:
         raise failure  # outside of the except block, so that it does not drag the request along
 
     async def _exchanged(self, clients: Clients, method: str, path: str, body: bytes | None) -> Answer:
-        """The answer, by a new connection when the server had closed the kept one, which says nothing about its state.
+        """The answer; over a new connection if the server had closed the kept one, which it may do at any moment.
 
         A server may close a kept connection at any moment, also while a request is on its way.
         """
@@ -160,7 +160,7 @@ class Endpoint:
             return await exchange(client, method, url, body, most=options.most_bytes)
 
     def _checked(self, answer: Answer, path: str) -> Answer:
-        """The answer, when it is a success."""
+        """The answer, if it is a success."""
         status = answer.status
         if 200 <= status < 300:
             return answer
@@ -198,7 +198,7 @@ class Endpoint:
         )  # fmt: skip
 
     def _overdue(self, path: str, failures: Sequence[RemoteError], deadline: float) -> RemoteError:
-        """The request's time is up, during an attempt, a wait between two, or before there was a free connection."""
+        """The error for a request whose time is up: in an attempt, between two, or waiting for a connection."""
         last = f"before: {failures[-1].what}" if failures else "all `max_concurrency` requests are under way"
         return self.error(
             f"no answer within its deadline of {deadline:g} s", path, got=last,
@@ -252,7 +252,7 @@ def _counted(failure: RemoteError, attempts: int) -> RemoteError:
 
 
 def _printable(text: str) -> str:
-    """Without what would move a terminal's cursor or cannot be written as UTF-8."""
+    """The text without characters that would move a terminal's cursor or cannot be written as UTF-8."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

@@ -34,7 +34,7 @@ class EventLoop:
             return cls._of_process
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """What `work` returns or raises; it is cancelled when the caller is interrupted."""
+        """The result of `work`, which is cancelled when the caller is interrupted."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()

@@ -1,4 +1,4 @@
-"""Fingerprints of models that cannot be looked into."""
+"""Fingerprints of models that only their server can see."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TEXT_FACTS = {"query_prompt", "document_prompt", "query_fields", "document_fiel
 
 
 def space(*facts: object) -> str:
-    """A hash of what names the model and changes its input."""
+    """A hash of the model's name and of everything that changes its input."""
     text = json.dumps(facts, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

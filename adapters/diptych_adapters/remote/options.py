@@ -11,7 +11,7 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 
 class RemoteOptions(BaseModel):
-    """Where the endpoint is and how patiently it is asked."""
+    """Address, key, timeouts and retries of an endpoint."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,7 +56,7 @@ class RemoteOptions(BaseModel):
 
 
 class _Sides(BaseModel):
-    """What is different between queries and documents."""
+    """Options that differ between queries and documents."""
 
     query_prompt: str = Field("", description="Put before each query.")
     document_prompt: str = Field("", description="Put before each document.")

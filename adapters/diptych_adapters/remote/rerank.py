@@ -19,7 +19,7 @@ from diptych_adapters.remote.secrets import checked_url
 
 
 class _RemoteReranker(ABC):
-    """Pairs of many queries, sent query by query; a subclass says what is sent and where the scores are."""
+    """The base of remote rerankers: pairs are sent query by query; subclasses build requests and read scores."""
 
     max_length: int | None = None  # the server's business
     independent = True
@@ -92,7 +92,7 @@ class ApiReranker(_RemoteReranker):
 
 
 def _places_by_query(pairs: Sequence[Pair], size: int) -> list[tuple[str, list[int]]]:
-    """For each query the places of its pairs, at most `size` at once."""
+    """For each query the positions of its pairs, at most `size` at once."""
     places: dict[str, list[int]] = {}
     for place, (query, _) in enumerate(pairs):
         places.setdefault(query, []).append(place)

@@ -1,4 +1,4 @@
-"""When a request is tried again, and after how long."""
+"""Decides when a request is repeated, and after how long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys: read from the environment, put on requests, and kept out of everything that is shown."""
+"""API keys: read from the environment, added to requests, and kept out of everything that is shown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SENDABLE = re.compile(r"[!-~]+")
 
 
 class Key(httpx.Auth):
-    """A key, or none. It travels in one header and never shows itself."""
+    """A key, or none. It is sent in one header and never shown."""
 
     def __init__(self, secret: str = "", *, header: str = "Authorization") -> None:
         self._secret, self._header = secret, header
@@ -54,14 +54,14 @@ class Key(httpx.Auth):
         return cls(secret, header=header)
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Put the key on `request`."""
+        """Add the key to `request`."""
         if self._secret:
             bearer = "Bearer " if self._header.lower() == "authorization" else ""
             request.headers[self._header] = bearer + self._secret
         yield request
 
     def redact(self, text: str) -> str:
-        """`text` without the key or a beginning of it, which a server that cuts its own texts may show."""
+        """`text` without the key, or a beginning of it, which a server that shortens texts may show."""
         for form in self._forms:
             first, *others = text.split(form[:_TELLING])
             text = first + "".join(HIDDEN + rest[_shared(rest, form[_TELLING:]) :] for rest in others)
@@ -69,7 +69,7 @@ class Key(httpx.Auth):
 
     @property
     def _forms(self) -> set[str]:
-        """How an answer may write the key: bare, in JSON, in an address, in Python."""
+        """The ways in which an answer may contain the key: plain, in JSON, in an address, in Python."""
         secret = self._secret
         return {secret, json.dumps(secret)[1:-1], quote(secret, safe=""), repr(secret)[1:-1]} if secret else set()
 
@@ -81,7 +81,7 @@ class Key(httpx.Auth):
 
 
 def _shared(one: str, other: str) -> int:
-    """How many characters both begin with."""
+    """The length of the common beginning of both."""
     return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 

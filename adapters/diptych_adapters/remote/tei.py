@@ -1,4 +1,4 @@
-"""What the adapters for text-embeddings-inference share."""
+"""The base of the adapters for text-embeddings-inference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MODEL_FACTS = ("model_id", "model_sha", "model_type", "max_input_length")
 
 
 def truncation(options: TeiOptions | TeiSparseOptions | TeiRerankerOptions) -> dict[str, Any]:
-    """The fields that say what happens to long texts."""
+    """The fields that control how long texts are cut."""
     direction = options.truncation_direction.capitalize()
     return {"truncate": options.truncate, "truncation_direction": direction}
 
@@ -23,7 +23,7 @@ def truncation(options: TeiOptions | TeiSparseOptions | TeiRerankerOptions) -> d
 def fingerprint(
     endpoint: Endpoint, adapter: str, options: TeiOptions | TeiSparseOptions, **facts: object
 ) -> Fingerprint:
-    """Of the served model, how long texts are cut, and `facts`; the server's precision is numerics."""
+    """The fingerprint of the served model, text truncation and `facts`; the server's precision is `numerics`."""
     info = _info(endpoint)
     model = [info.get(name) for name in _MODEL_FACTS] if info else endpoint.url.partition("://")[2]
     precision = info.get("model_dtype") or ""
@@ -35,7 +35,7 @@ def fingerprint(
 
 
 def _info(endpoint: Endpoint) -> dict[str, Any]:
-    """What the server tells about itself; nothing when it has no `/info`."""
+    """The server's description of itself; empty if it has no `/info`."""
     try:
         found = endpoint.get("/info")
     except RemoteError as error:

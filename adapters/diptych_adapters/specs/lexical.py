@@ -1,4 +1,4 @@
-"""The lexical adapters, as data."""
+"""The specs of the lexical adapters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What diptych knows of its model adapters before any model library is imported."""
+"""The specs of the adapters that run models, without importing any model library."""
 
 from __future__ import annotations
 

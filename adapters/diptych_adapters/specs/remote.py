@@ -1,4 +1,4 @@
-"""The adapters that ask a server, as data."""
+"""The specs of the adapters that call a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hooks of the built-in generators: `templates` and `chat`. What they need is imported when they are asked."""
+"""The hooks of the built-in generators `templates` and `chat`, which are imported on use."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Chat:
         return [_lines(answer)[: request.count] for answer in answers]
 
     def judge(self, request: JudgeRequest) -> list[float]:
-        """The number from 0 to 100 that is answered for each pair, divided by 100; errors as `queries`."""
+        """The number from 0 to 100 answered for each pair, divided by 100; errors as `queries`."""
         told = (
             "How well does the text answer the query? Answer with one whole number from 0 (not at all) to 100 "
             "(completely), nothing else."
@@ -136,7 +136,7 @@ class Chat:
 
 
 def chat(options: Mapping[str, Any]) -> Chat:
-    """The generator with these options, made once for each set of them.
+    """The generator with these options, created once for each set of them.
 
     Raises:
         ConfigError: options that it does not take, or no key where one is named. No value is shown.
@@ -154,7 +154,7 @@ def _made(options: str) -> Chat:
 
 
 def _lines(answer: str) -> list[str]:
-    """The lines of an answer without numbers, bullets and quotes; what a model thought before is cut off."""
+    """The lines of an answer without numbers, bullets, quotes, and a model's thoughts before the answer."""
     _, _, after = answer.rpartition("</think>")
     lines = (_MARKS.sub("", line).strip().strip('"“”').strip() for line in after.splitlines())
     return [line for line in lines if line]

@@ -57,7 +57,7 @@ class Instructed:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One row: what is asked, what is relevant, what is not, and which views belong together."""
+    """One row: query, relevant document, negatives, and the group of views it belongs to."""
 
     query: str
     instruction: str
@@ -67,18 +67,18 @@ class View:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What relevance hangs on."""
+        """The key for relevance."""
         return self.query, self.instruction
 
     @property
     def text(self) -> str:
-        """What the encoder reads."""
+        """The text for the encoder."""
         return f"{self.query} {self.instruction}"
 
 
 @dataclass(frozen=True, slots=True)
 class DualViews:
-    """Views in pairs, the original first, and how many instances have none, by reason."""
+    """Views in pairs, the original first, and the number of instances without one, by reason."""
 
     views: tuple[View, ...]
     dropped: Mapping[str, int] = field(default_factory=dict)
@@ -90,14 +90,14 @@ class DualViews:
 
 
 def originals(instances: Sequence[Instructed]) -> DualViews:
-    """The instances as they are, each a group of one: what dual views are compared with at equal numbers of rows."""
+    """The instances unchanged, each a group of one: the baseline for dual views at equal numbers of rows."""
     return DualViews(tuple(_original(own, place) for place, own in enumerate(instances)))
 
 
 def dual_views(
     instances: Sequence[Instructed], documents: Mapping[str, str], generator: Generator, *, seed: int = 0
 ) -> DualViews:
-    """Two views of each instance for which the generator writes a counter-instruction; others are counted.
+    """The two views of each instance for which the generator writes a counter-instruction; others are counted.
 
     Args:
         instances: the seed.
@@ -125,7 +125,7 @@ def dual_views(
 
 
 def reversed_view(own: Instructed, instruction: str, group: int = 0) -> View:
-    """The counterpart: another instruction, positive and negative exchanged, all else the same."""
+    """The counterpart: another instruction, positive and negative exchanged, everything else the same."""
     return View(own.query, instruction, own.negative, (own.positive, *own.others), group)
 
 

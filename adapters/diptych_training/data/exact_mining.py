@@ -1,4 +1,4 @@
-"""The documents that a retriever ranks best, by comparison with all, without those that are relevant."""
+"""The most similar documents to each query by exact search, without relevant ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def mine(
 
 
 def excluded(documents: Sequence[str], relevant: Mapping[int, Sequence[int]]) -> dict[int, set[int]]:
-    """For each query the documents that have the text of a relevant one."""
+    """For each query the documents with the text of a relevant one."""
     wanted = {documents[place] for own in relevant.values() for place in own}
     places: dict[str, set[int]] = {text: set() for text in wanted}
     for place, text in enumerate(documents):

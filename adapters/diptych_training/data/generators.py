@@ -1,4 +1,4 @@
-"""`Generator`: who writes queries, judgements and counter-instructions, asked through the data hooks and checked.
+"""`Generator`: writes queries, judgements and counter-instructions through the data hooks, and checks them.
 
 Built in are `templates`, which needs no model, and `chat`, a model behind an OpenAI-compatible endpoint; any plugin may
 bring others.

@@ -1,4 +1,4 @@
-"""`EncoderSource`: candidates by an encoder over texts in memory, exact, for a model that is in no collection yet."""
+"""`EncoderSource`: finds candidates with an encoder over texts in memory, exactly, without a collection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diptych_training.data.sources import Found
 
 
 class EncoderSource:
-    """The documents of a mapping, ranked by all their scores. Equal scores stand in the documents' order.
+    """The documents of a mapping, ranked by all their scores. Ties stay in the documents' order.
 
     Args:
         encoder: dense or sparse. Documents are encoded when it is made.
@@ -33,7 +33,7 @@ class EncoderSource:
         self._scores: _Scores = made(encoder, texts, block)  # type: ignore[arg-type]
 
     def find(self, queries: Sequence[str], named: Sequence[Sequence[str]], depth: int) -> list[Found]:
-        """As `CandidateSource`; documents that are named and unknown have no score."""
+        """As `CandidateSource`; named but unknown documents have no score."""
         if not queries:
             return []
         scores = self._scores.of(queries)

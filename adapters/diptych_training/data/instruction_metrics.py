@@ -1,4 +1,4 @@
-"""How well a model follows instructions: p-MRR, and how often a pair of documents turns round.
+"""How well a model follows instructions: p-MRR, and how often two documents change places.
 
 Weller et al., "FollowIR: Evaluating and Teaching Information Retrieval Models to Follow Instructions", NAACL 2025.
 """

@@ -1,4 +1,4 @@
-"""Whether a text gives away a test query."""
+"""Detects training texts that give away a test query."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON lines: what data steps keep."""
+"""JSON lines: the format in which data steps store their results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Row = Mapping[str, Any]
 
 
 def write_lines(path: Path, rows: Iterable[Row]) -> None:
-    """Write all rows; who reads meanwhile, or after a kill, finds the file as it was or as it shall be."""
+    """Write all rows; a reader, or a kill at any time, finds the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{os.getpid()}.part")
     with aside.open("w", encoding="utf-8") as file:
@@ -25,7 +25,7 @@ def write_lines(path: Path, rows: Iterable[Row]) -> None:
 
 
 def append_lines(path: Path, rows: Iterable[Row]) -> None:
-    """Add rows at the end, on the disk when this returns. A line that a kill has cut in half is cut off before."""
+    """Append rows, durable when this returns. A line that a kill has cut off is removed first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as file:
         _cut_half_a_line(file)

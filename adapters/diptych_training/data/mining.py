@@ -54,7 +54,7 @@ def mine(
 
 @dataclass(slots=True)
 class _Work:
-    """One query on its way: candidates not yet decided on, and what was decided."""
+    """One query in progress: undecided candidates, and decisions."""
 
     query: str
     text: str
@@ -93,7 +93,7 @@ def _mined(
 def _begun(
     query: str, text: str, relevant: list[str], found: Found, texts: Mapping[str, str], options: MiningOptions
 ) -> _Work:
-    """A query with the candidates that pass all but the teacher."""
+    """A query with the candidates that pass all checks but the teacher's."""
     window = found.ranking[options.ranks[0] - 1 : options.ranks[1]]
     bar = options.threshold(max(found.named.values())) if found.named else np.inf
     said = {_plain(texts[i]) for i in relevant if i in texts}
@@ -115,7 +115,7 @@ def _begun(
 def _reason(
     candidate: str, score: float, relevant: Sequence[str], texts: Mapping[str, str], said: set[str], bar: float
 ) -> str:
-    """Why a candidate is left out, "" when it is not."""
+    """Why a candidate is left out, "" if it is not."""
     if candidate in relevant:
         return "judged"
     if candidate not in texts:
@@ -126,7 +126,7 @@ def _reason(
 
 
 def _judge(taken: Sequence[tuple[_Work, list[Scored]]], options: MiningOptions, teacher: Reranker | None) -> None:
-    """Keep those candidates that the teacher, if there is one, puts below the bar; all pairs in one call."""
+    """Keep the candidates that the teacher, if any, scores below the threshold; all pairs in one call."""
     if teacher is None:
         for own, candidates in taken:
             own.kept += candidates
@@ -145,7 +145,7 @@ def _judge(taken: Sequence[tuple[_Work, list[Scored]]], options: MiningOptions, 
 
 
 def _asked(own: _Work, candidates: Sequence[Scored]) -> list[str]:
-    """The texts whose scores are needed: the relevant ones' once, and the candidates'."""
+    """The texts whose scores are needed: the relevant ones, once, and the candidates."""
     ids = [*(own.relevant if own.bar is None else ()), *(i for i, _ in candidates)]
     return [own.texts[i] for i in ids if i in own.texts]
 

@@ -1,4 +1,4 @@
-"""`ModelSource`: candidates by the model that is trained, which is in no collection yet: exact search in memory."""
+"""`ModelSource`: finds candidates with the model in training, by exact search in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What mining is asked for, and what it tells."""
+"""Options and report of mining."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class MiningOptions:
             raise ConfigError("a number is too small", where="mining", got=got, expected="per_query >= 1, others >= 0")
 
     def threshold(self, positive: float) -> float:
-        """The highest score that a negative may have beside a relevant document of this one."""
+        """The highest score that a negative may have beside a relevant document with this score."""
         limits = [math.inf]
         if self.margin is not None:
             limits.append(positive - self.margin)
@@ -57,7 +57,7 @@ class MiningOptions:
 
 @dataclass(frozen=True, slots=True)
 class MiningReport:
-    """What became of every candidate: `candidates` is `kept` plus all of `dropped`.
+    """The counts of mining: `candidates` is `kept` plus all of `dropped`.
 
     Args:
         queries: how many were mined for.
@@ -91,7 +91,7 @@ class MiningReport:
 
 @dataclass(frozen=True, slots=True)
 class Mined:
-    """Negatives by query, best score first; the texts of all documents named there; and what was left out."""
+    """Negatives by query, best score first; the texts of all documents named there; and the report."""
 
     negatives: Mapping[str, Sequence[Scored]]
     texts: Mapping[str, str]

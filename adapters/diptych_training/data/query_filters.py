@@ -1,4 +1,4 @@
-"""Which synthetic queries stay. Each step keeps the order, and done twice does what it did once."""
+"""Filters for synthetic queries. Each keeps the order; applying one twice changes nothing more."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Queries = Sequence[SyntheticQuery]
 
 
 def once(queries: Queries) -> list[SyntheticQuery]:
-    """Each text once, whatever its case and punctuation; the first has it."""
+    """Each text once, ignoring case and punctuation; the first is kept."""
     kept: dict[str, SyntheticQuery] = {}
     for query in queries:
         kept.setdefault(" ".join(plain_words(query.text)), query)
@@ -40,7 +40,7 @@ def once(queries: Queries) -> list[SyntheticQuery]:
 
 
 def far_apart(queries: Queries, near: float, encoder: DenseEncoder | None = None) -> list[SyntheticQuery]:
-    """Without those whose cosine with an earlier query of the same document is above `near`.
+    """Queries without those whose cosine with an earlier query of the same document is above `near`.
 
     Args:
         queries: of any documents.
@@ -61,7 +61,7 @@ def far_apart(queries: Queries, near: float, encoder: DenseEncoder | None = None
 def unleaked(
     queries: Queries, leaks: Leaks, tests: Sequence[str], near: float, encoder: DenseEncoder | None = None
 ) -> list[SyntheticQuery]:
-    """Without those that give away a test query: by its words or, with an encoder, by a cosine above `near`."""
+    """Queries without those that give away a test query: by words or, with an encoder, by a cosine above `near`."""
     kept = [query for query in queries if query.text not in leaks]
     vectors = _encoded(kept, encoder)
     if encoder is None or vectors is None or not tests:
@@ -73,7 +73,7 @@ def unleaked(
 def round_trip(
     queries: Queries, source: CandidateSource, first: int, *, judge: Generator | None = None, least: float = 0.0
 ) -> list[SyntheticQuery]:
-    """Those whose document is among the first so many that the source finds.
+    """Queries whose document is among the first so many that the source finds.
 
     Args:
         queries: of any documents.
@@ -102,7 +102,7 @@ def _judged(queries: Queries, source: CandidateSource, judge: Generator, least: 
 
 
 def _apart(vectors: Floats, near: float) -> list[int]:
-    """The rows that are not too near an earlier one of them."""
+    """The rows that are not too near an earlier one."""
     cosines, kept = vectors @ vectors.T, list[int]()
     for row in range(len(vectors)):
         if not kept or float(cosines[row, kept].max()) <= near:
@@ -118,7 +118,7 @@ def _encoded(queries: Queries, encoder: DenseEncoder | None) -> Floats | None:
 
 
 def _counted(texts: Sequence[str]) -> Floats:
-    """How often each text says each word, of length 1, float32 `[n, words]`."""
+    """Word counts of each text, scaled to length 1, float32 `[n, words]`."""
     bags = [Counter(plain_words(text)) for text in texts]
     words = sorted({word for bag in bags for word in bag})
     return unit(np.array([[bag[word] for word in words] for bag in bags], np.float32).reshape(len(bags), len(words)))

@@ -1,4 +1,4 @@
-"""How much more is worth making: double until the gain is small, and a curve through what was measured."""
+"""Finds how much data is worth making: doubles until the gain is small, and fits a curve."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diptych.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """score = a - b n^-c: `a` is where it ends, `c` how fast. `error` is the root of the mean squared residual."""
+    """score = a - b n^-c: `a` is the limit, `c` the speed. `error` is the root mean squared residual."""
 
     a: float
     b: float
@@ -26,7 +26,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Saturation:
-    """What was measured at which amounts, in order, and why it stopped: `gain` or `most`."""
+    """The measurements by amount, in order, and why it stopped: `gain` or `most`."""
 
     amounts: tuple[int, ...]
     scores: tuple[float, ...]
@@ -34,7 +34,7 @@ class Saturation:
 
     @property
     def best(self) -> int:
-        """The amount with the best score, the smallest of equal ones."""
+        """The amount with the best score, the smallest among equals."""
         return self.amounts[int(np.argmax(self.scores))]
 
     @property

@@ -1,4 +1,4 @@
-"""A teacher's scores of mined lists, kept in a file so that no pair is scored twice.
+"""A teacher's scores of mined lists, stored in a file so that no pair is scored twice.
 
 A file holds one line a pair, `{"query", "document", "pair", "score"}`, after a line that names the teacher. `pair` is a
 hash of both texts: a text that has changed is scored again.
@@ -33,7 +33,7 @@ def score_lists(
     pairs: int = PAIRS,
     scored_pairs: Callable[[int], None] = lambda _: None,
 ) -> Scores:
-    """The teacher's scores by query and document, of each query's list.
+    """The teacher's scores by query and document, for each query's list.
 
     Args:
         teacher: any reranker.
@@ -78,7 +78,7 @@ def pair_key(query: str, document: str) -> str:
 
 
 def _kept(path: Path, name: str) -> dict[str, float]:
-    """What the file holds; a new file gets its first line."""
+    """The content of the file; a new file gets its first line."""
     rows = read_lines(path)
     head = next(rows, None)
     if head is None:

@@ -1,4 +1,4 @@
-"""Where candidates for negatives come from: a live collection, or an encoder over texts in memory.
+"""Sources of candidates for negatives: a live collection, or an encoder over texts in memory.
 
 A source is anything with the two methods of `CandidateSource`.
 """
@@ -17,7 +17,7 @@ from diptych.types import Document
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a source finds for one query.
+    """The candidates for one query.
 
     Args:
         ranking: document ids with their scores, best first; higher is better.
@@ -29,19 +29,19 @@ class Found:
 
 
 class CandidateSource(Protocol):
-    """Ranks documents for queries, and knows their texts."""
+    """Ranks documents for queries, and returns their texts."""
 
     def find(self, queries: Sequence[str], named: Sequence[Sequence[str]], depth: int) -> list[Found]:
-        """For each query its first `depth` documents, and the scores of the documents that are named for it."""
+        """For each query its first `depth` documents, and the scores of the documents named for it."""
         ...
 
     def texts(self, ids: Sequence[str]) -> dict[str, str]:
-        """The texts, title before, of those of these documents that are there."""
+        """The texts, with titles, of the existing ones among these documents."""
         ...
 
 
 class CollectionSource:
-    """A live collection as it is searched: one slot, or stages.
+    """A live collection, searched by one slot or by stages.
 
     With one slot, documents that are named have their score in it wherever they rank. After a fusion a score means
     something within its ranking alone, so that with stages they have one if they are among the first `depth`.
@@ -71,7 +71,7 @@ class CollectionSource:
         return f"CollectionSource({self.collection.name!r}, {asked!r})"
 
     def find(self, queries: Sequence[str], named: Sequence[Sequence[str]], depth: int) -> list[Found]:
-        """As `CandidateSource`; one request for all rankings, and with a slot another for those that are named.
+        """As `CandidateSource`; one request for all rankings, and with a slot another for named documents.
 
         Raises:
             SearchError: the stages pass on fewer than `depth`, or what else cannot be searched.
@@ -92,5 +92,5 @@ class CollectionSource:
 
 
 def text_of(document: Document) -> str:
-    """What is read of a document: its title, then its text."""
+    """The text of a document for encoders: its title, then its text."""
     return f"{document.title} {document.text}".strip()

@@ -29,7 +29,7 @@ from diptych_training.data.sources import CandidateSource, text_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyntheticOptions:
-    """How many queries of what kind, and which stay.
+    """How many queries to write, of which kinds, and how to filter them.
 
     Args:
         documents: how many get queries.
@@ -60,13 +60,13 @@ class SyntheticOptions:
             raise ConfigError("nothing is asked for", where="synthetic queries", got=self, expected="numbers >= 1")
 
     def per_style(self) -> dict[str, int]:
-        """How many queries of each style a document gets."""
+        """Number of queries of each style for a document."""
         return dict(Counter(self.styles[turn % len(self.styles)] for turn in range(self.density)))
 
 
 @dataclass(frozen=True, slots=True)
 class SyntheticReport:
-    """What became of every query: `written` is `kept` plus all of `dropped`.
+    """The counts of the queries: `written` is `kept` plus all of `dropped`.
 
     Args:
         documents: how many were sampled.
@@ -86,7 +86,7 @@ class SyntheticReport:
 
     @property
     def effective_density(self) -> float:
-        """Queries left for each sampled document; at most the density that was asked for."""
+        """Queries kept per sampled document; at most the requested density."""
         return self.kept / self.documents if self.documents else 0.0
 
     def __str__(self) -> str:
@@ -100,7 +100,7 @@ class SyntheticReport:
 
 @dataclass(frozen=True, slots=True)
 class Synthetic:
-    """Queries that stay, and the report."""
+    """The queries that passed, and the report."""
 
     queries: tuple[SyntheticQuery, ...]
     report: SyntheticReport
@@ -125,7 +125,7 @@ def synthesize(
     test_queries: Sequence[str] = (),
     encoder: DenseEncoder | None = None,
 ) -> Synthetic:
-    """Queries for a sample of the documents.
+    """Queries for a sample of the documents, written by a generator and filtered.
 
     Args:
         documents: ids are unique.

@@ -1,4 +1,4 @@
-"""`Templates`: queries, judgements and counter-instructions without a model, for tests and where none is at hand.
+"""`Templates`: queries, judgements and counter-instructions without a model, for tests and as a fallback.
 
 | style | a query is |
 |---|---|
@@ -54,11 +54,11 @@ class Templates:
         ]
 
     def judge(self, request: JudgeRequest) -> list[float]:
-        """The share of the query's words that the document has."""
+        """The share of the query's words that the document contains."""
         return [_share(_words(query), set(_words(document))) for query, document in request.pairs]
 
     def counter(self, request: CounterRequest) -> list[str]:
-        """`must mention` and `must not mention` exchanged; else what only the negative mentions is asked for."""
+        """Exchanges `must mention` and `must not mention`; else requires what only the negative mentions."""
         return [_countered(instance) for instance in request.instances]
 
 

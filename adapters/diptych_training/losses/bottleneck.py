@@ -1,4 +1,4 @@
-"""LexLIP's first phase for text: a masked language model learns to say a text in a few words of its lexicon.
+"""LexLIP's first phase for text: a masked language model learns to express a text in few words of its lexicon.
 
 The text is masked twice. The encoder fills its gaps, and of its logits `E [T, V]` over the masked text the maximum over
 the tokens becomes a distribution over the lexicon, `a = softmax(max_t E)`. Mixed to `b = a sg(W)`, W the word
@@ -87,7 +87,7 @@ class LexiconBottleneckLoss(torch.nn.Module):
         }
 
     def gaps(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """What the encoder and what the decoder do not see, bool `[B, T]` each; one token of each text at least.
+        """The tokens hidden from encoder and decoder, bool `[B, T]` each; at least one token of each text.
 
         Special tokens are always seen.
         """
@@ -98,14 +98,14 @@ class LexiconBottleneckLoss(torch.nn.Module):
         return encoder, decoder
 
     def vectors(self, features: Features, hidden: Tensor) -> Tensor:
-        """What the encoder's decoder reads, `[B, T, width]`, of the text with its gaps."""
+        """The inputs of the encoder's decoder, `[B, T, width]`, for the masked text."""
         given = {**features, "input_ids": features["input_ids"].masked_fill(hidden, self._mask_id)}
         with undecoded(self._output):
             found: Tensor = self._transformer(given)["token_embeddings"]
         return found
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What the model card says of it."""
+        """The settings for the model card."""
         encoder, decoder = self.shares
         return {"encoder_masked": encoder, "decoder_masked": decoder, "decoder_layers": self.decoder.depth}
 
@@ -119,5 +119,5 @@ class LexiconBottleneckLoss(torch.nn.Module):
         return network.get_output_embeddings() if hasattr(network, "get_output_embeddings") else None
 
     def _decoded(self, vectors: Tensor) -> Tensor:
-        """By the weights, since within `blockwise` the decoder itself hands on what it reads."""
+        """Decode with the weights directly, since within `blockwise` the decoder returns its input."""
         return linear(vectors, self._output.weight, self._output.bias)

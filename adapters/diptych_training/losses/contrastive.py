@@ -72,7 +72,7 @@ def contrastive(
 
 
 def both_ways(scores: Tensor, positive: Tensor, negative: Tensor, *, reduction: Reduction = "decoupled") -> Tensor:
-    """The mean of the loss and that of the documents with a positive asking for their queries."""
+    """The mean of the loss and of its transpose, in which documents with a positive look for their queries."""
     asked = positive.any(0)
     turned = contrastive(scores.T[asked], positive.T[asked], negative.T[asked], reduction=reduction)
     return (contrastive(scores, positive, negative, reduction=reduction) + turned) / 2
@@ -125,7 +125,7 @@ class ContrastiveLoss(RetrievalLoss):
 
     @property
     def margin(self) -> float | None:
-        """The own one, or that of `relevance`."""
+        """Its own margin, or that of `relevance`."""
         return self.relevance.margin if self._margin is None else self._margin
 
     @property
@@ -148,7 +148,7 @@ class ContrastiveLoss(RetrievalLoss):
         return (loss + self._of(*turned)) / 2
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What the model card says of it."""
+        """The settings for the model card."""
         return {
             "tau": 1 / float(self.scale),
             "learn_tau": self.log_scale.requires_grad,

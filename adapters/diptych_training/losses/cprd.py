@@ -77,7 +77,7 @@ class CPRDLoss(RowDistillation):
         return infonce + self.weight * self.order(student[:, 1:], teacher[:, 1:])
 
     def order(self, student: Tensor, teacher: Tensor, counted: Tensor | None = None) -> Tensor:
-        """The part that is about the order of negatives `[B, H]`; of those that are `counted`, where that is given."""
+        """The term for the order of negatives `[B, H]`, restricted to the `counted` ones if given."""
         counted = torch.ones_like(student, dtype=torch.bool) if counted is None else counted
         sorted_, places = teacher.masked_fill(~counted, -torch.inf).sort(dim=1, descending=True, stable=True)
         scores = student.masked_fill(~counted, NOTHING).gather(1, places)

@@ -1,4 +1,4 @@
-"""Losses that hand a teacher's scores of a row's documents on to the encoder that is trained.
+"""Losses that train an encoder on a teacher's scores of a row's documents.
 
 Requirements: (query, positive, negative_1, ...) columns; labels: the teacher's scores, float `[B, 1 + H]`, of the
 positive and each negative (see `diptych_training.teacher_scores`).
@@ -29,7 +29,7 @@ Form: TypeAlias = Literal["expectation", "log"]
 
 
 class RowDistillation(RetrievalLoss):
-    """A loss of the student's scores of a row beside the teacher's.
+    """A loss that compares the student's scores of a row with the teacher's.
 
     Args:
         model: that is trained.
@@ -111,7 +111,7 @@ class AR2RetrieverLoss(RowDistillation):
         return self.adv_weight * self.adversarial(student, teacher) + (1 - self.adv_weight) * distilled
 
     def adversarial(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """The term that rewards what fools the ranker."""
+        """The term that rewards negatives that fool the ranker."""
         reward = torch.nn.functional.logsigmoid(teacher[:, :1] - teacher)
         if self.form == "log":
             return (reward * student.log_softmax(1)).sum(1).mean()

@@ -69,7 +69,7 @@ class DualHeadLoss(torch.nn.Module):
         return self.supervised.compute_loss_from_embeddings(own, ids[labelled])
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What the model card says of it."""
+        """The settings for the model card."""
         supervised: dict[str, Any] = getattr(self.supervised, "get_config_dict", dict)()
         return {
             "supervised": type(self.supervised).__name__,

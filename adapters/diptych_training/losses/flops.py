@@ -1,4 +1,4 @@
-"""FLOPS: how many terms an inverted index would have to multiply, as a penalty with a gradient.
+"""FLOPS: the expected number of multiplications in an inverted index, as a differentiable penalty.
 
 `FLOPS(W) = sum over terms v of (mean over texts b of |W_bv|)^2`. Paria et al., "Minimizing FLOPs to Learn Efficient
 Sparse Representations", ICLR 2020; with SPLADE's queries and documents weighed apart, Formal et al., "SPLADE v2", 2021.
@@ -21,12 +21,12 @@ def flops(weights: Tensor) -> Tensor:
 
 
 def active_terms(weights: Tensor) -> Tensor:
-    """How many terms each text has `[B]`."""
+    """The number of terms of each text `[B]`."""
     return (weights != 0).sum(1)
 
 
 class Flops(torch.nn.Module):
-    """The penalty as sentence-transformers' SpladeLoss wants it; it counts the terms of what it sees.
+    """The penalty in the form of sentence-transformers' SpladeLoss; it counts the terms that it sees.
 
     Args:
         normalized: of the weights at unit length, as LexLIP has it: what a weight of the penalty means then does not
@@ -51,7 +51,7 @@ class Flops(torch.nn.Module):
         return terms / texts if texts else None
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What the model card says of it."""
+        """The settings for the model card."""
         return {"normalized": self.normalized}
 
 
@@ -96,7 +96,7 @@ class ActiveTerms(TrainerCallback):
         self.last: dict[str, float] = {}
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        """Put the means since the last time into `logs`."""
+        """Add the means since the last log to `logs`."""
         if logs is None or "loss" not in logs:
             return
         found = {f"{side}_active_terms": counted.taken_mean() for side, counted in self._counted.items()}
@@ -105,7 +105,7 @@ class ActiveTerms(TrainerCallback):
 
 
 class NonNegative(TrainerCallback):
-    """Keeps trained static term weights at 0 or above: after each step what fell below is 0.
+    """Keeps trained static term weights at 0 or above, after each step.
 
     Args:
         parameters: of the static side.
@@ -115,7 +115,7 @@ class NonNegative(TrainerCallback):
         self._parameters = parameters
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Cut what is below 0."""
+        """Set negative weights to 0."""
         with torch.no_grad():
             for parameter in self._parameters:
                 parameter.clamp_(min=0)

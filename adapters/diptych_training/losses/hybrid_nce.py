@@ -32,7 +32,7 @@ class Groups(torch.nn.Module):
         self.register_buffer("rows", rows, persistent=False)
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
-        """Size of the intersection over that of the union `[A, B]`; 0 where both sets are empty."""
+        """Size of the intersection over that of the union `[A, B]`; 0 if both sets are empty."""
         a, b = (self.rows[self._places(ids)] for ids in (left, right))
         shared = a @ b.T
         return shared / (a.sum(1)[:, None] + b.sum(1)[None] - shared).clamp(min=1)

@@ -76,7 +76,7 @@ class ListwiseLoss(torch.nn.Module):
         return listwise(rows, self._distribution(known))
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What the model card says of it."""
+        """The settings for the model card."""
         return {"target": self.target, "temperature": self.temperature, "mini_batch_size": self.mini_batch_size}
 
     def _scores(self, pairs: Sequence[tuple[str, str]], prompt: str | None, task: str | None) -> Tensor:
@@ -98,7 +98,7 @@ def _moved(value: Any, device: Any) -> Any:
 
 
 def _counts(inputs: Sequence[Any], labels: Sequence[Tensor]) -> list[int]:
-    """How many documents each row has."""
+    """Number of documents in each row."""
     columns = len(inputs)
     counts = [len(own) for own in inputs[1]] if columns == 2 and not isinstance(inputs[1][0], str) else []
     known = [label.numel() for label in labels]

@@ -83,7 +83,7 @@ def mann_whitney(
 
 
 def _compared(scores: Tensor, negative: Tensor, rows: Tensor, scope: str) -> tuple[Tensor, Tensor]:
-    """The scores that positives of these rows meet, and which of them count."""
+    """The scores compared with the positives of these rows, and which of them count."""
     if scope == "query":
         return scores[rows], negative[rows]
     low = scores[negative]

@@ -1,4 +1,4 @@
-"""LexLIP's second phase for text: lexicon vectors against a queue of those of a slower twin of the encoder.
+"""LexLIP's second phase for text: lexicon vectors against a queue from a slower copy of the encoder.
 
 The twin follows the encoder, `twin = m twin + (1 - m) encoder` before each step; the queues keep what it made of the
 last documents and queries. Loss: the mean of both directions' cross-entropy over what the twin makes of the batch and
@@ -74,19 +74,19 @@ class MomentumContrastiveLoss(RetrievalLoss):
 
     @property
     def twin(self) -> Any:
-        """The slower encoder: at first a copy of the model as it is now, low-rank adapters in it and all."""
+        """The slow copy of the encoder: initially a copy of the model as it is now, low-rank adapters included."""
         if not self._twin:
             self._twin = [copy.deepcopy(self.model).requires_grad_(False).eval()]
             self._restore()
         return self._twin[0]
 
     def state_aside(self) -> dict[str, Tensor]:
-        """What checkpoints have beside what is trained: twin and queues."""
+        """The state in checkpoints beside the trained weights: slow copy and queues."""
         own = {"queries": self.queries, "documents": self.documents, "twin": self.twin}
         return {f"{part}.{name}": value for part, module in own.items() for name, value in _tensors(module).items()}
 
     def load_aside(self, state: Mapping[str, Tensor]) -> None:
-        """Go on with a state of `state_aside`, the twin as soon as it is made; with an empty one both begin anew."""
+        """Continue with the state of `state_aside`; with an empty one the slow copy and the queues start anew."""
         self._kept = dict(state)
         for name, queue in (("queries", self.queries), ("documents", self.documents)) if state else ():
             queue.vectors, queue.ids = state[f"{name}.vectors"], state[f"{name}.ids"]
@@ -106,7 +106,7 @@ class MomentumContrastiveLoss(RetrievalLoss):
         return super().forward(features, labels)
 
     def look_at(self, features: Sequence[Features]) -> None:
-        """Move the twin, and have it encode the batch that `compute_loss_from_embeddings` is to get next."""
+        """Update the slow copy, and let it encode the batch for the next `compute_loss_from_embeddings`."""
         self.twin.to(next(self.model.parameters()).device)
         if self.training:
             self._follow()
@@ -114,7 +114,7 @@ class MomentumContrastiveLoss(RetrievalLoss):
             self._seen = [self.twin(dict(column))["sentence_embedding"] for column in features]
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
-        """The loss of a batch that the twin has seen.
+        """The loss of a batch that the slow copy has encoded.
 
         Raises:
             ContractError: it has not.
@@ -138,7 +138,7 @@ class MomentumContrastiveLoss(RetrievalLoss):
         return (there + back) / 2
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What the model card says of it."""
+        """The settings for the model card."""
         return {
             "tau": self.tau,
             "momentum": self.momentum,
@@ -147,7 +147,7 @@ class MomentumContrastiveLoss(RetrievalLoss):
         }
 
     def _contrast(self, asking: Tensor, pool: Tensor, known: Candidates, queue: Queue, left_out: Tensor) -> Tensor:
-        """One direction; `left_out` `[B, held]` says what of the queue is relevant."""
+        """The loss in one direction; `left_out` `[B, held]` marks relevant entries of the queue."""
         similarity = asking @ torch.cat([pool, queue.like(pool)]).T
         positive = torch.cat([known.positive, torch.zeros_like(left_out)], 1)
         wider = replace(known, positive=positive, negative=torch.cat([known.negative, ~left_out], 1))
@@ -199,5 +199,5 @@ def _tensors(module: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def _same(ids: Tensor, held: Tensor) -> Tensor:
-    """Bool `[n, held]`: whether they are one; unknown ones are not."""
+    """Bool `[n, held]`: whether ids are equal; unknown ids are not."""
     return (ids[:, None] == held.to(ids.device)[None]) & (ids >= 0)[:, None]

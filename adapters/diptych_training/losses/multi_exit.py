@@ -75,7 +75,7 @@ class MultiExitLoss(torch.nn.Module):
         return torch.stack(terms).mean() if terms else scores[-1].sum() * 0
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What the model card says of it."""
+        """The settings for the model card."""
         own: dict[str, Any] = getattr(self.loss, "get_config_dict", dict)()
         named = {"loss": type(self.loss).__name__, "exits": self.layers, "weights": self.weights}
         return {**named, **own, "distill_weight": self.distill_weight}

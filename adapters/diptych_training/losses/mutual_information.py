@@ -72,14 +72,14 @@ class CMIMLoss(torch.nn.Module):
         return found
 
     def factor(self, code: Tensor, mean: Tensor) -> Tensor:
-        """`-log p(k=1|x, z)`, the mean over the batch; ln 2 where all are equally alike, whatever the batch's size."""
+        """`-log p(k=1|x, z)`, the mean over the batch; ln 2 if all are equally similar, whatever the batch size."""
         normal = torch.nn.functional.normalize
         scores = normal(code, dim=-1) @ normal(mean, dim=-1).T / self.tau
         own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
         return contrastive(scores, own, ~own, denominator=self.denominator)
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What the model card says of it."""
+        """The settings for the model card."""
         return {
             "tau": self.tau,
             "contrastive_weight": self.contrastive_weight,

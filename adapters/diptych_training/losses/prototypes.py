@@ -1,4 +1,4 @@
-"""The loss of classes that are one vector each."""
+"""The loss of classes with one vector each."""
 
 from __future__ import annotations
 
@@ -56,5 +56,5 @@ class PrototypeLoss(torch.nn.Module):
         return torch.nn.functional.cross_entropy(scores / self.tau, labels.to(scores.device))
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What the model card says of it."""
+        """The settings for the model card."""
         return {"tau": self.tau}

@@ -89,7 +89,7 @@ class PSLLoss(RetrievalLoss):
         return self.weight * losses[0] + (1 - self.weight) * losses[1]
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What the model card says of it."""
+        """The settings for the model card."""
         names = ("weight", "tau", "reduction", "symmetric", "classifier_similarity", "dropout")
         return {name: getattr(self, name) for name in names}
 

@@ -1,4 +1,4 @@
-"""The weak decoder of a lexicon bottleneck: it can fill its gaps only with what the term weights tell it."""
+"""The weak decoder of a lexicon bottleneck: it can only restore words that the term weights name."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class WeakDecoder(torch.nn.Module):
 
     @classmethod
     def beside(cls, network: Any, *, layers: int = 2) -> WeakDecoder:
-        """One for the masked language model `network` of transformers: of its width, heads and length."""
+        """A decoder for the masked language model `network`: with its width, heads and length."""
         table, config = network.get_input_embeddings(), network.config
         heads = int(getattr(config, "num_attention_heads", 0) or 2)
         return cls(table.embedding_dim, int(config.max_position_embeddings), layers=layers, heads=heads)

@@ -1,4 +1,4 @@
-"""One encoder with two heads: one for judged relevance, one for a teacher's opinion, mixed only when it serves.
+"""One encoder with two heads, for judged relevance and for a teacher's scores, mixed when it serves.
 
 DHO: Kang et al., "Simple Semi-supervised Knowledge Distillation from Vision-Language Models via Dual-Head
 Optimization", 2025, carried over to retrieval. The heads are linear, `h_A = A z` and `h_B = B z` of the pooled vector z
@@ -26,7 +26,7 @@ HEADS = ("head_a", "head_b")
 
 
 class DualHead(TrainedModule):
-    """Two linear heads of a vector of unit length.
+    """Two linear heads over a vector of unit length.
 
     It adds `head_a` and `head_b`, `[B, dimension]` each, and takes them mixed as `sentence_embedding`.
 
@@ -116,7 +116,7 @@ def mixed_model(model: SentenceTransformer, *, mix: float | None = None, sides: 
 
 
 def _before(parts: list[nn.Module]) -> list[nn.Module]:
-    """The parts that stay: DualHead normalises itself."""
+    """The modules that stay, without Normalize: DualHead normalises by itself."""
     return parts[:-1] if isinstance(parts[-1], Normalize) else parts
 
 

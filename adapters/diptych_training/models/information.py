@@ -1,4 +1,4 @@
-"""An encoder with a small decoder that reads the text back from its vector: for adapting to texts without labels.
+"""An encoder with a small decoder that restores the text from its vector, for adaptation to unlabelled texts.
 
 Livne, Swersky, Fleet: "MIM: Mutual Information Machine", 2019, and Livne: "cMIM: A Contrastive Mutual Information
 Framework for Unified Generative and Discriminative Representation Learning", 2025. While it trains, the model is
@@ -21,7 +21,7 @@ from diptych_training.models.saving import TrainedModule, assembled, last_of, pa
 
 
 class Decoder(TrainedModule):
-    """The spread of a text's code around its vector, and the words of a text from its code.
+    """The spread of a text's code around its vector, and a decoder from codes to words.
 
     Args:
         width: of the code, which is that of the encoder's word vectors too.
@@ -111,7 +111,7 @@ def with_decoder(
 
 
 def encoder_of(model: SentenceTransformer) -> SentenceTransformer:
-    """The plain encoder, with vectors of unit length; the decoder is left out."""
+    """The plain encoder with vectors of unit length, without the decoder."""
     last_of(model, Decoder, do="make it by with_decoder")
     return assembled(model, [*list(model.children())[:-1], Normalize()])
 

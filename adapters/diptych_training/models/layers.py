@@ -1,4 +1,4 @@
-"""The layers of a transformer of the transformers library: where they are, and the same model with fewer of them."""
+"""The layers of a transformers network: finds them, and copies the model with fewer of them."""
 
 from __future__ import annotations
 

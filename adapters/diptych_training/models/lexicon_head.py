@@ -1,4 +1,4 @@
-"""A lexicon's head in training without the logits of all tokens over all words.
+"""Trains a lexicon's head without storing the logits of all tokens over all words.
 
 sentence-transformers decodes every token to the whole vocabulary, keeps those rows for the gradient, and takes the
 logarithm of all of them: of 32 texts of 256 tokens a billion bytes, several times. Here the maximum over the tokens is
@@ -70,7 +70,7 @@ def max_logits(vectors: Tensor, decoder: torch.nn.Linear, mask: Tensor) -> Tenso
 
 @contextmanager
 def blockwise(model: Any) -> Iterator[bool]:
-    """Within it a SparseEncoder decodes and pools block by block; yields whether it does.
+    """Within the block a SparseEncoder decodes and pools piece by piece; yields whether it does.
 
     What the model is, its parameters and what is saved of it stay as they are. A model that does not answer a trial as
     it did before is left as it was: one that pools by sums, or whose network does more after its decoder.
@@ -92,7 +92,7 @@ def blockwise(model: Any) -> Iterator[bool]:
 
 @contextmanager
 def undecoded(decoder: torch.nn.Linear) -> Iterator[None]:
-    """Within it the decoder hands on what it reads: the model's logits are the vectors before it."""
+    """Within the block the decoder returns its input, so that the model's logits are the vectors before it."""
     with _replaced(decoder, _as_it_is):
         yield
 
@@ -106,7 +106,7 @@ class _Head:
     pooling: SpladePooling
 
     def pooled(self, features: dict[str, Any]) -> dict[str, Any]:
-        """What the pooling does, of undecoded vectors. A bound method, so that a copy of the model gets its own."""
+        """The pooling for undecoded vectors. A bound method, so that a copy of the model gets its own."""
         logits = max_logits(features["token_embeddings"], self.decoder, features["attention_mask"])
         weights = logits.relu().log1p()
         features["sentence_embedding"] = (
@@ -116,7 +116,7 @@ class _Head:
         return features
 
     def trial(self) -> Tensor:
-        """Term weights of two texts, as they are now."""
+        """Term weights of two texts, with the present weights."""
         trained = self.transformer.training
         self.transformer.eval()
         features = self.transformer.preprocess(["a trial", "of a longer text than the other one"])
@@ -129,7 +129,7 @@ class _Head:
 
 @contextmanager
 def _replaced(module: torch.nn.Module, forward: Any) -> Iterator[None]:
-    """The module with another forward."""
+    """Replace the module's forward within the block."""
     before = module.__dict__.get("forward")
     module.forward = forward
     try:
@@ -165,7 +165,7 @@ def _head(parts: list[Any]) -> _Head | None:
 
 
 def _precision(vectors: Tensor) -> torch.dtype:
-    """In which the logits are computed: that of autocast where it is on."""
+    """The precision of the logits: autocast's if it is on."""
     device = vectors.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else vectors.dtype
 

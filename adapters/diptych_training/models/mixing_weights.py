@@ -1,4 +1,4 @@
-"""The weight of two heads that a dev set likes best, found without encoding anything twice."""
+"""Finds the best weight of two heads on a dev set, without encoding anything twice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GRID = tuple(round(0.05 * step, 2) for step in range(21))
 
 
 class Mix(NamedTuple):
-    """A weight of head A and how good it was."""
+    """A weight of head A and its score."""
 
     mix: float
     ndcg: float

@@ -1,4 +1,4 @@
-"""One encoder that may be left after several of its layers, each exit with a head of its own.
+"""One encoder with exits after several of its layers, each with a head of its own.
 
 ModularStarEncoder: Gurioli et al., "One Model to Train them All: Hierarchical Self-Distillation for Enhanced Early
 Layer Embeddings", 2025. While it trains, the model is [Transformer, Exits]; `export_exits` writes one plain folder an
@@ -190,7 +190,7 @@ def export_exits(model: SentenceTransformer, folder: Path) -> dict[int, Path]:
 
 
 def _head(width: int, dimension: int) -> Any:
-    """A linear head, which is the identity where it can be."""
+    """A linear head, initialised as the identity if possible."""
     same = torch.eye(width) if width == dimension else None
     zero = torch.zeros(dimension) if width == dimension else None
     return Dense(width, dimension, activation_function=None, init_weight=same, init_bias=zero)
@@ -206,7 +206,7 @@ def _check(layers: list[int], heads: str, dimension: int, pooled: int) -> None:
 
 
 def _check_cuts(model: SentenceTransformer) -> None:
-    """Raises ContractError where a cut model would not answer as the whole one does at that exit."""
+    """Raise ContractError if a truncated model would not answer like the whole one at that exit."""
     was, features = model.training, batch_to_device(model.preprocess(["which layers answer alike"]), model.device)
     model.eval()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""A frozen encoder that is taught classes: a few soft prompt tokens before each text, and one vector a class.
+"""A frozen encoder that learns classes: a few soft prompt tokens before each text, and one vector for each class.
 
 From Query-as-Anchor (Alipay, 2026), whose adaptation this is; soft prompts: Lester, Al-Rfou, Constant: "The Power of
 Scale for Parameter-Efficient Prompt Tuning", EMNLP 2021. The prompt's vectors are rows of new tokens, and the prompt is
@@ -26,7 +26,7 @@ UNKNOWN = "[no such class]"  # its row is zero
 
 
 class Prototypes(TrainedModule):
-    """What prototype tuning trains: rows of the soft prompt's tokens, and a vector of each class.
+    """The trained parts of prototype tuning: embeddings of the soft prompt's tokens, and a vector for each class.
 
     Args:
         classes: their names, distinct.
@@ -117,7 +117,7 @@ def prototype_model(
 
 
 def prompt_of(tokens: int) -> str:
-    """The text that stands for the soft prompt."""
+    """The text that represents the soft prompt."""
     return "".join(map(_token, range(tokens)))
 
 
@@ -143,7 +143,7 @@ def classifying_model(model: SentenceTransformer) -> SentenceTransformer:
 
 
 def class_numbers(names: Sequence[str], classes: Sequence[str]) -> list[int]:
-    """The number of each name.
+    """The number of each class name.
 
     Raises:
         ContractError: a name that is no class.
@@ -163,7 +163,7 @@ def _token(number: int) -> str:
 
 
 def _add_tokens(transformer: Any, tokens: int) -> int:
-    """The id of the first new token; the table of the network grows with them, its other rows stay."""
+    """Add the tokens to tokenizer and embedding table; returns the id of the first."""
     tokenizer, network = transformer.tokenizer, transformer.auto_model
     names = [_token(number) for number in range(tokens)]
     tokenizer.add_tokens([AddedToken(name, normalized=False, special=True) for name in names])
@@ -181,7 +181,7 @@ def _add_tokens(transformer: Any, tokens: int) -> int:
 
 
 def _with_rows(model: SentenceTransformer, tuned: Prototypes) -> list[Any]:
-    """The encoder's modules, with the soft prompt's rows in its table of tokens."""
+    """The encoder's modules, with the soft prompt in its embedding table."""
     parts: list[Any] = list(model.children())[:-1]
     transformer = parts[0]
     with torch.no_grad():

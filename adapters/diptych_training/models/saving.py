@@ -1,4 +1,4 @@
-"""What the modules of training share: they are kept in a trainer's checkpoints, and never in what is served.
+"""The base of training modules: they are stored in checkpoints, but never in served models.
 
 Sentence-transformers loads modules of other packages only with `trust_remote_code`. A trainer's own checkpoints are
 free of that, so a module of ours may train within a model; what is exported consists of the library's own modules.
@@ -24,7 +24,7 @@ class TrainedModule(Module):
         super().__init__()
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
-        """Write configuration and weights into a folder; pickled weights are not offered."""
+        """Write configuration and weights into a folder; never pickled weights."""
         self.save_config(output_path)
         self.save_torch_weights(output_path, safe_serialization=True)
 
@@ -32,7 +32,7 @@ class TrainedModule(Module):
     def load(  # type: ignore[override]  # what is not named here is handed on
         cls, model_name_or_path: str, subfolder: str = "", **given: Any
     ) -> Self:
-        """The module from a folder of a checkpoint."""
+        """Load the module from a checkpoint folder."""
         hub = {key: given[key] for key in ("token", "cache_folder", "revision", "local_files_only") if key in given}
         made = cls(**cls.load_config(model_name_or_path, subfolder=subfolder, **hub))
         loaded: Self = cls.load_torch_weights(model_name_or_path, subfolder=subfolder, model=made, **hub)
@@ -63,7 +63,7 @@ def parts_of(model: SentenceTransformer, *, where: str, allowed: Sequence[str]) 
 
 
 def last_of(model: SentenceTransformer, kind: type[Any], *, do: str) -> Any:
-    """The last module of a model that is in training.
+    """The last module of a model in training.
 
     Raises:
         ContractError: it is of another kind.
@@ -84,7 +84,7 @@ def assembled(
     prompts: Mapping[str, str] | None = None,
     similarity: Any = None,
 ) -> SentenceTransformer:
-    """A model of these modules, which are used as they are, with the settings of another.
+    """A model made of these modules, with the settings of another model.
 
     Args:
         like: whose prompts and measure it has.
@@ -104,7 +104,7 @@ def assembled(
 
 
 def saved(model: SentenceTransformer, folder: Path) -> Path:
-    """The folder, with the model in it as safetensors.
+    """Save the model as safetensors; returns the folder.
 
     Raises:
         ContractError: it has modules that sentence-transformers would not load.

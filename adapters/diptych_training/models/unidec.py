@@ -62,7 +62,7 @@ class LabelTable(Module):
 def with_classifier(
     model: SentenceTransformer, labels: int, *, dimension: int | None = None, classifier_dimension: int | None = None
 ) -> SentenceTransformer:
-    """The encoder of `model` with the two heads and a table for so many labels; its weights are shared.
+    """Add the two heads and a table for so many labels to the encoder of `model`, sharing its weights.
 
     The dual encoder's head is a linear layer and tanh; of the encoder's own size it starts as the identity, so that
     training starts near what the encoder knows. The classifier's head is a linear layer, beside it.
@@ -86,7 +86,7 @@ def with_classifier(
 
 
 def added_to(model: SentenceTransformer) -> list[torch.nn.Parameter]:
-    """The parameters that `with_classifier` gave a model: of both heads and of the table."""
+    """The parameters that `with_classifier` added: both heads and the table."""
     asked, head, _, table = list(model.children())[-4:]
     return [own for part in (asked, head, table) for own in part.parameters()]
 
@@ -109,7 +109,7 @@ def table_of(model: Any) -> LabelTable:
 
 
 def served(model: SentenceTransformer) -> SentenceTransformer:
-    """The model without its table: one of sentence-transformers' own modules alone, which share its weights.
+    """The model without its table, made of sentence-transformers' own modules, sharing its weights.
 
     Its `sentence_embedding` is the dual encoder's, and beside it every text has the classifier's.
     """
@@ -145,7 +145,7 @@ def export(
 
 
 def _pipeline(parts: list[Any], model: Any) -> SentenceTransformer:
-    """These parts with what else the model says of itself."""
+    """A model of these parts with the settings of the original."""
     return SentenceTransformer(modules=parts, prompts=model.prompts, similarity_fn_name="cosine", device=model.device)
 
 

@@ -1,4 +1,4 @@
-"""`ar2`: a dense encoder and a cross-encoder that train each other, round by round, on negatives mined anew."""
+"""`ar2`: a dense encoder and a cross-encoder that train each other in rounds, on newly mined negatives."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ NOT_HERE = {  # of the training section
 
 
 class GameOptions(Section):
-    """How the two play."""
+    """Settings of the rounds."""
 
     rounds: Positive = Field(3, description="Of mining and both trainings.")
     warm_steps: Steps = Field(200, description="Contrastive steps of the retriever before; 0 for one that is trained.")
@@ -64,13 +64,13 @@ class GameOptions(Section):
 
 
 class Negatives(NegativesOptions):
-    """Those that the ranker orders."""
+    """The negatives that the ranker orders."""
 
     per_query: Beside = 15
 
 
 class RoundsTraining(TrainingOptions):
-    """How both are trained."""
+    """Training options of both models."""
 
     batch_size: BatchSize = 16
     learning_rate: LearningRate = 2e-5
@@ -104,15 +104,15 @@ class Adversarial(RetrievalTraining[Options]):
     name: ClassVar[str] = "ar2"
 
     def data_steps(self) -> list[str]:
-        """Have synthetic queries written, if asked for; each round mines by itself."""
+        """Have synthetic queries written, if configured; each round mines by itself."""
         return self._have_written()
 
     def loss(self, model: Any) -> Any:
-        """Of the warm-up."""
+        """The loss of the warm-up."""
         return ContrastiveLoss(model, tau=self.options.game.tau, relevance=self.data.relevance())
 
     def fit(self, model: Any) -> Fitted:
-        """Warm up, then play; each round is kept, and the result is the retriever of the best one."""
+        """Warm up, then run the rounds; each is stored, and the result is the retriever of the best one."""
         evaluator, last = self.evaluator(), self._last()
         evaluator = evaluator and evaluator.computed_in(self.options.training.precision)
         if last is None:
@@ -122,14 +122,14 @@ class Adversarial(RetrievalTraining[Options]):
         return self._finished(model, resumed_at=last or 0)
 
     def export(self, model: Any) -> list[Registration]:
-        """The retriever in the run's folder, the ranker of the same round beneath it."""
+        """Save the retriever in the run's folder, and the ranker of the same round below it."""
         found = super().export(model)
         shutil.copytree(self._round(self._best()) / "ranker", self.folder.path / "ranker", dirs_exist_ok=True)
         ranker = {"model": str(self.folder.path / "ranker")}
         return [*found, Registration(family("reranker").adapter, ranker, name="ranker")]
 
     def _play(self, game: AR2, last: int | None, evaluator: HeldOut | None, draw: Draw) -> None:
-        """The rounds after the last one that is kept; without any, the ranker's warm-up before."""
+        """The rounds after the last stored one; the ranker's warm-up first, if there is none."""
         if last is None:
             game.warm()
             self._save(game, 0, {"measured": measured(game.retriever, evaluator)})
@@ -179,7 +179,7 @@ class Adversarial(RetrievalTraining[Options]):
         )
 
     def _tell(self, told: Round, draw: Draw) -> None:
-        """A line of the log, points of the curves, and a sentence for the watcher."""
+        """Report a round: a line in the log, points of the curves, and a message for the watcher."""
         rounds = self._rounds()
         seen, measures = {"hardness": told.hardness, "fooled": told.fooled}, rounds[told.number]["measured"]
         self.folder.log({ROUND: told.number, **seen, **{f"eval_{name}": value for name, value in measures.items()}})
@@ -192,7 +192,7 @@ class Adversarial(RetrievalTraining[Options]):
         return self.folder.checkpoints / f"round-{number}"
 
     def _rounds(self) -> dict[int, dict[str, Any]]:
-        """What is known of each round that is kept whole, round 0 the warm-up."""
+        """The reports of all completely stored rounds; round 0 is the warm-up."""
         found = self.folder.checkpoints.glob("round-*/round.json")
         return {int(path.parent.name.rpartition("-")[2]): json.loads(path.read_text("utf-8")) for path in found}
 
@@ -200,7 +200,7 @@ class Adversarial(RetrievalTraining[Options]):
         return max(self._rounds(), default=None)
 
     def _best(self) -> int:
-        """The round after which the retriever was best; the last one without held-out queries."""
+        """The round with the best retriever; the last one without held-out queries."""
         values = {number: told["measured"].get(PRIMARY, 0.0) for number, told in self._rounds().items()}
         return max(values, key=lambda number: (values[number], number))
 

@@ -1,4 +1,4 @@
-"""`cmim`: adapts a dense encoder to a corpus without queries, by reading texts back from their vectors."""
+"""`cmim`: adapts a dense encoder to a corpus without queries, by restoring texts from their vectors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from diptych_training.running.evaluation import HeldOut, searching
 
 
 class TextsOptions(Section):
-    """What is read: documents alone. Judged queries, where there are some, choose the checkpoint and measure it."""
+    """The documents to learn from. Judged queries, if any, choose the checkpoint and measure it."""
 
     corpus: RelativePath | None = Field(None, description="The documents: any source that `diptych populate` reads.")
     collection: RelativePath | None = Field(None, description="A diptych.yaml whose collection holds the documents.")
@@ -39,7 +39,7 @@ class TextsOptions(Section):
 
 
 class InformationOptions(Section):
-    """Of the decoder and the loss."""
+    """Options of decoder and loss."""
 
     layers: Positive = Field(1, description="Of the decoder, which is discarded afterwards.")
     heads: Positive = Field(4, description="Of its attention.")
@@ -84,7 +84,7 @@ class CMIM(Training[Options]):
         return self.fitted(model, datasets.Dataset.from_dict({"text": texts}), self.loss(model))
 
     def loss(self, model: Any) -> CMIMLoss:
-        """The mutual information machine's, with its contrastive factor."""
+        """The loss of the mutual information machine, with its contrastive factor."""
         given = self.options.information
         return CMIMLoss(model, tau=given.tau, contrastive_weight=given.contrastive_weight, mim_weight=given.mim_weight)
 
@@ -94,7 +94,7 @@ class CMIM(Training[Options]):
         return [Registration(self.family.adapter, {"model": str(self.folder.path)})]
 
     def evaluator(self) -> HeldOut | None:
-        """Of the judged queries, where there are some."""
+        """The evaluator on the judged queries, if there are any."""
         return searching(self.data, self.kind, documents=self.options.data.documents, seed=self.options.seed)
 
     @cached_property

@@ -16,7 +16,7 @@ OWN = {"hybrid": {"tau", "symmetric", "margin"}, "focal": {"tau", "margin"}}  # 
 
 
 class LossOptions(Section):
-    """Of the contrastive family; see `diptych_training.losses.contrastive`."""
+    """Options of the contrastive family; see `diptych_training.losses.contrastive`."""
 
     tau: AboveZero = Field(0.05, description="Temperature: cosines are divided by it.")
     learn_tau: bool = Field(False, description="Train the temperature.")
@@ -84,7 +84,7 @@ class Contrastive(RetrievalTraining[Options]):
     name: ClassVar[str] = "contrastive"
 
     def loss(self, model: Any) -> RetrievalLoss:
-        """The family's loss, Hybrid-NCE or focal cross-entropy, with what further negatives are asked for."""
+        """The family's loss, Hybrid-NCE or focal cross-entropy, with the configured further negatives."""
         mixing, queue, seed = self.options.mixing, self.options.queue, self.options.seed
         found = self._base(model)
         if mixing is None and not queue:
@@ -92,7 +92,7 @@ class Contrastive(RetrievalTraining[Options]):
         return harder(found, mixing=Mixing(**mixing.model_dump(), seed=seed) if mixing else None, queue=queue)
 
     def evaluator(self) -> HeldOut | None:
-        """Of the threshold, too, where focal cross-entropy trains for one."""
+        """The evaluator, which also measures the threshold if focal cross-entropy trains for one."""
         found = super().evaluator()
         return found if self.options.focal is None else pooled(found, self.held)
 
@@ -108,7 +108,7 @@ class Contrastive(RetrievalTraining[Options]):
         return ContrastiveLoss(model, relevance=relevance, **options.model_dump(exclude={"margin"}))
 
     def sampler(self, rows: Any) -> Any | None:
-        """Batches without duplicates, where the options ask for them."""
+        """Batches without duplicates, if configured."""
         if self.options.sampler == "random":
             return None
         return NoDuplicates(rows["label"][:], self.data.relevant_numbers())

@@ -1,4 +1,4 @@
-"""`cprd`: a dense encoder learns a reranker's order of the hard negatives, and nothing else of it.
+"""`cprd`: a dense encoder learns a reranker's order of the hard negatives, but not its scores.
 
 Source: Contrastive Partial Ranking Distillation; see docs/methods/cprd.md.
 """
@@ -26,7 +26,7 @@ class LossOptions(Section):
 
 
 class Negatives(RenewedNegatives):
-    """So many that their order says something."""
+    """Enough negatives that their order is informative."""
 
     per_query: Beside = 16
 

@@ -1,4 +1,4 @@
-"""`cross_encoder`: a reranker, trained on what the first stage finds and may not find relevant."""
+"""`cross_encoder`: a reranker, trained on relevant and irrelevant documents of the first stage."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CANDIDATES, SCORES, FIRST_STAGE = "candidates", "scores", "first stage"
 
 
 class LossOptions(Section):
-    """What a row of candidates is asked for."""
+    """The loss over a row of candidates."""
 
     kind: Literal["listwise", "bce", "lambda", "distill"] = Field(
         "listwise",
@@ -47,7 +47,7 @@ class LossOptions(Section):
 
 
 class Negatives(NegativesOptions):
-    """Of the first stage's best."""
+    """Negatives among the first stage's best."""
 
     per_query: Beside = 7
     last_rank: LastRank = 50
@@ -115,7 +115,7 @@ class CrossEncoding(RetrievalTraining[Options]):
         )
 
     def data_steps(self) -> list[str]:
-        """Ask the first stage for candidates, and the teacher for scores."""
+        """Retrieve candidates with the first stage, and let the teacher score them."""
         done = []
         if self.folder.kept(CANDIDATES) is None:
             queries = [*self.data.qrels, *self.held.qrels]
@@ -149,7 +149,7 @@ class CrossEncoding(RetrievalTraining[Options]):
         return datasets.Dataset.from_list(list(as_pairs(rows)) if self.options.loss.kind == "bce" else rows)
 
     def loss(self, model: Any) -> Any:
-        """As the options say."""
+        """The configured loss."""
         from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss, LambdaLoss
 
         size = self.options.training.mini_batch_size
@@ -161,11 +161,11 @@ class CrossEncoding(RetrievalTraining[Options]):
         return ListwiseLoss(model, target=target, temperature=self.options.loss.temperature, mini_batch_size=size)
 
     def searcher(self) -> Any:
-        """The first stage where no collection is named."""
+        """The first stage if no collection is configured."""
         return family("dense").load(self.options.retriever, TrainingOptions(device=self.options.training.device))
 
     def in_pieces(self, loss: Any) -> Any:
-        """The loss as it is: it reads pairs in pieces by itself."""
+        """The loss itself: it reads pairs in pieces already."""
         return loss
 
     def negatives(self) -> Lists:
@@ -178,7 +178,7 @@ class CrossEncoding(RetrievalTraining[Options]):
         return HeldOut(self._reranking) if self.held.qrels else None
 
     def _report(self, fitted: Fitted, models: list[Registration]) -> TrainReport:
-        """Beside the model's values those of the order that it is given, which it is there to better."""
+        """The model's values beside those of the candidates' original order, which it should improve."""
         report = super()._report(fitted, models)
         if not report.measured:
             return report

@@ -29,7 +29,7 @@ class LossOptions(Section):
 
 
 class WholePool(PoolOptions):
-    """All documents, unless said otherwise."""
+    """All documents by default."""
 
     size: PoolSize = None
     cluster_from: ClusterFrom = None
@@ -53,7 +53,7 @@ class Dexml(Pooling[Options]):
         return self.options.pool
 
     def data_steps(self) -> list[str]:
-        """Those of all recipes with a pool, of which soft top-k leaves some documents out.
+        """The data steps with a pool; raises if soft top-k would include all documents.
 
         Raises:
             ConfigError: all documents of a batch are among the k best.

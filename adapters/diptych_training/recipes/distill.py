@@ -12,14 +12,14 @@ from diptych_training.recipes.common.remining import RefreshEvery, RenewedNegati
 
 
 class LossOptions(Section):
-    """Of the divergence from the teacher; see `diptych_training.losses.distillation.KLDistillation`."""
+    """Options of the divergence; see `diptych_training.losses.distillation.KLDistillation`."""
 
     tau: AboveZero = Field(0.05, description="Temperature of the student: cosines are divided by it.")
     temperature: AboveZero = Field(1.0, description="Of both distributions; higher looks at the lower ranks more.")
 
 
 class Negatives(RenewedNegatives):
-    """So many that the scores are a distribution; mined once unless said otherwise."""
+    """Enough negatives for a distribution; mined once by default."""
 
     per_query: Beside = 8
     refresh_every: RefreshEvery = 0

@@ -30,7 +30,7 @@ CANDIDATES = "candidates"
 
 
 class HeadsOptions(Section):
-    """Of the two heads."""
+    """Options of the two heads."""
 
     dimension: Positive | None = Field(None, description="Of each head; the encoder's own else.")
     mix: float | None = Field(
@@ -42,7 +42,7 @@ class HeadsOptions(Section):
 
 
 class DistillOptions(Section):
-    """Of the second head's loss."""
+    """Options of the second head's loss."""
 
     tau: AboveZero = Field(0.05, description="Temperature of the student: dot products are divided by it.")
     temperature: AboveZero = Field(2.0, description="Of both distributions.")
@@ -50,7 +50,7 @@ class DistillOptions(Section):
 
 
 class Negatives(TaughtNegatives):
-    """So many that the scores are a distribution."""
+    """Enough negatives for a distribution."""
 
     per_query: Beside = 7
 
@@ -81,12 +81,12 @@ class DualHead(Distilling[Options]):
 
     @cached_property
     def labelled(self) -> TrainingData:
-        """What is judged and trained on."""
+        """The judged training data."""
         return self._split[0]
 
     @cached_property
     def data(self) -> TrainingData:
-        """With the queries that nobody judged, under no judgements: negatives are mined and scored for them too."""
+        """The data including unjudged queries, whose negatives are mined and scored too."""
         if self.options.unlabelled is None:
             return self.labelled
         known = self.labelled.qrels.keys() | self.held.qrels.keys()
@@ -96,7 +96,7 @@ class DualHead(Distilling[Options]):
         return replace(self.labelled, queries={**self.labelled.queries, **more}, qrels=judged)
 
     def prepare(self) -> list[str]:
-        """Find candidates for the queries that nobody judged; mine negatives of the others, and ask the teacher.
+        """Find candidates for unjudged queries, mine negatives of the others, and let the teacher score both.
 
         Where scores are stored, nothing is looked for: what they are of are the candidates.
         """
@@ -129,7 +129,7 @@ class DualHead(Distilling[Options]):
         return datasets.Dataset.from_dict({name: [row[name] for row in found] for name in names})
 
     def sampler(self, rows: Any) -> Any | None:
-        """Labelled and unlabelled rows in every batch; None where there are no unlabelled ones."""
+        """Labelled and unlabelled rows in every batch; None without unlabelled ones."""
         labelled = [label[0] >= 0 for label in rows["label"]]
         return None if all(labelled) else Halves(labelled, share=self.options.labelled_share)
 
@@ -159,7 +159,7 @@ class DualHead(Distilling[Options]):
         return [Registration(self.family.adapter, {"model": str(self.folder.path)})]
 
     def _found(self, queries: list[str]) -> dict[str, list[str]]:
-        """The best documents of these queries, by the live collection or by the model itself."""
+        """The best documents for these queries, from the live collection or by the model itself."""
         with searched(self.options, self.data, self.model, slot=self.options.negatives.slot) as source:
             return self._ranked(source, queries)
 

@@ -40,7 +40,7 @@ VIEWS, HELD = "views", "held_views"
 
 
 class InstructionsData(Section):
-    """What is learned from."""
+    """The data to learn from."""
 
     instances: RelativePath = Field(
         description='JSON lines `{"query", "instruction", "positive", "negative", "others"?}`; the last three by id.'
@@ -58,7 +58,7 @@ class InstructionsData(Section):
 
 
 class GeneratorOptions(Section):
-    """Who writes counter-instructions."""
+    """The generator of counter-instructions."""
 
     name: str = Field("templates", description="`templates`, `chat`, or one of an installed plugin.")
     options: dict[str, Any] = Field(
@@ -94,7 +94,7 @@ class DualView(Training[Options]):
     name: ClassVar[str] = "dual_view"
 
     def prepare(self) -> list[str]:
-        """Have counter-instructions written, for what is trained on and for what is held out."""
+        """Have counter-instructions written, for the training and the held-out instances."""
         done = []
         for name, instances in zip((VIEWS, HELD), self._split, strict=True):
             if self.folder.kept(name) is None:
@@ -120,7 +120,7 @@ class DualView(Training[Options]):
         )
 
     def evaluator(self) -> Following | None:
-        """Searches both views of what is held out, and looks how the two documents turn round."""
+        """Searches both views of held-out instances, and measures how the two documents change places."""
         held = _views_of(self.folder.kept(HELD) or ())
         judged = {str(place): {view.positive: 1.0} for place, view in enumerate(held)}
         asked = {str(place): view.text for place, view in enumerate(held)}
@@ -137,7 +137,7 @@ class DualView(Training[Options]):
         return {document.id: text_of(document) for document in documents_of(self.options.data)}
 
     def _instance(self, row: Mapping[str, Any], where: str) -> Instructed:
-        """An instance whose documents are all there."""
+        """An instance, if all its documents exist."""
         found = Instructed.from_mapping(row, where=where)
         for name in (found.positive, found.negative, *found.others):
             if name not in self.documents:
@@ -161,7 +161,7 @@ class DualView(Training[Options]):
 
     @cached_property
     def _split(self) -> tuple[list[Instructed], list[Instructed]]:
-        """Instances to train on and to hold out; those of one query are on one side. Drawn by the seed."""
+        """Instances for training and held out, drawn by the seed; those of one query are on one side."""
         path = self.options.data.instances
         found = [self._instance(row, f"{path}:{number}") for number, row in enumerate(read_lines(path), 1)]
         queries = sorted({own.query for own in found})

@@ -30,7 +30,7 @@ Ramp = Annotated[float, Field(gt=0, le=1)]
 
 
 class FirstTrainingOptions(TrainingOptions):
-    """How the first phase is trained."""
+    """Training options of the first phase."""
 
     epochs: AboveZero = Field(20.0, description="Passes over the documents.")
 
@@ -86,7 +86,7 @@ class LexLIPText(RetrievalTraining[Options]):
     kind: ClassVar[Kind] = "sparse"
 
     def data_steps(self) -> list[str]:
-        """The first phase, then negatives of what it gave."""
+        """Train the first phase, then mine negatives with its model."""
         options = self.options.bottleneck
         if options is None or self.folder.kept(FIRST) is not None:
             return super().data_steps()
@@ -116,7 +116,7 @@ class LexLIPText(RetrievalTraining[Options]):
         return datasets.Dataset.from_dict({"text": [text for text in self.data.documents.values() if text]})
 
     def model(self) -> Any:
-        """The lexicon as the first phase left it, its vectors brought to unit length."""
+        """The lexicon after the first phase, with vectors of unit length."""
         source = str(self._first) if self.folder.kept(FIRST) is not None else self.options.model
         loaded = self.family.load(source, self.options.training, prompts=self.options.prompts)
         return lexicon(loaded, normalize=True)
@@ -131,12 +131,12 @@ class LexLIPText(RetrievalTraining[Options]):
             return self.fitted(model, rows, loss, further=[ramp, ActiveTerms(loss)])
 
     def loss(self, model: Any) -> Any:
-        """Both directions against the twin's batch and queue, and FLOPS."""
+        """Both directions against the slow copy's batch and queue, and FLOPS."""
         given = self.options.loss.model_dump()
         return LexLIPLoss(model, flops_weight=self.options.sparsity.flops, relevance=self.data.relevance(), **given)
 
     def export(self, model: Any) -> list[Registration]:
-        """Save it as what the adapter of masked language models serves."""
+        """Save it for the adapter of masked language models."""
         (saved,) = super().export(model)
         return [Registration("splade", saved.options)]
 

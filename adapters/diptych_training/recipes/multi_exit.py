@@ -1,4 +1,4 @@
-"""`multi_exit`: a dense encoder that may be left after several of its layers, each exit a model of its own."""
+"""`multi_exit`: a dense encoder with exits after several of its layers, each exit a model of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from diptych_training.running.run import measured
 
 
 class ExitsOptions(Section):
-    """Where the encoder may be left."""
+    """The layers with exits."""
 
     layers: tuple[Positive, ...] = Field(
         min_length=1, description="Exits, by their numbers of layers; layers above the deepest are dropped."

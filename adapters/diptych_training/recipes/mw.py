@@ -34,7 +34,7 @@ class MannWhitney(RetrievalTraining[Options]):
     name: ClassVar[str] = "mw"
 
     def evaluator(self) -> HeldOut | None:
-        """Of the threshold, beside the search."""
+        """The evaluator, which also measures the threshold."""
         return pooled(super().evaluator(), self.held)
 
     def loss(self, model: Any) -> Any:

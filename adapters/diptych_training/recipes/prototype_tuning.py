@@ -1,4 +1,4 @@
-"""`prototype_tuning`: a frozen encoder learns classes by a soft prompt and a vector a class, from few examples."""
+"""`prototype_tuning`: a frozen encoder learns classes by a soft prompt and class vectors, from few examples."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from diptych_training.running.evaluation import HeldOut, searching
 
 
 class PromptOptions(Section):
-    """Of the soft prompt."""
+    """Options of the soft prompt."""
 
     tokens: int = Field(6, ge=0, description="Before each text; 0 trains the classes' vectors alone.")
     tau: AboveZero = Field(0.05, description="Temperature: cosines are divided by it.")
 
 
 class Tuning(TrainingOptions):
-    """Of few weights from few examples."""
+    """Training options for few weights and few examples."""
 
     epochs: AboveZero = Field(25.0, description="Passes over the rows.")
     learning_rate: AboveZero = Field(1e-2, description="Its highest value.")
@@ -70,7 +70,7 @@ class PrototypeTuning(Training[Options]):
     name: ClassVar[str] = "prototype_tuning"
 
     def judged(self) -> Iterable[TrainingData]:
-        """The texts that are trained on and those that are held out."""
+        """The texts for training and those held out."""
         return self._split
 
     def model(self) -> Any:
@@ -97,7 +97,7 @@ class PrototypeTuning(Training[Options]):
         return [Registration(self.family.adapter, {"model": str(self.folder.path)})]
 
     def evaluator(self) -> HeldOut | None:
-        """Of the held-out texts, among all classes."""
+        """The evaluator on the held-out texts, among all classes."""
         held, options = self._split[1], self.options
         inner = searching(held, self.kind, documents=len(held.documents), seed=options.seed)
         return None if inner is None else HeldOut(lambda model: inner.inner(classifying_model(model)))

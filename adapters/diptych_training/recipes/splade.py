@@ -1,4 +1,4 @@
-"""`splade`: a lexicon, term weights over a vocabulary, contrastively or by a teacher, kept sparse by FLOPS.
+"""`splade`: a lexicon of term weights, trained contrastively or by a teacher, kept sparse by FLOPS.
 
 Formal et al., "SPLADE v2" and "From Distillation to Hard Negative Sampling", 2021 and 2022; see docs/methods/splade.md.
 """
@@ -78,7 +78,7 @@ class Splade(Asking[Options]):
 
     @property
     def teacher(self) -> TeacherOptions | None:
-        """That of the options."""
+        """The teacher in the options."""
         return self.options.teacher
 
     def model(self) -> Any:
@@ -104,7 +104,7 @@ class Splade(Asking[Options]):
         return SparseLoss(model, main, query_weight=sparsity.query, document_weight=sparsity.document)
 
     def main_loss(self, model: Any) -> Any:
-        """What is learned, beside to be sparse."""
+        """The loss that is optimised beside sparsity."""
         loss = self.options.loss
         if loss.kind == "margin_mse":
             return DualMarginMSELoss(model, similarity="dot")
@@ -125,6 +125,6 @@ class Splade(Asking[Options]):
         return found
 
     def export(self, model: Any) -> list[Registration]:
-        """Save it; one with a way of its own for queries is served by the adapter of such models."""
+        """Save it; a model with a separate query side is served by the adapter of such models."""
         (saved,) = super().export(model)
         return [saved if routes_of(model, ["query"]) else Registration("splade", saved.options)]

@@ -1,4 +1,4 @@
-"""A recipe's `training` section in the words of sentence-transformers' training arguments."""
+"""Converts a recipe's `training` section to sentence-transformers' training arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training tells while it runs: a watcher, the log and TensorBoard."""
+"""Reports a training while it runs: to a watcher, the log and TensorBoard."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Draw: TypeAlias = Callable[[str, Mapping[str, Any], int], None]  # the group of 
 
 
 class Telling(TrainerCallback):
-    """Tells the watcher each step and each evaluation, and keeps a line of each in the folder's log.
+    """Reports each step and each evaluation to the watcher, and logs a line for each in the folder.
 
     Args:
         watcher: who is told.
@@ -44,18 +44,18 @@ class Telling(TrainerCallback):
         self.said = {"model": model} if model else {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """How many steps there are, and how many a run before this one has done."""
+        """Report the number of steps, and how many an earlier run has done."""
         if state.global_step:
             self.watcher.say(f"goes on from step {state.global_step} of {state.max_steps}")
         self.watcher.begin(self.stage, state.max_steps)
         self.watcher.advance(self.stage, state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """A step more."""
+        """Report a step."""
         self.watcher.advance(self.stage, 1)
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """A line of the log."""
+        """Write a line to the log."""
         plain = {key: value for key, value in kwargs["logs"].items() if _is_plain(value)}
         step = self.behind + state.global_step
         self.folder.log({"step": step, **self.said, **plain})

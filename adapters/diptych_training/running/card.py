@@ -1,4 +1,4 @@
-"""The model card: a README beside the trained model that says how it was made and what it was measured at."""
+"""The model card: a README beside the trained model with its training and measurements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How each column of a data set is encoded: behind which prompt, and by which way of a model with a Router.
+"""How each column of a data set is encoded: with which prompt, and by which route of a model with a Router.
 
 A text is encoded in training as it is when it is mined, measured and served: a query behind the model's prompt for
 queries, a document behind that for documents.
@@ -19,7 +19,7 @@ DOCUMENTS = (DOCUMENT, "positive", "negative_")  # how names of columns of docum
 
 
 def settle_prompts(model: Any, asked: Prompts | None = None) -> None:
-    """Put the prompts that are asked for, else the model's own, under the names `query` and `document`, in place.
+    """Store the configured prompts, else the model's own, as `query` and `document`, in place.
 
     sentence-transformers' `encode_document` takes an empty `document` for one, and never looks at `passage`.
     """

@@ -1,4 +1,4 @@
-"""Searches the held-out queries while a model is trained: sentence-transformers' evaluators over the data at hand."""
+"""Measures a model on held-out queries during training, with sentence-transformers' evaluators."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class HeldOut(BaseEvaluator):
 
 
 class Pooled(HeldOut):
-    """Beside the search: whether one threshold serves all queries. Pooled AUC chooses checkpoints.
+    """Beside the search, measures whether one threshold works for all queries. Pooled AUC chooses checkpoints.
 
     Args:
         inner: the search, an evaluator of sentence-transformers for dense models, of documents that all have text.
@@ -114,12 +114,12 @@ def searching(held: TrainingData, kind: Kind, *, documents: int, seed: int, batc
 
 
 def pooled(found: HeldOut | None, held: TrainingData) -> Pooled | None:
-    """An evaluator of `searching` that measures the threshold, too; None when nothing is held out."""
+    """An evaluator of `searching` that also measures the threshold; None if nothing is held out."""
     return None if found is None else Pooled(found.inner, held)
 
 
 def by_metric(found: Mapping[str, Any]) -> dict[str, float]:
-    """What an evaluator returned, under the names of measures."""
+    """The results of an evaluator, by the names of measures."""
     return {
         name: float(value)
         for end, name in {**METRICS, **TERMS}.items()

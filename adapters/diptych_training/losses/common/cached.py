@@ -40,7 +40,7 @@ class CachedLoss(CachedLossMixin, torch.nn.Module):
         self.model, self.loss, self.mini_batch_size = loss.model, loss, mini_batch_size
 
     def forward(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
-        """The loss of a batch; see the loss that is cached."""
+        """The loss of a batch; see the cached loss."""
         found: Tensor = self.forward_cached(sentence_features, labels)
         return found
 
@@ -55,6 +55,6 @@ class CachedLoss(CachedLossMixin, torch.nn.Module):
         return loss
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What the model card says of it."""
+        """The settings for the model card."""
         own: dict[str, Any] = getattr(self.loss, "get_config_dict", dict)()
         return {"loss": type(self.loss).__name__, **own, "mini_batch_size": self.mini_batch_size}

@@ -21,7 +21,7 @@ L = TypeVar("L", bound=RetrievalLoss)
 
 
 def harder(loss: L, *, mixing: Mixing | None = None, queue: int = 0) -> L:
-    """The loss itself, which from now on has further negatives while it trains; nothing is encoded for them.
+    """The loss, extended with further negatives in training; nothing is encoded for them.
 
     What is known to be relevant to a query is none of its negatives in the queue either, and is not mixed; nor does
     what a loss's margin leaves out count. Only with ids in the label column is anything known.
@@ -46,7 +46,7 @@ def harder(loss: L, *, mixing: Mixing | None = None, queue: int = 0) -> L:
 
 
 class Further(torch.nn.Module):
-    """What `harder` gives a loss."""
+    """The extension that `harder` adds to a loss."""
 
     def __init__(self, mixing: Mixing | None, queue: int) -> None:
         super().__init__()

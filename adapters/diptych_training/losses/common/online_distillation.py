@@ -1,4 +1,4 @@
-"""A loss whose teacher is asked while the student trains."""
+"""A loss whose teacher scores documents during the training of the student."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TaughtLoss(RetrievalLoss):
         return self.loss.compute_loss_from_embeddings(embeddings, self._scores(labels, len(embeddings)))
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What the model card says of it."""
+        """The settings for the model card."""
         own: dict[str, Any] = getattr(self.loss, "get_config_dict", dict)()
         return {"loss": type(self.loss).__name__, **own, "teacher": type(self.teacher).__name__}
 

@@ -1,4 +1,4 @@
-"""Random numbers of a loss, the same again where a killed training goes on."""
+"""Random numbers for a loss, repeatable when a killed training continues."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ class Draws(torch.nn.Module):
         self.register_buffer("number", torch.tensor(0))
 
     def forward(self) -> torch.Generator:
-        """The next one."""
+        """The next generator."""
         self.number += 1
         return torch.Generator().manual_seed(self.seed + SPREAD * int(self.number))

@@ -28,10 +28,10 @@ class Queue(torch.nn.Module):
         self.register_buffer("ids", torch.empty(0, dtype=torch.int64))
 
     def put(self, vectors: Tensor, ids: Tensor) -> None:
-        """Add `vectors [n, D]` with their `ids [n]`; the oldest go."""
+        """Add `vectors [n, D]` with their `ids [n]`; the oldest are dropped."""
         self.vectors = torch.cat([vectors.detach(), self.like(vectors)])[: self.size]
         self.ids = torch.cat([ids, self.ids.to(ids.device)])[: self.size]
 
     def like(self, vectors: Tensor) -> Tensor:
-        """What is in it, `[held, D]`: where `vectors [n, D]` are, and as wide also when it is empty."""
+        """The content, `[held, D]`, on the device of `vectors [n, D]` and with their width even when empty."""
         return self.vectors.to(vectors) if len(self.vectors) else vectors.new_empty(0, vectors.shape[1])

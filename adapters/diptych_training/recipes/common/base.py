@@ -1,4 +1,4 @@
-"""What recipes share: the run from prepared data to a folder that a config names."""
+"""The base of recipes: the run from prepared data to a folder that a config can name."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NEGATIVES, SYNTHETIC, BEST = "negatives", "synthetic", "best"
 
 
 class Training(ABC, Generic[O]):
-    """A recipe: `prepare`, then `train`. A subclass says at least how its model is fitted.
+    """A recipe: `prepare`, then `train`. A subclass must at least say how its model is fitted.
 
     Args:
         options: of the recipe.
@@ -53,29 +53,29 @@ class Training(ABC, Generic[O]):
         self.remarks: list[str] = []
 
     def prepare(self) -> list[str]:
-        """The data steps, each once; a sentence on each, behind what is to be known of the judgements."""
+        """Run the data steps, each once; returns a sentence on each, after remarks on the judgements."""
         with quiet():
             return [*self.left_out(), *self.data_steps()]
 
     def judged(self) -> Iterable[TrainingData]:
-        """What is learned from judgements, and what is held out; nothing where there are none."""
+        """The judged data for training and held out; empty without judgements."""
         return ()
 
     def left_out(self) -> list[str]:
-        """What is to be known of the judgements, a sentence each; a run that is done has said it."""
+        """Remarks on the judgements, a sentence each; a finished run has reported them."""
         parts = () if self.folder.report() else self.judged()
         return list(dict.fromkeys(remark for part in parts for remark in part.remarks))
 
     def data_steps(self) -> list[str]:
-        """Make what is not kept yet, and keep it; a sentence on each step."""
+        """Make and store what is not stored yet; returns a sentence on each step."""
         return []
 
     def prepared_examples(self) -> list[str]:
-        """Where what was prepared lies, and some of it; a line each."""
+        """Where the prepared data is, and some of it; a line each."""
         return lying_in(self.folder.path / "data")
 
     def train(self) -> TrainReport:
-        """The whole run; what was done before is not done again."""
+        """The whole run, without repeating finished steps."""
         done = self.folder.report()
         if done is not None:
             self.watcher.say(f"{self.folder.path} is trained; delete it, or name another output, to train anew")
@@ -89,7 +89,7 @@ class Training(ABC, Generic[O]):
         return self.folder.finish(report)
 
     def same(self) -> Path | None:
-        """The folder of a run that is done and was the same training; None where there is none."""
+        """The folder of a finished run with the same options; None if there is none."""
         return None
 
     def model(self) -> Any:
@@ -101,15 +101,15 @@ class Training(ABC, Generic[O]):
         """Train the model in place."""
 
     def new(self, model: Any) -> list[Any]:
-        """The parameters that this recipe has added to what it loaded, and that began at random."""
+        """The parameters that this recipe added to the loaded model, with random values."""
         return []
 
     def evaluator(self) -> HeldOut | None:
-        """What measures the model while it is trained; None for nothing."""
+        """The evaluator during training; None for none."""
         return None
 
     def fitted(self, model: Any, rows: Any, loss: Any, **more: Any) -> Fitted:
-        """`running.fit` with what this recipe has: its folder, seed, evaluator and options; `more` changes them.
+        """`running.fit` with this recipe's folder, seed, evaluator and options; `more` changes them.
 
         Raises:
             ConfigError: `training.mini_batch_size` with a loss that cannot be taken in pieces.
@@ -126,7 +126,7 @@ class Training(ABC, Generic[O]):
         return fit(model, rows, self.in_pieces(loss), **{**given, **measuring, **more})
 
     def in_pieces(self, loss: Any) -> Any:
-        """The loss over batches that are embedded in pieces, where `training.mini_batch_size` says so.
+        """The loss over batches that are embedded in pieces, if `training.mini_batch_size` is set.
 
         Raises:
             ConfigError: the loss is of no such kind.
@@ -141,7 +141,7 @@ class Training(ABC, Generic[O]):
         return CachedLoss(loss, mini_batch_size=size)
 
     def export(self, model: Any) -> list[Registration]:
-        """Save the trained model; how it is used, the main one first."""
+        """Save the trained model; returns how it is used, the main one first."""
         model.save_pretrained(str(self.folder.path), create_model_card=False)
         return [Registration(self.family.adapter, {"model": str(self.folder.path)})]
 
@@ -171,14 +171,14 @@ class Training(ABC, Generic[O]):
 
 
 class RetrievalTraining(Training[R], Generic[R]):
-    """A recipe that learns from judged queries and mined negatives: a subclass says which loss, and may say more."""
+    """A recipe that learns from judged queries and mined negatives: a subclass chooses the loss, and maybe more."""
 
     def judged(self) -> Iterable[TrainingData]:
-        """What is trained on and what is held out, without what is written."""
+        """The data for training and held out, without written queries."""
         return self._judged
 
     def data_steps(self) -> list[str]:
-        """Have synthetic queries written and mine negatives, as far as the options ask for them."""
+        """Have synthetic queries written and negatives mined, as configured."""
         done = self._have_written()
         if self.options.negatives.per_query == 0 or self.folder.kept(NEGATIVES) is not None:
             return done
@@ -188,7 +188,7 @@ class RetrievalTraining(Training[R], Generic[R]):
         return [*done, sentence]
 
     def prepared_examples(self) -> list[str]:
-        """Beside where it lies some queries, each with a relevant document and its hardest negative."""
+        """Where the data is, and some queries with a relevant document and their hardest negative."""
         return [*super().prepared_examples(), *examples(self.data, self.negatives())]
 
     def fit(self, model: Any) -> Fitted:
@@ -209,30 +209,30 @@ class RetrievalTraining(Training[R], Generic[R]):
         return found
 
     def sampler(self, rows: Any) -> Any | None:
-        """Of batches; None draws them evenly."""
+        """The batch sampler; None draws rows evenly."""
         return None
 
     def same(self) -> Path | None:
-        """The training of the amount of synthetic queries that did best, which had the same rows and the same seed."""
+        """The finished training with the best amount of synthetic queries, which had the same rows and seed."""
         best = self.folder.kept(BEST)
         folder = self.folder.path / best[0]["trial"] if best else None
         return folder if folder and RunFolder.reported(folder) else None
 
     def searcher(self) -> Any:
-        """The model that finds documents where no collection is named: the one that is trained."""
+        """The model that finds documents without a collection: the one to be trained."""
         return self.model()
 
     def evaluator(self) -> HeldOut | None:
-        """Of the held-out queries."""
+        """The evaluator on the held-out queries."""
         dev = self.options.data.dev
         return searching(self.held, self.kind, documents=dev.documents, seed=self.options.seed)
 
     def negatives(self) -> Lists:
-        """What was mined, by query."""
+        """The mined negatives, by query."""
         return self.lists(NEGATIVES)
 
     def lists(self, kept: str) -> dict[str, list[str]]:
-        """Documents by query kept under a name, without those that have gone since; a remark tells of these."""
+        """Stored documents by query, without those that no longer exist; a remark lists them."""
         rows = self.folder.kept(kept) or ()
         gone = {name for row in rows for name in row["documents"]} - self.data.documents.keys()
         told = f"{len(gone):,} documents of data/{kept}.jsonl are no longer there, and were left out"
@@ -242,12 +242,12 @@ class RetrievalTraining(Training[R], Generic[R]):
 
     @property
     def data(self) -> TrainingData:
-        """What is trained on."""
+        """The data to train on."""
         return self._split[0]
 
     @property
     def held(self) -> TrainingData:
-        """What is held out."""
+        """The held-out data."""
         return self._split[1]
 
     def _have_written(self) -> list[str]:
@@ -285,5 +285,5 @@ class RetrievalTraining(Training[R], Generic[R]):
 
 
 def scores_by_query(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Kept rows `{"query", "scores": {document: score}}` as a mapping."""
+    """Stored rows `{"query", "scores": {document: score}}` as a mapping."""
     return {row["query"]: row["scores"] for row in rows}

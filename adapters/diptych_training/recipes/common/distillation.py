@@ -1,4 +1,4 @@
-"""What the recipes that have a teacher share: its scores are asked once, and kept."""
+"""The base of recipes with a teacher: its scores are computed once, and stored."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCORES = "scores"
 
 
 class TaughtNegatives(NegativesOptions):
-    """One at least: a teacher that compares nothing teaches nothing."""
+    """At least one negative: a teacher needs something to compare."""
 
     per_query: Beside = 1
 
@@ -43,15 +43,15 @@ R = TypeVar("R", bound=RetrievalOptions)
 
 
 class Asking(RetrievalTraining[R]):
-    """A recipe that may have a teacher: what its stored scores are of are the candidates, else what is mined."""
+    """A recipe that may have a teacher: candidates are the documents with stored scores, else the mined ones."""
 
     @property
     @abstractmethod
     def teacher(self) -> TeacherOptions | None:
-        """Who is asked; None asks nobody."""
+        """The teacher's options; None for no teacher."""
 
     def data_steps(self) -> list[str]:
-        """Mine negatives, or take those that scores are stored of, and ask the teacher for what it gives them."""
+        """Mine negatives, or take the documents with stored scores, and let the teacher score them."""
         teacher = self.teacher
         if teacher is None:
             return super().data_steps()
@@ -66,22 +66,22 @@ class Asking(RetrievalTraining[R]):
         return [*done, f"the teacher scored documents of {len(self.scores()):,} queries"]
 
     def asked(self, teacher: TeacherOptions, lists: Lists) -> Iterator[dict[str, Any]]:
-        """What it gives the documents of these lists and what is relevant; no pair is asked for twice."""
+        """Let the teacher score these lists and the relevant documents; no pair is scored twice."""
         return teacher_scores(teacher, self.data, lists, self.watcher, self.folder.path / "data" / "pairs.jsonl")
 
     def scores(self) -> Scores:
-        """What the teacher gave, by query and document."""
+        """The teacher's scores, by query and document."""
         return scores_by_query(list(self.folder.kept(SCORES) or ()))
 
 
 class Distilling(Asking[T]):
-    """A recipe whose rows carry a teacher's scores, behind their ids where its loss takes these."""
+    """A recipe whose rows have a teacher's scores, after their ids if its loss needs these."""
 
     with_ids: ClassVar[bool] = False
 
     @property
     def teacher(self) -> TeacherOptions:
-        """That of the options."""
+        """The teacher in the options."""
         return self.options.teacher
 
     def rows(self) -> Any:
@@ -96,14 +96,14 @@ class Distilling(Asking[T]):
 
 
 def stored_lists(data: TrainingData, scores: Scores) -> Iterator[dict[str, Any]]:
-    """`{"query", "documents"}`: of each query that is trained on the documents that a teacher scored, see `_others`."""
+    """`{"query", "documents"}`: for each training query the documents that a teacher scored, see `_others`."""
     for query, own in scores.items():
         if query in data.qrels:
             yield {"query": query, "documents": _others(data, query, own)}
 
 
 def refuse_mining(teacher: TeacherOptions | None, negatives: NegativesOptions) -> None:
-    """Nothing, unless negatives are to be mined in some way although scores are stored.
+    """Raise an error if negatives are to be mined although scores are stored.
 
     Raises:
         ValueError: which options say so.
@@ -115,6 +115,6 @@ def refuse_mining(teacher: TeacherOptions | None, negatives: NegativesOptions) -
 
 
 def _others(data: TrainingData, query: str, scores: Mapping[str, float]) -> list[str]:
-    """The documents that a teacher scored and nobody judged, the best first."""
+    """The documents that a teacher scored and nobody judged, best first."""
     judged, there = data.qrels[query], data.documents
     return sorted((name for name in scores if name not in judged and there.get(name)), key=lambda name: -scores[name])

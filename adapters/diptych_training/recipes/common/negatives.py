@@ -1,4 +1,4 @@
-"""Where a recipe's documents and negatives come from: files and the model itself, or a live collection."""
+"""Finds a recipe's documents and negatives: in files with the model itself, or in a live collection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from diptych_training.rows import Lists
 
 
 class Places(Protocol):
-    """The options that say where documents are; one of both is given."""
+    """The options that name documents; exactly one is set."""
 
     @property
     def corpus(self) -> Path | None:
@@ -50,7 +50,7 @@ def documents_of(options: Places) -> Iterator[Document]:
 def searched(
     options: RetrievalOptions, data: TrainingData, model: Callable[[], Any], *, slot: str | None = None
 ) -> Iterator[CandidateSource]:
-    """What finds candidates: the live collection that `options` names, else a model among the documents.
+    """The source of candidates: the live collection in `options`, else a model over the documents.
 
     Args:
         options: of the recipe; encoding is as precise as training.
@@ -69,7 +69,7 @@ def searched(
 
 
 def mined(options: RetrievalOptions, data: TrainingData, model: Callable[[], Any]) -> tuple[Lists, str]:
-    """Hard negatives of each judged query, the hardest first, and what became of all candidates in words.
+    """Hard negatives of each judged query, the hardest first, and the counts of all candidates as text.
 
     Args:
         options: of the recipe; a collection is searched where `data` names one, else the model searches the documents.
@@ -86,13 +86,13 @@ def mined(options: RetrievalOptions, data: TrainingData, model: Callable[[], Any
 
 
 def mined_by(model: Any, options: RetrievalOptions, data: TrainingData) -> Lists:
-    """Hard negatives of each judged query by a model as it is now, the hardest first."""
+    """Hard negatives of each judged query by the current model, the hardest first."""
     source = ModelSource(model, data.documents, precision=options.training.precision)
     return _lists(_mined(source, data, options.negatives.step(options.seed)), data)
 
 
 def ranked_by(model: Any, options: RetrievalOptions, data: TrainingData, lists: Lists) -> dict[str, list[str]]:
-    """The documents of each query's list, those first that a model as it is now finds most similar."""
+    """The documents of each query's list, ranked by the current model."""
     named = {name: data.documents[name] for own in lists.values() for name in own}
     source, asked = ModelSource(model, named, precision=options.training.precision), list(lists)
     ranked: dict[str, list[str]] = {}
@@ -122,5 +122,5 @@ def _mined(source: CandidateSource, data: TrainingData, options: MiningOptions) 
 
 
 def _lists(found: Mined, data: TrainingData) -> dict[str, list[str]]:
-    """Of documents that are trained on; a live collection may have others."""
+    """Only documents of the training data; a live collection may have others."""
     return {query: [name for name, _ in own if name in data.documents] for query, own in found.negatives.items()}

@@ -1,4 +1,4 @@
-"""What the recipes share whose batches have a pool of documents: rows of queries, and what is looked up again."""
+"""The base of recipes whose batches have a pool of documents: rows of queries, and recomputed negatives."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ P = TypeVar("P", bound=PoolingOptions)
 
 
 class Pooling(RetrievalTraining[P]):
-    """A recipe whose rows are queries, and whose batches have a pool; a subclass says which, and which loss."""
+    """A recipe whose rows are queries, and whose batches have a pool; a subclass chooses pool and loss."""
 
     pooling: PoolOptions
 
     def data_steps(self) -> list[str]:
-        """Have synthetic queries written, if asked for; negatives are looked up while the model trains."""
+        """Have synthetic queries written, if configured; negatives are found during training."""
         return self._have_written()
 
     @cached_property
@@ -102,11 +102,11 @@ class Pooling(RetrievalTraining[P]):
 
     @property
     def moves(self) -> bool:
-        """Whether anything is to be looked up again."""
+        """Whether anything is recomputed during training."""
         return self.pooling.size is not None or self.pooling.cluster_from is not None
 
     def refresh(self, model: Any, queries: Any, documents: list[str], batches: Clustered) -> Refresh:
-        """Looks up hard negatives and clusters."""
+        """The callback that recomputes hard negatives and clusters."""
         own = self.pooling
         return Refresh(
             model,

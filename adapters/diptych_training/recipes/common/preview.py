@@ -1,4 +1,4 @@
-"""What was prepared, in words for whoever looks at it before hours are spent on it."""
+"""Shows the prepared data as text, before hours are spent on a training."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ EXAMPLES, WIDTH = 3, 100
 
 
 def lying_in(folder: Path) -> list[str]:
-    """Where what was prepared for a run lies; nothing where nothing was."""
+    """The place of the prepared data of a run; empty without any."""
     names = sorted(path.name for path in folder.glob("*.jsonl"))
     return [f"what was prepared lies in {folder}: {', '.join(names)}"] if names else []
 
 
 def examples(data: TrainingData, lists: Lists, count: int = EXAMPLES) -> list[str]:
-    """The first queries that have both, with a relevant document and the first that is to be none, a line each."""
+    """The first queries with a relevant document and a negative, a line each."""
     return [line for own in islice(_examples(data, lists), count) for line in own]
 
 

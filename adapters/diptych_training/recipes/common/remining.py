@@ -1,4 +1,4 @@
-"""What the recipes share that mine anew while the model moves, and ask their teacher for what is new."""
+"""The base of recipes that mine again as the model changes, and let their teacher score new documents."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ RefreshEvery = Annotated[
 
 
 class RenewedNegatives(TaughtNegatives):
-    """Hard negatives: those of the first epoch mined before training, later ones by the model as it is."""
+    """Hard negatives: mined before training for the first epoch, later by the current model."""
 
     refresh_every: RefreshEvery = None
 
 
 class RenewingOptions(TaughtOptions):
-    """Options of recipes that mine anew."""
+    """Options of recipes that mine again."""
 
     negatives: RenewedNegatives = Field(default_factory=RenewedNegatives)
 
     @property
     def every(self) -> int:
-        """Epochs from one mining to the next; 0 for one alone."""
+        """Epochs between two minings; 0 mines only once."""
         given = self.negatives.refresh_every
         return int(self.teacher.scores is None) if given is None else given
 
@@ -46,17 +46,17 @@ N = TypeVar("N", bound=RenewingOptions)
 
 
 class Renewing(Distilling[N]):
-    """A recipe with a teacher whose negatives are those of the model as it is, and not as it was before training."""
+    """A recipe with a teacher that mines its negatives with the current model."""
 
     def fit(self, model: Any) -> Fitted:
-        """Train on rows that are exchanged as epochs begin."""
+        """Train on rows that are replaced as epochs begin."""
         if not self.options.every:
             return super().fit(model)
         rows = MovingRows(self.rows())
         return self.fitted(model, rows.dataset, self.loss(model), further=[Renewal(self, model, rows)])
 
     def renewed(self, model: Any) -> tuple[Lists, Scores]:
-        """Negatives by the model as it is, the hardest first, and what the teacher gives them and what is relevant.
+        """Negatives by the current model, the hardest first, and the teacher's scores of these and relevant documents.
 
         Where scores are stored, the documents that have one are the candidates. A query for which nothing is found
         keeps what was mined before training, so that the same pairs have rows.
@@ -71,7 +71,7 @@ class Renewing(Distilling[N]):
         return lists, scores_by_query(self.asked(self.teacher, lists))
 
     def _told(self, first: Lists, lists: Lists) -> Lists:
-        """The lists, after the watcher has been told how many of them are new."""
+        """The lists, after reporting to the watcher how many documents are new."""
         count = self.options.negatives.per_query
         new = sum(len({*own} - {*first[query][:count]}) for query, own in lists.items())
         share = new / sum(map(len, lists.values()))
@@ -80,7 +80,7 @@ class Renewing(Distilling[N]):
 
 
 class Renewal(Recurring[tuple[Lists, Scores]]):
-    """Has a recipe mine anew every few epochs, and exchanges the rows that are trained on.
+    """Lets a recipe mine again every few epochs, and replaces the training rows.
 
     Args:
         recipe: whose `options.every` says when, and in whose folder it is kept.
@@ -92,11 +92,11 @@ class Renewal(Recurring[tuple[Lists, Scores]]):
         self.recipe, self.model, self.rows = recipe, model, rows
 
     def starts(self, epoch: int) -> bool:
-        """Every so many epochs, but not at the first: its negatives were mined before."""
+        """Every so many epochs except the first, whose negatives were mined before."""
         return epoch > 0 and epoch % self.recipe.options.every == 0
 
     def found(self, epoch: int, *, bf16: bool) -> tuple[Lists, Scores]:
-        """Negatives and scores by the model as it is."""
+        """Negatives and scores by the current model."""
         lists, scores = self.recipe.renewed(self.model)
         wanted = {query: [*own, *self.recipe.data.relevant(query)] for query, own in lists.items()}
         known = {query: {d: scores[query][d] for d in own if d in scores[query]} for query, own in wanted.items()}
@@ -105,7 +105,7 @@ class Renewal(Recurring[tuple[Lists, Scores]]):
         return lists, scores
 
     def kept(self, epoch: int) -> tuple[Lists, Scores] | None:
-        """The same as they were kept."""
+        """The stored negatives and scores."""
         rows = self.recipe.folder.kept(RENEWED.format(epoch))
         return None if rows is None else ({row["query"]: row["documents"] for row in rows}, scores_by_query(rows))
 

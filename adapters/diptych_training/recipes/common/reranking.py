@@ -1,4 +1,4 @@
-"""What recipes that train a cross-encoder share: first-stage candidates, rows of lists, and evaluation by reranking."""
+"""The base of recipes for cross-encoders: first-stage candidates, rows of lists, and evaluation by reranking."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Row(TypedDict):
 def first_stage(
     options: RetrievalOptions, data: TrainingData, queries: Sequence[str], depth: int, retriever: Callable[[], Any]
 ) -> dict[str, list[str]]:
-    """The first `depth` documents of each query: by the live collection that `data` names, else by a retriever.
+    """The first `depth` documents of each query: from the live collection in `data`, else from a retriever.
 
     Args:
         options: of the recipe; `negatives.slot` asks one slot of the collection, the whole pipeline else.
@@ -64,7 +64,7 @@ def list_rows(
     seed: int = 0,
     scores: Scores | None = None,
 ) -> Iterator[Row]:
-    """A row for each judged pair and draw: the relevant document and negatives drawn of the query's candidates.
+    """A row for each judged pair and draw: the relevant document, and negatives drawn from the candidates.
 
     Args:
         data: whose judgements are trained on.
@@ -96,7 +96,7 @@ def as_pairs(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
 
 
 def too_few(data: TrainingData, rows: Sequence[Row]) -> str | None:
-    """How many judged pairs have no row for want of candidates or of scores, in words; None where all have one.
+    """How many judged pairs have no row for lack of candidates or scores, as text; None if all have one.
 
     Raises:
         ConfigError: none has one.
@@ -118,7 +118,7 @@ def too_few(data: TrainingData, rows: Sequence[Row]) -> str | None:
 
 
 class Reranking:
-    """nDCG@10 and MRR@10 of candidates in the order of a cross-encoder; what was not among them is missed.
+    """nDCG@10 and MRR@10 of candidates ordered by a cross-encoder; documents not among them count as missed.
 
     Args:
         data: whose judged queries are asked.

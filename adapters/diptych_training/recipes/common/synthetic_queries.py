@@ -1,4 +1,4 @@
-"""Synthetic queries as part of any recipe's data: written once, and kept in the run's folder."""
+"""Synthetic queries as part of any recipe's data: written once, and stored in the run's folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def written(options: RetrievalOptions, data: TrainingData, held: TrainingData, model: Callable[[], Any]) -> Synthetic:
-    """Queries for the documents of `data`, of which none gives away a held-out query.
+    """Queries for the documents of `data` that give away no held-out query.
 
     Args:
         options: of the recipe; `data.synthetic` says who writes how many.
@@ -48,7 +48,7 @@ def written(options: RetrievalOptions, data: TrainingData, held: TrainingData, m
 def with_written(
     asked: SyntheticQueries, data: TrainingData, held: TrainingData, rows: Rows, share: float, seed: int
 ) -> tuple[TrainingData, TrainingData]:
-    """What is trained on with synthetic queries beside the judged ones, and what is held out.
+    """The training data with synthetic queries, and the held-out data.
 
     Where no query is judged, the synthetic ones of a share of the documents are held out: another query of a document
     that is trained would be no new one.
@@ -79,7 +79,7 @@ def with_written(
 
 
 def _by_document(both: TrainingData, share: float, seed: int) -> tuple[TrainingData, TrainingData]:
-    """For training and to be held out: all queries of a share of the documents, drawn by `seed`."""
+    """Training and held-out data: all queries of a share of the documents, drawn by `seed`, are held out."""
     documents = sorted({name for own in both.qrels.values() for name in own})
     count = max(1, round(share * len(documents))) if share else 0
     drawn = set(np.random.default_rng(seed).permutation(documents)[:count].tolist())

@@ -20,7 +20,7 @@ from diptych_training.running.evaluation import PRIMARY
 def enough(
     options: RetrievalOptions, asked: SyntheticQueries, recipe: Callable[[Any], Recipe], documents: int
 ) -> tuple[Path, str]:
-    """The folder of the training whose amount did best, and a sentence on all amounts.
+    """The folder of the training with the best amount, and a sentence on all amounts.
 
     Args:
         options: of the recipe.

@@ -1,4 +1,4 @@
-"""Teachers: any registered reranker, or scores that are stored, for what a recipe trains on."""
+"""Teachers of recipes: any registered reranker, or stored scores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STAGE = "asking the teacher"
 
 
 class TeacherOptions(Section):
-    """Who says how relevant a document is: a reranker that is asked once for each pair, or a file of scores."""
+    """The teacher: a reranker that scores each pair once, or a file of scores."""
 
     adapter: str | None = Field(None, description="A registered reranker; `diptych adapters` lists them.")
     options: dict[str, Any] = Field(default_factory=dict, description="Its options, such as `model`.")
