@@ -107,11 +107,7 @@ class CollectionHandle:
         return self.view.search_config
 
     def slot(self, name: str) -> Slot:
-        """The slot of this name.
-
-        Raises:
-            CollectionError: there is none.
-        """
+        """The slot of this name; raises CollectionError if there is none."""
         return self.view.slot(name)
 
     def reranker(self, adapter: str, options: Mapping[str, Any]) -> Reranker:
@@ -139,6 +135,7 @@ class CollectionHandle:
         """
         if self.view.metadata is None:
             self.require()
+        # The lock is not waited for: while one search looks, the others go on with the view they have.
         if time.monotonic() >= self._due and self._looking.acquire(blocking=False):
             threading.Thread(target=self._look, name=f"follow-{self.name}", daemon=True).start()
         return self.view
@@ -163,6 +160,7 @@ class CollectionHandle:
                 self.view = self._renewed(metadata)
                 return
             view = self.at(metadata.live, metadata)
+            # Before the exchange: searches keep the old view until every new encoder is loaded and verified.
             if load and any(slot.loaded for slot in self.view.slots.values()):
                 for slot in view.slots.values():
                     slot.load()

@@ -63,6 +63,7 @@ def create_collection(client: QdrantBase, name: str, **given: Any) -> None:
         Exception: the client's own, also where somebody else has made it.
     """
     version = server_version(client) if keeps_log(client) else None
+    # An unknown version counts as a new one: an alias that nothing needs would surprise every other client.
     if version is None or version >= ADDS_VECTORS:
         client.create_collection(name, **given)
         return
@@ -80,6 +81,7 @@ def _is_begun(client: QdrantBase, name: str) -> bool:
     """Whether an earlier run left such a collection: diptych's, empty, and behind no alias."""
     if not client.collection_exists(name):
         return False
+    # All of these facts, since a user may own a collection called NAME.1, which must not become reachable as NAME.
     served = any(known.collection_name == name for known in client.get_aliases().aliases)
     return not served and KEY in raw_metadata(client, name) and client.count(name).count == 0
 
@@ -135,6 +137,7 @@ def ensure_indexes(view: View, config: PopulateConfig) -> None:
     """
     client, name = view.client, view.name
     have = client.get_collection(name).payload_schema
+    # First, before any point: only segments that are built with this index keep a tenant's points together.
     ensure_tenant_index(view, have)
     for field, schema in config.indexes.items():
         if view.tenancy and field == view.tenancy.field:

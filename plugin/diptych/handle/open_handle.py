@@ -59,6 +59,7 @@ def opened_slots(
         return {name: maker.configured(name, wanted) for name, wanted in config.slots.items()}, config.search
     live = metadata.live
     require_same(config, metadata)
+    # During a swap to this config the file is ahead of the collection: it opens with what is live, not with the file.
     if config is None or _under_way(config, metadata) or (not verify and config.slots.keys() != live.slots.keys()):
         stored = {name: maker.stored(name, own, live.asking.get(name)) for name, own in live.slots.items()}
         return stored, stored_search(metadata)
@@ -68,6 +69,7 @@ def opened_slots(
         for name, wanted in config.slots.items()
     }
     if verify:
+        # Only changed encoders are loaded here; the others are checked at their first use, which keeps opening fast.
         _refuse_changes(slots, config, metadata)
     return slots, config.search
 

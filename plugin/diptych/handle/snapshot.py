@@ -34,6 +34,8 @@ class Rerankers:
             RegistryError: it is unknown, is no reranker, or cannot be made.
         """
         wanted = dict(options)
+        # A list, not a dict: options may hold lists, which have no hash. The lock is held while the model loads, so
+        # that two threads which search at once do not load it twice.
         with self._lock:
             for name, known, reranker in self._made:
                 if name == adapter and known == wanted:

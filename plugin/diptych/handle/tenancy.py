@@ -67,11 +67,13 @@ def narrowed(scope: models.Filter | None, filter: models.Filter | None) -> model
     """Both filters combined: however a caller's filter is nested, it applies only within the scope."""
     if scope is None or filter is None:
         return filter if scope is None else scope
+    # Nested as a condition, not merged: there are no rules of merging to get wrong, whatever clauses the caller uses.
     return models.Filter(must=[scope, filter])
 
 
 def whole(view: View) -> View:
     """A view over all tenants, for code that examines encoders rather than documents."""
+    # `kept` is emptied: what search has worked out for a view may depend on its tenancy.
     return replace(view, tenancy=None, kept={}) if view.tenancy else view
 
 

@@ -27,6 +27,7 @@ def vector_params(
     """
     if kind == "sparse":
         return _sparse(encoder, storage)
+    # Behind a first stage the whole vectors only rescore candidates: a graph over them would cost memory for nothing.
     indexed = indexed and storage.first_stage is None
     found = _dense(encoder.dimension, _DISTANCE[encoder.similarity], storage, indexed, "storage")
     if kind == "multivector":
@@ -87,7 +88,7 @@ def _sparse(encoder: Any, storage: VectorStorage) -> models.SparseVectorParams:
 def _hnsw(hnsw: Hnsw | None, indexed: bool) -> models.HnswConfigDiff | None:
     if hnsw is not None:
         return models.HnswConfigDiff(**hnsw.model_dump(exclude_none=True))
-    return None if indexed else models.HnswConfigDiff(m=0)
+    return None if indexed else models.HnswConfigDiff(m=0)  # m=0 is Qdrant's way to build no graph
 
 
 def _quantization(asked: Quantization | None) -> Any:

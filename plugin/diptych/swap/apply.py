@@ -210,7 +210,7 @@ class _Apply:
             self._filling.repair(metadata, swap.target, slots)  # vectors that are used again may have gaps
         if self._stopped.is_set():
             return self._report("filled")
-        self._optimize()
+        self._optimize()  # before the gate, which is to measure the index that will serve
         with phase("gate: compare the new pipeline with the old one"):
             gate = self._decision.on_encoders(self._handle.read(), swap)
         if self._stopped.is_set() or not self._options.cut_over:
@@ -240,9 +240,10 @@ class _Apply:
 
     def _cut_over(self, gate: GateReport | None) -> ApplyReport:
         client, name = self._handle.client, self._handle.name
-        self._lease.require()
+        self._lease.require()  # a process that slept through its lease must not cut over another one's swap
         before = self._handle.read()
         after = cut_over(before, gate.sentence if gate else "passed over")
+        # Storage first: a kill after the write would leave vectors stored otherwise than the metadata says.
         restore_shared(self._handle, before.live, after.live)
         write(client, name, after, caught_up(before, after))
         self._lease.clear()  # it stays until all is cleared up: the next swap must not begin in between

@@ -57,6 +57,8 @@ class Beginning:
             if change.slot is not None:
                 change.slot.generation = target[change.name]
                 handle.keep(change.slot)
+        # Note the names, create the vectors, announce the swap: after a kill between any two of these steps the next
+        # apply knows which vectors are leftovers, and no populate writes a vector that does not exist.
         made = {vector: own.kind for own in building.values() for vector in own.vectors}
         metadata = intended(metadata, {**left, **made})
         write(handle.client, handle.name, metadata)
@@ -107,6 +109,7 @@ class Beginning:
 
     def _number(self, change: Change, metadata: CollectionMetadata, reusable: Collection[str]) -> int:
         """The slot's next generation number; for a new vector the next one whose name is free."""
+        # A number is never given twice: a late or replayed write that names `dense.2` must not meet another encoder's.
         number, slot = metadata.numbers.get(change.name, 0) + 1, change.slot
         while slot is not None and change.action in ENCODES and self._taken(slot, number, reusable):
             number += 1

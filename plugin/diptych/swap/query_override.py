@@ -41,6 +41,7 @@ def query_side(
         RegistryError, FingerprintMismatch: an encoder cannot be loaded.
         EvaluationError, MissingExtra: an unknown metric, or ir-measures is not installed.
     """
+    # The slot alone: fused with other slots or reranked, a difference between its query encoders would be diluted.
     alone = SearchConfig(retrieve={slot: CANDIDATES})
     old = State(slots=metadata.live.slots)
     asked = State(slots=metadata.live.slots, asking={slot: Asking(generation=new)})
@@ -60,7 +61,7 @@ def switch(handle: CollectionHandle, slot: str, new: Generation, found: JudgedCo
             got=describe(found),
             expected="an interval of the difference above 0",
         )
-    metadata = handle.read()
+    metadata = handle.read()  # anew: the comparison took a while, and others may have written meanwhile
     after = switched_queries(metadata, slot, Asking(generation=new, why=describe(found)))
     write(handle.client, handle.name, after)
     handle.install(after)

@@ -153,6 +153,8 @@ def _load(handle: CollectionHandle, after: CollectionMetadata) -> None:
     Raises:
         SwapError: one cannot be loaded.
     """
+    # A serving process must be able to answer after the change. The command has loaded nothing, and so it works on
+    # a machine without the models.
     known = handle.metadata
     if (known and known.live == after.live) or not any(slot.loaded for slot in handle.slots.values()):
         return

@@ -93,7 +93,7 @@ def _roles(metadata: CollectionMetadata) -> list[tuple[str, Generation, Role]]:
     building = metadata.swap.building if metadata.swap else {}
     kept = metadata.previous.slots if metadata.previous else {}
     for role, slots in (("live", metadata.live.slots), ("building", building), ("kept", kept)):
-        for name, own in slots.items():
+        for name, own in slots.items():  # `setdefault`: a vector that is live and kept is shown as live
             found.setdefault(own.vector, (name, own, role))  # type: ignore[arg-type]
     return list(found.values())
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def write(client: QdrantBase, name: str, metadata: CollectionMetadata, more: Mapping[str, Any] | None = None) -> None:
-    """Write the metadata and `extra` keys in one call; unused drift maps are removed.
+    """Write the metadata, with `more` keys in the same call; unused drift maps are removed.
 
     Names that it no longer needs are retired by the same call.
     """
@@ -31,6 +31,7 @@ def write(client: QdrantBase, name: str, metadata: CollectionMetadata, more: Map
 
 def intended(metadata: CollectionMetadata, vectors: Mapping[str, Kind]) -> CollectionMetadata:
     """The metadata with vectors that are about to be created, so that after a kill their owner is known."""
+    # Noted by name: a vector that merely looks like a generation may be a user's own, and must never be dropped.
     return metadata.model_copy(update={"leftover": dict(vectors)})
 
 
@@ -56,6 +57,7 @@ def own_queries(metadata: CollectionMetadata, slot: str, why: str) -> Collection
 
 def cut_over(metadata: CollectionMetadata, gate: str) -> CollectionMetadata:
     """The metadata with the swap's target live, and the live state as `previous`."""
+    # `previous` keeps the slots but not `asking`: after a rollback each slot's own encoder makes its queries again.
     swap = _swap(metadata)
     event = _event("cut over", swap.target, swap.why, swap.config, gate)
     return _with(
@@ -98,6 +100,7 @@ def rolled_back(metadata: CollectionMetadata, name: str, why: str, *, anyway: bo
             got="no earlier generation is kept",
             do="edit the config and run diptych apply; the embedding cache may still hold the vectors",
         )
+    # The only thing that refuses a rollback: whoever rolls back is in a hurry, so other gaps are reported afterwards.
     behind = sorted(previous.vectors() & set(metadata.behind))
     if behind and not anyway:
         raise SwapError(

@@ -127,7 +127,7 @@ class Decision:
         try:
             report = self._measured(old, new, covered)
         except DiptychError as error:
-            if self._options.gate:
+            if self._options.gate:  # a gate that decides and cannot measure must not let anything pass
                 raise
             self._warn(f"the gate does not decide, and could not measure: {error.what}")
             return None
