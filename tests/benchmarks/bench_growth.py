@@ -37,7 +37,7 @@ import pytest
 import qdrant_edge as edge
 from qdrant_client import models
 
-from diptych.metadata.point_ids import hashed_point
+from diptych.metadata.payloads import hashed_point
 from diptych.populate import populate
 from drawn_corpus import BLOCK, TABLE, WIDTH, WORDS, Documents, Drawn, block, drawn, opened, vectors, write_table
 from figures import Figure, Result

@@ -34,7 +34,7 @@ import numpy as np
 from qdrant_client import QdrantClient, models
 
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.metadata.point_ids import hashed_point
+from diptych.metadata.payloads import hashed_point
 from diptych.populate import populate
 from diptych.stores import open_store
 from diptych.stores.versions import server_version

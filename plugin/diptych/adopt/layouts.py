@@ -10,8 +10,7 @@ from diptych.errors import CollectionError
 from diptych.metadata import node_payloads
 from diptych.metadata.models import Layout
 from diptych.metadata.payload_paths import find
-from diptych.metadata.payloads import NATIVE, OWN
-from diptych.metadata.point_ids import DERIVED, derived_point, own_point
+from diptych.metadata.payloads import DERIVED, NATIVE, OWN, derived_point, own_point
 
 BY_HAND = "by hand"
 LAYOUTS: Mapping[str, Layout] = {

@@ -118,7 +118,7 @@ class Tools:
         """
         with _told():
             opened = self._served.collection(collection)
-            _require_words(opened, [opened.handle.document_input(one.title, one.text) for one in documents])
+            _require_words(opened, [opened.handle.view.reading.of(one.title, one.text) for one in documents])
             given = [Document(one.id, one.text, one.title, one.metadata) for one in documents]
             options = {"sync": sync, "dry_run": dry_run, "max_deleted": 1.0 if yes else None}
             async with self._populating:

@@ -11,8 +11,7 @@ from diptych.errors import CollectionError, PopulateError, SearchError, brief
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import identity, narrowed, scope, tenant_of
 from diptych.metadata.payload_paths import quoted
-from diptych.metadata.payloads import field_of, from_payload, id_fields, named, point_id, points_are_free
-from diptych.metadata.point_ids import own_point
+from diptych.metadata.payloads import field_of, from_payload, id_fields, named, own_point, point_id, points_are_free
 from diptych.populate.store import PAGE, PointId, Store, plain_id
 from diptych.search.filters import FilterLike, Where, combined
 from diptych.search.store_errors import ask, is_refusal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -9,13 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from diptych import frames
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.notify import logged
 from diptych.reports import PopulateReport
 from diptych.types import Document
 
 if TYPE_CHECKING:
     from diptych.populate import Engine, Progress, Rejected
 
+LOG = logging.getLogger("diptych.populate")
 Row: TypeAlias = "Document | Mapping[str, Any] | Rejected"
 Documents: TypeAlias = "Iterable[Row] | frames.Frame"
 
@@ -74,7 +75,9 @@ class CollectionPopulate:
             engine=engine,
             tenant=self._named(tenant),
         )
-        return logged(report)
+        for warning in report.warnings:  # a program that leaves reports alone would never see them
+            LOG.warning("collection %r: %s", report.collection, warning)
+        return report
 
     async def apopulate(
         self,

@@ -23,8 +23,8 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import narrowed, scope
 from diptych.metadata.models import COPY, RETIRED
 from diptych.metadata.payloads import NATIVE, OWN, from_payload
-from diptych.populate.progress import Progress, Unwatched
 from diptych.populate.store import Store
+from diptych.runtime.phases import Progress, Unwatched
 from diptych.types import Document
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from diptych.copying.report import CopyReport
 from diptych.copying.side import Side
 from diptych.errors import CopyError
 from diptych.handle.create import now
-from diptych.populate.progress import Progress, Unwatched
+from diptych.runtime.phases import Progress, Unwatched
 from diptych.stores.local import is_local
 from diptych.stores.upkeep import optimized
 

@@ -26,7 +26,7 @@ from diptych.handle import create as creation
 from diptych.handle import open_handle, tenancy
 from diptych.handle.snapshot import Rerankers, View
 from diptych.metadata.models import Asking, CollectionMetadata, Generation, State
-from diptych.metadata.store import metadata_payload, search_payload
+from diptych.metadata.store import known_metadata, metadata_payload, search_payload
 from diptych.protocols import Reranker, Statistics
 from diptych.registry import Registry
 from diptych.slots.cache import EmbeddingCache
@@ -78,8 +78,10 @@ class CollectionHandle:
         self._rerankers = Rerankers(registry)
         self._lock, self._looking = threading.RLock(), threading.Lock()
         self._writers: dict[str, Slot] = {}
+        self._written_as: CollectionMetadata | None = None  # what `_writers` follows, if nothing else was put there
         self._due = time.monotonic() + REFRESH
-        self.view = self._opened(self._read(required=self.config is None))
+        known = self.config is None or client.collection_exists(name)  # else the first populate makes it
+        self.view = self._opened(self.read() if known else None)
 
     def close(self) -> None:
         """Close the embedding cache. The client belongs to whoever opened the handle."""
@@ -114,15 +116,11 @@ class CollectionHandle:
         """The reranker, created at the first call and kept; raises RegistryError if that fails."""
         return self._rerankers.get(adapter, options)
 
-    def document_input(self, title: str, text: str) -> str:
-        """The text that the live encoders read of a document."""
-        return self.view.document_input(title, text)
-
     def require(self) -> None:
         """Raise CollectionNotFound when no process has populated the collection yet."""
         if not self.exists:
             with self._lock:
-                self.view = self._opened(self._read(required=True))
+                self.view = self._opened(self.read())
 
     def now(self) -> View:
         """The view to search with; notices cut-overs by other processes.
@@ -171,6 +169,8 @@ class CollectionHandle:
 
     def _renewed(self, metadata: CollectionMetadata) -> View:
         """The view with newer metadata of the same slots; its search settings follow only if they have changed."""
+        if metadata == self.view.metadata:
+            return self.view
         same = self.view.metadata is None or self.view.metadata.search == metadata.search
         search = self.view.search_config if same else open_handle.stored_search(metadata)
         return replace(self.view, metadata=metadata, tenancy=metadata.tenancy, search_config=search)
@@ -189,13 +189,13 @@ class CollectionHandle:
         """Use this slot, with its loaded encoder, wherever its generation is needed."""
         with self._lock:
             slot.use_cache(self.cache)
-            self._writers[slot.vector] = slot
+            self._writers[slot.vector], self._written_as = slot, None
 
     def building(self, name: str, generation: Generation) -> Slot:
         """The slot of a generation that a swap is filling."""
         with self._lock:
             slot = self._slot(name, generation, None)
-            self._writers[generation.vector] = slot
+            self._writers[generation.vector], self._written_as = slot, None
             return slot
 
     def writers(self, metadata: CollectionMetadata) -> dict[str, Slot]:
@@ -204,10 +204,15 @@ class CollectionHandle:
         with self._lock:
             if self.view.metadata is not None and self.view.metadata.live == metadata.live:
                 self.view = self._renewed(metadata)
-            self._writers = {
-                vector: self._slot(name, generation, asking.get(name) if live.get(name) == generation else None)
-                for vector, (name, generation) in metadata.written().items()
-            }
+            if metadata == self._written_as:
+                return dict(self._writers)
+            self._written_as, self._writers = (
+                metadata,
+                {
+                    vector: self._slot(name, generation, asking.get(name) if live.get(name) == generation else None)
+                    for vector, (name, generation) in metadata.written().items()
+                },
+            )
             return dict(self._writers)
 
     def create(self, statistics: Mapping[str, Statistics]) -> None:
@@ -246,12 +251,7 @@ class CollectionHandle:
         Raises:
             CollectionNotFound, CollectionError: it is gone, or diptych does not know it.
         """
-        return open_handle.known_metadata(self.client, self.name)
-
-    def _read(self, *, required: bool) -> CollectionMetadata | None:
-        if not required and not self.client.collection_exists(self.name):
-            return None
-        return self.read()
+        return known_metadata(self.client, self.name)
 
     def _opened(self, metadata: CollectionMetadata | None) -> View:
         try:

@@ -138,7 +138,8 @@ def ensure_indexes(view: View, config: PopulateConfig) -> None:
     client, name = view.client, view.name
     have = client.get_collection(name).payload_schema
     # First, before any point: only segments that are built with this index keep a tenant's points together.
-    ensure_tenant_index(view, have)
+    if view.tenancy is not None:
+        ensure_tenant_index(view, view.tenancy, have)
     for field, schema in config.indexes.items():
         if view.tenancy and field == view.tenancy.field:
             continue  # has its index
@@ -151,15 +152,13 @@ def ensure_indexes(view: View, config: PopulateConfig) -> None:
             client.create_payload_index(name, slot.vector, field_schema=slot.encoder.index_params())
 
 
-def ensure_tenant_index(view: View, have: Mapping[str, models.PayloadIndexInfo]) -> None:
+def ensure_tenant_index(view: View, tenancy: Tenancy, have: Mapping[str, models.PayloadIndexInfo]) -> None:
     """Index the tenant field so that Qdrant stores each tenant's documents together.
 
     Raises:
         CollectionError: the field is indexed as another type.
     """
-    if view.tenancy is None:
-        return
-    field = field_of(view.layout, view.tenancy.field)
+    field = field_of(view.layout, tenancy.field)
     if field in have:
         _require_type(have[field], "keyword", f"collection {view.name!r}, tenant.field {field}")
     else:

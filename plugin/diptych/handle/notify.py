@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import warnings
 from collections.abc import Callable
@@ -10,10 +9,9 @@ from typing import TypeVar
 
 from diptych.errors import PluginWarning
 from diptych.registry import Registry
-from diptych.reports import FailureReport, PopulateReport
+from diptych.reports import FailureReport
 
 T = TypeVar("T")
-LOG = logging.getLogger("diptych.populate")
 
 
 def watched(registry: Registry, collection: str, operation: str, work: Callable[[], T]) -> T:
@@ -32,10 +30,3 @@ def tell_failure(registry: Registry, collection: str, operation: str, error: Exc
         report = FailureReport(collection, operation, type(error).__name__, started, time.time_ns())
         for failure in registry.tell("diptych_after_failure", report):
             warnings.warn(failure, PluginWarning, stacklevel=3)
-
-
-def logged(report: PopulateReport) -> PopulateReport:
-    """The report, after logging its warnings: programs that ignore reports still see them in the log."""
-    for warning in report.warnings:
-        LOG.warning("collection %r: %s", report.collection, warning)
-    return report

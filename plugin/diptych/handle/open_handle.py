@@ -9,12 +9,11 @@ from diptych.config.models import Config, PopulateConfig, SearchConfig, SlotConf
 from diptych.errors import CollectionError, CollectionNotFound
 from diptych.handle.tenancy import require_same
 from diptych.metadata.models import CollectionMetadata, Reading, State
-from diptych.metadata.store import read_metadata
 from diptych.slots.slot import Slot
 from diptych.slots.slot_factory import SlotMaker
 
 if TYPE_CHECKING:
-    from qdrant_client.client_base import QdrantBase
+    pass
 
 APPLY = "to change it: diptych plan, then diptych apply"
 
@@ -72,22 +71,6 @@ def opened_slots(
         # Only changed encoders are loaded here; the others are checked at their first use, which keeps opening fast.
         _refuse_changes(slots, config, metadata)
     return slots, config.search
-
-
-def known_metadata(client: QdrantBase, name: str) -> CollectionMetadata:
-    """The metadata of a collection that diptych knows.
-
-    Raises:
-        CollectionNotFound, CollectionError: there is no such collection, or diptych does not know it.
-    """
-    metadata = read_metadata(client, name)
-    if metadata is None:
-        raise CollectionError(
-            "diptych does not know this collection",
-            where=f"collection {name!r}",
-            do="take it over: diptych adopt; or choose another name",
-        )
-    return metadata
 
 
 def stored_search(metadata: CollectionMetadata) -> SearchConfig:

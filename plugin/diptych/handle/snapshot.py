@@ -98,10 +98,6 @@ class View:
         """
         return self.rerankers.get(adapter, options)
 
-    def document_input(self, title: str, text: str) -> str:
-        """The text that rerankers read of a document: the same as the live encoders."""
-        return self.reading.of(title, text)
-
 
 def _reranker(registry: Registry, adapter: str, options: Mapping[str, Any]) -> Reranker:
     kind = registry.spec(adapter, where="rerank").kind

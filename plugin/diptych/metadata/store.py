@@ -35,6 +35,22 @@ def read_metadata(client: QdrantBase, name: str) -> CollectionMetadata | None:
     return _parse(raw, name) if KEY in raw else None
 
 
+def known_metadata(client: QdrantBase, name: str) -> CollectionMetadata:
+    """The metadata of a collection that diptych knows.
+
+    Raises:
+        CollectionNotFound, CollectionError: there is no such collection, or diptych does not know it.
+    """
+    metadata = read_metadata(client, name)
+    if metadata is None:
+        raise CollectionError(
+            "diptych does not know this collection",
+            where=f"collection {name!r}",
+            do="take it over: diptych adopt; or choose another name",
+        )
+    return metadata
+
+
 def raw_metadata(client: QdrantBase, name: str) -> Mapping[str, Any]:
     """The whole stored metadata by key; for embedded stores without any further information."""
     alone = getattr(client, "get_metadata", None)

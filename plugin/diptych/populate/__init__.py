@@ -8,9 +8,9 @@ files. `rejects` collects documents that cannot be indexed, `sync` deletes what 
 from __future__ import annotations
 
 from diptych.populate.engine import Engine
-from diptych.populate.progress import Progress
 from diptych.populate.run import populate
 from diptych.populate.sources.open_source import Source, open_source
 from diptych.populate.sources.rejected import Rejected
+from diptych.runtime.phases import Progress
 
 __all__ = ["Engine", "Progress", "Rejected", "Source", "open_source", "populate"]

@@ -18,17 +18,17 @@ from diptych.errors import DocumentError, PopulateError
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import tenant_of
 from diptych.metadata.models import Generation
+from diptych.metadata.payloads import points_are_free
 from diptych.populate.encode import inputs_of
-from diptych.populate.engine import Engine, Threads, Work, Written
-from diptych.populate.pipeline import Encoded
+from diptych.populate.engine import Engine, Outcomes, Threads, Work, Written
 from diptych.populate.points import PointMaker, Ready, requests
 from diptych.populate.prefetch import read_ahead
-from diptych.populate.progress import Progress
 from diptych.populate.rejects import SetsAside, reason_of
 from diptych.populate.statistics import batched
 from diptych.populate.store import PointId, Refused, Store, plain_id
 from diptych.populate.validate import Item, Tally, upon
 from diptych.populate.write_targets import Targets
+from diptych.runtime.phases import Progress
 from diptych.stores.versions import keeps_log
 
 LOOKUP = 256  # documents whose hashes are asked for in one call, at most
@@ -126,7 +126,7 @@ class Indexer:
     def wanted(self, batches: Iterable[list[Item]]) -> Iterator[Item]:
         """The items that the collection does not hold as they are, or without a vector; the others are counted."""
         gaps = Gaps(self._handle, self._store)
-        for batch in map(self._placed, batches):
+        for batch in map(self._placed, batches) if points_are_free(self._layout) else batches:
             points = [item.point for item in batch]
             held, incomplete = self._store.owned(points), gaps.among(points)
             for item in batch:
@@ -152,7 +152,7 @@ class Indexer:
         points = self._store.points_of([item.document.id for item in batch])
         return [replace(item, point=points.get(item.document.id, item.point)) for item in batch]
 
-    def deliver(self, targets: Targets, piece: Sequence[Item], outcomes: Encoded) -> None:
+    def deliver(self, targets: Targets, piece: Sequence[Item], outcomes: Outcomes) -> None:
         """Write a piece. A swap that began, was cut over or finished meanwhile wants it written with other vectors."""
         self._count(targets, outcomes)
         if time.monotonic() - self._looked > FRESH:
@@ -189,14 +189,14 @@ class Indexer:
             sent = [writers.submit(self._written, targets, known, batch) for batch in batches]
         return [pair for one in sent for pair in one.result()]
 
-    def _completed(self, targets: Targets, piece: Sequence[Item], outcomes: Encoded) -> Encoded:
+    def _completed(self, targets: Targets, piece: Sequence[Item], outcomes: Outcomes) -> Outcomes:
         """The outcomes of just the vectors that are written now; those that are missing are encoded."""
         missing = {v: encoder for v, encoder in targets.encoders.items() if v not in outcomes}
         more = {vector: encoder(inputs_of(encoder, piece)) for vector, encoder in missing.items()}
         self._count(targets, more)
         return {vector: found for vector, found in {**outcomes, **more}.items() if vector in targets.encoders}
 
-    def _accepted(self, targets: Targets, piece: Sequence[Item], outcomes: Encoded) -> list[int]:
+    def _accepted(self, targets: Targets, piece: Sequence[Item], outcomes: Outcomes) -> list[int]:
         """The rows with a vector for every live slot and nothing where a text index keeps its copy; others are refused.
 
         Intake knows the text indexes that there were in the beginning. Here are those that a swap brought since.
@@ -214,7 +214,7 @@ class Indexer:
                 rows.append(row)
         return rows
 
-    def _ready(self, targets: Targets, piece: Sequence[Item], outcomes: Encoded, rows: Iterable[int]) -> list[Ready]:
+    def _ready(self, targets: Targets, piece: Sequence[Item], outcomes: Outcomes, rows: Iterable[int]) -> list[Ready]:
         """The points of these rows, each with its item."""
         columns = list(outcomes.items())
         made = (
@@ -223,7 +223,7 @@ class Indexer:
         )
         return self._points.ready(made, targets.slots)
 
-    def _count(self, targets: Targets, outcomes: Encoded) -> None:
+    def _count(self, targets: Targets, outcomes: Outcomes) -> None:
         for vector, found in outcomes.items():
             name = targets.name_of(vector)
             self.encoded[name] = self.encoded.get(name, 0) + sum(not isinstance(outcome, str) for outcome in found)

@@ -1,12 +1,17 @@
-"""`read_ahead`: the source is read here while a thread works on what was read, with a bounded queue between the two."""
+"""Reads the source: checked, with progress, and ahead of a thread that works on what was read, by a bounded queue."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Generic, TypeVar
 
+from diptych.errors import DiptychError, PopulateError
+from diptych.populate.rejects import reason_of
+from diptych.runtime.phases import Progress
+
+STEP = 64  # documents between two calls of a progress
 T = TypeVar("T")
 
 
@@ -88,3 +93,44 @@ class _Reading(Generic[T]):
             yield found[0]
         if self._abandoned:
             raise Abandoned
+
+
+def watched(documents: Iterable[object], stage: str, progress: Progress) -> Iterator[object]:
+    """The documents, with progress; a source that breaks is an error of ours."""
+    try:
+        progress.begin(stage, length_of(documents))
+        read = 0
+        for read, document in enumerate(documents, 1):
+            yield document
+            if read % STEP == 0:
+                progress.advance(stage, STEP)
+        progress.advance(stage, read % STEP)
+    except DiptychError:
+        raise
+    except Exception as error:
+        raise PopulateError(
+            "the source broke off",
+            where=getattr(documents, "name", type(documents).__name__),
+            got=reason_of(error),
+            do="mend the source and run again: what is in the collection is not encoded again",
+        ) from error
+
+
+def length_of(documents: object) -> int | None:
+    """How many documents there are; None when that is not known. What is wrong with a source shows when it is read."""
+    try:
+        return len(documents) if isinstance(documents, Sized) else None
+    except Exception:
+        return None
+
+
+def require_documents(documents: object) -> None:
+    """Raise PopulateError for what can be iterated but holds no documents, such as a path or a single document."""
+    if isinstance(documents, Iterable) and not isinstance(documents, str | bytes | Mapping):
+        return
+    raise PopulateError(
+        "populate takes documents",
+        got=type(documents).__name__,
+        expected="an iterable of Document or mapping",
+        do="put a single document into a list; read files with diptych.populate.open_source(path)",
+    )

@@ -21,12 +21,12 @@ from diptych.metadata.models import Generation, Reading
 from diptych.populate.encode import SlotEncoder, inputs_of
 from diptych.populate.engine import Encoded, Piece, Written
 from diptych.populate.index import Indexer
-from diptych.populate.progress import Unwatched
 from diptych.populate.rejects import reason_of
 from diptych.populate.store import Store
 from diptych.populate.validate import Tally
 from diptych.populate.write_targets import Targets
 from diptych.registry import Registry
+from diptych.runtime.phases import Unwatched
 from diptych.slots.cache import EmbeddingCache
 from diptych.slots.calibration_texts import texts_of
 from diptych.slots.slot import Slot

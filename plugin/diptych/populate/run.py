@@ -17,22 +17,22 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from diptych.errors import CollectionNotFound, DiptychError, PopulateError
 from diptych.handle.collection_handle import CollectionHandle
-from diptych.handle.notify import watched
+from diptych.handle.notify import tell_failure
 from diptych.handle.tenancy import scope
 from diptych.populate.dedup import SeenIds
 from diptych.populate.disk_space import with_room
 from diptych.populate.engine import Engine
 from diptych.populate.index import Indexer
 from diptych.populate.locks import created, turn
-from diptych.populate.progress import Progress, Unwatched
+from diptych.populate.prefetch import length_of, require_documents, watched
 from diptych.populate.rejects import Aside, reason_of, report_file
-from diptych.populate.sources.open_source import length_of, require_documents
 from diptych.populate.sources.rejected import Rejected
 from diptych.populate.spool import Spool
 from diptych.populate.statistics import Measure, drift_warnings
@@ -41,15 +41,13 @@ from diptych.populate.sync import Sync, share_of
 from diptych.populate.validate import Intake, Item, Tally
 from diptych.protocols import Calibrated
 from diptych.reports import PopulateReport
-from diptych.runtime.phases import phase
+from diptych.runtime.phases import Progress, Unwatched, phase
 from diptych.slots.calibration_texts import first_for, show
 from diptych.slots.slot import Slot
 from diptych.stores.cluster import require_shard_key
 from diptych.stores.upkeep import optimized
 from diptych.stores.vector_names import drop_retired
 from diptych.types import Document
-
-STEP = 64  # documents between two calls of a progress
 
 
 def populate(
@@ -89,7 +87,7 @@ def populate(
         TenantError: a tenant where there are none; `sync` without one where they are required.
     """
     _require_tenant(handle, tenant, sync)
-    share = share_of(max_deleted, handle.populate_config.max_deleted)
+    share = handle.populate_config.max_deleted if max_deleted is None else share_of(max_deleted)
     path = Path(report_path) if report_path else (None if dry_run else report_file(handle.name))
     with ExitStack() as stack:
         stack.enter_context(turn(handle))
@@ -98,10 +96,13 @@ def populate(
         if dry_run:
             run.compare(documents)
             return replace(run.report(), dry_run=True)
+        started = time.time_ns()
         try:
-            watched(handle.registry, handle.name, "populate", lambda: run.fill(documents))
-        except DiptychError as error:
-            error.add_note(run.kept())
+            run.fill(documents)
+        except Exception as error:
+            tell_failure(handle.registry, handle.name, "populate", error, started)
+            if isinstance(error, DiptychError):
+                error.add_note(run.kept())
             raise
         return _announced(handle, run.report())
 
@@ -134,7 +135,7 @@ class _Run:
         self._require_collection()
         if self._handle.exists:
             self._handle.catch_up()  # to another process's cut-over, which brings other slots
-            self._store.looked(lambda: require_shard_key(self._handle.client, self._handle.name))
+            self._store.looked(partial(require_shard_key, self._handle.client, self._handle.name))
         items, measure = self._items(documents)
         if (first := next(items, None)) is not None:
             self._index(with_room(self._handle, documents, self._expected, chain([first], items)), measure)
@@ -145,8 +146,10 @@ class _Run:
             self._warnings += self._sync.delete(self._seen, self._tally.read, self._aside)
         elif not self._tally.read:
             self._warnings.append("nothing was read: the source is empty")
-        self._warn_of_drift(measure)
-        self._optimize()
+        if measure.slots:
+            self._warnings += drift_warnings(measure.slots, measure.sums, self._store.count())
+        with phase("optimise the store"):  # also when a run before was killed just before that
+            self._warnings += filter(None, [optimized(self._handle.client, self._handle.name)])
         self._warnings += drop_retired(self._handle.client, self._handle.name, self._handle.read)
 
     def compare(self, documents: Iterable[object]) -> None:
@@ -155,7 +158,7 @@ class _Run:
         require_documents(documents)
         intake = Intake(self._handle, self._seen, self._aside, self._tally, tenant=self._tenant)
         unwatched = Indexer(self._handle, self._store, self._aside, self._tally, Unwatched())
-        unwatched.compare(intake.items(self._watched("read", documents)), fresh=not self._handle.exists)
+        unwatched.compare(intake.items(watched(documents, "read", self._progress)), fresh=not self._handle.exists)
         if self._sync is not None and self._handle.exists:
             self._warnings += self._sync.compare(self._seen, self._tally.read, self._aside)
         elif not self._tally.read:
@@ -208,49 +211,28 @@ class _Run:
         A source is read ahead, or spooled, for the statistics of a new collection or the sync of an old one.
         """
         require_documents(documents)
+        self._expected = length_of(documents)
         measure = Measure(_calibrated(self._handle))
         intake = Intake(self._handle, self._seen, self._aside, self._tally, tenant=self._tenant)
         ahead = self._sync is not None if self._handle.exists else bool(measure.slots)
         if not ahead:
-            return measure.watch(intake.items(self._watched("read", documents))), measure
+            return measure.watch(intake.items(watched(documents, "read", self._progress))), measure
         if iter(documents) is documents:
             spool = self._stack.enter_context(Spool())
-            self._expected = spool.fill(measure.watch(intake.items(self._watched("measure", documents))))
+            self._expected = spool.fill(measure.watch(intake.items(watched(documents, "measure", self._progress))))
             self._check_sync(self._seen, self._tally, self._aside)
             return spool.items(), measure
         with SeenIds() as seen:
             tally, aside = Tally(), Aside(None)
             trial = Intake(self._handle, seen, aside, tally, tenant=self._tenant)
-            self._expected = sum(1 for _ in measure.watch(trial.items(self._watched("measure", documents))))
+            self._expected = sum(1 for _ in measure.watch(trial.items(watched(documents, "measure", self._progress))))
             self._check_sync(seen, tally, aside)
-        return intake.items(self._watched("read", documents)), measure
+        return intake.items(watched(documents, "read", self._progress)), measure
 
     def _check_sync(self, seen: SeenIds, tally: Tally, aside: Aside) -> None:
         """Raise SyncRefused before anything is written where a sync would delete too many."""
         if self._sync is not None and self._handle.exists:
             self._sync.check(seen, tally.read, aside)
-
-    def _watched(self, stage: str, documents: Iterable[object]) -> Iterator[object]:
-        """The documents, with progress; a source that breaks is an error of ours."""
-        try:
-            total = length_of(documents)
-            self._progress.begin(stage, total)
-            self._expected = total if self._expected is None else self._expected
-            read = 0
-            for read, document in enumerate(documents, 1):
-                yield document
-                if read % STEP == 0:
-                    self._progress.advance(stage, STEP)
-            self._progress.advance(stage, read % STEP)
-        except DiptychError:
-            raise
-        except Exception as error:
-            raise PopulateError(
-                "the source broke off",
-                where=getattr(documents, "name", type(documents).__name__),
-                got=reason_of(error),
-                do="mend the source and run again: what is in the collection is not encoded again",
-            ) from error
 
     def _index(self, items: Iterable[Item], measure: Measure) -> None:
         fresh = not self._handle.exists
@@ -279,15 +261,6 @@ class _Run:
         for encoder in encoders:
             show(encoder, self._handle.texts, self._handle.view.reading)
         return items
-
-    def _warn_of_drift(self, measure: Measure) -> None:
-        if measure.slots:
-            self._warnings += drift_warnings(measure.slots, measure.sums, self._store.count())
-
-    def _optimize(self) -> None:
-        """An embedded store ends optimised, also when a run before was killed just before that."""
-        with phase("optimise the store"):
-            self._warnings += filter(None, [optimized(self._handle.client, self._handle.name)])
 
 
 def _calibrated(handle: CollectionHandle) -> dict[str, Slot]:

@@ -35,7 +35,6 @@ from diptych.metadata.payloads import (
     from_payload,
     id_fields,
     named,
-    points_are_free,
     text_fields,
 )
 from diptych.populate.rejects import reason_of
@@ -100,6 +99,8 @@ class Store:
     ) -> None:
         self.client, self.name = client, name
         self.layout, self._copies, self.tenancy = layout, list(copies), tenancy
+        # The payload keys to fetch so that a point's tenant is known.
+        self.tenant_fields = [field_of(layout, tenancy.field)] if tenancy else []
         self._retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(may_pass),
             stop=tenacity.stop_any(tenacity.stop_after_attempt(retries + 1), tenacity.stop_when_event_set(stopped)),
@@ -125,7 +126,7 @@ class Store:
 
     def exists(self) -> bool:
         """Whether the collection is there."""
-        return self._again("read from", lambda: self.client.collection_exists(self.name))
+        return self._again("read from", partial(self.client.collection_exists, self.name))
 
     def looked(self, look: Callable[[], T]) -> T:
         """What `look` sees of the collection's metadata."""
@@ -139,21 +140,14 @@ class Store:
         records = self.records(points, only=[OWN, *self.tenant_fields] if self.layout == NATIVE else None)
         return {plain_id(record.id): self._own(record) for record in records}
 
-    @property
-    def tenant_fields(self) -> list[str]:
-        """The payload keys to fetch so that a point's tenant is known."""
-        return [field_of(self.layout, self.tenancy.field)] if self.tenancy else []
-
     def records(self, points: Sequence[PointId], *, only: list[str] | None = None) -> list[models.Record]:
         """Those of these points that exist, with all that is the document's of their payload, or `only` some keys."""
         read = partial(self.client.retrieve, self.name, points, with_payload=self._fields(only), with_vectors=False)
         return self._again("read from", read)
 
     def points_of(self, ids: Sequence[str]) -> dict[str, PointId]:
-        """The points that hold documents of these ids, where point ids are free; else nothing."""
+        """The points that hold documents of these ids, in a collection where point ids are free."""
         found: dict[str, PointId] = {}
-        if not points_are_free(self.layout):
-            return found
         for record in self.scrolled(named(ids, self.layout), id_fields(self.layout)):
             found.setdefault(from_payload(record.id, record.payload, self.layout).id, plain_id(record.id))
         return found
@@ -164,12 +158,12 @@ class Store:
         Raises:
             Refused: it takes the request for wrong.
         """
-        self._again("write to", lambda: self.client.upsert(self.name, points, wait=True))
+        self._again("write to", partial(self.client.upsert, self.name, points, wait=True))
 
     def delete(self, points: Sequence[PointId]) -> None:
         """Delete points."""
         selector = models.PointIdsList(points=list(points))
-        self._again("delete from", lambda: self.client.delete(self.name, selector, wait=True))
+        self._again("delete from", partial(self.client.delete, self.name, selector, wait=True))
 
     def documents(self, tenant: str | None = None) -> Iterator[tuple[PointId, str, str | None]]:
         """Point id, document id and tenant of every point that diptych wrote, page by page; or of one tenant's alone.
@@ -187,7 +181,7 @@ class Store:
 
     def count(self, wanted: models.Filter | None = None) -> int:
         """How many points there are, or fit a filter."""
-        return self._again("read from", lambda: self.client.count(self.name, wanted, exact=True)).count
+        return self._again("read from", partial(self.client.count, self.name, wanted, exact=True)).count
 
     def _own(self, record: models.Record) -> Mapping[str, Any] | None:
         payload = record.payload or {}

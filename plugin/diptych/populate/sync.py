@@ -89,14 +89,12 @@ def _unidentified(aside: Aside) -> str:
     return f"{aside.unidentified:,} entries of the source{place} have no readable id"
 
 
-def share_of(max_deleted: float | None, configured: float) -> float:
-    """The share of documents that a sync may delete: what the caller says, or else the config.
+def share_of(max_deleted: float) -> float:
+    """The share of documents that a sync may delete, as the caller says.
 
     Raises:
         PopulateError: it is no share.
     """
-    if max_deleted is None:
-        return configured
     if not isinstance(max_deleted, int | float) or isinstance(max_deleted, bool) or not 0 <= max_deleted <= 1:
         raise PopulateError(
             "max_deleted is no share",

@@ -16,7 +16,7 @@ from diptych.errors import DocumentError, brief
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.tenancy import identity, settled, tenant_of
 from diptych.metadata.models import Layout
-from diptych.metadata.payloads import NATIVE, point_id, to_payload, written_as
+from diptych.metadata.payloads import NATIVE, point_id, require_unreserved, written_as
 from diptych.populate.dedup import Meeting, SeenIds
 from diptych.populate.rejects import Aside, reason_of
 from diptych.populate.sources.readers import Row
@@ -103,7 +103,7 @@ class Intake:
             DocumentError: it cannot be indexed.
         """
         document = self._checked(raw)
-        read_by_encoders = self._handle.document_input(document.title, document.text)
+        read_by_encoders = self._handle.view.reading.of(document.title, document.text)
         if not read_by_encoders:
             raise DocumentError("nothing to encode: the parts that encoders read are empty")
         content_hash, tenancy = document.content_hash(), self._tenancy
@@ -126,9 +126,9 @@ class Intake:
         length, limit = len(document.text) + len(document.title), self._handle.populate_config.max_characters
         if length > limit:
             raise DocumentError("too long", got=f"{length} characters", expected=f"at most {limit}, max_characters")
-        if document.metadata or not self._native:  # only metadata can use keys that the layout needs
-            to_payload(document, "", self._layout)
-        if not self._native:
+        if self._native:
+            require_unreserved(document)
+        else:
             document = written_as(document, self._layout, document.id)
         if self._copies and (taken := self._copies & document.metadata.keys()):
             raise DocumentError(f"metadata uses the reserved key {taken.pop()!r}", do="rename it")

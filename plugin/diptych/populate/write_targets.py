@@ -26,6 +26,7 @@ class Targets:
     def __init__(self, handle: CollectionHandle) -> None:
         self._handle = handle
         self._metadata = handle.metadata
+        self._live = {slot.vector: name for name, slot in handle.slots.items()}  # slots by vector, as of the last look
         self.encoders: Mapping[str, SlotEncoder] = {}
         self.warnings: list[str] = []
         self._given_up: set[str] = set()
@@ -82,22 +83,18 @@ class Targets:
 
     def name_of(self, vector: str) -> str:
         """What reports call it: the slot's name, or the vector's where it is not the live one."""
-        return next((name for name, live in self._live().items() if live == vector), vector)
+        return self._live.get(vector, vector)
 
     def is_live(self, vector: str) -> bool:
         """Whether queries are answered from it now."""
-        return vector in self._live().values()
-
-    def _live(self) -> dict[str, str]:
-        if self._metadata is None:
-            return {name: slot.vector for name, slot in self._handle.slots.items()}
-        return {name: generation.vector for name, generation in self._metadata.live.slots.items()}
+        return vector in self._live
 
     def _wanted(self) -> dict[str, Slot]:
         """What is to be written as of this moment, without what this run has given up, unless that is live now."""
         if not self._handle.exists:
             return {slot.vector: slot for slot in self._handle.slots.values()}
         self._metadata = self._handle.read()
+        self._live = {generation.vector: name for name, generation in self._metadata.live.slots.items()}
         wanted = self._handle.writers(self._metadata)
         return {v: slot for v, slot in wanted.items() if v not in self._given_up or self.is_live(v)}
 

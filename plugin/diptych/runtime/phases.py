@@ -1,4 +1,4 @@
-"""Tracks the phase that a command is in, and how long each phase took.
+"""Tracks the phase that a command is in and how long each phase took; `Progress` says how far its stages are.
 
 For the log (`diptych --verbose`, or the logger `diptych.phases`), and for a terminal that shows the current phase.
 """
@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 LOG = logging.getLogger("diptych.phases")
 _running: list[str] = []
@@ -55,3 +56,28 @@ def _tell() -> None:
     now = _running[-1] if _running else ""
     for watcher in [*_watchers]:
         watcher(now)
+
+
+class Progress(Protocol):
+    """Told how far each stage is: "measure" (when an encoder needs corpus statistics), "read", then "index".
+
+    "index" ends below its total when documents turn out to be repeated or bad. Calls come from more than one thread.
+    """
+
+    def begin(self, stage: str, total: int | None) -> None:
+        """A stage starts; `total` documents are expected, None when that is not known."""
+        ...
+
+    def advance(self, stage: str, n: int) -> None:
+        """`n` more documents are through the stage."""
+        ...
+
+
+class Unwatched:
+    """The progress nobody looks at."""
+
+    def begin(self, stage: str, total: int | None) -> None:
+        """Nothing."""
+
+    def advance(self, stage: str, n: int) -> None:
+        """Nothing."""

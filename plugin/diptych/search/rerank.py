@@ -87,7 +87,7 @@ def _scores(
     if isinstance(reranker, str):
         reranker = handle.reranker(reranker, stage.options)
     groups = [
-        [(text, handle.document_input(hit.document.title, hit.document.text)) for hit in found]
+        [(text, handle.reading.of(hit.document.title, hit.document.text)) for hit in found]
         for text, found in zip(texts, lists, strict=True)
     ]
     where = f"reranker {stage.label!r}"

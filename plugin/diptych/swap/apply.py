@@ -26,8 +26,7 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.notify import watched
 from diptych.handle.open_handle import describes
 from diptych.metadata.models import CollectionMetadata, Swap
-from diptych.populate.progress import Progress, Unwatched
-from diptych.runtime.phases import phase
+from diptych.runtime.phases import Progress, Unwatched, phase
 from diptych.stores.answers import needs_answers
 from diptych.stores.upkeep import optimized
 from diptych.stores.vector_names import Dropped, drop_orphans

@@ -12,9 +12,9 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.create import named_params, now, who
 from diptych.handle.open_handle import reading_of, storage_of
 from diptych.metadata.models import CollectionMetadata, Generation, Prefix, State, Swap, vector_name
-from diptych.populate.progress import Progress, Unwatched
 from diptych.populate.statistics import summed
 from diptych.protocols import Calibrated, Statistics
+from diptych.runtime.phases import Progress, Unwatched
 from diptych.slots.slot import Slot
 from diptych.stores.vector_names import drop_orphans, orphans
 from diptych.swap.backfill.documents import SourceDocuments, document_of

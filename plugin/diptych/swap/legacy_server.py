@@ -22,7 +22,7 @@ from diptych.copying.record import record_of
 from diptych.copying.side import Side
 from diptych.errors import StoreUnsupported
 from diptych.metadata.models import APPLY
-from diptych.populate.progress import Progress
+from diptych.runtime.phases import Progress
 
 if TYPE_CHECKING:
     from qdrant_client.client_base import QdrantBase

@@ -71,7 +71,7 @@ def sample_documents(view: View, points: Sequence[PointId]) -> list[Sampled]:
     for start in range(0, len(points), FETCH):
         for record in view.client.retrieve(view.name, list(points[start : start + FETCH]), with_payload=True):
             document = from_payload(record.id, record.payload, view.layout)
-            text = view.document_input(document.title, document.text)
+            text = view.reading.of(document.title, document.text)
             item = known_item(document.title, document.text)
             if text.strip() and item:
                 found.setdefault(text, Sampled(record.id, document.id, text[:MOST_OF_A_TEXT], item, excerpt(text)))

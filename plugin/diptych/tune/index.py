@@ -14,7 +14,7 @@ from diptych.errors import TuneError
 from diptych.evaluate import ann_recall
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.handle.snapshot import View
-from diptych.populate.progress import Progress, Unwatched
+from diptych.runtime.phases import Progress, Unwatched
 from diptych.slots.slot import Slot
 from diptych.tune.grid import Setup, grid
 from diptych.tune.reports import IndexReport, Row

@@ -12,8 +12,8 @@ from qdrant_client import models
 
 from diptych.errors import TuneError
 from diptych.handle.snapshot import View
-from diptych.populate.progress import Progress
 from diptych.protocols import Similarity
+from diptych.runtime.phases import Progress
 from diptych.slots.slot import Slot
 from diptych.types import Floats, Run
 

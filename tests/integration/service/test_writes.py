@@ -199,7 +199,7 @@ def test_what_names_a_file_only_as_encoders_read_it_is_refused(tmp_path: Path, m
     registry = Registry(fakes_plugin, Pictures, installed=False)
     made = animals(tmp_path, registry, slots={"seen": {"adapter": "pictures"}}, search={})
     row = {"id": "ape", "title": "an ape", "text": "eats figs"}
-    Path(made.handle.document_input(row["title"], row["text"])).touch()
+    Path(made.handle.view.reading.of(row["title"], row["text"])).touch()
     with served(application(Served([made], registry=registry), writes=True)) as url:
         answer = httpx.put(f"{url}/documents", json={"documents": [row]}, timeout=60)
         assert answer.status_code == 400

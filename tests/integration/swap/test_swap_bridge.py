@@ -16,8 +16,8 @@ from diptych.handle.collection_handle import CollectionHandle
 from diptych.hookspecs import hookimpl
 from diptych.metadata.models import DRIFT
 from diptych.populate import populate
-from diptych.populate.progress import Unwatched
 from diptych.registry import Registry
+from diptych.runtime.phases import Unwatched
 from diptych.search import search
 from diptych.specs import AdapterSpec
 from diptych.swap import ApplyOptions, ApplyReport, apply, finish, rollback, status

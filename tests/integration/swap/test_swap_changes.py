@@ -129,7 +129,7 @@ def test_another_input_is_encoded_anew_from_the_payload(
     new = next(record for record in records if (record.payload or {})["_diptych"]["id"] == "new")
     assert new.vector["dense.1"] == pytest.approx(titles_only, abs=1e-5)  # type: ignore[index, call-overload]
     found.rollback()
-    assert found.handle.document_input("a", "b") == "a"
+    assert found.handle.view.reading.of("a", "b") == "a"
 
 
 def test_another_lexical_encoder_measures_the_corpus_anew(

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from diptych.errors import ContractError, DocumentError
-from diptych.metadata.payloads import OWN, from_payload, point_id, to_payload
-from diptych.metadata.point_ids import hashed_point
+from diptych.metadata.payloads import OWN, from_payload, hashed_point, point_id, to_payload
 from diptych.registry import Registry
 from diptych.types import Document, Hit, Query, Run, SparseVector
 

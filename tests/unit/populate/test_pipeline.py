@@ -9,7 +9,7 @@ import pytest
 
 from diptych.config.models import SlotConfig
 from diptych.populate.encode import SlotEncoder
-from diptych.populate.pipeline import Encoded, Pipeline
+from diptych.populate.engine import Outcomes, Pipeline
 from diptych.populate.validate import Item
 from diptych.registry import Registry
 from diptych.slots.slot import Slot
@@ -32,7 +32,7 @@ def number_of(given: Sequence[Item]) -> int:
 def test_a_piece_is_delivered_while_the_one_before_it_is_followed_up(encoder: SlotEncoder) -> None:
     delivered, calls = [threading.Event() for _ in range(4)], list[tuple[str, int]]()
 
-    def deliver(given: Sequence[Item], outcomes: Encoded) -> None:
+    def deliver(given: Sequence[Item], outcomes: Outcomes) -> None:
         calls.append(("delivered", number_of(given)))
         delivered[number_of(given)].set()
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain, islice
@@ -221,23 +221,3 @@ def _beir_corpus(folder: Path) -> Path:
         if (folder / name).exists():
             return folder / name
     raise PopulateError("this is no BEIR folder", where=str(folder), expected=" or ".join(_CORPUS))
-
-
-def length_of(documents: object) -> int | None:
-    """How many documents there are; None when that is not known. What is wrong with a source shows when it is read."""
-    try:
-        return len(documents) if isinstance(documents, Sized) else None
-    except Exception:
-        return None
-
-
-def require_documents(documents: object) -> None:
-    """Raise PopulateError for what can be iterated but holds no documents, such as a path or a single document."""
-    if isinstance(documents, Iterable) and not isinstance(documents, str | bytes | Mapping):
-        return
-    raise PopulateError(
-        "populate takes documents",
-        got=type(documents).__name__,
-        expected="an iterable of Document or mapping",
-        do="put a single document into a list; read files with diptych.populate.open_source(path)",
-    )

@@ -84,7 +84,7 @@ def _of_words(collection: Collection, rows: Iterable[Any]) -> Iterator[Any]:
     for row in rows:
         if isinstance(row, Mapping):
             title, text = (value if isinstance(value, str) else "" for value in (row.get("title"), row.get("text")))
-            read_by_encoders = collection.handle.document_input(title, text)
+            read_by_encoders = collection.handle.view.reading.of(title, text)
             require_words([title, text, read_by_encoders], kinds, where=f"collection {collection.name!r}")
         yield row
 

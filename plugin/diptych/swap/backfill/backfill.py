@@ -19,12 +19,12 @@ from qdrant_client import models
 
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.populate.encode import SlotEncoder, inputs_of
+from diptych.populate.engine import Outcomes, Pipeline
 from diptych.populate.index import lacking
-from diptych.populate.pipeline import Encoded, Pipeline
 from diptych.populate.points import PointMaker
-from diptych.populate.progress import Progress
 from diptych.populate.store import plain_id
 from diptych.populate.validate import Item
+from diptych.runtime.phases import Progress
 from diptych.slots.slot import Slot
 from diptych.swap.backfill.background import stand_back
 from diptych.swap.backfill.documents import SourceDocuments, document_of
@@ -161,11 +161,11 @@ class Backfill:
     def _checkpoint(self, reached: Checkpoint) -> None:
         self._store.looked(lambda: self._lease.checkpoint(dict.fromkeys(self._slots, reached)))
 
-    def _write(self, page: Sequence[Item], outcomes: Encoded) -> None:
+    def _write(self, page: Sequence[Item], outcomes: Outcomes) -> None:
         self._put(page, outcomes)
         self._settle(page)
 
-    def _put(self, page: Sequence[Item], outcomes: Encoded) -> None:
+    def _put(self, page: Sequence[Item], outcomes: Outcomes) -> None:
         """Write new vectors, and what text indexes index."""
         good, gone = self._without_failures(page, outcomes), set[int | str]()
         for rows in self._pace.parts(good):
@@ -181,7 +181,7 @@ class Backfill:
             self.filled.changed += len(page)
             self._put(page, self._encoded(page))
 
-    def _without_failures(self, page: Sequence[Item], outcomes: Encoded) -> list[int]:
+    def _without_failures(self, page: Sequence[Item], outcomes: Outcomes) -> list[int]:
         """The rows that get a vector, of one slot at least; a point that lacks one is left, with the reason."""
         rows = []
         for row, item in enumerate(page):
@@ -194,7 +194,7 @@ class Backfill:
                 rows.append(row)
         return rows
 
-    def _vectors(self, page: Sequence[Item], outcomes: Encoded, row: int) -> models.PointVectors:
+    def _vectors(self, page: Sequence[Item], outcomes: Outcomes, row: int) -> models.PointVectors:
         made = {vector: outcome for vector, found in outcomes.items() if not isinstance(outcome := found[row], str)}
         vectors: Any = self._points.vectors(made, self._slots)
         return models.PointVectors.model_construct(id=page[row].point, vector=vectors)
@@ -250,7 +250,7 @@ class Backfill:
             if items := self._items(record for record in records if record.id not in self.filled.left):
                 yield items, None
 
-    def _encoded(self, items: Sequence[Item]) -> Encoded:
+    def _encoded(self, items: Sequence[Item]) -> Outcomes:
         if not items:
             return {}
         return {vector: encoder(inputs_of(encoder, items)) for vector, encoder in self._encoders.items()}

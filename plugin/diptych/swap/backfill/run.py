@@ -9,7 +9,7 @@ from diptych.config.models import Config
 from diptych.handle.collection_handle import CollectionHandle
 from diptych.metadata.models import CollectionMetadata, Generation, State
 from diptych.populate.disk_space import require_room_to_fill
-from diptych.populate.progress import Progress
+from diptych.runtime.phases import Progress
 from diptych.slots.slot import Slot
 from diptych.swap.backfill.backfill import Backfill, Filled
 from diptych.swap.backfill.drift_fallback import Bridge, bridges
