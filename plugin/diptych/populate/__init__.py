@@ -1,7 +1,7 @@
 """Populate: takes documents and fills a collection with their vectors.
 
 Begin with `run`, which draws the pipeline; then `validate` (checked documents), `index` (what is new or changed),
-`encode` and `pipeline` (threads), `write_targets` (which vectors to write) and `store` (uploads). `sources` reads
+`encode` and `engine` (threads), `write_targets` (which vectors to write) and `store` (uploads). `sources` reads
 files. `rejects` collects documents that cannot be indexed, `sync` deletes what the source no longer has.
 """
 

@@ -47,7 +47,7 @@ def fuses_in_host(asked: Asked) -> bool:
     pipeline = asked.pipeline
     if pipeline.fuse is None or isinstance(pipeline.fuse, Linear):
         return pipeline.fuse is not None
-    weighted = isinstance(pipeline.fuse, Rrf) and any(weight != 1.0 for weight in pipeline.fuse.weights.values())
+    weighted = isinstance(pipeline.fuse, Rrf) and not {1.0}.issuperset(pipeline.fuse.weights.values())
     return bool(weighted or pipeline.rescore or pipeline.diversify) and _has_shards(asked.handle)
 
 

@@ -103,7 +103,7 @@ def _column(slot: Slot, texts: Sequence[str], remember: int) -> list[Input]:
 
 
 def _sparse(vector: SparseVector) -> models.SparseVector | None:
-    if not len(vector):
+    if not vector.indices.size:
         return None
     # Built unchecked, as all of a request: the numbers are right, and checking each costs more than the search.
     return models.SparseVector.model_construct(indices=vector.indices.tolist(), values=vector.values.tolist())
