@@ -24,7 +24,6 @@ import numpy as np
 from diptych.evaluate import Qrels, evaluate
 from diptych.slots.drift_maps import unit
 from diptych.swap.drift import KINDS, fit
-from diptych.swap.drift.fit import LINEAR
 from diptych.swap.drift.offer import LIKENESS
 from diptych.swap.drift.quality import nearest, shared
 from diptych.types import Floats, Run
@@ -233,7 +232,7 @@ def plot(every: dict[str, dict[str, Any]], path: Path) -> None:
 
 def chosen(figures: dict[str, Any], share: float) -> dict[str, Any]:
     """The fit that `best_map` takes: with real queries, the one with the highest held-out overlap of the linear two."""
-    fits: Sequence[dict[str, Any]] = [f for f in figures["fits"] if f["kind"] in LINEAR and f["share"] == share]
+    fits: Sequence[dict[str, Any]] = [f for f in figures["fits"] if f["kind"] in KINDS and f["share"] == share]
     return max(fits, key=lambda one: (one["seed"] == 0, one["quality"]["query_overlap"]))
 
 

@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 
 from diptych.errors import SwapError
-from diptych.slots.drift_maps import unit
 from diptych.swap.drift import KINDS, Fitted, MapKind, best_map, fit
 from diptych.swap.drift.linear import likeness, procrustes, ridge
 from diptych.swap.drift.pairs import checked_pairs, split
-from diptych.swap.drift.perceptron import Adam, _gradients
 from diptych.types import Floats
 
 Spaces: TypeAlias = Callable[..., tuple[Floats, Floats]]
@@ -78,49 +76,6 @@ def test_ridge_is_least_squares_when_pairs_are_many_and_the_relation_linear() ->
     solution = np.linalg.lstsq(design, old, rcond=None)[0]
     np.testing.assert_allclose(found.weight, solution[:-1], atol=2e-3)
     np.testing.assert_allclose(found.bias, solution[-1], atol=2e-3)
-
-
-@pytest.mark.slow
-def test_a_perceptron_learns_what_no_line_can() -> None:
-    rng = np.random.default_rng(7)
-    new = unit(rng.normal(size=(4000, 6)).astype(np.float32))
-    old = np.concatenate([new, 2 * np.abs(new) - 1], axis=1)
-    linear, curved = (fit(new, old, kind=kind).quality for kind in ("ridge", "mlp"))
-    assert curved.likeness > linear.likeness + 0.05
-
-
-@pytest.mark.parametrize("similarity", ["cosine", "euclidean"])
-def test_gradients_are_those_of_finite_differences(similarity: Any) -> None:
-    rng = np.random.default_rng(8)
-    pairs = checked_pairs(
-        rng.normal(size=(60, 5)), rng.normal(size=(60, 4)), new_similarity="cosine", old_similarity=similarity
-    )
-    base = rng.normal(size=(60, 4))
-    weights = [rng.normal(size=shape) for shape in ((5, 3), (3,), (3, 4))]
-
-    def loss() -> float:
-        mapped = base + np.maximum(pairs.new @ weights[0] + weights[1], 0) @ weights[2]
-        if similarity == "cosine":
-            return float(1 - (mapped * pairs.old).sum(axis=1) @ (1 / np.linalg.norm(mapped, axis=1)) / 60)
-        return float(np.square(mapped - pairs.old).sum() / 2 / 60)
-
-    for weight, gradient in zip(weights, _gradients(weights, pairs, base), strict=True):  # type: ignore[arg-type]
-        at = tuple(0 for _ in weight.shape)
-        kept, step = weight[at], 1e-5
-        weight[at] = kept + step
-        above = loss()
-        weight[at] = kept - step
-        numeric = (above - loss()) / (2 * step)
-        weight[at] = kept
-        assert gradient[at] == pytest.approx(numeric, rel=1e-3, abs=1e-5)
-
-
-def test_adam_finds_the_bottom_of_a_bowl() -> None:
-    point = np.array([3.0, -2.0], np.float32)
-    optimizer = Adam([point], rate=0.1)
-    for _ in range(500):
-        optimizer.step([2 * point])
-    np.testing.assert_allclose(point, 0, atol=1e-2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -196,9 +151,11 @@ def test_bad_pairs_are_refused(new: Any, old: Any, text: str) -> None:
         best_map(new, old)
 
 
-def test_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(SwapError, match="kind of drift map\n  got: 'magic'\n  expected: procrustes, ridge, mlp"):
+def test_an_unknown_kind_and_one_that_is_fitted_no_more_are_refused() -> None:
+    with pytest.raises(SwapError, match="kind of drift map\n  got: 'magic'\n  expected: procrustes, ridge"):
         fit(good(), good(), kind="magic")  # type: ignore[arg-type]
+    with pytest.raises(SwapError, match="kind of drift map\n  got: 'mlp'"):
+        fit(good(), good(), kind="mlp")
 
 
 def test_a_damaged_quality_is_refused(spaces: Spaces) -> None:
@@ -211,7 +168,7 @@ def test_fitting_and_mapping_load_neither_torch_nor_scipy() -> None:
     code = (
         "import numpy, sys\nfrom diptych.swap.drift import fit\n"
         "rows = numpy.random.default_rng(0).normal(size=(60, 4))\n"
-        "for kind in ('procrustes', 'ridge', 'mlp'):\n    fit(rows, rows, kind=kind).map.apply(rows)\n"
+        "for kind in ('procrustes', 'ridge'):\n    fit(rows, rows, kind=kind).map.apply(rows)\n"
         "assert not {'torch', 'scipy', 'sklearn'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -223,4 +180,4 @@ def test_best_map_judges_by_real_queries_where_there_are_some(spaces: Spaces) ->
     fits = [fit(new, old, kind=kind, queries=queries) for kind in KINDS]
     chosen = best_map(new, old, kinds=KINDS, queries=queries)
     assert chosen.quality.query_overlap == max(one.quality.query_overlap or 0 for one in fits)
-    assert len({one.quality.query_overlap for one in fits}) == 3
+    assert len({one.quality.query_overlap for one in fits}) == 2

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from diptych.errors import SwapError
 from diptych.protocols import Similarity
 from diptych.slots.drift_maps import Map, MapKind
 from diptych.swap.drift.linear import procrustes, ridge
 from diptych.swap.drift.pairs import Pairs, Split, checked_pairs, split
-from diptych.swap.drift.perceptron import perceptron
 from diptych.swap.drift.quality import Quality, measure
 
-KINDS: tuple[MapKind, ...] = get_args(MapKind)
-LINEAR: tuple[MapKind, ...] = ("procrustes", "ridge")  # an mlp costs most and, measured, gains nothing: docs/drift.md
+# Releases up to 0.4.0 fitted an `mlp` too. It cost most and, measured, gained nothing: docs/decisions/0012. Those that
+# collections keep are still read.
+KINDS: tuple[MapKind, ...] = ("procrustes", "ridge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +53,24 @@ def fit(
 
     Args:
         new, old: vectors of the same documents by both encoders, float32 `[n, d_new]` and `[n, d_old]`.
-        kind: `procrustes`, `ridge` or `mlp`.
+        kind: `procrustes` or `ridge`.
         new_similarity, old_similarity: what the two spaces compare by.
         queries: new vectors of real queries, for the quality alone.
-        seed: decides the split, and where an `mlp` starts.
+        seed: decides the split.
 
     Raises:
         SwapError: fewer than 50 pairs, other lengths, vectors that are zero or not finite, an unknown kind.
     """
     pairs = checked_pairs(new, old, new_similarity=new_similarity, old_similarity=old_similarity)
     parts = split(len(pairs), seed=seed)
-    return _measured(_fitted(kind, pairs, parts, seed), pairs, parts, queries)
+    return _measured(_fitted(kind, pairs, parts), pairs, parts, queries)
 
 
 def best_map(
     new: Any,
     old: Any,
     *,
-    kinds: Sequence[MapKind] = LINEAR,
+    kinds: Sequence[MapKind] = KINDS,
     new_similarity: Similarity = "cosine",
     old_similarity: Similarity = "cosine",
     queries: Any = None,
@@ -87,18 +87,16 @@ def best_map(
     """
     pairs = checked_pairs(new, old, new_similarity=new_similarity, old_similarity=old_similarity)
     parts = split(len(pairs), seed=seed)
-    fits = [_measured(_fitted(kind, pairs, parts, seed), pairs, parts, queries) for kind in kinds]
+    fits = [_measured(_fitted(kind, pairs, parts), pairs, parts, queries) for kind in kinds]
     return max(fits, key=lambda one: (one.quality.query_overlap or 0.0, one.quality.overlap))
 
 
-def _fitted(kind: MapKind, pairs: Pairs, parts: Split, seed: int) -> Map:
+def _fitted(kind: MapKind, pairs: Pairs, parts: Split) -> Map:
     train, tune = pairs.of(parts.train), pairs.of(parts.tune)
     if kind == "procrustes":
         return procrustes(train, tune).stored()
     if kind == "ridge":
         return ridge(train, tune).stored()
-    if kind == "mlp":
-        return perceptron(train, tune, seed=seed).stored()
     raise SwapError("unknown kind of drift map", got=repr(kind), expected=", ".join(KINDS))
 
 
